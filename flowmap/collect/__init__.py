@@ -1,0 +1,1 @@
+"""The file descriptors: one source of flows a module. No HTTP and no attribution here."""

@@ -1,0 +1,102 @@
+"""What every source of flows offers, and the steps it delivers.
+
+A source is pulled: the engine waits until ``fileno()`` is readable or ``deadline()`` has come, then iterates
+``poll()`` to its end, applying each step in order. Steps are small enough that the engine can do other work between
+two of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Iterator, Literal, Protocol
+
+from flowmap.flows.batch import FlowBatch
+
+ReadReason = Literal["start", "timer", "overrun"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStarted:
+    """A full read begins; every open flow will follow as a ``Kind.SEEN`` record."""
+
+    reason: ReadReason
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFinished:
+    """The full read is over and all changes that happened meanwhile were delivered too.
+
+    If ``complete``, a flow that got no record since ``ReadStarted`` is gone. An interrupted or cut read is not complete.
+    """
+
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """Every change before ``at`` (monotonic seconds) was delivered: a flow that is still open was alive at ``at``.
+
+    Taken before the read that found nothing more to read. Never sent between a loss and the next complete full read.
+    """
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The kernel dropped changes (``reason``: ``overrun``, …). How many is unknown; a full read follows."""
+
+    reason: str
+
+
+Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost
+
+
+@dataclass(slots=True)
+class SourceStats:
+    """Running counts of one source; written by its thread, read by anyone (each field is one reference)."""
+
+    up: bool = False
+    records: int = 0
+    """Entries, events or packets read."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """Records known to be lost or skipped, by reason (``malformed``, ``truncated``, …); never a guess."""
+    overruns: int = 0
+    """Times the kernel said it dropped changes; says nothing about how many."""
+    resyncs: dict[str, int] = field(default_factory=dict)
+    """Full reads begun, by reason (``start``, ``timer``, ``overrun``)."""
+    resync_seconds: float = 0.0
+    """Wall time of the last full read."""
+    receive_buffer: int = 0
+    """Bytes of socket buffer really granted."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """Degradations in force: a short key and one line with what it means and how to mend it."""
+
+
+class Source(Protocol):
+    """One source of flows."""
+
+    name: str
+    """Metric label: ``conntrack``, ``sockets``, …"""
+    counts: Literal["ip", "payload"]
+    """What its byte counters hold: IP packet lengths, or TCP payload."""
+    stats: SourceStats
+
+    def open(self) -> None:
+        """Open the descriptors; SourceError (with a remedy) if that cannot be done."""
+
+    def close(self) -> None:
+        """Close the descriptors; safe to call twice."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while changes wait."""
+
+    def deadline(self) -> float:
+        """Monotonic time at which ``poll`` wants to be called even if nothing is readable."""
+
+    def poll(self) -> Iterator[Step]:
+        """Read what waits (and do a full read where due) and deliver it as steps.
+
+        Returns when nothing more waits. SourceError if the source can no longer be read: the caller closes it and
+        opens it again later.
+        """

@@ -1,0 +1,113 @@
+"""Every error flowmap raises on purpose, in one tree, split by who must act.
+
+    FlowmapError
+    ├── ConfigError          the operator: the configuration is wrong (exit 78)
+    ├── DecodeError          nobody: the peer or the kernel sent nonsense; it is counted and skipped
+    ├── SourceError          the operator or the kernel: a source of flows cannot be opened or read
+    │   └── SourceDenied     the operator: a permission or capability is missing
+    ├── ControlError         the control plane did not answer a question
+    │   ├── BadRequest       the caller: a parameter is wrong; no call was made
+    │   ├── AuthError        the operator: credentials or permissions
+    │   ├── Throttled        nobody: wait ``retry_after`` seconds
+    │   ├── Transient        nobody: transport, 5xx, time-out; asking again may help
+    │   ├── ProtocolError    the vendor or a proxy: an answer that is not one of the API
+    │   └── BusinessError    the operator: ``success: false``; see ``code`` and ``request_id``
+    └── QueryError           the user: a query that cannot be answered as asked
+
+Anything else that reaches the user is a defect of flowmap.
+"""
+
+from __future__ import annotations
+
+
+class FlowmapError(Exception):
+    """Root of the tree; ``str()`` is one line that says what and where."""
+
+
+class ConfigError(FlowmapError):
+    """The configuration cannot be used; names the key, and the file and line where known."""
+
+
+class DecodeError(FlowmapError):
+    """Bytes that are not what they should be; names the structure and the offset."""
+
+
+class SourceError(FlowmapError):
+    """A source of flows failed; ``remedy`` says what the operator can do."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class SourceDenied(SourceError):
+    """The kernel refused for want of a permission."""
+
+
+class ControlError(FlowmapError):
+    """A question to the control plane that got no usable answer.
+
+    ``reason`` is from a small fixed set and serves as a metric label; ``code``, ``request_id`` and ``status`` are
+    the API's own, where it gave them; ``retry_after`` is in seconds.
+    """
+
+    reason = "error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        request_id: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.request_id = request_id
+        self.status = status
+        self.retry_after = retry_after
+
+
+class BadRequest(ControlError):
+    """A parameter is wrong; no call was made."""
+
+    reason = "bad_request"
+
+
+class AuthError(ControlError):
+    """Credentials or permissions were refused."""
+
+    reason = "auth"
+
+
+class Throttled(ControlError):
+    """The API asks for fewer calls; wait ``retry_after`` seconds where given."""
+
+    reason = "throttled"
+
+
+class Transient(ControlError):
+    """Transport failure, time-out or a 5xx answer; asking again may help."""
+
+    reason = "transient"
+
+
+class ProtocolError(ControlError):
+    """An answer that is not one of the API: malformed, oversized, redirected, without ``success``."""
+
+    reason = "protocol"
+
+
+class BusinessError(ControlError):
+    """The API answered ``success: false``."""
+
+    reason = "business"
+
+
+class QueryError(FlowmapError):
+    """A query that cannot be answered as asked; ``field`` names the parameter at fault."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field

@@ -1,0 +1,145 @@
+"""Records of flows in columns: what every source delivers and the flow table takes."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+import numpy as np
+import numpy.typing as npt
+
+Column = npt.NDArray[np.generic]
+
+
+class Kind(IntEnum):
+    """What a record says about its flow."""
+
+    OPENED = 1
+    """The flow began now (conntrack NEW)."""
+    UPDATED = 2
+    """The flow is open and something changed (conntrack UPDATE)."""
+    SEEN = 3
+    """The flow was in a full read (dump)."""
+    CLOSED = 4
+    """The flow is over; its counters, where present, are final (conntrack DESTROY, socket destroyed)."""
+
+
+class Flag(IntFlag):
+    """Facts about one record."""
+
+    COUNTERS = 1
+    """The byte and packet columns are valid, absolute since the flow began."""
+    TRANSLATED = 2
+    """NAT: the translated ends differ from the original ones."""
+    ENDING = 4
+    """The connection is closing or closed (TCP past ESTABLISHED/CLOSE_WAIT), though the kernel still keeps it."""
+    GUESSED = 8
+    """Which end is the client is a guess."""
+    HEALTH = 16
+    """``retransmits`` and ``round_trip`` are valid."""
+    REPLIED = 32
+    """Traffic was seen in both directions."""
+    PACKETLESS = 64
+    """The source counts bytes but no packets."""
+
+
+COLUMNS: dict[str, np.dtype[np.generic]] = {
+    name: np.dtype(kind)
+    for name, kind in {
+        "kind": np.uint8,  # Kind
+        "flags": np.uint16,  # Flag
+        "protocol": np.uint8,  # IANA number
+        "zone": np.uint16,  # conntrack zone, else 0
+        "id": np.uint64,  # kernel's identity of the flow: conntrack id, socket cookie; 0 if none
+        # The ends as the client sees them (conntrack original tuple).
+        "client_high": np.uint64,
+        "client_low": np.uint64,
+        "client_port": np.uint16,
+        "server_high": np.uint64,
+        "server_low": np.uint64,
+        "server_port": np.uint16,
+        # The ends as the server sees them (conntrack reply tuple, turned round); equal to the above without NAT.
+        "translated_client_high": np.uint64,
+        "translated_client_low": np.uint64,
+        "translated_client_port": np.uint16,
+        "translated_server_high": np.uint64,
+        "translated_server_low": np.uint64,
+        "translated_server_port": np.uint16,
+        # Absolute since the flow began; transmit is client to server. Valid with Flag.COUNTERS.
+        "transmit_bytes": np.uint64,
+        "receive_bytes": np.uint64,
+        "transmit_packets": np.uint64,
+        "receive_packets": np.uint64,
+        "started": np.uint64,  # kernel's start time, ns since the epoch; 0 if unknown
+        "retransmits": np.uint32,  # segments, absolute; with Flag.HEALTH
+        "round_trip": np.uint32,  # smoothed, µs; with Flag.HEALTH
+    }.items()
+}
+"""Name and type of every column of a FlowBatch. Ports are 0 for protocols without ports."""
+
+
+class FlowBatch:
+    """``n`` records in arrival order; one numpy array of length ``n`` per name in :data:`COLUMNS`, as attributes."""
+
+    __slots__ = (*COLUMNS, "_n")
+
+    kind: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint16]
+    protocol: npt.NDArray[np.uint8]
+    zone: npt.NDArray[np.uint16]
+    id: npt.NDArray[np.uint64]
+    client_high: npt.NDArray[np.uint64]
+    client_low: npt.NDArray[np.uint64]
+    client_port: npt.NDArray[np.uint16]
+    server_high: npt.NDArray[np.uint64]
+    server_low: npt.NDArray[np.uint64]
+    server_port: npt.NDArray[np.uint16]
+    translated_client_high: npt.NDArray[np.uint64]
+    translated_client_low: npt.NDArray[np.uint64]
+    translated_client_port: npt.NDArray[np.uint16]
+    translated_server_high: npt.NDArray[np.uint64]
+    translated_server_low: npt.NDArray[np.uint64]
+    translated_server_port: npt.NDArray[np.uint16]
+    transmit_bytes: npt.NDArray[np.uint64]
+    receive_bytes: npt.NDArray[np.uint64]
+    transmit_packets: npt.NDArray[np.uint64]
+    receive_packets: npt.NDArray[np.uint64]
+    started: npt.NDArray[np.uint64]
+    retransmits: npt.NDArray[np.uint32]
+    round_trip: npt.NDArray[np.uint32]
+
+    def __init__(self, n: int) -> None:
+        """``n`` records with every column zero."""
+        self._n = n
+        for name, dtype in COLUMNS.items():
+            setattr(self, name, np.zeros(n, dtype))
+
+    def __len__(self) -> int:
+        return self._n
+
+    def columns(self) -> dict[str, Column]:
+        """The arrays by name (not copies)."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    def take(self, index: npt.NDArray[np.generic] | slice) -> FlowBatch:
+        """The records at ``index`` (integers, a mask or a slice), in that order."""
+        taken = FlowBatch.__new__(FlowBatch)
+        for name in COLUMNS:
+            setattr(taken, name, getattr(self, name)[index])
+        taken._n = len(taken.kind)
+        return taken
+
+    def rows(self) -> list[tuple[int, ...]]:
+        """Every record as a tuple in column order: for comparison in tests, not for the hot path."""
+        return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
+
+    @classmethod
+    def concatenate(cls, batches: list[FlowBatch]) -> FlowBatch:
+        """One batch of all records, in order."""
+        if len(batches) == 1:
+            return batches[0]
+        joined = cls.__new__(cls)
+        for name, dtype in COLUMNS.items():
+            parts = [getattr(batch, name) for batch in batches]
+            setattr(joined, name, np.concatenate(parts) if parts else np.zeros(0, dtype))
+        joined._n = len(joined.kind)
+        return joined
