@@ -1,0 +1,1 @@
+"""Who owns a flow: questions, rules of time, cache and call budget. No socket and no HTTP library here."""

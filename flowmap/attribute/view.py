@@ -1,0 +1,194 @@
+"""Values that leave the attribution: what answers, listings and metrics are made from. All are immutable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Mapping, NamedTuple
+
+from flowmap.flows.address import Endpoint
+
+
+class State(StrEnum):
+    """What is known about the owner of a flow (correctness rules: never the first of many)."""
+
+    ATTRIBUTED = "attributed"
+    SHARED = "shared"
+    UNKNOWN = "unknown"
+    AMBIGUOUS = "ambiguous"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+class Owner(NamedTuple):
+    """Identity of a deployment and the name it had when it was asked for."""
+
+    workspace: str
+    namespace: str
+    deployment_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job instance of a deployment."""
+
+    job_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentInfo:
+    """What the control plane last said about a deployment."""
+
+    owner: Owner
+    execution_mode: str = ""
+    engine_version: str = ""
+    creator: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    jobs_by_state: Mapping[str, int] = field(default_factory=dict)
+    """Number of jobs by state (``running``, ``failed``, …), from the answer's job summary; empty if it had none."""
+    jobs: tuple[Job, ...] = ()
+    seen_at: float = 0.0
+    """Seconds since the epoch of the answer this came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One answer an attribution rests on."""
+
+    shape: str
+    """``client``, ``sink``, ``source``, ``link`` or ``exact``."""
+    confidence: str
+    """``exact``, ``strong`` or ``candidate``."""
+    asked_at: float | None
+    """Seconds since the epoch; None if it was never asked."""
+    answered_at: float | None
+    origin: str
+    """``live``, ``cached``, ``stale``, ``history`` or ``none``."""
+    rule: str = ""
+    """Which rule of time let the answer count: ``inside``, ``around``, ``grace``, ``fast``; empty if none did."""
+    owners: tuple[Owner, ...] = ()
+    error: str | None = None
+    """Why there is no answer, where the last try failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowView:
+    """One flow as told to people and programs. Counters are what flowmap observed of it."""
+
+    protocol: str
+    client: Endpoint
+    server: Endpoint
+    translated: tuple[Endpoint, Endpoint] | None
+    """Client and server end as the server sees them, where NAT changed either."""
+    started_at: float | None
+    """Seconds since the epoch; None if the flow is older than the daemon and the kernel does not tell."""
+    ended_at: float | None
+    transmit_bytes: int
+    receive_bytes: int
+    transmit_packets: int
+    receive_packets: int
+    state: State
+    deployments: tuple[DeploymentInfo, ...]
+    guessed: bool
+    """Whether the orientation (which end is the client) is a guess."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionView:
+    """The answer to "who owns this connection?"."""
+
+    state: State
+    deployments: tuple[DeploymentInfo, ...]
+    evidence: tuple[Evidence, ...]
+    flow: FlowView | None
+    cause: str | None = None
+    """One line on why there is no name, where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFilter:
+    """Which flows to list; None lets everything through."""
+
+    deployment: str | None = None
+    """Deployment id or name."""
+    peer: str | None = None
+    """Configured peer name, ``ip:port`` of the service end, or its address alone."""
+    client: str | None = None
+    """Client address, or ``ip:port``."""
+    state: State | None = None
+    protocol: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPage:
+    """A part of a listing; ``next_cursor`` is None on the last part."""
+
+    flows: tuple[FlowView, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Running totals: bytes and packets as seen from the deployment's end."""
+
+    transmit_bytes: int = 0
+    receive_bytes: int = 0
+    transmit_packets: int = 0
+    receive_packets: int = 0
+    connections: int = 0
+    open_connections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTraffic:
+    """Traffic with one peer: of one deployment, or of all (``owners`` then says who)."""
+
+    peer: str
+    protocol: str
+    traffic: Traffic
+    owners: tuple[Owner, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentView:
+    """A deployment seen in traffic, with its totals by peer (its own, and what it shares with others)."""
+
+    info: DeploymentInfo
+    traffic: Traffic
+    peers: tuple[PeerTraffic, ...]
+    shared: tuple[PeerTraffic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """State of one source, for the status answer."""
+
+    name: str
+    up: bool
+    records: int
+    overruns: int
+    lost: Mapping[str, int]
+    resyncs: Mapping[str, int]
+    notes: Mapping[str, str]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """The daemon's own state."""
+
+    version: str
+    started_at: float
+    ready: bool
+    sources: tuple[SourceStatus, ...]
+    control_plane: Mapping[str, object]
+    """Endpoint, last success and last error (times in epoch seconds), questions known and waiting, budget left."""
+    flows: Mapping[str, int]
+    """Open, pending, tracked and the limit."""
+    bytes: Mapping[str, Mapping[str, int]]
+    """``observed``, ``attributed``, ``shared``, ``unattributed``, ``pending``, ``expired``, each ``transmit`` and ``receive``."""
+    conserved: bool
+    """Whether observed equals the sum of the others, exactly, in both directions."""
