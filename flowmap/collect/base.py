@@ -100,3 +100,16 @@ class Source(Protocol):
         Returns when nothing more waits. SourceError if the source can no longer be read: the caller closes it and
         opens it again later.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``flowmap check``."""
+
+    name: str
+    """What was looked at: ``conntrack.accounting``, ``sockets.destroy_events``, …"""
+    level: Literal["ok", "degraded", "failed"]
+    message: str
+    """What was found and, unless ok, what it costs the user."""
+    remedy: str = ""
+    """What to do about it; empty when ok."""
