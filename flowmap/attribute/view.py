@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Mapping, NamedTuple
+from typing import NamedTuple
 
 from flowmap.flows.address import Endpoint
 
@@ -189,6 +190,6 @@ class StatusView:
     flows: Mapping[str, int]
     """Open, pending, tracked and the limit."""
     bytes: Mapping[str, Mapping[str, int]]
-    """``observed``, ``attributed``, ``shared``, ``unattributed``, ``pending``, ``expired``, each ``transmit`` and ``receive``."""
+    """By ``observed``, ``attributed``, ``shared``, ``unattributed``, ``pending``, ``expired``: ``transmit``, ``receive``."""
     conserved: bool
     """Whether observed equals the sum of the others, exactly, in both directions."""

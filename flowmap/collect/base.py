@@ -7,8 +7,9 @@ two of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator, Literal, Protocol
+from typing import Literal, Protocol
 
 from flowmap.flows.batch import FlowBatch
 
@@ -26,7 +27,7 @@ class ReadStarted:
 class ReadFinished:
     """The full read is over and all changes that happened meanwhile were delivered too.
 
-    If ``complete``, a flow that got no record since ``ReadStarted`` is gone. An interrupted or cut read is not complete.
+    If ``complete``, a flow without a record since ``ReadStarted`` is gone. An interrupted or cut read is not complete.
     """
 
     complete: bool

@@ -57,7 +57,18 @@ def format_endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-PROTOCOL_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
+PROTOCOL_NAMES = {
+    1: "icmp",
+    2: "igmp",
+    6: "tcp",
+    17: "udp",
+    33: "dccp",
+    47: "gre",
+    50: "esp",
+    58: "icmpv6",
+    132: "sctp",
+    136: "udplite",
+}
 """IANA protocol numbers that have a name here; any other is written as its number."""
 
 _PROTOCOL_NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
