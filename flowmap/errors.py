@@ -47,11 +47,12 @@ class SourceDenied(SourceError):
 class ControlError(FlowmapError):
     """A question to the control plane that got no usable answer.
 
-    ``reason`` is from a small fixed set and serves as a metric label; ``code``, ``request_id`` and ``status`` are
-    the API's own, where it gave them; ``retry_after`` is in seconds.
+    ``reason`` is from a small fixed set and serves as a metric label: the one of the class, or a finer one given by
+    the raiser (``breaker``, ``connect``, ``server``, ``timeout`` and ``tls`` for :class:`Transient`); ``code``,
+    ``request_id`` and ``status`` are the API's own, where it gave them; ``retry_after`` is in seconds.
     """
 
-    reason = "error"
+    reason: str = "error"
 
     def __init__(
         self,
@@ -61,8 +62,11 @@ class ControlError(FlowmapError):
         request_id: str | None = None,
         status: int | None = None,
         retry_after: float | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message)
+        if reason is not None:
+            self.reason = reason
         self.code = code
         self.request_id = request_id
         self.status = status
