@@ -1,0 +1,78 @@
+"""Types of the configuration's fields: how a value is read, checked, shown, and described in the JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+
+from flowmap.config import values
+
+_DURATION_SCHEMA = {
+    "anyOf": [{"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[wdhms]))+$"}, {"type": "number", "minimum": 0}]
+}
+_SIZE_SCHEMA = {
+    "anyOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?\s*([KMGTkmgt]i?)?[Bb]?$"}, {"type": "integer", "minimum": 0}]
+}
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be longer than 0s")
+    return seconds
+
+
+def _named(pattern: str, meaning: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} is not {meaning}")
+        return text
+
+    return AfterValidator(check)
+
+
+def distinct(items: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({item for item in items if items.count(item) > 1})
+    if twice:
+        raise ValueError(f"given more than once: {', '.join(twice)}")
+    return items
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(values.parse_duration),
+    PlainSerializer(values.format_duration, return_type=str),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+"""Seconds; text like ``1h30m`` in the file."""
+
+Span = Annotated[Duration, AfterValidator(_positive)]
+"""A duration longer than 0."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(values.parse_size),
+    PlainSerializer(values.format_size, return_type=str),
+    WithJsonSchema(_SIZE_SCHEMA),
+]
+"""Bytes; text like ``64MiB`` in the file."""
+
+Pattern = Annotated[
+    values.Pattern,
+    BeforeValidator(values.Pattern.parse),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
+Listen = Annotated[
+    values.Listen,
+    BeforeValidator(values.Listen.parse),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
+Endpoint = Annotated[str, AfterValidator(values.parse_endpoint)]
+Namespace = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f]+", "a namespace")]
+PeerName = Annotated[
+    str, _named(r"(?!other$)[^\x00-\x1f\x7f]+", 'a peer name ("other" is taken: it is what the series cap folds into)')
+]
+Label = Literal["workspace", "namespace", "deployment_id", "deployment", "peer", "protocol"]

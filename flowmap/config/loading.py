@@ -1,0 +1,281 @@
+"""Reading the configuration: a YAML file, the environment over it, secrets from their files.
+
+All problems are reported at once, one line each, with the line of the file or the name of the variable at fault.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeGuard, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from flowmap.config.models import Config, Credentials
+from flowmap.errors import ConfigError
+
+PREFIX = "FLOWMAP__"
+"""Variables of the environment that override a key: FLOWMAP__SECTION__KEY."""
+
+LARGEST_FILE = 1 << 20
+"""Bytes of a configuration or secret file; more is not one."""
+
+UNAVAILABLE: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("control_plane.catalog", ()),
+    ("control_plane.blink", ()),
+    ("collect.source", ("capture", "replay")),
+    ("collect.capture", ()),
+    ("history", ()),
+    ("http.tls", ()),
+    ("http.users", ()),
+)
+"""What this version does not do: a key, and the values refused (none listed: whatever differs from the default)."""
+
+Key = tuple[str | int, ...]
+
+
+class _Problems:
+    """Where each value came from, and what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.places: dict[Key, str] = {}
+        self.lines: list[str] = []
+
+    def add(self, key: Key, message: str) -> None:
+        place = next((self.places[key[:n]] for n in range(len(key), -1, -1) if key[:n] in self.places), "")
+        line = ": ".join(part for part in (place, ".".join(map(str, key)), message) if part)
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def settle(self) -> None:
+        """ConfigError with every problem so far, if there is one."""
+        if self.lines:
+            raise ConfigError("\n".join(self.lines))
+
+
+def load(path: str | None, environ: Mapping[str, str]) -> Config:
+    """The configuration of the file at ``path``, if any, and of ``environ`` over it; ConfigError lists all problems."""
+    problems = _Problems()
+    tree = _read_file(path, problems) if path is not None else {}
+    _override(tree, environ, problems)
+    problems.settle()
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_input=False):
+            problems.add(*_explain(item["loc"], item["type"], item["msg"]))
+        problems.settle()
+        raise
+    _refuse_unavailable(config, problems)
+    config = _with_secrets(config, problems)
+    problems.settle()
+    return config
+
+
+def require_control_plane(config: Config) -> None:
+    """ConfigError if nobody could be asked for owners: a daemon that can name nothing is a misconfiguration."""
+    plane, missing = config.control_plane, []
+    if plane.region is None and plane.endpoint is None:
+        missing.append(
+            "control_plane.region: not set; give the region of your workspace, like cn-hangzhou (or endpoint)"
+        )
+    if plane.workspace is None:
+        missing.append("control_plane.workspace: not set; give the id of your workspace, like a14bd5d90a")
+    if plane.credentials.access_key_id is None:
+        missing.append("control_plane.credentials: not set; give access_key_id and access_key_secret_file")
+    if missing:
+        raise ConfigError("\n".join(missing))
+
+
+def read_text(path: str) -> str:
+    """The text of a file; ConfigError if it cannot be read, is no UTF-8, or is far too large."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ConfigError(f"{path}: larger than 1 MiB; this is not the file you mean")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _read_file(path: str, problems: _Problems) -> dict[str, Any]:
+    text = read_text(path)
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        tree = _Reader(loader, path, problems).value(node, ()) if node is not None else {}
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}:{mark.line + 1}" if mark else path
+        raise ConfigError(f"{place}: not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}:1: a mapping of sections is wanted, like control_plane: {{…}}")
+    return tree
+
+
+class _Reader:
+    """YAML nodes to values, noting the line of each; refuses a key given twice."""
+
+    def __init__(self, loader: yaml.SafeLoader, path: str, problems: _Problems) -> None:
+        self._loader, self._path, self._problems = loader, path, problems
+        self._open: set[int] = set()
+
+    def value(self, node: yaml.Node, key: Key) -> Any:
+        self._problems.places[key] = f"{self._path}:{node.start_mark.line + 1}"
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, key)
+        if id(node) in self._open:
+            raise ConfigError(f"{self._problems.places[key]}: an alias that contains itself")
+        self._open.add(id(node))
+        value = self._mapping(node, key) if isinstance(node, yaml.MappingNode) else self._sequence(node, key)
+        self._open.discard(id(node))
+        return value
+
+    def _scalar(self, node: yaml.ScalarNode, key: Key) -> Any:
+        try:
+            value = self._loader.construct_object(node)
+        except ValueError as error:  # 2026-13-45 looks like a date to YAML and is none
+            raise ConfigError(f"{self._problems.places[key]}: {node.value}: {error}") from error
+        # "section:" with nothing but comments below it is an empty section.
+        return {} if value is None and _is_section(_annotation(key)) else value
+
+    def _sequence(self, node: yaml.Node, key: Key) -> list[Any]:
+        return [self.value(item, (*key, index)) for index, item in enumerate(node.value)]
+
+    def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name_node, value_node in node.value:
+            name = name_node.value if isinstance(name_node, yaml.ScalarNode) else "?"
+            value = self.value(value_node, (*key, name))
+            self._problems.places[(*key, name)] = f"{self._path}:{name_node.start_mark.line + 1}"
+            if name in values:
+                self._problems.add((*key, name), "given twice")
+            values[name] = value
+        return values
+
+
+def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Problems) -> None:
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        key = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+        _forget_places(problems, key)
+        problems.places[key] = variable
+        try:
+            value = _read_variable(key, environ[variable])
+        except ValueError:
+            problems.add(key, 'lists and maps are given as JSON, like ["a", "b"]')
+            continue
+        _put(tree, key, value)
+
+
+def _put(tree: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
+    for name in key[:-1]:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):  # wrong in the file already; the models will say so
+            return
+    tree[key[-1]] = value
+
+
+def _forget_places(problems: _Problems, key: Key) -> None:
+    for place in [place for place in problems.places if place[: len(key)] == key]:
+        del problems.places[place]
+
+
+def _read_variable(key: tuple[str, ...], text: str) -> Any:
+    """Text stays text (the models parse it), unless the key holds a list or a map."""
+    annotation = _annotation(key)
+    if text == "null":
+        return None
+    return json.loads(text) if _is_container(annotation) else text
+
+
+def _annotation(key: tuple[str | int, ...]) -> Any:
+    """Type of the field at ``key``; None if there is no such field."""
+    model: Any = Config
+    for name in key:
+        fields = model.model_fields if _is_section(model) else {}
+        if name not in fields:
+            return None
+        model = fields[name].annotation
+    return model
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_container(annotation: Any) -> bool:
+    if _is_section(annotation):
+        return True
+    parts = (annotation, *get_args(annotation))
+    return any(get_origin(part) in (tuple, dict) for part in parts)
+
+
+def _explain(key: Key, kind: str, message: str) -> tuple[Key, str]:
+    """A problem found by pydantic in the words of the configuration."""
+    if kind == "extra_forbidden":
+        model = _annotation(key[:-1])
+        known = list(model.model_fields) if _is_section(model) else []
+        close = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
+        return key, f"unknown key (did you mean {close[0]}?)" if close else "unknown key"
+    if kind == "model_type":
+        return key, "a mapping of keys is wanted here"
+    return key, message.removeprefix("Value error, ").replace("Input should", "should", 1)
+
+
+def _refuse_unavailable(config: Config, problems: _Problems) -> None:
+    default = Config()
+    for path, refused in UNAVAILABLE:
+        key = tuple(path.split("."))
+        for leaf, value, usual in _leaves(_at(config, key), _at(default, key), key):
+            if value in refused if refused else value != usual:
+                problems.add(
+                    leaf, f"{value}: not available in this version" if refused else "not available in this version"
+                )
+
+
+def _at(config: Config, key: tuple[str, ...]) -> object:
+    value: object = config
+    for name in key:
+        value = getattr(value, name)
+    return value
+
+
+def _leaves(value: object, usual: object, key: Key) -> Iterator[tuple[Key, object, object]]:
+    if not isinstance(value, BaseModel):
+        yield key, value, usual
+        return
+    for name in type(value).model_fields:
+        yield from _leaves(getattr(value, name), getattr(usual, name), (*key, name))
+
+
+def _with_secrets(config: Config, problems: _Problems) -> Config:
+    """The same configuration with secrets read from their files."""
+    update = {}
+    for name in ("access_key_secret", "security_token"):
+        path = getattr(config.control_plane.credentials, f"{name}_file")
+        if path is None:
+            continue
+        key = ("control_plane", "credentials", f"{name}_file")
+        try:
+            secret = read_text(path).strip()
+        except ConfigError as error:
+            problems.add(key, str(error))
+            continue
+        if not secret:
+            problems.add(key, f"{path}: is empty")
+        update[name] = SecretStr(secret)
+    if not update:
+        return config
+    credentials: Credentials = config.control_plane.credentials.model_copy(update=update)
+    plane = config.control_plane.model_copy(update={"credentials": credentials})
+    return config.model_copy(update={"control_plane": plane})

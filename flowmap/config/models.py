@@ -1,0 +1,238 @@
+"""The configuration, one model a section. Descriptions are the documentation: the README's table, the comments of
+config/flowmap.yaml and the JSON Schema are made from them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
+
+from flowmap.config import values
+from flowmap.config.fields import Duration, Endpoint, Label, Listen, Namespace, Pattern, PeerName, Size, Span, distinct
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, and no key that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Credentials(Section):
+    """Key of the account that may read the deployments."""
+
+    access_key_id: str | None = Field(default=None, min_length=1, description="Access key id.")
+    access_key_secret: SecretStr | None = Field(default=None, min_length=1, description="Its secret; better in a file.")
+    access_key_secret_file: str | None = Field(default=None, min_length=1, description="File that holds the secret.")
+    security_token: SecretStr | None = Field(default=None, min_length=1, description="Token of temporary credentials.")
+    security_token_file: str | None = Field(default=None, min_length=1, description="File that holds the token.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for name in ("access_key_secret", "security_token"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                raise ValueError(f"give {name} or {name}_file, not both")
+        secret = self.access_key_secret or self.access_key_secret_file
+        if (self.access_key_id is None) != (secret is None):
+            raise ValueError("access_key_id and access_key_secret (or access_key_secret_file) go together")
+        if (self.security_token or self.security_token_file) and self.access_key_id is None:
+            raise ValueError("security_token needs access_key_id and access_key_secret")
+        return self
+
+
+class Catalog(Section):
+    """The list of deployments kept beside the answers by address."""
+
+    refresh: Span = Field(default=60.0, description="How often the list is read again.")
+    label: str | None = Field(
+        default=None,
+        pattern=r"^[^=]+=[^=]+$",
+        description='Only deployments with this label: "key=value1,value2". Null: all.',
+    )
+
+
+class Blink(Section):
+    """The legacy operation GetRefPackageJob."""
+
+    enabled: bool = Field(default=False, description="Ask it at all.")
+    endpoint: Endpoint | None = Field(default=None, description="https://host[:port]; null: by region.")
+    projects: tuple[str, ...] = Field(default=(), description="Projects to ask for.")
+
+
+class ControlPlane(Section):
+    """Realtime Compute for Apache Flink: who is asked for owners, and how often."""
+
+    region: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]+$",
+        description="Region of the service, like cn-hangzhou. This or endpoint is needed.",
+    )
+    endpoint: Endpoint | None = Field(
+        default=None, description="https://host[:port] instead of the region's own; http:// for loopback only."
+    )
+    workspace: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9_-]+$", description="Workspace id, like a14bd5d90a. Needed."
+    )
+    namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct)] = Field(
+        default=("default-namespace",), min_length=1, description="Namespaces to ask; each costs its own calls."
+    )
+    credentials: Credentials = Field(default=Credentials(), description="Key of the account.")
+    rate: float = Field(default=2.0, gt=0, le=10_000, description="Calls a second.")
+    burst: int = Field(default=5, ge=1, le=100_000, description="Calls that may be made at once after a quiet time.")
+    max_in_flight: int = Field(default=2, ge=1, le=100, description="Calls waiting for their answer at one time.")
+    timeout: Span = Field(default=10.0, description="Longest wait for one answer.")
+    catalog: Catalog = Field(default=Catalog(), description="The list of deployments.")
+    blink: Blink = Field(default=Blink(), description="The legacy operation.")
+
+
+class Conntrack(Section):
+    """The kernel's connection tracking table (needs CAP_NET_ADMIN)."""
+
+    resync: Span = Field(default=30.0, description="How often the whole table is read, whatever the events said.")
+    receive_buffer: Size = Field(
+        default=64 << 20,
+        ge=64 << 10,
+        le=(1 << 31) - 1,
+        description="Socket buffer for events; overrunning it costs a full read.",
+    )
+    enable_accounting: bool = Field(
+        default=False,
+        description="Set net.netfilter.nf_conntrack_acct=1 at start; without it the kernel counts no bytes.",
+    )
+
+
+class Sockets(Section):
+    """This host's TCP sockets (needs no privilege)."""
+
+    interval: Span = Field(default=5.0, description="How often open sockets are read; closed ones report themselves.")
+
+
+class Capture(Section):
+    """Packets from the wire."""
+
+    interfaces: tuple[str, ...] = Field(default=(), description="Interfaces to listen on; empty: all that are up.")
+    ring: Size = Field(default=64 << 20, ge=1 << 20, le=(1 << 31) - 1, description="Ring shared with the kernel.")
+    snap: int = Field(default=128, ge=64, le=65535, description="Bytes kept of each packet.")
+    filter: str = Field(default="", description="Filter in tcpdump's language.")
+
+
+class Collect(Section):
+    """Where connections are read from, and which of them count."""
+
+    source: Literal["auto", "conntrack", "sockets", "capture", "replay"] = Field(
+        default="auto", description="auto takes conntrack where it is permitted and tracking, else sockets."
+    )
+    include: tuple[Pattern, ...] = Field(
+        default=(),
+        description='Flows that count: "10.0.0.0/8" (either end), "10.1.0.0/16:3306" (service end), "tcp/9092". '
+        "Empty: all.",
+    )
+    exclude: tuple[Pattern, ...] = Field(
+        default=(), description="Flows that do not count, in the same form; wins over include."
+    )
+    conntrack: Conntrack = Field(default=Conntrack(), description="The connection tracking table.")
+    sockets: Sockets = Field(default=Sockets(), description="The socket table.")
+    capture: Capture = Field(default=Capture(), description="Packets.")
+    max_flows: int = Field(default=1_000_000, ge=1, le=100_000_000, description="Flows tracked at one time.")
+
+
+class Attribute(Section):
+    """How an owner is found, and when an answer counts."""
+
+    semantics: Literal["connection", "dataflow", "both"] = Field(
+        default="both",
+        description="Reading of the API's src and dst: ends of a connection, where a job reads and writes, or both.",
+    )
+    confirm: Literal["strict", "fast"] = Field(
+        default="strict",
+        description="strict: a name needs an answer about the flow's own lifetime; fast: a cached answer will do.",
+    )
+    grace: Duration = Field(
+        default=2.0,
+        description="An address is taken not to change hands within this time of a flow's start; 0s: assume nothing.",
+    )
+    nat: Literal["translated", "original"] = Field(
+        default="translated", description="Which ends are asked about where NAT changed them."
+    )
+    owners_limit: int = Field(default=4, ge=1, le=100, description="More owners than this and the flow is ambiguous.")
+    cache_size: int = Field(default=100_000, ge=1, le=10_000_000, description="Questions whose answers are kept.")
+    positive_ttl: Span = Field(default=60.0, description="A question that named someone is asked again after this.")
+    negative_ttl: Span = Field(default=30.0, description="The same for one that named nobody.")
+    stale_for: Duration = Field(default=600.0, description="How long an old answer serves while the API fails.")
+    give_up_after: Span = Field(default=3600.0, description="Flows that wait longer for their answer become failed.")
+
+
+class Export(Section):
+    """The series in /metrics."""
+
+    labels: Annotated[tuple[Label, ...], AfterValidator(distinct)] = Field(
+        default=("namespace", "deployment_id", "deployment", "peer", "protocol"),
+        min_length=1,
+        description="Labels of a deployment's traffic; also possible: workspace.",
+    )
+    peers: dict[PeerName, tuple[Pattern, ...]] = Field(
+        default={}, description='Names for service ends: {orders: ["10.100.2.0/24:9092"]}. Others are called ip:port.'
+    )
+    deployment_labels: Annotated[tuple[str, ...], AfterValidator(distinct)] = Field(
+        default=(), description="Deployment labels copied to flowmap_deployment_info as label_<key>."
+    )
+    max_series: int = Field(
+        default=10_000, ge=1, le=10_000_000, description='Series of traffic; what exceeds it goes to peer "other".'
+    )
+    idle_after: Span = Field(default=600.0, description="A series without open flows or traffic for this time leaves.")
+
+    @model_validator(mode="after")
+    def _peers_are_networks(self) -> Self:
+        for name, patterns in self.peers.items():
+            if not patterns or any(pattern.network is None for pattern in patterns):
+                raise ValueError(f'peer {name!r} needs networks like "10.100.2.0/24:9092"')
+        return self
+
+
+class History(Section):
+    """What was true when, kept on disk."""
+
+    path: str | None = Field(default=None, min_length=1, description="SQLite file; null: no history.")
+    retain: Span = Field(default=7 * 86400.0, description="How long it is kept.")
+    max_size: Size = Field(default=1 << 30, ge=1 << 20, description="Largest size of the file.")
+
+
+class Http(Section):
+    """The HTTP server."""
+
+    listen: Listen = Field(
+        default=values.Listen("127.0.0.1", 10817), description="Address and port; 0 takes a free one."
+    )
+    tls: dict[str, str] | None = Field(default=None, description="Certificate and key; null: plain HTTP.")
+    users: dict[str, SecretStr] | None = Field(default=None, description="Users and password hashes; null: no login.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Host names a request may be addressed to, besides addresses and localhost; empty: any."
+    )
+
+
+class Log(Section):
+    """What the daemon says about itself, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level shown.")
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="auto: text on a terminal and in the journal, else json."
+    )
+
+
+class Config(Section):
+    """Everything that can be configured."""
+
+    control_plane: ControlPlane = Field(default=ControlPlane(), description="Who is asked.")
+    collect: Collect = Field(default=Collect(), description="Where connections are read from.")
+    attribute: Attribute = Field(default=Attribute(), description="How an owner is found.")
+    export: Export = Field(default=Export(), description="The series in /metrics.")
+    history: History = Field(default=History(), description="The past.")
+    http: Http = Field(default=Http(), description="The HTTP server.")
+    log: Log = Field(default=Log(), description="Logging.")

@@ -1,0 +1,190 @@
+"""The small languages of the configuration: durations, sizes, patterns of traffic, addresses to listen on, endpoints.
+
+Every parser takes text and raises ValueError with one sentence; every value formats back to text that parses to it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from flowmap.flows.address import PROTOCOL_NAMES, format_endpoint, protocol_number
+
+SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+"""Units of a duration."""
+
+BYTES = {"": 1, "B": 1} | {
+    f"{prefix}{suffix}": base**power
+    for suffix, base in (("iB", 1024), ("B", 1000))
+    for power, prefix in enumerate(("K", "M", "G", "T"), start=1)
+}
+"""Units of a size: binary (``KiB``) and decimal (``KB``)."""
+
+LONGEST = 3650 * SECONDS["d"]
+"""Longest duration accepted: beyond ten years it is a slip of the pen."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[wdhms])")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_NETWORK_AND_PORT = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:/]+))(?P<length>/\d+)?(?::(?P<port>\d+))?")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of ``"30s"``, ``"1h30m"``, ``"7d"``, or of a number, which counts seconds."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
+        value = float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str) and re.fullmatch(f"(?:{_DURATION.pattern})+", value):
+        seconds = sum(float(number) * SECONDS[unit] for number, unit in _DURATION.findall(value))
+    else:
+        raise ValueError('not a duration; write it like "30s", "10m", "1h30m" or "7d"')
+    if not 0 <= seconds <= LONGEST:  # also refuses nan
+        raise ValueError("a duration is between 0 and 3650d")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Text that parses back to ``seconds``: ``90s``, ``1h30m``, ``500ms``, ``0s``."""
+    if seconds < 120 and seconds == int(seconds):
+        return f"{int(seconds)}s"
+    rest, text = seconds, ""
+    for unit in ("d", "h", "m", "s"):
+        count = int(rest // SECONDS[unit])
+        rest -= count * SECONDS[unit]
+        text += f"{count}{unit}" if count else ""
+    if rest == 0:
+        return text
+    milliseconds = round(seconds * 1000)
+    if seconds < 1 and milliseconds * 0.001 == seconds:
+        return f"{milliseconds}ms"
+    plain = f"{seconds:f}"
+    return f"{plain.rstrip('0')}s" if float(plain) == seconds else f"{seconds:.25f}".rstrip("0") + "s"
+
+
+def parse_size(value: object) -> int:
+    """Bytes of ``"64MiB"``, ``"1GiB"``, ``"10MB"``, or of a whole number."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    unit = next((unit for unit in BYTES if match and unit.lower() == match[2].lower()), None)
+    if match is None or unit is None:
+        raise ValueError('not a size; write it like "64MiB", "1GiB" or "10MB"')
+    size = float(match[1]) * BYTES[unit] if "." in match[1] else int(match[1]) * BYTES[unit]
+    if size != int(size):
+        raise ValueError("a size is a whole number of bytes")
+    return int(size)
+
+
+def format_size(size: int) -> str:
+    """The shortest text that parses back to ``size``: ``64MiB``, ``10MB``, ``128``."""
+    for unit, factor in sorted(BYTES.items(), key=lambda item: -item[1]):
+        if size and factor > 1 and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def parse_port(text: str) -> int:
+    """A port from 1 to 65535."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ValueError(f"{text!r} is not a port between 1 and 65535")
+    return int(text)
+
+
+class Pattern(NamedTuple):
+    """Which flows are meant; a field that is None lets everything through."""
+
+    network: Network | None
+    """Network of an end."""
+    protocol: int | None
+    """IANA protocol number."""
+    port: int | None
+    """Port of the service end."""
+
+    @classmethod
+    def parse(cls, value: object) -> Pattern:
+        """Read ``10.0.0.0/8``, ``10.1.0.0/16:3306``, ``[2001:db8::]/32:443``, ``tcp`` or ``tcp/9092``."""
+        if isinstance(value, Pattern):
+            return value
+        if not isinstance(value, str) or not value:
+            raise ValueError('not a pattern; write it like "10.0.0.0/8", "10.1.0.0/16:3306" or "tcp/9092"')
+        name, slash, port = value.partition("/")
+        if name.lower() in PROTOCOL_NAMES.values():
+            return cls(None, protocol_number(name), parse_port(port) if slash else None)
+        match = _NETWORK_AND_PORT.fullmatch(value)
+        if match is None:  # an IPv6 network without brackets has no port
+            return cls(_parse_network(value), None, None)
+        network = (match["six"] or match["four"] or "") + (match["length"] or "")
+        return cls(_parse_network(network), None, parse_port(match["port"]) if match["port"] else None)
+
+    def __str__(self) -> str:
+        if self.network is None:
+            name = PROTOCOL_NAMES[self.protocol or 0]
+            return name if self.port is None else f"{name}/{self.port}"
+        if self.port is None:
+            return str(self.network)
+        address = str(self.network.network_address)
+        bracketed = f"[{address}]" if self.network.version == 6 else address
+        return f"{bracketed}/{self.network.prefixlen}:{self.port}"
+
+
+def _parse_network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        if "host bits" in str(error):
+            raise ValueError(f"{text} has host bits set; did you mean {ipaddress.ip_network(text, False)}?") from None
+        raise ValueError(f"{text!r} is neither a network nor a known protocol") from None
+
+
+class Listen(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    """Address or name, without brackets; ``0.0.0.0`` or ``::`` for every interface."""
+    port: int
+    """0 lets the kernel choose."""
+
+    @classmethod
+    def parse(cls, value: object) -> Listen:
+        """Read ``127.0.0.1:10817`` or ``[::1]:10817``."""
+        if isinstance(value, Listen):
+            return value
+        match = re.fullmatch(
+            r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})", value if isinstance(value, str) else ""
+        )
+        if match is None or int(match[3]) > 65535:
+            raise ValueError('not an address to listen on; write it like "127.0.0.1:10817" or "[::1]:10817"')
+        if match[1] is not None:
+            ipaddress.IPv6Address(match[1])
+        return cls(match[1] or match[2], int(match[3]))
+
+    def __str__(self) -> str:
+        return format_endpoint(self.host, self.port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (a name or an address without brackets) is this machine by definition."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def parse_endpoint(value: str) -> str:
+    """``https://host[:port]``, or ``http://`` where the host is loopback; nothing else may be in it."""
+    parts = urlsplit(value)
+    if "@" in parts.netloc:
+        raise ValueError("no user or password in an endpoint; give them under credentials")
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError('not an endpoint; write it like "https://host" or "https://host:port"')
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("an endpoint has no path, query or fragment")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("plain http:// is for loopback only; use https://")
+    if parts.port == 0:
+        raise ValueError("0 is not a port to connect to")
+    return f"{parts.scheme}://{parts.netloc}"
