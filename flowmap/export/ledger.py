@@ -1,0 +1,227 @@
+"""Running totals of every traffic series. One thread writes; what readers get is a frozen copy.
+
+Series are rows of columns; an id is a row number. The number of rows is bounded by ``max_series`` + 3:
+
+- nine tenths of ``max_series`` are for series with their own peer;
+- the rest is kept for series whose peer is ``other``, so that a deployment that meets the cap keeps its name;
+- beyond that, one last series a kind, which names nobody, takes everything.
+
+Nothing is dropped on the way, so the totals stay exact. A series with neither traffic nor an open connection for
+``idle_after`` leaves: its row is used again, its bytes move to ``expired``. They are not moved to another live series,
+because ``rate()`` would count them there a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.export.series import KINDS, OTHER, SeriesKey, SeriesKind, SeriesLabels, last_resort
+from flowmap.export.snapshot import ByteCount, LedgerSnapshot, Totals, exact_sum
+
+__all__ = ["Ids", "Ledger", "SeriesKey", "SeriesKind"]
+
+Ids = npt.NDArray[np.int32]
+U64 = npt.NDArray[np.uint64]
+
+_CODE = {kind: np.uint8(1 + place) for place, kind in enumerate(KINDS)}
+_COLUMNS: dict[str, np.dtype[np.generic]] = {
+    "kinds": np.dtype(np.uint8),
+    "transmit_bytes": np.dtype(np.uint64),
+    "receive_bytes": np.dtype(np.uint64),
+    "transmit_packets": np.dtype(np.uint64),
+    "receive_packets": np.dtype(np.uint64),
+    "connections": np.dtype(np.uint64),
+    "retransmits": np.dtype(np.uint64),
+    "open_connections": np.dtype(np.int64),
+    "round_trip": np.dtype(np.float64),
+    "active": np.dtype(np.float64),
+}
+_FROZEN = [field.name for field in fields(LedgerSnapshot) if field.name in _COLUMNS]
+_FIRST_CAPACITY = 256
+
+
+class Ledger:
+    """The totals of all series. Times are monotonic seconds; ids are valid until their series expires."""
+
+    kinds: npt.NDArray[np.uint8]
+    transmit_bytes: U64
+    receive_bytes: U64
+    transmit_packets: U64
+    receive_packets: U64
+    connections: U64
+    retransmits: U64
+    open_connections: npt.NDArray[np.int64]
+    round_trip: npt.NDArray[np.float64]
+    active: npt.NDArray[np.float64]
+
+    def __init__(self, *, labels: Sequence[str], max_series: int, idle_after: float) -> None:
+        """``idle_after`` is in seconds; ConfigError for ``labels`` that are none."""
+        self.labels = SeriesLabels(labels)
+        self.generation = 0
+        """Grows whenever ids became invalid: who keeps ids of series without an open connection looks them up again."""
+        self.folded = 0
+        """Look-ups the cap turned away: to ``other``, or to the last series of the kind."""
+        self.expired = ByteCount()
+        self._max_series = max_series
+        self._with_peer = max_series - (max_series + 9) // 10
+        self._idle_after = idle_after
+        self._rows: dict[tuple[SeriesKind, str], int] = {}
+        self._free: list[int] = []
+        self._keys: list[SeriesKey | None] = []
+        self._texts: list[str] = []
+        self._frozen_names: tuple[tuple[SeriesKey | None, ...], tuple[str, ...]] | None = None
+        for name, dtype in _COLUMNS.items():
+            setattr(self, name, np.zeros(_FIRST_CAPACITY, dtype))
+
+    def __len__(self) -> int:
+        """Series in use."""
+        return len(self._rows)
+
+    def series(self, key: SeriesKey, *, now: float) -> int:
+        """The id of ``key``'s series, opened if need be; counts as activity, so it stays for ``idle_after``."""
+        may_fold = self.labels.has_peer and key.peer != OTHER
+        row = self._find_or_open(key, self._with_peer if may_fold else self._max_series)
+        if row is None:
+            self.folded += 1
+            if may_fold:
+                row = self._find_or_open(key._replace(peer=OTHER), self._max_series)
+            if row is None:
+                row = self._find_or_open(last_resort(key.kind), self._max_series + len(KINDS))
+            assert row is not None, "there are only len(KINDS) last series"
+        self.active[row] = now
+        return row
+
+    def credit(
+        self,
+        ids: Ids,
+        transmit_bytes: U64,
+        receive_bytes: U64,
+        transmit_packets: U64,
+        receive_packets: U64,
+        *,
+        now: float,
+    ) -> None:
+        """Add traffic; ``ids`` may repeat. A row of zeros is not activity. ValueError for an id that has expired."""
+        self._check(ids)
+        # add.at: in place, unbuffered and in uint64 throughout; bincount would go through float64 and round.
+        np.add.at(self.transmit_bytes, ids, transmit_bytes)
+        np.add.at(self.receive_bytes, ids, receive_bytes)
+        np.add.at(self.transmit_packets, ids, transmit_packets)
+        np.add.at(self.receive_packets, ids, receive_packets)
+        moved = (transmit_bytes | receive_bytes | transmit_packets | receive_packets) != 0
+        self.active[ids[moved]] = now
+
+    def opened(self, ids: Ids) -> None:
+        """Count new connections, and count them as open."""
+        self.reopened(ids)
+        np.add.at(self.connections, ids, np.uint64(1))
+
+    def reopened(self, ids: Ids) -> None:
+        """Count connections as open that were counted as new before (their series changed)."""
+        self._check(ids)
+        np.add.at(self.open_connections, ids, np.int64(1))
+
+    def closed(self, ids: Ids) -> None:
+        """Count connections as no longer open."""
+        self._check(ids)
+        np.subtract.at(self.open_connections, ids, np.int64(1))
+
+    def retransmitted(self, ids: Ids, counts: U64) -> None:
+        """Add TCP segments sent again."""
+        self._check(ids)
+        np.add.at(self.retransmits, ids, counts)
+
+    def set_round_trip(self, ids: Ids, mean_seconds: npt.NDArray[np.float64]) -> None:
+        """Set the mean round-trip time of series (each id once); NaN takes the sample off the page."""
+        self._check(ids)
+        self.round_trip[ids] = mean_seconds
+
+    def expire(self, *, now: float) -> int:
+        """Take idle series off the page and return how many. To be called regularly: a series with an open
+        connection counts as active at each call, so its idle time begins at the last one."""
+        used = len(self._keys)
+        in_use = self.kinds[:used] != 0
+        active = self.active[:used]
+        active[in_use & (self.open_connections[:used] > 0)] = now
+        rows = np.flatnonzero(in_use & (now - active >= self._idle_after))
+        if not len(rows):
+            return 0
+        self.expired = ByteCount(
+            self.expired.transmit + exact_sum(self.transmit_bytes[rows]),
+            self.expired.receive + exact_sum(self.receive_bytes[rows]),
+        )
+        for row in rows.tolist():
+            self._close(row)
+        for name in _COLUMNS:
+            getattr(self, name)[rows] = 0
+        self.generation += 1
+        self._frozen_names = None
+        return len(rows)
+
+    def totals(self) -> Totals:
+        """Exact bytes credited so far, by kind, and what expired."""
+        return self.freeze().totals()
+
+    def freeze(self) -> LedgerSnapshot:
+        """A copy that never changes. Names are copied only if a series came or went since the last one."""
+        used = len(self._keys)
+        if self._frozen_names is None:
+            self._frozen_names = (tuple(self._keys), tuple(self._texts))
+        columns = {name: getattr(self, name)[:used].copy() for name in _FROZEN}
+        for column in columns.values():
+            column.flags.writeable = False
+        keys, texts = self._frozen_names
+        return LedgerSnapshot(
+            keys=keys,
+            texts=texts,
+            count=len(self),
+            limit=self._max_series,
+            folded=self.folded,
+            expired=self.expired,
+            **columns,
+        )
+
+    def _find_or_open(self, key: SeriesKey, limit: int) -> int | None:
+        """The row of ``key``; a new one while fewer than ``limit`` are in use; else None."""
+        text = self.labels.text(key)
+        row = self._rows.get((key.kind, text))
+        if row is not None or len(self._rows) >= limit:
+            return row
+        return self._open(self.labels.visible(key), text)
+
+    def _open(self, key: SeriesKey, text: str) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._keys[row], self._texts[row] = key, text
+        else:
+            row = len(self._keys)
+            self._keys.append(key)
+            self._texts.append(text)
+            if row == len(self.kinds):
+                self._grow()
+        self.kinds[row] = _CODE[key.kind]
+        self.round_trip[row] = np.nan
+        self._rows[key.kind, text] = row
+        self._frozen_names = None
+        return row
+
+    def _close(self, row: int) -> None:
+        key = self._keys[row]
+        assert key is not None, "a row in use has a key"
+        del self._rows[key.kind, self._texts[row]]
+        self._keys[row], self._texts[row] = None, ""
+        self._free.append(row)
+
+    def _grow(self) -> None:
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+
+    def _check(self, ids: Ids) -> None:
+        """An id of an expired series is a defect of the caller, and would lose bytes without a trace."""
+        if len(ids) and not self.kinds[ids].all():
+            raise ValueError("a series id is not in use: it has expired")
