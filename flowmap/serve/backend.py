@@ -1,0 +1,52 @@
+"""What the HTTP room asks of the daemon. Every answer is an immutable value; no call blocks the event loop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from flowmap.attribute.view import (
+    AttributionView,
+    DeploymentView,
+    FlowFilter,
+    FlowPage,
+    PeerTraffic,
+    StatusView,
+)
+from flowmap.export.snapshot import Snapshot
+
+
+class Backend(Protocol):
+    """The daemon, as HTTP sees it.
+
+    A method may raise QueryError for a question that cannot be answered as asked (answered with 400, its ``field``
+    named) and ControlError where the control plane had to be asked and failed (answered with 502).
+    """
+
+    async def attribution(
+        self, src_ip: str, src_port: int | None, dst_ip: str, dst_port: int | None, protocol: str, at: float | None
+    ) -> AttributionView:
+        """Who owns the connection; addresses are valid and normalised. ``at``: seconds since the epoch, None is now."""
+
+    async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
+        """Up to ``limit`` flows that pass ``filter``, from ``cursor`` on."""
+
+    async def deployments(self) -> tuple[DeploymentView, ...]:
+        """Every deployment seen in traffic."""
+
+    async def deployment(self, deployment_id: str) -> DeploymentView | None:
+        """One of them, or None."""
+
+    async def peers(self) -> tuple[PeerTraffic, ...]:
+        """Every peer with the deployments that talk to it."""
+
+    def status(self) -> StatusView:
+        """The daemon's own state."""
+
+    def ready(self) -> bool:
+        """Whether the first full read is done."""
+
+    def healthy(self) -> bool:
+        """Whether the process still works: its writer makes progress."""
+
+    def snapshot(self) -> Snapshot:
+        """The latest snapshot: a reference, taken without any lock."""
