@@ -1,0 +1,115 @@
+"""The columns of the flow table: one numpy array a fact, one row a flow."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.batch import FlowBatch
+from flowmap.flows.index import Hashes, Positions, Rows
+
+U64 = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+PENDING = -1
+"""``series`` of a flow whose owner is not decided."""
+IGNORED = -2
+"""``series`` of a flow that the filters leave out."""
+
+TRANSMIT_BYTES, RECEIVE_BYTES, TRANSMIT_PACKETS, RECEIVE_PACKETS = range(4)
+"""Order of the four counters wherever they stand side by side."""
+
+
+class Row(IntFlag):
+    """Facts about one row."""
+
+    USED = 1
+    OPEN = 2
+    """The kernel still has the flow."""
+    ENDED = 4
+    """The connection is over (``ended_after``, ``ended_by`` are set), even if the kernel still keeps an entry."""
+    PREEXISTING = 8
+    """The flow is older than the first full read; what it carried before is not counted."""
+    GUESSED = 16
+    TRANSLATED = 32
+    READ = 64
+    """Counters were read at least once (``read_at``)."""
+    INDEXED = 128
+    """Records of this tuple find this row."""
+
+
+class FlowColumns:
+    """``n`` rows. Arrays start as untouched zero pages, so room for a million flows costs nothing until it is used."""
+
+    def __init__(self, n: int) -> None:
+        self.flags = np.zeros(n, np.uint8)
+        # Identity: the original tuple, the zone and the kernel's id.
+        self.client_high = np.zeros(n, np.uint64)
+        self.client_low = np.zeros(n, np.uint64)
+        self.server_high = np.zeros(n, np.uint64)
+        self.server_low = np.zeros(n, np.uint64)
+        self.ports = np.zeros(n, np.uint64)  # client port << 48 | server port << 32 | zone << 16 | protocol
+        self.id = np.zeros(n, np.uint64)
+        # Written only for flows with NAT.
+        self.translated = np.zeros((n, 4), np.uint64)  # client high, low, server high, low
+        self.translated_ports = np.zeros(n, np.uint32)  # client port << 16 | server port
+        # Numbers of the ends that are asked about.
+        self.client = np.zeros(n, np.int32)
+        self.service = np.zeros(n, np.int32)
+        self.last = np.zeros((n, 4), np.uint64)  # the kernel's counters when last read
+        self.total = np.zeros((n, 4), np.uint64)  # what was observed of the flow
+        self.retransmits = np.zeros(n, np.uint32)
+        self.round_trip = np.zeros(n, np.uint32)  # µs, 0 if never measured
+        # Time, monotonic seconds. The flow began in (born_after, born_by] and ended in [ended_after, ended_by].
+        self.born_after = np.zeros(n, np.float64)
+        self.born_by = np.zeros(n, np.float64)
+        self.ended_after = np.zeros(n, np.float64)
+        self.ended_by = np.zeros(n, np.float64)
+        self.active = np.zeros(n, np.float64)  # latest instant after which the client is known to have sent something
+        self.read_at = np.zeros(n, np.float64)  # the counters in ``last`` are not older than this
+        self.read = np.zeros(n, np.uint32)  # number of the full read that last saw the flow
+        self.series = np.zeros(n, np.int32)  # where its traffic is credited; PENDING, IGNORED or a series id
+        self.verdict = np.zeros(n, np.int32)  # number of the decision, for explanations
+
+    def protocol(self, rows: Rows) -> U64:
+        """IANA numbers of the rows."""
+        protocol: U64 = self.ports[rows] & np.uint64(0xFFFF)
+        return protocol
+
+
+def key_columns(batch: FlowBatch) -> list[U64]:
+    """The columns that identify a flow within its kernel: addresses, and ports with zone and protocol in one."""
+    ports = batch.client_port.astype(np.uint64) << np.uint64(48)
+    ports |= batch.server_port.astype(np.uint64) << np.uint64(32)
+    ports |= batch.zone.astype(np.uint64) << np.uint64(16)
+    ports |= batch.protocol
+    return [batch.client_high, batch.client_low, batch.server_high, batch.server_low, ports]
+
+
+def same_key(columns: FlowColumns, key: list[U64], keys: Positions, rows: Rows) -> Mask:
+    """Whether the key at each position equals that of each row."""
+    same: Mask = columns.ports[rows] == key[4][keys]
+    same &= columns.client_low[rows] == key[1][keys]
+    same &= columns.server_low[rows] == key[3][keys]
+    same &= columns.client_high[rows] == key[0][keys]
+    same &= columns.server_high[rows] == key[2][keys]
+    return same
+
+
+def occurrence_rounds(hashes: Hashes) -> list[Positions] | None:
+    """Split a batch so that no key comes twice in one part and the records of a key keep their order.
+
+    The n-th record of every key goes to the n-th part. None if no key repeats, as in nearly all full reads.
+    """
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    repeated = ordered[1:] == ordered[:-1]
+    if not repeated.any():
+        return None
+    position = np.arange(len(hashes))
+    first = np.concatenate(([True], ~repeated))
+    rank = np.empty(len(hashes), np.intp)
+    rank[order] = position - np.maximum.accumulate(np.where(first, position, 0))
+    return [np.flatnonzero(rank == n) for n in range(int(rank.max()) + 1)]

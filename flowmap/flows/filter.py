@@ -1,0 +1,119 @@
+"""Which flows are counted: ``collect.include`` and ``collect.exclude``.
+
+A pattern is one of
+
+    10.0.0.0/8            either end, before or after NAT, lies in the network
+    tcp/9092              the protocol and the service end's port
+    10.1.0.0/16:3306      the service end lies in the network and has that port
+    [2001:db8::]/32:443   the same for IPv6
+
+A flow is counted if it matches ``include`` (or that is empty) and does not match ``exclude``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.address import Address, protocol_number
+from flowmap.flows.batch import FlowBatch
+
+Mask = npt.NDArray[np.bool_]
+U64 = npt.NDArray[np.uint64]
+
+_ALL = (1 << 64) - 1
+_BRACKETED = re.compile(r"\[([^\]]+)\]((?:/\d+)?)$")
+
+
+class Network(NamedTuple):
+    """An address prefix as two masked 64-bit halves."""
+
+    high: int
+    low: int
+    high_mask: int
+    low_mask: int
+
+    @classmethod
+    def parse(cls, text: str) -> Network:
+        """Read ``a.b.c.d/n``, ``x::/n``, ``[x::]/n`` or an address alone; ValueError otherwise."""
+        bracketed = _BRACKETED.match(text)
+        if bracketed:
+            text = "".join(bracketed.groups())
+        network = ipaddress.ip_network(text, strict=False)
+        bits = network.prefixlen + (96 if network.version == 4 else 0)
+        mask = ((1 << bits) - 1) << (128 - bits)
+        address = Address.parse(str(network.network_address))
+        return cls(address.high, address.low, mask >> 64, mask & _ALL)
+
+    def contains(self, high: U64, low: U64) -> Mask:
+        """For each address whether it lies in the network."""
+        inside: Mask = (high & np.uint64(self.high_mask)) == np.uint64(self.high)
+        inside &= (low & np.uint64(self.low_mask)) == np.uint64(self.low)
+        return inside
+
+
+class Pattern(NamedTuple):
+    """One pattern; a part that is None matches everything."""
+
+    network: Network | None
+    protocol: int | None
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Read one of the forms of this module's heading; ValueError says what is wrong."""
+        protocol, slash, port = text.partition("/")
+        if slash and protocol.isalpha():
+            return cls(None, protocol_number(protocol), _port(port, text))
+        head, colon, tail = text.rpartition(":")
+        with_port = colon and tail.isdecimal() and ("]" in head or ":" not in head)
+        try:
+            network = Network.parse(head if with_port else text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is neither a network, network:port nor protocol/port") from error
+        return cls(network, None, _port(tail, text) if with_port else None)
+
+    def matches(self, batch: FlowBatch) -> Mask:
+        """For each record whether the pattern covers it."""
+        mask = np.ones(len(batch), np.bool_)
+        if self.protocol is not None:
+            mask &= batch.protocol == self.protocol
+        if self.port is not None:
+            mask &= (batch.server_port == self.port) | (batch.translated_server_port == self.port)
+        if self.network is not None:
+            service = self.network.contains(batch.server_high, batch.server_low)
+            service |= self.network.contains(batch.translated_server_high, batch.translated_server_low)
+            if self.port is None:
+                service |= self.network.contains(batch.client_high, batch.client_low)
+                service |= self.network.contains(batch.translated_client_high, batch.translated_client_low)
+            mask &= service
+        return mask
+
+
+def _port(text: str, pattern: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ValueError(f"{pattern!r}: a port is a number from 1 to 65535")
+    return int(text)
+
+
+class Filter:
+    """Include and exclude patterns together."""
+
+    def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+        """ValueError for a pattern that cannot be read."""
+        self._include = [Pattern.parse(text) for text in include]
+        self._exclude = [Pattern.parse(text) for text in exclude]
+
+    def ignores(self, batch: FlowBatch) -> Mask:
+        """For each record whether its flow is left out."""
+        ignored = np.full(len(batch), bool(self._include))
+        for pattern in self._include:
+            ignored &= ~pattern.matches(batch)
+        for pattern in self._exclude:
+            ignored |= pattern.matches(batch)
+        return ignored
