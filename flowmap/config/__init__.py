@@ -18,7 +18,7 @@ from flowmap.config.models import (
     Sockets,
 )
 from flowmap.config.reference import config_markdown, example_yaml, masked, schema
-from flowmap.config.values import Listen, Pattern
+from flowmap.config.values import Listen
 
 __all__ = [
     "Attribute",
@@ -35,7 +35,6 @@ __all__ = [
     "Http",
     "Listen",
     "Log",
-    "Pattern",
     "Sockets",
     "config_markdown",
     "example_yaml",

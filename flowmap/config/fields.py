@@ -39,6 +39,13 @@ def distinct(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
+def some(items: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse an empty list."""
+    if not items:
+        raise ValueError("give at least one")
+    return items
+
+
 Duration = Annotated[
     float,
     BeforeValidator(values.parse_duration),
@@ -58,12 +65,8 @@ Size = Annotated[
 ]
 """Bytes; text like ``64MiB`` in the file."""
 
-Pattern = Annotated[
-    values.Pattern,
-    BeforeValidator(values.Pattern.parse),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string"}),
-]
+Pattern = Annotated[str, AfterValidator(values.parse_pattern)]
+Service = Annotated[str, AfterValidator(values.parse_service)]
 Listen = Annotated[
     values.Listen,
     BeforeValidator(values.Listen.parse),

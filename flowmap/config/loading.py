@@ -168,7 +168,8 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Probl
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         key = tuple(variable.removeprefix(PREFIX).lower().split("__"))
         _forget_places(problems, key)
-        problems.places[key] = variable
+        for length in range(1, len(key) + 1):
+            problems.places.setdefault(key[:length], variable)
         try:
             value = _read_variable(key, environ[variable])
         except ValueError:

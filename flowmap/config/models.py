@@ -16,7 +16,20 @@ from pydantic import (
 )
 
 from flowmap.config import values
-from flowmap.config.fields import Duration, Endpoint, Label, Listen, Namespace, Pattern, PeerName, Size, Span, distinct
+from flowmap.config.fields import (
+    Duration,
+    Endpoint,
+    Label,
+    Listen,
+    Namespace,
+    Pattern,
+    PeerName,
+    Service,
+    Size,
+    Span,
+    distinct,
+    some,
+)
 
 
 class Section(BaseModel):
@@ -80,8 +93,8 @@ class ControlPlane(Section):
     workspace: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9_-]+$", description="Workspace id, like a14bd5d90a. Needed."
     )
-    namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct)] = Field(
-        default=("default-namespace",), min_length=1, description="Namespaces to ask; each costs its own calls."
+    namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
+        default=("default-namespace",), description="Namespaces to ask; each costs its own calls."
     )
     credentials: Credentials = Field(default=Credentials(), description="Key of the account.")
     rate: float = Field(default=2.0, gt=0, le=10_000, description="Calls a second.")
@@ -172,12 +185,11 @@ class Attribute(Section):
 class Export(Section):
     """The series in /metrics."""
 
-    labels: Annotated[tuple[Label, ...], AfterValidator(distinct)] = Field(
+    labels: Annotated[tuple[Label, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
         default=("namespace", "deployment_id", "deployment", "peer", "protocol"),
-        min_length=1,
         description="Labels of a deployment's traffic; also possible: workspace.",
     )
-    peers: dict[PeerName, tuple[Pattern, ...]] = Field(
+    peers: dict[PeerName, Annotated[tuple[Service, ...], AfterValidator(some)]] = Field(
         default={}, description='Names for service ends: {orders: ["10.100.2.0/24:9092"]}. Others are called ip:port.'
     )
     deployment_labels: Annotated[tuple[str, ...], AfterValidator(distinct)] = Field(
@@ -187,13 +199,6 @@ class Export(Section):
         default=10_000, ge=1, le=10_000_000, description='Series of traffic; what exceeds it goes to peer "other".'
     )
     idle_after: Span = Field(default=600.0, description="A series without open flows or traffic for this time leaves.")
-
-    @model_validator(mode="after")
-    def _peers_are_networks(self) -> Self:
-        for name, patterns in self.peers.items():
-            if not patterns or any(pattern.network is None for pattern in patterns):
-                raise ValueError(f'peer {name!r} needs networks like "10.100.2.0/24:9092"')
-        return self
 
 
 class History(Section):

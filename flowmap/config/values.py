@@ -1,6 +1,6 @@
 """The small languages of the configuration: durations, sizes, patterns of traffic, addresses to listen on, endpoints.
 
-Every parser takes text and raises ValueError with one sentence; every value formats back to text that parses to it.
+Parsers raise ValueError with one sentence; what is formatted parses back to the same value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from flowmap.flows.address import PROTOCOL_NAMES, format_endpoint, protocol_number
+from flowmap.flows.address import format_endpoint
+from flowmap.flows.filter import Pattern
 
 SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 """Units of a duration."""
@@ -27,9 +28,6 @@ LONGEST = 3650 * SECONDS["d"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[wdhms])")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
-_NETWORK_AND_PORT = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:/]+))(?P<length>/\d+)?(?::(?P<port>\d+))?")
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def parse_duration(value: object) -> float:
@@ -48,21 +46,19 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Text that parses back to ``seconds``: ``90s``, ``1h30m``, ``500ms``, ``0s``."""
-    if seconds < 120 and seconds == int(seconds):
-        return f"{int(seconds)}s"
-    rest, text = seconds, ""
+    """Text that parses back to ``seconds``, to the microsecond: ``90s``, ``1h30m``, ``500ms``, ``0s``."""
+    whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
+    if microseconds and not whole and microseconds % 1000 == 0:
+        return f"{microseconds // 1000}ms"
+    if microseconds:
+        return f"{whole}.{microseconds:06d}".rstrip("0") + "s"
+    if whole < 120:
+        return f"{whole}s"
+    text = ""
     for unit in ("d", "h", "m", "s"):
-        count = int(rest // SECONDS[unit])
-        rest -= count * SECONDS[unit]
+        count, whole = divmod(whole, int(SECONDS[unit]))
         text += f"{count}{unit}" if count else ""
-    if rest == 0:
-        return text
-    milliseconds = round(seconds * 1000)
-    if seconds < 1 and milliseconds * 0.001 == seconds:
-        return f"{milliseconds}ms"
-    plain = f"{seconds:f}"
-    return f"{plain.rstrip('0')}s" if float(plain) == seconds else f"{seconds:.25f}".rstrip("0") + "s"
+    return text
 
 
 def parse_size(value: object) -> int:
@@ -87,57 +83,17 @@ def format_size(size: int) -> str:
     return str(size)
 
 
-def parse_port(text: str) -> int:
-    """A port from 1 to 65535."""
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise ValueError(f"{text!r} is not a port between 1 and 65535")
-    return int(text)
+def parse_pattern(value: str) -> str:
+    """A pattern of traffic in the language of :mod:`flowmap.flows.filter`, unchanged."""
+    Pattern.parse(value)
+    return value
 
 
-class Pattern(NamedTuple):
-    """Which flows are meant; a field that is None lets everything through."""
-
-    network: Network | None
-    """Network of an end."""
-    protocol: int | None
-    """IANA protocol number."""
-    port: int | None
-    """Port of the service end."""
-
-    @classmethod
-    def parse(cls, value: object) -> Pattern:
-        """Read ``10.0.0.0/8``, ``10.1.0.0/16:3306``, ``[2001:db8::]/32:443``, ``tcp`` or ``tcp/9092``."""
-        if isinstance(value, Pattern):
-            return value
-        if not isinstance(value, str) or not value:
-            raise ValueError('not a pattern; write it like "10.0.0.0/8", "10.1.0.0/16:3306" or "tcp/9092"')
-        name, slash, port = value.partition("/")
-        if name.lower() in PROTOCOL_NAMES.values():
-            return cls(None, protocol_number(name), parse_port(port) if slash else None)
-        match = _NETWORK_AND_PORT.fullmatch(value)
-        if match is None:  # an IPv6 network without brackets has no port
-            return cls(_parse_network(value), None, None)
-        network = (match["six"] or match["four"] or "") + (match["length"] or "")
-        return cls(_parse_network(network), None, parse_port(match["port"]) if match["port"] else None)
-
-    def __str__(self) -> str:
-        if self.network is None:
-            name = PROTOCOL_NAMES[self.protocol or 0]
-            return name if self.port is None else f"{name}/{self.port}"
-        if self.port is None:
-            return str(self.network)
-        address = str(self.network.network_address)
-        bracketed = f"[{address}]" if self.network.version == 6 else address
-        return f"{bracketed}/{self.network.prefixlen}:{self.port}"
-
-
-def _parse_network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        if "host bits" in str(error):
-            raise ValueError(f"{text} has host bits set; did you mean {ipaddress.ip_network(text, False)}?") from None
-        raise ValueError(f"{text!r} is neither a network nor a known protocol") from None
+def parse_service(value: str) -> str:
+    """A pattern that names service ends: a network, with or without a port."""
+    if Pattern.parse(value).network is None:
+        raise ValueError(f'{value!r} names no address; write it like "10.100.2.0/24:9092"')
+    return value
 
 
 class Listen(NamedTuple):
@@ -156,14 +112,19 @@ class Listen(NamedTuple):
         match = re.fullmatch(
             r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})", value if isinstance(value, str) else ""
         )
-        if match is None or int(match[3]) > 65535:
+        if match is None or int(match[3]) > 65535 or not _is_host(match[1]):
             raise ValueError('not an address to listen on; write it like "127.0.0.1:10817" or "[::1]:10817"')
-        if match[1] is not None:
-            ipaddress.IPv6Address(match[1])
         return cls(match[1] or match[2], int(match[3]))
 
     def __str__(self) -> str:
         return format_endpoint(self.host, self.port)
+
+
+def _is_host(six: str | None) -> bool:
+    try:
+        return six is None or ipaddress.ip_address(six).version == 6
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

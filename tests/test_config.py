@@ -1,0 +1,431 @@
+"""The configuration: its small languages, its problems and where they are, and the documentation made from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmap.config import Config, Listen, config_markdown, example_yaml, load, masked, require_control_plane, schema
+from flowmap.config.loading import UNAVAILABLE
+from flowmap.config.reference import masked_yaml
+from flowmap.config.values import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_endpoint,
+    parse_size,
+)
+from flowmap.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+
+DURATIONS = [
+    ("30s", 30.0),
+    ("10m", 600.0),
+    ("1h30m", 5400.0),
+    ("7d", 604800.0),
+    ("1w", 604800.0),
+    ("250ms", 0.25),
+    ("1.5s", 1.5),
+    ("0s", 0.0),
+    ("15", 15.0),
+    (15, 15.0),
+    (0.5, 0.5),
+    ("", None),
+    ("s", None),
+    ("10 m", None),
+    ("-1s", None),
+    (-1, None),
+    ("10x", None),
+    (True, None),
+    (None, None),
+    (float("nan"), None),
+    (float("inf"), None),
+    ("9999999d", None),
+    ([], None),
+]
+
+
+@pytest.mark.parametrize(("value", "seconds"), DURATIONS)
+def test_duration(value: object, seconds: float | None) -> None:
+    if seconds is None:
+        with pytest.raises(ValueError, match="duration"):
+            parse_duration(value)
+    else:
+        assert parse_duration(value) == seconds
+
+
+@given(st.integers(0, 3650 * 86_400_000_000))
+def test_every_duration_survives_being_written(microseconds: int) -> None:
+    assert parse_duration(format_duration(microseconds / 1e6)) == pytest.approx(microseconds / 1e6, rel=1e-15)
+
+
+SIZES = [
+    ("64MiB", 64 << 20),
+    ("1GiB", 1 << 30),
+    ("10MB", 10_000_000),
+    ("10mb", 10_000_000),
+    ("1.5KiB", 1536),
+    ("128B", 128),
+    ("128", 128),
+    (128, 128),
+    ("1 GiB", 1 << 30),
+    ("1.0001KiB", None),
+    ("", None),
+    ("MiB", None),
+    ("1XB", None),
+    (-1, None),
+    (1.5, None),
+    (True, None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("value", "size"), SIZES)
+def test_size(value: object, size: int | None) -> None:
+    if size is None:
+        with pytest.raises(ValueError, match="size"):
+            parse_size(value)
+    else:
+        assert parse_size(value) == size
+
+
+@given(st.integers(0, 1 << 60))
+def test_every_size_survives_being_written(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+LISTENS = [
+    ("127.0.0.1:10817", Listen("127.0.0.1", 10817)),
+    ("[::1]:0", Listen("::1", 0)),
+    ("localhost:80", Listen("localhost", 80)),
+    ("0.0.0.0:65535", Listen("0.0.0.0", 65535)),
+    ("127.0.0.1", None),
+    (":80", None),
+    ("::1:80", None),
+    ("[zz]:80", None),
+    ("[1:2]:80", None),
+    ("127.0.0.1:65536", None),
+    ("127.0.0.1:-1", None),
+    ("host name:80", None),
+    (10817, None),
+]
+
+
+@pytest.mark.parametrize(("value", "listen"), LISTENS)
+def test_listen(value: object, listen: Listen | None) -> None:
+    if listen is None:
+        with pytest.raises(ValueError, match="address"):
+            Listen.parse(value)
+    else:
+        assert Listen.parse(value) == listen
+        assert Listen.parse(str(listen)) == listen
+
+
+ENDPOINTS = [
+    ("https://ververica.cn-hangzhou.aliyuncs.com", None),
+    ("https://host:8443/", None),
+    ("http://127.0.0.1:1", None),
+    ("http://127.77.0.1:1", None),
+    ("http://[::1]:1", None),
+    ("http://localhost:1", None),
+    ("http://10.0.0.1", "loopback only"),
+    ("http://localhost.example.com", "loopback only"),
+    ("https://user:password@host", "no user or password"),
+    ("https://user@host", "no user or password"),
+    ("https://host/path", "no path"),
+    ("https://host?a=b", "no path"),
+    ("ftp://host", "write it like"),
+    ("host", "write it like"),
+    ("https://", "write it like"),
+    ("https://host:99999", "Port out of range"),
+    ("https://host:0", "not a port"),
+    ("https://[::1", "Invalid IPv6"),
+]
+
+
+@pytest.mark.parametrize(("value", "problem"), ENDPOINTS)
+def test_endpoint(value: str, problem: str | None) -> None:
+    if problem is None:
+        assert parse_endpoint(value) == value.rstrip("/")
+    else:
+        with pytest.raises(ValueError, match=problem):
+            parse_endpoint(value)
+
+
+def problems_of(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
+    """The lines of the ConfigError, with the directory of the file taken off."""
+    file = tmp_path / "flowmap.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(str(file), environ or {})
+    return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+
+
+PROBLEMS = [
+    (
+        "unknown",
+        "collect:\n  conntrack:\n    resnc: 5s\n",
+        "flowmap.yaml:3: collect.conntrack.resnc: unknown key (did you mean resync?)",
+    ),
+    ("unknown-section", "colect: {}\n", "flowmap.yaml:1: colect: unknown key (did you mean collect?)"),
+    ("nothing-near", "zzz: 1\n", "flowmap.yaml:1: zzz: unknown key"),
+    ("twice", "log:\n  level: info\n  level: debug\n", "flowmap.yaml:3: log.level: given twice"),
+    ("value", "attribute:\n  confirm: maybe\n", "flowmap.yaml:2: attribute.confirm: should be 'strict' or 'fast'"),
+    (
+        "number",
+        "attribute: {owners_limit: 0}\n",
+        "flowmap.yaml:1: attribute.owners_limit: should be greater than or equal to 1",
+    ),
+    (
+        "duration",
+        "attribute:\n\n  grace: 2 s\n",
+        'flowmap.yaml:3: attribute.grace: not a duration; write it like "30s", "10m", "1h30m" or "7d"',
+    ),
+    (
+        "no-time",
+        "collect: {sockets: {interval: 0s}}\n",
+        "flowmap.yaml:1: collect.sockets.interval: must be longer than 0s",
+    ),
+    (
+        "http",
+        "control_plane:\n  endpoint: http://10.0.0.1\n",
+        "flowmap.yaml:2: control_plane.endpoint: plain http:// is for loopback only; use https://",
+    ),
+    (
+        "pattern",
+        "collect:\n  include:\n    - 10.0.0.0/8\n    - 10.0.0.0/99\n",
+        "flowmap.yaml:4: collect.include.1: '10.0.0.0/99' is neither a network, network:port nor protocol/port",
+    ),
+    (
+        "peer",
+        "export:\n  peers:\n    orders: [tcp/9092]\n",
+        "flowmap.yaml:3: export.peers.orders.0: 'tcp/9092' names no address; write it like \"10.100.2.0/24:9092\"",
+    ),
+    ("label", "export: {labels: [peer, peer]}\n", "flowmap.yaml:1: export.labels: given more than once: peer"),
+    (
+        "no-namespace",
+        "control_plane: {namespaces: []}\n",
+        "flowmap.yaml:1: control_plane.namespaces: give at least one",
+    ),
+    (
+        "dots",
+        "control_plane: {namespaces: [..]}\n",
+        "flowmap.yaml:1: control_plane.namespaces.0: '..' is not a namespace",
+    ),
+    ("scalar", "log: loud\n", "flowmap.yaml:1: log: a mapping of keys is wanted here"),
+    (
+        "half-key",
+        "control_plane:\n  credentials: {access_key_id: x}\n",
+        "flowmap.yaml:2: control_plane.credentials: access_key_id and "
+        "access_key_secret (or access_key_secret_file) go together",
+    ),
+    ("list", "- a\n", "flowmap.yaml:1: a mapping of sections is wanted, like control_plane: {…}"),
+    ("yaml", "log: {level: info\n", "flowmap.yaml:2: not YAML: expected ',' or '}', but got '<stream end>'"),
+    (
+        "tag",
+        "log: !!python/name:os.system x\n",
+        "flowmap.yaml:1: not YAML: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/name:os.system'",
+    ),
+    ("date", "log:\n  level: 2026-13-45\n", "flowmap.yaml:2: 2026-13-45: month must be in 1..12"),
+    ("circle", "log: &a\n  level: *a\n", "flowmap.yaml:1: an alias that contains itself"),
+    ("deep", "log: " + "[" * 5000, "flowmap.yaml: nested too deeply"),
+    (
+        "control",
+        "log: \x00\n",
+        "flowmap.yaml: not YAML: unacceptable character #x0000: special characters are not allowed "
+        'in "<unicode string>", position 5',
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), [row[1:] for row in PROBLEMS], ids=[row[0] for row in PROBLEMS])
+def test_a_problem_is_one_line_with_its_place(tmp_path: Path, text: str, line: str) -> None:
+    assert problems_of(tmp_path, text) == [line]
+
+
+def test_all_problems_come_at_once(tmp_path: Path) -> None:
+    text = "attribute:\n  grace: soon\nhttp:\n  lisen: 1\nlog:\n  level: loud\n"
+    lines = problems_of(tmp_path, text, {"FLOWMAP__EXPORT__MAX_SERIES": "none"})
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["flowmap.yaml:2", "attribute.grace"],
+        ["FLOWMAP__EXPORT__MAX_SERIES", "export.max_series"],
+        ["flowmap.yaml:4", "http.lisen"],
+        ["flowmap.yaml:6", "log.level"],
+    ]
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"^/nowhere/flowmap\.yaml: cannot be read: No such file or directory$"):
+        load("/nowhere/flowmap.yaml", {})
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "binary"
+    file.write_bytes(b"log: \xff")
+    with pytest.raises(ConfigError, match=r"is not UTF-8 text \(byte 5\)$"):
+        load(str(file), {})
+
+
+def test_sections_left_empty_are_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "flowmap.yaml"
+    file.write_text("control_plane:\n  # region: cn-hangzhou\ncollect:\n  conntrack:\nlog: {level: debug}\n")
+    assert load(str(file), {}).log.level == "debug"
+    assert load(str(file), {}).collect == Config().collect
+
+
+OVERRIDES = [
+    ({"FLOWMAP__ATTRIBUTE__GRACE": "0s"}, "attribute.grace", 0.0),
+    ({"FLOWMAP__COLLECT__CONNTRACK__RECEIVE_BUFFER": "1MiB"}, "collect.conntrack.receive_buffer", 1 << 20),
+    ({"FLOWMAP__HTTP__LISTEN": "[::1]:99"}, "http.listen", Listen("::1", 99)),
+    ({"FLOWMAP__CONTROL_PLANE__WORKSPACE": "0123"}, "control_plane.workspace", "0123"),
+    ({"FLOWMAP__CONTROL_PLANE__NAMESPACES": '["a", "b"]'}, "control_plane.namespaces", ("a", "b")),
+    ({"FLOWMAP__EXPORT__PEERS": '{"orders": ["10.1.0.0/16:9092"]}'}, "export.peers", {"orders": ("10.1.0.0/16:9092",)}),
+    ({"FLOWMAP__COLLECT__CONNTRACK__ENABLE_ACCOUNTING": "true"}, "collect.conntrack.enable_accounting", True),
+    ({"FLOWMAP__CONTROL_PLANE__REGION": "null"}, "control_plane.region", None),
+    ({"FLOWMAP__LOG": '{"level": "error"}', "FLOWMAP__LOG__FORMAT": "text"}, "log.level", "error"),
+    ({"flowmap__log__level": "error", "FLOWMAP_URL": "http://x"}, "log.level", "warning"),
+]
+
+
+@pytest.mark.parametrize(("environ", "path", "value"), OVERRIDES)
+def test_the_environment_wins(tmp_path: Path, environ: dict[str, str], path: str, value: object) -> None:
+    file = tmp_path / "flowmap.yaml"
+    file.write_text("log: {level: warning}\ncontrol_plane: {region: cn-hangzhou}\n")
+    found: object = load(str(file), environ)
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert found == value
+
+
+BAD_VARIABLES = [
+    (
+        {"FLOWMAP__COLLECT__INCLUDE": "10.0.0.0/8"},
+        'FLOWMAP__COLLECT__INCLUDE: collect.include: lists and maps are given as JSON, like ["a", "b"]',
+    ),
+    ({"FLOWMAP__LOG__LEVLE": "info"}, "FLOWMAP__LOG__LEVLE: log.levle: unknown key (did you mean level?)"),
+    (
+        {"FLOWMAP__LOG__LEVEL__X": "info"},
+        "FLOWMAP__LOG__LEVEL__X: log.level: should be 'debug', 'info', 'warning' or 'error'",
+    ),
+    ({"FLOWMAP__": "info"}, "FLOWMAP__: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("environ", "line"), BAD_VARIABLES)
+def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, environ)
+    assert str(caught.value) == line
+
+
+REFUSED = [
+    ("collect.source", "capture"),
+    ("collect.source", "replay"),
+    ("collect.capture.snap", 256),
+    ("control_plane.catalog.label", "team=a"),
+    ("control_plane.blink.enabled", True),
+    ("history.path", "/var/lib/flowmap/history"),
+    ("http.tls", {"cert": "x"}),
+    ("http.users", {"x": "y"}),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), REFUSED)
+def test_what_is_not_there_yet_is_refused(tmp_path: Path, path: str, value: object) -> None:
+    assert any(path.startswith(row) for row, _ in UNAVAILABLE)
+    tree: object = value
+    for name in reversed(path.split(".")):
+        tree = {name: tree}
+    (line,) = problems_of(tmp_path, yaml.safe_dump(tree))
+    assert path in line
+    assert line.endswith("not available in this version")
+
+
+def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("very-secret\n")
+    file = tmp_path / "flowmap.yaml"
+    file.write_text(
+        f"control_plane: {{credentials: {{access_key_id: id, access_key_secret_file: {tmp_path}/secret}}}}\n"
+    )
+    config = load(str(file), {"FLOWMAP__CONTROL_PLANE__CREDENTIALS__SECURITY_TOKEN": "[token]"})
+    credentials = config.control_plane.credentials
+    assert credentials.access_key_secret is not None
+    assert credentials.access_key_secret.get_secret_value() == "very-secret"
+    assert credentials.security_token is not None
+    assert credentials.security_token.get_secret_value() == "[token]"
+    shown = f"{config!r} {config} {masked_yaml(config)} {json.dumps(masked(config))}"
+    assert "very-secret" not in shown
+    assert "[token]" not in shown
+    assert masked(config)["control_plane"]["credentials"]["access_key_secret"] == "<secret>"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "No such file"), ("\n", "is empty"), ("x" * 2_000_000, "larger")]
+)
+def test_a_secret_file_that_is_no_use(tmp_path: Path, content: str | None, problem: str) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_text(content)
+    text = f"control_plane:\n  credentials:\n    access_key_id: id\n    access_key_secret_file: {tmp_path}/secret\n"
+    (line,) = problems_of(tmp_path, text)
+    assert line.startswith("flowmap.yaml:4: control_plane.credentials.access_key_secret_file: secret: ")
+    assert problem in line
+
+
+def test_a_secret_is_not_in_the_message_that_refuses_it(tmp_path: Path) -> None:
+    lines = problems_of(tmp_path, "control_plane: {credentials: {access_key_secret: [hunter2]}}\n")
+    assert lines
+    assert "hunter2" not in "\n".join(lines)
+
+
+def test_a_daemon_that_could_ask_nobody_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        require_control_plane(Config())
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "control_plane.region",
+        "control_plane.workspace",
+        "control_plane.credentials",
+    ]
+
+
+def test_what_is_in_force_can_be_loaded_again(tmp_path: Path) -> None:
+    file = tmp_path / "flowmap.yaml"
+    file.write_text(
+        "collect: {include: ['tcp/9092'], conntrack: {resync: 1h30m}}\nexport: {peers: {a: ['[2001:db8::]/32:443']}}\n"
+    )
+    config = load(str(file), {})
+    file.write_text(masked_yaml(config))
+    assert load(str(file), {}) == config
+
+
+def test_the_example_holds_every_key_at_its_default(tmp_path: Path) -> None:
+    assert (ROOT / "config" / "flowmap.yaml").read_text() == example_yaml(), (
+        "run: flowmap config --example > config/flowmap.yaml"
+    )
+    assert load(str(ROOT / "config" / "flowmap.yaml"), {}) == Config()
+    assert yaml.safe_load(example_yaml()) == masked(Config())
+
+
+def test_the_minimal_file_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s")
+    environ = {"FLOWMAP__CONTROL_PLANE__CREDENTIALS__ACCESS_KEY_SECRET_FILE": str(tmp_path / "secret")}
+    require_control_plane(load(str(ROOT / "config" / "minimal.yaml"), environ))
+
+
+def test_every_key_is_described() -> None:
+    rows = config_markdown().splitlines()[2:]
+    assert len(rows) > 40
+    assert all(row.count("|") == 4 and len(row.split("|")[3].strip()) > 5 for row in rows)
+
+
+def test_the_schema_accepts_what_the_example_says() -> None:
+    definitions = schema()["$defs"]
+    assert schema()["additionalProperties"] is False
+    assert all(section["additionalProperties"] is False for section in definitions.values())
+    assert set(definitions["Attribute"]["properties"]) == set(masked(Config())["attribute"])
