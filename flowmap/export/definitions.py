@@ -1,0 +1,337 @@
+"""Every metric flowmap exports, as data. The page, the self-metrics and README's table are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MetricType = Literal["counter", "gauge", "histogram", "info"]
+Room = Literal["deployment", "shared", "unattributed", "page", "self"]
+
+SERIES = ("export.labels",)
+"""Stands for the labels the operator chose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family."""
+
+    name: str
+    """As in the text format: counters end in ``_total``, info metrics in ``_info``."""
+    type: MetricType
+    help: str
+    labels: tuple[str, ...] = ()
+    room: Room = "page"
+    """Who writes it: the ledger's columns by kind, the snapshot (``page``), or prometheus-client (``self``)."""
+    column: str = ""
+    """Column of the ledger it shows, where it shows one."""
+
+    @property
+    def family(self) -> str:
+        """The OpenMetrics family name: without ``_total`` or ``_info``."""
+        suffix = {"counter": "_total", "info": "_info"}.get(self.type, "")
+        return self.name.removesuffix(suffix)
+
+    @property
+    def unit(self) -> str:
+        """Base unit, if the family's name ends in one."""
+        last = self.family.rpartition("_")[2]
+        return last if last in ("bytes", "seconds") else ""
+
+
+_OWN_END = "as seen from the deployment's end"
+_SHARED = ("namespace", "deployment_ids", "deployments", "peer", "protocol")
+_UNATTRIBUTED = ("reason", "peer", "protocol")
+
+_DEPLOYMENT_METRICS = (
+    Metric(
+        "flowmap_deployment_transmit_bytes_total",
+        "counter",
+        f"Bytes the deployment sent to the peer, {_OWN_END}.",
+        SERIES,
+        "deployment",
+        "transmit_bytes",
+    ),
+    Metric(
+        "flowmap_deployment_receive_bytes_total",
+        "counter",
+        f"Bytes the deployment received from the peer, {_OWN_END}.",
+        SERIES,
+        "deployment",
+        "receive_bytes",
+    ),
+    Metric(
+        "flowmap_deployment_transmit_packets_total",
+        "counter",
+        "Packets the deployment sent to the peer; stays 0 where the source counts no packets.",
+        SERIES,
+        "deployment",
+        "transmit_packets",
+    ),
+    Metric(
+        "flowmap_deployment_receive_packets_total",
+        "counter",
+        "Packets the deployment received from the peer; stays 0 where the source counts no packets.",
+        SERIES,
+        "deployment",
+        "receive_packets",
+    ),
+    Metric(
+        "flowmap_deployment_connections_total",
+        "counter",
+        "Connections between the deployment and the peer, counted when they are attributed.",
+        SERIES,
+        "deployment",
+        "connections",
+    ),
+    Metric(
+        "flowmap_deployment_open_connections",
+        "gauge",
+        "Connections open now between the deployment and the peer.",
+        SERIES,
+        "deployment",
+        "open_connections",
+    ),
+    Metric(
+        "flowmap_deployment_tcp_retransmits_total",
+        "counter",
+        "TCP segments this host sent again; only where the socket table is seen.",
+        SERIES,
+        "deployment",
+        "retransmits",
+    ),
+    Metric(
+        "flowmap_deployment_tcp_round_trip_seconds",
+        "gauge",
+        "Mean smoothed round-trip time of the open connections; only where the socket table is seen.",
+        SERIES,
+        "deployment",
+        "round_trip",
+    ),
+)
+
+_OTHER_TRAFFIC = (
+    Metric(
+        "flowmap_shared_transmit_bytes_total",
+        "counter",
+        "Bytes sent by a set of deployments that cannot be told apart.",
+        _SHARED,
+        "shared",
+        "transmit_bytes",
+    ),
+    Metric(
+        "flowmap_shared_receive_bytes_total",
+        "counter",
+        "Bytes received by a set of deployments that cannot be told apart.",
+        _SHARED,
+        "shared",
+        "receive_bytes",
+    ),
+    Metric(
+        "flowmap_unattributed_transmit_bytes_total",
+        "counter",
+        "Bytes from client to server of flows without an owner, by reason.",
+        _UNATTRIBUTED,
+        "unattributed",
+        "transmit_bytes",
+    ),
+    Metric(
+        "flowmap_unattributed_receive_bytes_total",
+        "counter",
+        "Bytes from server to client of flows without an owner, by reason.",
+        _UNATTRIBUTED,
+        "unattributed",
+        "receive_bytes",
+    ),
+)
+
+_DESCRIPTIONS = (
+    Metric(
+        "flowmap_deployment_info",
+        "info",
+        "What the control plane says about a deployment; labels of export.deployment_labels as label_<key>.",
+        (
+            "namespace",
+            "workspace",
+            "deployment_id",
+            "deployment",
+            "execution_mode",
+            "engine_version",
+            "creator",
+            "label_…",
+        ),
+    ),
+    Metric(
+        "flowmap_deployment_jobs",
+        "gauge",
+        "Jobs of a deployment by state, as the control plane last told.",
+        ("namespace", "deployment_id", "state"),
+    ),
+    Metric(
+        "flowmap_job_info",
+        "info",
+        "A job of a deployment and its state, as the control plane last told.",
+        ("namespace", "deployment_id", "job_id", "state"),
+    ),
+)
+
+_CONSERVATION = (
+    Metric(
+        "flowmap_observed_transmit_bytes_total",
+        "counter",
+        "All bytes from client to server that flowmap counted: deployments, shared, unattributed, expired and pending.",
+        ("source",),
+    ),
+    Metric(
+        "flowmap_observed_receive_bytes_total",
+        "counter",
+        "All bytes from server to client that flowmap counted: deployments, shared, unattributed, expired and pending.",
+        ("source",),
+    ),
+    Metric(
+        "flowmap_ignored_bytes_total",
+        "counter",
+        "Bytes, both directions, of flows that the filters leave out; not in the observed bytes.",
+        ("source",),
+    ),
+    Metric(
+        "flowmap_pending_transmit_bytes",
+        "gauge",
+        "Bytes observed that wait for an answer; credited whole when it comes.",
+    ),
+    Metric(
+        "flowmap_pending_receive_bytes",
+        "gauge",
+        "Bytes observed that wait for an answer; credited whole when it comes.",
+    ),
+    Metric(
+        "flowmap_expired_transmit_bytes_total",
+        "counter",
+        "Bytes of series that were idle for export.idle_after and left the page.",
+    ),
+    Metric(
+        "flowmap_expired_receive_bytes_total",
+        "counter",
+        "Bytes of series that were idle for export.idle_after and left the page.",
+    ),
+)
+
+_TABLES = (
+    Metric("flowmap_open_flows", "gauge", "Flows open now; ignored ones are left out."),
+    Metric("flowmap_pending_flows", "gauge", "Flows that wait for an answer, open or ended."),
+    Metric("flowmap_flows_limit", "gauge", "Flows that are tracked at most (collect.max_flows)."),
+    Metric("flowmap_flows_shed_total", "counter", "Flows given up because a limit was reached.", ("reason",)),
+    Metric(
+        "flowmap_flows_ended_unseen_total",
+        "counter",
+        "Flows that vanished between two full reads without a final record; their last bytes may be missing.",
+    ),
+    Metric("flowmap_series", "gauge", "Traffic series on the page; one has several metrics."),
+    Metric("flowmap_series_limit", "gauge", "Traffic series there are at most (export.max_series)."),
+    Metric(
+        "flowmap_series_folded_total",
+        "counter",
+        'Times the cap sent a new label set to the series with peer "other", or to the last series of its kind.',
+    ),
+    Metric(
+        "flowmap_contradictions_total",
+        "counter",
+        "Answers that denied what had been attributed in the range they speak about.",
+    ),
+)
+
+_SOURCES = (
+    Metric("flowmap_source_up", "gauge", "Whether the source of flows can be read.", ("source",)),
+    Metric(
+        "flowmap_source_info",
+        "info",
+        "What the source's bytes are: IP packet lengths (ip) or TCP payload (payload).",
+        ("source", "bytes"),
+    ),
+    Metric("flowmap_source_records_total", "counter", "Entries, events or packets read.", ("source",)),
+    Metric(
+        "flowmap_source_lost_total",
+        "counter",
+        "Records known to be lost or skipped; what an overrun lost is unknown and not in here.",
+        ("source", "reason"),
+    ),
+    Metric(
+        "flowmap_source_overruns_total",
+        "counter",
+        "Times the kernel said that it dropped changes; a full read follows.",
+        ("source",),
+    ),
+    Metric("flowmap_source_resyncs_total", "counter", "Full reads begun.", ("source", "reason")),
+    Metric("flowmap_source_resync_seconds", "gauge", "Wall time of the last full read.", ("source",)),
+    Metric(
+        "flowmap_source_receive_buffer_bytes",
+        "gauge",
+        "Receive buffer the kernel granted to the source's socket.",
+        ("source",),
+    ),
+    Metric(
+        "flowmap_conntrack_accounting_enabled",
+        "gauge",
+        "Whether the kernel counts bytes of connections (sysctl net.netfilter.nf_conntrack_acct).",
+    ),
+)
+
+_SELF = (
+    Metric(
+        "flowmap_questions_total",
+        "counter",
+        "Questions about addresses, by shape and by how they were answered.",
+        ("shape", "outcome"),
+        "self",
+    ),
+    Metric("flowmap_api_requests_total", "counter", "Calls of the control plane's API.", ("operation",), "self"),
+    Metric(
+        "flowmap_api_request_failures_total",
+        "counter",
+        "Calls of the control plane's API that got no usable answer.",
+        ("operation", "reason"),
+        "self",
+    ),
+    Metric(
+        "flowmap_api_request_duration_seconds",
+        "histogram",
+        "Time from sending a call to its answer or failure.",
+        ("operation",),
+        "self",
+    ),
+    Metric(
+        "flowmap_api_breaker_open",
+        "gauge",
+        "Whether calls are held back because the control plane keeps failing.",
+        (),
+        "self",
+    ),
+    Metric(
+        "flowmap_config_last_reload_successful",
+        "gauge",
+        "Whether the configuration in force is the one last asked for.",
+        (),
+        "self",
+    ),
+    Metric("flowmap_exposition_seconds", "gauge", "Time it took to build the previous page.", (), "self"),
+    Metric("flowmap_build_info", "info", "Version of flowmap and of Python.", ("version", "python"), "self"),
+)
+
+METRICS: tuple[Metric, ...] = (
+    _DEPLOYMENT_METRICS + _OTHER_TRAFFIC + _DESCRIPTIONS + _CONSERVATION + _TABLES + _SOURCES + _SELF
+)
+"""In the order of the page."""
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+HEALTH = frozenset(("flowmap_deployment_tcp_retransmits_total", "flowmap_deployment_tcp_round_trip_seconds"))
+"""Metrics only the socket table can fill."""
+
+
+def metrics_markdown() -> str:
+    """The table of metrics for README, as Markdown."""
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {metric.help} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,100 @@
+"""The page: text 0.0.4 (Prometheus) and OpenMetrics 1.0, from one snapshot.
+
+A traffic series' labels are escaped once, when the series is opened; a page of them is then nothing but joins of
+ready strings, run in C. prometheus-client builds an object and escapes every label again for every line.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Sequence
+from operator import add
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.export.definitions import HEALTH, METRICS, Metric
+from flowmap.export.families import Sample, small_families
+from flowmap.export.labels import label_names
+from flowmap.export.negotiation import Format
+from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.export.series import KINDS
+from flowmap.export.snapshot import LedgerSnapshot, Snapshot
+
+_TRAFFIC = tuple((kind, tuple(metric for metric in METRICS if metric.room == kind)) for kind in KINDS)
+_ROWS_A_CHUNK = 4096
+"""Lines joined in one go: the interpreter lets other threads run only between two chunks (about 1 ms)."""
+
+
+class Exposition:
+    """Builds pages; holds what does not change between two of them."""
+
+    def __init__(self, metrics: SelfMetrics, *, deployment_labels: Sequence[str] = ()) -> None:
+        """``deployment_labels``: keys of deployment labels that become ``label_<key>`` of flowmap_deployment_info."""
+        self._metrics = metrics
+        self._label_names = label_names(deployment_labels, prefix="label_")
+
+    def page(self, snapshot: Snapshot, form: Format) -> bytes:
+        """The whole page in UTF-8. Families without a sample are left out."""
+        # Encoded chunk by chunk: one name outside Latin-1 would otherwise double or quadruple the whole page.
+        chunks = [chunk.encode() for chunk in _traffic(snapshot, form)]
+        for metric, samples in small_families(snapshot, self._label_names):
+            chunks.append(_family(metric, samples, form).encode())
+        own = self._metrics.openmetrics() if form is Format.OPENMETRICS else self._metrics.text()
+        return b"".join([*chunks, own.encode()])
+
+
+def compress(page: bytes) -> bytes:
+    """gzip at level 1: a page is repetitive, so more effort gains little and costs several times as much."""
+    return gzip.compress(page, compresslevel=1, mtime=0)
+
+
+def _traffic(snapshot: Snapshot, form: Format) -> Iterator[str]:
+    ledger = snapshot.ledger
+    for kind, metrics in _TRAFFIC:
+        rows = ledger.rows(kind)
+        for metric in metrics:
+            if metric.name not in HEALTH:
+                yield from _column(metric, ledger, rows, form)
+            elif snapshot.health:
+                yield from _column(metric, ledger, _sampled(metric, ledger, rows), form)
+
+
+def _sampled(metric: Metric, ledger: LedgerSnapshot, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Rows to show: a mean over open connections has no sample where none is open."""
+    if metric.column != "round_trip":
+        return rows
+    return rows[~np.isnan(ledger.round_trip[rows]) & (ledger.open_connections[rows] > 0)]
+
+
+def _column(metric: Metric, ledger: LedgerSnapshot, rows: npt.NDArray[np.intp], form: Format) -> Iterator[str]:
+    """One metric of all ``rows``: header, then lines in chunks."""
+    if not len(rows):
+        return
+    yield _header(metric, form)
+    values = getattr(ledger, metric.column)[rows].tolist()
+    numbers = rows.tolist()
+    between = "\n" + metric.name
+    for start in range(0, len(numbers), _ROWS_A_CHUNK):
+        end = start + _ROWS_A_CHUNK
+        texts = map(ledger.texts.__getitem__, numbers[start:end])
+        yield f"{metric.name}{between.join(map(add, texts, map(str, values[start:end])))}\n"
+
+
+def _family(metric: Metric, samples: list[Sample], form: Format) -> str:
+    """Header and lines of one metric; nothing if it has no sample."""
+    if not samples:
+        return ""
+    return _header(metric, form) + "".join([f"{metric.name}{text}{value}\n" for text, value in samples])
+
+
+def _header(metric: Metric, form: Format) -> str:
+    """HELP and TYPE; in OpenMetrics under the family's name, with its UNIT."""
+    text = metric.help.replace("\\", "\\\\").replace("\n", "\\n")
+    if form is Format.TEXT:
+        kind = "gauge" if metric.type == "info" else metric.type
+        return f"# HELP {metric.name} {text}\n# TYPE {metric.name} {kind}\n"
+    name = metric.family
+    unit = f"# UNIT {name} {metric.unit}\n" if metric.unit else ""
+    text = text.replace('"', '\\"')
+    return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n{unit}"

@@ -1,0 +1,132 @@
+"""The families of the page that are not traffic series: conservation, tables, sources, descriptions of deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from flowmap.attribute.view import DeploymentInfo
+from flowmap.export.definitions import BY_NAME, Metric
+from flowmap.export.labels import label_text, quoted
+from flowmap.export.snapshot import Snapshot
+
+Sample = tuple[str, int | float]
+"""Label text and value of one line."""
+
+
+def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterator[tuple[Metric, list[Sample]]]:
+    """Each family in the order of the definitions that follow here, with its lines (none: leave it out).
+
+    ``label_names``: deployment label → label name on flowmap_deployment_info.
+    """
+    families = {
+        **_descriptions(snapshot.deployments, label_names),
+        **_conservation(snapshot),
+        **_tables(snapshot),
+        **_sources(snapshot),
+    }
+    for name, samples in families.items():
+        yield BY_NAME[name], samples
+
+
+def _sample(value: int | float, **labels: str) -> Sample:
+    return label_text([(name, quoted(label)) for name, label in labels.items()]), value
+
+
+def _by_reason(counts: Mapping[str, int], **labels: str) -> list[Sample]:
+    return [_sample(count, **labels, reason=reason) for reason, count in sorted(counts.items())]
+
+
+def _conservation(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    expired = snapshot.ledger.expired
+    counters = {
+        "flowmap_observed_transmit_bytes_total": snapshot.observed_transmit_bytes,
+        "flowmap_observed_receive_bytes_total": snapshot.observed_receive_bytes,
+        "flowmap_ignored_bytes_total": snapshot.ignored_bytes,
+    }
+    observed = {
+        name: [_sample(value, source=snapshot.source)] if snapshot.source else [] for name, value in counters.items()
+    }
+    return observed | {
+        "flowmap_pending_transmit_bytes": [_sample(snapshot.pending_transmit_bytes)],
+        "flowmap_pending_receive_bytes": [_sample(snapshot.pending_receive_bytes)],
+        "flowmap_expired_transmit_bytes_total": [_sample(expired.transmit)],
+        "flowmap_expired_receive_bytes_total": [_sample(expired.receive)],
+    }
+
+
+def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    ledger = snapshot.ledger
+    return {
+        "flowmap_open_flows": [_sample(snapshot.open_flows)],
+        "flowmap_pending_flows": [_sample(snapshot.pending_flows)],
+        "flowmap_flows_limit": [_sample(snapshot.flows_limit)],
+        "flowmap_flows_shed_total": _by_reason(snapshot.shed),
+        "flowmap_flows_ended_unseen_total": [_sample(snapshot.flows_ended_unseen)],
+        "flowmap_series": [_sample(ledger.count)],
+        "flowmap_series_limit": [_sample(ledger.limit)],
+        "flowmap_series_folded_total": [_sample(ledger.folded)],
+        "flowmap_contradictions_total": [_sample(snapshot.contradictions)],
+    }
+
+
+def _sources(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    sources = snapshot.sources
+    accounting = [source.accounting for source in sources if source.accounting is not None]
+    return {
+        "flowmap_source_up": [_sample(int(source.up), source=source.name) for source in sources],
+        "flowmap_source_info": [_sample(1, source=source.name, bytes=source.counts) for source in sources],
+        "flowmap_source_records_total": [_sample(source.records, source=source.name) for source in sources],
+        "flowmap_source_lost_total": [row for source in sources for row in _by_reason(source.lost, source=source.name)],
+        "flowmap_source_overruns_total": [_sample(source.overruns, source=source.name) for source in sources],
+        "flowmap_source_resyncs_total": [
+            row for source in sources for row in _by_reason(source.resyncs, source=source.name)
+        ],
+        "flowmap_source_resync_seconds": [_sample(source.resync_seconds, source=source.name) for source in sources],
+        "flowmap_source_receive_buffer_bytes": [
+            _sample(source.receive_buffer, source=source.name) for source in sources if source.receive_buffer
+        ],
+        "flowmap_conntrack_accounting_enabled": [_sample(int(any(accounting)))] if accounting else [],
+    }
+
+
+def _descriptions(deployments: tuple[DeploymentInfo, ...], label_names: Mapping[str, str]) -> dict[str, list[Sample]]:
+    """Info metrics. A line that is there twice would spoil the scrape, so equal labels are one line."""
+    infos: dict[str, int] = {}
+    jobs_by_state: dict[str, int] = {}
+    jobs: dict[str, int] = {}
+    for info in _newest(deployments):
+        infos.setdefault(_info_text(info, label_names), 1)
+        own = {"namespace": info.owner.namespace, "deployment_id": info.owner.deployment_id}
+        for state, count in sorted(info.jobs_by_state.items()):
+            jobs_by_state.setdefault(_sample(count, **own, state=state)[0], count)
+        for job in info.jobs:
+            jobs.setdefault(_sample(1, **own, job_id=job.job_id, state=job.status)[0], 1)
+    return {
+        "flowmap_deployment_info": list(infos.items()),
+        "flowmap_deployment_jobs": list(jobs_by_state.items()),
+        "flowmap_job_info": list(jobs.items()),
+    }
+
+
+def _newest(deployments: tuple[DeploymentInfo, ...]) -> list[DeploymentInfo]:
+    """Each deployment once, as it was last seen (a renamed one may be there under both names)."""
+    newest: dict[tuple[str, str, str], DeploymentInfo] = {}
+    for info in deployments:
+        identity = info.owner[:3]
+        if identity not in newest or info.seen_at >= newest[identity].seen_at:
+            newest[identity] = info
+    return list(newest.values())
+
+
+def _info_text(info: DeploymentInfo, label_names: Mapping[str, str]) -> str:
+    fixed = {
+        "namespace": info.owner.namespace,
+        "workspace": info.owner.workspace,
+        "deployment_id": info.owner.deployment_id,
+        "deployment": info.owner.name,
+        "execution_mode": info.execution_mode,
+        "engine_version": info.engine_version,
+        "creator": info.creator,
+    }
+    chosen = {name: info.labels.get(key, "") for key, name in label_names.items()}
+    return label_text([(name, quoted(value)) for name, value in (fixed | chosen).items()])

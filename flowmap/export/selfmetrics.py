@@ -1,0 +1,97 @@
+"""What flowmap says about itself: counted where it happens, by any thread, in a registry of its own."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+from prometheus_client import Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
+from prometheus_client import Metric as Family
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from flowmap.export.definitions import BY_NAME
+from flowmap.export.labels import clean
+
+_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class SelfMetrics:
+    """Counts of questions and calls, states, and the process's own figures. Thread-safe."""
+
+    def __init__(self, version: str) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._questions = self._counter("flowmap_questions_total")
+        self._requests = self._counter("flowmap_api_requests_total")
+        self._failures = self._counter("flowmap_api_request_failures_total")
+        duration = BY_NAME["flowmap_api_request_duration_seconds"]
+        self._durations = Histogram(
+            duration.name, duration.help, duration.labels, buckets=_BUCKETS, registry=self._registry
+        )
+        self._breaker = self._gauge("flowmap_api_breaker_open")
+        self._reload = self._gauge("flowmap_config_last_reload_successful")
+        self._reload.set(1)
+        self._exposition = self._gauge("flowmap_exposition_seconds")
+        build = BY_NAME["flowmap_build_info"]
+        Info(build.family, build.help, registry=self._registry).info(
+            {"version": version, "python": platform.python_version()}
+        )
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def question(self, shape: str, outcome: str) -> None:
+        """Count one question; ``outcome`` is ``hit``, ``miss``, ``negative`` or ``stale``."""
+        self._questions.labels(clean(shape), clean(outcome)).inc()
+
+    def api_attempt(self, operation: str, seconds: float, reason: str | None = None) -> None:
+        """Count one call that took ``seconds``; ``reason`` (``ControlError.reason``) says why it failed, if it did."""
+        operation = clean(operation)
+        self._requests.labels(operation).inc()
+        self._durations.labels(operation).observe(seconds)
+        if reason is not None:
+            self._failures.labels(operation, clean(reason)).inc()
+
+    def set_breaker(self, open: bool) -> None:
+        """Say whether calls are held back."""
+        self._breaker.set(open)
+
+    def set_reload(self, successful: bool) -> None:
+        """Say whether the last reload of the configuration was taken over."""
+        self._reload.set(successful)
+
+    def set_exposition_seconds(self, seconds: float) -> None:
+        """Say how long the page took to build."""
+        self._exposition.set(seconds)
+
+    def text(self) -> str:
+        """All of it in the text format."""
+        return generate_latest(_WithoutCreated(self._registry)).decode()
+
+    def openmetrics(self) -> str:
+        """All of it in OpenMetrics, ``# EOF`` included."""
+        page: bytes = openmetrics.generate_latest(_WithoutCreated(self._registry))  # type: ignore[no-untyped-call]
+        return page.decode()
+
+    def _counter(self, name: str) -> Counter:
+        metric = BY_NAME[name]
+        return Counter(metric.family, metric.help, metric.labels, registry=self._registry)
+
+    def _gauge(self, name: str) -> Gauge:
+        metric = BY_NAME[name]
+        return Gauge(metric.name, metric.help, metric.labels, registry=self._registry)
+
+
+class _WithoutCreated(Collector):
+    """A registry without its ``_created`` samples, which would double it.
+
+    prometheus-client's own switch for that is one for the whole process; this one leaves its globals alone.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Family]:
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
