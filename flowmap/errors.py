@@ -48,8 +48,9 @@ class ControlError(FlowmapError):
     """A question to the control plane that got no usable answer.
 
     ``reason`` is from a small fixed set and serves as a metric label: the one of the class, or a finer one given by
-    the raiser (``breaker``, ``connect``, ``server``, ``timeout`` and ``tls`` for :class:`Transient`); ``code``,
-    ``request_id`` and ``status`` are the API's own, where it gave them; ``retry_after`` is in seconds.
+    the raiser (``breaker``, ``connect``, ``server``, ``timeout``, ``tls``: :class:`Transient`; ``malformed``:
+    :class:`ProtocolError`); ``code``, ``request_id`` and ``status`` are the API's own, where it gave them;
+    ``retry_after`` is in seconds.
     """
 
     reason: str = "error"

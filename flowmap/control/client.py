@@ -1,0 +1,176 @@
+"""The control plane's API as an async client: typed questions in, typed answers or one of our errors out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+import flowmap
+from flowmap.control import operations
+from flowmap.control.caller import Answered, Caller, Observe, Outgoing, Transport, no_observer
+from flowmap.control.credentials import Credentials, CredentialsProvider
+from flowmap.control.endpoint import parse_endpoint
+from flowmap.control.envelope import Answer, Element, read_answer
+from flowmap.control.models import Deployment
+from flowmap.control.operations import Request
+from flowmap.control.refusals import Reply
+from flowmap.control.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
+
+USER_AGENT = f"flowmap/{flowmap.__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentsAnswer:
+    """Deployments the control plane named."""
+
+    deployments: tuple[Deployment, ...]
+    request_id: str
+    dropped: int
+    """Elements that could not be read. With any, the deployments here may not be all there are."""
+    asked_at: float
+    """Epoch seconds when the request that was answered was sent; the answer was true at a moment between this and
+    ``answered_at``."""
+    answered_at: float
+
+
+class ControlClient:
+    """The 2022-07-18 API of one workspace. Use it in one event loop, and close it."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        workspace: str,
+        credentials: CredentialsProvider,
+        timeout: float = 10.0,
+        user_agent: str = USER_AGENT,
+        observe: Observe = no_observer,
+        transport: Transport | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """``endpoint`` is ``https://host[:port]`` (see ``endpoint``), ``timeout`` the seconds one question may take
+        with all its attempts. ConfigError for a bad endpoint, BadRequest for a bad workspace."""
+        self._endpoint = parse_endpoint(endpoint)
+        self._workspace = operations.workspace(workspace)
+        self._user_agent = user_agent
+        self._caller = Caller(
+            transport=transport or _http_transport(),
+            credentials=credentials,
+            timeout=timeout,
+            observe=observe,
+            wall_clock=wall_clock,
+            monotonic=monotonic,
+            sleep=sleep,
+            chance=chance,
+        )
+
+    @property
+    def workspace(self) -> str:
+        return self._workspace
+
+    @property
+    def breaker_open(self) -> bool:
+        """Whether the endpoint failed so often that it is left alone (``flowmap_api_breaker_open``)."""
+        return self._caller.breaker_open
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds for which the endpoint asked to be left alone."""
+        return self._caller.paused_for
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds the server's clock is ahead of ours; None before the first answer."""
+        return self._caller.clock_skew
+
+    async def get_deployments_by_ip(
+        self,
+        *,
+        namespace: str,
+        src_ip: str | None = None,
+        src_port: int | None = None,
+        dst_ip: str | None = None,
+        dst_port: int | None = None,
+        ignore_job_summary: bool | None = None,
+        ignore_resource_setting: bool | None = True,
+    ) -> DeploymentsAnswer:
+        """``GetDeploymentsByIp``. An answer without deployments means "not known", see the document's silence on
+        what is matched. BadRequest for a parameter, before any call; otherwise any ControlError."""
+        request = operations.get_deployments_by_ip(
+            namespace=namespace,
+            src_ip=src_ip,
+            src_port=src_port,
+            dst_ip=dst_ip,
+            dst_port=dst_port,
+            ignore_job_summary=ignore_job_summary,
+            ignore_resource_setting=ignore_resource_setting,
+        )
+        return _deployments(await self._ask(request, Deployment))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._caller.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _ask(self, request: Request, element: type[Element]) -> Answered[Answer[Element]]:
+        def sign(credentials: Credentials, now: float) -> Outgoing:
+            return self._sign(request, credentials, now)
+
+        def read(reply: Reply) -> Answer[Element]:
+            return read_answer(reply.body, element, status=reply.status)
+
+        return await self._caller.call(request.action, sign=sign, read=read)
+
+    def _sign(self, request: Request, credentials: Credentials, now: float) -> Outgoing:
+        headers = {
+            "host": self._endpoint.authority,
+            "accept": "application/json",
+            "user-agent": self._user_agent,
+            "workspace": self._workspace,
+            "x-acs-action": request.action,
+            "x-acs-version": request.version,
+            "x-acs-date": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "x-acs-signature-nonce": secrets.token_hex(16),
+            "x-acs-content-sha256": EMPTY_SHA256,
+        }
+        if credentials.security_token:
+            headers["x-acs-accesskey-id"] = credentials.access_key_id
+            headers["x-acs-security-token"] = credentials.security_token
+        signature = sign_acs3(
+            method="GET",
+            path=request.path,
+            query=request.canonical_query,
+            headers=headers.items(),
+            signed_headers=default_signed_headers(headers),
+            payload_sha256=EMPTY_SHA256,
+            access_key_id=credentials.access_key_id,
+            access_key_secret=credentials.access_key_secret,
+        )
+        headers["authorization"] = signature.authorization
+        return Outgoing(self._endpoint.url + request.target, headers)
+
+
+def _http_transport() -> Transport:
+    # httpx takes 0.2 s to import; who only checks parameters or brings another transport does not pay for it.
+    from flowmap.control.transport import HttpTransport
+
+    return HttpTransport()
+
+
+def _deployments(answered: Answered[Answer[Deployment]]) -> DeploymentsAnswer:
+    answer = answered.value
+    return DeploymentsAnswer(answer.items, answer.request_id, answer.dropped, answered.asked_at, answered.answered_at)

@@ -1,0 +1,100 @@
+"""Keys to the control plane: the value, and the small interface every provider of them has.
+
+Secrets live in :class:`Credentials` only. It shows them to nobody: not in ``repr``, not in an error, not in a log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from flowmap.errors import AuthError, ConfigError
+
+SECRET_FILE_LIMIT = 64 * 1024
+"""Bytes of a secret file that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An access key, with a token where it is temporary."""
+
+    access_key_id: str
+    access_key_secret: str = field(repr=False)
+    security_token: str | None = field(default=None, repr=False)
+    expires_at: float | None = None
+    """Seconds since the epoch; None if it does not expire."""
+    origin: str = "static"
+    """Which provider gave it, for people."""
+
+    def __post_init__(self) -> None:
+        for name in ("access_key_id", "access_key_secret"):
+            if not getattr(self, name):
+                raise AuthError(f"{name} is empty")
+        for name in ("access_key_id", "access_key_secret", "security_token"):
+            value = getattr(self, name) or ""
+            # They go into headers, and a header that cannot be sent is shown in the HTTP library's error.
+            if not value.isascii() or not value.isprintable() or value != value.strip():
+                raise AuthError(f"{name} has a blank around it or a character that cannot be in a header")
+
+
+class CredentialsProvider(Protocol):
+    """Where keys come from."""
+
+    async def get(self) -> Credentials:
+        """Keys that are valid now; AuthError or Transient if there are none."""
+
+    def reject(self, credentials: Credentials) -> bool:
+        """The control plane refused ``credentials``: forget them. True if :meth:`get` may now give others."""
+
+
+class StaticCredentials:
+    """Keys from the configuration. A secret from a file is read again when the keys were refused."""
+
+    def __init__(
+        self,
+        access_key_id: str,
+        access_key_secret: str | None = None,
+        security_token: str | None = None,
+        *,
+        access_key_secret_file: str | Path | None = None,
+    ) -> None:
+        if (access_key_secret is None) == (access_key_secret_file is None):
+            raise ConfigError("credentials: give access_key_secret or access_key_secret_file, one of them")
+        self._id = access_key_id
+        self._token = security_token or None
+        self._file = None if access_key_secret_file is None else Path(access_key_secret_file)
+        self._current = self._load(access_key_secret)
+
+    async def get(self) -> Credentials:
+        return self._current
+
+    def reject(self, credentials: Credentials) -> bool:
+        if self._file is None or credentials != self._current:
+            return credentials != self._current
+        try:
+            self._current = self._load(None)
+        except (AuthError, ConfigError):
+            return False  # a file that is being replaced: the old key stays, the next refusal tries again
+        return credentials != self._current
+
+    def __repr__(self) -> str:
+        return f"StaticCredentials({self._id!r})"
+
+    def _load(self, secret: str | None) -> Credentials:
+        if self._file is not None:
+            secret = read_secret(self._file)
+        return Credentials(self._id, secret or "", self._token)
+
+
+def read_secret(path: Path) -> str:
+    """The content of a secret file without the blanks and line ends around it; ConfigError names the file."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(SECRET_FILE_LIMIT)
+        return content.decode().strip()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the secret: {error.strerror}") from error
+    except UnicodeDecodeError:
+        # The decoding error quotes the bytes, so it is not kept as the cause.
+        raise ConfigError(f"{path}: the secret is not text") from None

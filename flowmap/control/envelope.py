@@ -1,0 +1,143 @@
+"""From the bytes of an answer to its elements, and nothing that could be mistaken for an empty answer.
+
+The documents say it expressly: ``success`` decides, not the HTTP status and not ``httpCode``. An answer without a
+boolean ``success``, or a successful one without a list ``data``, is not an answer of this API. A bad element is
+dropped and counted; the others stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import from_json
+
+from flowmap.control.models import ApiModel, camel
+from flowmap.errors import BusinessError, ControlError, ProtocolError, Throttled, Transient
+
+Element = TypeVar("Element", bound=ApiModel)
+
+TEXT_LIMIT = 300
+"""Characters of a message of the API that are kept in an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Element]):
+    """The elements of one successful answer."""
+
+    items: tuple[Element, ...]
+    request_id: str = ""
+    dropped: int = 0
+    """Elements that were not as documented. An answer with any is incomplete: who asks for *all* owners must not
+    take the rest for all."""
+    page_index: int | None = None
+    page_size: int | None = None
+    total_size: int | None = None
+
+
+def plain_text(value: object) -> str | None:
+    """``value`` if it is text that says something; the documents' examples write "none" as two quote characters.
+
+    Control characters become blanks and the length is capped: this text ends in log lines.
+    """
+    if not isinstance(value, str) or value.strip() in ("", '""'):
+        return None
+    return "".join(char if char.isprintable() else " " for char in value[:TEXT_LIMIT]).strip()
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+_Text = Annotated[str | None, BeforeValidator(plain_text)]
+_Count = Annotated[int | None, BeforeValidator(_count)]
+
+
+class _Envelope(BaseModel, Generic[Element]):
+    """What is around the elements. Only ``success`` and ``data`` may make an answer unusable."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", alias_generator=camel)
+
+    success: bool
+    http_code: _Count = None
+    error_code: _Text = None
+    error_message: _Text = None
+    request_id: _Text = None
+    page_index: _Count = None
+    page_size: _Count = None
+    total_size: _Count = None
+    data: list[Element] | None = None
+
+
+def read_answer(body: bytes, element: type[Element], *, status: int = 200) -> Answer[Element]:
+    """Read the body of an answer.
+
+    BusinessError, Throttled or Transient for ``success: false``, by the ``httpCode`` and ``errorCode`` inside;
+    ProtocolError for anything that is not an answer of this API.
+    """
+    dropped = 0
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    try:
+        envelope = _Envelope[element].model_validate_json(body)  # type: ignore[valid-type]
+    except ValidationError:
+        envelope, dropped = _read_slowly(body, element, status)
+    if not envelope.success:
+        raise _refusal(envelope, status)
+    if envelope.data is None:
+        raise ProtocolError(
+            "the answer says success but has no list 'data'", status=status, request_id=envelope.request_id
+        )
+    return Answer(
+        items=tuple(envelope.data),
+        request_id=envelope.request_id or "",
+        dropped=dropped,
+        page_index=envelope.page_index,
+        page_size=envelope.page_size,
+        total_size=envelope.total_size,
+    )
+
+
+def _read_slowly(body: bytes, element: type[Element], status: int) -> tuple[_Envelope[Element], int]:
+    """Read an answer in which something is wrong, element by element, to find what can be kept."""
+    try:
+        tree: Any = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ProtocolError(f"the answer is not JSON: {error}", status=status, reason="malformed") from error
+    if not isinstance(tree, dict):
+        raise ProtocolError(f"the answer is {_json_kind(tree)}, not an object", status=status)
+    items = tree.get("data")
+    request_id = plain_text(tree.get("requestId"))
+    if not isinstance(tree.get("success"), bool):
+        raise ProtocolError("the answer has no boolean 'success'", status=status, request_id=request_id)
+    if items is not None and not isinstance(items, list) and tree["success"]:
+        raise ProtocolError(f"'data' is {_json_kind(items)}, not a list", status=status, request_id=request_id)
+    envelope = _Envelope[element].model_validate({**tree, "data": None})  # type: ignore[valid-type]
+    if not isinstance(items, list):
+        return envelope, 0
+    kept = [good for item in items if (good := _read_element(item, element)) is not None]
+    envelope.data = kept
+    return envelope, len(items) - len(kept)
+
+
+def _read_element(item: object, element: type[Element]) -> Element | None:
+    try:
+        return element.model_validate(item)
+    except ValidationError:
+        return None
+
+
+def _refusal(envelope: _Envelope[Any], status: int) -> ControlError:
+    code = envelope.error_code
+    message = f"the control plane refused: {code or 'no error code'}: {envelope.error_message or 'no message'}"
+    kind: type[ControlError] = BusinessError
+    if envelope.http_code == 429 or (code or "").startswith("Throttling"):
+        kind = Throttled
+    elif (envelope.http_code or 0) >= 500:
+        kind = Transient
+    return kind(message, code=code, request_id=envelope.request_id, status=envelope.http_code or status)
+
+
+def _json_kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
