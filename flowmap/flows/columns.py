@@ -59,7 +59,7 @@ class FlowColumns:
         self.client = np.zeros(n, np.int32)
         self.service = np.zeros(n, np.int32)
         self.last = np.zeros((n, 4), np.uint64)  # the kernel's counters when last read
-        self.total = np.zeros((n, 4), np.uint64)  # what was observed of the flow
+        self.base = np.zeros((n, 4), np.uint64)  # what of ``last`` is not counted, modulo 2**64
         self.retransmits = np.zeros(n, np.uint32)
         self.round_trip = np.zeros(n, np.uint32)  # µs, 0 if never measured
         # Time, monotonic seconds. The flow began in (born_after, born_by] and ended in [ended_after, ended_by].
@@ -77,6 +77,11 @@ class FlowColumns:
         """IANA numbers of the rows."""
         protocol: U64 = self.ports[rows] & np.uint64(0xFFFF)
         return protocol
+
+    def total(self, rows: Rows) -> U64:
+        """What was observed of each row: its four counters side by side."""
+        total: U64 = self.last[rows] - self.base[rows]
+        return total
 
 
 def key_columns(batch: FlowBatch) -> list[U64]:

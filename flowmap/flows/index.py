@@ -33,12 +33,15 @@ class Hasher:
         self._multipliers = np.frombuffer(seed[:48], np.uint64) | np.uint64(1)
 
     def __call__(self, columns: Sequence[npt.NDArray[np.uint64]]) -> Hashes:
-        """Hash at most six columns of equal length."""
+        """Hash at most five columns of equal length."""
         mixed = np.zeros(len(columns[0]), np.uint64)
         for column, multiplier in zip(columns, self._multipliers, strict=False):
             mixed ^= column
             mixed *= multiplier
-            mixed ^= mixed >> np.uint64(29)
+            mixed ^= mixed >> np.uint64(32)
+        # A product's low bits depend on its factors' low bits only, so the last column needs one more turn.
+        mixed *= self._multipliers[-1]
+        mixed ^= mixed >> np.uint64(29)
         return mixed
 
 

@@ -33,6 +33,13 @@ TCP = 6
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
 
+# numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
+CLOSED, OPENED, UPDATED = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.UPDATED)
+COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
+USED, OPEN, ENDED, PREEXISTING, READ, INDEXED = (
+    np.uint8(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.PREEXISTING, Row.READ, Row.INDEXED)
+)
+
 Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
@@ -103,13 +110,13 @@ class FlowTable:
 
     def live(self) -> Rows:
         """Every row in use."""
-        return np.flatnonzero(self.columns.flags[: self._top] & Row.USED).astype(np.int32)
+        return np.flatnonzero(self.columns.flags[: self._top] & USED).astype(np.int32)
 
     def alive_until(self, rows: Rows) -> Times:
         """The latest instant at which each flow is known to have been alive."""
         columns = self.columns
         until = np.where(columns.protocol(rows) == TCP, self.alive_at, columns.active[rows])
-        ended = (columns.flags[rows] & Row.ENDED) != 0
+        ended = (columns.flags[rows] & ENDED) != 0
         return np.where(ended, columns.ended_after[rows], until)
 
     def caught_up(self, at: float) -> None:
@@ -126,7 +133,7 @@ class FlowTable:
             return _NO_ROWS
         self._starting = False
         flags = self.columns.flags[: self._top]
-        missing = (flags & (Row.OPEN | Row.INDEXED)) == Row.OPEN | Row.INDEXED
+        missing = (flags & (OPEN | INDEXED)) == OPEN | INDEXED
         missing &= self.columns.read[: self._top] != self._read
         gone = np.flatnonzero(missing).astype(np.int32)
         self.ended_unseen += len(gone) + len(self._superseded)
@@ -186,8 +193,8 @@ class FlowTable:
         deltas = self._count(batch, rows, moment.read_at)
         self._late_openings(batch, rows, deltas, moment)
         resent = self._health(batch, rows)
-        self._end(rows[(batch.flags & Flag.ENDING) != 0], moment.now)
-        closed = rows[batch.kind == Kind.CLOSED]
+        self._end(rows[(batch.flags & ENDING) != 0], moment.now)
+        closed = rows[batch.kind == CLOSED]
         self._close(closed, moment.now)
         grew = np.flatnonzero(deltas.any(axis=1) | (resent != 0))
         closed = np.concatenate((closed, replaced))
@@ -203,7 +210,7 @@ class FlowTable:
         other = np.flatnonzero((rows >= 0) & (known != batch.id) & (known != 0) & (batch.id != 0))
         closed = []
         for position in other.tolist():
-            if batch.kind[position] == Kind.CLOSED:
+            if batch.kind[position] == CLOSED:
                 rows[position] = self._superseded.pop((int(hashes[position]), int(batch.id[position])), -1)
                 continue
             row = int(rows[position])
@@ -228,23 +235,23 @@ class FlowTable:
             getattr(columns, name)[rows] = values[placed]
         columns.id[rows] = records.id
         columns.client[rows], columns.service[rows] = self._ends_asked(records)
-        before = self._starting & (records.kind != Kind.OPENED)
+        before = self._starting & (records.kind != OPENED)
         columns.flags[rows] = _opening_flags(records, before)
         columns.born_after[rows] = np.where(before, NEVER, moment.born_after)
         columns.born_by[rows] = moment.now
         for column in (columns.ended_after, columns.active):
             column[rows] = NEVER
         columns.ended_by[rows] = np.inf
-        for cleared in (columns.last, columns.total, columns.retransmits, columns.round_trip, columns.read_at):
+        for cleared in (columns.last, columns.base, columns.retransmits, columns.round_trip, columns.read_at):
             cleared[rows] = 0
         columns.verdict[rows] = -1
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
         self._keep_translation(records, rows)
         self.open_flows += int(np.count_nonzero(columns.series[rows] == PENDING))
         # A final record of an unknown flow must not hide a newer flow with the same tuple.
-        lasting = records.kind != Kind.CLOSED
+        lasting = records.kind != CLOSED
         self._index.insert(rows[lasting], hashes[placed][lasting])
-        columns.flags[rows[lasting]] |= np.uint8(Row.INDEXED)
+        columns.flags[rows[lasting]] |= INDEXED
         return rows
 
     def _allocate(self, count: int) -> Rows:
@@ -280,44 +287,50 @@ class FlowTable:
         """Deltas of every record; zero where it has no counters."""
         columns = self.columns
         deltas = np.zeros((len(rows), 4), np.uint64)
-        with_counters = np.flatnonzero(batch.flags & Flag.COUNTERS)
+        with_counters = np.flatnonzero(batch.flags & COUNTERS)
         if not len(with_counters):
             return deltas
         row = rows[with_counters]
         counters = (batch.transmit_bytes, batch.receive_bytes, batch.transmit_packets, batch.receive_packets)
         current = np.stack([column[with_counters] for column in counters], axis=1)
         last = columns.last[row]
-        # A counter that went back was zeroed by somebody: what it holds now has come since.
-        went_back = np.any(current < last, axis=1).reshape(-1, 1)
-        delta = current - np.where(went_back, np.uint64(0), last)
+        delta = current - last
+        went_back = np.flatnonzero((current < last).any(axis=1))
+        if len(went_back):  # zeroed by somebody: what the counters hold now has come since
+            columns.base[row[went_back]] -= last[went_back]
+            delta[went_back] = current[went_back]
         flags = columns.flags[row]
-        first = (flags & Row.READ) == 0
-        delta[first & ((flags & Row.PREEXISTING) != 0)] = 0
-        sending = row[(delta[:, 0] > 0) & ~first]
+        columns.flags[row] = flags | READ
+        first = (flags & READ) == 0
+        older = first & ((flags & PREEXISTING) != 0)
+        if older.any():
+            columns.base[row[older]] = current[older]
+            delta[older] = 0
+        sending = row[(delta[:, 0] != 0) & ~first]
         columns.active[sending] = columns.read_at[sending]
         columns.last[row] = current
-        columns.total[row] += delta
         columns.read_at[row] = read_at
-        columns.flags[row] |= np.uint8(Row.READ)
+        if len(row) == len(rows):
+            return delta
         deltas[with_counters] = delta
         return deltas
 
     def _late_openings(self, batch: FlowBatch, rows: Rows, deltas: U64, moment: _Moment) -> None:
         """A flow that the first full read showed before its opening was announced is not older than the daemon."""
         columns = self.columns
-        late = np.flatnonzero((batch.kind == Kind.OPENED) & ((columns.flags[rows] & Row.PREEXISTING) != 0))
+        late = np.flatnonzero((batch.kind == OPENED) & ((columns.flags[rows] & PREEXISTING) != 0))
         if len(late):
             row = rows[late]
-            deltas[late] += columns.last[row] - columns.total[row]
-            columns.total[row] = columns.last[row]
-            columns.flags[row] &= np.uint8(255 - Row.PREEXISTING)
+            deltas[late] += columns.base[row]
+            columns.base[row] = 0
+            columns.flags[row] &= ~PREEXISTING
             columns.born_after[row] = moment.born_after
 
     def _health(self, batch: FlowBatch, rows: Rows) -> npt.NDArray[np.uint32]:
         """Growth of retransmitted segments; zero where the record does not tell."""
         columns = self.columns
         resent = np.zeros(len(rows), np.uint32)
-        told = np.flatnonzero(batch.flags & Flag.HEALTH)
+        told = np.flatnonzero(batch.flags & HEALTH)
         if len(told):
             row, current = rows[told], batch.retransmits[told]
             last = columns.retransmits[row]
@@ -328,29 +341,33 @@ class FlowTable:
 
     def _end(self, rows: Rows, now: float) -> None:
         """The connections are over; the kernel may keep their entries."""
+        if not len(rows):
+            return
         columns = self.columns
-        rows = rows[(columns.flags[rows] & Row.ENDED) == 0]
+        rows = rows[(columns.flags[rows] & ENDED) == 0]
         columns.ended_after[rows] = self.alive_until(rows)
         columns.ended_by[rows] = now
-        columns.flags[rows] |= np.uint8(Row.ENDED)
+        columns.flags[rows] |= ENDED
 
     def _close(self, rows: Rows, now: float) -> None:
+        if not len(rows):
+            return
         columns = self.columns
         self._end(rows, now)
         self._unindex(rows)
-        open_before = (columns.flags[rows] & Row.OPEN) != 0
+        open_before = (columns.flags[rows] & OPEN) != 0
         self.open_flows -= int(np.count_nonzero(open_before & (columns.series[rows] != IGNORED)))
-        columns.flags[rows] &= np.uint8(255 - Row.OPEN)
+        columns.flags[rows] &= ~OPEN
 
     def _unindex(self, rows: Rows) -> None:
-        indexed = rows[(self.columns.flags[rows] & Row.INDEXED) != 0]
+        indexed = rows[(self.columns.flags[rows] & INDEXED) != 0]
         self._index.remove(indexed)
-        self.columns.flags[indexed] &= np.uint8(255 - Row.INDEXED)
+        self.columns.flags[indexed] &= ~INDEXED
 
 
 def _opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint8]:
     flags = np.full(len(batch), Row.USED | Row.OPEN, np.uint8)
-    flags[before] |= np.uint8(Row.PREEXISTING)
+    flags[before] |= PREEXISTING
     flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint8(Row.GUESSED)
     flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint8(Row.TRANSLATED)
     return flags
@@ -358,13 +375,13 @@ def _opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint8]:
 
 def _worth_applying(batch: FlowBatch, part: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Leave out repeated updates that carry nothing the table keeps, however many a flow sends."""
-    news = (batch.flags[part] & (Flag.COUNTERS | Flag.ENDING | Flag.HEALTH)) != 0
-    chosen: npt.NDArray[np.intp] = part[(batch.kind[part] != Kind.UPDATED) | news]
+    news = (batch.flags[part] & (COUNTERS | ENDING | HEALTH)) != 0
+    chosen: npt.NDArray[np.intp] = part[(batch.kind[part] != UPDATED) | news]
     return chosen
 
 
 def _final_counters(batch: FlowBatch) -> tuple[int, int, int, int]:
-    final = (batch.kind == Kind.CLOSED) & ((batch.flags & Flag.COUNTERS) != 0)
+    final = (batch.kind == CLOSED) & ((batch.flags & COUNTERS) != 0)
     counters = (batch.transmit_bytes, batch.receive_bytes, batch.transmit_packets, batch.receive_packets)
     one, two, three, four = (int(column[final].sum()) for column in counters)
     return one, two, three, four
