@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
+from flowmap.control import endpoint
+from flowmap.errors import ConfigError
 from flowmap.flows.address import format_endpoint
 from flowmap.flows.filter import Pattern
 
@@ -127,25 +128,9 @@ def _is_host(six: str | None) -> bool:
         return False
 
 
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` (a name or an address without brackets) is this machine by definition."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def parse_endpoint(value: str) -> str:
     """``https://host[:port]``, or ``http://`` where the host is loopback; nothing else may be in it."""
-    parts = urlsplit(value)
-    if "@" in parts.netloc:
-        raise ValueError("no user or password in an endpoint; give them under credentials")
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ValueError('not an endpoint; write it like "https://host" or "https://host:port"')
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("an endpoint has no path, query or fragment")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError("plain http:// is for loopback only; use https://")
-    if parts.port == 0:
-        raise ValueError("0 is not a port to connect to")
-    return f"{parts.scheme}://{parts.netloc}"
+    try:
+        return endpoint.parse_endpoint(value).url
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("endpoint: ")) from error

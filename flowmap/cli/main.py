@@ -1,0 +1,91 @@
+"""The ``flowmap`` command: its parser, and what becomes of errors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from flowmap import __version__, errors
+from flowmap.cli.text import clean
+
+EXIT_FAILURE = 1
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT
+EXIT_BROKEN_PIPE = 141  # the same for SIGPIPE
+
+COMMANDS = ("demo", "run", "query", "flows", "check", "config", "sandbox")
+"""In the order of the help. Each is a module of this package with ``add_arguments(parser)`` and ``run(arguments)``."""
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status. Usage errors leave through argparse with status 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status = _command(arguments.command)(arguments)
+        sys.stdout.flush()
+        return status
+    except errors.ConfigError as error:
+        return _fail(error, EXIT_CONFIG, arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout is gone; point it elsewhere so that the flush at exit is silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except errors.FlowmapError as error:
+        return _fail(error, EXIT_FAILURE, arguments)
+    except Exception as error:  # the last resort: a user gets a line, not a traceback, whatever went wrong
+        return _fail(error, EXIT_FAILURE, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default=argparse.SUPPRESS,
+        help="least level shown; debug also shows tracebacks",
+    )
+    parser = argparse.ArgumentParser(
+        prog="flowmap", description="Which Flink job is behind this network connection?", parents=[common]
+    )
+    parser.add_argument("--version", action="version", version=f"flowmap {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = import_module(f"flowmap.cli.{name}")
+        summary = (module.__doc__ or "").partition("\n")[0]
+        help_line = summary.partition(": ")[2]
+        module.add_arguments(
+            commands.add_parser(name, help=help_line, description=help_line, parents=[common], allow_abbrev=False)
+        )
+    return parser
+
+
+def _command(name: str) -> Command:
+    command: Command = import_module(f"flowmap.cli.{name}").run
+    return command
+
+
+def _fail(error: Exception, status: int, arguments: argparse.Namespace) -> int:
+    """Say what is wrong, a line for each problem; with ``--log-level debug`` also where it came from."""
+    if getattr(arguments, "log_level", None) == "debug":
+        import traceback
+
+        traceback.print_exception(error)
+    for line in _lines(error):
+        sys.stderr.write(f"flowmap: {clean(line)}\n")
+    return status
+
+
+def _lines(error: Exception) -> list[str]:
+    if isinstance(error, errors.FlowmapError):
+        remedy = getattr(error, "remedy", "")
+        return [f"{line}; {remedy}" if remedy else line for line in str(error).splitlines()]
+    if isinstance(error, OSError) and error.strerror:
+        return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
+    return [f"defect: {type(error).__name__}: {error} (--log-level debug shows where; please report it)"]

@@ -1,0 +1,99 @@
+"""Arguments that several commands share, and the small languages in them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import datetime
+from typing import NamedTuple
+
+from flowmap.flows.address import Address, format_endpoint, protocol_name, protocol_number
+
+DEFAULT_URL = "http://127.0.0.1:10817"
+
+
+class End(NamedTuple):
+    """One end of a connection as typed by a user; the port may be left out."""
+
+    ip: str
+    port: int | None
+
+    def __str__(self) -> str:
+        return self.ip if self.port is None else format_endpoint(self.ip, self.port)
+
+
+def end(text: str) -> End:
+    """``10.0.0.1``, ``10.0.0.1:9092``, ``2001:db8::1`` or ``[2001:db8::1]:9092``; ValueError-like for argparse."""
+    address, port = text, ""
+    if text.startswith("["):
+        address, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            raise argparse.ArgumentTypeError(f"{text!r}: write it like [2001:db8::1]:9092")
+        port = port[1:] if port else ""
+    elif text.count(":") == 1:
+        address, _, port = text.partition(":")
+    try:
+        ip = str(Address.parse(address))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{address!r} is not an IP address") from None
+    if text.endswith(":") and text.count(":") == 1 or text.endswith("]:"):
+        raise argparse.ArgumentTypeError(f"{text!r}: the port is missing")
+    return End(ip, _port(port) if port else None)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port between 1 and 65535")
+    return int(text)
+
+
+def protocol(text: str) -> str:
+    """A protocol by name or number, in its usual form."""
+    try:
+        return protocol_name(protocol_number(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of ``2026-11-21T20:16:07Z`` (local time without a zone) or of a number."""
+    try:
+        return float(text) if text.replace(".", "", 1).isdecimal() else datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2026-11-21T20:16:07Z") from None
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """``-c FILE``."""
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", help="configuration file; without it defaults and FLOWMAP__… only"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """``-o table|json``."""
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), help="form of the answer; default: table on a terminal, else json"
+    )
+
+
+def wants_table(arguments: argparse.Namespace) -> bool:
+    """Whether the answer is for people."""
+    return (arguments.output or ("table" if sys.stdout.isatty() else "json")) == "table"
+
+
+def add_url(parser: argparse.ArgumentParser) -> None:
+    """``--url URL`` of the daemon."""
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("FLOWMAP_URL") or DEFAULT_URL,
+        help=f"the daemon to ask; default: $FLOWMAP_URL or {DEFAULT_URL}",
+    )

@@ -1,0 +1,29 @@
+"""run: the daemon, in the foreground, until SIGTERM.
+
+Exit status 0 on SIGTERM or SIGINT, 78 on a configuration that cannot work, 1 on a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from flowmap.cli import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``-c FILE``."""
+    options.add_config(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load the configuration, check that somebody can be asked, and hand over to the daemon."""
+    from flowmap import daemon
+    from flowmap.config import load, require_control_plane
+
+    config = load(arguments.config, os.environ)
+    require_control_plane(config)
+    level = getattr(arguments, "log_level", None)
+    if level is not None:
+        config = config.model_copy(update={"log": config.log.model_copy(update={"level": level})})
+    return daemon.run(config)

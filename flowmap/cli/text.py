@@ -1,0 +1,96 @@
+"""Text for a terminal: nothing that comes from data can steer it, columns line up, numbers are readable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+ELLIPSIS = "…"
+GAP = "  "
+NARROWEST = 8
+"""Columns are not cut below this many cells."""
+
+
+def clean(text: str) -> str:
+    """``text`` with everything a terminal could obey (control, bidi and line characters) written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def cells(text: str) -> int:
+    """Terminal cells ``text`` takes: two for wide characters (UAX #11), none for combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """``text`` in at most ``width`` cells, with an ellipsis where something was left out."""
+    if cells(text) <= width:
+        return text
+    kept = ""
+    for char in text:
+        if cells(kept + char) > width - 1:
+            break
+        kept += char
+    return kept + ELLIPSIS
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None = None) -> list[str]:
+    """Lines of an aligned table, no wider than ``width`` cells if given. Numbers line up on the right; None is ``-``."""
+    data = [tuple(row) for row in rows]
+    right = [
+        bool(data) and all(isinstance(row[i], (int, float, type(None))) for row in data) for i in range(len(header))
+    ]
+    texts = [tuple(header), *(tuple("-" if cell is None else clean(str(cell)) for cell in row) for row in data)]
+    widths = _fit([max(cells(row[i]) for row in texts) for i in range(len(header))], width)
+    return [_line(row, widths, right) for row in texts]
+
+
+def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    parts = []
+    for text, width, numeric in zip(row, widths, right, strict=True):
+        shown = cut(text, width)
+        padding = " " * (width - cells(shown))
+        parts.append(padding + shown if numeric else shown + padding)
+    return GAP.join(parts).rstrip()
+
+
+def _fit(widths: list[int], total: int | None) -> list[int]:
+    """Take cells from the widest column until the line fits, or no column can give more."""
+    while total is not None and sum(widths) + len(GAP) * (len(widths) - 1) > total:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        if widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def terminal_width() -> int | None:
+    """Cells in a line of the terminal on stdout; None if it is none, for then nothing needs cutting."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table as wide as the terminal."""
+    for line in table(header, rows, width=terminal_width()):
+        print(line)
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` as JSON in plain ASCII: indented for a terminal, one line for a program."""
+    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
+
+
+def amount(count: int) -> str:
+    """Bytes for people: ``999 B``, ``1.2 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 999.95 or unit == "TB":
+            break
+        size /= 1000
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
