@@ -190,6 +190,6 @@ class StatusView:
     flows: Mapping[str, int]
     """Open, pending, tracked and the limit."""
     bytes: Mapping[str, Mapping[str, int]]
-    """By ``observed``, ``attributed``, ``shared``, ``unattributed``, ``pending``, ``expired``: ``transmit``, ``receive``."""
+    """Transmit and receive of ``observed``, ``attributed``, ``shared``, ``unattributed``, ``pending``, ``expired``."""
     conserved: bool
     """Whether observed equals the sum of the others, exactly, in both directions."""

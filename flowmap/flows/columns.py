@@ -71,6 +71,7 @@ class FlowColumns:
         self.read_at = np.zeros(n, np.float64)  # the counters in ``last`` are not older than this
         self.read = np.zeros(n, np.uint32)  # number of the full read that last saw the flow
         self.series = np.zeros(n, np.int32)  # where its traffic is credited; PENDING, IGNORED or a series id
+        self.state = np.zeros(n, np.uint8)  # what is known of the owner; 0 while undecided, else as the attribution says
         self.verdict = np.zeros(n, np.int32)  # number of the decision, for explanations
 
     def protocol(self, rows: Rows) -> U64:

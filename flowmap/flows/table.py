@@ -245,6 +245,7 @@ class FlowTable:
         for cleared in (columns.last, columns.base, columns.retransmits, columns.round_trip, columns.read_at):
             cleared[rows] = 0
         columns.verdict[rows] = -1
+        columns.state[rows] = 0
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
         self._keep_translation(records, rows)
         self.open_flows += int(np.count_nonzero(columns.series[rows] == PENDING))

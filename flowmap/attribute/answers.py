@@ -1,0 +1,157 @@
+"""When an answer counts for a flow: the rules of time.
+
+An answer is true for the moment it was given, between asking and arrival. A flow began somewhere in
+(born_after, born_by] and, if it is over, ended in [ended_after, ended_by]. All instants are monotonic seconds.
+
+    inside   the answer was asked at or after the flow's start and arrived before its end
+    around   the last answer before its start and the first one after its end name the same owner
+    grace    nothing was known before, and the first answer was asked within ``grace`` of the flow's start
+    fast     (only with ``attribute.confirm: fast``) a cached answer younger than ``positive_ttl``
+
+An entry of a connection whose client vanished without a word stays in the kernel for days. An answer that falls inside
+the life of a flow is therefore taken only if something else agrees: the last answer before the flow names the owner
+too, or the first was asked within ``grace`` of the start, or the client is known to have sent something after the
+answer arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.attribute.questions import Owners
+
+Times = npt.NDArray[np.float64]
+
+NO_OWNERS: Owners = frozenset()
+MAX_ANSWERS = 64
+
+
+class Answer(NamedTuple):
+    """One answer of the control plane to one question."""
+
+    asked: float
+    arrived: float
+    owners: Owners
+    """Deployments that were named and had a job that ran (or did not say)."""
+
+
+class Outcome(NamedTuple):
+    """What the answers to one question say about a flow."""
+
+    owners: Owners
+    rule: str
+    """``inside``, ``around``, ``grace``, ``fast``, or ``unconfirmed``: no rule can hold any more."""
+    answer: Answer
+    """The answer it rests on (the last one, where it is several)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """When flows began and ended; one entry a flow in each column."""
+
+    born_after: Times
+    born_by: Times
+    alive_until: Times
+    """Latest instant at which the flow is known to have been open."""
+    proven_until: Times
+    """Latest instant after which its client is known to have sent something."""
+    ended_by: Times
+    """Instant by which the flow was over; infinite while it is open."""
+
+    def take(self, index: npt.NDArray[np.intp]) -> Lives:
+        """The lives at ``index``."""
+        columns = (self.born_after, self.born_by, self.alive_until, self.proven_until, self.ended_by)
+        return Lives(*(column[index] for column in columns))
+
+
+class Timeline:
+    """The answers to one question, oldest first; at most :data:`MAX_ANSWERS`, the oldest go first."""
+
+    __slots__ = ("answers", "failure")
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.failure: str | None = None
+        """Why the last try failed; None if it did not."""
+
+    def add(self, answer: Answer) -> None:
+        """Append an answer that was asked after all others arrived."""
+        self.answers.append(answer)
+        self.failure = None
+        if len(self.answers) > MAX_ANSWERS:
+            del self.answers[0]
+
+    def latest(self) -> Answer | None:
+        """The newest answer."""
+        return self.answers[-1] if self.answers else None
+
+    def forget_before(self, instant: float) -> None:
+        """Drop answers that no flow born after ``instant`` can need: all but the last that arrived by then."""
+        keep = 0
+        while keep + 1 < len(self.answers) and self.answers[keep + 1].arrived <= instant:
+            keep += 1
+        del self.answers[:keep]
+
+    def judge(self, lives: Lives, *, grace: float) -> tuple[npt.NDArray[np.intp], list[Outcome | None]]:
+        """The outcome for each flow, as positions in a list of distinct outcomes; None there means: wait."""
+        asked = np.array([answer.asked for answer in self.answers])
+        arrived = np.array([answer.arrived for answer in self.answers])
+        first_asked = asked[0] if len(asked) else np.inf
+        near_start = (first_asked >= lives.born_after) & (first_asked - lives.born_after <= grace)
+        cases = np.stack(
+            (
+                np.searchsorted(asked, lives.born_by, "left"),  # first answer asked after the start
+                np.searchsorted(arrived, lives.alive_until, "right") - 1,  # last one that arrived in its life
+                np.searchsorted(arrived, lives.proven_until, "right") - 1,
+                np.searchsorted(arrived, lives.born_after, "right") - 1,  # last one before the start
+                np.searchsorted(asked, lives.ended_by, "left"),  # first one asked after the end
+                near_start,
+            ),
+            axis=1,
+        )
+        distinct, position = np.unique(cases, axis=0, return_inverse=True)
+        outcomes = [_outcome(self.answers, _Case(*case)) for case in distinct.tolist()]
+        return position.reshape(-1), outcomes
+
+
+class _Case(NamedTuple):
+    """Where a flow's life lies among the answers to a question, as positions in their list."""
+
+    first_inside: int
+    last_inside: int
+    last_proven: int
+    last_before: int
+    first_after: int
+    near_start: int
+
+
+def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
+    before = answers[case.last_before] if case.last_before >= 0 else None
+    after = answers[case.first_after] if case.first_after < len(answers) else None
+    in_grace = before is None and bool(case.near_start)
+    inside = answers[case.first_inside : case.last_inside + 1]
+    if inside:
+        agreed = answers[case.first_inside : case.last_proven + 1]
+        named = _named(inside) if in_grace else _named(agreed)
+        if before is not None:
+            named |= _named(inside) & before.owners
+        if named or not _named(inside):
+            return Outcome(named, "inside", inside[-1])
+    if in_grace:
+        return Outcome(answers[0].owners, "grace", answers[0])
+    if after is None:
+        return None
+    if before is None:
+        return Outcome(NO_OWNERS, "unconfirmed", after)
+    both = before.owners & after.owners
+    disagree = before.owners != after.owners and not both
+    return Outcome(both, "unconfirmed" if disagree else "around", after)
+
+
+def _named(answers: Sequence[Answer]) -> Owners:
+    return NO_OWNERS.union(*(answer.owners for answer in answers))

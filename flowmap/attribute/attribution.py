@@ -1,0 +1,294 @@
+"""From answers to decisions: the owner of every flow, when the rules of time allow to say it.
+
+Nothing here reads a clock, asks a question or touches a metric. The engine hands in answers and asks for decisions;
+what it gets back is a list of (decision, rows).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from cachetools import LRUCache
+
+from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
+from flowmap.attribute.plan import Plan
+from flowmap.attribute.questions import SHAPES, Owners, Question, Semantics, Shape, candidates, question_for, state_of
+from flowmap.attribute.view import State
+from flowmap.flows.columns import IGNORED, PENDING, Row
+from flowmap.flows.index import Rows
+from flowmap.flows.table import NEVER, FlowTable
+
+STATES: tuple[State, ...] = (
+    State.PENDING,
+    State.ATTRIBUTED,
+    State.SHARED,
+    State.UNKNOWN,
+    State.AMBIGUOUS,
+    State.FAILED,
+)
+"""``state`` column of the flow table: the position in this tuple."""
+CODE = {state: code for code, state in enumerate(STATES)}
+
+_OPEN = np.uint8(Row.OPEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why a group of flows has its owners."""
+
+    state: State
+    owners: Owners
+    outcomes: Mapping[Question, Outcome]
+    decided_at: float
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The part of the configuration that attribution needs; times in seconds."""
+
+    namespaces: tuple[str, ...]
+    semantics: Semantics = "both"
+    confirm: Literal["strict", "fast"] = "strict"
+    grace: float = 2.0
+    owners_limit: int = 4
+    cache_size: int = 100_000
+    positive_ttl: float = 60.0
+    negative_ttl: float = 30.0
+    presence_proves: bool = False
+    """Whether an open flow proves by itself that its client is there (its socket is on this host)."""
+
+
+class Attribution:
+    """Answers, when to ask for more, and what they mean for the flows of one table. One thread uses it."""
+
+    def __init__(self, settings: Settings, table: FlowTable) -> None:
+        self.settings = settings
+        self.contradictions = 0
+        """Open flows whose owner a later answer no longer named."""
+        self.lookups: Counter[tuple[str, str]] = Counter()
+        """Look-ups of answers by shape and outcome: ``hit``, ``miss``, ``negative``, ``stale``."""
+        self.plan = Plan(
+            table.ends.capacity,
+            semantics=settings.semantics,
+            positive_ttl=settings.positive_ttl,
+            negative_ttl=settings.negative_ttl,
+        )
+        self.decisions: dict[int, Decision] = {}
+        """Decisions by the number in the ``verdict`` column."""
+        self._next_decision = 0
+        self._table = table
+        self._timelines: LRUCache[Question, Timeline] = LRUCache(settings.cache_size)
+        self._asked_about: dict[Question, int] = {}
+        self._news: dict[int, float] = {}  # end number: arrival of its newest answer
+
+    def __len__(self) -> int:
+        """Questions with answers in the cache."""
+        return len(self._timelines)
+
+    def ask(self, *, now: float, limit: int) -> list[Question]:
+        """Questions to ask now: as many as ``limit`` allows, though never a part of those about one end."""
+        questions: list[Question] = []
+        for number in self.plan.choose(self._table, now=now, limit=limit):
+            about = self.questions_about(number)
+            self.plan.started(number, len(about))
+            self._asked_about.update(dict.fromkeys(about, number))
+            questions += about
+        return questions
+
+    def questions_about(self, number: int) -> list[Question]:
+        """Everything the settings want to know of one end."""
+        end = self._table.ends.end(number)
+        return [
+            question_for(namespace, shape, end)
+            for shape in SHAPES[self.settings.semantics]
+            if (shape is Shape.CLIENT) != end.service
+            for namespace in self.settings.namespaces
+        ]
+
+    def answered(self, question: Question, answer: Answer) -> None:
+        """Keep an answer; it counts once the table has caught up with its arrival."""
+        timeline = self._timelines.get(question)
+        if timeline is None:
+            timeline = self._timelines[question] = Timeline()
+        timeline.add(answer)
+        number = self._asked_about.pop(question, -1)
+        if number < 0:
+            return
+        self._news[number] = answer.arrived
+        self.plan.finished(number, named=bool(answer.owners), now=answer.arrived)
+        if question.shape is Shape.CLIENT:
+            self.plan.mark_barren(number, not any(self._latest(other) for other in self.questions_about(number)))
+
+    def failed(self, question: Question, cause: str, *, now: float) -> None:
+        """A question got no answer; it is asked again after a pause."""
+        timeline = self._timelines.get(question)
+        if timeline is None:
+            timeline = self._timelines[question] = Timeline()
+        timeline.failure = cause
+        number = self._asked_about.pop(question, -1)
+        if number >= 0:
+            self.plan.finished(number, named=None, now=now)
+
+    def timeline(self, question: Question) -> Timeline | None:
+        """What is known of a question."""
+        known: Timeline | None = self._timelines.get(question)
+        return known
+
+    def opened(self, rows: Rows) -> None:
+        """New flows; with ``confirm: fast`` what is known already may decide them."""
+        if self.settings.confirm == "fast":
+            ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
+            self._news.update(dict.fromkeys(ends.tolist(), NEVER))
+
+    def look_again(self) -> None:
+        """Consider every undecided flow: a full read may have shown that a client is there."""
+        columns, rows = self._table.columns, self._undecided()
+        for numbers in (columns.client[rows], columns.service[rows]):
+            self._news.update(dict.fromkeys(np.unique(numbers).tolist(), NEVER))
+
+    def forget(self, numbers: Rows) -> None:
+        """The numbers of these ends were freed and will stand for others."""
+        self.plan.forget(numbers)
+        freed = set(numbers.tolist())
+        self._news = {number: at for number, at in self._news.items() if number not in freed}
+        self._asked_about = {question: n for question, n in self._asked_about.items() if n not in freed}
+
+    def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
+        """Decisions that the answers allow now, and the rows each is for."""
+        ready = [number for number, arrived in self._news.items() if arrived <= self._table.alive_at]
+        if not ready:
+            return []
+        for number in ready:
+            del self._news[number]
+        marked = np.zeros(self._table.ends.capacity, np.bool_)
+        marked[ready] = True
+        self._count_contradictions(marked)
+        rows = self._undecided()
+        columns = self._table.columns
+        rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
+        return self._decide_rows(rows, now) if len(rows) else []
+
+    def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
+        """Closed flows that have waited since before ``older_than`` without an answer: failed."""
+        columns, rows = self._table.columns, self._table.live()
+        waiting = (columns.series[rows] == PENDING) & (columns.ended_by[rows] < older_than)
+        rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)]
+        if not len(rows):
+            return []
+        return [self._record(Decision(State.FAILED, NO_OWNERS, {}, now, "no answer in time"), rows)]
+
+    def forget_decisions(self) -> None:
+        """Drop decisions that no flow rests on any more."""
+        in_use = set(np.unique(self._table.columns.verdict[self._table.live()]).tolist())
+        self.decisions = {number: decision for number, decision in self.decisions.items() if number in in_use}
+
+    def _record(self, decision: Decision, rows: Rows) -> tuple[Decision, Rows]:
+        columns = self._table.columns
+        columns.state[rows] = CODE[decision.state]
+        columns.verdict[rows] = self._next_decision
+        self.decisions[self._next_decision] = decision
+        self._next_decision = (self._next_decision + 1) % (1 << 31)
+        return decision, rows
+
+    def _undecided(self) -> Rows:
+        """Flows without a decision, and open ones that nobody was known to own."""
+        columns, rows = self._table.columns, self._table.live()
+        series = columns.series[rows]
+        unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
+        undecided: Rows = rows[(series == PENDING) | (unknown & (series != IGNORED))]
+        return undecided
+
+    def _latest(self, question: Question) -> Owners:
+        timeline = self._timelines.get(question)
+        answer = timeline.latest() if timeline else None
+        return answer.owners if answer else NO_OWNERS
+
+    def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
+        lives = self._lives(rows)
+        columns = self._table.columns
+        known: list[Mapping[Question, Outcome | None]] = [{}]
+        of_client = self._judge_ends(columns.client[rows], lives, known, now)
+        of_service = self._judge_ends(columns.service[rows], lives, known, now)
+        pairs, group = np.unique(np.stack((of_client, of_service), axis=1), axis=0, return_inverse=True)
+        decided = []
+        for n, (client, service) in enumerate(pairs.tolist()):
+            decision = self._decision({**known[client], **known[service]}, now)
+            members = rows[group.reshape(-1) == n]
+            if decision is not None and decision.state is State.UNKNOWN:
+                members = members[columns.series[members] == PENDING]
+            if decision is not None and len(members):
+                decided.append(self._record(decision, members))
+        return decided
+
+    def _judge_ends(
+        self, numbers: Rows, lives: Lives, known: list[Mapping[Question, Outcome | None]], now: float
+    ) -> npt.NDArray[np.intp]:
+        """For each flow a position in ``known``: what the answers about its end say. Appends to ``known``."""
+        result = np.zeros(len(numbers), np.intp)
+        order = np.argsort(numbers, kind="stable")
+        starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+        for members in np.split(order, starts[1:]):
+            questions = self.questions_about(int(numbers[members[0]]))
+            if not questions:
+                continue
+            judged = [self._judge(question, lives.take(members), now) for question in questions]
+            cases, case = np.unique(np.stack([one for one, _ in judged], axis=1), axis=0, return_inverse=True)
+            result[members] = case.reshape(-1) + len(known)
+            for positions in cases.tolist():
+                outcomes = [outcomes[position] for position, (_, outcomes) in zip(positions, judged, strict=True)]
+                known.append(dict(zip(questions, outcomes, strict=True)))
+        return result
+
+    def _judge(
+        self, question: Question, lives: Lives, now: float
+    ) -> tuple[npt.NDArray[np.intp], Sequence[Outcome | None]]:
+        timeline = self._timelines.get(question)
+        if timeline is None or not timeline.answers:
+            self.lookups[question.shape, "miss"] += 1
+            return np.zeros(len(lives.born_by), np.intp), [None]
+        newest = timeline.answers[-1]
+        if self.settings.confirm == "fast" and now - newest.arrived < self.settings.positive_ttl:
+            self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
+            return np.zeros(len(lives.born_by), np.intp), [Outcome(newest.owners, "fast", newest)]
+        position, outcomes = timeline.judge(lives, grace=self.settings.grace)
+        for outcome in outcomes:
+            kind = "stale" if outcome is None else "hit" if outcome.owners else "negative"
+            self.lookups[question.shape, kind] += 1
+        return position, outcomes
+
+    def _decision(self, known: Mapping[Question, Outcome | None], now: float) -> Decision | None:
+        by_shape: dict[Shape, Owners | None] = {}
+        for question, outcome in known.items():
+            seen = by_shape.get(question.shape, NO_OWNERS)
+            by_shape[question.shape] = None if outcome is None or seen is None else seen | outcome.owners
+        owners = candidates(self.settings.semantics, by_shape)
+        if owners is None:
+            return None
+        outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
+        return Decision(state_of(owners, self.settings.owners_limit), owners, outcomes, now)
+
+    def _lives(self, rows: Rows) -> Lives:
+        columns, table = self._table.columns, self._table
+        alive_until = table.alive_until(rows)
+        proven_until = alive_until if self.settings.presence_proves else columns.active[rows]
+        return Lives(columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows])
+
+    def _count_contradictions(self, marked: npt.NDArray[np.bool_]) -> None:
+        """Open attributed flows of these clients whose owner the newest answer leaves out."""
+        columns, rows = self._table.columns, self._table.live()
+        attributed = columns.state[rows] == CODE[State.ATTRIBUTED]
+        open_now = columns.flags[rows] & np.uint8(Row.OPEN | Row.ENDED) == _OPEN
+        rows = rows[attributed & open_now & marked[columns.client[rows]]]
+        verdicts, clients = columns.verdict[rows], columns.client[rows]
+        pairs, counts = np.unique(np.stack((verdicts, clients), axis=1), axis=0, return_counts=True)
+        for (verdict, client), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+            decision = self.decisions.get(verdict)
+            named = NO_OWNERS.union(*(self._latest(question) for question in self.questions_about(client)))
+            if decision is not None and not decision.owners <= named:
+                self.contradictions += count

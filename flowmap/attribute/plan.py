@@ -1,0 +1,93 @@
+"""Which ends to ask about next.
+
+Every end with an open or pending flow is asked about, and again ``positive_ttl`` (or, after an empty answer,
+``negative_ttl``) later. When more are due than the budget allows, the end whose oldest pending flow has waited longest
+comes first, and ends without pending flows come last. Service ends wait until one of their clients is, or may be, a
+deployment's: what strangers talk to is never asked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.attribute.questions import Semantics
+from flowmap.flows.columns import IGNORED, PENDING, Row
+from flowmap.flows.table import FlowTable
+
+MAX_BACKOFF = 60.0
+_OPEN = np.uint8(Row.OPEN)
+
+
+class Plan:
+    """When each end, by its number in the end table, is due. Numbers come from one table and are forgotten with it."""
+
+    def __init__(self, capacity: int, *, semantics: Semantics, positive_ttl: float, negative_ttl: float) -> None:
+        self._by_client = semantics != "dataflow"
+        self._positive_ttl = positive_ttl
+        self._negative_ttl = negative_ttl
+        self._due = np.zeros(capacity, np.float64)
+        self._outstanding = np.zeros(capacity, np.uint8)
+        self._failures = np.zeros(capacity, np.uint8)
+        self._named = np.zeros(capacity, np.bool_)
+        self._barren = np.zeros(capacity, np.bool_)  # clients that no deployment owns, as far as is known
+        self.waiting = 0
+        """Ends that were due when last looked at."""
+
+    def choose(self, table: FlowTable, *, now: float, limit: int) -> list[int]:
+        """At most ``limit`` numbers of ends to ask about now, the most urgent first."""
+        columns, rows = table.columns, table.live()
+        series = columns.series[rows]
+        pending = series == PENDING
+        wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (series != IGNORED))
+        rows, since = rows[wanted], np.where(pending, columns.born_by[rows], np.inf)[wanted]
+        clients, services = columns.client[rows], columns.service[rows]
+        oldest = np.full(table.ends.capacity if len(rows) else 0, np.nan)
+        if self._by_client:
+            _lower(oldest, clients, since)
+            promising = ~self._barren[clients]
+            services, since = services[promising], since[promising]
+        _lower(oldest, services, since)
+        numbers = np.flatnonzero(~np.isnan(oldest))
+        numbers = numbers[(self._due[numbers] <= now) & (self._outstanding[numbers] == 0)]
+        self.waiting = len(numbers)
+        order = np.lexsort((self._due[numbers], oldest[numbers]))
+        chosen: list[int] = numbers[order[:limit]].tolist()
+        return chosen
+
+    def started(self, number: int, questions: int) -> None:
+        """So many questions about the end are on their way."""
+        self._outstanding[number] = questions
+        self._named[number] = False
+
+    def finished(self, number: int, *, named: bool | None, now: float) -> None:
+        """One question about the end came back: with owners, without, or (None) not at all."""
+        if self._outstanding[number] == 0:
+            return
+        self._outstanding[number] -= 1
+        if named is None:
+            self._failures[number] = min(int(self._failures[number]) + 1, 16)
+        else:
+            self._failures[number] = 0
+            self._named[number] |= named
+        if self._outstanding[number] == 0:
+            self._due[number] = now + self._pause(number)
+
+    def mark_barren(self, number: int, barren: bool) -> None:
+        """Whether the newest answers say that no deployment owns the client."""
+        self._barren[number] = barren
+
+    def forget(self, numbers: npt.NDArray[np.int32]) -> None:
+        """The numbers will stand for other ends."""
+        for column in (self._due, self._outstanding, self._failures, self._named, self._barren):
+            column[numbers] = 0
+
+    def _pause(self, number: int) -> float:
+        if failures := int(self._failures[number]):
+            return float(min(MAX_BACKOFF, 2.0 ** (failures - 1)))
+        return self._positive_ttl if self._named[number] else self._negative_ttl
+
+
+def _lower(oldest: npt.NDArray[np.float64], numbers: npt.NDArray[np.int32], since: npt.NDArray[np.float64]) -> None:
+    """``oldest[n]`` becomes the least of ``since`` over the positions where ``numbers`` is ``n``."""
+    np.fmin.at(oldest, numbers, since)
