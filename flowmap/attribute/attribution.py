@@ -34,7 +34,7 @@ STATES: tuple[State, ...] = (
 """``state`` column of the flow table: the position in this tuple."""
 CODE = {state: code for code, state in enumerate(STATES)}
 
-_OPEN = np.uint8(Row.OPEN)
+_OPEN = np.uint16(Row.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ class Attribution:
         """Open attributed flows of these clients whose owner the newest answer leaves out."""
         columns, rows = self._table.columns, self._table.live()
         attributed = columns.state[rows] == CODE[State.ATTRIBUTED]
-        open_now = columns.flags[rows] & np.uint8(Row.OPEN | Row.ENDED) == _OPEN
+        open_now = columns.flags[rows] & np.uint16(Row.OPEN | Row.ENDED) == _OPEN
         rows = rows[attributed & open_now & marked[columns.client[rows]]]
         verdicts, clients = columns.verdict[rows], columns.client[rows]
         pairs, counts = np.unique(np.stack((verdicts, clients), axis=1), axis=0, return_counts=True)

@@ -16,7 +16,7 @@ from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.table import FlowTable
 
 MAX_BACKOFF = 60.0
-_OPEN = np.uint8(Row.OPEN)
+_OPEN = np.uint16(Row.OPEN)
 
 
 class Plan:

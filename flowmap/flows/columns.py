@@ -38,13 +38,15 @@ class Row(IntFlag):
     """Counters were read at least once (``read_at``)."""
     INDEXED = 128
     """Records of this tuple find this row."""
+    HEALTH_READ = 256
+    """Retransmissions were read at least once."""
 
 
 class FlowColumns:
     """``n`` rows. Arrays start as untouched zero pages, so room for a million flows costs nothing until it is used."""
 
     def __init__(self, n: int) -> None:
-        self.flags = np.zeros(n, np.uint8)
+        self.flags = np.zeros(n, np.uint16)
         # Identity: the original tuple, the zone and the kernel's id.
         self.client_high = np.zeros(n, np.uint64)
         self.client_low = np.zeros(n, np.uint64)
@@ -60,7 +62,8 @@ class FlowColumns:
         self.service = np.zeros(n, np.int32)
         self.last = np.zeros((n, 4), np.uint64)  # the kernel's counters when last read
         self.base = np.zeros((n, 4), np.uint64)  # what of ``last`` is not counted, modulo 2**64
-        self.retransmits = np.zeros(n, np.uint32)
+        self.retransmits = np.zeros(n, np.uint32)  # the kernel's count when last read
+        self.resent = np.zeros(n, np.uint32)  # what was observed of it
         self.round_trip = np.zeros(n, np.uint32)  # µs, 0 if never measured
         # Time, monotonic seconds. The flow began in (born_after, born_by] and ended in [ended_after, ended_by].
         self.born_after = np.zeros(n, np.float64)
@@ -71,7 +74,9 @@ class FlowColumns:
         self.read_at = np.zeros(n, np.float64)  # the counters in ``last`` are not older than this
         self.read = np.zeros(n, np.uint32)  # number of the full read that last saw the flow
         self.series = np.zeros(n, np.int32)  # where its traffic is credited; PENDING, IGNORED or a series id
-        self.state = np.zeros(n, np.uint8)  # what is known of the owner; 0 while undecided, else as the attribution says
+        self.state = np.zeros(
+            n, np.uint8
+        )  # what is known of the owner; 0 while undecided, else as the attribution says
         self.verdict = np.zeros(n, np.int32)  # number of the decision, for explanations
 
     def protocol(self, rows: Rows) -> U64:

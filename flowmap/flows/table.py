@@ -36,8 +36,8 @@ MAX_SUPERSEDED = 10_000
 # numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
 CLOSED, OPENED, UPDATED = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.UPDATED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
-USED, OPEN, ENDED, PREEXISTING, READ, INDEXED = (
-    np.uint8(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.PREEXISTING, Row.READ, Row.INDEXED)
+USED, OPEN, ENDED, PREEXISTING, READ, INDEXED, HEALTH_READ = (
+    np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.PREEXISTING, Row.READ, Row.INDEXED, Row.HEALTH_READ)
 )
 
 Times = npt.NDArray[np.float64]
@@ -242,7 +242,14 @@ class FlowTable:
         for column in (columns.ended_after, columns.active):
             column[rows] = NEVER
         columns.ended_by[rows] = np.inf
-        for cleared in (columns.last, columns.base, columns.retransmits, columns.round_trip, columns.read_at):
+        for cleared in (
+            columns.last,
+            columns.base,
+            columns.retransmits,
+            columns.resent,
+            columns.round_trip,
+            columns.read_at,
+        ):
             cleared[rows] = 0
         columns.verdict[rows] = -1
         columns.state[rows] = 0
@@ -334,9 +341,12 @@ class FlowTable:
         told = np.flatnonzero(batch.flags & HEALTH)
         if len(told):
             row, current = rows[told], batch.retransmits[told]
-            last = columns.retransmits[row]
-            resent[told] = np.where(current < last, current, current - last)
+            last, flags = columns.retransmits[row], columns.flags[row]
+            older = ((flags & PREEXISTING) != 0) & ((flags & HEALTH_READ) == 0)
+            resent[told] = np.where(older, 0, np.where(current < last, current, current - last))
             columns.retransmits[row] = current
+            columns.resent[row] += resent[told]
+            columns.flags[row] = flags | HEALTH_READ
             columns.round_trip[row] = batch.round_trip[told]
         return resent
 
@@ -366,11 +376,11 @@ class FlowTable:
         self.columns.flags[indexed] &= ~INDEXED
 
 
-def _opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint8]:
-    flags = np.full(len(batch), Row.USED | Row.OPEN, np.uint8)
+def _opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
+    flags = np.full(len(batch), USED | OPEN, np.uint16)
     flags[before] |= PREEXISTING
-    flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint8(Row.GUESSED)
-    flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint8(Row.TRANSLATED)
+    flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
+    flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
     return flags
 
 

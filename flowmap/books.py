@@ -1,0 +1,234 @@
+"""The books: what was observed, whose it is, and what still waits for a name.
+
+This is the whole of what the one writer does, without its thread: steps of a source and answers of the control plane
+go in, traffic is credited to series, and snapshots come out. At every moment and in both directions, exactly,
+
+    observed = deployments + shared + unattributed + expired + pending
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from flowmap.attribute.attribution import Attribution, Decision
+from flowmap.attribute.questions import Owners
+from flowmap.attribute.view import DeploymentInfo, Owner, State
+from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from flowmap.export.ledger import Ledger
+from flowmap.export.peers import Peers
+from flowmap.export.series import OTHER, SeriesKey, SeriesKind
+from flowmap.export.snapshot import exact_sum
+from flowmap.flows.address import protocol_name
+from flowmap.flows.batch import FlowBatch
+from flowmap.flows.columns import IGNORED, PENDING, U64, Row
+from flowmap.flows.index import Rows
+from flowmap.flows.table import NEVER, Applied, FlowTable
+
+_OPEN = np.uint16(Row.OPEN)
+_KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
+
+
+class Books:
+    """Flows, decisions and totals kept in step. One thread uses it; times are monotonic seconds."""
+
+    def __init__(
+        self, table: FlowTable, attribution: Attribution, ledger: Ledger, *, peers: Peers, announces_births: bool
+    ) -> None:
+        """``announces_births``: whether the source reports a flow when it begins, or only when it is read or ends."""
+        self.table = table
+        self.attribution = attribution
+        self.ledger = ledger
+        self.observed = [0, 0]
+        """Bytes: transmit, receive."""
+        self.pending = [0, 0]
+        """Those of flows without a decision."""
+        self.ignored = 0
+        self.pending_flows = 0
+        self.shed: Counter[str] = Counter()
+        """Flows that were not tracked, or given up for want of room, by reason."""
+        self.deployments: dict[tuple[str, str], DeploymentInfo] = {}
+        """What the control plane last said of each deployment, by namespace and id."""
+        self.reading = False
+        """Whether a full read is under way."""
+        self.complete_reads = 0
+        self._peers = peers
+        self._peer_names: dict[int, str] = {}
+        self._announces_births = announces_births
+        self._born_after = NEVER
+        self._read_started = NEVER
+        self._trusted = False  # no loss since the last complete full read
+
+    def step(self, step: Step, *, now: float, read_at: float) -> None:
+        """Take one step of the source, read from the kernel between ``read_at`` and ``now``."""
+        match step:
+            case FlowBatch():
+                self._make_room(len(step), now)
+                self._book(self.table.apply(step, now=now, read_at=read_at, born_after=self._born_after), now)
+            case ReadStarted():
+                self.table.begin_read()
+                self._read_started, self.reading, self._trusted = read_at, True, True
+            case ReadFinished(complete):
+                self._finish_read(complete and self._trusted, now)
+            case CaughtUp(at):
+                self.table.caught_up(at)
+                if self._announces_births:
+                    self._born_after = at
+            case Lost():
+                self._trusted = False
+
+    def settle(self, now: float) -> None:
+        """Credit what the answers allow to decide."""
+        for decision, rows in self.attribution.decide(now=now):
+            self._take(decision, rows, now)
+
+    def give_up(self, *, older_than: float, now: float) -> None:
+        """Stop waiting for the owners of flows that ended before ``older_than``."""
+        for decision, rows in self.attribution.give_up(older_than=older_than, now=now):
+            self._take(decision, rows, now)
+
+    def tidy(self, now: float) -> None:
+        """Forget what no flow needs any more, and let idle series leave."""
+        self.ledger.expire(now=now)
+        if self.table.ends.room < self.table.ends.capacity * 3 // 4:
+            self.forget_ends(self.table.sweep_ends())
+        self.attribution.forget_decisions()
+
+    def forget_ends(self, freed: Rows) -> None:
+        """The numbers of these ends will stand for others."""
+        self.attribution.forget(freed)
+        self._peer_names.clear()
+
+    def peer(self, service: int) -> str:
+        """The peer label of a service end, by its number."""
+        name = self._peer_names.get(service)
+        if name is None:
+            name = self._peer_names[service] = self._peers.name(self.table.ends.end(service))
+        return name
+
+    def measure_round_trips(self) -> None:
+        """Set the mean round-trip time of every series with an open connection that has one."""
+        columns, rows = self.table.columns, self.table.live()
+        series = columns.series[rows]
+        measured = (series >= 0) & (columns.flags[rows] & _OPEN != 0) & (columns.round_trip[rows] > 0)
+        every = np.flatnonzero(self.ledger.kinds).astype(np.int32)
+        self.ledger.set_round_trip(every, np.full(len(every), np.nan))
+        if measured.any():
+            ids, position = np.unique(series[measured], return_inverse=True)
+            sums = np.bincount(position, weights=columns.round_trip[rows[measured]])
+            self.ledger.set_round_trip(ids, (sums / np.bincount(position) / 1e6).astype(np.float64))
+
+    def _finish_read(self, complete: bool, now: float) -> None:
+        closed = self.table.end_read(complete=complete, now=now)
+        self._close(closed)
+        self.reading = False
+        if complete:
+            self.complete_reads += 1
+            if not self._announces_births:
+                self._born_after = self._read_started
+            self.attribution.look_again()
+
+    def _book(self, applied: Applied, now: float) -> None:
+        columns = self.table.columns
+        if len(applied.opened):
+            self.pending_flows += int(np.count_nonzero(columns.series[applied.opened] == PENDING))
+            self.attribution.opened(applied.opened)
+        if len(applied.rows):
+            self._credit(applied, now)
+        if applied.shed:
+            self._shed_untracked(applied, now)
+        self._close(applied.closed)
+
+    def _credit(self, applied: Applied, now: float) -> None:
+        series = self.table.columns.series[applied.rows]
+        decided = series >= 0
+        if decided.any():
+            self.ledger.credit(series[decided], *_columns(applied.deltas[decided]), now=now)
+            resent = decided & (applied.retransmits != 0)
+            if resent.any():
+                self.ledger.retransmitted(series[resent], applied.retransmits[resent].astype(np.uint64))
+        waiting = series == PENDING
+        transmit, receive = _bytes(applied.deltas[waiting])
+        self._add(self.pending, transmit, receive)
+        transmit, receive = _bytes(applied.deltas[waiting | decided])
+        self._add(self.observed, transmit, receive)
+        self.ignored += sum(_bytes(applied.deltas[series == IGNORED]))
+
+    def _close(self, rows: Rows) -> None:
+        series = self.table.columns.series[rows]
+        credited = series[series >= 0]
+        if len(credited):
+            self.ledger.closed(credited)
+        self.table.free(rows[series != PENDING])
+
+    def _take(self, decision: Decision, rows: Rows, now: float) -> None:
+        """Credit flows to the series of their new owners, whole if they were pending, else from now on."""
+        columns = self.table.columns
+        services, position = np.unique(columns.service[rows], return_inverse=True)
+        names = [self.peer(number) for number in services.tolist()]
+        protocols = [protocol_name(self.table.ends.end(number).protocol) for number in services.tolist()]
+        series = self._series_of(decision.state, decision.owners, list(zip(names, protocols, strict=True)), now)
+        ids = series[position.reshape(-1)]
+        before = columns.series[rows]
+        is_open = columns.flags[rows] & _OPEN != 0
+        self.ledger.closed(before[(before >= 0) & is_open])
+        columns.series[rows] = ids
+        self.ledger.opened(ids)
+        self.ledger.closed(ids[~is_open])
+        waited = before == PENDING
+        totals = columns.total(rows[waited])
+        self.ledger.credit(ids[waited], *_columns(totals), now=now)
+        self.ledger.retransmitted(ids[waited], columns.resent[rows[waited]].astype(np.uint64))
+        transmit, receive = _bytes(totals)
+        self._add(self.pending, -transmit, -receive)
+        self.pending_flows -= int(np.count_nonzero(waited))
+        self.table.free(rows[~is_open])
+
+    def _series_of(self, state: State, owners: Owners, peers: list[tuple[str, str]], now: float) -> Rows:
+        kind = _KINDS.get(state, "unattributed")
+        named = tuple(sorted(owners)) if kind != "unattributed" else ()
+        reason = "" if named else state.value
+        keys = [SeriesKey(kind, named, reason, peer, protocol) for peer, protocol in peers]
+        return np.array([self.ledger.series(key, now=now) for key in keys], np.int32)
+
+    def _shed_untracked(self, applied: Applied, now: float) -> None:
+        """Flows that found no room: their final counters, where one came, still count."""
+        self.shed["table_full"] += applied.shed
+        if any(applied.shed_totals):
+            key = SeriesKey("unattributed", (), "shed", OTHER, "any")
+            row = np.array([self.ledger.series(key, now=now)], np.int32)
+            totals = np.array([applied.shed_totals], np.uint64)
+            self.ledger.credit(row, *_columns(totals), now=now)
+            self._add(self.observed, *_bytes(totals))
+
+    def _make_room(self, wanted: int, now: float) -> None:
+        """Before flows are refused, give up ended ones that still wait for an answer, the longest ended first."""
+        lacking = len(self.table) + wanted - self.table.max_flows
+        if lacking <= 0:
+            return
+        columns, rows = self.table.columns, self.table.live()
+        rows = rows[(columns.series[rows] == PENDING) & (columns.flags[rows] & _OPEN == 0)]
+        rows = rows[np.argsort(columns.ended_by[rows], kind="stable")[:lacking]]
+        if len(rows):
+            self.shed["pending"] += len(rows)
+            self._take(Decision(State.FAILED, frozenset(), {}, now, "given up for want of room"), rows, now)
+
+    @staticmethod
+    def _add(pair: list[int], transmit: int, receive: int) -> None:
+        pair[0] += transmit
+        pair[1] += receive
+
+
+def owner_key(owner: Owner) -> tuple[str, str]:
+    """How a deployment is found in :attr:`Books.deployments`."""
+    return owner.namespace, owner.deployment_id
+
+
+def _columns(counters: U64) -> tuple[U64, U64, U64, U64]:
+    return counters[:, 0], counters[:, 1], counters[:, 2], counters[:, 3]
+
+
+def _bytes(counters: U64) -> tuple[int, int]:
+    return exact_sum(counters[:, 0]), exact_sum(counters[:, 1])

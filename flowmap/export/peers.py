@@ -1,0 +1,29 @@
+"""Names for service ends: the value of the ``peer`` label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flowmap.flows.address import Endpoint
+from flowmap.flows.ends import End
+from flowmap.flows.filter import Pattern
+
+
+class Peers:
+    """``export.peers``: the first name whose pattern covers a service end, else ``ip:port``."""
+
+    def __init__(self, named: Mapping[str, Sequence[str]]) -> None:
+        """``named``: patterns (``10.100.2.0/24:9092``, ``10.100.2.0/24``) by name. ValueError for a bad one."""
+        self._patterns = [(name, Pattern.parse(text)) for name, texts in named.items() for text in texts]
+
+    def name(self, end: End) -> str:
+        """The peer label of a service end."""
+        high, low = (np.array([half], np.uint64) for half in end.address)
+        for name, pattern in self._patterns:
+            if pattern.port in (None, end.port) and (
+                pattern.network is None or bool(pattern.network.contains(high, low)[0])
+            ):
+                return name
+        return str(Endpoint(end.address, end.port)) if end.port else str(end.address)
