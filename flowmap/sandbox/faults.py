@@ -1,0 +1,314 @@
+"""Faults the sandbox commits when it is told to.
+
+A fault applies to requests of one operation and shape, or to all, for a number of times or until it is taken away.
+Each kind is a function from the answer that would have been given to the one that is; the table :data:`KINDS` names
+them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import math
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from starlette.responses import Response, StreamingResponse
+
+from flowmap.control.models import camel
+from flowmap.errors import ConfigError
+from flowmap.sandbox import rendering
+
+CHUNK = 1 << 16
+
+
+class Fault(BaseModel):
+    """One thing that goes wrong."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=camel, validate_by_name=True, validate_by_alias=True)
+
+    kind: str
+    """A key of :data:`KINDS`."""
+    operation: str | None = None
+    """Only requests of this action, such as ``GetDeploymentsByIp``."""
+    shape: str | None = None
+    """Only questions of this shape: ``client``, ``sink``, ``source``, ``link``, ``exact``."""
+    skip: int = Field(default=0, ge=0)
+    """Matching requests that are let through first."""
+    times: int | None = Field(default=None, ge=1)
+    """Requests it applies to; None: every one."""
+    seconds: float = 1.0
+    """Of ``latency``, between the bytes of ``drip``, or by which the server's clock is off (``clock``)."""
+    status: int | None = Field(default=None, ge=100, le=599)
+    code: str | None = None
+    message: str = "made by the sandbox"
+    retry_after_ms: str | int | None = None
+    """Value of an ``x-acs-retry-after`` header."""
+    retry_after: str | int | None = None
+    """Value of a ``Retry-After`` header."""
+    size: int = Field(default=1 << 29, ge=0)
+    """Bytes of ``oversized``, and of ``gzip_bomb`` after inflation."""
+    location: str = "http://127.0.0.1:9/"
+    """Where ``redirect`` points."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in KINDS:
+            raise ValueError(f"{value!r} is none of {', '.join(sorted(KINDS))}")
+        return value
+
+    def headers(self) -> dict[str, str]:
+        """Headers that ask to wait."""
+        pairs = {"x-acs-retry-after": self.retry_after_ms, "retry-after": self.retry_after}
+        return {name: str(value) for name, value in pairs.items() if value is not None}
+
+
+_FAULTS = TypeAdapter(list[Fault])
+
+
+def parse_faults(value: object) -> list[Fault]:
+    """Check a list of faults; ConfigError names the place."""
+    try:
+        return _FAULTS.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigError(f"faults: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+class FaultBook:
+    """The faults in force, and how often each kind was committed."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+        self._left: list[float] = []
+        self._skip: list[int] = []
+        self.committed: Counter[str] = Counter()
+
+    def replace(self, faults: list[Fault]) -> None:
+        """Put ``faults`` in force instead of those before."""
+        self._faults = list(faults)
+        self._left = [math.inf if fault.times is None else fault.times for fault in faults]
+        self._skip = [fault.skip for fault in faults]
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds by which the server's clock is off."""
+        return sum(
+            fault.seconds
+            for fault, left in zip(self._faults, self._left, strict=True)
+            if fault.kind == "clock" and left > 0
+        )
+
+    def take(self, operation: str, shape: str) -> Fault | None:
+        """The first fault for this request, used up by one; None if there is none."""
+        for position, fault in enumerate(self._faults):
+            if fault.operation not in (None, operation) or fault.shape not in (None, shape):
+                continue
+            if self._left[position] <= 0:
+                continue
+            if self._skip[position] > 0:
+                self._skip[position] -= 1
+                continue
+            self._left[position] -= 1
+            self.committed[fault.kind] += 1
+            return fault
+        return None
+
+
+Good = Callable[[], rendering.Json]
+"""Makes the answer that would be given without the fault."""
+
+
+async def commit(fault: Fault, good: Good, *, request_id: str, host: str) -> Response:
+    """The answer of a request that meets ``fault``."""
+    return await KINDS[fault.kind](_Scene(fault, good, request_id, host))
+
+
+class _Scene:
+    """What a kind has to work with."""
+
+    def __init__(self, fault: Fault, good: Good, request_id: str, host: str) -> None:
+        self.fault = fault
+        self.good = good
+        self.request_id = request_id
+        self.host = host
+
+    def gateway(self, status: int, code: str) -> Response:
+        fault = self.fault
+        body = rendering.gateway_error(self.request_id, code=fault.code or code, message=fault.message, host=self.host)
+        return json_response(body, status=fault.status or status, headers=fault.headers())
+
+    def altered(self, **fields: Any) -> Response:
+        return json_response({**self.good(), **fields})
+
+
+def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """``body`` as JSON, compact and in UTF-8."""
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return raw_response(content, status=status, headers=headers)
+
+
+def raw_response(
+    body: bytes, *, status: int = 200, kind: str = "application/json", headers: Mapping[str, str] | None = None
+) -> Response:
+    return Response(body, status_code=status, headers=dict(headers or {}), media_type=kind)
+
+
+async def _latency(scene: _Scene) -> Response:
+    await asyncio.sleep(scene.fault.seconds)
+    return json_response(scene.good())
+
+
+async def _hang(scene: _Scene) -> Response:
+    # Ends when the client hangs up or the server stops: both cancel the request.
+    await asyncio.Event().wait()
+    raise AssertionError("an event nobody sets was set")
+
+
+async def _drip(scene: _Scene) -> Response:
+    body = json.dumps(scene.good()).encode()
+
+    async def drops() -> AsyncIterator[bytes]:
+        for byte in body:
+            yield bytes([byte])
+            await asyncio.sleep(scene.fault.seconds)
+
+    return StreamingResponse(drops(), media_type="application/json")
+
+
+async def _cut(scene: _Scene) -> Response:
+    body = json.dumps(scene.good()).encode()
+    headers = {"content-length": str(len(body)), "connection": "close"}
+
+    async def half() -> AsyncIterator[bytes]:
+        yield body[: len(body) // 2]
+
+    return StreamingResponse(half(), headers=headers, media_type="application/json")
+
+
+async def _oversized(scene: _Scene) -> Response:
+    async def blanks() -> AsyncIterator[bytes]:
+        for _ in range(scene.fault.size // CHUNK + 1):
+            yield b" " * CHUNK
+
+    return StreamingResponse(blanks(), media_type="application/json")
+
+
+async def _gzip_bomb(scene: _Scene) -> Response:
+    async def bomb() -> AsyncIterator[bytes]:
+        packer = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
+        for _ in range(scene.fault.size // CHUNK + 1):
+            yield packer.compress(b" " * CHUNK)
+        yield packer.flush()
+
+    return StreamingResponse(bomb(), headers={"content-encoding": "gzip"}, media_type="application/json")
+
+
+async def _gzip(scene: _Scene) -> Response:
+    body = gzip.compress(json.dumps(scene.good()).encode())
+    return raw_response(body, headers={"content-encoding": "gzip"})
+
+
+async def _error(scene: _Scene) -> Response:
+    status = scene.fault.status or 503
+    page = f"<html><head><title>{status}</title></head><body><h1>{scene.fault.message}</h1></body></html>"
+    return raw_response(page.encode(), status=status, kind="text/html", headers=scene.fault.headers())
+
+
+async def _business(scene: _Scene) -> Response:
+    fault = scene.fault
+    body = rendering.failure(
+        scene.request_id, http_code=fault.status or 400, code=fault.code or "990301", message=fault.message
+    )
+    return json_response(body)
+
+
+async def _redirect(scene: _Scene) -> Response:
+    return raw_response(b"", status=scene.fault.status or 302, headers={"location": scene.fault.location})
+
+
+async def _bad_element(scene: _Scene) -> Response:
+    body = scene.good()
+    return json_response({**body, "data": [{"name": "no id"}, 7, None, *body["data"]]})
+
+
+async def _wrong_types(scene: _Scene) -> Response:
+    body = scene.good()
+    broken = [{name: [value] for name, value in item.items()} for item in body["data"]]
+    return json_response({**body, "httpCode": "OK", "requestId": 7, "data": broken})
+
+
+def _fixed(body: bytes) -> Callable[[_Scene], Awaitable[Response]]:
+    async def answer(scene: _Scene) -> Response:
+        return raw_response(body, status=scene.fault.status or 200)
+
+    return answer
+
+
+async def _throttle(scene: _Scene) -> Response:
+    return scene.gateway(400, "Throttling.User")
+
+
+async def _gateway(scene: _Scene) -> Response:
+    return scene.gateway(403, "Forbidden.RAM")
+
+
+async def _no_success(scene: _Scene) -> Response:
+    body = scene.good()
+    del body["success"]
+    return json_response(body)
+
+
+async def _bom(scene: _Scene) -> Response:
+    return raw_response(b"\xef\xbb\xbf" + json.dumps(scene.good()).encode())
+
+
+async def _clock(scene: _Scene) -> Response:
+    return json_response(scene.good())
+
+
+async def _no_data(scene: _Scene) -> Response:
+    return scene.altered(data=None)
+
+
+async def _data_object(scene: _Scene) -> Response:
+    return scene.altered(data={})
+
+
+async def _empty_list(scene: _Scene) -> Response:
+    return scene.altered(data=[])
+
+
+KINDS: Mapping[str, Callable[[_Scene], Awaitable[Response]]] = {
+    "bad_element": _bad_element,
+    "bom": _bom,
+    "business": _business,
+    "clock": _clock,
+    "cut": _cut,
+    "data_object": _data_object,
+    "drip": _drip,
+    "empty": _fixed(b""),
+    "empty_list": _empty_list,
+    "error": _error,
+    "gateway": _gateway,
+    "gzip": _gzip,
+    "gzip_bomb": _gzip_bomb,
+    "hang": _hang,
+    "json_list": _fixed(b"[]"),
+    "json_null": _fixed(b"null"),
+    "latency": _latency,
+    "malformed": _fixed(b'{"requestId": "x", "success": tr'),
+    "no_data": _no_data,
+    "no_success": _no_success,
+    "oversized": _oversized,
+    "redirect": _redirect,
+    "throttle": _throttle,
+    "wrong_types": _wrong_types,
+}
+"""``bom``, ``clock``, ``gzip`` and ``latency`` are right answers in an unusual way, ``empty_list`` is a lie; the
+others are no answers."""

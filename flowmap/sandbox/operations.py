@@ -1,0 +1,171 @@
+"""The operations of the 2022-07-18 API, answered from a catalog. Pure: what was asked in, the answer's body out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+from urllib.parse import unquote
+
+from flowmap.sandbox import rendering
+from flowmap.sandbox.catalog import DeploymentEntry, normal_ip
+from flowmap.sandbox.matching import Index, IpQuestion
+from flowmap.sandbox.rendering import Json
+from flowmap.sandbox.verify import Refused
+
+Item = TypeVar("Item")
+
+VERSION = "2022-07-18"
+
+PAGE_SIZE = 10
+"""``pageSize`` where the request gives none."""
+
+_PATH = re.compile(r"/api/v2/namespaces/([^/]+)(/.+)")
+
+
+class Asked(NamedTuple):
+    """A question that passed the gateway."""
+
+    action: str
+    namespace: str
+    parameters: Mapping[str, str]
+    now: float
+
+    def invalid(self, name: str, why: str = "") -> Refused:
+        return Refused(400, f"InvalidParameter.{name}", why or f"{self.parameters.get(name)!r} is not valid")
+
+
+class Answered(NamedTuple):
+    """What a question was found to be about, and its answer without the envelope's request id."""
+
+    shape: str
+    """Shape of a question by address; for the other operations the empty text."""
+    answer: Callable[[str], Json] | Refused
+    """Makes the body from a request id."""
+
+
+def route(action: str, path: str) -> str | None:
+    """The namespace in the still encoded ``path``, if that is a path of ``action``; None otherwise."""
+    found = _PATH.fullmatch(path)
+    if found is None or action not in OPERATIONS or found[2] != OPERATIONS[action].tail:
+        return None
+    return unquote(found[1])
+
+
+def answer(index: Index, asked: Asked) -> Answered:
+    """Answer ``asked`` from ``index``."""
+    return OPERATIONS[asked.action].answer(index, asked)
+
+
+def _by_ip(index: Index, asked: Asked) -> Answered:
+    question = _ip_question(asked)
+    if isinstance(question, Refused):
+        return Answered("other", question)
+    return Answered(question.shape, _deployments(index, asked, index.by_ip(asked.namespace, question, now=asked.now)))
+
+
+def _by_label(index: Index, asked: Asked) -> Answered:
+    key, values = asked.parameters.get("labelKey"), asked.parameters.get("labelValue")
+    if not key:
+        return Answered("", asked.invalid("labelKey"))
+    if not values:
+        return Answered("", asked.invalid("labelValue"))
+    return Answered("", _deployments(index, asked, index.by_label(asked.namespace, key, values.split(","))))
+
+
+def _list_deployments(index: Index, asked: Asked) -> Answered:
+    found = index.listed(asked.namespace)
+    for name, test in _FILTERS.items():
+        wanted = asked.parameters.get(name)
+        if wanted:
+            found = [entry for entry in found if test(entry, wanted)]
+    key, values = asked.parameters.get("labelKey"), asked.parameters.get("labelValueArray")
+    if key:
+        wanted_values = (values or "").split(";")
+        found = [entry for entry in found if str(entry.labels.get(key, "\0")) in wanted_values]
+    workspace = index.catalog.workspace
+    return _page(asked, found, lambda entry: rendering.deployment(entry, workspace=workspace, in_list=True))
+
+
+def _list_jobs(index: Index, asked: Asked) -> Answered:
+    identity = asked.parameters.get("deploymentId")
+    if not identity:
+        return Answered("", asked.invalid("deploymentId"))
+    entry = index.deployment(asked.namespace, identity)
+    workspace = index.catalog.workspace
+    if entry is None:
+        return _page(asked, [], lambda run: run)
+    runs = sorted(entry.jobs, key=lambda run: run.start_time, reverse=asked.parameters.get("sortOrder") == "desc")
+    return _page(asked, runs, lambda run: rendering.job(entry, run, workspace=workspace))
+
+
+class _Operation(NamedTuple):
+    tail: str
+    """Path after the namespace."""
+    answer: Callable[[Index, Asked], Answered]
+
+
+OPERATIONS: Mapping[str, _Operation] = {
+    "GetDeploymentsByIp": _Operation("/deployments/getDeployments/byIp", _by_ip),
+    "GetDeploymentsByLabel": _Operation("/deployments/getDeployments/byLabel", _by_label),
+    "ListDeployments": _Operation("/deployments", _list_deployments),
+    "ListJobs": _Operation("/jobs", _list_jobs),
+}
+
+_FILTERS: Mapping[str, Callable[[DeploymentEntry, str], bool]] = {
+    "name": lambda entry, wanted: entry.name == wanted,
+    "creator": lambda entry, wanted: entry.creator == wanted,
+    "modifier": lambda entry, wanted: entry.modifier == wanted,
+    "executionMode": lambda entry, wanted: entry.execution_mode == wanted,
+    "status": lambda entry, wanted: any(job.status == wanted for job in entry.jobs),
+}
+
+
+def _deployments(index: Index, asked: Asked, found: Sequence[DeploymentEntry]) -> Callable[[str], Json] | Refused:
+    flags = {
+        name: asked.parameters.get(name, "false").lower() for name in ("ignoreJobSummary", "ignoreResourceSetting")
+    }
+    for name, value in flags.items():
+        if value not in ("true", "false"):
+            return asked.invalid(name)
+    data = [
+        rendering.deployment(
+            entry,
+            workspace=index.catalog.workspace,
+            in_list=False,
+            job_summary=flags["ignoreJobSummary"] == "false",
+            resources=flags["ignoreResourceSetting"] == "false",
+        )
+        for entry in found
+    ]
+    return lambda request_id: rendering.success(request_id, data)
+
+
+def _page(asked: Asked, found: Sequence[Item], render: Callable[[Item], Json]) -> Answered:
+    numbers: dict[str, int] = {}
+    for name, default, high in (("pageIndex", 1, 2**31 - 1), ("pageSize", PAGE_SIZE, 100)):
+        text = asked.parameters.get(name, str(default))
+        if not text.isdecimal() or not 1 <= int(text) <= high:
+            return Answered("", asked.invalid(name))
+        numbers[name] = int(text)
+    start = (numbers["pageIndex"] - 1) * numbers["pageSize"]
+    data = [render(item) for item in found[start : start + numbers["pageSize"]]]
+    return Answered("", lambda request_id: rendering.success(request_id, data, **numbers, totalSize=len(found)))
+
+
+def _ip_question(asked: Asked) -> IpQuestion | Refused:
+    addresses: dict[str, str | None] = {}
+    for name in ("srcIp", "dstIp"):
+        try:
+            addresses[name] = normal_ip(asked.parameters[name]) if name in asked.parameters else None
+        except ValueError:
+            return asked.invalid(name)
+    if addresses["srcIp"] is None and addresses["dstIp"] is None:
+        return Refused(400, "MissingParameter", "You must specify at least one of srcIp or dstIp.")
+    ports: dict[str, int | None] = {}
+    for name, beside in (("srcPort", "srcIp"), ("dstPort", "dstIp")):
+        text = asked.parameters.get(name)
+        if text is not None and (not text.isdecimal() or not 1 <= int(text) <= 65535 or addresses[beside] is None):
+            return asked.invalid(name)
+        ports[name] = None if text is None else int(text)
+    return IpQuestion(addresses["srcIp"], ports["srcPort"], addresses["dstIp"], ports["dstPort"])

@@ -1,0 +1,217 @@
+"""The embedded control plane: answers signed questions from a catalog, over plain HTTP on loopback.
+
+It refuses what the real one refuses: a request that is not signed, a stale date, a used nonce, a workspace or
+namespace it does not know. It also tells what it was asked and commits faults on demand, on paths below
+``/_sandbox/``, which need no signature since only this machine reaches them:
+
+- ``PUT /_sandbox/catalog``: a catalog as JSON (see ``catalog``); ``GET`` gives the one in force
+- ``PUT /_sandbox/faults``: a list of faults as JSON (see ``faults``); ``[]`` ends them
+- ``GET /_sandbox/requests``: counts by operation and shape, refusals by code, faults committed by kind
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from flowmap.errors import ConfigError
+from flowmap.sandbox import operations, rendering
+from flowmap.sandbox.catalog import Catalog, example_catalog, load_catalog, parse_catalog
+from flowmap.sandbox.faults import Fault, FaultBook, commit, json_response, parse_faults
+from flowmap.sandbox.matching import Index
+from flowmap.sandbox.operations import Asked
+from flowmap.sandbox.verify import DEFAULT_KEYS, Keys, Received, Refused, Verifier
+
+RECORDED = 1000
+"""Requests kept for inspection."""
+
+log = logging.getLogger(__name__)
+
+
+class ControlPlane:
+    """A catalog, the faults in force and the memory of what was asked. ``app`` is its ASGI application.
+
+    The setters may be called from any thread: each replaces a reference, and a request uses what it finds at its start.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog | Mapping[str, Any] | None = None,
+        *,
+        catalog_path: Path | None = None,
+        keys: Keys = DEFAULT_KEYS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Answers from ``catalog``, or from the file at ``catalog_path``, which is read again when it changes, or from
+        the example. ConfigError if either is not a catalog."""
+        self._clock = clock
+        self._verifier = Verifier(keys)
+        self._path = catalog_path
+        self._stamp: tuple[int, ...] = ()
+        self._index = Index(example_catalog() if catalog is None else parse_catalog(catalog))
+        if catalog_path is not None:
+            self._stamp = _stamp(catalog_path)
+            self._index = Index(load_catalog(catalog_path))
+        self._faults = FaultBook()
+        self.catalog_error: str | None = None
+        """What is wrong with the catalog file since it changed; the last good one stays in force."""
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """Requests that were signed and well formed, by operation and shape."""
+        self.refused: Counter[str] = Counter()
+        """Requests refused, by code."""
+        self.recorded: deque[Received] = deque(maxlen=RECORDED)
+        """The last requests, as received."""
+        self.app = Starlette(
+            routes=[
+                Route("/_sandbox/catalog", self._admin_catalog, methods=["GET", "PUT"]),
+                Route("/_sandbox/faults", self._admin_faults, methods=["PUT"]),
+                Route("/_sandbox/requests", self._admin_requests, methods=["GET"]),
+                Route("/{path:path}", self._serve, methods=["GET", "POST", "PUT", "DELETE"]),
+            ]
+        )
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._index.catalog
+
+    def set_catalog(self, catalog: Catalog | Mapping[str, Any]) -> None:
+        """Answer from ``catalog`` from now on; ConfigError if it is none."""
+        self._index = Index(parse_catalog(catalog))
+
+    def set_faults(self, faults: Sequence[Fault | Mapping[str, Any]]) -> None:
+        """Commit these faults from now on, and no others; ConfigError for one that is none."""
+        self._faults.replace(parse_faults(list(faults)))
+
+    @property
+    def requests(self) -> dict[str, Any]:
+        """What ``GET /_sandbox/requests`` tells."""
+        by_operation: dict[str, dict[str, int]] = {}
+        for (action, shape), count in self.counts.copy().items():
+            by_operation.setdefault(action, {})[shape or "all"] = count
+        return {
+            "total": sum(self.counts.copy().values()),
+            "byOperation": by_operation,
+            "refused": dict(self.refused),
+            "faults": dict(self._faults.committed),
+            "catalogError": self.catalog_error,
+        }
+
+    async def _serve(self, request: Request) -> Response:
+        """Answer one request of the API."""
+        self._reload()
+        now = self._clock() + self._faults.clock_offset
+        request_id = secrets.token_hex(16).upper()
+        received = await _received(request)
+        self.recorded.append(received)
+        response = await self._answer(received, request_id, now)
+        response.headers["x-acs-request-id"] = request_id
+        response.headers["date"] = formatdate(now, usegmt=True)
+        return response
+
+    async def _answer(self, received: Received, request_id: str, now: float) -> Response:
+        host = received.headers.get("host", "")
+        asked = self._gateway(received, now)
+        if isinstance(asked, Refused):
+            return self._refuse(asked, request_id, host)
+        answered = operations.answer(self._index, asked)
+        self.counts[asked.action, answered.shape] += 1
+        fault = self._faults.take(asked.action, answered.shape)
+        if isinstance(answered.answer, Refused):
+            return self._refuse(answered.answer, request_id, host)
+        make = self._unknown(received, asked) or answered.answer
+        if fault is not None:
+            return await commit(fault, lambda: make(request_id), request_id=request_id, host=host)
+        return json_response(make(request_id))
+
+    def _refuse(self, refused: Refused, request_id: str, host: str) -> Response:
+        self.refused[refused.code] += 1
+        body = rendering.gateway_error(request_id, code=refused.code, message=refused.message, host=host)
+        return json_response(body, status=refused.status)
+
+    def _gateway(self, received: Received, now: float) -> Asked | Refused:
+        """Who asks what, if the request may pass."""
+        refused = self._verifier.check(received, now=now)
+        if refused is not None:
+            return refused
+        headers = received.headers
+        action = headers["x-acs-action"]
+        if headers["x-acs-version"] != operations.VERSION or action not in operations.OPERATIONS:
+            return Refused(404, "InvalidApi.NotFound", "Specified api is not found, please check your url and method.")
+        namespace = operations.route(action, received.path)
+        if namespace is None or received.method != "GET":
+            return Refused(404, "InvalidApi.NotFound", f"{received.method} {received.path} is not a path of {action}")
+        if not headers.get("workspace"):
+            return Refused(400, "MissingWorkspace", "workspace is mandatory for this action.")
+        return Asked(action, namespace, dict(received.parameters), now)
+
+    def _unknown(self, received: Received, asked: Asked) -> Callable[[str], rendering.Json] | None:
+        """The business error for a workspace or namespace the catalog does not have."""
+        workspace = received.headers["workspace"]
+        if workspace == self.catalog.workspace and asked.namespace in self.catalog.namespaces:
+            return None
+        what = f"workspace {workspace!r}, namespace {asked.namespace!r}: not found"
+        return lambda request_id: rendering.failure(request_id, http_code=404, code="NotFound", message=what)
+
+    def _reload(self) -> None:
+        """Read the catalog file again if it changed."""
+        if self._path is None:
+            return
+        try:
+            stamp = _stamp(self._path)
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            self._index = Index(load_catalog(self._path))
+            self.catalog_error = None
+        except ConfigError as error:
+            if str(error) != self.catalog_error:
+                log.warning("the catalog stays as it was: %s", error)
+            self.catalog_error = str(error)
+
+    async def _admin_catalog(self, request: Request) -> Response:
+        if request.method == "GET":
+            return json_response(self.catalog.model_dump(mode="json", by_alias=True))
+        return await self._put(request, self.set_catalog)
+
+    async def _admin_faults(self, request: Request) -> Response:
+        return await self._put(request, self.set_faults)
+
+    async def _admin_requests(self, request: Request) -> Response:
+        return json_response(self.requests)
+
+    async def _put(self, request: Request, use: Callable[[Any], None]) -> Response:
+        try:
+            use(json.loads(await request.body()))
+        except (ConfigError, ValueError) as error:
+            return json_response({"error": str(error)}, status=400)
+        return json_response({"ok": True})
+
+
+async def _received(request: Request) -> Received:
+    return Received(
+        method=request.method,
+        path=request.scope["raw_path"].decode("latin-1"),
+        query=request.scope["query_string"].decode("latin-1"),
+        header_list=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw),
+        body=await request.body(),
+    )
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the catalog: {error.strerror}") from error
+    return (status.st_mtime_ns, status.st_size, status.st_ino)

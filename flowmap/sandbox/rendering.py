@@ -1,0 +1,155 @@
+"""Catalog entries as the API would write them, oddities of the documents' examples included.
+
+``createdAt`` is text with a line end, or a number in lists; numbers turn up among label values; "none" is written as
+two quote characters. A client has to cope, so the sandbox makes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flowmap.sandbox.catalog import DeploymentEntry, JobEntry
+
+Json = dict[str, Any]
+
+NONE_TEXT = '""'
+
+STATES = ("starting", "running", "cancelling", "cancelled", "finished", "failed")
+
+_RESOURCES: Mapping[str, Any] = {
+    "streamingResourceSetting": {
+        "resourceSettingMode": "BASIC",
+        "basicResourceSetting": {
+            "parallelism": 4,
+            "jobmanagerResourceSettingSpec": {"cpu": 1, "memory": "4 GiB"},
+            "taskmanagerResourceSettingSpec": {"cpu": 2, "memory": "8 GiB"},
+        },
+    },
+    "batchResourceSetting": {"maxSlot": 10, "basicResourceSetting": {"parallelism": 4}},
+}
+
+
+def success(request_id: str, data: Sequence[Json], **extra: int) -> Json:
+    """The envelope of an answer; ``extra`` has the paging fields."""
+    return {
+        "requestId": request_id,
+        "success": True,
+        "httpCode": 200,
+        "errorCode": NONE_TEXT,
+        "errorMessage": NONE_TEXT,
+        **extra,
+        "data": list(data),
+    }
+
+
+def failure(request_id: str, *, http_code: int, code: str, message: str) -> Json:
+    """The envelope of a business error: ``success`` false, whatever the HTTP status."""
+    return {
+        "requestId": request_id,
+        "success": False,
+        "httpCode": http_code,
+        "errorCode": code,
+        "errorMessage": message,
+        "data": None,
+    }
+
+
+def gateway_error(request_id: str, *, code: str, message: str, host: str) -> Json:
+    """The body of an error that never reached the product."""
+    return {
+        "RequestId": request_id,
+        "HostId": host,
+        "Code": code,
+        "Message": message,
+        "Recommend": f"flowmap sandbox: see the wire contract for {code}",
+    }
+
+
+def deployment(
+    entry: DeploymentEntry, *, workspace: str, in_list: bool, job_summary: bool = True, resources: bool = True
+) -> Json:
+    """A deployment; ``in_list`` writes times as numbers, as the example of ListDeployments does."""
+    created, modified = int(entry.created_at), int(entry.modified_at)
+    answer: Json = {
+        "deploymentId": entry.id,
+        "namespace": entry.namespace,
+        "workspace": workspace,
+        "name": entry.name,
+        "description": entry.description,
+        "engineVersion": entry.engine_version,
+        "executionMode": entry.execution_mode,
+        "creator": entry.creator,
+        "creatorName": entry.creator_name,
+        "modifier": entry.modifier,
+        "modifierName": entry.creator_name,
+        "deploymentHasChanged": False,
+        "artifact": entry.artifact.model_dump(by_alias=True, exclude_none=True),
+        "flinkConf": {"taskmanager.numberOfTaskSlots": 1 if in_list else "1"},
+        "logging": {
+            "loggingProfile": "default",
+            "log4j2ConfigurationTemplate": "",
+            "log4jLoggers": [{"loggerName": "root", "loggerLevel": "INFO"}],
+            "logReservePolicy": {"openHistory": True, "expirationDays": 7},
+        },
+        "deploymentTarget": {"mode": "PER_JOB", "name": "default-queue"},
+        "labels": dict(entry.labels),
+        "localVariables": [],
+        "createdAt": created if in_list else f"{created}\n",
+        "modifiedAt": modified if in_list else str(modified),
+    }
+    if job_summary:
+        answer["jobSummary"] = _job_summary(entry)
+    if resources:
+        answer.update(_RESOURCES)
+    return answer
+
+
+def _job_summary(entry: DeploymentEntry) -> Json:
+    counts = Counter(job.status.lower() for job in entry.jobs)
+    return {state: counts[state] for state in STATES}
+
+
+def job(entry: DeploymentEntry, run: JobEntry, *, workspace: str) -> Json:
+    """One run of a deployment."""
+    state = run.status.upper()
+    status: Json = {"currentJobStatus": state, "healthScore": 0, "riskLevel": ""}
+    if state == "RUNNING":
+        status["running"] = {"observedFlinkJobStatus": "RUNNING", "observedFlinkJobRestarts": 0}
+    if state == "FAILED":
+        failed_at = int(run.end_time or run.start_time)
+        status["failure"] = {"reason": "SandboxFailure", "message": "the job failed", "failedAt": failed_at}
+    answer: Json = {
+        "jobId": run.id,
+        "deploymentId": entry.id,
+        "deploymentName": entry.name,
+        "namespace": entry.namespace,
+        "workspace": workspace,
+        "engineVersion": entry.engine_version,
+        "executionMode": entry.execution_mode,
+        "creator": entry.creator,
+        "creatorName": entry.creator_name,
+        "modifier": entry.modifier,
+        "modifierName": entry.creator_name,
+        "status": status,
+        "startTime": int(run.start_time),
+        "metric": {"totalCpu": 2, "totalMemoryByte": 8 << 30},
+        "sessionClusterName": "null",
+        "artifact": entry.artifact.model_dump(by_alias=True, exclude_none=True),
+        "flinkConf": {"taskmanager.numberOfTaskSlots": 1},
+        "userFlinkConf": {"taskmanager.numberOfTaskSlots": "1"},
+        "localVariables": [],
+        "restoreStrategy": {
+            "kind": "NONE",
+            "allowNonRestoredState": False,
+            "jobStartTimeInMs": int(run.start_time * 1000),
+            "savepointId": "",
+        },
+        **_RESOURCES,
+        "createdAt": str(int(run.start_time)),
+        "modifiedAt": str(int(run.end_time or run.start_time)),
+    }
+    if run.end_time is not None:
+        answer["endTime"] = int(run.end_time)
+    return answer

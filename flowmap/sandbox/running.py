@@ -1,0 +1,48 @@
+"""An embedded control plane on a thread, beside a test or the demo."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flowmap.sandbox.catalog import Catalog
+from flowmap.sandbox.control_plane import make_server, open_listener, run_server, url_of
+from flowmap.sandbox.plane import ControlPlane
+from flowmap.sandbox.verify import DEFAULT_KEYS, Keys
+
+
+class RunningSandbox(ControlPlane):
+    """A control plane that is being served at ``url``."""
+
+    url: str = ""
+
+
+@contextmanager
+def running_sandbox(
+    catalog: Catalog | Mapping[str, Any] | None = None,
+    *,
+    catalog_path: Path | None = None,
+    listen: str = "127.0.0.1:0",
+    keys: Keys = DEFAULT_KEYS,
+    **options: Any,
+) -> Iterator[RunningSandbox]:
+    """Serve a control plane from a thread of its own while the block runs.
+
+    It answers from ``catalog`` (an example if None) on a free port of 127.0.0.1; ``options`` go to
+    :class:`ControlPlane`. On leaving, requests still open are cut.
+    """
+    plane = RunningSandbox(catalog, catalog_path=catalog_path, keys=keys, **options)
+    listener = open_listener(listen)
+    plane.url = url_of(listener)
+    server = make_server(plane)
+    thread = threading.Thread(target=run_server, args=(server, listener), name="flowmap-sandbox", daemon=True)
+    thread.start()
+    try:
+        yield plane
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+        listener.close()
