@@ -179,13 +179,13 @@ _CONSERVATION = (
     Metric(
         "flowmap_observed_transmit_bytes_total",
         "counter",
-        "All bytes from client to server that flowmap counted: deployments, shared, unattributed, expired and pending.",
+        "All bytes flowmap counted in this direction: those of deployments, shared, unattributed, expired and pending.",
         ("source",),
     ),
     Metric(
         "flowmap_observed_receive_bytes_total",
         "counter",
-        "All bytes from server to client that flowmap counted: deployments, shared, unattributed, expired and pending.",
+        "All bytes flowmap counted in this direction: those of deployments, shared, unattributed, expired and pending.",
         ("source",),
     ),
     Metric(

@@ -31,7 +31,7 @@ class Exposition:
 
     def __init__(self, metrics: SelfMetrics, *, deployment_labels: Sequence[str] = ()) -> None:
         """``deployment_labels``: keys of deployment labels that become ``label_<key>`` of flowmap_deployment_info."""
-        self._metrics = metrics
+        self.metrics = metrics
         self._label_names = label_names(deployment_labels, prefix="label_")
 
     def page(self, snapshot: Snapshot, form: Format) -> bytes:
@@ -40,7 +40,7 @@ class Exposition:
         chunks = [chunk.encode() for chunk in _traffic(snapshot, form)]
         for metric, samples in small_families(snapshot, self._label_names):
             chunks.append(_family(metric, samples, form).encode())
-        own = self._metrics.openmetrics() if form is Format.OPENMETRICS else self._metrics.text()
+        own = self.metrics.openmetrics() if form is Format.OPENMETRICS else self.metrics.text()
         return b"".join([*chunks, own.encode()])
 
 

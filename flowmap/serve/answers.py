@@ -1,0 +1,176 @@
+"""Values of ``attribute.view`` as the models of the HTTP API: a function a noun, no policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic.alias_generators import to_camel
+
+from flowmap.attribute import view
+from flowmap.flows.address import Endpoint
+from flowmap.serve.models import (
+    Attribution,
+    Deployment,
+    DeploymentName,
+    DeploymentTraffic,
+    End,
+    Evidence,
+    Flow,
+    Flows,
+    Job,
+    PeerTraffic,
+    Source,
+    Status,
+    Traffic,
+    Translated,
+    encodable,
+    rfc3339,
+)
+
+
+def deployment_name(owner: view.Owner) -> DeploymentName:
+    return DeploymentName(
+        workspace=owner.workspace, namespace=owner.namespace, deployment_id=owner.deployment_id, name=owner.name
+    )
+
+
+def deployment(info: view.DeploymentInfo) -> Deployment:
+    return Deployment.model_validate(_deployment_fields(info))
+
+
+def evidence(piece: view.Evidence) -> Evidence:
+    return Evidence(
+        shape=piece.shape,
+        confidence=piece.confidence,
+        asked_at=rfc3339(piece.asked_at),
+        answered_at=rfc3339(piece.answered_at),
+        origin=piece.origin,
+        rule=piece.rule,
+        owners=[deployment_name(owner) for owner in piece.owners],
+        error=piece.error,
+    )
+
+
+def flow(seen: view.FlowView) -> Flow:
+    return Flow(
+        protocol=seen.protocol,
+        client=_end(seen.client),
+        server=_end(seen.server),
+        translated=Translated(client=_end(seen.translated[0]), server=_end(seen.translated[1]))
+        if seen.translated
+        else None,
+        started_at=rfc3339(seen.started_at),
+        ended_at=rfc3339(seen.ended_at),
+        transmit_bytes=seen.transmit_bytes,
+        receive_bytes=seen.receive_bytes,
+        transmit_packets=seen.transmit_packets,
+        receive_packets=seen.receive_packets,
+        state=seen.state,
+        deployments=[deployment(info) for info in seen.deployments],
+        orientation="guessed" if seen.guessed else "seen",
+        source=seen.source,
+    )
+
+
+def attribution(answer: view.AttributionView) -> Attribution:
+    return Attribution(
+        state=answer.state,
+        deployments=[deployment(info) for info in answer.deployments],
+        evidence=[evidence(piece) for piece in answer.evidence],
+        flow=flow(answer.flow) if answer.flow else None,
+        cause=answer.cause,
+    )
+
+
+def flows(page: view.FlowPage) -> Flows:
+    return Flows(flows=[flow(seen) for seen in page.flows], next_cursor=page.next_cursor)
+
+
+def peer_traffic(peer: view.PeerTraffic) -> PeerTraffic:
+    return PeerTraffic(
+        peer=peer.peer,
+        protocol=peer.protocol,
+        traffic=_traffic(peer.traffic),
+        deployments=[deployment_name(owner) for owner in peer.owners],
+    )
+
+
+def deployment_traffic(seen: view.DeploymentView) -> DeploymentTraffic:
+    return DeploymentTraffic.model_validate(
+        _deployment_fields(seen.info)
+        | {
+            "traffic": _traffic(seen.traffic),
+            "peers": [peer_traffic(peer) for peer in seen.peers],
+            "shared": [peer_traffic(peer) for peer in seen.shared],
+        }
+    )
+
+
+def status(state: view.StatusView) -> Status:
+    """``control_plane`` values whose key ends in ``_at`` are seconds since the epoch and become times."""
+    return Status(
+        version=state.version,
+        started_at=rfc3339(state.started_at),
+        ready=state.ready,
+        sources=[_source(source) for source in state.sources],
+        control_plane=_facts(state.control_plane),
+        flows={to_camel(name): count for name, count in state.flows.items()},
+        bytes={name: dict(counts) for name, counts in state.bytes.items()},
+        conserved=state.conserved,
+    )
+
+
+def _end(endpoint: Endpoint) -> End:
+    return End(ip=str(endpoint.address), port=endpoint.port)
+
+
+def _deployment_fields(info: view.DeploymentInfo) -> dict[str, object]:
+    owner = info.owner
+    return {
+        "workspace": owner.workspace,
+        "namespace": owner.namespace,
+        "deployment_id": owner.deployment_id,
+        "name": owner.name,
+        "jobs": [Job(job_id=job.job_id, status=job.status) for job in info.jobs],
+        "jobs_by_state": dict(info.jobs_by_state),
+        "labels": dict(info.labels),
+        "execution_mode": info.execution_mode,
+        "engine_version": info.engine_version,
+        "creator": info.creator,
+    }
+
+
+def _traffic(traffic: view.Traffic) -> Traffic:
+    return Traffic(
+        transmit_bytes=traffic.transmit_bytes,
+        receive_bytes=traffic.receive_bytes,
+        transmit_packets=traffic.transmit_packets,
+        receive_packets=traffic.receive_packets,
+        connections=traffic.connections,
+        open_connections=traffic.open_connections,
+    )
+
+
+def _source(source: view.SourceStatus) -> Source:
+    return Source(
+        name=source.name,
+        up=source.up,
+        records=source.records,
+        overruns=source.overruns,
+        lost=dict(source.lost),
+        resyncs=dict(source.resyncs),
+        notes=dict(source.notes),
+        error=source.error,
+    )
+
+
+def _facts(values: Mapping[str, object]) -> dict[str, str | int | float | bool | None]:
+    return {to_camel(name): _fact(name, value) for name, value in values.items()}
+
+
+def _fact(name: str, value: object) -> str | int | float | bool | None:
+    if name.endswith("_at") and isinstance(value, int | float):
+        return rfc3339(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(encodable(str(value)))

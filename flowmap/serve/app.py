@@ -1,0 +1,159 @@
+"""The HTTP surface: thin adapters between a request and one method of the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from flowmap import __version__
+from flowmap.attribute.view import FlowFilter
+from flowmap.errors import ControlError, QueryError
+from flowmap.export.exposition import Exposition
+from flowmap.serve import answers, models, openapi, parameters
+from flowmap.serve.backend import Backend
+from flowmap.serve.hosts import AllowedHosts
+from flowmap.serve.page import HEADERS, landing_page
+from flowmap.serve.pages import Pages
+from flowmap.serve.parameters import Parameter, read_parameters
+from flowmap.serve.problem import (
+    bad_parameters,
+    on_control_error,
+    on_defect,
+    on_http_exception,
+    on_query_error,
+    problem,
+)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def build_app(backend: Backend, exposition: Exposition, *, allowed_hosts: Sequence[str] = ()) -> Starlette:
+    """The ASGI application. ``allowed_hosts``: see ``hosts.AllowedHosts``; loopback names and addresses always are."""
+    site = _Site(backend, exposition)
+    endpoints: dict[str, Endpoint] = {
+        "/": site.landing,
+        "/metrics": site.pages.answer,
+        "/openapi.json": site.openapi,
+        "/-/healthy": site.healthy,
+        "/-/ready": site.ready,
+        "/api/v1/attribution": site.attribution,
+        "/api/v1/flows": site.flows,
+        "/api/v1/deployments": site.deployments,
+        "/api/v1/deployments/{deploymentId}": site.deployment,
+        "/api/v1/peers": site.peers,
+        "/api/v1/status": site.status,
+    }
+    app = Starlette(
+        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in endpoints.items()],
+        middleware=[Middleware(AllowedHosts, allowed=allowed_hosts)],
+        exception_handlers={
+            HTTPException: on_http_exception,
+            QueryError: on_query_error,
+            ControlError: on_control_error,
+            Exception: on_defect,
+        },
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Site:
+    """The endpoints of one backend."""
+
+    def __init__(self, backend: Backend, exposition: Exposition) -> None:
+        self._backend = backend
+        self.pages = Pages(backend.snapshot, exposition)
+
+    async def landing(self, request: Request) -> Response:
+        page = landing_page(self._backend.status(), await self._backend.deployments())
+        return HTMLResponse(page, headers=HEADERS)
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(_document())
+
+    async def healthy(self, request: Request) -> Response:
+        return _condition(self._backend.healthy(), "healthy", "not healthy: the reader of flows makes no progress")
+
+    async def ready(self, request: Request) -> Response:
+        return _condition(self._backend.ready(), "ready", "not ready: the first full read is not done")
+
+    async def attribution(self, request: Request) -> Response:
+        async def ask(values: dict[str, Any]) -> models.Answer:
+            return answers.attribution(
+                await self._backend.attribution(
+                    values["srcIp"],
+                    values["srcPort"],
+                    values["dstIp"],
+                    values["dstPort"],
+                    values["protocol"],
+                    values["at"],
+                )
+            )
+
+        return await _answer(request, parameters.ATTRIBUTION, ask)
+
+    async def flows(self, request: Request) -> Response:
+        async def ask(values: dict[str, Any]) -> models.Answer:
+            limit, cursor = values.pop("limit"), values.pop("cursor")
+            return answers.flows(await self._backend.flows(FlowFilter(**values), limit, cursor))
+
+        return await _answer(request, parameters.FLOWS, ask)
+
+    async def deployments(self, request: Request) -> Response:
+        async def ask(values: dict[str, Any]) -> models.Answer:
+            seen = await self._backend.deployments()
+            return models.Deployments(deployments=[answers.deployment_traffic(view) for view in seen])
+
+        return await _answer(request, (), ask)
+
+    async def deployment(self, request: Request) -> Response:
+        async def ask(values: dict[str, Any]) -> models.Answer | None:
+            seen = await self._backend.deployment(request.path_params["deploymentId"])
+            return answers.deployment_traffic(seen) if seen else None
+
+        return await _answer(request, (), ask)
+
+    async def peers(self, request: Request) -> Response:
+        async def ask(values: dict[str, Any]) -> models.Answer:
+            return models.Peers(peers=[answers.peer_traffic(peer) for peer in await self._backend.peers()])
+
+        return await _answer(request, (), ask)
+
+    async def status(self, request: Request) -> Response:
+        async def ask(values: dict[str, Any]) -> models.Answer:
+            return answers.status(self._backend.status())
+
+        return await _answer(request, (), ask)
+
+
+async def _answer(
+    request: Request,
+    known: Sequence[Parameter],
+    ask: Callable[[dict[str, Any]], Awaitable[models.Answer | None]],
+) -> Response:
+    """Read the parameters, ask, and write the answer as JSON; 404 for None."""
+    values, problems = read_parameters(request.query_params, known)
+    if problems:
+        return bad_parameters(problems)
+    answer = await ask(values)
+    if answer is None:
+        return problem(404, "flowmap has seen no such deployment in traffic.")
+    body = answer.model_dump_json(by_alias=True)
+    return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+def _condition(holds: bool, yes: str, no: str) -> Response:
+    return PlainTextResponse(f"{yes if holds else no}\n", 200 if holds else 503)
+
+
+@cache
+def _document() -> dict[str, object]:
+    return openapi.document(__version__)

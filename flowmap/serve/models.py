@@ -1,0 +1,214 @@
+"""The answers of /api/v1 as pydantic models: camelCase like the control plane's API, times in RFC 3339 (UTC).
+
+answers.py makes them from the values of ``attribute.view``; openapi.py describes them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from flowmap.attribute.view import State
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Seconds since the epoch as ``2026-01-31T12:00:00.000Z``; None for None, and past year 9999."""
+    if seconds is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encodable(text: object) -> object:
+    """Lone surrogates, which JSON strings can hold and UTF-8 cannot, become ``?``."""
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(encodable)]
+Time = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
+"""Made by :func:`rfc3339`."""
+
+
+class Answer(BaseModel):
+    """Base of all: names are snake_case here and camelCase outside."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class Job(Answer):
+    """One job instance of a deployment."""
+
+    job_id: Text
+    status: Text
+
+
+class DeploymentName(Answer):
+    """Which deployment."""
+
+    workspace: Text
+    namespace: Text
+    deployment_id: Text
+    name: Text
+
+
+class Deployment(DeploymentName):
+    """A deployment as the control plane last described it."""
+
+    jobs: list[Job]
+    jobs_by_state: dict[Text, int] = Field(description="Number of jobs by state; empty if the answer had none.")
+    labels: dict[Text, Text]
+    execution_mode: Text
+    engine_version: Text
+    creator: Text
+
+
+class Evidence(Answer):
+    """One answer of the control plane an attribution rests on."""
+
+    shape: Text = Field(description="client, sink, source, link or exact.")
+    confidence: Text = Field(description="exact, strong or candidate.")
+    asked_at: Time
+    answered_at: Time
+    origin: Text = Field(description="live, cached, stale, history or none.")
+    rule: Text = Field(description="Rule of time by which it counts: inside, around, grace or fast; empty if none.")
+    owners: list[DeploymentName]
+    error: Text | None = Field(description="Why there is no answer, where the last try failed.")
+
+
+class End(Answer):
+    """One end of a connection; port 0 where the protocol has none."""
+
+    ip: str
+    port: int
+
+
+class Translated(Answer):
+    """The ends as the server sees them."""
+
+    client: End
+    server: End
+
+
+class Flow(Answer):
+    """One flow; transmit is from client to server."""
+
+    protocol: str
+    client: End
+    server: End
+    translated: Translated | None = Field(description="Where NAT changed either end.")
+    started_at: Time = Field(description="null if the flow is older than the daemon and the kernel does not tell.")
+    ended_at: Time
+    transmit_bytes: int
+    receive_bytes: int
+    transmit_packets: int
+    receive_packets: int
+    state: State
+    deployments: list[Deployment]
+    orientation: Literal["seen", "guessed"] = Field(description="How it is known which end is the client.")
+    source: Text
+
+
+class Attribution(Answer):
+    """Who owns a connection."""
+
+    state: State
+    deployments: list[Deployment]
+    evidence: list[Evidence]
+    flow: Flow | None = Field(description="What was observed of it; null if it was not seen.")
+    cause: Text | None = Field(description="Why there is no name, where there is none.")
+
+
+class Flows(Answer):
+    """A part of a listing."""
+
+    flows: list[Flow]
+    next_cursor: Text | None = Field(description="Give it as cursor to get the next part; null on the last.")
+
+
+class Traffic(Answer):
+    """Running totals since the daemon started, as seen from the deployment's end."""
+
+    transmit_bytes: int
+    receive_bytes: int
+    transmit_packets: int
+    receive_packets: int
+    connections: int
+    open_connections: int
+
+
+class PeerTraffic(Answer):
+    """Traffic with one peer; of the deployments named, or of the one that was asked about."""
+
+    peer: Text
+    protocol: Text
+    traffic: Traffic
+    deployments: list[DeploymentName]
+
+
+class DeploymentTraffic(Deployment):
+    """A deployment with its traffic by peer."""
+
+    traffic: Traffic
+    peers: list[PeerTraffic]
+    shared: list[PeerTraffic] = Field(description="Traffic it has in common with deployments it can't be told from.")
+
+
+class Deployments(Answer):
+    """Every deployment seen in traffic."""
+
+    deployments: list[DeploymentTraffic]
+
+
+class Peers(Answer):
+    """Every peer seen in traffic."""
+
+    peers: list[PeerTraffic]
+
+
+class Source(Answer):
+    """State of one source of flows."""
+
+    name: Text
+    up: bool
+    records: int
+    overruns: int
+    lost: dict[Text, int]
+    resyncs: dict[Text, int]
+    notes: dict[Text, Text] = Field(description="Degradations in force, with what they mean.")
+    error: Text | None
+
+
+class Status(Answer):
+    """The daemon's own state."""
+
+    version: str
+    started_at: Time
+    ready: bool
+    sources: list[Source]
+    control_plane: dict[str, str | int | float | bool | None]
+    flows: dict[str, int]
+    bytes: dict[str, dict[str, int]]
+    conserved: bool = Field(description="Whether observed bytes equal the sum of the others, exactly.")
+
+
+class FieldProblem(Answer):
+    """What is wrong with one parameter."""
+
+    field: str
+    reason: Text
+
+
+class Problem(Answer):
+    """An error, as RFC 9457 describes it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: Text
+    errors: list[FieldProblem] = Field(default=[], description="Each parameter at fault.")

@@ -1,0 +1,60 @@
+"""Errors as application/problem+json (RFC 9457), with each parameter at fault."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Mapping, Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from flowmap.errors import ControlError, QueryError
+from flowmap.serve.models import FieldProblem, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: Sequence[FieldProblem] = (),
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error answer; ``detail`` is one sentence that says what to do."""
+    body = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors))
+    return Response(body.model_dump_json(by_alias=True), status, headers, media_type=MEDIA_TYPE)
+
+
+def bad_parameters(errors: Sequence[FieldProblem]) -> Response:
+    """400 for parameters that cannot be read."""
+    return problem(400, "; ".join(f"{error.field}: {error.reason}" for error in errors), errors)
+
+
+def on_http_exception(request: Request, error: Exception) -> Response:
+    """404 and 405, as the router raises them."""
+    assert isinstance(error, HTTPException)
+    detail = {
+        404: "There is nothing at this path; /openapi.json lists what there is.",
+        405: f"{request.method} is not allowed here; use GET or HEAD.",
+    }.get(error.status_code, error.detail)
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+def on_query_error(request: Request, error: Exception) -> Response:
+    """400: the question cannot be answered as asked."""
+    assert isinstance(error, QueryError)
+    fields = [FieldProblem(field=error.field, reason=str(error))] if error.field else []
+    return problem(400, str(error), fields)
+
+
+def on_control_error(request: Request, error: Exception) -> Response:
+    """502: the control plane had to be asked and gave no usable answer."""
+    assert isinstance(error, ControlError)
+    return problem(502, f"The control plane gave no usable answer ({error.reason}).")
+
+
+def on_defect(request: Request, error: Exception) -> Response:
+    """500: a defect of flowmap. The client learns nothing of its inside; the log gets the traceback."""
+    return problem(500, "flowmap failed to answer; its log says more.")
