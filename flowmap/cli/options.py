@@ -97,3 +97,23 @@ def add_url(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("FLOWMAP_URL") or DEFAULT_URL,
         help=f"the daemon to ask; default: $FLOWMAP_URL or {DEFAULT_URL}",
     )
+
+
+def duration(text: str) -> float:
+    """Seconds of ``20s`` or ``1m``."""
+    from flowmap.config.values import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def listen(text: str) -> tuple[str, int]:
+    """Host and port to listen on."""
+    from flowmap.config.values import Listen
+
+    try:
+        return Listen.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None

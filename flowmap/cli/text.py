@@ -41,7 +41,7 @@ def cut(text: str, width: int) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None = None) -> list[str]:
-    """Lines of an aligned table, no wider than ``width`` cells if given. Numbers line up on the right; None is ``-``."""
+    """Lines of an aligned table, no wider than ``width`` cells if given. Numbers stand on the right; None is ``-``."""
     data = [tuple(row) for row in rows]
     right = [
         bool(data) and all(isinstance(row[i], (int, float, type(None))) for row in data) for i in range(len(header))

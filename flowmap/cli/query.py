@@ -1,0 +1,84 @@
+"""query: who owns a connection.
+
+Exit status 0 if that is one deployment or a known set, 3 if nobody can say, 1 on an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from flowmap.cli import options, text
+from flowmap.cli.flows import end
+
+NAMED = ("attributed", "shared")
+EXIT_UNNAMED = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The connection, and whom to ask."""
+    parser.add_argument("source", metavar="SRC[:PORT]", type=options.end, help="the end that opened the connection")
+    parser.add_argument("destination", metavar="DST[:PORT]", type=options.end, help="the end that accepted it")
+    parser.add_argument("--protocol", type=options.protocol, default="tcp", help="name or number; default: tcp")
+    parser.add_argument("--at", metavar="TIME", type=options.moment, help="a moment in the past; default: now")
+    parser.add_argument("--direct", action="store_true", help="ask the control plane itself; needs -c, but no daemon")
+    options.add_config(parser)
+    options.add_url(parser)
+    options.add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask the daemon or the control plane, and print the answer."""
+    if arguments.direct:
+        from flowmap.cli import direct
+
+        return direct.run(arguments)
+    from flowmap.cli.client import DaemonClient
+
+    with DaemonClient(arguments.url) as client:
+        answer = client.get("attribution", parameters(arguments))
+    if options.wants_table(arguments):
+        print_answer(answer)
+    else:
+        text.print_json(answer)
+    return 0 if answer.get("state") in NAMED else EXIT_UNNAMED
+
+
+def parameters(arguments: argparse.Namespace) -> dict[str, str | int | None]:
+    """The question in the words of the API."""
+    return {
+        "srcIp": arguments.source.ip,
+        "srcPort": arguments.source.port,
+        "dstIp": arguments.destination.ip,
+        "dstPort": arguments.destination.port,
+        "protocol": arguments.protocol,
+        "at": None if arguments.at is None else f"{arguments.at:.3f}",
+    }
+
+
+def print_answer(answer: dict[str, Any]) -> None:
+    """The state, the deployments, what was seen, and what the answer rests on."""
+    facts: list[tuple[object, object]] = [("state", answer["state"])]
+    if answer.get("cause"):
+        facts.append(("because", answer["cause"]))
+    for deployment in answer["deployments"]:
+        facts.append(("deployment", f"{deployment['name']} ({deployment['namespace']}, {deployment['deploymentId']})"))
+        facts += [("  job", f"{job['jobId']} {job['status']}") for job in deployment["jobs"]]
+        facts += [("  label", f"{name}={value}") for name, value in deployment["labels"].items()]
+    flow = answer.get("flow")
+    if flow:
+        facts.append(("flow", f"{flow['protocol']} {end(flow['client'])} -> {end(flow['server'])}"))
+        sent, received = text.amount(flow["transmitBytes"]), text.amount(flow["receiveBytes"])
+        facts.append(("  bytes", f"{sent} sent, {received} received"))
+    for line in text.table(("", ""), facts, width=text.terminal_width())[1:]:
+        print(line)
+    if answer["evidence"]:
+        print()
+        header = ("ASKED BY", "ANSWER", "CONFIDENCE", "ORIGIN", "RULE", "ANSWERED")
+        text.print_table(header, [_evidence(piece) for piece in answer["evidence"]])
+
+
+def _evidence(piece: dict[str, Any]) -> tuple[object, ...]:
+    names = ", ".join(owner["name"] for owner in piece.get("owners", ()))
+    said = piece.get("error") or names or ("nobody" if piece["answeredAt"] else None)
+    return piece["shape"], said, piece["confidence"], piece["origin"], piece.get("rule") or None, piece["answeredAt"]
