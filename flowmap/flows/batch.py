@@ -40,6 +40,9 @@ class Flag(IntFlag):
     """Traffic was seen in both directions."""
     PACKETLESS = 64
     """The source counts bytes but no packets."""
+    SILENT = 128
+    """The flow may be older than the source's listening, and the kernel may never announce its end: until an event
+    for it comes, only its being in a full read says that it is alive."""
 
 
 COLUMNS: dict[str, np.dtype[np.generic]] = {

@@ -155,7 +155,9 @@ class Decoded(NamedTuple):
 
     batch: FlowBatch
     malformed: int = 0
-    """Messages (or rests of datagrams that cannot be framed) that were passed over."""
+    """Messages, or rests of datagrams that cannot be framed, that were passed over."""
+    unframed: int = 0
+    """How many of those were rests of datagrams, which may have held any number of records."""
     interrupted: bool = False
     """The kernel marked the dump as inconsistent (NLM_F_DUMP_INTR)."""
     end: Status | None = None
@@ -249,6 +251,7 @@ class Outcome:
 
     def __init__(self, *, interrupted: bool = False) -> None:
         self.malformed = 0
+        self.unframed = 0
         self.interrupted = interrupted
         self.end: Status | None = None
         self.fault = ""
@@ -270,7 +273,7 @@ class Outcome:
         return None
 
     def decoded(self, batch: FlowBatch) -> Decoded:
-        return Decoded(batch, self.malformed, self.interrupted, self.end, self.fault)
+        return Decoded(batch, self.malformed, self.unframed, self.interrupted, self.end, self.fault)
 
 
 def decode(data: bytes | memoryview, starts: Iterable[int] = (0,)) -> Decoded:
@@ -286,6 +289,7 @@ def decode(data: bytes | memoryview, starts: Iterable[int] = (0,)) -> Decoded:
                     rows.append(row)
         except DecodeError as error:
             outcome.reject(error)
+            outcome.unframed += 1
     return outcome.decoded(to_batch(rows))
 
 

@@ -33,27 +33,31 @@ Words = npt.NDArray[np.uint32]
 Offsets = npt.NDArray[np.int64]
 Values = dict[str, npt.NDArray[np.generic]]
 
-LAYOUTS_A_LENGTH = 8
-LENGTHS = 256
-"""Bounds of what is remembered; a kernel needs about ten layouts."""
+LAYOUTS_A_SHAPE = 8
+SHAPES = 256
+"""Bounds of what is remembered; a kernel needs about ten layouts. A shape is a length, family and message type."""
 
 _TYPE_AND_FLAGS = 1  # words of nlmsghdr
 _SEQUENCE = 2
 _PORT = 3
 _BODY = HEADER.size + NFGENMSG.size
+_COUNTERS = ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")
+_PLAIN = (("id", "id"), ("started", "started"), ("zone", "original_zone"), ("zone", "zone"))
+_ENDING = np.zeros(256, np.uint16)
+_ENDING[ENDING_STATES.start : ENDING_STATES.stop] = Flag.ENDING
 _CREATED = np.uint16(MessageFlag.CREATE)
 _REPLIED = np.uint32(EntryStatus.SEEN_REPLY | EntryStatus.ASSURED)
 
 
 class Layout(NamedTuple):
-    """Where things stand in messages of one shape. Offsets count 32-bit words from the message's beginning."""
+    """Where things stand in messages of one shape."""
 
     headers: Words
-    """The attribute headers, as they stand in memory."""
-    words: Offsets
-    """What to read of a message: its headers, then the words of its fields."""
+    """Such a message as words, with all but the nlattr headers zero."""
+    mask: Words
+    """All ones where ``headers`` has a header, so that ``message & mask == headers`` for every message that fits."""
     fields: tuple[tuple[str, int, int], ...]
-    """Name, position in ``words``, and size in bytes of each field."""
+    """Name, offset in bytes from the message's beginning, and size of each field."""
 
 
 class ColumnDecoder:
@@ -68,41 +72,37 @@ class ColumnDecoder:
         if found is None:
             return conntrack.decode(data, starts)
         words, offsets = found
-        lengths = words[offsets]
-        kinds, rest, interrupted = _kinds(words, offsets)
+        kinds, shapes, interrupted = _survey_headers(words, offsets)
         batch = FlowBatch(len(offsets))
         batch.kind[:] = kinds
-        left = [rest]
-        for length in _distinct(lengths[kinds != 0]):
-            index = np.flatnonzero((lengths == length) & (kinds != 0))
-            left.append(self._decode_length(words, offsets, index, length, batch))
+        left = [np.flatnonzero(kinds == 0)]
+        for shape in np.unique(shapes[kinds != 0]).tolist():
+            left.append(self._decode_shape(shape, np.flatnonzero(shapes == shape), words, offsets, batch))
         outcome = conntrack.Outcome(interrupted=interrupted)
         return _decode_rest(words, offsets, np.sort(np.concatenate(left)), batch, outcome)
 
-    def _decode_length(self, words: Words, offsets: Offsets, index: Offsets, length: int, batch: FlowBatch) -> Offsets:
-        """Fill in the records at ``index``, all of one length; returns those that fit no layout."""
-        known = self._layouts.get(length, [])
+    def _decode_shape(self, shape: int, index: Offsets, words: Words, offsets: Offsets, batch: FlowBatch) -> Offsets:
+        """Fill in the records at ``index``, all of one length, family and type; returns those that fit no layout."""
+        known = self._layouts.get(shape, [])
         for layout in known:
             index = _take(layout, words, offsets, index, batch)
             if not len(index):
                 return index
-        unfit = []
-        while len(index) and len(known) < LAYOUTS_A_LENGTH:
-            layout_or_none = _learn(_message(words, offsets[index[0]]))
-            if layout_or_none is None:
+        unfit: list[Offsets] = []
+        while len(index) and len(known) < LAYOUTS_A_SHAPE and len(unfit) < LAYOUTS_A_SHAPE:
+            learnt = _learn(_message(words, offsets[index[0]]))
+            if learnt is None:
                 unfit.append(index[:1])
                 index = index[1:]
-                if len(unfit) == LAYOUTS_A_LENGTH:
-                    break
-                continue
-            known = self._remember(length, layout_or_none)
-            index = _take(layout_or_none, words, offsets, index, batch)
+            else:
+                known = self._remember(shape, learnt)
+                index = _take(learnt, words, offsets, index, batch)
         return np.concatenate([*unfit, index])
 
-    def _remember(self, length: int, layout: Layout) -> list[Layout]:
-        if length not in self._layouts and len(self._layouts) >= LENGTHS:
+    def _remember(self, shape: int, layout: Layout) -> list[Layout]:
+        if shape not in self._layouts and len(self._layouts) >= SHAPES:
             self._layouts.clear()
-        known = self._layouts.setdefault(length, [])
+        known = self._layouts.setdefault(shape, [])
         known.append(layout)
         return known
 
@@ -138,10 +138,12 @@ def _guess(words: Words, first: Offsets) -> Offsets | None:
     if int(first[0]) + HEADER.size // 4 > len(words):
         return None
     sequence, port = words[first[0] + _SEQUENCE], words[first[0] + _PORT]
-    places = np.flatnonzero(words[_SEQUENCE:-1] == sequence)
+    places: Offsets = np.flatnonzero(words[_SEQUENCE:-1] == sequence)
     places = places[words[places + _PORT] == port]
-    if _chained(words, places) and np.isin(first, places, assume_unique=True).all() and places[0] == first[0]:
-        return places
+    if _chained(words, places):
+        at = np.searchsorted(places, first)
+        if at[0] == 0 and at[-1] < len(places) and np.array_equal(places[at], first):
+            return places
     return _walk(words, first)
 
 
@@ -159,26 +161,25 @@ def _walk(words: Words, first: Offsets) -> Offsets | None:
     return np.array(found, np.int64)
 
 
-def _kinds(words: Words, offsets: Offsets) -> tuple[npt.NDArray[np.uint8], Offsets, bool]:
-    """The Kind of every message (0 if it is no record), the places of those that are none, and if any says DUMP_INTR."""
+def _survey_headers(words: Words, offsets: Offsets) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64], bool]:
+    """The Kind (0 if it is no record) and the shape of every message, and whether any says DUMP_INTR."""
     halves = words[offsets + _TYPE_AND_FLAGS].view(np.uint16)
     types, flags = halves[0::2], halves[1::2]
     kinds = np.where(flags & _CREATED, np.uint8(Kind.OPENED), np.uint8(Kind.UPDATED))
     kinds[(flags & np.uint16(MessageFlag.MULTI)) != 0] = Kind.SEEN
     kinds[types == Operation.DELETE] = Kind.CLOSED
-    general = (types != Operation.NEW) & (types != Operation.DELETE)
-    kinds[general] = 0
-    return kinds, np.flatnonzero(general), bool((flags & np.uint16(MessageFlag.DUMP_INTR)).any())
-
-
-def _distinct(lengths: Words) -> list[int]:
-    return np.unique(lengths).tolist() if len(lengths) else []
+    lengths = words[offsets]
+    record = ((types == Operation.NEW) | (types == Operation.DELETE)) & (lengths >= _BODY)
+    kinds[~record] = 0
+    families = words.view(np.uint8)[np.where(record, offsets * 4 + HEADER.size, 0)]
+    shapes = (lengths.astype(np.uint64) << np.uint64(16)) | (families.astype(np.uint64) << np.uint64(8))
+    return kinds, shapes | (types & np.uint16(0xFF)), bool((flags & np.uint16(MessageFlag.DUMP_INTR)).any())
 
 
 def _message(words: Words, offset: int) -> memoryview:
     """The bytes of the message at word ``offset``."""
     start = int(offset) * 4
-    return memoryview(words).cast("B")[start : start + int(words[offset])]
+    return words.data.cast("B")[start : start + int(words[offset])]
 
 
 def _learn(data: memoryview) -> Layout | None:
@@ -191,20 +192,17 @@ def _learn(data: memoryview) -> Layout | None:
     headers: list[int] = []
     fields: dict[str, tuple[int, int]] = {}
     _survey(AttributeReader(data[_BODY:], "conntrack message"), SCHEMA, headers, fields)
-    words = headers.copy()
-    places = []
-    for name, (at, size) in fields.items():
-        places.append((name, len(words), size))
-        words += range(at, at + (size + 3) // 4)
+    mask = np.zeros((len(data) + 3) // 4, np.uint32)
+    mask[headers] = 0xFFFF_FFFF
     whole = np.frombuffer(bytes(data) + bytes(-len(data) % 4), np.uint32)
-    return Layout(whole[headers], np.array(words, np.int64), tuple(places))
+    return Layout(whole & mask, mask, tuple((name, *place) for name, place in fields.items()))
 
 
 def _survey(reader: AttributeReader, schema: Schema, headers: list[int], fields: dict[str, tuple[int, int]]) -> None:
     """Note where the headers and the fields of a well-formed message are, walking as ``read_fields`` does."""
     while reader.next():
-        payload = (_BODY + reader.start) // 4
-        headers.append(payload - 1)
+        payload = _BODY + reader.start
+        headers.append(payload // 4 - 1)
         entry = schema.get(reader.type)
         if isinstance(entry, Field):
             fields[entry.name] = (payload, entry.size)
@@ -214,89 +212,82 @@ def _survey(reader: AttributeReader, schema: Schema, headers: list[int], fields:
 
 def _take(layout: Layout, words: Words, offsets: Offsets, index: Offsets, batch: FlowBatch) -> Offsets:
     """Fill in those records at ``index`` that have this layout; returns the others."""
-    read = np.take(words, layout.words[:, None] + offsets[index])
-    n = len(layout.headers)
-    fits = (read[:n] == layout.headers[:, None]).all(axis=0)
-    if not fits.all():
+    messages = _gather(words, offsets[index], len(layout.mask))
+    wrong = messages & layout.mask
+    wrong ^= layout.headers
+    left = index[:0]
+    if wrong.any():
+        fits = np.bitwise_or.reduce(wrong, axis=1) == 0
         index, left = index[fits], index[~fits]
-        read = np.ascontiguousarray(read[:, fits])
-    else:
-        left = index[:0]
+        messages = _gather(words, offsets[index], len(layout.mask))
     if len(index):
-        _fill(batch, slice(None) if len(index) == len(batch) else index, _values(layout, read))
+        _fill(batch, slice(None) if len(index) == len(batch) else index, _values(layout, messages))
     return left
 
 
-def _values(layout: Layout, read: Words) -> Values:
-    """The fields as columns; an IPv6 address becomes two, ``…_high`` and ``…_low``."""
+def _gather(words: Words, offsets: Offsets, length: int) -> Words:
+    """Messages of ``length`` words as the rows of one array; copied as opaque items, one each."""
+    item = np.dtype((np.void, length * 4))
+    windows = np.ndarray((len(words) - length + 1,), item, words.data, strides=(4,))
+    return windows[offsets].view(np.uint32).reshape(len(offsets), length)
+
+
+def _values(layout: Layout, messages: Words) -> Values:
+    """The fields as columns in network byte order, where they stand; an IPv6 address as two columns of 64 bits."""
     values: Values = {}
+    n, stride = len(messages), messages.strides[0]
     for name, at, size in layout.fields:
         if size == 16:
-            values[f"{name}_high"], values[f"{name}_low"] = _wide(read, at), _wide(read, at + 2)
-        elif size == 8:
-            values[name] = _wide(read, at)
+            values[name] = np.ndarray((n, 2), ">u8", messages.data, at, (stride, 8))
         else:
-            values[name] = read[at].view(f">u{size}")[:: 4 // size]
+            values[name] = np.ndarray((n,), f">u{size}", messages.data, at, (stride,))
     return values
-
-
-def _wide(read: Words, at: int) -> npt.NDArray[np.uint64]:
-    return (read[at].view(">u4").astype(np.uint64) << np.uint64(32)) | read[at + 1].view(">u4")
 
 
 def _fill(batch: FlowBatch, at: Offsets | slice, values: Values) -> None:
     """The columns of one layout, as ``conntrack._row`` makes them of one message."""
-    n = len(values["original_protocol"])
-    flags = np.zeros(n, np.uint16)
     ends = _ends(values, "original", ("source", "destination"))
-    reply = "reply_v4_source" in values or "reply_v6_source_high" in values
+    reply = "reply_v4_source" in values or "reply_v6_source" in values
     translated = _ends(values, "reply", ("destination", "source")) if reply else ends
-    if reply:
-        differ = np.zeros(n, np.bool_)
-        for name, column in ends.items():
-            differ |= column != translated[name]
-        flags |= np.where(differ, np.uint16(Flag.TRANSLATED), np.uint16(0))
-    if all(name in values for name in COUNTER_FIELDS):
-        flags |= np.uint16(Flag.COUNTERS)
-        for name, field in zip(_COUNTERS, COUNTER_FIELDS, strict=True):
-            getattr(batch, name)[at] = values[field]
-    if "tcp_state" in values:
-        state = values["tcp_state"]
-        flags |= _ENDING[state]
-    if "status" in values:
-        seen = values["status"] & _REPLIED  # type: ignore[operator]
-        flags |= np.where(seen, np.uint16(Flag.REPLIED), np.uint16(0))
-    batch.flags[at] = flags
-    batch.protocol[at] = values["original_protocol"]
-    for name, column in ends.items():
+    columns: Values = {"flags": _flags(values, ends, translated), "protocol": values["original_protocol"]}
+    columns |= ends
+    columns |= {f"translated_{name}": column for name, column in translated.items()}
+    columns |= {name: values[field] for name, field in _PLAIN if field in values}
+    if _counted(values):
+        columns |= {name: values[field] for name, field in zip(_COUNTERS, COUNTER_FIELDS, strict=True)}
+    for name, column in columns.items():
         getattr(batch, name)[at] = column
-    for name, column in translated.items():
-        getattr(batch, f"translated_{name}")[at] = column
-    zone = values.get("zone", values.get("original_zone"))
-    for name, optional in (("zone", zone), ("id", values.get("id")), ("started", values.get("started"))):
-        if optional is not None:
-            getattr(batch, name)[at] = optional
 
 
-_COUNTERS = ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")
-_ENDING = np.zeros(256, np.uint16)
-_ENDING[ENDING_STATES.start : ENDING_STATES.stop] = Flag.ENDING
+def _counted(values: Values) -> bool:
+    return all(name in values for name in COUNTER_FIELDS)
+
+
+def _flags(values: Values, ends: Values, translated: Values) -> npt.NDArray[np.uint16]:
+    flags = np.full(len(values["original_protocol"]), Flag.COUNTERS if _counted(values) else 0, np.uint16)
+    for name, column in ends.items() if translated is not ends else ():
+        flags |= (column != translated[name]) * np.uint16(Flag.TRANSLATED)
+    if "tcp_state" in values:
+        flags |= _ENDING[values["tcp_state"]]
+    if "status" in values:
+        flags |= (np.bitwise_and(values["status"], _REPLIED) != 0) * np.uint16(Flag.REPLIED)
+    return flags
 
 
 def _ends(values: Values, side: str, order: tuple[str, str]) -> Values:
-    """Both ends of one tuple, by column name."""
+    """Both ends of one tuple, by column name, in host byte order."""
     icmp = values.get(f"{side}_icmp_id", values.get(f"{side}_icmpv6_id"))
     columns: Values = {}
     for name, end in zip(("client", "server"), order, strict=True):
         v4 = values.get(f"{side}_v4_{end}")
         if v4 is not None:
-            columns[f"{name}_high"] = np.zeros(len(v4), np.uint64)
-            columns[f"{name}_low"] = v4.astype(np.uint64) | np.uint64(V4_MAPPED)
+            columns[f"{name}_high"] = np.zeros(1, np.uint64)
+            columns[f"{name}_low"] = np.bitwise_or(v4, np.uint64(V4_MAPPED))
         else:
-            columns[f"{name}_high"] = values[f"{side}_v6_{end}_high"]
-            columns[f"{name}_low"] = values[f"{side}_v6_{end}_low"]
+            address = values[f"{side}_v6_{end}"]
+            columns[f"{name}_high"], columns[f"{name}_low"] = address.astype(np.uint64).T
         port = values.get(f"{side}_{end}_port") if icmp is None or name == "server" else icmp
-        columns[f"{name}_port"] = np.zeros(len(columns[f"{name}_low"]), np.uint16) if port is None else port
+        columns[f"{name}_port"] = np.zeros(1, np.uint16) if port is None else port.astype(np.uint16)
     return columns
 
 

@@ -1,0 +1,154 @@
+"""What a host's conntrack settings cost the user: for ``flowmap check`` and for the source's own notes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowmap.collect.base import Finding
+from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
+from flowmap.errors import SourceError
+from flowmap.wire.conntrack import Group
+
+SYSCTLS = Path("/proc/sys/net/netfilter")
+"""Shows the network namespace of the thread that reads it."""
+
+FULL = 0.75
+"""Fill ratio of the table from which new connections are at risk; node_exporter's alert has the same limit."""
+
+_ROOM = "net.netfilter.nf_conntrack_max"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the kernel says; None where it does not (no module, or /proc/sys hidden from this process)."""
+
+    accounting: int | None = None
+    events: int | None = None
+    entries: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Result of opening the event socket as the source does."""
+
+    asked: int
+    granted: int = 0
+    error: SourceError | None = None
+
+
+def read_settings(directory: Path = SYSCTLS) -> Settings:
+    """The settings in force in the calling thread's network namespace."""
+    return Settings(
+        accounting=_read(directory / "nf_conntrack_acct"),
+        events=_read(directory / "nf_conntrack_events"),
+        entries=_read(directory / "nf_conntrack_count"),
+        limit=_read(directory / "nf_conntrack_max"),
+    )
+
+
+def write_accounting(directory: Path = SYSCTLS) -> None:
+    """Switch byte counters on for entries made from now on; OSError if that is not permitted."""
+    (directory / "nf_conntrack_acct").write_text("1")
+
+
+def read_probe(receive_buffer: int) -> Probe:
+    """Open the event socket, join its groups, and close it again."""
+    try:
+        opened = NetlinkSocket(NETLINK_NETFILTER, groups=Group, receive_buffer=receive_buffer)
+    except SourceError as error:
+        return Probe(receive_buffer, error=error)
+    opened.close()
+    return Probe(receive_buffer, opened.receive_buffer)
+
+
+def findings(settings: Settings, probe: Probe, *, enable_accounting: bool = False) -> list[Finding]:
+    """One finding for each thing looked at, the essential one first."""
+    if probe.error is not None:
+        return [Finding("conntrack.access", "failed", str(probe.error), probe.error.remedy)]
+    return [
+        Finding("conntrack.access", "ok", "conntrack events can be read"),
+        _accounting(settings.accounting, enable_accounting),
+        _EVENTS.get(settings.events, _EVENTS_UNKNOWN),
+        _table(settings.entries, settings.limit),
+        _buffer(probe.asked, probe.granted),
+    ]
+
+
+def notes(found: list[Finding]) -> dict[str, str]:
+    """The degraded findings as a source's notes."""
+    return {
+        finding.name.partition(".")[2]: f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message
+        for finding in found
+        if finding.level != "ok"
+    }
+
+
+def _read(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _accounting(value: int | None, enable: bool) -> Finding:
+    name = "conntrack.accounting"
+    if value is None:
+        return _hidden(name, "nf_conntrack_acct")
+    if value:
+        return Finding(name, "ok", "connections have byte counters")
+    if enable:
+        message = "off now, switched on at start; connections older than that never get byte counters"
+        return Finding(name, "degraded", message, "sysctl -w net.netfilter.nf_conntrack_acct=1 at boot")
+    message = "nf_conntrack_acct is 0: connections are seen without bytes and packets"
+    remedy = "sysctl -w net.netfilter.nf_conntrack_acct=1, or collect.conntrack.enable_accounting; counts new ones only"
+    return Finding(name, "degraded", message, remedy)
+
+
+_EVENTS_NAME = "conntrack.events"
+_EVENTS_REMEDY = "sysctl -w net.netfilter.nf_conntrack_events=1"
+_EVENTS: dict[int | None, Finding] = {
+    0: Finding(
+        _EVENTS_NAME,
+        "degraded",
+        "nf_conntrack_events is 0: changes are seen only by full reads, short connections not at all",
+        _EVENTS_REMEDY,
+    ),
+    1: Finding(_EVENTS_NAME, "ok", "every change of a connection is announced"),
+    2: Finding(
+        _EVENTS_NAME,
+        "degraded",
+        "nf_conntrack_events is 2: the end of a connection older than flowmap is noticed only by the next full read",
+        _EVENTS_REMEDY,
+    ),
+}
+_EVENTS_UNKNOWN = Finding(_EVENTS_NAME, "degraded", "nf_conntrack_events cannot be read; events may be off")
+
+
+def _table(entries: int | None, limit: int | None) -> Finding:
+    name = "conntrack.table"
+    if entries is None or not limit:
+        return _hidden(name, "nf_conntrack_count")
+    if entries == 0:
+        message = "the table is empty: without a ct rule in this network namespace the kernel tracks nothing"
+        return Finding(
+            name, "degraded", message, "add an nft or iptables rule with a ct match, or collect.source: sockets"
+        )
+    message = f"{entries} of {limit} entries in use"
+    if entries < FULL * limit:
+        return Finding(name, "ok", message)
+    return Finding(name, "degraded", f"{message}: a full table drops new connections", f"raise {_ROOM}")
+
+
+def _buffer(asked: int, granted: int) -> Finding:
+    name = "conntrack.receive_buffer"
+    if granted >= asked:
+        return Finding(name, "ok", f"{granted} bytes")
+    message = f"{granted} bytes of the {asked} asked for: bursts of events are lost sooner"
+    return Finding(name, "degraded", message, "give CAP_NET_ADMIN, or raise net.core.rmem_max")
+
+
+def _hidden(name: str, sysctl: str) -> Finding:
+    message = f"net.netfilter.{sysctl} cannot be read: conntrack is not loaded, or /proc/sys is hidden"
+    return Finding(name, "degraded", message, "modprobe nf_conntrack")

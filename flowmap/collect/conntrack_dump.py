@@ -1,0 +1,71 @@
+"""One full read of a conntrack table on a socket of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+
+from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
+from flowmap.errors import SourceDenied, SourceError
+from flowmap.flows.batch import FlowBatch
+from flowmap.wire.conntrack import Decoded, encode_dump_request
+from flowmap.wire.conntrack_columns import ColumnDecoder
+
+CHUNK = 4 << 20
+"""Bytes read and decoded at a time: about 15,000 entries."""
+PATIENCE = 5.0
+"""Seconds without an answer after which the dump is given up."""
+
+_PASSING = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
+
+
+class Dump:
+    """Use once: iterate ``batches`` to the end, then look at ``complete``.
+
+    A socket for each dump, so that no rest of an earlier one can be taken for a part of this.
+    """
+
+    def __init__(self, decoder: ColumnDecoder) -> None:
+        self._decoder = decoder
+        self.complete = False
+        """The kernel sent its end, all of it was read, and it was consistent."""
+        self.malformed = 0
+
+    def batches(self) -> Iterator[FlowBatch]:
+        """The entries in slices, IPv4 and IPv6; SourceDenied or SourceError if the kernel refuses."""
+        dump = NetlinkSocket(NETLINK_NETFILTER, chunk=CHUNK)
+        try:
+            # The columnar decoder finds messages by the sequence number, so it should be rare in what they hold.
+            dump.send(encode_dump_request(secrets.randbits(31) | 1 << 30))
+            yield from self._receive(dump)
+        finally:
+            dump.close()
+
+    def _receive(self, dump: NetlinkSocket) -> Iterator[FlowBatch]:
+        sound = True
+        while True:
+            received = dump.receive(wait=PATIENCE)
+            if not received.starts:
+                return
+            decoded = self._decoder.decode(received.data, received.starts)
+            self.malformed += decoded.malformed
+            lost = received.overrun or received.truncated or decoded.unframed or decoded.interrupted
+            sound = sound and not lost
+            if len(decoded.batch):
+                yield decoded.batch
+            if decoded.end is not None:
+                self.complete = self._ended(decoded) and sound
+                return
+
+    def _ended(self, decoded: Decoded) -> bool:
+        end = decoded.end
+        if end is None or end.errno in _PASSING:
+            return False
+        if not end.errno:
+            return True
+        message = f"cannot read the conntrack table: {end.text or os.strerror(end.errno)}"
+        if end.errno in (errno.EPERM, errno.EACCES):
+            raise SourceDenied(message, remedy="run as root or with CAP_NET_ADMIN")
+        raise SourceError(message, remedy="modprobe nf_conntrack_netlink")
