@@ -54,6 +54,10 @@ class Books:
         self.reading = False
         """Whether a full read is under way."""
         self.complete_reads = 0
+        self.answered = 0
+        """Answers taken into ``deployments``."""
+        self._described: tuple[DeploymentInfo, ...] = ()
+        self._described_at = (-1, 0, 0)
         self._peers = peers
         self._peer_names: dict[int, str] = {}
         self._announces_births = announces_births
@@ -107,6 +111,14 @@ class Books:
         if name is None:
             name = self._peer_names[service] = self._peers.name(self.table.ends.end(service))
         return name
+
+    def described(self) -> tuple[DeploymentInfo, ...]:
+        """Deployments named by a series, for the info metrics."""
+        if self._described_at != (self.ledger.generation, len(self.ledger), self.answered):
+            self._described_at = (self.ledger.generation, len(self.ledger), self.answered)
+            named = {owner_key(owner) for key in self.ledger.freeze().keys if key for owner in key.owners}
+            self._described = tuple(info for key, info in self.deployments.items() if key in named)
+        return self._described
 
     def measure_round_trips(self) -> None:
         """Set the mean round-trip time of every series with an open connection that has one."""

@@ -135,6 +135,11 @@ class Attribution:
         if number >= 0:
             self.plan.finished(number, named=None, now=now)
 
+    def take_lookups(self) -> Counter[tuple[str, str]]:
+        """The counts of look-ups since this was last called."""
+        taken, self.lookups = self.lookups, Counter()
+        return taken
+
     def timeline(self, question: Question) -> Timeline | None:
         """What is known of a question."""
         known: Timeline | None = self._timelines.get(question)

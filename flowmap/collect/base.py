@@ -81,6 +81,8 @@ class Source(Protocol):
     """Metric label: ``conntrack``, ``sockets``, …"""
     counts: Literal["ip", "payload"]
     """What its byte counters hold: IP packet lengths, or TCP payload."""
+    announces_births: bool
+    """Whether a flow is reported when it begins. If not, a new one may have begun since the last full read began."""
     stats: SourceStats
 
     def open(self) -> None:

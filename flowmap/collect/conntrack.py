@@ -44,6 +44,7 @@ class ConntrackSource:
 
     name = "conntrack"
     counts: Literal["ip", "payload"] = "ip"
+    announces_births = True
 
     def __init__(
         self,

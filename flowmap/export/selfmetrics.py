@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
 from prometheus_client import Metric as Family
@@ -43,6 +43,11 @@ class SelfMetrics:
     def question(self, shape: str, outcome: str) -> None:
         """Count one question; ``outcome`` is ``hit``, ``miss``, ``negative`` or ``stale``."""
         self._questions.labels(clean(shape), clean(outcome)).inc()
+
+    def questions(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Count several at once, by shape and outcome."""
+        for (shape, outcome), count in counts.items():
+            self._questions.labels(clean(shape), clean(outcome)).inc(count)
 
     def api_attempt(self, operation: str, seconds: float, reason: str | None = None) -> None:
         """Count one call that took ``seconds``; ``reason`` (``ControlError.reason``) says why it failed, if it did."""

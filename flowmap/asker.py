@@ -1,0 +1,118 @@
+"""Asks the control plane what the writer wants to know, and hands back what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flowmap.attribute.answers import Answer
+from flowmap.attribute.questions import Question
+from flowmap.attribute.view import DeploymentInfo, Owner
+from flowmap.engine import Delivery
+from flowmap.errors import ControlError
+from flowmap.flows.address import Endpoint
+
+if TYPE_CHECKING:
+    from flowmap.control.client import ControlClient, DeploymentsAnswer
+    from flowmap.control.models import Deployment
+
+log = logging.getLogger(__name__)
+
+UNREADABLE = "unreadable"
+"""Stands for the deployments of an answer that could not be read: they may own a flow, but have no name."""
+
+_GONE = frozenset({"cancelled", "finished", "failed"})
+
+
+class Asker:
+    """Turns questions into calls. Lives in one event loop; :meth:`start` may be called from any thread."""
+
+    def __init__(self, client: ControlClient, deliver: Callable[[Delivery], None]) -> None:
+        self._client = client
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def start(self, question: Question) -> None:
+        """Begin a call; the caller keeps to the budget. What comes of it is delivered in any case."""
+        self._loop.call_soon_threadsafe(self._begin, question)
+
+    async def aclose(self) -> None:
+        """End the calls under way."""
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    def _begin(self, question: Question) -> None:
+        call = self._loop.create_task(self._call(question))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
+    async def _call(self, question: Question) -> None:
+        try:
+            answer = await self._client.get_deployments_by_ip(
+                namespace=question.namespace,
+                src_ip=_address(question.source),
+                src_port=_port(question.source),
+                dst_ip=_address(question.destination),
+                dst_port=_port(question.destination),
+            )
+        except ControlError as error:
+            log.warning("%s question about %s: %s", question.shape, _subject(question), error)
+            self._deliver(Delivery(question, None, cause=f"{error.reason}: {error}"))
+        except asyncio.CancelledError:
+            self._deliver(Delivery(question, None, cause="flowmap is stopping"))
+            raise
+        except Exception as error:  # a defect here must not leave the question in flight for ever
+            log.exception("%s question about %s", question.shape, _subject(question))
+            self._deliver(Delivery(question, None, cause=f"defect: {error!r}"))
+        else:
+            self._deliver(self._delivery(question, answer))
+
+    def _delivery(self, question: Question, answer: DeploymentsAnswer) -> Delivery:
+        # The engine's time is monotonic; the few milliseconds since the answer are measured on the wall clock.
+        offset = time.monotonic() - time.time()
+        infos = tuple(describe(one, self._client.workspace, question.namespace, answer) for one in answer.deployments)
+        owners = {info.owner for info in infos if may_own(info)}
+        if answer.dropped:
+            owners.add(Owner(self._client.workspace, question.namespace, UNREADABLE, UNREADABLE))
+        given = Answer(answer.asked_at + offset, answer.answered_at + offset, frozenset(owners))
+        return Delivery(question, given, infos)
+
+
+def describe(deployment: Deployment, workspace: str, namespace: str, answer: DeploymentsAnswer) -> DeploymentInfo:
+    """What an answer says of a deployment, as flowmap keeps it."""
+    summary = deployment.job_summary
+    name = deployment.name or deployment.deployment_id
+    return DeploymentInfo(
+        owner=Owner(
+            deployment.workspace or workspace, deployment.namespace or namespace, deployment.deployment_id, name
+        ),
+        execution_mode=deployment.execution_mode or "",
+        engine_version=deployment.engine_version or "",
+        creator=deployment.creator_name or deployment.creator or "",
+        labels=dict(deployment.labels or {}),
+        jobs_by_state={k: v for k, v in summary.model_dump().items() if isinstance(v, int)} if summary else {},
+        seen_at=answer.answered_at,
+    )
+
+
+def may_own(info: DeploymentInfo) -> bool:
+    """Whether the deployment had a job that could hold connections. Without a job summary it may."""
+    alive = sum(count for state, count in info.jobs_by_state.items() if state not in _GONE)
+    return not info.jobs_by_state or alive > 0
+
+
+def _address(endpoint: Endpoint | None) -> str | None:
+    return None if endpoint is None else str(endpoint.address)
+
+
+def _port(endpoint: Endpoint | None) -> int | None:
+    return None if endpoint is None or endpoint.port == 0 else endpoint.port
+
+
+def _subject(question: Question) -> str:
+    return " ".join(str(end) for end in (question.source, question.destination) if end is not None)

@@ -1,0 +1,217 @@
+"""What HTTP asks of the daemon, answered from snapshots and by the writer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import flowmap
+from flowmap.attribute.view import (
+    AttributionView,
+    DeploymentInfo,
+    DeploymentView,
+    FlowFilter,
+    FlowPage,
+    Owner,
+    PeerTraffic,
+    SourceStatus,
+    StatusView,
+    Traffic,
+)
+from flowmap.control.client import ControlClient
+from flowmap.engine import Engine
+from flowmap.errors import QueryError
+from flowmap.export.snapshot import ByteCount, LedgerSnapshot, Snapshot
+from flowmap.flows.address import protocol_number
+from flowmap.query import Connection, Queries, parse_address
+
+T = TypeVar("T")
+
+HANGS_AFTER = 30.0
+"""Seconds without a turn of the writer after which the process is no longer healthy."""
+READY_WITHOUT_ANSWER_AFTER = 5.0
+"""Seconds by which a control plane that does not answer may delay readiness."""
+
+
+class Backend:
+    """Implements ``flowmap.serve.backend.Backend``."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        queries: Queries,
+        client: ControlClient,
+        *,
+        endpoint: str,
+        timeout: float,
+        source_status: Callable[[], tuple[SourceStatus, ...]],
+    ) -> None:
+        """``timeout``: longest wait of a query for the control plane, in seconds."""
+        self._engine = engine
+        self._queries = queries
+        self._client = client
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._source_status = source_status
+        self._started_at = time.time()
+        self._read_at: float | None = None
+
+    async def attribution(
+        self, src_ip: str, src_port: int | None, dst_ip: str, dst_port: int | None, protocol: str, at: float | None
+    ) -> AttributionView:
+        if at is not None and abs(at - time.time()) > 1:
+            raise QueryError("this version keeps no history, so it can only tell of now", field="at")
+        connection = Connection(
+            parse_address(src_ip, "srcIp"),
+            src_port,
+            parse_address(dst_ip, "dstIp"),
+            dst_port,
+            protocol_number(protocol),
+        )
+        found = await self._call(lambda: self._explain(connection))
+        return found or await self._ask(connection)
+
+    async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
+        return await self._call(lambda: self._queries.flows(filter, limit, cursor))
+
+    async def deployments(self) -> tuple[DeploymentView, ...]:
+        snapshot = self.snapshot()
+        infos = {info.owner: info for info in snapshot.deployments}
+        return tuple(_deployment_views(snapshot.ledger, infos))
+
+    async def deployment(self, deployment_id: str) -> DeploymentView | None:
+        for view in await self.deployments():
+            if view.info.owner.deployment_id == deployment_id:
+                return view
+        return None
+
+    async def peers(self) -> tuple[PeerTraffic, ...]:
+        ledger = self.snapshot().ledger
+        traffic: defaultdict[tuple[str, str], Traffic] = defaultdict(Traffic)
+        owners: defaultdict[tuple[str, str], set[Owner]] = defaultdict(set)
+        for row, key in enumerate(ledger.keys):
+            if key is not None and key.peer:
+                place = (key.peer, key.protocol)
+                traffic[place] = _sum((traffic[place], ledger.traffic(row)))
+                owners[place].update(key.owners)
+        return tuple(
+            PeerTraffic(peer, protocol, traffic[peer, protocol], tuple(sorted(owners[peer, protocol])))
+            for peer, protocol in sorted(traffic)
+        )
+
+    def status(self) -> StatusView:
+        snapshot, engine = self.snapshot(), self._engine
+        totals = snapshot.ledger.totals()
+        parts = {
+            "observed": ByteCount(snapshot.observed_transmit_bytes, snapshot.observed_receive_bytes),
+            "attributed": totals.deployment,
+            "shared": totals.shared,
+            "unattributed": totals.unattributed,
+            "pending": ByteCount(snapshot.pending_transmit_bytes, snapshot.pending_receive_bytes),
+            "expired": totals.expired,
+        }
+        return StatusView(
+            version=flowmap.__version__,
+            started_at=self._started_at,
+            ready=self.ready(),
+            sources=self._source_status(),
+            control_plane={
+                "endpoint": self._endpoint,
+                "answers": engine.answers,
+                "lastAnswerAt": engine.last_answer or None,
+                "lastError": engine.last_failure or None,
+                "breakerOpen": self._client.breaker_open,
+                "clockSkewSeconds": self._client.clock_skew,
+                "questionsCached": len(engine.books.attribution),
+                "questionsWaiting": engine.questions_waiting,
+            },
+            flows={
+                "open": snapshot.open_flows,
+                "pending": snapshot.pending_flows,
+                "tracked": len(engine.books.table),
+                "limit": snapshot.flows_limit,
+            },
+            bytes={name: count._asdict() for name, count in parts.items()},
+            conserved=snapshot.conserved(),
+        )
+
+    def ready(self) -> bool:
+        if not self._engine.books.complete_reads:
+            return False
+        now = time.monotonic()
+        if self._read_at is None:
+            self._read_at = now
+        return bool(self._engine.answers) or self._nobody_asked() or now - self._read_at >= READY_WITHOUT_ANSWER_AFTER
+
+    def healthy(self) -> bool:
+        return self._engine.is_alive() and time.monotonic() - self._engine.beat < HANGS_AFTER
+
+    def snapshot(self) -> Snapshot:
+        return self._engine.snapshot
+
+    def _nobody_asked(self) -> bool:
+        snapshot = self.snapshot()
+        return not snapshot.pending_flows and not snapshot.open_flows
+
+    def _explain(self, connection: Connection) -> AttributionView | None:
+        rows = self._queries.find(connection)
+        return self._queries.explain(int(rows[-1]), time.monotonic()) if len(rows) else None
+
+    async def _ask(self, connection: Connection) -> AttributionView:
+        """Nobody saw the connection: what do the control plane's answers about its ends say?"""
+        fresh_for = self._engine.books.attribution.settings.positive_ttl
+        view, missing = await self._call(lambda: self._queries.ask(connection, fresh_for, time.monotonic()))
+        if missing:
+            waits = await self._call(lambda: [self._engine.ask_now(question) for question in missing])
+            await asyncio.wait([asyncio.wrap_future(wait) for wait in waits], timeout=self._timeout)
+            view, _ = await self._call(lambda: self._queries.ask(connection, fresh_for, time.monotonic()))
+        return view
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(self._engine.call(function)), self._timeout)
+        except TimeoutError as error:
+            raise QueryError("the writer is busy; try again") from error
+
+
+def _sum(parts: Iterable[Traffic]) -> Traffic:
+    columns = zip(
+        *(
+            (
+                p.transmit_bytes,
+                p.receive_bytes,
+                p.transmit_packets,
+                p.receive_packets,
+                p.connections,
+                p.open_connections,
+            )
+            for p in parts
+        ),
+        strict=True,
+    )
+    return Traffic(*(sum(column) for column in columns))
+
+
+def _deployment_views(ledger: LedgerSnapshot, infos: dict[Owner, DeploymentInfo]) -> Iterable[DeploymentView]:
+    own: defaultdict[Owner, list[PeerTraffic]] = defaultdict(list)
+    shared: defaultdict[Owner, list[PeerTraffic]] = defaultdict(list)
+    for row, key in enumerate(ledger.keys):
+        if key is not None:
+            for owner in key.owners:
+                peer = PeerTraffic(key.peer, key.protocol, ledger.traffic(row), key.owners)
+                (own if key.kind == "deployment" else shared)[owner].append(peer)
+    for owner in sorted(own.keys() | shared.keys()):
+        info = infos.get(owner) or _nearest(owner, infos)
+        peers = tuple(sorted(own[owner], key=lambda peer: peer.peer))
+        yield DeploymentView(info, _sum([Traffic(), *(p.traffic for p in peers)]), peers, tuple(shared[owner]))
+
+
+def _nearest(owner: Owner, infos: dict[Owner, DeploymentInfo]) -> DeploymentInfo:
+    """Series carry only the labels they were told to; an id or a name is enough to find the deployment."""
+    for known, info in infos.items():
+        if owner.deployment_id == known.deployment_id or (not owner.deployment_id and owner.name == known.name):
+            return info
+    return DeploymentInfo(owner)

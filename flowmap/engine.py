@@ -1,0 +1,301 @@
+"""The one writer: a thread that owns the books.
+
+It waits for the source's descriptor, for answers and for requests of other threads, and does everything that changes
+or reads the books. Others get immutable snapshots by reference, or hand in a function and wait for its result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flowmap.attribute.answers import Answer
+from flowmap.attribute.budget import CallBudget
+from flowmap.attribute.questions import Question
+from flowmap.attribute.view import DeploymentInfo
+from flowmap.books import Books, owner_key
+from flowmap.collect.base import Source
+from flowmap.errors import QueryError, SourceError
+from flowmap.export.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+GATHER = 0.1
+"""Seconds for which changes may gather before they are read: batches cost little more than single records."""
+IDLE_WAIT = 1.0
+TIDY_EVERY = 30.0
+PUBLISH_EVERY = 0.1
+MAX_REQUESTS = 256
+MAX_DEPLOYMENTS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came back for a question; times are monotonic seconds."""
+
+    question: Question
+    answer: Answer | None
+    deployments: tuple[DeploymentInfo, ...] = ()
+    cause: str = ""
+    """Why there is no answer."""
+
+
+class Engine(threading.Thread):
+    """Runs until :meth:`stop`. ``failure`` holds the error that ended it, if one did."""
+
+    def __init__(
+        self,
+        books: Books,
+        source: Source,
+        budget: CallBudget,
+        *,
+        ask: Callable[[Question], None],
+        take_snapshot: Callable[[Books], Snapshot],
+        give_up_after: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`."""
+        super().__init__(name="engine")
+        self.books = books
+        self.source = source
+        self.failure: BaseException | None = None
+        self.source_error: str | None = None
+        self.answers = 0
+        """Questions answered since the start."""
+        self.last_answer = 0.0
+        self.last_failure = ""
+        self.beat = 0.0
+        """When the loop last came round: a writer that hangs shows here."""
+        self._budget = budget
+        self._ask = ask
+        self._take_snapshot = take_snapshot
+        self._give_up_after = give_up_after
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._requests: deque[Callable[[], None]] = deque()
+        self._deliveries: deque[Delivery] = deque()
+        self._questions: deque[Question] = deque()
+        self._in_flight: set[Question] = set()
+        self._waiters: dict[Question, list[Future[None]]] = {}
+        self._snapshot = Snapshot()
+        self._published = self._tidied = self._planned = self._polled = float("-inf")
+        self._plan_every = GATHER
+        self._retry_at: float | None = None
+        self._retry_pause = 1.0
+
+    # For other threads.
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The latest snapshot."""
+        return self._snapshot
+
+    @property
+    def questions_waiting(self) -> int:
+        """Questions that are due and not yet asked."""
+        return len(self._questions) + self.books.attribution.plan.waiting
+
+    def stop(self) -> None:
+        """Ask the thread to end: it takes what the source still has, publishes once more and closes the source."""
+        self._stopping.set()
+        self._wake()
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Hand in what came back for a question."""
+        self._deliveries.append(delivery)
+        self._wake()
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run ``function`` on the writer's thread. QueryError at once if too many requests wait."""
+        if len(self._requests) >= MAX_REQUESTS:
+            raise QueryError("too many queries wait; try again")
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as error:  # the caller's error, raised where the caller waits
+                    future.set_exception(error)
+
+        self._requests.append(run)
+        self._wake()
+        return future
+
+    def ask_now(self, question: Question) -> Future[None]:
+        """Ask ahead of all others (on the writer's thread only); done when the question was answered or failed."""
+        future: Future[None] = Future()
+        if question not in self._waiters and question not in self._in_flight:
+            self._questions.appendleft(question)
+        self._waiters.setdefault(question, []).append(future)
+        return future
+
+    # The thread.
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+            self._finish()
+        except BaseException as error:  # kept for the daemon, which ends with it
+            log.exception("the writer failed")
+            self.failure = error
+        finally:
+            self.source.close()
+
+    def _turn(self) -> None:
+        self._wait()
+        self.beat = now = self._clock()
+        self._serve_requests()
+        if self._source_due(now):
+            self._poll_source()
+        self._take_deliveries()
+        now = self._clock()
+        self.books.settle(now)
+        self._start_questions(now)
+        if now - self._tidied >= TIDY_EVERY:
+            self._tidied = now
+            self.books.give_up(older_than=now - self._give_up_after, now=now)
+            self.books.tidy(now)
+        if now - self._published >= PUBLISH_EVERY:
+            self._publish(now)
+
+    def _finish(self) -> None:
+        if self._retry_at is None:
+            self._poll_source()
+        self._serve_requests()
+        self._take_deliveries()
+        self.books.settle(self._clock())
+        self._publish(self._clock())
+
+    def _wait(self) -> None:
+        now = self._clock()
+        watched = [self._wake_read]
+        until = now + IDLE_WAIT
+        if self._retry_at is not None:
+            until = min(until, self._retry_at)
+        elif self._stopping.is_set() or self._requests:
+            until = now
+        else:
+            until = min(until, max(self.source.deadline(), self._polled + GATHER))
+            if now >= self._polled + GATHER:
+                watched.append(self.source.fileno())
+            else:
+                until = min(until, self._polled + GATHER)
+        if self._questions or self.books.attribution.plan.waiting:
+            until = min(until, max(self._budget.next_at(now), now + 0.02))
+        with contextlib.suppress(InterruptedError):
+            select_readable(watched, max(0.0, until - now))
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _source_due(self, now: float) -> bool:
+        if self._retry_at is not None:
+            return now >= self._retry_at and self._reopen(now)
+        return now >= self._polled + GATHER
+
+    def _reopen(self, now: float) -> bool:
+        try:
+            self.source.open()
+        except SourceError as error:
+            self._source_failed(error, now)
+            return False
+        log.info("source %s is open again", self.source.name)
+        self._retry_at, self._retry_pause, self.source_error = None, 1.0, None
+        return True
+
+    def _source_failed(self, error: SourceError, now: float) -> None:
+        self.source_error = str(error)
+        self.source.stats.up = False
+        self.source.close()
+        self._retry_at = now + self._retry_pause
+        log.warning("source %s failed: %s; trying again in %.0f s", self.source.name, error, self._retry_pause)
+        self._retry_pause = min(60.0, self._retry_pause * 2)
+
+    def _poll_source(self) -> None:
+        try:
+            read_at = self._clock()
+            for step in self.source.poll():
+                now = self._clock()
+                self.books.step(step, now=now, read_at=read_at)
+                self._serve_requests()
+                if now - self._published >= 10 * PUBLISH_EVERY:  # a long read must not make scrapes stale
+                    self._publish(now)
+                read_at = self._clock()
+        except SourceError as error:
+            self._source_failed(error, self._clock())
+        self._polled = self._clock()
+
+    def _serve_requests(self) -> None:
+        for _ in range(len(self._requests)):
+            self._requests.popleft()()
+
+    def _take_deliveries(self) -> None:
+        for _ in range(len(self._deliveries)):
+            delivery = self._deliveries.popleft()
+            self._budget.finish()
+            self._in_flight.discard(delivery.question)
+            attribution = self.books.attribution
+            if delivery.answer is not None:
+                self._remember(delivery.deployments)
+                attribution.answered(delivery.question, delivery.answer)
+                self.answers += 1
+                self.last_answer = time.time()
+            else:
+                attribution.failed(delivery.question, delivery.cause, now=self._clock())
+                self.last_failure = delivery.cause
+            for waiter in self._waiters.pop(delivery.question, ()):
+                if waiter.set_running_or_notify_cancel():
+                    waiter.set_result(None)
+
+    def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
+        self.books.answered += 1
+        known = self.books.deployments
+        for info in deployments:
+            known.pop(owner_key(info.owner), None)
+            known[owner_key(info.owner)] = info
+        while len(known) > MAX_DEPLOYMENTS:
+            del known[next(iter(known))]
+
+    def _start_questions(self, now: float) -> None:
+        available = self._budget.available(now)
+        if available and len(self._questions) < available and now - self._planned >= self._plan_every:
+            self._questions.extend(self.books.attribution.ask(now=now, limit=available))
+            self._planned = self._clock()
+            # Planning looks at every flow; with a million of them it must not take more than a twentieth of the time.
+            self._plan_every = max(GATHER, 20 * (self._planned - now))
+        while self._questions and self._budget.available(now):
+            question = self._questions.popleft()
+            if question not in self._in_flight:  # else its answer is on the way, and serves whoever asked
+                self._in_flight.add(question)
+                self._budget.start(now)
+                self._ask(question)
+
+    def _publish(self, now: float) -> None:
+        if self.source.counts == "payload":
+            self.books.measure_round_trips()
+        self._snapshot = self._take_snapshot(self.books)
+        self._published = now
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # a full pipe wakes as well as one more byte
+            os.write(self._wake_write, b"\0")
+
+
+def select_readable(descriptors: list[int], timeout: float) -> None:
+    """Wait until one of the descriptors is readable or ``timeout`` seconds have passed."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    poll.poll(timeout * 1000)

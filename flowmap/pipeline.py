@@ -1,0 +1,208 @@
+"""The wiring: the one place that names all rooms.
+
+source ──► engine (books: table, attribution, ledger) ──► snapshot ──► HTTP
+               │  ▲
+      question ▼  │ answer
+              asker ──► control plane
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowmap import __version__
+from flowmap.asker import Asker
+from flowmap.attribute.attribution import Attribution
+from flowmap.attribute.attribution import Settings as AttributionSettings
+from flowmap.attribute.budget import CallBudget
+from flowmap.attribute.view import SourceStatus
+from flowmap.backend import Backend
+from flowmap.books import Books
+from flowmap.collect.base import Source
+from flowmap.collect.choice import choose_source
+from flowmap.config import Config, ControlPlane
+from flowmap.control.client import ControlClient
+from flowmap.control.credentials import CredentialsProvider, StaticCredentials
+from flowmap.control.endpoint import endpoint_of_region
+from flowmap.engine import Engine
+from flowmap.errors import ConfigError
+from flowmap.export.exposition import Exposition
+from flowmap.export.ledger import Ledger
+from flowmap.export.peers import Peers
+from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.export.snapshot import Snapshot, SourceReport
+from flowmap.flows.filter import Filter
+from flowmap.flows.table import FlowTable
+from flowmap.query import Queries
+from flowmap.serve.app import build_app
+from flowmap.serve.server import HttpServer
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The running parts; the daemon starts and stops them."""
+
+    source: Source
+    engine: Engine
+    asker: Asker
+    client: ControlClient
+    backend: Backend
+    server: HttpServer
+
+
+def build(config: Config, *, source: Source | None = None) -> Pipeline:
+    """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet."""
+    metrics = SelfMetrics(__version__)
+    source = source or choose_source(config.collect)
+    client = control_client(config.control_plane, observe=metrics.api_attempt)
+    books = _books(config, source)
+    deliver: list[Callable[..., None]] = []
+    asker = Asker(client, lambda delivery: deliver[0](delivery))
+    engine = Engine(
+        books,
+        source,
+        CallBudget(
+            rate=config.control_plane.rate,
+            burst=config.control_plane.burst,
+            max_in_flight=config.control_plane.max_in_flight,
+        ),
+        ask=asker.start,
+        take_snapshot=lambda books: _snapshot(books, source, client, metrics),
+        give_up_after=config.attribute.give_up_after,
+    )
+    deliver.append(engine.deliver)
+    queries = Queries(books, source=source.name, epoch=time.time() - time.monotonic())
+    backend = Backend(
+        engine,
+        queries,
+        client,
+        endpoint=endpoint_url(config.control_plane),
+        timeout=config.control_plane.timeout + 1,
+        source_status=lambda: (_status(source, engine),),
+    )
+    exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
+    app = build_app(backend, exposition, allowed_hosts=config.http.allowed_hosts)
+    server = HttpServer(app, config.http.listen.host, config.http.listen.port)
+    return Pipeline(source, engine, asker, client, backend, server)
+
+
+def endpoint_url(settings: ControlPlane) -> str:
+    """Where the control plane is; ConfigError if the configuration does not say."""
+    if settings.endpoint is not None:
+        return settings.endpoint
+    if settings.region is not None:
+        return endpoint_of_region(settings.region).url
+    raise ConfigError("control_plane.region (or endpoint) is missing: say which control plane to ask")
+
+
+def control_client(
+    settings: ControlPlane, *, observe: Callable[[str, float, str | None], None] = lambda *_: None
+) -> ControlClient:
+    """A client as configured; ConfigError for what is missing."""
+    if settings.workspace is None:
+        raise ConfigError("control_plane.workspace is missing: the id of the Flink workspace to ask about")
+    return ControlClient(
+        endpoint=endpoint_url(settings),
+        workspace=settings.workspace,
+        credentials=_credentials(settings),
+        timeout=settings.timeout,
+        observe=observe,
+    )
+
+
+def _credentials(settings: ControlPlane) -> CredentialsProvider:
+    given = settings.credentials
+    if given.access_key_id is None:
+        raise ConfigError("control_plane.credentials.access_key_id is missing: flowmap signs every question")
+    secret, token = given.access_key_secret, given.security_token
+    return StaticCredentials(
+        given.access_key_id,
+        secret.get_secret_value() if secret else None,
+        token.get_secret_value() if token else None,
+        access_key_secret_file=given.access_key_secret_file,
+    )
+
+
+def _books(config: Config, source: Source) -> Books:
+    collect, attribute = config.collect, config.attribute
+    table = FlowTable(
+        collect.max_flows,
+        seed=os.urandom(48),
+        nat=attribute.nat,
+        admit=Filter(collect.include, collect.exclude),
+    )
+    settings = AttributionSettings(
+        namespaces=tuple(config.control_plane.namespaces),
+        semantics=attribute.semantics,
+        confirm=attribute.confirm,
+        grace=attribute.grace,
+        owners_limit=attribute.owners_limit,
+        cache_size=attribute.cache_size,
+        positive_ttl=attribute.positive_ttl,
+        negative_ttl=attribute.negative_ttl,
+        presence_proves=source.counts == "payload",
+    )
+    ledger = Ledger(
+        labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after
+    )
+    return Books(
+        table,
+        Attribution(settings, table),
+        ledger,
+        peers=Peers(config.export.peers),
+        announces_births=source.announces_births,
+    )
+
+
+def _snapshot(books: Books, source: Source, client: ControlClient, metrics: SelfMetrics) -> Snapshot:
+    metrics.set_breaker(client.breaker_open)
+    metrics.questions(books.attribution.take_lookups())
+    stats = source.stats
+    report = SourceReport(
+        name=source.name,
+        counts=source.counts,
+        up=stats.up,
+        records=stats.records,
+        lost=dict(stats.lost),
+        overruns=stats.overruns,
+        resyncs=dict(stats.resyncs),
+        resync_seconds=stats.resync_seconds,
+        receive_buffer=stats.receive_buffer,
+        accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
+    )
+    return Snapshot(
+        taken_at=time.time(),
+        source=source.name,
+        observed_transmit_bytes=books.observed[0],
+        observed_receive_bytes=books.observed[1],
+        ignored_bytes=books.ignored,
+        pending_transmit_bytes=books.pending[0],
+        pending_receive_bytes=books.pending[1],
+        open_flows=books.table.open_flows,
+        pending_flows=books.pending_flows,
+        flows_limit=books.table.max_flows,
+        flows_ended_unseen=books.table.ended_unseen,
+        shed=dict(books.shed),
+        contradictions=books.attribution.contradictions,
+        health=source.counts == "payload",
+        ledger=books.ledger.freeze(),
+        deployments=books.described(),
+        sources=(report,),
+    )
+
+
+def _status(source: Source, engine: Engine) -> SourceStatus:
+    stats = source.stats
+    return SourceStatus(
+        name=source.name,
+        up=stats.up,
+        records=stats.records,
+        overruns=stats.overruns,
+        lost=dict(stats.lost),
+        resyncs=dict(stats.resyncs),
+        notes=dict(stats.notes),
+        error=engine.source_error,
+    )

@@ -1,0 +1,287 @@
+"""Questions of users about the books, answered with immutable values. Runs on the writer's thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowmap.attribute.answers import NO_OWNERS, Outcome
+from flowmap.attribute.attribution import STATES, Decision
+from flowmap.attribute.questions import SHAPES, Owners, Question, Shape, candidates, question_for, state_of
+from flowmap.attribute.view import (
+    AttributionView,
+    DeploymentInfo,
+    Evidence,
+    FlowFilter,
+    FlowPage,
+    FlowView,
+    Owner,
+    State,
+)
+from flowmap.books import Books, owner_key
+from flowmap.errors import QueryError
+from flowmap.flows.address import Address, Endpoint, protocol_name, protocol_number
+from flowmap.flows.columns import IGNORED, Mask, Row
+from flowmap.flows.ends import End
+from flowmap.flows.index import Rows
+
+CONFIDENCE = {Shape.CLIENT: "strong", Shape.SINK: "candidate", Shape.SOURCE: "candidate"}
+"""How much one answer says alone; ``client`` met with a service end's answer is what names a flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection as a user names it; port None means any."""
+
+    source: Address
+    source_port: int | None
+    destination: Address
+    destination_port: int | None
+    protocol: int
+
+
+class Queries:
+    """Reads the books. ``epoch`` is what to add to a monotonic instant to get seconds since the epoch."""
+
+    def __init__(self, books: Books, *, source: str, epoch: float) -> None:
+        self._books = books
+        self._source = source
+        self._epoch = epoch
+
+    def find(self, connection: Connection) -> Rows:
+        """Rows of the flows that match, in either direction and on either side of NAT, the newest last."""
+        columns, rows = self._books.table.columns, self._books.table.live()
+        rows = rows[(columns.protocol(rows) & np.uint64(0xFF)) == np.uint64(connection.protocol)]
+        forward = (connection.source, connection.source_port, connection.destination, connection.destination_port)
+        mask = self._has_ends(rows, *forward) | self._has_ends(rows, *forward[2:], *forward[:2])
+        found: Rows = rows[mask]
+        newest_last: Rows = found[np.argsort(columns.born_by[found], kind="stable")]
+        return newest_last
+
+    def explain(self, row: int, now: float) -> AttributionView:
+        """What is known of the owner of one flow."""
+        columns = self._books.table.columns
+        decision = self._books.attribution.decisions.get(int(columns.verdict[row]))
+        flow = self.flow(row)
+        if decision is None:
+            numbers = (int(columns.client[row]), int(columns.service[row]))
+            questions = [q for number in numbers for q in self._books.attribution.questions_about(number)]
+            evidence = tuple(self._known(question, now) for question in questions)
+            errors = [one.error for one in evidence if one.error]
+            cause = f"waiting for the control plane: {errors[0]}" if errors else self._why_pending(row)
+            return AttributionView(State.PENDING, (), evidence, flow, cause)
+        evidence = tuple(self._rested_on(question, outcome) for question, outcome in decision.outcomes.items())
+        return AttributionView(decision.state, flow.deployments, evidence, flow, _cause(decision))
+
+    def ask(self, connection: Connection, fresh_for: float, now: float) -> tuple[AttributionView, list[Question]]:
+        """What the newest answers say of a connection nobody saw, and the questions that have to be asked first."""
+        attribution = self._books.attribution
+        settings = attribution.settings
+        client = End(connection.source, 0, 0, False)
+        service = End(connection.destination, connection.destination_port or 0, connection.protocol, True)
+        questions = [
+            question_for(namespace, shape, client if shape is Shape.CLIENT else service)
+            for shape in SHAPES[settings.semantics]
+            for namespace in settings.namespaces
+        ]
+        answers: dict[Shape, Owners | None] = {}
+        missing = []
+        for question in questions:
+            timeline = attribution.timeline(question)
+            newest = timeline.latest() if timeline else None
+            if newest is None or now - newest.arrived > fresh_for:
+                missing.append(question)
+            known = answers.get(question.shape, NO_OWNERS)
+            answers[question.shape] = None if newest is None or known is None else known | newest.owners
+        owners = candidates(settings.semantics, answers)
+        evidence = tuple(self._known(question, now) for question in questions)
+        if owners is None:
+            errors = [one.error for one in evidence if one.error]
+            state = State.FAILED if errors else State.PENDING
+            return AttributionView(state, (), evidence, None, errors[0] if errors else "not asked yet"), missing
+        state = state_of(owners, settings.owners_limit)
+        cause = "flowmap has not seen this connection; this is what the control plane says of its ends now"
+        return AttributionView(state, self._described(owners), evidence, None, cause), missing
+
+    def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
+        """Flows that pass, in the order of their rows. QueryError for a filter or cursor that cannot be read."""
+        columns, rows = self._books.table.columns, self._books.table.live()
+        rows = rows[(columns.series[rows] != IGNORED) & (rows >= _position(cursor))]
+        rows = rows[self._passes(rows, wanted)]
+        page = rows[:limit].tolist()
+        more = str(page[-1] + 1) if len(rows) > limit else None
+        return FlowPage(tuple(self.flow(row) for row in page), more)
+
+    def flow(self, row: int) -> FlowView:
+        """One flow."""
+        columns = self._books.table.columns
+        flags, ports = int(columns.flags[row]), int(columns.ports[row])
+        client = Address(int(columns.client_high[row]), int(columns.client_low[row]))
+        server = Address(int(columns.server_high[row]), int(columns.server_low[row]))
+        ended = flags & (Row.ENDED | Row.OPEN) != Row.OPEN
+        state = STATES[int(columns.state[row])]
+        decision = self._books.attribution.decisions.get(int(columns.verdict[row]))
+        total = columns.total(np.array([row], np.int32))[0].tolist()
+        return FlowView(
+            protocol=protocol_name(ports & 0xFF),
+            client=Endpoint(client, ports >> 48),
+            server=Endpoint(server, ports >> 32 & 0xFFFF),
+            translated=self._translated(row) if flags & Row.TRANSLATED else None,
+            started_at=None if flags & Row.PREEXISTING else float(columns.born_by[row]) + self._epoch,
+            ended_at=float(columns.ended_by[row]) + self._epoch if ended else None,
+            transmit_bytes=total[0],
+            receive_bytes=total[1],
+            transmit_packets=total[2],
+            receive_packets=total[3],
+            state=state,
+            deployments=self._described(decision.owners) if decision and state in _NAMED else (),
+            guessed=bool(flags & Row.GUESSED),
+            source=self._source,
+        )
+
+    def describe(self, owner: Owner) -> DeploymentInfo:
+        """What the control plane last said of a deployment."""
+        return self._books.deployments.get(owner_key(owner)) or DeploymentInfo(owner)
+
+    def _described(self, owners: Owners) -> tuple[DeploymentInfo, ...]:
+        return tuple(self.describe(owner) for owner in sorted(owners))
+
+    def _translated(self, row: int) -> tuple[Endpoint, Endpoint]:
+        columns = self._books.table.columns
+        client_high, client_low, server_high, server_low = columns.translated[row].tolist()
+        ports = int(columns.translated_ports[row])
+        return (
+            Endpoint(Address(client_high, client_low), ports >> 16),
+            Endpoint(Address(server_high, server_low), ports & 0xFFFF),
+        )
+
+    def _has_ends(
+        self, rows: Rows, client: Address, client_port: int | None, server: Address, server_port: int | None
+    ) -> Mask:
+        columns = self._books.table.columns
+        seen = _equals(columns.client_high[rows], columns.client_low[rows], client)
+        seen &= _equals(columns.server_high[rows], columns.server_low[rows], server)
+        ports = columns.ports[rows]
+        seen &= _port(ports >> np.uint64(48), client_port) & _port(
+            ports >> np.uint64(32) & np.uint64(0xFFFF), server_port
+        )
+        nat = columns.flags[rows] & np.uint16(Row.TRANSLATED) != 0
+        ends, nat_ports = columns.translated[rows], columns.translated_ports[rows].astype(np.uint64)
+        behind = nat & _equals(ends[:, 0], ends[:, 1], client) & _equals(ends[:, 2], ends[:, 3], server)
+        behind &= _port(nat_ports >> np.uint64(16), client_port) & _port(nat_ports & np.uint64(0xFFFF), server_port)
+        either: Mask = seen | behind
+        return either
+
+    def _passes(self, rows: Rows, wanted: FlowFilter) -> Mask:
+        columns, books = self._books.table.columns, self._books
+        passes = np.ones(len(rows), np.bool_)
+        if wanted.protocol is not None:
+            passes &= (columns.protocol(rows) & np.uint64(0xFF)) == np.uint64(_protocol(wanted.protocol))
+        if wanted.state is not None:
+            passes &= columns.state[rows] == STATES.index(wanted.state)
+        if wanted.client is not None:
+            address, port = _endpoint(wanted.client, "client")
+            passes &= _equals(columns.client_high[rows], columns.client_low[rows], address)
+            passes &= _port(columns.ports[rows] >> np.uint64(48), port)
+        if wanted.deployment is not None:
+            numbers = [n for n, made in books.attribution.decisions.items() if _concerns(made, wanted.deployment)]
+            passes &= np.isin(columns.verdict[rows], numbers)
+        if wanted.peer is not None:
+            services = np.unique(columns.service[rows[passes]]).tolist()
+            passes &= np.isin(columns.service[rows], [n for n in services if self._is_peer(n, wanted.peer)])
+        return passes
+
+    def _is_peer(self, service: int, peer: str) -> bool:
+        end = self._books.table.ends.end(service)
+        return peer in (self._books.peer(service), str(Endpoint(end.address, end.port)), str(end.address))
+
+    def _why_pending(self, row: int) -> str:
+        columns, attribution = self._books.table.columns, self._books.attribution
+        numbers = (int(columns.client[row]), int(columns.service[row]))
+        known = [attribution.timeline(q) for number in numbers for q in attribution.questions_about(number)]
+        if not any(timeline and timeline.answers for timeline in known):
+            return "the control plane has not answered yet"
+        return "no answer is known to fall into this connection's life yet; the next confirmation will tell"
+
+    def _known(self, question: Question, now: float) -> Evidence:
+        """The newest answer to a question, whether or not it counts."""
+        timeline = self._books.attribution.timeline(question)
+        newest = timeline.latest() if timeline else None
+        failure = timeline.failure if timeline else None
+        confidence = CONFIDENCE.get(question.shape, "exact")
+        if newest is None:
+            return Evidence(question.shape, confidence, None, None, "none", error=failure)
+        age = now - newest.arrived
+        origin = "live" if age < 1 else "cached" if age < self._books.attribution.settings.positive_ttl else "stale"
+        asked, arrived = newest.asked + self._epoch, newest.arrived + self._epoch
+        owners = tuple(sorted(newest.owners))
+        return Evidence(question.shape, confidence, asked, arrived, origin, owners=owners, error=failure)
+
+    def _rested_on(self, question: Question, outcome: Outcome) -> Evidence:
+        asked, arrived = outcome.answer.asked + self._epoch, outcome.answer.arrived + self._epoch
+        confidence = CONFIDENCE.get(question.shape, "exact")
+        origin = "cached" if outcome.rule == "fast" else "live"
+        owners = tuple(sorted(outcome.owners))
+        return Evidence(question.shape, confidence, asked, arrived, origin, outcome.rule, owners)
+
+
+_NAMED = (State.ATTRIBUTED, State.SHARED)
+
+
+def parse_address(text: str, field: str) -> Address:
+    """Read an address; QueryError names ``field``."""
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise QueryError(f"{text!r} is not an IP address", field=field) from error
+
+
+def _protocol(text: str) -> int:
+    try:
+        return protocol_number(text)
+    except ValueError as error:
+        raise QueryError(str(error), field="protocol") from error
+
+
+def _endpoint(text: str, field: str) -> tuple[Address, int | None]:
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdecimal() and (host.endswith("]") or ":" not in host):
+        return parse_address(host.strip("[]"), field), int(port)
+    return parse_address(text.strip("[]"), field), None
+
+
+def _position(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isdecimal() or len(cursor) > 9:
+        raise QueryError("not a cursor of an earlier answer", field="cursor")
+    return int(cursor)
+
+
+def _equals(high: np.ndarray, low: np.ndarray, address: Address) -> Mask:
+    same: Mask = (high == np.uint64(address.high)) & (low == np.uint64(address.low))
+    return same
+
+
+def _port(ports: np.ndarray, wanted: int | None) -> Mask:
+    same: Mask = ports == np.uint64(wanted) if wanted is not None else np.ones(len(ports), np.bool_)
+    return same
+
+
+def _concerns(decision: Decision, deployment: str) -> bool:
+    return any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
+
+
+def _cause(decision: Decision) -> str | None:
+    if decision.cause:
+        return decision.cause
+    rules = {outcome.rule for outcome in decision.outcomes.values()}
+    match decision.state:
+        case State.UNKNOWN if "unconfirmed" in rules:
+            return "the answers around this connection do not agree, and none falls into its life"
+        case State.UNKNOWN:
+            return "the control plane names no deployment for both ends"
+        case State.AMBIGUOUS:
+            return f"{len(decision.owners)} deployments are possible, more than attribute.owners_limit"
+    return None
