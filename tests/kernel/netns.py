@@ -26,6 +26,11 @@ def _open_own() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
+def enter(descriptor: int) -> None:
+    """Move the calling thread into the network namespace of ``descriptor``, for good."""
+    _check(_libc.setns(descriptor, _CLONE_NEWNET))
+
+
 class Namespace:
     """A network namespace of its own with ``lo`` up; the kernel removes it, and all in it, after ``close``.
 
@@ -37,7 +42,7 @@ class Namespace:
         try:
             _check(_libc.unshare(_CLONE_NEWNET))
             self._fd = _open_own()
-            _check(_libc.setns(home, _CLONE_NEWNET))
+            enter(home)
         finally:
             os.close(home)
         self.run("ip", "link", "set", "lo", "up")
@@ -55,10 +60,10 @@ class Namespace:
         """Run the body with the calling thread (and the threads and processes it starts) in this namespace."""
         home = _open_own()
         try:
-            _check(_libc.setns(self._fd, _CLONE_NEWNET))
+            enter(self._fd)
             yield
         finally:
-            _check(_libc.setns(home, _CLONE_NEWNET))
+            enter(home)
             os.close(home)
 
     def run(self, *command: str, stdin: str | None = None) -> str:
