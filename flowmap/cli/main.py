@@ -16,7 +16,15 @@ EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT
 EXIT_BROKEN_PIPE = 141  # the same for SIGPIPE
 
-COMMANDS = ("demo", "run", "query", "flows", "check", "config", "sandbox")
+COMMANDS = {
+    "demo": "everything on this machine: control plane, jobs with real connections, and the daemon that names them",
+    "run": "the daemon, in the foreground, until SIGTERM",
+    "query": "who owns a connection",
+    "flows": "the connections a running daemon sees, and whose they are",
+    "check": "what works here and what does not, before the daemon runs",
+    "config": "the configuration in force, with secrets masked",
+    "sandbox": "the embedded control plane alone, on loopback",
+}
 """In the order of the help. Each is a module of this package with ``add_arguments(parser)`` and ``run(arguments)``."""
 
 Command = Callable[[argparse.Namespace], int]
@@ -24,7 +32,8 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Usage errors leave through argparse with status 2."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words).parse_args(words)
     try:
         status = _command(arguments.command)(arguments)
         sys.stdout.flush()
@@ -43,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, EXIT_FAILURE, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for a command line. Only the command that is in it is imported and has arguments."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--log-level",
@@ -56,13 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flowmap {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = import_module(f"flowmap.cli.{name}")
-        summary = (module.__doc__ or "").partition("\n")[0]
-        help_line = summary.partition(": ")[2]
-        module.add_arguments(
-            commands.add_parser(name, help=help_line, description=help_line, parents=[common], allow_abbrev=False)
-        )
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, parents=[common], allow_abbrev=False)
+        if name in words:
+            import_module(f"flowmap.cli.{name}").add_arguments(command)
     return parser
 
 

@@ -1,0 +1,127 @@
+"""check: what works here and what does not, before the daemon runs.
+
+A line for each thing looked at, with what it costs and how to mend it. Exit status 1 if something essential fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from flowmap.cli import options, text
+from flowmap.errors import AuthError, ConfigError, ControlError
+
+if TYPE_CHECKING:
+    from flowmap.collect.base import Finding
+    from flowmap.config import Config
+    from flowmap.control.client import ControlClient
+
+NOBODY = "192.0.2.1"
+"""An address for documentation (RFC 5737): asking for it says whether questions are answered, and names nobody."""
+
+TOLERATED_SKEW = 300.0
+"""Seconds the clocks may differ before it is worth a word; the API refuses requests at 15 minutes."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``-c FILE`` and the form."""
+    options.add_config(parser)
+    options.add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look at everything, and print what was found."""
+    findings = list(look(arguments.config))
+    good = all(finding.level != "failed" for finding in findings)
+    if options.wants_table(arguments):
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            told = f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message
+            print(text.clean(f"{finding.level:<8}  {finding.name:<{width}}  {told}"))
+    else:
+        text.print_json({"ok": good, "findings": [asdict(finding) for finding in findings]})
+    return 0 if good else 1
+
+
+def look(path: str | None) -> Iterator[Finding]:
+    """Everything there is to look at with the configuration at ``path``."""
+    from flowmap.collect.base import Finding
+    from flowmap.config import load, require_control_plane
+
+    try:
+        config = load(path, os.environ)
+        require_control_plane(config)
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            yield Finding("config", "failed", line, "mend the configuration")
+        return
+    yield Finding("config", "ok", path or "defaults and the environment")
+    yield from asyncio.run(_ask(config))
+    yield from sources(config)
+
+
+def sources(config: Config) -> list[Finding]:
+    """What the configured source can do here; with ``auto``, one of the two is enough."""
+    looks = {"conntrack": _conntrack, "sockets": _sockets}
+    if config.collect.source in looks:
+        return looks[config.collect.source](config)
+    found = {name: look(config) for name, look in looks.items()}
+    works = {name: all(finding.level != "failed" for finding in those) for name, those in found.items()}
+    return [
+        replace(finding, level="degraded") if finding.level == "failed" and any(works.values()) else finding
+        for those in found.values()
+        for finding in those
+    ]
+
+
+def _conntrack(config: Config) -> list[Finding]:
+    from flowmap.collect import conntrack_check
+
+    settings = config.collect.conntrack
+    probe = conntrack_check.read_probe(settings.receive_buffer)
+    return conntrack_check.findings(
+        conntrack_check.read_settings(), probe, enable_accounting=settings.enable_accounting
+    )
+
+
+def _sockets(config: Config) -> list[Finding]:
+    from flowmap.collect import sockets_check
+
+    return sockets_check.findings()
+
+
+async def _ask(config: Config) -> list[Finding]:
+    from flowmap.cli.direct import control_client
+    from flowmap.collect.base import Finding
+
+    try:
+        client = control_client(config)
+    except (ConfigError, ControlError) as error:
+        return [Finding("control_plane.credentials", "failed", str(error), "see control_plane.credentials")]
+    async with client:
+        found = [await _ask_one(client, namespace) for namespace in config.control_plane.namespaces]
+        skew = client.clock_skew
+    if skew is not None:
+        level, remedy = ("degraded", "set this host's clock") if abs(skew) > TOLERATED_SKEW else ("ok", "")
+        message = f"the control plane's clock is {abs(skew):.0f} s {'ahead' if skew >= 0 else 'behind'}"
+        found.append(Finding("control_plane.clock", level, message, remedy))  # type: ignore[arg-type]
+    return found
+
+
+async def _ask_one(client: ControlClient, namespace: str) -> Finding:
+    from flowmap.collect.base import Finding
+
+    name = f"control_plane.{namespace}"
+    start = time.monotonic()
+    try:
+        await client.get_deployments_by_ip(namespace=namespace, src_ip=NOBODY)
+    except AuthError as error:
+        return Finding(name, "failed", str(error), "see control_plane.credentials and the account's permissions")
+    except ControlError as error:
+        return Finding(name, "failed", str(error), "see control_plane.endpoint, region, workspace and namespaces")
+    return Finding(name, "ok", f"GetDeploymentsByIp answered in {1000 * (time.monotonic() - start):.0f} ms")
