@@ -1,0 +1,219 @@
+"""The page: golden text, both parsers, promtool, hostile names."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from flowmap.attribute.view import DeploymentInfo, Job, Owner
+from flowmap.export.definitions import BY_NAME, METRICS, metrics_markdown
+from flowmap.export.exposition import Exposition, compress
+from flowmap.export.ledger import Ledger, SeriesKey
+from flowmap.export.negotiation import Format
+from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.export.snapshot import LedgerSnapshot, Snapshot, SourceReport
+
+GOLDEN = Path(__file__).parent
+LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")
+A = Owner("ws", "ns", "id-a", "orders")
+B = Owner("ws", "ns", "id-b", 'pay "fast"\\\n')
+
+
+def filled() -> LedgerSnapshot:
+    ledger = Ledger(labels=LABELS, max_series=100, idle_after=10)
+    keys = [
+        SeriesKey("deployment", (A,), "", "gone:1", "tcp"),
+        SeriesKey("deployment", (A,), "", "kafka", "tcp"),
+        SeriesKey("deployment", (B,), "", "[2001:db8::1]:9092", "udp"),
+        SeriesKey("shared", (A, B), "", "10.0.0.1:3306", "tcp"),
+        SeriesKey("unattributed", (), "unknown", "10.0.0.2:53", "udp"),
+    ]
+    ids = np.array([ledger.series(key, now=0) for key in keys], np.int32)
+    counts = np.array([100, 2**64 - 1, 2, 3, 4], np.uint64)
+    ledger.credit(ids, counts, counts // np.uint64(2), counts % np.uint64(7), counts % np.uint64(5), now=0)
+    ledger.opened(ids[1:])  # the first is idle, and expires below
+    ledger.closed(ids[2:3])
+    ledger.retransmitted(ids[1:2], np.array([9], np.uint64))
+    ledger.set_round_trip(ids[1:3], np.array([0.00025, 0.5]))
+    ledger.series(keys[2], now=5)
+    ledger.expire(now=10)
+    return ledger.freeze()
+
+
+def snapshot(*, health: bool = True) -> Snapshot:
+    infos = (
+        DeploymentInfo(Owner("ws", "ns", "id-a", "old name"), seen_at=1),
+        DeploymentInfo(
+            A,
+            "STREAMING",
+            "vvr-8",
+            "ann",
+            {"ownerTeam": "x", "owner-team": "y"},
+            {"running": 2, "failed": 0},
+            (Job("j-1", "RUNNING"), Job("j-1", "RUNNING")),
+            2,
+        ),
+    )
+    return Snapshot(
+        source="sockets",
+        observed_transmit_bytes=2**64 + 200,
+        observed_receive_bytes=99,
+        ignored_bytes=5,
+        pending_transmit_bytes=6,
+        open_flows=7,
+        pending_flows=1,
+        flows_limit=1000,
+        flows_ended_unseen=2,
+        shed={"full": 3},
+        contradictions=1,
+        health=health,
+        ledger=filled(),
+        deployments=infos,
+        sources=(
+            SourceReport("sockets", "payload", True, 10, {"malformed": 1}, 2, {"start": 1, "timer": 4}, 0.125, 425984),
+            SourceReport("conntrack", accounting=False),
+        ),
+    )
+
+
+def exposition() -> Exposition:
+    metrics = SelfMetrics("1.2.3")
+    metrics.question("sink", "hit")
+    metrics.api_attempt("GetDeploymentsByIp", 0.2)
+    metrics.api_attempt("GetDeploymentsByIp", 0.3, "auth")
+    metrics.set_breaker(True)
+    return Exposition(metrics, deployment_labels=("ownerTeam", "owner-team", "absent"))
+
+
+def families(page: bytes, form: Format) -> list[Metric]:
+    return list((parse_openmetrics if form is Format.OPENMETRICS else parse_text)(page.decode()))
+
+
+def without_self(page: bytes) -> str:
+    return page.decode().split("# HELP flowmap_questions")[0]
+
+
+@pytest.mark.parametrize(("form", "name"), [(Format.TEXT, "golden.prom"), (Format.OPENMETRICS, "golden.openmetrics")])
+def test_golden(form: Format, name: str) -> None:
+    assert without_self(exposition().page(snapshot(), form)) == (GOLDEN / name).read_text()
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_parsers_agree_with_the_ledger(form: Format) -> None:
+    page = exposition().page(snapshot(), form)
+    samples = {
+        (sample.name, sample.labels.get("peer")): sample.value
+        for family in families(page, form)
+        for sample in family.samples
+    }
+    assert samples["flowmap_deployment_transmit_bytes_total", "[2001:db8::1]:9092"] == 2
+    assert samples["flowmap_deployment_tcp_round_trip_seconds", "kafka"] == 0.00025
+    assert ("flowmap_deployment_tcp_round_trip_seconds", "[2001:db8::1]:9092") not in samples
+    assert samples["flowmap_expired_transmit_bytes_total", None] == 100
+    assert samples["flowmap_api_request_failures_total", None] == 1
+    assert not [name for name, _ in samples if name.endswith("_created")]
+
+
+def test_both_formats_say_the_same() -> None:
+    def flat(form: Format) -> set[tuple[str, frozenset[tuple[str, str]], float]]:
+        return {
+            (sample.name, frozenset(sample.labels.items()), sample.value)
+            for family in families(page[form], form)
+            for sample in family.samples
+            if sample.name.startswith("flowmap_")
+        }
+
+    maker = exposition()
+    page = {form: maker.page(snapshot(), form) for form in Format}
+    assert flat(Format.TEXT) == flat(Format.OPENMETRICS)
+
+
+def test_openmetrics_ends_once() -> None:
+    page = exposition().page(snapshot(), Format.OPENMETRICS)
+    assert page.endswith(b"\n# EOF\n")
+    assert page.count(b"# EOF") == 1
+    assert b"# EOF" not in exposition().page(snapshot(), Format.TEXT)
+
+
+def test_health_families_only_where_the_socket_table_is_seen() -> None:
+    assert b"flowmap_deployment_tcp_" in exposition().page(snapshot(), Format.TEXT)
+    assert b"flowmap_deployment_tcp_" not in exposition().page(snapshot(health=False), Format.TEXT)
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_an_empty_snapshot_is_a_page(form: Format) -> None:
+    names = {family.name for family in families(exposition().page(Snapshot(), form), form)}
+    assert "flowmap_open_flows" in names
+    assert not [name for name in names if name.startswith(("flowmap_deployment", "flowmap_observed"))]
+
+
+def test_every_metric_is_on_the_page_under_its_type() -> None:
+    page = exposition().page(snapshot(), Format.TEXT).decode()
+    for metric in METRICS:
+        kind = "gauge" if metric.type == "info" else metric.type
+        assert page.count(f"# TYPE {metric.name} {kind}\n") == 1, metric.name
+    typed = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE flowmap_")]
+    assert set(typed) == set(BY_NAME)
+
+
+def test_chunks_join_without_a_seam() -> None:
+    ledger = Ledger(labels=("peer",), max_series=30_000, idle_after=10)
+    for number in range(10_000):
+        ledger.series(SeriesKey("deployment", (A,), "", f"p{number}", "tcp"), now=0)
+    page = exposition().page(Snapshot(ledger=ledger.freeze()), Format.TEXT).decode()
+    lines = [line for line in page.splitlines() if line.startswith("flowmap_deployment_receive_packets_total")]
+    assert lines == [f'flowmap_deployment_receive_packets_total{{peer="p{number}"}} 0' for number in range(10_000)]
+
+
+def test_compressed_page_is_the_page() -> None:
+    page = exposition().page(snapshot(), Format.TEXT)
+    assert gzip.decompress(compress(page)) == page
+    assert compress(page) == compress(page)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_promtool() -> None:
+    page = exposition().page(snapshot(), Format.TEXT)
+    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=60, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+HOSTILE = st.text(st.characters(codec=None), max_size=150)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.tuples(HOSTILE, HOSTILE), min_size=1, max_size=5), st.sampled_from(list(Format)))
+def test_hostile_names(names: set[tuple[str, str]], form: Format) -> None:
+    ledger = Ledger(labels=LABELS, max_series=100, idle_after=10)
+    infos = []
+    for name, peer in names:
+        owner = Owner(name, peer, name, peer)
+        ledger.series(SeriesKey("deployment", (owner,), "", peer, "tcp"), now=0)
+        ledger.series(SeriesKey("shared", (owner, A), "", peer, "tcp"), now=0)
+        ledger.series(SeriesKey("unattributed", (), name, peer, "tcp"), now=0)
+        infos.append(DeploymentInfo(owner, name, peer, labels={"ownerTeam": name}, jobs_by_state={peer: 1}))
+    page = exposition().page(Snapshot(ledger=ledger.freeze(), deployments=tuple(infos)), form)
+    parsed = {family.name.removesuffix("_info"): family for family in families(page, form)}
+    for family in ("deployment_transmit_bytes", "shared_transmit_bytes", "unattributed_transmit_bytes", "deployment"):
+        samples = parsed[f"flowmap_{family}"].samples
+        assert len({tuple(sample.labels.items()) for sample in samples}) == len(samples) == len(names), family
+
+
+def test_markdown_names_every_metric() -> None:
+    lines = metrics_markdown().splitlines()
+    assert len(lines) == len(METRICS) + 2
+    assert lines[2] == (
+        "| `flowmap_deployment_transmit_bytes_total` | counter | `export.labels` | "
+        "Bytes the deployment sent to the peer, as seen from the deployment's end. |"
+    )
+    assert all(line.count("|") == 5 for line in lines)

@@ -1,0 +1,72 @@
+"""flowmap's own counts, from many threads."""
+
+from __future__ import annotations
+
+import threading
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from flowmap.export.selfmetrics import SelfMetrics
+
+
+def value(metrics: SelfMetrics, name: str, **labels: str) -> float | None:
+    for family in text_string_to_metric_families(metrics.text()):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return None
+
+
+def test_counts() -> None:
+    metrics = SelfMetrics("1.0")
+    metrics.question("sink", "hit")
+    metrics.question("sink", "hit")
+    metrics.question("client", "miss")
+    metrics.api_attempt("ListJobs", 0.06)
+    metrics.api_attempt("ListJobs", 7, "throttled")
+    assert value(metrics, "flowmap_questions_total", shape="sink", outcome="hit") == 2
+    assert value(metrics, "flowmap_questions_total", shape="client", outcome="miss") == 1
+    assert value(metrics, "flowmap_api_requests_total", operation="ListJobs") == 2
+    assert value(metrics, "flowmap_api_request_failures_total", operation="ListJobs", reason="throttled") == 1
+    assert value(metrics, "flowmap_api_request_duration_seconds_bucket", operation="ListJobs", le="0.1") == 1
+    assert value(metrics, "flowmap_api_request_duration_seconds_sum", operation="ListJobs") == 7.06
+
+
+def test_states() -> None:
+    metrics = SelfMetrics("1.0")
+    assert value(metrics, "flowmap_api_breaker_open") == 0
+    assert value(metrics, "flowmap_config_last_reload_successful") == 1
+    metrics.set_breaker(True)
+    metrics.set_reload(False)
+    metrics.set_exposition_seconds(0.25)
+    assert value(metrics, "flowmap_api_breaker_open") == 1
+    assert value(metrics, "flowmap_config_last_reload_successful") == 0
+    assert value(metrics, "flowmap_exposition_seconds") == 0.25
+
+
+def test_process_and_build() -> None:
+    metrics = SelfMetrics("1.0")
+    assert 'version="1.0"' in metrics.text()
+    assert (value(metrics, "process_resident_memory_bytes") or 0) > 1_000_000
+    assert value(metrics, "process_cpu_seconds_total") is not None
+
+
+def test_two_do_not_mix() -> None:
+    one, other = SelfMetrics("1"), SelfMetrics("2")
+    one.question("sink", "hit")
+    assert value(other, "flowmap_questions_total", shape="sink", outcome="hit") is None
+
+
+def test_threads() -> None:
+    metrics = SelfMetrics("1.0")
+
+    def work() -> None:
+        for _ in range(500):
+            metrics.question("sink", "hit")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert value(metrics, "flowmap_questions_total", shape="sink", outcome="hit") == 2000
