@@ -5,7 +5,8 @@ An answer is true for the moment it was given, between asking and arrival. A flo
 
     inside   the answer was asked at or after the flow's start and arrived before its end
     around   the last answer before its start and the first one after its end name the same owner
-    grace    nothing was known before, and the first answer was asked within ``grace`` of the flow's start
+    grace    nothing was known before, and the first answer was asked within ``grace`` of the flow's start,
+             be it just before (it was on its way when the flow began) or after
     fast     (only with ``attribute.confirm: fast``) a cached answer younger than ``positive_ttl``
 
 An entry of a connection whose client vanished without a word stays in the kernel for days. An answer that falls inside
@@ -102,7 +103,7 @@ class Timeline:
         asked = np.array([answer.asked for answer in self.answers])
         arrived = np.array([answer.arrived for answer in self.answers])
         first_asked = asked[0] if len(asked) else np.inf
-        near_start = (first_asked >= lives.born_after) & (first_asked - lives.born_after <= grace)
+        near_start = (first_asked - lives.born_after <= grace) & (lives.born_by - first_asked <= grace)
         cases = np.stack(
             (
                 np.searchsorted(asked, lives.born_by, "left"),  # first answer asked after the start
