@@ -214,6 +214,8 @@ class Caller:
             self._throttled += 1
             rest = error.retry_after or full_jitter(self._throttled, chance=self._chance, first=THROTTLE_WAIT)
             self._pause.extend(rest, now=self._monotonic())
+            if rest >= self._left(call):
+                return None
         if not worth_repeating(error) or call.attempt >= self._attempts:
             return None
         call.attempt += 1

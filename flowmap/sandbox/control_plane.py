@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -44,9 +45,16 @@ def run_server(server: uvicorn.Server, listener: socket.socket) -> None:
     asyncio.run(server.serve(sockets=[listener]))
 
 
+class _Server(uvicorn.Server):
+    """Ends on a signal without raising it again, so that the caller can end in its own way."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+
+
 def make_server(plane: ControlPlane) -> uvicorn.Server:
     """A server that logs nothing and leaves the Date header to the plane, whose clock may be off on purpose."""
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             plane.app,
             loop="asyncio",

@@ -124,17 +124,22 @@ Good = Callable[[], rendering.Json]
 """Makes the answer that would be given without the fault."""
 
 
-async def commit(fault: Fault, good: Good, *, request_id: str, host: str) -> Response:
+HungUp = Callable[[], Awaitable[None]]
+"""Waits until the client hangs up."""
+
+
+async def commit(fault: Fault, good: Good, hung_up: HungUp, *, request_id: str, host: str) -> Response:
     """The answer of a request that meets ``fault``."""
-    return await KINDS[fault.kind](_Scene(fault, good, request_id, host))
+    return await KINDS[fault.kind](_Scene(fault, good, hung_up, request_id, host))
 
 
 class _Scene:
     """What a kind has to work with."""
 
-    def __init__(self, fault: Fault, good: Good, request_id: str, host: str) -> None:
+    def __init__(self, fault: Fault, good: Good, hung_up: HungUp, request_id: str, host: str) -> None:
         self.fault = fault
         self.good = good
+        self.hung_up = hung_up
         self.request_id = request_id
         self.host = host
 
@@ -165,9 +170,8 @@ async def _latency(scene: _Scene) -> Response:
 
 
 async def _hang(scene: _Scene) -> Response:
-    # Ends when the client hangs up or the server stops: both cancel the request.
-    await asyncio.Event().wait()
-    raise AssertionError("an event nobody sets was set")
+    await scene.hung_up()
+    return raw_response(b"")
 
 
 async def _drip(scene: _Scene) -> Response:

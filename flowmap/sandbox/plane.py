@@ -29,7 +29,7 @@ from starlette.routing import Route
 from flowmap.errors import ConfigError
 from flowmap.sandbox import operations, rendering
 from flowmap.sandbox.catalog import Catalog, example_catalog, load_catalog, parse_catalog
-from flowmap.sandbox.faults import Fault, FaultBook, commit, json_response, parse_faults
+from flowmap.sandbox.faults import Fault, FaultBook, HungUp, commit, json_response, parse_faults
 from flowmap.sandbox.matching import Index
 from flowmap.sandbox.operations import Asked
 from flowmap.sandbox.verify import DEFAULT_KEYS, Keys, Received, Refused, Verifier
@@ -115,12 +115,12 @@ class ControlPlane:
         request_id = secrets.token_hex(16).upper()
         received = await _received(request)
         self.recorded.append(received)
-        response = await self._answer(received, request_id, now)
+        response = await self._answer(received, request_id, now, lambda: _hung_up(request))
         response.headers["x-acs-request-id"] = request_id
         response.headers["date"] = formatdate(now, usegmt=True)
         return response
 
-    async def _answer(self, received: Received, request_id: str, now: float) -> Response:
+    async def _answer(self, received: Received, request_id: str, now: float, hung_up: HungUp) -> Response:
         host = received.headers.get("host", "")
         asked = self._gateway(received, now)
         if isinstance(asked, Refused):
@@ -132,7 +132,7 @@ class ControlPlane:
             return self._refuse(answered.answer, request_id, host)
         make = self._unknown(received, asked) or answered.answer
         if fault is not None:
-            return await commit(fault, lambda: make(request_id), request_id=request_id, host=host)
+            return await commit(fault, lambda: make(request_id), hung_up, request_id=request_id, host=host)
         return json_response(make(request_id))
 
     def _refuse(self, refused: Refused, request_id: str, host: str) -> Response:
@@ -207,6 +207,11 @@ async def _received(request: Request) -> Received:
         header_list=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw),
         body=await request.body(),
     )
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
