@@ -348,21 +348,19 @@ def test_what_is_not_there_yet_is_refused(tmp_path: Path, path: str, value: obje
     assert line.endswith("not available in this version")
 
 
-def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("very-secret\n")
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("very-secret\n")
     file = tmp_path / "flowmap.yaml"
-    file.write_text(
-        f"control_plane: {{credentials: {{access_key_id: id, access_key_secret_file: {tmp_path}/secret}}}}\n"
-    )
-    config = load(str(file), {"FLOWMAP__CONTROL_PLANE__CREDENTIALS__SECURITY_TOKEN": "[token]"})
+    file.write_text(f"control_plane: {{credentials: {{access_key_id: id, security_token_file: {tmp_path}/token}}}}\n")
+    config = load(str(file), {"FLOWMAP__CONTROL_PLANE__CREDENTIALS__ACCESS_KEY_SECRET": "[hunter2]"})
     credentials = config.control_plane.credentials
-    assert credentials.access_key_secret is not None
-    assert credentials.access_key_secret.get_secret_value() == "very-secret"
     assert credentials.security_token is not None
-    assert credentials.security_token.get_secret_value() == "[token]"
+    assert credentials.security_token.get_secret_value() == "very-secret"
+    assert credentials.access_key_secret is not None
+    assert credentials.access_key_secret.get_secret_value() == "[hunter2]"
     shown = f"{config!r} {config} {masked_yaml(config)} {json.dumps(masked(config))}"
     assert "very-secret" not in shown
-    assert "[token]" not in shown
+    assert "hunter2" not in shown
     assert masked(config)["control_plane"]["credentials"]["access_key_secret"] == "<secret>"
 
 

@@ -1,5 +1,5 @@
 """The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
 
-from flowmap.cli.main import main
+from flowmap.cli.command import main
 
 __all__ = ["main"]

@@ -96,11 +96,11 @@ def _sockets(config: Config) -> list[Finding]:
 
 
 async def _ask(config: Config) -> list[Finding]:
-    from flowmap.cli.direct import control_client
     from flowmap.collect.base import Finding
+    from flowmap.pipeline import control_client
 
     try:
-        client = control_client(config)
+        client = control_client(config.control_plane)
     except (ConfigError, ControlError) as error:
         return [Finding("control_plane.credentials", "failed", str(error), "see control_plane.credentials")]
     async with client:

@@ -46,7 +46,7 @@ class DaemonClient:
                 f"no daemon answers at {self._url}; start one with `flowmap run` or name it with --url"
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise QueryError(f"{self._url}: {error or type(error).__name__}") from error
+            raise QueryError(f"{self._url}: {str(error) or type(error).__name__}") from error
         return self._decode(response)
 
     def _decode(self, response: httpx.Response) -> dict[str, Any]:
@@ -62,13 +62,5 @@ class DaemonClient:
 
 
 def _problem(body: Mapping[str, Any], status: int) -> str:
-    """A problem (RFC 9457) in one line: its detail or title, and each field at fault."""
-    said = str(body.get("detail") or body.get("title") or f"the daemon answers {status}")
-    fields = body.get("errors")
-    reasons = []
-    for item in fields if isinstance(fields, list) else []:
-        if isinstance(item, dict):
-            reasons.append(
-                f"{item.get('field', '?')}: {item.get('reason') or item.get('message') or item.get('detail')}"
-            )
-    return " ".join(f"{said}: {'; '.join(reasons)}".split()) if reasons else " ".join(said.split())
+    """A problem (RFC 9457) in one line; its detail names the fields at fault."""
+    return " ".join(str(body.get("detail") or body.get("title") or f"the daemon answers {status}").split())

@@ -29,19 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the daemon or the control plane, and print the answer."""
-    if arguments.direct:
-        from flowmap.cli import direct
-
-        return direct.run(arguments)
-    from flowmap.cli.client import DaemonClient
-
-    with DaemonClient(arguments.url) as client:
-        answer = client.get("attribution", parameters(arguments))
+    answer = _from_control_plane(arguments) if arguments.direct else _from_daemon(arguments)
     if options.wants_table(arguments):
         print_answer(answer)
     else:
         text.print_json(answer)
-    return 0 if answer.get("state") in NAMED else EXIT_UNNAMED
+    return 0 if answer["state"] in NAMED else EXIT_UNNAMED
+
+
+def _from_control_plane(arguments: argparse.Namespace) -> dict[str, Any]:
+    from flowmap.cli import direct
+
+    return direct.answer(arguments)
+
+
+def _from_daemon(arguments: argparse.Namespace) -> dict[str, Any]:
+    from flowmap.cli.client import DaemonClient
+
+    with DaemonClient(arguments.url) as client:
+        return client.get("attribution", parameters(arguments))
 
 
 def parameters(arguments: argparse.Namespace) -> dict[str, str | int | None]:

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard, get_args, get_origin
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from flowmap.config.models import Config, Credentials
+from flowmap.config.models import Config
 from flowmap.errors import ConfigError
 
 PREFIX = "FLOWMAP__"
@@ -260,23 +260,29 @@ def _leaves(value: object, usual: object, key: Key) -> Iterator[tuple[Key, objec
 
 
 def _with_secrets(config: Config, problems: _Problems) -> Config:
-    """The same configuration with secrets read from their files."""
-    update = {}
-    for name in ("access_key_secret", "security_token"):
-        path = getattr(config.control_plane.credentials, f"{name}_file")
-        if path is None:
-            continue
-        key = ("control_plane", "credentials", f"{name}_file")
-        try:
-            secret = read_text(path).strip()
-        except ConfigError as error:
-            problems.add(key, str(error))
-            continue
-        if not secret:
-            problems.add(key, f"{path}: is empty")
-        update[name] = SecretStr(secret)
-    if not update:
+    """The same configuration with the token read from its file.
+
+    The secret's file is only tried: whoever signs reads it, and reads it again when the key was replaced.
+    """
+    credentials = config.control_plane.credentials
+    _read_secret("access_key_secret_file", credentials.access_key_secret_file, problems)
+    token = _read_secret("security_token_file", credentials.security_token_file, problems)
+    if token is None:
         return config
-    credentials: Credentials = config.control_plane.credentials.model_copy(update=update)
+    credentials = credentials.model_copy(update={"security_token": SecretStr(token)})
     plane = config.control_plane.model_copy(update={"credentials": credentials})
     return config.model_copy(update={"control_plane": plane})
+
+
+def _read_secret(name: str, path: str | None, problems: _Problems) -> str | None:
+    if path is None:
+        return None
+    key = ("control_plane", "credentials", name)
+    try:
+        secret = read_text(path).strip()
+    except ConfigError as error:
+        problems.add(key, str(error))
+        return None
+    if not secret:
+        problems.add(key, f"{path}: is empty")
+    return secret

@@ -1,0 +1,81 @@
+"""What users type as ends, protocols and times."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from flowmap.cli import options
+from flowmap.cli.options import End
+
+ENDS = [
+    ("10.0.0.1", End("10.0.0.1", None)),
+    ("10.0.0.1:9092", End("10.0.0.1", 9092)),
+    ("2001:db8::1", End("2001:db8::1", None)),
+    ("[2001:db8::1]", End("2001:db8::1", None)),
+    ("[2001:DB8::1]:443", End("2001:db8::1", 443)),
+    ("::ffff:10.0.0.1", End("10.0.0.1", None)),
+    ("[::ffff:10.0.0.1]:1", End("10.0.0.1", 1)),
+    ("", None),
+    ("host", None),
+    ("10.0.0.1:", None),
+    ("10.0.0.1:0", None),
+    ("10.0.0.1:65536", None),
+    ("10.0.0.1:x", None),
+    ("10.0.0.1:²", None),
+    ("[2001:db8::1", None),
+    ("[2001:db8::1]443", None),
+    ("[2001:db8::1]:", None),
+    ("[10.0.0.1", None),
+    ("fe80::1%eth0", None),
+    ("10.0.0", None),
+]
+
+
+@pytest.mark.parametrize(("text", "end"), ENDS)
+def test_end(text: str, end: End | None) -> None:
+    if end is None:
+        with pytest.raises(argparse.ArgumentTypeError):
+            options.end(text)
+    else:
+        assert options.end(text) == end
+        assert options.end(str(end)) == end
+
+
+PROTOCOLS = [("tcp", "tcp"), ("TCP", "tcp"), ("6", "tcp"), ("200", "200"), ("256", None), ("x", None), ("", None)]
+
+
+@pytest.mark.parametrize(("text", "name"), PROTOCOLS)
+def test_protocol(text: str, name: str | None) -> None:
+    if name is None:
+        with pytest.raises(argparse.ArgumentTypeError):
+            options.protocol(text)
+    else:
+        assert options.protocol(text) == name
+
+
+MOMENTS = [
+    ("2026-11-21T20:16:07Z", 1795292167.0),
+    ("2026-11-21T21:16:07.5+01:00", 1795292167.5),
+    ("1795292167", 1795292167.0),
+    ("1795292167.25", 1795292167.25),
+    ("yesterday", None),
+    ("", None),
+    ("2026-13-01", None),
+]
+
+
+@pytest.mark.parametrize(("text", "seconds"), MOMENTS)
+def test_moment(text: str, seconds: float | None) -> None:
+    if seconds is None:
+        with pytest.raises(argparse.ArgumentTypeError):
+            options.moment(text)
+    else:
+        assert options.moment(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "1.5", "²"])
+def test_positive_refuses(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        options.positive(text)
