@@ -1,0 +1,143 @@
+"""Questions to the kernel about the namespace's TCP sockets and addresses; none needs a permission."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flowmap.collect.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.errors import SourceError
+from flowmap.flows.address import Address, Endpoint
+from flowmap.wire.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket, encode_dump, encode_lookup
+from flowmap.wire.inet_diag_columns import Decoded, decode_sockets
+from flowmap.wire.netlink import Control, Message, decode_messages, decode_status
+from flowmap.wire.rtnetlink import NEW_ADDRESS, AddressGroup, decode_address, encode_addresses
+
+_NETLINK_ROUTE = 0
+_WAIT = 5.0  # seconds for the next part of an answer; the kernel answers within the send
+_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
+_EPHEMERAL_DEFAULT = (32768, 60999)
+
+
+class Part(NamedTuple):
+    """A part of a dump."""
+
+    decoded: Decoded
+    truncated: int
+    last: bool
+    complete: bool
+    """False if the kernel said, or the socket showed, that something is missing."""
+
+
+class SocketQueries:
+    """Dumps and look-ups on one netlink socket, one at a time."""
+
+    def __init__(self, *, receive_buffer: int) -> None:
+        self._buffer = receive_buffer
+        self._socket = NetlinkSocket(NETLINK_SOCK_DIAG, receive_buffer=receive_buffer)
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def dump(self, family: int, states: int, *, info: bool = True) -> Iterator[Part]:
+        """The sockets of ``family`` in ``states``, in parts; SourceError if the kernel refuses."""
+        finished = False
+        try:
+            self._socket.send(encode_dump(family, states, info=info, sequence=self._next()))
+            while not finished:
+                received = self._socket.receive(wait=_WAIT)
+                decoded = decode_sockets(received.data, received.starts)
+                finished = _ended(decoded.controls)
+                silent = not received.starts and not received.overrun
+                whole = not (decoded.interrupted or received.overrun or received.truncated or silent)
+                yield Part(decoded, received.truncated, finished or silent, whole)
+                if silent:
+                    break
+        finally:
+            if not finished:  # what is left of this dump must not be taken for an answer to the next question
+                self._socket.close()
+                self._socket = NetlinkSocket(NETLINK_SOCK_DIAG, receive_buffer=self._buffer)
+
+    def lookup(self, socket: Socket, *, turned: bool) -> Socket | None:
+        """The socket with the ends of ``socket``, or with the two exchanged; None if there is none."""
+        local = Endpoint(Address(socket.local_high, socket.local_low), socket.local_port)
+        remote = Endpoint(Address(socket.remote_high, socket.remote_low), socket.remote_port)
+        if turned:
+            local, remote = remote, local
+        sequence = self._next()
+        self._socket.send(encode_lookup(local, remote, interface=socket.interface, sequence=sequence))
+        while received := self._socket.receive(wait=_WAIT):
+            if not received.starts:
+                return None
+            for message in decode_messages(received.data):
+                if message.sequence == sequence:
+                    return _answer(message, local, remote)
+        return None
+
+    def _next(self) -> int:
+        self._sequence = self._sequence % 0x7FFF_FFFF + 1
+        return self._sequence
+
+
+def _ended(controls: list[Message]) -> bool:
+    """Whether the dump is over; SourceError if it ended with an error."""
+    for message in controls:
+        if message.type in (Control.DONE, Control.ERROR):
+            status = decode_status(message)
+            if status.errno:
+                raise SourceError(
+                    f"the kernel refused to list TCP sockets (errno {status.errno}) {status.text}".rstrip(),
+                    remedy="load the modules inet_diag and tcp_diag",
+                )
+            return True
+    return False
+
+
+def _answer(message: Message, local: Endpoint, remote: Endpoint) -> Socket | None:
+    if message.type != SOCK_DIAG_BY_FAMILY:
+        return None
+    found = decode_socket(message.payload)
+    # Without a match the kernel falls back to a listener.
+    return found if (found.local_port, found.remote_port) == (local.port, remote.port) else None
+
+
+class AddressWatch:
+    """The addresses of the namespace, read again when the kernel says that they changed."""
+
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(_NETLINK_ROUTE, groups=AddressGroup)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def changed(self) -> bool:
+        """Whether an address was added or removed since this was asked last."""
+        received = self._socket.receive()
+        return bool(received.starts) or received.overrun
+
+    def read(self) -> set[Address]:
+        """All addresses."""
+        self._socket.send(encode_addresses())
+        found: set[Address] = set()
+        while True:
+            received = self._socket.receive(wait=_WAIT)
+            if not received.starts and not received.overrun:
+                raise SourceError("the kernel does not list this namespace's addresses")
+            for start, end in zip(received.starts, [*received.starts[1:], len(received.data)], strict=True):
+                for message in decode_messages(received.data[start:end]):
+                    if message.type == NEW_ADDRESS:
+                        address = decode_address(message.payload)
+                        found |= {address} if address else set()
+                    elif message.type in (Control.DONE, Control.ERROR):
+                        return found
+
+
+def ephemeral_ports() -> tuple[int, int]:
+    """First and last port the kernel gives to clients; its default if that cannot be read."""
+    try:
+        with open(_EPHEMERAL) as file:
+            first, last = file.read().split()
+        return int(first), int(last)
+    except (OSError, ValueError):
+        return _EPHEMERAL_DEFAULT

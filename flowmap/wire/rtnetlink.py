@@ -1,0 +1,57 @@
+"""rtnetlink, as far as flowmap needs it: the addresses of a network namespace (linux/rtnetlink.h, linux/if_addr.h)."""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+from flowmap.errors import DecodeError
+from flowmap.flows.address import V4_MAPPED, Address
+from flowmap.wire.netlink import AttributeReader, MessageFlag, encode_message
+
+NEW_ADDRESS = 20
+"""RTM_NEWADDR: an address in a dump, or one that was added."""
+_GET_ADDRESS = 22
+_AF_INET, _AF_INET6 = 2, 10
+_HEADER = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, interface
+
+
+class AddressGroup(IntEnum):
+    """RTNLGRP_*: addresses added and removed."""
+
+    IPV4 = 5
+    IPV6 = 9
+
+
+class _Attribute(IntEnum):
+    ADDRESS = 1  # the peer's on point-to-point links, else the same as LOCAL
+    LOCAL = 2  # absent for IPv6
+
+
+def encode_addresses(*, sequence: int = 0) -> bytes:
+    """Ask for all addresses of both families."""
+    return encode_message(
+        _GET_ADDRESS, MessageFlag.REQUEST | MessageFlag.DUMP, _HEADER.pack(0, 0, 0, 0, 0), sequence=sequence
+    )
+
+
+def decode_address(payload: bytes | memoryview) -> Address | None:
+    """The address in one RTM_NEWADDR; None for other families; DecodeError if it is cut or has none."""
+    if len(payload) < _HEADER.size:
+        raise DecodeError(f"ifaddrmsg: {len(payload)} bytes, expected at least {_HEADER.size}")
+    family = payload[0]
+    if family not in (_AF_INET, _AF_INET6):
+        return None
+    size = 4 if family == _AF_INET else 16
+    found: dict[int, int] = {}
+    reader = AttributeReader(memoryview(payload)[_HEADER.size :], "ifaddrmsg")
+    while reader.next():
+        if reader.type in (_Attribute.ADDRESS, _Attribute.LOCAL):
+            found[reader.type] = reader.unsigned(size)
+    reader.check()
+    number = found.get(_Attribute.LOCAL, found.get(_Attribute.ADDRESS))
+    if number is None:
+        raise DecodeError("ifaddrmsg: no address in it")
+    if family == _AF_INET:
+        return Address(0, V4_MAPPED | number)
+    return Address(number >> 64, number & (1 << 64) - 1)
