@@ -80,19 +80,17 @@ def sources(config: Config) -> list[Finding]:
 
 
 def _conntrack(config: Config) -> list[Finding]:
-    from flowmap.collect import conntrack_check
+    from flowmap.collect.conntrack_check import findings, read_probe, read_settings
 
     settings = config.collect.conntrack
-    probe = conntrack_check.read_probe(settings.receive_buffer)
-    return conntrack_check.findings(
-        conntrack_check.read_settings(), probe, enable_accounting=settings.enable_accounting
-    )
+    probe = read_probe(settings.receive_buffer)
+    return findings(read_settings(), probe, enable_accounting=settings.enable_accounting)
 
 
 def _sockets(config: Config) -> list[Finding]:
-    from flowmap.collect import sockets_check
+    from flowmap.collect.sockets_check import findings
 
-    return sockets_check.findings()
+    return findings()
 
 
 async def _ask(config: Config) -> list[Finding]:

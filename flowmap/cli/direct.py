@@ -88,9 +88,7 @@ def combine(config: Config, answers: Answers) -> AttributionView:
         if isinstance(given, ControlError) or seen is None or given.dropped:
             by_shape[question.shape] = None
             continue
-        infos = [
-            describe(one, config.control_plane.workspace or "", question.namespace, given) for one in given.deployments
-        ]
+        infos = [describe(one, workspace, question.namespace, given) for one in given.deployments]
         named[question] = [info for info in infos if may_own(info)]
         by_shape[question.shape] = seen | {info.owner for info in named[question]}
     evidence = tuple(_evidence(question, given, named.get(question, ())) for question, given in answers.items())

@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the configuration, check that somebody can be asked, and hand over to the daemon."""
-    from flowmap import daemon
     from flowmap.config import load, require_control_plane
+    from flowmap.daemon import run as run_daemon
 
     config = load(arguments.config, os.environ)
     require_control_plane(config)
     level = getattr(arguments, "log_level", None)
     if level is not None:
         config = config.model_copy(update={"log": config.log.model_copy(update={"level": level})})
-    return daemon.run(config)
+    return run_daemon(config)
