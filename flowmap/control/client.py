@@ -6,8 +6,8 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
@@ -17,10 +17,14 @@ from flowmap.control.caller import Answered, Caller, Observe, Outgoing, Transpor
 from flowmap.control.credentials import Credentials, CredentialsProvider
 from flowmap.control.endpoint import parse_endpoint
 from flowmap.control.envelope import Answer, Element, read_answer
-from flowmap.control.models import Deployment
+from flowmap.control.listing import Listing
+from flowmap.control.models import Deployment, Job
 from flowmap.control.operations import Request
 from flowmap.control.refusals import Reply
 from flowmap.control.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
+
+STABLE_ORDER = "gmt_create"
+"""``sortName`` of listings: by creation, so that what is created meanwhile comes last."""
 
 USER_AGENT = f"flowmap/{flowmap.__version__}"
 
@@ -115,6 +119,74 @@ class ControlClient:
             ignore_resource_setting=ignore_resource_setting,
         )
         return _deployments(await self._ask(request, Deployment))
+
+    async def get_deployments_by_label(
+        self,
+        *,
+        namespace: str,
+        key: str,
+        values: Sequence[str],
+        ignore_job_summary: bool | None = None,
+        ignore_resource_setting: bool | None = True,
+    ) -> DeploymentsAnswer:
+        """``GetDeploymentsByLabel``: deployments whose label ``key`` has any of ``values``. Errors as above.
+
+        "Exact match" is the document's word; what it finds besides is left out where the answer has the labels.
+        """
+        request = operations.get_deployments_by_label(
+            namespace=namespace,
+            key=key,
+            values=values,
+            ignore_job_summary=ignore_job_summary,
+            ignore_resource_setting=ignore_resource_setting,
+        )
+        answer = _deployments(await self._ask(request, Deployment))
+        wanted = tuple(item for item in answer.deployments if item.labels is None or item.labels.get(key) in values)
+        return replace(answer, deployments=wanted)
+
+    def list_deployments(
+        self,
+        *,
+        namespace: str,
+        name: str | None = None,
+        status: str | None = None,
+        creator: str | None = None,
+        modifier: str | None = None,
+        execution_mode: str | None = None,
+        label: tuple[str, Sequence[str]] | None = None,
+        page_size: int = operations.PAGE_SIZE,
+    ) -> Listing[Deployment]:
+        """``ListDeployments``, all pages; ``label`` is a key and its alternative values."""
+
+        def page(index: int) -> Request:
+            return operations.list_deployments(
+                namespace=namespace,
+                page_index=index,
+                page_size=page_size,
+                name=name,
+                status=status,
+                creator=creator,
+                modifier=modifier,
+                execution_mode=execution_mode,
+                label=label,
+                sort_name=STABLE_ORDER,
+            )
+
+        return Listing(self._ask, page, Deployment, lambda item: item.deployment_id, page_size)
+
+    def list_jobs(self, *, namespace: str, deployment_id: str, page_size: int = operations.PAGE_SIZE) -> Listing[Job]:
+        """``ListJobs``, all pages: the runs of one deployment."""
+
+        def page(index: int) -> Request:
+            return operations.list_jobs(
+                namespace=namespace,
+                deployment_id=deployment_id,
+                page_index=index,
+                page_size=page_size,
+                sort_name=STABLE_ORDER,
+            )
+
+        return Listing(self._ask, page, Job, lambda item: item.job_id, page_size)
 
     async def aclose(self) -> None:
         """Close the connections."""
