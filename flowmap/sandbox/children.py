@@ -90,6 +90,10 @@ class Children:
         for child in self._all:
             child.check()
 
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return {child.name: child.process.pid for child in self._all}
+
     def forget(self, child: Child) -> None:
         """It was stopped on purpose."""
         self._all.remove(child)

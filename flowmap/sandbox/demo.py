@@ -71,6 +71,7 @@ class Demo:
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         self.block = 0
         self.url = ""
+        self._ports: dict[str, int] = {}
         self.control_plane = ""
 
     def __enter__(self) -> Self:
@@ -110,16 +111,20 @@ class Demo:
                 return outcome
             time.sleep(0.25)
 
+    def processes(self) -> dict[str, int]:
+        """Process ids by what each is."""
+        return self._children.pids()
+
     def _start(self) -> None:
         self._port = _free_port(self._host, self._port)
         self.url = f"http://{format_endpoint(self._host, self._port)}"
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="flowmap-demo-")))
         self._stack.enter_context(self._children)
-        ports = self._start_services()
-        self._start_control_plane(directory, ports)
-        self._start_daemon(directory, ports)
+        self._ports = self._start_services()
+        self._start_control_plane(directory)
+        self._start_daemon(directory)
         for number in range(len(LINKS)):
-            worker = scenario.worker(self.block, number, ports)
+            worker = scenario.worker(self.block, number, self._ports)
             name = f"the job on {worker.source}"
             self._workers.append(self._children.start(name, jobs.argv(worker), environ=_environ()))
 
@@ -134,17 +139,17 @@ class Demo:
             for listener in listeners.values():
                 listener.close()
 
-    def _start_control_plane(self, directory: Path, ports: Mapping[str, int]) -> None:
+    def _start_control_plane(self, directory: Path) -> None:
         file = directory / "catalog.json"
-        file.write_text(json.dumps(scenario.catalog(self.block, ports)))
+        file.write_text(json.dumps(scenario.catalog(self.block, self._ports)))
         argv = [sys.executable, "-m", "flowmap", "sandbox", "--listen", "127.0.0.1:0", "--catalog", str(file)]
         child = self._children.start("the embedded control plane", argv, environ=_environ())
         self.control_plane = _first_line(child).rpartition(" ")[2]
 
-    def _start_daemon(self, directory: Path, ports: Mapping[str, int]) -> None:
+    def _start_daemon(self, directory: Path) -> None:
         file = directory / "flowmap.yaml"  # JSON is YAML
         file.touch(mode=0o600)
-        file.write_text(json.dumps(self._config(ports)))
+        file.write_text(json.dumps(self.settings()))
         argv = [sys.executable, "-m", "flowmap", "run", "-c", str(file)]
         self._children.start("the daemon", argv, environ=_environ())
         deadline = time.monotonic() + START
@@ -161,9 +166,11 @@ class Demo:
         except (urllib.error.URLError, OSError):
             return False
 
-    def _config(self, ports: Mapping[str, int]) -> dict[str, Any]:
-        """Everything quicker than one would ask of a real control plane."""
-        peers = {name: [f"{scenario.address(self.block, end)}/32:{ports[name]}"] for name, (end, _) in SERVICES.items()}
+    def settings(self) -> dict[str, Any]:
+        """The daemon's configuration: everything quicker than one would ask of a real control plane."""
+        peers = {
+            name: [f"{scenario.address(self.block, end)}/32:{self._ports[name]}"] for name, (end, _) in SERVICES.items()
+        }
         return {
             "control_plane": {
                 "endpoint": self.control_plane,
@@ -198,7 +205,9 @@ def _free_port(host: str, port: int) -> int:
             return int(listener.getsockname()[1])
     except OSError as error:
         place = format_endpoint(host, port)
-        raise FlowmapError(f"{place}: {error.strerror}; choose another with --listen, port 0 for any") from error
+        raise FlowmapError(
+            f"{place}: {os.strerror(error.errno or 0)}; choose another with --listen, port 0 for any"
+        ) from error
 
 
 def _listen_somewhere() -> tuple[int, dict[str, socket.socket]]:
