@@ -30,13 +30,12 @@ from flowmap.collect.sockets_payload import CONNECTED, states_mask
 from flowmap.collect.sockets_policy import Policy
 from flowmap.errors import SourceError
 from flowmap.flows.batch import FlowBatch, Kind
-from flowmap.wire.inet_diag import AF_INET, AF_INET6, COUNTED, TIMER_TIME_WAIT, DestroyGroup, Socket, TcpState
+from flowmap.wire.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, TcpState
 from flowmap.wire.inet_diag_columns import SOCKETS, Decoded, Rows, decode_sockets
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes asked for the queue of destroy notifications."""
 
-_FAMILIES = (AF_INET, AF_INET6)
 _QUERY_BUFFER = 1 << 20
 _CHUNK = 256 << 10  # bytes of notifications a step: about 650 sockets
 _WAITS = 8  # times a full read waits for word of other ends
@@ -139,7 +138,7 @@ class SocketsSource:
         self._look_around()
         parts: list[Rows] = []
         complete = True
-        for family in _FAMILIES:
+        for family in FAMILIES:
             for part in self._queries.dump(family, CONNECTED):
                 complete = complete and part.complete
                 parts.append(self._accept(part.decoded, part.truncated))
@@ -170,7 +169,7 @@ class SocketsSource:
     def _read_listeners(self) -> None:
         parts = [
             part.decoded.sockets
-            for family in _FAMILIES
+            for family in FAMILIES
             for part in self._queries.dump(family, states_mask((TcpState.LISTEN,)), info=False)
         ]
         self._policy.listeners.update(np.concatenate(parts), now=self._clock())
@@ -181,8 +180,8 @@ class SocketsSource:
         self.stats.records += len(rows)
         self._lose("malformed", decoded.malformed)
         self._lose("truncated", truncated)
-        usable: Rows = rows[(rows["timer"] != TIMER_TIME_WAIT) & (rows["info_size"] >= COUNTED)]
-        return usable
+        usable = (rows["timer"] != TIMER_TIME_WAIT) & (rows["info_size"] >= COUNTED)
+        return rows if usable.all() else rows[usable]
 
     def _lose(self, reason: str, number: int) -> None:
         if number:

@@ -33,7 +33,6 @@ class SocketQueries:
     """Dumps and look-ups on one netlink socket, one at a time."""
 
     def __init__(self, *, receive_buffer: int) -> None:
-        self._buffer = receive_buffer
         self._socket = NetlinkSocket(NETLINK_SOCK_DIAG, receive_buffer=receive_buffer)
         self._sequence = 0
 
@@ -55,9 +54,9 @@ class SocketQueries:
                 if silent:
                     break
         finally:
-            if not finished:  # what is left of this dump must not be taken for an answer to the next question
-                self._socket.close()
-                self._socket = NetlinkSocket(NETLINK_SOCK_DIAG, receive_buffer=self._buffer)
+            # What is left of this dump must not be taken for an answer to the next question.
+            while not finished and (received := self._socket.receive(wait=_WAIT)).starts:
+                finished = _ended(decode_sockets(received.data, received.starts).controls)
 
     def lookup(self, socket: Socket, *, turned: bool) -> Socket | None:
         """The socket with the ends of ``socket``, or with the two exchanged; None if there is none."""

@@ -78,10 +78,9 @@ class Ledger:
         facts = np.zeros(len(rows), FACTS)
         if len(self.rows) == 0:
             return facts
-        old = self.rows[at]
-        same = old["cookie"] == rows["cookie"]
-        for name in ("local_port", "remote_port", "remote_high", "remote_low"):
-            same &= old[name] == rows[name]
+        same = np.ones(len(rows), bool)
+        for name in ("cookie", "local_port", "remote_port", "remote_high", "remote_low"):
+            same &= self.rows[name][at] == rows[name]
         facts[same] = self.facts[at[same]]
         return facts
 
@@ -91,6 +90,9 @@ class Ledger:
         count(rows, facts)
         facts["read"] = self._read
         left = ~np.isin(self.rows["cookie"], rows["cookie"]) & ~self.facts["gone"]
+        if not left.any():
+            self.rows, self.facts = rows, facts
+            return
         joined = np.concatenate([rows, self.rows[left]])
         order = np.argsort(joined["cookie"], kind="stable")
         self.rows, self.facts = joined[order], np.concatenate([facts, self.facts[left]])[order]

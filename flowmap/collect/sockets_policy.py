@@ -66,8 +66,10 @@ class Policy:
         return self.judge(rows) if asked else (facts, guessed)
 
     def remember(self, facts: Facts, which: Mask) -> None:
-        """Hold the other socket of these connections within this host to the same decision."""
-        for pair, side, role in facts[["pair", "side", "role"]][which & facts["here"]].tolist():
+        """Hold the other socket of these connections within this host, if it is not here, to the same decision."""
+        local = facts[["pair", "side", "role"]][which & facts["here"]]
+        _, first, number = np.unique(local["pair"], return_index=True, return_counts=True)
+        for pair, side, role in local[first[number == 1]].tolist():
             self._closings.remember_role(pair, side * role)
 
     def _remembered(self, facts: Facts) -> Roles:

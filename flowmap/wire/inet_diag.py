@@ -18,6 +18,7 @@ SOCK_DIAG_BY_FAMILY = 20
 """Type of requests, of the answers to them, and of destroy notifications."""
 
 AF_INET, AF_INET6 = 2, 10
+FAMILIES = (AF_INET, AF_INET6)
 _IPPROTO_TCP = 6
 
 

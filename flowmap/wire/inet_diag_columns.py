@@ -27,7 +27,10 @@ from flowmap.wire.inet_diag import (
 )
 from flowmap.wire.netlink import HEADER, AttributeReader, Message, MessageFlag, decode_messages
 
-SOCKETS = np.dtype([(name, np.uint64) for name in Socket._fields])
+_WIDE = {"cookie", *(f"{end}_{half}" for end in ("local", "remote") for half in ("high", "low"))} | {
+    name for name, _, size in INFO_FIELDS if size == 8
+}
+SOCKETS = np.dtype([(name, np.uint64 if name in _WIDE else np.uint32) for name in Socket._fields], align=True)
 """A row of columns for each :class:`Socket`, in its order."""
 
 Rows = npt.NDArray[np.void]
@@ -54,12 +57,14 @@ class Decoded(NamedTuple):
 def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> Decoded:
     """Decode the datagrams of ``data`` that begin at ``starts`` (multiples of 4, ascending; the last ends ``data``)."""
     view = memoryview(data)
-    at, lengths, controls, malformed, interrupted = _frame(view, starts)
-    index, sizes = np.array(at, np.int64), np.array(lengths, np.int64)
-    rows = np.zeros(len(index), SOCKETS)
-    good = np.ones(len(index), bool)
     whole = view if len(view) % _WORD == 0 else bytes(view) + bytes(-len(view) % _WORD)
     words = np.frombuffer(whole, np.uint32)
+    frames = _Frames(view, words)
+    for start, end in zip(starts, [*starts[1:], len(view)], strict=True):
+        frames.take(start, end)
+    index, sizes = frames.index()
+    rows = np.zeros(len(index), SOCKETS)
+    good = np.ones(len(index), bool)
     for size in np.unique(sizes).tolist():
         rest = np.flatnonzero(sizes == size)
         for _ in range(_LAYOUT_LIMIT):
@@ -69,33 +74,59 @@ def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> Decoded:
         for one in rest.tolist():
             good[one] = _by_one(view[index[one] : index[one] + size], rows, one)
     bad = len(good) - int(good.sum())
-    return Decoded(rows if bad == 0 else rows[good], controls, malformed + bad, interrupted)
+    interrupted = bool(frames.flags & MessageFlag.DUMP_INTR)
+    return Decoded(rows if bad == 0 else rows[good], frames.controls, frames.malformed + bad, interrupted)
 
 
-def _frame(view: memoryview, starts: Sequence[int]) -> tuple[list[int], list[int], list[Message], int, bool]:
-    """Offsets and lengths of the payloads of socket messages, everything else, and what could not be framed."""
-    at, lengths = [], []
-    controls: list[Message] = []
-    malformed, interrupted = 0, False
-    unpack, head = HEADER.unpack_from, HEADER.size
-    for start, end in zip(starts, [*starts[1:], len(view)], strict=True):
-        here = start
+class _Frames:
+    """Finds the messages of datagrams."""
+
+    def __init__(self, view: memoryview, words: Words) -> None:
+        self._view, self._words = view, words
+        self._at: list[int] = []  # payloads of socket messages
+        self._lengths: list[int] = []
+        self.controls: list[Message] = []
+        self.malformed = 0
+        self.flags = 0  # of all messages together
+
+    def take(self, start: int, end: int) -> None:
+        """One datagram."""
+        unpack, head = HEADER.unpack_from, HEADER.size
+        here = self._run(start, end)
         while here < end:
-            if end - here < head:
-                malformed += 1
-                break
-            length, kind, flags, _, _ = unpack(view, here)
+            length, kind, flags, _, _ = unpack(self._view, here) if end - here >= head else (0, 0, 0, 0, 0)
             if not head <= length <= end - here:
-                malformed += 1
+                self.malformed += 1
                 break
-            interrupted = interrupted or bool(flags & MessageFlag.DUMP_INTR and flags & MessageFlag.MULTI)
+            self.flags |= flags
             if kind == SOCK_DIAG_BY_FAMILY:
-                at.append(here + head)
-                lengths.append(length - head)
+                self._at.append(here + head)
+                self._lengths.append(length - head)
             else:
-                controls.extend(decode_messages(view[here : here + length]))
+                self.controls.extend(decode_messages(self._view[here : here + length]))
             here += (length + 3) & ~3
-    return at, lengths, controls, malformed, interrupted
+
+    def _run(self, start: int, end: int) -> int:
+        """Take the messages at the start of a datagram that all have the head of the first; where the rest begins."""
+        if end - start < HEADER.size:
+            return start
+        length, kind, flags, _, _ = HEADER.unpack_from(self._view, start)
+        step = (length + 3) & ~3
+        if kind != SOCK_DIAG_BY_FAMILY or not HEADER.size <= length <= end - start:
+            return start
+        first, last = start // _WORD, (start + (end - start) // step * step) // _WORD
+        same = self._words[first : last : step // _WORD] == length
+        same &= self._words[first + 1 : last + 1 : step // _WORD] == self._words[first + 1]
+        number = len(same) if same.all() else int(np.argmin(same))
+        stop: int = start + number * step
+        self.flags |= flags
+        self._at.extend(range(start + HEADER.size, stop, step))
+        self._lengths.extend([length - HEADER.size] * number)
+        return stop
+
+    def index(self) -> tuple[Index, Index]:
+        """Where the payloads of the socket messages begin, and their sizes."""
+        return np.array(self._at, np.int64), np.array(self._lengths, np.int64)
 
 
 def _by_one(payload: memoryview, rows: Rows, row: int) -> bool:
@@ -120,8 +151,12 @@ def _by_layout(
     same = (words[base] & 0xFF) == layout.family
     for offset, word in layout.headers:
         same &= words[base + offset // _WORD] == word
-    chosen = rest[same]
-    rows[chosen] = _gather(words, base[same], layout)
+    if same.all() and len(rest) == len(rows):
+        _gather(words, base, layout, rows)
+        return rest[:0]
+    part = np.zeros(int(same.sum()), SOCKETS)
+    _gather(words, base[same], layout, part)
+    rows[rest[same]] = part
     left: Index = rest[~same]
     return left
 
@@ -149,22 +184,22 @@ def _learn(payload: memoryview) -> _Layout:
     return _Layout(payload[0], headers, info, info_size, v6only)
 
 
-def _gather(words: Words, base: Index, layout: _Layout) -> Rows:
-    """The rows of messages that begin at word ``base`` and share ``layout``."""
-    rows = np.zeros(len(base), SOCKETS)
+def _gather(words: Words, base: Index, layout: _Layout, rows: Rows) -> None:
+    """Fill ``rows`` from the messages that begin at word ``base`` and share ``layout``."""
 
-    def word(offset: int) -> npt.NDArray[np.uint64]:
-        return words[base + offset // _WORD].astype(np.uint64)
+    def word(offset: int) -> Words:
+        found: Words = words[base + offset // _WORD]
+        return found
 
     def long(offset: int) -> npt.NDArray[np.uint64]:
-        return word(offset) | word(offset + _WORD) << np.uint64(32)
+        return word(offset).astype(np.uint64) | word(offset + _WORD).astype(np.uint64) << np.uint64(32)
 
-    first, ports = word(0), words[base + 1].byteswap().astype(np.uint64)
+    first, ports = word(0), word(4).byteswap()
     rows["family"], rows["state"], rows["timer"] = first & 0xFF, first >> 8 & 0xFF, first >> 16 & 0xFF
     rows["local_port"], rows["remote_port"] = ports >> 16, ports & 0xFFFF
     for end, offset in (("local", 8), ("remote", 24)):
         if layout.family == AF_INET:
-            rows[f"{end}_low"] = words[base + offset // _WORD].byteswap() | np.uint64(V4_MAPPED)
+            rows[f"{end}_low"] = word(offset).byteswap() | np.uint64(V4_MAPPED)
         else:
             rows[f"{end}_high"] = long(offset).byteswap()
             rows[f"{end}_low"] = long(offset + 8).byteswap()
@@ -180,4 +215,3 @@ def _gather(words: Words, base: Index, layout: _Layout) -> Rows:
     for name, at, size in INFO_FIELDS:
         if at + size <= layout.info_size:
             rows[name] = word(layout.info + at) if size == _WORD else long(layout.info + at)
-    return rows
