@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+import flowmap
 from flowmap.control.breaker import Breaker, Pause
 from flowmap.control.credentials import Credentials, CredentialsProvider
 from flowmap.control.refusals import CLOCK_CODE, NEW_KEYS_DO_NOT_HELP, Reply, refusal_error
@@ -26,6 +27,8 @@ ATTEMPTS = 3
 
 REFUSED_FOR = 60.0
 """Seconds for which a refusal of keys or permission is kept for its operation, so that nothing runs hot on it."""
+
+USER_AGENT = f"flowmap/{flowmap.__version__}"
 
 Observe = Callable[[str, float, str | None], None]
 """Told of every HTTP exchange: operation, seconds, and the reason of its failure (None: it succeeded)."""
@@ -72,6 +75,13 @@ class _Call:
     attempt: int = 1
     renewed: bool = False
     """Whether new keys were fetched for it."""
+
+
+def default_transport() -> Transport:
+    """Real HTTP. Imported here: httpx takes 0.2 s, which who brings a transport of their own should not pay."""
+    from flowmap.control.transport import HttpTransport
+
+    return HttpTransport()
 
 
 def no_observer(operation: str, seconds: float, reason: str | None) -> None:

@@ -11,9 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
-import flowmap
 from flowmap.control import operations
-from flowmap.control.caller import Answered, Caller, Observe, Outgoing, Transport, no_observer
+from flowmap.control.caller import (
+    USER_AGENT,
+    Answered,
+    Caller,
+    Observe,
+    Outgoing,
+    Transport,
+    default_transport,
+    no_observer,
+)
 from flowmap.control.credentials import Credentials, CredentialsProvider
 from flowmap.control.endpoint import parse_endpoint
 from flowmap.control.envelope import Answer, Element, read_answer
@@ -25,8 +33,6 @@ from flowmap.control.signing import EMPTY_SHA256, default_signed_headers, sign_a
 
 STABLE_ORDER = "gmt_create"
 """``sortName`` of listings: by creation, so that what is created meanwhile comes last."""
-
-USER_AGENT = f"flowmap/{flowmap.__version__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class ControlClient:
         self._workspace = operations.workspace(workspace)
         self._user_agent = user_agent
         self._caller = Caller(
-            transport=transport or _http_transport(),
+            transport=transport or default_transport(),
             credentials=credentials,
             timeout=timeout,
             observe=observe,
@@ -156,7 +162,7 @@ class ControlClient:
         label: tuple[str, Sequence[str]] | None = None,
         page_size: int = operations.PAGE_SIZE,
     ) -> Listing[Deployment]:
-        """``ListDeployments``, all pages; ``label`` is a key and its alternative values."""
+        """``ListDeployments``, all pages; ``label`` is a key and its alternative values. BadRequest at once."""
 
         def page(index: int) -> Request:
             return operations.list_deployments(
@@ -172,10 +178,10 @@ class ControlClient:
                 sort_name=STABLE_ORDER,
             )
 
-        return Listing(self._ask, page, Deployment, lambda item: item.deployment_id, page_size)
+        return self._listing(page, Deployment, lambda item: item.deployment_id, page_size)
 
     def list_jobs(self, *, namespace: str, deployment_id: str, page_size: int = operations.PAGE_SIZE) -> Listing[Job]:
-        """``ListJobs``, all pages: the runs of one deployment."""
+        """``ListJobs``, all pages: the runs of one deployment. BadRequest at once."""
 
         def page(index: int) -> Request:
             return operations.list_jobs(
@@ -186,7 +192,7 @@ class ControlClient:
                 sort_name=STABLE_ORDER,
             )
 
-        return Listing(self._ask, page, Job, lambda item: item.job_id, page_size)
+        return self._listing(page, Job, lambda item: item.job_id, page_size)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -197,6 +203,20 @@ class ControlClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    def _listing(
+        self,
+        page: Callable[[int], Request],
+        element: type[Element],
+        identity: Callable[[Element], str],
+        page_size: int,
+    ) -> Listing[Element]:
+        page(1)  # checks the parameters before anybody waits for the first page
+
+        async def ask(index: int) -> Answer[Element]:
+            return (await self._ask(page(index), element)).value
+
+        return Listing(ask, identity, page_size=page_size)
 
     async def _ask(self, request: Request, element: type[Element]) -> Answered[Answer[Element]]:
         def sign(credentials: Credentials, now: float) -> Outgoing:
@@ -234,13 +254,6 @@ class ControlClient:
         )
         headers["authorization"] = signature.authorization
         return Outgoing(self._endpoint.url + request.target, headers)
-
-
-def _http_transport() -> Transport:
-    # httpx takes 0.2 s to import; who only checks parameters or brings another transport does not pay for it.
-    from flowmap.control.transport import HttpTransport
-
-    return HttpTransport()
 
 
 def _deployments(answered: Answered[Answer[Deployment]]) -> DeploymentsAnswer:

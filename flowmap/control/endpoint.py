@@ -28,9 +28,14 @@ class Endpoint(NamedTuple):
 
 def endpoint_of_region(region: str, *, product: str = "ververica") -> Endpoint:
     """The public endpoint of a region, by the rule that holds for every entry of the vendor's table."""
-    if not _REGION.fullmatch(region):
-        raise ConfigError(f"region: {region!r} is not a region id such as cn-hangzhou")
-    return Endpoint("https", f"{product}.{region}.aliyuncs.com")
+    return Endpoint("https", f"{product}.{region_id(region)}.aliyuncs.com")
+
+
+def region_id(text: str) -> str:
+    """``text`` if it is a region id; ConfigError."""
+    if not _REGION.fullmatch(text):
+        raise ConfigError(f"region: {text!r} is not a region id such as cn-hangzhou")
+    return text
 
 
 def parse_endpoint(text: str) -> Endpoint:

@@ -5,31 +5,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic
 
-from flowmap.control.caller import Answered
 from flowmap.control.envelope import Answer, Element
-from flowmap.control.operations import Request
 from flowmap.control.paging import Pager
 
 
 class Listing(Generic[Element]):
-    """A paged answer, read with ``async for``: each turn gives the elements of a page that were not seen before.
+    """A paged answer, read once with ``async for``: each turn gives the elements of a page that were not seen before.
 
     :attr:`total`, :attr:`complete` and :attr:`dropped` say how far it got; nothing is asked before the first turn.
-    BadRequest for a parameter is raised when the listing is made.
     """
 
     def __init__(
         self,
-        ask: Callable[[Request, type[Element]], Awaitable[Answered[Answer[Element]]]],
-        page: Callable[[int], Request],
-        element: type[Element],
+        ask: Callable[[int], Awaitable[Answer[Element]]],
         identity: Callable[[Element], str],
+        *,
         page_size: int,
     ) -> None:
-        page(1)
+        """``ask`` gets the page of an index, from 1; ``identity`` is the id of an element."""
         self._ask = ask
-        self._page = page
-        self._element = element
         self._pager = Pager(identity, page_size=page_size)
 
     @property
@@ -49,8 +43,7 @@ class Listing(Generic[Element]):
 
     async def __aiter__(self) -> AsyncIterator[tuple[Element, ...]]:
         while (index := self._pager.next_page) is not None:
-            answered = await self._ask(self._page(index), self._element)
-            yield self._pager.take(answered.value)
+            yield self._pager.take(await self._ask(index))
 
     async def all(self) -> tuple[Element, ...]:
         """Every element, in order of first sight. A long listing is better reduced page by page."""

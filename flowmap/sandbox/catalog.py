@@ -140,6 +140,23 @@ class DeploymentEntry(_Entry):
     """Connections known by their client port; they make an exact question exact."""
 
 
+class PackageJobEntry(_Entry):
+    """A job of the legacy Blink product that uses packages."""
+
+    id: str = Field(min_length=1)
+    name: str = ""
+    project: str = Field(min_length=1)
+    packages: tuple[str, ...] = ()
+    api_type: str = "DATASTREAM"
+    job_type: str = "FLINK_STREAM"
+    cluster_id: str = "sandbox"
+    queue_name: str = "root.sandbox"
+    engine_version: str = "blink-3.4.4"
+    creator: str = "270000000000000001"
+    create_time: Moment = 1_551_161_842.0
+    modify_time: Moment = 1_583_722_910.0
+
+
 class Catalog(_Entry):
     """Everything the embedded control plane answers from."""
 
@@ -147,6 +164,8 @@ class Catalog(_Entry):
     namespaces: tuple[str, ...] = ("default-namespace",)
     semantics: Semantics = Semantics.BOTH
     deployments: tuple[DeploymentEntry, ...] = ()
+    blink_jobs: tuple[PackageJobEntry, ...] = ()
+    """What the legacy operation answers from."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,8 +1,7 @@
 """Faults the sandbox commits when it is told to.
 
-A fault applies to requests of one operation and shape, or to all, for a number of times or until it is taken away.
 Each kind is a function from the answer that would have been given to the one that is; the table :data:`KINDS` names
-them all.
+them all. ``fault_book`` says which requests meet one.
 """
 
 from __future__ import annotations
@@ -10,114 +9,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import math
 import zlib
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from starlette.responses import Response, StreamingResponse
 
-from flowmap.control.models import camel
-from flowmap.errors import ConfigError
 from flowmap.sandbox import rendering
+from flowmap.sandbox.fault_book import Fault, Kind
 
 CHUNK = 1 << 16
-
-
-class Fault(BaseModel):
-    """One thing that goes wrong."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=camel, validate_by_name=True, validate_by_alias=True)
-
-    kind: str
-    """A key of :data:`KINDS`."""
-    operation: str | None = None
-    """Only requests of this action, such as ``GetDeploymentsByIp``."""
-    shape: str | None = None
-    """Only questions of this shape: ``client``, ``sink``, ``source``, ``link``, ``exact``."""
-    skip: int = Field(default=0, ge=0)
-    """Matching requests that are let through first."""
-    times: int | None = Field(default=None, ge=1)
-    """Requests it applies to; None: every one."""
-    seconds: float = 1.0
-    """Of ``latency``, between the bytes of ``drip``, or by which the server's clock is off (``clock``)."""
-    status: int | None = Field(default=None, ge=100, le=599)
-    code: str | None = None
-    message: str = "made by the sandbox"
-    retry_after_ms: str | int | None = None
-    """Value of an ``x-acs-retry-after`` header."""
-    retry_after: str | int | None = None
-    """Value of a ``Retry-After`` header."""
-    size: int = Field(default=1 << 29, ge=0)
-    """Bytes of ``oversized``, and of ``gzip_bomb`` after inflation."""
-    location: str = "http://127.0.0.1:9/"
-    """Where ``redirect`` points."""
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in KINDS:
-            raise ValueError(f"{value!r} is none of {', '.join(sorted(KINDS))}")
-        return value
-
-    def headers(self) -> dict[str, str]:
-        """Headers that ask to wait."""
-        pairs = {"x-acs-retry-after": self.retry_after_ms, "retry-after": self.retry_after}
-        return {name: str(value) for name, value in pairs.items() if value is not None}
-
-
-_FAULTS = TypeAdapter(list[Fault])
-
-
-def parse_faults(value: object) -> list[Fault]:
-    """Check a list of faults; ConfigError names the place."""
-    try:
-        return _FAULTS.validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"faults: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
-class FaultBook:
-    """The faults in force, and how often each kind was committed."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._left: list[float] = []
-        self._skip: list[int] = []
-        self.committed: Counter[str] = Counter()
-
-    def replace(self, faults: list[Fault]) -> None:
-        """Put ``faults`` in force instead of those before."""
-        self._faults = list(faults)
-        self._left = [math.inf if fault.times is None else fault.times for fault in faults]
-        self._skip = [fault.skip for fault in faults]
-
-    @property
-    def clock_offset(self) -> float:
-        """Seconds by which the server's clock is off."""
-        return sum(
-            fault.seconds
-            for fault, left in zip(self._faults, self._left, strict=True)
-            if fault.kind == "clock" and left > 0
-        )
-
-    def take(self, operation: str, shape: str) -> Fault | None:
-        """The first fault for this request, used up by one; None if there is none."""
-        for position, fault in enumerate(self._faults):
-            if fault.operation not in (None, operation) or fault.shape not in (None, shape):
-                continue
-            if self._left[position] <= 0:
-                continue
-            if self._skip[position] > 0:
-                self._skip[position] -= 1
-                continue
-            self._left[position] -= 1
-            self.committed[fault.kind] += 1
-            return fault
-        return None
 
 
 Good = Callable[[], rendering.Json]
@@ -238,12 +139,12 @@ async def _redirect(scene: _Scene) -> Response:
 
 async def _bad_element(scene: _Scene) -> Response:
     body = scene.good()
-    return json_response({**body, "data": [{"name": "no id"}, 7, None, *body["data"]]})
+    return json_response({**body, "data": [{"name": "no id"}, 7, None, *body.get("data", [])]})
 
 
 async def _wrong_types(scene: _Scene) -> Response:
     body = scene.good()
-    broken = [{name: [value] for name, value in item.items()} for item in body["data"]]
+    broken = [{name: [value] for name, value in item.items()} for item in body.get("data", [])]
     return json_response({**body, "httpCode": "OK", "requestId": 7, "data": broken})
 
 
@@ -264,8 +165,7 @@ async def _gateway(scene: _Scene) -> Response:
 
 async def _no_success(scene: _Scene) -> Response:
     body = scene.good()
-    del body["success"]
-    return json_response(body)
+    return json_response({name: value for name, value in body.items() if name != "success"})
 
 
 async def _bom(scene: _Scene) -> Response:
@@ -288,7 +188,7 @@ async def _empty_list(scene: _Scene) -> Response:
     return scene.altered(data=[])
 
 
-KINDS: Mapping[str, Callable[[_Scene], Awaitable[Response]]] = {
+KINDS: Mapping[Kind, Callable[[_Scene], Awaitable[Response]]] = {
     "bad_element": _bad_element,
     "bom": _bom,
     "business": _business,

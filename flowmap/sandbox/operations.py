@@ -1,4 +1,4 @@
-"""The operations of the 2022-07-18 API, answered from a catalog. Pure: what was asked in, the answer's body out."""
+"""The five operations, answered from a catalog. Pure: what was asked in, the answer's body out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ VERSION = "2022-07-18"
 PAGE_SIZE = 10
 """``pageSize`` where the request gives none."""
 
+BLINK_ACTION = "GetRefPackageJob"
+BLINK_VERSION = "2018-11-11"
+
 _PATH = re.compile(r"/api/v2/namespaces/([^/]+)(/.+)")
+_BLINK_PATH = re.compile(r"/api/v2/projects/([^/]+)/packages/([^/]+)/jobs")
 
 
 class Asked(NamedTuple):
@@ -50,6 +54,27 @@ def route(action: str, path: str) -> str | None:
     if found is None or action not in OPERATIONS or found[2] != OPERATIONS[action].tail:
         return None
     return unquote(found[1])
+
+
+def route_blink(action: str, path: str) -> tuple[str, str] | None:
+    """Project and package in the still encoded ``path``, if it is one of the legacy operation."""
+    found = _BLINK_PATH.fullmatch(path)
+    return (unquote(found[1]), unquote(found[2])) if found and action == BLINK_ACTION else None
+
+
+def answer_blink(index: Index, asked: Asked, package: str) -> Answered:
+    """Answer the legacy operation; the namespace of ``asked`` is its project."""
+    every = index.catalog.blink_jobs
+    found = [job for job in every if job.project == asked.namespace and package in job.packages]
+    numbers = _page_numbers(asked)
+    if isinstance(numbers, Refused):
+        return Answered("", numbers)
+    page, size = numbers
+    part = found[(page - 1) * size : page * size]
+    return Answered(
+        "",
+        lambda request_id: rendering.blink_page(request_id, part, index=page, size=size, total=len(found)),
+    )
 
 
 def answer(index: Index, asked: Asked) -> Answered:
@@ -142,15 +167,25 @@ def _deployments(index: Index, asked: Asked, found: Sequence[DeploymentEntry]) -
 
 
 def _page(asked: Asked, found: Sequence[Item], render: Callable[[Item], Json]) -> Answered:
-    numbers: dict[str, int] = {}
+    numbers = _page_numbers(asked)
+    if isinstance(numbers, Refused):
+        return Answered("", numbers)
+    page, size = numbers
+    data = [render(item) for item in found[(page - 1) * size : page * size]]
+    return Answered(
+        "",
+        lambda request_id: rendering.success(request_id, data, pageIndex=page, pageSize=size, totalSize=len(found)),
+    )
+
+
+def _page_numbers(asked: Asked) -> tuple[int, int] | Refused:
+    numbers = []
     for name, default, high in (("pageIndex", 1, 2**31 - 1), ("pageSize", PAGE_SIZE, 100)):
         text = asked.parameters.get(name, str(default))
-        if not text.isdecimal() or not 1 <= int(text) <= high:
-            return Answered("", asked.invalid(name))
-        numbers[name] = int(text)
-    start = (numbers["pageIndex"] - 1) * numbers["pageSize"]
-    data = [render(item) for item in found[start : start + numbers["pageSize"]]]
-    return Answered("", lambda request_id: rendering.success(request_id, data, **numbers, totalSize=len(found)))
+        if not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= high:
+            return asked.invalid(name)
+        numbers.append(int(text))
+    return numbers[0], numbers[1]
 
 
 def _ip_question(asked: Asked) -> IpQuestion | Refused:

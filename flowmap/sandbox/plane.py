@@ -29,15 +29,19 @@ from starlette.routing import Route
 from flowmap.errors import ConfigError
 from flowmap.sandbox import operations, rendering
 from flowmap.sandbox.catalog import Catalog, example_catalog, load_catalog, parse_catalog
-from flowmap.sandbox.faults import Fault, FaultBook, HungUp, commit, json_response, parse_faults
+from flowmap.sandbox.fault_book import Fault, FaultBook, parse_faults
+from flowmap.sandbox.faults import HungUp, commit, json_response
 from flowmap.sandbox.matching import Index
-from flowmap.sandbox.operations import Asked
+from flowmap.sandbox.operations import Answered, Asked
 from flowmap.sandbox.verify import DEFAULT_KEYS, Keys, Received, Refused, Verifier
 
 RECORDED = 1000
 """Requests kept for inspection."""
 
 log = logging.getLogger(__name__)
+
+Passed = tuple[str, Answered]
+"""A request that passed the gateway: its action, and what it gets."""
 
 
 class ControlPlane:
@@ -122,15 +126,16 @@ class ControlPlane:
 
     async def _answer(self, received: Received, request_id: str, now: float, hung_up: HungUp) -> Response:
         host = received.headers.get("host", "")
-        asked = self._gateway(received, now)
-        if isinstance(asked, Refused):
-            return self._refuse(asked, request_id, host)
-        answered = operations.answer(self._index, asked)
-        self.counts[asked.action, answered.shape] += 1
-        fault = self._faults.take(asked.action, answered.shape)
-        if isinstance(answered.answer, Refused):
-            return self._refuse(answered.answer, request_id, host)
-        make = self._unknown(received, asked) or answered.answer
+        legacy = received.headers.get("x-acs-version") == operations.BLINK_VERSION
+        passed = self._legacy_gateway(received, now) if legacy else self._gateway(received, now)
+        if isinstance(passed, Refused):
+            return self._refuse(passed, request_id, host)
+        action, answered = passed
+        self.counts[action, answered.shape] += 1
+        fault = self._faults.take(action, answered.shape)
+        make = answered.answer
+        if isinstance(make, Refused):
+            return self._refuse(make, request_id, host)
         if fault is not None:
             return await commit(fault, lambda: make(request_id), hung_up, request_id=request_id, host=host)
         return json_response(make(request_id))
@@ -140,28 +145,41 @@ class ControlPlane:
         body = rendering.gateway_error(request_id, code=refused.code, message=refused.message, host=host)
         return json_response(body, status=refused.status)
 
-    def _gateway(self, received: Received, now: float) -> Asked | Refused:
-        """Who asks what, if the request may pass."""
+    def _gateway(self, received: Received, now: float) -> Passed | Refused:
+        """What is asked and its answer, if the request may pass."""
         refused = self._verifier.check(received, now=now)
         if refused is not None:
             return refused
         headers = received.headers
         action = headers["x-acs-action"]
-        if headers["x-acs-version"] != operations.VERSION or action not in operations.OPERATIONS:
-            return Refused(404, "InvalidApi.NotFound", "Specified api is not found, please check your url and method.")
         namespace = operations.route(action, received.path)
-        if namespace is None or received.method != "GET":
-            return Refused(404, "InvalidApi.NotFound", f"{received.method} {received.path} is not a path of {action}")
+        if headers["x-acs-version"] != operations.VERSION or namespace is None or received.method != "GET":
+            return _no_such_api(received)
         if not headers.get("workspace"):
             return Refused(400, "MissingWorkspace", "workspace is mandatory for this action.")
-        return Asked(action, namespace, dict(received.parameters), now)
+        answered = operations.answer(self._index, Asked(action, namespace, dict(received.parameters), now))
+        unknown = self._unknown(headers["workspace"], namespace)
+        if unknown is not None and not isinstance(answered.answer, Refused):
+            answered = answered._replace(answer=unknown)
+        return action, answered
 
-    def _unknown(self, received: Received, asked: Asked) -> Callable[[str], rendering.Json] | None:
+    def _legacy_gateway(self, received: Received, now: float) -> Passed | Refused:
+        refused = self._verifier.check_legacy(received, now=now)
+        if refused is not None:
+            return refused
+        action = received.headers["x-acs-action"]
+        found = operations.route_blink(action, received.path)
+        if found is None or received.method != "GET":
+            return _no_such_api(received)
+        project, package = found
+        asked = Asked(action, project, dict(received.parameters), now)
+        return action, operations.answer_blink(self._index, asked, package)
+
+    def _unknown(self, workspace: str, namespace: str) -> Callable[[str], rendering.Json] | None:
         """The business error for a workspace or namespace the catalog does not have."""
-        workspace = received.headers["workspace"]
-        if workspace == self.catalog.workspace and asked.namespace in self.catalog.namespaces:
+        if workspace == self.catalog.workspace and namespace in self.catalog.namespaces:
             return None
-        what = f"workspace {workspace!r}, namespace {asked.namespace!r}: not found"
+        what = f"workspace {workspace!r}, namespace {namespace!r}: not found"
         return lambda request_id: rendering.failure(request_id, http_code=404, code="NotFound", message=what)
 
     def _reload(self) -> None:
@@ -197,6 +215,11 @@ class ControlPlane:
         except (ConfigError, ValueError) as error:
             return json_response({"error": str(error)}, status=400)
         return json_response({"ok": True})
+
+
+def _no_such_api(received: Received) -> Refused:
+    action = received.headers["x-acs-action"]
+    return Refused(404, "InvalidApi.NotFound", f"{received.method} {received.path} is not a path of {action}")
 
 
 async def _received(request: Request) -> Received:

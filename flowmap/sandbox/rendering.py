@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowmap.sandbox.catalog import DeploymentEntry, JobEntry
+from flowmap.sandbox.catalog import DeploymentEntry, JobEntry, PackageJobEntry
 
 Json = dict[str, Any]
 
@@ -153,3 +153,39 @@ def job(entry: DeploymentEntry, run: JobEntry, *, workspace: str) -> Json:
     if run.end_time is not None:
         answer["endTime"] = int(run.end_time)
     return answer
+
+
+def blink_page(request_id: str, jobs: Sequence[PackageJobEntry], *, index: int, size: int, total: int) -> Json:
+    """A page of the legacy operation; it has an envelope of its own, without ``success``."""
+    return {
+        "TotalCount": total,
+        "TotalPage": -(-total // size),
+        "PageSize": size,
+        "RequestId": request_id,
+        "Jobs": {"Job": [_blink_job(entry) for entry in jobs]},
+        "PageIndex": index,
+    }
+
+
+def _blink_job(entry: PackageJobEntry) -> Json:
+    return {
+        "JobId": entry.id,
+        "JobName": entry.name or entry.id,
+        "ProjectName": entry.project,
+        "Packages": ",".join(entry.packages),
+        "ApiType": entry.api_type,
+        "JobType": entry.job_type,
+        "ClusterId": entry.cluster_id,
+        "QueueName": entry.queue_name,
+        "EngineVersion": entry.engine_version,
+        "IsCommitted": True,
+        "FolderId": 10148,
+        "Description": "",
+        "Code": f"blink.job.name={entry.name or entry.id}",
+        "PlanJson": '{"nodes": []}',
+        "Properties": "#checkpoint\n",
+        "Creator": entry.creator,
+        "CreateTime": int(entry.create_time * 1000),
+        "Modifier": entry.creator,
+        "ModifyTime": int(entry.modify_time * 1000),
+    }

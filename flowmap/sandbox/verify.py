@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
-from flowmap.control.signing import ACS3, canonical_query, sign_acs3
+from flowmap.control.retry import parse_date
+from flowmap.control.signing import ACS3, canonical_query, sign_acs3, sign_hmac_sha1
 
 CLOCK_TOLERANCE = 900.0
 """Seconds a request's date may differ from the server's clock."""
@@ -108,6 +109,36 @@ class Verifier:
             if (refused := step()) is not None:
                 return refused
         return None
+
+    def check_legacy(self, request: Received, *, now: float) -> Refused | None:
+        """The same for the legacy gateway: HMAC-SHA1 over the raw path, a ``Date`` header and no nonce."""
+        headers = request.headers
+        for name in ("x-acs-action", "x-acs-version", "date"):
+            if not headers.get(name):
+                return Refused(400, f"Missing{name.title().replace('-', '')}", f"header {name} is mandatory")
+        key_id, _, given = headers.get("authorization", "").removeprefix("acs ").partition(":")
+        if headers.get("x-acs-signature-method") != "HMAC-SHA1" or not given:
+            return Refused(400, "IncompleteSignature", "Authorization is not one of HMAC-SHA1")
+        date = parse_date(headers["date"])
+        if date is None:
+            return Refused(400, "InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted.")
+        if abs(date - now) > CLOCK_TOLERANCE:
+            return Refused(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
+        refused = self._check_key(key_id, headers)
+        if refused is not None:
+            return refused
+        expected = sign_hmac_sha1(
+            method=request.method,
+            path=unquote(request.path),
+            query=dict(request.parameters),
+            headers=headers,
+            access_key_id=key_id,
+            access_key_secret=self._keys[key_id].secret,
+        )
+        if hmac.compare_digest(expected.authorization.rpartition(":")[2].encode(), given.encode()):
+            return None
+        text = expected.string_to_sign.replace("\n", "\\n")
+        return Refused(400, "SignatureDoesNotMatch", f"server string to sign is: {text}")
 
     def _check_key(self, key_id: str, headers: Mapping[str, str]) -> Refused | None:
         key = self._keys.get(key_id)

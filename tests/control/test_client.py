@@ -347,7 +347,7 @@ def test_labels(sandbox: RunningSandbox) -> None:
 
 
 def test_filters(sandbox: RunningSandbox) -> None:
-    async def listed(client: ControlClient, **filters: str) -> list[str | None]:
+    async def listed(client: ControlClient, **filters: Any) -> list[str | None]:
         return [item.name for item in await client.list_deployments(namespace=NAMESPACE, **filters).all()]
 
     every = ["orders-ingest", "fraud-detection", "orders-report", "cache-warmup"]
