@@ -9,10 +9,9 @@ An answer is true for the moment it was given, between asking and arrival. A flo
              be it just before (it was on its way when the flow began) or after
     fast     (only with ``attribute.confirm: fast``) a cached answer younger than ``positive_ttl``
 
-An entry of a connection whose client vanished without a word stays in the kernel for days. An answer that falls inside
-the life of a flow is therefore taken only if something else agrees: the last answer before the flow names the owner
-too, or the first was asked within ``grace`` of the start, or the client is known to have sent something after the
-answer arrived.
+An entry of a connection whose client vanished without a word stays in the kernel for days. So where the last answer
+before a flow named others than the one inside its life, the address changed hands around its start, and the answer
+inside is taken only once the client is known to have sent something after it arrived.
 """
 
 from __future__ import annotations
@@ -137,10 +136,9 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
     in_grace = before is None and bool(case.near_start)
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
-        agreed = answers[case.first_inside : case.last_proven + 1]
-        named = _named(inside) if in_grace else _named(agreed)
+        named = _named(inside)
         if before is not None:
-            named |= _named(inside) & before.owners
+            named = (named & before.owners) | _named(answers[case.first_inside : case.last_proven + 1])
         if named or not _named(inside):
             return Outcome(named, "inside", inside[-1])
     if in_grace:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 
 from flowmap.cli import options
 
@@ -18,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the configuration, check that somebody can be asked, and hand over to the daemon."""
+    # Until the daemon has its own handlers there is nothing to save, and being stopped is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from flowmap.config import load, require_control_plane
     from flowmap.daemon import run as run_daemon
 

@@ -1,0 +1,327 @@
+"""The daemon on real traffic: conntrack in a namespace, a signed control plane, scraped by a real Prometheus."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.host import SAMPLES, Daemon, Host, deployment, host, total_of, until
+from tests.kernel.netns import connect, namespace, needs_root
+
+pytestmark = [pytest.mark.kernel, needs_root]
+
+SERVICE, PORT = "10.77.1.10", 9092
+ORDERS, ARCHIVE, STRANGER = "10.77.0.11", "10.77.0.12", "10.77.0.99"
+END = f"{SERVICE}:{PORT}"
+NAMES = {ORDERS: "orders", ARCHIVE: "archive"}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Host]:
+    addresses = [f"{address}/32" for address in (SERVICE, ORDERS, ARCHIVE, STRANGER)]
+    catalog = [deployment("orders", ORDERS, END), deployment("archive", ARCHIVE, END)]
+    with host(tmp_path, addresses, catalog) as made, made.service(SERVICE, PORT):
+        yield made
+
+
+class Destroyed:
+    """What the conntrack tool says of every entry that ends: the oracle for final counters."""
+
+    def __init__(self, machine: Host) -> None:
+        with machine.inside.entered():
+            self._process = subprocess.Popen(
+                ["conntrack", "-E", "-e", "DESTROY", "-p", "tcp", "-o", "extended"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        time.sleep(0.3)
+
+    def by_client(self) -> dict[str, Counter[str]]:
+        """Stop listening; sums by client address."""
+        self._process.terminate()
+        output, _ = self._process.communicate()
+        sums: dict[str, Counter[str]] = {}
+        for line in output.splitlines():
+            client = re.search(r"src=(\S+)", line)
+            counters = re.findall(r"packets=(\d+) bytes=(\d+)", line)
+            if client is None or f"dst={SERVICE}" not in line:
+                continue
+            (tp, tb), (rp, rb) = ((int(packets), int(size)) for packets, size in counters)
+            found = sums.setdefault(client[1], Counter())
+            found.update(connections=1, transmit_bytes=tb, receive_bytes=rb, transmit_packets=tp, receive_packets=rp)
+        return sums
+
+
+def of(samples: SAMPLES, what: str, name: str) -> int:
+    return total_of(samples, f"flowmap_deployment_{what}_total", deployment=name)
+
+
+def settled(daemon: Daemon, sent: int) -> bool:
+    """Whether at least ``sent`` bytes were seen, and every flow ended and was decided."""
+    samples = daemon.samples()
+    waiting = total_of(samples, "flowmap_pending_flows") + total_of(samples, "flowmap_open_flows")
+    return not waiting and total_of(samples, "flowmap_observed_transmit_bytes_total") >= sent
+
+
+def test_every_byte_of_short_connections_goes_to_its_deployment(machine: Host) -> None:
+    with machine.daemon() as daemon:
+        destroyed = Destroyed(machine)
+        for n in range(200):
+            machine.exchange((ORDERS, ARCHIVE)[n % 2], SERVICE, PORT, 100 + n)
+            if n % 40 == 0:
+                daemon.samples()
+        for n in range(20):
+            machine.exchange(STRANGER, SERVICE, PORT, 1000 + n)
+        sent = sum(100 + n for n in range(200)) + sum(1000 + n for n in range(20))
+        until(lambda: settled(daemon, sent), "every flow ended and was decided")
+        samples = daemon.samples()
+        truth = destroyed.by_client()
+        for address, name in NAMES.items():
+            assert truth[address]["connections"] == 100
+            for what in truth[address]:
+                assert of(samples, what, name) == truth[address][what], (name, what)
+        unknown = "flowmap_unattributed_{}_bytes_total"
+        for way in ("transmit", "receive"):
+            found = total_of(samples, unknown.format(way), reason="unknown")
+            assert found == truth[STRANGER][f"{way}_bytes"]
+        # Payload and headers: at least 52 bytes of header (IP, TCP with time stamps) a packet.
+        sent = sum(100 + n for n in range(0, 200, 2))
+        assert of(samples, "transmit_bytes", "orders") >= sent + 40 * of(samples, "transmit_packets", "orders")
+        assert daemon.stop() == 0
+
+
+def test_an_open_connection_is_named_and_counted_while_it_lives(machine: Host) -> None:
+    with machine.daemon() as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer:
+        port = peer.getsockname()[1]
+        query = f"/api/v1/attribution?srcIp={ORDERS}&srcPort={port}&dstIp={SERVICE}&dstPort={PORT}"
+        peer.sendall(b"x" * 5000)
+        until(lambda: daemon.json(query)["state"] == "attributed", "the connection has a name")
+        until(lambda: of(daemon.samples(), "transmit_bytes", "orders") >= 5000, "its bytes are counted")
+        before = of(daemon.samples(), "transmit_bytes", "orders")
+        peer.sendall(b"x" * 7000)
+        until(lambda: of(daemon.samples(), "transmit_bytes", "orders") >= before + 7000, "the new bytes too")
+        answer = daemon.json(query)
+        assert [one["name"] for one in answer["deployments"]] == ["orders"]
+        assert {one["shape"] for one in answer["evidence"]} == {"client", "sink", "source"}
+        assert total_of(daemon.samples(), "flowmap_deployment_open_connections", deployment="orders") == 1
+        listing = daemon.json("/api/v1/flows?deployment=orders")["flows"]
+        assert [flow["client"] for flow in listing] == [{"ip": ORDERS, "port": port}]
+
+
+def test_a_connection_older_than_the_daemon_counts_from_its_start_only(machine: Host) -> None:
+    with machine.connection(ORDERS, SERVICE, PORT) as peer:
+        peer.sendall(b"x" * 100_000)
+        time.sleep(0.5)
+        with machine.daemon() as daemon:
+
+            def send() -> int:
+                peer.sendall(b"y" * 1000)
+                peer.recv(1 << 20)
+                time.sleep(0.3)
+                return of(daemon.samples(), "connections", "orders")
+
+            until(send, "the old connection is named once it is seen to live")
+            assert 0 < of(daemon.samples(), "transmit_bytes", "orders") < 90_000
+
+
+def test_behind_nat_the_translated_end_is_asked_about(tmp_path: Path) -> None:
+    with host(tmp_path, [], [deployment("orders", "10.78.0.1", "10.78.0.2:9092")]) as machine, namespace() as other:
+        connect(machine.inside, other, "left", "right")
+        machine.inside.address("left", "10.78.0.1/24")
+        other.address("right", "10.78.0.2/24")
+        machine.inside.nft(
+            "table ip shift { chain out { type nat hook output priority -100; "
+            "ip daddr 10.78.9.9 tcp dport 80 dnat to 10.78.0.2:9092; }; }\n"
+        )
+        machine.inside.run("ip", "route", "add", "10.78.9.9/32", "dev", "left")
+        beyond = Host(other, machine.sandbox, tmp_path)
+        with beyond.service("10.78.0.2", 9092), machine.daemon() as daemon:
+            with machine.connection("10.78.0.1", "10.78.9.9", 80) as peer:
+                peer.sendall(b"x" * 3000)
+                until(lambda: of(daemon.samples(), "transmit_bytes", "orders") >= 3000, "named by the real end")
+                flow = daemon.json("/api/v1/flows")["flows"][0]
+                assert flow["server"] == {"ip": "10.78.9.9", "port": 80}
+                assert flow["translated"]["server"] == {"ip": "10.78.0.2", "port": 9092}
+                by_service = daemon.json("/api/v1/attribution?srcIp=10.78.0.1&dstIp=10.78.9.9&dstPort=80")
+                assert by_service["state"] == "attributed"
+            samples = daemon.samples()
+            assert total_of(samples, "flowmap_deployment_transmit_bytes_total", peer="10.78.0.2:9092") >= 3000
+
+
+def test_two_deployments_on_one_address_stay_a_set(machine: Host) -> None:
+    machine.sandbox.set_catalog(
+        {"deployments": [deployment("alerts", ORDERS, END), deployment("report", ORDERS, END)]}
+        | {"workspace": machine.sandbox.catalog.workspace}
+    )
+    with machine.daemon() as daemon:
+        for _ in range(5):
+            machine.exchange(ORDERS, SERVICE, PORT, 500)
+        until(lambda: settled(daemon, 2500), "every flow is decided")
+        samples = daemon.samples()
+        assert total_of(samples, "flowmap_deployment_transmit_bytes_total") == 0
+        assert total_of(samples, "flowmap_shared_transmit_bytes_total", deployments="alerts,report") >= 2500
+
+
+def test_a_deployment_without_a_running_job_owns_nothing(machine: Host) -> None:
+    machine.sandbox.set_catalog(
+        {"deployments": [deployment("orders", ORDERS, END, running=False)]}
+        | {"workspace": machine.sandbox.catalog.workspace}
+    )
+    with machine.daemon() as daemon:
+        machine.exchange(ORDERS, SERVICE, PORT, 500)
+        until(lambda: settled(daemon, 500), "the flow is decided")
+        assert total_of(daemon.samples(), "flowmap_deployment_transmit_bytes_total") == 0
+        assert total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total", reason="unknown") >= 500
+
+
+def test_an_address_that_changes_hands_never_inherits(machine: Host) -> None:
+    workspace = {"workspace": machine.sandbox.catalog.workspace}
+    with machine.daemon(collect={"source": "conntrack", "conntrack": {"resync": "1s"}}) as daemon:
+        for owner in ("first", "second", "first", "third"):
+            machine.sandbox.set_catalog({"deployments": [deployment(owner, ORDERS, END)]} | workspace)
+            time.sleep(2.5)  # longer than any answer asked before the change is on its way
+            with machine.connection(ORDERS, SERVICE, PORT) as peer:
+                port = peer.getsockname()[1]
+                path = f"/api/v1/attribution?srcIp={ORDERS}&srcPort={port}&dstIp={SERVICE}&dstPort={PORT}"
+                answer = {"state": "pending"}
+                while answer["state"] == "pending":  # traffic goes on: it proves that the client is there
+                    peer.sendall(b"x" * 100)
+                    peer.recv(1 << 16)
+                    time.sleep(0.3)
+                    answer = daemon.json(path)
+                assert [one["name"] for one in answer["deployments"]] == [owner], answer
+        counted = {name: of(daemon.samples(), "connections", name) for name in ("first", "second", "third")}
+        assert counted == {"first": 2, "second": 1, "third": 1}
+
+
+FAULTS: dict[str, list[dict[str, Any]]] = {
+    "slow": [{"kind": "latency", "seconds": 1.0}],
+    "malformed at first": [{"kind": "malformed", "times": 6}],
+    "errors at first": [{"kind": "error", "status": 503, "times": 6}],
+    "refuses business at first": [{"kind": "business", "times": 6}],
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_of_the_control_plane_cost_no_byte_and_no_wrong_name(machine: Host, name: str) -> None:
+    machine.sandbox.set_faults(FAULTS[name])
+    with machine.daemon() as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer:
+        peer.sendall(b"x" * 4000)
+        for _ in range(10):
+            machine.exchange(STRANGER, SERVICE, PORT, 100)
+            daemon.samples()
+        until(lambda: of(daemon.samples(), "transmit_bytes", "orders") >= 4000, "the open connection is named")
+        assert of(daemon.samples(), "connections", "orders") == 1
+        assert total_of(daemon.samples(), "flowmap_deployment_connections_total") == 1
+
+
+def test_a_control_plane_that_is_down_at_the_start_delays_names_only(machine: Host) -> None:
+    down = {"endpoint": "http://127.0.0.1:9"}
+    with machine.daemon(control_plane=down) as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer:
+        peer.sendall(b"x" * 4000)
+        until(lambda: total_of(daemon.samples(), "flowmap_pending_transmit_bytes") >= 4000, "its bytes wait")
+        assert total_of(daemon.samples(), "flowmap_api_request_failures_total") > 0
+        assert daemon.json("/api/v1/status")["controlPlane"]["lastError"]
+        assert daemon.stop() == 0
+    with machine.daemon() as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer:
+        peer.sendall(b"x" * 4000)
+        until(lambda: of(daemon.samples(), "transmit_bytes", "orders") >= 4000, "with it back, they are named")
+
+
+def test_after_an_overrun_the_table_is_read_again_and_nothing_is_counted_twice(machine: Host) -> None:
+    with (
+        machine.daemon(
+            collect={"source": "conntrack", "conntrack": {"receive_buffer": "64KiB", "resync": "60s"}}
+        ) as daemon,
+        machine.connection(ORDERS, SERVICE, PORT) as peer,
+    ):
+        daemon.process.send_signal(19)  # SIGSTOP: nobody reads the events
+        for n in range(1500):
+            machine.exchange(ARCHIVE, SERVICE, PORT, 10 + n % 7)
+        peer.sendall(b"x" * 9000)
+        daemon.process.send_signal(18)  # SIGCONT
+        until(lambda: total_of(daemon.samples(), "flowmap_source_overruns_total") > 0, "the loss shows")
+        reads = lambda: total_of(daemon.samples(), "flowmap_source_resyncs_total", reason="overrun")  # noqa: E731
+        until(reads, "a full read follows")
+        until(lambda: of(daemon.samples(), "transmit_bytes", "orders") >= 9000, "what is open is exact again")
+        assert of(daemon.samples(), "transmit_bytes", "orders") < 12_000
+
+
+def catches_sigterm(daemon: Daemon) -> bool:
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    caught = re.search(r"SigCgt:\s*(\w+)", status)
+    return caught is not None and bool(int(caught[1], 16) >> 14 & 1)
+
+
+def test_sigterm_at_any_moment_ends_it_in_order(machine: Host) -> None:
+    chance = random.Random(20261121)
+    for _ in range(8):
+        with machine.daemon(wait=False) as daemon:
+            until(lambda: catches_sigterm(daemon), "it has begun")
+            end = time.monotonic() + chance.uniform(0.0, 2.0)
+            while time.monotonic() < end:
+                machine.exchange(ORDERS, SERVICE, PORT, 200)
+            assert daemon.stop() == 0, daemon.log.read_text()
+            assert "Traceback" not in daemon.log.read_text()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
+def test_promtool_finds_nothing_to_say_about_the_page(machine: Host) -> None:
+    with machine.daemon() as daemon:
+        machine.exchange(ORDERS, SERVICE, PORT, 200)
+        until(lambda: of(daemon.samples(), "transmit_bytes", "orders"), "there is a series")
+        done = subprocess.run(
+            ["promtool", "check", "metrics"], input=daemon.get("/metrics"), text=True, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus (Debian: prometheus)")
+def test_a_real_prometheus_answers_with_the_deployments_name(machine: Host, tmp_path: Path) -> None:
+    scrape = {"job_name": "flowmap", "static_configs": [{"targets": ["127.0.0.1:10817"]}]}
+    settings = tmp_path / "prometheus.yml"
+    settings.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}))
+    command = ["prometheus", f"--config.file={settings}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
+    command += ["--web.listen-address=127.0.0.1:9090"]
+
+    def asked() -> list[dict[str, Any]]:
+        url = "http://127.0.0.1:9090/api/v1/query?query=sum%20by(deployment)(flowmap_deployment_transmit_bytes_total)"
+        try:
+            with machine.inside.entered(), urllib.request.urlopen(url, timeout=5) as reply:
+                return list(json.loads(reply.read())["data"]["result"])
+        except OSError:
+            return []
+
+    with machine.daemon() as daemon:
+        machine.exchange(ORDERS, SERVICE, PORT, 2000)
+        until(lambda: settled(daemon, 500), "the flow is decided")
+        with machine.inside.entered():
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until(asked, "Prometheus has scraped")
+            (result,) = asked()
+            assert result["metric"] == {"deployment": "orders"}
+            assert int(result["value"][1]) == of(daemon.samples(), "transmit_bytes", "orders")
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def test_the_socket_is_not_left_behind(machine: Host) -> None:
+    with machine.daemon() as daemon:
+        assert daemon.stop() == 0
+    with machine.inside.entered():
+        socket.create_server(("127.0.0.1", 10817)).close()
