@@ -34,7 +34,7 @@ from flowmap.wire.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGr
 from flowmap.wire.inet_diag_columns import SOCKETS, Decoded, Rows, decode_sockets
 
 RECEIVE_BUFFER = 4 << 20
-"""Bytes asked for the queue of destroy notifications."""
+"""Bytes asked for the queue of destroy notifications: room for 6,500 sockets that close between two reads."""
 
 _QUERY_BUFFER = 1 << 20
 _CHUNK = 256 << 10  # bytes of notifications a step: about 650 sockets

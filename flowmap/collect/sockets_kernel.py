@@ -123,7 +123,7 @@ class AddressWatch:
             received = self._socket.receive(wait=_WAIT)
             if not received.starts and not received.overrun:
                 raise SourceError("the kernel does not list this namespace's addresses")
-            for start, end in zip(received.starts, [*received.starts[1:], len(received.data)], strict=True):
+            for start, end in zip(received.starts, [*received.starts[1:], len(received.data)], strict=False):
                 for message in decode_messages(received.data[start:end]):
                     if message.type == NEW_ADDRESS:
                         address = decode_address(message.payload)

@@ -60,7 +60,7 @@ def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> Decoded:
     whole = view if len(view) % _WORD == 0 else bytes(view) + bytes(-len(view) % _WORD)
     words = np.frombuffer(whole, np.uint32)
     frames = _Frames(view, words)
-    for start, end in zip(starts, [*starts[1:], len(view)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(view)], strict=False):
         frames.take(start, end)
     index, sizes = frames.index()
     rows = np.zeros(len(index), SOCKETS)
