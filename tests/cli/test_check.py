@@ -1,0 +1,70 @@
+"""Preflight: what is essential, and what is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from flowmap.cli import check, command
+from flowmap.collect.base import Finding
+from flowmap.config import load
+
+Level = Literal["ok", "degraded", "failed"]
+
+
+def finding(name: str, level: Level) -> Finding:
+    return Finding(name, level, "message", "" if level == "ok" else "remedy")
+
+
+SOURCES: list[tuple[str, Level, Level, list[Level]]] = [
+    # source, conntrack and sockets by themselves: levels told
+    ("auto", "ok", "ok", ["ok", "ok"]),
+    ("auto", "failed", "ok", ["degraded", "ok"]),
+    ("auto", "ok", "failed", ["ok", "degraded"]),
+    ("auto", "failed", "failed", ["failed", "failed"]),
+    ("auto", "degraded", "failed", ["degraded", "degraded"]),
+    ("conntrack", "failed", "ok", ["failed"]),
+    ("sockets", "ok", "failed", ["failed"]),
+]
+
+
+@pytest.mark.parametrize(("source", "conntrack", "sockets", "levels"), SOURCES)
+def test_one_source_is_enough_for_auto(
+    source: str, conntrack: Level, sockets: Level, levels: list[Level], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "_conntrack", lambda _: [finding("conntrack.access", conntrack)])
+    monkeypatch.setattr(check, "_sockets", lambda _: [finding("sockets.access", sockets)])
+    config = load(None, {"FLOWMAP__COLLECT__SOURCE": source})
+    assert [one.level for one in check.sources(config)] == levels
+
+
+def test_a_bad_configuration_is_the_only_thing_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "flowmap.yaml"
+    file.write_text("log: {levle: info}\nhttp: {port: 1}\n")
+    assert command.main(["check", "-c", str(file), "-o", "table"]) == 1
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [["failed", "config"]] * 2
+
+
+def test_a_control_plane_that_is_not_there_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(check, "sources", lambda _: [finding("conntrack.access", "degraded")])
+    (tmp_path / "secret").write_text("s")
+    file = tmp_path / "flowmap.yaml"
+    file.write_text(
+        "control_plane:\n  endpoint: http://127.0.0.1:9\n  workspace: w\n  timeout: 500ms\n"
+        f"  credentials: {{access_key_id: i, access_key_secret_file: {tmp_path}/secret}}\n"
+    )
+    assert command.main(["check", "-c", str(file), "-o", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert [(one["name"], one["level"]) for one in report["findings"]] == [
+        ("config", "ok"),
+        ("control_plane.default-namespace", "failed"),
+        ("conntrack.access", "degraded"),
+    ]
+    assert command.main(["check", "-c", str(file), "-o", "table"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["degraded", "conntrack.access", "message;", "remedy"]
