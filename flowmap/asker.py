@@ -62,7 +62,7 @@ class Asker:
             )
         except ControlError as error:
             log.warning("%s question about %s: %s", question.shape, _subject(question), error)
-            self._deliver(Delivery(question, None, cause=f"{error.reason}: {error}"))
+            self._deliver(Delivery(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after))
         except asyncio.CancelledError:
             self._deliver(Delivery(question, None, cause="flowmap is stopping"))
             raise

@@ -48,6 +48,8 @@ class Delivery:
     deployments: tuple[DeploymentInfo, ...] = ()
     cause: str = ""
     """Why there is no answer."""
+    retry_after: float | None = None
+    """Seconds after which asking again makes sense, where the control plane or its client said so."""
 
 
 class Engine(threading.Thread):
@@ -253,7 +255,9 @@ class Engine(threading.Thread):
                 self.answers += 1
                 self.last_answer = time.time()
             else:
-                attribution.failed(delivery.question, delivery.cause, now=self._clock())
+                attribution.failed(
+                    delivery.question, delivery.cause, now=self._clock(), retry_after=delivery.retry_after
+                )
                 self.last_failure = delivery.cause
             for waiter in self._waiters.pop(delivery.question, ()):
                 if waiter.set_running_or_notify_cancel():

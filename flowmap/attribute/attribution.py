@@ -125,15 +125,15 @@ class Attribution:
         if question.shape is Shape.CLIENT:
             self.plan.mark_barren(number, not any(self._latest(other) for other in self.questions_about(number)))
 
-    def failed(self, question: Question, cause: str, *, now: float) -> None:
-        """A question got no answer; it is asked again after a pause."""
+    def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
+        """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
         timeline = self._timelines.get(question)
         if timeline is None:
             timeline = self._timelines[question] = Timeline()
         timeline.failure = cause
         number = self._asked_about.pop(question, -1)
         if number >= 0:
-            self.plan.finished(number, named=None, now=now)
+            self.plan.finished(number, named=None, now=now, retry_after=retry_after)
 
     def take_lookups(self) -> Counter[tuple[str, str]]:
         """The counts of look-ups since this was last called."""

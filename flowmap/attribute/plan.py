@@ -60,8 +60,12 @@ class Plan:
         self._outstanding[number] = questions
         self._named[number] = False
 
-    def finished(self, number: int, *, named: bool | None, now: float) -> None:
-        """One question about the end came back: with owners, without, or (None) not at all."""
+    def finished(self, number: int, *, named: bool | None, now: float, retry_after: float | None = None) -> None:
+        """One question about the end came back: with owners, without, or (None) not at all.
+
+        ``retry_after``: seconds after which asking makes sense again, where that is known; else the pause grows with
+        every failure.
+        """
         if self._outstanding[number] == 0:
             return
         self._outstanding[number] -= 1
@@ -71,7 +75,7 @@ class Plan:
             self._failures[number] = 0
             self._named[number] |= named
         if self._outstanding[number] == 0:
-            self._due[number] = now + self._pause(number)
+            self._due[number] = now + (self._pause(number) if retry_after is None else retry_after)
 
     def mark_barren(self, number: int, barren: bool) -> None:
         """Whether the newest answers say that no deployment owns the client."""
