@@ -24,7 +24,7 @@ class Credentials:
     security_token: str | None = field(default=None, repr=False)
     expires_at: float | None = None
     """Seconds since the epoch; None if it does not expire."""
-    origin: str = "static"
+    origin: str = "config"
     """Which provider gave it, for people."""
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class CredentialsProvider(Protocol):
 
 
 class StaticCredentials:
-    """Keys from the configuration. A secret from a file is read again when the keys were refused."""
+    """Keys from the configuration. What comes from a file is read again when the keys were refused."""
 
     def __init__(
         self,
@@ -58,33 +58,37 @@ class StaticCredentials:
         security_token: str | None = None,
         *,
         access_key_secret_file: str | Path | None = None,
+        security_token_file: str | Path | None = None,
     ) -> None:
         if (access_key_secret is None) == (access_key_secret_file is None):
             raise ConfigError("credentials: give access_key_secret or access_key_secret_file, one of them")
+        if security_token is not None and security_token_file is not None:
+            raise ConfigError("credentials: give security_token or security_token_file, not both")
         self._id = access_key_id
-        self._token = security_token or None
-        self._file = None if access_key_secret_file is None else Path(access_key_secret_file)
-        self._current = self._load(access_key_secret)
+        self._secret = access_key_secret
+        self._token = security_token
+        self._secret_file = access_key_secret_file
+        self._token_file = security_token_file
+        self._current = self._load()
 
     async def get(self) -> Credentials:
         return self._current
 
     def reject(self, credentials: Credentials) -> bool:
-        if self._file is None or credentials != self._current:
-            return credentials != self._current
-        try:
-            self._current = self._load(None)
-        except (AuthError, ConfigError):
-            return False  # a file that is being replaced: the old key stays, the next refusal tries again
+        if credentials == self._current:
+            try:
+                self._current = self._load()
+            except (AuthError, ConfigError):
+                return False  # a file that is just being replaced: the next refusal reads it again
         return credentials != self._current
 
     def __repr__(self) -> str:
         return f"StaticCredentials({self._id!r})"
 
-    def _load(self, secret: str | None) -> Credentials:
-        if self._file is not None:
-            secret = read_secret(self._file)
-        return Credentials(self._id, secret or "", self._token)
+    def _load(self) -> Credentials:
+        secret = self._secret if self._secret_file is None else read_secret(Path(self._secret_file))
+        token = self._token if self._token_file is None else read_secret(Path(self._token_file))
+        return Credentials(self._id, secret or "", token or None, origin="config")
 
 
 def read_secret(path: Path) -> str:

@@ -58,6 +58,7 @@ class HttpTransport:
         finally:
             # httpx hangs the request on its errors, and an error may be shown to anybody.
             request.headers.clear()
+            request.url = request.url.copy_with(raw_path=b"/")
 
     async def aclose(self) -> None:
         """Close the connections. The next :meth:`send` opens new ones."""
