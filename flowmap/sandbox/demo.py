@@ -184,7 +184,8 @@ class Demo:
                 "include": [scenario.address(self.block, "0.0/16")],
                 "sockets": {"interval": "1s"},
             },
-            "attribute": {"positive_ttl": "5s", "negative_ttl": "5s"},
+            # On a busy machine the first answers take seconds, and here no address ever changes hands.
+            "attribute": {"positive_ttl": "5s", "negative_ttl": "5s", "grace": "10s"},
             "export": {"peers": peers},
             "http": {"listen": format_endpoint(self._host, self._port)},
             "log": {"level": "warning"},
