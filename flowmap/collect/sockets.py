@@ -242,11 +242,9 @@ class SocketsSource:
             self._policy.addresses = LocalAddresses(self._watch.read())
         rows = np.concatenate([self._undecided, rows])
         facts, guessed = self._policy.judge_destroyed(rows)
-        guessed &= rows["remote_port"] != 0
         if guessed.any():  # a listener younger than the last read?
             self._read_listeners()
-            facts, guessed = self._policy.judge(rows)
-            guessed &= rows["remote_port"] != 0
+            facts, guessed = self._policy.judge_destroyed(rows)
         later = guessed & facts["here"]
         self._undecided = rows[later]
         if not later.any():

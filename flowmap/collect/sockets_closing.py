@@ -46,7 +46,7 @@ class Closings:
         self._servers: dict[int, Known] = {}  # server's sockets that went first
         self._server_of: dict[int, int] = {}  # client port: pair in _servers
         self._finished: dict[int, None] = {}  # the client's socket is done, the server's is not
-        self._aborted: dict[int, float] = {}  # by local port: emptied sockets that no read had seen, and until when
+        self._aborted: dict[int, list[float]] = {}  # by local port: emptied sockets no read had seen, until when
         self.roles: dict[int, int] = {}
         """By pair: the ``side`` (sockets_orient.pair_keys) that is the client's."""
         self.unsure = 0
@@ -73,13 +73,14 @@ class Closings:
     def deadline(self) -> float:
         """When :meth:`expire` has something to do; infinity if nothing waits."""
         times = [waiting.until for waiting in self._waiting.values()]
-        return min([*times, *self._aborted.values()], default=float("inf"))
+        return min([*times, *(untils[0] for untils in self._aborted.values())], default=float("inf"))
 
     def expire(self, now: float) -> list[Known]:
         """Records of those that have waited long enough; with infinity, of all."""
-        for port in [port for port, until in self._aborted.items() if until <= now]:
-            del self._aborted[port]
-            self.unknown += 1
+        for port, untils in list(self._aborted.items()):
+            while untils and untils[0] <= now:
+                self._take_abort(port)
+                self.unknown += 1
         done = [pair for pair, waiting in self._waiting.items() if waiting.until <= now]
         return [self._give_up(pair) for pair in done]
 
@@ -112,7 +113,7 @@ class Closings:
         if server is not None:
             self.roles.pop(pair, None)
             return _settle(record, _unique(server.socket))
-        if self._aborted.pop(record.socket.remote_port, None) is not None:
+        if self._take_abort(record.socket.remote_port):
             return self._alone(record)
         twin = self._kernel.lookup(record.socket, turned=True)
         if twin is not None and twin.info_size >= SENT_COUNTED:
@@ -135,7 +136,7 @@ class Closings:
             self.roles.pop(pair, None)
             return None
         if record.socket.remote_port in self._aborted and self._kernel.lookup(record.socket, turned=True) is None:
-            del self._aborted[record.socket.remote_port]
+            self._take_abort(record.socket.remote_port)
             return self._instead(record)
         self._servers[pair] = record
         self._server_of[record.socket.remote_port] = pair
@@ -169,8 +170,11 @@ class Closings:
         if server is not None and self._kernel.lookup(server.socket, turned=True) is None:
             self._take_server(int(server.facts["pair"][0]))
             return self._instead(server)
-        self._aborted[socket.local_port] = now + PATIENCE
-        _bound(self._aborted)
+        untils = self._aborted.setdefault(socket.local_port, [])
+        untils.append(now + PATIENCE)
+        if len(untils) > LIMIT // 16:
+            self._take_abort(socket.local_port)
+            self.unknown += 1
         return None
 
     def _alone(self, record: Known) -> Known:
@@ -197,6 +201,15 @@ class Closings:
         self._waiting[pair] = waiting
         return self._give_up(next(iter(self._waiting))) if len(self._waiting) > LIMIT else None
 
+    def _take_abort(self, port: int) -> bool:
+        untils = self._aborted.get(port)
+        if untils is None:
+            return False
+        untils.pop(0)
+        if not untils:
+            del self._aborted[port]
+        return True
+
     def _take_server(self, pair: int) -> Known | None:
         server = self._servers.pop(pair, None)
         if server is not None:
@@ -208,7 +221,7 @@ class Closings:
         _bound(self._finished)
 
 
-def _bound(table: dict[int, Known] | dict[int, int] | dict[int, float] | dict[int, None]) -> None:
+def _bound(table: dict[int, Known] | dict[int, int] | dict[int, None]) -> None:
     if len(table) > LIMIT:
         del table[next(iter(table))]
 

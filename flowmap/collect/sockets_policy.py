@@ -9,7 +9,7 @@ from flowmap.collect.sockets_closing import Closings, Kernel
 from flowmap.collect.sockets_ledger import Facts, Ledger
 from flowmap.collect.sockets_orient import Listeners, LocalAddresses, decide, guess, pair_keys
 from flowmap.collect.sockets_payload import opened
-from flowmap.wire.inet_diag import Socket
+from flowmap.wire.inet_diag import SENT_COUNTED, TIMER_TIME_WAIT, Socket, TcpState
 from flowmap.wire.inet_diag_columns import SOCKETS, Rows
 
 Roles = npt.NDArray[np.int8]
@@ -25,8 +25,11 @@ class Policy:
         self.addresses = LocalAddresses()
         self.ephemeral = (0, 0)
 
-    def judge(self, rows: Rows) -> tuple[Facts, Mask]:
-        """Facts of ``rows``, remembered or new; and which of them had nothing but the ports to go by."""
+    def judge(self, rows: Rows, hints: Roles | None = None) -> tuple[Facts, Mask]:
+        """Facts of ``rows``, remembered or new; and which of them had nothing but the ports to go by.
+
+        ``hints`` are roles that are known from elsewhere, 0 where not.
+        """
         facts = self._ledger.recall(rows)
         new = facts["role"] == 0
         if not new.any():
@@ -35,6 +38,8 @@ class Policy:
         pair, side = pair_keys(rows, self._seed)
         facts["pair"][new], facts["side"][new] = pair[new], side[new]
         proof = opened(rows)
+        if hints is not None:
+            proof = np.where(proof == 0, hints, proof).astype(np.int8)
         roles, guessed = decide(
             proof,
             self._remembered(facts),
@@ -49,21 +54,31 @@ class Policy:
         return facts, guessed & new
 
     def judge_destroyed(self, rows: Rows) -> tuple[Facts, Mask]:
-        """As :meth:`judge`; where it must guess about a connection within this host, the other socket is asked.
-
-        If that was aborted this one was reset, so what is unclear in its counters is no FIN but its own SYN.
-        """
+        """As :meth:`judge`; where it would have to guess, the kernel is asked what is left of the connection."""
         facts, guessed = self.judge(rows)
-        asked = False
-        for at in np.flatnonzero(guessed & facts["here"]).tolist():
-            twin = self._kernel.lookup(Socket(*rows[at].tolist()), turned=True)
-            told = int(opened(np.array([tuple(twin)], SOCKETS))[0]) if twin else 0
-            if self._closings.met_abort(int(rows["remote_port"][at])):
-                told = -1
-            if told:
-                self._closings.remember_role(int(facts["pair"][at]), -told * int(facts["side"][at]))
-                asked = True
-        return self.judge(rows) if asked else (facts, guessed)
+        guessed &= rows["remote_port"] != 0
+        if not guessed.any():
+            return facts, guessed
+        hints = np.zeros(len(rows), np.int8)
+        for at in np.flatnonzero(guessed).tolist():
+            hints[at] = self._ask(Socket(*rows[at].tolist()), bool(facts["here"][at]))
+        return self.judge(rows, hints) if hints.any() else (facts, guessed)
+
+    def _ask(self, socket: Socket, here: bool) -> int:
+        """The role of a destroyed socket that had one byte beyond its payload acknowledged: SYN or FIN? 0: unknown."""
+        if socket.info_size < SENT_COUNTED:
+            return 0
+        own = self._kernel.lookup(socket, turned=False)
+        if own is not None and own.timer == TIMER_TIME_WAIT:
+            return -1  # what stays behind has sent a FIN
+        if not here:
+            return 0
+        twin = self._kernel.lookup(socket, turned=True)
+        if twin is None:
+            return int(self._closings.met_abort(socket.remote_port))  # reset: no FIN
+        if twin.timer == TIMER_TIME_WAIT:
+            return -int(twin.state == TcpState.TIME_WAIT)  # it has received a FIN
+        return -int(opened(np.array([tuple(twin)], SOCKETS))[0])
 
     def remember(self, facts: Facts, which: Mask) -> None:
         """Hold the other socket of these connections within this host, if it is not here, to the same decision."""

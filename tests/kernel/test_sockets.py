@@ -6,8 +6,10 @@ makes a namespace.
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -460,3 +462,62 @@ def test_an_aborted_connection_to_another_host_is_counted_as_lost(hosts: tuple[N
             source.close()
             for end in (c.server, c.listener):
                 end.close()
+
+
+def _live_at_random(seed: int, end: float, truth: list[tuple[int, int, int, int]]) -> None:
+    """Open, use and close connections in every way; note client port, server port and payload each way."""
+    draw = random.Random(seed)
+    while time.monotonic() < end:
+        c = Connection(address=f"127.0.0.{seed + 1}")
+        if draw.random() < 0.3:
+            c.listener.close()
+        ports = (c.client.getsockname()[1], c.port)
+        c.send(draw.choice([0, 1, draw.randint(0, 50_000)]), draw.choice([0, 1, draw.randint(0, 50_000)]))
+        time.sleep(draw.choice([0, 0, 0.01, 0.1, 0.2]))
+        first, second = (c.client, c.server) if draw.random() < 0.5 else (c.server, c.client)
+        way = draw.choice(["close", "shutdown", "both", "abort"])
+        if way == "abort":
+            # What an aborting client moved since the last read is known from its server alone, which must not dawdle.
+            _abort(first)
+        elif way == "close":
+            first.close()
+            time.sleep(draw.choice([0, 0.001, 0.05]))
+        else:
+            first.shutdown(socket.SHUT_WR)
+            second.shutdown(socket.SHUT_WR) if way == "both" else second.recv(1)
+            time.sleep(draw.choice([0, 0.05, 0.2]))
+        second.close()
+        time.sleep(draw.choice([0, 0.05, 0.2]))
+        first.close()
+        c.listener.close()
+        truth.append((*ports, c.up, c.down))
+
+
+@pytest.mark.kernel
+@needs_root
+def test_conservation_in_a_crowd() -> None:
+    with namespace() as room, room.entered():
+        source = SocketsSource(interval=0.1)
+        truth: list[tuple[int, int, int, int]] = []
+        try:
+            watcher = Watcher(source)
+            end = time.monotonic() + 3
+            crowd = [threading.Thread(target=_live_at_random, args=(seed, end, truth)) for seed in range(5)]
+            for each in crowd:
+                each.start()
+            while any(each.is_alive() for each in crowd):
+                watcher.poll()
+                time.sleep(0.005)
+            watcher.until(lambda: sum(row["kind"] == Kind.CLOSED for row in watcher.rows) >= len(truth))
+            watcher.read()
+        finally:
+            source.close()
+    names = ("client_port", "server_port", "transmit_bytes", "receive_bytes")
+    assert sorted(truth) == sorted(tuple(row[n] for n in names) for row in watcher.rows if row["kind"] == Kind.CLOSED)
+    last: dict[int, Row] = {}
+    for row in watcher.rows:
+        before = last.get(row["id"], dict.fromkeys(row, 0))
+        assert before["kind"] != Kind.CLOSED, "nothing follows the end"
+        assert all(row[name] >= before[name] for name in names[2:]), "counters never fall"
+        last[row["id"]] = row
+    assert {row["kind"] for row in last.values()} == {Kind.CLOSED}
