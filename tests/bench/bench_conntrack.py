@@ -216,7 +216,9 @@ def bench_events(space: Namespace, rate: float, seconds: float) -> None:
     user = resource.getrusage(resource.RUSAGE_SELF).ru_utime - user
     child.join()
     source.close()
-    print(f"  received {n} of {2 * pairs}, losses {lost}; {n / cpu:,.0f} a CPU second (reach ≥ 60,000); user {user:.2f} s")
+    print(
+        f"  received {n} of {2 * pairs}, losses {lost}; {n / cpu:,.0f} a CPU second (reach ≥ 60,000); user {user:.2f} s"
+    )
 
 
 def main() -> None:
