@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 UNREADABLE = "unreadable"
 """Stands for the deployments of an answer that could not be read: they may own a flow, but have no name."""
 
+COMPLAIN_EVERY = 30.0
+"""Seconds between two log lines about questions that failed."""
+
 _GONE = frozenset({"cancelled", "finished", "failed"})
 
 
@@ -35,6 +38,8 @@ class Asker:
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._calls: set[asyncio.Task[None]] = set()
+        self._complained = float("-inf")
+        self._silenced = 0
 
     def start(self, question: Question) -> None:
         """Begin a call; the caller keeps to the budget. What comes of it is delivered in any case."""
@@ -61,7 +66,7 @@ class Asker:
                 dst_port=_port(question.destination),
             )
         except ControlError as error:
-            log.warning("%s question about %s: %s", question.shape, _subject(question), error)
+            self._complain(f"{question.shape} question about {_subject(question)}: {error}")
             self._deliver(Delivery(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after))
         except asyncio.CancelledError:
             self._deliver(Delivery(question, None, cause="flowmap is stopping"))
@@ -71,6 +76,16 @@ class Asker:
             self._deliver(Delivery(question, None, cause=f"defect: {error!r}"))
         else:
             self._deliver(self._delivery(question, answer))
+
+    def _complain(self, message: str) -> None:
+        """One line a while: a control plane that is away fails every question, and the metrics count them."""
+        now = time.monotonic()
+        if now - self._complained < COMPLAIN_EVERY:
+            self._silenced += 1
+            return
+        more = f" (and {self._silenced} more since the last such line)" if self._silenced else ""
+        log.warning("%s%s", message, more)
+        self._complained, self._silenced = now, 0
 
     def _delivery(self, question: Question, answer: DeploymentsAnswer) -> Delivery:
         # The engine's time is monotonic; the few milliseconds since the answer are measured on the wall clock.
@@ -115,4 +130,5 @@ def _port(endpoint: Endpoint | None) -> int | None:
 
 
 def _subject(question: Question) -> str:
-    return " ".join(str(end) for end in (question.source, question.destination) if end is not None)
+    ends = [end for end in (question.source, question.destination) if end is not None]
+    return " ".join(str(end) if end.port else str(end.address) for end in ends)

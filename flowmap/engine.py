@@ -64,9 +64,13 @@ class Engine(threading.Thread):
         ask: Callable[[Question], None],
         take_snapshot: Callable[[Books], Snapshot],
         give_up_after: float,
+        resting_for: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`."""
+        """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`.
+
+        ``resting_for``: seconds for which asking is no use; questions wait meanwhile and cost nothing.
+        """
         super().__init__(name="engine")
         self.books = books
         self.source = source
@@ -82,6 +86,7 @@ class Engine(threading.Thread):
         self._ask = ask
         self._take_snapshot = take_snapshot
         self._give_up_after = give_up_after
+        self._resting_for = resting_for
         self._clock = clock
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -196,7 +201,7 @@ class Engine(threading.Thread):
             else:
                 until = min(until, self._polled + GATHER)
         if self._questions or self.books.attribution.plan.waiting:
-            until = min(until, max(self._budget.next_at(now), now + 0.02))
+            until = min(until, max(self._budget.next_at(now), now + 0.02, now + self._resting_for()))
         with contextlib.suppress(InterruptedError):
             select_readable(watched, max(0.0, until - now))
         with contextlib.suppress(BlockingIOError):
@@ -273,6 +278,8 @@ class Engine(threading.Thread):
             del known[next(iter(known))]
 
     def _start_questions(self, now: float) -> None:
+        if self._resting_for() > 0:
+            return
         available = self._budget.available(now)
         if available and len(self._questions) < available and now - self._planned >= self._plan_every:
             self._questions.extend(self.books.attribution.ask(now=now, limit=available))

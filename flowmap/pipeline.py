@@ -72,6 +72,7 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
         ask=asker.start,
         take_snapshot=lambda books: _snapshot(books, source, client, metrics),
         give_up_after=config.attribute.give_up_after,
+        resting_for=lambda: client.resting_for,
     )
     deliver.append(engine.deliver)
     queries = Queries(books, source=source.name, epoch=time.time() - time.monotonic())

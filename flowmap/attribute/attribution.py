@@ -171,7 +171,7 @@ class Attribution:
             return []
         for number in ready:
             del self._news[number]
-        marked = np.zeros(self._table.ends.capacity, np.bool_)
+        marked = np.zeros(self._table.ends.top, np.bool_)
         marked[ready] = True
         self._count_contradictions(marked)
         rows = self._undecided()

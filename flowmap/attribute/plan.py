@@ -42,7 +42,7 @@ class Plan:
         wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (series != IGNORED))
         rows, since = rows[wanted], np.where(pending, columns.born_by[rows], np.inf)[wanted]
         clients, services = columns.client[rows], columns.service[rows]
-        oldest = np.full(table.ends.capacity if len(rows) else 0, np.nan)
+        oldest = np.full(table.ends.top, np.nan)
         if self._by_client:
             _lower(oldest, clients, since)
             promising = ~self._barren[clients]

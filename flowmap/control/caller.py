@@ -132,6 +132,12 @@ class Caller:
         """Seconds the endpoint still asks to be left alone."""
         return self._pause.remaining(now=self._monotonic())
 
+    @property
+    def resting_for(self) -> float:
+        """Seconds for which a call would fail at once or wait: the pause, or the breaker's rest."""
+        now = self._monotonic()
+        return max(self._pause.remaining(now=now), self._breaker.remaining(now=now))
+
     async def call(
         self,
         operation: str,

@@ -98,6 +98,11 @@ class ControlClient:
         return self._caller.paused_for
 
     @property
+    def resting_for(self) -> float:
+        """Seconds for which asking is no use: the pause, or what is left of the breaker's rest."""
+        return self._caller.resting_for
+
+    @property
     def clock_skew(self) -> float | None:
         """Seconds the server's clock is ahead of ours; None before the first answer."""
         return self._caller.clock_skew

@@ -46,6 +46,11 @@ class EndTable:
         return self._top - len(self._free)
 
     @property
+    def top(self) -> int:
+        """One more than the largest number in use so far."""
+        return self._top
+
+    @property
     def room(self) -> int:
         """How many more ends fit."""
         return self.capacity - len(self)
