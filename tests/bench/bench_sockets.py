@@ -90,9 +90,8 @@ def main() -> None:
     bare, bare_least = timed(bare_read)
     print(f"{number} sockets, {flows} flows; median (least) of {ROUNDS}")
     print(f"source, first read   {first:8.1f} ms")
-    print(
-        f"source, later reads  {again:8.1f} ({least:.1f}) ms   CPU {cpu:.1f} ms   longest step {statistics.median(longest):.1f} ms"
-    )
+    worst = statistics.median(longest)
+    print(f"source, later reads  {again:8.1f} ({least:.1f}) ms   CPU {cpu:.1f} ms, longest step {worst:.1f} ms")
     print(
         f"bare read            {bare:8.1f} ({bare_least:.1f}) ms   ratio {again / bare:.2f} ({least / bare_least:.2f})"
     )
