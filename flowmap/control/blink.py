@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator
 from pydantic_core import from_json
 
 from flowmap.control import operations
@@ -22,7 +22,7 @@ from flowmap.control.credentials import Credentials, CredentialsProvider
 from flowmap.control.endpoint import Endpoint, parse_endpoint, region_id
 from flowmap.control.envelope import Answer, plain_text
 from flowmap.control.listing import Listing
-from flowmap.control.models import ApiModel, Identifier, Seconds
+from flowmap.control.models import ApiModel, Identifier, Seconds, api_model
 from flowmap.control.refusals import Reply
 from flowmap.control.signing import canonical_query, encode, sign_hmac_sha1
 from flowmap.errors import BadRequest, ProtocolError
@@ -41,10 +41,9 @@ def _package_names(value: object) -> object:
     return tuple(name for part in value.split(",") if (name := part.strip())) if isinstance(value, str) else value
 
 
+@api_model(lambda name: "".join(word.capitalize() for word in name.split("_")))
 class BlinkJob(ApiModel):
     """A job of a Blink project."""
-
-    model_config = ConfigDict(alias_generator=lambda name: "".join(word.capitalize() for word in name.split("_")))
 
     job_id: Identifier
     job_name: str | None = None
@@ -212,7 +211,7 @@ def _jobs(value: object, total: int | None) -> list[object] | None:
 def _job(item: object) -> BlinkJob | None:
     try:
         return BlinkJob.model_validate(item)
-    except ValidationError:
+    except ValueError:
         return None
 
 

@@ -123,7 +123,7 @@ def _read_slowly(body: bytes, element: type[Element], status: int) -> tuple[_Env
 def _read_element(item: object, element: type[Element]) -> Element | None:
     try:
         return element.model_validate(item)
-    except ValidationError:
+    except ValueError:
         return None
 
 

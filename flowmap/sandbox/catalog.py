@@ -71,6 +71,13 @@ def _epoch(value: object) -> object:
     return value
 
 
+def _artifact(value: object) -> object:
+    return Artifact.model_validate(value) if isinstance(value, dict) else value
+
+
+ApiArtifact = Annotated[Artifact, BeforeValidator(_artifact)]
+"""As the API writes it."""
+
 Ip = Annotated[str, BeforeValidator(normal_ip)]
 End = Annotated[ServiceEnd, BeforeValidator(service_end)]
 Moment = Annotated[float, BeforeValidator(_epoch)]
@@ -131,7 +138,7 @@ class DeploymentEntry(_Entry):
     modifier: str = "270000000000000001"
     created_at: Moment = 1_700_000_000.0
     modified_at: Moment = 1_700_000_000.0
-    artifact: Artifact = Artifact(kind="SQLSCRIPT")
+    artifact: ApiArtifact = Artifact(kind="SQLSCRIPT")
     jobs: tuple[JobEntry, ...] = ()
     addresses: tuple[AddressEntry, ...] = ()
     reads: tuple[End, ...] = ()

@@ -44,7 +44,7 @@ def test_the_example_of_the_document() -> None:
     assert (job.job_id, job.packages) == ("9t9m6jfw8rb44iexhbpv3tnz", ("blink_test_datastream.jar",))
     assert (job.create_time, job.modify_time) == (1551161842, 1583722910)
     assert job.properties is not None and job.plan_json is not None and job.is_committed is True
-    assert not [name for name, value in job if value is None]
+    assert None not in job.model_dump().values()
 
 
 JOB = {"JobId": "j"}

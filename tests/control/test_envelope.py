@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmap.control.envelope import Answer, plain_text, read_answer
-from flowmap.control.models import ApiModel, Deployment, Job
+from flowmap.control.models import ApiModel, Deployment, Job, camel
 from flowmap.errors import BusinessError, ControlError, ProtocolError, Throttled, Transient
 
 DATA = Path(__file__).parent.parent / "data/api"
@@ -217,7 +218,7 @@ trees = st.recursive(
     max_leaves=12,
 )
 FIELDS = sorted(
-    {str(field.alias) for model in (Deployment, Job) for field in model.model_fields.values()}
+    {camel(field.name) for model in (Deployment, Job) for field in dataclasses.fields(model)}
     | {"success", "httpCode", "errorCode", "errorMessage", "requestId", "data", "pageIndex", "pageSize", "totalSize"}
 )
 shaped = st.dictionaries(st.sampled_from(FIELDS), trees, max_size=6)
