@@ -182,6 +182,8 @@ class ConntrackSource:
         if self._due[1] != "timer":
             return
         self._due = (self._clock() + self._backoff, "start" if self._blind else "overrun")
+        wait = f"changes were lost; what is shown may be stale until the full read in {self._backoff:.0f} s"
+        self.stats.notes = {**self.stats.notes, "loss": wait}
         self._backoff = min(max(LOSS_BACKOFF, 2 * self._backoff), LOSS_BACKOFF_LIMIT)
 
     def _degradations(self) -> dict[str, str]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import FlowBatch
-from flowmap.wire.conntrack import Decoded, encode_dump_request
+from flowmap.wire.conntrack import Decoded
 from flowmap.wire.conntrack_columns import ColumnDecoder
+from flowmap.wire.conntrack_encode import encode_dump_request
 
 CHUNK = 4 << 20
 """Bytes read and decoded at a time: about 15,000 entries."""

@@ -1,4 +1,4 @@
-"""ctnetlink messages: the general decoder, one message at a time, and the encoders.
+"""ctnetlink messages: the general decoder, one message at a time.
 
 Names on the right are those of linux/netfilter/nfnetlink_conntrack.h. Attribute values are in network byte order. The
 columnar decoder beside this one does the same work many messages at a time; this one says what is right.
@@ -25,18 +25,10 @@ from flowmap.wire.netlink import (
     Status,
     decode_messages,
     decode_status,
-    encode_attribute,
-    encode_message,
 )
 
 NFGENMSG = struct.Struct("!BBH")
 """struct nfgenmsg: address family, version (0), resource id (0)."""
-
-AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
-
-AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
-
-AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 
 SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK, the high byte of the message type
 
@@ -210,12 +202,14 @@ def _row(kind: Kind, values: Mapping[str, int]) -> tuple[int, ...]:
     translated = _ends(values, "reply", ("destination", "source")) if reply else ends
     counted = all(name in values for name in COUNTER_FIELDS)
     counters = [values[name] for name in COUNTER_FIELDS] if counted else [0, 0, 0, 0]
-    flags = (
-        Flag.COUNTERS * counted
-        | Flag.TRANSLATED * (translated != ends)
-        | Flag.ENDING * (get("tcp_state", 0) in ENDING_STATES)
-        | Flag.REPLIED * bool(get("status", 0) & (EntryStatus.SEEN_REPLY | EntryStatus.ASSURED))
-    )
+    flags = Flag(0)
+    for flag, holds in (
+        (Flag.COUNTERS, counted),
+        (Flag.TRANSLATED, translated != ends),
+        (Flag.ENDING, get("tcp_state", 0) in ENDING_STATES),
+        (Flag.REPLIED, get("status", 0) & (EntryStatus.SEEN_REPLY | EntryStatus.ASSURED)),
+    ):
+        flags |= flag if holds else Flag(0)
     zone = get("zone", get("original_zone", 0))
     head = (kind, flags, values["original_protocol"], zone, get("id", 0))
     return (*head, *ends, *translated, *counters, get("started", 0), 0, 0)
@@ -291,39 +285,3 @@ def decode(data: bytes | memoryview, starts: Iterable[int] = (0,)) -> Decoded:
             outcome.reject(error)
             outcome.unframed += 1
     return outcome.decoded(to_batch(rows))
-
-
-def encode_dump_request(sequence: int, family: int = AF_UNSPEC) -> bytes:
-    """Ask for every entry of ``family`` (AF_UNSPEC: of all)."""
-    header = NFGENMSG.pack(family, 0, 0)
-    return encode_message(Operation.GET, MessageFlag.REQUEST | MessageFlag.DUMP, header, sequence=sequence)
-
-
-def encode_fields(schema: Schema, values: Mapping[str, int]) -> bytes:
-    """Inverse of :func:`read_fields`: the attributes of ``schema`` that have a value."""
-    parts: list[bytes] = []
-    for kind, entry in schema.items():
-        if not isinstance(entry, Field):
-            inner = encode_fields(entry, values)
-            parts += [encode_attribute(kind, inner, nested=True)] if inner else []
-        elif entry.name in values:
-            parts.append(encode_attribute(kind, values[entry.name].to_bytes(entry.size, "big")))
-    return b"".join(parts)
-
-
-def encode_entry(
-    operation: Operation,
-    flags: int,
-    values: Mapping[str, int],
-    *,
-    sequence: int = 0,
-    port: int = 0,
-    extra: bytes = b"",
-) -> bytes:
-    """A message about one entry, by the field names of :data:`SCHEMA`: an event, a part of a dump, or a request.
-
-    ``extra`` is appended as it is: attributes that are not read, such as CTA_TIMEOUT, which a request to create needs.
-    """
-    family = AF_INET6 if "original_v6_source" in values else AF_INET
-    payload = NFGENMSG.pack(family, 0, 0) + encode_fields(SCHEMA, values) + extra
-    return encode_message(operation, flags, payload, sequence=sequence, port=port)

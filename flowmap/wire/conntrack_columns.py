@@ -28,9 +28,8 @@ from flowmap.wire.conntrack import (
     Schema,
 )
 from flowmap.wire.netlink import HEADER, AttributeReader, MessageFlag, decode_messages
+from flowmap.wire.netlink_columns import TYPE_AND_FLAGS, Offsets, Words, find_messages
 
-Words = npt.NDArray[np.uint32]
-Offsets = npt.NDArray[np.int64]
 Values = dict[str, npt.NDArray[np.generic]]
 
 LAYOUTS_A_SHAPE = 8
@@ -40,9 +39,6 @@ SHAPES = 256
 FEW = 1024
 """Bytes (about four messages) up to which the general decoder is measured to be faster."""
 
-_TYPE_AND_FLAGS = 1  # words of nlmsghdr
-_SEQUENCE = 2
-_PORT = 3
 _BODY = HEADER.size + NFGENMSG.size
 _COUNTERS = ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")
 _PLAIN = (("id", "id"), ("started", "started"), ("zone", "original_zone"), ("zone", "zone"))
@@ -73,7 +69,7 @@ class ColumnDecoder:
 
     def decode(self, data: bytes | memoryview, starts: Sequence[int] = (0,)) -> conntrack.Decoded:
         """As :func:`flowmap.wire.conntrack.decode`: all messages of the datagrams at ``starts``, in order."""
-        found = _find_messages(data, starts) if len(data) > self._few else None
+        found = find_messages(data, starts) if len(data) > self._few else None
         if found is None:
             return conntrack.decode(data, starts)
         words, offsets = found
@@ -112,63 +108,9 @@ class ColumnDecoder:
         return known
 
 
-def _find_messages(data: bytes | memoryview, starts: Sequence[int]) -> tuple[Words, Offsets] | None:
-    """The data as words and the word offset of every message; None if the framing has any fault."""
-    first = np.asarray(starts, np.int64)
-    if not len(first) or len(data) % 4 or (first & 3).any():
-        return None
-    words = np.frombuffer(data, np.uint32)
-    first >>= 2
-    offsets: Offsets | None = first
-    if not _chained(words, first):
-        offsets = _guess(words, first)
-    return None if offsets is None else (words, offsets)
-
-
-def _chained(words: Words, offsets: Offsets) -> bool:
-    """Whether each message ends where the next begins, and the last at the end of the data."""
-    if not len(offsets) or int(offsets[-1]) + HEADER.size // 4 > len(words):
-        return False
-    lengths = words[offsets].astype(np.int64)
-    ends = offsets + ((lengths + 3) >> 2)
-    return bool((lengths >= HEADER.size).all() and ends[-1] == len(words) and np.array_equal(ends[:-1], offsets[1:]))
-
-
-def _guess(words: Words, first: Offsets) -> Offsets | None:
-    """Find the messages of many datagrams by the sequence number and port they share, then prove the guess.
-
-    If the lengths lead from each place found exactly to the next, and every datagram begins at one, then these are
-    the messages a walk would find.
-    """
-    if int(first[0]) + HEADER.size // 4 > len(words):
-        return None
-    sequence, port = words[first[0] + _SEQUENCE], words[first[0] + _PORT]
-    places: Offsets = np.flatnonzero(words[_SEQUENCE:-1] == sequence)
-    places = places[words[places + _PORT] == port]
-    if _chained(words, places):
-        at = np.searchsorted(places, first)
-        if at[0] == 0 and at[-1] < len(places) and np.array_equal(places[at], first):
-            return places
-    return _walk(words, first)
-
-
-def _walk(words: Words, first: Offsets) -> Offsets | None:
-    """The messages of each datagram, one by one; None at the first fault."""
-    found: list[int] = []
-    bounds = [*first.tolist(), len(words)]
-    for at, end in zip(bounds, bounds[1:], strict=False):
-        while at < end:
-            length = int(words[at])
-            if length < HEADER.size or at * 4 + length > end * 4:
-                return None
-            found.append(at)
-            at += (length + 3) >> 2
-    return np.array(found, np.int64)
-
-
 def _survey_headers(words: Words, offsets: Offsets) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64], bool]:
     """The Kind (0 if it is no record) and the shape of every message, and whether any says DUMP_INTR."""
-    halves = words[offsets + _TYPE_AND_FLAGS].view(np.uint16)
+    halves = words[offsets + TYPE_AND_FLAGS].view(np.uint16)
     types, flags = halves[0::2], halves[1::2]
     kinds = np.where(flags & _CREATED, np.uint8(Kind.OPENED), np.uint8(Kind.UPDATED))
     kinds[(flags & np.uint16(MessageFlag.MULTI)) != 0] = Kind.SEEN

@@ -22,8 +22,9 @@ from flowmap.collect.conntrack_dump import CHUNK, Dump
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.table import FlowTable
-from flowmap.wire.conntrack import Attribute, Operation, encode_dump_request, encode_entry
+from flowmap.wire.conntrack import Attribute, Operation
 from flowmap.wire.conntrack_columns import ColumnDecoder
+from flowmap.wire.conntrack_encode import encode_dump_request, encode_entry
 from flowmap.wire.netlink import Control, MessageFlag, decode_messages, decode_status, encode_attribute
 from tests.kernel.netns import Namespace, enter, namespace
 

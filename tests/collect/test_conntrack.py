@@ -16,7 +16,8 @@ from flowmap.collect.conntrack_check import Probe, Settings, findings, notes, re
 from flowmap.collect.netlink_socket import Received
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import Flag, FlowBatch, Kind
-from flowmap.wire.conntrack import Operation, encode_entry
+from flowmap.wire.conntrack import Operation
+from flowmap.wire.conntrack_encode import encode_entry
 from flowmap.wire.netlink import Control, MessageFlag, encode_message
 from tests.wire.recordings import joined
 from tests.wire.test_conntrack import DUMP, EVENT, NEW, tcp
@@ -181,7 +182,9 @@ def test_an_overrun_is_told_and_read_over_at_once(kernel: Kernel, source: Conntr
     assert source.stats.overruns == 1
     assert source.stats.lost == {}, "how many were lost is not known"
     assert source.deadline() == 100.0
+    assert "stale" in source.stats.notes["loss"]
     assert told(source) == [ReadStarted("overrun"), ReadFinished(complete=True), CaughtUp(100.0)]
+    assert "loss" not in source.stats.notes
 
 
 def overrun(kernel: Kernel) -> None:

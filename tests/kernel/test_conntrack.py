@@ -17,7 +17,8 @@ from flowmap.collect.conntrack import ConntrackSource
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, FlowBatch, Kind
-from flowmap.wire.conntrack import Attribute, Operation, encode_entry
+from flowmap.wire.conntrack import Attribute, Operation
+from flowmap.wire.conntrack_encode import encode_entry
 from flowmap.wire.netlink import MessageFlag, encode_attribute
 from tests.kernel import traffic
 from tests.kernel.netns import Namespace, namespace, needs_root
@@ -128,12 +129,8 @@ def test_tcp_counts_payload_and_headers_exactly(net: Routed, source: ConntrackSo
     assert (address(closed, "server"), int(closed.server_port[0])) == (SERVER, 8080)
     assert int(closed.id[0]) == int(opened_records.id[0]) == listed.id
     assert tuples(closed)[listed.id] == listed[:5]
-    # With the headers of every packet and the SYN's and FIN's options taken out, the payload is left.
-    headers = [n * IP_AND_TCP for n in listed.packets]
-    for total, header, payload, packets in zip(listed.bytes, headers, (100_000, 5_000), listed.packets, strict=True):
-        options = total - header - payload
-        assert 0 <= options <= 20 + 12 * packets
-        assert options % 4 == 0
+    for total, packets, payload in zip(listed.bytes, listed.packets, (100_000, 5_000), strict=True):
+        assert total == packets * IP_AND_TCP + traffic.SYN_OPTIONS + payload
 
 
 @pytest.mark.parametrize("target, overhead", [(SERVER, UDP_AND_IP), (SERVER6, UDP_AND_IP + 20)])
@@ -231,9 +228,8 @@ def test_connections_shorter_than_a_poll_are_all_counted(net: Routed, source: Co
     assert sorted(records(steps, Kind.OPENED).client_port.tolist()) == sorted(ports)
     sent = dict(zip(closed.client_port.tolist(), closed.transmit_bytes.tolist(), strict=True))
     packets = dict(zip(closed.client_port.tolist(), closed.transmit_packets.tolist(), strict=True))
-    assert all(
-        n <= sent[port] - packets[port] * IP_AND_TCP <= n + 20 + 12 * packets[port] for n, port in enumerate(ports)
-    )
+    expected = [packets[port] * IP_AND_TCP + traffic.SYN_OPTIONS + n for n, port in enumerate(ports)]
+    assert [sent[port] for port in ports] == expected
     assert source.stats.overruns == 0
 
 
@@ -242,18 +238,34 @@ def make_flow(space: Namespace, port: int) -> None:
         sender.sendto(b"x", ("127.0.0.1", port))
 
 
-@pytest.mark.parametrize("events, destroyed", [(2, 0), (1, 1)])
-def test_entries_older_than_the_listener_end_unannounced(alone: Namespace, events: int, destroyed: int) -> None:
-    """With nf_conntrack_events=2, the default; the next full read notices, and until then they are SILENT."""
-    alone.track()
-    alone.sysctl("net.netfilter.nf_conntrack_events", events)
-    make_flow(alone, 7001)
-    with opened(alone) as source:
-        seen = records(poll(source, alone), Kind.SEEN)
-        assert (seen.flags & np.uint16(Flag.SILENT) != 0).all()
-        assert ("events" in source.stats.notes) == (events == 2)
-        end_all(alone)
-        assert len(records(poll(source, alone), Kind.CLOSED)) == destroyed
+def ends_told_of_an_older_entry(events: int) -> int:
+    """CLOSED records for one entry made before the source was opened and deleted after its first read."""
+    with namespace() as space:
+        space.track()
+        space.sysctl("net.netfilter.nf_conntrack_events", events)
+        make_flow(space, 7001)
+        with opened(space) as source:
+            seen = records(poll(source, space), Kind.SEEN)
+            assert (seen.flags & np.uint16(Flag.SILENT) != 0).tolist() == [True]
+            assert ("events" in source.stats.notes) == (events == 2)
+            end_all(space)
+            return len(records(poll(source, space), Kind.CLOSED))
+
+
+def test_entries_older_than_the_listener_end_unannounced() -> None:
+    """With nf_conntrack_events=2, the default; the next full read notices, and until then they are SILENT.
+
+    The kernel asks whether anything listens in any namespace, so another program's listener hides the effect.
+    """
+    for _ in range(20):
+        if ends_told_of_an_older_entry(events=2) == 0:
+            return
+        time.sleep(0.5)
+    pytest.skip("another program on this host listens to conntrack events")
+
+
+def test_with_events_always_on_older_entries_are_announced() -> None:
+    assert ends_told_of_an_older_entry(events=1) == 1
 
 
 def test_entries_younger_than_the_listener_are_not_silent_after_the_first_read(alone: Namespace) -> None:

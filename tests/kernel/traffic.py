@@ -25,6 +25,10 @@ CLIENT, SERVER = "10.1.0.2", "10.2.0.2"
 CLIENT6, SERVER6 = "2001:db8:1::2", "2001:db8:2::2"
 ALIAS, PUBLIC = "10.1.0.1", "10.2.0.1"
 """The router's addresses towards the client and the server; NAT in tests uses them."""
+OPTIONS = ("tcp_sack", "tcp_timestamps")
+"""Off in the client and the server, so that only a SYN has TCP options and byte counts can be told exactly."""
+SYN_OPTIONS = 4 + 1 + 3
+"""MSS, a no-operation and the window scale: options of each SYN."""
 
 
 @contextmanager
@@ -39,6 +43,8 @@ def routed() -> Iterator[Routed]:
         server.address("near", f"{SERVER}/24", f"{SERVER6}/64")
         for space, side in ((client, "1"), (server, "2")):
             space.run("ip", "route", "add", "default", "via", f"10.{side}.0.1")
+            for option in OPTIONS:
+                space.sysctl(f"net.ipv4.{option}", 0)
             space.run("ip", "-6", "route", "add", "default", "via", f"2001:db8:{side}::1")
         for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.netfilter.nf_conntrack_acct"):
             router.sysctl(name, 1)

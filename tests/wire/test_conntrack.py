@@ -13,19 +13,8 @@ from flowmap.errors import DecodeError
 from flowmap.flows.address import Address
 from flowmap.flows.batch import COLUMNS, Flag, Kind
 from flowmap.wire import conntrack
-from flowmap.wire.conntrack import (
-    SCHEMA,
-    Field,
-    Operation,
-    Schema,
-    TcpState,
-    decode,
-    decode_record,
-    encode_dump_request,
-    encode_entry,
-    encode_fields,
-    read_fields,
-)
+from flowmap.wire.conntrack import SCHEMA, Field, Operation, Schema, TcpState, decode, decode_record, read_fields
+from flowmap.wire.conntrack_encode import AF_INET6, encode_dump_request, encode_entry, encode_fields
 from flowmap.wire.netlink import (
     AttributeReader,
     Control,
@@ -229,7 +218,7 @@ def test_a_message_of_another_kind_is_refused() -> None:
 
 def test_the_dump_request_is_what_the_kernel_expects() -> None:
     assert encode_dump_request(7) == struct.pack("=IHHII", 20, 0x0101, 0x0301, 7, 0) + bytes(4)
-    assert encode_dump_request(7, conntrack.AF_INET6)[16:] == b"\x0a\0\0\0"
+    assert encode_dump_request(7, AF_INET6)[16:] == b"\x0a\0\0\0"
 
 
 def test_control_messages_tell_how_a_dump_ended() -> None:

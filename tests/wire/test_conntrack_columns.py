@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.wire import conntrack, conntrack_columns
-from flowmap.wire.conntrack import Operation, encode_entry
+from flowmap.wire import conntrack, netlink_columns
+from flowmap.wire.conntrack import Operation
 from flowmap.wire.conntrack_columns import LAYOUTS_A_SHAPE, SHAPES, ColumnDecoder
+from flowmap.wire.conntrack_encode import encode_entry
 from flowmap.wire.netlink import Control, MessageFlag, encode_attribute, encode_message
 from tests.wire import recordings
 from tests.wire.test_conntrack import ADDRESSES, CLIENT6, COUNTERS, DUMP, EVENT, NEW, SERVER6, names, tcp
@@ -124,7 +125,7 @@ def test_a_dump_of_mixed_lengths_is_framed_without_a_walk(decoder: ColumnDecoder
     v6 = {"original_v6_source": CLIENT6, "original_v6_destination": SERVER6}
     mixed = [tcp(), tcp(**COUNTERS), v6 | {"original_protocol": 17}, tcp(id=9)] * 20
     data, starts = recordings.joined([dump_of(*mixed), dump_of(*mixed[:3])])
-    with mock.patch.object(conntrack_columns, "_walk", side_effect=AssertionError("walked")):
+    with mock.patch.object(netlink_columns, "_walk", side_effect=AssertionError("walked")):
         found = check_same(decoder, data, starts)
     assert len(found.batch) == 83
     assert found.end is not None

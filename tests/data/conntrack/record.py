@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
-from flowmap.wire.conntrack import Group, encode_dump_request
+from flowmap.wire.conntrack import Group
+from flowmap.wire.conntrack_encode import encode_dump_request
 from tests.kernel import traffic
 from tests.kernel.traffic import SERVER, SERVER6, Routed
 
