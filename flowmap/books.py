@@ -22,10 +22,11 @@ from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
 from flowmap.export.snapshot import exact_sum
 from flowmap.flows.address import protocol_name
+from flowmap.flows.applied import Applied
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.columns import IGNORED, PENDING, U64, Row
 from flowmap.flows.index import Rows
-from flowmap.flows.table import NEVER, Applied, FlowTable
+from flowmap.flows.table import NEVER, FlowTable
 
 _OPEN = np.uint16(Row.OPEN)
 _KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
@@ -70,7 +71,10 @@ class Books:
         match step:
             case FlowBatch():
                 self._make_room(len(step), now)
-                self._book(self.table.apply(step, now=now, read_at=read_at, born_after=self._born_after), now)
+                applied = self.table.apply(step, now=now, read_at=read_at, born_after=self._born_after)
+                if len(swept := self.table.take_swept()):
+                    self.forget_ends(swept)
+                self._book(applied, now)
             case ReadStarted():
                 self.table.begin_read()
                 self._read_started, self.reading, self._trusted = read_at, True, True
@@ -149,7 +153,7 @@ class Books:
             self.attribution.opened(applied.opened)
         if len(applied.rows):
             self._credit(applied, now)
-        if applied.shed:
+        if applied.shed or applied.shed_ignored:
             self._shed_untracked(applied, now)
         self._close(applied.closed)
 
@@ -208,6 +212,7 @@ class Books:
     def _shed_untracked(self, applied: Applied, now: float) -> None:
         """Flows that found no room: their final counters, where one came, still count."""
         self.shed["table_full"] += applied.shed
+        self.ignored += applied.shed_ignored
         if any(applied.shed_totals):
             key = SeriesKey("unattributed", (), "shed", OTHER, "any")
             row = np.array([self.ledger.series(key, now=now)], np.int32)

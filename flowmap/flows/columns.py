@@ -40,6 +40,10 @@ class Row(IntFlag):
     """Records of this tuple find this row."""
     HEALTH_READ = 256
     """Retransmissions were read at least once."""
+    SILENT = 512
+    """The kernel may never announce the end: only a full read says that the flow is alive."""
+    UNANNOUNCED = 1024
+    """Found by a read or a change; its opening may still be on the way."""
 
 
 class FlowColumns:
@@ -123,4 +127,4 @@ def occurrence_rounds(hashes: Hashes) -> list[Positions] | None:
     first = np.concatenate(([True], ~repeated))
     rank = np.empty(len(hashes), np.intp)
     rank[order] = position - np.maximum.accumulate(np.where(first, position, 0))
-    return [np.flatnonzero(rank == n) for n in range(int(rank.max()) + 1)]
+    return np.split(np.argsort(rank, kind="stable"), np.cumsum(np.bincount(rank))[:-1])

@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows.applied import Applied, Shed, joined
+from flowmap.flows.aside import Aside
 from flowmap.flows.batch import Flag, FlowBatch, Kind
 from flowmap.flows.columns import (
     IGNORED,
@@ -25,43 +27,24 @@ from flowmap.flows.columns import (
     occurrence_rounds,
     same_key,
 )
+from flowmap.flows.counting import TCP, count, health, late_openings, sums
 from flowmap.flows.ends import EndTable
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
 
-TCP = 6
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
 
 # numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
 CLOSED, OPENED, UPDATED = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.UPDATED)
+SEEN = int(Kind.SEEN)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
-USED, OPEN, ENDED, PREEXISTING, READ, INDEXED, HEALTH_READ = (
-    np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.PREEXISTING, Row.READ, Row.INDEXED, Row.HEALTH_READ)
-)
+USED, OPEN, ENDED, INDEXED = (np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
+PREEXISTING, SILENT, UNANNOUNCED = (np.uint16(flag) for flag in (Row.PREEXISTING, Row.SILENT, Row.UNANNOUNCED))
 
 Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What a batch changed. A row can be in several fields, and more than once in ``rows``."""
-
-    rows: Rows
-    """Rows whose counters grew."""
-    deltas: U64
-    """Growth of each of ``rows``: transmit bytes, receive bytes, transmit packets, receive packets."""
-    retransmits: npt.NDArray[np.uint32]
-    """Growth of retransmitted segments of each of ``rows``."""
-    opened: Rows
-    closed: Rows
-    """Rows whose flow is over; they keep their place until :meth:`FlowTable.free`."""
-    shed: int = 0
-    """Records of flows that found no room."""
-    shed_totals: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Final counters of flows that never had room, in the order of ``deltas``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +86,10 @@ class FlowTable:
         self._top = 0
         self._read = 0
         self._starting = True
-        self._superseded: dict[tuple[int, int], int] = {}
+        self._aside = Aside(MAX_SUPERSEDED)
+        self._crowded = False  # a flow found no room since the last complete read that placed every flow began
+        self._crowded_now = False
+        self._swept: list[Rows] = []
 
     def __len__(self) -> int:
         return self._top - len(self._free)
@@ -114,10 +100,10 @@ class FlowTable:
 
     def alive_until(self, rows: Rows) -> Times:
         """The latest instant at which each flow is known to have been alive."""
-        columns = self.columns
-        until = np.where(columns.protocol(rows) == TCP, self.alive_at, columns.active[rows])
-        ended = (columns.flags[rows] & ENDED) != 0
-        return np.where(ended, columns.ended_after[rows], until)
+        columns, flags = self.columns, self.columns.flags[rows]
+        told = np.where((flags & SILENT) != 0, columns.read_at[rows], self.alive_at)
+        until = np.where(columns.protocol(rows) == TCP, told, columns.active[rows])
+        return np.where((flags & ENDED) != 0, columns.ended_after[rows], until)
 
     def caught_up(self, at: float) -> None:
         """Every change before ``at`` is in the table."""
@@ -126,6 +112,7 @@ class FlowTable:
     def begin_read(self) -> None:
         """A full read begins."""
         self._read += 1
+        self._crowded_now = False
 
     def end_read(self, *, complete: bool, now: float) -> Rows:
         """A full read is over; if it was complete, open flows it did not show are closed. Returns the closed rows."""
@@ -136,10 +123,11 @@ class FlowTable:
         missing = (flags & (OPEN | INDEXED)) == OPEN | INDEXED
         missing &= self.columns.read[: self._top] != self._read
         gone = np.flatnonzero(missing).astype(np.int32)
-        self.ended_unseen += len(gone) + len(self._superseded)
-        gone = np.concatenate((gone, np.array(list(self._superseded.values()), np.int32)))
-        self._superseded.clear()
+        gone = np.concatenate((gone, self._aside.clear()))
+        self.ended_unseen += len(gone)
         self._close(gone, now)
+        flags &= ~UNANNOUNCED
+        self._crowded = self._crowded_now
         return gone
 
     def apply(self, batch: FlowBatch, *, now: float, read_at: float, born_after: float = NEVER) -> Applied:
@@ -160,7 +148,7 @@ class FlowTable:
             if len(chosen):
                 distinct = [column[chosen] for column in key]
                 results.append(self._apply_distinct(batch.take(chosen), distinct, hashes[chosen], moment))
-        return _joined(results)
+        return joined(results)
 
     def free(self, rows: Rows) -> None:
         """Give up closed rows whose traffic is credited."""
@@ -175,6 +163,11 @@ class FlowTable:
         in_use[self.columns.service[live]] = True
         return self.ends.sweep(in_use)
 
+    def take_swept(self) -> Rows:
+        """Numbers of ends that ``apply`` freed for want of room; they may stand for others already."""
+        swept, self._swept = self._swept, []
+        return np.concatenate(swept) if swept else _NO_ROWS
+
     def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: _Moment) -> Applied:
         """One part of a batch, in which every key comes once."""
         columns = self.columns
@@ -184,45 +177,84 @@ class FlowTable:
         placed = fresh[: self.max_flows - len(self)]
         rows[placed] = self._open(batch, key, hashes, placed, moment)
         opened = rows[placed]
-        shed_totals = (0, 0, 0, 0)
+        shed = Shed()
         if len(placed) < len(fresh):
-            shed_totals = _final_counters(batch.take(fresh[len(placed) :]))
+            shed = self._turn_away(batch.take(fresh[len(placed) :]))
             kept = np.flatnonzero(rows >= 0)
             batch, rows = batch.take(kept), rows[kept]
         columns.read[rows] = self._read
-        deltas = self._count(batch, rows, moment.read_at)
-        self._late_openings(batch, rows, deltas, moment)
-        resent = self._health(batch, rows)
+        columns.flags[rows[batch.kind != SEEN]] &= ~SILENT
+        deltas = count(columns, batch, rows, moment.read_at)
+        late_openings(columns, batch, rows, deltas, moment.born_after)
+        resent = health(columns, batch, rows)
         self._end(rows[(batch.flags & ENDING) != 0], moment.now)
         closed = rows[batch.kind == CLOSED]
         self._close(closed, moment.now)
         grew = np.flatnonzero(deltas.any(axis=1) | (resent != 0))
         closed = np.concatenate((closed, replaced))
-        return Applied(rows[grew], deltas[grew], resent[grew], opened, closed, len(fresh) - len(placed), shed_totals)
+        return Applied(rows[grew], deltas[grew], resent[grew], opened, closed, *shed)
+
+    def _turn_away(self, batch: FlowBatch) -> Shed:
+        """Records of flows without room. Whoever is seen later for the first time may be one of them, and old."""
+        self._crowded = self._crowded_now = True
+        ignored = self._admit.ignores(batch)
+        final = (batch.kind == CLOSED) & ((batch.flags & COUNTERS) != 0)
+        totals = sums(batch, final & ~ignored)
+        return Shed(int(np.count_nonzero(~ignored)), totals, sum(sums(batch, final & ignored)[:2]))
 
     def _meet_other_ids(self, batch: FlowBatch, hashes: Hashes, rows: Rows, now: float) -> Rows:
-        """A known tuple under another kernel id is another flow; marks its record as not found.
+        """A known tuple under another kernel id is another flow; marks its record as not found, or finds its row.
 
         A full read can show the new flow before the final record of the old one was read from the event queue, so
-        the old row is kept aside until that record comes or the read ends. Returns rows given up for want of room.
+        the old row is kept aside until that record comes or the read ends. Returns rows that are over.
         """
-        known = self.columns.id[rows]
-        other = np.flatnonzero((rows >= 0) & (known != batch.id) & (known != 0) & (batch.id != 0))
-        closed = []
-        for position in other.tolist():
-            if batch.kind[position] == CLOSED:
-                rows[position] = self._superseded.pop((int(hashes[position]), int(batch.id[position])), -1)
-                continue
-            row = int(rows[position])
-            self._superseded[int(hashes[position]), int(known[position])] = row
-            rows[position] = -1
-            if len(self._superseded) > MAX_SUPERSEDED:
-                closed.append(self._superseded.pop(next(iter(self._superseded))))
-            self._unindex(np.array([row], np.int32))
-            self._end(np.array([row], np.int32), now)
-        given_up = np.array(closed, np.int32)
-        self._close(given_up, now)
+        columns = self.columns
+        known, found = columns.id[rows], rows >= 0
+        other = found & (known != batch.id) & (known != 0) & (batch.id != 0)
+        again = found & ~other & (batch.kind == OPENED) & ((columns.flags[rows] & UNANNOUNCED) == 0)
+        other |= ~found & self._aside.holds(hashes)
+        given_up = [self._meet_other_id(batch, hashes, rows, place, now) for place in np.flatnonzero(other).tolist()]
+        # The kernel gave the tuple and the id of a flow to a new one, and the old one's end was never told.
+        gone = np.concatenate((rows[again], np.array([row for row in given_up if row is not None], np.int32)))
+        self.ended_unseen += len(gone)
+        rows[again] = -1
+        self._close(gone, now)
+        return gone
+
+    def _meet_other_id(self, batch: FlowBatch, hashes: Hashes, rows: Rows, place: int, now: float) -> int | None:
+        kind, current = int(batch.kind[place]), int(rows[place])
+        identity = int(hashes[place]), int(batch.id[place])
+        held = self._aside.row(*identity)
+        if held is not None and kind == CLOSED:
+            rows[place] = self._aside.take(*identity)[0]
+            return None
+        if held is not None and kind == UPDATED and current >= 0:
+            rows[place] = held
+            return None
+        if kind == CLOSED:
+            rows[place] = -1
+            return None
+        given_up = None
+        if current >= 0:
+            given_up = self._set_aside(identity[0], current, now)
+        rows[place] = -1 if held is None else self._bring_back(*identity)
         return given_up
+
+    def _set_aside(self, tuple_hash: int, row: int, now: float) -> int | None:
+        rows, ended = np.array([row], np.int32), bool(self.columns.flags[row] & ENDED)
+        self._unindex(rows)
+        self._end(rows, now)
+        return self._aside.put(tuple_hash, int(self.columns.id[row]), row, ended=ended)
+
+    def _bring_back(self, tuple_hash: int, flow_id: int) -> int:
+        row, ended = self._aside.take(tuple_hash, flow_id)
+        columns = self.columns
+        self._index.insert(np.array([row], np.int32), np.array([tuple_hash], np.uint64))
+        columns.flags[row] |= INDEXED
+        if not ended:
+            columns.flags[row] &= ~ENDED
+            columns.ended_after[row], columns.ended_by[row] = NEVER, np.inf
+        return row
 
     def _open(
         self, batch: FlowBatch, key: list[U64], hashes: Hashes, placed: npt.NDArray[np.intp], moment: _Moment
@@ -237,7 +269,8 @@ class FlowTable:
         columns.client[rows], columns.service[rows] = self._ends_asked(records)
         before = self._starting & (records.kind != OPENED)
         columns.flags[rows] = _opening_flags(records, before)
-        columns.born_after[rows] = np.where(before, NEVER, moment.born_after)
+        perhaps_old = before | (self._crowded & (records.kind != OPENED))
+        columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after)
         columns.born_by[rows] = moment.now
         for column in (columns.ended_after, columns.active):
             column[rows] = NEVER
@@ -272,7 +305,7 @@ class FlowTable:
 
     def _ends_asked(self, batch: FlowBatch) -> tuple[Rows, Rows]:
         if self.ends.room < 2 * len(batch):
-            self.sweep_ends()
+            self._swept.append(self.sweep_ends())
         if self._nat == "original":
             clients = self.ends.clients(batch.client_high, batch.client_low)
             address = (batch.server_high, batch.server_low, batch.server_port)
@@ -290,65 +323,6 @@ class FlowTable:
             columns.translated[rows[changed]] = np.stack((*client, *server), axis=1)
             ports = some.translated_client_port.astype(np.uint32) << np.uint32(16)
             columns.translated_ports[rows[changed]] = ports | some.translated_server_port
-
-    def _count(self, batch: FlowBatch, rows: Rows, read_at: float) -> U64:
-        """Deltas of every record; zero where it has no counters."""
-        columns = self.columns
-        deltas = np.zeros((len(rows), 4), np.uint64)
-        with_counters = np.flatnonzero(batch.flags & COUNTERS)
-        if not len(with_counters):
-            return deltas
-        row = rows[with_counters]
-        counters = (batch.transmit_bytes, batch.receive_bytes, batch.transmit_packets, batch.receive_packets)
-        current = np.stack([column[with_counters] for column in counters], axis=1)
-        last = columns.last[row]
-        delta = current - last
-        went_back = np.flatnonzero((current < last).any(axis=1))
-        if len(went_back):  # zeroed by somebody: what the counters hold now has come since
-            columns.base[row[went_back]] -= last[went_back]
-            delta[went_back] = current[went_back]
-        flags = columns.flags[row]
-        columns.flags[row] = flags | READ
-        first = (flags & READ) == 0
-        older = first & ((flags & PREEXISTING) != 0)
-        if older.any():
-            columns.base[row[older]] = current[older]
-            delta[older] = 0
-        sending = row[(delta[:, 0] != 0) & ~first]
-        columns.active[sending] = columns.read_at[sending]
-        columns.last[row] = current
-        columns.read_at[row] = read_at
-        if len(row) == len(rows):
-            return delta
-        deltas[with_counters] = delta
-        return deltas
-
-    def _late_openings(self, batch: FlowBatch, rows: Rows, deltas: U64, moment: _Moment) -> None:
-        """A flow that the first full read showed before its opening was announced is not older than the daemon."""
-        columns = self.columns
-        late = np.flatnonzero((batch.kind == OPENED) & ((columns.flags[rows] & PREEXISTING) != 0))
-        if len(late):
-            row = rows[late]
-            deltas[late] += columns.base[row]
-            columns.base[row] = 0
-            columns.flags[row] &= ~PREEXISTING
-            columns.born_after[row] = moment.born_after
-
-    def _health(self, batch: FlowBatch, rows: Rows) -> npt.NDArray[np.uint32]:
-        """Growth of retransmitted segments; zero where the record does not tell."""
-        columns = self.columns
-        resent = np.zeros(len(rows), np.uint32)
-        told = np.flatnonzero(batch.flags & HEALTH)
-        if len(told):
-            row, current = rows[told], batch.retransmits[told]
-            last, flags = columns.retransmits[row], columns.flags[row]
-            older = ((flags & PREEXISTING) != 0) & ((flags & HEALTH_READ) == 0)
-            resent[told] = np.where(older, 0, np.where(current < last, current, current - last))
-            columns.retransmits[row] = current
-            columns.resent[row] += resent[told]
-            columns.flags[row] = flags | HEALTH_READ
-            columns.round_trip[row] = batch.round_trip[told]
-        return resent
 
     def _end(self, rows: Rows, now: float) -> None:
         """The connections are over; the kernel may keep their entries."""
@@ -381,6 +355,8 @@ def _opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
     flags[before] |= PREEXISTING
     flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
     flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
+    flags[(batch.flags & Flag.SILENT) != 0] |= SILENT
+    flags[(batch.kind == SEEN) | (batch.kind == UPDATED)] |= UNANNOUNCED
     return flags
 
 
@@ -389,22 +365,3 @@ def _worth_applying(batch: FlowBatch, part: npt.NDArray[np.intp]) -> npt.NDArray
     news = (batch.flags[part] & (COUNTERS | ENDING | HEALTH)) != 0
     chosen: npt.NDArray[np.intp] = part[(batch.kind[part] != UPDATED) | news]
     return chosen
-
-
-def _final_counters(batch: FlowBatch) -> tuple[int, int, int, int]:
-    final = (batch.kind == CLOSED) & ((batch.flags & COUNTERS) != 0)
-    counters = (batch.transmit_bytes, batch.receive_bytes, batch.transmit_packets, batch.receive_packets)
-    one, two, three, four = (int(column[final].sum()) for column in counters)
-    return one, two, three, four
-
-
-def _joined(results: list[Applied]) -> Applied:
-    return Applied(
-        np.concatenate([result.rows for result in results]),
-        np.concatenate([result.deltas for result in results]),
-        np.concatenate([result.retransmits for result in results]),
-        np.concatenate([result.opened for result in results]),
-        np.concatenate([result.closed for result in results]),
-        sum(result.shed for result in results),
-        tuple(map(sum, zip(*(result.shed_totals for result in results), strict=True))),  # type: ignore[arg-type]
-    )

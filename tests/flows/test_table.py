@@ -1,0 +1,300 @@
+"""The flow table: cases worth a name. The model test covers what they have in common."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from flowmap.flows.address import Address
+from flowmap.flows.applied import Applied
+from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.columns import IGNORED, Row
+from flowmap.flows.ends import End
+from flowmap.flows.filter import Filter
+from flowmap.flows.table import FlowTable
+from tests.flows.records import Record, batch_of, replace
+
+OPENED, UPDATED, SEEN, CLOSED = Kind.OPENED, Kind.UPDATED, Kind.SEEN, Kind.CLOSED
+
+
+class Feed:
+    """A table with a clock that moves one second a batch."""
+
+    def __init__(self, table: FlowTable) -> None:
+        self.table, self.now, self.born_after = table, 100.0, -math.inf
+        self.total = np.zeros(4, object)
+
+    def __call__(self, *records: Record, free: bool = True) -> Applied:
+        self.now += 1
+        applied = self.table.apply(batch_of(*records), now=self.now, read_at=self.now - 0.5, born_after=self.born_after)
+        self.total = self.total + np.array(applied.deltas.tolist(), object).reshape(-1, 4).sum(axis=0)
+        if free:
+            self.table.free(applied.closed)
+        return applied
+
+    def read(self, *records: Record, complete: bool = True) -> list[int]:
+        self.table.begin_read()
+        if records:
+            self(*records)
+        self.now += 1
+        gone = self.table.end_read(complete=complete, now=self.now)
+        self.table.free(gone)
+        return list(map(int, gone))
+
+    def catch_up(self) -> None:
+        self.born_after = self.now
+        self.table.caught_up(self.now)
+
+
+def started(max_flows: int = 50, **kwargs: object) -> Feed:
+    """A table whose first full read is over and showed nothing."""
+    feed = Feed(FlowTable(max_flows, **kwargs))  # type: ignore[arg-type]
+    feed.read()
+    return feed
+
+
+def bytes_of(n: int) -> tuple[int, int, int, int]:
+    return n, 2 * n, n // 10, n // 5
+
+
+A, B, C = (Record(SEEN, id=flow_id) for flow_id in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("events", "total"),
+    [
+        pytest.param([replace(A, kind=CLOSED, counters=bytes_of(900))], 900 + 50, id="the end of the old one"),
+        pytest.param(
+            [replace(A, kind=UPDATED, flags=Flag.ENDING), replace(A, kind=CLOSED, counters=bytes_of(900))],
+            900 + 50,
+            id="a change of the old one before its end",
+        ),
+        pytest.param(
+            [replace(A, kind=CLOSED, counters=bytes_of(900)), replace(B, kind=OPENED)],
+            900 + 50,
+            id="the opening of the new one",
+        ),
+        pytest.param(
+            [
+                replace(A, kind=CLOSED, counters=bytes_of(900)),
+                replace(C, kind=OPENED),
+                replace(C, kind=CLOSED, counters=bytes_of(7)),
+                replace(B, kind=OPENED),
+            ],
+            900 + 7 + 50,
+            id="a whole life between the two",
+        ),
+        pytest.param(
+            [
+                replace(A, kind=CLOSED, counters=bytes_of(900)),
+                replace(C, kind=OPENED),
+                replace(C, kind=UPDATED),
+                replace(C, kind=CLOSED, counters=bytes_of(7)),
+                replace(B, kind=UPDATED, flags=Flag.REPLIED, counters=bytes_of(50)),
+            ],
+            900 + 7 + 50,
+            id="a whole life and a change of the new one",
+        ),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_read_that_runs_ahead_of_the_events_counts_no_byte_twice(
+    events: list[Record], total: int, at_once: bool
+) -> None:
+    feed = started()
+    feed(replace(A, kind=OPENED))
+    feed(replace(A, counters=bytes_of(600)))
+    feed.table.begin_read()
+    feed(replace(B, counters=bytes_of(50)))
+    for records in [events] if at_once else [[event] for event in events]:
+        feed(*records)
+    feed.table.free(feed.table.end_read(complete=True, now=feed.now))
+    assert feed.total[0] == total
+    assert len(feed.table) == 1
+    feed(replace(B, kind=CLOSED, counters=bytes_of(80)))
+    assert (feed.total[0], len(feed.table), feed.table.open_flows) == (total + 30, 0, 0)
+
+
+def test_a_tuple_that_comes_again_with_the_same_kernel_id_is_another_flow() -> None:
+    feed = started()
+    feed.catch_up()
+    feed(replace(A, kind=OPENED))
+    feed(replace(A, counters=bytes_of(100)))
+    feed.catch_up()
+    applied = feed(replace(A, kind=OPENED), free=False)
+    (old,), (new,) = applied.closed.tolist(), applied.opened.tolist()
+    assert old != new
+    assert feed.table.columns.born_after[new] == feed.born_after
+    feed.table.free(applied.closed)
+    feed(replace(A, kind=CLOSED, counters=bytes_of(40)))
+    assert feed.total[0] == 140
+    assert feed.table.ended_unseen == 1
+
+
+def test_an_old_flow_whose_end_is_never_told_does_not_lend_its_past_to_its_successor() -> None:
+    feed = Feed(FlowTable(10))
+    feed.read(replace(A, counters=bytes_of(1000), flags=Flag.SILENT))
+    feed(replace(A, kind=OPENED))
+    assert feed.total[0] == 0
+    feed(replace(A, kind=CLOSED, counters=bytes_of(5)))
+    assert feed.total[0] == 5
+
+
+def test_an_opening_told_after_the_first_read_showed_the_flow_makes_it_a_new_one() -> None:
+    feed = Feed(FlowTable(10))
+    feed.table.begin_read()
+    feed(replace(A, counters=bytes_of(30)))
+    assert feed.total[0] == 0
+    feed(replace(A, kind=OPENED))
+    assert feed.total[0] == 30
+    row = feed.table.live()[0]
+    assert not feed.table.columns.flags[row] & Row.PREEXISTING
+
+
+def test_counters_that_went_back_before_a_late_opening_are_not_made_up() -> None:
+    feed = Feed(FlowTable(10))
+    feed.table.begin_read()
+    feed(replace(A, counters=bytes_of(100)))
+    feed(replace(A, counters=bytes_of(150)))
+    feed(replace(A, counters=bytes_of(10)))
+    feed(replace(A, kind=OPENED))
+    feed(replace(A, counters=bytes_of(15)))
+    assert feed.total.tolist() == [65, 130, 6, 13]
+
+
+def test_flows_without_room_are_told_and_their_final_counters_kept() -> None:
+    feed = started(max_flows=2)
+    ports = [Record(OPENED, client_port=port) for port in (1, 2, 3, 4)]
+    assert feed(*ports).shed == 2
+    big = (1 << 63) + 5
+    done = [replace(record, kind=CLOSED, counters=(big, 1, 1, 1)) for record in ports]
+    applied = feed(*done[2:])
+    assert (applied.shed, applied.shed_totals) == (2, (2 * big, 2, 2, 2))
+    assert not len(applied.closed)
+
+
+def test_ignored_flows_without_room_are_not_observed() -> None:
+    feed = started(max_flows=1, admit=Filter(exclude=["tcp/9092"]))
+    feed(Record(OPENED, server_port=443))
+    applied = feed(Record(CLOSED, client_port=7, counters=(10, 20, 1, 2)))
+    assert (applied.shed, applied.shed_totals, applied.shed_ignored) == (0, (0, 0, 0, 0), 30)
+
+
+def test_a_flow_that_found_no_room_at_first_may_be_older_than_it_looks() -> None:
+    feed = started(max_flows=1)
+    one, two, three = (Record(OPENED, client_port=port) for port in (1, 2, 3))
+    feed(one)
+    feed(two)
+    feed(replace(one, kind=CLOSED))
+    feed.catch_up()
+    feed.read(replace(two, kind=SEEN))
+    assert feed.table.columns.born_after[feed.table.live()].tolist() == [-math.inf]
+    feed(replace(two, kind=CLOSED))
+    feed.catch_up()
+    feed(replace(three, kind=SEEN))
+    assert feed.table.columns.born_after[feed.table.live()].tolist() == [feed.born_after], "all had room again"
+
+
+def test_a_silent_flow_lives_only_as_long_as_reads_show_it() -> None:
+    feed = Feed(FlowTable(10))
+    feed.read(replace(A, counters=bytes_of(10), flags=Flag.SILENT), Record(SEEN, client_port=2, counters=bytes_of(1)))
+    seen_at = feed.now - 1.5
+    feed.now += 50
+    feed.catch_up()
+    rows = feed.table.live()
+    assert feed.table.alive_until(rows).tolist() == [seen_at, feed.now]
+    feed(replace(A, kind=UPDATED))
+    assert feed.table.alive_until(rows).tolist() == [feed.now - 1] * 2, "an event came: its end will be told too"
+
+
+@pytest.mark.parametrize(
+    ("record", "shows_client"),
+    [
+        (replace(A, kind=SEEN), True),
+        (replace(A, kind=UPDATED), True),
+        (replace(A, kind=SEEN, flags=int(Flag.ENDING)), False),
+        (replace(A, kind=CLOSED), False),
+    ],
+)
+def test_growth_told_with_the_end_does_not_prove_that_the_client_was_there(record: Record, shows_client: bool) -> None:
+    # Whoever got the address of a client that vanished answers the server's next segment with a reset.
+    feed = started()
+    feed(replace(A, kind=OPENED))
+    feed(replace(A, counters=bytes_of(10)))
+    read_at = feed.now - 0.5
+    row = feed.table.live()
+    feed(replace(record, counters=bytes_of(11)), free=False)
+    assert feed.table.columns.active[row].tolist() == [read_at if shows_client else -math.inf]
+
+
+@pytest.mark.parametrize(
+    ("nat", "client", "service"), [("translated", "10.9.0.1", "10.8.0.1"), ("original", A.client, A.server)]
+)
+def test_nat_decides_which_ends_are_asked_about(nat: str, client: str, service: str) -> None:
+    feed = started(nat=nat)
+    feed(replace(A, kind=OPENED, translated=("10.9.0.1", 1234, "10.8.0.1", 8080)))
+    (row,) = feed.table.live().tolist()
+    ends, columns = feed.table.ends, feed.table.columns
+    assert ends.end(int(columns.client[row])) == End(Address.parse(client), 0, 0, False)
+    port = 8080 if nat == "translated" else 9092
+    assert ends.end(int(columns.service[row])) == End(Address.parse(service), port, 6, True)
+
+
+def test_ends_make_room_by_themselves_and_say_which_numbers_changed_hands() -> None:
+    feed = started(max_flows=2)
+    for n in range(9):
+        record = Record(OPENED, client=f"10.0.0.{n}", server=f"10.1.0.{n}")
+        (row,) = feed(record).opened.tolist()
+        end = feed.table.ends.end(int(feed.table.columns.service[row]))
+        assert str(end.address) == record.server
+        feed(replace(record, kind=CLOSED))
+    assert len(feed.table.take_swept()) >= 4
+    assert not len(feed.table.take_swept())
+
+
+def test_rows_used_again_know_nothing_of_who_had_them() -> None:
+    feed = started(max_flows=1)
+    first = replace(A, kind=OPENED, counters=bytes_of(99), retransmits=9, round_trip=7, flags=int(Flag.GUESSED))
+    (row,) = feed(first).opened.tolist()
+    columns = feed.table.columns
+    columns.series[row], columns.state[row], columns.verdict[row] = 5, 1, 77
+    feed(replace(first, kind=CLOSED, translated=("1.1.1.1", 1, "2.2.2.2", 2)))
+    feed(Record(OPENED, client="2001:db8::9", id=8))
+    assert columns.total(np.array([row])).tolist() == [[0, 0, 0, 0]]
+    assert (columns.series[row], columns.state[row], columns.verdict[row]) == (-1, 0, -1)
+    assert (columns.resent[row], columns.round_trip[row], columns.active[row]) == (0, 0, -math.inf)
+    assert Row(int(columns.flags[row])) == Row.USED | Row.OPEN | Row.INDEXED
+    feed(Record(SEEN, client="2001:db8::9", id=8, counters=bytes_of(1)))
+    assert feed.total[0] == 99 + 1
+
+
+def test_ignored_flows_are_tracked_but_not_open() -> None:
+    feed = started(admit=Filter(include=["10.1.0.0/16:9092"]))
+    feed(A, Record(SEEN, server_port=443))
+    assert feed.table.open_flows == 1
+    assert sorted(feed.table.columns.series[feed.table.live()].tolist()) == [IGNORED, -1]
+    feed.read()
+    assert (feed.table.open_flows, len(feed.table)) == (0, 0)
+
+
+def test_retransmissions_grow_and_go_back() -> None:
+    feed = started()
+    told = [feed(replace(A, retransmits=n)).retransmits.tolist() for n in (3, 3, 5, 1)]
+    assert told == [[3], [], [2], [1]]
+
+
+def test_many_records_of_one_flow_keep_their_order() -> None:
+    feed = started()
+    steps = [replace(A, kind=OPENED)] + [replace(A, kind=UPDATED, counters=bytes_of(n)) for n in range(0, 300, 10)]
+    feed(*steps, replace(A, kind=CLOSED, counters=bytes_of(500)), replace(A, kind=OPENED))
+    assert feed.total[0] == 500
+    assert len(feed.table) == 1
+
+
+def test_an_incomplete_read_ends_nothing() -> None:
+    feed = started()
+    feed(replace(A, kind=OPENED))
+    assert feed.read(complete=False) == []
+    assert len(feed.read()) == 1

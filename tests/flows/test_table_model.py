@@ -1,0 +1,294 @@
+"""The flow table against a slow model: one record at a time, one object a flow, Python's own integers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from flowmap.flows.address import Address
+from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.columns import Row
+from flowmap.flows.table import FlowTable
+from tests.flows.records import Record, batch_of
+
+TCP = 6
+Key = tuple[str, int, int]
+Four = tuple[int, int, int, int]
+
+
+@dataclass
+class Flow:
+    """What the model knows of one flow."""
+
+    key: Key
+    id: int
+    born_after: float
+    born_by: float
+    preexisting: bool
+    unannounced: bool
+    silent: bool
+    read: int = 0
+    last: Four | None = None
+    before: Four = (0, 0, 0, 0)  # carried before the daemon looked
+    observed: Four = (0, 0, 0, 0)
+    read_at: float = 0.0
+    active: float = -math.inf
+    open: bool = True
+    ended: bool = False
+    ended_after: float = -math.inf
+    ended_by: float = math.inf
+
+    def count(self, now: Four, read_at: float, over: bool) -> None:
+        last = self.last if self.last is not None else (0, 0, 0, 0)
+        first = self.last is None
+        back = any(new < old for new, old in zip(now, last, strict=True))
+        if back:
+            grown, self.before = now, (0, 0, 0, 0)
+        else:
+            grown = _add(now, last, -1)
+        if first and self.preexisting:
+            self.before, grown = now, (0, 0, 0, 0)
+        if grown[0] and not first and not (over and self.key[1] == TCP):
+            self.active = self.read_at
+        self.observed = _add(self.observed, grown)
+        self.last, self.read_at = now, read_at
+
+    def announce(self, born_after: float) -> None:
+        self.unannounced = False
+        if self.preexisting:
+            self.observed = _add(self.observed, self.before)
+            self.preexisting, self.born_after = False, born_after
+
+    def facts(self) -> tuple[object, ...]:
+        """What must be equal in the table."""
+        times = (self.born_after, self.born_by, self.ended_after, self.ended_by)
+        return (self.key, self.id, self.observed, self.open, self.ended, self.preexisting, self.active, times)
+
+
+def _add(a: Four, b: Four, sign: int = 1) -> Four:
+    one, two, three, four = (x + sign * y for x, y in zip(a, b, strict=True))
+    return one, two, three, four
+
+
+@dataclass
+class Model:
+    """The table as its documentation tells it."""
+
+    current: dict[Key, Flow] = field(default_factory=dict)
+    aside: dict[tuple[Key, int], tuple[Flow, bool]] = field(default_factory=dict)
+    done: list[Flow] = field(default_factory=list)
+    starting: bool = True
+    number: int = 0
+    alive_at: float = -math.inf
+
+    def apply(self, records: list[Record], now: float, read_at: float, born_after: float) -> None:
+        seen: set[Key] = set()
+        for record in records:
+            key = key_of(record)
+            news = record.counters is not None or record.flags & Flag.ENDING
+            if record.kind is not Kind.UPDATED or news or key not in seen:
+                self._apply(record, key, now, read_at, born_after)
+            seen.add(key)
+
+    def _apply(self, record: Record, key: Key, now: float, read_at: float, born_after: float) -> None:
+        flow = self._find(record, key, now)
+        if flow is None:
+            old = self.starting and record.kind is not Kind.OPENED
+            flow = Flow(
+                key,
+                record.id,
+                -math.inf if old else born_after,
+                now,
+                preexisting=old,
+                unannounced=record.kind in (Kind.SEEN, Kind.UPDATED),
+                silent=bool(record.flags & Flag.SILENT),
+            )
+            if record.kind is not Kind.CLOSED:
+                self.current[key] = flow
+            self.done.append(flow)
+        flow.read = self.number
+        if record.kind is not Kind.SEEN:
+            flow.silent = False
+        over = record.kind is Kind.CLOSED or bool(record.flags & Flag.ENDING)
+        if record.counters is not None:
+            flow.count(record.counters, read_at, over)
+        if record.kind is Kind.OPENED:
+            flow.announce(born_after)
+        if record.flags & Flag.ENDING:
+            self._end(flow, now)
+        if record.kind is Kind.CLOSED:
+            self._close(flow, now)
+
+    def _find(self, record: Record, key: Key, now: float) -> Flow | None:
+        flow = self.current.get(key)
+        if flow is not None and (flow.id == record.id or 0 in (flow.id, record.id)):
+            if record.kind is Kind.OPENED and not flow.unannounced:
+                self._close(flow, now)
+                return None
+            return flow
+        held = self.aside.get((key, record.id))
+        if record.kind is Kind.CLOSED:
+            self.aside.pop((key, record.id), None)
+            return held[0] if held else None
+        if held is not None and flow is not None and record.kind is Kind.UPDATED:
+            return held[0]
+        if flow is not None:
+            self.aside[key, flow.id] = flow, flow.ended
+            self._end(flow, now)
+            del self.current[key]
+        if held is None:
+            return None
+        back, was_over = self.aside.pop((key, record.id))
+        if not was_over:
+            back.ended, back.ended_after, back.ended_by = False, -math.inf, math.inf
+        self.current[key] = back
+        return back
+
+    def alive_until(self, flow: Flow) -> float:
+        if flow.ended:
+            return flow.ended_after
+        if flow.key[1] != TCP:
+            return flow.active
+        return flow.read_at if flow.silent else self.alive_at
+
+    def _end(self, flow: Flow, now: float) -> None:
+        if not flow.ended:
+            flow.ended_after, flow.ended_by, flow.ended = self.alive_until(flow), now, True
+
+    def _close(self, flow: Flow, now: float) -> None:
+        self._end(flow, now)
+        flow.open = False
+        if self.current.get(flow.key) is flow:
+            del self.current[flow.key]
+
+    def end_read(self, now: float) -> None:
+        self.starting = False
+        gone = [flow for flow in self.current.values() if flow.read != self.number]
+        for flow in gone + [flow for flow, _ in self.aside.values()]:
+            self._close(flow, now)
+        self.aside.clear()
+        for flow in self.current.values():
+            flow.unannounced = False
+
+
+def key_of(record: Record) -> Key:
+    return record.client, record.protocol, record.zone
+
+
+numbers = st.one_of(st.integers(0, 30), st.integers(0, 1 << 56))
+counters = st.one_of(st.none(), st.tuples(numbers, numbers, numbers, numbers), st.tuples(*[st.integers(0, 30)] * 4))
+records = st.builds(
+    Record,
+    kind=st.sampled_from(Kind),
+    client=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
+    protocol=st.sampled_from([6, 6, 17]),
+    zone=st.sampled_from([0, 0, 0, 7]),
+    id=st.sampled_from([1, 1, 1, 2, 3, 0]),
+    counters=counters,
+    flags=st.sampled_from([0, 0, 0, int(Flag.ENDING), int(Flag.SILENT)]),
+)
+
+
+class Comparison(RuleBasedStateMachine):
+    """Random steps; after each, every live row says what the model says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = FlowTable(100)
+        self.model = Model()
+        self.now = 100.0
+        self.born_after = -math.inf
+        self.reading = False
+        self.grown: dict[int, Four] = {}
+
+    @rule(batch=st.lists(records, min_size=1, max_size=8))
+    def apply(self, batch: list[Record]) -> None:
+        self.now += 1
+        moment = {"now": self.now, "read_at": self.now - 0.5, "born_after": self.born_after}
+        applied = self.table.apply(batch_of(*batch), **moment)
+        self.model.apply(batch, **moment)
+        for row in applied.opened.tolist():
+            self.grown[row] = (0, 0, 0, 0)
+        for row, delta in zip(applied.rows.tolist(), applied.deltas.tolist(), strict=True):
+            self.grown[row] = _add(self.grown[row], (delta[0], delta[1], delta[2], delta[3]))
+        assert applied.shed == 0
+        self._compare_and_free(applied.closed)
+
+    @precondition(lambda self: not self.reading)
+    @rule()
+    def begin_read(self) -> None:
+        self.reading = True
+        self.table.begin_read()
+        self.model.number += 1
+
+    @precondition(lambda self: self.reading)
+    @rule(complete=st.booleans())
+    def end_read(self, complete: bool) -> None:
+        self.reading = False
+        self.now += 1
+        gone = self.table.end_read(complete=complete, now=self.now)
+        if complete:
+            self.model.end_read(self.now)
+        self._compare_and_free(gone)
+
+    @rule()
+    def catch_up(self) -> None:
+        self.born_after = self.model.alive_at = self.now
+        self.table.caught_up(self.now)
+
+    @rule()
+    def sweep(self) -> None:
+        self.table.sweep_ends()
+
+    @invariant()
+    def every_end_is_there(self) -> None:
+        columns = self.table.columns
+        for row in self.table.live().tolist():
+            client = self.table.ends.end(int(columns.client[row]))
+            assert client.address == Address(int(columns.client_high[row]), int(columns.client_low[row]))
+            service = self.table.ends.end(int(columns.service[row]))
+            assert (service.port, service.protocol) == (9092, int(columns.protocol(np.array([row], np.int32))[0]))
+
+    def _compare_and_free(self, closed: np.ndarray) -> None:
+        live = self.table.live()
+        assert sorted(map(self._facts, live.tolist()), key=repr) == sorted(
+            (flow.facts() for flow in self.model.done), key=repr
+        )
+        wrapped = {row: tuple(value % (1 << 64) for value in grown) for row, grown in self.grown.items()}
+        assert {
+            row: tuple(total) for row, total in zip(live, self.table.columns.total(live).tolist(), strict=True)
+        } == {row: wrapped[row] for row in live.tolist()}
+        assert self.table.open_flows == sum(flow.open for flow in self.model.done)
+        assert len(set(closed.tolist())) == len(closed), "a row is over once"
+        assert set(closed.tolist()) == {r for r in live.tolist() if not self.table.columns.flags[r] & Row.OPEN}
+        alive = self.table.alive_until(live).tolist()
+        assert sorted(alive) == sorted(self.model.alive_until(flow) for flow in self.model.done)
+        self.table.free(closed)
+        self.model.done = [flow for flow in self.model.done if flow.open]
+        for row in closed.tolist():
+            del self.grown[row]
+
+    def _facts(self, row: int) -> tuple[object, ...]:
+        columns, flags = self.table.columns, int(self.table.columns.flags[row])
+        ports = int(columns.ports[row])
+        address = str(Address(int(columns.client_high[row]), int(columns.client_low[row])))
+        times = (columns.born_after[row], columns.born_by[row], columns.ended_after[row], columns.ended_by[row])
+        return (
+            (address, ports & 0xFFFF, ports >> 16 & 0xFFFF),
+            int(columns.id[row]),
+            self.grown[row],
+            bool(flags & Row.OPEN),
+            bool(flags & Row.ENDED),
+            bool(flags & Row.PREEXISTING),
+            float(columns.active[row]),
+            tuple(map(float, times)),
+        )
+
+
+Comparison.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestComparison = Comparison.TestCase
