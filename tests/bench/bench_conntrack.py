@@ -123,6 +123,7 @@ def bench_full_read(entries: int, rounds: int = 3) -> None:
     """The best of ``rounds`` each, taken in turns, as the machine may be busy."""
     print(f"full read of {entries} entries")
     best: dict[str, float] = {}
+    cpu: dict[str, float] = {}
     steady = table(entries)
     peers: dict[str, Callable[[], object]] = {
         "bare recv": bare_receive,
@@ -139,9 +140,11 @@ def bench_full_read(entries: int, rounds: int = 3) -> None:
             with measured(label, entries) as result:
                 run()
             best[label] = min(best.get(label, 1e9), result["wall"])
+            cpu[label] = min(cpu.get(label, 1e9), result["cpu"])
     for label in list(peers)[1:4]:
         bare, tool = best[label] / best["bare recv"], best[label] / best["conntrack -L -o extended"]
-        print(f"  {label}: {bare:.2f} × bare recv (reach ≤ 1.3), {tool:.2f} × conntrack -L (reach ≤ 0.65)")
+        print(f"  {label}: {bare:.2f} × bare recv (reach ≤ 1.3), {tool:.2f} × conntrack -L (reach ≤ 0.65)", end="; ")
+        print(f"CPU {cpu[label] / cpu['bare recv']:.2f} × bare recv")
 
 
 def bench_decode(rounds: int = 5) -> None:
