@@ -77,7 +77,14 @@ def api_model(alias: Callable[[str], str] = camel) -> Callable[[type[M]], type[M
     A pydantic dataclass with slots, not a BaseModel: ten thousand deployments take 16 MiB instead of 100, and a third
     of the time to read.
     """
-    config = ConfigDict(strict=True, extra="ignore", alias_generator=alias, validate_by_name=True, allow_inf_nan=False)
+    config = ConfigDict(
+        strict=True,
+        extra="ignore",
+        alias_generator=alias,
+        validate_by_name=True,
+        allow_inf_nan=False,
+        defer_build=True,  # most classes are only ever parts of others and need no validator of their own
+    )
     return cast("Callable[[type[M]], type[M]]", dataclass(config=config, kw_only=True, frozen=True, slots=True))
 
 

@@ -1,6 +1,6 @@
 """The one module that uses httpx: sends a prepared request, reads the answer whole within caps.
 
-No redirects, no proxies or certificates from the environment, no compression but gzip, which is undone here so that
+No redirects, no cookies, no proxies or certificates from the environment, no compression but gzip, which is undone here so that
 the size *after* it is capped too. Every failure of httpx becomes one of ours.
 """
 
@@ -11,6 +11,7 @@ import logging
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -71,6 +72,7 @@ class HttpTransport:
         self._client = httpx.AsyncClient(
             verify=self._tls or True,
             trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             follow_redirects=False,
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
