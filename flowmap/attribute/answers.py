@@ -9,9 +9,10 @@ An answer is true for the moment it was given, between asking and arrival. A flo
              be it just before (it was on its way when the flow began) or after
     fast     (only with ``attribute.confirm: fast``) a cached answer younger than ``positive_ttl``
 
-An entry of a connection whose client vanished without a word stays in the kernel for days. So where the last answer
-before a flow named others than the one inside its life, the address changed hands around its start, and the answer
-inside is taken only once the client is known to have sent something after it arrived.
+An entry of a connection whose client vanished without a word stays in the kernel for days, and its address goes to
+somebody else. So the earliest answer about a flow (the last before its start; else the one in ``grace``; else the first
+inside its life) has a say: who is named only by later ones is taken only once the client is known to have sent
+something after such an answer arrived. For the same reason ``around`` needs every answer in between to agree.
 """
 
 from __future__ import annotations
@@ -136,9 +137,9 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
     in_grace = before is None and bool(case.near_start)
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
-        named = _named(inside)
-        if before is not None:
-            named = (named & before.owners) | _named(answers[case.first_inside : case.last_proven + 1])
+        earliest = before or (answers[0] if in_grace else inside[0])
+        proven = _named(answers[case.first_inside : case.last_proven + 1])
+        named = (_named(inside) & earliest.owners) | proven
         if named or not _named(inside):
             return Outcome(named, "inside", inside[-1])
     if in_grace:
@@ -147,9 +148,9 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
         return None
     if before is None:
         return Outcome(NO_OWNERS, "unconfirmed", after)
-    both = before.owners & after.owners
-    disagree = before.owners != after.owners and not both
-    return Outcome(both, "unconfirmed" if disagree else "around", after)
+    around = answers[case.last_before : case.first_after + 1]
+    agreed = before.owners.intersection(*(answer.owners for answer in around))
+    return Outcome(agreed, "around" if agreed or not _named(around) else "unconfirmed", after)
 
 
 def _named(answers: Sequence[Answer]) -> Owners:
