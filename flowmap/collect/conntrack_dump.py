@@ -6,8 +6,9 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
-from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
+from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import FlowBatch
 from flowmap.wire.conntrack import Decoded
@@ -36,20 +37,17 @@ class Dump:
 
     def batches(self) -> Iterator[FlowBatch]:
         """The entries in slices, IPv4 and IPv6; SourceDenied or SourceError if the kernel refuses."""
-        dump = NetlinkSocket(NETLINK_NETFILTER, chunk=CHUNK)
+        dump = NetlinkSocket(NETLINK_NETFILTER, chunk=CHUNK, buffers=2)
         try:
             # The columnar decoder finds messages by the sequence number, so it should be rare in what they hold.
             dump.send(encode_dump_request(secrets.randbits(31) | 1 << 30))
-            yield from self._receive(dump)
+            yield from self._decode(_read_ahead(dump))
         finally:
             dump.close()
 
-    def _receive(self, dump: NetlinkSocket) -> Iterator[FlowBatch]:
+    def _decode(self, parts: Iterator[Received]) -> Iterator[FlowBatch]:
         sound = True
-        while True:
-            received = dump.receive(wait=PATIENCE)
-            if not received.starts:
-                return
+        for received in parts:
             decoded = self._decoder.decode(received.data, received.starts)
             self.malformed += decoded.malformed
             lost = received.overrun or received.truncated or decoded.unframed or decoded.interrupted
@@ -70,3 +68,24 @@ class Dump:
         if end.errno in (errno.EPERM, errno.EACCES):
             raise SourceDenied(message, remedy="run as root or with CAP_NET_ADMIN")
         raise SourceError(message, remedy="modprobe nf_conntrack_netlink")
+
+
+def _read_ahead(dump: NetlinkSocket) -> Iterator[Received]:
+    """The dump in parts, until nothing more comes within the patience.
+
+    The kernel makes a dump while it is read, without the interpreter's lock: the next part is read on another thread
+    while the caller works on this one.
+    """
+    received = dump.receive(wait=PATIENCE)
+    if received.drained:  # all of it in one part
+        while received.starts:
+            yield received
+            received = dump.receive(wait=PATIENCE)
+        return
+    with ThreadPoolExecutor(1, "dump") as ahead:
+        while received.starts:
+            coming = ahead.submit(dump.receive)
+            yield received
+            received = coming.result()
+            if not received.starts and not received.overrun:
+                received = dump.receive(wait=PATIENCE)

@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -49,14 +50,21 @@ class NetlinkSocket:
     """One netlink socket, in the network namespace of the thread that makes it.
 
     ``groups`` are multicast group numbers to join. ``receive_buffer`` is in bytes, 0 for the system's default; what was
-    granted is in the attribute of that name. ``chunk`` bounds the bytes one ``receive`` returns.
+    granted is in the attribute of that name. ``chunk`` bounds the bytes one ``receive`` returns; with ``buffers``, what
+    it returned stays valid until that many more calls were made.
     Raises SourceDenied if a permission is missing and SourceError if the kernel lacks the protocol.
     """
 
     def __init__(
-        self, protocol: int, *, groups: Iterable[int] = (), receive_buffer: int = 0, chunk: int = 1 << 20
+        self,
+        protocol: int,
+        *,
+        groups: Iterable[int] = (),
+        receive_buffer: int = 0,
+        chunk: int = 1 << 20,
+        buffers: int = 1,
     ) -> None:
-        self._view = memoryview(bytearray(max(chunk, LARGEST_DATAGRAM)))
+        self._views = deque(memoryview(bytearray(max(chunk, LARGEST_DATAGRAM))) for _ in range(buffers))
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         except OSError as error:
@@ -118,7 +126,8 @@ class NetlinkSocket:
         return self._drain()
 
     def _drain(self) -> Received:
-        view, receive = self._view, self._socket.recv_into
+        self._views.rotate()
+        view, receive = self._views[0], self._socket.recv_into
         starts: list[int] = []
         at, truncated, limit = 0, 0, len(view) - LARGEST_DATAGRAM
         while at <= limit:
