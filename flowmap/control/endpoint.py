@@ -43,10 +43,13 @@ def parse_endpoint(text: str) -> Endpoint:
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise ConfigError(f"endpoint: not a URL: {error}") from error
+    except ValueError:
+        # The parser's error quotes what it took for the port, which may be the middle of a password.
+        raise ConfigError("endpoint: not https://host[:port]") from None
     if parts.username is not None or parts.password is not None:
         raise ConfigError("endpoint: a user or password does not belong into the URL")
+    if not text.isprintable():  # the parser drops line ends in silence
+        raise ConfigError(f"endpoint: {text!r} has characters that do not print")
     if parts.scheme not in _DEFAULT_PORTS or not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
         raise ConfigError(f"endpoint: {text!r} is not https://host[:port]")
     if parts.path not in ("", "/") or parts.query or parts.fragment:

@@ -1,7 +1,7 @@
 """The one module that uses httpx: sends a prepared request, reads the answer whole within caps.
 
-No redirects, no cookies, no proxies or certificates from the environment, no compression but gzip, which is undone here so that
-the size *after* it is capped too. Every failure of httpx becomes one of ours.
+No redirects, no cookies, no proxies or certificates from the environment, no compression but gzip, which is undone
+here so that the size *after* it is capped too. Every failure of httpx becomes one of ours.
 """
 
 from __future__ import annotations
