@@ -1,0 +1,96 @@
+"""Memory of a million tracked flows, beside a dict of plain objects: ``python -m tests.bench.bench_memory``."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+
+FLOWS = 1_000_000
+BATCH = 20_000
+REACH_MIB = 400
+
+
+def resident_mib() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def books_mib() -> float:
+    """A million flows of half a million clients to 20 service ends, all pending, read twice."""
+    import numpy as np
+
+    from flowmap.attribute.attribution import Attribution, Settings
+    from flowmap.books import Books
+    from flowmap.collect.base import ReadFinished, ReadStarted
+    from flowmap.export.ledger import Ledger
+    from flowmap.export.peers import Peers
+    from flowmap.flows.address import V4_MAPPED
+    from flowmap.flows.batch import Flag, FlowBatch, Kind
+    from flowmap.flows.table import FlowTable
+
+    def batch(start: int, grown: int) -> FlowBatch:
+        made = FlowBatch(BATCH)
+        number = np.arange(start, start + BATCH, dtype=np.uint64)
+        made.kind[:], made.flags[:], made.protocol[:] = Kind.SEEN, Flag.COUNTERS, 6
+        made.id[:] = number + np.uint64(1)
+        made.client_low[:] = np.uint64(V4_MAPPED | 0x0A000000) + number // np.uint64(2)
+        made.client_port[:] = 1024 + number % np.uint64(50_000)
+        made.server_low[:] = np.uint64(V4_MAPPED | 0x0AFF0000) + number % np.uint64(20)
+        made.server_port[:] = 9092
+        for name in ("client_low", "client_port", "server_low", "server_port"):
+            getattr(made, f"translated_{name}")[:] = getattr(made, name)
+        made.transmit_bytes[:] = number + np.uint64(grown)
+        return made
+
+    table = FlowTable(FLOWS)
+    labels = ("namespace", "deployment_id", "deployment", "peer", "protocol")
+    ledger = Ledger(labels=labels, max_series=10_000, idle_after=600)
+    attribution = Attribution(Settings(namespaces=("default-namespace",)), table)
+    books = Books(table, attribution, ledger, peers=Peers({}), announces_births=True)
+    idle = resident_mib()
+    for turn in range(2):
+        books.step(ReadStarted("start"), now=turn, read_at=turn)
+        for start in range(0, FLOWS, BATCH):
+            books.step(batch(start, turn), now=turn, read_at=turn)
+        books.step(ReadFinished(True), now=turn, read_at=turn)
+        books.attribution.ask(now=turn, limit=5)
+    assert len(table) == FLOWS
+    gc.collect()
+    return resident_mib() - idle
+
+
+def peer_mib() -> float:
+    """The same flows the usual way: packed tuples as keys of a dict, an object with slots for each."""
+
+    class Flow:
+        __slots__ = ("born", "id", "last", "owner", "received", "sent")
+
+        def __init__(self, number: int) -> None:
+            self.id, self.born, self.last, self.sent, self.received = number, float(number), 0.0, number + 1000, 0
+            self.owner = None
+
+    idle = resident_mib()
+    flows = {}
+    for number in range(FLOWS):
+        key = (0x0A000000 + number // 2).to_bytes(16) + (number % 50_000).to_bytes(4) + number.to_bytes(20)
+        flows[key] = Flow(number)
+    assert len(flows) == FLOWS
+    return resident_mib() - idle
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(books_mib() if sys.argv[1] == "books" else peer_mib())
+        return
+    ours, peer = (
+        float(subprocess.check_output([sys.executable, "-m", "tests.bench.bench_memory", which]))
+        for which in ("books", "peer")
+    )
+    print(f"{FLOWS:,} flows: {ours:.0f} MiB over idle (reach ≤ {REACH_MIB}); dict of objects {peer:.0f} MiB;", end=" ")
+    print(f"ratio {ours / peer:.2f}")
+
+
+if __name__ == "__main__":
+    main()
