@@ -7,6 +7,7 @@ exception. Decoding is none of this file's business.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import select
 import socket
@@ -64,7 +65,8 @@ class NetlinkSocket:
         chunk: int = 1 << 20,
         buffers: int = 1,
     ) -> None:
-        self._views = deque(memoryview(bytearray(max(chunk, LARGEST_DATAGRAM))) for _ in range(buffers))
+        # Anonymous mappings: a chunk that is never filled costs no memory, which a bytearray would zero and so touch.
+        self._views = deque(memoryview(mmap.mmap(-1, max(chunk, LARGEST_DATAGRAM))) for _ in range(buffers))
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         except OSError as error:
