@@ -143,7 +143,7 @@ class BlinkClient:
         async def ask(index: int) -> Answer[BlinkJob]:
             query = {"pageIndex": str(index), "pageSize": size, "RegionId": self._region}
             answered = await self._caller.call(
-                ACTION, sign=lambda keys, now: self._sign(segments, query, keys, now), read=_read
+                ACTION, sign=lambda keys, now: self._sign(segments, query, keys, now), read=_read, scope=project
             )
             return answered.value
 

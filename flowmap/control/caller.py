@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -26,7 +27,10 @@ ATTEMPTS = 3
 """HTTP exchanges for one question, the first included; new keys and a corrected clock add one each."""
 
 REFUSED_FOR = 60.0
-"""Seconds for which a refusal of keys or permission is kept for its operation, so that nothing runs hot on it."""
+"""Seconds for which a refusal of keys or permission is kept for its operation and scope: nothing runs hot on it."""
+
+REFUSALS = 1000
+"""Refusals kept; the oldest go first."""
 
 USER_AGENT = f"flowmap/{flowmap.__version__}"
 
@@ -71,6 +75,7 @@ class _Call:
     """One question on its way."""
 
     operation: str
+    scope: str
     deadline: float
     attempt: int = 1
     renewed: bool = False
@@ -118,7 +123,7 @@ class Caller:
         self._breaker = Breaker()
         self._pause = Pause()
         self._throttled = 0
-        self._refused: dict[str, _Refused] = {}
+        self._refused: OrderedDict[tuple[str, str], _Refused] = OrderedDict()
         self._correction = 0.0
         self.clock_skew: float | None = None
         """Seconds the server's clock is ahead of ours, by its last ``Date`` header; None before the first answer."""
@@ -144,13 +149,15 @@ class Caller:
         *,
         sign: Callable[[Credentials, float], Outgoing],
         read: Callable[[Reply], T],
+        scope: str = "",
     ) -> Answered[T]:
         """Ask until there is an answer, an error that asking again cannot mend, or no time left.
 
         ``sign`` makes a fresh request for every attempt from keys and the time (epoch seconds); ``read`` turns a 200
-        into a value or raises a ControlError.
+        into a value or raises a ControlError. ``scope`` is what a permission may depend on besides the operation,
+        such as the namespace.
         """
-        call = _Call(operation, self._monotonic() + self._timeout)
+        call = _Call(operation, scope, self._monotonic() + self._timeout)
         last: ControlError | None = None
         while True:
             await self._wait_for_pause(call, last)
@@ -195,7 +202,7 @@ class Caller:
             reason = error.reason
             raise
         finally:
-            self._settle(call.operation, reason, self._monotonic() - started)
+            self._settle(call, reason, self._monotonic() - started)
         return Answered(value, asked_at, answered_at)
 
     def _read(self, reply: Reply, read: Callable[[Reply], T], credentials: Credentials, now: float) -> T:
@@ -208,7 +215,7 @@ class Caller:
             error.args = tuple(_redact(arg, credentials) for arg in error.args)
             raise
 
-    def _settle(self, operation: str, reason: str | None, seconds: float) -> None:
+    def _settle(self, call: _Call, reason: str | None, seconds: float) -> None:
         """Tell breaker and observer how an attempt ended."""
         if reason == "cancelled":
             self._breaker.abandoned()
@@ -219,8 +226,7 @@ class Caller:
             self._breaker.failed(now=self._monotonic())
         if reason is None:
             self._throttled = 0
-            self._refused.pop(operation, None)
-        self._observe(operation, seconds, reason)
+        self._observe(call.operation, seconds, reason)
 
     def _wait_after(self, call: _Call, credentials: Credentials, error: ControlError) -> float | None:
         """Seconds until the next attempt, or None if there is to be none."""
@@ -246,7 +252,9 @@ class Caller:
         if not call.renewed and not code.startswith(NEW_KEYS_DO_NOT_HELP) and self._credentials.reject(credentials):
             call.renewed = True
             return 0.0
-        self._refused[call.operation] = _Refused(credentials, self._monotonic() + REFUSED_FOR, error)
+        self._refused[call.operation, call.scope] = _Refused(credentials, self._monotonic() + REFUSED_FOR, error)
+        if len(self._refused) > REFUSALS:
+            self._refused.popitem(last=False)
         return None
 
     async def _wait_for_pause(self, call: _Call, last: ControlError | None) -> None:
@@ -265,11 +273,11 @@ class Caller:
             raise Transient("the credentials did not come in time", reason="timeout") from error
 
     def _check_refused(self, call: _Call, credentials: Credentials) -> None:
-        kept = self._refused.get(call.operation)
+        kept = self._refused.get((call.operation, call.scope))
         if kept is None:
             return
         if kept.credentials != credentials or self._monotonic() >= kept.until:
-            del self._refused[call.operation]
+            del self._refused[call.operation, call.scope]
             return
         raise AuthError(
             f"{kept.error} (not asked again for {kept.until - self._monotonic():.0f} s)",

@@ -230,7 +230,7 @@ class ControlClient:
         def read(reply: Reply) -> Answer[Element]:
             return read_answer(reply.body, element, status=reply.status)
 
-        return await self._caller.call(request.action, sign=sign, read=read)
+        return await self._caller.call(request.action, sign=sign, read=read, scope=request.path)
 
     def _sign(self, request: Request, credentials: Credentials, now: float) -> Outgoing:
         headers = {

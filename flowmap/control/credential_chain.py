@@ -20,7 +20,7 @@ from flowmap.control.credential_vendor import vendor_credentials
 from flowmap.control.credentials import SECRET_FILE_LIMIT, Credentials, CredentialsProvider
 from flowmap.control.endpoint import region_id
 from flowmap.control.refreshing import RefreshingCredentials
-from flowmap.errors import AuthError
+from flowmap.errors import AuthError, ConfigError
 
 PREFIX = "ALIBABA_CLOUD_"
 
@@ -77,7 +77,11 @@ class CredentialsChain:
 
     def _find(self) -> CredentialsProvider:
         for look in (self._environment, self._ini, self._cli, self._oidc, self._uri, self._ecs):
-            if (found := look()) is not None:
+            try:
+                found = look()
+            except ConfigError as error:
+                raise AuthError(str(error)) from error
+            if found is not None:
                 return found
         raise AuthError(
             "no credentials: set control_plane.credentials, or ALIBABA_CLOUD_ACCESS_KEY_ID and _SECRET, or a profile"

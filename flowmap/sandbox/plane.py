@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from flowmap.errors import ConfigError
 from flowmap.sandbox import operations, rendering
-from flowmap.sandbox.catalog import Catalog, example_catalog, load_catalog, parse_catalog
+from flowmap.sandbox.catalog import SIZE_LIMIT, Catalog, example_catalog, load_catalog, parse_catalog
 from flowmap.sandbox.fault_book import Fault, FaultBook, parse_faults
 from flowmap.sandbox.faults import HungUp, commit, json_response
 from flowmap.sandbox.matching import Index
@@ -37,6 +37,9 @@ from flowmap.sandbox.verify import DEFAULT_KEYS, Keys, Received, Refused, Verifi
 
 RECORDED = 1000
 """Requests kept for inspection."""
+
+REQUEST_LIMIT = 1 << 16
+"""Bytes of the body of a request of the API; its operations need none."""
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +121,8 @@ class ControlPlane:
         now = self._clock() + self._faults.clock_offset
         request_id = secrets.token_hex(16).upper()
         received = await _received(request)
+        if received is None:
+            return json_response({"error": f"the body is over {REQUEST_LIMIT} bytes"}, status=413)
         self.recorded.append(received)
         response = await self._answer(received, request_id, now, lambda: _hung_up(request))
         response.headers["x-acs-request-id"] = request_id
@@ -210,8 +215,11 @@ class ControlPlane:
         return json_response(self.requests)
 
     async def _put(self, request: Request, use: Callable[[Any], None]) -> Response:
+        body = await _body(request, SIZE_LIMIT)
+        if body is None:
+            return json_response({"error": f"the body is over {SIZE_LIMIT} bytes"}, status=413)
         try:
-            use(json.loads(await request.body()))
+            use(json.loads(body))
         except (ConfigError, ValueError) as error:
             return json_response({"error": str(error)}, status=400)
         return json_response({"ok": True})
@@ -222,13 +230,27 @@ def _no_such_api(received: Received) -> Refused:
     return Refused(404, "InvalidApi.NotFound", f"{received.method} {received.path} is not a path of {action}")
 
 
-async def _received(request: Request) -> Received:
+async def _body(request: Request, limit: int) -> bytes | None:
+    """The body of a request; None if it is over ``limit`` bytes."""
+    parts, left = [], limit
+    async for part in request.stream():
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            return None
+    return b"".join(parts)
+
+
+async def _received(request: Request) -> Received | None:
+    body = await _body(request, REQUEST_LIMIT)
+    if body is None:
+        return None
     return Received(
         method=request.method,
         path=request.scope["raw_path"].decode("latin-1"),
         query=request.scope["query_string"].decode("latin-1"),
         header_list=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw),
-        body=await request.body(),
+        body=body,
     )
 
 

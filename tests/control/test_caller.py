@@ -229,6 +229,21 @@ def test_a_refused_key_is_not_asked_with_again_for_a_while() -> None:
     assert isinstance(run_questions(client)[0], DeploymentsAnswer)
 
 
+def test_a_refusal_in_one_namespace_says_nothing_of_another() -> None:
+    server = script(gateway(403, "Forbidden.RAM"), GOOD, GOOD)
+    client = server.client()
+
+    async def ask(namespace: str) -> DeploymentsAnswer:
+        return await client.get_deployments_by_ip(namespace=namespace, dst_ip="10.0.0.1")
+
+    with pytest.raises(AuthError):
+        asyncio.run(ask("closed"))
+    assert asyncio.run(ask("open")).deployments == ()
+    with pytest.raises(AuthError, match="not asked again"):
+        asyncio.run(ask("closed"))
+    assert len(server.sent) == 2
+
+
 def test_a_rotated_secret_file_is_read_again_once(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("old\n")

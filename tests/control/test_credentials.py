@@ -231,6 +231,9 @@ def test_switches(tmp_path: Path) -> None:
         ({"ACCESS_KEY_SECRET": SECRET}, "ALIBABA_CLOUD_ACCESS_KEY_ID"),
         ({"ACCESS_KEY_ID": "x", "ACCESS_KEY_SECRET": f"{SECRET}\n"}, "access_key_secret"),
         ({"CREDENTIALS_FILE": "/nowhere/x.ini"}, "/nowhere/x.ini"),
+        ({"CREDENTIALS_URI": "http://10.0.0.1/x"}, "credentials URI"),
+        ({"ECS_METADATA": "../x"}, "role name"),
+        ({"STS_REGION": "a/b", "OIDC_TOKEN_FILE": "f", "ROLE_ARN": "r", "OIDC_PROVIDER_ARN": "p"}, "region"),
         ({"OIDC_TOKEN_FILE": "/nowhere/token", "ROLE_ARN": "r", "OIDC_PROVIDER_ARN": "p"}, "/nowhere/token"),
     ],
 )

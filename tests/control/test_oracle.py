@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -18,8 +19,10 @@ import pytest
 
 from flowmap.control.blink import BlinkClient, read_blink_answer
 from flowmap.control.client import ControlClient
+from flowmap.control.credential_chain import CredentialsChain
 from flowmap.control.envelope import read_answer
 from flowmap.control.models import Deployment, Job
+from flowmap.control.transport import HttpTransport
 from flowmap.sandbox.running import RunningSandbox, running_sandbox
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Received
 from tests.control.clients import ask, key
@@ -274,3 +277,14 @@ def test_the_blink_answer_of_the_sandbox_is_read(sandbox: RunningSandbox) -> Non
     request.set_endpoint(sandbox.url.removeprefix("http://"))
     body = client.do_action_with_exception(request)
     assert len(read_blink_answer(body).items) == len(json.loads(body)["Jobs"]["Job"]) == 12
+
+
+def test_the_vendor_library_gives_keys_for_profiles_of_its_own(tmp_path: Path) -> None:
+    command = """echo '{"mode": "AK", "access_key_id": "ext-id", "access_key_secret": "ext-secret"}'"""
+    profile = {"name": "ext", "mode": "External", "process_command": command}
+    (tmp_path / ".aliyun").mkdir()
+    (tmp_path / ".aliyun/config.json").write_text(json.dumps({"current": "ext", "profiles": [profile]}))
+    chain = CredentialsChain(transport=HttpTransport(), environ={}, home=tmp_path)
+    found = asyncio.run(chain.get())
+    assert (found.access_key_id, found.access_key_secret, found.security_token) == ("ext-id", "ext-secret", None)
+    assert "External" in found.origin and "ext-secret" not in repr(found)

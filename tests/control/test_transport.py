@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +164,18 @@ def test_a_body_of_exactly_the_limit_passes() -> None:
     over = says(body(gzip.compress(content + b" "), b"content-encoding: gzip"))
     with server(over) as url, pytest.raises(ProtocolError, match="after gzip"):
         send(url, limit=1000)
+
+
+def test_a_bomb_takes_no_memory() -> None:
+    bomb = body(gzip.compress(bytes(64 << 20), compresslevel=1), b"content-encoding: gzip")
+    with server(says(bomb)) as url:
+        tracemalloc.start()
+        try:
+            with pytest.raises(ProtocolError, match="after gzip"):
+                send(url, limit=1 << 20)
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()
 
 
 def context(certificate: str) -> ssl.SSLContext:
