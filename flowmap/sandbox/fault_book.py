@@ -38,6 +38,34 @@ Kind = Literal[
     "wrong_types",
 ]
 
+DESCRIPTIONS: dict[Kind, str] = {
+    "bad_element": "the right answer with three elements in front that are none",
+    "bom": "the right answer behind a byte order mark",
+    "business": "HTTP 200 with success: false, `status` as httpCode and `code` as errorCode",
+    "clock": "the server's clock is off by `seconds`, for checking dates and in its Date header",
+    "cut": "half of the right answer, then the connection closes",
+    "data_object": "success: true with an object for data",
+    "drip": "the right answer, a byte every `seconds`",
+    "empty": "no body, with HTTP `status` (200)",
+    "empty_list": "success: true with an empty list, whatever the catalog says",
+    "error": "an HTML page with HTTP `status` (503), as proxies make them",
+    "gateway": "a gateway error with HTTP `status` (403) and `code` (Forbidden.RAM)",
+    "gzip": "the right answer, compressed",
+    "gzip_bomb": "a small compressed body that becomes `size` bytes",
+    "hang": "no answer until the client hangs up",
+    "json_list": "the body []",
+    "json_null": "the body null",
+    "latency": "the right answer after `seconds`",
+    "malformed": "JSON that stops in the middle",
+    "no_data": "success: true with null for data",
+    "no_success": "the right answer without success",
+    "oversized": "a body of `size` blanks",
+    "redirect": "HTTP `status` (302) to `location`",
+    "throttle": "HTTP `status` (400), `code` (Throttling.User), with `retryAfterMs` or `retryAfter` if given",
+    "wrong_types": "the right elements with every field of another type",
+}
+"""What each kind does; names in backquotes are fields of the fault, with their defaults."""
+
 
 class Fault(BaseModel):
     """One thing that goes wrong."""
@@ -102,13 +130,14 @@ class FaultBook:
         self._skip = [fault.skip for fault in faults]
 
     @property
+    def in_force(self) -> list[Fault]:
+        """The faults that are not used up."""
+        return [fault for fault, left in zip(self._faults, self._left, strict=True) if left > 0]
+
+    @property
     def clock_offset(self) -> float:
         """Seconds by which the server's clock is off."""
-        return sum(
-            fault.seconds
-            for fault, left in zip(self._faults, self._left, strict=True)
-            if fault.kind == "clock" and left > 0
-        )
+        return sum(fault.seconds for fault in self.in_force if fault.kind == "clock")
 
     def take(self, operation: str, shape: str) -> Fault | None:
         """The first fault for this request, used up by one; None if there is none."""

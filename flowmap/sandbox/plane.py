@@ -5,7 +5,8 @@ namespace it does not know. It also tells what it was asked and commits faults o
 ``/_sandbox/``, which need no signature since only this machine reaches them:
 
 - ``PUT /_sandbox/catalog``: a catalog as JSON (see ``catalog``); ``GET`` gives the one in force
-- ``PUT /_sandbox/faults``: a list of faults as JSON (see ``faults``); ``[]`` ends them
+- ``PUT /_sandbox/faults``: a list of faults as JSON (see ``fault_book``); ``[]`` ends them; ``GET`` gives those in
+  force and what kinds there are
 - ``GET /_sandbox/requests``: counts by operation and shape, refusals by code, faults committed by kind
 """
 
@@ -29,7 +30,7 @@ from starlette.routing import Route
 from flowmap.errors import ConfigError
 from flowmap.sandbox import operations, rendering
 from flowmap.sandbox.catalog import SIZE_LIMIT, Catalog, example_catalog, load_catalog, parse_catalog
-from flowmap.sandbox.fault_book import Fault, FaultBook, parse_faults
+from flowmap.sandbox.fault_book import DESCRIPTIONS, Fault, FaultBook, parse_faults
 from flowmap.sandbox.faults import HungUp, commit, json_response
 from flowmap.sandbox.matching import Index
 from flowmap.sandbox.operations import Answered, Asked
@@ -83,7 +84,7 @@ class ControlPlane:
         self.app = Starlette(
             routes=[
                 Route("/_sandbox/catalog", self._admin_catalog, methods=["GET", "PUT"]),
-                Route("/_sandbox/faults", self._admin_faults, methods=["PUT"]),
+                Route("/_sandbox/faults", self._admin_faults, methods=["GET", "PUT"]),
                 Route("/_sandbox/requests", self._admin_requests, methods=["GET"]),
                 Route("/{path:path}", self._serve, methods=["GET", "POST", "PUT", "DELETE"]),
             ]
@@ -209,6 +210,9 @@ class ControlPlane:
         return await self._put(request, self.set_catalog)
 
     async def _admin_faults(self, request: Request) -> Response:
+        if request.method == "GET":
+            in_force = [fault.model_dump(by_alias=True, exclude_defaults=True) for fault in self._faults.in_force]
+            return json_response({"inForce": in_force, "kinds": DESCRIPTIONS})
         return await self._put(request, self.set_faults)
 
     async def _admin_requests(self, request: Request) -> Response:
@@ -220,7 +224,7 @@ class ControlPlane:
             return json_response({"error": f"the body is over {SIZE_LIMIT} bytes"}, status=413)
         try:
             use(json.loads(body))
-        except (ConfigError, ValueError) as error:
+        except (ConfigError, ValueError, RecursionError) as error:
             return json_response({"error": str(error)}, status=400)
         return json_response({"ok": True})
 

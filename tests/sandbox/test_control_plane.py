@@ -39,7 +39,8 @@ def test_the_catalog_changes_from_python_and_over_http() -> None:
         assert httpx.get(f"{sandbox.url}/_sandbox/catalog").json()["deployments"][0]["id"] == "d"
         bad = httpx.put(f"{sandbox.url}/_sandbox/catalog", json={"deployments": [{"id": "x"}]})
         assert bad.status_code == 400 and "deployments.0.name" in bad.json()["error"]
-        assert httpx.put(f"{sandbox.url}/_sandbox/catalog", content=b"{").status_code == 400
+        for broken in (b"{", b"[" * 100_000, b"\xff"):
+            assert httpx.put(f"{sandbox.url}/_sandbox/catalog", content=broken).status_code == 400
         assert found(sandbox.url) == ["d"]
 
 
@@ -47,7 +48,10 @@ def test_faults_and_counts_over_http() -> None:
     with running_sandbox(catalog("a")) as sandbox:
         put = httpx.put(f"{sandbox.url}/_sandbox/faults", json=[{"kind": "error", "times": 1}])
         assert put.status_code == 200
+        told = httpx.get(f"{sandbox.url}/_sandbox/faults").json()
+        assert told["inForce"] == [{"kind": "error", "times": 1}] and "gzip_bomb" in told["kinds"]
         assert found(sandbox.url) == ["a"]  # asked twice
+        assert httpx.get(f"{sandbox.url}/_sandbox/faults").json()["inForce"] == []
         assert httpx.get(f"{sandbox.url}/v").status_code == 400
         assert httpx.get(f"{sandbox.url}/_sandbox/requests").json() == {
             "total": 2,

@@ -7,12 +7,12 @@ from typing import get_args
 import pytest
 
 from flowmap.errors import ConfigError
-from flowmap.sandbox.fault_book import Fault, FaultBook, Kind, parse_faults
+from flowmap.sandbox.fault_book import DESCRIPTIONS, Fault, FaultBook, Kind, parse_faults
 from flowmap.sandbox.faults import KINDS
 
 
 def test_every_kind_is_carried_out() -> None:
-    assert set(KINDS) == set(get_args(Kind))
+    assert set(KINDS) == set(get_args(Kind)) == set(DESCRIPTIONS)
 
 
 def book(*faults: Fault) -> FaultBook:
