@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import httpx
 
 from flowmap.control.client import ControlClient
 from flowmap.control.credentials import StaticCredentials
@@ -118,3 +120,13 @@ def run_questions(client: ControlClient, count: int = 1) -> list[object]:
 
 def header(replies: Iterable[Mapping[str, str]], name: str) -> list[str]:
     return [reply[name] for reply in replies]
+
+
+def everything_of(error: BaseException | None) -> Iterator[str]:
+    """All that a log or a crash report could show of an error and of what hangs on it."""
+    while error is not None:
+        yield repr(error) + str(error) + repr(error.args) + repr(vars(error))
+        request = getattr(error, "_request", None)
+        if isinstance(request, httpx.Request):
+            yield repr(request) + str(request.url) + repr(dict(request.headers))
+        error = error.__cause__ or error.__context__

@@ -8,11 +8,9 @@ import logging
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from flowmap.control.client import ControlClient, DeploymentsAnswer
@@ -30,7 +28,7 @@ from flowmap.errors import (
 )
 from flowmap.sandbox.running import RunningSandbox, running_sandbox
 from flowmap.sandbox.verify import ACCESS_KEY_ID, Key
-from tests.control.clients import NAMESPACE, ask, key
+from tests.control.clients import NAMESPACE, ask, everything_of, key
 
 KAFKA = {"dst_ip": "127.0.2.1", "dst_port": 9092}
 
@@ -238,16 +236,6 @@ def test_one_connection_serves_many_questions(sandbox: RunningSandbox) -> None:
 
 CANARY = "canary-a7f3-secret"
 TOKEN = "canary-token-91c2"
-
-
-def everything_of(error: BaseException | None) -> Iterator[str]:
-    """All that a log or a crash report could show of an error and of what hangs on it."""
-    while error is not None:
-        yield repr(error) + str(error) + repr(error.args) + repr(vars(error))
-        request = getattr(error, "_request", None)
-        if isinstance(request, httpx.Request):
-            yield repr(request) + repr(dict(request.headers))
-        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize(
