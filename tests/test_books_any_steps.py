@@ -1,0 +1,139 @@
+"""The books under any steps at all: nonsense from the source, any answers, little room."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from flowmap.attribute.answers import Answer
+from flowmap.attribute.attribution import Settings
+from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.view import Owner
+from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted
+from flowmap.flows.batch import Flag, Kind
+from tests.accounts import Auditor, books_for
+from tests.flows.records import Record, batch_of
+
+OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
+
+records = st.builds(
+    Record,
+    kind=st.sampled_from(Kind),
+    client=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
+    client_port=st.integers(1, 4),
+    server_port=st.sampled_from([53, 9092]),
+    server=st.sampled_from(["10.1.0.1", "10.1.0.2", "2001:db8::5"]),
+    protocol=st.sampled_from([6, 6, 17]),
+    id=st.integers(0, 3),
+    counters=st.one_of(st.none(), st.tuples(*[st.one_of(st.integers(0, 50), st.integers(0, 1 << 50))] * 4)),
+    flags=st.sampled_from([0, 0, int(Flag.ENDING), int(Flag.SILENT)]),
+    retransmits=st.one_of(st.none(), st.integers(0, 9)),
+)
+
+
+class AnySteps(RuleBasedStateMachine):
+    """Every rule is one thing the engine may do with the books."""
+
+    @initialize(
+        max_flows=st.sampled_from([3, 8, 60]),
+        max_series=st.sampled_from([10, 100]),
+        confirm=st.sampled_from(["strict", "strict", "fast"]),
+        semantics=st.sampled_from(["both", "connection", "dataflow"]),
+        namespaces=st.sampled_from([("ns",), ("ns", "other")]),
+        exclude=st.sampled_from([(), ("10.0.0.2/32",)]),
+        announces=st.booleans(),
+    )
+    def begin(self, max_flows, max_series, confirm, semantics, namespaces, exclude, announces) -> None:  # type: ignore[no-untyped-def]
+        wanted = Settings(namespaces, semantics=semantics, confirm=confirm, owners_limit=2, positive_ttl=20.0)
+        self.books = books_for(
+            wanted,
+            max_flows=max_flows,
+            max_series=max_series,
+            idle_after=40.0,
+            exclude=exclude,
+            announces_births=announces,
+        )
+        self.auditor = Auditor(self.books)
+        self.now = 1000.0
+        self.asked: dict[Question, float] = {}
+
+    @rule(batch=st.lists(records, min_size=1, max_size=8))
+    def records_come(self, batch: list[Record]) -> None:
+        self._step(batch_of(*batch))
+
+    @rule()
+    def a_read_starts(self) -> None:
+        self._step(ReadStarted("timer"))
+
+    @rule(complete=st.booleans())
+    def a_read_ends(self, complete: bool) -> None:
+        self._step(ReadFinished(complete))
+
+    @rule()
+    def caught_up(self) -> None:
+        self._step(CaughtUp(self.now))
+
+    @rule()
+    def lost(self) -> None:
+        self._step(Lost("overrun"))
+
+    @rule(limit=st.integers(1, 5))
+    def ask(self, limit: int) -> None:
+        for question in self.books.attribution.ask(now=self.now, limit=limit):
+            self.asked.setdefault(question, self.now)
+
+    @rule(data=st.data(), owners=st.frozensets(st.sampled_from(OWNERS)))
+    def an_answer_comes(self, data: st.DataObject, owners: frozenset[Owner]) -> None:
+        if self.asked:
+            question = data.draw(st.sampled_from(sorted(self.asked, key=repr)))
+            self.now += 0.5
+            self.books.attribution.answered(question, Answer(self.asked.pop(question), self.now, owners))
+
+    @rule(data=st.data(), retry_after=st.sampled_from([None, 5.0]))
+    def a_question_fails(self, data: st.DataObject, retry_after: float | None) -> None:
+        if self.asked:
+            question = data.draw(st.sampled_from(sorted(self.asked, key=repr)))
+            del self.asked[question]
+            self.books.attribution.failed(question, "timeout", now=self.now, retry_after=retry_after)
+
+    @rule()
+    def an_answer_nobody_waits_for(self) -> None:
+        self.now += 0.5
+        question = Question("ns", Shape.CLIENT, None, None)
+        self.books.attribution.answered(question, Answer(self.now - 0.25, self.now, frozenset(OWNERS[:1])))
+
+    @rule()
+    def settle(self) -> None:
+        self.books.settle(self.now)
+
+    @rule(age=st.sampled_from([0.0, 30.0]))
+    def give_up(self, age: float) -> None:
+        self.books.give_up(older_than=self.now - age, now=self.now)
+
+    @rule(pause=st.sampled_from([1.0, 10.0, 100.0]))
+    def tidy(self, pause: float) -> None:
+        self.now += pause
+        self.books.tidy(self.now)
+
+    @rule()
+    def sweep(self) -> None:
+        self.books.forget_ends(self.books.table.sweep_ends())
+
+    @rule()
+    def look_at_round_trips(self) -> None:
+        self.books.measure_round_trips()
+
+    @invariant()
+    def the_books_are_in_order(self) -> None:
+        if hasattr(self, "auditor"):
+            self.auditor.check()
+            assert len(self.books.table) <= self.books.table.max_flows
+
+    def _step(self, step) -> None:  # type: ignore[no-untyped-def]
+        self.now += 1
+        self.books.step(step, now=self.now, read_at=self.now - 0.5)
+
+
+AnySteps.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAnySteps = AnySteps.TestCase
