@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flowmap.attribute.answers import Answer
-from flowmap.attribute.questions import Question
+from flowmap.attribute.questions import UNREADABLE, Question
 from flowmap.attribute.view import DeploymentInfo, Owner
 from flowmap.engine import Delivery
 from flowmap.errors import ControlError
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from flowmap.control.models import Deployment
 
 log = logging.getLogger(__name__)
-
-UNREADABLE = "unreadable"
-"""Stands for the deployments of an answer that could not be read: they may own a flow, but have no name."""
 
 COMPLAIN_EVERY = 30.0
 """Seconds between two log lines about questions that failed."""

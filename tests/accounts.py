@@ -84,4 +84,4 @@ class Auditor:
         assert books.observed[0] >= self._observed[0] and books.observed[1] >= self._observed[1]
         assert books.ledger.expired[0] >= self._expired[0] and books.ledger.expired[1] >= self._expired[1]
         self._seen, self._generation = now, books.ledger.generation
-        self._observed, self._expired = list(books.observed), tuple(books.ledger.expired)
+        self._observed, self._expired = list(books.observed), (books.ledger.expired[0], books.ledger.expired[1])

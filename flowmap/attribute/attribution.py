@@ -17,7 +17,17 @@ from cachetools import LRUCache
 
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
 from flowmap.attribute.plan import Plan
-from flowmap.attribute.questions import SHAPES, Owners, Question, Semantics, Shape, candidates, question_for, state_of
+from flowmap.attribute.questions import (
+    SHAPES,
+    UNREADABLE,
+    Owners,
+    Question,
+    Semantics,
+    Shape,
+    candidates,
+    question_for,
+    state_of,
+)
 from flowmap.attribute.view import State
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.index import Rows
@@ -84,8 +94,10 @@ class Attribution:
         self._next_decision = 0
         self._table = table
         self._timelines: LRUCache[Question, Timeline] = LRUCache(settings.cache_size)
-        self._asked_about: dict[Question, int] = {}
+        self._asked_about: dict[Question, list[int]] = {}  # numbers of the ends that wait for each answer
         self._news: dict[int, float] = {}  # end number: arrival of its newest answer
+        self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
+        self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
 
     def __len__(self) -> int:
         """Questions with answers in the cache."""
@@ -97,8 +109,11 @@ class Attribution:
         for number in self.plan.choose(self._table, now=now, limit=limit):
             about = self.questions_about(number)
             self.plan.started(number, len(about))
-            self._asked_about.update(dict.fromkeys(about, number))
-            questions += about
+            for question in about:
+                # Two ends can share a question (a port of TCP and of UDP): one call, and its answer is for both.
+                if question not in self._asked_about:
+                    questions.append(question)
+                self._asked_about.setdefault(question, []).append(number)
         return questions
 
     def questions_about(self, number: int) -> list[Question]:
@@ -117,13 +132,13 @@ class Attribution:
         if timeline is None:
             timeline = self._timelines[question] = Timeline()
         timeline.add(answer)
-        number = self._asked_about.pop(question, -1)
-        if number < 0:
-            return
-        self._news[number] = answer.arrived
-        self.plan.finished(number, named=bool(answer.owners), now=answer.arrived)
-        if question.shape is Shape.CLIENT:
-            self.plan.mark_barren(number, not any(self._latest(other) for other in self.questions_about(number)))
+        for number in self._asked_about.pop(question, ()):
+            self._news[number] = answer.arrived
+            self._answered.add(number)
+            self._heard_of[number] = True
+            self.plan.finished(number, named=bool(answer.owners), now=answer.arrived)
+            if question.shape is Shape.CLIENT:
+                self.plan.mark_barren(number, not any(self._latest(other) for other in self.questions_about(number)))
 
     def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
         """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
@@ -131,8 +146,7 @@ class Attribution:
         if timeline is None:
             timeline = self._timelines[question] = Timeline()
         timeline.failure = cause
-        number = self._asked_about.pop(question, -1)
-        if number >= 0:
+        for number in self._asked_about.pop(question, ()):
             self.plan.finished(number, named=None, now=now, retry_after=retry_after)
 
     def take_lookups(self) -> Counter[tuple[str, str]]:
@@ -162,7 +176,10 @@ class Attribution:
         self.plan.forget(numbers)
         freed = set(numbers.tolist())
         self._news = {number: at for number, at in self._news.items() if number not in freed}
-        self._asked_about = {question: n for question, n in self._asked_about.items() if n not in freed}
+        self._answered -= freed
+        self._heard_of[numbers] = False
+        kept = {question: [n for n in ends if n not in freed] for question, ends in self._asked_about.items()}
+        self._asked_about = {question: ends for question, ends in kept.items() if ends}
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """Decisions that the answers allow now, and the rows each is for."""
@@ -173,10 +190,13 @@ class Attribution:
             del self._news[number]
         marked = np.zeros(self._table.ends.top, np.bool_)
         marked[ready] = True
-        self._count_contradictions(marked)
+        self._count_contradictions(self._answered.intersection(ready))
         rows = self._undecided()
         columns = self._table.columns
         rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
+        if self.settings.confirm == "strict":  # nothing can be said of flows about whose end nothing was heard
+            decisive = columns.service if self.settings.semantics == "dataflow" else columns.client
+            rows = rows[self._heard_of[decisive[rows]]]
         return self._decide_rows(rows, now) if len(rows) else []
 
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
@@ -240,7 +260,9 @@ class Attribution:
         starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
         for members in np.split(order, starts[1:]):
             questions = self.questions_about(int(numbers[members[0]]))
-            if not questions:
+            if not self._heard_of_any(questions):
+                result[members] = len(known)
+                known.append(dict.fromkeys(questions))
                 continue
             judged = [self._judge(question, lives.take(members), now) for question in questions]
             cases, case = np.unique(np.stack([one for one, _ in judged], axis=1), axis=0, return_inverse=True)
@@ -249,6 +271,13 @@ class Attribution:
                 outcomes = [outcomes[position] for position, (_, outcomes) in zip(positions, judged, strict=True)]
                 known.append(dict(zip(questions, outcomes, strict=True)))
         return result
+
+    def _heard_of_any(self, questions: Sequence[Question]) -> bool:
+        timelines = [self._timelines.get(question) for question in questions]
+        if any(timeline and timeline.answers for timeline in timelines):
+            return True
+        self.lookups.update((question.shape, "miss") for question in questions)
+        return False
 
     def _judge(
         self, question: Question, lives: Lives, now: float
@@ -276,6 +305,8 @@ class Attribution:
         if owners is None:
             return None
         outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
+        if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
+            return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
         return Decision(state_of(owners, self.settings.owners_limit), owners, outcomes, now)
 
     def _lives(self, rows: Rows) -> Lives:
@@ -284,8 +315,13 @@ class Attribution:
         proven_until = alive_until if self.settings.presence_proves else columns.active[rows]
         return Lives(columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows])
 
-    def _count_contradictions(self, marked: npt.NDArray[np.bool_]) -> None:
+    def _count_contradictions(self, answered: set[int]) -> None:
         """Open attributed flows of these clients whose owner the newest answer leaves out."""
+        if not answered:
+            return
+        self._answered -= answered
+        marked = np.zeros(self._table.ends.top, np.bool_)
+        marked[list(answered)] = True
         columns, rows = self._table.columns, self._table.live()
         attributed = columns.state[rows] == CODE[State.ATTRIBUTED]
         open_now = columns.flags[rows] & np.uint16(Row.OPEN | Row.ENDED) == _OPEN

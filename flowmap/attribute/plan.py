@@ -2,8 +2,9 @@
 
 Every end with an open or pending flow is asked about, and again ``positive_ttl`` (or, after an empty answer,
 ``negative_ttl``) later. When more are due than the budget allows, the end whose oldest pending flow has waited longest
-comes first, and ends without pending flows come last. Service ends wait until one of their clients is, or may be, a
-deployment's: what strangers talk to is never asked for.
+comes first, counted from when the end became due again if it was asked about before: flows that no answer can decide
+must not keep new ones waiting. Ends without pending flows come last. Service ends wait until one of their clients is,
+or may be, a deployment's: what strangers talk to is never asked for.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ class Plan:
         self._positive_ttl = positive_ttl
         self._negative_ttl = negative_ttl
         self._due = np.zeros(capacity, np.float64)
-        self._outstanding = np.zeros(capacity, np.uint8)
+        self._outstanding = np.zeros(capacity, np.uint16)
         self._failures = np.zeros(capacity, np.uint8)
+        self._broken = np.zeros(capacity, np.bool_)  # a question of this round failed
         self._named = np.zeros(capacity, np.bool_)
         self._barren = np.zeros(capacity, np.bool_)  # clients that no deployment owns, as far as is known
         self.waiting = 0
@@ -51,14 +53,15 @@ class Plan:
         numbers = np.flatnonzero(~np.isnan(oldest))
         numbers = numbers[(self._due[numbers] <= now) & (self._outstanding[numbers] == 0)]
         self.waiting = len(numbers)
-        order = np.lexsort((self._due[numbers], oldest[numbers]))
+        due = self._due[numbers]
+        order = np.lexsort((due, np.maximum(oldest[numbers], due)))
         chosen: list[int] = numbers[order[:limit]].tolist()
         return chosen
 
     def started(self, number: int, questions: int) -> None:
         """So many questions about the end are on their way."""
         self._outstanding[number] = questions
-        self._named[number] = False
+        self._named[number] = self._broken[number] = False
 
     def finished(self, number: int, *, named: bool | None, now: float, retry_after: float | None = None) -> None:
         """One question about the end came back: with owners, without, or (None) not at all.
@@ -70,11 +73,11 @@ class Plan:
             return
         self._outstanding[number] -= 1
         if named is None:
-            self._failures[number] = min(int(self._failures[number]) + 1, 16)
+            self._broken[number] = True
         else:
-            self._failures[number] = 0
             self._named[number] |= named
         if self._outstanding[number] == 0:
+            self._failures[number] = min(int(self._failures[number]) + 1, 16) if self._broken[number] else 0
             self._due[number] = now + (self._pause(number) if retry_after is None else retry_after)
 
     def mark_barren(self, number: int, barren: bool) -> None:
@@ -83,7 +86,7 @@ class Plan:
 
     def forget(self, numbers: npt.NDArray[np.int32]) -> None:
         """The numbers will stand for other ends."""
-        for column in (self._due, self._outstanding, self._failures, self._named, self._barren):
+        for column in (self._due, self._outstanding, self._failures, self._broken, self._named, self._barren):
             column[numbers] = 0
 
     def _pause(self, number: int) -> float:

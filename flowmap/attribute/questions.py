@@ -28,6 +28,10 @@ Owners = frozenset[Owner]
 Semantics = Literal["connection", "dataflow", "both"]
 
 
+UNREADABLE = "unreadable"
+"""Id that stands for deployments of an answer that could not be read: they may own a flow, but have no name."""
+
+
 class Shape(StrEnum):
     """The forms a question takes; the table in this module's heading gives their parameters."""
 
