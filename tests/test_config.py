@@ -143,9 +143,9 @@ ENDPOINTS = [
     ("ftp://host", "is not https://host"),
     ("host", "is not https://host"),
     ("https://", "is not https://host"),
-    ("https://host:99999", "Port out of range"),
+    ("https://host:99999", "not https"),
     ("https://host:0", "is no port"),
-    ("https://[::1", "Invalid IPv6"),
+    ("https://[::1", "not https"),
 ]
 
 

@@ -42,12 +42,17 @@ class Destroyed:
     def __init__(self, machine: Host) -> None:
         with machine.inside.entered():
             self._process = subprocess.Popen(
-                ["conntrack", "-E", "-e", "DESTROY", "-p", "tcp", "-o", "extended"],
+                ["conntrack", "-E", "-e", "DESTROY", "-p", "tcp", "-o", "extended", "-b", "8388608"],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-        time.sleep(0.3)
+        until(self._listens, "the conntrack tool listens")
+
+    def _listens(self) -> bool:
+        sockets = Path(f"/proc/{self._process.pid}/net/netlink").read_text().splitlines()[1:]
+        mine = [line.split() for line in sockets if line.split()[2] == str(self._process.pid)]
+        return any(int(groups, 16) for _, _, _, groups, *_ in mine)
 
     def by_client(self) -> dict[str, Counter[str]]:
         """Stop listening; sums by client address."""
@@ -197,7 +202,7 @@ def test_an_address_that_changes_hands_never_inherits(machine: Host) -> None:
             with machine.connection(ORDERS, SERVICE, PORT) as peer:
                 port = peer.getsockname()[1]
                 path = f"/api/v1/attribution?srcIp={ORDERS}&srcPort={port}&dstIp={SERVICE}&dstPort={PORT}"
-                answer = {"state": "pending"}
+                answer: dict[str, Any] = {"state": "pending"}
                 while answer["state"] == "pending":  # traffic goes on: it proves that the client is there
                     peer.sendall(b"x" * 100)
                     peer.recv(1 << 16)
