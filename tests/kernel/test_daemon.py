@@ -50,9 +50,9 @@ class Destroyed:
         until(self._listens, "the conntrack tool listens")
 
     def _listens(self) -> bool:
+        # Its event socket has the group of DESTROY (3) alone; the daemon's has all three.
         sockets = Path(f"/proc/{self._process.pid}/net/netlink").read_text().splitlines()[1:]
-        mine = [line.split() for line in sockets if line.split()[2] == str(self._process.pid)]
-        return any(int(groups, 16) for _, _, _, groups, *_ in mine)
+        return any(line.split()[1:4:2] == ["12", "00000004"] for line in sockets)
 
     def by_client(self) -> dict[str, Counter[str]]:
         """Stop listening; sums by client address."""
