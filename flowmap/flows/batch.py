@@ -31,15 +31,14 @@ class Flag(IntFlag):
     TRANSLATED = 2
     """NAT: the translated ends differ from the original ones."""
     ENDING = 4
-    """The connection is closing or closed (TCP past ESTABLISHED/CLOSE_WAIT), though the kernel still keeps it."""
+    """The connection is closing or closed, though the kernel still keeps it: an end that said it is done (FIN, RST)
+    may be gone, and its address with it. TCP from the first FIN on, CLOSE_WAIT included."""
     GUESSED = 8
     """Which end is the client is a guess."""
     HEALTH = 16
     """``retransmits`` and ``round_trip`` are valid."""
     REPLIED = 32
     """Traffic was seen in both directions."""
-    PACKETLESS = 64
-    """The source counts bytes but no packets."""
     SILENT = 128
     """The flow may be older than the source's listening, and the kernel may never announce its end: until an event
     for it comes, only its being in a full read says that it is alive."""
