@@ -24,7 +24,9 @@ from flowmap.books import Books
 from flowmap.collect.base import Source
 from flowmap.collect.choice import choose_source
 from flowmap.config import Config, ControlPlane
+from flowmap.control.caller import Transport, default_transport
 from flowmap.control.client import ControlClient
+from flowmap.control.credential_chain import process_credentials
 from flowmap.control.credentials import CredentialsProvider, StaticCredentials
 from flowmap.control.endpoint import endpoint_of_region
 from flowmap.engine import Engine
@@ -100,30 +102,37 @@ def endpoint_url(settings: ControlPlane) -> str:
 
 
 def control_client(
-    settings: ControlPlane, *, observe: Callable[[str, float, str | None], None] = lambda *_: None
+    settings: ControlPlane,
+    *,
+    observe: Callable[[str, float, str | None], None] = lambda *_: None,
+    credentials: CredentialsProvider | None = None,
 ) -> ControlClient:
-    """A client as configured; ConfigError for what is missing."""
+    """A client as configured, with ``credentials`` if given; ConfigError for what is missing."""
     if settings.workspace is None:
         raise ConfigError("control_plane.workspace is missing: the id of the Flink workspace to ask about")
+    transport = default_transport()
     return ControlClient(
         endpoint=endpoint_url(settings),
         workspace=settings.workspace,
-        credentials=_credentials(settings),
+        credentials=credentials or credentials_provider(settings, transport),
         timeout=settings.timeout,
         observe=observe,
+        transport=transport,
     )
 
 
-def _credentials(settings: ControlPlane) -> CredentialsProvider:
+def credentials_provider(settings: ControlPlane, transport: Transport) -> CredentialsProvider:
+    """The configured key, or else the chain, which asks over ``transport`` where it has to."""
     given = settings.credentials
     if given.access_key_id is None:
-        raise ConfigError("control_plane.credentials.access_key_id is missing: flowmap signs every question")
+        return process_credentials(transport, ecs_role=given.ecs_ram_role)
     secret, token = given.access_key_secret, given.security_token
     return StaticCredentials(
         given.access_key_id,
         secret.get_secret_value() if secret else None,
         token.get_secret_value() if token else None,
         access_key_secret_file=given.access_key_secret_file,
+        security_token_file=given.security_token_file,
     )
 
 

@@ -225,6 +225,21 @@ PROBLEMS = [
         "flowmap.yaml:2: control_plane.credentials: access_key_id and "
         "access_key_secret (or access_key_secret_file) go together",
     ),
+    (
+        "two-keys",
+        "control_plane:\n  credentials: {access_key_id: x, access_key_secret: y, ecs_ram_role: true}\n",
+        "flowmap.yaml:2: control_plane.credentials: ecs_ram_role is never asked beside access_key_id; give one of them",
+    ),
+    (
+        "blink-without-region",
+        "control_plane:\n  endpoint: https://example.com\n  blink: {enabled: true}\n",
+        "flowmap.yaml:1: control_plane: blink.enabled needs region: the legacy operation has it as a parameter",
+    ),
+    (
+        "blink-project",
+        "control_plane:\n  region: cn-hangzhou\n  blink: {enabled: true, projects: [a/b]}\n",
+        "flowmap.yaml:3: control_plane.blink.projects.0: 'a/b' is not the name of a project",
+    ),
     ("list", "- a\n", "flowmap.yaml:1: a mapping of sections is wanted, like control_plane: {…}"),
     ("yaml", "log: {level: info\n", "flowmap.yaml:2: not YAML: expected ',' or '}', but got '<stream end>'"),
     (
@@ -330,7 +345,6 @@ REFUSED = [
     ("collect.source", "replay"),
     ("collect.capture.snap", 256),
     ("control_plane.catalog.label", "team=a"),
-    ("control_plane.blink.enabled", True),
     ("history.path", "/var/lib/flowmap/history"),
     ("http.tls", {"cert": "x"}),
     ("http.users", {"x": "y"}),
@@ -349,9 +363,8 @@ def test_what_is_not_there_yet_is_refused(tmp_path: Path, path: str, value: obje
 
 
 def test_secrets_are_never_shown(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("very-secret\n")
     file = tmp_path / "flowmap.yaml"
-    file.write_text(f"control_plane: {{credentials: {{access_key_id: id, security_token_file: {tmp_path}/token}}}}\n")
+    file.write_text("control_plane: {credentials: {access_key_id: id, security_token: very-secret}}\n")
     config = load(str(file), {"FLOWMAP__CONTROL_PLANE__CREDENTIALS__ACCESS_KEY_SECRET": "[hunter2]"})
     credentials = config.control_plane.credentials
     assert credentials.security_token is not None
@@ -364,15 +377,19 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
     assert masked(config)["control_plane"]["credentials"]["access_key_secret"] == "<secret>"
 
 
+@pytest.mark.parametrize("name", ["access_key_secret_file", "security_token_file"])
 @pytest.mark.parametrize(
     ("content", "problem"), [(None, "No such file"), ("\n", "is empty"), ("x" * 2_000_000, "larger")]
 )
-def test_a_secret_file_that_is_no_use(tmp_path: Path, content: str | None, problem: str) -> None:
+def test_a_secret_file_that_is_no_use(tmp_path: Path, name: str, content: str | None, problem: str) -> None:
     if content is not None:
         (tmp_path / "secret").write_text(content)
-    text = f"control_plane:\n  credentials:\n    access_key_id: id\n    access_key_secret_file: {tmp_path}/secret\n"
+    (tmp_path / "good").write_text("s")
+    files = {"access_key_secret_file": "good", "security_token_file": "good"} | {name: "secret"}
+    lines = [f"    {key}: {tmp_path}/{file}\n" for key, file in files.items() if file == "secret" or key != name]
+    text = "control_plane:\n  credentials:\n    access_key_id: id\n" + "".join(lines)
     (line,) = problems_of(tmp_path, text)
-    assert line.startswith("flowmap.yaml:4: control_plane.credentials.access_key_secret_file: secret: ")
+    assert f"control_plane.credentials.{name}: secret: " in line
     assert problem in line
 
 
@@ -388,7 +405,6 @@ def test_a_daemon_that_could_ask_nobody_is_refused() -> None:
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
         "control_plane.region",
         "control_plane.workspace",
-        "control_plane.credentials",
     ]
 
 

@@ -75,6 +75,7 @@ Listen = Annotated[
 ]
 Endpoint = Annotated[str, AfterValidator(values.parse_endpoint)]
 Namespace = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f]+", "a namespace")]
+Project = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f/?#%\[\]]+", "the name of a project")]
 PeerName = Annotated[
     str, _named(r"(?!other$)[^\x00-\x1f\x7f]+", 'a peer name ("other" is taken: it is what the series cap folds into)')
 ]

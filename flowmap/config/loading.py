@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flowmap.config.models import Config
 from flowmap.errors import ConfigError
@@ -25,7 +25,6 @@ LARGEST_FILE = 1 << 20
 
 UNAVAILABLE: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("control_plane.catalog", ()),
-    ("control_plane.blink", ()),
     ("collect.source", ("capture", "replay")),
     ("collect.capture", ()),
     ("history", ()),
@@ -70,13 +69,16 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
         problems.settle()
         raise
     _refuse_unavailable(config, problems)
-    config = _with_secrets(config, problems)
+    _try_secrets(config, problems)
     problems.settle()
     return config
 
 
 def require_control_plane(config: Config) -> None:
-    """ConfigError if nobody could be asked for owners: a daemon that can name nothing is a misconfiguration."""
+    """ConfigError if nobody could be asked for owners: a daemon that can name nothing is a misconfiguration.
+
+    Keys need not be in the configuration: without them the credentials chain looks elsewhere.
+    """
     plane, missing = config.control_plane, []
     if plane.region is None and plane.endpoint is None:
         missing.append(
@@ -84,8 +86,6 @@ def require_control_plane(config: Config) -> None:
         )
     if plane.workspace is None:
         missing.append("control_plane.workspace: not set; give the id of your workspace, like a14bd5d90a")
-    if plane.credentials.access_key_id is None:
-        missing.append("control_plane.credentials: not set; give access_key_id and access_key_secret_file")
     if missing:
         raise ConfigError("\n".join(missing))
 
@@ -259,30 +259,19 @@ def _leaves(value: object, usual: object, key: Key) -> Iterator[tuple[Key, objec
         yield from _leaves(getattr(value, name), getattr(usual, name), (*key, name))
 
 
-def _with_secrets(config: Config, problems: _Problems) -> Config:
-    """The same configuration with the token read from its file.
+def _try_secrets(config: Config, problems: _Problems) -> None:
+    """Whether the files of secrets are there and hold something.
 
-    The secret's file is only tried: whoever signs reads it, and reads it again when the key was replaced.
+    Whoever signs reads them, and reads them again when the key was refused: it may have been replaced.
     """
     credentials = config.control_plane.credentials
-    _read_secret("access_key_secret_file", credentials.access_key_secret_file, problems)
-    token = _read_secret("security_token_file", credentials.security_token_file, problems)
-    if token is None:
-        return config
-    credentials = credentials.model_copy(update={"security_token": SecretStr(token)})
-    plane = config.control_plane.model_copy(update={"credentials": credentials})
-    return config.model_copy(update={"control_plane": plane})
-
-
-def _read_secret(name: str, path: str | None, problems: _Problems) -> str | None:
-    if path is None:
-        return None
-    key = ("control_plane", "credentials", name)
-    try:
-        secret = read_text(path).strip()
-    except ConfigError as error:
-        problems.add(key, str(error))
-        return None
-    if not secret:
-        problems.add(key, f"{path}: is empty")
-    return secret
+    for name in ("access_key_secret_file", "security_token_file"):
+        path = getattr(credentials, name)
+        if path is None:
+            continue
+        try:
+            problem = "" if read_text(path).strip() else f"{path}: is empty"
+        except ConfigError as error:
+            problem = str(error)
+        if problem:
+            problems.add(("control_plane", "credentials", name), problem)

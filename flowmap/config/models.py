@@ -24,6 +24,7 @@ from flowmap.config.fields import (
     Namespace,
     Pattern,
     PeerName,
+    Project,
     Service,
     Size,
     Span,
@@ -39,13 +40,22 @@ class Section(BaseModel):
 
 
 class Credentials(Section):
-    """Key of the account that may read the deployments."""
+    """Key of the account that may read the deployments; without one the usual places are looked at."""
 
-    access_key_id: str | None = Field(default=None, min_length=1, description="Access key id.")
+    access_key_id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Access key id. Null: the first that is set up of environment, ini profile, profile of the "
+        "command line tool, OIDC role, credentials URI.",
+    )
     access_key_secret: SecretStr | None = Field(default=None, min_length=1, description="Its secret; better in a file.")
     access_key_secret_file: str | None = Field(default=None, min_length=1, description="File that holds the secret.")
     security_token: SecretStr | None = Field(default=None, min_length=1, description="Token of temporary credentials.")
     security_token_file: str | None = Field(default=None, min_length=1, description="File that holds the token.")
+    ecs_ram_role: bool = Field(
+        default=False,
+        description="Where there is no other key, ask this ECS instance's metadata service for its RAM role.",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -57,6 +67,8 @@ class Credentials(Section):
             raise ValueError("access_key_id and access_key_secret (or access_key_secret_file) go together")
         if (self.security_token or self.security_token_file) and self.access_key_id is None:
             raise ValueError("security_token needs access_key_id and access_key_secret")
+        if self.ecs_ram_role and self.access_key_id is not None:
+            raise ValueError("ecs_ram_role is never asked beside access_key_id; give one of them")
         return self
 
 
@@ -72,11 +84,13 @@ class Catalog(Section):
 
 
 class Blink(Section):
-    """The legacy operation GetRefPackageJob."""
+    """The legacy operation GetRefPackageJob; only commands ask it, never the daemon."""
 
-    enabled: bool = Field(default=False, description="Ask it at all.")
+    enabled: bool = Field(default=False, description="Ask it at all; needs control_plane.region.")
     endpoint: Endpoint | None = Field(default=None, description="https://host[:port]; null: by region.")
-    projects: tuple[str, ...] = Field(default=(), description="Projects to ask for.")
+    projects: Annotated[tuple[Project, ...], AfterValidator(distinct)] = Field(
+        default=(), description="Projects that `flowmap package-users` asks for."
+    )
 
 
 class ControlPlane(Section):
@@ -103,6 +117,12 @@ class ControlPlane(Section):
     timeout: Span = Field(default=10.0, description="Longest wait for one answer.")
     catalog: Catalog = Field(default=Catalog(), description="The list of deployments.")
     blink: Blink = Field(default=Blink(), description="The legacy operation.")
+
+    @model_validator(mode="after")
+    def _blink_has_a_region(self) -> Self:
+        if self.blink.enabled and self.region is None:
+            raise ValueError("blink.enabled needs region: the legacy operation has it as a parameter")
+        return self
 
 
 class Conntrack(Section):

@@ -144,7 +144,6 @@ def test_run_with_nobody_to_ask_is_78() -> None:
     assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [
         ["flowmap", "control_plane.region"],
         ["flowmap", "control_plane.workspace"],
-        ["flowmap", "control_plane.credentials"],
     ]
 
 
