@@ -126,14 +126,16 @@ class Demo:
         for number in range(len(LINKS)):
             worker = scenario.worker(self.block, number, self._ports)
             name = f"the job on {worker.source}"
-            self._workers.append(self._children.start(name, jobs.argv(worker), environ=_environ()))
+            with jobs.stop_held_back():
+                self._workers.append(self._children.start(name, jobs.argv(worker), environ=_environ()))
 
     def _start_services(self) -> dict[str, int]:
         self.block, listeners = _listen_somewhere()
         try:
             numbers = [listener.fileno() for listener in listeners.values()]
             argv = jobs.argv_of_services(list(listeners.values()))
-            self._children.start("the services' process", argv, environ=_environ(), descriptors=numbers)
+            with jobs.stop_held_back():
+                self._children.start("the services' process", argv, environ=_environ(), descriptors=numbers)
             return {name: listener.getsockname()[1] for name, listener in listeners.items()}
         finally:
             for listener in listeners.values():

@@ -17,7 +17,8 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 HEADER = struct.Struct("!II")
@@ -62,17 +63,29 @@ class Truth:
     connections: int = 0
 
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stop_held_back() -> Iterator[None]:
+    """Start jobs inside of this: a process keeps the mask of the thread that starts it, so one that is told to stop
+    before its Python is up still stops in order. A signal for the caller waits until the block is left."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Stop:
     """SIGTERM and SIGINT, held back so that an exchange that runs is finished first."""
 
-    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
     def __init__(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
     def wait(self, seconds: float) -> bool:
         """Sleep; whether it is time to stop."""
-        return signal.sigtimedwait(self._SIGNALS, seconds) is not None
+        return signal.sigtimedwait(STOP_SIGNALS, seconds) is not None
 
 
 def receive(connection: socket.socket, size: int) -> bytes:

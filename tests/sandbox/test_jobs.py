@@ -21,7 +21,8 @@ from flowmap.sandbox.jobs import HEADER, Truth, Worker
 def service() -> Iterator[tuple[str, int]]:
     """A service process on a loopback address of its own; gives address and port."""
     with closing(socket.create_server(("127.77.9.1", 0))) as listener:
-        process = subprocess.Popen(jobs.argv_of_services([listener]), pass_fds=[listener.fileno()])
+        with jobs.stop_held_back():
+            process = subprocess.Popen(jobs.argv_of_services([listener]), pass_fds=[listener.fileno()])
         yield listener.getsockname()
     process.terminate()
     assert process.wait(10) == 0
@@ -58,7 +59,7 @@ def test_the_truth_is_arithmetic(
     assert truth == Truth("w", rounds * (HEADER.size + upload), rounds * download, opened)
 
 
-def test_sigterm_ends_after_the_exchange_and_tells_the_truth(service: tuple[str, int]) -> None:
+def test_sigterm_ends_after_the_exchange_and_tells_the_truth() -> None:
     with closing(socket.create_server(("127.77.9.2", 0))) as listener:
         spec = worker(listener.getsockname(), pause=0.01)
         process = subprocess.Popen(jobs.argv(spec), stdout=subprocess.PIPE)
@@ -72,6 +73,21 @@ def test_sigterm_ends_after_the_exchange_and_tells_the_truth(service: tuple[str,
     assert HEADER.unpack(request[: HEADER.size]) == (spec.upload, spec.download)
     sent = len(request) + len(rest)
     assert truth_of(process) == Truth("w", sent, spec.download, 1)
+
+
+def test_a_job_told_to_stop_before_it_is_up_stops_in_order() -> None:
+    with closing(socket.create_server(("127.77.9.4", 0))) as listener:
+        with jobs.stop_held_back():
+            process = subprocess.Popen(jobs.argv(worker(listener.getsockname())), stdout=subprocess.PIPE)
+            process.terminate()  # the interpreter has not even begun
+        assert truth_of(process) == Truth("w", 0, 0, 1)
+
+
+def test_holding_back_ends_with_the_block() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with jobs.stop_held_back():
+        assert before.union(jobs.STOP_SIGNALS) == signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_a_service_that_goes_away_is_a_failure() -> None:
