@@ -43,9 +43,18 @@ class AnySteps(RuleBasedStateMachine):
         namespaces=st.sampled_from([("ns",), ("ns", "other")]),
         exclude=st.sampled_from([(), ("10.0.0.2/32",)]),
         announces=st.booleans(),
+        proves=st.booleans(),
     )
-    def begin(self, max_flows, max_series, confirm, semantics, namespaces, exclude, announces) -> None:  # type: ignore[no-untyped-def]
-        wanted = Settings(namespaces, semantics=semantics, confirm=confirm, owners_limit=2, positive_ttl=20.0)
+    def begin(self, max_flows, max_series, confirm, semantics, namespaces, exclude, announces, proves) -> None:  # type: ignore[no-untyped-def]
+        wanted = Settings(
+            namespaces,
+            semantics=semantics,
+            confirm=confirm,
+            owners_limit=2,
+            positive_ttl=20.0,
+            negative_ttl=20.0,
+            presence_proves=proves,
+        )
         self.books = books_for(
             wanted,
             max_flows=max_flows,
@@ -89,6 +98,17 @@ class AnySteps(RuleBasedStateMachine):
             question = data.draw(st.sampled_from(sorted(self.asked, key=repr)))
             self.now += 0.5
             self.books.attribution.answered(question, Answer(self.asked.pop(question), self.now, owners))
+
+    @rule(owners=st.frozensets(st.sampled_from(OWNERS), max_size=1))
+    def all_questions_get_one_answer(self, owners: frozenset[Owner]) -> None:
+        for question in self.books.attribution.ask(now=self.now, limit=50):
+            self.asked.setdefault(question, self.now)
+        self.now += 25.0
+        for question in list(self.asked):
+            self.books.attribution.answered(question, Answer(self.now - 24.0, self.now - 23.0, owners))
+        self.asked.clear()
+        self._step(CaughtUp(self.now))
+        self.books.settle(self.now)
 
     @rule(data=st.data(), retry_after=st.sampled_from([None, 5.0]))
     def a_question_fails(self, data: st.DataObject, retry_after: float | None) -> None:
