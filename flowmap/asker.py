@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLOCK_STEP = 0.01
+"""Seconds by which the wall clock may drift from the monotonic one during a call before it counts as set."""
 COMPLAIN_EVERY = 30.0
 """Seconds between two log lines about questions that failed."""
 
@@ -54,6 +56,7 @@ class Asker:
         call.add_done_callback(self._calls.discard)
 
     async def _call(self, question: Question) -> None:
+        begun = time.monotonic(), time.time()
         try:
             answer = await self._client.get_deployments_by_ip(
                 namespace=question.namespace,
@@ -62,6 +65,7 @@ class Asker:
                 dst_ip=_address(question.destination),
                 dst_port=_port(question.destination),
             )
+            delivery = self._delivery(question, answer, *begun)
         except ControlError as error:
             self._complain(f"{question.shape} question about {_subject(question)}: {error}")
             self._deliver(Delivery(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after))
@@ -72,7 +76,7 @@ class Asker:
             log.exception("%s question about %s", question.shape, _subject(question))
             self._deliver(Delivery(question, None, cause=f"defect: {error!r}"))
         else:
-            self._deliver(self._delivery(question, answer))
+            self._deliver(delivery)
 
     def _complain(self, message: str) -> None:
         """One line a while: a control plane that is away fails every question, and the metrics count them."""
@@ -84,14 +88,17 @@ class Asker:
         log.warning("%s%s", message, more)
         self._complained, self._silenced = now, 0
 
-    def _delivery(self, question: Question, answer: DeploymentsAnswer) -> Delivery:
-        # The engine's time is monotonic; the few milliseconds since the answer are measured on the wall clock.
-        offset = time.monotonic() - time.time()
+    def _delivery(self, question: Question, answer: DeploymentsAnswer, begun: float, begun_wall: float) -> Delivery:
+        # The engine's time is monotonic, the answer's is not. Where the wall clock was set meanwhile, the call counts
+        # as asked when it began, retries and all: too early is safe, too late would take it for younger than it is.
+        arrived = time.monotonic()
+        stepped = abs((time.time() - begun_wall) - (arrived - begun)) > CLOCK_STEP
+        asked = begun if stepped else begun + max(0.0, answer.asked_at - begun_wall)
         infos = tuple(describe(one, self._client.workspace, question.namespace, answer) for one in answer.deployments)
         owners = {info.owner for info in infos if may_own(info)}
         if answer.dropped:
             owners.add(Owner(self._client.workspace, question.namespace, UNREADABLE, UNREADABLE))
-        given = Answer(answer.asked_at + offset, answer.answered_at + offset, frozenset(owners))
+        given = Answer(min(asked, arrived), arrived, frozenset(owners))
         return Delivery(question, given, infos)
 
 

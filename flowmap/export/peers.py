@@ -20,10 +20,14 @@ class Peers:
 
     def name(self, end: End) -> str:
         """The peer label of a service end."""
-        high, low = (np.array([half], np.uint64) for half in end.address)
         for name, pattern in self._patterns:
-            if pattern.port in (None, end.port) and (
-                pattern.network is None or bool(pattern.network.contains(high, low)[0])
-            ):
+            if _covers(pattern, end):
                 return name
         return str(Endpoint(end.address, end.port)) if end.port else str(end.address)
+
+
+def _covers(pattern: Pattern, end: End) -> bool:
+    if pattern.port not in (None, end.port) or pattern.protocol not in (None, end.protocol):
+        return False
+    high, low = (np.array([half], np.uint64) for half in end.address)
+    return pattern.network is None or bool(pattern.network.contains(high, low)[0])
