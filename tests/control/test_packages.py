@@ -73,7 +73,7 @@ EVERYTHING: dict[str, Any] = {
     "cdcYamlArtifact": {"cdcYaml": "source: {}", "additionalDependencies": ["oss://b/cdc.jar"]},
 }
 
-BY_KIND = {
+BY_KIND: dict[str, list[tuple[str, str] | None]] = {
     "SQLSCRIPT": [("additionalDependencies", "sql.jar")],
     "JAR": [("jarUri", "main.jar"), ("additionalDependencies", "jar.jar")],
     "PYTHON": [
