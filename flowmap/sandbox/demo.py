@@ -183,7 +183,7 @@ class Demo:
             },
             "collect": {
                 "source": "sockets",
-                "include": [scenario.address(self.block, "0.0/16")],
+                "include": [scenario.address(self.block, "0.0/24")],
                 "sockets": {"interval": "1s"},
             },
             # On a busy machine the first answers take seconds, and here no address ever changes hands.
