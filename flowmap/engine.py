@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from flowmap.attribute.answers import Answer
-from flowmap.attribute.budget import CallBudget
+from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.questions import Question
 from flowmap.attribute.view import DeploymentInfo
 from flowmap.books import Books, owner_key
@@ -65,11 +65,13 @@ class Engine(threading.Thread):
         take_snapshot: Callable[[Books], Snapshot],
         give_up_after: float,
         resting_for: Callable[[], float] = lambda: 0.0,
+        permits: Permits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`.
 
         ``resting_for``: seconds for which asking is no use; questions wait meanwhile and cost nothing.
+        ``permits``: what else wants calls of ``budget``.
         """
         super().__init__(name="engine")
         self.books = books
@@ -83,6 +85,8 @@ class Engine(threading.Thread):
         self.beat = 0.0
         """When the loop last came round: a writer that hangs shows here."""
         self._budget = budget
+        self._permits = permits or Permits(budget)
+        self._permits.wake = self._wake
         self._ask = ask
         self._take_snapshot = take_snapshot
         self._give_up_after = give_up_after
@@ -202,6 +206,8 @@ class Engine(threading.Thread):
                 until = min(until, self._polled + GATHER)
         if self._questions or self.books.attribution.plan.waiting:
             until = min(until, max(self._budget.next_at(now), now + 0.02, now + self._resting_for()))
+        if len(self._permits):
+            until = min(until, max(self._permits.next_at(now), now + 0.02, now + self._resting_for()))
         with contextlib.suppress(InterruptedError):
             select_readable(watched, max(0.0, until - now))
         with contextlib.suppress(BlockingIOError):
@@ -278,8 +284,10 @@ class Engine(threading.Thread):
             del known[next(iter(known))]
 
     def _start_questions(self, now: float) -> None:
+        self._permits.settle()
         if self._resting_for() > 0:
             return
+        self._permits.grant_first(now)
         available = self._budget.available(now)
         if available and len(self._questions) < available and now - self._planned >= self._plan_every:
             self._questions.extend(self.books.attribution.ask(now=now, limit=available))
@@ -291,7 +299,10 @@ class Engine(threading.Thread):
             if question not in self._in_flight:  # else its answer is on the way, and serves whoever asked
                 self._in_flight.add(question)
                 self._budget.start(now)
+                self._permits.passed_over()
                 self._ask(question)
+        if len(self._permits) and not self.questions_waiting:
+            self._permits.grant_spare(now)
 
     def _publish(self, now: float) -> None:
         if self.source.counts == "payload":

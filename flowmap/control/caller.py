@@ -37,6 +37,10 @@ USER_AGENT = f"flowmap/{flowmap.__version__}"
 Observe = Callable[[str, float, str | None], None]
 """Told of every HTTP exchange: operation, seconds, and the reason of its failure (None: it succeeded)."""
 
+Admit = Callable[[str, int], Awaitable[Callable[[], None]]]
+"""Waited for before every HTTP exchange: operation, and which exchange of its question it is, from 1. What it returns
+is called when the exchange is over."""
+
 
 class Transport(Protocol):
     """Sends one request and reads the whole answer."""
@@ -78,6 +82,8 @@ class _Call:
     scope: str
     deadline: float
     attempt: int = 1
+    exchanges: int = 0
+    """HTTP exchanges begun; more than attempts where keys were renewed or the clock corrected."""
     renewed: bool = False
     """Whether new keys were fetched for it."""
 
@@ -93,6 +99,15 @@ def no_observer(operation: str, seconds: float, reason: str | None) -> None:
     """Observe nothing."""
 
 
+async def no_limit(operation: str, exchange: int) -> Callable[[], None]:
+    """Admit everything at once."""
+    return _nothing
+
+
+def _nothing() -> None:
+    """Nothing is held, so nothing is given back."""
+
+
 class Caller:
     """Calls the operations of one endpoint with one provider of keys."""
 
@@ -104,18 +119,20 @@ class Caller:
         timeout: float = 10.0,
         attempts: int = ATTEMPTS,
         observe: Observe = no_observer,
+        admit: Admit = no_limit,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """``timeout`` is in seconds and covers all attempts and waits of one question; one attempt gets at most half
-        of it, so that a lost connection leaves time for another try."""
+        """``timeout`` is in seconds and covers all attempts and waits of one question, but not what ``admit`` takes
+        before the first; one attempt gets at most half of it, so that a lost connection leaves time for another."""
         self._transport = transport
         self._credentials = credentials
         self._timeout = timeout
         self._attempts = attempts
         self._observe = observe
+        self._admit = admit
         self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._sleep = sleep
@@ -163,17 +180,34 @@ class Caller:
             await self._wait_for_pause(call, last)
             credentials = await self._keys(call)
             self._check_refused(call, credentials)
+            release = await self._admission(call, last)
             try:
                 return await self._attempt(call, credentials, sign, read, last)
             except ControlError as error:
                 last = error
                 wait = self._wait_after(call, credentials, error)
+            finally:
+                release()
             if wait is None or self._left(call) <= wait:
                 raise last
             await self._sleep(wait)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+    async def _admission(self, call: _Call, last: ControlError | None) -> Callable[[], None]:
+        """Wait until an exchange may begin. The wait for the first is not the question's; later ones end with it."""
+        call.exchanges += 1
+        began = self._monotonic()
+        if last is None:
+            release = await self._admit(call.operation, call.exchanges)
+            call.deadline += self._monotonic() - began
+            return release
+        try:
+            async with asyncio.timeout(max(0.001, self._left(call))):
+                return await self._admit(call.operation, call.exchanges)
+        except TimeoutError:
+            raise last from None
 
     async def _attempt(
         self,

@@ -14,12 +14,14 @@ from typing import Self
 from flowmap.control import operations
 from flowmap.control.caller import (
     USER_AGENT,
+    Admit,
     Answered,
     Caller,
     Observe,
     Outgoing,
     Transport,
     default_transport,
+    no_limit,
     no_observer,
 )
 from flowmap.control.credentials import Credentials, CredentialsProvider
@@ -61,6 +63,7 @@ class ControlClient:
         timeout: float = 10.0,
         user_agent: str = USER_AGENT,
         observe: Observe = no_observer,
+        admit: Admit = no_limit,
         transport: Transport | None = None,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -68,7 +71,8 @@ class ControlClient:
         chance: Callable[[], float] = random.random,
     ) -> None:
         """``endpoint`` is ``https://host[:port]`` (see ``endpoint``), ``timeout`` the seconds one question may take
-        with all its attempts. ConfigError for a bad endpoint, BadRequest for a bad workspace."""
+        with all its attempts once the first is admitted, ``admit`` what every HTTP exchange waits for. ConfigError for
+        a bad endpoint, BadRequest for a bad workspace."""
         self._endpoint = parse_endpoint(endpoint)
         self._workspace = operations.workspace(workspace)
         self._user_agent = user_agent
@@ -77,6 +81,7 @@ class ControlClient:
             credentials=credentials,
             timeout=timeout,
             observe=observe,
+            admit=admit,
             wall_clock=wall_clock,
             monotonic=monotonic,
             sleep=sleep,
