@@ -37,6 +37,8 @@ TIDY_EVERY = 30.0
 PUBLISH_EVERY = 0.1
 MAX_REQUESTS = 256
 MAX_DEPLOYMENTS = 100_000
+MAX_URGENT = 32
+"""Questions of users that may wait at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class Engine(threading.Thread):
         self._requests: deque[Callable[[], None]] = deque()
         self._deliveries: deque[Delivery] = deque()
         self._questions: deque[Question] = deque()
+        self._urgent: deque[Question] = deque()
+        self._urgent_next = True
         self._in_flight: set[Question] = set()
         self._waiters: dict[Question, list[Future[None]]] = {}
         self._snapshot = Snapshot()
@@ -115,7 +119,7 @@ class Engine(threading.Thread):
     @property
     def questions_waiting(self) -> int:
         """Questions that are due and not yet asked."""
-        return len(self._questions) + self.books.attribution.plan.waiting
+        return len(self._questions) + len(self._urgent) + self.books.attribution.plan.waiting
 
     def stop(self) -> None:
         """Ask the thread to end: it takes what the source still has, publishes once more and closes the source."""
@@ -145,10 +149,16 @@ class Engine(threading.Thread):
         return future
 
     def ask_now(self, question: Question) -> Future[None]:
-        """Ask ahead of all others (on the writer's thread only); done when the question was answered or failed."""
+        """Ask soon (on the writer's thread only); done when the question was answered or failed.
+
+        Questions of users and of the plan take turns, so that neither keeps the other waiting for ever. QueryError if
+        too many of users wait.
+        """
         future: Future[None] = Future()
         if question not in self._waiters and question not in self._in_flight:
-            self._questions.appendleft(question)
+            if len(self._urgent) >= MAX_URGENT:
+                raise QueryError("too many questions wait for the control plane; try again")
+            self._urgent.append(question)
         self._waiters.setdefault(question, []).append(future)
         return future
 
@@ -204,7 +214,7 @@ class Engine(threading.Thread):
                 watched.append(self.source.fileno())
             else:
                 until = min(until, self._polled + GATHER)
-        if self._questions or self.books.attribution.plan.waiting:
+        if self._questions or self._urgent or self.books.attribution.plan.waiting:
             until = min(until, max(self._budget.next_at(now), now + 0.02, now + self._resting_for()))
         if len(self._permits):
             until = min(until, max(self._permits.next_at(now), now + 0.02, now + self._resting_for()))
@@ -238,10 +248,13 @@ class Engine(threading.Thread):
 
     def _poll_source(self) -> None:
         try:
-            read_at = self._clock()
+            # The kernel fills the next part of a dump while it hands out the one before, so what a step holds can be
+            # as old as the beginning of the step before it.
+            began = read_at = self._clock()
             for step in self.source.poll():
                 now = self._clock()
-                self.books.step(step, now=now, read_at=read_at)
+                self.books.step(step, now=now, read_at=began)
+                began = read_at
                 self._serve_requests()
                 if now - self._published >= 10 * PUBLISH_EVERY:  # a long read must not make scrapes stale
                     self._publish(now)
@@ -294,8 +307,10 @@ class Engine(threading.Thread):
             self._planned = self._clock()
             # Planning looks at every flow; with a million of them it must not take more than a twentieth of the time.
             self._plan_every = max(GATHER, 20 * (self._planned - now))
-        while self._questions and self._budget.available(now):
-            question = self._questions.popleft()
+        while (self._questions or self._urgent) and self._budget.available(now):
+            urgent = bool(self._urgent) and (self._urgent_next or not self._questions)
+            self._urgent_next = not urgent
+            question = (self._urgent if urgent else self._questions).popleft()
             if question not in self._in_flight:  # else its answer is on the way, and serves whoever asked
                 self._in_flight.add(question)
                 self._budget.start(now)
