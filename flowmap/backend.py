@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import flowmap
@@ -15,6 +16,7 @@ from flowmap.attribute.view import (
     DeploymentView,
     FlowFilter,
     FlowPage,
+    JobsAre,
     Owner,
     PeerTraffic,
     SourceStatus,
@@ -48,6 +50,7 @@ class Backend:
         endpoint: str,
         timeout: float,
         source_status: Callable[[], tuple[SourceStatus, ...]],
+        catalog_status: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         """``timeout``: longest wait of a query for the control plane, in seconds."""
         self._engine = engine
@@ -56,6 +59,7 @@ class Backend:
         self._endpoint = endpoint
         self._timeout = timeout
         self._source_status = source_status
+        self._catalog_status = catalog_status
         self._started_at = time.time()
         self._read_at: float | None = None
 
@@ -71,7 +75,7 @@ class Backend:
             dst_port,
             protocol_number(protocol),
         )
-        found = await self._call(lambda: self._explain(connection))
+        found = await self._call(lambda: self._queries.answer(connection, time.monotonic()))
         return found or await self._ask(connection)
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
@@ -79,13 +83,12 @@ class Backend:
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
         snapshot = self.snapshot()
-        infos = {info.owner: info for info in snapshot.deployments}
-        return tuple(_deployment_views(snapshot.ledger, infos))
+        return tuple(_deployment_views(snapshot.ledger, snapshot.deployments))
 
     async def deployment(self, deployment_id: str) -> DeploymentView | None:
         for view in await self.deployments():
             if view.info.owner.deployment_id == deployment_id:
-                return view
+                return replace(view, info=_with_every_job(view.info))
         return None
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
@@ -127,6 +130,7 @@ class Backend:
                 "clockSkewSeconds": self._client.clock_skew,
                 "questionsCached": len(engine.books.attribution),
                 "questionsWaiting": engine.questions_waiting,
+                **self._catalog_status(),
             },
             flows={
                 "open": snapshot.open_flows,
@@ -156,10 +160,6 @@ class Backend:
         snapshot = self.snapshot()
         return not snapshot.pending_flows and not snapshot.open_flows
 
-    def _explain(self, connection: Connection) -> AttributionView | None:
-        rows = self._queries.find(connection)
-        return self._queries.explain(int(rows[-1]), time.monotonic()) if len(rows) else None
-
     async def _ask(self, connection: Connection) -> AttributionView:
         """Nobody saw the connection: what do the control plane's answers about its ends say?"""
         fresh_for = self._engine.books.attribution.settings.positive_ttl
@@ -175,6 +175,10 @@ class Backend:
             return await asyncio.wait_for(asyncio.wrap_future(self._engine.call(function)), self._timeout)
         except TimeoutError as error:
             raise QueryError("the writer is busy; try again") from error
+
+
+def _with_every_job(info: DeploymentInfo) -> DeploymentInfo:
+    return info if info.listed is None else replace(info, jobs=info.listed.jobs, jobs_are=JobsAre.ALL)
 
 
 def _sum(parts: Iterable[Traffic]) -> Traffic:
@@ -195,7 +199,7 @@ def _sum(parts: Iterable[Traffic]) -> Traffic:
     return Traffic(*(sum(column) for column in columns))
 
 
-def _deployment_views(ledger: LedgerSnapshot, infos: dict[Owner, DeploymentInfo]) -> Iterable[DeploymentView]:
+def _deployment_views(ledger: LedgerSnapshot, infos: tuple[DeploymentInfo, ...]) -> Iterable[DeploymentView]:
     own: defaultdict[Owner, list[PeerTraffic]] = defaultdict(list)
     shared: defaultdict[Owner, list[PeerTraffic]] = defaultdict(list)
     for row, key in enumerate(ledger.keys):
@@ -203,15 +207,20 @@ def _deployment_views(ledger: LedgerSnapshot, infos: dict[Owner, DeploymentInfo]
             for owner in key.owners:
                 peer = PeerTraffic(key.peer, key.protocol, ledger.traffic(row), key.owners)
                 (own if key.kind == "deployment" else shared)[owner].append(peer)
+    known: defaultdict[tuple[str, str], list[DeploymentInfo]] = defaultdict(list)
+    for info in infos:
+        known["id", info.owner.deployment_id].append(info)
+        known["name", info.owner.name].append(info)
     for owner in sorted(own.keys() | shared.keys()):
-        info = infos.get(owner) or _nearest(owner, infos)
         peers = tuple(sorted(own[owner], key=lambda peer: peer.peer))
-        yield DeploymentView(info, _sum([Traffic(), *(p.traffic for p in peers)]), peers, tuple(shared[owner]))
+        traffic = _sum([Traffic(), *(p.traffic for p in peers)])
+        yield DeploymentView(_info_of(owner, known), traffic, peers, tuple(shared[owner]))
 
 
-def _nearest(owner: Owner, infos: dict[Owner, DeploymentInfo]) -> DeploymentInfo:
-    """Series carry only the labels they were told to; an id or a name is enough to find the deployment."""
-    for known, info in infos.items():
-        if owner.deployment_id == known.deployment_id or (not owner.deployment_id and owner.name == known.name):
-            return info
-    return DeploymentInfo(owner)
+def _info_of(owner: Owner, known: Mapping[tuple[str, str], list[DeploymentInfo]]) -> DeploymentInfo:
+    """Series carry only the labels they were told to. What is left of the owner must mean one deployment."""
+    place = ("id", owner.deployment_id) if owner.deployment_id else ("name", owner.name)
+    fitting = [info for info in known.get(place, ()) if owner.namespace in ("", info.owner.namespace)]
+    if owner.workspace:
+        fitting = [info for info in fitting if info.owner.workspace == owner.workspace]
+    return fitting[0] if len(fitting) == 1 else DeploymentInfo(owner)

@@ -8,6 +8,7 @@ import numpy as np
 
 from flowmap.attribute.answers import NO_OWNERS, Outcome
 from flowmap.attribute.attribution import STATES, Decision
+from flowmap.attribute.jobs import placed
 from flowmap.attribute.questions import SHAPES, Owners, Question, Shape, candidates, question_for, state_of
 from flowmap.attribute.view import (
     AttributionView,
@@ -19,7 +20,7 @@ from flowmap.attribute.view import (
     Owner,
     State,
 )
-from flowmap.books import Books, owner_key
+from flowmap.books import Books
 from flowmap.errors import QueryError
 from flowmap.flows.address import Address, Endpoint, protocol_name, protocol_number
 from flowmap.flows.columns import IGNORED, Mask, Row
@@ -52,12 +53,40 @@ class Queries:
     def find(self, connection: Connection) -> Rows:
         """Rows of the flows that match, in either direction and on either side of NAT, the newest last."""
         columns, rows = self._books.table.columns, self._books.table.live()
-        rows = rows[(columns.protocol(rows) & np.uint64(0xFF)) == np.uint64(connection.protocol)]
+        rows = rows[(columns.protocol(rows) == np.uint64(connection.protocol)) & (columns.series[rows] != IGNORED)]
         forward = (connection.source, connection.source_port, connection.destination, connection.destination_port)
         mask = self._has_ends(rows, *forward) | self._has_ends(rows, *forward[2:], *forward[:2])
         found: Rows = rows[mask]
         newest_last: Rows = found[np.argsort(columns.born_by[found], kind="stable")]
         return newest_last
+
+    def answer(self, connection: Connection, now: float) -> AttributionView | None:
+        """Who owns it, as far as flowmap saw it; None if it did not. Of many that match, never just the first."""
+        rows = self.find(connection)
+        if not len(rows):
+            return None
+        if connection.source_port is None or connection.destination_port is None:
+            columns = self._books.table.columns
+            is_open = columns.flags[rows] & np.uint16(Row.OPEN) != 0
+            matching = rows[is_open] if is_open.any() else rows
+            verdicts = np.unique(np.stack((columns.state[matching], columns.verdict[matching]), axis=1), axis=0)
+            found = {(STATES[state], self._owners(verdict)) for state, verdict in verdicts.tolist()}
+            if len(found) > 1:
+                return self._differing(found, len(matching))
+            rows = matching
+        return self.explain(int(rows[-1]), now)
+
+    def _owners(self, verdict: int) -> Owners:
+        decision = self._books.attribution.decisions.get(verdict)
+        return decision.owners if decision else NO_OWNERS
+
+    def _differing(self, found: set[tuple[State, Owners]], flows: int) -> AttributionView:
+        owners = NO_OWNERS.union(*(owners for _, owners in found))
+        named = all(state in _NAMED for state, _ in found)
+        state = state_of(owners, self._books.attribution.settings.owners_limit) if named else State.AMBIGUOUS
+        deployments = self._described(owners) if state in _NAMED else ()
+        cause = f"{flows} connections match and differ in their owners; give both ports"
+        return AttributionView(state, deployments, (), None, cause)
 
     def explain(self, row: int, now: float) -> AttributionView:
         """What is known of the owner of one flow."""
@@ -92,6 +121,7 @@ class Queries:
             newest = timeline.latest() if timeline else None
             if newest is None or now - newest.arrived > fresh_for:
                 missing.append(question)
+                newest = None  # what was true then is no answer now
             known = answers.get(question.shape, NO_OWNERS)
             answers[question.shape] = None if newest is None or known is None else known | newest.owners
         owners = candidates(settings.semantics, answers)
@@ -110,7 +140,7 @@ class Queries:
         rows = rows[(columns.series[rows] != IGNORED) & (rows >= _position(cursor))]
         rows = rows[self._passes(rows, wanted)]
         page = rows[:limit].tolist()
-        more = str(page[-1] + 1) if len(rows) > limit else None
+        more = str(page[-1] + 1) if page and len(rows) > limit else None
         return FlowPage(tuple(self.flow(row) for row in page), more)
 
     def flow(self, row: int) -> FlowView:
@@ -135,14 +165,22 @@ class Queries:
             transmit_packets=total[2],
             receive_packets=total[3],
             state=state,
-            deployments=self._described(decision.owners) if decision and state in _NAMED else (),
+            deployments=self._placed(decision.owners, row) if decision and state in _NAMED else (),
             guessed=bool(flags & Row.GUESSED),
             source=self._source,
         )
 
     def describe(self, owner: Owner) -> DeploymentInfo:
         """What the control plane last said of a deployment."""
-        return self._books.deployments.get(owner_key(owner)) or DeploymentInfo(owner)
+        return self._books.describe(owner)
+
+    def _placed(self, owners: Owners, row: int) -> tuple[DeploymentInfo, ...]:
+        """The owners of a flow, with the jobs that ran when it began."""
+        columns = self._books.table.columns
+        known = not int(columns.flags[row]) & Row.PREEXISTING
+        after = float(columns.born_after[row]) + self._epoch if known else -np.inf
+        by = float(columns.born_by[row]) + self._epoch
+        return tuple(placed(info, after, by) for info in self._described(owners))
 
     def _described(self, owners: Owners) -> tuple[DeploymentInfo, ...]:
         return tuple(self.describe(owner) for owner in sorted(owners))
@@ -177,7 +215,7 @@ class Queries:
         columns, books = self._books.table.columns, self._books
         passes = np.ones(len(rows), np.bool_)
         if wanted.protocol is not None:
-            passes &= (columns.protocol(rows) & np.uint64(0xFF)) == np.uint64(_protocol(wanted.protocol))
+            passes &= columns.protocol(rows) == np.uint64(_protocol(wanted.protocol))
         if wanted.state is not None:
             passes &= columns.state[rows] == STATES.index(wanted.state)
         if wanted.client is not None:
