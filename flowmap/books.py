@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
 from flowmap.attribute.attribution import Attribution, Decision
-from flowmap.attribute.questions import Owners
+from flowmap.attribute.questions import UNREADABLE, Owners
 from flowmap.attribute.view import DeploymentInfo, Owner, State
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.export.ledger import Ledger
@@ -32,11 +33,39 @@ _OPEN = np.uint16(Row.OPEN)
 _KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
 
 
+class Directory(Protocol):
+    """What a list of deployments and jobs adds to what answers say; see ``flowmap.catalog``."""
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever a description may have changed."""
+
+    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
+        """What is known of a deployment; ``told`` is what the last answer that named it said."""
+
+
+class NoDirectory:
+    """Answers are all there is."""
+
+    generation = 0
+
+    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
+        """``told`` as it is."""
+        return told
+
+
 class Books:
     """Flows, decisions and totals kept in step. One thread uses it; times are monotonic seconds."""
 
     def __init__(
-        self, table: FlowTable, attribution: Attribution, ledger: Ledger, *, peers: Peers, announces_births: bool
+        self,
+        table: FlowTable,
+        attribution: Attribution,
+        ledger: Ledger,
+        *,
+        peers: Peers,
+        announces_births: bool,
+        directory: Directory | None = None,
     ) -> None:
         """``announces_births``: whether the source reports a flow when it begins, or only when it is read or ends."""
         self.table = table
@@ -58,7 +87,8 @@ class Books:
         self.answered = 0
         """Answers taken into ``deployments``."""
         self._described: tuple[DeploymentInfo, ...] = ()
-        self._described_at = (-1, 0, 0)
+        self._described_at = (-1, 0, 0, 0)
+        self._directory = directory or NoDirectory()
         self._peers = peers
         self._peer_names: dict[int, str] = {}
         self._announces_births = announces_births
@@ -118,11 +148,28 @@ class Books:
 
     def described(self) -> tuple[DeploymentInfo, ...]:
         """Deployments named by a series, for the info metrics."""
-        if self._described_at != (self.ledger.generation, len(self.ledger), self.answered):
-            self._described_at = (self.ledger.generation, len(self.ledger), self.answered)
+        state = (self.ledger.generation, len(self.ledger), self.answered, self._directory.generation)
+        if self._described_at != state:
+            self._described_at = state
             named = {owner_key(owner) for key in self.ledger.freeze().keys if key for owner in key.owners}
-            self._described = tuple(info for key, info in self.deployments.items() if key in named)
+            known = (self._directory.describe(*key, told) for key, told in self.deployments.items() if key in named)
+            self._described = tuple(info for info in known if info is not None)
         return self._described
+
+    def describe(self, owner: Owner) -> DeploymentInfo:
+        """What is known of a deployment."""
+        key = owner_key(owner)
+        return self._directory.describe(*key, self.deployments.get(key)) or DeploymentInfo(owner)
+
+    def owners_seen(self, limit: int) -> tuple[tuple[str, str], ...]:
+        """At most so many deployments that own flows or have traffic, by namespace and id: the last decided first."""
+        seen: dict[tuple[str, str], None] = {}
+        for decision in reversed(self.attribution.decisions.values()):
+            seen.update(dict.fromkeys(owner_key(owner) for owner in decision.owners))
+            if len(seen) >= limit:
+                break
+        described = (owner_key(info.owner) for info in self.described())
+        return tuple(key for key in (*seen, *described) if key[1] != UNREADABLE)[:limit]
 
     def measure_round_trips(self) -> None:
         """Set the mean round-trip time of every series with an open connection that has one."""

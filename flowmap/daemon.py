@@ -43,6 +43,7 @@ async def _main(config: Config) -> int:
     try:
         await pipeline.server.start()
         pipeline.engine.start()
+        pipeline.catalog.start()
         for note in pipeline.source.stats.notes.values():
             log.warning("%s: %s", pipeline.source.name, note)
         log.info("listening on %s, reading %s", pipeline.server.url, pipeline.source.name)
@@ -75,6 +76,7 @@ async def _until_stopped_or_failed(pipeline: Pipeline, stop: asyncio.Event) -> N
 
 async def _shut_down(pipeline: Pipeline) -> None:
     """Stop the source with its last counters taken, then the calls, then the server, so the last scrape is whole."""
+    await pipeline.catalog.aclose()
     if pipeline.engine.is_alive():
         pipeline.engine.stop()
         await asyncio.to_thread(pipeline.engine.join, STOP_SECONDS)

@@ -17,14 +17,17 @@ from flowmap import __version__
 from flowmap.asker import Asker
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.attribution import Settings as AttributionSettings
-from flowmap.attribute.budget import CallBudget
+from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.view import SourceStatus
 from flowmap.backend import Backend
 from flowmap.books import Books
+from flowmap.catalog import Directory, Gate, owners_seen
 from flowmap.collect.base import Source
 from flowmap.collect.choice import choose_source
 from flowmap.config import Config, ControlPlane
-from flowmap.control.caller import Transport, default_transport
+from flowmap.control.caller import Admit, Transport, default_transport, no_limit
+from flowmap.control.catalog import Catalog
+from flowmap.control.catalog_refresh import SEEN, CatalogRefresher, Label
 from flowmap.control.client import ControlClient
 from flowmap.control.credential_chain import process_credentials
 from flowmap.control.credentials import CredentialsProvider, StaticCredentials
@@ -51,6 +54,7 @@ class Pipeline:
     engine: Engine
     asker: Asker
     client: ControlClient
+    catalog: CatalogRefresher
     backend: Backend
     server: HttpServer
 
@@ -59,24 +63,30 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
     """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet."""
     metrics = SelfMetrics(__version__)
     source = source or choose_source(config.collect)
-    client = control_client(config.control_plane, observe=metrics.api_attempt)
-    books = _books(config, source)
+    budget = CallBudget(
+        rate=config.control_plane.rate,
+        burst=config.control_plane.burst,
+        max_in_flight=config.control_plane.max_in_flight,
+    )
+    permits = Permits(budget)
+    client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
+    catalog = Catalog(config.control_plane.namespaces)
+    directory = Directory(catalog, client.workspace)
+    books = _books(config, source, directory)
     deliver: list[Callable[..., None]] = []
     asker = Asker(client, lambda delivery: deliver[0](delivery))
     engine = Engine(
         books,
         source,
-        CallBudget(
-            rate=config.control_plane.rate,
-            burst=config.control_plane.burst,
-            max_in_flight=config.control_plane.max_in_flight,
-        ),
+        budget,
         ask=asker.start,
-        take_snapshot=lambda books: _snapshot(books, source, client, metrics),
+        take_snapshot=lambda books: _snapshot(books, source, client, metrics, directory),
         give_up_after=config.attribute.give_up_after,
         resting_for=lambda: client.resting_for,
+        permits=permits,
     )
     deliver.append(engine.deliver)
+    refresher = _refresher(config.control_plane, client, catalog, engine)
     queries = Queries(books, source=source.name, epoch=time.time() - time.monotonic())
     backend = Backend(
         engine,
@@ -85,11 +95,12 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
         endpoint=endpoint_url(config.control_plane),
         timeout=config.control_plane.timeout + 1,
         source_status=lambda: (_status(source, engine),),
+        catalog_status=refresher.status,
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     app = build_app(backend, exposition, allowed_hosts=config.http.allowed_hosts)
     server = HttpServer(app, config.http.listen.host, config.http.listen.port)
-    return Pipeline(source, engine, asker, client, backend, server)
+    return Pipeline(source, engine, asker, client, refresher, backend, server)
 
 
 def endpoint_url(settings: ControlPlane) -> str:
@@ -105,6 +116,7 @@ def control_client(
     settings: ControlPlane,
     *,
     observe: Callable[[str, float, str | None], None] = lambda *_: None,
+    admit: Admit = no_limit,
     credentials: CredentialsProvider | None = None,
 ) -> ControlClient:
     """A client as configured, with ``credentials`` if given; ConfigError for what is missing."""
@@ -117,7 +129,19 @@ def control_client(
         credentials=credentials or credentials_provider(settings, transport),
         timeout=settings.timeout,
         observe=observe,
+        admit=admit,
         transport=transport,
+    )
+
+
+def _refresher(settings: ControlPlane, client: ControlClient, catalog: Catalog, engine: Engine) -> CatalogRefresher:
+    return CatalogRefresher(
+        client,
+        catalog,
+        namespaces=settings.namespaces,
+        every=settings.catalog.refresh,
+        label=Label.parse(settings.catalog.label) if settings.catalog.label is not None else None,
+        seen=lambda: owners_seen(engine, SEEN),
     )
 
 
@@ -136,7 +160,7 @@ def credentials_provider(settings: ControlPlane, transport: Transport) -> Creden
     )
 
 
-def _books(config: Config, source: Source) -> Books:
+def _books(config: Config, source: Source, directory: Directory) -> Books:
     collect, attribute = config.collect, config.attribute
     table = FlowTable(
         collect.max_flows,
@@ -164,10 +188,13 @@ def _books(config: Config, source: Source) -> Books:
         ledger,
         peers=Peers(config.export.peers),
         announces_births=source.announces_births,
+        directory=directory,
     )
 
 
-def _snapshot(books: Books, source: Source, client: ControlClient, metrics: SelfMetrics) -> Snapshot:
+def _snapshot(
+    books: Books, source: Source, client: ControlClient, metrics: SelfMetrics, directory: Directory
+) -> Snapshot:
     metrics.set_breaker(client.breaker_open)
     metrics.questions(books.attribution.take_lookups())
     stats = source.stats
@@ -201,6 +228,7 @@ def _snapshot(books: Books, source: Source, client: ControlClient, metrics: Self
         ledger=books.ledger.freeze(),
         deployments=books.described(),
         sources=(report,),
+        catalog=directory.report(),
     )
 
 

@@ -344,7 +344,6 @@ REFUSED = [
     ("collect.source", "capture"),
     ("collect.source", "replay"),
     ("collect.capture.snap", 256),
-    ("control_plane.catalog.label", "team=a"),
     ("history.path", "/var/lib/flowmap/history"),
     ("http.tls", {"cert": "x"}),
     ("http.users", {"x": "y"}),

@@ -24,7 +24,6 @@ LARGEST_FILE = 1 << 20
 """Bytes of a configuration or secret file; more is not one."""
 
 UNAVAILABLE: tuple[tuple[str, tuple[object, ...]], ...] = (
-    ("control_plane.catalog", ()),
     ("collect.source", ("capture", "replay")),
     ("collect.capture", ()),
     ("history", ()),

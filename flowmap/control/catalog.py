@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from flowmap.control.models import Artifact, Deployment, Job
+from flowmap.control.packages import FileUse, files_of
 
 DEPLOYMENTS = 100_000
 """Deployments kept, all namespaces together; what exceeds it is counted as left out."""
@@ -41,7 +42,7 @@ Verdict = Literal["taken", "incomplete", "suspicious", "believed"]
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A deployment as a listing described it. Scripts and arguments are left out: they are large, or secret."""
+    """A deployment as a listing described it, as far as flowmap has a use for it."""
 
     workspace: str
     """Empty where the answer did not say."""
@@ -54,7 +55,7 @@ class CatalogEntry:
     labels: Mapping[str, str] | None
     """None where no listing had them, which is not the same as no labels."""
     jobs_by_state: Mapping[str, int] | None
-    artifact: Artifact | None
+    files: tuple[FileUse, ...]
 
     @classmethod
     def of(cls, deployment: Deployment, namespace: str) -> CatalogEntry:
@@ -69,7 +70,7 @@ class CatalogEntry:
             creator=deployment.creator_name or deployment.creator or "",
             labels=deployment.labels,
             jobs_by_state=jobs_by_state(deployment),
-            artifact=files_of(deployment.artifact),
+            files=_files(deployment.artifact),
         )
 
 
@@ -82,7 +83,7 @@ class JobRun(NamedTuple):
     started_at: int | None
     ended_at: int | None
     """None while it is not over, whatever the answer says: the documents' example has an end for a running job."""
-    artifact: Artifact | None
+    files: tuple[FileUse, ...]
 
     @classmethod
     def of(cls, job: Job) -> JobRun:
@@ -93,7 +94,7 @@ class JobRun(NamedTuple):
             status=status,
             started_at=job.start_time or None,
             ended_at=(job.end_time or None) if status in OVER else None,
-            artifact=files_of(job.artifact),
+            files=_files(job.artifact),
         )
 
 
@@ -225,8 +226,8 @@ class Catalog:
         kept, rest = jobs[:JOBS_EACH], jobs[JOBS_EACH:]
         known_from = max([_end(run) for run in rest], default=-math.inf)
         shared = self.entry(*key)
-        artifact = shared[0].artifact if shared else None
-        kept = [run._replace(artifact=artifact) if run.artifact == artifact else run for run in kept]
+        files = shared[0].files if shared else ()
+        kept = [run._replace(files=files) if run.files == files else run for run in kept]
         self._jobs.pop(key, None)
         self._jobs[key] = JobsListing(tuple(kept), asked_at, complete, known_from, skew)
         while len(self._jobs) > LISTED_JOBS:
@@ -242,19 +243,8 @@ def jobs_by_state(deployment: Deployment) -> dict[str, int] | None:
     return {state: count for state, count in summary.model_dump().items() if isinstance(count, int)}
 
 
-def files_of(artifact: Artifact | None) -> Artifact | None:
-    """``artifact`` with the files it names only: no script, no arguments."""
-    if artifact is None:
-        return None
-    sql, jar = artifact.sql_artifact, artifact.jar_artifact
-    python, cdc = artifact.python_artifact, artifact.cdc_yaml_artifact
-    return replace(
-        artifact,
-        sql_artifact=sql and replace(sql, sql_script=None),
-        jar_artifact=jar and replace(jar, main_args=None),
-        python_artifact=python and replace(python, main_args=None),
-        cdc_yaml_artifact=cdc and replace(cdc, cdc_yaml=None),
-    )
+def _files(artifact: Artifact | None) -> tuple[FileUse, ...]:
+    return tuple(use for use in files_of(artifact) if use is not None)
 
 
 def _kept(old: CatalogEntry | None, new: CatalogEntry) -> CatalogEntry:

@@ -64,14 +64,14 @@ class CatalogRefresher:
         namespaces: Sequence[str],
         every: float,
         label: Label | None = None,
-        seen: Callable[[], Awaitable[Sequence[Key]]],
+        seen: Callable[[], Awaitable[Sequence[Key] | None]],
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """``every``: seconds between two readings of the same listing. ``seen`` tells the deployments whose jobs
-        are wanted, the most recently seen first."""
+        are wanted, the most recently seen first; None if that cannot be said now."""
         self.catalog = catalog
         self.last_error: str | None = None
         """Why the last listing that failed did; None once one succeeded again."""
@@ -99,6 +99,18 @@ class CatalogRefresher:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def status(self) -> dict[str, object]:
+        """Facts for the status answer; names that end in ``_at`` are epoch seconds."""
+        succeeded_at = self.catalog.succeeded_at
+        return {
+            "catalog_deployments": len(self.catalog),
+            "catalog_left_out": self.catalog.left_out,
+            "catalog_listed_at": succeeded_at,
+            "catalog_age_seconds": None if succeeded_at is None else max(0.0, self._wall_clock() - succeeded_at),
+            "catalog_suspicious": ", ".join(self.catalog.suspicious) or None,
+            "catalog_error": self.last_error,
+        }
 
     async def turn(self) -> float:
         """Read what is most due; seconds until there is more to do."""
@@ -136,9 +148,10 @@ class CatalogRefresher:
         """Who is to be asked for jobs: a deployment never asked for, the most recently seen first; else the stalest."""
         if now - self._looked >= min(LOOK_AGAIN, self._every):
             self._looked = now
-            self._wanted = tuple(await self._seen())[:SEEN]
-            wanted = set(self._wanted)
-            self._jobs_due = {key: due for key, due in self._jobs_due.items() if key in wanted}
+            seen = await self._seen()
+            if seen is not None:
+                self._wanted = tuple(seen)[:SEEN]
+                self._jobs_due = {key: self._jobs_due[key] for key in self._wanted if key in self._jobs_due}
         if not self._wanted:
             return None
         stalest = min(self._wanted, key=lambda key: self._jobs_due.get(key, float("-inf")))

@@ -276,6 +276,23 @@ _SOURCES = (
     ),
 )
 
+_CATALOG = (
+    Metric("flowmap_catalog_deployments", "gauge", "Deployments in the list that is read every catalog.refresh."),
+    Metric(
+        "flowmap_catalog_left_out_deployments", "gauge", "Deployments for which the list of deployments has no room."
+    ),
+    Metric(
+        "flowmap_catalog_suspicious",
+        "gauge",
+        "Whether a listing lost more than half of the deployments, and the old ones are kept until it is believed.",
+    ),
+    Metric(
+        "flowmap_catalog_last_success_timestamp_seconds",
+        "gauge",
+        "When the deployments of every namespace were last listed whole.",
+    ),
+)
+
 _SELF = (
     Metric(
         "flowmap_questions_total",
@@ -318,7 +335,7 @@ _SELF = (
 )
 
 METRICS: tuple[Metric, ...] = (
-    _DEPLOYMENT_METRICS + _OTHER_TRAFFIC + _DESCRIPTIONS + _CONSERVATION + _TABLES + _SOURCES + _SELF
+    _DEPLOYMENT_METRICS + _OTHER_TRAFFIC + _DESCRIPTIONS + _CONSERVATION + _TABLES + _SOURCES + _CATALOG + _SELF
 )
 """In the order of the page."""
 

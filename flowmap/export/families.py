@@ -23,6 +23,7 @@ def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterat
         **_conservation(snapshot),
         **_tables(snapshot),
         **_sources(snapshot),
+        **_catalog(snapshot),
     }
     for name, samples in families.items():
         yield BY_NAME[name], samples
@@ -86,6 +87,19 @@ def _sources(snapshot: Snapshot) -> dict[str, list[Sample]]:
             _sample(source.receive_buffer, source=source.name) for source in sources if source.receive_buffer
         ],
         "flowmap_conntrack_accounting_enabled": [_sample(int(any(accounting)))] if accounting else [],
+    }
+
+
+def _catalog(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    catalog = snapshot.catalog
+    if catalog is None:
+        return {}
+    listed = catalog.succeeded_at
+    return {
+        "flowmap_catalog_deployments": [_sample(catalog.deployments)],
+        "flowmap_catalog_left_out_deployments": [_sample(catalog.left_out)],
+        "flowmap_catalog_suspicious": [_sample(int(catalog.suspicious))],
+        "flowmap_catalog_last_success_timestamp_seconds": [] if listed is None else [_sample(listed)],
     }
 
 

@@ -115,6 +115,19 @@ class SourceReport:
     """Whether the kernel's conntrack accounting is on; None where that does not matter, and the metric is left out."""
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogReport:
+    """Figures of the list of deployments, copied for the page."""
+
+    deployments: int
+    left_out: int
+    """Deployments for which there was no room."""
+    suspicious: bool
+    """Whether a listing lost too much to be believed yet."""
+    succeeded_at: float | None
+    """Epoch seconds by which every namespace was last listed whole; None until each was once."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Everything the page and the status answer are made from, at one tick.
@@ -151,6 +164,8 @@ class Snapshot:
     deployments: tuple[DeploymentInfo, ...] = ()
     """Deployments to describe with info metrics; the caller bounds them."""
     sources: tuple[SourceReport, ...] = ()
+    catalog: CatalogReport | None = None
+    """None leaves its metrics out."""
 
     def conserved(self) -> bool:
         """Whether observed equals the sum of its parts, exactly, in both directions."""

@@ -99,6 +99,7 @@ def deployment_traffic(seen: view.DeploymentView) -> DeploymentTraffic:
     return DeploymentTraffic.model_validate(
         _deployment_fields(seen.info)
         | {
+            "packages": list(seen.info.packages),
             "traffic": _traffic(seen.traffic),
             "peers": [peer_traffic(peer) for peer in seen.peers],
             "shared": [peer_traffic(peer) for peer in seen.shared],
@@ -131,13 +132,18 @@ def _deployment_fields(info: view.DeploymentInfo) -> dict[str, object]:
         "namespace": owner.namespace,
         "deployment_id": owner.deployment_id,
         "name": owner.name,
-        "jobs": [Job(job_id=job.job_id, status=job.status) for job in info.jobs],
+        "jobs": [_job(job) for job in info.jobs],
+        "jobs_are": info.jobs_are,
         "jobs_by_state": dict(info.jobs_by_state),
         "labels": dict(info.labels),
         "execution_mode": info.execution_mode,
         "engine_version": info.engine_version,
         "creator": info.creator,
     }
+
+
+def _job(job: view.Job) -> Job:
+    return Job(job_id=job.job_id, status=job.status, started_at=rfc3339(job.started_at), ended_at=rfc3339(job.ended_at))
 
 
 def _traffic(traffic: view.Traffic) -> Traffic:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from flowmap.attribute.view import State
+from flowmap.attribute.view import JobsAre, State
 
 
 def rfc3339(seconds: float | None) -> str | None:
@@ -42,10 +42,12 @@ class Answer(BaseModel):
 
 
 class Job(Answer):
-    """One job instance of a deployment."""
+    """One job instance of a deployment; times by the control plane's clock."""
 
     job_id: Text
     status: Text
+    started_at: Time
+    ended_at: Time = Field(description="null while it is not over, or where that is not known.")
 
 
 class DeploymentName(Answer):
@@ -61,6 +63,11 @@ class Deployment(DeploymentName):
     """A deployment as the control plane last described it."""
 
     jobs: list[Job]
+    jobs_are: JobsAre = Field(
+        description="Which jobs these are. unlisted: not listed yet. latest: those not over, or else the last. all: "
+        "every one kept. Of a flow: atStart, those that ran when it began (several cannot be told apart; none: none "
+        "is known), or running, those not over when last listed, where it is not known which it began with."
+    )
     jobs_by_state: dict[Text, int] = Field(description="Number of jobs by state; empty if the answer had none.")
     labels: dict[Text, Text]
     execution_mode: Text
@@ -154,6 +161,7 @@ class PeerTraffic(Answer):
 class DeploymentTraffic(Deployment):
     """A deployment with its traffic by peer."""
 
+    packages: list[Text] = Field(description="URIs of the files it is made of, without query.")
     traffic: Traffic
     peers: list[PeerTraffic]
     shared: list[PeerTraffic] = Field(description="Traffic it has in common with deployments it can't be told from.")
