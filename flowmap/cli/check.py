@@ -8,24 +8,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from flowmap.cli import options, text
-from flowmap.errors import AuthError, ConfigError, ControlError
+from flowmap.errors import ConfigError
 
 if TYPE_CHECKING:
     from flowmap.collect.base import Finding
     from flowmap.config import Config
-    from flowmap.control.client import ControlClient
-
-NOBODY = "192.0.2.1"
-"""An address for documentation (RFC 5737): asking for it says whether questions are answered, and names nobody."""
-
-TOLERATED_SKEW = 300.0
-"""Seconds the clocks may differ before it is worth a word; the API refuses requests at 15 minutes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +53,9 @@ def look(path: str | None) -> Iterator[Finding]:
             yield Finding("config", "failed", line, "mend the configuration")
         return
     yield Finding("config", "ok", path or "defaults and the environment")
-    yield from asyncio.run(_ask(config))
+    from flowmap.cli import check_control
+
+    yield from asyncio.run(check_control.look(config))
     yield from sources(config)
 
 
@@ -91,35 +85,3 @@ def _sockets(config: Config) -> list[Finding]:
     from flowmap.collect.sockets_check import findings
 
     return findings()
-
-
-async def _ask(config: Config) -> list[Finding]:
-    from flowmap.collect.base import Finding
-    from flowmap.pipeline import control_client
-
-    try:
-        client = control_client(config.control_plane)
-    except (ConfigError, ControlError) as error:
-        return [Finding("control_plane.credentials", "failed", str(error), "see control_plane.credentials")]
-    async with client:
-        found = [await _ask_one(client, namespace) for namespace in config.control_plane.namespaces]
-        skew = client.clock_skew
-    if skew is not None:
-        level, remedy = ("degraded", "set this host's clock") if abs(skew) > TOLERATED_SKEW else ("ok", "")
-        message = f"the control plane's clock is {abs(skew):.0f} s {'ahead' if skew >= 0 else 'behind'}"
-        found.append(Finding("control_plane.clock", level, message, remedy))  # type: ignore[arg-type]
-    return found
-
-
-async def _ask_one(client: ControlClient, namespace: str) -> Finding:
-    from flowmap.collect.base import Finding
-
-    name = f"control_plane.{namespace}"
-    start = time.monotonic()
-    try:
-        await client.get_deployments_by_ip(namespace=namespace, src_ip=NOBODY)
-    except AuthError as error:
-        return Finding(name, "failed", str(error), "see control_plane.credentials and the account's permissions")
-    except ControlError as error:
-        return Finding(name, "failed", str(error), "see control_plane.endpoint, region, workspace and namespaces")
-    return Finding(name, "ok", f"GetDeploymentsByIp answered in {1000 * (time.monotonic() - start):.0f} ms")

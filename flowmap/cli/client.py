@@ -39,15 +39,22 @@ class DaemonClient:
     def get(self, path: str, parameters: Mapping[str, str | int | None] | None = None) -> dict[str, Any]:
         """The JSON object at ``/api/v1/<path>``; parameters that are None are left out. QueryError otherwise."""
         given = {name: value for name, value in (parameters or {}).items() if value is not None}
+        return self._decode(self._ask(path, given))
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        """As :meth:`get`, but None for what the daemon does not know."""
+        response = self._ask(path, {})
+        return None if response.status_code == 404 else self._decode(response)
+
+    def _ask(self, path: str, parameters: Mapping[str, str | int]) -> httpx.Response:
         try:
-            response = self._client.get(f"{self._url}/api/v1/{path}", params=given)
+            return self._client.get(f"{self._url}/api/v1/{path}", params=parameters)
         except httpx.ConnectError as error:
             raise QueryError(
                 f"no daemon answers at {self._url}; start one with `flowmap run` or name it with --url"
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise QueryError(f"{self._url}: {str(error) or type(error).__name__}") from error
-        return self._decode(response)
 
     def _decode(self, response: httpx.Response) -> dict[str, Any]:
         try:

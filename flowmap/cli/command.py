@@ -7,8 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import ModuleType
 
 from flowmap import __version__, errors
+from flowmap.cli import options
 from flowmap.cli.text import clean
 
 EXIT_FAILURE = 1
@@ -21,6 +23,10 @@ COMMANDS = {
     "run": "the daemon, in the foreground, until SIGTERM",
     "query": "who owns a connection",
     "flows": "the connections a running daemon sees, and whose they are",
+    "deployments": "deployments, by address, by label or all, as the control plane has them",
+    "jobs": "the jobs of a deployment",
+    "packages": "jobs of the legacy Blink product that use a package",
+    "package-users": "who uses a jar or Python file, and the peers they talk to",
     "check": "what works here and what does not, before the daemon runs",
     "config": "the configuration in force, with secrets masked",
     "sandbox": "the embedded control plane alone, on loopback",
@@ -54,13 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for a command line. Only the command that is in it is imported and has arguments."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default=argparse.SUPPRESS,
-        help="least level shown; debug also shows tracebacks",
-    )
+    common = options.logging_parent()
     parser = argparse.ArgumentParser(
         prog="flowmap", description="Which Flink job is behind this network connection?", parents=[common]
     )
@@ -69,13 +69,17 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, parents=[common], allow_abbrev=False)
         if name in words:
-            import_module(f"flowmap.cli.{name}").add_arguments(command)
+            _module(name).add_arguments(command)
     return parser
 
 
 def _command(name: str) -> Command:
-    command: Command = import_module(f"flowmap.cli.{name}").run
+    command: Command = _module(name).run
     return command
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"flowmap.cli.{name.replace('-', '_')}")
 
 
 def _fail(error: Exception, status: int, arguments: argparse.Namespace) -> int:

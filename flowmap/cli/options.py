@@ -39,13 +39,30 @@ def end(text: str) -> End:
         raise argparse.ArgumentTypeError(f"{address!r} is not an IP address") from None
     if text.endswith(":") and text.count(":") == 1 or text.endswith("]:"):
         raise argparse.ArgumentTypeError(f"{text!r}: the port is missing")
-    return End(ip, _port(port) if port else None)
+    return End(ip, port_number(port) if port else None)
 
 
-def _port(text: str) -> int:
+def port_number(text: str) -> int:
+    """A port."""
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port between 1 and 65535")
     return int(text)
+
+
+def label(text: str) -> tuple[str, tuple[str, ...]]:
+    """Key and alternative values of ``KEY=V1,V2``."""
+    key, separator, given = text.partition("=")
+    if not separator or not key:
+        raise argparse.ArgumentTypeError(f"{text!r}: write it like team=orders or team=orders,billing")
+    return key, values(given)
+
+
+def values(text: str) -> tuple[str, ...]:
+    """Alternatives between commas."""
+    alternatives = tuple(text.split(","))
+    if "" in alternatives:
+        raise argparse.ArgumentTypeError(f"{text!r}: a value is missing")
+    return alternatives
 
 
 def protocol(text: str) -> str:
@@ -76,6 +93,25 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c", "--config", metavar="FILE", help="configuration file; without it defaults and FLOWMAP__… only"
     )
+
+
+def add_namespace(parser: argparse.ArgumentParser) -> None:
+    """``--namespace N``, any number of times."""
+    parser.add_argument(
+        "--namespace", metavar="N", action="append", help="ask this one only, may be repeated; default: all configured"
+    )
+
+
+def logging_parent() -> argparse.ArgumentParser:
+    """``--log-level`` for every command and subcommand."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default=argparse.SUPPRESS,
+        help="least level shown; debug also shows tracebacks",
+    )
+    return parent
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -69,7 +69,7 @@ class FileUse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PackageUser:
-    """Who uses a file: a deployment, one of its jobs, or a job of the legacy product."""
+    """Who uses a file: a deployment, one of its jobs, or a job of the legacy product. The ids say who it is."""
 
     namespace: str
     """Of a legacy job: its project."""
@@ -77,6 +77,10 @@ class PackageUser:
     """None for a legacy job."""
     job_id: str | None = None
     """None for the deployment itself."""
+    name: str | None = field(default=None, compare=False)
+    """Of the deployment, or of the legacy job."""
+    status: str | None = field(default=None, compare=False)
+    """Of the job, as it was told."""
 
 
 class Found(NamedTuple):
@@ -120,16 +124,16 @@ def files_of(artifact: Artifact | None) -> Iterator[FileUse | None]:
     kinds = [kind] if kind in _FIELDS and getattr(artifact, _FIELDS[kind][0]) is not None else list(_FIELDS)
     for part_name, fields in (_FIELDS[name] for name in kinds):
         part = getattr(artifact, part_name)
-        for attribute, field in fields if part is not None else ():
+        for attribute, api_name in fields if part is not None else ():
             value = getattr(part, attribute) or ()
             for text in (value,) if isinstance(value, str) else value:
-                yield _use(field, text)
+                yield _use(api_name, text)
 
 
-def _use(field: str, text: str) -> FileUse | None:
+def _use(api_name: str, text: str) -> FileUse | None:
     uri = read_uri(text)
     name = file_name(uri) if uri else ""
-    return FileUse(field, uri, name) if uri and name else None
+    return FileUse(api_name, uri, name) if uri and name else None
 
 
 class PackageIndex:
@@ -152,16 +156,20 @@ class PackageIndex:
 
     def add_deployment(self, deployment: Deployment, *, namespace: str) -> None:
         """A deployment of ``namespace`` as it is configured now."""
-        self._add(PackageUser(namespace, deployment.deployment_id), files_of(deployment.artifact))
+        user = PackageUser(namespace, deployment.deployment_id, name=deployment.name)
+        self._add(user, files_of(deployment.artifact))
 
-    def add_job(self, job: Job, *, namespace: str, deployment_id: str) -> None:
-        """A run of the deployment ``deployment_id``: it has the files that were configured when it started."""
-        self._add(PackageUser(namespace, deployment_id, job.job_id), files_of(job.artifact))
+    def add_job(self, job: Job, *, namespace: str, deployment_id: str, name: str | None = None) -> None:
+        """A run of the deployment ``deployment_id``: it has the files that were configured when it started. ``name`` is
+        the deployment's, where the job does not say."""
+        status = job.status.current_job_status if job.status else None
+        user = PackageUser(namespace, deployment_id, job.job_id, job.deployment_name or name, status)
+        self._add(user, files_of(job.artifact))
 
-    def add_blink_job(self, job: BlinkJob, *, project: str) -> None:
-        """A job of the legacy product."""
-        user = PackageUser(job.project_name or project, None, job.job_id)
-        self._add(user, (_use(PACKAGES, name) for name in job.packages or ()))
+    def add_blink_job(self, job: BlinkJob, *, project: str, package: str) -> None:
+        """A job of the legacy product that was told to use ``package``, whether its own list has it or not."""
+        user = PackageUser(job.project_name or project, None, job.job_id, job.job_name)
+        self._add(user, (_use(PACKAGES, name) for name in {package: None} | dict.fromkeys(job.packages or ())))
 
     def find(self, pattern: str) -> tuple[Found, ...]:
         """Every use of a file that ``pattern`` names, sorted by namespace, deployment and job."""

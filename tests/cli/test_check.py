@@ -63,7 +63,8 @@ def test_a_control_plane_that_is_not_there_fails(
     assert report["ok"] is False
     assert [(one["name"], one["level"]) for one in report["findings"]] == [
         ("config", "ok"),
-        ("control_plane.default-namespace", "failed"),
+        ("control_plane.credentials", "ok"),
+        ("control_plane.default-namespace.GetDeploymentsByIp", "failed"),
         ("conntrack.access", "degraded"),
     ]
     assert command.main(["check", "-c", str(file), "-o", "table"]) == 1

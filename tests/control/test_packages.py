@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flowmap.control import packages
 from flowmap.control.blink import BlinkJob
-from flowmap.control.models import Artifact, Deployment, Job
+from flowmap.control.models import Artifact, Deployment, Job, JobStatus
 from flowmap.control.packages import FileUse, PackageIndex, file_name, files_of, read_uri
 
 URIS = [
@@ -130,7 +130,7 @@ def index() -> PackageIndex:
         Deployment(deployment_id="d3", artifact=jar("oss://b-2/lib/log4j-core-2.14.jar")), namespace="n0"
     )
     made.add_deployment(Deployment(deployment_id="d4"), namespace="n0")
-    made.add_blink_job(BlinkJob(job_id="b1", packages=("log4j-core-2.14.jar", "a[1].jar")), project="p")
+    made.add_blink_job(BlinkJob(job_id="b1", packages=("log4j-core-2.14.jar",)), project="p", package="a[1].jar")
     return made
 
 
@@ -169,8 +169,25 @@ def test_nothing_of_a_signature_is_kept(index: PackageIndex) -> None:
 
 def test_a_user_that_comes_again_is_the_same(index: PackageIndex) -> None:
     before = (index.uses, index.files, index.find("*"))
-    index.add_deployment(Deployment(deployment_id="d1", artifact=jar("oss://b-1/one.jar")), namespace="n1")
+    again = Deployment(deployment_id="d1", name="renamed", artifact=jar("oss://b-1/one.jar"))
+    index.add_deployment(again, namespace="n1")
     assert (index.uses, index.files, index.find("*")) == before
+
+
+def test_names_and_states_are_told() -> None:
+    index, one = PackageIndex(), jar("oss://b/x.jar")
+    index.add_deployment(Deployment(deployment_id="d", name="a", artifact=one), namespace="n")
+    state = JobStatus(current_job_status="RUNNING")
+    index.add_job(Job(job_id="j", artifact=one, status=state), namespace="n", deployment_id="d", name="a")
+    index.add_job(Job(job_id="k", artifact=one, deployment_name="b"), namespace="n", deployment_id="d", name="a")
+    index.add_blink_job(BlinkJob(job_id="l", job_name="c", project_name="q"), project="p", package="x.jar")
+    users = [found.user for found in index.find("x.jar")]
+    assert [(one.namespace, one.name, one.status) for one in users] == [
+        ("n", "a", None),
+        ("n", "a", "RUNNING"),
+        ("n", "b", None),
+        ("q", "c", None),
+    ]
 
 
 def test_the_limit_is_kept_and_told() -> None:

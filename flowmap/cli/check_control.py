@@ -1,0 +1,143 @@
+"""check, the control plane's part: the keys and where they came from, one call of each operation, the clocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from flowmap.cli.asking import blink_client
+from flowmap.collect.base import Finding
+from flowmap.config import Config, ControlPlane
+from flowmap.control.caller import default_transport
+from flowmap.control.client import ControlClient
+from flowmap.control.models import Deployment
+from flowmap.errors import AuthError, ConfigError, ControlError, Transient
+from flowmap.pipeline import control_client, credentials_provider
+
+NOBODY = "192.0.2.1"
+"""An address for documentation (RFC 5737): asking for it says whether questions are answered, and names nobody."""
+
+NOTHING = "flowmap-check"
+"""A label and a package that nobody has."""
+
+TOLERATED_SKEW = 300.0
+"""Seconds the clocks may differ before it is worth a word; the API refuses requests at 15 minutes."""
+
+PERMISSIONS = "see control_plane.credentials and the account's permissions"
+PLACES = "see control_plane.endpoint, region, workspace and namespaces"
+
+COSTS = {
+    "GetDeploymentsByIp": "no connection can be named",
+    "GetDeploymentsByLabel": "control_plane.catalog.label and `flowmap deployments by-label` do not work",
+    "ListDeployments": "the catalog and `flowmap deployments list` do not work",
+    "ListJobs": "jobs are not told, nor the packages they use",
+    "GetRefPackageJob": "jobs of the legacy product are not found",
+}
+"""What it costs when an operation does not answer."""
+
+ESSENTIAL = "GetDeploymentsByIp"
+
+Level = Literal["ok", "degraded", "failed"]
+
+
+async def look(config: Config) -> list[Finding]:
+    """Everything about the control plane."""
+    plane = config.control_plane
+    transport = default_transport()
+    try:
+        try:
+            credentials = credentials_provider(plane, transport)
+            keys = await credentials.get()
+            client = control_client(plane, credentials=credentials)
+        except (ConfigError, ControlError) as error:
+            return [Finding("control_plane.credentials", "failed", str(error), "see control_plane.credentials")]
+        found = [Finding("control_plane.credentials", "ok", f"from {keys.origin}{_lifetime(keys.expires_at)}")]
+        async with client:
+            for namespace in plane.namespaces:
+                found += await _operations(client, namespace)
+            found += _clock(client.clock_skew)
+            found += await _legacy(plane)
+        return found
+    finally:
+        await transport.aclose()
+
+
+def _lifetime(expires_at: float | None) -> str:
+    return "" if expires_at is None else f", valid for another {max(0.0, expires_at - time.time()) / 60:.0f} min"
+
+
+async def _operations(client: ControlClient, namespace: str) -> list[Finding]:
+    """A call of each operation. Where the first gets no answer at all, the others would wait for none as long."""
+    place = f"control_plane.{namespace}"
+    first: list[Deployment] = []
+
+    async def by_ip() -> str:
+        await client.get_deployments_by_ip(namespace=namespace, src_ip=NOBODY)
+        return ""
+
+    async def by_label() -> str:
+        await client.get_deployments_by_label(namespace=namespace, key=NOTHING, values=[NOTHING])
+        return ""
+
+    async def deployments() -> str:
+        listing = client.list_deployments(namespace=namespace, page_size=1)
+        first.extend(await anext(aiter(listing), ()))
+        return f", {listing.total} deployments"
+
+    async def jobs() -> str:
+        listing = client.list_jobs(namespace=namespace, deployment_id=first[0].deployment_id, page_size=1)
+        await anext(aiter(listing), ())
+        return f", {listing.total} jobs of {first[0].name or first[0].deployment_id}"
+
+    found = []
+    asked = {"GetDeploymentsByIp": by_ip, "GetDeploymentsByLabel": by_label, "ListDeployments": deployments}
+    for operation, ask in asked.items():
+        finding, error = await _call(place, operation, ask)
+        found.append(finding)
+        if isinstance(error, Transient):
+            return found
+    if first:
+        found.append((await _call(place, "ListJobs", jobs))[0])
+    else:
+        found.append(Finding(f"{place}.ListJobs", "ok", "not asked: no deployment was listed to ask for"))
+    return found
+
+
+async def _call(place: str, operation: str, ask: Callable[[], Awaitable[str]]) -> tuple[Finding, ControlError | None]:
+    """What one call says of its operation, and the error it ended in."""
+    name, start = f"{place}.{operation}", time.monotonic()
+    try:
+        told = await ask()
+    except ControlError as error:
+        level: Level = "failed" if operation == ESSENTIAL else "degraded"
+        remedy = PERMISSIONS if isinstance(error, AuthError) else PLACES
+        return Finding(name, level, f"{error}: {COSTS[operation]}", remedy), error
+    return Finding(name, "ok", f"answered in {1000 * (time.monotonic() - start):.0f} ms{told}"), None
+
+
+def _clock(skew: float | None) -> list[Finding]:
+    if skew is None:
+        return []
+    far = abs(skew) > TOLERATED_SKEW
+    message = f"the control plane's clock is {abs(skew):.0f} s {'ahead' if skew >= 0 else 'behind'}"
+    return [
+        Finding("control_plane.clock", "degraded" if far else "ok", message, "set this host's clock" if far else "")
+    ]
+
+
+async def _legacy(plane: ControlPlane) -> list[Finding]:
+    """A call of the legacy operation, where it is switched on."""
+    if not plane.blink.enabled:
+        return []
+    if not plane.blink.projects:
+        message = "not asked: control_plane.blink.projects is empty"
+        return [Finding("control_plane.blink.GetRefPackageJob", "ok", message)]
+    async with blink_client(plane) as client:
+
+        async def ask() -> str:
+            listing = client.get_ref_package_job(project=plane.blink.projects[0], package=NOTHING, page_size=1)
+            await anext(aiter(listing), ())
+            return f" for project {plane.blink.projects[0]}"
+
+        return [(await _call("control_plane.blink", "GetRefPackageJob", ask))[0]]
