@@ -84,13 +84,13 @@ class DeploymentInfo:
     jobs_by_state: Mapping[str, int] = field(default_factory=dict)
     """Number of jobs by state (``running``, ``failed``, …), from the answer's job summary; empty if it had none."""
     jobs: tuple[Job, ...] = ()
+    seen_at: float = 0.0
+    """Seconds since the epoch of the answer this came from."""
     jobs_are: JobsAre = JobsAre.UNLISTED
     listed: Jobs | None = None
     """What ``jobs`` is chosen from; None if the jobs were not listed."""
     packages: tuple[str, ...] = ()
     """URIs of the files it is made of."""
-    seen_at: float = 0.0
-    """Seconds since the epoch of the answer this came from."""
 
 
 @dataclass(frozen=True, slots=True)

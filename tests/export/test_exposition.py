@@ -21,7 +21,7 @@ from flowmap.export.exposition import Exposition, compress
 from flowmap.export.ledger import Ledger, SeriesKey
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.snapshot import LedgerSnapshot, Snapshot, SourceReport
+from flowmap.export.snapshot import CatalogReport, LedgerSnapshot, Snapshot, SourceReport
 
 GOLDEN = Path(__file__).parent
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")
@@ -83,6 +83,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
             SourceReport("sockets", "payload", True, 10, {"malformed": 1}, 2, {"start": 1, "timer": 4}, 0.125, 425984),
             SourceReport("conntrack", accounting=False),
         ),
+        catalog=CatalogReport(3, 1, True, 1_700_000_000.25),
     )
 
 

@@ -13,6 +13,7 @@ from flowmap.attribute.view import (
     FlowPage,
     FlowView,
     Job,
+    JobsAre,
     Owner,
     PeerTraffic,
     SourceStatus,
@@ -33,7 +34,9 @@ INFO = DeploymentInfo(
     "ann",
     labels={"team": "pay", "bad": "\ud800"},
     jobs_by_state={"running": 1},
-    jobs=(Job("job-1", "RUNNING"),),
+    jobs=(Job("job-1", "RUNNING", 1_700_000_000), Job("job-0", "FAILED", None, 1_700_000_000, over=True)),
+    jobs_are=JobsAre.AT_START,
+    packages=("oss://bucket/orders.jar",),
 )
 TRAFFIC = Traffic(5_000_000, 20, 3, 4, 2, 1)
 PEER = PeerTraffic("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,))

@@ -59,7 +59,11 @@ def test_attribution_in_full() -> None:
     assert backend.asked == [("10.0.0.1", 40000, "10.0.0.9", 9092, "tcp", None)]
     owner = {"workspace": "ws", "namespace": "default-namespace", "deploymentId": "id-1", "name": "orders <b>&\"'"}
     deployment = owner | {
-        "jobs": [{"jobId": "job-1", "status": "RUNNING"}],
+        "jobs": [
+            {"jobId": "job-1", "status": "RUNNING", "startedAt": "2023-11-14T22:13:20.000Z", "endedAt": None},
+            {"jobId": "job-0", "status": "FAILED", "startedAt": None, "endedAt": "2023-11-14T22:13:20.000Z"},
+        ],
+        "jobsAre": "atStart",
         "jobsByState": {"running": 1},
         "labels": {"team": "pay", "bad": "?"},
         "executionMode": "STREAMING",
