@@ -248,17 +248,15 @@ class Engine(threading.Thread):
 
     def _poll_source(self) -> None:
         try:
-            # The kernel fills the next part of a dump while it hands out the one before, so what a step holds can be
-            # as old as the beginning of the step before it.
-            began = read_at = self._clock()
+            # A source reads ahead, and the kernel before it, so all that is known of a step's age is that it is not
+            # older than this poll.
+            read_at = self._clock()
             for step in self.source.poll():
                 now = self._clock()
-                self.books.step(step, now=now, read_at=began)
-                began = read_at
+                self.books.step(step, now=now, read_at=read_at)
                 self._serve_requests()
                 if now - self._published >= 10 * PUBLISH_EVERY:  # a long read must not make scrapes stale
                     self._publish(now)
-                read_at = self._clock()
         except SourceError as error:
             self._source_failed(error, self._clock())
         self._polled = self._clock()

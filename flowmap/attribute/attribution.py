@@ -240,11 +240,14 @@ class Attribution:
         known: list[Mapping[Question, Outcome | None]] = [{}]
         of_client = self._judge_ends(columns.client[rows], lives, known, now)
         of_service = self._judge_ends(columns.service[rows], lives, known, now)
-        pairs, group = np.unique(np.stack((of_client, of_service), axis=1), axis=0, return_inverse=True)
+        order = np.lexsort((of_service, of_client))
+        pairs = np.stack((of_client, of_service), axis=1)[order]
+        starts = np.flatnonzero((pairs[1:] != pairs[:-1]).any(axis=1)) + 1
         decided = []
-        for n, (client, service) in enumerate(pairs.tolist()):
+        for group in np.split(order, starts):
+            client, service = of_client[group[0]], of_service[group[0]]
             decision = self._decision({**known[client], **known[service]}, now)
-            members = rows[group.reshape(-1) == n]
+            members = rows[group]
             if decision is not None and decision.state is State.UNKNOWN:
                 members = members[columns.series[members] == PENDING]
             if decision is not None and len(members):
