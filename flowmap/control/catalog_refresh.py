@@ -158,25 +158,30 @@ class CatalogRefresher:
         return stalest if self._jobs_due.get(stalest, float("-inf")) <= now else None
 
     async def _read_deployments(self, namespace: str) -> None:
+        what = f"the deployments of {namespace}"
         entries: list[CatalogEntry] = []
         try:
             complete = await self._list(namespace, entries)
         except ControlError as error:
-            self._failed(f"the deployments of {namespace}", error)
+            self._failed(what, str(error))
             if not entries:
                 return
             complete = False
         else:
-            self._succeeded(f"the deployments of {namespace}")
-        before = len(self.catalog)
-        verdict = self.catalog.take_listing(
-            namespace, entries, complete=complete, at=self._wall_clock(), now=self._monotonic()
-        )
+            if complete:
+                self._succeeded(what)
+            else:
+                self._failed(what, "the listing is incomplete; those it lacks are kept")
+        self._take(namespace, entries, complete)
+
+    def _take(self, namespace: str, entries: list[CatalogEntry], complete: bool) -> None:
+        before, now = len(self.catalog), self._monotonic()
+        verdict = self.catalog.take_listing(namespace, entries, complete=complete, at=self._wall_clock(), now=now)
         if verdict == "suspicious":
             self._complain(
                 f"suspicious {namespace}",
-                f"the listing of {namespace} has {len(entries)} deployments where there were more than twice as many;"
-                " the old ones are kept for now",
+                f"the listing of {namespace} has lost more than half of its deployments, {len(entries)} are left;"
+                " the others are kept for now",
             )
         elif verdict == "believed":
             log.warning("the listing of %s stays small: %d deployments, before %d", namespace, len(entries), before)
@@ -201,15 +206,15 @@ class CatalogRefresher:
             listing = self._client.list_jobs(namespace=namespace, deployment_id=deployment_id)
             runs = [JobRun.of(job) async for page in listing for job in page if _is_of(job.deployment_id, key)]
         except ControlError as error:
-            self._failed("jobs", error)
+            self._failed("jobs", str(error))
             return
         self._succeeded("jobs")
         whole = listing.complete and not listing.dropped
         self.catalog.take_jobs(key, runs, complete=whole, asked_at=asked_at, skew=self._client.clock_skew)
 
-    def _failed(self, what: str, error: ControlError) -> None:
-        self.last_error = f"{what}: {error}"
-        self._complain(what, f"cannot list {what}: {error}")
+    def _failed(self, what: str, why: str) -> None:
+        self.last_error = f"{what}: {why}"
+        self._complain(what, f"cannot list {what}: {why}")
 
     def _succeeded(self, what: str) -> None:
         if self.last_error is not None and self.last_error.startswith(f"{what}: "):
