@@ -42,9 +42,10 @@ class DaemonClient:
         return self._decode(self._ask(path, given))
 
     def find(self, path: str) -> dict[str, Any] | None:
-        """As :meth:`get`, but None for what the daemon does not know."""
+        """As :meth:`get`, but None for what the daemon says it does not know."""
         response = self._ask(path, {})
-        return None if response.status_code == 404 else self._decode(response)
+        told = response.headers.get("content-type", "").startswith("application/problem+json")
+        return None if told and response.status_code == 404 else self._decode(response)
 
     def _ask(self, path: str, parameters: Mapping[str, str | int]) -> httpx.Response:
         try:

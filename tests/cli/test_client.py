@@ -37,6 +37,23 @@ def test_answer(response: httpx.Response, expected: object) -> None:
             assert str(caught.value) == expected
 
 
+UNKNOWN = httpx.Response(404, json={"status": 404}, headers={"content-type": "application/problem+json"})
+
+
+def test_what_the_daemon_does_not_know_is_none() -> None:
+    with DaemonClient("http://daemon", transport=httpx.MockTransport(lambda _: UNKNOWN)) as client:
+        assert client.find("deployments/x") is None
+
+
+@pytest.mark.parametrize("response", [httpx.Response(404, text="<html>"), httpx.Response(404, json={"a": 1})])
+def test_somebody_elses_404_says_nothing(response: httpx.Response) -> None:
+    with (
+        DaemonClient("http://daemon", transport=httpx.MockTransport(lambda _: response)) as client,
+        pytest.raises(QueryError),
+    ):
+        client.find("deployments/x")
+
+
 def test_parameters_left_out_are_not_sent() -> None:
     asked: list[httpx.URL] = []
 

@@ -29,7 +29,7 @@ def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=60,
-        env={"PATH": os.environ["PATH"], **environ},
+        env={"PATH": os.environ["PATH"], "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", **environ},
     )
 
 
@@ -67,6 +67,16 @@ USAGE = [
     ["run", "extra"],
     ["config", "--schema", "--example"],
     ["--log-level", "loud", "run"],
+    ["deployments"],
+    ["deployments", "all"],
+    ["deployments", "by-ip", "--src-port", "0"],
+    ["deployments", "by-label", "team"],
+    ["deployments", "by-label", "team", "a,,b"],
+    ["deployments", "list", "--label", "team"],
+    ["deployments", "list", "--label", "=a"],
+    ["jobs"],
+    ["packages", "project"],
+    ["package-users"],
 ]
 
 
@@ -113,6 +123,15 @@ def test_what_becomes_of_errors(
     monkeypatch.setattr("flowmap.cli.config.run", failing(error))
     assert command.main(["config"]) == status
     assert capsys.readouterr().err.splitlines() == [f"flowmap: {line}" for line in lines]
+
+
+@pytest.mark.parametrize("words", [["deployments", way] for way in ("by-ip", "by-label", "list")])
+def test_every_way_explains_itself(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main([*words, "--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--namespace", "--config", "--output", "--log-level"))
 
 
 @pytest.mark.parametrize("words", [["--log-level", "debug", "config"], ["config", "--log-level", "debug"]])

@@ -79,3 +79,23 @@ def test_moment(text: str, seconds: float | None) -> None:
 def test_positive_refuses(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         options.positive(text)
+
+
+LABELS = [
+    ("team=orders", ("team", ("orders",))),
+    ("team=orders,billing", ("team", ("orders", "billing"))),
+    ("a=b=c", ("a", ("b=c",))),
+    ("team", None),
+    ("=a", None),
+    ("team=", None),
+    ("team=a,", None),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), LABELS)
+def test_label(text: str, expected: tuple[str, tuple[str, ...]] | None) -> None:
+    if expected is not None:
+        assert options.label(text) == expected
+        return
+    with pytest.raises(argparse.ArgumentTypeError):
+        options.label(text)
