@@ -87,7 +87,7 @@ class Engine(threading.Thread):
         self.beat = 0.0
         """When the loop last came round: a writer that hangs shows here."""
         self._budget = budget
-        self._permits = permits or Permits(budget)
+        self._permits = Permits(budget) if permits is None else permits
         self._permits.wake = self._wake
         self._ask = ask
         self._take_snapshot = take_snapshot
