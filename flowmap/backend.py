@@ -49,15 +49,18 @@ class Backend:
         *,
         endpoint: str,
         timeout: float,
+        stale_for: float,
         source_status: Callable[[], tuple[SourceStatus, ...]],
         catalog_status: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
-        """``timeout``: longest wait of a query for the control plane, in seconds."""
+        """``timeout``: longest wait of a query for the control plane; ``stale_for``: how old an answer may be that a
+        query gets while the control plane fails. Both in seconds."""
         self._engine = engine
         self._queries = queries
         self._client = client
         self._endpoint = endpoint
         self._timeout = timeout
+        self._stale_for = stale_for
         self._source_status = source_status
         self._catalog_status = catalog_status
         self._started_at = time.time()
@@ -167,7 +170,10 @@ class Backend:
         if missing:
             waits = await self._call(lambda: [self._engine.ask_now(question) for question in missing])
             await asyncio.wait([asyncio.wrap_future(wait) for wait in waits], timeout=self._timeout)
-            view, _ = await self._call(lambda: self._queries.ask(connection, fresh_for, time.monotonic()))
+            view, missing = await self._call(lambda: self._queries.ask(connection, fresh_for, time.monotonic()))
+        if missing:  # no answer to be had: an old one serves for a while, and its evidence says that it is stale
+            old = max(fresh_for, self._stale_for)
+            view, _ = await self._call(lambda: self._queries.ask(connection, old, time.monotonic()))
         return view
 
     async def _call(self, function: Callable[[], T]) -> T:

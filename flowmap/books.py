@@ -132,6 +132,7 @@ class Books:
         self.ledger.expire(now=now)
         if self.table.ends.room < self.table.ends.capacity * 3 // 4:
             self.forget_ends(self.table.sweep_ends())
+        self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
 
     def forget_ends(self, freed: Rows) -> None:

@@ -94,6 +94,7 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
         client,
         endpoint=endpoint_url(config.control_plane),
         timeout=config.control_plane.timeout + 1,
+        stale_for=config.attribute.stale_for,
         source_status=lambda: (_status(source, engine),),
         catalog_status=refresher.status,
     )

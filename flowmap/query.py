@@ -131,7 +131,9 @@ class Queries:
             state = State.FAILED if errors else State.PENDING
             return AttributionView(state, (), evidence, None, errors[0] if errors else "not asked yet"), missing
         state = state_of(owners, settings.owners_limit)
-        cause = "flowmap has not seen this connection; this is what the control plane says of its ends now"
+        stale = any(one.origin == "stale" for one in evidence)
+        when = "said of its ends before it stopped answering" if stale else "says of its ends now"
+        cause = f"flowmap has not seen this connection; this is what the control plane {when}"
         return AttributionView(state, self._described(owners), evidence, None, cause), missing
 
     def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:

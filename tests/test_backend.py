@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
@@ -73,6 +74,7 @@ class House:
             Client(),  # type: ignore[arg-type]
             endpoint="http://127.0.0.1:1",
             timeout=0.5,
+            stale_for=600,
             source_status=lambda: (),
         )
         self.source.open()
@@ -200,3 +202,17 @@ def test_a_series_is_described_only_if_its_labels_mean_one_deployment(
     infos = tuple(DeploymentInfo(owner, creator="me") for owner in (other, X))
     (view,) = _deployment_views(ledger.freeze(), infos)
     assert (view.info.owner == X and view.info.creator == "me") is described
+
+
+def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: House) -> None:
+    house.desk.answers = lambda _: (X,)
+    ends = ("10.9.0.1", 40000, "10.9.0.2", 9092, "tcp", None)
+    assert run(house.backend.attribution(*ends)).state is State.ATTRIBUTED
+    settings = house.books.attribution.settings
+    house.books.attribution.settings = dataclasses.replace(settings, positive_ttl=0.0)
+    house.desk.answers = None
+    view = run(house.backend.attribution(*ends))
+    assert (view.state, {one.origin for one in view.evidence}) == (State.ATTRIBUTED, {"stale"})
+    assert view.cause is not None and "stopped answering" in view.cause
+    house.backend._stale_for = 0.0
+    assert run(house.backend.attribution(*ends)).state is not State.ATTRIBUTED

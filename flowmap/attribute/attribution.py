@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
 from flowmap.attribute.plan import Plan
@@ -207,6 +207,14 @@ class Attribution:
         if not len(rows):
             return []
         return [self._record(Decision(State.FAILED, NO_OWNERS, {}, now, "no answer in time"), rows)]
+
+    def forget_answers(self, before: float) -> None:
+        """Drop answers that no flow can need: ``before`` is the earliest start of any flow that may still come."""
+        columns, rows = self._table.columns, self._undecided()
+        instant = min(before, float(columns.born_after[rows].min(initial=np.inf)))
+        for question in list(self._timelines) if instant > NEVER else ():
+            # Not through the cache's own look-up, which would count as use of every question.
+            Cache.__getitem__(self._timelines, question).forget_before(instant)
 
     def forget_decisions(self) -> None:
         """Drop decisions that no flow rests on any more."""

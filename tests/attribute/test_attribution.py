@@ -293,3 +293,22 @@ def test_the_budget_refills_and_limits_what_is_in_flight() -> None:
     budget.finish()
     assert budget.available(1000.0) == 3
     assert budget.available(900.0) == 3, "a clock that went back gives nothing and takes nothing"
+
+
+def test_answers_that_no_flow_can_need_are_dropped() -> None:
+    desk = Desk()
+    desk.tell(FLOW)
+    (client, *_) = desk.ask()
+    for _ in range(5):
+        desk.answer(client, X)
+        desk.now += 1
+    timeline = desk.attribution.timeline(client)
+    assert timeline is not None
+    desk.attribution.forget_answers(desk.now)
+    assert len(timeline.answers) == 5, "the flow that waits began before all of them"
+    desk.attribution.forget_answers(float("-inf"))
+    assert len(timeline.answers) == 5
+    desk.tell(replace(FLOW, kind=Kind.CLOSED))
+    desk.books.give_up(older_than=desk.now + 1, now=desk.now)
+    desk.attribution.forget_answers(desk.now - 2)
+    assert [answer.arrived for answer in timeline.answers][0] <= desk.now - 2 < timeline.answers[1].arrived

@@ -234,13 +234,33 @@ def test_faults_of_the_control_plane_cost_no_byte_and_no_wrong_name(machine: Hos
         assert total_of(daemon.samples(), "flowmap_deployment_connections_total") == 1
 
 
+def test_empty_answers_name_nobody_and_later_ones_only_later_bytes(machine: Host) -> None:
+    machine.sandbox.set_faults([{"kind": "empty_list", "times": 3}])
+    with machine.daemon(collect={"source": "conntrack", "conntrack": {"resync": "1s"}}) as daemon:
+        with machine.connection(ORDERS, SERVICE, PORT) as peer:
+
+            def send() -> int:
+                peer.sendall(b"x" * 1000)
+                peer.recv(1 << 16)
+                time.sleep(0.3)
+                return of(daemon.samples(), "transmit_bytes", "orders")
+
+            send()
+            until(lambda: total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total"), "nobody's at first")
+            until(send, "then it gets its name")
+            unknown = total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total")
+            for _ in range(5):
+                send()
+        assert total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total") == unknown
+
+
 def test_a_control_plane_that_is_down_at_the_start_delays_names_only(machine: Host) -> None:
     down = {"endpoint": "http://127.0.0.1:9"}
     with machine.daemon(control_plane=down) as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer:
         peer.sendall(b"x" * 4000)
         until(lambda: total_of(daemon.samples(), "flowmap_pending_transmit_bytes") >= 4000, "its bytes wait")
         assert total_of(daemon.samples(), "flowmap_api_request_failures_total") > 0
-        assert daemon.json("/api/v1/status")["controlPlane"]["lastError"]
+        until(lambda: daemon.json("/api/v1/status")["controlPlane"]["lastError"], "the status says why")
         assert daemon.stop() == 0
     with machine.daemon() as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer:
         peer.sendall(b"x" * 4000)
