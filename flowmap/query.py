@@ -253,7 +253,8 @@ class Queries:
         if newest is None:
             return Evidence(question.shape, confidence, None, None, "none", error=failure)
         age = now - newest.arrived
-        origin = "live" if age < 1 else "cached" if age < self._books.attribution.settings.positive_ttl else "stale"
+        stale = age >= self._books.attribution.settings.positive_ttl
+        origin = "stale" if stale else "live" if age < 1 else "cached"
         asked, arrived = newest.asked + self._epoch, newest.arrived + self._epoch
         owners = tuple(sorted(newest.owners))
         return Evidence(question.shape, confidence, asked, arrived, origin, owners=owners, error=failure)
