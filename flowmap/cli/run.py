@@ -22,6 +22,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Load the configuration, check that somebody can be asked, and hand over to the daemon."""
     # Until the daemon has its own handlers there is nothing to save, and being stopped is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # numpy reads this when it is imported. Its tables are made for the most there may be and mostly never touched:
+    # in huge pages every first touch would cost 2 MiB, and nothing is faster for it.
+    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     from flowmap.config import load, require_control_plane
     from flowmap.daemon import run as run_daemon
 

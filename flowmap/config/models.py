@@ -238,7 +238,8 @@ class Http(Section):
     tls: dict[str, str] | None = Field(default=None, description="Certificate and key; null: plain HTTP.")
     users: dict[str, SecretStr] | None = Field(default=None, description="Users and password hashes; null: no login.")
     allowed_hosts: tuple[str, ...] = Field(
-        default=(), description="Host names a request may be addressed to, besides addresses and localhost; empty: any."
+        default=(),
+        description='Host names a request may be addressed to, besides IP addresses and localhost; "*": any.',
     )
 
 
