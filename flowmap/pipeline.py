@@ -178,7 +178,6 @@ def _books(config: Config, source: Source, directory: Directory) -> Books:
         cache_size=attribute.cache_size,
         positive_ttl=attribute.positive_ttl,
         negative_ttl=attribute.negative_ttl,
-        presence_proves=source.counts == "payload",
     )
     ledger = Ledger(
         labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after

@@ -22,14 +22,14 @@ from flowmap.errors import QueryError
 from flowmap.export.ledger import Ledger
 from flowmap.export.series import SeriesKey
 from flowmap.export.snapshot import Snapshot
-from flowmap.flows.batch import Kind
+from flowmap.flows.batch import Flag, Kind
 from flowmap.query import Queries
 from tests.accounts import books_for
 from tests.flows.records import Record, batch_of, replace
 from tests.scripted import Desk, ScriptedSource, until
 
 X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
-FLOW = Record(Kind.OPENED, counters=(500, 70, 5, 1))
+FLOW = Record(Kind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
 T = TypeVar("T")
 
 
@@ -57,7 +57,7 @@ class House:
 
     def __init__(self) -> None:
         self.source, self.desk = ScriptedSource(), Desk()
-        self.books = books_for(Settings(("ns",), presence_proves=True))
+        self.books = books_for(Settings(("ns",)))
         self.engine = Engine(
             self.books,
             self.source,

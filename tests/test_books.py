@@ -11,13 +11,13 @@ from flowmap.attribute.view import Owner, State
 from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.export.series import OTHER, SeriesKey
-from flowmap.flows.batch import Kind
+from flowmap.flows.batch import Flag, Kind
 from tests.accounts import Auditor, books_for
 from tests.flows.records import Record, batch_of, replace
 
 OPENED, SEEN, CLOSED = Kind.OPENED, Kind.SEEN, Kind.CLOSED
 X, Y = (Owner("w", "ns", name, name) for name in "xy")
-FLOW = Record(OPENED)
+FLOW = Record(OPENED, flags=int(Flag.PRESENT))
 
 
 class Day:
@@ -83,7 +83,7 @@ def test_bytes_that_waited_are_credited_whole_and_later_ones_at_once() -> None:
 
 
 def test_a_flow_that_was_nobodys_keeps_its_earlier_bytes_there() -> None:
-    day = Day(books_for(Settings(("ns",), presence_proves=True)))
+    day = Day(books_for(Settings(("ns",))))
     day(FLOW, replace(FLOW, kind=SEEN, counters=(500, 70, 5, 1)))
     day.answer()
     assert day.totals() == {nobody("unknown"): (500, 70)}

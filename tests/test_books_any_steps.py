@@ -27,7 +27,7 @@ records = st.builds(
     protocol=st.sampled_from([6, 6, 17]),
     id=st.integers(0, 3),
     counters=st.one_of(st.none(), st.tuples(*[st.one_of(st.integers(0, 50), st.integers(0, 1 << 50))] * 4)),
-    flags=st.sampled_from([0, 0, int(Flag.ENDING), int(Flag.SILENT)]),
+    flags=st.sampled_from([0, int(Flag.PRESENT), int(Flag.ENDING), int(Flag.SILENT)]),
     retransmits=st.one_of(st.none(), st.integers(0, 9)),
 )
 
@@ -43,9 +43,8 @@ class AnySteps(RuleBasedStateMachine):
         namespaces=st.sampled_from([("ns",), ("ns", "other")]),
         exclude=st.sampled_from([(), ("10.0.0.2/32",)]),
         announces=st.booleans(),
-        proves=st.booleans(),
     )
-    def begin(self, max_flows, max_series, confirm, semantics, namespaces, exclude, announces, proves) -> None:  # type: ignore[no-untyped-def]
+    def begin(self, max_flows, max_series, confirm, semantics, namespaces, exclude, announces) -> None:  # type: ignore[no-untyped-def]
         wanted = Settings(
             namespaces,
             semantics=semantics,
@@ -53,7 +52,6 @@ class AnySteps(RuleBasedStateMachine):
             owners_limit=2,
             positive_ttl=20.0,
             negative_ttl=20.0,
-            presence_proves=proves,
         )
         self.books = books_for(
             wanted,

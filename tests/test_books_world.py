@@ -58,8 +58,8 @@ class World:
             grace=GRACE,
             positive_ttl=8.0,
             negative_ttl=4.0,
-            presence_proves=self.random.random() < 0.5,
         )
+        self.present = self.random.choice([0, int(Flag.PRESENT)])
         max_flows = self.random.choice([6, 40, 40])
         ids = self.random.choice([2, 1 << 30, 1 << 30])
         self.books = books_for(wanted, max_flows=max_flows)
@@ -99,6 +99,7 @@ class World:
         self.born += 1
         owner = self.owners[client]
         record = Record(Kind.OPENED, client, port, server, server_port, protocol, id=1 + self.born % self.ids)
+        record = replace(record, flags=self.present)
         entry = Entry(record, frozenset({owner} if owner else ()), 60, 40)
         self.entries[key] = entry
         self.flows.setdefault((client, port, server_port, protocol, record.id), []).append(entry.owner)
@@ -248,7 +249,7 @@ class World:
         self.now += 0.25
         self.entries = {key: one for key, one in self.entries.items() if one is not entry}
         if entry.record.protocol == 6:
-            self.queue.append(replace(entry.told(Kind.UPDATED), flags=int(Flag.ENDING)))
+            self.queue.append(replace(entry.told(Kind.UPDATED), flags=int(Flag.ENDING) | self.present))
         self.queue.append(entry.told(Kind.CLOSED))
 
     def _add(self, sent: int, got: int) -> None:

@@ -19,13 +19,13 @@ from flowmap.engine import MAX_REQUESTS, MAX_URGENT, Engine
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.address import Address, Endpoint
-from flowmap.flows.batch import FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, Kind
 from tests.accounts import Auditor, books_for
 from tests.flows.records import Record, batch_of, replace
 from tests.scripted import Desk, ScriptedSource, until
 
 X = Owner("w", "ns", "x", "x")
-FLOW = Record(Kind.OPENED)
+FLOW = Record(Kind.OPENED, flags=int(Flag.PRESENT))
 READ = (ReadStarted("start"), ReadFinished(True))
 
 
@@ -45,7 +45,7 @@ class Running:
 
     def __init__(self, *, rate: float = 1000.0, burst: int = 100, max_in_flight: int = 100) -> None:
         self.source, self.desk = ScriptedSource(), Desk()
-        self.books = books_for(Settings(("ns",), presence_proves=True), max_flows=5000)
+        self.books = books_for(Settings(("ns",)), max_flows=5000)
         self.budget = CallBudget(rate=rate, burst=burst, max_in_flight=max_in_flight)
         self.engine = Engine(
             self.books,

@@ -10,9 +10,9 @@ An answer is true for the moment it was given, between asking and arrival. A flo
     fast     (only with ``attribute.confirm: fast``) a cached answer younger than ``positive_ttl``
 
 An entry of a connection whose client vanished without a word stays in the kernel for days, and its address goes to
-somebody else. So the earliest answer about a flow (the last before its start; else the one in ``grace``; else the first
-inside its life) has a say: who is named only by later ones is taken only once the client is known to have sent
-something after such an answer arrived. For the same reason ``around`` needs every answer in between to agree.
+somebody else. So an answer inside a flow's life needs a witness: the last answer before its start, or the one in
+``grace``, that names the same owner. Without one it is taken only once the client is known to have sent something after
+the answer arrived. For the same reason ``around`` needs every answer in between to agree.
 """
 
 from __future__ import annotations
@@ -137,9 +137,10 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
     in_grace = before is None and bool(case.near_start)
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
-        earliest = before or (answers[0] if in_grace else inside[0])
+        witness = before or (answers[0] if in_grace else None)
+        agreed = witness.owners if witness is not None else NO_OWNERS
         proven = _named(answers[case.first_inside : case.last_proven + 1])
-        named = (_named(inside) & earliest.owners) | proven
+        named = (_named(inside) & agreed) | proven
         if named or not _named(inside):
             return Outcome(named, "inside", inside[-1])
     if in_grace:

@@ -70,8 +70,6 @@ class Settings:
     cache_size: int = 100_000
     positive_ttl: float = 60.0
     negative_ttl: float = 30.0
-    presence_proves: bool = False
-    """Whether an open flow proves by itself that its client is there (its socket is on this host)."""
 
 
 class Attribution:
@@ -323,7 +321,8 @@ class Attribution:
     def _lives(self, rows: Rows) -> Lives:
         columns, table = self._table.columns, self._table
         alive_until = table.alive_until(rows)
-        proven_until = alive_until if self.settings.presence_proves else columns.active[rows]
+        present = columns.flags[rows] & np.uint16(Row.PRESENT) != 0
+        proven_until = np.where(present, alive_until, columns.active[rows])
         return Lives(columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows])
 
     def _count_contradictions(self, answered: set[int]) -> None:

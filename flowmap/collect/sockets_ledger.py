@@ -193,5 +193,6 @@ def flow_batch(rows: Rows, facts: Facts, kind: Kind) -> FlowBatch:
         int(Flag.COUNTERS | Flag.HEALTH | Flag.REPLIED)
         + in_states(rows, _ENDING) * int(Flag.ENDING)
         + facts["guessed"] * int(Flag.GUESSED)
+        + ours * int(Flag.PRESENT)
     )
     return batch

@@ -39,6 +39,8 @@ class Flag(IntFlag):
     """``retransmits`` and ``round_trip`` are valid."""
     REPLIED = 32
     """Traffic was seen in both directions."""
+    PRESENT = 64
+    """The client's own socket is on this host: as long as the flow is open, its client is there."""
     SILENT = 128
     """The flow may be older than the source's listening, and the kernel may never announce its end: until an event
     for it comes, only its being in a full read says that it is alive."""

@@ -42,6 +42,8 @@ class Row(IntFlag):
     """Retransmissions were read at least once."""
     SILENT = 512
     """The kernel may never announce the end: only a full read says that the flow is alive."""
+    PRESENT = 2048
+    """While the flow is open its client is there: its socket is on this host."""
     UNANNOUNCED = 1024
     """Found by a read or a change; its opening may still be on the way."""
 

@@ -356,6 +356,7 @@ def _opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
     flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
     flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
     flags[(batch.flags & Flag.SILENT) != 0] |= SILENT
+    flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint16(Row.PRESENT)
     flags[(batch.kind == SEEN) | (batch.kind == UPDATED)] |= UNANNOUNCED
     return flags
 

@@ -48,13 +48,16 @@ OLD = Life(born_after=-math.inf)
 
 ROWS = {
     "nothing is known": ([], Life(), None),
-    "inside": ([answer(20, X)], Life(), ({X}, "inside")),
-    "inside, of a flow older than the daemon": ([answer(20, X)], OLD, ({X}, "inside")),
+    "inside, without a witness": ([answer(20, X)], Life(), None),
+    "inside, and it sent": ([answer(20, X)], Life(proven_until=30.0), ({X}, "inside")),
+    "inside, and it sent before only": ([answer(20, X)], Life(proven_until=20.0), None),
+    "inside, of a flow older than the daemon": ([answer(20, X)], OLD, None),
+    "inside, of an old flow that sent": ([answer(20, X)], OLD._replace(proven_until=30.0), ({X}, "inside")),
     "inside, and nobody": ([answer(20)], Life(), (set(), "inside")),
     "asked just before the latest start, beyond grace": ([answer(9.9, X)], Life(born_after=0), None),
-    "asked at the latest start": ([answer(10, X)], Life(born_after=0), ({X}, "inside")),
+    "asked at the latest start": ([answer(10, X)], Life(born_after=0, proven_until=20.0), ({X}, "inside")),
     "arrived after it was last seen": ([answer(99.8, X)], Life(), None),
-    "arrived as it was last seen": ([answer(99.5, X)], Life(), ({X}, "inside")),
+    "arrived as it was last seen": ([answer(99.5, X)], Life(proven_until=100.0), ({X}, "inside")),
     "an old flow never takes what was known before it was seen": ([answer(5, X)], OLD, None),
     "a reused address does not inherit": ([answer(0, X)], Life(), None),
     "before and inside agree": ([answer(0, X), answer(20, X)], Life(), ({X}, "inside")),
@@ -65,8 +68,12 @@ ROWS = {
         ({Y}, "inside"),
     ),
     "before named nobody": ([answer(0), answer(20, Y)], Life(), None),
-    "two inside disagree: the address moved on": ([answer(20, X), answer(60, Y)], Life(), ({X}, "inside")),
-    "two inside disagree, of an old flow": ([answer(20, X), answer(60, Y)], OLD, ({X}, "inside")),
+    "two inside disagree: the address moved on": (
+        [answer(20, X), answer(60, Y)],
+        Life(proven_until=30.0),
+        ({X}, "inside"),
+    ),
+    "two inside disagree, and nobody saw it send": ([answer(20, X), answer(60, Y)], Life(), None),
     "first nobody, later somebody": ([answer(20), answer(60, Y)], Life(), None),
     "first nobody, later somebody, and it sent": (
         [answer(20), answer(60, Y)],
@@ -177,8 +184,9 @@ def test_never_a_name_that_no_rule_gives(answers: list[Answer], flows: list[Life
 @given(timelines(st.just(frozenset({X}))), lives())
 def test_what_nobody_denies_is_not_withheld(answers: list[Answer], life: Life) -> None:
     (outcome,) = judge(answers, life)
-    inside = any(life.born_by <= one.asked and one.arrived <= life.alive_until for one in answers)
-    if inside or (life.proven_until <= life.alive_until and literal(answers, life, 2.0)):
+    inside = [one for one in answers if life.born_by <= one.asked and one.arrived <= life.alive_until]
+    proven = any(one.arrived <= life.proven_until for one in inside)
+    if proven or (not inside and life.proven_until <= life.alive_until and literal(answers, life, 2.0)):
         assert outcome is not None
         assert outcome.owners == {X}
 
