@@ -77,6 +77,8 @@ class Books:
         """Those of flows without a decision."""
         self.ignored = 0
         self.pending_flows = 0
+        self.closing_flows = 0
+        """Flows that were over when last measured, though the kernel still kept them."""
         self.shed: Counter[str] = Counter()
         """Flows that were not tracked, or given up for want of room, by reason."""
         self.deployments: dict[tuple[str, str], DeploymentInfo] = {}
@@ -171,6 +173,14 @@ class Books:
                 break
         described = (owner_key(info.owner) for info in self.described())
         return tuple(key for key in (*seen, *described) if key[1] != UNREADABLE)[:limit]
+
+    def measure_closing(self) -> None:
+        """Count the connections that are over while the kernel keeps their entries (TIME_WAIT and the like)."""
+        columns, rows = self.table.columns, self.table.live()
+        over = columns.flags[rows] & np.uint16(Row.OPEN | Row.ENDED) == np.uint16(Row.OPEN | Row.ENDED)
+        series = columns.series[rows[over]]
+        self.closing_flows = int(np.count_nonzero(series != IGNORED))
+        self.ledger.set_closing(np.bincount(series[series >= 0]))
 
     def measure_round_trips(self) -> None:
         """Set the mean round-trip time of every series with an open connection that has one."""

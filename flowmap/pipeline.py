@@ -218,7 +218,7 @@ def _snapshot(
         ignored_bytes=books.ignored,
         pending_transmit_bytes=books.pending[0],
         pending_receive_bytes=books.pending[1],
-        open_flows=books.table.open_flows,
+        open_flows=books.table.open_flows - books.closing_flows,
         pending_flows=books.pending_flows,
         flows_limit=books.table.max_flows,
         flows_ended_unseen=books.table.ended_unseen,

@@ -22,7 +22,7 @@ EPOCH = 5000.0
 FLOW = Record(Kind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
 NAT = replace(FLOW, client="10.0.0.2", id=2, translated=("10.9.0.2", 1234, "10.8.0.1", 8080))
 SIX = replace(FLOW, client="2001:db8::1", server="2001:db8::2", protocol=17, server_port=53, id=3, flags=Flag.GUESSED)
-OWNERS = {"10.0.0.1": [X], "10.9.0.2": [X, Y], "2001:db8::1": []}
+OWNERS = {"10.0.0.1": [X], "10.0.0.2": [X, Y], "2001:db8::1": []}
 
 
 class Desk:

@@ -192,7 +192,9 @@ class Attribute(Section):
         description="An address is taken not to change hands within this time of a flow's start; 0s: assume nothing.",
     )
     nat: Literal["translated", "original"] = Field(
-        default="translated", description="Which ends are asked about where NAT changed them."
+        default="translated",
+        description="The service end that is asked about where NAT changed it: translated, the one that really "
+        "answers, or original, the one the client called. The client is always the one before NAT.",
     )
     owners_limit: int = Field(default=4, ge=1, le=100, description="More owners than this and the flow is ambiguous.")
     cache_size: int = Field(default=100_000, ge=1, le=10_000_000, description="Questions whose answers are kept.")

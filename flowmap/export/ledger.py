@@ -37,6 +37,7 @@ _COLUMNS: dict[str, np.dtype[np.generic]] = {
     "connections": np.dtype(np.uint64),
     "retransmits": np.dtype(np.uint64),
     "open_connections": np.dtype(np.int64),
+    "closing": np.dtype(np.int64),
     "round_trip": np.dtype(np.float64),
     "active": np.dtype(np.float64),
 }
@@ -55,6 +56,7 @@ class Ledger:
     connections: U64
     retransmits: U64
     open_connections: npt.NDArray[np.int64]
+    closing: npt.NDArray[np.int64]
     round_trip: npt.NDArray[np.float64]
     active: npt.NDArray[np.float64]
 
@@ -135,6 +137,14 @@ class Ledger:
         self._check(ids)
         np.add.at(self.retransmits, ids, counts)
 
+    def set_closing(self, counts: npt.NDArray[np.int64]) -> None:
+        """How many of each series' connections are over though the kernel still keeps them: by id, as far as given.
+
+        They hold their series, since final counters may come, but are not shown as open.
+        """
+        self.closing[:] = 0
+        self.closing[: len(counts)] = counts
+
     def set_round_trip(self, ids: Ids, mean_seconds: npt.NDArray[np.float64]) -> None:
         """Set the mean round-trip time of series (each id once); NaN takes the sample off the page."""
         self._check(ids)
@@ -172,6 +182,7 @@ class Ledger:
         if self._frozen_names is None:
             self._frozen_names = (tuple(self._keys), tuple(self._texts))
         columns = {name: getattr(self, name)[:used].copy() for name in _FROZEN}
+        columns["open_connections"] -= self.closing[:used]
         for column in columns.values():
             column.flags.writeable = False
         keys, texts = self._frozen_names

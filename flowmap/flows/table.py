@@ -306,11 +306,12 @@ class FlowTable:
     def _ends_asked(self, batch: FlowBatch) -> tuple[Rows, Rows]:
         if self.ends.room < 2 * len(batch):
             self._swept.append(self.sweep_ends())
+        # The client as it is before source NAT, always: behind one translated address there can be many, and whoever
+        # has that address himself (the router, a host's own job) must not get their traffic.
+        clients = self.ends.clients(batch.client_high, batch.client_low)
         if self._nat == "original":
-            clients = self.ends.clients(batch.client_high, batch.client_low)
             address = (batch.server_high, batch.server_low, batch.server_port)
         else:
-            clients = self.ends.clients(batch.translated_client_high, batch.translated_client_low)
             address = (batch.translated_server_high, batch.translated_server_low, batch.translated_server_port)
         return clients, self.ends.services(*address, batch.protocol)
 
