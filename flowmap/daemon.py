@@ -38,6 +38,7 @@ async def _main(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, number)
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: this version cannot reload; restart it instead")
     pipeline = build(config)
     pipeline.source.open()
     try:

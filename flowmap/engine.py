@@ -34,6 +34,7 @@ GATHER = 0.1
 """Seconds for which changes may gather before they are read: batches cost little more than single records."""
 IDLE_WAIT = 1.0
 TIDY_EVERY = 30.0
+"""Seconds between two looks for what no flow needs any more, unless told to look more often."""
 PUBLISH_EVERY = 0.1
 MAX_REQUESTS = 256
 MAX_DEPLOYMENTS = 100_000
@@ -67,6 +68,7 @@ class Engine(threading.Thread):
         take_snapshot: Callable[[Books], Snapshot],
         give_up_after: float,
         resting_for: Callable[[], float] = lambda: 0.0,
+        tidy_every: float = TIDY_EVERY,
         permits: Permits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +95,7 @@ class Engine(threading.Thread):
         self._take_snapshot = take_snapshot
         self._give_up_after = give_up_after
         self._resting_for = resting_for
+        self._tidy_every = tidy_every
         self._clock = clock
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -186,7 +189,7 @@ class Engine(threading.Thread):
         now = self._clock()
         self.books.settle(now)
         self._start_questions(now)
-        if now - self._tidied >= TIDY_EVERY:
+        if now - self._tidied >= self._tidy_every:
             self._tidied = now
             self.books.give_up(older_than=now - self._give_up_after, now=now)
             self.books.tidy(now)

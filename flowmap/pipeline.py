@@ -32,7 +32,7 @@ from flowmap.control.client import ControlClient
 from flowmap.control.credential_chain import process_credentials
 from flowmap.control.credentials import CredentialsProvider, StaticCredentials
 from flowmap.control.endpoint import endpoint_of_region
-from flowmap.engine import Engine
+from flowmap.engine import TIDY_EVERY, Engine
 from flowmap.errors import ConfigError
 from flowmap.export.exposition import Exposition
 from flowmap.export.ledger import Ledger
@@ -83,6 +83,7 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
         take_snapshot=lambda books: _snapshot(books, source, client, metrics, directory),
         give_up_after=config.attribute.give_up_after,
         resting_for=lambda: client.resting_for,
+        tidy_every=min(TIDY_EVERY, config.export.idle_after / 4),
         permits=permits,
     )
     deliver.append(engine.deliver)
@@ -161,13 +162,19 @@ def credentials_provider(settings: ControlPlane, transport: Transport) -> Creden
     )
 
 
+def _own_listener(config: Config) -> list[str]:
+    """Patterns for connections to flowmap itself over loopback: scrapes and queries are nobody's traffic."""
+    port = config.http.listen.port
+    return [f"127.0.0.0/8:{port}", f"[::1]:{port}"] if port else []
+
+
 def _books(config: Config, source: Source, directory: Directory) -> Books:
     collect, attribute = config.collect, config.attribute
     table = FlowTable(
         collect.max_flows,
         seed=os.urandom(48),
         nat=attribute.nat,
-        admit=Filter(collect.include, collect.exclude),
+        admit=Filter(collect.include, (*collect.exclude, *_own_listener(config))),
     )
     settings = AttributionSettings(
         namespaces=tuple(config.control_plane.namespaces),

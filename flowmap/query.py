@@ -320,7 +320,7 @@ def _cause(decision: Decision) -> str | None:
     rules = {outcome.rule for outcome in decision.outcomes.values()}
     match decision.state:
         case State.UNKNOWN if "unconfirmed" in rules:
-            return "the answers around this connection do not agree, and none falls into its life"
+            return "no answer falls into this connection's life, and those around it do not agree or are too few"
         case State.UNKNOWN:
             return "the control plane names no deployment for both ends"
         case State.AMBIGUOUS:

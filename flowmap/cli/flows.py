@@ -15,7 +15,7 @@ from flowmap.cli import options, text
 if TYPE_CHECKING:
     from flowmap.cli.client import DaemonClient
 
-HEADER = ("STATE", "DEPLOYMENT", "CLIENT", "SERVER", "PROTOCOL", "TRANSMIT", "RECEIVE", "STARTED")
+HEADER = ("STATE", "DEPLOYMENT", "CLIENT", "SERVER", "PROTOCOL", "TRANSMIT", "RECEIVE", "STARTED UTC")
 
 PAGE = 1000
 """Flows asked for at one time; the most the daemon gives."""
@@ -108,8 +108,13 @@ def row(flow: Flow) -> tuple[object, ...]:
         flow["protocol"],
         text.amount(flow["transmitBytes"]),
         text.amount(flow["receiveBytes"]),
-        flow["startedAt"],
+        _moment(flow["startedAt"]),
     )
+
+
+def _moment(started: str | None) -> str | None:
+    """``11-21 20:16:07``: month, day and time in UTC; the whole is in the JSON."""
+    return started[5:19].replace("T", " ") if started is not None else None
 
 
 def end(value: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ ELLIPSIS = "…"
 GAP = "  "
 NARROWEST = 8
 """Columns are not cut below this many cells."""
+WHOLE = frozenset({"CLIENT", "SERVER", "DEPLOYMENT", "PEER"})
+"""Columns that are never cut, and make the line wrap instead: half an address is no address."""
 
 
 def clean(text: str) -> str:
@@ -47,7 +49,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, width: int
         bool(data) and all(isinstance(row[i], (int, float, type(None))) for row in data) for i in range(len(header))
     ]
     texts = [tuple(header), *(tuple("-" if cell is None else clean(str(cell)) for cell in row) for row in data)]
-    widths = _fit([max(cells(row[i]) for row in texts) for i in range(len(header))], width)
+    widths = [max(cells(row[i]) for row in texts) for i in range(len(header))]
+    _fit(widths, width, [i for i, name in enumerate(header) if name not in WHOLE])
     return [_line(row, widths, right) for row in texts]
 
 
@@ -60,14 +63,13 @@ def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> s
     return GAP.join(parts).rstrip()
 
 
-def _fit(widths: list[int], total: int | None) -> list[int]:
-    """Take cells from the widest column until the line fits, or no column can give more."""
-    while total is not None and sum(widths) + len(GAP) * (len(widths) - 1) > total:
-        widest = max(range(len(widths)), key=widths.__getitem__)
+def _fit(widths: list[int], total: int | None, elastic: Sequence[int]) -> None:
+    """Take cells from the widest of the ``elastic`` columns until the line fits, or none can give more."""
+    while total is not None and elastic and sum(widths) + len(GAP) * (len(widths) - 1) > total:
+        widest = max(elastic, key=widths.__getitem__)
         if widths[widest] <= NARROWEST:
             break
         widths[widest] -= 1
-    return widths
 
 
 def terminal_width() -> int | None:

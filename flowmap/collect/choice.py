@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,14 +35,10 @@ def choose_source(settings: Collect) -> Source:
 
 
 def _best() -> str:
-    """conntrack needs a table with something in it (without a rule that tracks, it stays empty) and the permission."""
+    """conntrack needs a rule that tracks (else its table stays empty) and the permission to read it."""
     from flowmap.collect.conntrack import ConntrackSource
 
-    try:
-        tracked = int(COUNT.read_text())
-    except (OSError, ValueError):
-        return "sockets"
-    if not tracked:
+    if not tracks():
         return "sockets"
     probe = ConntrackSource(receive_buffer=1 << 16)
     try:
@@ -51,3 +48,20 @@ def _best() -> str:
     finally:
         probe.close()
     return "conntrack"
+
+
+def tracks() -> bool:
+    """Whether the kernel tracks connections in this network namespace.
+
+    An empty table says nothing yet: a gateway may be idle. One datagram from this process to itself, over loopback,
+    makes an entry wherever a rule with a ct match is loaded.
+    """
+    try:
+        if int(COUNT.read_text()):
+            return True
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            own.bind(("127.0.0.1", 0))
+            own.sendto(b"", own.getsockname())
+            return int(COUNT.read_text()) > 0
+    except (OSError, ValueError):  # no such table, or no loopback
+        return False

@@ -131,7 +131,9 @@ def _table(entries: int | None, limit: int | None) -> Finding:
     if entries is None or not limit:
         return _hidden(name, "nf_conntrack_count")
     if entries == 0:
-        message = "the table is empty: without a ct rule in this network namespace the kernel tracks nothing"
+        message = (
+            "the table is empty: idle so far, or no ct rule in this network namespace, so the kernel tracks nothing"
+        )
         return Finding(
             name, "degraded", message, "add an nft or iptables rule with a ct match, or collect.source: sockets"
         )

@@ -1,10 +1,10 @@
 """Running totals of every traffic series. One thread writes; what readers get is a frozen copy.
 
-Series are rows of columns; an id is a row number. The number of rows is bounded by ``max_series`` + 3:
+Series are rows of columns; an id is a row number. The number of rows is bounded by ``max_series`` (at least 3):
 
-- nine tenths of ``max_series`` are for series with their own peer;
-- the rest is kept for series whose peer is ``other``, so that a deployment that meets the cap keeps its name;
-- beyond that, one last series a kind, which names nobody, takes everything.
+- three are kept for one last series a kind, which names nobody and takes what else finds no room;
+- nine tenths of the others are for series with their own peer;
+- the rest is for series whose peer is ``other``, so that a deployment that meets the cap keeps its name.
 
 Nothing is dropped on the way, so the totals stay exact. A series with neither traffic nor an open connection for
 ``idle_after`` leaves: its row is used again, its bytes move to ``expired``. They are not moved to another live series,
@@ -68,8 +68,9 @@ class Ledger:
         self.folded = 0
         """Look-ups the cap turned away: to ``other``, or to the last series of the kind."""
         self.expired = ByteCount()
-        self._max_series = max_series
-        self._with_peer = max_series - (max_series + 9) // 10
+        self._max_series = max(max_series, len(KINDS))
+        self._named = self._max_series - len(KINDS)  # the last series of each kind always finds room
+        self._with_peer = self._named - (self._named + 9) // 10
         self._idle_after = idle_after
         self._rows: dict[tuple[SeriesKind, str], int] = {}
         self._free: list[int] = []
@@ -86,13 +87,13 @@ class Ledger:
     def series(self, key: SeriesKey, *, now: float) -> int:
         """The id of ``key``'s series, opened if need be; counts as activity, so it stays for ``idle_after``."""
         may_fold = self.labels.has_peer and key.peer != OTHER
-        row = self._find_or_open(key, self._with_peer if may_fold else self._max_series)
+        row = self._find_or_open(key, self._with_peer if may_fold else self._named)
         if row is None:
             self.folded += 1
             if may_fold:
-                row = self._find_or_open(key._replace(peer=OTHER), self._max_series)
+                row = self._find_or_open(key._replace(peer=OTHER), self._named)
             if row is None:
-                row = self._find_or_open(last_resort(key.kind), self._max_series + len(KINDS))
+                row = self._find_or_open(last_resort(key.kind), self._max_series)
             assert row is not None, "there are only len(KINDS) last series"
         self.active[row] = now
         return row

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -18,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.host import SAMPLES, Daemon, Host, deployment, host, total_of, until
+from flowmap.sandbox.running import running_sandbox
+from tests.kernel.host import SAMPLES, WORKSPACE, Daemon, Host, deployment, host, total_of, until
 from tests.kernel.netns import connect, namespace, needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
@@ -344,11 +346,11 @@ def test_after_an_overrun_the_table_is_read_again_and_nothing_is_counted_twice(m
         ) as daemon,
         machine.connection(ORDERS, SERVICE, PORT) as peer,
     ):
-        daemon.process.send_signal(19)  # SIGSTOP: nobody reads the events
+        daemon.process.send_signal(signal.SIGSTOP)  # SIGSTOP: nobody reads the events
         for n in range(1500):
             machine.exchange(ARCHIVE, SERVICE, PORT, 10 + n % 7)
         peer.sendall(b"x" * 9000)
-        daemon.process.send_signal(18)  # SIGCONT
+        daemon.process.send_signal(signal.SIGCONT)  # SIGCONT
         until(lambda: total_of(daemon.samples(), "flowmap_source_overruns_total") > 0, "the loss shows")
         reads = lambda: total_of(daemon.samples(), "flowmap_source_resyncs_total", reason="overrun")  # noqa: E731
         until(reads, "a full read follows")
@@ -417,6 +419,29 @@ def test_a_real_prometheus_answers_with_the_deployments_name(machine: Host, tmp_
         finally:
             process.terminate()
             process.wait(timeout=20)
+
+
+@pytest.mark.parametrize(("rule", "chosen"), [(True, "conntrack"), (False, "sockets")])
+def test_auto_takes_conntrack_where_the_kernel_tracks_though_nothing_was_tracked_yet(
+    tmp_path: Path, rule: bool, chosen: str
+) -> None:
+    with namespace() as inside, inside.entered(), running_sandbox({"workspace": WORKSPACE}) as sandbox:
+        if rule:
+            inside.track()
+            inside.run("conntrack", "-F")
+        with Host(inside, sandbox, tmp_path).daemon(collect={"source": "auto"}) as daemon:
+            assert [source["name"] for source in daemon.json("/api/v1/status")["sources"]] == [chosen]
+
+
+def test_scrapes_are_nobodys_traffic_and_sighup_ends_nothing(machine: Host) -> None:
+    with machine.daemon(collect={"source": "conntrack", "exclude": []}) as daemon:
+        for _ in range(20):
+            daemon.samples()
+        daemon.process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        flows = daemon.json("/api/v1/flows")["flows"]
+        assert not [flow for flow in flows if flow["server"]["port"] == 10817]
+        assert daemon.process.poll() is None
 
 
 def test_the_socket_is_not_left_behind(machine: Host) -> None:
