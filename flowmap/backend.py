@@ -177,8 +177,12 @@ class Backend:
         return view
 
     async def _call(self, function: Callable[[], T]) -> T:
+        def ask() -> T:
+            self._queries.follow_clock(time.time() - time.monotonic())
+            return function()
+
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(self._engine.call(function)), self._timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(self._engine.call(ask)), self._timeout)
         except TimeoutError as error:
             raise QueryError("the writer is busy; try again") from error
 

@@ -30,6 +30,9 @@ from flowmap.flows.index import Rows
 CONFIDENCE = {Shape.CLIENT: "strong", Shape.SINK: "candidate", Shape.SOURCE: "candidate"}
 """How much one answer says alone; ``client`` met with a service end's answer is what names a flow."""
 
+CLOCK_SET = 0.5
+"""Seconds by which the wall clock must have moved to be followed: less would only make shown times flicker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -49,6 +52,11 @@ class Queries:
         self._books = books
         self._source = source
         self._epoch = epoch
+
+    def follow_clock(self, epoch: float) -> None:
+        """Take over what to add to a monotonic instant now; it changes where the wall clock is set."""
+        if abs(epoch - self._epoch) > CLOCK_SET:
+            self._epoch = epoch
 
     def find(self, connection: Connection) -> Rows:
         """Rows of the flows that match, in either direction and on either side of NAT, the newest last."""

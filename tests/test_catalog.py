@@ -8,11 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from flowmap.attribute.attribution import Settings
 from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.view import DeploymentInfo, JobsAre, Owner
 from flowmap.catalog import BY_IP, Directory, Gate
 from flowmap.control.catalog import Catalog, CatalogEntry, JobRun
 from flowmap.control.packages import FileUse
+from flowmap.query import Queries
+from tests.accounts import books_for
 
 NS = "ns"
 JAR = FileUse("jarUri", "oss://bucket/a.jar", "a.jar")
@@ -139,3 +142,11 @@ def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
     with Owning(burst=10_000, max_in_flight=1) as owner:
         asyncio.run(asyncio.wait_for(go(Gate(owner.permits)), 30))
     assert owner.budget.in_flight == 0
+
+
+def test_times_follow_a_wall_clock_that_is_set() -> None:
+    queries = Queries(books_for(Settings((NS,))), source="test", epoch=1000.0)
+    queries.follow_clock(1000.4)
+    assert queries._epoch == 1000.0
+    queries.follow_clock(1060.0)
+    assert queries._epoch == 1060.0

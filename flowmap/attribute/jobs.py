@@ -2,6 +2,9 @@
 
 The list has whole seconds of the control plane's clock, flows have ours. So a job counts as running from a little
 before its start to a little after its end; where that leaves two jobs for a moment, both are given.
+
+No owner is ruled out by such a list. It is not documented whether ``startTime`` is when a job was submitted or when it
+ran, a JobManager connects before either, and of two possible owners the one left over would get the other's name.
 """
 
 from __future__ import annotations
