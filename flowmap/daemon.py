@@ -72,7 +72,7 @@ async def _tell_when_ready(pipeline: Pipeline) -> None:
 async def _until_stopped_or_failed(pipeline: Pipeline, stop: asyncio.Event) -> None:
     while not stop.is_set() and pipeline.engine.is_alive():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), 0.5)
+            await asyncio.wait_for(stop.wait(), 2.0)
 
 
 async def _shut_down(pipeline: Pipeline) -> None:

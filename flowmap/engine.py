@@ -110,6 +110,7 @@ class Engine(threading.Thread):
         self._published = self._tidied = self._planned = self._polled = float("-inf")
         self._plan_every = GATHER
         self._publish_every = PUBLISH_EVERY
+        self._changes_wait = False
         self._retry_at: float | None = None
         self._retry_pause = 1.0
 
@@ -216,21 +217,24 @@ class Engine(threading.Thread):
             until = min(until, max(self.source.deadline(), self._polled + GATHER))
             if now >= self._polled + GATHER:
                 watched.append(self.source.fileno())
-            else:
+            if now < self._polled + GATHER or self.books.attribution.has_news:
                 until = min(until, self._polled + GATHER)
         if self._questions or self._urgent or self.books.attribution.plan.waiting:
             until = min(until, max(self._budget.next_at(now), now + 0.02, now + self._resting_for()))
         if len(self._permits):
             until = min(until, max(self._permits.next_at(now), now + 0.02, now + self._resting_for()))
-        with contextlib.suppress(InterruptedError):
-            select_readable(watched, max(0.0, until - now))
+        self._changes_wait = self.source.fileno() in select_readable(watched, max(0.0, until - now))
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 
     def _source_due(self, now: float) -> bool:
         if self._retry_at is not None:
             return now >= self._retry_at and self._reopen(now)
-        return now >= self._polled + GATHER
+        if now < self._polled + GATHER:
+            return False
+        # An answer counts once the source has caught up with it, so news is a reason to look, too.
+        wanted = self._changes_wait or self.books.attribution.has_news
+        return wanted or now >= min(self.source.deadline(), self._polled + IDLE_WAIT)
 
     def _reopen(self, now: float) -> bool:
         try:
@@ -336,9 +340,9 @@ class Engine(threading.Thread):
             os.write(self._wake_write, b"\0")
 
 
-def select_readable(descriptors: list[int], timeout: float) -> None:
-    """Wait until one of the descriptors is readable or ``timeout`` seconds have passed."""
+def select_readable(descriptors: list[int], timeout: float) -> set[int]:
+    """Wait until one of the descriptors is readable or ``timeout`` seconds have passed; those that are."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
-    poll.poll(timeout * 1000)
+    return {descriptor for descriptor, _ in poll.poll(timeout * 1000)}

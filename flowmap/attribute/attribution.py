@@ -101,6 +101,11 @@ class Attribution:
         """Questions with answers in the cache."""
         return len(self._timelines)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether answers came that flows were not judged by yet."""
+        return bool(self._news)
+
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """Questions to ask now: as many as ``limit`` allows, though never a part of those about one end."""
         questions: list[Question] = []
