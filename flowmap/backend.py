@@ -127,7 +127,7 @@ class Backend:
             control_plane={
                 "endpoint": self._endpoint,
                 "answers": engine.answers,
-                "lastAnswerAt": engine.last_answer or None,
+                "last_answer_at": engine.last_answer or None,
                 "lastError": engine.last_failure or None,
                 "breakerOpen": self._client.breaker_open,
                 "clockSkewSeconds": self._client.clock_skew,
