@@ -97,7 +97,7 @@ class Host:
     def __init__(self, inside: Namespace, sandbox: RunningSandbox, directory: Path) -> None:
         self.inside = inside
         self.sandbox = sandbox
-        self._directory = directory
+        self.directory = directory
 
     @contextmanager
     def daemon(self, *, wait: bool = True, **sections: Mapping[str, Any]) -> Iterator[Daemon]:
@@ -116,7 +116,7 @@ class Host:
         }
         for name, keys in sections.items():
             config[name] = config.get(name, {}) | keys
-        daemon = Daemon(self.inside, config, self._directory)
+        daemon = Daemon(self.inside, config, self.directory)
         try:
             if wait:
                 until(daemon.ready, "the daemon is ready")

@@ -9,10 +9,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ pytestmark = [pytest.mark.kernel, needs_root]
 SERVICE, PORT = "10.77.1.10", 9092
 ORDERS, ARCHIVE, STRANGER = "10.77.0.11", "10.77.0.12", "10.77.0.99"
 END = f"{SERVICE}:{PORT}"
+CLIENTS = (ORDERS, ARCHIVE, STRANGER)
 NAMES = {ORDERS: "orders", ARCHIVE: "archive"}
 
 
@@ -39,46 +38,32 @@ def machine(tmp_path: Path) -> Iterator[Host]:
         yield made
 
 
-class Destroyed:
-    """What the conntrack tool says of every entry that ends: the oracle for final counters."""
+class Counted:
+    """What nftables counts on its way out, by client and direction: the kernel's own word on packets and bytes."""
 
     def __init__(self, machine: Host) -> None:
-        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe would fill up and hold the tool
-        with machine.inside.entered():
-            self._process = subprocess.Popen(
-                ["conntrack", "-E", "-e", "DESTROY", "-p", "tcp", "-o", "extended", "-b", "8388608"],
-                stdout=self._output,
-                stderr=subprocess.DEVNULL,
-            )
-        until(self._socket, "the conntrack tool listens")
+        self._inside = machine.inside
+        rules = [f"counter {way}{n} {{}}" for n in range(len(CLIENTS)) for way in ("up", "down")]
+        matches = [
+            f"ip saddr {client} ip daddr {SERVICE} counter name up{n}; "
+            f"ip saddr {SERVICE} ip daddr {client} counter name down{n};"
+            for n, client in enumerate(CLIENTS)
+        ]
+        chain = "chain out { type filter hook output priority 10; " + " ".join(matches) + " }"
+        machine.inside.nft("\n".join(["table ip oracle {", *rules, chain, "}", ""]))
 
-    def _socket(self) -> list[str]:
-        """Its event socket's line: it has the group of DESTROY (3) alone; the daemon's has all three."""
-        lines = Path(f"/proc/{self._process.pid}/net/netlink").read_text().splitlines()[1:]
-        return next((fields for fields in map(str.split, lines) if fields[1:4:2] == ["12", "00000004"]), [])
-
-    def _has_read_all(self) -> bool:
-        _, _, _, _, waiting, *_ = self._socket()
-        return waiting == "0"
-
-    def by_client(self) -> dict[str, Counter[str]]:
-        """Stop listening once all was read; sums by client address."""
-        until(self._has_read_all, "the conntrack tool has read every event")
-        self._process.terminate()
-        self._process.wait(timeout=10)
-        self._output.seek(0)
-        with self._output as output:
-            lines = output.read().splitlines()
-        sums: dict[str, Counter[str]] = {}
-        for line in lines:
-            client = re.search(r"src=(\S+)", line)
-            counters = re.findall(r"packets=(\d+) bytes=(\d+)", line)
-            if client is None or f"dst={SERVICE}" not in line:
-                continue
-            (tp, tb), (rp, rb) = ((int(packets), int(size)) for packets, size in counters)
-            found = sums.setdefault(client[1], Counter())
-            found.update(connections=1, transmit_bytes=tb, receive_bytes=rb, transmit_packets=tp, receive_packets=rp)
-        return sums
+    def by_client(self) -> dict[str, dict[str, int]]:
+        """Packets and bytes each way so far."""
+        listing = json.loads(self._inside.run("nft", "-j", "list", "counters"))["nftables"]
+        counters = {entry["counter"]["name"]: entry["counter"] for entry in listing if "counter" in entry}
+        return {
+            client: {
+                f"{word}_{unit}": counters[f"{way}{n}"][unit]
+                for way, word in (("up", "transmit"), ("down", "receive"))
+                for unit in ("bytes", "packets")
+            }
+            for n, client in enumerate(CLIENTS)
+        }
 
 
 def of(samples: SAMPLES, what: str, name: str) -> int:
@@ -94,7 +79,7 @@ def settled(daemon: Daemon, sent: int) -> bool:
 
 def test_every_byte_of_short_connections_goes_to_its_deployment(machine: Host) -> None:
     with machine.daemon() as daemon:
-        destroyed = Destroyed(machine)
+        counted = Counted(machine)
         for n in range(200):
             machine.exchange((ORDERS, ARCHIVE)[n % 2], SERVICE, PORT, 100 + n)
             if n % 40 == 0:
@@ -104,9 +89,9 @@ def test_every_byte_of_short_connections_goes_to_its_deployment(machine: Host) -
         sent = sum(100 + n for n in range(200)) + sum(1000 + n for n in range(20))
         until(lambda: settled(daemon, sent), "every flow ended and was decided")
         samples = daemon.samples()
-        truth = destroyed.by_client()
+        truth = counted.by_client()
         for address, name in NAMES.items():
-            assert truth[address]["connections"] == 100
+            assert of(samples, "connections", name) == 100
             for what in truth[address]:
                 assert of(samples, what, name) == truth[address][what], (name, what)
         unknown = "flowmap_unattributed_{}_bytes_total"

@@ -375,7 +375,7 @@ def _between(left: Namespace, right: Namespace, address: str) -> Connection:
     c = Connection.__new__(Connection)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with right.entered():
-        c.listener = socket.create_server((address, 9092), family=family)
+        c.listener = socket.create_server((address, 0), family=family)
     c.port = c.listener.getsockname()[1]
     with left.entered():
         c.client = socket.socket(family)
