@@ -97,9 +97,13 @@ class Asker:
         infos = tuple(describe(one, self._client.workspace, question.namespace, answer) for one in answer.deployments)
         owners = {info.owner for info in infos if may_own(info)}
         if answer.dropped:
+            what = f"{answer.dropped} elements of the answer could not be read"
+            self._complain(f"{question.shape} question about {_subject(question)}: {what}")
+            if not infos:  # nothing was learnt, which is not the same as nobody
+                return Delivery(question, None, cause=f"protocol: {what}", unreadable=answer.dropped)
             owners.add(Owner(self._client.workspace, question.namespace, UNREADABLE, UNREADABLE))
         given = Answer(min(asked, arrived), arrived, frozenset(owners))
-        return Delivery(question, given, infos)
+        return Delivery(question, given, infos, unreadable=answer.dropped)
 
 
 def describe(deployment: Deployment, workspace: str, namespace: str, answer: DeploymentsAnswer) -> DeploymentInfo:

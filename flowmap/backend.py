@@ -129,6 +129,7 @@ class Backend:
                 "answers": engine.answers,
                 "last_answer_at": engine.last_answer or None,
                 "lastError": engine.last_failure or None,
+                "unreadableElements": engine.unreadable,
                 "breakerOpen": self._client.breaker_open,
                 "clockSkewSeconds": self._client.clock_skew,
                 "questionsCached": len(engine.books.attribution),
@@ -188,7 +189,9 @@ class Backend:
 
 
 def _with_every_job(info: DeploymentInfo) -> DeploymentInfo:
-    return info if info.listed is None else replace(info, jobs=info.listed.jobs, jobs_are=JobsAre.ALL)
+    if info.listed is None:
+        return info
+    return replace(info, jobs=info.listed.jobs, jobs_are=JobsAre.ALL if info.listed.complete else JobsAre.LATEST)
 
 
 def _sum(parts: Iterable[Traffic]) -> Traffic:

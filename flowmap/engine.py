@@ -51,6 +51,8 @@ class Delivery:
     deployments: tuple[DeploymentInfo, ...] = ()
     cause: str = ""
     """Why there is no answer."""
+    unreadable: int = 0
+    """Elements of the answer that could not be read."""
     retry_after: float | None = None
     """Seconds after which asking again makes sense, where the control plane or its client said so."""
 
@@ -84,6 +86,8 @@ class Engine(threading.Thread):
         self.source_error: str | None = None
         self.answers = 0
         """Questions answered since the start."""
+        self.unreadable = 0
+        """Elements of answers that could not be read."""
         self.last_answer = 0.0
         self.last_failure = ""
         self.beat = 0.0
@@ -278,6 +282,7 @@ class Engine(threading.Thread):
             delivery = self._deliveries.popleft()
             self._budget.finish()
             self._in_flight.discard(delivery.question)
+            self.unreadable += delivery.unreadable
             attribution = self.books.attribution
             if delivery.answer is not None:
                 self._remember(delivery.deployments)

@@ -105,6 +105,12 @@ def test_deployments_that_could_not_be_read_are_somebody_without_a_name() -> Non
     assert {owner.deployment_id for owner in delivery.answer.owners} == {"d1", UNREADABLE}
 
 
+def test_an_answer_of_which_nothing_could_be_read_is_none() -> None:
+    delivery, _ = deliver(lambda: answer(dropped=2))
+    assert (delivery.answer, delivery.unreadable) == (None, 2)
+    assert "2 elements" in delivery.cause
+
+
 def test_an_error_is_delivered_with_its_reason_and_when_to_come_again() -> None:
     def refuse() -> object:
         raise Throttled("slow down", retry_after=7.0)

@@ -12,7 +12,7 @@ from flowmap.config import Config, ControlPlane
 from flowmap.control.caller import default_transport
 from flowmap.control.client import ControlClient
 from flowmap.control.models import Deployment
-from flowmap.errors import AuthError, ConfigError, ControlError, Transient
+from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
 from flowmap.pipeline import control_client, credentials_provider
 
 NOBODY = "192.0.2.1"
@@ -73,22 +73,22 @@ async def _operations(client: ControlClient, namespace: str) -> list[Finding]:
     first: list[Deployment] = []
 
     async def by_ip() -> str:
-        await client.get_deployments_by_ip(namespace=namespace, src_ip=NOBODY)
-        return ""
+        answer = await client.get_deployments_by_ip(namespace=namespace, src_ip=NOBODY)
+        return _read_whole(answer.dropped)
 
     async def by_label() -> str:
-        await client.get_deployments_by_label(namespace=namespace, key=NOTHING, values=[NOTHING])
-        return ""
+        answer = await client.get_deployments_by_label(namespace=namespace, key=NOTHING, values=[NOTHING])
+        return _read_whole(answer.dropped)
 
     async def deployments() -> str:
         listing = client.list_deployments(namespace=namespace, page_size=1)
         first.extend(await anext(aiter(listing), ()))
-        return f", {listing.total} deployments"
+        return _read_whole(listing.dropped) + f", {listing.total} deployments"
 
     async def jobs() -> str:
         listing = client.list_jobs(namespace=namespace, deployment_id=first[0].deployment_id, page_size=1)
         await anext(aiter(listing), ())
-        return f", {listing.total} jobs of {first[0].name or first[0].deployment_id}"
+        return _read_whole(listing.dropped) + f", {listing.total} jobs of {first[0].name or first[0].deployment_id}"
 
     found = []
     asked = {"GetDeploymentsByIp": by_ip, "GetDeploymentsByLabel": by_label, "ListDeployments": deployments}
@@ -102,6 +102,13 @@ async def _operations(client: ControlClient, namespace: str) -> list[Finding]:
     else:
         found.append(Finding(f"{place}.ListJobs", "ok", "not asked: no deployment was listed to ask for"))
     return found
+
+
+def _read_whole(dropped: int) -> str:
+    """Nothing to tell; ProtocolError if a part of the answer could not be read."""
+    if dropped:
+        raise ProtocolError(f"{dropped} elements of the answer could not be read")
+    return ""
 
 
 async def _call(place: str, operation: str, ask: Callable[[], Awaitable[str]]) -> tuple[Finding, ControlError | None]:

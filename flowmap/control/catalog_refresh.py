@@ -208,8 +208,12 @@ class CatalogRefresher:
         except ControlError as error:
             self._failed("jobs", str(error))
             return
-        self._succeeded("jobs")
         whole = listing.complete and not listing.dropped
+        before = self.catalog.jobs(*key)
+        if not whole and before is not None and before.complete:
+            self._failed("jobs", f"the answer about {deployment_id} was not whole; what was listed before stays")
+            return
+        self._succeeded("jobs")
         self.catalog.take_jobs(key, runs, complete=whole, asked_at=asked_at, skew=self._client.clock_skew)
 
     def _failed(self, what: str, why: str) -> None:

@@ -374,3 +374,23 @@ def test_the_task_goes_on_after_a_defect_and_ends_when_told(
     with caplog.at_level(logging.ERROR):
         asyncio.run(go())
     assert "the catalog was not refreshed" in caplog.messages
+
+
+@pytest.mark.parametrize("kind", ["empty_list", "wrong_types"])
+def test_a_job_list_that_is_not_whole_keeps_the_one_before(sandbox: RunningSandbox, kind: str) -> None:
+    sandbox.set_catalog(catalog_of(deployment("a", [{"id": "j", "startTime": 100}])))
+    world = World(sandbox, seen=[(NAMESPACE, "id-a")])
+    status: list[Mapping[str, object]] = []
+
+    def fail(_: CatalogRefresher) -> None:
+        sandbox.set_faults([{"kind": kind, "operation": "ListJobs"}])
+        world.now += EVERY + 1
+
+    def look(refresher: CatalogRefresher) -> None:
+        status.append(refresher.status())
+        sandbox.set_faults([])
+
+    listing = world.run(fail, look).jobs(NAMESPACE, "id-a")
+    assert listing is not None
+    assert ([run.job_id for run in listing.jobs], listing.complete) == (["j"], True)
+    assert "not whole" in str(status[0]["catalog_error"])
