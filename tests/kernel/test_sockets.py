@@ -6,6 +6,7 @@ makes a namespace.
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 import struct
@@ -371,11 +372,16 @@ def hosts() -> Iterator[tuple[Namespace, Namespace]]:
         yield left, right
 
 
+SERVICE_PORTS = itertools.count(9092)
+"""A port for every connection, so that the last words of one test's sockets are not heard in the next; below the
+ephemeral ones, as services have them, since an abort between hosts leaves only the ports to tell who is the client."""
+
+
 def _between(left: Namespace, right: Namespace, address: str) -> Connection:
     c = Connection.__new__(Connection)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with right.entered():
-        c.listener = socket.create_server((address, 0), family=family)
+        c.listener = socket.create_server((address, next(SERVICE_PORTS)), family=family)
     c.port = c.listener.getsockname()[1]
     with left.entered():
         c.client = socket.socket(family)
