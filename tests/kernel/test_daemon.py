@@ -292,7 +292,8 @@ def test_faults_of_the_control_plane_cost_no_byte_and_no_wrong_name(machine: Hos
 
 
 def test_empty_answers_name_nobody_and_later_ones_only_later_bytes(machine: Host) -> None:
-    machine.sandbox.set_faults([{"kind": "empty_list", "times": 3}])
+    fault = {"kind": "empty_list", "operation": "GetDeploymentsByIp", "times": 3}  # the catalog asks, too
+    machine.sandbox.set_faults([fault])
     with machine.daemon(collect={"source": "conntrack", "conntrack": {"resync": "1s"}}) as daemon:
         with machine.connection(ORDERS, SERVICE, PORT) as peer:
 
