@@ -83,8 +83,6 @@ class Books:
         """Flows that were not tracked, or given up for want of room, by reason."""
         self.deployments: dict[tuple[str, str], DeploymentInfo] = {}
         """What the control plane last said of each deployment, by namespace and id."""
-        self.reading = False
-        """Whether a full read is under way."""
         self.complete_reads = 0
         self.answered = 0
         """Answers taken into ``deployments``."""
@@ -109,7 +107,7 @@ class Books:
                 self._book(applied, now)
             case ReadStarted():
                 self.table.begin_read()
-                self._read_started, self.reading, self._trusted = read_at, True, True
+                self._read_started, self._trusted = read_at, True
             case ReadFinished(complete):
                 self._finish_read(complete and self._trusted, now)
             case CaughtUp(at):
@@ -197,7 +195,6 @@ class Books:
     def _finish_read(self, complete: bool, now: float) -> None:
         closed = self.table.end_read(complete=complete, now=now)
         self._close(closed)
-        self.reading = False
         if complete:
             self.complete_reads += 1
             if not self._announces_births:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 from flowmap.attribute.view import Owner, State
-from flowmap.flows.address import Address, Endpoint
+from flowmap.flows.address import Endpoint
 from flowmap.flows.ends import End
 
 Owners = frozenset[Owner]
@@ -69,14 +69,6 @@ def question_for(namespace: str, shape: Shape, end: End) -> Question:
     if shape is Shape.SINK:
         return Question(namespace, shape, None, endpoint)
     return Question(namespace, shape, endpoint, None)
-
-
-def end_of(question: Question, protocol: int) -> End:
-    """The end that a ``client``, ``sink`` or ``source`` question is about."""
-    if question.shape is Shape.CLIENT and question.source is not None:
-        return End(question.source.address, 0, 0, False)
-    endpoint = question.destination or question.source or Endpoint(Address(0, 0), 0)
-    return End(endpoint.address, endpoint.port, protocol, True)
 
 
 def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> Owners | None:
