@@ -25,20 +25,14 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.questions import Owners
+from flowmap.attribute.ranges import Answer, Change, Range, fold
+
+__all__ = ["MAX_ANSWERS", "NO_OWNERS", "Answer", "Lives", "Outcome", "Timeline"]
 
 Times = npt.NDArray[np.float64]
 
 NO_OWNERS: Owners = frozenset()
 MAX_ANSWERS = 64
-
-
-class Answer(NamedTuple):
-    """One answer of the control plane to one question."""
-
-    asked: float
-    arrived: float
-    owners: Owners
-    """Deployments that were named and had a job that ran (or did not say)."""
 
 
 class Outcome(NamedTuple):
@@ -71,21 +65,35 @@ class Lives:
 
 
 class Timeline:
-    """The answers to one question, oldest first; at most :data:`MAX_ANSWERS`, the oldest go first."""
+    """The answers to one question that flows may still need, oldest first (at most :data:`MAX_ANSWERS`), and the range
+    that all there ever were add up to."""
 
-    __slots__ = ("answers", "failure")
+    __slots__ = ("answers", "failure", "range", "restored")
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.failure: str | None = None
         """Why the last try failed; None if it did not."""
+        self.range: Range | None = None
+        """The last range; its times outlive the answers it was made of."""
+        self.restored = False
+        """Whether all that is known is from before a restart."""
 
-    def add(self, answer: Answer) -> None:
-        """Append an answer that was asked after all others arrived."""
-        self.answers.append(answer)
-        self.failure = None
-        if len(self.answers) > MAX_ANSWERS:
-            del self.answers[0]
+    def add(self, answer: Answer) -> Change:
+        """Take in an answer; one that was asked before the last came in, too late to count, is only compared."""
+        change = fold(self.range, answer)
+        self.range, self.failure = change.current, None
+        last = self.latest()
+        if last is None or (answer.asked >= last.asked and answer.arrived >= last.arrived):
+            self.answers.append(answer)
+            self.restored = False
+            del self.answers[:-MAX_ANSWERS]
+        return change
+
+    def restore(self, known: Range) -> None:
+        """Begin with a range from before a restart: it is what was known last, and a confirmation widens it."""
+        self.range, self.restored = known, True
+        self.answers = [Answer(known.last_asked, known.last_arrived, known.owners)]
 
     def latest(self) -> Answer | None:
         """The newest answer."""

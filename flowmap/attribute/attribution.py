@@ -7,7 +7,7 @@ what it gets back is a list of (decision, rows).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +28,7 @@ from flowmap.attribute.questions import (
     question_for,
     state_of,
 )
+from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.view import State
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.index import Rows
@@ -111,6 +112,9 @@ class Attribution:
         questions: list[Question] = []
         for number in self.plan.choose(self._table, now=now, limit=limit):
             about = self.questions_about(number)
+            if (due := self._due_since_restart(about)) > now:
+                self.plan.postpone(number, due)
+                continue
             self.plan.started(number, len(about))
             for question in about:
                 # Two ends can share a question (a port of TCP and of UDP): one call, and its answer is for both.
@@ -118,6 +122,18 @@ class Attribution:
                     questions.append(question)
                 self._asked_about.setdefault(question, []).append(number)
         return questions
+
+    def _due_since_restart(self, questions: Sequence[Question]) -> float:
+        """When an end that was asked about before a restart, and not since, is due; in the past for any other."""
+        timelines = [self._timelines.get(question) for question in questions]
+        due = NEVER
+        for timeline in timelines:
+            if timeline is None or not timeline.restored:
+                return NEVER
+            newest = timeline.answers[-1]
+            ttl = self.settings.positive_ttl if newest.owners else self.settings.negative_ttl
+            due = newest.arrived + ttl if due == NEVER else min(due, newest.arrived + ttl)
+        return due
 
     def questions_about(self, number: int) -> list[Question]:
         """Everything the settings want to know of one end."""
@@ -129,12 +145,10 @@ class Attribution:
             for namespace in self.settings.namespaces
         ]
 
-    def answered(self, question: Question, answer: Answer) -> None:
-        """Keep an answer; it counts once the table has caught up with its arrival."""
-        timeline = self._timelines.get(question)
-        if timeline is None:
-            timeline = self._timelines[question] = Timeline()
-        timeline.add(answer)
+    def answered(self, question: Question, answer: Answer) -> Change:
+        """Keep an answer; it counts once the table has caught up with its arrival. Returns what it did to the
+        question's ranges."""
+        change = self._known(question).add(answer)
         for number in self._asked_about.pop(question, ()):
             self._news[number] = answer.arrived
             self._answered.add(number)
@@ -142,13 +156,27 @@ class Attribution:
             self.plan.finished(number, named=bool(answer.owners), now=answer.arrived)
             if question.shape is Shape.CLIENT:
                 self.plan.mark_barren(number, not any(self._latest(other) for other in self.questions_about(number)))
+        return change
+
+    def restore(self, question: Question, known: Range, *, now: float) -> None:
+        """Begin with a range from before a restart; ignored where newer is known, and if it is of the future.
+
+        It names nobody by itself: flows wait for an answer that confirms it. It is the witness such an answer needs,
+        and its end is not asked about until a confirmation is due.
+        """
+        if question not in self._timelines and known.last_arrived <= now:
+            self._known(question).restore(known)
+
+    def ranges(self) -> Iterator[tuple[Question, Range]]:
+        """The last range of every question that is kept."""
+        for question in list(self._timelines):
+            timeline = Cache.__getitem__(self._timelines, question)
+            if timeline.range is not None:
+                yield question, timeline.range
 
     def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
         """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
-        timeline = self._timelines.get(question)
-        if timeline is None:
-            timeline = self._timelines[question] = Timeline()
-        timeline.failure = cause
+        self._known(question).failure = cause
         for number in self._asked_about.pop(question, ()):
             self.plan.finished(number, named=None, now=now, retry_after=retry_after)
 
@@ -240,6 +268,12 @@ class Attribution:
         undecided: Rows = rows[(series == PENDING) | (unknown & (series != IGNORED))]
         return undecided
 
+    def _known(self, question: Question) -> Timeline:
+        timeline = self._timelines.get(question)
+        if timeline is None:
+            timeline = self._timelines[question] = Timeline()
+        return timeline
+
     def _latest(self, question: Question) -> Owners:
         timeline = self._timelines.get(question)
         answer = timeline.latest() if timeline else None
@@ -301,7 +335,8 @@ class Attribution:
             self.lookups[question.shape, "miss"] += 1
             return np.zeros(len(lives.born_by), np.intp), [None]
         newest = timeline.answers[-1]
-        if self.settings.confirm == "fast" and now - newest.arrived < self.settings.positive_ttl:
+        usable = not timeline.restored and now - newest.arrived < self.settings.positive_ttl
+        if self.settings.confirm == "fast" and usable:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
             return np.zeros(len(lives.born_by), np.intp), [Outcome(newest.owners, "fast", newest)]
         position, outcomes = timeline.judge(lives, grace=self.settings.grace)

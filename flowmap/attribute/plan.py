@@ -80,6 +80,10 @@ class Plan:
             self._failures[number] = min(int(self._failures[number]) + 1, 16) if self._broken[number] else 0
             self._due[number] = now + (self._pause(number) if retry_after is None else retry_after)
 
+    def postpone(self, number: int, until: float) -> None:
+        """Do not ask about the end before then."""
+        self._due[number] = until
+
     def mark_barren(self, number: int, barren: bool) -> None:
         """Whether the newest answers say that no deployment owns the client."""
         self._barren[number] = barren

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -249,6 +251,47 @@ def test_answers_are_kept_within_bounds() -> None:
         desk.answer(question, X)
         desk.attribution.failed(question._replace(namespace="other"), "timeout", now=desk.now)
     assert len(desk.attribution) == 5
+
+
+def test_what_was_known_before_a_restart_names_nobody_until_it_is_confirmed() -> None:
+    confirms: list[Literal["strict", "fast"]] = ["strict", "fast"]
+    for confirm in confirms:
+        first = Desk(Settings(("ns",), semantics="connection"))
+        first.tell(FLOW)
+        for one in first.ask():
+            first.answer(one, X)
+        known = dict(first.attribution.ranges())
+        assert [range_.owners for range_ in known.values()] == [{X}, {X}]
+        desk = Desk(Settings(("ns",), semantics="connection", confirm=confirm))
+        desk.now = first.now + 10
+        desk.settle()
+        for question, range_ in known.items():
+            desk.attribution.restore(question, range_, now=desk.now)
+        desk.tell(FLOW)
+        assert desk.ask() == [], "asked a while ago: not due yet"
+        desk.settle()
+        assert desk.books.pending_flows == 1
+        desk.now += 60
+        for one in desk.ask():
+            desk.answer(one, X)
+        desk.settle()
+        assert desk.books.pending_flows == 0
+        (decision,) = desk.attribution.decisions.values()
+        assert decision.owners == {X}
+        ranges = dict(desk.attribution.ranges())
+        assert {(one.first_asked, one.answers) for one in ranges.values()} == {(known[q].first_asked, 2) for q in known}
+
+
+def test_a_range_of_the_future_or_older_than_an_answer_is_not_restored() -> None:
+    desk = Desk()
+    question = Question("ns", C, Endpoint(Address(0, 1), 0), None)
+    desk.answer(question, Y)
+    (known,) = [known for _, known in desk.attribution.ranges()]
+    desk.attribution.restore(question, known._replace(owners=some(X)), now=desk.now + 1)
+    assert dict(desk.attribution.ranges()) == {question: known}
+    other = question._replace(namespace="other")
+    desk.attribution.restore(other, known, now=desk.now)
+    assert len(desk.attribution) == 1
 
 
 def test_many_flows_whose_ends_were_never_heard_of_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,85 @@
+"""Ownership over time: what repeated answers to one question add up to.
+
+An answer is true for a moment between its asking and its arrival. Answers that name the same owners, one after the
+other, make a range: from the first one's arrival to the last one's asking these owners are confirmed, by the rule
+that answers around a time, all alike, speak for it. Before and after that nothing is: between two ranges there is a
+gap in which the owners changed, and nobody can say when.
+
+A range grows only by an answer that names the same owners, and a pause longer than :data:`BRIDGE` ends it even then.
+It is never changed otherwise: an answer that speaks of the inside of a range and denies it is a contradiction, which
+is told and changes nothing. Nothing here reads a clock; instants are seconds on whatever scale the answers have.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from flowmap.attribute.questions import Owners
+
+BRIDGE = 3600.0
+"""Seconds without an answer over which two that agree still make one range."""
+
+ClosedBy = Literal["denied", "pause"]
+"""What ended a range: an answer that named others (or nobody), or too long a time without any."""
+
+
+class Answer(NamedTuple):
+    """One answer of the control plane to one question."""
+
+    asked: float
+    arrived: float
+    owners: Owners
+    """Deployments that were named and had a job that ran (or did not say)."""
+
+
+class Range(NamedTuple):
+    """Owners confirmed from ``first_arrived`` to ``last_asked`` (for a single answer: at a moment between its asking
+    and its arrival, and no longer)."""
+
+    owners: Owners
+    first_asked: float
+    first_arrived: float
+    last_asked: float
+    last_arrived: float
+    answers: int = 1
+    """How many confirmed it."""
+    closed_at: float | None = None
+    """Arrival of the answer that ended it; None while it may still grow."""
+    closed_by: ClosedBy | None = None
+
+    def covers(self, first: float, last: float) -> bool:
+        """Whether the owners are confirmed for the whole time between the two instants."""
+        return self.first_arrived <= first and last <= self.last_asked
+
+
+class Change(NamedTuple):
+    """What one answer did."""
+
+    current: Range
+    """The last range, as it is now."""
+    closed: Range | None = None
+    """The one before, where this answer ended it; then ``current`` is new."""
+    contradicted: bool = False
+    """The answer denies the inside of ``current``; nothing was changed."""
+
+
+def fold(current: Range | None, answer: Answer) -> Change:
+    """Take in one more answer; ``current`` is the last range so far, None before the first answer."""
+    begun = Range(answer.owners, answer.asked, answer.arrived, answer.asked, answer.arrived)
+    if current is None:
+        return Change(begun)
+    agrees = answer.owners == current.owners
+    if answer.arrived <= current.last_asked:  # an older answer, come late
+        return Change(current, contradicted=not agrees and answer.asked >= current.first_arrived)
+    if agrees and answer.asked - current.last_arrived <= BRIDGE:
+        return Change(_widened(current, answer))
+    closed_by: ClosedBy = "pause" if agrees else "denied"
+    return Change(begun, current._replace(closed_at=answer.arrived, closed_by=closed_by))
+
+
+def _widened(current: Range, answer: Answer) -> Range:
+    return current._replace(
+        last_asked=max(current.last_asked, answer.asked),
+        last_arrived=max(current.last_arrived, answer.arrived),
+        answers=current.answers + 1,
+    )
