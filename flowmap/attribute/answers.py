@@ -27,7 +27,7 @@ import numpy.typing as npt
 from flowmap.attribute.questions import Owners
 from flowmap.attribute.ranges import Answer, Change, Range, fold
 
-__all__ = ["MAX_ANSWERS", "NO_OWNERS", "Answer", "Lives", "Outcome", "Timeline"]
+__all__ = ["Answer", "Lives", "MAX_ANSWERS", "NO_OWNERS", "Outcome", "Timeline"]
 
 Times = npt.NDArray[np.float64]
 
