@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from flowmap.attribute.answers import Answer
 from flowmap.attribute.questions import UNREADABLE, Question
 from flowmap.attribute.view import DeploymentInfo, Owner
-from flowmap.engine import Delivery
 from flowmap.errors import ControlError
 from flowmap.flows.address import Endpoint
+from flowmap.operations import Delivery
 
 if TYPE_CHECKING:
     from flowmap.control.client import ControlClient, DeploymentsAnswer

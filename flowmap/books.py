@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from flowmap.attribute.attribution import Attribution, Decision
-from flowmap.attribute.questions import UNREADABLE, Owners
+from flowmap.attribute.questions import UNREADABLE, Owners, Question
 from flowmap.attribute.view import DeploymentInfo, Owner, State
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.export.ledger import Ledger
@@ -28,6 +28,9 @@ from flowmap.flows.batch import FlowBatch
 from flowmap.flows.columns import IGNORED, PENDING, U64, Row
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable
+from flowmap.operations import Delivery
+
+MAX_DEPLOYMENTS = 100_000
 
 _OPEN = np.uint16(Row.OPEN)
 _KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
@@ -55,7 +58,10 @@ class NoDirectory:
 
 
 class Books:
-    """Flows, decisions and totals kept in step. One thread uses it; times are monotonic seconds."""
+    """Flows, decisions and totals kept in step. One thread uses it; times are monotonic seconds.
+
+    Changed through :class:`flowmap.operations.Operations` only.
+    """
 
     def __init__(
         self,
@@ -116,6 +122,18 @@ class Books:
                     self._born_after = at
             case Lost():
                 self._trusted = False
+
+    def ask(self, *, now: float, limit: int) -> list[Question]:
+        """Questions to ask now, as many as ``limit`` allows; each is delivered later, whatever comes of it."""
+        return self.attribution.ask(now=now, limit=limit)
+
+    def deliver(self, delivery: Delivery, *, now: float) -> None:
+        """Take what came back for a question, asked for here or by a user."""
+        if delivery.answer is None:
+            self.attribution.failed(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
+            return
+        self._remember(delivery.deployments)
+        self.attribution.answered(delivery.question, delivery.answer)
 
     def settle(self, now: float) -> None:
         """Credit what the answers allow to decide."""
@@ -191,6 +209,14 @@ class Books:
             ids, position = np.unique(series[measured], return_inverse=True)
             sums = np.bincount(position, weights=columns.round_trip[rows[measured]])
             self.ledger.set_round_trip(ids, (sums / np.bincount(position) / 1e6).astype(np.float64))
+
+    def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
+        self.answered += 1
+        for info in deployments:
+            self.deployments.pop(owner_key(info.owner), None)
+            self.deployments[owner_key(info.owner)] = info
+        while len(self.deployments) > MAX_DEPLOYMENTS:
+            del self.deployments[next(iter(self.deployments))]
 
     def _finish_read(self, complete: bool, now: float) -> None:
         closed = self.table.end_read(complete=complete, now=now)

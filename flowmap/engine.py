@@ -15,17 +15,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TypeVar
 
-from flowmap.attribute.answers import Answer
 from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.questions import Question
-from flowmap.attribute.view import DeploymentInfo
-from flowmap.books import Books, owner_key
+from flowmap.books import Books
 from flowmap.collect.base import Source
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.snapshot import Snapshot
+from flowmap.operations import Delivery, Operations
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,24 +35,8 @@ TIDY_EVERY = 30.0
 """Seconds between two looks for what no flow needs any more, unless told to look more often."""
 PUBLISH_EVERY = 0.1
 MAX_REQUESTS = 256
-MAX_DEPLOYMENTS = 100_000
 MAX_URGENT = 32
 """Questions of users that may wait at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What came back for a question; times are monotonic seconds."""
-
-    question: Question
-    answer: Answer | None
-    deployments: tuple[DeploymentInfo, ...] = ()
-    cause: str = ""
-    """Why there is no answer."""
-    unreadable: int = 0
-    """Elements of the answer that could not be read."""
-    retry_after: float | None = None
-    """Seconds after which asking again makes sense, where the control plane or its client said so."""
 
 
 class Engine(threading.Thread):
@@ -72,15 +54,17 @@ class Engine(threading.Thread):
         resting_for: Callable[[], float] = lambda: 0.0,
         tidy_every: float = TIDY_EVERY,
         permits: Permits | None = None,
+        operations: Operations | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`.
 
         ``resting_for``: seconds for which asking is no use; questions wait meanwhile and cost nothing.
-        ``permits``: what else wants calls of ``budget``.
+        ``permits``: what else wants calls of ``budget``. ``operations``: what passes them on to the books, if anything.
         """
         super().__init__(name="engine")
         self.books = books
+        self._do: Operations = books if operations is None else operations
         self.source = source
         self.failure: BaseException | None = None
         self.source_error: str | None = None
@@ -192,12 +176,12 @@ class Engine(threading.Thread):
             self._poll_source()
         self._take_deliveries()
         now = self._clock()
-        self.books.settle(now)
+        self._do.settle(now)
         self._start_questions(now)
         if now - self._tidied >= self._tidy_every:
             self._tidied = now
-            self.books.give_up(older_than=now - self._give_up_after, now=now)
-            self.books.tidy(now)
+            self._do.give_up(older_than=now - self._give_up_after, now=now)
+            self._do.tidy(now)
         if now - self._published >= self._publish_every:
             self._publish(now)
 
@@ -206,7 +190,7 @@ class Engine(threading.Thread):
             self._poll_source()
         self._serve_requests()
         self._take_deliveries()
-        self.books.settle(self._clock())
+        self._do.settle(self._clock())
         self._publish(self._clock())
 
     def _wait(self) -> None:
@@ -265,7 +249,7 @@ class Engine(threading.Thread):
             read_at = self._clock()
             for step in self.source.poll():
                 now = self._clock()
-                self.books.step(step, now=now, read_at=read_at)
+                self._do.step(step, now=now, read_at=read_at)
                 self._serve_requests()
                 if now - self._published >= 10 * self._publish_every:  # a long read must not make scrapes stale
                     self._publish(now)
@@ -283,29 +267,15 @@ class Engine(threading.Thread):
             self._budget.finish()
             self._in_flight.discard(delivery.question)
             self.unreadable += delivery.unreadable
-            attribution = self.books.attribution
+            self._do.deliver(delivery, now=self._clock())
             if delivery.answer is not None:
-                self._remember(delivery.deployments)
-                attribution.answered(delivery.question, delivery.answer)
                 self.answers += 1
                 self.last_answer = time.time()
             else:
-                attribution.failed(
-                    delivery.question, delivery.cause, now=self._clock(), retry_after=delivery.retry_after
-                )
                 self.last_failure = delivery.cause
             for waiter in self._waiters.pop(delivery.question, ()):
                 if waiter.set_running_or_notify_cancel():
                     waiter.set_result(None)
-
-    def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
-        self.books.answered += 1
-        known = self.books.deployments
-        for info in deployments:
-            known.pop(owner_key(info.owner), None)
-            known[owner_key(info.owner)] = info
-        while len(known) > MAX_DEPLOYMENTS:
-            del known[next(iter(known))]
 
     def _start_questions(self, now: float) -> None:
         self._permits.settle()
@@ -314,7 +284,7 @@ class Engine(threading.Thread):
         self._permits.grant_first(now)
         available = self._budget.available(now)
         if available and len(self._questions) < available and now - self._planned >= self._plan_every:
-            self._questions.extend(self.books.attribution.ask(now=now, limit=available))
+            self._questions.extend(self._do.ask(now=now, limit=available))
             self._planned = self._clock()
             # Planning looks at every flow; with a million of them it must not take more than a twentieth of the time.
             self._plan_every = max(GATHER, 20 * (self._planned - now))

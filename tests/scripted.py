@@ -14,8 +14,8 @@ from flowmap.attribute.answers import Answer
 from flowmap.attribute.questions import Question
 from flowmap.attribute.view import DeploymentInfo, Owner
 from flowmap.collect.base import SourceStats, Step
-from flowmap.engine import Delivery
 from flowmap.errors import SourceError
+from flowmap.operations import Delivery
 
 
 class ScriptedSource:

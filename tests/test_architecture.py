@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "flowmap"
 
 DOMAIN = {"errors", "flows"}
-ENGINE = DOMAIN | {"attribute", "books", "collect", "export"}
+ENGINE = DOMAIN | {"attribute", "books", "collect", "export", "operations"}
 
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
@@ -32,6 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "serve": DOMAIN | {"attribute", "export"},
     "logs": set(),
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
+    "operations": DOMAIN | {"attribute", "collect"},
     "books": ENGINE,
     "query": ENGINE,
     "engine": ENGINE,
@@ -63,7 +64,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 LAZY = ("scapy",)
 """Imported in functions only: too dear for those who do not need it."""
 
-PURE = ("flows", "wire", "attribute", "export", "books", "query")
+PURE = ("flows", "wire", "attribute", "export", "operations", "books", "query")
 IMPURE_MODULES = frozenset(
     (
         *("asyncio", "datetime", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select"),

@@ -14,9 +14,9 @@ from flowmap.attribute.questions import UNREADABLE, Question, Shape
 from flowmap.attribute.view import DeploymentInfo, Owner
 from flowmap.control.client import DeploymentsAnswer
 from flowmap.control.models import Deployment, JobSummary
-from flowmap.engine import Delivery
 from flowmap.errors import Throttled, Transient
 from flowmap.flows.address import Address, Endpoint
+from flowmap.operations import Delivery
 
 QUESTION = Question("ns", Shape.SINK, None, Endpoint(Address.parse("10.1.0.1"), 9092))
 ORDERS = Deployment(

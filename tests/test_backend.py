@@ -17,12 +17,13 @@ from flowmap.attribute.view import DeploymentInfo, FlowFilter, Owner, State
 from flowmap.backend import Backend, _deployment_views
 from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
-from flowmap.engine import Delivery, Engine
+from flowmap.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.ledger import Ledger
 from flowmap.export.series import SeriesKey
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.batch import Flag, Kind
+from flowmap.operations import Delivery
 from flowmap.query import Queries
 from tests.accounts import books_for
 from tests.flows.records import Record, batch_of, replace

@@ -186,9 +186,8 @@ class Attribution:
         return taken
 
     def timeline(self, question: Question) -> Timeline | None:
-        """What is known of a question."""
-        known: Timeline | None = self._timelines.get(question)
-        return known
+        """What is known of a question. Looking is no use of it: what a user asks must not change what is forgotten."""
+        return Cache.__getitem__(self._timelines, question) if question in self._timelines else None
 
     def opened(self, rows: Rows) -> None:
         """New flows; with ``confirm: fast`` what is known already may decide them."""

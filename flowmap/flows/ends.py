@@ -103,12 +103,14 @@ class EndTable:
         if len(missing):
             # Two different new ends with one 64-bit hash would share a number; the check after it makes that visible.
             _, first, inverse = np.unique(hashes[missing], return_index=True, return_inverse=True)
-            new = missing[first]
+            # Numbered as they come and not by hash: what is asked first must not depend on the table's seed.
+            order = np.argsort(first)
+            new, place = missing[first[order]], np.argsort(order)[inverse]
             rows = self._allocate(len(new))
             self._high[rows], self._low[rows], self._meta[rows] = high[new], low[new], meta[new]
             self._used[rows] = True
             self._index.insert(rows, hashes[new])
-            numbers[missing] = rows[inverse]
+            numbers[missing] = rows[place]
             self._separate(columns, numbers, missing)
         return numbers
 

@@ -354,3 +354,14 @@ def test_answers_that_no_flow_can_need_are_dropped() -> None:
     desk.books.give_up(older_than=desk.now + 1, now=desk.now)
     desk.attribution.forget_answers(desk.now - 2)
     assert [answer.arrived for answer in timeline.answers][0] <= desk.now - 2 < timeline.answers[1].arrived
+
+
+def test_looking_at_an_answer_does_not_keep_it() -> None:
+    attribution = books_for(Settings(("ns",), cache_size=2)).attribution
+    first, second, third = (Question("ns", C, Endpoint(Address(0, n), 0), None) for n in range(3))
+    for question in (first, second):
+        attribution.answered(question, Answer(1.0, 2.0, some(X)))
+    assert attribution.timeline(first) is not None
+    attribution.answered(third, Answer(1.0, 2.0, some(X)))
+    assert attribution.timeline(first) is None, "the oldest went, though a user looked at it"
+    assert attribution.timeline(second) is not None
