@@ -1,0 +1,84 @@
+"""IP packets in columns: what frames decode to, and what flows are made of."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+import numpy as np
+import numpy.typing as npt
+
+Index = npt.NDArray[np.int64]
+
+
+class Mark(IntFlag):
+    """Facts about one packet."""
+
+    FRAGMENT_FIRST = 1
+    """More fragments follow, which carry no ports: they belong to the flow of this one (``fragment_id``)."""
+    FRAGMENT_LATER = 2
+    """Not the first fragment: ports and TCP flags are 0 because they are not in it."""
+    UNOPENED = 4
+    """A packet of a tunnel that was to be opened and could not be: it counts as the flow of the tunnel itself."""
+
+
+COLUMNS: dict[str, np.dtype[np.generic]] = {
+    name: np.dtype(kind)
+    for name, kind in {
+        # Addresses as in flows/address.py.
+        "source_high": np.uint64,
+        "source_low": np.uint64,
+        "destination_high": np.uint64,
+        "destination_low": np.uint64,
+        "source_port": np.uint16,  # 0 for protocols without ports
+        "destination_port": np.uint16,
+        "protocol": np.uint8,  # IANA number; for IPv6 that of what follows the extension headers
+        "tcp_flags": np.uint8,  # FIN 1, SYN 2, RST 4, PSH 8, ACK 16, …
+        "flags": np.uint16,  # Mark
+        "length": np.uint32,  # bytes of the IP packet with its header, as it was on the wire
+        "fragment_id": np.uint32,  # of fragments, else 0
+    }.items()
+}
+"""Name and type of every column of Packets."""
+
+
+class Packets:
+    """``n`` packets in the order of their frames; one numpy array a name in :data:`COLUMNS`, as attributes."""
+
+    __slots__ = (*COLUMNS, "_n")
+
+    source_high: npt.NDArray[np.uint64]
+    source_low: npt.NDArray[np.uint64]
+    destination_high: npt.NDArray[np.uint64]
+    destination_low: npt.NDArray[np.uint64]
+    source_port: npt.NDArray[np.uint16]
+    destination_port: npt.NDArray[np.uint16]
+    protocol: npt.NDArray[np.uint8]
+    tcp_flags: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint16]
+    length: npt.NDArray[np.uint32]
+    fragment_id: npt.NDArray[np.uint32]
+
+    def __init__(self, n: int) -> None:
+        """``n`` packets with every column zero."""
+        self._n = n
+        for name, dtype in COLUMNS.items():
+            setattr(self, name, np.zeros(n, dtype))
+
+    def __len__(self) -> int:
+        return self._n
+
+    def columns(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The arrays by name (not copies)."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    def take(self, index: npt.NDArray[np.generic] | slice) -> Packets:
+        """The packets at ``index`` (integers, a mask or a slice), in that order."""
+        taken = Packets.__new__(Packets)
+        for name in COLUMNS:
+            setattr(taken, name, getattr(self, name)[index])
+        taken._n = len(taken.flags)
+        return taken
+
+    def rows(self) -> list[tuple[int, ...]]:
+        """Every packet as a tuple in column order: for comparison in tests, not for the hot path."""
+        return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
