@@ -61,7 +61,12 @@ def index(semantics: str) -> Index:
     return Index(parse_catalog({**CATALOG, "deployments": deployments, "semantics": semantics}))
 
 
-@pytest.mark.parametrize(("question", "now", "by_connection", "by_dataflow"), ROWS, ids=str)
+def _id(value: object) -> str:
+    """A set is written the same way in every process, so that workers agree on the names of the tests."""
+    return str(sorted(value)) if isinstance(value, set) else str(value)
+
+
+@pytest.mark.parametrize(("question", "now", "by_connection", "by_dataflow"), ROWS, ids=_id)
 def test_both_readings(question: IpQuestion, now: float, by_connection: set[str], by_dataflow: set[str]) -> None:
     expected = {"connection": by_connection, "dataflow": by_dataflow, "both": by_connection | by_dataflow}
     for semantics, wanted in expected.items():
