@@ -44,6 +44,7 @@ from flowmap.flows.table import FlowTable
 from flowmap.query import Queries
 from flowmap.serve.app import build_app
 from flowmap.serve.server import HttpServer
+from flowmap.serve.web import Web
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,9 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
         catalog_status=refresher.status,
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
-    app = build_app(backend, exposition, allowed_hosts=config.http.allowed_hosts)
-    server = HttpServer(app, config.http.listen.host, config.http.listen.port)
+    web = Web(config.http, report=metrics.set_http_settings)
+    app = build_app(backend, exposition, web)
+    server = HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
     return Pipeline(source, engine, asker, client, refresher, backend, server)
 
 

@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "control": {"errors"},
     "config": DOMAIN | {"control"},  # the languages of endpoints and of patterns have one parser each
     "collect": DOMAIN | {"wire", "config"},
-    "serve": DOMAIN | {"attribute", "export"},
+    "serve": DOMAIN | {"attribute", "config", "export"},
     "logs": set(),
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
     "operations": DOMAIN | {"attribute", "collect"},
@@ -48,7 +48,9 @@ ARROWS: dict[str, set[str]] = {
 """The rooms each room may import, besides itself. A module directly in the package is a room of its own."""
 
 OWNERS: dict[str, tuple[str, ...]] = {
+    "bcrypt": ("serve.passwords",),
     "cachetools": ("attribute",),
+    "h11": ("serve.protocol",),
     "httpx": ("control.transport", "cli.client"),
     "numpy": ("flows", "wire", "collect", "attribute", "export", "books", "query", "engine"),
     "prometheus_client": ("export.selfmetrics",),
@@ -56,12 +58,12 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("control",),
     "scapy": ("collect", "wire"),
     "starlette": ("serve", "sandbox"),
-    "uvicorn": ("serve.server", "sandbox.control_plane"),
+    "uvicorn": ("serve.protocol", "serve.server", "sandbox.control_plane"),
     "yaml": ("config", "sandbox"),
 }
 """Where each third-party package may be imported."""
 
-LAZY = ("scapy",)
+LAZY = ("bcrypt", "scapy")
 """Imported in functions only: too dear for those who do not need it."""
 
 PURE = ("flows", "wire", "attribute", "export", "operations", "books", "query")
@@ -219,5 +221,8 @@ def test_dependencies_are_what_is_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].lower().replace("-", "_") for line in project["dependencies"]}
     imported = {imported.name.partition(".")[0] for module in MODULES for imported in module.imports()}
-    libraries = {name for name in imported if name in OWNERS} - {"pydantic_core"}  # comes with pydantic
+    libraries = {name for name in imported if name in OWNERS} - {
+        "h11",
+        "pydantic_core",
+    }  # come with uvicorn and pydantic
     assert declared == {"pyyaml" if name == "yaml" else name for name in libraries}

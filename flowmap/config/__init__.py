@@ -1,6 +1,6 @@
 """The configuration: models a section, reading it, and the documentation made from it."""
 
-from flowmap.config.loading import load, require_control_plane
+from flowmap.config.loading import load, read_web_config, require_control_plane
 from flowmap.config.models import (
     Attribute,
     Blink,
@@ -19,8 +19,10 @@ from flowmap.config.models import (
 )
 from flowmap.config.reference import config_markdown, example_yaml, masked, schema
 from flowmap.config.values import Listen
+from flowmap.config.web import Access, TlsServer, WebConfig
 
 __all__ = [
+    "Access",
     "Attribute",
     "Blink",
     "Capture",
@@ -36,10 +38,13 @@ __all__ = [
     "Listen",
     "Log",
     "Sockets",
+    "TlsServer",
+    "WebConfig",
     "config_markdown",
     "example_yaml",
     "load",
     "masked",
+    "read_web_config",
     "require_control_plane",
     "schema",
 ]

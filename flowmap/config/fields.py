@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from flowmap.config import values
 
@@ -15,6 +15,12 @@ _DURATION_SCHEMA = {
 _SIZE_SCHEMA = {
     "anyOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?\s*([KMGTkmgt]i?)?[Bb]?$"}, {"type": "integer", "minimum": 0}]
 }
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, and no key that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def _positive(seconds: float) -> float:

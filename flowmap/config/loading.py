@@ -9,12 +9,14 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard, get_args, get_origin
+from typing import Any, TypeGuard, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from flowmap.config.models import Config
+from flowmap.config.web import WebConfig
 from flowmap.errors import ConfigError
 
 PREFIX = "FLOWMAP__"
@@ -27,18 +29,18 @@ UNAVAILABLE: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("collect.source", ("capture", "replay")),
     ("collect.capture", ()),
     ("history", ()),
-    ("http.tls", ()),
-    ("http.users", ()),
 )
 """What this version does not do: a key, and the values refused (none listed: whatever differs from the default)."""
 
 Key = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Problems:
-    """Where each value came from, and what is wrong with it."""
+    """Where each value of a ``root`` came from, and what is wrong with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: type[BaseModel] = Config) -> None:
+        self.root = root
         self.places: dict[Key, str] = {}
         self.lines: list[str] = []
 
@@ -60,17 +62,36 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
     tree = _read_file(path, problems) if path is not None else {}
     _override(tree, environ, problems)
     problems.settle()
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        for item in error.errors(include_url=False, include_input=False):
-            problems.add(*_explain(item["loc"], item["type"], item["msg"]))
-        problems.settle()
-        raise
+    config = _validated(Config, tree, problems)
     _refuse_unavailable(config, problems)
     _try_secrets(config, problems)
+    _try_web(config, problems)
     problems.settle()
     return config
+
+
+def read_web_config(path: str) -> WebConfig:
+    """The web configuration file at ``path``, its file names made whole; ConfigError lists all problems."""
+    problems = _Problems(WebConfig)
+    tree = _read_file(path, problems)
+    problems.settle()
+    web = _validated(WebConfig, tree, problems)
+    tls = web.tls_server_config
+    if tls is None:
+        return web
+    names = ("cert_file", "key_file", "client_ca_file")
+    whole = {name: str(Path(path).parent / value) for name in names if (value := getattr(tls, name)) is not None}
+    return web.model_copy(update={"tls_server_config": tls.model_copy(update=whole)})
+
+
+def _validated(model: type[M], tree: dict[str, Any], problems: _Problems) -> M:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_input=False):
+            problems.add(*_explain(problems.root, item["loc"], item["type"], item["msg"]))
+        problems.settle()
+        raise
 
 
 def require_control_plane(config: Config) -> None:
@@ -146,7 +167,7 @@ class _Reader:
         except ValueError as error:  # 2026-13-45 looks like a date to YAML and is none
             raise ConfigError(f"{self._problems.places[key]}: {node.value}: {error}") from error
         # "section:" with nothing but comments below it is an empty section.
-        return {} if value is None and _is_section(_annotation(key)) else value
+        return {} if value is None and _is_section(_annotation(self._problems.root, key)) else value
 
     def _sequence(self, node: yaml.Node, key: Key) -> list[Any]:
         return [self.value(item, (*key, index)) for index, item in enumerate(node.value)]
@@ -192,21 +213,29 @@ def _forget_places(problems: _Problems, key: Key) -> None:
 
 def _read_variable(key: tuple[str, ...], text: str) -> Any:
     """Text stays text (the models parse it), unless the key holds a list or a map."""
-    annotation = _annotation(key)
+    annotation = _annotation(Config, key)
     if text == "null":
         return None
     return json.loads(text) if _is_container(annotation) else text
 
 
-def _annotation(key: tuple[str | int, ...]) -> Any:
+def _annotation(root: type[BaseModel], key: Key) -> Any:
     """Type of the field at ``key``; None if there is no such field."""
-    model: Any = Config
+    model: Any = root
     for name in key:
-        fields = model.model_fields if _is_section(model) else {}
+        fields = _keys(model)
         if name not in fields:
             return None
-        model = fields[name].annotation
+        model = fields[str(name)].annotation
     return model
+
+
+def _keys(annotation: Any) -> dict[str, FieldInfo]:
+    """The fields of a section, also of one that may be null, by the names they have in the file."""
+    for part in (annotation, *get_args(annotation)):
+        if _is_section(part):
+            return {field.alias or name: field for name, field in part.model_fields.items()}
+    return {}
 
 
 def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
@@ -214,17 +243,16 @@ def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
 
 
 def _is_container(annotation: Any) -> bool:
-    if _is_section(annotation):
-        return True
     parts = (annotation, *get_args(annotation))
-    return any(get_origin(part) in (tuple, dict) for part in parts)
+    return any(get_origin(part) in (tuple, dict) or _is_section(part) for part in parts)
 
 
-def _explain(key: Key, kind: str, message: str) -> tuple[Key, str]:
+def _explain(root: type[BaseModel], key: Key, kind: str, message: str) -> tuple[Key, str]:
     """A problem found by pydantic in the words of the configuration."""
+    if key and key[-1] == "[key]":  # of a map: its name is wrong, not its value
+        key = key[:-1]
     if kind == "extra_forbidden":
-        model = _annotation(key[:-1])
-        known = list(model.model_fields) if _is_section(model) else []
+        known = list(_keys(_annotation(root, key[:-1])))
         close = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
         return key, f"unknown key (did you mean {close[0]}?)" if close else "unknown key"
     if kind == "model_type":
@@ -274,3 +302,17 @@ def _try_secrets(config: Config, problems: _Problems) -> None:
             problem = str(error)
         if problem:
             problems.add(("control_plane", "credentials", name), problem)
+
+
+def _try_web(config: Config, problems: _Problems) -> None:
+    """Whether the web configuration file can be read, and guards what it must."""
+    if config.http.web_config is None:
+        return
+    try:
+        web = read_web_config(config.http.web_config)
+        config.http.check_guard(web.tls_server_config is not None, web.basic_auth_users)
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            problems.add(("http", "web_config"), line)
+    except ValueError as error:
+        problems.add(("http", "web_config"), str(error))

@@ -4,12 +4,11 @@ config/flowmap.yaml and the JSON Schema are made from them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     model_validator,
@@ -25,18 +24,14 @@ from flowmap.config.fields import (
     Pattern,
     PeerName,
     Project,
+    Section,
     Service,
     Size,
     Span,
     distinct,
     some,
 )
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, and no key that is not known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+from flowmap.config.web import Access, TlsServer, Users
 
 
 class Credentials(Section):
@@ -237,12 +232,47 @@ class Http(Section):
     listen: Listen = Field(
         default=values.Listen("127.0.0.1", 10817), description="Address and port; 0 takes a free one."
     )
-    tls: dict[str, str] | None = Field(default=None, description="Certificate and key; null: plain HTTP.")
-    users: dict[str, SecretStr] | None = Field(default=None, description="Users and password hashes; null: no login.")
+    insecure: bool = Field(
+        default=False, description="Listen on an address that is not loopback without TLS and without users."
+    )
+    tls: TlsServer | None = Field(
+        default=None,
+        description="{cert_file: …, key_file: …} and the other keys of tls_server_config; null: plain HTTP.",
+    )
+    users: Users | None = Field(
+        default=None, description="Users and bcrypt hashes of their passwords, {NAME: HASH}; null: no login."
+    )
+    web_config: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File in the web configuration format of Prometheus exporters, instead of tls and users.",
+    )
+    access: Access = Field(default=Access(), description="Who may scrape, and who may query.")
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
         description='Host names a request may be addressed to, besides IP addresses and localhost; "*": any.',
     )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.web_config is not None and (self.tls is not None or self.users is not None):
+            raise ValueError("give web_config, or tls and users, not both")
+        if self.users == {}:
+            raise ValueError("users: give at least one, or null for no login")
+        if self.web_config is None:  # else the file must be read first
+            self.check_guard(self.tls is not None, self.users or {})
+        return self
+
+    def check_guard(self, tls: bool, users: Iterable[str]) -> None:
+        """ValueError if other hosts could reach what nothing guards, or access names someone there is not."""
+        if not (tls or list(users) or self.insecure or self.listen.is_loopback):
+            raise ValueError(
+                f"listen {self.listen}: other hosts could see every connection; set tls or users (or web_config), "
+                "or insecure: true if something else keeps them out"
+            )
+        strangers = self.access.strangers(users)
+        if strangers:
+            raise ValueError(f"access: there is no user {', '.join(map(repr, strangers))}")
 
 
 class Log(Section):

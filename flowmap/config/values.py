@@ -120,6 +120,14 @@ class Listen(NamedTuple):
     def __str__(self) -> str:
         return format_endpoint(self.host, self.port)
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this host can reach it. A name counts if it is localhost; others can point anywhere."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
 
 def _is_host(six: str | None) -> bool:
     try:

@@ -293,6 +293,12 @@ _CATALOG = (
     ),
 )
 
+HTTP_REFUSALS = (
+    *("accept", "client", "connections", "idle", "handshake", "certificate", "deadline"),
+    *("malformed", "too_large", "host", "login", "forbidden", "queries"),
+)
+"""Reasons of flowmap_http_refused_total: first those of connections, then those of requests."""
+
 _SELF = (
     Metric(
         "flowmap_questions_total",
@@ -327,6 +333,20 @@ _SELF = (
         "flowmap_config_last_reload_successful",
         "gauge",
         "Whether the configuration in force is the one last asked for.",
+        (),
+        "self",
+    ),
+    Metric(
+        "flowmap_http_refused_total",
+        "counter",
+        "HTTP connections and requests that were refused, or ended by the server.",
+        ("reason",),
+        "self",
+    ),
+    Metric(
+        "flowmap_http_settings_last_reload_successful",
+        "gauge",
+        "Whether the certificates and users in force are those the files hold now.",
         (),
         "self",
     ),

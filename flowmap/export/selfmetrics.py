@@ -11,7 +11,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from flowmap.export.definitions import BY_NAME
+from flowmap.export.definitions import BY_NAME, HTTP_REFUSALS
 from flowmap.export.labels import clean
 
 _BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -33,6 +33,11 @@ class SelfMetrics:
         self._reload = self._gauge("flowmap_config_last_reload_successful")
         self._reload.set(1)
         self._exposition = self._gauge("flowmap_exposition_seconds")
+        self._http_refused = self._counter("flowmap_http_refused_total")
+        for reason in HTTP_REFUSALS:
+            self._http_refused.labels(reason)
+        self._http_settings = self._gauge("flowmap_http_settings_last_reload_successful")
+        self._http_settings.set(1)
         build = BY_NAME["flowmap_build_info"]
         Info(build.family, build.help, registry=self._registry).info(
             {"version": version, "python": platform.python_version()}
@@ -68,6 +73,14 @@ class SelfMetrics:
     def set_exposition_seconds(self, seconds: float) -> None:
         """Say how long the page took to build."""
         self._exposition.set(seconds)
+
+    def http_refused(self, reason: str) -> None:
+        """Count a connection or request that was refused or ended; ``reason`` is one of ``HTTP_REFUSALS``."""
+        self._http_refused.labels(reason).inc()
+
+    def set_http_settings(self, successful: bool) -> None:
+        """Say whether the files of certificates and users, as they are now, could be taken over."""
+        self._http_settings.set(successful)
 
     def text(self) -> str:
         """All of it in the text format."""

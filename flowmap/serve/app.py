@@ -15,11 +15,14 @@ from starlette.routing import Route
 
 from flowmap import __version__
 from flowmap.attribute.view import FlowFilter
+from flowmap.config import Http
 from flowmap.errors import ControlError, QueryError
 from flowmap.export.exposition import Exposition
 from flowmap.serve import answers, models, openapi, parameters
+from flowmap.serve.access import Guard
 from flowmap.serve.backend import Backend
 from flowmap.serve.hosts import AllowedHosts
+from flowmap.serve.limits import Queries, SafeHeaders, Sizes
 from flowmap.serve.page import HEADERS, landing_page
 from flowmap.serve.pages import Pages
 from flowmap.serve.parameters import Parameter, read_parameters
@@ -31,12 +34,15 @@ from flowmap.serve.problem import (
     on_query_error,
     problem,
 )
+from flowmap.serve.web import Web
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_app(backend: Backend, exposition: Exposition, *, allowed_hosts: Sequence[str] = ()) -> Starlette:
-    """The ASGI application. ``allowed_hosts``: see ``hosts.AllowedHosts``; loopback names and addresses always are."""
+def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) -> Starlette:
+    """The ASGI application, guarded as ``web`` says; without it, as for the defaults of the configuration."""
+    web = web or Web(Http())
+    refused = exposition.metrics.http_refused
     site = _Site(backend, exposition)
     endpoints: dict[str, Endpoint] = {
         "/": site.landing,
@@ -53,7 +59,13 @@ def build_app(backend: Backend, exposition: Exposition, *, allowed_hosts: Sequen
     }
     app = Starlette(
         routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in endpoints.items()],
-        middleware=[Middleware(AllowedHosts, allowed=allowed_hosts)],
+        middleware=[
+            Middleware(SafeHeaders, chosen=lambda: web.headers),
+            Middleware(Sizes, refused=refused),
+            Middleware(AllowedHosts, allowed=web.http.allowed_hosts, refused=refused),
+            Middleware(Guard, access=web.http.access, passwords=lambda: web.passwords, refused=refused),
+            Middleware(Queries, refused=refused),
+        ],
         exception_handlers={
             HTTPException: on_http_exception,
             QueryError: on_query_error,
@@ -147,7 +159,7 @@ async def _answer(
     if answer is None:
         return problem(404, "flowmap has seen no such deployment in traffic.")
     body = answer.model_dump_json(by_alias=True)
-    return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+    return Response(body, media_type="application/json")
 
 
 def _condition(holds: bool, yes: str, no: str) -> Response:

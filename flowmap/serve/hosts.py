@@ -8,7 +8,7 @@ safe: there was no name that could have been rebound.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,15 +21,19 @@ LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "localhost4", "localhost
 class AllowedHosts:
     """ASGI middleware that refuses (403) requests for any other host."""
 
-    def __init__(self, app: ASGIApp, *, allowed: Sequence[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, *, allowed: Sequence[str] = (), refused: Callable[[str], None] = lambda _: None
+    ) -> None:
         """``allowed``: names; ``*.example.com`` allows every name below example.com, ``*`` every name."""
         self._app = app
+        self._refused = refused
         self._names = frozenset(name.lower().rstrip(".") for name in (*LOOPBACK_NAMES, *allowed))
         self._suffixes = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._any = "*" in self._names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self.allows(Headers(scope=scope).get("host")):
+            self._refused("host")
             refusal = problem(403, "This host name is not served; add it to http.allowed_hosts.")
             await refusal(scope, receive, send)
             return

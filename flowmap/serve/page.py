@@ -24,10 +24,8 @@ LINKS = (
 
 HEADERS = {
     # No script, no outside resource, no frame around it: names on this page come from the control plane.
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'",
 }
 
 _STYLE = """

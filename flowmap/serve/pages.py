@@ -29,7 +29,7 @@ class Pages:
         """The page in the format and coding the client asks for."""
         form = choose_format(request.headers.get("accept"))
         gzipped = accepts_gzip(request.headers.get("accept-encoding"))
-        headers = {"content-type": form.value, "vary": "Accept, Accept-Encoding", "cache-control": "no-store"}
+        headers = {"content-type": form.value, "vary": "Accept, Accept-Encoding"}
         if gzipped:
             headers["content-encoding"] = "gzip"
         return PieceResponse(await self.page(form, gzipped=gzipped), headers=headers)

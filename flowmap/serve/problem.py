@@ -14,6 +14,17 @@ from flowmap.serve.models import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
 
+SAFE_HEADERS = {
+    # Whatever a browser takes an answer for, it runs, loads, frames and lends nothing.
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "deny",
+    "cache-control": "no-store",
+}
+"""Of every answer that does not say otherwise."""
+
 
 def problem(
     status: int,
@@ -57,4 +68,4 @@ def on_control_error(request: Request, error: Exception) -> Response:
 
 def on_defect(request: Request, error: Exception) -> Response:
     """500: a defect of flowmap. The client learns nothing of its inside; the log gets the traceback."""
-    return problem(500, "flowmap failed to answer; its log says more.")
+    return problem(500, "flowmap failed to answer; its log says more.", headers=SAFE_HEADERS)

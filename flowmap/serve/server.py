@@ -1,73 +1,149 @@
-"""uvicorn inside the daemon's own event loop, with the deadlines it lacks."""
+"""The HTTP server inside the daemon's own event loop: listens, lets connections in, and ends them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from flowmap.config import Http
 from flowmap.errors import SourceError
 from flowmap.flows.address import format_endpoint
+from flowmap.serve.access import client_network
+from flowmap.serve.crowd import gives_way, over_limit
+from flowmap.serve.protocol import Connection
+from flowmap.serve.web import Web
 
-MAX_CONNECTIONS = 64
-"""Connections served at once; one more is answered with 503."""
-HEAD_DEADLINE = 10.0
-"""Seconds from a connection's begin, or from a request's first byte, until its head must be there."""
-ANSWER_DEADLINE = 60.0
-"""Seconds a client may take to receive its answer."""
+log = logging.getLogger(__name__)
+
 KEEP_ALIVE = 75
 """Seconds a connection may wait between two requests: longer than the usual scrape interval."""
 STOP_SECONDS = 3
 """Seconds that requests in work get when the server stops."""
+TURNED_AWAY = 32
+"""Connections that are one too many and are told so, at one time; more are closed without a word."""
 _LONGEST_HEAD = 16 * 1024
+_NO_DESCRIPTOR = 0.2  # seconds until the next try to accept, when the process can open no more files
 
 
 class HttpServer:
     """Serves one application on one listening address."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        """``port`` 0 takes a free one; ``address`` tells which after :meth:`start`."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        web: Web | None = None,
+        refused: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``port`` 0 takes a free one; ``address`` tells which after :meth:`start`. ``web`` has the TLS settings;
+        ``refused`` counts connections that were not let in or ended, by reason."""
         self._app = app
         self._host = host
         self._port = port
+        self._web = web or Web(Http())
+        self._refused = refused
         self._server: _Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._connections: set[Connection] = set()
+        """Those that were let in; with the ones that are being opened."""
+        self._turned_away: set[Connection] = set()
         self.address = ""
         """``host:port`` that is really listened on; empty before the start."""
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return f"{'http' if self._web.context is None else 'https'}://{self.address}"
 
     async def start(self) -> None:
-        """Listen, and serve from then on in a task of the running loop. SourceError if the address can't be had."""
+        """Listen, and serve from then on in tasks of the running loop. SourceError if the address can't be had."""
         listener = listen(self._host, self._port)
         host, port = listener.getsockname()[:2]
         self.address = format_endpoint(host, port)
         self._server = _Server(_config(self._app))
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
-        while not self._server.started and not self._task.done():
+        if self._web.passwords is not None and self._web.context is None and not self._web.http.listen.is_loopback:
+            log.warning("users without TLS: their passwords cross the network in the clear")
+        self._tasks = [
+            asyncio.create_task(self._server.serve(), name="http"),
+            asyncio.create_task(self._accept(listener), name="http accept"),
+            asyncio.create_task(self._web.watch(), name="http settings"),
+        ]
+        while not self._server.started and not self._tasks[0].done():
             await asyncio.sleep(0.005)
-        if self._task.done():
-            await self._task
+        if self._tasks[0].done():
+            await self._tasks[0]
 
     async def wait(self) -> None:
         """Until the server has stopped; raises what ended it, if it ended by itself."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
+        if self._tasks:
+            await asyncio.shield(self._tasks[0])
 
     async def stop(self) -> None:
         """Stop listening, let requests in work end (at most ``STOP_SECONDS``), close. Safe to call twice."""
-        if self._server is None or self._task is None:
+        if self._server is None:
             return
+        serving, *others = self._tasks
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
         self._server.should_exit = True
-        await self._task
+        await serving
+        for connection in (*self._connections, *self._turned_away):
+            connection.give_way()
+        self._web.close()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                try:
+                    accepted, address = await loop.sock_accept(listener)
+                except OSError:  # no descriptor left, or the client is gone again
+                    self._refused("accept")
+                    await asyncio.sleep(_NO_DESCRIPTOR)
+                    continue
+                self._admit(accepted, client_network(address[0]))
+
+    def _admit(self, accepted: socket.socket, network: str) -> None:
+        """Let a connection in, if need be for another that goes, or to hear that it is one too many."""
+        assert self._server is not None
+        reason = over_limit(self._connections, network)
+        if reason:
+            goes = gives_way(
+                self._connections, network if reason == "client" else None, asyncio.get_running_loop().time()
+            )
+            if isinstance(goes, Connection):
+                self._refused("idle")
+                self._connections.discard(goes)
+                goes.give_way()
+                reason = ""
+        if reason:
+            self._refused(reason)
+            if len(self._turned_away) >= TURNED_AWAY:
+                accepted.close()
+                return
+        connection = Connection(
+            self._server.config,
+            self._server.server_state,
+            network=network,
+            refused=self._refused,
+            client_names=self._web.client_names,
+            turned_away=bool(reason),
+            ended=self._ended,
+        )
+        (self._turned_away if reason else self._connections).add(connection)
+        connection.open(accepted, self._web.context)
+
+    def _ended(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._turned_away.discard(connection)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -98,15 +174,15 @@ def listen(host: str, port: int) -> socket.socket:
 def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=DeadlineProtocol,
+        http=Connection,
         ws="none",
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        log_level="error",  # what clients do wrong is counted, not logged line by line
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=STOP_SECONDS,
         h11_max_incomplete_event_size=_LONGEST_HEAD,
@@ -114,58 +190,13 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers: signals are the daemon's."""
+    """uvicorn's server without its sockets and signal handlers: those are ours and the daemon's."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        self.servers: list[asyncio.base_events.Server] = []
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
-
-
-class DeadlineProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, which by itself lets a client take forever over a request's head or an answer.
-
-    One timer a connection: for the head while a request is awaited, for the answer while one is given. Between two
-    requests uvicorn's own keep-alive timer holds.
-    """
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self._arm(HEAD_DEADLINE)
-
-    def data_received(self, data: bytes) -> None:
-        answering = self._answering()
-        super().data_received(data)
-        if self._answering():
-            if not answering:
-                self._arm(ANSWER_DEADLINE)
-        elif self._deadline is None:
-            self._arm(HEAD_DEADLINE)
-
-    def on_response_complete(self) -> None:
-        self._disarm()
-        super().on_response_complete()
-        if self._answering():
-            self._arm(ANSWER_DEADLINE)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def _answering(self) -> bool:
-        cycle: Any = self.cycle
-        return cycle is not None and not cycle.response_complete
-
-    def _arm(self, seconds: float) -> None:
-        self._disarm()
-        self._deadline = self.loop.call_later(seconds, self._expired)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expired(self) -> None:
-        self._deadline = None
-        self.transport.abort()

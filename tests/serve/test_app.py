@@ -13,12 +13,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from flowmap.attribute.view import FlowFilter, State
+from flowmap.config import Http
 from flowmap.errors import Throttled
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.serve.app import build_app
 from flowmap.serve.backend import Backend
 from flowmap.serve.openapi import OPERATIONS
+from flowmap.serve.web import Web
 from tests.serve.fake import FakeBackend
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -34,7 +36,7 @@ def ask(
     allowed: tuple[str, ...] = (),
 ) -> httpx.Response:
     used: Backend = backend or FakeBackend()
-    app = build_app(used, Exposition(SelfMetrics("test")), allowed_hosts=allowed)
+    app = build_app(used, Exposition(SelfMetrics("test")), Web(Http(allowed_hosts=allowed)))
 
     async def request() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -12,6 +12,7 @@ import pytest
 from flowmap.errors import SourceError
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.serve import crowd, protocol
 from flowmap.serve import server as server_module
 from flowmap.serve.app import build_app
 from flowmap.serve.server import HttpServer, listen
@@ -102,7 +103,7 @@ BAD_REQUESTS = [
     (b"GARBAGE\r\n\r\n", b"400"),
     (b"GET / HTTP/1.1\r\n\r\n", b"400"),
     (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", b"400"),
-    (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000, b"400"),
+    (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000, b"431"),
     (b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", b"403"),
     (b"GET /-/ready HTTP/1.0\r\n\r\n", b"200"),
     (b"BREW /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"405"),
@@ -135,7 +136,7 @@ SLOW_ROWS = [
 
 @pytest.mark.parametrize("begin", SLOW_ROWS)
 def test_clients_that_never_finish_are_cut(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "HEAD_DEADLINE", 0.2)
+    monkeypatch.setattr(protocol, "HEAD_DEADLINE", 0.2)
     monkeypatch.setattr(server_module, "KEEP_ALIVE", 1)
 
     async def run() -> None:
@@ -149,7 +150,7 @@ def test_clients_that_never_finish_are_cut(begin: bytes, monkeypatch: pytest.Mon
 
 
 def test_a_client_that_never_reads_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "ANSWER_DEADLINE", 1.0)
+    monkeypatch.setattr(protocol, "ANSWER_DEADLINE", 1.0)
 
     async def run() -> None:
         server = make(rows=40_000)
@@ -186,8 +187,9 @@ def test_a_request_in_work_is_answered_before_the_stop() -> None:
 
 
 def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
-    monkeypatch.setattr(server_module, "HEAD_DEADLINE", 0.3)
+    monkeypatch.setattr(crowd, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(protocol, "REFUSAL_DEADLINE", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_DEADLINE", 0.3)
 
     async def run() -> None:
         server = make()
