@@ -63,8 +63,14 @@ class Backend:
         self._stale_for = stale_for
         self._source_status = source_status
         self._catalog_status = catalog_status
+        self.configuration_status: Callable[[], Mapping[str, object]] = dict
+        """Facts about the configuration in force, for the status."""
         self._started_at = time.time()
         self._read_at: float | None = None
+
+    def configure(self, *, timeout: float, stale_for: float) -> None:
+        """Other limits for the queries that begin from now on."""
+        self._timeout, self._stale_for = timeout, stale_for
 
     async def attribution(
         self, src_ip: str, src_port: int | None, dst_ip: str, dst_port: int | None, protocol: str, at: float | None
@@ -144,6 +150,7 @@ class Backend:
             },
             bytes={name: count._asdict() for name, count in parts.items()},
             conserved=snapshot.conserved(),
+            configuration=self.configuration_status(),
         )
 
     def ready(self) -> bool:

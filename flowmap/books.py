@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -26,9 +27,10 @@ from flowmap.flows.address import protocol_name
 from flowmap.flows.applied import Applied
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.columns import IGNORED, PENDING, U64, Row
+from flowmap.flows.filter import Filter
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable
-from flowmap.operations import Delivery
+from flowmap.operations import Delivery, Tuning
 
 MAX_DEPLOYMENTS = 100_000
 
@@ -152,6 +154,22 @@ class Books:
             self.forget_ends(self.table.sweep_ends())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
+
+    def tune(self, tuning: Tuning) -> None:
+        """Other settings for what comes from now on: flows keep what they are, ignored or not, and their series."""
+        self.table.set_filter(Filter(tuning.include, tuning.exclude))
+        settings = replace(
+            self.attribution.settings,
+            confirm=tuning.confirm,
+            grace=tuning.grace,
+            owners_limit=tuning.owners_limit,
+            positive_ttl=tuning.positive_ttl,
+            negative_ttl=tuning.negative_ttl,
+        )
+        self.attribution.tune(settings)
+        self.ledger.set_idle_after(tuning.idle_after)
+        self._peers = Peers(tuning.peers)
+        self._peer_names.clear()
 
     def forget_ends(self, freed: Rows) -> None:
         """The numbers of these ends will stand for others."""

@@ -1,29 +1,45 @@
-"""The daemon's life: start, readiness, signals, ordered end."""
+"""The daemon's life: start, privileges, readiness, signals, reload, ordered end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
+import os
 import signal
+import threading
+import time
 
 from flowmap import logs
 from flowmap.config import Config
 from flowmap.errors import ConfigError, FlowmapError
 from flowmap.pipeline import Pipeline, build
+from flowmap.reload import Reloader, Reread
+from flowmap.system import privileges
+from flowmap.system.notify import Notifier, take_listener
+from flowmap.watch import Watch
 
 log = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_FAILURE, EXIT_CONFIG = 0, 1, 78
-STOP_SECONDS = 4.0
-"""Longest wait for the writer to take its last counters."""
+STOP_SECONDS = 4.5
+"""From SIGTERM to the end, whatever hangs."""
+WRITER_SECONDS = 3.0
+"""Of these, what the writer gets to take its last counters."""
 
 
-def run(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; the exit status: 0 stopped, 78 configuration, 1 failure."""
+def run(config: Config, reread: Reread, *, file: str | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the exit status: 0 stopped, 78 configuration, 1 failure.
+
+    ``reread`` reads the configuration again, ``file`` is where it is, for people.
+    """
     logs.set_up(config.log.level, config.log.format)
+    faulthandler.enable()  # the watchdog ends a process with SIGABRT: this says where it hung
+    privileges.harden()
+    last_resort = _LastResort()
     try:
-        return asyncio.run(_main(config))
+        return asyncio.run(_main(config, reread, file, last_resort))
     except ConfigError as error:
         log.error("%s", error)
         return EXIT_CONFIG
@@ -31,16 +47,50 @@ def run(config: Config) -> int:
         remedy = getattr(error, "remedy", "")
         log.error("%s%s", error, f" ({remedy})" if remedy else "")
         return EXIT_FAILURE
+    except Exception:
+        log.exception("defect: the daemon cannot go on")
+        return EXIT_FAILURE
+    finally:
+        last_resort.cancel()
+        logs.close()
 
 
-async def _main(config: Config) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop, number)
-    loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: this version cannot reload; restart it instead")
+class _Signals:
+    """What signals ask for. The first SIGTERM or SIGINT stops in order; after it a second one kills."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.reload = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+
+    def _stop(self, number: int) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        loop = asyncio.get_running_loop()
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(ending)
+            signal.signal(ending, signal.SIG_DFL)  # the kernel's own handler: it works however we hang
+        self.ignore_reloads()
+        self.stop.set()
+
+    def ignore_reloads(self) -> None:
+        """SIGHUP does nothing from now on; it would kill otherwise."""
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+async def _main(config: Config, reread: Reread, file: str | None, last_resort: _LastResort) -> int:
+    signals = _Signals()
+    notifier = Notifier(os.environ)
+    notifier.status("starting")
     pipeline = build(config)
-    pipeline.source.open()
+    _open(pipeline, config)
+    logs.start()
+    watch = Watch(pipeline, notifier)
+    reloader = Reloader(pipeline, config, reread, file=file)
+    pipeline.backend.configuration_status = reloader.status
     try:
         await pipeline.server.start()
         pipeline.engine.start()
@@ -48,41 +98,94 @@ async def _main(config: Config) -> int:
         for note in pipeline.source.stats.notes.values():
             log.warning("%s: %s", pipeline.source.name, note)
         log.info("listening on %s, reading %s", pipeline.server.url, pipeline.source.name)
-        ready = asyncio.create_task(_tell_when_ready(pipeline))
-        await _until_stopped_or_failed(pipeline, stop)
-        ready.cancel()
+        return await _live(signals, watch, reloader, notifier)
     finally:
-        await _shut_down(pipeline)
-    return EXIT_FAILURE if pipeline.engine.failure is not None else EXIT_OK
+        notifier.stopping()
+        signals.ignore_reloads()
+        await _shut_down(pipeline, last_resort)
+        notifier.close()
 
 
-def _on_signal(stop: asyncio.Event, number: int) -> None:
-    if stop.is_set():  # asked twice: at once
-        raise SystemExit(EXIT_FAILURE)
-    log.info("%s: stopping", signal.Signals(number).name)
-    stop.set()
+def _open(pipeline: Pipeline, config: Config) -> None:
+    """Open what needs privileges, then give them up, before there is any other thread and any request."""
+    pipeline.source.open()
+    pipeline.server.bind(take_listener(os.environ, config.http.listen.host, config.http.listen.port))
+    privileges.drop(privileges.KEPT.get(pipeline.source.name, frozenset()))
+    if privileges.threads() > 1:
+        log.warning("a library has started threads before privileges were dropped; they keep theirs")
 
 
-async def _tell_when_ready(pipeline: Pipeline) -> None:
-    while not pipeline.backend.ready():
-        await asyncio.sleep(0.05)
-    log.info("ready")
+async def _live(signals: _Signals, watch: Watch, reloader: Reloader, notifier: Notifier) -> int:
+    """Until a signal or a worker's death; the exit status."""
+    stopped = asyncio.create_task(signals.stop.wait(), name="stop")
+    watching = asyncio.create_task(watch.run(), name="watch")
+    reloading = asyncio.create_task(_reload_when_asked(signals, watch, reloader, notifier), name="reload")
+    tasks = (stopped, watching, reloading)
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if stopped in done:
+            return EXIT_OK
+        for task in done:
+            task.result()  # raises what ended it
+        log.critical("%s ended; flowmap ends, too", " and ".join(watch.dead()))
+        return EXIT_FAILURE
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _until_stopped_or_failed(pipeline: Pipeline, stop: asyncio.Event) -> None:
-    while not stop.is_set() and pipeline.engine.is_alive():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), 2.0)
+async def _reload_when_asked(signals: _Signals, watch: Watch, reloader: Reloader, notifier: Notifier) -> None:
+    """One reload after the other; what is asked for during one is a single further one."""
+    while True:
+        await signals.reload.wait()
+        signals.reload.clear()
+        if watch.told_ready:
+            notifier.reloading()
+        await reloader.reload()
+        if watch.told_ready:
+            notifier.ready(watch.state())
 
 
-async def _shut_down(pipeline: Pipeline) -> None:
+async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
     """Stop the source with its last counters taken, then the calls, then the server, so the last scrape is whole."""
+    end = time.monotonic() + STOP_SECONDS
+    last_resort.start(pipeline)
     await pipeline.catalog.aclose()
     if pipeline.engine.is_alive():
         pipeline.engine.stop()
-        await asyncio.to_thread(pipeline.engine.join, STOP_SECONDS)
+        await asyncio.to_thread(pipeline.engine.join, WRITER_SECONDS)
     else:
         pipeline.source.close()
     await pipeline.asker.aclose()
     await pipeline.client.aclose()
-    await pipeline.server.stop()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(pipeline.server.stop(), max(0.1, end - time.monotonic() - 0.5))
+
+
+class _LastResort:
+    """Ends the process where a look-up of a name or a writer that hangs would keep it."""
+
+    def __init__(self) -> None:
+        self._pipeline: Pipeline | None = None
+        self._timer = threading.Timer(STOP_SECONDS, self._end)
+        self._timer.daemon = True
+
+    def start(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Everything has ended, unless the writer hangs: then the interpreter would wait for its thread."""
+        if self._pipeline is None or not self._pipeline.engine.is_alive():
+            self._timer.cancel()
+
+    def _end(self) -> None:
+        assert self._pipeline is not None, "started with one"
+        engine = self._pipeline.engine
+        counted = not engine.is_alive() and engine.failure is None
+        log.warning(
+            "not all ended in time; %s", "everything was counted" if counted else "the last counters are missing"
+        )
+        logs.close()
+        os._exit(EXIT_OK if counted else EXIT_FAILURE)

@@ -23,7 +23,7 @@ from flowmap.books import Books
 from flowmap.collect.base import Source
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.snapshot import Snapshot
-from flowmap.operations import Delivery, Operations
+from flowmap.operations import Delivery, Operations, Tuning
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Engine(threading.Thread):
         self.last_failure = ""
         self.beat = 0.0
         """When the loop last came round: a writer that hangs shows here."""
-        self._budget = budget
+        self.budget = budget
         self._permits = Permits(budget) if permits is None else permits
         self._permits.wake = self._wake
         self._ask = ask
@@ -118,6 +118,11 @@ class Engine(threading.Thread):
         """Ask the thread to end: it takes what the source still has, publishes once more and closes the source."""
         self._stopping.set()
         self._wake()
+
+    def configure(self, tuning: Tuning, *, give_up_after: float, tidy_every: float) -> None:
+        """Other settings from now on (on the writer's thread only)."""
+        self._do.tune(tuning)
+        self._give_up_after, self._tidy_every = give_up_after, tidy_every
 
     def deliver(self, delivery: Delivery) -> None:
         """Hand in what came back for a question."""
@@ -208,7 +213,7 @@ class Engine(threading.Thread):
             if now < self._polled + GATHER or self.books.attribution.has_news:
                 until = min(until, self._polled + GATHER)
         if self._questions or self._urgent or self.books.attribution.plan.waiting:
-            until = min(until, max(self._budget.next_at(now), now + 0.02, now + self._resting_for()))
+            until = min(until, max(self.budget.next_at(now), now + 0.02, now + self._resting_for()))
         if len(self._permits):
             until = min(until, max(self._permits.next_at(now), now + 0.02, now + self._resting_for()))
         self._changes_wait = self.source.fileno() in select_readable(watched, max(0.0, until - now))
@@ -227,14 +232,14 @@ class Engine(threading.Thread):
     def _reopen(self, now: float) -> bool:
         try:
             self.source.open()
-        except SourceError as error:
+        except (SourceError, OSError) as error:
             self._source_failed(error, now)
             return False
         log.info("source %s is open again", self.source.name)
         self._retry_at, self._retry_pause, self.source_error = None, 1.0, None
         return True
 
-    def _source_failed(self, error: SourceError, now: float) -> None:
+    def _source_failed(self, error: SourceError | OSError, now: float) -> None:
         self.source_error = str(error)
         self.source.stats.up = False
         self.source.close()
@@ -248,12 +253,12 @@ class Engine(threading.Thread):
             # older than this poll.
             read_at = self._clock()
             for step in self.source.poll():
-                now = self._clock()
+                self.beat = now = self._clock()
                 self._do.step(step, now=now, read_at=read_at)
                 self._serve_requests()
                 if now - self._published >= 10 * self._publish_every:  # a long read must not make scrapes stale
                     self._publish(now)
-        except SourceError as error:
+        except (SourceError, OSError) as error:
             self._source_failed(error, self._clock())
         self._polled = self._clock()
 
@@ -264,7 +269,7 @@ class Engine(threading.Thread):
     def _take_deliveries(self) -> None:
         for _ in range(len(self._deliveries)):
             delivery = self._deliveries.popleft()
-            self._budget.finish()
+            self.budget.finish()
             self._in_flight.discard(delivery.question)
             self.unreadable += delivery.unreadable
             self._do.deliver(delivery, now=self._clock())
@@ -282,19 +287,19 @@ class Engine(threading.Thread):
         if self._resting_for() > 0:
             return
         self._permits.grant_first(now)
-        available = self._budget.available(now)
+        available = self.budget.available(now)
         if available and len(self._questions) < available and now - self._planned >= self._plan_every:
             self._questions.extend(self._do.ask(now=now, limit=available))
             self._planned = self._clock()
             # Planning looks at every flow; with a million of them it must not take more than a twentieth of the time.
             self._plan_every = max(GATHER, 20 * (self._planned - now))
-        while (self._questions or self._urgent) and self._budget.available(now):
+        while (self._questions or self._urgent) and self.budget.available(now):
             urgent = bool(self._urgent) and (self._urgent_next or not self._questions)
             self._urgent_next = not urgent
             question = (self._urgent if urgent else self._questions).popleft()
             if question not in self._in_flight:  # else its answer is on the way, and serves whoever asked
                 self._in_flight.add(question)
-                self._budget.start(now)
+                self.budget.start(now)
                 self._permits.passed_over()
                 self._ask(question)
         if len(self._permits) and not self.questions_waiting:

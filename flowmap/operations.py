@@ -9,8 +9,9 @@ operation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from flowmap.attribute.answers import Answer
 from flowmap.attribute.questions import Question
@@ -33,6 +34,24 @@ class Delivery:
     """Seconds after which asking again makes sense, where the control plane or its client said so."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Settings that may change while the books are kept: plain values, so that a recording can hold them.
+
+    Each is as in the configuration, times in seconds.
+    """
+
+    confirm: Literal["strict", "fast"]
+    grace: float
+    owners_limit: int
+    positive_ttl: float
+    negative_ttl: float
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    peers: Mapping[str, tuple[str, ...]]
+    idle_after: float
+
+
 class Operations(Protocol):
     """What :class:`flowmap.books.Books` does, and whoever stands before it passes on. Times are monotonic seconds."""
 
@@ -53,3 +72,6 @@ class Operations(Protocol):
 
     def tidy(self, now: float) -> None:
         """Forget what no flow needs any more, and let idle series leave."""
+
+    def tune(self, tuning: Tuning) -> None:
+        """Other settings for what comes from now on; what is decided stays."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowmap import __version__
+from flowmap import __version__, logs
 from flowmap.asker import Asker
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.attribution import Settings as AttributionSettings
@@ -41,6 +41,7 @@ from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.snapshot import Snapshot, SourceReport
 from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
+from flowmap.operations import Tuning
 from flowmap.query import Queries
 from flowmap.serve.app import build_app
 from flowmap.serve.server import HttpServer
@@ -58,6 +59,7 @@ class Pipeline:
     catalog: CatalogRefresher
     backend: Backend
     server: HttpServer
+    exposition: Exposition
 
 
 def build(config: Config, *, source: Source | None = None) -> Pipeline:
@@ -84,7 +86,7 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
         take_snapshot=lambda books: _snapshot(books, source, client, metrics, directory),
         give_up_after=config.attribute.give_up_after,
         resting_for=lambda: client.resting_for,
-        tidy_every=min(TIDY_EVERY, config.export.idle_after / 4),
+        tidy_every=tidy_every(config),
         permits=permits,
     )
     deliver.append(engine.deliver)
@@ -95,7 +97,7 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
         queries,
         client,
         endpoint=endpoint_url(config.control_plane),
-        timeout=config.control_plane.timeout + 1,
+        timeout=query_timeout(config),
         stale_for=config.attribute.stale_for,
         source_status=lambda: (_status(source, engine),),
         catalog_status=refresher.status,
@@ -104,7 +106,7 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
     web = Web(config.http, report=metrics.set_http_settings)
     app = build_app(backend, exposition, web)
     server = HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
-    return Pipeline(source, engine, asker, client, refresher, backend, server)
+    return Pipeline(source, engine, asker, client, refresher, backend, server, exposition)
 
 
 def endpoint_url(settings: ControlPlane) -> str:
@@ -144,9 +146,24 @@ def _refresher(settings: ControlPlane, client: ControlClient, catalog: Catalog, 
         catalog,
         namespaces=settings.namespaces,
         every=settings.catalog.refresh,
-        label=Label.parse(settings.catalog.label) if settings.catalog.label is not None else None,
+        label=catalog_label(settings),
         seen=lambda: owners_seen(engine, SEEN),
     )
+
+
+def catalog_label(settings: ControlPlane) -> Label | None:
+    """The label that narrows the catalog; ConfigError for one the API cannot be asked about."""
+    return Label.parse(settings.catalog.label) if settings.catalog.label is not None else None
+
+
+def query_timeout(config: Config) -> float:
+    """Seconds a query may wait for the control plane."""
+    return config.control_plane.timeout + 1
+
+
+def tidy_every(config: Config) -> float:
+    """Seconds between two looks for what no flow needs any more: often enough to see what was idle for its time."""
+    return min(TIDY_EVERY, config.export.idle_after / 4)
 
 
 def credentials_provider(settings: ControlPlane, transport: Transport) -> CredentialsProvider:
@@ -171,14 +188,48 @@ def _own_listener(config: Config) -> list[str]:
 
 
 def _books(config: Config, source: Source, directory: Directory) -> Books:
-    collect, attribute = config.collect, config.attribute
     table = FlowTable(
-        collect.max_flows,
+        config.collect.max_flows,
         seed=os.urandom(48),
-        nat=attribute.nat,
-        admit=Filter(collect.include, (*collect.exclude, *_own_listener(config))),
+        nat=config.attribute.nat,
+        admit=Filter(config.collect.include, _excluded(config)),
     )
-    settings = AttributionSettings(
+    ledger = Ledger(
+        labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after
+    )
+    return Books(
+        table,
+        Attribution(_attribution_settings(config), table),
+        ledger,
+        peers=Peers(config.export.peers),
+        announces_births=source.announces_births,
+        directory=directory,
+    )
+
+
+def _excluded(config: Config) -> tuple[str, ...]:
+    return (*config.collect.exclude, *_own_listener(config))
+
+
+def tuning(config: Config) -> Tuning:
+    """The settings of the books that may change."""
+    attribute = config.attribute
+    return Tuning(
+        confirm=attribute.confirm,
+        grace=attribute.grace,
+        owners_limit=attribute.owners_limit,
+        positive_ttl=attribute.positive_ttl,
+        negative_ttl=attribute.negative_ttl,
+        include=config.collect.include,
+        exclude=_excluded(config),
+        peers=config.export.peers,
+        idle_after=config.export.idle_after,
+    )
+
+
+def _attribution_settings(config: Config) -> AttributionSettings:
+    attribute = config.attribute
+    return AttributionSettings(
         namespaces=tuple(config.control_plane.namespaces),
         semantics=attribute.semantics,
         confirm=attribute.confirm,
@@ -188,17 +239,6 @@ def _books(config: Config, source: Source, directory: Directory) -> Books:
         positive_ttl=attribute.positive_ttl,
         negative_ttl=attribute.negative_ttl,
     )
-    ledger = Ledger(
-        labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after
-    )
-    return Books(
-        table,
-        Attribution(settings, table),
-        ledger,
-        peers=Peers(config.export.peers),
-        announces_births=source.announces_births,
-        directory=directory,
-    )
 
 
 def _snapshot(
@@ -206,6 +246,7 @@ def _snapshot(
 ) -> Snapshot:
     metrics.set_breaker(client.breaker_open)
     metrics.questions(books.attribution.take_lookups())
+    metrics.log_lines(logs.take_counts())
     stats = source.stats
     report = SourceReport(
         name=source.name,

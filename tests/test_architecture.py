@@ -31,6 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "collect": DOMAIN | {"wire", "config"},
     "serve": DOMAIN | {"attribute", "config", "export"},
     "logs": set(),
+    "system": {"errors"},
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
     "operations": DOMAIN | {"attribute", "collect"},
     "books": ENGINE,
@@ -39,10 +40,12 @@ ARROWS: dict[str, set[str]] = {
     "asker": ENGINE | {"control", "engine"},
     "backend": ENGINE | {"control", "engine", "query", "serve"},
     "catalog": ENGINE | {"control", "engine"},
-    "pipeline": ENGINE | {"asker", "backend", "catalog", "config", "control", "engine", "query", "serve"},
-    "daemon": {"config", "errors", "logs", "pipeline"},
+    "pipeline": ENGINE | {"asker", "backend", "catalog", "config", "control", "engine", "logs", "query", "serve"},
+    "reload": ENGINE | {"config", "control", "logs", "pipeline"},
+    "watch": {"pipeline", "system"},
+    "daemon": {"config", "errors", "logs", "pipeline", "reload", "system", "watch"},
     "sandbox": DOMAIN | {"control"},
-    "cli": ENGINE | {"asker", "config", "control", "daemon", "pipeline", "query", "sandbox", "serve"},
+    "cli": ENGINE | {"asker", "config", "control", "daemon", "pipeline", "query", "sandbox", "serve", "system"},
     "__main__": {"cli"},
 }
 """The rooms each room may import, besides itself. A module directly in the package is a room of its own."""

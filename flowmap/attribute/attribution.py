@@ -98,6 +98,11 @@ class Attribution:
         self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
         self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
 
+    def tune(self, settings: Settings) -> None:
+        """Other settings for what is decided from now on; semantics, namespaces and cache_size have to be the same."""
+        self.settings = settings
+        self.plan.set_pauses(positive_ttl=settings.positive_ttl, negative_ttl=settings.negative_ttl)
+
     def __len__(self) -> int:
         """Questions with answers in the cache."""
         return len(self._timelines)

@@ -21,13 +21,17 @@ class CallBudget:
 
     def __init__(self, *, rate: float, burst: int, max_in_flight: int) -> None:
         """``rate``: calls a second over time; ``burst``: calls that may come at once after a pause."""
+        self.in_flight = 0
+        self.configure(rate=rate, burst=burst, max_in_flight=max_in_flight)
+        self._tokens = float(burst)
+        self._filled_at: float | None = None
+
+    def configure(self, *, rate: float, burst: int, max_in_flight: int) -> None:
+        """Other limits from now on; what was saved up and what is in flight stays."""
         self.rate = rate
         self.burst = burst
         self.max_in_flight = max_in_flight
-        self.in_flight = 0
         self._kept = burst // 2
-        self._tokens = float(burst)
-        self._filled_at: float | None = None
 
     def available(self, now: float) -> int:
         """Calls that may be started now."""

@@ -36,6 +36,10 @@ class Plan:
         self.waiting = 0
         """Ends that were due when last looked at."""
 
+    def set_pauses(self, *, positive_ttl: float, negative_ttl: float) -> None:
+        """Other pauses after the answers that come from now on."""
+        self._positive_ttl, self._negative_ttl = positive_ttl, negative_ttl
+
     def choose(self, table: FlowTable, *, now: float, limit: int) -> list[int]:
         """At most ``limit`` numbers of ends to ask about now, the most urgent first."""
         columns, rows = table.columns, table.live()

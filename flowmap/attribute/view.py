@@ -232,3 +232,5 @@ class StatusView:
     """Transmit and receive of ``observed``, ``attributed``, ``shared``, ``unattributed``, ``pending``, ``expired``."""
     conserved: bool
     """Whether observed equals the sum of the others, exactly, in both directions."""
+    configuration: Mapping[str, object] = field(default_factory=dict)
+    """The daemon's process id and file, and how the last reload went (times in epoch seconds)."""

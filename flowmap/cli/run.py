@@ -1,6 +1,7 @@
 """run: the daemon, in the foreground, until SIGTERM.
 
-Exit status 0 on SIGTERM or SIGINT, 78 on a configuration that cannot work, 1 on a failure.
+Exit status 0 on SIGTERM or SIGINT, 78 on a configuration that cannot work, 1 on a failure. SIGHUP reads the
+configuration again.
 """
 
 from __future__ import annotations
@@ -8,9 +9,22 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
+from typing import TYPE_CHECKING
 
 from flowmap.cli import options
+
+if TYPE_CHECKING:
+    from flowmap.config.loading import Loaded
+
+ENVIRONMENT = {
+    # numpy's tables are made for the most there may be and mostly never touched: in huge pages every first touch would
+    # cost 2 MiB, and nothing is faster for it.
+    "NUMPY_MADVISE_HUGEPAGE": "0",
+    # Nor does anything here multiply matrices. Its idle threads would keep the privileges they were started with.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+"""What numpy reads when it is imported."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,16 +35,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load the configuration, check that somebody can be asked, and hand over to the daemon."""
     # Until the daemon has its own handlers there is nothing to save, and being stopped is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # numpy reads this when it is imported. Its tables are made for the most there may be and mostly never touched:
-    # in huge pages every first touch would cost 2 MiB, and nothing is faster for it.
-    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
-    from flowmap.config import load, require_control_plane
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from flowmap.system.descriptors import hold_standard
+
+    hold_standard()
     from flowmap.daemon import run as run_daemon
 
-    config = load(arguments.config, os.environ)
-    require_control_plane(config)
+    loaded = load_again(arguments)
+    return run_daemon(loaded.config, lambda: load_again(arguments), file=arguments.config)
+
+
+def load_again(arguments: argparse.Namespace) -> Loaded:
+    """The configuration as it is now: what the command line says goes before environment and file."""
+    from flowmap.config import require_control_plane
+    from flowmap.config.loading import read
+
+    loaded = read(arguments.config, os.environ)
+    require_control_plane(loaded.config)
     level = getattr(arguments, "log_level", None)
-    if level is not None:
-        config = config.model_copy(update={"log": config.log.model_copy(update={"level": level})})
-    return run_daemon(config)
+    if level is None:
+        return loaded
+    log = loaded.config.log.model_copy(update={"level": level})
+    return loaded._replace(config=loaded.config.model_copy(update={"log": log}))

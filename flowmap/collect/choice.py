@@ -34,6 +34,17 @@ def choose_source(settings: Collect) -> Source:
     raise ConfigError(f"collect.source: {kind} is not available in this version")
 
 
+def retime(source: Source, settings: Collect) -> None:
+    """Other times between full reads (on the thread that reads the source only)."""
+    from flowmap.collect.conntrack import ConntrackSource
+    from flowmap.collect.sockets import SocketsSource
+
+    if isinstance(source, ConntrackSource):
+        source.resync = settings.conntrack.resync
+    elif isinstance(source, SocketsSource):
+        source.interval = settings.sockets.interval
+
+
 def _best() -> str:
     """conntrack needs a rule that tracks (else its table stays empty) and the permission to read it."""
     from flowmap.collect.conntrack import ConntrackSource

@@ -55,7 +55,7 @@ class ConntrackSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = SourceStats()
-        self._resync = resync
+        self.resync = resync
         self._receive_buffer = receive_buffer
         self._enable_accounting = enable_accounting
         self._clock = clock
@@ -129,7 +129,7 @@ class ConntrackSource:
         self.stats.resync_seconds = self._clock() - began
         if reason == "timer":
             self._backoff = 0.0
-        self._due = (self._clock() + self._resync, "timer")
+        self._due = (self._clock() + self.resync, "timer")
         self.stats.notes = self._degradations() | _bare_note(bare)
 
     def _read_events(self, events: NetlinkSocket) -> Iterator[Step]:

@@ -58,7 +58,7 @@ class SocketsSource:
         self, *, interval: float, receive_buffer: int = RECEIVE_BUFFER, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.stats = SourceStats()
-        self._interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
+        self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
 
@@ -153,7 +153,7 @@ class SocketsSource:
             yield self._ledger.lingering()
         self._missed = self._missed or (missed and not complete)
         self._finished_at = self._clock()
-        self._next_read = max(began + self._interval, self._finished_at)
+        self._next_read = max(began + self.interval, self._finished_at)
         self.stats.resync_seconds = self._finished_at - began
         yield ReadFinished(complete)
         if complete:

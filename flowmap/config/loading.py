@@ -9,7 +9,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, TypeGuard, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -56,8 +56,26 @@ class _Problems:
             raise ConfigError("\n".join(self.lines))
 
 
+class Loaded(NamedTuple):
+    """A configuration, and where it was read."""
+
+    config: Config
+    places: Mapping[Key, str]
+    """``file:line`` or the variable of what was given, by key; what is not there is at its default."""
+
+    def place(self, key: str) -> str:
+        """Where ``section.key`` or the closest thing around it was given; empty if nowhere."""
+        names = tuple(key.split("."))
+        return next((self.places[names[:n]] for n in range(len(names), 0, -1) if names[:n] in self.places), "")
+
+
 def load(path: str | None, environ: Mapping[str, str]) -> Config:
     """The configuration of the file at ``path``, if any, and of ``environ`` over it; ConfigError lists all problems."""
+    return read(path, environ).config
+
+
+def read(path: str | None, environ: Mapping[str, str]) -> Loaded:
+    """As :func:`load`, with the places."""
     problems = _Problems()
     tree = _read_file(path, problems) if path is not None else {}
     _override(tree, environ, problems)
@@ -67,7 +85,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
     _try_secrets(config, problems)
     _try_web(config, problems)
     problems.settle()
-    return config
+    return Loaded(config, problems.places)
 
 
 def read_web_config(path: str) -> WebConfig:

@@ -279,8 +279,8 @@ class Log(Section):
     """What the daemon says about itself, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level shown.")
-    format: Literal["auto", "text", "json"] = Field(
-        default="auto", description="auto: text on a terminal and in the journal, else json."
+    format: Literal["auto", "text", "logfmt", "json"] = Field(
+        default="auto", description="text, logfmt or json; auto: text on a terminal and in the journal, else json."
     )
 
 

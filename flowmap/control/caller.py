@@ -146,6 +146,16 @@ class Caller:
         """Seconds the server's clock is ahead of ours, by its last ``Date`` header; None before the first answer."""
 
     @property
+    def transport(self) -> Transport:
+        return self._transport
+
+    def configure(self, *, timeout: float, credentials: CredentialsProvider | None) -> None:
+        """From the next call on; None leaves the keys as they are."""
+        self._timeout = timeout
+        if credentials is not None:
+            self._credentials = credentials
+
+    @property
     def breaker_open(self) -> bool:
         return self._breaker.is_open
 

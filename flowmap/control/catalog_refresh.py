@@ -90,9 +90,22 @@ class CatalogRefresher:
         self._complained: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
+    def configure(self, *, every: float, label: Label | None) -> None:
+        """From the next reading on; what was due stays due, and a shorter time counts at once."""
+        self._label = label
+        if every < self._every:
+            latest = self._monotonic() + every * (1 + JITTER)
+            self._due = {name: min(due, latest) for name, due in self._due.items()}
+        self._every = every
+
     def start(self) -> None:
         """Begin, soon."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="catalog")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and did not end since."""
+        return self._task is not None and not self._task.done()
 
     async def aclose(self) -> None:
         """End the task and the call under way."""

@@ -204,6 +204,15 @@ class ControlClient:
 
         return self._listing(page, Job, lambda item: item.job_id, page_size)
 
+    @property
+    def transport(self) -> Transport:
+        """What carries the calls."""
+        return self._caller.transport
+
+    def configure(self, *, timeout: float, credentials: CredentialsProvider | None = None) -> None:
+        """Another timeout, and other keys where given, from the next call on."""
+        self._caller.configure(timeout=timeout, credentials=credentials)
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._caller.aclose()

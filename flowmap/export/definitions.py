@@ -350,6 +350,27 @@ _SELF = (
         (),
         "self",
     ),
+    Metric(
+        "flowmap_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When a configuration was last taken over, at the start or by a reload.",
+        (),
+        "self",
+    ),
+    Metric(
+        "flowmap_log_lines_total",
+        "counter",
+        "Log lines by level, those included that were not written.",
+        ("level",),
+        "self",
+    ),
+    Metric(
+        "flowmap_log_lines_dropped_total",
+        "counter",
+        "Log lines not written: too many alike (suppressed), stderr not read (full), or it cannot be written (failed).",
+        ("reason",),
+        "self",
+    ),
     Metric("flowmap_exposition_seconds", "gauge", "Time it took to build the previous page.", (), "self"),
     Metric("flowmap_build_info", "info", "Version of flowmap and of Python.", ("version", "python"), "self"),
 )

@@ -32,7 +32,11 @@ class Exposition:
     def __init__(self, metrics: SelfMetrics, *, deployment_labels: Sequence[str] = ()) -> None:
         """``deployment_labels``: keys of deployment labels that become ``label_<key>`` of flowmap_deployment_info."""
         self.metrics = metrics
-        self._label_names = label_names(deployment_labels, prefix="label_")
+        self.set_deployment_labels(deployment_labels)
+
+    def set_deployment_labels(self, keys: Sequence[str]) -> None:
+        """Other keys from the next page on."""
+        self._label_names = label_names(keys, prefix="label_")
 
     def page(self, snapshot: Snapshot, form: Format) -> bytes:
         """The whole page in UTF-8. Families without a sample are left out."""

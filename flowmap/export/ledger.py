@@ -80,6 +80,10 @@ class Ledger:
         for name, dtype in _COLUMNS.items():
             setattr(self, name, np.zeros(_FIRST_CAPACITY, dtype))
 
+    def set_idle_after(self, seconds: float) -> None:
+        """Another time after which idle series leave."""
+        self._idle_after = seconds
+
     def __len__(self) -> int:
         """Series in use."""
         return len(self._rows)

@@ -31,7 +31,10 @@ class SelfMetrics:
         )
         self._breaker = self._gauge("flowmap_api_breaker_open")
         self._reload = self._gauge("flowmap_config_last_reload_successful")
-        self._reload.set(1)
+        self._reloaded_at = self._gauge("flowmap_config_last_reload_success_timestamp_seconds")
+        self._log_lines = self._counter("flowmap_log_lines_total")
+        self._log_dropped = self._counter("flowmap_log_lines_dropped_total")
+        self.set_reload(True)
         self._exposition = self._gauge("flowmap_exposition_seconds")
         self._http_refused = self._counter("flowmap_http_refused_total")
         for reason in HTTP_REFUSALS:
@@ -67,8 +70,15 @@ class SelfMetrics:
         self._breaker.set(open)
 
     def set_reload(self, successful: bool) -> None:
-        """Say whether the last reload of the configuration was taken over."""
+        """Say whether the configuration that was just read, at the start or by a reload, was taken over."""
         self._reload.set(successful)
+        if successful:
+            self._reloaded_at.set_to_current_time()
+
+    def log_lines(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Count lines: ``("line", level)`` for those logged, ``("dropped", reason)`` for those not written."""
+        for (what, value), count in counts.items():
+            (self._log_lines if what == "line" else self._log_dropped).labels(clean(value)).inc(count)
 
     def set_exposition_seconds(self, seconds: float) -> None:
         """Say how long the page took to build."""

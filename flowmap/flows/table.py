@@ -94,6 +94,10 @@ class FlowTable:
     def __len__(self) -> int:
         return self._top - len(self._free)
 
+    def set_filter(self, admit: Filter) -> None:
+        """Which flows count of those that begin from now on; what is known of others stays as it is."""
+        self._admit = admit
+
     def live(self) -> Rows:
         """Every row in use."""
         return np.flatnonzero(self.columns.flags[: self._top] & USED).astype(np.int32)

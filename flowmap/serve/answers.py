@@ -118,6 +118,7 @@ def status(state: view.StatusView) -> Status:
         flows={to_camel(name): count for name, count in state.flows.items()},
         bytes={name: dict(counts) for name, counts in state.bytes.items()},
         conserved=state.conserved,
+        configuration=_facts(state.configuration),
     )
 
 

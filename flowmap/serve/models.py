@@ -203,6 +203,9 @@ class Status(Answer):
     flows: dict[str, int]
     bytes: dict[str, dict[str, int]]
     conserved: bool = Field(description="Whether observed bytes equal the sum of the others, exactly.")
+    configuration: dict[str, str | int | float | bool | None] = Field(
+        description="Process id and file of the daemon, and how its last reload went."
+    )
 
 
 class FieldProblem(Answer):

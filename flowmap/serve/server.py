@@ -50,6 +50,7 @@ class HttpServer:
         self._port = port
         self._web = web or Web(Http())
         self._refused = refused
+        self._listener: socket.socket | None = None
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._connections: set[Connection] = set()
@@ -62,17 +63,28 @@ class HttpServer:
     def url(self) -> str:
         return f"{'http' if self._web.context is None else 'https'}://{self.address}"
 
-    async def start(self) -> None:
-        """Listen, and serve from then on in tasks of the running loop. SourceError if the address can't be had."""
-        listener = listen(self._host, self._port)
-        host, port = listener.getsockname()[:2]
+    @property
+    def serves(self) -> bool:
+        """Whether it was started and did not end since."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    def bind(self, listener: socket.socket | None = None) -> None:
+        """Listen, or take a socket that listens already; nothing is answered yet. SourceError if it can't be had."""
+        self._listener = listener or listen(self._host, self._port)
+        host, port = self._listener.getsockname()[:2]
         self.address = format_endpoint(host, port)
+
+    async def start(self) -> None:
+        """Serve from now on in a task of the running loop; SourceError if the address can't be had."""
+        if self._listener is None:
+            self.bind()
+        assert self._listener is not None, "bind leaves one"
         self._server = _Server(_config(self._app))
         if self._web.passwords is not None and self._web.context is None and not self._web.http.listen.is_loopback:
             log.warning("users without TLS: their passwords cross the network in the clear")
         self._tasks = [
             asyncio.create_task(self._server.serve(), name="http"),
-            asyncio.create_task(self._accept(listener), name="http accept"),
+            asyncio.create_task(self._accept(self._listener), name="http accept"),
             asyncio.create_task(self._web.watch(), name="http settings"),
         ]
         while not self._server.started and not self._tasks[0].done():

@@ -224,6 +224,7 @@ def test_status() -> None:
         "flows": {"open": 1, "flowsLimit": 10},
         "bytes": {"observed": {"transmit": 6, "receive": 6}},
         "conserved": True,
+        "configuration": {},
     }
 
 

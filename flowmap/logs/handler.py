@@ -1,0 +1,69 @@
+"""From a log record to a line in the queue: counted, limited, formatted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+from flowmap.logs.repeats import WINDOW, Kind, Repeats
+from flowmap.logs.sink import Sink
+
+
+class LogHandler(logging.Handler):
+    """The handler of the root logger. ``logging`` holds its lock around :meth:`emit`; so do the other methods."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+        self._repeats = Repeats()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._failed = 0
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._sink.start(self._say_what_was_suppressed)
+
+    def finish(self, seconds: float) -> None:
+        """Say what is left to say, and write it in at most so many seconds."""
+        self.start()
+        self._say_what_was_suppressed(ends=True)
+        self._sink.finish(seconds)
+
+    def take_counts(self) -> Counter[tuple[str, str]]:
+        """Counts since the last call."""
+        with self._guarded():
+            failed = self._sink.failed
+            self._counts["dropped", "failed"] += failed - self._failed
+            self._failed = failed
+            taken, self._counts = self._counts, Counter()
+        return taken
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._counts["line", record.levelname.lower()] += 1
+        kind = Kind(record.name, record.levelno, str(record.msg))
+        # Whoever asked for debug lines wants them all.
+        if record.levelno > logging.DEBUG and not self._repeats.admit(kind, time.monotonic()):
+            self._counts["dropped", "suppressed"] += 1
+            return
+        self._write(record)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:  # arguments that do not fit the template: a defect, and no reason to be silent
+            record.msg, record.args = f"cannot make this line: {record.msg!r} ({error!r})", None
+            line = self.format(record)
+        if not self._sink.put(line.encode()):
+            self._counts["dropped", "full"] += 1
+
+    def _say_what_was_suppressed(self, *, ends: bool = False) -> None:
+        with self._guarded():
+            for kind, count in self._repeats.due(time.monotonic(), ends=ends):
+                said = "%d more lines like this in the last %.0f s: %s"
+                arguments = (count, WINDOW, kind.template)
+                self._write(logging.LogRecord(kind.logger, kind.level, "", 0, said, arguments, None))
+
+    def _guarded(self) -> logging._Lock:  # type: ignore[name-defined]
+        assert self.lock is not None, "logging gives every handler a lock"
+        return self.lock

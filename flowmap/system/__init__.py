@@ -1,0 +1,1 @@
+"""What the host gives and takes: systemd's notifications and sockets, privileges, descriptors."""

@@ -1,0 +1,20 @@
+"""The three descriptors every process is meant to have."""
+
+from __future__ import annotations
+
+import os
+
+
+def hold_standard() -> None:
+    """Where stdin, stdout or stderr is closed, put /dev/null there.
+
+    Else the next socket would get the number, and what is meant for stderr would be sent through it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)

@@ -1,0 +1,109 @@
+"""Giving up what is not needed: capabilities, core dumps, new privileges.
+
+Capabilities belong to threads, and a new thread has those of the one that starts it. So this happens on the main
+thread before any other is started. Numbers are those of linux/capability.h and linux/prctl.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+from collections.abc import Set
+from enum import IntEnum
+
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47  # since 4.3
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_VERSION_3 = 0x2008_0522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits each
+_MOST = 64
+
+
+class Capability(IntEnum):
+    """Those that flowmap has a use for."""
+
+    NET_ADMIN = 12
+    NET_RAW = 13
+
+
+KEPT: dict[str, frozenset[Capability]] = {
+    "conntrack": frozenset({Capability.NET_ADMIN}),
+    "capture": frozenset({Capability.NET_RAW}),
+}
+"""What a source needs for as long as it runs; the others need nothing once they are open.
+
+The kernel asks for CAP_NET_ADMIN again for every full read of the connection tracking table (netlink_net_capable looks
+at who sends, not only at who opened the socket), and a capture opens new sockets when an interface comes back.
+"""
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Words(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+
+def harden() -> None:
+    """No core dump, no memory for other processes of the same user, no privilege through a program that is run.
+
+    At the very start: from then on secrets may be in memory.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop(keep: Set[Capability]) -> None:
+    """Keep only these of the capabilities the process has; OSError if the kernel refuses.
+
+    A process of root stays root in name, so that it can read its files, and can do no more than their owner.
+    """
+    _drop_bounding(keep)
+    with contextlib.suppress(OSError):  # an older kernel has none
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    permitted = _permitted() & sum(1 << capability for capability in keep)
+    words = (_Words * 2)()
+    for n, word in enumerate(words):
+        word.effective = word.permitted = permitted >> 32 * n & 0xFFFF_FFFF
+    _check(_libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), words))
+
+
+def threads() -> int:
+    """Threads of this process, those of libraries too."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def _drop_bounding(keep: Set[Capability]) -> None:
+    """Needs CAP_SETPCAP; without it there is no new privilege to be had anyway (see :func:`harden`)."""
+    kept = {int(capability) for capability in keep}
+    with contextlib.suppress(PermissionError):
+        for number in range(_MOST):
+            known = _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0)
+            if known == 1 and number not in kept:
+                _prctl(_PR_CAPBSET_DROP, number)
+
+
+def _permitted() -> int:
+    words = (_Words * 2)()
+    _check(_libc.capget(ctypes.byref(_Header(_VERSION_3, 0)), words))
+    return int(words[0].permitted) | int(words[1].permitted) << 32
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_libc.prctl(option, value, 0, 0, 0))
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
