@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from flowmap.cli import command
 from flowmap.cli.command import COMMANDS
@@ -31,10 +32,22 @@ def faults_markdown() -> str:
     return "\n".join(("| kind | what happens |", "|---|---|", *rows))
 
 
+def alerts_markdown() -> str:
+    """What each alert of config/prometheus/alerts.yml means."""
+    groups = yaml.safe_load((ROOT / "config" / "prometheus" / "alerts.yml").read_text())["groups"]
+    rows = ["| alert | severity | meaning | what to do |", "|---|---|---|---|"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        notes = rule["annotations"]
+        action = notes["action"][0].upper() + notes["action"][1:]
+        rows.append(f"| {rule['alert']} | {rule['labels']['severity']} | {notes['meaning']} | {action}. |")
+    return "\n".join(rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "config": config_markdown,
     "metrics": metrics_markdown,
     "faults": faults_markdown,
+    "alerts": alerts_markdown,
 }
 """What stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
 
