@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 import flowmap
@@ -151,6 +151,7 @@ class Backend:
             bytes={name: count._asdict() for name, count in parts.items()},
             conserved=snapshot.conserved(),
             configuration=self.configuration_status(),
+            recording=asdict(snapshot.recording) if snapshot.recording else None,
         )
 
     def ready(self) -> bool:

@@ -9,7 +9,7 @@ go in, traffic is credited to series, and snapshots come out. At every moment an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -94,6 +94,8 @@ class Books:
         self.complete_reads = 0
         self.answered = 0
         """Answers taken into ``deployments``."""
+        self.leaving: Callable[[Rows], None] = lambda _: None
+        """Is shown flows that are over and decided, before they are forgotten."""
         self._described: tuple[DeploymentInfo, ...] = ()
         self._described_at = (-1, 0, 0, 0)
         self._directory = directory or NoDirectory()
@@ -276,7 +278,7 @@ class Books:
         credited = series[series >= 0]
         if len(credited):
             self.ledger.closed(credited)
-        self.table.free(rows[series != PENDING])
+        self._free(rows[series != PENDING])
 
     def _take(self, decision: Decision, rows: Rows, now: float) -> None:
         """Credit flows to the series of their new owners, whole if they were pending, else from now on."""
@@ -299,7 +301,11 @@ class Books:
         transmit, receive = _bytes(totals)
         self._add(self.pending, -transmit, -receive)
         self.pending_flows -= int(np.count_nonzero(waited))
-        self.table.free(rows[~is_open])
+        self._free(rows[~is_open])
+
+    def _free(self, rows: Rows) -> None:
+        self.leaving(rows)
+        self.table.free(rows)
 
     def _series_of(self, state: State, owners: Owners, peers: list[tuple[str, str]], now: float) -> Rows:
         kind = _KINDS.get(state, "unattributed")

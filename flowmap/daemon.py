@@ -15,6 +15,7 @@ from flowmap import logs
 from flowmap.config import Config
 from flowmap.errors import ConfigError, FlowmapError
 from flowmap.pipeline import Pipeline, build
+from flowmap.record.recorder import RecordTo
 from flowmap.reload import Reloader, Reread
 from flowmap.system import privileges
 from flowmap.system.notify import Notifier, take_listener
@@ -29,17 +30,17 @@ WRITER_SECONDS = 3.0
 """Of these, what the writer gets to take its last counters."""
 
 
-def run(config: Config, reread: Reread, *, file: str | None = None) -> int:
+def run(config: Config, reread: Reread, *, file: str | None = None, record: RecordTo | None = None) -> int:
     """Run until SIGTERM or SIGINT; the exit status: 0 stopped, 78 configuration, 1 failure.
 
-    ``reread`` reads the configuration again, ``file`` is where it is, for people.
+    ``reread`` reads the configuration again, ``file`` is where it is, for people; ``record``: where to record.
     """
     logs.set_up(config.log.level, config.log.format)
     faulthandler.enable()  # the watchdog ends a process with SIGABRT: this says where it hung
     privileges.harden()
     last_resort = _LastResort()
     try:
-        return asyncio.run(_main(config, reread, file, last_resort))
+        return asyncio.run(_main(config, reread, file, record, last_resort))
     except ConfigError as error:
         log.error("%s", error)
         return EXIT_CONFIG
@@ -81,11 +82,13 @@ class _Signals:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-async def _main(config: Config, reread: Reread, file: str | None, last_resort: _LastResort) -> int:
+async def _main(
+    config: Config, reread: Reread, file: str | None, record: RecordTo | None, last_resort: _LastResort
+) -> int:
     signals = _Signals()
     notifier = Notifier(os.environ)
     notifier.status("starting")
-    pipeline = build(config)
+    pipeline = build(config, record=record)
     _open(pipeline, config)
     logs.start()
     watch = Watch(pipeline, notifier)
@@ -93,6 +96,8 @@ async def _main(config: Config, reread: Reread, file: str | None, last_resort: _
     pipeline.backend.configuration_status = reloader.status
     try:
         await pipeline.server.start()
+        if pipeline.recorder is not None:
+            pipeline.recorder.start()
         pipeline.engine.start()
         pipeline.catalog.start()
         for note in pipeline.source.stats.notes.values():
@@ -157,6 +162,8 @@ async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
         await asyncio.to_thread(pipeline.engine.join, WRITER_SECONDS)
     else:
         pipeline.source.close()
+    if pipeline.recorder is not None:
+        await asyncio.to_thread(pipeline.recorder.close, whole=not pipeline.engine.is_alive())
     await pipeline.asker.aclose()
     await pipeline.client.aclose()
     with contextlib.suppress(TimeoutError):

@@ -8,21 +8,19 @@ source ──► engine (books: table, attribution, ledger) ──► snapshot �
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowmap import __version__, logs
 from flowmap.asker import Asker
-from flowmap.attribute.attribution import Attribution
-from flowmap.attribute.attribution import Settings as AttributionSettings
+from flowmap.assembly import make_books, make_snapshot
 from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.view import SourceStatus
 from flowmap.backend import Backend
 from flowmap.books import Books
 from flowmap.catalog import Directory, Gate, owners_seen
-from flowmap.collect.base import Source
+from flowmap.collect.base import Source, SourceFacts
 from flowmap.collect.choice import choose_source
 from flowmap.config import Config, ControlPlane
 from flowmap.control.caller import Admit, Transport, default_transport, no_limit
@@ -35,14 +33,10 @@ from flowmap.control.endpoint import endpoint_of_region
 from flowmap.engine import TIDY_EVERY, Engine
 from flowmap.errors import ConfigError
 from flowmap.export.exposition import Exposition
-from flowmap.export.ledger import Ledger
-from flowmap.export.peers import Peers
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.snapshot import Snapshot, SourceReport
-from flowmap.flows.filter import Filter
-from flowmap.flows.table import FlowTable
-from flowmap.operations import Tuning
+from flowmap.export.snapshot import Snapshot
 from flowmap.query import Queries
+from flowmap.record.recorder import Recorder, RecordTo, start_recording
 from flowmap.serve.app import build_app
 from flowmap.serve.server import HttpServer
 from flowmap.serve.web import Web
@@ -60,10 +54,11 @@ class Pipeline:
     backend: Backend
     server: HttpServer
     exposition: Exposition
+    recorder: Recorder | None
 
 
-def build(config: Config, *, source: Source | None = None) -> Pipeline:
-    """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet."""
+def build(config: Config, *, source: Source | None = None, record: RecordTo | None = None) -> Pipeline:
+    """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet but a recording."""
     metrics = SelfMetrics(__version__)
     source = source or choose_source(config.collect)
     budget = CallBudget(
@@ -75,7 +70,18 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
     client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
     catalog = Catalog(config.control_plane.namespaces)
     directory = Directory(catalog, client.workspace)
-    books = _books(config, source, directory)
+    books = make_books(config, announces_births=source.announces_births, directory=directory)
+    recorder = None if record is None else start_recording(record, config, books, source)
+
+    def take_snapshot(books: Books) -> Snapshot:
+        metrics.set_breaker(client.breaker_open)
+        metrics.questions(books.attribution.take_lookups())
+        metrics.log_lines(logs.take_counts())
+        recording = None if recorder is None else recorder.report()
+        return make_snapshot(
+            books, SourceFacts.of(source), source.stats, catalog=directory.report(), recording=recording
+        )
+
     deliver: list[Callable[..., None]] = []
     asker = Asker(client, lambda delivery: deliver[0](delivery))
     engine = Engine(
@@ -83,11 +89,12 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
         source,
         budget,
         ask=asker.start,
-        take_snapshot=lambda books: _snapshot(books, source, client, metrics, directory),
+        take_snapshot=take_snapshot,
         give_up_after=config.attribute.give_up_after,
         resting_for=lambda: client.resting_for,
         tidy_every=tidy_every(config),
         permits=permits,
+        operations=recorder,
     )
     deliver.append(engine.deliver)
     refresher = _refresher(config.control_plane, client, catalog, engine)
@@ -106,7 +113,7 @@ def build(config: Config, *, source: Source | None = None) -> Pipeline:
     web = Web(config.http, report=metrics.set_http_settings)
     app = build_app(backend, exposition, web)
     server = HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
-    return Pipeline(source, engine, asker, client, refresher, backend, server, exposition)
+    return Pipeline(source, engine, asker, client, refresher, backend, server, exposition, recorder)
 
 
 def endpoint_url(settings: ControlPlane) -> str:
@@ -178,107 +185,6 @@ def credentials_provider(settings: ControlPlane, transport: Transport) -> Creden
         token.get_secret_value() if token else None,
         access_key_secret_file=given.access_key_secret_file,
         security_token_file=given.security_token_file,
-    )
-
-
-def _own_listener(config: Config) -> list[str]:
-    """Patterns for connections to flowmap itself over loopback: scrapes and queries are nobody's traffic."""
-    port = config.http.listen.port
-    return [f"127.0.0.0/8:{port}", f"[::1]:{port}"] if port else []
-
-
-def _books(config: Config, source: Source, directory: Directory) -> Books:
-    table = FlowTable(
-        config.collect.max_flows,
-        seed=os.urandom(48),
-        nat=config.attribute.nat,
-        admit=Filter(config.collect.include, _excluded(config)),
-    )
-    ledger = Ledger(
-        labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after
-    )
-    return Books(
-        table,
-        Attribution(_attribution_settings(config), table),
-        ledger,
-        peers=Peers(config.export.peers),
-        announces_births=source.announces_births,
-        directory=directory,
-    )
-
-
-def _excluded(config: Config) -> tuple[str, ...]:
-    return (*config.collect.exclude, *_own_listener(config))
-
-
-def tuning(config: Config) -> Tuning:
-    """The settings of the books that may change."""
-    attribute = config.attribute
-    return Tuning(
-        confirm=attribute.confirm,
-        grace=attribute.grace,
-        owners_limit=attribute.owners_limit,
-        positive_ttl=attribute.positive_ttl,
-        negative_ttl=attribute.negative_ttl,
-        include=config.collect.include,
-        exclude=_excluded(config),
-        peers=config.export.peers,
-        idle_after=config.export.idle_after,
-    )
-
-
-def _attribution_settings(config: Config) -> AttributionSettings:
-    attribute = config.attribute
-    return AttributionSettings(
-        namespaces=tuple(config.control_plane.namespaces),
-        semantics=attribute.semantics,
-        confirm=attribute.confirm,
-        grace=attribute.grace,
-        owners_limit=attribute.owners_limit,
-        cache_size=attribute.cache_size,
-        positive_ttl=attribute.positive_ttl,
-        negative_ttl=attribute.negative_ttl,
-    )
-
-
-def _snapshot(
-    books: Books, source: Source, client: ControlClient, metrics: SelfMetrics, directory: Directory
-) -> Snapshot:
-    metrics.set_breaker(client.breaker_open)
-    metrics.questions(books.attribution.take_lookups())
-    metrics.log_lines(logs.take_counts())
-    stats = source.stats
-    report = SourceReport(
-        name=source.name,
-        counts=source.counts,
-        up=stats.up,
-        records=stats.records,
-        lost=dict(stats.lost),
-        overruns=stats.overruns,
-        resyncs=dict(stats.resyncs),
-        resync_seconds=stats.resync_seconds,
-        receive_buffer=stats.receive_buffer,
-        accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
-    )
-    return Snapshot(
-        taken_at=time.time(),
-        source=source.name,
-        observed_transmit_bytes=books.observed[0],
-        observed_receive_bytes=books.observed[1],
-        ignored_bytes=books.ignored,
-        pending_transmit_bytes=books.pending[0],
-        pending_receive_bytes=books.pending[1],
-        open_flows=books.table.open_flows - books.closing_flows,
-        pending_flows=books.pending_flows,
-        flows_limit=books.table.max_flows,
-        flows_ended_unseen=books.table.ended_unseen,
-        shed=dict(books.shed),
-        contradictions=books.attribution.contradictions,
-        health=source.counts == "payload",
-        ledger=books.ledger.freeze(),
-        deployments=books.described(),
-        sources=(report,),
-        catalog=directory.report(),
     )
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from flowmap import logs
+from flowmap.assembly import tuning
 from flowmap.collect.choice import retime
 from flowmap.config import Config, ControlPlane
 from flowmap.config.loading import Loaded
@@ -25,7 +26,6 @@ from flowmap.pipeline import (
     credentials_provider,
     query_timeout,
     tidy_every,
-    tuning,
 )
 
 log = logging.getLogger(__name__)

@@ -40,12 +40,17 @@ ARROWS: dict[str, set[str]] = {
     "asker": ENGINE | {"control", "engine"},
     "backend": ENGINE | {"control", "engine", "query", "serve"},
     "catalog": ENGINE | {"control", "engine"},
-    "pipeline": ENGINE | {"asker", "backend", "catalog", "config", "control", "engine", "logs", "query", "serve"},
-    "reload": ENGINE | {"config", "control", "logs", "pipeline"},
+    "offline": ENGINE,
+    "assembly": ENGINE | {"config"},
+    "record": ENGINE | {"assembly", "config", "offline", "query", "wire"},
+    "pipeline": ENGINE
+    | {"asker", "assembly", "backend", "catalog", "config", "control", "engine", "logs", "query", "record", "serve"},
+    "reload": ENGINE | {"assembly", "config", "control", "logs", "pipeline"},
     "watch": {"pipeline", "system"},
-    "daemon": {"config", "errors", "logs", "pipeline", "reload", "system", "watch"},
+    "daemon": {"config", "errors", "logs", "pipeline", "record", "reload", "system", "watch"},
     "sandbox": DOMAIN | {"control"},
-    "cli": ENGINE | {"asker", "config", "control", "daemon", "pipeline", "query", "sandbox", "serve", "system"},
+    "cli": ENGINE
+    | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"},
     "__main__": {"cli"},
 }
 """The rooms each room may import, besides itself. A module directly in the package is a room of its own."""
@@ -55,9 +60,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "cachetools": ("attribute",),
     "h11": ("serve.protocol",),
     "httpx": ("control.transport", "cli.client"),
-    "numpy": ("flows", "wire", "collect", "attribute", "export", "books", "query", "engine"),
+    "numpy": ("flows", "wire", "collect", "attribute", "export", "books", "query", "engine", "record"),
     "prometheus_client": ("export.selfmetrics",),
-    "pydantic": ("config", "control", "serve", "sandbox"),
+    "pydantic": ("config", "control", "record", "serve", "sandbox"),
     "pydantic_core": ("control",),
     "scapy": ("collect", "wire"),
     "starlette": ("serve", "sandbox"),
@@ -69,7 +74,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 LAZY = ("bcrypt", "scapy")
 """Imported in functions only: too dear for those who do not need it."""
 
-PURE = ("flows", "wire", "attribute", "export", "operations", "books", "query")
+PURE = ("flows", "wire", "attribute", "export", "operations", "books", "offline", "query")
 IMPURE_MODULES = frozenset(
     (
         *("asyncio", "datetime", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select"),

@@ -234,3 +234,5 @@ class StatusView:
     """Whether observed equals the sum of the others, exactly, in both directions."""
     configuration: Mapping[str, object] = field(default_factory=dict)
     """The daemon's process id and file, and how the last reload went (times in epoch seconds)."""
+    recording: Mapping[str, object] | None = None
+    """How the recording of what happens stands: path, size, whether it goes on or why it ended; None without one."""

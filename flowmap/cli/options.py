@@ -145,6 +145,16 @@ def duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
+def size(text: str) -> int:
+    """Bytes of ``256MiB``."""
+    from flowmap.config.values import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
 def listen(text: str) -> tuple[str, int]:
     """Host and port to listen on."""
     from flowmap.config.values import Listen

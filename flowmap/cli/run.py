@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowmap.cli import options
 
 if TYPE_CHECKING:
     from flowmap.config.loading import Loaded
+    from flowmap.record.recorder import RecordTo
 
 ENVIRONMENT = {
     # numpy's tables are made for the most there may be and mostly never touched: in huge pages every first touch would
@@ -28,8 +30,22 @@ ENVIRONMENT = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``-c FILE``."""
+    """``-c FILE``, and whether to record."""
     options.add_config(parser)
+    parser.add_argument(
+        "--record",
+        metavar="FILE",
+        type=Path,
+        help="keep everything that decides who owns what in a new file, for flowmap replay; it holds addresses",
+    )
+    parser.add_argument(
+        "--record-max-size",
+        metavar="SIZE",
+        type=options.size,
+        default=256 << 20,
+        help="largest size of that file; the recording then ends and the daemon goes on; default: 256MiB",
+    )
+    parser.add_argument("--record-overwrite", action="store_true", help="replace the file if it is there already")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,7 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
     from flowmap.daemon import run as run_daemon
 
     loaded = load_again(arguments)
-    return run_daemon(loaded.config, lambda: load_again(arguments), file=arguments.config)
+    return run_daemon(loaded.config, lambda: load_again(arguments), file=arguments.config, record=_record(arguments))
+
+
+def _record(arguments: argparse.Namespace) -> RecordTo | None:
+    if arguments.record is None:
+        return None
+    from flowmap.record.recorder import RecordTo
+
+    return RecordTo(arguments.record, arguments.record_max_size, arguments.record_overwrite)
 
 
 def load_again(arguments: argparse.Namespace) -> Loaded:

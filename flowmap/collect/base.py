@@ -7,9 +7,9 @@ two of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from flowmap.flows.batch import FlowBatch
 
@@ -103,6 +103,34 @@ class Source(Protocol):
         Returns when nothing more waits. SourceError if the source can no longer be read: the caller closes it and
         opens it again later.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What of a source never changes; see :class:`Source`."""
+
+    name: str
+    counts: Literal["ip", "payload"]
+    announces_births: bool
+
+    @classmethod
+    def of(cls, source: Source) -> SourceFacts:
+        """Those of ``source``."""
+        return cls(source.name, source.counts, source.announces_births)
+
+
+class Tap(Protocol):
+    """Is shown what a batch is decoded from, right before the batch is delivered."""
+
+    def __call__(self, data: memoryview, starts: Sequence[int], marked: int = 0) -> None:
+        """Netlink datagrams at ``starts`` in ``data``; flags in ``marked`` are then set on every record besides."""
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """A source whose batches are decoded netlink messages and nothing else, but for flags set on all records."""
+
+    tap: Tap | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
+from flowmap.collect.base import Tap
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import FlowBatch
@@ -29,8 +32,11 @@ class Dump:
     A socket for each dump, so that no rest of an earlier one can be taken for a part of this.
     """
 
-    def __init__(self, decoder: ColumnDecoder) -> None:
+    def __init__(self, decoder: ColumnDecoder, *, tap: Tap | None = None, marked: int = 0) -> None:
+        """``marked``: flags set on every entry besides what it says itself."""
         self._decoder = decoder
+        self._tap = tap
+        self._marked = marked
         self.complete = False
         """The kernel sent its end, all of it was read, and it was consistent."""
         self.malformed = 0
@@ -53,6 +59,9 @@ class Dump:
             lost = received.overrun or received.truncated or decoded.unframed or decoded.interrupted
             sound = sound and not lost
             if len(decoded.batch):
+                decoded.batch.flags |= np.uint16(self._marked)
+                if self._tap is not None:
+                    self._tap(received.data, received.starts, self._marked)
                 yield decoded.batch
             if decoded.end is not None:
                 self.complete = self._ended(decoded) and sound

@@ -2,42 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-MetricType = Literal["counter", "gauge", "histogram", "info"]
-Room = Literal["deployment", "shared", "unattributed", "page", "self"]
+from flowmap.export.metric import Metric
+from flowmap.export.self_definitions import SELF
 
 SERIES = ("export.labels",)
 """Stands for the labels the operator chose."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric family."""
-
-    name: str
-    """As in the text format: counters end in ``_total``, info metrics in ``_info``."""
-    type: MetricType
-    help: str
-    labels: tuple[str, ...] = ()
-    room: Room = "page"
-    """Who writes it: the ledger's columns by kind, the snapshot (``page``), or prometheus-client (``self``)."""
-    column: str = ""
-    """Column of the ledger it shows, where it shows one."""
-
-    @property
-    def family(self) -> str:
-        """The OpenMetrics family name: without ``_total`` or ``_info``."""
-        suffix = {"counter": "_total", "info": "_info"}.get(self.type, "")
-        return self.name.removesuffix(suffix)
-
-    @property
-    def unit(self) -> str:
-        """Base unit, if the family's name ends in one."""
-        last = self.family.rpartition("_")[2]
-        return last if last in ("bytes", "seconds") else ""
-
 
 _OWN_END = "as seen from the deployment's end"
 _SHARED = ("namespace", "deployment_ids", "deployments", "peer", "protocol")
@@ -293,90 +262,27 @@ _CATALOG = (
     ),
 )
 
-HTTP_REFUSALS = (
-    *("accept", "client", "connections", "idle", "handshake", "certificate", "deadline"),
-    *("malformed", "too_large", "host", "login", "forbidden", "queries"),
-)
-"""Reasons of flowmap_http_refused_total: first those of connections, then those of requests."""
-
-_SELF = (
+_RECORDING = (
+    Metric("flowmap_recording_active", "gauge", "Whether what happens is being recorded (run --record)."),
+    Metric("flowmap_recording_bytes", "gauge", "Size of the recording so far."),
     Metric(
-        "flowmap_questions_total",
+        "flowmap_recording_ended_total",
         "counter",
-        "Questions about addresses, by shape and by how they were answered.",
-        ("shape", "outcome"),
-        "self",
-    ),
-    Metric("flowmap_api_requests_total", "counter", "Calls of the control plane's API.", ("operation",), "self"),
-    Metric(
-        "flowmap_api_request_failures_total",
-        "counter",
-        "Calls of the control plane's API that got no usable answer.",
-        ("operation", "reason"),
-        "self",
-    ),
-    Metric(
-        "flowmap_api_request_duration_seconds",
-        "histogram",
-        "Time from sending a call to its answer or failure.",
-        ("operation",),
-        "self",
-    ),
-    Metric(
-        "flowmap_api_breaker_open",
-        "gauge",
-        "Whether calls are held back because the control plane keeps failing.",
-        (),
-        "self",
-    ),
-    Metric(
-        "flowmap_config_last_reload_successful",
-        "gauge",
-        "Whether the configuration in force is the one last asked for.",
-        (),
-        "self",
-    ),
-    Metric(
-        "flowmap_http_refused_total",
-        "counter",
-        "HTTP connections and requests that were refused, or ended by the server.",
+        "Recordings that ended, by reason: stopped, size, disk, behind (writing was too slow), defect.",
         ("reason",),
-        "self",
     ),
-    Metric(
-        "flowmap_http_settings_last_reload_successful",
-        "gauge",
-        "Whether the certificates and users in force are those the files hold now.",
-        (),
-        "self",
-    ),
-    Metric(
-        "flowmap_config_last_reload_success_timestamp_seconds",
-        "gauge",
-        "When a configuration was last taken over, at the start or by a reload.",
-        (),
-        "self",
-    ),
-    Metric(
-        "flowmap_log_lines_total",
-        "counter",
-        "Log lines by level, those included that were not written.",
-        ("level",),
-        "self",
-    ),
-    Metric(
-        "flowmap_log_lines_dropped_total",
-        "counter",
-        "Log lines not written: too many alike (suppressed), stderr not read (full), or it cannot be written (failed).",
-        ("reason",),
-        "self",
-    ),
-    Metric("flowmap_exposition_seconds", "gauge", "Time it took to build the previous page.", (), "self"),
-    Metric("flowmap_build_info", "info", "Version of flowmap and of Python.", ("version", "python"), "self"),
 )
 
 METRICS: tuple[Metric, ...] = (
-    _DEPLOYMENT_METRICS + _OTHER_TRAFFIC + _DESCRIPTIONS + _CONSERVATION + _TABLES + _SOURCES + _CATALOG + _SELF
+    _DEPLOYMENT_METRICS
+    + _OTHER_TRAFFIC
+    + _DESCRIPTIONS
+    + _CONSERVATION
+    + _TABLES
+    + _SOURCES
+    + _CATALOG
+    + _RECORDING
+    + SELF
 )
 """In the order of the page."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from flowmap.attribute.view import DeploymentInfo
-from flowmap.export.definitions import BY_NAME, Metric
+from flowmap.export.definitions import BY_NAME
 from flowmap.export.labels import label_text, quoted
+from flowmap.export.metric import Metric
 from flowmap.export.snapshot import Snapshot
 
 Sample = tuple[str, int | float]
@@ -24,6 +25,7 @@ def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterat
         **_tables(snapshot),
         **_sources(snapshot),
         **_catalog(snapshot),
+        **_recording(snapshot),
     }
     for name, samples in families.items():
         yield BY_NAME[name], samples
@@ -100,6 +102,17 @@ def _catalog(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_catalog_left_out_deployments": [_sample(catalog.left_out)],
         "flowmap_catalog_suspicious": [_sample(int(catalog.suspicious))],
         "flowmap_catalog_last_success_timestamp_seconds": [] if listed is None else [_sample(listed)],
+    }
+
+
+def _recording(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    recording = snapshot.recording
+    if recording is None:
+        return {}
+    return {
+        "flowmap_recording_active": [_sample(int(recording.active))],
+        "flowmap_recording_bytes": [_sample(recording.size)],
+        "flowmap_recording_ended_total": [_sample(1, reason=recording.ended)] if recording.ended else [],
     }
 
 

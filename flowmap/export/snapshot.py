@@ -128,6 +128,18 @@ class CatalogReport:
     """Epoch seconds by which every namespace was last listed whole; None until each was once."""
 
 
+@dataclass(frozen=True, slots=True)
+class RecordingReport:
+    """How the recording of what happens stands (``run --record``)."""
+
+    path: str
+    size: int
+    """Bytes written."""
+    active: bool
+    ended: str
+    """Why it ended: ``stopped``, ``size``, ``disk``, ``behind``, ``defect``; empty while it goes on."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Everything the page and the status answer are made from, at one tick.
@@ -165,6 +177,8 @@ class Snapshot:
     """Deployments to describe with info metrics; the caller bounds them."""
     sources: tuple[SourceReport, ...] = ()
     catalog: CatalogReport | None = None
+    """None leaves its metrics out."""
+    recording: RecordingReport | None = None
     """None leaves its metrics out."""
 
     def conserved(self) -> bool:

@@ -119,6 +119,7 @@ def status(state: view.StatusView) -> Status:
         bytes={name: dict(counts) for name, counts in state.bytes.items()},
         conserved=state.conserved,
         configuration=_facts(state.configuration),
+        recording=None if state.recording is None else _facts(state.recording),
     )
 
 

@@ -206,6 +206,9 @@ class Status(Answer):
     configuration: dict[str, str | int | float | bool | None] = Field(
         description="Process id and file of the daemon, and how its last reload went."
     )
+    recording: dict[str, str | int | float | bool | None] | None = Field(
+        description="Where flowmap run --record writes, how much so far, and why that ended; null without it."
+    )
 
 
 class FieldProblem(Answer):

@@ -21,7 +21,7 @@ from flowmap.export.exposition import Exposition, compress
 from flowmap.export.ledger import Ledger, SeriesKey
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.snapshot import CatalogReport, LedgerSnapshot, Snapshot, SourceReport
+from flowmap.export.snapshot import CatalogReport, LedgerSnapshot, RecordingReport, Snapshot, SourceReport
 
 GOLDEN = Path(__file__).parent
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")
@@ -84,6 +84,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
             SourceReport("conntrack", accounting=False),
         ),
         catalog=CatalogReport(3, 1, True, 1_700_000_000.25),
+        recording=RecordingReport("/var/lib/flowmap.rec", 4096, active=False, ended="size"),
     )
 
 

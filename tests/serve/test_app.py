@@ -225,6 +225,7 @@ def test_status() -> None:
         "bytes": {"observed": {"transmit": 6, "receive": 6}},
         "conserved": True,
         "configuration": {},
+        "recording": None,
     }
 
 

@@ -1,0 +1,124 @@
+"""Books as configured, and what is told of them: the same for the daemon and for whatever works on a recording."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from flowmap.attribute.attribution import Attribution
+from flowmap.attribute.attribution import Settings as AttributionSettings
+from flowmap.books import Books, Directory
+from flowmap.collect.base import SourceFacts, SourceStats
+from flowmap.config import Config
+from flowmap.export.ledger import Ledger
+from flowmap.export.peers import Peers
+from flowmap.export.snapshot import CatalogReport, RecordingReport, Snapshot, SourceReport
+from flowmap.flows.filter import Filter
+from flowmap.flows.table import FlowTable
+from flowmap.operations import Tuning
+
+
+def make_books(config: Config, *, announces_births: bool, directory: Directory | None = None) -> Books:
+    """Empty books; what they decide follows from ``config`` and from what is done to them, and from nothing else."""
+    table = FlowTable(
+        config.collect.max_flows,
+        seed=os.urandom(48),
+        nat=config.attribute.nat,
+        admit=Filter(config.collect.include, _excluded(config)),
+    )
+    ledger = Ledger(
+        labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after
+    )
+    return Books(
+        table,
+        Attribution(_attribution_settings(config), table),
+        ledger,
+        peers=Peers(config.export.peers),
+        announces_births=announces_births,
+        directory=directory,
+    )
+
+
+def tuning(config: Config) -> Tuning:
+    """The settings of the books that may change."""
+    attribute = config.attribute
+    return Tuning(
+        confirm=attribute.confirm,
+        grace=attribute.grace,
+        owners_limit=attribute.owners_limit,
+        positive_ttl=attribute.positive_ttl,
+        negative_ttl=attribute.negative_ttl,
+        include=config.collect.include,
+        exclude=_excluded(config),
+        peers=config.export.peers,
+        idle_after=config.export.idle_after,
+    )
+
+
+def make_snapshot(
+    books: Books,
+    source: SourceFacts,
+    stats: SourceStats,
+    *,
+    taken_at: float | None = None,
+    catalog: CatalogReport | None = None,
+    recording: RecordingReport | None = None,
+) -> Snapshot:
+    """Everything the page and the status are made from; ``taken_at`` is in seconds since the epoch, now if None."""
+    report = SourceReport(
+        name=source.name,
+        counts=source.counts,
+        up=stats.up,
+        records=stats.records,
+        lost=dict(stats.lost),
+        overruns=stats.overruns,
+        resyncs=dict(stats.resyncs),
+        resync_seconds=stats.resync_seconds,
+        receive_buffer=stats.receive_buffer,
+        accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
+    )
+    return Snapshot(
+        taken_at=time.time() if taken_at is None else taken_at,
+        source=source.name,
+        observed_transmit_bytes=books.observed[0],
+        observed_receive_bytes=books.observed[1],
+        ignored_bytes=books.ignored,
+        pending_transmit_bytes=books.pending[0],
+        pending_receive_bytes=books.pending[1],
+        open_flows=books.table.open_flows - books.closing_flows,
+        pending_flows=books.pending_flows,
+        flows_limit=books.table.max_flows,
+        flows_ended_unseen=books.table.ended_unseen,
+        shed=dict(books.shed),
+        contradictions=books.attribution.contradictions,
+        health=source.counts == "payload",
+        ledger=books.ledger.freeze(),
+        deployments=books.described(),
+        sources=(report,),
+        catalog=catalog,
+        recording=recording,
+    )
+
+
+def _attribution_settings(config: Config) -> AttributionSettings:
+    attribute = config.attribute
+    return AttributionSettings(
+        namespaces=tuple(config.control_plane.namespaces),
+        semantics=attribute.semantics,
+        confirm=attribute.confirm,
+        grace=attribute.grace,
+        owners_limit=attribute.owners_limit,
+        cache_size=attribute.cache_size,
+        positive_ttl=attribute.positive_ttl,
+        negative_ttl=attribute.negative_ttl,
+    )
+
+
+def _excluded(config: Config) -> tuple[str, ...]:
+    return (*config.collect.exclude, *_own_listener(config))
+
+
+def _own_listener(config: Config) -> list[str]:
+    """Patterns for connections to flowmap itself over loopback: scrapes and queries are nobody's traffic."""
+    port = config.http.listen.port
+    return [f"127.0.0.0/8:{port}", f"[::1]:{port}"] if port else []

@@ -1,0 +1,202 @@
+"""Operations for tests, and what books came to, whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+
+from flowmap.assembly import make_books
+from flowmap.attribute.answers import Answer
+from flowmap.attribute.questions import Question
+from flowmap.attribute.view import DeploymentInfo, Owner
+from flowmap.books import Books
+from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, SourceFacts, SourceStats, Step
+from flowmap.config import Config
+from flowmap.flows.batch import Flag, Kind
+from flowmap.operations import Delivery, Operations, Tuning
+from flowmap.record.file import RecordingFile
+from flowmap.record.recorder import Recorder
+from flowmap.record.settings import kept_settings
+from tests.flows.records import Record, batch_of
+
+OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
+SOURCE = SourceFacts("scripted", "payload", announces_births=True)
+WALL = 1_800_000_000.0
+
+records = st.builds(
+    Record,
+    kind=st.sampled_from(Kind),
+    client=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
+    client_port=st.integers(1, 4),
+    server_port=st.sampled_from([53, 9092]),
+    server=st.sampled_from(["10.1.0.1", "10.1.0.2", "2001:db8::5"]),
+    protocol=st.sampled_from([6, 6, 17]),
+    id=st.integers(0, 3),
+    counters=st.one_of(st.none(), st.tuples(*[st.one_of(st.integers(0, 50), st.integers(0, 1 << 50))] * 4)),
+    flags=st.sampled_from([0, int(Flag.PRESENT), int(Flag.ENDING), int(Flag.SILENT)]),
+    retransmits=st.one_of(st.none(), st.integers(0, 9)),
+)
+steps = st.one_of(
+    st.lists(records, min_size=0, max_size=8).map(lambda some: batch_of(*some)),
+    st.lists(records, min_size=1, max_size=8).map(lambda some: batch_of(*some)),
+    st.sampled_from([ReadStarted("start"), ReadStarted("timer"), ReadFinished(True), ReadFinished(False)]),
+    st.just(Lost("overrun")),
+)
+operations = st.one_of(
+    st.tuples(st.just("step"), steps),
+    st.just(("caught up",)),
+    st.tuples(st.just("ask"), st.integers(1, 9)),
+    st.tuples(st.just("answer"), st.integers(0, 9), st.frozensets(st.sampled_from(OWNERS))),
+    st.tuples(st.just("fail"), st.integers(0, 9), st.sampled_from([None, 5.0])),
+    st.just(("settle",)),
+    st.tuples(st.just("give up"), st.sampled_from([0.0, 30.0])),
+    st.tuples(st.just("tidy"), st.sampled_from([0.1, 10.0, 100.0])),
+    st.tuples(
+        st.just("tune"),
+        st.builds(
+            Tuning,
+            confirm=st.sampled_from(["strict", "fast"]),
+            grace=st.sampled_from([0.0, 2.0]),
+            owners_limit=st.integers(1, 3),
+            positive_ttl=st.just(15.0),
+            negative_ttl=st.just(25.0),
+            include=st.sampled_from([(), ("tcp/9092",)]),
+            exclude=st.sampled_from([(), ("10.0.0.2/32",)]),
+            peers=st.sampled_from([{}, {"orders": ("10.1.0.1/32:9092",)}]),
+            idle_after=st.just(40.0),
+        ),
+    ),
+    st.tuples(st.just("confirm"), st.frozensets(st.sampled_from(OWNERS), min_size=1, max_size=1)),
+)
+scripts = st.lists(operations, max_size=40)
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+    epoch: float = WALL - 1000.0
+
+    def wall(self) -> float:
+        return self.now + self.epoch
+
+
+@dataclass
+class Actor:
+    """Does a script to ``books``, the way the engine does."""
+
+    do: Operations
+    clock: Clock
+    asked: list[Question] = field(default_factory=list)
+
+    def run(self, script: list[Any]) -> None:
+        for name, *arguments in script:
+            self.clock.now += 1
+            getattr(self, name.replace(" ", "_"))(*arguments)
+
+    def step(self, step: Step) -> None:
+        self.do.step(step, now=self.clock.now, read_at=self.clock.now - 0.5)
+
+    def caught_up(self) -> None:
+        self.step(CaughtUp(self.clock.now - 0.25))
+
+    def ask(self, limit: int) -> None:
+        self.asked += self.do.ask(now=self.clock.now, limit=limit)
+
+    def answer(self, place: int, owners: frozenset[Owner]) -> None:
+        if self.asked:
+            question = self.asked.pop(place % len(self.asked))
+            infos = tuple(DeploymentInfo(owner, labels={"team": "t"}, seen_at=self.clock.wall()) for owner in owners)
+            answer = Answer(self.clock.now - 0.2, self.clock.now - 0.1, owners)
+            self.do.deliver(Delivery(question, answer, infos), now=self.clock.now)
+
+    def fail(self, place: int, retry_after: float | None) -> None:
+        if self.asked:
+            question = self.asked.pop(place % len(self.asked))
+            self.do.deliver(Delivery(question, None, cause="timeout", retry_after=retry_after), now=self.clock.now)
+
+    def settle(self) -> None:
+        self.do.settle(self.clock.now)
+
+    def give_up(self, age: float) -> None:
+        self.do.give_up(older_than=self.clock.now - age, now=self.clock.now)
+
+    def tidy(self, pause: float) -> None:
+        self.clock.now += pause
+        self.do.tidy(self.clock.now)
+
+    def tune(self, tuning: Tuning) -> None:
+        self.do.tune(tuning)
+
+    def confirm(self, owners: frozenset[Owner]) -> None:
+        """Everything is asked, answered and counts."""
+        self.ask(50)
+        while self.asked:
+            self.answer(0, owners)
+        self.clock.now += 1
+        self.caught_up()
+        self.settle()
+
+
+def config(**attribute: Any) -> Config:
+    settings = {"positive_ttl": "20s", "negative_ttl": "20s", "owners_limit": 2} | attribute
+    return Config.model_validate(
+        {
+            "control_plane": {"workspace": "w", "namespaces": ["ns"]},
+            "collect": {"max_flows": 60},
+            "attribute": settings,
+            "export": {"idle_after": "40s", "max_series": 100},
+        }
+    )
+
+
+def recorded(path: Path, script: list[Any], wanted: Config | None = None, **limits: Any) -> tuple[Books, Recorder]:
+    """Books that ``script`` was done to, recorded in ``path``; the recorder is closed."""
+    wanted = wanted or config()
+    books = make_books(wanted, announces_births=SOURCE.announces_births)
+    clock = Clock()
+    file = RecordingFile(path, max_size=limits.pop("max_size", 1 << 30), overwrite=True)
+    recorder = Recorder(
+        books,
+        file,
+        facts={"source": SOURCE, "settings": kept_settings(wanted)},
+        stats=lambda: SourceStats(up=True, records=7, lost={"malformed": 1}),
+        clock=lambda: clock.now,
+        wall_clock=clock.wall,
+        **limits,
+    )
+    recorder.start()
+    Actor(recorder, clock).run(script)
+    recorder.close()
+    return books, recorder
+
+
+def state(books: Books) -> dict[str, Any]:
+    """All that books hold of flows, owners and traffic; equal states go on equally."""
+    live = books.table.live()
+    columns = {name: getattr(books.table.columns, name)[live].tolist() for name in vars(books.table.columns)}
+    plan = {
+        name: value.tolist() for name, value in vars(books.attribution.plan).items() if isinstance(value, np.ndarray)
+    }
+    ledger = books.ledger.freeze()
+    return {
+        "rows": live.tolist(),
+        "columns": columns,
+        "plan": plan,
+        "decisions": dict(books.attribution.decisions),
+        "lookups": dict(books.attribution.lookups),
+        "contradictions": books.attribution.contradictions,
+        "totals": ledger.totals(),
+        "series": ledger.texts,
+        "connections": ledger.connections.tolist(),
+        "open": ledger.open_connections.tolist(),
+        "observed": list(books.observed),
+        "pending": list(books.pending),
+        "ignored": books.ignored,
+        "shed": dict(books.shed),
+        "deployments": dict(books.deployments),
+        "reads": books.complete_reads,
+    }
