@@ -38,8 +38,7 @@ def alerts_markdown() -> str:
     rows = ["| alert | severity | meaning | what to do |", "|---|---|---|---|"]
     for rule in (rule for group in groups for rule in group["rules"]):
         notes = rule["annotations"]
-        action = notes["action"][0].upper() + notes["action"][1:]
-        rows.append(f"| {rule['alert']} | {rule['labels']['severity']} | {notes['meaning']} | {action}. |")
+        rows.append(f"| {rule['alert']} | {rule['labels']['severity']} | {notes['meaning']} | {notes['action']}. |")
     return "\n".join(rows)
 
 
