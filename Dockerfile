@@ -22,7 +22,6 @@ ENV PATH=/opt/flowmap/bin:$PATH PYTHONUNBUFFERED=1
 USER 65532:65532
 EXPOSE 10817
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", \
-    "import urllib.request as u; u.urlopen('http://127.0.0.1:10817/-/healthy', timeout=4)"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["flowmap", "health", "-c", "/etc/flowmap/flowmap.yaml"]
 ENTRYPOINT ["flowmap"]
 CMD ["run", "-c", "/etc/flowmap/flowmap.yaml"]

@@ -1,0 +1,100 @@
+"""The Kubernetes manifest and the Dockerfile: what they say fits together, and flowmap takes what they configure."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flowmap.config import load
+from flowmap.errors import ConfigError
+from tests.dockerfile import ROOT, commands, steps
+
+MANIFEST = ROOT / "config" / "kubernetes" / "flowmap.yaml"
+OBJECTS: dict[str, Any] = {}
+for _document in yaml.safe_load_all(MANIFEST.read_text()):
+    OBJECTS[_document["kind"] + "/" + _document["metadata"]["name"]] = _document
+
+POD = OBJECTS["DaemonSet/flowmap"]["spec"]["template"]
+(CONTAINER,) = POD["spec"]["containers"]
+HASH = "$2y$10$" + "a" * 53
+
+
+def environment() -> dict[str, str]:
+    """The container's, with Kubernetes' part done: references looked up, and $(NAME) put in."""
+    known = {"status.hostIP": "10.1.2.3", "id": "LTAI-example", "hash": HASH}
+    made: dict[str, str] = {}
+    for variable in CONTAINER["env"]:
+        source = variable.get("valueFrom", {})
+        value = (
+            variable.get("value") or known[source.get("fieldRef", {}).get("fieldPath") or source["secretKeyRef"]["key"]]
+        )
+        made[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda match: made[match[1]], value)
+    return {name: value for name, value in made.items() if name.startswith("FLOWMAP__")}
+
+
+def test_flowmap_takes_the_configuration(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    text = OBJECTS["ConfigMap/flowmap"]["data"]["flowmap.yaml"]
+    file = tmp_path / "flowmap.yaml"
+    file.write_text(text.replace("/etc/flowmap/access-key/secret", str(secret)))
+    config = load(str(file), environment())
+    assert (str(config.http.listen), list(config.http.users or {})) == ("10.1.2.3:10817", ["prometheus"])
+    assert config.control_plane.credentials.access_key_id == "LTAI-example"
+
+
+def test_placeholders_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "flowmap.yaml"
+    file.write_text(OBJECTS["ConfigMap/flowmap"]["data"]["flowmap.yaml"])
+    users = environment() | {"FLOWMAP__HTTP__USERS": '{"prometheus": "REPLACE-ME"}'}
+    with pytest.raises(ConfigError, match="not a bcrypt hash"):
+        load(str(file), users)
+
+
+def test_it_has_no_power_but_the_one_it_needs() -> None:
+    assert CONTAINER["securityContext"] == {
+        "runAsUser": 0,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+    }
+    spec = POD["spec"]
+    assert spec["hostNetwork"] and not spec.get("hostPID") and not spec["automountServiceAccountToken"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert all(mount["readOnly"] for mount in CONTAINER["volumeMounts"])
+    assert "hostPath" not in str(spec["volumes"])
+
+
+def test_names_lead_to_what_is_there() -> None:
+    for volume in POD["spec"]["volumes"]:
+        assert f"ConfigMap/{volume['configMap']['name']}" in OBJECTS if "configMap" in volume else True
+        assert f"Secret/{volume['secret']['secretName']}" in OBJECTS if "secret" in volume else True
+    assert {mount["name"] for mount in CONTAINER["volumeMounts"]} == {
+        volume["name"] for volume in POD["spec"]["volumes"]
+    }
+    references = re.findall(r"\{name: ([\w-]+), key: (\w+)\}", MANIFEST.read_text())
+    assert len(references) == 4
+    for name, key in references:
+        assert key in OBJECTS[f"Secret/{name}"]["stringData"]
+    ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
+    probes = [CONTAINER[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")]
+    monitor = OBJECTS["PodMonitor/flowmap"]["spec"]
+    assert {*probes, monitor["podMetricsEndpoints"][0]["port"]} == set(ports)
+    assert monitor["selector"]["matchLabels"].items() <= POD["metadata"]["labels"].items()
+
+
+def test_the_image_runs_without_root_and_starts_what_it_should() -> None:
+    words = {step.word: step.rest for step in steps()[-1]}
+    assert words["USER"].split(":")[0] not in ("0", "root")
+    assert words["STOPSIGNAL"] == "SIGTERM"
+    assert dict(commands()) == {
+        "ENTRYPOINT": ["flowmap"],
+        "CMD": ["run", "-c", "/etc/flowmap/flowmap.yaml"],
+        "HEALTHCHECK": ["flowmap", "health", "-c", "/etc/flowmap/flowmap.yaml"],
+    }
+    mount = next(mount for mount in CONTAINER["volumeMounts"] if mount["name"] == "config")
+    assert CONTAINER["args"] == ["run", "-c", f"{mount['mountPath']}/flowmap.yaml"]
