@@ -37,16 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", type=options.protocol, help="name or number")
     parser.add_argument("--limit", metavar="N", type=options.positive, default=100, help="flows at most; default: 100")
     parser.add_argument("--follow", action="store_true", help="go on with flows that appear or change")
-    options.add_url(parser)
+    options.add_daemon(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List once, or follow."""
-    from flowmap.cli.client import DaemonClient
+    from flowmap.cli.client import connect
 
     filters = {name: getattr(arguments, name) for name in ("deployment", "peer", "client", "state", "protocol")}
-    with DaemonClient(arguments.url) as client:
+    with connect(arguments) as client:
         if arguments.follow:
             follow(client, filters, arguments.limit, as_table=options.wants_table(arguments))
         flows, more = fetch(client, filters, arguments.limit)

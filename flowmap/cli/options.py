@@ -126,12 +126,26 @@ def wants_table(arguments: argparse.Namespace) -> bool:
     return (arguments.output or ("table" if sys.stdout.isatty() else "json")) == "table"
 
 
-def add_url(parser: argparse.ArgumentParser) -> None:
-    """``--url URL`` of the daemon."""
+def add_daemon(parser: argparse.ArgumentParser) -> None:
+    """``--url URL`` of the daemon, and what it takes to be let in. No password: arguments can be seen by all."""
     parser.add_argument(
         "--url",
         default=os.environ.get("FLOWMAP_URL") or DEFAULT_URL,
         help=f"the daemon to ask; default: $FLOWMAP_URL or {DEFAULT_URL}",
+    )
+    files = {
+        "ca-file": "authorities of the daemon's certificate",
+        "cert-file": "certificate to show to the daemon",
+        "key-file": "its key",
+        "password-file": "password, for a daemon with users; or the password itself in $FLOWMAP_PASSWORD",
+    }
+    for name, meaning in files.items():
+        variable = f"FLOWMAP_{name.upper().replace('-', '_')}"
+        parser.add_argument(
+            f"--{name}", metavar="FILE", default=os.environ.get(variable), help=f"{meaning}; default: ${variable}"
+        )
+    parser.add_argument(
+        "--user", metavar="NAME", default=os.environ.get("FLOWMAP_USER"), help="user name; default: $FLOWMAP_USER"
     )
 
 

@@ -16,6 +16,7 @@ from flowmap.cli import options, text
 
 if TYPE_CHECKING:
     from flowmap.cli.asking import Losses
+    from flowmap.cli.client import DaemonClient
     from flowmap.control.packages import Found
 
 HEADER = ("NAMESPACE", "DEPLOYMENT", "ID", "JOB", "STATUS", "FIELD", "FILE")
@@ -38,20 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_namespace(parser)
     options.add_config(parser)
-    options.add_url(parser)
+    options.add_daemon(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask everybody, and print who was found."""
     from flowmap.cli import asking
+    from flowmap.cli.client import connect
     from flowmap.cli.package_search import search
 
     config = asking.configured(arguments)
     losses = asking.Losses()
-    found = asking.run(search(arguments, config, losses))
-    identities = dict.fromkeys(one.user.deployment_id for one in found if one.user.deployment_id is not None)
-    peers = peers_of(list(identities), arguments.url, losses)
+    with connect(arguments) as client:
+        found = asking.run(search(arguments, config, losses))
+        identities = dict.fromkeys(one.user.deployment_id for one in found if one.user.deployment_id is not None)
+        peers = peers_of(list(identities), client, losses, named=arguments.url != options.DEFAULT_URL)
     if options.wants_table(arguments):
         print_tables(found, peers)
     else:
@@ -59,25 +62,23 @@ def run(arguments: argparse.Namespace) -> int:
     return losses.tell()
 
 
-def peers_of(identities: list[str], url: str, losses: Losses) -> Peers | None:
-    """Whom the deployments talk to; None without a daemon, which is a loss only where one was named."""
-    from flowmap.cli.client import DaemonClient
+def peers_of(identities: list[str], client: DaemonClient, losses: Losses, *, named: bool) -> Peers | None:
+    """Whom the deployments talk to; None without a daemon, which is a loss only where one was ``named``."""
     from flowmap.errors import QueryError
 
     peers: Peers = {}
-    with DaemonClient(url) as client:
-        for identity in identities:
-            try:
-                found = client.find(f"deployments/{quote(identity, safe='')}") or {}
-            except QueryError as error:
-                tell = losses.note if peers or url != options.DEFAULT_URL else losses.hint
-                tell(f"peers: {error}")
-                return peers or None
-            peers[identity] = [
-                traffic | {"state": state}
-                for state, name in (("attributed", "peers"), ("shared", "shared"))
-                for traffic in found.get(name, ())
-            ]
+    for identity in identities:
+        try:
+            found = client.find(f"deployments/{quote(identity, safe='')}") or {}
+        except QueryError as error:
+            tell = losses.note if peers or named else losses.hint
+            tell(f"peers: {error}")
+            return peers or None
+        peers[identity] = [
+            traffic | {"state": state}
+            for state, name in (("attributed", "peers"), ("shared", "shared"))
+            for traffic in found.get(name, ())
+        ]
     return peers
 
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at", metavar="TIME", type=options.moment, help="a moment in the past; default: now")
     parser.add_argument("--direct", action="store_true", help="ask the control plane itself; needs -c, but no daemon")
     options.add_config(parser)
-    options.add_url(parser)
+    options.add_daemon(parser)
     options.add_output(parser)
 
 
@@ -44,9 +44,9 @@ def _from_control_plane(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _from_daemon(arguments: argparse.Namespace) -> dict[str, Any]:
-    from flowmap.cli.client import DaemonClient
+    from flowmap.cli.client import connect
 
-    with DaemonClient(arguments.url) as client:
+    with connect(arguments) as client:
         return client.get("attribution", parameters(arguments))
 
 

@@ -98,7 +98,7 @@ def test_follow_adds_what_is_new_or_changed(
 
     monkeypatch.setattr("flowmap.cli.flows.time.sleep", pause)
     daemon = Daemon(*looks)
-    monkeypatch.setattr("flowmap.cli.client.DaemonClient", lambda _: daemon.client())
+    monkeypatch.setattr("flowmap.cli.client.DaemonClient", lambda *_, **__: daemon.client())
     assert command.main(["flows", "--follow", "-o", "json"]) == 130
     seen = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["client"]["port"], one["state"], one["endedAt"] is not None) for one in seen] == [
