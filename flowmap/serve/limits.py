@@ -39,7 +39,8 @@ class SafeHeaders:
 
 
 class Sizes:
-    """ASGI middleware: 414 for a long target, 413 for a body; no second request on a connection that sent a body.
+    """ASGI middleware: 505 for another HTTP than 1, 414 for a long target, 413 for a body; no second request on a
+    connection that sent a body.
 
     Where a body ends is what request smuggling lies about. Nothing here takes one, so nothing after one is believed.
     """
@@ -56,7 +57,9 @@ class Sizes:
         chunked = "transfer-encoding" in headers
         length = headers.get("content-length", "0").lstrip("0")  # digits only: h11 has looked
         app = self._app
-        if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > LONGEST_TARGET:
+        if scope["http_version"] not in ("1.0", "1.1"):
+            app = self._no(505, "This version of HTTP is not known here.", "malformed")
+        elif len(scope.get("raw_path", b"")) + len(scope["query_string"]) > LONGEST_TARGET:
             app = self._no(414, f"The target is longer than {LONGEST_TARGET} bytes.")
         elif chunked or len(length) > 9 or int(length or "0") > LARGEST_BODY:
             app = self._no(413, f"No request here needs a body, and none above {LARGEST_BODY} bytes is read.")
@@ -68,8 +71,8 @@ class Sizes:
 
         await app(scope, receive, send_last if chunked or length else send)
 
-    def _no(self, status: int, detail: str) -> Response:
-        self._refused("too_large")
+    def _no(self, status: int, detail: str, reason: str = "too_large") -> Response:
+        self._refused(reason)
         return problem(status, detail, headers={"connection": "close"})
 
 

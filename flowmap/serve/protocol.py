@@ -30,7 +30,6 @@ REFUSAL_DEADLINE = 2.0
 _DETAILS = {
     431: "The head of the request is too long.",
     501: "This transfer encoding is not known here.",
-    505: "This version of HTTP is not known here.",
 }
 
 
@@ -74,9 +73,10 @@ class Connection(H11Protocol):
         self._opening = self.loop.create_task(self._open(accepted, context))
 
     async def _open(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
-        times = (
-            {} if context is None else {"ssl_handshake_timeout": HEAD_DEADLINE, "ssl_shutdown_timeout": CLOSE_DEADLINE}
-        )
+        times = {}
+        if context is not None:
+            handshake = REFUSAL_DEADLINE if self.turned_away else HEAD_DEADLINE
+            times = {"ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": CLOSE_DEADLINE}
         try:
             await self.loop.connect_accepted_socket(lambda: self, accepted, ssl=context, **times)
         except OSError:  # the handshake failed or took too long, or the client is gone

@@ -60,6 +60,11 @@ class HttpServer:
         """``host:port`` that is really listened on; empty before the start."""
 
     @property
+    def connections(self) -> int:
+        """Connections there are: being opened, open, being closed, or about to hear that they are too many."""
+        return len(self._connections) + len(self._turned_away)
+
+    @property
     def url(self) -> str:
         return f"{'http' if self._web.context is None else 'https'}://{self.address}"
 
