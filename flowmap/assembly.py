@@ -90,7 +90,7 @@ def make_snapshot(
         flows_limit=books.table.max_flows,
         flows_ended_unseen=books.table.ended_unseen,
         shed=dict(books.shed),
-        contradictions=books.attribution.contradictions,
+        contradictions=books.attribution.contradictions.count,
         health=source.counts == "payload",
         ledger=books.ledger.freeze(),
         deployments=books.described(),
@@ -111,6 +111,7 @@ def _attribution_settings(config: Config) -> AttributionSettings:
         cache_size=attribute.cache_size,
         positive_ttl=attribute.positive_ttl,
         negative_ttl=attribute.negative_ttl,
+        tie_wait=attribute.tie_wait,
     )
 
 

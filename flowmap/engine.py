@@ -112,7 +112,7 @@ class Engine(threading.Thread):
     @property
     def questions_waiting(self) -> int:
         """Questions that are due and not yet asked."""
-        return len(self._questions) + len(self._urgent) + self.books.attribution.plan.waiting
+        return len(self._questions) + len(self._urgent) + self.books.attribution.waiting
 
     def stop(self) -> None:
         """Ask the thread to end: it takes what the source still has, publishes once more and closes the source."""
@@ -212,7 +212,7 @@ class Engine(threading.Thread):
                 watched.append(self.source.fileno())
             if now < self._polled + GATHER or self.books.attribution.has_news:
                 until = min(until, self._polled + GATHER)
-        if self._questions or self._urgent or self.books.attribution.plan.waiting:
+        if self._questions or self._urgent or self.books.attribution.waiting:
             until = min(until, max(self.budget.next_at(now), now + 0.02, now + self._resting_for()))
         if len(self._permits):
             until = min(until, max(self._permits.next_at(now), now + 0.02, now + self._resting_for()))

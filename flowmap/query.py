@@ -9,7 +9,16 @@ import numpy as np
 from flowmap.attribute.answers import NO_OWNERS, Outcome
 from flowmap.attribute.attribution import STATES, Decision
 from flowmap.attribute.jobs import placed
-from flowmap.attribute.questions import SHAPES, Owners, Question, Shape, candidates, question_for, state_of
+from flowmap.attribute.questions import (
+    CONFIDENCE,
+    SHAPES,
+    Owners,
+    Question,
+    Shape,
+    candidates,
+    question_for,
+    state_of,
+)
 from flowmap.attribute.view import (
     AttributionView,
     DeploymentInfo,
@@ -26,9 +35,6 @@ from flowmap.flows.address import Address, Endpoint, protocol_name, protocol_num
 from flowmap.flows.columns import IGNORED, Mask, Row
 from flowmap.flows.ends import End
 from flowmap.flows.index import Rows
-
-CONFIDENCE = {Shape.CLIENT: "strong", Shape.SINK: "candidate", Shape.SOURCE: "candidate"}
-"""How much one answer says alone; ``client`` met with a service end's answer is what names a flow."""
 
 CLOCK_SET = 0.5
 """Seconds by which the wall clock must have moved to be followed: less would only make shown times flicker."""
@@ -118,9 +124,9 @@ class Queries:
         client = End(connection.source, 0, 0, False)
         service = End(connection.destination, connection.destination_port or 0, connection.protocol, True)
         questions = [
-            question_for(namespace, shape, client if shape is Shape.CLIENT else service)
+            question_for(place, shape, client if shape is Shape.CLIENT else service)
             for shape in SHAPES[settings.semantics]
-            for namespace in settings.namespaces
+            for place in settings.places
         ]
         answers: dict[Shape, Owners | None] = {}
         missing = []
@@ -257,7 +263,7 @@ class Queries:
         timeline = self._books.attribution.timeline(question)
         newest = timeline.latest() if timeline else None
         failure = timeline.failure if timeline else None
-        confidence = CONFIDENCE.get(question.shape, "exact")
+        confidence = CONFIDENCE[question.shape]
         if newest is None:
             return Evidence(question.shape, confidence, None, None, "none", error=failure)
         age = now - newest.arrived
@@ -269,7 +275,7 @@ class Queries:
 
     def _rested_on(self, question: Question, outcome: Outcome) -> Evidence:
         asked, arrived = outcome.answer.asked + self._epoch, outcome.answer.arrived + self._epoch
-        confidence = CONFIDENCE.get(question.shape, "exact")
+        confidence = CONFIDENCE[question.shape]
         origin = "cached" if outcome.rule == "fast" else "live"
         owners = tuple(sorted(outcome.owners))
         return Evidence(question.shape, confidence, asked, arrived, origin, outcome.rule, owners)

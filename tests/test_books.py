@@ -141,7 +141,7 @@ def test_the_cache_names_at_once_where_the_user_asked_for_that() -> None:
     ],
 )
 def test_where_the_bytes_go(owners: list[Owner], kind: str, reason: str, names: set[str]) -> None:
-    day = Day(books_for(Settings(("ns",), owners_limit=2)))
+    day = Day(books_for(Settings(("ns",), owners_limit=2, tie_wait=0)))
     day(replace(FLOW, counters=(5, 6, 1, 1)))
     day.answer(*owners)
     assert day.totals() == {(kind, frozenset(names), reason, "10.1.0.1:9092"): (5, 6)}

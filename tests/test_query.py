@@ -58,7 +58,7 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Desk:
-    made = Desk(books_for(Settings(("ns",)), exclude=("tcp/22",)))
+    made = Desk(books_for(Settings(("ns",), tie_wait=0), exclude=("tcp/22",)))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.books.step(step, now=made.now, read_at=made.now)
     made.tell(FLOW, NAT, SIX, replace(FLOW, server_port=22, id=4))

@@ -7,70 +7,41 @@ what it gets back is a list of (decision, rows).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
-from cachetools import Cache, LRUCache
 
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
+from flowmap.attribute.contradictions import Contradictions
+from flowmap.attribute.decisions import CODE, STATES, Decision, Settings, by_shape
+from flowmap.attribute.knowledge import Judged, Knowledge
 from flowmap.attribute.plan import Plan
 from flowmap.attribute.questions import (
-    SHAPES,
+    READINGS,
     UNREADABLE,
-    Owners,
     Question,
-    Semantics,
     Shape,
     candidates,
     question_for,
     state_of,
 )
 from flowmap.attribute.ranges import Change, Range
+from flowmap.attribute.readings import Readings
+from flowmap.attribute.ties import Ties
 from flowmap.attribute.view import State
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 
-STATES: tuple[State, ...] = (
-    State.PENDING,
-    State.ATTRIBUTED,
-    State.SHARED,
-    State.UNKNOWN,
-    State.AMBIGUOUS,
-    State.FAILED,
-)
-"""``state`` column of the flow table: the position in this tuple."""
-CODE = {state: code for code, state in enumerate(STATES)}
+__all__ = ["Attribution", "Decision", "STATES", "Settings"]
+
+PROBES = 8
+"""Service ends of clients nobody knows that are asked about, in a ``Readings.pause``, while no client is ever named:
+so that it shows if only the reading of the API is another."""
 
 _OPEN = np.uint16(Row.OPEN)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Why a group of flows has its owners."""
-
-    state: State
-    owners: Owners
-    outcomes: Mapping[Question, Outcome]
-    decided_at: float
-    cause: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The part of the configuration that attribution needs; times in seconds."""
-
-    namespaces: tuple[str, ...]
-    semantics: Semantics = "both"
-    confirm: Literal["strict", "fast"] = "strict"
-    grace: float = 2.0
-    owners_limit: int = 4
-    cache_size: int = 100_000
-    positive_ttl: float = 60.0
-    negative_ttl: float = 30.0
+_TIED = (State.SHARED, State.AMBIGUOUS)
 
 
 class Attribution:
@@ -78,90 +49,136 @@ class Attribution:
 
     def __init__(self, settings: Settings, table: FlowTable) -> None:
         self.settings = settings
-        self.contradictions = 0
-        """Open flows whose owner a later answer no longer named."""
-        self.lookups: Counter[tuple[str, str]] = Counter()
-        """Look-ups of answers by shape and outcome: ``hit``, ``miss``, ``negative``, ``stale``."""
+        self.asked: Counter[Shape] = Counter()
+        """Questions asked, by shape."""
         self.plan = Plan(
             table.ends.capacity,
             semantics=settings.semantics,
             positive_ttl=settings.positive_ttl,
             negative_ttl=settings.negative_ttl,
         )
+        self.readings = Readings(
+            settings.semantics, positive_ttl=settings.positive_ttl, negative_ttl=settings.negative_ttl
+        )
         self.decisions: dict[int, Decision] = {}
         """Decisions by the number in the ``verdict`` column."""
         self._next_decision = 0
         self._table = table
-        self._timelines: LRUCache[Question, Timeline] = LRUCache(settings.cache_size)
+        self._knowledge = Knowledge(settings)
+        self.contradictions = Contradictions(table, self.decisions, self._knowledge)
+        self._now = NEVER
+        self.ties = Ties(
+            table, self.decisions, settings, self.readings, judge=self._judge, latest=self._knowledge.latest
+        )
         self._asked_about: dict[Question, list[int]] = {}  # numbers of the ends that wait for each answer
+        self._insisted: set[Question] = set()  # questions of a silent shape that are needed all the same
+        self._probe_at = NEVER
         self._news: dict[int, float] = {}  # end number: arrival of its newest answer
         self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
         self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
+        self._last_answer = NEVER
+        self._last_failure = NEVER
+        self._last_cause = ""
 
     def tune(self, settings: Settings) -> None:
         """Other settings for what is decided from now on; semantics, namespaces and cache_size have to be the same."""
-        self.settings = settings
-        self.plan.set_pauses(positive_ttl=settings.positive_ttl, negative_ttl=settings.negative_ttl)
+        self.settings = self._knowledge.settings = self.ties.settings = settings
+        pauses = {"positive_ttl": settings.positive_ttl, "negative_ttl": settings.negative_ttl}
+        self.plan.set_pauses(**pauses)
+        self.readings.set_pauses(**pauses)
+        self.ties.questions.ttl = settings.positive_ttl
 
     def __len__(self) -> int:
         """Questions with answers in the cache."""
-        return len(self._timelines)
+        return len(self._knowledge)
 
     @property
     def has_news(self) -> bool:
         """Whether answers came that flows were not judged by yet."""
-        return bool(self._news)
+        return bool(self._news) or self.ties.has_news
+
+    @property
+    def waiting(self) -> int:
+        """Ends and ties that were due when last looked at, and found no call."""
+        return self.plan.waiting + self.ties.waiting
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
-        """Questions to ask now: as many as ``limit`` allows, though never a part of those about one end."""
+        """Questions to ask now: as many as ``limit`` allows, though never a part of those about one end.
+
+        First those about single ends; ties get what calls are left.
+        """
         questions: list[Question] = []
-        for number in self.plan.choose(self._table, now=now, limit=limit):
-            about = self.questions_about(number)
-            if (due := self._due_since_restart(about)) > now:
-                self.plan.postpone(number, due)
-                continue
-            self.plan.started(number, len(about))
-            for question in about:
-                # Two ends can share a question (a port of TCP and of UDP): one call, and its answer is for both.
-                if question not in self._asked_about:
-                    questions.append(question)
-                self._asked_about.setdefault(question, []).append(number)
+        chosen = self.plan.choose(self._table, now=now, limit=limit)
+        for number in chosen or self._probes(now, limit):
+            questions += self._ask_about(number, now)
+        if len(questions) < limit and self.plan.waiting <= len(chosen):
+            questions += self.ties.ask(now=now, limit=limit - len(questions))
+        self.asked.update(question.shape for question in questions)
         return questions
 
-    def _due_since_restart(self, questions: Sequence[Question]) -> float:
-        """When an end that was asked about before a restart, and not since, is due; in the past for any other."""
-        timelines = [self._timelines.get(question) for question in questions]
-        due = NEVER
-        for timeline in timelines:
-            if timeline is None or not timeline.restored:
-                return NEVER
-            newest = timeline.answers[-1]
-            ttl = self.settings.positive_ttl if newest.owners else self.settings.negative_ttl
-            due = newest.arrived + ttl if due == NEVER else min(due, newest.arrived + ttl)
-        return due
+    def _ask_about(self, number: int, now: float) -> list[Question]:
+        about = self.questions_about(number)
+        due = self._knowledge.due_since_restart(about)
+        worth = [question for question in about if self._worth_asking(question, now)]
+        if due > now or not worth:
+            self.plan.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
+            return []
+        self.plan.started(number, len(worth))
+        new = [question for question in worth if question not in self._asked_about]
+        for question in worth:
+            # Two ends can share a question (a port of TCP and of UDP): one call, and its answer is for both.
+            self._asked_about.setdefault(question, []).append(number)
+        self._insisted.difference_update(worth)
+        return new
+
+    def _worth_asking(self, question: Question, now: float) -> bool:
+        """Whether it is not a repeat, too early, of a question of a silent shape."""
+        if question in self._insisted or not self.readings.is_silent(question.shape, now=now):
+            return True
+        timeline = self._knowledge.timeline(question)
+        newest = timeline.latest() if timeline else None
+        return newest is None or now - newest.arrived >= self.readings.pause
+
+    def _probes(self, now: float, limit: int) -> list[int]:
+        """Service ends that no deployment's client uses, while no client is ever named: see :data:`PROBES`."""
+        silent = self.settings.semantics == "both" and self.readings.is_silent(Shape.CLIENT, now=now)
+        if not silent or now < self._probe_at:
+            return []
+        self._probe_at = now + self.readings.pause / PROBES
+        return self.plan.choose(self._table, now=now, limit=min(limit, 1), strangers=True)
 
     def questions_about(self, number: int) -> list[Question]:
         """Everything the settings want to know of one end."""
-        end = self._table.ends.end(number)
-        return [
-            question_for(namespace, shape, end)
-            for shape in SHAPES[self.settings.semantics]
-            if (shape is Shape.CLIENT) != end.service
-            for namespace in self.settings.namespaces
-        ]
+        end, reading = self._table.ends.end(number), READINGS[self.settings.semantics]
+        shapes = reading.of_service if end.service else reading.of_client
+        return [question_for(place, shape, end) for shape in shapes for place in self.settings.places]
 
     def answered(self, question: Question, answer: Answer) -> Change:
         """Keep an answer; it counts once the table has caught up with its arrival. Returns what it did to the
         question's ranges."""
-        change = self._known(question).add(answer)
+        change = self._knowledge.add(question, answer)
+        self._last_answer = max(self._last_answer, answer.arrived)
+        self.readings.heard(question, answer.owners, now=answer.arrived)
+        if change.contradicted:
+            self.contradictions.deny(question, answer, change.current.owners)
+        self.ties.heard(question, answer.asked, now=answer.arrived)
         for number in self._asked_about.pop(question, ()):
             self._news[number] = answer.arrived
             self._answered.add(number)
             self._heard_of[number] = True
             self.plan.finished(number, named=bool(answer.owners), now=answer.arrived)
             if question.shape is Shape.CLIENT:
-                self.plan.mark_barren(number, not any(self._latest(other) for other in self.questions_about(number)))
+                about = self.questions_about(number)
+                self.plan.mark_barren(number, not any(self._knowledge.latest(other) for other in about))
         return change
+
+    def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
+        """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
+        self._knowledge.failed(question, cause)
+        self._last_failure, self._last_cause = now, cause
+        self.ties.heard(question, None, now=now, retry_after=retry_after)
+        for number in self._asked_about.pop(question, ()):
+            self.plan.finished(number, named=None, now=now, retry_after=retry_after)
 
     def restore(self, question: Question, known: Range, *, now: float) -> None:
         """Begin with a range from before a restart; ignored where newer is known, and if it is of the future.
@@ -169,30 +186,19 @@ class Attribution:
         It names nobody by itself: flows wait for an answer that confirms it. It is the witness such an answer needs,
         and its end is not asked about until a confirmation is due.
         """
-        if question not in self._timelines and known.last_arrived <= now:
-            self._known(question).restore(known)
+        self._knowledge.restore(question, known, now=now)
 
     def ranges(self) -> Iterator[tuple[Question, Range]]:
         """The last range of every question that is kept."""
-        for question in list(self._timelines):
-            timeline = Cache.__getitem__(self._timelines, question)
-            if timeline.range is not None:
-                yield question, timeline.range
-
-    def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
-        """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
-        self._known(question).failure = cause
-        for number in self._asked_about.pop(question, ()):
-            self.plan.finished(number, named=None, now=now, retry_after=retry_after)
+        return self._knowledge.ranges()
 
     def take_lookups(self) -> Counter[tuple[str, str]]:
-        """The counts of look-ups since this was last called."""
-        taken, self.lookups = self.lookups, Counter()
-        return taken
+        """See :meth:`Knowledge.take_lookups`."""
+        return self._knowledge.take_lookups()
 
     def timeline(self, question: Question) -> Timeline | None:
         """What is known of a question. Looking is no use of it: what a user asks must not change what is forgotten."""
-        return Cache.__getitem__(self._timelines, question) if question in self._timelines else None
+        return self._knowledge.timeline(question)
 
     def opened(self, rows: Rows) -> None:
         """New flows; with ``confirm: fast`` what is known already may decide them."""
@@ -205,19 +211,28 @@ class Attribution:
         columns, rows = self._table.columns, self._undecided()
         for numbers in (columns.client[rows], columns.service[rows]):
             self._news.update(dict.fromkeys(np.unique(numbers).tolist(), NEVER))
+        self.ties.look_again()
 
     def forget(self, numbers: Rows) -> None:
         """The numbers of these ends were freed and will stand for others."""
         self.plan.forget(numbers)
         freed = set(numbers.tolist())
+        self.ties.forget(freed)
         self._news = {number: at for number, at in self._news.items() if number not in freed}
         self._answered -= freed
         self._heard_of[numbers] = False
+        self._insisted.clear()
         kept = {question: [n for n in ends if n not in freed] for question, ends in self._asked_about.items()}
         self._asked_about = {question: ends for question, ends in kept.items() if ends}
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """Decisions that the answers allow now, and the rows each is for."""
+        self._now = now
+        decided = self._decide_ends(now)
+        broken = self.ties.resolve(self._lives, now=now)
+        return decided + [self._record(decision, rows) for decision, rows in broken]
+
+    def _decide_ends(self, now: float) -> list[tuple[Decision, Rows]]:
         ready = [number for number, arrived in self._news.items() if arrived <= self._table.alive_at]
         if not ready:
             return []
@@ -225,7 +240,10 @@ class Attribution:
             del self._news[number]
         marked = np.zeros(self._table.ends.top, np.bool_)
         marked[ready] = True
-        self._count_contradictions(self._answered.intersection(ready))
+        newly = self._answered.intersection(ready)
+        self._answered -= newly
+        clients = [number for number in sorted(newly) if not self._table.ends.end(number).service]
+        self.contradictions.check({number: self.questions_about(number) for number in clients})
         rows = self._undecided()
         columns = self._table.columns
         rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
@@ -239,22 +257,42 @@ class Attribution:
         columns, rows = self._table.columns, self._table.live()
         waiting = (columns.series[rows] == PENDING) & (columns.ended_by[rows] < older_than)
         rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)]
-        if not len(rows):
-            return []
-        return [self._record(Decision(State.FAILED, NO_OWNERS, {}, now, "no answer in time"), rows)]
+        causes: dict[str, list[int]] = {}
+        pairs = np.stack((columns.client[rows], columns.service[rows]), axis=1)
+        ends, position = np.unique(pairs, axis=0, return_inverse=True)
+        for number, (client, service) in enumerate(ends.tolist()):
+            causes.setdefault(self._why_failed((client, service), older_than), []).append(number)
+        return [
+            self._record(
+                Decision(State.FAILED, NO_OWNERS, {}, now, cause), rows[np.isin(position.reshape(-1), numbers)]
+            )
+            for cause, numbers in causes.items()
+        ]
+
+    def _why_failed(self, ends: tuple[int, int], since: float) -> str:
+        """Why the answers about a flow that ended before ``since`` never came."""
+        for number in ends:
+            for question in self.questions_about(number):
+                timeline = self._knowledge.timeline(question)
+                if timeline is not None and timeline.failure is not None:
+                    return f"errors: {timeline.failure}"
+        if self._last_failure > self._last_answer and self._last_answer < since:
+            return f"breaker: the control plane does not answer; {self._last_cause}"
+        return "budget: the calls allowed did not suffice to ask about it in time"
 
     def forget_answers(self, before: float) -> None:
         """Drop answers that no flow can need: ``before`` is the earliest start of any flow that may still come."""
-        columns, rows = self._table.columns, self._undecided()
-        instant = min(before, float(columns.born_after[rows].min(initial=np.inf)))
-        for question in list(self._timelines) if instant > NEVER else ():
-            # Not through the cache's own look-up, which would count as use of every question.
-            Cache.__getitem__(self._timelines, question).forget_before(instant)
+        born_after = self._table.columns.born_after
+        instant = min(before, float(born_after[self._undecided()].min(initial=np.inf)))
+        of_ties = min(before, float(born_after[self.ties.rows()].min(initial=np.inf)))
+        if instant > NEVER or of_ties > NEVER:
+            self._knowledge.forget_before(instant, of_ties=of_ties)
 
     def forget_decisions(self) -> None:
         """Drop decisions that no flow rests on any more."""
         in_use = set(np.unique(self._table.columns.verdict[self._table.live()]).tolist())
-        self.decisions = {number: decision for number, decision in self.decisions.items() if number in in_use}
+        for number in self.decisions.keys() - in_use:
+            del self.decisions[number]
 
     def _record(self, decision: Decision, rows: Rows) -> tuple[Decision, Rows]:
         columns = self._table.columns
@@ -269,26 +307,16 @@ class Attribution:
         columns, rows = self._table.columns, self._table.live()
         series = columns.series[rows]
         unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
-        undecided: Rows = rows[(series == PENDING) | (unknown & (series != IGNORED))]
+        waiting = (series == PENDING) & (columns.verdict[rows] < 0)  # else it is a tie
+        undecided: Rows = rows[waiting | (unknown & (series != IGNORED))]
         return undecided
-
-    def _known(self, question: Question) -> Timeline:
-        timeline = self._timelines.get(question)
-        if timeline is None:
-            timeline = self._timelines[question] = Timeline()
-        return timeline
-
-    def _latest(self, question: Question) -> Owners:
-        timeline = self._timelines.get(question)
-        answer = timeline.latest() if timeline else None
-        return answer.owners if answer else NO_OWNERS
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
         lives = self._lives(rows)
         columns = self._table.columns
         known: list[Mapping[Question, Outcome | None]] = [{}]
-        of_client = self._judge_ends(columns.client[rows], lives, known, now)
-        of_service = self._judge_ends(columns.service[rows], lives, known, now)
+        of_client = self._knowledge.judge_ends(columns.client[rows], lives, known, self.questions_about, now)
+        of_service = self._knowledge.judge_ends(columns.service[rows], lives, known, self.questions_about, now)
         order = np.lexsort((of_service, of_client))
         pairs = np.stack((of_client, of_service), axis=1)[order]
         starts = np.flatnonzero((pairs[1:] != pairs[:-1]).any(axis=1)) + 1
@@ -299,68 +327,62 @@ class Attribution:
             members = rows[group]
             if decision is not None and decision.state is State.UNKNOWN:
                 members = members[columns.series[members] == PENDING]
+            if decision is not None and decision.state in _TIED:
+                members = self._set_tied_aside(decision, members)
             if decision is not None and len(members):
                 decided.append(self._record(decision, members))
         return decided
 
-    def _judge_ends(
-        self, numbers: Rows, lives: Lives, known: list[Mapping[Question, Outcome | None]], now: float
-    ) -> npt.NDArray[np.intp]:
-        """For each flow a position in ``known``: what the answers about its end say. Appends to ``known``."""
-        result = np.zeros(len(numbers), np.intp)
-        order = np.argsort(numbers, kind="stable")
-        starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
-        for members in np.split(order, starts[1:]):
-            questions = self.questions_about(int(numbers[members[0]]))
-            if not self._heard_of_any(questions):
-                result[members] = len(known)
-                known.append(dict.fromkeys(questions))
-                continue
-            judged = [self._judge(question, lives.take(members), now) for question in questions]
-            cases, case = np.unique(np.stack([one for one, _ in judged], axis=1), axis=0, return_inverse=True)
-            result[members] = case.reshape(-1) + len(known)
-            for positions in cases.tolist():
-                outcomes = [outcomes[position] for position, (_, outcomes) in zip(positions, judged, strict=True)]
-                known.append(dict(zip(questions, outcomes, strict=True)))
-        return result
+    def _set_tied_aside(self, decision: Decision, rows: Rows) -> Rows:
+        """Let flows wait for their tie to be broken; returns those that have nothing to wait for."""
+        waits = self.ties.worth_waiting(rows) & (self._table.columns.series[rows] == PENDING)
+        self.ties.found()
+        if waits.any():
+            cause = f"{len(decision.owners)} deployments are possible; asking about both ends together"
+            self._record(replace(decision, state=State.PENDING, cause=cause), rows[waits])
+        rest: Rows = rows[~waits]
+        return rest
 
-    def _heard_of_any(self, questions: Sequence[Question]) -> bool:
-        timelines = [self._timelines.get(question) for question in questions]
-        if any(timeline and timeline.answers for timeline in timelines):
-            return True
-        self.lookups.update((question.shape, "miss") for question in questions)
-        return False
-
-    def _judge(
-        self, question: Question, lives: Lives, now: float
-    ) -> tuple[npt.NDArray[np.intp], Sequence[Outcome | None]]:
-        timeline = self._timelines.get(question)
-        if timeline is None or not timeline.answers:
-            self.lookups[question.shape, "miss"] += 1
-            return np.zeros(len(lives.born_by), np.intp), [None]
-        newest = timeline.answers[-1]
-        usable = not timeline.restored and now - newest.arrived < self.settings.positive_ttl
-        if self.settings.confirm == "fast" and usable:
-            self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
-            return np.zeros(len(lives.born_by), np.intp), [Outcome(newest.owners, "fast", newest)]
-        position, outcomes = timeline.judge(lives, grace=self.settings.grace)
-        for outcome in outcomes:
-            kind = "stale" if outcome is None else "hit" if outcome.owners else "negative"
-            self.lookups[question.shape, kind] += 1
-        return position, outcomes
+    def _judge(self, question: Question, lives: Lives) -> Judged:
+        return self._knowledge.judge(question, lives, self._now)
 
     def _decision(self, known: Mapping[Question, Outcome | None], now: float) -> Decision | None:
-        by_shape: dict[Shape, Owners | None] = {}
-        for question, outcome in known.items():
-            seen = by_shape.get(question.shape, NO_OWNERS)
-            by_shape[question.shape] = None if outcome is None or seen is None else seen | outcome.owners
-        owners = candidates(self.settings.semantics, by_shape)
+        owners = candidates(self.settings.semantics, by_shape(known))
         if owners is None:
-            return None
+            return self._without_silent(known, now)
         outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
         if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
             return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
         return Decision(state_of(owners, self.settings.owners_limit), owners, outcomes, now)
+
+    def _without_silent(self, known: Mapping[Question, Outcome | None], now: float) -> Decision | None:
+        """What can be said though answers of a silent shape are not confirmed: that nobody is known, never who it is.
+
+        Where such an answer could add to names there are, it is asked for.
+        """
+        resting = [
+            question
+            for question, outcome in known.items()
+            if outcome is None and question.shape is not Shape.CLIENT and self._is_resting(question, now)
+        ]
+        nobody = Outcome(NO_OWNERS, "", Answer(now, now, NO_OWNERS))
+        owners = candidates(self.settings.semantics, by_shape({**known, **dict.fromkeys(resting, nobody)}))
+        if owners is None or not resting:
+            return None
+        if owners:
+            self._insisted.update(resting)
+            return None
+        outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
+        shapes = " and ".join(dict.fromkeys(question.shape for question in resting))
+        cause = f"no deployment is named for both ends ({shapes} questions name nobody anywhere, so they rest)"
+        return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, cause)
+
+    def _is_resting(self, question: Question, now: float) -> bool:
+        """Whether the question is of a silent shape, and named nobody when it was last asked."""
+        timeline = self._knowledge.timeline(question)
+        newest = timeline.latest() if timeline else None
+        silent = self.readings.is_silent(question.shape, now=now)
+        return silent and newest is not None and not newest.owners
 
     def _lives(self, rows: Rows) -> Lives:
         columns, table = self._table.columns, self._table
@@ -368,22 +390,3 @@ class Attribution:
         present = columns.flags[rows] & np.uint16(Row.PRESENT) != 0
         proven_until = np.where(present, alive_until, columns.active[rows])
         return Lives(columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows])
-
-    def _count_contradictions(self, answered: set[int]) -> None:
-        """Open attributed flows of these clients whose owner the newest answer leaves out."""
-        if not answered:
-            return
-        self._answered -= answered
-        marked = np.zeros(self._table.ends.top, np.bool_)
-        marked[list(answered)] = True
-        columns, rows = self._table.columns, self._table.live()
-        attributed = columns.state[rows] == CODE[State.ATTRIBUTED]
-        open_now = columns.flags[rows] & np.uint16(Row.OPEN | Row.ENDED) == _OPEN
-        rows = rows[attributed & open_now & marked[columns.client[rows]]]
-        verdicts, clients = columns.verdict[rows], columns.client[rows]
-        pairs, counts = np.unique(np.stack((verdicts, clients), axis=1), axis=0, return_counts=True)
-        for (verdict, client), count in zip(pairs.tolist(), counts.tolist(), strict=True):
-            decision = self.decisions.get(verdict)
-            named = NO_OWNERS.union(*(self._latest(question) for question in self.questions_about(client)))
-            if decision is not None and not decision.owners <= named:
-                self.contradictions += count

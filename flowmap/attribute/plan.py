@@ -1,10 +1,12 @@
 """Which ends to ask about next.
 
 Every end with an open or pending flow is asked about, and again ``positive_ttl`` (or, after an empty answer,
-``negative_ttl``) later. When more are due than the budget allows, the end whose oldest pending flow has waited longest
-comes first, counted from when the end became due again if it was asked about before: flows that no answer can decide
-must not keep new ones waiting. Ends without pending flows come last. Service ends wait until one of their clients is,
-or may be, a deployment's: what strangers talk to is never asked for.
+``negative_ttl``) later. When more are due than the budget allows, as after an outage, the end whose pending flows have
+the largest traffic comes first: of flows that an answer since their start could not decide nothing is counted. One turn
+in :data:`FAIR` belongs to the end whose oldest pending flow has waited longest, counted from when the end became due
+again if it was asked about before. So large flows are named first, new small ones wait no more than so many times
+longer than the line, and flows that no answer can decide keep nobody waiting. Ends without pending flows come last.
+Service ends wait until one of their clients is, or may be, a deployment's: what strangers talk to is never asked for.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.questions import Semantics
-from flowmap.flows.columns import IGNORED, PENDING, Row
-from flowmap.flows.table import FlowTable
+from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
+from flowmap.flows.index import Rows
+from flowmap.flows.table import NEVER, FlowTable
 
 MAX_BACKOFF = 60.0
+FAIR = 4
+"""While more ends are due than can be asked about, one in so many is chosen by how long it has waited."""
 _OPEN = np.uint16(Row.OPEN)
 
 
@@ -33,6 +38,8 @@ class Plan:
         self._broken = np.zeros(capacity, np.bool_)  # a question of this round failed
         self._named = np.zeros(capacity, np.bool_)
         self._barren = np.zeros(capacity, np.bool_)  # clients that no deployment owns, as far as is known
+        self._answered = np.full(capacity, NEVER)  # when the last whole round of answers was in
+        self._turn = 0
         self.waiting = 0
         """Ends that were due when last looked at."""
 
@@ -40,27 +47,54 @@ class Plan:
         """Other pauses after the answers that come from now on."""
         self._positive_ttl, self._negative_ttl = positive_ttl, negative_ttl
 
-    def choose(self, table: FlowTable, *, now: float, limit: int) -> list[int]:
-        """At most ``limit`` numbers of ends to ask about now, the most urgent first."""
+    def choose(self, table: FlowTable, *, now: float, limit: int, strangers: bool = False) -> list[int]:
+        """At most ``limit`` numbers of ends to ask about now, the most urgent first.
+
+        ``strangers``: service ends only, and also those of clients that no deployment owns.
+        """
         columns, rows = table.columns, table.live()
         series = columns.series[rows]
-        pending = series == PENDING
+        pending = (series == PENDING) & (columns.verdict[rows] < 0)  # a tie waits for other questions
         wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (series != IGNORED))
-        rows, since = rows[wanted], np.where(pending, columns.born_by[rows], np.inf)[wanted]
+        rows, pending = rows[wanted], pending[wanted]
+        since = np.where(pending, columns.born_by[rows], np.inf)
         clients, services = columns.client[rows], columns.service[rows]
         oldest = np.full(table.ends.top, np.nan)
-        if self._by_client:
+        promising = np.ones(len(rows), np.bool_)
+        if self._by_client and not strangers:
             _lower(oldest, clients, since)
             promising = ~self._barren[clients]
-            services, since = services[promising], since[promising]
-        _lower(oldest, services, since)
+        _lower(oldest, services[promising], since[promising])
         numbers = np.flatnonzero(~np.isnan(oldest))
         numbers = numbers[(self._due[numbers] <= now) & (self._outstanding[numbers] == 0)]
-        self.waiting = len(numbers)
+        self.waiting = 0 if strangers else len(numbers)
         due = self._due[numbers]
-        order = np.lexsort((due, np.maximum(oldest[numbers], due)))
-        chosen: list[int] = numbers[order[:limit]].tolist()
-        return chosen
+        by_age = numbers[np.lexsort((due, np.maximum(oldest[numbers], due)))]
+        if len(numbers) <= limit or not limit:
+            chosen: list[int] = by_age[:limit].tolist()
+            return chosen
+        waiting = np.flatnonzero(pending)
+        traffic = self._traffic(columns, rows[waiting], promising[waiting], table.ends.top)
+        by_traffic = by_age[np.argsort(-traffic[by_age], kind="stable")]
+        return self._in_turn(by_traffic.tolist(), by_age.tolist(), limit)
+
+    def _traffic(self, columns: FlowColumns, rows: Rows, promising: Mask, ends: int) -> npt.NDArray[np.float64]:
+        """Bytes of each end's pending flows that no answer about it has come for since they began."""
+        amount = (columns.last[rows, :2] - columns.base[rows, :2]).astype(np.float64).sum(axis=1)
+        traffic = np.zeros(ends)
+        for numbers, counts in ((columns.client[rows], True), (columns.service[rows], promising)):
+            fresh = (columns.born_by[rows] > self._answered[numbers]) & counts
+            traffic += np.bincount(numbers[fresh], weights=amount[fresh], minlength=ends)
+        return traffic
+
+    def _in_turn(self, by_traffic: list[int], by_age: list[int], limit: int) -> list[int]:
+        chosen: dict[int, None] = {}
+        orders = iter(by_traffic), iter(by_age)
+        while len(chosen) < limit:
+            self._turn = (self._turn + 1) % FAIR
+            order = orders[not self._turn]
+            chosen[next(number for number in order if number not in chosen)] = None
+        return list(chosen)
 
     def started(self, number: int, questions: int) -> None:
         """So many questions about the end are on their way."""
@@ -81,6 +115,8 @@ class Plan:
         else:
             self._named[number] |= named
         if self._outstanding[number] == 0:
+            if not self._broken[number]:
+                self._answered[number] = now
             self._failures[number] = min(int(self._failures[number]) + 1, 16) if self._broken[number] else 0
             self._due[number] = now + (self._pause(number) if retry_after is None else retry_after)
 
@@ -96,6 +132,7 @@ class Plan:
         """The numbers will stand for other ends."""
         for column in (self._due, self._outstanding, self._failures, self._broken, self._named, self._barren):
             column[numbers] = 0
+        self._answered[numbers] = NEVER
 
     def _pause(self, number: int) -> float:
         if failures := int(self._failures[number]):

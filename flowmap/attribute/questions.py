@@ -10,13 +10,23 @@ For a client end C:cp and a service end S:sp:
     exact    srcIp=C srcPort=cp dstIp=S dstPort=sp       one connection
 
 The API's document can be read in two ways: src and dst are the ends of a connection, or src is what a job reads from
-and dst what it writes to. ``attribute.semantics`` chooses; :data:`SHAPES` says what is then asked and
-:func:`candidates` how the answers combine.
+and dst what it writes to. ``attribute.semantics`` chooses; :data:`READINGS` says what is then asked and
+:func:`candidates` how the answers combine:
+
+    semantics    of the client   of the service end   candidates                 between them
+    connection   client          sink                 client ∩ sink              link, then exact
+    dataflow     -               sink, source         sink ∪ source              -
+    both         client          sink, source         client ∩ (sink ∪ source)   link, then exact
+
+Under ``both`` the client's answer is needed even where the API seems to read src and dst as data flow and never names
+anybody for a client. Then all that is known of a flow is who uses its service end, and whoever else uses it, from a
+shell or a backup, would get that name. Nothing an API answers can tell the two apart; only who runs the hosts knows
+that nobody else does, and says so with ``dataflow``. So ``both`` names nobody there, and status and causes say why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -42,12 +52,44 @@ class Shape(StrEnum):
     EXACT = "exact"
 
 
-SHAPES: Mapping[Semantics, tuple[Shape, ...]] = {
-    "connection": (Shape.CLIENT, Shape.SINK),
-    "dataflow": (Shape.SINK, Shape.SOURCE),
-    "both": (Shape.CLIENT, Shape.SINK, Shape.SOURCE),
+class Reading(NamedTuple):
+    """What is asked under one reading of the API."""
+
+    of_client: tuple[Shape, ...]
+    """About client addresses; what these answers and those about the service end have in common are candidates."""
+    of_service: tuple[Shape, ...]
+    """About service ends; these answers add up."""
+    ties: tuple[Shape, ...]
+    """About both ends together, while that leaves several; in this order."""
+
+
+READINGS: Mapping[Semantics, Reading] = {
+    "connection": Reading((Shape.CLIENT,), (Shape.SINK,), (Shape.LINK, Shape.EXACT)),
+    "dataflow": Reading((), (Shape.SINK, Shape.SOURCE), ()),
+    "both": Reading((Shape.CLIENT,), (Shape.SINK, Shape.SOURCE), (Shape.LINK, Shape.EXACT)),
 }
-"""What is asked under each reading; ``client`` goes by client address, the others by service end."""
+
+SHAPES: Mapping[Semantics, tuple[Shape, ...]] = {
+    semantics: reading.of_client + reading.of_service for semantics, reading in READINGS.items()
+}
+"""What is asked of every flow's ends under each reading."""
+
+CONFIDENCE: Mapping[Shape, str] = {
+    Shape.CLIENT: "strong",
+    Shape.SINK: "candidate",
+    Shape.SOURCE: "candidate",
+    Shape.LINK: "strong",
+    Shape.EXACT: "exact",
+}
+"""How much one answer says alone; ``client`` met with a service end's answer is what names a flow."""
+
+
+class Place(NamedTuple):
+    """Where deployments live, and are asked for: one call each."""
+
+    workspace: str
+    """Empty: the one of ``control_plane.workspace``."""
+    namespace: str
 
 
 class Question(NamedTuple):
@@ -59,44 +101,52 @@ class Question(NamedTuple):
     """srcIp and srcPort; port 0 means no srcPort."""
     destination: Endpoint | None
     """dstIp and dstPort; port 0 means no dstPort."""
+    workspace: str = ""
+    """As in :class:`Place`."""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.workspace, self.namespace)
 
 
-def question_for(namespace: str, shape: Shape, end: End) -> Question:
-    """The ``client``, ``sink`` or ``source`` question about one end."""
+def question_for(place: Place | str, shape: Shape, end: End) -> Question:
+    """The ``client``, ``sink`` or ``source`` question about one end; a place that is text is a namespace."""
+    workspace, namespace = ("", place) if isinstance(place, str) else place
     if shape is Shape.CLIENT:
-        return Question(namespace, shape, Endpoint(end.address, 0), None)
+        return Question(namespace, shape, Endpoint(end.address, 0), None, workspace)
     endpoint = Endpoint(end.address, end.port)
     if shape is Shape.SINK:
-        return Question(namespace, shape, None, endpoint)
-    return Question(namespace, shape, endpoint, None)
+        return Question(namespace, shape, None, endpoint, workspace)
+    return Question(namespace, shape, endpoint, None, workspace)
+
+
+def link_question(place: Place, client: End, service: End, client_port: int = 0) -> Question:
+    """The ``link`` question about a client address and a service end; with the client's port the ``exact`` one."""
+    shape = Shape.EXACT if client_port else Shape.LINK
+    source, destination = Endpoint(client.address, client_port), Endpoint(service.address, service.port)
+    return Question(place.namespace, shape, source, destination, place.workspace)
 
 
 def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> Owners | None:
     """Deployments that the answers for a flow's two ends leave; None while an answer that could matter is missing.
 
-    ==========  =========================
-    reading     candidates
-    ==========  =========================
-    connection  client ∩ sink
-    dataflow    sink ∪ source
-    both        client ∩ (sink ∪ source)
-    ==========  =========================
+    See the table in this module's heading.
     """
-    if semantics == "dataflow":
-        return _union([answers.get(Shape.SINK), answers.get(Shape.SOURCE)])
-    client = answers.get(Shape.CLIENT)
-    if client is None:
-        return None
-    ends = [answers.get(shape) for shape in SHAPES[semantics] if shape is not Shape.CLIENT]
-    named = client & frozenset[Owner]().union(*(owners for owners in ends if owners is not None))
-    if named == client:  # whatever is still missing can neither add nor remove
-        return named
-    return named if all(owners is not None for owners in ends) else None
+    reading = READINGS[semantics]
+    ends = [answers.get(shape) for shape in reading.of_service]
+    whole = all(owners is not None for owners in ends)
+    named = _union(owners for owners in ends if owners is not None)
+    for shape in reading.of_client:
+        client = answers.get(shape)
+        if client is None:
+            return None
+        named &= client
+        whole |= named == client  # whatever is still missing can neither add nor remove
+    return named if whole else None
 
 
-def _union(parts: list[Owners | None]) -> Owners | None:
-    known = [owners for owners in parts if owners is not None]
-    return frozenset[Owner]().union(*known) if len(known) == len(parts) else None
+def _union(parts: Iterable[Owners]) -> Owners:
+    return frozenset[Owner]().union(*parts)
 
 
 def state_of(owners: Owners, limit: int) -> State:

@@ -113,6 +113,24 @@ class Evidence:
     """Why there is no answer, where the last try failed."""
 
 
+class Contradiction(NamedTuple):
+    """An answer that denies what was attributed. Times are monotonic seconds, those of the status answer epoch ones."""
+
+    asked_at: float
+    answered_at: float
+    question: str
+    """The shape and what was asked about: ``client 10.0.0.1``."""
+    namespace: str
+    attributed: tuple[Owner, ...]
+    """Whose the flows are, or whom the range named; this stays."""
+    answered: tuple[Owner, ...]
+    """Whom the answer names."""
+    flows: int
+    """Open flows it denies; 0: only a range."""
+    flow: tuple[Endpoint, Endpoint] | None
+    """Client and server end of one of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class FlowView:
     """One flow as told to people and programs. Counters are what flowmap observed of it."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowmap.asker import describe, may_own
-from flowmap.attribute.questions import SHAPES, Owners, Question, Shape, candidates, question_for, state_of
+from flowmap.attribute.questions import CONFIDENCE, SHAPES, Owners, Question, Shape, candidates, question_for, state_of
 from flowmap.attribute.view import AttributionView, DeploymentInfo, Evidence, State
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.client import ControlClient, DeploymentsAnswer
@@ -20,7 +20,6 @@ from flowmap.errors import ControlError, QueryError
 from flowmap.flows.address import Address, Endpoint, protocol_number
 from flowmap.flows.ends import End
 from flowmap.pipeline import control_client
-from flowmap.query import CONFIDENCE
 from flowmap.serve import answers as forms
 
 Answers = dict[Question, DeploymentsAnswer | ControlError]

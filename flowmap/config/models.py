@@ -192,6 +192,11 @@ class Attribute(Section):
         "answers, or original, the one the client called. The client is always the one before NAT.",
     )
     owners_limit: int = Field(default=4, ge=1, le=100, description="More owners than this and the flow is ambiguous.")
+    tie_wait: Duration = Field(
+        default=60.0,
+        description="How long an open flow with several possible owners stays pending while both its ends are asked "
+        "about together; 0s: it is shared at once.",
+    )
     cache_size: int = Field(default=100_000, ge=1, le=10_000_000, description="Questions whose answers are kept.")
     positive_ttl: Span = Field(default=60.0, description="A question that named someone is asked again after this.")
     negative_ttl: Span = Field(default=30.0, description="The same for one that named nobody.")

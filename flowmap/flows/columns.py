@@ -7,6 +7,7 @@ from enum import IntFlag
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.index import Hashes, Positions, Rows
 
@@ -89,6 +90,13 @@ class FlowColumns:
         """IANA numbers of the rows."""
         protocol: U64 = self.ports[rows] & np.uint64(0xFFFF)
         return protocol
+
+    def ends_of(self, row: int) -> tuple[Endpoint, Endpoint]:
+        """Client and server end of one row, as the client sees them."""
+        ports = int(self.ports[row])
+        client = Address(int(self.client_high[row]), int(self.client_low[row]))
+        server = Address(int(self.server_high[row]), int(self.server_low[row]))
+        return Endpoint(client, ports >> 48), Endpoint(server, ports >> 32 & 0xFFFF)
 
     def total(self, rows: Rows) -> U64:
         """What was observed of each row: its four counters side by side."""

@@ -105,7 +105,7 @@ class Figures:
             flows=len(books.table),
             open_flows=books.table.open_flows,
             pending_flows=books.pending_flows,
-            contradictions=books.attribution.contradictions,
+            contradictions=books.attribution.contradictions.count,
             complete_reads=books.complete_reads,
             credited={name: (part[0], part[1]) for name, part in ledger.totals()._asdict().items()},
             series=zlib.crc32(names, series),

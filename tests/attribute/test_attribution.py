@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from flowmap.attribute.answers import Answer
-from flowmap.attribute.attribution import Attribution, Settings
+from flowmap.attribute.attribution import Settings
 from flowmap.attribute.budget import CallBudget
 from flowmap.attribute.plan import MAX_BACKOFF
 from flowmap.attribute.questions import Owners, Question, Semantics, Shape, candidates, question_for, state_of
 from flowmap.attribute.view import Owner, State
-from flowmap.books import Books
-from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
+from flowmap.collect.base import ReadFinished, ReadStarted
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Kind
 from flowmap.flows.ends import End
 from tests.accounts import books_for
+from tests.attribute.desk import Desk
 from tests.flows.records import Record, batch_of, replace
 
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
@@ -67,35 +67,6 @@ def test_questions_are_about_one_end(shape: Shape) -> None:
     asked = question_for("ns", shape, end)
     place = Endpoint(address, end.port)
     assert (asked.source, asked.destination) == ((None, place) if shape is S else (place, None))
-
-
-class Desk:
-    """Books with a clock; answers by what is asked."""
-
-    def __init__(self, settings: Settings | None = None, max_flows: int = 200) -> None:
-        self.books: Books = books_for(settings, max_flows=max_flows)
-        self.now = 1000.0
-        for step in (ReadStarted("start"), ReadFinished(True), CaughtUp(self.now)):
-            self.books.step(step, now=self.now, read_at=self.now)
-
-    @property
-    def attribution(self) -> Attribution:
-        return self.books.attribution
-
-    def tell(self, *records: Record) -> None:
-        self.now += 1
-        self.books.step(batch_of(*records), now=self.now, read_at=self.now - 0.5)
-
-    def ask(self, limit: int = 100) -> list[Question]:
-        return self.attribution.ask(now=self.now, limit=limit)
-
-    def answer(self, question: Question, *owners: Owner) -> None:
-        self.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(owners)))
-
-    def settle(self) -> None:
-        self.now += 1
-        self.books.step(CaughtUp(self.now), now=self.now, read_at=self.now)
-        self.books.settle(self.now)
 
 
 def test_one_question_in_flight_a_key() -> None:
@@ -227,19 +198,19 @@ def test_contradictions_count_once_an_answer() -> None:
     for one in desk.ask():
         desk.answer(one, X)
     desk.settle()
-    assert desk.attribution.contradictions == 0
+    assert desk.attribution.contradictions.count == 0
     desk.now += 11
     for one in desk.ask():
         desk.answer(one, Y)
     desk.settle()
-    assert desk.attribution.contradictions == 1
+    assert desk.attribution.contradictions.count == 1
     desk.tell(replace(FLOW, client_port=2, id=2))
     for _ in range(3):  # looking again is no new answer
         desk.books.step(ReadStarted("timer"), now=desk.now, read_at=desk.now)
         desk.tell(replace(FLOW, kind=Kind.SEEN), replace(FLOW, kind=Kind.SEEN, client_port=2, id=2))
         desk.books.step(ReadFinished(True), now=desk.now, read_at=desk.now)
         desk.settle()
-    assert desk.attribution.contradictions == 1
+    assert desk.attribution.contradictions.count == 1
     (decision, *_) = desk.attribution.decisions.values()
     assert decision.owners == {X}, "and what was attributed stays"
 

@@ -188,7 +188,7 @@ def state(books: Books) -> dict[str, Any]:
         "plan": plan,
         "decisions": dict(books.attribution.decisions),
         "lookups": dict(books.attribution.lookups),
-        "contradictions": books.attribution.contradictions,
+        "contradictions": books.attribution.contradictions.count,
         "totals": ledger.totals(),
         "series": ledger.texts,
         "connections": ledger.connections.tolist(),

@@ -1,0 +1,64 @@
+"""What each shape of question has brought, and which are not worth repeating as often.
+
+An API that reads src and dst in one way has nothing to say to the questions of the other. A shape that named nobody
+anywhere, whatever it was asked about, is silent: what it was asked once is then repeated after a longer pause. That is
+all: silence delays questions, it is never taken for an answer that could name anybody. New ends are asked about in
+every shape, and the first name ends the silence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from flowmap.attribute.questions import Owners, Question, Semantics, Shape
+
+ENOUGH = 8
+"""So many different ends without a name, and none with one since, make a shape silent."""
+PAUSE = 5
+"""What a silent shape was asked is repeated after so many times ``negative_ttl`` (not before ``positive_ttl``)."""
+
+
+class Readings:
+    """Counts answers by shape. Times are monotonic seconds."""
+
+    def __init__(self, semantics: Semantics, *, positive_ttl: float, negative_ttl: float) -> None:
+        self.set_pauses(positive_ttl=positive_ttl, negative_ttl=negative_ttl)
+        self.answered: Counter[Shape] = Counter()
+        self.named: Counter[Shape] = Counter()
+        """Those of ``answered`` that named somebody."""
+        self._semantics = semantics
+        self._last_named: dict[Shape, float] = {}
+        self._in_vain: dict[Shape, set[Question]] = {shape: set() for shape in Shape}
+
+    def set_pauses(self, *, positive_ttl: float, negative_ttl: float) -> None:
+        """Other pauses for what is asked from now on."""
+        self.pause = max(PAUSE * negative_ttl, positive_ttl)
+        """Seconds between two repeats of a question of a silent shape."""
+
+    def heard(self, question: Question, owners: Owners, *, now: float) -> None:
+        """An answer came."""
+        shape, in_vain = question.shape, self._in_vain[question.shape]
+        self.answered[shape] += 1
+        if owners:
+            self.named[shape] += 1
+            self._last_named[shape] = now
+            in_vain.clear()
+        elif len(in_vain) < ENOUGH:
+            in_vain.add(question._replace(namespace="", workspace=""))
+
+    def is_silent(self, shape: Shape, *, now: float) -> bool:
+        """Whether the shape names nobody anywhere."""
+        named = self._last_named.get(shape)
+        return len(self._in_vain[shape]) >= ENOUGH and (named is None or now - named > self.pause)
+
+    def suggests_dataflow(self, *, now: float) -> bool:
+        """Whether the API seems to read src and dst as data flow, though ``both`` needs a name for the client."""
+        ends_named = any(now - self._last_named.get(shape, -self.pause) <= self.pause for shape in _OF_SERVICE)
+        return self._semantics == "both" and ends_named and self.is_silent(Shape.CLIENT, now=now)
+
+    def silent(self, *, now: float) -> tuple[Shape, ...]:
+        """The silent shapes."""
+        return tuple(shape for shape in Shape if self.is_silent(shape, now=now))
+
+
+_OF_SERVICE = (Shape.SINK, Shape.SOURCE)
