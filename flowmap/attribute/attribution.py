@@ -192,6 +192,11 @@ class Attribution:
         """The last range of every question that is kept."""
         return self._knowledge.ranges()
 
+    @property
+    def lookups(self) -> Counter[tuple[str, str]]:
+        """See :attr:`Knowledge.lookups`."""
+        return self._knowledge.lookups
+
     def take_lookups(self) -> Counter[tuple[str, str]]:
         """See :meth:`Knowledge.take_lookups`."""
         return self._knowledge.take_lookups()

@@ -27,7 +27,8 @@ class Knowledge:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._timelines: LRUCache[Question, Timeline] = LRUCache(settings.cache_size)
-        self._lookups: Counter[tuple[str, str]] = Counter()
+        self.lookups: Counter[tuple[str, str]] = Counter()
+        """Look-ups of answers by shape and outcome: ``hit``, ``miss``, ``negative``, ``stale``."""
 
     def __len__(self) -> int:
         """Questions with answers."""
@@ -80,17 +81,17 @@ class Knowledge:
         timeline = self._timelines.get(question)
         nothing = np.zeros(len(lives.born_by), np.intp)
         if timeline is None or not timeline.answers:
-            self._lookups[question.shape, "miss"] += 1
+            self.lookups[question.shape, "miss"] += 1
             return nothing, [None]
         newest = timeline.answers[-1]
         cached = not timeline.restored and now - newest.arrived < self.settings.positive_ttl
         if self.settings.confirm == "fast" and cached and question.shape not in _TIES:
-            self._lookups[question.shape, "hit" if newest.owners else "negative"] += 1
+            self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
             return nothing, [Outcome(newest.owners, "fast", newest)]
         position, outcomes = timeline.judge(lives, grace=self.settings.grace)
         for outcome in outcomes:
             kind = "stale" if outcome is None else "hit" if outcome.owners else "negative"
-            self._lookups[question.shape, kind] += 1
+            self.lookups[question.shape, kind] += 1
         return position, outcomes
 
     def judge_ends(
@@ -133,9 +134,8 @@ class Knowledge:
                 timeline.forget_before(of_ties)
 
     def take_lookups(self) -> Counter[tuple[str, str]]:
-        """The counts of look-ups since this was last called, by shape and outcome: ``hit``, ``miss``, ``negative``,
-        ``stale``."""
-        taken, self._lookups = self._lookups, Counter()
+        """The counts of look-ups since this was last called."""
+        taken, self.lookups = self.lookups, Counter()
         return taken
 
     def _known(self, question: Question) -> Timeline:
@@ -149,5 +149,5 @@ class Knowledge:
         timelines = [(question, self._timelines.get(question)) for question in questions]
         if any(timeline and timeline.answers for _, timeline in timelines):
             return True
-        self._lookups.update((question.shape, "miss") for question, _ in timelines)
+        self.lookups.update((question.shape, "miss") for question, _ in timelines)
         return False
