@@ -19,6 +19,7 @@ from flowmap.record.recorder import RecordTo
 from flowmap.reload import Reloader, Reread
 from flowmap.system import privileges
 from flowmap.system.notify import Notifier, take_listener
+from flowmap.textfile import OneRun, TextFile
 from flowmap.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -28,19 +29,23 @@ STOP_SECONDS = 4.5
 """From SIGTERM to the end, whatever hangs."""
 WRITER_SECONDS = 3.0
 """Of these, what the writer gets to take its last counters."""
+FOR_EVER = OneRun()
 
 
-def run(config: Config, reread: Reread, *, file: str | None = None, record: RecordTo | None = None) -> int:
+def run(
+    config: Config, reread: Reread, *, file: str | None = None, record: RecordTo | None = None, once: OneRun = FOR_EVER
+) -> int:
     """Run until SIGTERM or SIGINT; the exit status: 0 stopped, 78 configuration, 1 failure.
 
-    ``reread`` reads the configuration again, ``file`` is where it is, for people; ``record``: where to record.
+    ``reread`` reads the configuration again, ``file`` is where it is, for people; ``record``: where to record,
+    ``once``: when to end by itself, and the page to leave behind.
     """
     logs.set_up(config.log.level, config.log.format)
     faulthandler.enable()  # the watchdog ends a process with SIGABRT: this says where it hung
     privileges.harden()
     last_resort = _LastResort()
     try:
-        return asyncio.run(_main(config, reread, file, record, last_resort))
+        return asyncio.run(_main(config, reread, file, record, once, last_resort))
     except ConfigError as error:
         log.error("%s", error)
         return EXIT_CONFIG
@@ -64,11 +69,15 @@ class _Signals:
         self.reload = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
+            loop.add_signal_handler(number, self._stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
-    def _stop(self, number: int) -> None:
-        log.info("%s: stopping", signal.Signals(number).name)
+    def stop_after(self, seconds: float) -> None:
+        """Stop by itself, as if by a signal."""
+        asyncio.get_running_loop().call_later(seconds, self._stop, f"{seconds:g} s are over")
+
+    def _stop(self, why: str) -> None:
+        log.info("%s: stopping", why)
         loop = asyncio.get_running_loop()
         for ending in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(ending)
@@ -83,7 +92,7 @@ class _Signals:
 
 
 async def _main(
-    config: Config, reread: Reread, file: str | None, record: RecordTo | None, last_resort: _LastResort
+    config: Config, reread: Reread, file: str | None, record: RecordTo | None, once: OneRun, last_resort: _LastResort
 ) -> int:
     signals = _Signals()
     notifier = Notifier(os.environ)
@@ -94,6 +103,8 @@ async def _main(
     watch = Watch(pipeline, notifier)
     reloader = Reloader(pipeline, config, reread, file=file)
     pipeline.backend.configuration_status = reloader.status
+    textfile = TextFile(once.textfile, pipeline.page) if once.textfile is not None else None
+    writing: asyncio.Task[None] | None = None
     try:
         await pipeline.server.start()
         if pipeline.recorder is not None:
@@ -103,12 +114,18 @@ async def _main(
         for note in pipeline.source.stats.notes.values():
             log.warning("%s: %s", pipeline.source.name, note)
         log.info("listening on %s, reading %s", pipeline.server.url, pipeline.source.name)
+        if textfile is not None:
+            writing = asyncio.create_task(textfile.keep_writing(), name="textfile")
+        if once.duration is not None:
+            signals.stop_after(once.duration)
         return await _live(signals, watch, reloader, notifier)
     finally:
         notifier.stopping()
         signals.ignore_reloads()
         await _shut_down(pipeline, last_resort)
         notifier.close()
+        if textfile is not None and writing is not None:
+            await textfile.finish(writing)
 
 
 def _open(pipeline: Pipeline, config: Config) -> None:

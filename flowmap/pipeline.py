@@ -33,6 +33,7 @@ from flowmap.control.endpoint import endpoint_of_region
 from flowmap.engine import TIDY_EVERY, Engine
 from flowmap.errors import ConfigError
 from flowmap.export.exposition import Exposition
+from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.snapshot import Snapshot
 from flowmap.query import Queries
@@ -55,6 +56,10 @@ class Pipeline:
     server: HttpServer
     exposition: Exposition
     recorder: Recorder | None
+
+    def page(self) -> bytes:
+        """The page of now, in the text format."""
+        return self.exposition.page(self.engine.snapshot, Format.TEXT)
 
 
 def build(config: Config, *, source: Source | None = None, record: RecordTo | None = None) -> Pipeline:

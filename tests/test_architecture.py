@@ -47,10 +47,12 @@ ARROWS: dict[str, set[str]] = {
     | {"asker", "assembly", "backend", "catalog", "config", "control", "engine", "logs", "query", "record", "serve"},
     "reload": ENGINE | {"assembly", "config", "control", "logs", "pipeline"},
     "watch": {"pipeline", "system"},
-    "daemon": {"config", "errors", "logs", "pipeline", "record", "reload", "system", "watch"},
+    "textfile": {"errors"},
+    "daemon": {"config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"},
     "sandbox": DOMAIN | {"control"},
     "cli": ENGINE
-    | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"},
+    | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}
+    | {"textfile"},
     "__main__": {"cli"},
 }
 """The rooms each room may import, besides itself. A module directly in the package is a room of its own."""

@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``-c FILE``, and whether to record."""
+    """``-c FILE``, whether to record, and when to end."""
     options.add_config(parser)
     parser.add_argument(
         "--record",
@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest size of that file; the recording then ends and the daemon goes on; default: 256MiB",
     )
     parser.add_argument("--record-overwrite", action="store_true", help="replace the file if it is there already")
+    parser.add_argument("--duration", type=options.duration, help="end after this time; default: run until SIGTERM")
+    parser.add_argument(
+        "--textfile",
+        metavar="FILE.prom",
+        type=Path,
+        help="also write the page to a file, every 15 s and at the end, for node_exporter's textfile collector",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,9 +66,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     hold_standard()
     from flowmap.daemon import run as run_daemon
+    from flowmap.textfile import OneRun
 
     loaded = load_again(arguments)
-    return run_daemon(loaded.config, lambda: load_again(arguments), file=arguments.config, record=_record(arguments))
+    return run_daemon(
+        loaded.config,
+        lambda: load_again(arguments),
+        file=arguments.config,
+        record=_record(arguments),
+        once=OneRun(arguments.duration, arguments.textfile),
+    )
 
 
 def _record(arguments: argparse.Namespace) -> RecordTo | None:
