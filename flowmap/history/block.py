@@ -1,0 +1,142 @@
+"""A block: some thousands of flows as bytes, a column after the other.
+
+    block     magic "FB1", compression level of nothing else; number of flows; directory; verdicts; columns
+    column    least value, bytes a value, bytes in the block: what is left after taking the least value off
+
+Values of one column lie close together (times of one minute, ports of one service), so most need one to four bytes
+and half of those deflate takes. Every column can be read without the others.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from flowmap.attribute.view import Owner, State
+from flowmap.errors import DecodeError
+from flowmap.history.flows import COLUMNS, ClosedFlows, Column, Judged, Verdict
+
+_MAGIC = b"FB1\0"
+_HEAD = struct.Struct("<4sIII")  # magic, flows, length and CRC of directory and verdicts
+_ENTRY = struct.Struct("<QBI")  # least value (modulo 2**64), bytes a value (0: all are equal), length
+_LEVEL = 1  # of zlib: higher ones cost much more time and save little
+_LONGEST = 1 << 24  # flows in a block that can be meant
+
+
+def encode(flows: ClosedFlows) -> bytes:
+    """Flows as bytes; their verdicts are compacted."""
+    flows = flows.compact()
+    verdicts = zlib.compress(_dump(flows.verdicts).encode(), _LEVEL)
+    directory, bodies = [], []
+    for name in COLUMNS:
+        least, width, body = _encode_column(flows.columns[name])
+        directory.append(_ENTRY.pack(least, width, len(body)))
+        bodies.append(body)
+    head = b"".join(directory) + verdicts
+    return b"".join((_HEAD.pack(_MAGIC, len(flows), len(head), zlib.crc32(head)), head, *bodies))
+
+
+class Block:
+    """One block to read from; DecodeError (here and in every method) where the bytes are not a block's."""
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            magic, self._flows, length, checksum = _HEAD.unpack_from(data)
+        except struct.error as error:
+            raise DecodeError(f"history block: {error}") from error
+        head = data[_HEAD.size : _HEAD.size + length]
+        if magic != _MAGIC or self._flows > _LONGEST or zlib.crc32(head) != checksum:
+            raise DecodeError("history block: the head is not one of a block")
+        self._data = data
+        self._places: dict[str, tuple[int, int, int, int]] = {}
+        at = _HEAD.size + length
+        for number, name in enumerate(COLUMNS):
+            least, width, size = _ENTRY.unpack_from(head, number * _ENTRY.size)
+            self._places[name] = least, width, at, at + size
+            at += size
+        if at != len(data):
+            raise DecodeError(f"history block: {len(data)} bytes where {at} were written")
+        self._verdicts = head[len(COLUMNS) * _ENTRY.size :]
+
+    def __len__(self) -> int:
+        return self._flows
+
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the ``verdict`` column numbers."""
+        try:
+            return _load(zlib.decompress(self._verdicts).decode())
+        except (zlib.error, ValueError, TypeError, LookupError) as error:
+            raise DecodeError(f"history block: verdicts: {error}") from error
+
+    def column(self, name: str) -> Column:
+        """One column."""
+        least, width, start, end = self._places[name]
+        dtype = COLUMNS[name]
+        base = np.array([least], np.uint64)
+        if width == 0:
+            return np.repeat(base, self._flows).view(np.uint64).astype(np.int64).astype(dtype)
+        try:
+            body = zlib.decompress(self._data[start:end])
+            planes = np.frombuffer(body, np.uint8).reshape(width, self._flows)
+        except (zlib.error, ValueError) as error:
+            raise DecodeError(f"history block: column {name}: {error}") from error
+        values = np.zeros((self._flows, 8), np.uint8)
+        values[:, :width] = planes.T
+        whole = values.view("<u8").reshape(-1).astype(np.uint64) + base
+        return whole.view(np.int64).astype(dtype) if dtype.kind == "i" else whole.astype(dtype)
+
+    def flows(self) -> ClosedFlows:
+        """All of it."""
+        return ClosedFlows({name: self.column(name) for name in COLUMNS}, self.verdicts())
+
+
+def _encode_column(column: Column) -> tuple[int, int, bytes]:
+    """Least value, bytes a value, and the planes: first the lowest byte of every value, then the next, deflated."""
+    if not len(column):
+        return 0, 0, b""
+    low, high = int(column.min()), int(column.max())
+    if low == high:
+        return low & 0xFFFF_FFFF_FFFF_FFFF, 0, b""
+    rest = column.astype(np.uint64) - np.uint64(low & 0xFFFF_FFFF_FFFF_FFFF)
+    width = (int(high - low).bit_length() + 7) // 8
+    planes = rest.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :width].T
+    return low & 0xFFFF_FFFF_FFFF_FFFF, width, zlib.compress(np.ascontiguousarray(planes).tobytes(), _LEVEL)
+
+
+def _dump(verdicts: Iterable[Verdict]) -> str:
+    owners: dict[Owner, int] = {}
+
+    def numbers(several: Iterable[Owner]) -> list[int]:
+        return [owners.setdefault(owner, len(owners)) for owner in several]
+
+    rows: list[list[Any]] = [
+        [
+            verdict.state.value,
+            verdict.source,
+            numbers(verdict.owners),
+            [[piece.shape, piece.rule, numbers(piece.owners)] for piece in verdict.evidence],
+            verdict.cause,
+        ]
+        for verdict in verdicts
+    ]
+    return json.dumps([list(owners), rows], separators=(",", ":"))
+
+
+def _load(text: str) -> tuple[Verdict, ...]:
+    names, rows = json.loads(text)
+    owners = [Owner(*name) for name in names]
+    return tuple(
+        Verdict(
+            State(state),
+            source,
+            tuple(owners[number] for number in owned),
+            tuple(Judged(shape, rule, tuple(owners[number] for number in of)) for shape, rule, of in evidence),
+            cause,
+        )
+        for state, source, owned, evidence, cause in rows
+    )

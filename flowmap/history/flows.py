@@ -1,0 +1,208 @@
+"""Flows that are over, as columns: what history is handed, keeps and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.attribute.attribution import STATES, Decision
+from flowmap.attribute.view import Owner, State
+from flowmap.flows.columns import FlowColumns, Row
+from flowmap.flows.index import Rows
+
+Column = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+
+MICROSECONDS = 1_000_000
+
+COLUMNS: dict[str, np.dtype[Any]] = {
+    name: np.dtype(kind)
+    for name, kind in {
+        "verdict": np.uint32,  # position in the block's list of verdicts
+        "born_by": np.int64,  # µs since the epoch, as all times here: the flow began in (born_after, born_by]
+        "ended_by": np.int64,  # and ended in [ended_after, ended_by]
+        "born_after": np.int64,
+        "ended_after": np.int64,
+        "flags": np.uint8,  # Fact
+        "ports": np.uint64,  # client port << 48 | server port << 32 | zone << 16 | protocol
+        "client_low": np.uint64,
+        "server_low": np.uint64,
+        "client_high": np.uint64,
+        "server_high": np.uint64,
+        "transmit_bytes": np.uint64,
+        "receive_bytes": np.uint64,
+        "transmit_packets": np.uint64,
+        "receive_packets": np.uint64,
+        # The ends as the server sees them; zero where Fact.TRANSLATED is not set.
+        "translated_client_high": np.uint64,
+        "translated_client_low": np.uint64,
+        "translated_server_high": np.uint64,
+        "translated_server_low": np.uint64,
+        "translated_ports": np.uint32,  # client port << 16 | server port
+    }.items()
+}
+"""Name and type of every column, in the order of a block."""
+
+
+class Fact(IntFlag):
+    """Facts about one flow."""
+
+    PREEXISTING = 1
+    """It is older than the daemon that saw it; nobody knows when it began. ``born_by`` is when it was first seen."""
+    GUESSED = 2
+    TRANSLATED = 4
+    UNBOUNDED = 8
+    """It is not known after which instant it began: ``born_after`` is ``born_by``."""
+    CUT = 16
+    """It was still open at ``ended_by``, when the daemon stopped."""
+
+
+class Judged(NamedTuple):
+    """One answer's share in a verdict."""
+
+    shape: str
+    rule: str
+    owners: tuple[Owner, ...]
+
+
+class Verdict(NamedTuple):
+    """What was decided about a group of flows, and by what."""
+
+    state: State
+    source: str
+    """The source of flows that saw them."""
+    owners: tuple[Owner, ...]
+    evidence: tuple[Judged, ...]
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedFlows:
+    """Flows in the order in which they left the table: a column a name of :data:`COLUMNS`, and their verdicts."""
+
+    columns: Mapping[str, Column]
+    verdicts: tuple[Verdict, ...]
+
+    def __len__(self) -> int:
+        return len(self.columns["verdict"])
+
+    def take(self, index: npt.NDArray[Any] | slice) -> ClosedFlows:
+        """Those at ``index``; all verdicts stay."""
+        return ClosedFlows({name: column[index] for name, column in self.columns.items()}, self.verdicts)
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[ClosedFlows]) -> ClosedFlows:
+        """All of them in order, with every verdict once."""
+        parts = tuple(parts)
+        known: dict[Verdict, int] = {}
+        columns: dict[str, list[Column]] = {name: [] for name in COLUMNS}
+        for part in parts:
+            place = np.array([known.setdefault(verdict, len(known)) for verdict in part.verdicts], np.uint32)
+            for name, column in part.columns.items():
+                columns[name].append(place[column] if name == "verdict" else column)
+        joined = {
+            name: np.concatenate(columns[name]) if parts else np.zeros(0, dtype) for name, dtype in COLUMNS.items()
+        }
+        return cls(joined, tuple(known))
+
+    def compact(self) -> ClosedFlows:
+        """The same flows with the verdicts that they have, in ascending order of their first place in the list."""
+        used, place = np.unique(self.columns["verdict"], return_inverse=True)
+        columns = {**self.columns, "verdict": place.reshape(-1).astype(np.uint32)}
+        return ClosedFlows(columns, tuple(self.verdicts[number] for number in used.tolist()))
+
+
+class Handover(NamedTuple):
+    """Rows of the flow table as the writer left them: copies, but for the decisions."""
+
+    columns: Mapping[str, Column]
+    """As in :class:`ClosedFlows`, but times are monotonic seconds (float) and ``verdict`` numbers a decision."""
+    state: npt.NDArray[np.uint8]
+    decisions: Mapping[int, Decision]
+    """The attribution's own; it holds every decision of these rows, and replaces the mapping to forget any."""
+    epoch: float
+    """What to add to a monotonic instant to get seconds since the epoch."""
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+
+def gather(
+    table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, epoch: float, source: str, cut: bool
+) -> Handover:
+    """Copy what history keeps of ``rows``: the writer's share of the work, some microseconds for hundred flows."""
+    flags = table.flags[rows]
+    names = ("born_after", "born_by", "ended_after", "ended_by", "client_high", "client_low", "server_high")
+    columns: dict[str, Column] = {name: getattr(table, name)[rows] for name in (*names, "server_low", "ports")}
+    columns["verdict"] = table.verdict[rows]
+    columns["flags"] = flags
+    total = table.last[rows] - table.base[rows]
+    for place, name in enumerate(("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")):
+        columns[name] = total[:, place]
+    translated = flags & np.uint16(Row.TRANSLATED) != 0
+    if translated.any():
+        columns["translated"] = np.where(translated[:, None], table.translated[rows], np.uint64(0))
+        columns["translated_ports"] = np.where(translated, table.translated_ports[rows], np.uint32(0))
+    if cut:
+        columns["cut"] = np.ones(len(rows), np.bool_)
+    return Handover(columns, table.state[rows], decisions, epoch, source)
+
+
+def settle(handed: Handover) -> ClosedFlows:
+    """What was handed over, in the form that is kept: wall time, own flags, verdicts. History's share of the work."""
+    given, n = handed.columns, len(handed)
+    born_by = _microseconds(given["born_by"] + handed.epoch)
+    ended_by = np.maximum(_microseconds(given["ended_by"] + handed.epoch), born_by)
+    bounded = np.isfinite(given["born_after"])
+    born_after = np.where(bounded, np.nan_to_num(given["born_after"], neginf=0.0) + handed.epoch, 0.0)
+    seen_last = np.isfinite(given["ended_after"])
+    ended_after = np.where(seen_last, np.nan_to_num(given["ended_after"], neginf=0.0, posinf=0.0) + handed.epoch, 0.0)
+    flags = np.zeros(n, np.uint8)
+    for row, fact in ((Row.PREEXISTING, Fact.PREEXISTING), (Row.GUESSED, Fact.GUESSED)):
+        flags |= np.where(given["flags"] & np.uint16(row) != 0, np.uint8(fact), np.uint8(0))
+    flags |= np.where(bounded, np.uint8(0), np.uint8(Fact.UNBOUNDED))
+    columns: dict[str, Column] = {name: np.zeros(n, dtype) for name, dtype in COLUMNS.items()}
+    if "translated_ports" in given:
+        flags |= np.where(given["flags"] & np.uint16(Row.TRANSLATED) != 0, np.uint8(Fact.TRANSLATED), np.uint8(0))
+        ends = ("client_high", "client_low", "server_high", "server_low")
+        columns |= {f"translated_{name}": given["translated"][:, place] for place, name in enumerate(ends)}
+        columns["translated_ports"] = given["translated_ports"]
+    if "cut" in given:
+        flags |= np.uint8(Fact.CUT)
+    same = ("client_high", "client_low", "server_high", "server_low", "ports", "transmit_bytes", "receive_bytes")
+    columns |= {name: given[name] for name in (*same, "transmit_packets", "receive_packets")}
+    columns["born_by"], columns["ended_by"], columns["flags"] = born_by, ended_by, flags
+    columns["born_after"] = np.where(bounded, np.minimum(_microseconds(born_after), born_by), born_by)
+    clear = np.where(seen_last, np.clip(_microseconds(ended_after), born_by, ended_by), born_by)
+    columns["ended_after"] = clear
+    columns["verdict"], verdicts = _verdicts(handed)
+    return ClosedFlows(columns, verdicts)
+
+
+def _microseconds(seconds: Column) -> npt.NDArray[np.int64]:
+    return np.rint(seconds * MICROSECONDS).astype(np.int64)
+
+
+def _verdicts(handed: Handover) -> tuple[npt.NDArray[np.uint32], tuple[Verdict, ...]]:
+    pairs = handed.columns["verdict"].astype(np.int64) << 8 | handed.state
+    distinct, position = np.unique(pairs, return_inverse=True)
+    known: dict[Verdict, int] = {}
+    place = [known.setdefault(_verdict(handed, pair >> 8, pair & 0xFF), len(known)) for pair in distinct.tolist()]
+    return np.array(place, np.uint32)[position.reshape(-1)], tuple(known)
+
+
+def _verdict(handed: Handover, number: int, state: int) -> Verdict:
+    decision = handed.decisions.get(number)
+    if decision is None:
+        return Verdict(STATES[state], handed.source, (), (), "")
+    evidence = tuple(
+        Judged(str(question.shape), outcome.rule, tuple(sorted(outcome.owners)))
+        for question, outcome in decision.outcomes.items()
+    )
+    return Verdict(decision.state, handed.source, tuple(sorted(decision.owners)), evidence, decision.cause)

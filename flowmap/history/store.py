@@ -1,0 +1,453 @@
+"""The file: its tables, its limits, and what is done when it is broken. One thread writes it; readers have their own.
+
+Limits. ``max_size`` bounds the file with its write-ahead log and index: the log gets an eighth of it, the tables the
+rest, and SQLite itself refuses more (``max_page_count``). Before something is written for which there is no room, the
+oldest blocks go; their pages are used again, so a file at its limit neither grows nor is rewritten.
+
+Faults. A file that is garbled, or of another version, is renamed and stays; a new one begins. A database of somebody
+else is not touched. Everything else (disk full, read-only, locked) is told and tried again later by the caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from flowmap.errors import DecodeError, HistoryError
+from flowmap.history import block, filters
+from flowmap.history.flows import MICROSECONDS, ClosedFlows
+from flowmap.history.merging import BLOCK_FLOWS, Extent, run_to_merge
+from flowmap.history.spans import SPAN_TABLES, Span, drop_spans, put_spans
+
+APPLICATION_ID = 0x464D4150  # "FMAP"
+VERSION = 1
+PAGE = 4096
+LASTING = 600 * MICROSECONDS
+"""µs of life from which on a flow has a filter of its own, so that it does not blur its block's times."""
+BUSY_SECONDS = 0.5
+CHECK_SECONDS = 2.0
+"""Longest time for SQLite's own check of a file that is opened."""
+MOST_SET_ASIDE = 5
+"""Broken files kept beside the new one; with so many, somebody has to look before history goes on."""
+
+TABLES = {
+    "block": (
+        "seq INTEGER PRIMARY KEY, flows INTEGER NOT NULL, "  # number of the first flow, how many
+        "first INTEGER NOT NULL, usual INTEGER NOT NULL, "  # earliest birth of all, and of those that did not last
+        "since INTEGER NOT NULL, last INTEGER NOT NULL, "  # earliest and latest end
+        "lasting BLOB NOT NULL, filter BLOB NOT NULL, data BLOB NOT NULL"
+    ),
+    **SPAN_TABLES,
+}
+
+_REASONS = {
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "corrupt",
+    sqlite3.SQLITE_FULL: "disk_full",
+    sqlite3.SQLITE_READONLY: "read_only",
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_PERM: "cannot_open",
+    sqlite3.SQLITE_CANTOPEN: "cannot_open",
+    sqlite3.SQLITE_IOERR: "io",
+}
+
+
+class Limits(NamedTuple):
+    """What the file may grow to; sizes in bytes, ``retain`` in seconds."""
+
+    retain: float
+    max_size: int
+
+    @property
+    def log(self) -> int:
+        """Of the write-ahead log."""
+        return min(16 << 20, self.max_size // 8)
+
+    @property
+    def pages(self) -> int:
+        """Of the tables; the index of the log takes 32 KiB for every 4096 of its pages."""
+        index = (1 + self.log // (PAGE * 4096)) * (32 << 10)
+        return (self.max_size - self.log - index) // PAGE
+
+    @property
+    def block_flows(self) -> int:
+        """Flows in a block at most, such that several fit into the log even where nothing can be deflated."""
+        return max(64, min(BLOCK_FLOWS, self.log // 4 // 128))
+
+
+class Written(NamedTuple):
+    """What became of a write."""
+
+    flows: int = 0
+    aged: int = 0
+    """Flows that left because they are older than ``retain``."""
+    evicted: int = 0
+    """Flows that left for want of room."""
+
+
+class Store:
+    """The file, open for writing. Every method raises HistoryError with the reason."""
+
+    def __init__(self, path: str, limits: Limits) -> None:
+        self.path = path
+        self.limits = limits
+        self.flows = 0
+        """Flows in the file."""
+        self.oldest: int | None = None
+        """µs since the epoch at which the oldest of them ended."""
+        self.set_aside = 0
+        """Broken files renamed since the start."""
+        self.last_set_aside = ""
+        self._database: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._unreadable: set[int] = set()
+
+    def open(self) -> None:
+        """Open or make the file, and set a broken one aside."""
+        try:
+            self._open()
+        except HistoryError as error:
+            self.close()
+            if error.reason not in ("corrupt", "version"):
+                raise
+            self._set_aside(error)
+            self._open()
+
+    def close(self) -> None:
+        """Let go of the file; safe to call twice."""
+        database, self._database = self._database, None
+        if database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                database.close()
+
+    def write(self, flows: ClosedFlows, spans: Sequence[Span], *, now: float) -> Written:
+        """Append flows and changed ranges in one transaction, as far as the limits ask older ones to leave.
+
+        ``now``: seconds since the epoch. At most :attr:`Limits.block_flows` flows.
+        """
+        database = self._usable()
+        made = _Row.of(flows) if len(flows) else None
+        self._make_room_in_log(made.size if made else 0)
+        with self._transaction(database):
+            aged = self._forget_aged(database, now)
+            evicted = self._make_room(database, (made.size if made else 0) + 512 * len(spans) + 8 * PAGE)
+            put_spans(database, spans)
+            if made is not None:
+                self._append(database, made)
+        self._measure(database)
+        return Written(len(flows), aged, evicted)
+
+    def merge(self) -> bool:
+        """Join small blocks at the end, if it is time to; whether any were."""
+        database = self._usable()
+        with self._errors():
+            tail = database.execute("SELECT seq, flows, since, last FROM block ORDER BY seq DESC LIMIT 64").fetchall()
+        extents = [Extent(*row) for row in reversed(tail)]
+        run = run_to_merge(
+            [extent for extent in extents if extent.seq not in self._unreadable],
+            most=self.limits.block_flows,
+            longest=int(self.limits.retain / 8 * MICROSECONDS),
+        )
+        if not run:
+            return False
+        try:
+            parts = [block.Block(self._data(database, extent.seq)).flows() for extent in run]
+        except DecodeError:
+            self._unreadable.update(extent.seq for extent in run)
+            return False
+        made = _Row.of(ClosedFlows.concatenate(parts))
+        self._make_room_in_log(made.size)
+        with self._transaction(database):
+            self._make_room(database, made.size + 8 * PAGE)
+            database.executemany("DELETE FROM block WHERE seq = ?", [(extent.seq,) for extent in run])
+            database.execute(_INSERT, (run[0].seq, *made))
+        self._measure(database)
+        return True
+
+    def spans(self) -> list[Span]:
+        """Ranges that may still grow: the last one of every question."""
+        database = self._usable()
+        with self._errors():
+            return Span.read(database, "closed_at IS NULL")
+
+    def size(self) -> int:
+        """Bytes of the file, its log and its index on disk."""
+        return sum(_size(self.path + suffix) for suffix in ("", "-wal", "-shm"))
+
+    def _open(self) -> None:
+        _check_place(self.path)
+        with self._errors():
+            self._identity = _own_file(self.path)
+            database = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._database = database
+            self._check_identity(database)
+            self._set_up(database)
+        self._measure(database)
+
+    def _check_identity(self, database: sqlite3.Connection) -> None:
+        """Whether the file is ours, new or not, and whole as far as can be seen in a while."""
+        application = _pragma(database, "application_id")
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if application != APPLICATION_ID and (tables or application):
+            raise HistoryError(
+                f"{self.path} is a database of another program", reason="foreign", remedy="name another history.path"
+            )
+        if not tables:
+            return
+        version = _pragma(database, "user_version")
+        if version != VERSION or not tables >= TABLES.keys():
+            raise HistoryError(f"{self.path} was written by another version ({version})", reason="version")
+        with _time_limit(database, CHECK_SECONDS), contextlib.suppress(sqlite3.OperationalError):
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise HistoryError(f"{self.path}: {found}", reason="corrupt")
+
+    def _set_up(self, database: sqlite3.Connection) -> None:
+        if not _pragma(database, "application_id"):
+            database.execute(f"PRAGMA page_size = {PAGE}")
+            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if database.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise HistoryError(f"{self.path}: no write-ahead log is possible there", reason="io")
+        for pragma in ("synchronous = NORMAL", "wal_autocheckpoint = 0", f"journal_size_limit = {self.limits.log}"):
+            database.execute(f"PRAGMA {pragma}")
+        database.execute("PRAGMA cache_size = -2048")
+        if not _pragma(database, "application_id"):
+            with self._transaction(database):
+                for name, columns in TABLES.items():
+                    database.execute(f"CREATE TABLE {name} ({columns})")
+                database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {VERSION}")
+        self._shrink(database)
+        database.execute(f"PRAGMA max_page_count = {self.limits.pages}")
+
+    def _shrink(self, database: sqlite3.Connection) -> None:
+        """The limit may be lower than when the file grew."""
+        while (over := _pragma(database, "page_count") - self.limits.pages) > 0:
+            with self._transaction(database):
+                self._evict(database, min(over, 256) - _pragma(database, "freelist_count"))
+            before = _pragma(database, "page_count")
+            database.execute(f"PRAGMA incremental_vacuum({min(over, 256)})").fetchall()
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if _pragma(database, "page_count") >= before:
+                break
+
+    def _usable(self) -> sqlite3.Connection:
+        database = self._database
+        if database is None:
+            raise HistoryError(f"{self.path} is not open", reason="cannot_open")
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise HistoryError(f"{self.path} is gone: {error.strerror}", reason="cannot_open") from error
+        if (found.st_dev, found.st_ino) != self._identity:
+            raise HistoryError(f"{self.path} is another file now", reason="cannot_open")
+        return database
+
+    def _append(self, database: sqlite3.Connection, made: _Row) -> None:
+        (following,) = database.execute("SELECT coalesce(max(seq + flows), 1) FROM block").fetchone()
+        database.execute(_INSERT, (following, *made))
+
+    def _forget_aged(self, database: sqlite3.Connection, now: float) -> int:
+        before = int((now - self.limits.retain) * MICROSECONDS)
+        aged = database.execute("SELECT seq, flows FROM block WHERE last < ? ORDER BY seq", (before,)).fetchall()
+        database.executemany("DELETE FROM block WHERE seq = ?", [(seq,) for seq, _ in aged])
+        drop_spans(database, before)
+        return sum(flows for _, flows in aged)
+
+    def _make_room(self, database: sqlite3.Connection, size: int) -> int:
+        """Let the oldest leave until ``size`` bytes fit; returns how many flows did."""
+        free = self.limits.pages - _pragma(database, "page_count") + _pragma(database, "freelist_count")
+        lacking = -(-size // PAGE) + 1 - free
+        return self._evict(database, lacking) if lacking > 0 else 0
+
+    def _evict(self, database: sqlite3.Connection, pages: int) -> int:
+        """Let the oldest blocks leave until so many pages more are free."""
+        wanted, evicted = _pragma(database, "freelist_count") + pages, 0
+        while _pragma(database, "freelist_count") < wanted:
+            oldest = database.execute("SELECT seq, flows FROM block ORDER BY seq LIMIT 1").fetchone()
+            if oldest is None:
+                (middle,) = database.execute("SELECT avg(last_arrived) FROM span").fetchone()
+                if middle is None:
+                    break
+                drop_spans(database, int(middle) + 1)
+                continue
+            database.execute("DELETE FROM block WHERE seq = ?", (oldest[0],))
+            evicted += oldest[1]
+        return evicted
+
+    def _make_room_in_log(self, size: int) -> None:
+        """The log starts anew once all of it is in the file and no reader needs it."""
+        database = self._usable()
+        wanted = 2 * size + 64 * PAGE
+        if _size(f"{self.path}-wal") + wanted <= self.limits.log:
+            return
+        with self._errors():
+            busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy and _size(f"{self.path}-wal") + wanted > self.limits.log:
+            raise HistoryError(f"{self.path}: somebody keeps the write-ahead log from being emptied", reason="locked")
+
+    def _data(self, database: sqlite3.Connection, seq: int) -> bytes:
+        with self._errors():
+            row = database.execute("SELECT data FROM block WHERE seq = ?", (seq,)).fetchone()
+        if row is None:
+            raise DecodeError("the block has left meanwhile")
+        data: bytes = row[0]
+        return data
+
+    def _measure(self, database: sqlite3.Connection) -> None:
+        with self._errors():
+            (self.flows,) = database.execute("SELECT coalesce(sum(flows), 0) FROM block").fetchone()
+            oldest = database.execute("SELECT since FROM block ORDER BY seq LIMIT 1").fetchone()
+        self.oldest = oldest[0] if oldest else None
+
+    def _set_aside(self, error: HistoryError) -> None:
+        """Rename a file that cannot be used, with its log, under a name that says when."""
+        place = Path(self.path)
+        if len(list(place.parent.glob(f"{place.name}.broken-*[0-9Z]"))) >= MOST_SET_ASIDE:
+            raise HistoryError(
+                f"{error}; {MOST_SET_ASIDE} broken files are kept beside it already",
+                reason=error.reason,
+                remedy="look at them, and remove them",
+            ) from error
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        target, number = f"{self.path}.broken-{stamp}", 0
+        while os.path.lexists(target):
+            number += 1
+            target = f"{self.path}.broken-{stamp}-{number}"
+        try:
+            os.rename(self.path, target)
+            for suffix in ("-wal", "-shm"):
+                if os.path.lexists(self.path + suffix):
+                    os.rename(self.path + suffix, target + suffix)
+        except OSError as failure:
+            raise HistoryError(f"{error}, and it cannot be renamed: {failure.strerror}", reason=error.reason) from error
+        self.set_aside += 1
+        self.last_set_aside = f"{error}; it is kept as {target}"
+
+    @contextmanager
+    def _transaction(self, database: sqlite3.Connection) -> Iterator[None]:
+        with self._errors():
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    database.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with translated(self.path):
+            yield
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """SQLite's and the system's errors as HistoryError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        raise HistoryError(f"{path}: {error}", reason=_REASONS.get(code, "error")) from error
+    except OSError as error:
+        raise HistoryError(f"{path}: {error.strerror}", reason="cannot_open") from error
+
+
+class _Row(NamedTuple):
+    """The columns of table ``block`` after ``seq``."""
+
+    flows: int
+    first: int
+    usual: int
+    since: int
+    last: int
+    lasting: bytes
+    filter: bytes
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.lasting) + len(self.filter) + len(self.data) + 128
+
+    @classmethod
+    def of(cls, flows: ClosedFlows) -> _Row:
+        columns = dict(flows.columns)
+        born, ended = columns["born_after"], columns["ended_by"]
+        lasting = ended - born >= LASTING
+        some = {name: column[lasting] for name, column in columns.items()}
+        usual = born[~lasting].min() if not lasting.all() else np.iinfo(np.int64).max
+        return cls(
+            len(flows),
+            int(born.min()),
+            int(usual),
+            int(ended.min()),
+            int(ended.max()),
+            filters.make(filters.keys_of(some)),
+            filters.make(filters.keys_of(columns)),
+            block.encode(flows),
+        )
+
+
+_INSERT = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def _check_place(path: str) -> None:
+    """Never rename, or write to, what cannot be a history file."""
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HistoryError(f"{path}: {error.strerror}", reason="cannot_open") from error
+    if not stat.S_ISREG(kind):
+        raise HistoryError(f"{path} is no file", reason="foreign", remedy="name another history.path")
+
+
+def _own_file(path: str) -> tuple[int, int]:
+    """Make sure that there is a file only its owner can read; its device and inode.
+
+    An existing one is not opened here: closing it would take the locks of SQLite's connections in this process away.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    found = os.stat(path)
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
+        os.chmod(path, 0o600)
+    return found.st_dev, found.st_ino
+
+
+def _pragma(database: sqlite3.Connection, name: str) -> int:
+    value: int = database.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _time_limit(database: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    until = time.monotonic() + seconds
+    database.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+    try:
+        yield
+    finally:
+        database.set_progress_handler(None, 0)
