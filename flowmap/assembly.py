@@ -7,18 +7,20 @@ import time
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.attribution import Settings as AttributionSettings
-from flowmap.books import Books, Directory
+from flowmap.books import Books, Directory, Journal
 from flowmap.collect.base import SourceFacts, SourceStats
 from flowmap.config import Config
 from flowmap.export.ledger import Ledger
 from flowmap.export.peers import Peers
-from flowmap.export.snapshot import CatalogReport, RecordingReport, Snapshot, SourceReport
+from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot, SourceReport
 from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
 from flowmap.operations import Tuning
 
 
-def make_books(config: Config, *, announces_births: bool, directory: Directory | None = None) -> Books:
+def make_books(
+    config: Config, *, announces_births: bool, directory: Directory | None = None, journal: Journal | None = None
+) -> Books:
     """Empty books; what they decide follows from ``config`` and from what is done to them, and from nothing else."""
     table = FlowTable(
         config.collect.max_flows,
@@ -36,6 +38,7 @@ def make_books(config: Config, *, announces_births: bool, directory: Directory |
         peers=Peers(config.export.peers),
         announces_births=announces_births,
         directory=directory,
+        journal=journal,
     )
 
 
@@ -63,6 +66,7 @@ def make_snapshot(
     taken_at: float | None = None,
     catalog: CatalogReport | None = None,
     recording: RecordingReport | None = None,
+    history: HistoryReport | None = None,
 ) -> Snapshot:
     """Everything the page and the status are made from; ``taken_at`` is in seconds since the epoch, now if None."""
     report = SourceReport(
@@ -97,6 +101,7 @@ def make_snapshot(
         sources=(report,),
         catalog=catalog,
         recording=recording,
+        history=history,
     )
 
 

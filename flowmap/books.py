@@ -9,14 +9,15 @@ go in, traffic is credited to series, and snapshots come out. At every moment an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from flowmap.attribute.attribution import Attribution, Decision
+from flowmap.attribute.attribution import CODE, Attribution, Decision
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
+from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.view import DeploymentInfo, Owner, State
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.export.ledger import Ledger
@@ -26,7 +27,7 @@ from flowmap.export.snapshot import exact_sum
 from flowmap.flows.address import protocol_name
 from flowmap.flows.applied import Applied
 from flowmap.flows.batch import FlowBatch
-from flowmap.flows.columns import IGNORED, PENDING, U64, Row
+from flowmap.flows.columns import IGNORED, PENDING, U64, FlowColumns, Row
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable
@@ -47,6 +48,19 @@ class Directory(Protocol):
 
     def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
         """What is known of a deployment; ``told`` is what the last answer that named it said."""
+
+
+class Journal(Protocol):
+    """Who keeps what the books let go of; see ``flowmap.history``. Copies, and never part of conservation.
+
+    Called on the writer's thread, so neither may wait or fail.
+    """
+
+    def left(self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, cut: bool = False) -> None:
+        """Decided flows whose rows are about to be freed. ``cut``: they are open still, and the daemon stops."""
+
+    def confirmed(self, question: Question, change: Change) -> None:
+        """What an answer did to the ranges of its question."""
 
 
 class NoDirectory:
@@ -74,6 +88,7 @@ class Books:
         peers: Peers,
         announces_births: bool,
         directory: Directory | None = None,
+        journal: Journal | None = None,
     ) -> None:
         """``announces_births``: whether the source reports a flow when it begins, or only when it is read or ends."""
         self.table = table
@@ -99,6 +114,7 @@ class Books:
         self._described: tuple[DeploymentInfo, ...] = ()
         self._described_at = (-1, 0, 0, 0)
         self._directory = directory or NoDirectory()
+        self._journal = journal
         self._peers = peers
         self._peer_names: dict[int, str] = {}
         self._announces_births = announces_births
@@ -137,7 +153,14 @@ class Books:
             self.attribution.failed(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
             return
         self._remember(delivery.deployments)
-        self.attribution.answered(delivery.question, delivery.answer)
+        change = self.attribution.answered(delivery.question, delivery.answer)
+        if self._journal is not None:
+            self._journal.confirmed(delivery.question, change)
+
+    def restore(self, known: Sequence[tuple[Question, Range]], *, now: float) -> None:
+        """Take the ranges of ownership from before a restart."""
+        for question, one in known:
+            self.attribution.restore(question, one, now=now)
 
     def settle(self, now: float) -> None:
         """Credit what the answers allow to decide."""
@@ -238,6 +261,13 @@ class Books:
         while len(self.deployments) > MAX_DEPLOYMENTS:
             del self.deployments[next(iter(self.deployments))]
 
+    def leave_open(self) -> None:
+        """The end of the daemon: what is open and decided is told to the journal as far as it went."""
+        columns, rows = self.table.columns, self.table.live()
+        rows = rows[(columns.series[rows] >= 0) & (columns.flags[rows] & _OPEN != 0)]
+        if self._journal is not None and len(rows):
+            self._journal.left(columns, rows, self.attribution.decisions, cut=True)
+
     def _finish_read(self, complete: bool, now: float) -> None:
         closed = self.table.end_read(complete=complete, now=now)
         self._close(closed)
@@ -304,7 +334,12 @@ class Books:
         self._free(rows[~is_open])
 
     def _free(self, rows: Rows) -> None:
+        """Nothing waits for these rows any more."""
         self.leaving(rows)
+        if self._journal is not None:
+            decided = rows[self.table.columns.series[rows] >= 0]
+            if len(decided):
+                self._journal.left(self.table.columns, decided, self.attribution.decisions)
         self.table.free(rows)
 
     def _series_of(self, state: State, owners: Owners, peers: list[tuple[str, str]], now: float) -> Rows:
@@ -335,6 +370,7 @@ class Books:
         rows = rows[np.argsort(columns.ended_by[rows], kind="stable")[:lacking]]
         if len(rows):
             self.shed["pending"] += len(rows)
+            columns.state[rows] = CODE[State.FAILED]
             self._take(Decision(State.FAILED, frozenset(), {}, now, "given up for want of room"), rows, now)
 
     @staticmethod

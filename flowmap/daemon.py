@@ -109,6 +109,7 @@ async def _main(
         await pipeline.server.start()
         if pipeline.recorder is not None:
             pipeline.recorder.start()
+        await _open_history(pipeline)
         pipeline.engine.start()
         pipeline.catalog.start()
         for note in pipeline.source.stats.notes.values():
@@ -169,6 +170,13 @@ async def _reload_when_asked(signals: _Signals, watch: Watch, reloader: Reloader
             notifier.ready(watch.state())
 
 
+async def _open_history(pipeline: Pipeline) -> None:
+    if pipeline.historian is not None:
+        known = await asyncio.to_thread(pipeline.historian.open)
+        pipeline.engine.restore(known)
+        pipeline.historian.start()
+
+
 async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
     """Stop the source with its last counters taken, then the calls, then the server, so the last scrape is whole."""
     end = time.monotonic() + STOP_SECONDS
@@ -181,6 +189,9 @@ async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
         pipeline.source.close()
     if pipeline.recorder is not None:
         await asyncio.to_thread(pipeline.recorder.close, whole=not pipeline.engine.is_alive())
+    if pipeline.historian is not None and pipeline.historian.is_alive():
+        pipeline.historian.stop()
+        await asyncio.to_thread(pipeline.historian.join, STOP_SECONDS)
     await pipeline.asker.aclose()
     await pipeline.client.aclose()
     with contextlib.suppress(TimeoutError):

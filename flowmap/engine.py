@@ -13,12 +13,13 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.questions import Question
+from flowmap.attribute.ranges import Range
 from flowmap.books import Books
 from flowmap.collect.base import Source
 from flowmap.errors import QueryError, SourceError
@@ -114,6 +115,10 @@ class Engine(threading.Thread):
         """Questions that are due and not yet asked."""
         return len(self._questions) + len(self._urgent) + self.books.attribution.waiting
 
+    def restore(self, known: Sequence[tuple[Question, Range]]) -> None:
+        """Begin with the ranges of ownership from before a restart; before :meth:`start`."""
+        self._do.restore(known, now=self._clock())
+
     def stop(self) -> None:
         """Ask the thread to end: it takes what the source still has, publishes once more and closes the source."""
         self._stopping.set()
@@ -196,6 +201,7 @@ class Engine(threading.Thread):
         self._serve_requests()
         self._take_deliveries()
         self._do.settle(self._clock())
+        self.books.leave_open()
         self._publish(self._clock())
 
     def _wait(self) -> None:

@@ -12,6 +12,7 @@
     │   ├── Transient        nobody: transport, 5xx, time-out; asking again may help
     │   ├── ProtocolError    the vendor or a proxy: an answer that is not one of the API
     │   └── BusinessError    the operator: ``success: false``; see ``code`` and ``request_id``
+    ├── HistoryError         the operator: the file of the past cannot be read or written now; see ``reason``
     └── QueryError           the user: a query that cannot be answered as asked
 
 Anything else that reaches the user is a defect of flowmap.
@@ -108,6 +109,20 @@ class BusinessError(ControlError):
     """The API answered ``success: false``."""
 
     reason = "business"
+
+
+class HistoryError(FlowmapError):
+    """The history file cannot be used now.
+
+    ``reason`` is from a small fixed set and serves as a metric label: ``corrupt``, ``version``, ``foreign``,
+    ``disk_full``, ``read_only``, ``locked``, ``cannot_open``, ``io``, ``error``; ``remedy`` says what the operator can
+    do.
+    """
+
+    def __init__(self, message: str, *, reason: str = "error", remedy: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.remedy = remedy
 
 
 class QueryError(FlowmapError):

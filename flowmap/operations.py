@@ -9,12 +9,13 @@ operation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from flowmap.attribute.answers import Answer
 from flowmap.attribute.questions import Question
+from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo
 from flowmap.collect.base import Step
 
@@ -63,6 +64,9 @@ class Operations(Protocol):
 
     def deliver(self, delivery: Delivery, *, now: float) -> None:
         """Take what came back for a question, asked for by the books or by a user."""
+
+    def restore(self, known: Sequence[tuple[Question, Range]], *, now: float) -> None:
+        """Take the ranges of ownership from before a restart, ahead of everything else."""
 
     def settle(self, now: float) -> None:
         """Credit what the answers allow to decide."""

@@ -35,7 +35,10 @@ from flowmap.errors import ConfigError
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.snapshot import Snapshot
+from flowmap.export.snapshot import HistoryReport, Snapshot
+from flowmap.history.file import Limits
+from flowmap.history.historian import Figures as HistoryFigures
+from flowmap.history.historian import Historian
 from flowmap.query import Queries
 from flowmap.record.recorder import Recorder, RecordTo, start_recording
 from flowmap.serve.app import build_app
@@ -56,6 +59,8 @@ class Pipeline:
     server: HttpServer
     exposition: Exposition
     recorder: Recorder | None
+    historian: Historian | None
+    """None where ``history.path`` is not set."""
 
     def page(self) -> bytes:
         """The page of now, in the text format."""
@@ -75,7 +80,8 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
     catalog = Catalog(config.control_plane.namespaces)
     directory = Directory(catalog, client.workspace)
-    books = make_books(config, announces_births=source.announces_births, directory=directory)
+    historian = _historian(config, source)
+    books = make_books(config, announces_births=source.announces_births, directory=directory, journal=historian)
     recorder = None if record is None else start_recording(record, config, books, source)
 
     def take_snapshot(books: Books) -> Snapshot:
@@ -84,7 +90,12 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         metrics.log_lines(logs.take_counts())
         recording = None if recorder is None else recorder.report()
         return make_snapshot(
-            books, SourceFacts.of(source), source.stats, catalog=directory.report(), recording=recording
+            books,
+            SourceFacts.of(source),
+            source.stats,
+            catalog=directory.report(),
+            recording=recording,
+            history=None if historian is None else _history_report(historian.figures),
         )
 
     deliver: list[Callable[..., None]] = []
@@ -118,7 +129,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     web = Web(config.http, report=metrics.set_http_settings)
     app = build_app(backend, exposition, web)
     server = HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
-    return Pipeline(source, engine, asker, client, refresher, backend, server, exposition, recorder)
+    return Pipeline(source, engine, asker, client, refresher, backend, server, exposition, recorder, historian)
 
 
 def endpoint_url(settings: ControlPlane) -> str:
@@ -190,6 +201,30 @@ def credentials_provider(settings: ControlPlane, transport: Transport) -> Creden
         token.get_secret_value() if token else None,
         access_key_secret_file=given.access_key_secret_file,
         security_token_file=given.security_token_file,
+    )
+
+
+def _historian(config: Config, source: Source) -> Historian | None:
+    history = config.history
+    if history.path is None:
+        return None
+    return Historian(history.path, Limits(history.retain, history.max_size), source=source.name)
+
+
+def _history_report(figures: HistoryFigures) -> HistoryReport:
+    return HistoryReport(
+        up=figures.up,
+        flows=figures.flows,
+        written=figures.written,
+        lost=dict(figures.lost),
+        removed=dict(figures.removed),
+        queued=figures.queued,
+        ranges_written=figures.ranges_written,
+        ranges_lost=figures.ranges_lost,
+        size=figures.size,
+        limit=figures.limits.max_size,
+        oldest=figures.oldest,
+        set_aside=figures.set_aside,
     )
 
 

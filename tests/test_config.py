@@ -389,7 +389,6 @@ REFUSED = [
     ("collect.source", "capture"),
     ("collect.source", "replay"),
     ("collect.capture.snap", 256),
-    ("history.path", "/var/lib/flowmap/history"),
 ]
 
 

@@ -122,6 +122,8 @@ class Attribution:
         worth = [question for question in about if self._worth_asking(question, now)]
         if due > now or not worth:
             self.plan.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
+            if about and about[0].shape is Shape.CLIENT:
+                self.plan.mark_barren(number, self._knowledge.names_nobody(about))
             return []
         self.plan.started(number, len(worth))
         new = [question for question in worth if question not in self._asked_about]
@@ -168,8 +170,7 @@ class Attribution:
             self._heard_of[number] = True
             self.plan.finished(number, named=bool(answer.owners), now=answer.arrived)
             if question.shape is Shape.CLIENT:
-                about = self.questions_about(number)
-                self.plan.mark_barren(number, not any(self._knowledge.latest(other) for other in about))
+                self.plan.mark_barren(number, self._knowledge.names_nobody(self.questions_about(number)))
         return change
 
     def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:

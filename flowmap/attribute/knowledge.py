@@ -64,6 +64,10 @@ class Knowledge:
         answer = timeline.latest() if timeline else None
         return answer.owners if answer else NO_OWNERS
 
+    def names_nobody(self, questions: Iterable[Question]) -> bool:
+        """Whether the newest answers name no deployment, or there are none."""
+        return not any(self.latest(question) for question in questions)
+
     def due_since_restart(self, questions: Iterable[Question]) -> float:
         """When an end that was asked about before a restart, and not since, is due; in the past for any other."""
         due = []

@@ -28,7 +28,6 @@ LARGEST_FILE = 1 << 20
 UNAVAILABLE: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("collect.source", ("capture", "replay")),
     ("collect.capture", ()),
-    ("history", ()),
 )
 """What this version does not do: a key, and the values refused (none listed: whatever differs from the default)."""
 

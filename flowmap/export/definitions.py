@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowmap.export.history_metrics import HISTORY
 from flowmap.export.metric import Metric
 from flowmap.export.self_definitions import SELF
 
@@ -282,6 +283,7 @@ METRICS: tuple[Metric, ...] = (
     + _SOURCES
     + _CATALOG
     + _RECORDING
+    + HISTORY
     + SELF
 )
 """In the order of the page."""

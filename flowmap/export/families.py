@@ -26,6 +26,7 @@ def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterat
         **_sources(snapshot),
         **_catalog(snapshot),
         **_recording(snapshot),
+        **_history(snapshot),
     }
     for name, samples in families.items():
         yield BY_NAME[name], samples
@@ -113,6 +114,27 @@ def _recording(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_recording_active": [_sample(int(recording.active))],
         "flowmap_recording_bytes": [_sample(recording.size)],
         "flowmap_recording_ended_total": [_sample(1, reason=recording.ended)] if recording.ended else [],
+    }
+
+
+def _history(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    history = snapshot.history
+    if history is None:
+        return {}
+    oldest = history.oldest
+    return {
+        "flowmap_history_up": [_sample(int(history.up))],
+        "flowmap_history_flows": [_sample(history.flows)],
+        "flowmap_history_flows_written_total": [_sample(history.written)],
+        "flowmap_history_flows_lost_total": _by_reason(history.lost),
+        "flowmap_history_flows_removed_total": _by_reason(history.removed),
+        "flowmap_history_queued_flows": [_sample(history.queued)],
+        "flowmap_history_ranges_written_total": [_sample(history.ranges_written)],
+        "flowmap_history_ranges_lost_total": [_sample(history.ranges_lost)],
+        "flowmap_history_size_bytes": [_sample(history.size)],
+        "flowmap_history_limit_bytes": [_sample(history.limit)],
+        "flowmap_history_oldest_timestamp_seconds": [] if oldest is None else [_sample(oldest)],
+        "flowmap_history_set_aside_total": [_sample(history.set_aside)],
     }
 
 

@@ -140,6 +140,28 @@ class RecordingReport:
     """Why it ended: ``stopped``, ``size``, ``disk``, ``behind``, ``defect``; empty while it goes on."""
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryReport:
+    """Figures of the history, copied for the page; sizes in bytes."""
+
+    up: bool
+    """Whether the file can be written."""
+    flows: int
+    written: int
+    lost: Mapping[str, int]
+    """Flows that are not in the file, by reason."""
+    removed: Mapping[str, int]
+    """Flows that left it: ``age``, ``size``."""
+    queued: int
+    ranges_written: int
+    ranges_lost: int
+    size: int
+    limit: int
+    oldest: float | None
+    """Epoch seconds at which the oldest flow ended; None while there is none."""
+    set_aside: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """Everything the page and the status answer are made from, at one tick.
@@ -180,6 +202,8 @@ class Snapshot:
     """None leaves its metrics out."""
     recording: RecordingReport | None = None
     """None leaves its metrics out."""
+    history: HistoryReport | None = None
+    """As ``catalog``."""
 
     def conserved(self) -> bool:
         """Whether observed equals the sum of its parts, exactly, in both directions."""

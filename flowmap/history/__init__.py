@@ -1,7 +1,7 @@
 """What was true when: flows that are over, and who owned which end, kept in one embedded SQLite file.
 
     writer's thread            history's thread                         threads of readers
-    (engine)                   (``Recorder``)                           (``Archive``)
+    (engine)                   (``Historian``)                           (``Archive``)
 
     rows that leave ──► queue ──► blocks of columns ──► SQLite (WAL) ──► blocks that may match ──► answers
     ranges of owners ─┘ bounded    a row a block

@@ -64,7 +64,7 @@ class Block:
         self._verdicts = head[len(COLUMNS) * _ENTRY.size :]
 
     def __len__(self) -> int:
-        return self._flows
+        return int(self._flows)
 
     def verdicts(self) -> tuple[Verdict, ...]:
         """What the ``verdict`` column numbers."""

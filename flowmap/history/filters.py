@@ -16,9 +16,7 @@ U64 = npt.NDArray[np.uint64]
 
 _BITS_A_KEY = 12
 _PROBES = 4
-_FIRST, _SECOND, _THIRD = (
-    np.uint64(n) for n in (0x9E37_79B9_7F4A_7C15, 0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB)
-)
+_FIRST, _SECOND, _THIRD = (np.uint64(n) for n in (0x9E37_79B9_7F4A_7C15, 0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB))
 NO_PORT = 0xFFFF_FFFF
 """In place of both ports, for the key of a pair of addresses."""
 

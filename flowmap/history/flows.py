@@ -186,7 +186,8 @@ def settle(handed: Handover) -> ClosedFlows:
 
 
 def _microseconds(seconds: Column) -> npt.NDArray[np.int64]:
-    return np.rint(seconds * MICROSECONDS).astype(np.int64)
+    whole: npt.NDArray[np.int64] = np.rint(seconds * MICROSECONDS).astype(np.int64)
+    return whole
 
 
 def _verdicts(handed: Handover) -> tuple[npt.NDArray[np.uint32], tuple[Verdict, ...]]:

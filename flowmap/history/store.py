@@ -1,11 +1,7 @@
-"""The file: its tables, its limits, and what is done when it is broken. One thread writes it; readers have their own.
+"""What is in the file, and how it is written: by one thread, in transactions that keep to the limits.
 
-Limits. ``max_size`` bounds the file with its write-ahead log and index: the log gets an eighth of it, the tables the
-rest, and SQLite itself refuses more (``max_page_count``). Before something is written for which there is no room, the
+Before something is written for which there is no room, the
 oldest blocks go; their pages are used again, so a file at its limit neither grows nor is rewritten.
-
-Faults. A file that is garbled, or of another version, is renamed and stays; a new one begins. A database of somebody
-else is not touched. Everything else (disk full, read-only, locked) is told and tried again later by the caller.
 """
 
 from __future__ import annotations
@@ -13,31 +9,27 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from flowmap.errors import DecodeError, HistoryError
 from flowmap.history import block, filters
+from flowmap.history.file import PAGE, Limits, check_place, own_file, set_aside, size_of, translated
 from flowmap.history.flows import MICROSECONDS, ClosedFlows
-from flowmap.history.merging import BLOCK_FLOWS, Extent, run_to_merge
-from flowmap.history.spans import SPAN_TABLES, Span, drop_spans, put_spans
+from flowmap.history.merging import Extent, run_to_merge
+from flowmap.history.spans import SPAN_INDEX, SPAN_TABLES, Span, drop_spans, put_spans
 
 APPLICATION_ID = 0x464D4150  # "FMAP"
 VERSION = 1
-PAGE = 4096
 LASTING = 600 * MICROSECONDS
 """µs of life from which on a flow has a filter of its own, so that it does not blur its block's times."""
 BUSY_SECONDS = 0.5
 CHECK_SECONDS = 2.0
 """Longest time for SQLite's own check of a file that is opened."""
-MOST_SET_ASIDE = 5
-"""Broken files kept beside the new one; with so many, somebody has to look before history goes on."""
 
 TABLES = {
     "block": (
@@ -48,41 +40,6 @@ TABLES = {
     ),
     **SPAN_TABLES,
 }
-
-_REASONS = {
-    sqlite3.SQLITE_CORRUPT: "corrupt",
-    sqlite3.SQLITE_NOTADB: "corrupt",
-    sqlite3.SQLITE_FULL: "disk_full",
-    sqlite3.SQLITE_READONLY: "read_only",
-    sqlite3.SQLITE_BUSY: "locked",
-    sqlite3.SQLITE_LOCKED: "locked",
-    sqlite3.SQLITE_PERM: "cannot_open",
-    sqlite3.SQLITE_CANTOPEN: "cannot_open",
-    sqlite3.SQLITE_IOERR: "io",
-}
-
-
-class Limits(NamedTuple):
-    """What the file may grow to; sizes in bytes, ``retain`` in seconds."""
-
-    retain: float
-    max_size: int
-
-    @property
-    def log(self) -> int:
-        """Of the write-ahead log."""
-        return min(16 << 20, self.max_size // 8)
-
-    @property
-    def pages(self) -> int:
-        """Of the tables; the index of the log takes 32 KiB for every 4096 of its pages."""
-        index = (1 + self.log // (PAGE * 4096)) * (32 << 10)
-        return (self.max_size - self.log - index) // PAGE
-
-    @property
-    def block_flows(self) -> int:
-        """Flows in a block at most, such that several fit into the log even where nothing can be deflated."""
-        return max(64, min(BLOCK_FLOWS, self.log // 4 // 128))
 
 
 class Written(NamedTuple):
@@ -111,17 +68,26 @@ class Store:
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._unreadable: set[int] = set()
+        self._condemned: HistoryError | None = None
 
     def open(self) -> None:
         """Open or make the file, and set a broken one aside."""
         try:
+            if self._condemned is not None:
+                raise self._condemned
             self._open()
         except HistoryError as error:
             self.close()
             if error.reason not in ("corrupt", "version"):
                 raise
-            self._set_aside(error)
+            self.last_set_aside = set_aside(self.path, error)
+            self.set_aside, self._condemned = self.set_aside + 1, None
+            self._unreadable.clear()
             self._open()
+
+    def condemn(self, error: HistoryError) -> None:
+        """The file turned out to be broken: the next time it is opened, it is set aside."""
+        self._condemned = error
 
     def close(self) -> None:
         """Let go of the file; safe to call twice."""
@@ -150,7 +116,7 @@ class Store:
     def merge(self) -> bool:
         """Join small blocks at the end, if it is time to; whether any were."""
         database = self._usable()
-        with self._errors():
+        with translated(self.path):
             tail = database.execute("SELECT seq, flows, since, last FROM block ORDER BY seq DESC LIMIT 64").fetchall()
         extents = [Extent(*row) for row in reversed(tail)]
         run = run_to_merge(
@@ -177,20 +143,18 @@ class Store:
     def spans(self) -> list[Span]:
         """Ranges that may still grow: the last one of every question."""
         database = self._usable()
-        with self._errors():
+        with translated(self.path):
             return Span.read(database, "closed_at IS NULL")
 
     def size(self) -> int:
         """Bytes of the file, its log and its index on disk."""
-        return sum(_size(self.path + suffix) for suffix in ("", "-wal", "-shm"))
+        return sum(size_of(self.path + suffix) for suffix in ("", "-wal", "-shm"))
 
     def _open(self) -> None:
-        _check_place(self.path)
-        with self._errors():
-            self._identity = _own_file(self.path)
-            database = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+        check_place(self.path)
+        with translated(self.path):
+            self._identity = own_file(self.path)
+            database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._database = database
             self._check_identity(database)
             self._set_up(database)
@@ -227,6 +191,7 @@ class Store:
             with self._transaction(database):
                 for name, columns in TABLES.items():
                     database.execute(f"CREATE TABLE {name} ({columns})")
+                database.execute(SPAN_INDEX)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {VERSION}")
         self._shrink(database)
@@ -291,15 +256,15 @@ class Store:
         """The log starts anew once all of it is in the file and no reader needs it."""
         database = self._usable()
         wanted = 2 * size + 64 * PAGE
-        if _size(f"{self.path}-wal") + wanted <= self.limits.log:
+        if size_of(f"{self.path}-wal") + wanted <= self.limits.log:
             return
-        with self._errors():
+        with translated(self.path):
             busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy and _size(f"{self.path}-wal") + wanted > self.limits.log:
+        if busy and size_of(f"{self.path}-wal") + wanted > self.limits.log:
             raise HistoryError(f"{self.path}: somebody keeps the write-ahead log from being emptied", reason="locked")
 
     def _data(self, database: sqlite3.Connection, seq: int) -> bytes:
-        with self._errors():
+        with translated(self.path):
             row = database.execute("SELECT data FROM block WHERE seq = ?", (seq,)).fetchone()
         if row is None:
             raise DecodeError("the block has left meanwhile")
@@ -307,38 +272,14 @@ class Store:
         return data
 
     def _measure(self, database: sqlite3.Connection) -> None:
-        with self._errors():
+        with translated(self.path):
             (self.flows,) = database.execute("SELECT coalesce(sum(flows), 0) FROM block").fetchone()
             oldest = database.execute("SELECT since FROM block ORDER BY seq LIMIT 1").fetchone()
         self.oldest = oldest[0] if oldest else None
 
-    def _set_aside(self, error: HistoryError) -> None:
-        """Rename a file that cannot be used, with its log, under a name that says when."""
-        place = Path(self.path)
-        if len(list(place.parent.glob(f"{place.name}.broken-*[0-9Z]"))) >= MOST_SET_ASIDE:
-            raise HistoryError(
-                f"{error}; {MOST_SET_ASIDE} broken files are kept beside it already",
-                reason=error.reason,
-                remedy="look at them, and remove them",
-            ) from error
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        target, number = f"{self.path}.broken-{stamp}", 0
-        while os.path.lexists(target):
-            number += 1
-            target = f"{self.path}.broken-{stamp}-{number}"
-        try:
-            os.rename(self.path, target)
-            for suffix in ("-wal", "-shm"):
-                if os.path.lexists(self.path + suffix):
-                    os.rename(self.path + suffix, target + suffix)
-        except OSError as failure:
-            raise HistoryError(f"{error}, and it cannot be renamed: {failure.strerror}", reason=error.reason) from error
-        self.set_aside += 1
-        self.last_set_aside = f"{error}; it is kept as {target}"
-
     @contextmanager
     def _transaction(self, database: sqlite3.Connection) -> Iterator[None]:
-        with self._errors():
+        with translated(self.path):
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -347,23 +288,6 @@ class Store:
                 with contextlib.suppress(sqlite3.Error):
                     database.execute("ROLLBACK")
                 raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with translated(self.path):
-            yield
-
-
-@contextmanager
-def translated(path: str) -> Iterator[None]:
-    """SQLite's and the system's errors as HistoryError."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        raise HistoryError(f"{path}: {error}", reason=_REASONS.get(code, "error")) from error
-    except OSError as error:
-        raise HistoryError(f"{path}: {error.strerror}", reason="cannot_open") from error
 
 
 class _Row(NamedTuple):
@@ -404,43 +328,9 @@ class _Row(NamedTuple):
 _INSERT = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def _check_place(path: str) -> None:
-    """Never rename, or write to, what cannot be a history file."""
-    try:
-        kind = os.stat(path).st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise HistoryError(f"{path}: {error.strerror}", reason="cannot_open") from error
-    if not stat.S_ISREG(kind):
-        raise HistoryError(f"{path} is no file", reason="foreign", remedy="name another history.path")
-
-
-def _own_file(path: str) -> tuple[int, int]:
-    """Make sure that there is a file only its owner can read; its device and inode.
-
-    An existing one is not opened here: closing it would take the locks of SQLite's connections in this process away.
-    """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        pass
-    found = os.stat(path)
-    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
-        os.chmod(path, 0o600)
-    return found.st_dev, found.st_ino
-
-
 def _pragma(database: sqlite3.Connection, name: str) -> int:
     value: int = database.execute(f"PRAGMA {name}").fetchone()[0]
     return value
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 @contextmanager

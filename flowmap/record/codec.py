@@ -34,6 +34,7 @@ from flowmap.record.entries import (
     Marked,
     Messages,
     RecordedStep,
+    Restored,
     Settled,
     Stepped,
     Tidied,
@@ -51,6 +52,7 @@ _MESSAGES = struct.Struct("<HII")  # marked, size, datagrams
 _REASONS: tuple[ReadReason, ...] = ("start", "timer", "overrun")
 _DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
 _MARKED: TypeAdapter[Marked] = TypeAdapter(Marked)
+_RESTORED: TypeAdapter[Restored] = TypeAdapter(Restored)
 _TUNING: TypeAdapter[Tuning] = TypeAdapter(Tuning)
 
 
@@ -244,6 +246,7 @@ _ENCODERS: Mapping[type, tuple[int, _Encode]] = {
     ClockSet: (12, lambda entry: (_INSTANT.pack(entry.epoch),)),
     Marked: (13, lambda entry: _sized(to_json(entry))),
     Tuned: (14, lambda entry: _sized(to_json(entry.tuning))),
+    Restored: (15, lambda entry: _sized(to_json(entry))),
 }
 """The code of each kind of entry, and how its fields are written. Codes stay what they are: recordings are kept."""
 
@@ -255,6 +258,7 @@ _READERS: Mapping[type, Callable[[_Reader], Entry]] = {kind: _read_step(kind) fo
     Tidied: lambda reader: Tidied(*reader.unpack(_INSTANT)),
     ClockSet: lambda reader: ClockSet(*reader.unpack(_INSTANT)),
     Marked: lambda reader: _from_json(_MARKED, reader.sized()),
+    Restored: lambda reader: _from_json(_RESTORED, reader.sized()),
     Tuned: lambda reader: Tuned(_from_json(_TUNING, reader.sized())),
 }
 _DECODERS = {code: _READERS[kind] for kind, (code, _) in _ENCODERS.items()}

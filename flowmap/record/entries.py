@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
+from flowmap.attribute.questions import Question
+from flowmap.attribute.ranges import Range
 from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, SourceStats
 from flowmap.flows.batch import FlowBatch
@@ -69,6 +71,12 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
+class Restored:
+    known: tuple[tuple[Question, Range], ...]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClockSet:
     """From here on the wall clock is the monotonic one plus ``epoch`` seconds."""
 
@@ -126,4 +134,4 @@ class Marked:
     stats: SourceStats = field(default_factory=SourceStats)
 
 
-Entry = Stepped | Asked | Delivered | Settled | GaveUp | Tidied | Tuned | ClockSet | Marked
+Entry = Stepped | Asked | Delivered | Settled | GaveUp | Tidied | Tuned | Restored | ClockSet | Marked

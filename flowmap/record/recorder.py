@@ -18,6 +18,7 @@ from typing import Literal
 
 from flowmap import __version__
 from flowmap.attribute.questions import Question
+from flowmap.attribute.ranges import Range
 from flowmap.books import Books
 from flowmap.collect.base import Source, SourceFacts, SourceStats, Step, Tapped
 from flowmap.config import Config
@@ -35,6 +36,7 @@ from flowmap.record.entries import (
     GaveUp,
     Marked,
     Messages,
+    Restored,
     Settled,
     Stepped,
     Tidied,
@@ -174,6 +176,12 @@ class Recorder:
         """See ``Operations``."""
         self._note(Tuned(tuning))
         self._books.tune(tuning)
+
+    def restore(self, known: Sequence[tuple[Question, Range]], *, now: float) -> None:
+        """See ``Operations``."""
+        if known:
+            self._note(Restored(tuple(known), now), 512 * len(known))
+        self._books.restore(known, now=now)
 
     # For other threads.
 

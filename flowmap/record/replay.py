@@ -23,6 +23,7 @@ from flowmap.record.entries import (
     Marked,
     Messages,
     RecordedStep,
+    Restored,
     Settled,
     Stepped,
     Tidied,
@@ -103,6 +104,8 @@ class Replay:
                 books.tidy(now)
             case Tuned(tuning):
                 books.tune(tuning)
+            case Restored(known, now):
+                books.restore(known, now=now)
             case ClockSet(epoch):
                 self.epoch = epoch
                 self.queries.follow_clock(epoch)

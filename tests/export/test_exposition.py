@@ -21,7 +21,14 @@ from flowmap.export.exposition import Exposition, compress
 from flowmap.export.ledger import Ledger, SeriesKey
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.snapshot import CatalogReport, LedgerSnapshot, RecordingReport, Snapshot, SourceReport
+from flowmap.export.snapshot import (
+    CatalogReport,
+    HistoryReport,
+    LedgerSnapshot,
+    RecordingReport,
+    Snapshot,
+    SourceReport,
+)
 
 GOLDEN = Path(__file__).parent
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")
@@ -85,6 +92,9 @@ def snapshot(*, health: bool = True) -> Snapshot:
         ),
         catalog=CatalogReport(3, 1, True, 1_700_000_000.25),
         recording=RecordingReport("/var/lib/flowmap.rec", 4096, active=False, ended="size"),
+        history=HistoryReport(
+            True, 5, 9, {"queue_full": 2}, {"age": 3, "size": 1}, 7, 11, 0, 65536, 1 << 20, 1_700_000_000.5, 1
+        ),
     )
 
 

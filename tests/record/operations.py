@@ -11,11 +11,13 @@ import numpy as np
 
 from flowmap.assembly import make_books
 from flowmap.attribute.answers import Answer
-from flowmap.attribute.questions import Question
+from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo, Owner
 from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, SourceFacts, SourceStats, Step
 from flowmap.config import Config
+from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, Kind
 from flowmap.operations import Delivery, Operations, Tuning
 from flowmap.record.file import RecordingFile
@@ -72,7 +74,11 @@ operations = st.one_of(
     ),
     st.tuples(st.just("confirm"), st.frozensets(st.sampled_from(OWNERS), min_size=1, max_size=1)),
 )
-scripts = st.lists(operations, max_size=40)
+restorations = st.tuples(st.just("restore"), st.frozensets(st.sampled_from(OWNERS)), st.sampled_from([1.0, 100.0]))
+scripts = st.one_of(
+    st.lists(operations, max_size=40),
+    st.tuples(restorations, st.lists(operations, max_size=40)).map(lambda parts: [parts[0], *parts[1]]),
+)
 
 
 @dataclass
@@ -130,6 +136,12 @@ class Actor:
 
     def tune(self, tuning: Tuning) -> None:
         self.do.tune(tuning)
+
+    def restore(self, owners: frozenset[Owner], age: float) -> None:
+        """What a daemon before this one knew of one client, confirmed up to ``age`` seconds ago."""
+        question = Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.1"), 0), None)
+        last = self.clock.now - age
+        self.do.restore([(question, Range(owners, last - 9, last - 8, last - 1, last, 5))], now=self.clock.now)
 
     def confirm(self, owners: frozenset[Owner]) -> None:
         """Everything is asked, answered and counts."""

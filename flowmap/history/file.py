@@ -1,0 +1,139 @@
+"""The file on disk: whose it is, how large it may grow, and what becomes of a broken one.
+
+``max_size`` bounds the file with its write-ahead log and index: the log gets an eighth of it, the tables the rest.
+
+A file that is garbled, or of another version, is renamed and stays; a new one begins. What cannot be a history file (a
+database of somebody else, a directory) is never touched. Everything else (disk full, read-only, locked) is told, and
+tried again later by whoever called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from flowmap.errors import HistoryError
+from flowmap.history.merging import BLOCK_FLOWS
+
+PAGE = 4096
+MOST_SET_ASIDE = 5
+"""Broken files kept beside the new one; with so many, somebody has to look before history goes on."""
+
+_REASONS = {
+    sqlite3.SQLITE_CORRUPT: "corrupt",
+    sqlite3.SQLITE_NOTADB: "corrupt",
+    sqlite3.SQLITE_FULL: "disk_full",
+    sqlite3.SQLITE_READONLY: "read_only",
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_PERM: "cannot_open",
+    sqlite3.SQLITE_CANTOPEN: "cannot_open",
+    sqlite3.SQLITE_IOERR: "io",
+}
+
+
+class Limits(NamedTuple):
+    """What the file may grow to; sizes in bytes, ``retain`` in seconds."""
+
+    retain: float
+    max_size: int
+
+    @property
+    def log(self) -> int:
+        """Of the write-ahead log."""
+        return min(16 << 20, self.max_size // 8)
+
+    @property
+    def pages(self) -> int:
+        """Of the tables; the index of the log takes 32 KiB for every 4096 of its pages."""
+        index = (1 + self.log // (PAGE * 4096)) * (32 << 10)
+        return (self.max_size - self.log - index) // PAGE
+
+    @property
+    def block_flows(self) -> int:
+        """Flows in a block at most, such that several fit into the log even where nothing can be deflated."""
+        return max(64, min(BLOCK_FLOWS, self.log // 4 // 128))
+
+
+def _of_system(error: OSError) -> str:
+    return {errno.ENOSPC: "disk_full", errno.EDQUOT: "disk_full", errno.EROFS: "read_only"}.get(
+        error.errno or 0, "cannot_open"
+    )
+
+
+def check_place(path: str) -> None:
+    """Never rename, or write to, what cannot be a history file."""
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HistoryError(f"{path}: {error.strerror}", reason=_of_system(error)) from error
+    if not stat.S_ISREG(kind):
+        raise HistoryError(f"{path} is no file", reason="foreign", remedy="name another history.path")
+
+
+def own_file(path: str) -> tuple[int, int]:
+    """Make sure that there is a file only its owner can read; its device and inode.
+
+    An existing one is not opened here: closing it would take the locks of SQLite's connections in this process away.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    found = os.stat(path)
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
+        os.chmod(path, 0o600)
+    return found.st_dev, found.st_ino
+
+
+def set_aside(path: str, error: HistoryError) -> str:
+    """Rename a file that cannot be used, with its log, under a name that says when; one line about it."""
+    place = Path(path)
+    beside = [other.name for other in place.parent.iterdir() if other.name.startswith(f"{place.name}.broken-")]
+    if sum(not name.endswith(("-wal", "-shm")) for name in beside) >= MOST_SET_ASIDE:
+        raise HistoryError(
+            f"{error}; {MOST_SET_ASIDE} broken files are kept beside it already",
+            reason=error.reason,
+            remedy="look at them, and remove them",
+        ) from error
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    target, number = f"{path}.broken-{stamp}", 0
+    while os.path.lexists(target):
+        number += 1
+        target = f"{path}.broken-{stamp}-{number}"
+    try:
+        os.rename(path, target)
+        for suffix in ("-wal", "-shm"):
+            if os.path.lexists(path + suffix):
+                os.rename(path + suffix, target + suffix)
+    except OSError as failure:
+        raise HistoryError(f"{error}, and it cannot be renamed: {failure.strerror}", reason=error.reason) from error
+    return f"{error}; it is kept as {target}"
+
+
+def size_of(path: str) -> int:
+    """Bytes; 0 for a file that is not there."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """SQLite's and the system's errors as HistoryError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        raise HistoryError(f"{path}: {error}", reason=_REASONS.get(code, "error")) from error
+    except OSError as error:
+        raise HistoryError(f"{path}: {error.strerror}", reason=_of_system(error)) from error
