@@ -90,9 +90,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         metrics.log_lines(logs.take_counts())
         recording = None if recorder is None else recorder.report()
         return make_snapshot(
-            books,
-            SourceFacts.of(source),
-            source.stats,
+            *(books, SourceFacts.of(source), source.stats),
             catalog=directory.report(),
             recording=recording,
             history=None if historian is None else _history_report(historian.figures),
@@ -126,9 +124,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         catalog_status=refresher.status,
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
-    web = Web(config.http, report=metrics.set_http_settings)
-    app = build_app(backend, exposition, web)
-    server = HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
+    server = _server(config, backend, exposition)
     return Pipeline(source, engine, asker, client, refresher, backend, server, exposition, recorder, historian)
 
 
@@ -202,6 +198,12 @@ def credentials_provider(settings: ControlPlane, transport: Transport) -> Creden
         access_key_secret_file=given.access_key_secret_file,
         security_token_file=given.security_token_file,
     )
+
+
+def _server(config: Config, backend: Backend, exposition: Exposition) -> HttpServer:
+    metrics = exposition.metrics
+    web = Web(config.http, report=metrics.set_http_settings)
+    return HttpServer(build_app(backend, exposition, web), *config.http.listen, web=web, refused=metrics.http_refused)
 
 
 def _historian(config: Config, source: Source) -> Historian | None:
