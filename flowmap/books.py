@@ -15,7 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from flowmap.attribute.attribution import CODE, Attribution, Decision
+from flowmap.attribute.attribution import Attribution, Decision
+from flowmap.attribute.decisions import CODE
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
 from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.view import DeploymentInfo, Owner, State

@@ -21,8 +21,8 @@ from flowmap.history.flows import MICROSECONDS
 
 SPAN_TABLES = {
     "question": (
-        "id INTEGER PRIMARY KEY, namespace TEXT NOT NULL, shape TEXT NOT NULL, "
-        "source BLOB NOT NULL, destination BLOB NOT NULL, UNIQUE (namespace, shape, source, destination)"
+        "id INTEGER PRIMARY KEY, workspace TEXT NOT NULL, namespace TEXT NOT NULL, shape TEXT NOT NULL, "
+        "source BLOB NOT NULL, destination BLOB NOT NULL, UNIQUE (workspace, namespace, shape, source, destination)"
     ),
     "owners": "id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE",
     "span": (
@@ -35,8 +35,9 @@ SPAN_TABLES = {
 SPAN_INDEX = "CREATE INDEX span_by_question ON span (question, first_arrived)"
 
 _TIMES = "first_asked, first_arrived, last_asked, last_arrived, answers, closed_at, closed_by, boot, epoch"
+_SAME = "workspace = ? AND namespace = ? AND shape = ? AND source = ? AND destination = ?"
 _SELECT = (
-    f"SELECT namespace, shape, source, destination, names, {_TIMES} "
+    f"SELECT workspace, namespace, shape, source, destination, names, {_TIMES} "
     "FROM span JOIN question ON question.id = span.question JOIN owners ON owners.id = span.owners WHERE "
 )
 
@@ -60,10 +61,17 @@ class Span(NamedTuple):
 
     @classmethod
     def _of(
-        cls, namespace: str, shape: str, source: bytes, destination: bytes, names: str, *rest: int | float | None
+        cls,
+        workspace: str,
+        namespace: str,
+        shape: str,
+        source: bytes,
+        destination: bytes,
+        names: str,
+        *rest: int | float | None,
     ) -> Span:
         first_asked, first_arrived, last_asked, last_arrived, answers, closed_at, closed_by, boot, epoch = rest
-        question = Question(namespace, Shape(shape), _endpoint(source), _endpoint(destination))
+        question = Question(namespace, Shape(shape), _endpoint(source), _endpoint(destination), workspace)
         owners = frozenset(Owner(*name) for name in json.loads(names))
         closed = None if closed_at is None else _seconds(closed_at)
         known = Range(
@@ -107,10 +115,9 @@ def drop_spans(database: sqlite3.Connection, before: int) -> None:
 def spans_at(database: sqlite3.Connection, question: Question, at: float) -> list[Span]:
     """Ranges of one question whose owners are confirmed for the instant."""
     micro = _micro(at)
-    condition = (
-        "namespace = ? AND shape = ? AND source = ? AND destination = ? AND first_arrived <= ? AND last_asked >= ?"
+    return Span.read(
+        database, f"{_SAME} AND first_arrived <= ? AND last_asked >= ?", (*_question_key(question), micro, micro)
     )
-    return Span.read(database, condition, (*_question_key(question), micro, micro))
 
 
 def on_scale(known: Range, offset: float) -> Range:
@@ -130,16 +137,16 @@ def _row(known: Range) -> tuple[int | str | None, ...]:
     return (*(_micro(time) for time in times), known.answers, closed_at, known.closed_by)
 
 
-def _question_key(question: Question) -> tuple[str, str, bytes, bytes]:
-    return question.namespace, str(question.shape), _packed(question.source), _packed(question.destination)
+def _question_key(question: Question) -> tuple[str, str, str, bytes, bytes]:
+    ends = _packed(question.source), _packed(question.destination)
+    return question.workspace, question.namespace, str(question.shape), *ends
 
 
 def _question_id(database: sqlite3.Connection, question: Question) -> int:
     key = _question_key(question)
-    where = "SELECT id FROM question WHERE namespace = ? AND shape = ? AND source = ? AND destination = ?"
-    found = database.execute(where, key).fetchone()
+    found = database.execute(f"SELECT id FROM question WHERE {_SAME}", key).fetchone()
     if found is None:
-        insert = "INSERT INTO question (namespace, shape, source, destination) VALUES (?, ?, ?, ?)"
+        insert = "INSERT INTO question (workspace, namespace, shape, source, destination) VALUES (?, ?, ?, ?, ?)"
         return int(database.execute(insert, key).lastrowid or 0)
     return int(found[0])
 
