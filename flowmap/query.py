@@ -174,7 +174,7 @@ class Queries:
             client=Endpoint(client, ports >> 48),
             server=Endpoint(server, ports >> 32 & 0xFFFF),
             translated=self._translated(row) if flags & Row.TRANSLATED else None,
-            started_at=None if flags & Row.PREEXISTING else float(columns.born_by[row]) + self._epoch,
+            started_at=None if flags & (Row.PREEXISTING | Row.JOINED) else float(columns.born_by[row]) + self._epoch,
             ended_at=float(columns.ended_by[row]) + self._epoch if ended else None,
             transmit_bytes=total[0],
             receive_bytes=total[1],

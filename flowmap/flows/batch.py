@@ -44,6 +44,10 @@ class Flag(IntFlag):
     SILENT = 128
     """The flow may be older than the source's listening, and the kernel may never announce its end: until an event
     for it comes, only its being in a full read says that it is alive."""
+    JOINED = 256
+    """The flow was picked up in the middle: it may be much older than its first record, where its counters begin."""
+    DOUBTFUL = 512
+    """Changes were lost, the end of this flow may be among them: known to be alive only up to its record before."""
 
 
 COLUMNS: dict[str, np.dtype[np.generic]] = {

@@ -47,6 +47,8 @@ class Row(IntFlag):
     """While the flow is open its client is there: its socket is on this host."""
     UNANNOUNCED = 1024
     """Found by a read or a change; its opening may still be on the way."""
+    JOINED = 4096
+    """Picked up in the middle: when it began is not known."""
 
 
 class FlowColumns:

@@ -39,6 +39,7 @@ MAX_SUPERSEDED = 10_000
 CLOSED, OPENED, UPDATED = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.UPDATED)
 SEEN = int(Kind.SEEN)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
+JOINED, DOUBTFUL = int(Flag.JOINED), int(Flag.DOUBTFUL)
 USED, OPEN, ENDED, INDEXED = (np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
 PREEXISTING, SILENT, UNANNOUNCED = (np.uint16(flag) for flag in (Row.PREEXISTING, Row.SILENT, Row.UNANNOUNCED))
 
@@ -188,6 +189,7 @@ class FlowTable:
             batch, rows = batch.take(kept), rows[kept]
         columns.read[rows] = self._read
         columns.flags[rows[batch.kind != SEEN]] &= ~SILENT
+        columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= SILENT
         deltas = count(columns, batch, rows, moment.read_at)
         late_openings(columns, batch, rows, deltas, moment.born_after)
         resent = health(columns, batch, rows)
@@ -271,9 +273,10 @@ class FlowTable:
             getattr(columns, name)[rows] = values[placed]
         columns.id[rows] = records.id
         columns.client[rows], columns.service[rows] = self._ends_asked(records)
-        before = self._starting & (records.kind != OPENED)
+        joined = (records.flags & JOINED) != 0
+        before = self._starting & (records.kind != OPENED) & ~joined
         columns.flags[rows] = _opening_flags(records, before)
-        perhaps_old = before | (self._crowded & (records.kind != OPENED))
+        perhaps_old = before | joined | (self._crowded & (records.kind != OPENED))
         columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after)
         columns.born_by[rows] = moment.now
         for column in (columns.ended_after, columns.active):
@@ -361,6 +364,7 @@ def _opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
     flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
     flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
     flags[(batch.flags & Flag.SILENT) != 0] |= SILENT
+    flags[(batch.flags & Flag.JOINED) != 0] |= np.uint16(Row.JOINED)
     flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint16(Row.PRESENT)
     flags[(batch.kind == SEEN) | (batch.kind == UPDATED)] |= UNANNOUNCED
     return flags

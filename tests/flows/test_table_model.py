@@ -98,11 +98,12 @@ class Model:
     def _apply(self, record: Record, key: Key, now: float, read_at: float, born_after: float) -> None:
         flow = self._find(record, key, now)
         if flow is None:
-            old = self.starting and record.kind is not Kind.OPENED
+            joined = bool(record.flags & Flag.JOINED)
+            old = self.starting and record.kind is not Kind.OPENED and not joined
             flow = Flow(
                 key,
                 record.id,
-                -math.inf if old else born_after,
+                -math.inf if old or joined else born_after,
                 now,
                 preexisting=old,
                 unannounced=record.kind in (Kind.SEEN, Kind.UPDATED),
@@ -114,6 +115,8 @@ class Model:
         flow.read = self.number
         if record.kind is not Kind.SEEN:
             flow.silent = False
+        if record.flags & Flag.DOUBTFUL:
+            flow.silent = True
         over = record.kind is Kind.CLOSED or bool(record.flags & Flag.ENDING)
         if record.counters is not None:
             flow.count(record.counters, read_at, over)
@@ -190,7 +193,7 @@ records = st.builds(
     zone=st.sampled_from([0, 0, 0, 7]),
     id=st.sampled_from([1, 1, 1, 2, 3, 0]),
     counters=counters,
-    flags=st.sampled_from([0, 0, 0, int(Flag.ENDING), int(Flag.SILENT)]),
+    flags=st.sampled_from([0, 0, 0, *map(int, (Flag.ENDING, Flag.SILENT, Flag.JOINED, Flag.DOUBTFUL))]),
 )
 
 
