@@ -89,8 +89,9 @@ class PacketTable:
             same &= self.ends[rows, 1] == keys.ends[1][positions]
             same &= self.meta[rows] == keys.meta[positions]
             if keys.wide is not None:
+                narrow = (keys.meta[positions] & WIDE) == 0  # what their rows have there is left from others
                 for column, (low, high) in ((self.high, keys.wide.high), (self.top, keys.wide.top)):
-                    same &= (column[rows, 0] == low[positions]) & (column[rows, 1] == high[positions])
+                    same &= narrow | ((column[rows, 0] == low[positions]) & (column[rows, 1] == high[positions]))
             return same
 
         return self._index.find(keys.hashes, equal)

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowmap.collect import packet_flows
@@ -207,7 +207,18 @@ def run(packets: list[Packet], cuts: list[int], tell_every: float) -> tuple[List
     return listener, flows
 
 
+# A row that an IPv6 flow had, taken by an IPv4 flow, and looked for among IPv6 packets.
+_V4, _V6 = ("10.0.0.1", 40000), ("2001:db8::1", 9092)
+_REUSED = [
+    (_V4, _V6, 6, RST, 24, 0.0, 2),
+    (_V4, _V4, 6, ACK, 26, 42.0, 2),
+    (_V4, _V6, 6, ACK, 27, 31.0, 2),
+    (_V4, _V4, 6, ACK, 25, 1.5, 1),
+]
+
+
 @settings(max_examples=300, deadline=None)
+@example(_REUSED, [], 0.0)
 @given(st.lists(steps, min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=5), st.sampled_from([0.0, 5.0]))
 def test_any_packets_in_any_pieces(
     rows: list[tuple[End, End, int, int, int, float, int]], cuts: list[int], tell: float
