@@ -242,7 +242,7 @@ def test_tables_have_no_dead_rows() -> None:
     rooms = {module.room for module in MODULES if module.name}
     assert ARROWS.keys() == rooms
     used = {imported.name.partition(".")[0] for module in MODULES for imported in module.imports()}
-    assert OWNERS.keys() - used <= {"scapy"}  # for reading recordings, which is not there yet
+    assert not OWNERS.keys() - used
 
 
 def test_dependencies_are_what_is_imported() -> None:

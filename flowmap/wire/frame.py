@@ -16,9 +16,12 @@ from flowmap.flows.address import V4_MAPPED
 from flowmap.wire.frame_numbers import (
     ARPHRD_NETLINK,
     EXTENSIONS,
+    FAMILY_IPV4,
+    FAMILY_IPV6,
     GENEVE_PORT,
     HEADER_NEEDS,
     IP_TUNNELS,
+    LARGEST_LENGTH,
     LEAST_ETHERTYPE,
     OTHER_NAMES,
     VLAN_TAGS,
@@ -73,7 +76,7 @@ class Skipped(NamedTuple):
     """``runt`` (ended on the wire before its headers did), ``snapped`` (the capture kept less than its headers),
     ``length`` (lengths that contradict each other), ``version`` (no IP header where one must be), ``extensions``,
     ``tags`` (more than are stepped over); not IP: a name as in OTHER_NAMES, ``llc``, ``ppp``, ``mpls``, ``netlink``,
-    ``ethertype``, ``link``."""
+    ``family``, ``ethertype``, ``link``."""
 
 
 class _Stop(Exception):
@@ -134,12 +137,12 @@ def decode_frame(frame: bytes, wire_length: int, link_type: int, *, inner: bool 
 def _link(cursor: _Cursor, link_type: int, tunnels: int) -> Packet:
     if link_type == LinkType.ETHERNET:
         return _ethernet(cursor, tunnels)
-    if link_type in (LinkType.RAW, LinkType.RAW_DLT, LinkType.IPV4, LinkType.IPV6):
+    if link_type in (LinkType.RAW, LinkType.RAW_DLT):
         return _ip(cursor, tunnels)
+    if link_type in (LinkType.IPV4, LinkType.IPV6):
+        return (_ipv4 if link_type == LinkType.IPV4 else _ipv6)(cursor, tunnels)
     if link_type in (LinkType.NULL, LinkType.LOOP):
-        cursor.need(4)
-        cursor.at += 4  # the family's number differs between systems; the packet says what it is
-        return _ip(cursor, tunnels)
+        return _loopback(cursor, tunnels)
     if link_type == LinkType.PPP:
         cursor.need(2)
         cursor.at += 2 if cursor.u16(0) == 0xFF03 else 0
@@ -147,6 +150,17 @@ def _link(cursor: _Cursor, link_type: int, tunnels: int) -> Packet:
     if link_type in (LinkType.SLL, LinkType.SLL2):
         return _cooked(cursor, link_type == LinkType.SLL2, tunnels)
     raise _Stop("link", malformed=False)
+
+
+def _loopback(cursor: _Cursor, tunnels: int) -> Packet:
+    cursor.need(4)
+    family = cursor.u32(0)
+    cursor.at += 4
+    if family in FAMILY_IPV4:
+        return _ipv4(cursor, tunnels)
+    if family in FAMILY_IPV6:
+        return _ipv6(cursor, tunnels)
+    raise _Stop("family", malformed=False)
 
 
 def _cooked(cursor: _Cursor, second: bool, tunnels: int) -> Packet:
@@ -179,7 +193,7 @@ def _network(cursor: _Cursor, kind: int, tunnels: int) -> Packet:
             cursor.need(4)
             kind = cursor.u16(2)
             cursor.at += 4
-        elif kind < LEAST_ETHERTYPE:
+        elif kind <= LARGEST_LENGTH:
             kind = _llc(cursor, kind)
         elif kind in (EtherType.MPLS, EtherType.MPLS_MULTICAST):
             return _mpls(cursor, tunnels)

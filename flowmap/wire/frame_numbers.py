@@ -24,6 +24,11 @@ class LinkType(IntEnum):
     SLL2 = 276
 
 
+FAMILY_IPV4 = tuple(int.from_bytes((2).to_bytes(4, order)) for order in ("big", "little"))
+FAMILY_IPV6 = tuple(int.from_bytes(n.to_bytes(4, order)) for n in (10, 24, 28, 30) for order in ("big", "little"))
+"""AF_INET and AF_INET6 before loopback frames, in either byte order, read as big-endian. The latter is another number
+on Linux, NetBSD and OpenBSD, FreeBSD, and Darwin."""
+
 ARPHRD_NETLINK = 824
 """Device of cooked frames that are netlink messages (linux/if_arp.h)."""
 
@@ -68,8 +73,9 @@ OTHER_NAMES = {
 }
 """What frames without IP are counted as; any other ethertype is counted as ``ethertype``."""
 
-LEAST_ETHERTYPE = 0x0600
-"""A smaller number in an Ethernet header is a length, and LLC follows (IEEE 802.3, 3.2.6)."""
+LARGEST_LENGTH, LEAST_ETHERTYPE = 1500, 0x0600
+"""In an Ethernet header a number up to the first is a length, and LLC follows; an ethertype is not less than the
+second (IEEE 802.3, 3.2.6)."""
 
 
 class Protocol(IntEnum):

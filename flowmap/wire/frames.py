@@ -21,6 +21,8 @@ from flowmap.wire import frame
 from flowmap.wire.frame_numbers import (
     ARPHRD_NETLINK,
     EXTENSIONS,
+    FAMILY_IPV4,
+    FAMILY_IPV6,
     GENEVE_PORT,
     HEADER_NEEDS,
     IP_TUNNELS,
@@ -32,6 +34,7 @@ from flowmap.wire.frame_numbers import (
     LinkType,
     Protocol,
 )
+from flowmap.wire.odd import ODD, OddFrames
 from flowmap.wire.packets import Index, Mark, Packets
 
 Data = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
@@ -63,6 +66,7 @@ def _layout(size: int, **fields: tuple[int, str]) -> np.dtype[np.void]:
 
 
 _ETHERNET = _layout(14, kind=(12, ">u2"))
+_FAMILY = _layout(4, family=(0, ">u4"))
 _SLL = _layout(16, device=(2, ">u2"), kind=(14, ">u2"))
 _SLL2 = _layout(20, kind=(0, ">u2"), device=(8, ">u2"))
 _TAG = _layout(4, kind=(2, ">u2"))
@@ -85,6 +89,7 @@ for _protocol, _size in HEADER_NEEDS.items():
 _IS_EXTENSION = np.isin(np.arange(256), EXTENSIONS)
 _IS_IP_TUNNEL = np.isin(np.arange(256), IP_TUNNELS)
 _GENERAL_TYPES = np.array([EtherType.MPLS, EtherType.MPLS_MULTICAST, EtherType.PPPOE], np.uint16)
+_OTHER_TYPES = np.array(list(OTHER_NAMES), np.uint16)
 _MORE, _OFFSET = 0x2000, 0x1FFF  # of an IPv4 fragment
 
 _LEFT, _PACKET, _OTHER = range(3)  # what became of a frame; left to the general decoder unless something else is said
@@ -117,12 +122,14 @@ def decode_frames(
     link_type: int,
     *,
     tunnels: Tunnels = "outer",
+    odd: OddFrames | None = None,
 ) -> Decoded:
     """Decode the frames of ``data`` that begin at ``starts``, of which ``captured`` bytes each are there.
 
     ``wire_lengths`` is what they had on the wire. ``link_type`` is a :class:`LinkType`. VLAN tags that the kernel took
     out of the frame need nothing here: the frame is sound without them. ``tunnels``: whether a packet of a tunnel
-    counts as itself or as the innermost packet (see :func:`flowmap.wire.frame.decode_frame`).
+    counts as itself or as the innermost packet (see :func:`flowmap.wire.frame.decode_frame`). ``odd`` is asked about
+    frames without a packet that others may know better.
 
     Never raises for what is in the frames, and no byte outside a frame has a part in its result.
     """
@@ -130,14 +137,17 @@ def decode_frames(
     at = np.asarray(starts, np.int64)
     end = np.clip(at + np.asarray(captured, np.int64), at, len(view))
     wire = np.maximum(at + np.asarray(wire_lengths, np.int64), end)
-    columns = _Columns(view, len(at), tunnels == "inner")
+    columns = _Columns(view, len(at), tunnels == "inner", odd is not None)
     columns.link(_Group(np.arange(len(at)), at, end, wire), link_type)
     malformed: Counter[str] = Counter()
     left = np.flatnonzero(columns.fate == _LEFT)
     for row, begin, stop, length in zip(
         *(column.tolist() for column in (left, at[left], end[left], wire[left] - at[left])), strict=True
     ):
-        found = frame.decode_frame(view[begin:stop].tobytes(), length, link_type, inner=columns.inner)
+        one = view[begin:stop].tobytes()
+        found = frame.decode_frame(one, length, link_type, inner=columns.inner)
+        if odd is not None and isinstance(found, frame.Skipped) and found.reason in ODD:
+            found = odd.decode(one, length, link_type, inner=columns.inner) or found
         if isinstance(found, frame.Packet):
             columns.put(row, found)
         else:
@@ -151,8 +161,9 @@ def decode_frames(
 class _Columns:
     """The frames of one call, and what is known of them."""
 
-    def __init__(self, data: _Bytes, number: int, inner: bool) -> None:
+    def __init__(self, data: _Bytes, number: int, inner: bool, odd: bool) -> None:
         self.data = data
+        self.odd = odd
         self.inner = inner
         self.packets = Packets(number)
         self.fate = np.full(number, _LEFT, np.uint8)
@@ -170,10 +181,12 @@ class _Columns:
             self._ethernet(frames)
         elif link_type in (LinkType.SLL, LinkType.SLL2):
             self._cooked(frames, _SLL2 if link_type == LinkType.SLL2 else _SLL)
-        elif link_type in (LinkType.RAW, LinkType.RAW_DLT, LinkType.IPV4, LinkType.IPV6):
+        elif link_type in (LinkType.RAW, LinkType.RAW_DLT):
             self._ip(frames)
+        elif link_type in (LinkType.IPV4, LinkType.IPV6):
+            (self._ipv4 if link_type == LinkType.IPV4 else self._ipv6)(frames)
         elif link_type in (LinkType.NULL, LinkType.LOOP):
-            self._ip(frames.ahead(4))
+            self._loopback(frames)
 
     def _read(self, group: _Group, layout: np.dtype[np.void]) -> tuple[_Group, npt.NDArray[np.void]]:
         """The headers at the group's places, without the frames that are too short for one."""
@@ -187,6 +200,13 @@ class _Columns:
     def _ethernet(self, group: _Group) -> None:
         group, head = self._read(group, _ETHERNET)
         self._network(group.ahead(14), head["kind"].astype(np.uint16))
+
+    def _loopback(self, group: _Group) -> None:
+        group, head = self._read(group, _FAMILY)
+        for families, step in ((FAMILY_IPV4, self._ipv4), (FAMILY_IPV6, self._ipv6)):
+            mask = np.isin(head["family"], families)
+            if mask.any():
+                step(group.where(mask).ahead(4))
 
     def _cooked(self, group: _Group, layout: np.dtype[np.void]) -> None:
         group, head = self._read(group, layout)
@@ -213,6 +233,8 @@ class _Columns:
             self._network(inside.ahead(4), head["kind"].astype(np.uint16), tags + 1)
         if self._depth == 0:
             known |= tagged | (kinds < LEAST_ETHERTYPE) | np.isin(kinds, _GENERAL_TYPES)
+            if self.odd:
+                known |= ~np.isin(kinds, _OTHER_TYPES)
             self._count_others(group.rows[~known], kinds[~known])
 
     def _count_others(self, rows: Index, kinds: npt.NDArray[np.uint16]) -> None:

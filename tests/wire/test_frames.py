@@ -2,29 +2,276 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from flowmap.wire.frames import decode_frames
+from flowmap.wire.frame import TUNNELS, Packet, Skipped, decode_frame
+from flowmap.wire.frames import Decoded, Tunnels, decode_frames
+from flowmap.wire.odd import OddFrames
+from flowmap.wire.packets import Mark
+from tests.wire.made_frames import Made, frames
+from tests.wire.scapy_oracle import Named, names
 
+EXAMPLES = int(os.environ.get("FLOWMAP_TEST_FRAMES", "100"))
+"""More for a long hunt."""
+JUNK = bytes(range(256))
+MODES: tuple[Tunnels, Tunnels] = ("outer", "inner")
+
+
+def decode(parts: list[tuple[bytes, int]], link_type: int, tunnels: Tunnels = "outer", between: bytes = b"") -> Decoded:
+    """All frames in one buffer, with ``between`` around each."""
+    data, starts = b"", []
+    for frame, _ in parts:
+        data += between
+        starts.append(len(data))
+        data += frame
+    captured = [len(frame) for frame, _ in parts]
+    return decode_frames(data + between, starts, captured, [wire for _, wire in parts], link_type, tunnels=tunnels)
+
+
+def check(parts: list[tuple[bytes, int]], link_type: int, tunnels: Tunnels = "outer") -> list[Packet | Skipped]:
+    """Columns give what the general decoder gives, and nothing around a frame has a part in it."""
+    expected = [decode_frame(frame, wire, link_type, inner=tunnels == "inner") for frame, wire in parts]
+    packets = {number: found for number, found in enumerate(expected) if isinstance(found, Packet)}
+    skipped = [found for found in expected if isinstance(found, Skipped)]
+    for between in (b"", JUNK):
+        found = decode(parts, link_type, tunnels, between)
+        assert found.index.tolist() == list(packets)
+        assert found.packets.rows() == list(packets.values())
+        for broken, counts in ((True, found.malformed), (False, found.other)):
+            reasons = [reason for malformed, reason in skipped if malformed == broken]
+            assert counts == {reason: reasons.count(reason) for reason in reasons}
+    return expected
+
+
+@given(frames())
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_sound_frames_give_the_packet_they_were_made_of(made: Made) -> None:
+    size = len(made.frame)
+    assert check([(made.frame, size)], made.link_type) == [made.levels[0]]
+    deepest = made.levels[-1]
+    if len(made.levels) > TUNNELS + 1:
+        deepest = made.levels[TUNNELS]._replace(flags=Mark.UNOPENED)
+    assert check([(made.frame, size)], made.link_type, "inner") == [deepest]
+
+
+@given(frames())
+@settings(max_examples=EXAMPLES // 5, deadline=None)
+def test_cut_at_every_byte(made: Made) -> None:
+    """As a snap length cuts, and as a wire does: the packet, or what is missing; never another packet."""
+    size = len(made.frame)
+    for tunnels in MODES:
+        whole = {*made.levels, *(level._replace(flags=level.flags | Mark.UNOPENED) for level in made.levels)}
+        for found in check([(made.frame[:n], size) for n in range(size)], made.link_type, tunnels):
+            assert found in whole or found == Skipped(True, "snapped")
+        for found in check([(made.frame[:n], n) for n in range(size)], made.link_type, tunnels):
+            assert found in whole or (isinstance(found, Skipped) and found.reason in ("runt", "length"))
+
+
+def same_flow(found: Packet, named: Named) -> bool:
+    ports = (found.source_port, found.destination_port)
+    return (
+        tuple(found[:4]) == named.ends
+        and found.protocol == named.protocol
+        and found.length in named.lengths
+        and (named.ports is None or ports == named.ports)
+    )
+
+
+CHANGES = st.lists(st.tuples(st.integers(0, 160), st.integers(0, 255)), min_size=1, max_size=3)
+
+
+@given(frames(), st.lists(st.tuples(CHANGES, st.integers(0, 1500), st.sampled_from([0, 0, 0, 7])), max_size=10))
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_scapy_names_the_same_flow_and_length_or_ours_says_malformed(
+    made: Made, changes: list[tuple[list[tuple[int, int]], int, int]]
+) -> None:
+    parts = []
+    for places, cut, more in changes:
+        changed = bytearray(made.frame)
+        for at, value in places:
+            changed[at % len(changed)] = value
+        parts.append((bytes(changed[: max(cut, 60)]), len(changed) + more))
+    compare(parts, made.link_type)
+
+
+def compare(parts: list[tuple[bytes, int]], link_type: int) -> None:
+    outer, inner = (check(parts, link_type, tunnels) for tunnels in MODES)
+    for (frame, wire), ours, opened in zip(parts, outer, inner, strict=True):
+        if not isinstance(ours, Packet):
+            assert isinstance(opened, Skipped)
+            continue
+        assert isinstance(opened, Packet)
+        scapys = names(frame, wire, link_type)
+        assert scapys, (ours, frame.hex())
+        assert same_flow(ours, scapys[0]), (ours, scapys, frame.hex())
+        assert any(same_flow(opened, named) for named in scapys), (opened, scapys, frame.hex())
+
+
+V6 = bytes.fromhex("20010db800000000000000000000000120010db8000000000000000000000002")
 TCP = struct.pack("!HHIIBBHHH", 40000, 9092, 1, 1, 0x50, 0x18, 100, 0, 0)
+UDP = struct.pack("!HHHH", 40000, 53, 20, 0)
 
 
-def ipv4(payload: bytes, protocol: int = 6) -> bytes:
-    head = struct.pack("!BBHHHBBHII", 0x45, 0, 20 + len(payload), 7, 0, 64, protocol, 0, 0x0A000001, 0x0A000002)
-    return head + payload
+def ether(kind: int, payload: bytes) -> bytes:
+    return bytes(12) + kind.to_bytes(2) + payload
 
 
-def test_a_plain_frame() -> None:
-    frame = bytes(12) + b"\x08\x00" + ipv4(TCP + b"hello") + bytes(9)
-    found = decode_frames(frame * 2, [0, len(frame)], [len(frame)] * 2, [len(frame)] * 2, 1)
-    ends = (0, 0xFFFF_0A00_0001, 0, 0xFFFF_0A00_0002, 40000, 9092)
-    assert found.packets.rows() == [(*ends, 6, 0x18, 0, 45, 0)] * 2
+def ipv4(payload: bytes, protocol: int = 6, *, total: int | None = None, fragment: int = 0, first: int = 0x45) -> bytes:
+    total = 20 + len(payload) if total is None else total
+    return struct.pack("!BBHHHBBHII", first, 0, total, 7, fragment, 64, protocol, 0, 0x0A000001, 0x0A000002) + payload
+
+
+def ipv6(payload: bytes, following: int = 6, *, size: int | None = None) -> bytes:
+    return struct.pack("!IHBB", 6 << 28, len(payload) if size is None else size, following, 64) + V6 + payload
+
+
+def row(length: int, *, protocol: int = 6, ports: tuple[int, int] = (40000, 9092), **more: int) -> Packet:
+    flags = 0x18 if protocol == 6 and ports[0] else 0
+    found = Packet(0, 0xFFFF_0A00_0001, 0, 0xFFFF_0A00_0002, *ports, protocol, flags, 0, length, 0)
+    return found._replace(**more)
+
+
+def row6(length: int) -> Packet:
+    high = 0x2001_0DB8_0000_0000
+    return row(length, source_high=high, source_low=1, destination_high=high, destination_low=2)
+
+
+def broken(reason: str) -> Skipped:
+    return Skipped(True, reason)
+
+
+def other(reason: str) -> Skipped:
+    return Skipped(False, reason)
+
+
+JUMBO = bytes([6, 0, 0xC2, 4]) + (70_000 + 8).to_bytes(4)
+VLAN = b"\x00\x05"
+
+FRAMES: list[tuple[str, bytes, int, int, Packet | Skipped]] = [
+    # name, captured, on the wire (0: as captured), link type, result
+    ("padding is not the packet's", ether(0x800, ipv4(TCP) + bytes(6)), 0, 1, row(40)),
+    ("what a snap length cut counts", ether(0x800, ipv4(TCP, total=1500)), 1514, 1, row(1500)),
+    ("no length: segmentation offload", ether(0x800, ipv4(TCP, total=0)), 65_550 + 14, 1, row(65_550)),
+    ("no length, IPv6", ether(0x86DD, ipv6(TCP, size=0)), 70_014, 1, row6(70_000)),
+    ("jumbo payload", ether(0x86DD, ipv6(JUMBO + TCP, 0, size=0)), 70_062, 1, row6(70_048)),
+    ("jumbo larger than the wire", ether(0x86DD, ipv6(JUMBO + TCP, 0, size=0)), 70_061, 1, broken("length")),
+    ("longer than the wire", ether(0x800, ipv4(TCP, total=41)), 0, 1, broken("length")),
+    ("shorter than its header", ether(0x800, ipv4(TCP, total=19)), 0, 1, broken("length")),
+    ("header shorter than a header", ether(0x800, ipv4(TCP, first=0x44)), 0, 1, broken("version")),
+    ("header longer than the packet", ether(0x800, ipv4(TCP, first=0x4F)), 0, 1, broken("length")),
+    ("IPv6 said to be IPv4", ether(0x800, ipv6(TCP)), 0, 1, broken("version")),
+    ("IPv4 said to be IPv6", ether(0x86DD, ipv4(TCP + bytes(20))), 0, 1, broken("version")),
+    ("longer than the wire, IPv6", ether(0x86DD, ipv6(TCP, size=21)), 0, 1, broken("length")),
+    ("ends before its ports", ether(0x800, ipv4(TCP[:13])), 0, 1, broken("runt")),
+    ("runt", bytes(13), 0, 1, broken("runt")),
+    ("nothing", b"", 0, 1, broken("runt")),
+    ("nothing kept", b"", 60, 1, broken("snapped")),
+    ("snapped", ether(0x800, ipv4(TCP[:13], total=40)), 54, 1, broken("snapped")),
+    ("first fragment", ether(0x800, ipv4(UDP, 17, fragment=0x2000)), 0, 1,
+     row(28, protocol=17, ports=(40000, 53), flags=1, fragment_id=7)),
+    ("later fragment", ether(0x800, ipv4(b"data", 17, fragment=0x0001)), 0, 1,
+     row(24, protocol=17, ports=(0, 0), flags=2, fragment_id=7)),
+    ("not to be fragmented", ether(0x800, ipv4(TCP, fragment=0x4000)), 0, 1, row(40)),
+    ("ICMP has no ports", ether(0x800, ipv4(bytes(8), 1)), 0, 1, row(28, protocol=1, ports=(0, 0))),
+    ("seven tags", ether(0x8100, (VLAN + b"\x81\x00") * 6 + VLAN + b"\x08\x00" + ipv4(TCP)), 0, 1, row(40)),
+    ("eight tags", ether(0x8100, (VLAN + b"\x81\x00") * 7 + VLAN + b"\x08\x00" + ipv4(TCP)), 0, 1, broken("tags")),
+    ("labels without end", ether(0x8847, bytes(40)), 0, 1, broken("tags")),
+    ("a label before what is not IP", ether(0x8847, b"\0\0\x11\xff" + bytes(40)), 0, 1, other("mpls")),
+    ("extension headers without end", ether(0x86DD, ipv6(b"\x3c\0" * 80, 60)), 0, 1, broken("extensions")),
+    ("ARP", ether(0x806, bytes(28)), 0, 1, other("arp")),
+    ("behind a tag", ether(0x8100, VLAN + b"\x08\x06" + bytes(28)), 0, 1, other("arp")),
+    ("LLDP", ether(0x88CC, bytes(28)), 0, 1, other("lldp")),
+    ("unknown", ether(0x1234, bytes(28)), 0, 1, other("ethertype")),
+    ("neither length nor type", ether(0x5E0, bytes(28)), 0, 1, other("ethertype")),
+    ("spanning tree", ether(38, b"\x42\x42\x03" + bytes(43)), 0, 1, other("llc")),
+    ("LLC longer than the wire", ether(47, b"\xaa\xaa\x03" + bytes(43)), 0, 1, broken("length")),
+    ("discovery", ether(0x8863, bytes(28)), 0, 1, other("pppoe")),
+    ("PPP control", ether(0x8864, b"\x11\0\0\1\0\6\xc0\x21\1\1\0\4"), 0, 1, other("ppp")),
+    ("PPPoE longer than the wire", ether(0x8864, b"\x11\0\0\1\0\x2b\0\x21" + ipv4(TCP)), 0, 1, broken("length")),
+    ("raw", ipv4(TCP), 0, 101, row(40)),
+    ("raw without IP", b"\x10" + bytes(60), 0, 101, broken("version")),
+    ("loopback of another family", (16).to_bytes(4) + ipv4(TCP), 0, 108, other("family")),
+    ("cooked netlink", bytes(2) + (824).to_bytes(2) + bytes(10) + b"\x08\x00" + ipv4(TCP), 0, 113, other("netlink")),
+    ("cooked LLC", bytes(14) + b"\0\4" + bytes(30), 0, 113, other("llc")),
+    ("radio", bytes(60), 0, 127, other("link")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "frame", "wire", "link_type", "expected"), FRAMES, ids=[row[0] for row in FRAMES])
+def test_rows(name: str, frame: bytes, wire: int, link_type: int, expected: Packet | Skipped) -> None:
+    assert check([(frame, wire or len(frame))] * 2, link_type) == [expected] * 2
+
+
+def test_rows_of_one_link_type_together() -> None:
+    """What one frame is decided nothing about its neighbours."""
+    rows = [row for row in FRAMES if row[3] == 1]
+    assert check([(row[1], row[2] or len(row[1])) for row in rows], 1) == [row[4] for row in rows]
+
+
+def test_common_shapes_need_no_general_decoder() -> None:
+    vxlan = ether(0x800, ipv4(struct.pack("!HHHH", 1, 4789, 0, 0) + b"\x08" + bytes(7) + ether(0x800, ipv4(TCP)), 17))
+    plain = [
+        row[1] for row in FRAMES if row[0] in ("padding is not the packet's", "first fragment", "seven tags", "ARP")
+    ]
+    parts = [(frame, len(frame)) for frame in (*plain, ether(0x86DD, ipv6(TCP)), vxlan)]
+    assert decode(parts, 1, "inner").general == 0
+
+
+def test_starts_and_sizes_that_are_not_in_the_buffer() -> None:
+    frame = ether(0x800, ipv4(TCP))
+    found = decode_frames(frame, [0, 0, 20, 54, 99], [54, 999, 999, 5, 5], [54, 54, 0, 5, 5], 1)
     assert found.index.tolist() == [0, 1]
-    assert (found.malformed, found.other, found.general) == ({}, {}, 0)
+    assert sum(found.malformed.values()) + sum(found.other.values()) == 3
 
 
-def test_nothing() -> None:
+def test_no_frames() -> None:
     found = decode_frames(b"", np.zeros(0), np.zeros(0), np.zeros(0), 1)
     assert (len(found.packets), found.malformed) == (0, {})
+
+
+def test_no_packet_of_an_inner_frame_that_is_not_ip() -> None:
+    """The tunnel's own flow counts it, whole."""
+    for inside in (ether(0x806, bytes(28)), ether(0x800, ipv4(TCP, total=2000)), b"hello"):
+        payload = struct.pack("!HHHH", 1, 4789, 0, 0) + b"\x08" + bytes(7) + inside
+        expected = row(20 + len(payload), protocol=17, ports=(1, 4789), flags=int(Mark.UNOPENED))
+        assert check([(ether(0x800, ipv4(payload, 17)), 999)], 1, "inner") == [expected]
+
+
+class TestOdd:
+    RADIO = bytes.fromhex("000008000000000008010000") + bytes(20) + b"\xaa\xaa\x03\0\0\0\x08\0" + ipv4(TCP + b"x")
+    """802.11 data behind a radiotap header."""
+
+    def decode(self, odd: OddFrames, frames: list[bytes], link_type: int = 127) -> Decoded:
+        data, size = b"".join(frames), [len(frame) for frame in frames]
+        return decode_frames(data, np.cumsum([0, *size[:-1]]), size, size, link_type, odd=odd)
+
+    def test_scapy_finds_the_packet(self) -> None:
+        odd = OddFrames(10)
+        assert self.decode(odd, [self.RADIO] * 3).packets.rows() == [row(41)] * 3
+        assert (odd.tried, odd.found, odd.refused) == (3, 3, 0)
+
+    def test_a_limit(self) -> None:
+        odd = OddFrames(2)
+        found = self.decode(odd, [self.RADIO] * 5)
+        assert (len(found.packets), found.other, odd.refused) == (2, {"link": 3}, 3)
+        odd.allow()
+        assert len(self.decode(odd, [self.RADIO]).packets) == 1
+
+    def test_known_frames_are_not_given_to_it(self) -> None:
+        odd = OddFrames(10)
+        self.decode(odd, [ether(0x800, ipv4(TCP)), ether(0x806, bytes(28)), bytes(3)], 1)
+        assert odd.tried == 0
+        assert self.decode(odd, [ether(0x1234, bytes(60))], 1).other == {"ethertype": 1}
+        assert (odd.tried, odd.found) == (1, 0)
+
+    @given(st.binary(max_size=80), st.sampled_from([105, 127, 50, 51, 104, 192, 7, 999]))
+    @settings(max_examples=EXAMPLES, deadline=None)
+    def test_any_bytes(self, frame: bytes, link_type: int) -> None:
+        found = self.decode(OddFrames(1), [frame], link_type)
+        assert len(found.packets) + sum(found.malformed.values()) + sum(found.other.values()) == 1
