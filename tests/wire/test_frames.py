@@ -86,7 +86,9 @@ def same_flow(found: Packet, named: Named) -> bool:
 CHANGES = st.lists(st.tuples(st.integers(0, 160), st.integers(0, 255)), min_size=1, max_size=3)
 
 
-@given(frames(), st.lists(st.tuples(CHANGES, st.integers(0, 1500), st.sampled_from([0, 0, 0, 7])), max_size=10))
+@given(
+    frames(), st.lists(st.tuples(CHANGES, st.integers(0, 1500), st.sampled_from([0, 0, 0, 7])), min_size=4, max_size=14)
+)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_scapy_names_the_same_flow_and_length_or_ours_says_malformed(
     made: Made, changes: list[tuple[list[tuple[int, int]], int, int]]

@@ -1,0 +1,229 @@
+"""The newer capture format (draft-ietf-opsawg-pcapng): sections of blocks, interfaces with clocks of their own.
+
+Nearly all blocks are enhanced packet blocks. Their chain is walked in Python and they are read by columns; any other
+block is read alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.wire.captures import FRAME_LIMIT, Bytes, Frames, Index, Read, gather
+
+BLOCK_LIMIT = 1 << 24
+"""Bytes of one block at most; those with names or secrets can be long."""
+INTERFACES = 1 << 16
+"""Interfaces of one file at most."""
+
+_SECTION, _INTERFACE, _PACKET, _SIMPLE, _STATISTICS, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 5, 6
+_MAGIC = 0x1A2B3C4D
+_LEAST = 12  # of any block: type and length, and the length again
+_HEAD = 28  # of an enhanced packet block
+_RESOLUTION, _OFFSET, _DROPPED = 9, 14, 5  # options: if_tsresol, if_tsoffset, isb_ifdrop
+
+
+class _Interface(NamedTuple):
+    number: int
+    link_type: int
+    snap: int
+    base: int
+    """10 or 2."""
+    exponent: int
+    """Its clock ticks ``base ** exponent`` times a second."""
+    offset: int
+    """Seconds to add."""
+
+
+class _Fault(Exception):
+    """A block that cannot be one."""
+
+
+class PcapngReader:
+    """A :class:`flowmap.wire.captures.Reader`."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._order = "<"
+        self._interfaces: list[_Interface] = []
+        self._numbers = 0  # interfaces of all sections so far
+        self._time = 0  # of the frame before, for those that have none
+
+    @classmethod
+    def of(cls, head: bytes) -> PcapngReader | None:
+        """The reader for a file that begins with ``head``; None if it is another format."""
+        return cls() if int.from_bytes(head[:4], "big") == _SECTION else None  # the same in either order
+
+    def read(self, data: bytes) -> Read:
+        """See :class:`flowmap.wire.captures.Reader`."""
+        found: list[Frames] = []
+        at, before, fault = 0, -1, ""
+        while at != before and not fault:
+            before = at
+            starts, at = self._walk(data, at)
+            good = len(starts)
+            if starts:
+                good = self._enhanced(data, starts, found)
+            if good < len(starts):
+                at, fault = starts[good], "a frame's block contradicts itself"
+                break
+            try:
+                at += self._other(memoryview(data)[at:], at, found)
+            except _Fault as error:
+                fault = str(error)
+        return Read(found, at, fault)
+
+    def _walk(self, data: bytes, at: int) -> tuple[list[int], int]:
+        """Where the whole enhanced packet blocks that follow each other begin, and where the first other block does."""
+        starts: list[int] = []
+        append, unpack, end = starts.append, struct.Struct(f"{self._order}II").unpack_from, len(data)
+        while at <= end - _LEAST:
+            kind, size = unpack(data, at)
+            if kind != _ENHANCED or at + size > end or size < _HEAD + 4 or size & 3:
+                break
+            append(at)
+            at += size
+        return starts, at
+
+    def _enhanced(self, data: bytes, starts: list[int], found: list[Frames]) -> int:
+        """Read these blocks; how many of them there are before one that contradicts itself."""
+        view, blocks, order = np.frombuffer(data, np.uint8), np.array(starts, np.int64), self._order
+        names = ("kind", "size", "interface", "high", "low", "captured", "wire")
+        head = gather(view, blocks, np.dtype([(name, f"{order}u4") for name in names]))
+        sizes, captured = head["size"].astype(np.int64), head["captured"].astype(np.int64)
+        again = gather(view, blocks + sizes - 4, np.dtype([("size", f"{order}u4")]))["size"]
+        good = (again == sizes) & (captured <= sizes - _HEAD - 4) & (captured <= FRAME_LIMIT)
+        good &= head["interface"] < len(self._interfaces)
+        number = len(starts) if good.all() else int(np.argmin(good))
+        head, blocks, captured = head[:number], blocks[:number], captured[:number]
+        ticks = head["high"].astype(np.uint64) << np.uint64(32) | head["low"]
+        interfaces = head["interface"].astype(np.int64)
+        wire = head["wire"].astype(np.int64)
+        self._add(view, blocks + _HEAD, captured, wire, ticks, interfaces, found)
+        return number
+
+    def _add(
+        self,
+        data: Bytes,
+        starts: Index,
+        captured: Index,
+        wire: Index,
+        ticks: npt.NDArray[np.uint64],
+        interfaces: Index,
+        found: list[Frames],
+    ) -> None:
+        """Frames with their interfaces as numbers of this section, to ``found``, by link type."""
+        if not len(starts):
+            return
+        times = np.zeros(len(starts), np.int64)
+        kinds = np.zeros(len(starts), np.int64)
+        numbers = np.zeros(len(starts), np.int32)
+        for index in np.unique(interfaces).tolist():
+            rows = interfaces == index
+            interface = self._interfaces[index]
+            times[rows] = _nanoseconds(ticks[rows], interface)
+            kinds[rows], numbers[rows] = interface.link_type, interface.number
+        self._time = int(times[-1])
+        for kind in np.unique(kinds).tolist():
+            rows = kinds == kind
+            found.append(Frames(data, starts[rows], captured[rows], wire[rows], times[rows], kind, numbers[rows]))
+
+    def _other(self, block: memoryview, at: int, found: list[Frames]) -> int:
+        """Read the block that is at ``at``; its size, or 0 if it is not whole."""
+        if len(block) < _LEAST:
+            return 0
+        if int.from_bytes(block[:4], "big") == _SECTION:
+            self._begin_section(block)
+        kind, size = struct.unpack_from(f"{self._order}II", block)
+        if size < _LEAST or size & 3 or size > BLOCK_LIMIT:
+            raise _Fault(f"a block of {size} bytes cannot be")
+        if size > len(block):
+            return 0
+        (again,) = struct.unpack_from(f"{self._order}I", block, size - 4)
+        if again != size:
+            raise _Fault(f"a block of {size} bytes says {again} at its end")
+        body = block[8 : size - 4]
+        try:
+            self._take(kind, body, at + 8, found)
+        except (struct.error, IndexError) as error:
+            raise _Fault(f"a block of type {kind} and {size} bytes is too short or contradicts itself") from error
+        return int(size)
+
+    def _begin_section(self, block: memoryview) -> None:
+        for order in ("<", ">"):
+            if struct.unpack_from(f"{order}I", block, 8)[0] == _MAGIC:
+                self._order = order
+                self._interfaces = []
+                return
+        raise _Fault("a section that does not say its byte order")
+
+    def _take(self, kind: int, body: memoryview, at: int, found: list[Frames]) -> None:
+        unpack = struct.unpack_from
+        if kind == _INTERFACE:
+            self._begin_interface(body)
+        elif kind == _STATISTICS:
+            for code, value in self._options(body[12:]):
+                if code == _DROPPED:
+                    self.dropped += struct.unpack_from(f"{self._order}Q", value)[0]
+        elif kind == _SIMPLE:
+            (wire,) = unpack(f"{self._order}I", body)
+            snap = self._interfaces[0].snap or wire
+            self._single(body, at, found, (0, None, min(wire, snap, len(body) - 4), wire), 4)
+        elif kind == _PACKET:
+            index, _, high, low, captured, wire = unpack(f"{self._order}HHIIII", body)
+            self._single(body, at, found, (index, high << 32 | low, captured, wire), 20)
+        elif kind == _ENHANCED:
+            raise IndexError
+
+    def _single(
+        self, body: memoryview, at: int, found: list[Frames], facts: tuple[int, int | None, int, int], head: int
+    ) -> None:
+        index, ticks, captured, wire = facts
+        interface = self._interfaces[index]
+        if captured > len(body) - head:
+            raise IndexError
+        time = self._time if ticks is None else int(_nanoseconds(np.array([ticks], np.uint64), interface)[0])
+        self._time = time
+        data = np.frombuffer(body, np.uint8)
+        starts, sizes, lengths, times = np.array([[head], [captured], [wire], [time]], np.int64)
+        numbers = np.array([interface.number], np.int32)
+        found.append(Frames(data, starts, sizes, lengths, times, interface.link_type, numbers))
+
+    def _begin_interface(self, body: memoryview) -> None:
+        link_type, _, snap = struct.unpack_from(f"{self._order}HHI", body)
+        base, exponent, offset = 10, 6, 0
+        for code, value in self._options(body[8:]):
+            if code == _RESOLUTION:
+                base, exponent = (2 if value[0] & 0x80 else 10), value[0] & 0x7F
+            elif code == _OFFSET:
+                (offset,) = struct.unpack_from(f"{self._order}q", value)
+        if self._numbers >= INTERFACES:
+            raise _Fault(f"more than {INTERFACES} interfaces")
+        if exponent > (63 if base == 2 else 19):
+            raise _Fault(f"a clock with {base}**{exponent} ticks a second")
+        self._interfaces.append(_Interface(self._numbers, link_type, snap, base, exponent, offset))
+        self._numbers += 1
+
+    def _options(self, body: memoryview) -> Iterator[tuple[int, memoryview]]:
+        """Code and value of each option; what is cut ends them."""
+        while len(body) >= 4:
+            code, size = struct.unpack_from(f"{self._order}HH", body)
+            if code == 0 or 4 + size > len(body):
+                return
+            yield code, body[4 : 4 + size]
+            body = body[4 + (size + 3) // 4 * 4 :]
+
+
+def _nanoseconds(ticks: npt.NDArray[np.uint64], interface: _Interface) -> Index:
+    """Times of an interface's clock as ns since the epoch."""
+    per_second = np.uint64(interface.base**interface.exponent)
+    seconds = (ticks // per_second).astype(np.int64)
+    fraction = (ticks % per_second).astype(np.float64) / float(per_second)
+    if per_second <= 1_000_000_000 and 1_000_000_000 % int(per_second) == 0:
+        exact = (ticks % per_second) * np.uint64(1_000_000_000 // int(per_second))
+        return (seconds + interface.offset) * 1_000_000_000 + exact.astype(np.int64)
+    return (seconds + interface.offset) * 1_000_000_000 + np.rint(fraction * 1e9).astype(np.int64)

@@ -1,0 +1,97 @@
+"""Capture files on disk: formats told apart, compressed ones, and one clear line for those that end too early."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from flowmap.collect.capture_file import PIECE, CaptureFile
+from flowmap.errors import DecodeError, SourceError
+from tests.wire.test_captures import SECOND, Row, enhanced, interface, pcap, section
+
+FRAMES = [Row(bytes([n]) * 1000, 1000, n * SECOND) for n in range(200)]
+NEWER = section("<") + interface("<") + b"".join(enhanced("<", f.data, ticks=f.time // 1000) for f in FRAMES)
+
+
+def read(path: Path) -> tuple[int, str]:
+    """How many frames, and the fault."""
+    with CaptureFile(path) as file:
+        return sum(len(frames.starts) for frames in file.frames()), file.fault
+
+
+@pytest.mark.parametrize("data", [pcap(FRAMES), pcap(FRAMES, ">", nano=True), NEWER], ids=["pcap", "big", "pcapng"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_formats(tmp_path: Path, data: bytes, packed: bool) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert read(path) == (200, "")
+
+
+def test_larger_than_a_piece(tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    frames = FRAMES * 15
+    path.write_bytes(pcap(frames))
+    assert path.stat().st_size > 2 * PIECE
+    assert read(path) == (3000, "")
+    with CaptureFile(path) as file:
+        places = [file.position for _ in file.frames()]
+    assert places == sorted(places)
+    assert places[-1] == file.size
+
+
+def test_compressed_in_parts(tmp_path: Path) -> None:
+    data = pcap(FRAMES)
+    path = tmp_path / "capture.gz"
+    path.write_bytes(gzip.compress(data[:5000]) + gzip.compress(data[5000:]) + bytes(16))
+    assert read(path) == (200, "")
+
+
+@pytest.mark.parametrize("data", [pcap(FRAMES), NEWER], ids=["pcap", "pcapng"])
+def test_cut(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(data[:-1500])
+    number, fault = read(path)
+    assert number == 198
+    where = (
+        len(pcap(FRAMES[:198]))
+        if data[:1] == b"\xd4"
+        else data.index(enhanced("<", FRAMES[198].data, ticks=198 * 10**6))
+    )
+    assert fault == f"{path}: byte {where}: the file ends inside of a record; what is before it counts"
+
+
+def test_a_length_that_lies(tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(pcap(FRAMES) + b"\xff" * 40)
+    fault = f"{path}: byte {len(pcap(FRAMES))}: a frame of 4294967295 bytes cannot be; what is before it counts"
+    assert read(path) == (200, fault)
+
+
+def test_compressed_data_that_ends_too_early_or_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "capture.gz"
+    noise = bytes((n * n * 2654435761 >> 7) & 0xFF for n in range(60_000))
+    packed = gzip.compress(pcap([Row(noise, len(noise), 0)] * 40))
+    path.write_bytes(packed[: len(packed) // 2])
+    number, fault = read(path)
+    assert number < 40
+    assert "cannot be decompressed from there on; what is before it counts" in fault
+    path.write_bytes(packed[:2])
+    with pytest.raises(DecodeError, match="cannot be decompressed"):
+        CaptureFile(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"hello, world", b"flow"])
+def test_files_that_are_no_captures(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(data)
+    with pytest.raises(DecodeError, match="not a capture file: it begins with"):
+        CaptureFile(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="No such file"):
+        CaptureFile(tmp_path / "missing")
+    with pytest.raises(SourceError, match="Is a directory"):
+        CaptureFile(tmp_path)
