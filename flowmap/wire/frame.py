@@ -10,9 +10,9 @@ segmentation offload; then what was on the wire is the length.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from flowmap.flows.address import V4_MAPPED
+from flowmap.wire.frame_cursor import Cursor, Stop
 from flowmap.wire.frame_numbers import (
     ARPHRD_NETLINK,
     EXTENSIONS,
@@ -30,7 +30,7 @@ from flowmap.wire.frame_numbers import (
     LinkType,
     Protocol,
 )
-from flowmap.wire.packets import Mark
+from flowmap.wire.packets import Mark, Packet, Skipped
 
 TAGS = 8
 """VLAN tags and MPLS labels of one frame; real ones have up to four."""
@@ -51,75 +51,6 @@ _SNAP = b"\xaa\xaa\x03"
 _Ends = tuple[int, int, int, int]
 
 
-class Packet(NamedTuple):
-    """A row of :class:`flowmap.wire.packets.Packets`, in column order."""
-
-    source_high: int
-    source_low: int
-    destination_high: int
-    destination_low: int
-    source_port: int
-    destination_port: int
-    protocol: int
-    tcp_flags: int
-    flags: int
-    length: int
-    fragment_id: int
-
-
-class Skipped(NamedTuple):
-    """A frame that gives no packet."""
-
-    malformed: bool
-    """Whether it is broken or cut; else it is sound, but not IP."""
-    reason: str
-    """``runt`` (ended on the wire before its headers did), ``snapped`` (the capture kept less than its headers),
-    ``length`` (lengths that contradict each other), ``version`` (no IP header where one must be), ``extensions``,
-    ``tags`` (more than are stepped over); not IP: a name as in OTHER_NAMES, ``llc``, ``ppp``, ``mpls``, ``netlink``,
-    ``family``, ``ethertype``, ``link``."""
-
-
-class _Stop(Exception):
-    """The end of a decoding without a packet."""
-
-    def __init__(self, reason: str, *, malformed: bool = True) -> None:
-        self.skipped = Skipped(malformed, reason)
-
-
-class _Cursor:
-    """A place in a frame, and where the frame ends: in the capture, and on the wire."""
-
-    __slots__ = ("at", "data", "end", "wire")
-
-    def __init__(self, data: bytes, at: int, end: int, wire: int) -> None:
-        self.data, self.at, self.end, self.wire = data, at, end, wire
-
-    def need(self, size: int) -> None:
-        if self.at + size > self.wire:
-            raise _Stop("runt")
-        if self.at + size > self.end:
-            raise _Stop("snapped")
-
-    def u8(self, offset: int) -> int:
-        return self.data[self.at + offset]
-
-    def u16(self, offset: int) -> int:
-        return self.data[self.at + offset] << 8 | self.data[self.at + offset + 1]
-
-    def u32(self, offset: int) -> int:
-        return self.u16(offset) << 16 | self.u16(offset + 2)
-
-    def limit(self, size: int, least: int) -> None:
-        """A header says that the rest is ``size`` bytes, of which ``least`` are its own."""
-        if size < least or self.at + size > self.wire:
-            raise _Stop("length")
-        self.wire = self.at + size
-        self.end = min(self.end, self.wire)
-
-    def copy(self, ahead: int) -> _Cursor:
-        return _Cursor(self.data, self.at + ahead, self.end, self.wire)
-
-
 def decode_frame(frame: bytes, wire_length: int, link_type: int, *, inner: bool = False) -> Packet | Skipped:
     """The packet in ``frame`` (its captured bytes; ``wire_length`` were on the wire).
 
@@ -127,14 +58,14 @@ def decode_frame(frame: bytes, wire_length: int, link_type: int, *, inner: bool 
     length. One that cannot be opened, or whose content is not a sound IP packet, or that comes in fragments, counts as
     itself and is marked.
     """
-    cursor = _Cursor(frame, 0, len(frame), max(wire_length, len(frame)))
+    cursor = Cursor(frame, 0, len(frame), max(wire_length, len(frame)))
     try:
         return _link(cursor, link_type, TUNNELS if inner else -1)
-    except _Stop as stop:
+    except Stop as stop:
         return stop.skipped
 
 
-def _link(cursor: _Cursor, link_type: int, tunnels: int) -> Packet:
+def _link(cursor: Cursor, link_type: int, tunnels: int) -> Packet:
     if link_type == LinkType.ETHERNET:
         return _ethernet(cursor, tunnels)
     if link_type in (LinkType.RAW, LinkType.RAW_DLT):
@@ -149,10 +80,10 @@ def _link(cursor: _Cursor, link_type: int, tunnels: int) -> Packet:
         return _ppp(cursor, tunnels)
     if link_type in (LinkType.SLL, LinkType.SLL2):
         return _cooked(cursor, link_type == LinkType.SLL2, tunnels)
-    raise _Stop("link", malformed=False)
+    raise Stop("link", malformed=False)
 
 
-def _loopback(cursor: _Cursor, tunnels: int) -> Packet:
+def _loopback(cursor: Cursor, tunnels: int) -> Packet:
     cursor.need(4)
     family = cursor.u32(0)
     cursor.at += 4
@@ -160,29 +91,29 @@ def _loopback(cursor: _Cursor, tunnels: int) -> Packet:
         return _ipv4(cursor, tunnels)
     if family in FAMILY_IPV6:
         return _ipv6(cursor, tunnels)
-    raise _Stop("family", malformed=False)
+    raise Stop("family", malformed=False)
 
 
-def _cooked(cursor: _Cursor, second: bool, tunnels: int) -> Packet:
+def _cooked(cursor: Cursor, second: bool, tunnels: int) -> Packet:
     size, protocol, hardware = (20, 0, 8) if second else (16, 14, 2)
     cursor.need(size)
     kind, device = cursor.u16(protocol), cursor.u16(hardware)
     cursor.at += size
     if device == ARPHRD_NETLINK:
-        raise _Stop("netlink", malformed=False)
+        raise Stop("netlink", malformed=False)
     if kind < LEAST_ETHERTYPE:  # a number of Linux's own, like ETH_P_802_2
-        raise _Stop("llc", malformed=False)
+        raise Stop("llc", malformed=False)
     return _network(cursor, kind, tunnels)
 
 
-def _ethernet(cursor: _Cursor, tunnels: int) -> Packet:
+def _ethernet(cursor: Cursor, tunnels: int) -> Packet:
     cursor.need(14)
     kind = cursor.u16(12)
     cursor.at += 14
     return _network(cursor, kind, tunnels)
 
 
-def _network(cursor: _Cursor, kind: int, tunnels: int) -> Packet:
+def _network(cursor: Cursor, kind: int, tunnels: int) -> Packet:
     """What an ethertype stands before; tags and labels are stepped over."""
     for _ in range(TAGS):
         if kind == EtherType.IPV4:
@@ -200,25 +131,25 @@ def _network(cursor: _Cursor, kind: int, tunnels: int) -> Packet:
         elif kind == EtherType.PPPOE:
             return _pppoe(cursor, tunnels)
         else:
-            raise _Stop(OTHER_NAMES.get(kind, "ethertype"), malformed=False)  # type: ignore[call-overload]
-    raise _Stop("tags")
+            raise Stop(OTHER_NAMES.get(kind, "ethertype"), malformed=False)  # type: ignore[call-overload]
+    raise Stop("tags")
 
 
-def _llc(cursor: _Cursor, length: int) -> int:
+def _llc(cursor: Cursor, length: int) -> int:
     """The ethertype behind an LLC and SNAP header (RFC 1042); anything else in LLC is not IP."""
     cursor.limit(length, 0)
     cursor.need(3)
     if cursor.data[cursor.at : cursor.at + 3] != _SNAP:
-        raise _Stop("llc", malformed=False)
+        raise Stop("llc", malformed=False)
     cursor.need(8)
     kind = cursor.u16(6)
     if cursor.u16(3) != 0 or cursor.u8(5) not in (0, 0xF8) or kind < LEAST_ETHERTYPE:
-        raise _Stop("llc", malformed=False)
+        raise Stop("llc", malformed=False)
     cursor.at += 8
     return kind
 
 
-def _mpls(cursor: _Cursor, tunnels: int) -> Packet:
+def _mpls(cursor: Cursor, tunnels: int) -> Packet:
     """Labels say nothing of what follows them: IP is told by its version, and anything else is not looked into."""
     for _ in range(TAGS):
         cursor.need(4)
@@ -227,42 +158,42 @@ def _mpls(cursor: _Cursor, tunnels: int) -> Packet:
         if bottom:
             cursor.need(1)
             if cursor.u8(0) >> 4 not in (4, 6):
-                raise _Stop("mpls", malformed=False)
+                raise Stop("mpls", malformed=False)
             return _ip(cursor, tunnels)
-    raise _Stop("tags")
+    raise Stop("tags")
 
 
-def _pppoe(cursor: _Cursor, tunnels: int) -> Packet:
+def _pppoe(cursor: Cursor, tunnels: int) -> Packet:
     """RFC 2516, section 4."""
     cursor.need(6)
     if cursor.u16(0) != 0x1100:  # version 1, type 1, session data
-        raise _Stop("ppp", malformed=False)
+        raise Stop("ppp", malformed=False)
     size = cursor.u16(4)
     cursor.at += 6
     cursor.limit(size, 0)
     return _ppp(cursor, tunnels)
 
 
-def _ppp(cursor: _Cursor, tunnels: int) -> Packet:
+def _ppp(cursor: Cursor, tunnels: int) -> Packet:
     cursor.need(2)
     kind = cursor.u16(0)
     if kind not in (_PPP_IPV4, _PPP_IPV6):
-        raise _Stop("ppp", malformed=False)
+        raise Stop("ppp", malformed=False)
     cursor.at += 2
     return (_ipv4 if kind == _PPP_IPV4 else _ipv6)(cursor, tunnels)
 
 
-def _ip(cursor: _Cursor, tunnels: int) -> Packet:
+def _ip(cursor: Cursor, tunnels: int) -> Packet:
     cursor.need(1)
     return (_ipv6 if cursor.u8(0) >> 4 == 6 else _ipv4)(cursor, tunnels)
 
 
-def _ipv4(cursor: _Cursor, tunnels: int) -> Packet:
+def _ipv4(cursor: Cursor, tunnels: int) -> Packet:
     cursor.need(20)
     first, total, number, fragment, protocol, source, destination = _IPV4.unpack_from(cursor.data, cursor.at)
     header = (first & 15) * 4
     if first >> 4 != 4 or header < 20:
-        raise _Stop("version")
+        raise Stop("version")
     total = total or cursor.wire - cursor.at
     cursor.limit(total, header)
     cursor.need(header)
@@ -274,11 +205,11 @@ def _ipv4(cursor: _Cursor, tunnels: int) -> Packet:
     return _transport(cursor, addresses, protocol, marks, total, number, tunnels)
 
 
-def _ipv6(cursor: _Cursor, tunnels: int) -> Packet:
+def _ipv6(cursor: Cursor, tunnels: int) -> Packet:
     cursor.need(40)
     first, payload, protocol, *ends = _IPV6.unpack_from(cursor.data, cursor.at)
     if first >> 28 != 6:
-        raise _Stop("version")
+        raise Stop("version")
     total = 40 + payload
     if payload == 0 and protocol != Protocol.NONE:
         total = cursor.wire - cursor.at
@@ -290,7 +221,7 @@ def _ipv6(cursor: _Cursor, tunnels: int) -> Packet:
     return _transport(cursor, (ends[0], ends[1], ends[2], ends[3]), protocol, marks, total, number, tunnels)
 
 
-def _jumbo(cursor: _Cursor) -> int:
+def _jumbo(cursor: Cursor) -> int:
     """The length that a jumbo payload option gives to the packet (RFC 2675); 0 without one."""
     cursor.need(8)
     stop = cursor.at + (cursor.u8(1) + 1) * 8
@@ -308,7 +239,7 @@ def _jumbo(cursor: _Cursor) -> int:
     return 0
 
 
-def _extensions(cursor: _Cursor, protocol: int) -> tuple[int, Mark, int]:
+def _extensions(cursor: Cursor, protocol: int) -> tuple[int, Mark, int]:
     """Step over extension headers: the protocol that follows, and what a fragment header says."""
     marks, number = Mark(0), 0
     for _ in range(EXTENSION_HEADERS):
@@ -329,12 +260,12 @@ def _extensions(cursor: _Cursor, protocol: int) -> tuple[int, Mark, int]:
         cursor.at += size
         protocol = following
     if protocol in EXTENSIONS:
-        raise _Stop("extensions")
+        raise Stop("extensions")
     return protocol, marks, number
 
 
 def _transport(
-    cursor: _Cursor, addresses: _Ends, protocol: int, marks: Mark, total: int, number: int, tunnels: int
+    cursor: Cursor, addresses: _Ends, protocol: int, marks: Mark, total: int, number: int, tunnels: int
 ) -> Packet:
     ports, flags = (0, 0), 0
     needs = 0 if marks & Mark.FRAGMENT_LATER else HEADER_NEEDS.get(protocol, 0)  # type: ignore[call-overload]
@@ -347,9 +278,9 @@ def _transport(
         return outer
     try:
         if marks:
-            raise _Stop("fragment")
+            raise Stop("fragment")
         return _open(cursor, protocol, ports[1], tunnels)
-    except _Stop:
+    except Stop:
         return outer._replace(flags=marks | Mark.UNOPENED)
 
 
@@ -357,10 +288,10 @@ def _is_tunnel_port(port: int) -> bool:
     return port == GENEVE_PORT or port in VXLAN_PORTS
 
 
-def _open(cursor: _Cursor, protocol: int, port: int, tunnels: int) -> Packet:
+def _open(cursor: Cursor, protocol: int, port: int, tunnels: int) -> Packet:
     """The packet inside; ``cursor`` is at the tunnel's header."""
     if tunnels == 0:
-        raise _Stop("tunnels")
+        raise Stop("tunnels")
     tunnels -= 1
     if protocol == Protocol.IPV4:
         return _ipv4(cursor, tunnels)
@@ -372,37 +303,37 @@ def _open(cursor: _Cursor, protocol: int, port: int, tunnels: int) -> Packet:
         return _bridged(cursor, _geneve(cursor), tunnels)
     cursor.need(16)
     if not cursor.u8(8) & 0x08:  # RFC 7348, section 5: the network identifier is valid
-        raise _Stop("vxlan")
+        raise Stop("vxlan")
     cursor.at += 16
     return _ethernet(cursor, tunnels)
 
 
-def _bridged(cursor: _Cursor, kind: int, tunnels: int) -> Packet:
+def _bridged(cursor: Cursor, kind: int, tunnels: int) -> Packet:
     if kind == EtherType.BRIDGED:
         return _ethernet(cursor, tunnels)
     if kind < LEAST_ETHERTYPE:
-        raise _Stop("ethertype")
+        raise Stop("ethertype")
     return _network(cursor, kind, tunnels)
 
 
-def _gre(cursor: _Cursor) -> int:
+def _gre(cursor: Cursor) -> int:
     """RFC 2784 and 2890: what follows; checksum, key and sequence are stepped over."""
     cursor.need(4)
     flags, kind = cursor.u16(0), cursor.u16(2)
     if flags & 0x4007:  # RFC 1701's routing, or another version: PPTP's
-        raise _Stop("gre")
+        raise Stop("gre")
     size = 4 + 4 * sum(bool(flags & bit) for bit in (0x8000, 0x2000, 0x1000))
     cursor.need(size)
     cursor.at += size
     return kind
 
 
-def _geneve(cursor: _Cursor) -> int:
+def _geneve(cursor: Cursor) -> int:
     """RFC 8926, section 3.4: what follows; options are stepped over. ``cursor`` is at the UDP header."""
     cursor.need(16)
     first, control, kind = cursor.u8(8), cursor.u8(9) & 0x80, cursor.u16(10)
     if first >> 6 or control:
-        raise _Stop("geneve")
+        raise Stop("geneve")
     size = 16 + (first & 0x3F) * 4
     cursor.need(size)
     cursor.at += size

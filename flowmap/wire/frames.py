@@ -35,7 +35,7 @@ from flowmap.wire.frame_numbers import (
     Protocol,
 )
 from flowmap.wire.odd import ODD, OddFrames
-from flowmap.wire.packets import Index, Mark, Packets
+from flowmap.wire.packets import Index, Mark, Packet, Packets, Skipped
 
 Data = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
 Tunnels = Literal["outer", "inner"]
@@ -53,7 +53,7 @@ class Decoded:
     index: Index
     """Number of the frame of each packet, ascending."""
     malformed: dict[str, int]
-    """Frames that are broken or cut, by reason (see :class:`flowmap.wire.frame.Skipped`)."""
+    """Frames that are broken or cut, by reason (see :class:`flowmap.wire.packets.Skipped`)."""
     other: dict[str, int]
     """Sound frames without an IP packet, by what they are."""
     general: int
@@ -146,9 +146,9 @@ def decode_frames(
     ):
         one = view[begin:stop].tobytes()
         found = frame.decode_frame(one, length, link_type, inner=columns.inner)
-        if odd is not None and isinstance(found, frame.Skipped) and found.reason in ODD:
+        if odd is not None and isinstance(found, Skipped) and found.reason in ODD:
             found = odd.decode(one, length, link_type, inner=columns.inner) or found
-        if isinstance(found, frame.Packet):
+        if isinstance(found, Packet):
             columns.put(row, found)
         else:
             (malformed if found.malformed else columns.other)[found.reason] += 1
@@ -170,7 +170,7 @@ class _Columns:
         self.other: Counter[str] = Counter()
         self._depth = 0  # in a tunnel: what does not fit is left, as the tunnel's packet has to count then
 
-    def put(self, row: int, packet: frame.Packet) -> None:
+    def put(self, row: int, packet: Packet) -> None:
         """Take a packet that was decoded alone."""
         for column, value in zip(self.packets.columns().values(), packet, strict=True):
             column[row] = value

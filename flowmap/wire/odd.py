@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowmap.wire.frame import Packet, Skipped, decode_frame
+from flowmap.wire.frame import decode_frame
 from flowmap.wire.frame_numbers import LinkType
+from flowmap.wire.packets import Packet, Skipped
 
 ODD = frozenset({"link", "ethertype", "llc", "ppp", "mpls"})
 """Reasons of frames without a packet that scapy may know better."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -82,3 +83,31 @@ class Packets:
     def rows(self) -> list[tuple[int, ...]]:
         """Every packet as a tuple in column order: for comparison in tests, not for the hot path."""
         return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
+
+
+class Packet(NamedTuple):
+    """A row of :class:`Packets`, in column order."""
+
+    source_high: int
+    source_low: int
+    destination_high: int
+    destination_low: int
+    source_port: int
+    destination_port: int
+    protocol: int
+    tcp_flags: int
+    flags: int
+    length: int
+    fragment_id: int
+
+
+class Skipped(NamedTuple):
+    """A frame that gives no packet."""
+
+    malformed: bool
+    """Whether it is broken or cut; else it is sound, but not IP."""
+    reason: str
+    """``runt`` (ended on the wire before its headers did), ``snapped`` (the capture kept less than its headers),
+    ``length`` (lengths that contradict each other), ``version`` (no IP header where one must be), ``extensions``,
+    ``tags`` (more than are stepped over); not IP: a name as in OTHER_NAMES, ``llc``, ``ppp``, ``mpls``, ``netlink``,
+    ``family``, ``ethertype``, ``link``."""

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from flowmap.flows.address import Address
-from flowmap.wire.frame import Packet
 from flowmap.wire.frame_numbers import LinkType
-from flowmap.wire.packets import Mark
+from flowmap.wire.packets import Mark, Packet
 from tests.wire.scapy_layers import MPLS, Raw, inet, inet6, ipsec, l2, ppp, raw, sctp, vxlan
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.wire.frame import TUNNELS, Packet, Skipped, decode_frame
+from flowmap.wire.frame import TUNNELS, decode_frame
 from flowmap.wire.frames import Decoded, Tunnels, decode_frames
 from flowmap.wire.odd import OddFrames
-from flowmap.wire.packets import Mark
+from flowmap.wire.packets import Mark, Packet, Skipped
 from tests.wire.made_frames import Made, frames
 from tests.wire.scapy_oracle import Named, names
 

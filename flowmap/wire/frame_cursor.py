@@ -1,0 +1,51 @@
+"""A place in a frame that cannot leave it."""
+
+from __future__ import annotations
+
+from flowmap.wire.packets import Skipped
+
+
+class Stop(Exception):
+    """The end of a decoding without a packet."""
+
+    def __init__(self, reason: str, *, malformed: bool = True) -> None:
+        self.skipped = Skipped(malformed, reason)
+
+
+class Cursor:
+    """A place in a frame, and where the frame ends: in the capture, and on the wire.
+
+    Numbers are read relative to the place; first ask with :meth:`need` whether they are there.
+    """
+
+    __slots__ = ("at", "data", "end", "wire")
+
+    def __init__(self, data: bytes, at: int, end: int, wire: int) -> None:
+        self.data, self.at, self.end, self.wire = data, at, end, wire
+
+    def need(self, size: int) -> None:
+        """Stop unless ``size`` bytes are there."""
+        if self.at + size > self.wire:
+            raise Stop("runt")
+        if self.at + size > self.end:
+            raise Stop("snapped")
+
+    def u8(self, offset: int) -> int:
+        return self.data[self.at + offset]
+
+    def u16(self, offset: int) -> int:
+        return self.data[self.at + offset] << 8 | self.data[self.at + offset + 1]
+
+    def u32(self, offset: int) -> int:
+        return self.u16(offset) << 16 | self.u16(offset + 2)
+
+    def limit(self, size: int, least: int) -> None:
+        """A header says that the rest is ``size`` bytes, of which ``least`` are its own."""
+        if size < least or self.at + size > self.wire:
+            raise Stop("length")
+        self.wire = self.at + size
+        self.end = min(self.end, self.wire)
+
+    def copy(self, ahead: int) -> Cursor:
+        """One of its own, ``ahead`` bytes further."""
+        return Cursor(self.data, self.at + ahead, self.end, self.wire)
