@@ -7,6 +7,7 @@ import time
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.attribution import Settings as AttributionSettings
+from flowmap.attribute.report import attribution_report
 from flowmap.books import Books, Directory, Journal
 from flowmap.collect.base import SourceFacts, SourceStats
 from flowmap.config import Config
@@ -95,6 +96,7 @@ def make_snapshot(
         flows_ended_unseen=books.table.ended_unseen,
         shed=dict(books.shed),
         contradictions=books.attribution.contradictions.count,
+        attribution=attribution_report(books.attribution),
         health=source.counts == "payload",
         ledger=books.ledger.freeze(),
         deployments=books.described(),

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import flowmap
 from flowmap.attribute.view import (
+    AttributionReport,
     AttributionView,
     DeploymentInfo,
     DeploymentView,
@@ -151,6 +152,7 @@ class Backend:
             bytes={name: count._asdict() for name, count in parts.items()},
             conserved=snapshot.conserved(),
             configuration=self.configuration_status(),
+            attribution=_with_epoch_times(snapshot.attribution, time.time() - time.monotonic()),
             recording=asdict(snapshot.recording) if snapshot.recording else None,
         )
 
@@ -194,6 +196,14 @@ class Backend:
             return await asyncio.wait_for(asyncio.wrap_future(self._engine.call(ask)), self._timeout)
         except TimeoutError as error:
             raise QueryError("the writer is busy; try again") from error
+
+
+def _with_epoch_times(report: AttributionReport, epoch: float) -> AttributionReport:
+    listed = tuple(
+        one._replace(asked_at=one.asked_at + epoch, answered_at=one.answered_at + epoch)
+        for one in report.contradictions
+    )
+    return report._replace(contradictions=listed)
 
 
 def _with_every_job(info: DeploymentInfo) -> DeploymentInfo:

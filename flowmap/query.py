@@ -19,6 +19,7 @@ from flowmap.attribute.questions import (
     question_for,
     state_of,
 )
+from flowmap.attribute.report import DATA_FLOW
 from flowmap.attribute.view import (
     AttributionView,
     DeploymentInfo,
@@ -112,10 +113,16 @@ class Queries:
             questions = [q for number in numbers for q in self._books.attribution.questions_about(number)]
             evidence = tuple(self._known(question, now) for question in questions)
             errors = [one.error for one in evidence if one.error]
-            cause = f"waiting for the control plane: {errors[0]}" if errors else self._why_pending(row)
-            return AttributionView(State.PENDING, (), evidence, flow, cause)
+            waiting = f"waiting for the control plane: {errors[0]}" if errors else self._why_pending(row)
+            return AttributionView(State.PENDING, (), evidence, flow, waiting)
         evidence = tuple(self._rested_on(question, outcome) for question, outcome in decision.outcomes.items())
-        return AttributionView(decision.state, flow.deployments, evidence, flow, _cause(decision))
+        if decision.state in _SEVERAL:  # what was asked about both ends, though it told nothing apart
+            about = self._books.attribution.ties.about(row, decision)
+            evidence += tuple(self._known(question, now) for question in about if question not in decision.outcomes)
+        cause = _cause(decision)
+        if decision.state is State.UNKNOWN and self._books.attribution.readings.suggests_dataflow(now=now):
+            return AttributionView(decision.state, (), evidence, flow, f"{cause}; {DATA_FLOW}")
+        return AttributionView(decision.state, flow.deployments, evidence, flow, cause)
 
     def ask(self, connection: Connection, fresh_for: float, now: float) -> tuple[AttributionView, list[Question]]:
         """What the newest answers say of a connection nobody saw, and the questions that have to be asked first."""
@@ -269,6 +276,8 @@ class Queries:
         age = now - newest.arrived
         stale = age >= self._books.attribution.settings.positive_ttl
         origin = "stale" if stale else "live" if age < 1 else "cached"
+        if timeline is not None and timeline.restored:
+            origin = "history"
         asked, arrived = newest.asked + self._epoch, newest.arrived + self._epoch
         owners = tuple(sorted(newest.owners))
         return Evidence(question.shape, confidence, asked, arrived, origin, owners=owners, error=failure)
@@ -282,6 +291,7 @@ class Queries:
 
 
 _NAMED = (State.ATTRIBUTED, State.SHARED)
+_SEVERAL = (State.PENDING, State.SHARED, State.AMBIGUOUS)
 
 
 def parse_address(text: str, field: str) -> Address:
@@ -325,7 +335,8 @@ def _port(ports: np.ndarray, wanted: int | None) -> Mask:
 
 
 def _concerns(decision: Decision, deployment: str) -> bool:
-    return any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
+    told = decision.state is not State.PENDING  # candidates of a tie are nobody's yet
+    return told and any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
 
 
 def _cause(decision: Decision) -> str | None:

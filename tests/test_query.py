@@ -235,6 +235,57 @@ def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> Non
     assert str(missing[1].destination) == "10.7.0.2:443"
 
 
+def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None:
+    made = Desk(books_for(Settings(("ns",), semantics="connection")))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        made.books.step(step, now=made.now, read_at=made.now)
+    flow = replace(FLOW, flags=int(Flag.PRESENT))
+    made.tell(flow)
+    made.answer({"10.0.0.1": [X, Y]})
+    (link,) = made.books.attribution.ask(now=made.now, limit=9)
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
+    assert view is not None and view.flow is not None and view.cause is not None
+    assert (view.state, view.deployments, view.flow.deployments) == (State.PENDING, (), ())
+    assert "2 deployments are possible" in view.cause
+    shown = [(one.shape, one.confidence, one.origin, {owner.name for owner in one.owners}) for one in view.evidence]
+    both = {"x", "y"}
+    assert shown == [
+        ("client", "strong", "live", both),
+        ("sink", "candidate", "live", both),
+        ("link", "strong", "none", set()),
+    ]
+    assert made.queries.flows(FlowFilter(deployment="x"), 10, None).flows == (), "a candidate is no owner"
+    made.books.attribution.answered(link, Answer(made.now, made.now + 0.25, frozenset({X})))
+    made.answer({})
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
+    assert view is not None
+    assert (view.state, [one.owner for one in view.deployments]) == (State.ATTRIBUTED, [X])
+    assert [(one.shape, one.rule) for one in view.evidence][-1] == ("link", "inside")
+
+
+def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
+    made = Desk(books_for(Settings(("ns",), semantics="connection")))
+    for question, known in desk.books.attribution.ranges():
+        made.books.attribution.restore(question, known, now=desk.now)
+    made.tell(FLOW)
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), desk.now)
+    assert view is not None
+    assert {one.origin for one in view.evidence} == {"history"}
+
+
+def test_unknown_flows_say_where_the_reading_of_the_api_may_be_wrong() -> None:
+    made = Desk(books_for(Settings(("ns",))))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        made.books.step(step, now=made.now, read_at=made.now)
+    made.tell(
+        *[replace(FLOW, client=f"10.0.0.{n}", server_port=n, flags=int(Flag.PRESENT), id=n) for n in range(1, 10)]
+    )
+    made.answer({"nobody's": [X]})
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
+    assert view is not None and view.cause is not None
+    assert (view.state, "dataflow" in view.cause) == (State.UNKNOWN, True)
+
+
 def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
     desk.tell(replace(FLOW, client="10.7.0.1", id=20))
     wanted = desk.connection("10.7.0.1", "10.1.0.1")

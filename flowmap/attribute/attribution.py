@@ -66,7 +66,8 @@ class Attribution:
         self._table = table
         self._knowledge = Knowledge(settings)
         self.contradictions = Contradictions(table, self.decisions, self._knowledge)
-        self._now = NEVER
+        self.now = NEVER
+        """When answers were last looked at."""
         self.ties = Ties(
             table, self.decisions, settings, self.readings, judge=self._judge, latest=self._knowledge.latest
         )
@@ -233,7 +234,7 @@ class Attribution:
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """Decisions that the answers allow now, and the rows each is for."""
-        self._now = now
+        self.now = now
         decided = self._decide_ends(now)
         broken = self.ties.resolve(self._lives, now=now)
         return decided + [self._record(decision, rows) for decision, rows in broken]
@@ -350,7 +351,7 @@ class Attribution:
         return rest
 
     def _judge(self, question: Question, lives: Lives) -> Judged:
-        return self._knowledge.judge(question, lives, self._now)
+        return self._knowledge.judge(question, lives, self.now)
 
     def _decision(self, known: Mapping[Question, Outcome | None], now: float) -> Decision | None:
         owners = candidates(self.settings.semantics, by_shape(known))

@@ -119,6 +119,15 @@ class Ties:
         rows = self.rows() if self._any else np.zeros(0, np.int32)
         return self.questions.choose(rows[self._is_open(rows)], now=now, limit=limit)
 
+    def about(self, row: int, decision: Decision) -> list[Question]:
+        """The questions about both ends of one flow that may have been asked."""
+        columns = self._table.columns
+        ends, port = (int(columns.client[row]), int(columns.service[row])), int(columns.ports[row]) >> 48
+        pair, places = self.questions.pairs.get(ends), by_place(decision)
+        asked = pair is not None and port in pair.exact
+        exact = self.questions.questions(places, ends, port) if asked else ()
+        return [*self.questions.questions(places, ends), *exact] if self._shapes else []
+
     def heard(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
         """A question came back; ``asked``: when it was, None if there was no answer."""
         self.questions.heard(question, asked, now=now, retry_after=retry_after)

@@ -234,6 +234,32 @@ class SourceStatus:
     error: str | None = None
 
 
+class ReadingView(NamedTuple):
+    """What questions of one shape have brought since the start."""
+
+    shape: str
+    asked: int
+    answered: int
+    named: int
+    """Answers that named somebody."""
+    silent: bool
+    """Whether the shape names nobody anywhere, so that what it was asked is repeated less often."""
+
+
+class AttributionReport(NamedTuple):
+    """How the attribution stands."""
+
+    readings: tuple[ReadingView, ...] = ()
+    contradictions: tuple[Contradiction, ...] = ()
+    """The newest, the last one first."""
+    tied_pairs: int = 0
+    """Pairs of ends between which flows have several candidates."""
+    ties_waiting: int = 0
+    """Questions about both ends of such pairs for which there was no call."""
+    hint: str | None = None
+    """What the answers say about the settings."""
+
+
 @dataclass(frozen=True, slots=True)
 class StatusView:
     """The daemon's own state."""
@@ -254,3 +280,5 @@ class StatusView:
     """The daemon's process id and file, and how the last reload went (times in epoch seconds)."""
     recording: Mapping[str, object] | None = None
     """How the recording of what happens stands: path, size, whether it goes on or why it ended; None without one."""
+    attribution: AttributionReport = AttributionReport()
+    """Its times are epoch seconds."""

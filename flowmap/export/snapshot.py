@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.view import DeploymentInfo, Traffic
+from flowmap.attribute.view import AttributionReport, DeploymentInfo, Traffic
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
 
 U64 = npt.NDArray[np.uint64]
@@ -192,6 +192,8 @@ class Snapshot:
     """Flows not tracked, by reason."""
     contradictions: int = 0
     """Answers that denied what had been attributed in their range."""
+    attribution: AttributionReport = AttributionReport()
+    """Its times are monotonic seconds."""
     health: bool = False
     """Whether the source tells retransmits and round-trip times (the socket table does)."""
     ledger: LedgerSnapshot = field(default_factory=LedgerSnapshot)

@@ -10,6 +10,8 @@ from flowmap.attribute import view
 from flowmap.flows.address import Endpoint
 from flowmap.serve.models import (
     Attribution,
+    AttributionStatus,
+    Contradiction,
     Deployment,
     DeploymentName,
     DeploymentTraffic,
@@ -19,6 +21,7 @@ from flowmap.serve.models import (
     Flows,
     Job,
     PeerTraffic,
+    Reading,
     Source,
     Status,
     Traffic,
@@ -118,8 +121,33 @@ def status(state: view.StatusView) -> Status:
         flows={to_camel(name): count for name, count in state.flows.items()},
         bytes={name: dict(counts) for name, counts in state.bytes.items()},
         conserved=state.conserved,
+        attribution=_attribution_status(state.attribution),
         configuration=_facts(state.configuration),
         recording=None if state.recording is None else _facts(state.recording),
+    )
+
+
+def _attribution_status(report: view.AttributionReport) -> AttributionStatus:
+    return AttributionStatus(
+        readings=[Reading.model_validate(reading._asdict()) for reading in report.readings],
+        contradictions=[_contradiction(one) for one in report.contradictions],
+        tied_pairs=report.tied_pairs,
+        ties_waiting=report.ties_waiting,
+        hint=report.hint,
+    )
+
+
+def _contradiction(one: view.Contradiction) -> Contradiction:
+    return Contradiction(
+        question=one.question,
+        namespace=one.namespace,
+        asked_at=rfc3339(one.asked_at),
+        answered_at=rfc3339(one.answered_at),
+        attributed=[deployment_name(owner) for owner in one.attributed],
+        answered=[deployment_name(owner) for owner in one.answered],
+        flows=one.flows,
+        client=_end(one.flow[0]) if one.flow else None,
+        server=_end(one.flow[1]) if one.flow else None,
     )
 
 

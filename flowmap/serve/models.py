@@ -192,6 +192,40 @@ class Source(Answer):
     error: Text | None
 
 
+class Contradiction(Answer):
+    """An answer that denies what was attributed; that stays as it is."""
+
+    question: Text = Field(description="Shape and what was asked about.")
+    namespace: Text
+    asked_at: Time
+    answered_at: Time
+    attributed: list[DeploymentName] = Field(description="Whose the flows are.")
+    answered: list[DeploymentName] = Field(description="Whom the answer names.")
+    flows: int = Field(description="Open flows it denies; 0: only what was confirmed for its time.")
+    client: End | None = Field(description="One of these flows.")
+    server: End | None
+
+
+class Reading(Answer):
+    """What questions of one shape have brought since the start."""
+
+    shape: Text
+    asked: int
+    answered: int
+    named: int = Field(description="Answers that named somebody.")
+    silent: bool = Field(description="Whether it names nobody anywhere, so that repeats of it are fewer.")
+
+
+class AttributionStatus(Answer):
+    """How the attribution stands."""
+
+    readings: list[Reading]
+    contradictions: list[Contradiction] = Field(description="The newest 100, the last one first.")
+    tied_pairs: int = Field(description="Pairs of ends between which flows have several possible owners.")
+    ties_waiting: int = Field(description="Questions about both ends of these for which there was no call.")
+    hint: Text | None = Field(description="What the answers say about the settings.")
+
+
 class Status(Answer):
     """The daemon's own state."""
 
@@ -203,6 +237,7 @@ class Status(Answer):
     flows: dict[str, int]
     bytes: dict[str, dict[str, int]]
     conserved: bool = Field(description="Whether observed bytes equal the sum of the others, exactly.")
+    attribution: AttributionStatus
     configuration: dict[str, str | int | float | bool | None] = Field(
         description="Process id and file of the daemon, and how its last reload went."
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from flowmap.attribute.view import (
+    AttributionReport,
     AttributionView,
+    Contradiction,
     DeploymentInfo,
     DeploymentView,
     Evidence,
@@ -16,6 +18,7 @@ from flowmap.attribute.view import (
     JobsAre,
     Owner,
     PeerTraffic,
+    ReadingView,
     SourceStatus,
     State,
     StatusView,
@@ -131,6 +134,23 @@ class FakeBackend:
             {"open": 1, "flows_limit": 10},
             {"observed": {"transmit": 6, "receive": 6}},
             True,
+            attribution=AttributionReport(
+                (ReadingView("client", 5, 4, 0, True),),
+                (
+                    Contradiction(
+                        1_700_000_000.0,
+                        1_700_000_001.0,
+                        "client 10.0.0.1",
+                        "ns",
+                        (INFO.owner,),
+                        (),
+                        2,
+                        (FLOW.client, FLOW.server),
+                    ),
+                ),
+                tied_pairs=1,
+                hint="set it",
+            ),
         )
 
     def ready(self) -> bool:

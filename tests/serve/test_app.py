@@ -21,7 +21,7 @@ from flowmap.serve.app import build_app
 from flowmap.serve.backend import Backend
 from flowmap.serve.openapi import OPERATIONS
 from flowmap.serve.web import Web
-from tests.serve.fake import FakeBackend
+from tests.serve.fake import FLOW, FakeBackend
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -224,6 +224,32 @@ def test_status() -> None:
         "flows": {"open": 1, "flowsLimit": 10},
         "bytes": {"observed": {"transmit": 6, "receive": 6}},
         "conserved": True,
+        "attribution": {
+            "readings": [{"shape": "client", "asked": 5, "answered": 4, "named": 0, "silent": True}],
+            "contradictions": [
+                {
+                    "question": "client 10.0.0.1",
+                    "namespace": "ns",
+                    "askedAt": "2023-11-14T22:13:20.000Z",
+                    "answeredAt": "2023-11-14T22:13:21.000Z",
+                    "attributed": [
+                        {
+                            "workspace": "ws",
+                            "namespace": "default-namespace",
+                            "deploymentId": "id-1",
+                            "name": "orders <b>&\"'",
+                        }
+                    ],
+                    "answered": [],
+                    "flows": 2,
+                    "client": {"ip": str(FLOW.client.address), "port": FLOW.client.port},
+                    "server": {"ip": str(FLOW.server.address), "port": FLOW.server.port},
+                }
+            ],
+            "tiedPairs": 1,
+            "tiesWaiting": 0,
+            "hint": "set it",
+        },
         "configuration": {},
         "recording": None,
     }

@@ -1,0 +1,36 @@
+"""How the attribution stands, for the status answer."""
+
+from __future__ import annotations
+
+from flowmap.attribute.attribution import Attribution
+from flowmap.attribute.questions import READINGS
+from flowmap.attribute.view import AttributionReport, ReadingView
+
+DATA_FLOW = (
+    "the control plane knows who uses service ends, but names nobody for any client: it seems to read src and dst as "
+    "what a job reads from and writes to. Where nobody but deployments uses these ends, set attribute.semantics to "
+    "dataflow"
+)
+
+
+def attribution_report(attribution: Attribution) -> AttributionReport:
+    """As of the last look at the answers; times are monotonic seconds."""
+    readings, now = attribution.readings, attribution.now
+    reading = READINGS[attribution.settings.semantics]
+    shapes = (*reading.of_client, *reading.of_service, *reading.ties)
+    return AttributionReport(
+        tuple(
+            ReadingView(
+                shape,
+                attribution.asked[shape],
+                readings.answered[shape],
+                readings.named[shape],
+                readings.is_silent(shape, now=now),
+            )
+            for shape in shapes
+        ),
+        attribution.contradictions.latest(),
+        len(attribution.ties),
+        attribution.ties.waiting,
+        DATA_FLOW if readings.suggests_dataflow(now=now) else None,
+    )
