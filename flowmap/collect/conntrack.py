@@ -179,11 +179,14 @@ class ConntrackSource:
         return Lost("overrun" if received.overrun else "truncated")
 
     def _read_again(self) -> None:
-        """Read all again: at once after a first loss, with growing distance while losses go on."""
-        if self._due[1] != "timer":
+        """Read all again: at once after a first loss, with growing distance while losses go on, but never later than
+        without a loss."""
+        due, reason = self._due
+        if reason != "timer":
             return
-        self._due = (self._clock() + self._backoff, "start" if self._blind else "overrun")
-        wait = f"changes were lost; what is shown may be stale until the full read in {self._backoff:.0f} s"
+        now = self._clock()
+        self._due = (min(due, now + self._backoff), "start" if self._blind else "overrun")
+        wait = f"changes were lost; what is shown may be stale until the full read in {self._due[0] - now:.0f} s"
         self.stats.notes = {**self.stats.notes, "loss": wait}
         self._backoff = min(max(LOSS_BACKOFF, 2 * self._backoff), LOSS_BACKOFF_LIMIT)
 

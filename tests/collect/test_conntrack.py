@@ -191,7 +191,19 @@ def overrun(kernel: Kernel) -> None:
     kernel.events += [received(drained=False, overrun=True)]
 
 
-def test_full_reads_after_losses_keep_a_growing_distance(kernel: Kernel, source: ConntrackSource) -> None:
+@pytest.mark.parametrize(
+    ("resync", "expected"),
+    [
+        (600.0, [0, LOSS_BACKOFF, 20, 40, 80, LOSS_BACKOFF_LIMIT, LOSS_BACKOFF_LIMIT]),
+        (30.0, [0, LOSS_BACKOFF, 20, 30, 30, 30, 30]),
+        (2.0, [0, 2, 2, 2, 2, 2, 2]),
+    ],
+)
+def test_full_reads_after_losses_keep_a_growing_distance_but_never_wait_longer_than_without(
+    kernel: Kernel, resync: float, expected: list[float]
+) -> None:
+    source = ConntrackSource(resync=resync, receive_buffer=1000, clock=kernel.clock)
+    source.open()
     told(source)
     distances = []
     for _ in range(7):
@@ -200,7 +212,7 @@ def test_full_reads_after_losses_keep_a_growing_distance(kernel: Kernel, source:
         distances.append(source.deadline() - kernel.now)
         kernel.now = source.deadline()
         assert ReadStarted("overrun") in told(source)
-    assert distances == [0, LOSS_BACKOFF, 20, 40, 80, LOSS_BACKOFF_LIMIT, LOSS_BACKOFF_LIMIT]
+    assert distances == expected
     kernel.now = source.deadline()
     assert ReadStarted("timer") in told(source)
     overrun(kernel)
