@@ -1,0 +1,96 @@
+"""``python -m tests.ground_truth``: how often is flowmap wrong? As root; see ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from flowmap.cli.text import amount, table
+from tests.ground_truth.run import Outcome, carry_out
+from tests.ground_truth.schedule import MODES, Mode, make_plan
+from tests.ground_truth.truth import Timing, summary
+from tests.ground_truth.verdict import explain
+
+SHARE = {"none": 99.5, "api": 99.0, "overrun": 99.0}
+"""Percent of the attributable flows that must have their name at the end."""
+
+HEADER = (
+    "SEED", "FAULTS", "FLOWS", "RIGHT", "WRONG", "SHARED", "NO NAME", "ATTRIBUTABLE", "SHARE %", "TIES", "UNTIED",
+    "SNAPSHOTS", "BYTES", "LOST", "CALLS", "ALLOWED", "TIE CALLS", "CALLS/1000",
+)  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.ground_truth", description=__doc__)
+    parser.add_argument("--seed", type=int, help="one seed; what failed can be repeated")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 1 to N; default: 1")
+    parser.add_argument("--faults", choices=(*MODES, "all"), default="all", help="default: each of the three")
+    parser.add_argument("--duration", type=float, default=60.0, help="seconds of traffic; default: 60")
+    parser.add_argument("--clients", type=int, default=24, help="client addresses; default: 24")
+    parser.add_argument("--rate", type=float, default=0.6, help="connections a second from each; default: 0.6")
+    parser.add_argument("--grace", type=float, default=2.0, help="attribute.grace in seconds; default: 2")
+    parser.add_argument("--slack", type=float, default=1.5, help="seconds an answer may take to count; default: 1.5")
+    parser.add_argument(
+        "--keep", type=Path, help="directory for the daemon's log and what is needed to look into a fault"
+    )
+    arguments = parser.parse_args()
+    failed = False
+    rows = []
+    for seed in [arguments.seed] if arguments.seed is not None else range(1, arguments.seeds + 1):
+        for mode in MODES if arguments.faults == "all" else [arguments.faults]:
+            outcome = _run(arguments, seed, mode)
+            rows.append(_row(outcome))
+            failures = outcome.failures(share=SHARE[mode])
+            failed |= bool(failures)
+            _tell(outcome, failures)
+    print("\n".join(table(HEADER, rows)))
+    return 1 if failed else 0
+
+
+def _run(arguments: argparse.Namespace, seed: int, mode: Mode) -> Outcome:
+    plan = make_plan(
+        seed, duration=arguments.duration, mode=mode, clients=arguments.clients, rate=arguments.rate,
+        grace=arguments.grace,
+    )  # fmt: skip
+    directory = arguments.keep and arguments.keep / f"{seed}-{mode}"
+    if directory:
+        directory.mkdir(parents=True, exist_ok=True)
+    outcome = carry_out(plan, Timing(slack=arguments.slack), directory=directory)
+    if directory:
+        _dump(outcome, directory / "faults.json")
+    return outcome
+
+
+def _row(outcome: Outcome) -> tuple[object, ...]:
+    verdict, calls = outcome.verdict, outcome.calls
+    return (
+        outcome.plan.seed, outcome.plan.mode, verdict.flows, verdict.right, len(verdict.wrong), verdict.shared,
+        sum(verdict.states.values()), verdict.attributable, round(verdict.share, 2), verdict.tied, verdict.untied,
+        outcome.bytes.snapshots, sum(outcome.bytes.observed), outcome.bytes.missing, calls.asked,
+        round(calls.allowed), calls.ties, round(outcome.flow_calls),
+    )  # fmt: skip
+
+
+def _tell(outcome: Outcome, failures: list[str]) -> None:
+    plan, verdict = outcome.plan, outcome.verdict
+    print(f"seed {plan.seed}, faults {plan.mode}: {summary(outcome.record.connections)}", flush=True)
+    without = ", ".join(f"{count} {state}" for state, count in verdict.states.most_common())
+    print(f"  without a name: {without or 'none'}; named by count {verdict.by_count}; {outcome.overruns} overruns")
+    print(f"  {amount(sum(outcome.bytes.observed))} in {outcome.bytes.snapshots} snapshots, each exact: "
+          f"{'no' if outcome.bytes.imbalances else 'yes'}; {outcome.calls.faulty} calls met a fault")  # fmt: skip
+    for failure in failures:
+        print(f"  FAILED: {failure}", flush=True)
+
+
+def _dump(outcome: Outcome, file: Path) -> None:
+    changes = outcome.record.changes
+    missed = [
+        {"connection": str(one), "last": last and {"at": last.at, **last.raw}} for one, last in outcome.verdict.missed
+    ]
+    report = {"wrong": [explain(one, changes) for one in outcome.verdict.wrong], "missed": missed}
+    file.write_text(json.dumps(report, indent=1, default=str))
+
+
+sys.exit(main())

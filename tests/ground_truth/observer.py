@@ -1,0 +1,137 @@
+"""What the daemon says during a run, over HTTP like anybody: its flows, and its page of metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.error import URLError
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.kernel.host import PARTS, SAMPLES, Daemon, total_of
+
+WAYS = ("transmit", "receive")
+Tuple = tuple[str, str, int, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A flow as it was listed."""
+
+    at: float
+    started: float | None
+    """None: older than the daemon, or it cannot tell."""
+    state: str
+    owners: frozenset[str]
+    bytes: tuple[int, int]
+    raw: Mapping[str, Any]
+
+    def same(self, other: Seen) -> bool:
+        """Whether both say the same of the same flow."""
+        return (self.started, self.state, self.owners) == (other.started, other.state, other.owners)
+
+
+@dataclass(frozen=True, slots=True)
+class Imbalance:
+    """A page on which bytes are lost or counted twice."""
+
+    at: float
+    way: str
+    observed: int
+    parts: int
+
+
+def imbalances(samples: SAMPLES, at: float) -> list[Imbalance]:
+    """Where what was observed is not, exactly, the sum of what became of it."""
+    found = []
+    for way in WAYS:
+        observed = total_of(samples, f"flowmap_observed_{way}_bytes_total")
+        parts = sum(total_of(samples, "flowmap_" + part.format(way)) for part in PARTS)
+        if observed != parts:
+            found.append(Imbalance(at, way, observed, parts))
+    return found
+
+
+def fallen(before: SAMPLES, now: SAMPLES) -> list[str]:
+    """Counters that are lower than they were."""
+    return [
+        f"{name}{dict(labels)}: {now.get((name, labels), 0)} after {value}"
+        for (name, labels), value in before.items()
+        if name.endswith("_total") and now.get((name, labels), 0.0) < value
+    ]
+
+
+class Observer:
+    """Looks at a daemon again and again."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.seen: dict[Tuple, list[Seen]] = {}
+        """By tuple, the last listing of each thing that was said of each flow."""
+        self.snapshots = 0
+        self.imbalances: list[Imbalance] = []
+        self.fallen: list[str] = []
+        self.samples: SAMPLES = {}
+        """The last page."""
+        self.end_seconds = 0.0
+        """Client addresses and twice the service ends that had flows, times the seconds they had them."""
+        self.clients: set[str] = set()
+        self.ends: set[tuple[str, str, int]] = set()
+        self._daemon = daemon
+        self._listed_at: float | None = None
+
+    def look(self) -> None:
+        """One page, and every flow. A daemon that is slow is asked again later."""
+        with contextlib.suppress(TimeoutError, URLError):
+            self._page()
+            self._flows()
+
+    @property
+    def pending(self) -> int:
+        """Flows that wait, by the last page."""
+        return total_of(self.samples, "flowmap_pending_flows")
+
+    def _page(self) -> None:
+        samples = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(self._daemon.get("/metrics"))
+            for sample in family.samples
+        }
+        self.snapshots += 1
+        self.imbalances += imbalances(samples, time.time())
+        self.fallen += fallen(self.samples, samples)
+        self.samples = samples
+
+    def _flows(self) -> None:
+        cursor: str | None = ""
+        at = time.time()
+        clients, ends = set(), set()
+        while cursor is not None:
+            page = self._daemon.json("/api/v1/flows?limit=1000" + (f"&cursor={cursor}" if cursor else ""))
+            for flow in page["flows"]:
+                self._sight(flow, at)
+                clients.add(flow["client"]["ip"])
+                end = (flow["translated"] or flow)["server"]
+                ends.add((flow["protocol"], end["ip"], end["port"]))
+            cursor = page["nextCursor"]
+        if self._listed_at is not None:
+            self.end_seconds += (len(clients) + 2 * len(ends)) * (at - self._listed_at)
+        self._listed_at = at
+        self.clients |= clients
+        self.ends |= ends
+
+    def _sight(self, flow: Mapping[str, Any], at: float) -> None:
+        client, server = flow["client"], flow["server"]
+        started = flow["startedAt"] and datetime.fromisoformat(flow["startedAt"]).timestamp()
+        seen = Seen(
+            at, started, flow["state"], frozenset(one["deploymentId"] for one in flow["deployments"]),
+            (flow["transmitBytes"], flow["receiveBytes"]), flow,
+        )  # fmt: skip
+        key = flow["protocol"], client["ip"], client["port"], server["ip"], server["port"]
+        told = self.seen.setdefault(key, [])
+        if told and told[-1].same(seen):
+            told.pop()
+        told.append(seen)

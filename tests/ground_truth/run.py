@@ -1,0 +1,193 @@
+"""One run: the stage, the control plane, the daemon, the traffic, and the report on them."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowmap.sandbox.running import running_sandbox
+from tests.ground_truth.observer import WAYS, Observer
+from tests.ground_truth.schedule import Plan
+from tests.ground_truth.stage import STORM_NET, Stage, stage
+from tests.ground_truth.traffic import Director, running_in, serving
+from tests.ground_truth.truth import Knowable, Record, Timing
+from tests.ground_truth.verdict import Bytes, Calls, Verdict, judge
+from tests.ground_truth.world import World
+from tests.kernel.host import SAMPLES, WORKSPACE, Daemon, total_of, until
+
+LOOK_EVERY = 0.4
+SMALL_BUFFER = "256KiB"
+"""Receive buffer in which a storm does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run."""
+
+    plan: Plan
+    record: Record
+    verdict: Verdict
+    bytes: Bytes
+    calls: Calls
+    overruns: int
+    flow_calls: float
+    """Calls for 1,000 flows."""
+
+    def failures(self, *, share: float) -> list[str]:
+        """What must not be; ``share``: percent of the attributable flows that must be attributed."""
+        found = [f"misattributed: {wrong.what}" for wrong in self.verdict.wrong]
+        found += self.bytes.faults(losses_allowed=self.plan.mode == "overrun")
+        if self.verdict.share < share:
+            found.append(f"only {self.verdict.share:.2f} % of the attributable flows are attributed")
+        if self.calls.asked > self.calls.allowed:
+            found.append(f"{self.calls.asked} calls, {self.calls.allowed:.0f} allowed")
+        if self.plan.mode == "overrun" and not self.overruns:
+            found.append("no storm overran the buffer")
+        return found
+
+
+def carry_out(plan: Plan, timing: Timing, *, directory: Path | None = None, world: type[World] = World) -> Outcome:
+    """Do it. ``directory`` keeps the daemon's configuration and log."""
+    with tempfile.TemporaryDirectory() as temporary, stage(plan, lingers=timing.lingers) as made:
+        return _on_stage(plan, timing, made, directory or Path(temporary), world)
+
+
+def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: type[World]) -> Outcome:
+    with made.router.entered(), running_sandbox({"workspace": WORKSPACE}) as plane:
+        director = Director(plan, made, world(plan, plane))
+        prepared, go = threading.Event(), threading.Event()
+
+        async def clients() -> None:
+            await director.before()
+            prepared.set()
+            await asyncio.to_thread(go.wait)
+            await director.play()
+
+        with serving(plan, made), running_in(made, "clients", clients()) as actors:
+            until(prepared.is_set, "the older connections are open")
+            made.witness()
+            daemon = Daemon(made.router, _config(plan, timing, plane.url), directory)
+            try:
+                until(daemon.ready, "the daemon is ready")
+                go.set()
+                observer = Observer(daemon)
+                _watch(observer, actors)
+                _wait_for_last_answers(observer, director.record, timing)
+                outcome = _report(plan, director.record, observer, made, timing, plane.requests)
+                assert daemon.stop() == 0, "the daemon did not end as it should"
+                return outcome
+            finally:
+                go.set()
+                if daemon.process.poll() is None:
+                    daemon.process.kill()
+                    daemon.process.wait()
+
+
+def _config(plan: Plan, timing: Timing, url: str) -> Mapping[str, Any]:
+    small = plan.mode == "overrun"
+    return {
+        "control_plane": {
+            "endpoint": url,
+            "workspace": WORKSPACE,
+            "credentials": {"access_key_id": "sandbox-access-key", "access_key_secret": "sandbox-secret"},
+            "rate": 60,
+            "burst": 30,
+            "max_in_flight": 4,
+            "timeout": "1s",
+            "catalog": {"refresh": "10s"},
+        },
+        "collect": {
+            "source": "conntrack",
+            "exclude": ["127.0.0.0/8", STORM_NET],
+            "conntrack": {"resync": f"{timing.resync:g}s", **({"receive_buffer": SMALL_BUFFER} if small else {})},
+        },
+        "attribute": {
+            "positive_ttl": f"{timing.ttl:g}s",
+            "negative_ttl": f"{timing.ttl:g}s",
+            "grace": f"{plan.grace:g}s",
+        },
+        "export": {"max_series": 10_000},
+        "http": {"listen": "127.0.0.1:10817"},
+    }
+
+
+def _watch(observer: Observer, actors: threading.Thread) -> None:
+    while actors.is_alive():
+        observer.look()
+        actors.join(LOOK_EVERY)
+
+
+def _wait_for_last_answers(observer: Observer, record: Record, timing: Timing) -> None:
+    """Until every entry of the kernel has had time to end, and no flow waits that an answer can still help."""
+    least, news, pending = time.time() + 2 * timing.ttl + timing.udp_end, time.time(), observer.pending
+    while observer.pending and time.time() < news + timing.patience or time.time() < least:
+        observer.look()
+        if observer.pending != pending:
+            pending, news = observer.pending, time.time()
+        time.sleep(LOOK_EVERY)
+    record.finished = time.time()
+    observer.look()
+
+
+def _report(
+    plan: Plan, record: Record, observer: Observer, made: Stage, timing: Timing, requests: Mapping[str, Any]
+) -> Outcome:
+    knowable = Knowable(plan, record, timing)
+    attributable = {one.plan.number for one in record.connections if knowable.attributable(one)}
+    verdict = judge(record.connections, attributable, observer.seen, _opened(observer.samples))
+    calls = _calls(observer, timing, requests)
+    total = calls.asked + calls.ties + calls.faulty
+    return Outcome(
+        plan, record, verdict, _bytes(record, observer, made.witnessed()), calls,
+        total_of(observer.samples, "flowmap_source_overruns_total"), 1000 * total / max(1, verdict.flows),
+    )  # fmt: skip
+
+
+def _opened(samples: SAMPLES) -> dict[tuple[str, str, str], int]:
+    found: dict[tuple[str, str, str], int] = {}
+    for (name, labels), value in samples.items():
+        if name == "flowmap_deployment_connections_total":
+            label = dict(labels)
+            found[label["deployment_id"], label["peer"], label["protocol"]] = int(value)
+    return found
+
+
+def _bytes(record: Record, observer: Observer, witnessed: Mapping[str, tuple[int, int]]) -> Bytes:
+    samples = observer.samples
+    held: dict[str, set[str]] = {}
+    for change in record.changes:
+        for owner in change.owners:
+            held.setdefault(owner, set()).add(change.address)
+
+    def of(name: str) -> tuple[int, int]:
+        found = [total_of(samples, f"flowmap_deployment_{way}_bytes_total", deployment_id=name) for way in WAYS]
+        return found[0], found[1]
+
+    def at(addresses: set[str]) -> tuple[int, int]:
+        counts = [witnessed.get(address, (0, 0)) for address in addresses]
+        return sum(up for up, _ in counts), sum(down for _, down in counts)
+
+    names = {
+        dict(labels).get("deployment_id", "") for name, labels in samples if name.startswith("flowmap_deployment_")
+    }
+    observed = [total_of(samples, f"flowmap_observed_{way}_bytes_total") for way in WAYS]
+    named = {name: of(name) for name in names if name}
+    return Bytes(
+        observer.snapshots, tuple(observer.imbalances), tuple(observer.fallen), (observed[0], observed[1]),
+        at(set(witnessed)), named, {name: at(held.get(name, set())) for name in named},
+    )  # fmt: skip
+
+
+def _calls(observer: Observer, timing: Timing, requests: Mapping[str, Any]) -> Calls:
+    by_shape = dict(requests["byOperation"].get("GetDeploymentsByIp", {}))
+    ties = by_shape.pop("link", 0) + by_shape.pop("exact", 0)
+    faulty = sum(requests["faults"].values())
+    ends = len(observer.clients) + 2 * len(observer.ends)
+    asked = max(0, sum(by_shape.values()) - faulty)
+    return Calls(ends, ends + observer.end_seconds / timing.ttl, asked, ties, faulty)

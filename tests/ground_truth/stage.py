@@ -1,0 +1,122 @@
+"""Where a run takes place: clients — router — services, with NAT both ways, and nftables as a witness of bytes."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.ground_truth.schedule import Plan
+from tests.kernel.netns import Namespace, connect, namespace
+
+STORM_NET = "10.3.0.0/16"
+"""Where storms come from; left out by the daemon's configuration."""
+STORM_CLIENT = "10.3.0.2"
+ADDRESSES = 1024
+"""Most client addresses the witness can count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The three namespaces; the daemon and the control plane are in the router's."""
+
+    clients: Namespace
+    router: Namespace
+    services: Namespace
+
+    def witness(self) -> None:
+        """Count from now on, apart from conntrack's accounting, what the router forwards for each client address."""
+        self.router.nft(
+            "table ip witness {\n"
+            f"  set up {{ type ipv4_addr; flags dynamic; size {ADDRESSES}; }}\n"
+            f"  set down {{ type ipv4_addr; flags dynamic; size {ADDRESSES}; }}\n"
+            "  chain count { type filter hook forward priority 10;\n"
+            f"    ip saddr {STORM_NET} return; ip daddr {STORM_NET} return; ct state invalid return;\n"
+            # Conntrack lets a SYN on an open connection's tuple pass, and does not count it.
+            "    tcp flags & (syn | ack) == syn ct state established return;\n"
+            "    ct direction original update @up { ct original ip saddr counter }\n"
+            "    ct direction reply update @down { ct original ip saddr counter }\n"
+            "  }\n"
+            "}\n"
+        )
+
+    def witnessed(self) -> dict[str, tuple[int, int]]:
+        """Bytes to and from the services so far, by client address as it was before NAT."""
+        up, down = self._counted("up"), self._counted("down")
+        return {address: (up.get(address, 0), down.get(address, 0)) for address in up.keys() | down.keys()}
+
+    def storm(self, datagrams: int) -> None:
+        """So many UDP connections at once, to a port where nobody listens."""
+        with self.clients.entered():
+            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        source, destination = socket.inet_aton(STORM_CLIENT), socket.inet_aton("10.2.0.10")
+        with raw:
+            for n in range(datagrams):
+                udp = struct.pack("!4H", 1024 + n % 60_000, 6000 + n // 60_000, 8, 0)
+                head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, n & 0xFFFF, 0, 64, 17, 0, source, destination)
+                raw.sendto(head + udp, ("10.2.0.10", 0))
+
+    def _counted(self, name: str) -> dict[str, int]:
+        listing = json.loads(self.router.run("nft", "-j", "list", "set", "ip", "witness", name))["nftables"]
+        found: dict[str, int] = {}
+        for entry in listing:
+            for element in entry.get("set", {}).get("elem", ()):
+                found[element["elem"]["val"]] = element["elem"]["counter"]["bytes"]
+        return found
+
+
+@contextmanager
+def stage(plan: Plan, *, lingers: int) -> Iterator[Stage]:
+    """The namespaces of a run. Half of the clients are behind source NAT, half of the services behind DNAT.
+
+    ``lingers``: seconds the router keeps entries of connections that are over: short, so that they end within a run.
+    """
+    with namespace() as clients, namespace() as router, namespace() as services:
+        connect(clients, router, "near", "left")
+        connect(services, router, "near", "right")
+        clients.address("near", "10.1.0.2/16", f"{STORM_CLIENT}/16", *(f"{one}/16" for one in plan.addresses))
+        router.address("left", "10.1.0.1/16", "10.3.0.1/16")
+        router.address("right", "10.2.0.1/16")
+        ends = sorted({service.end[0] for service in plan.services}, key=ipaddress.ip_address)
+        services.address("near", "10.2.0.2/16", *(f"{one}/16" for one in ends))
+        clients.run("ip", "route", "add", "default", "via", "10.1.0.1")
+        services.run("ip", "route", "add", "default", "via", "10.2.0.1")
+        router.sysctl("net.ipv4.ip_forward", 1)
+        for name in ("acct", "events"):
+            router.sysctl(f"net.netfilter.nf_conntrack_{name}", 1)
+        for name in ("tcp_timeout_time_wait", "tcp_timeout_close", "udp_timeout"):
+            router.sysctl(f"net.netfilter.nf_conntrack_{name}", lingers)
+        router.sysctl("net.netfilter.nf_conntrack_udp_timeout_stream", lingers * 3 // 2)
+        router.track()
+        router.nft(_nat(plan))
+        # An error for each datagram of a storm would be rate limited anyway, and tells nobody anything.
+        services.nft(
+            f"table ip quiet {{\n  chain in {{ type filter hook input priority 0; ip saddr {STORM_NET} drop; }}\n}}\n"
+        )
+        yield Stage(clients, router, services)
+
+
+def _nat(plan: Plan) -> str:
+    rules = [
+        f"    ip daddr {service.called[0]} meta l4proto {{ tcp, udp }} th dport {service.called[1]}"
+        f" dnat to {service.end[0]}:{service.end[1]}"
+        for service in plan.services
+        if service.called != service.end
+    ]
+    return "\n".join(
+        [
+            "table ip nat {",
+            "  chain in { type nat hook prerouting priority -100;",
+            *rules,
+            "  }",
+            "  chain out { type nat hook postrouting priority 100;",
+            "    ip saddr 10.1.1.0/24 ip daddr 10.2.0.0/16 snat to 10.2.0.1",
+            "  }",
+            "}",
+            "",
+        ]
+    )

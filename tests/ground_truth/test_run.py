@@ -1,0 +1,46 @@
+"""Short runs on a real kernel. ``python -m tests.ground_truth`` makes long ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ground_truth.run import carry_out
+from tests.ground_truth.schedule import MODES, Mode, make_plan
+from tests.ground_truth.truth import Timing
+from tests.ground_truth.verdict import explain
+from tests.ground_truth.world import Holders, World
+from tests.kernel.netns import needs_root
+
+pytestmark = [pytest.mark.kernel, needs_root]
+
+
+QUICK = Timing(ttl=1.0, resync=1.0, lingers=1, slack=1.0, recovery=6.0, patience=3.0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_wrong_name_and_no_byte_lost(mode: Mode, tmp_path: Path) -> None:
+    outcome = carry_out(make_plan(3, duration=7, mode=mode, clients=14, rate=1.5), QUICK, directory=tmp_path)
+    verdict = outcome.verdict
+    assert verdict.flows > 60 and verdict.right > 30, "a run in which things happen"
+    evidence = [explain(wrong, outcome.record.changes) for wrong in verdict.wrong]
+    assert not outcome.failures(share=90.0), (evidence, verdict.missed, tmp_path)
+
+
+class Liar(World):
+    """Tells of each deployment that it has the addresses of the next one."""
+
+    def catalog(self, holders: Holders) -> dict[str, Any]:
+        names = sorted(self.deployments)
+        following: Mapping[str, str] = dict(zip(names, names[1:] + names[:1], strict=True))
+        moved = {address: ([following[one] for one in has], gone) for address, (has, gone) in holders.items()}
+        return super().catalog({address: (tuple(has), gone) for address, (has, gone) in moved.items()})
+
+
+def test_a_control_plane_that_lies_is_found_out() -> None:
+    outcome = carry_out(make_plan(3, duration=3, mode="none", clients=14, rate=1.5), QUICK, world=Liar)
+    assert outcome.verdict.wrong
+    assert any("misattributed" in failure for failure in outcome.failures(share=0.0))

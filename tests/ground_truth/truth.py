@@ -1,0 +1,201 @@
+"""What really happened in a run, told by those who did it, and what of it could be known."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.ground_truth.schedule import TCP, UDP, Connect, End, Fate, Plan
+
+PROTOCOLS = {TCP: "tcp", UDP: "udp"}
+NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Connection:
+    """One connection that was made. Times are seconds since the epoch."""
+
+    plan: Connect
+    called: End
+    """The service end as the client called it."""
+    end: End
+    """The one that answered."""
+    possible: frozenset[str]
+    """Deployments that had the client's address and talk to the service; the owner is one of them, if there is one."""
+    began: float
+    """Of one that is older than the daemon: when the daemon was started."""
+    older: bool = False
+    sent: int = 0
+    """Bytes of payload that were handed to the kernel and, of TCP, answered."""
+    received: int = 0
+    last_sent: float = 0.0
+    """When the client last sent data: its goodbye is no sign that it is still there."""
+    ended: float | None = None
+    failure: str = ""
+    """Why it did not come to what was planned."""
+
+    @property
+    def owner(self) -> str | None:
+        return self.plan.owner
+
+    @property
+    def tuple(self) -> tuple[str, str, int, str, int]:
+        """Protocol, client end, and the service end that was called: how the daemon lists it."""
+        return PROTOCOLS[self.plan.protocol], self.plan.address, self.plan.port, *self.called
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From ``at`` on ``owners`` have the address, as the control plane was told at that instant."""
+
+    at: float
+    address: str
+    owners: frozenset[str]
+
+
+@dataclass(slots=True)
+class Record:
+    """Everything a run did."""
+
+    connections: list[Connection] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    blind: list[tuple[float, float]] = field(default_factory=list)
+    """When the control plane did not answer as it should."""
+    storms: list[float] = field(default_factory=list)
+    finished: float = 0.0
+    """When the last connection was over and everybody had had time to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a run is paced, and how soon a question is asked again and answered where nothing hinders it. Seconds."""
+
+    ttl: float = 2.0
+    """``positive_ttl`` and ``negative_ttl``."""
+    resync: float = 2.0
+    lingers: int = 4
+    """How long the router keeps entries of connections that are over, and of UDP that is silent."""
+    slack: float = 1.5
+    """From when a question is due until its answer counts."""
+    recovery: float = 8.0
+    """The same after the control plane was away: breaker and pauses must end first."""
+
+    patience: float = 10.0
+    """How long the end of a run waits without news of a pending flow. Whose client vanished before any answer could
+    tell who it was waits for as long as the kernel keeps its entry: for days."""
+
+    @property
+    def udp_end(self) -> float:
+        """From the last datagram until the kernel gives its entry up and says so: only then it is known to be over."""
+        return 1.5 * self.lingers + 4.0
+
+
+class Knowable:
+    """Which flows the rules of time let anybody name, if every question is asked when the README says so.
+
+    A flow counts as attributable if it has one owner, no other deployment at its address talks to its service, and
+
+    - its client sent something after an answer that was asked within its life must have come, or
+    - its owner (and each that talked to its service end) was confirmed before it began, under the same circumstances,
+      and will be after it ended; or nothing was known of its end before, and the first answer came within ``grace``.
+
+    This is told from the truth alone; what the daemon made of it does not matter.
+    """
+
+    def __init__(self, plan: Plan, record: Record, timing: Timing) -> None:
+        self._late = {deployment.id for deployment in plan.deployments if deployment.late}
+        self._grace = plan.grace
+        self._record = record
+        self._timing = timing
+        self._blind = [(start, end + timing.recovery) for start, end in record.blind]
+        self._blind += [(start - 0.5, start + timing.resync + timing.slack) for start in record.storms]
+        self._changes = _by_address(record.changes)
+        self._by_client: Mapping[str, list[Connection]] = defaultdict(list)
+        self._by_end: Mapping[tuple[int, End], list[Connection]] = defaultdict(list)
+        for one in sorted(record.connections, key=lambda each: each.began):
+            self._by_client[one.plan.address].append(one)
+            self._by_end[one.plan.protocol, one.end].append(one)
+
+    def attributable(self, one: Connection) -> bool:
+        """Whether the flow must get the name of its owner."""
+        if one.owner is None or len(one.possible) != 1 or one.ended is None or one.failure:
+            return False
+        if one.older or self._seen_alive(one):
+            return self._seen_alive(one)
+        return self._client_known(one) and self._service_known(one)
+
+    def answered_by(self, instant: float) -> float:
+        """When an answer that was asked at ``instant`` or later must have come, where flows of the end are there."""
+        normal = self._timing.ttl + self._timing.slack
+        by = instant + normal
+        for start, end in self._blind:
+            if start < by and end > instant:
+                by = max(by, end + normal)
+        return by
+
+    def _seen_alive(self, one: Connection) -> bool:
+        # A full read has to see that the client sends: that is how conntrack tells of it.
+        return one.last_sent >= self.answered_by(one.began) + self._timing.resync
+
+    def _client_known(self, one: Connection) -> bool:
+        since, until = self._held(one)
+        assert one.ended is not None
+        ended = one.ended + (self._timing.udp_end if one.plan.protocol == UDP else 0.0)
+        if self.answered_by(ended) > until:
+            return False
+        earlier = [other for other in self._by_client[one.plan.address] if other.began < one.began]
+        if not earlier:
+            return self._first_answer_in_grace(one)
+        return any(other.began >= since and self.answered_by(other.began) <= one.began for other in earlier)
+
+    def _service_known(self, one: Connection) -> bool:
+        earlier = [
+            other
+            for other in self._by_end[one.plan.protocol, one.end]
+            if other.began < one.began and other.owner is not None
+        ]
+        if not earlier:
+            return self._first_answer_in_grace(one)
+        since = self._named_since(one.owner)
+        return any(other.began >= since and self.answered_by(other.began) <= one.began for other in earlier)
+
+    def _first_answer_in_grace(self, one: Connection) -> bool:
+        return self._grace > 0 and not any(
+            start < one.began + self._grace and end > one.began for start, end in self._blind
+        )
+
+    def _held(self, one: Connection) -> tuple[float, float]:
+        """The time around the flow for which its address had the same owners."""
+        since, until = float("-inf"), float("inf")
+        for change in self._changes[one.plan.address]:
+            if change.at <= one.began:
+                since = change.at
+            else:
+                return since, change.at
+        return since, until
+
+    def _named_since(self, owner: str | None) -> float:
+        if owner not in self._late:
+            return float("-inf")
+        return min(change.at for change in self._record.changes if owner in change.owners)
+
+
+def _by_address(changes: Iterable[Change]) -> Mapping[str, list[Change]]:
+    found: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        found[change.address].append(change)
+    return found
+
+
+def silent(one: Connection) -> bool:
+    """Whether its client went away without a word."""
+    return one.plan.fate in (Fate.VANISH, Fate.PUSHED)
+
+
+def summary(connections: Sequence[Connection]) -> str:
+    """How many of what, in a line."""
+    made = [one for one in connections if not one.failure]
+    reused = sum(one.plan.reuses is not None for one in made)
+    gone = sum(silent(one) for one in made)
+    return f"{len(made)} connections, {gone} of them left without a word, {reused} on a tuple that was used before"

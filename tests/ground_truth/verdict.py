@@ -1,0 +1,236 @@
+"""The truth of a run beside what the daemon said: who was named rightly, wrongly, or not at all. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowmap.attribute.questions import UNREADABLE
+from tests.ground_truth.observer import WAYS, Imbalance, Seen, Tuple
+from tests.ground_truth.truth import PROTOCOLS, Connection
+
+CLOCKS = 0.05
+"""Seconds by which a flow may seem to begin before it did: times are rounded, and two clocks are compared."""
+
+Series = tuple[str, str, str]
+"""Deployment, peer, protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A name that is not the owner's."""
+
+    connection: Connection | None
+    """None where only the page's counts show it."""
+    seen: Seen | None
+    what: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How a run went, flow by flow."""
+
+    flows: int = 0
+    right: int = 0
+    """Flows with exactly their owner's name."""
+    shared: int = 0
+    """Flows with a set of deployments that all had the address, the owner among them."""
+    wrong: list[Wrong] = field(default_factory=list)
+    states: Counter[str] = field(default_factory=Counter)
+    """Flows without a name, by what the daemon last said of them; ``nobody's`` for those that are nobody's."""
+    attributable: int = 0
+    attributed: int = 0
+    """Attributable flows with their owner's name."""
+    missed: list[tuple[Connection, Seen | None]] = field(default_factory=list)
+    """Attributable flows without it."""
+    tied: int = 0
+    """Flows that several deployments could have made, as far as answers about one end go."""
+    untied: int = 0
+    """Of those, the ones with their owner's name."""
+    by_count: int = 0
+    """Flows whose name was not listed and follows from the page's number of connections."""
+
+    @property
+    def share(self) -> float:
+        """Attributable flows that were attributed, in percent."""
+        return 100.0 * self.attributed / self.attributable if self.attributable else 100.0
+
+
+def error_in(one: Connection, seen: Seen) -> str:
+    """What is wrong with what was said of the connection; empty if nothing is."""
+    names = seen.owners - {UNREADABLE}
+    if not names:
+        return ""
+    if one.owner is None:
+        return f"it is nobody's, and was said to be of {_list(names)}"
+    if one.owner not in seen.owners:
+        return f"it is of {one.owner}, and was said to be of {_list(names)}"
+    if not names <= one.possible:
+        return f"it is of {one.owner}; {_list(names - one.possible)} had nothing to do with it"
+    return ""
+
+
+def matched(connections: Sequence[Connection], seen: Mapping[Tuple, Sequence[Seen]]) -> dict[int, list[Seen]]:
+    """What was said of each connection, by its number. A listed flow is the last one of its tuple that had begun."""
+    by_tuple: dict[Tuple, list[Connection]] = defaultdict(list)
+    for one in sorted(connections, key=lambda each: each.began):
+        by_tuple[one.tuple].append(one)
+    found: dict[int, list[Seen]] = defaultdict(list)
+    for key, listings in seen.items():
+        for listed in listings:
+            began = listed.at if listed.started is None else listed.started + CLOCKS
+            candidates = [one for one in by_tuple[key] if one.began <= began]
+            if candidates:
+                found[candidates[-1].plan.number].append(listed)
+    return found
+
+
+def judge(
+    connections: Sequence[Connection],
+    attributable: set[int],
+    seen: Mapping[Tuple, Sequence[Seen]],
+    opened: Mapping[Series, int],
+) -> Verdict:
+    """``attributable``: numbers of the connections that must be named; ``opened``: connections counted by series."""
+    verdict = Verdict()
+    made = [one for one in connections if not one.failure]
+    said = matched(connections, seen)
+    left = Counter(opened)
+    silent: list[Connection] = []
+    for one in connections:
+        listings = said.get(one.plan.number, [])
+        verdict.wrong += [Wrong(one, listed, what) for listed in listings if (what := error_in(one, listed))]
+        last = listings[-1] if listings else None
+        if last is not None and last.state == "attributed":
+            left[next(iter(last.owners)), _peer(one), PROTOCOLS[one.plan.protocol]] -= 1
+        elif last is None or last.state == "pending":
+            silent.append(one)
+    by_count = _by_count(silent, left, attributable, verdict)
+    for one in made:
+        listings = said.get(one.plan.number, [])
+        last = listings[-1] if listings else None
+        _count(one, last, one.plan.number in attributable, one.plan.number in by_count, verdict)
+    return verdict
+
+
+def _by_count(silent: Sequence[Connection], left: Counter[Series], must: set[int], verdict: Verdict) -> set[int]:
+    """Connections that were last listed without a name, or never, and must have got theirs: the page counts more
+    connections of their owner than were listed. Those that nobody demands come first, so that none is excused."""
+    found: set[int] = set()
+    waiting: dict[Series, list[Connection]] = defaultdict(list)
+    for one in sorted(silent, key=lambda each: each.plan.number in must):
+        if one.owner is not None:
+            waiting[one.owner, _peer(one), PROTOCOLS[one.plan.protocol]].append(one)
+    for series, count in left.items():
+        able = waiting[series]
+        found.update(one.plan.number for one in able[: max(0, count)])
+        if count > len(able):
+            what = f"{count - len(able)} connections more of {series} than there were"
+            verdict.wrong.append(Wrong(None, None, what))
+    return found
+
+
+def _count(one: Connection, last: Seen | None, must: bool, by_count: bool, verdict: Verdict) -> None:
+    named = by_count or (last is not None and last.state == "attributed" and one.owner in last.owners)
+    shared = last is not None and last.state == "shared" and not error_in(one, last)
+    tied = len(one.possible) > 1
+    verdict.flows += 1
+    verdict.right += named
+    verdict.shared += shared
+    verdict.by_count += by_count
+    verdict.tied += tied
+    verdict.untied += tied and named
+    verdict.attributable += must
+    verdict.attributed += must and named
+    if must and not named:
+        verdict.missed.append((one, last))
+    if not named and not shared:
+        state = "never listed" if last is None else last.state
+        verdict.states["nobody's" if one.owner is None and state == "unknown" else state] += 1
+
+
+def _peer(one: Connection) -> str:
+    return f"{one.end[0]}:{one.end[1]}"
+
+
+def _list(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Bytes as the daemon counted them, beside the witness."""
+
+    snapshots: int
+    imbalances: tuple[Imbalance, ...]
+    fallen: tuple[str, ...]
+    observed: tuple[int, int]
+    witnessed: tuple[int, int]
+    named: Mapping[str, tuple[int, int]]
+    """By deployment."""
+    at_most: Mapping[str, tuple[int, int]]
+    """By deployment, what the witness counted at all addresses it ever had."""
+
+    @property
+    def missing(self) -> int:
+        """Bytes that were forwarded and never observed."""
+        return sum(self.witnessed) - sum(self.observed)
+
+    def faults(self, *, losses_allowed: bool) -> list[str]:
+        """What is wrong with them."""
+        found = [f"{one.way}: observed {one.observed}, but the parts are {one.parts}" for one in self.imbalances]
+        found += [f"a counter fell: {one}" for one in self.fallen]
+        for way, observed, witnessed in zip(WAYS, self.observed, self.witnessed, strict=True):
+            if observed > witnessed:
+                found.append(f"{way}: {observed - witnessed} bytes more than were forwarded")
+            elif observed < witnessed and not losses_allowed:
+                found.append(f"{way}: {witnessed - observed} bytes were forwarded and not observed")
+        for name, counted in self.named.items():
+            most = self.at_most.get(name, (0, 0))
+            if counted[0] > most[0] or counted[1] > most[1]:
+                found.append(f"{name} is said to have moved {counted}, its addresses only moved {most}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Questions the control plane was asked, beside what they may be."""
+
+    ends: int
+    """Client addresses and twice the service ends that had flows."""
+    rounds: float
+    """First questions, and one more for each ttl an end had flows."""
+    asked: int
+    """Calls with one end, without those that met a fault."""
+    ties: int
+    """Calls with both ends."""
+    faulty: int
+    """Calls that met a fault."""
+
+    @property
+    def allowed(self) -> float:
+        """1.2 x (clients + 2 x service ends) a round."""
+        return 1.2 * self.rounds
+
+
+def explain(wrong: Wrong, changes: Sequence[Any]) -> dict[str, Any]:
+    """What is needed to look into a wrong name."""
+    one, seen = wrong.connection, wrong.seen
+    if one is None:
+        return {"what": wrong.what}
+    return {
+        "what": wrong.what,
+        "connection": {
+            "tuple": one.tuple, "end": one.end, "owner": one.owner, "possible": sorted(one.possible),
+            "began": one.began, "lastSent": one.last_sent, "ended": one.ended, "fate": one.plan.fate,
+            "number": one.plan.number, "reuses": one.plan.reuses, "failure": one.failure,
+        },
+        "said": seen and {"at": seen.at, **seen.raw},
+        "address": [
+            {"at": change.at, "owners": sorted(change.owners)}
+            for change in changes
+            if change.address == one.plan.address
+        ],
+    }  # fmt: skip
