@@ -67,7 +67,11 @@ class Queries:
 
     def find(self, connection: Connection) -> Rows:
         """Rows of the flows that match, in either direction and on either side of NAT, the newest last."""
-        columns, rows = self._books.table.columns, self._books.table.live()
+        return self.matching(self._books.table.live(), connection)
+
+    def matching(self, rows: Rows, connection: Connection) -> Rows:
+        """Those of ``rows`` that are the connection, as :meth:`find` says."""
+        columns = self._books.table.columns
         rows = rows[(columns.protocol(rows) == np.uint64(connection.protocol)) & (columns.series[rows] != IGNORED)]
         forward = (connection.source, connection.source_port, connection.destination, connection.destination_port)
         mask = self._has_ends(rows, *forward) | self._has_ends(rows, *forward[2:], *forward[:2])

@@ -41,12 +41,19 @@ class Exposition:
 
     def page(self, snapshot: Snapshot, form: Format) -> bytes:
         """The whole page in UTF-8. Families without a sample are left out."""
+        own = self.metrics.openmetrics() if form is Format.OPENMETRICS else self.metrics.text()
+        return b"".join([*self._chunks(snapshot, form), own.encode()])
+
+    def traffic_page(self, snapshot: Snapshot, form: Format) -> bytes:
+        """The page without what a process says of itself."""
+        return b"".join(self._chunks(snapshot, form))
+
+    def _chunks(self, snapshot: Snapshot, form: Format) -> list[bytes]:
         # Encoded chunk by chunk: one name outside Latin-1 would otherwise double or quadruple the whole page.
         chunks = [chunk.encode() for chunk in _traffic(snapshot, form)]
         for metric, samples in small_families(snapshot, self._label_names):
             chunks.append(_family(metric, samples, form).encode())
-        own = self.metrics.openmetrics() if form is Format.OPENMETRICS else self.metrics.text()
-        return b"".join([*chunks, own.encode()])
+        return chunks
 
 
 def compress(page: bytes) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -55,23 +57,39 @@ class Replay:
             self.books.leaving = leaving
         self.epoch = begin.epoch
         self.queries = Queries(self.books, source=begin.source.name, epoch=begin.epoch)
-        self.now = float("-inf")
+        self.now = -math.inf
         """Monotonic instant of the last entry."""
+        self.stopped_early = False
         self.difference: Difference | None = None
         self.stats = SourceStats()
         """The source's counts when last noted."""
         self.answers = self.failures = self.records = 0
         self._decoder = RecordedBatches()
 
-    def run(self, until: float = float("inf")) -> Iterator[None]:
-        """Do everything up to ``until`` (seconds since the epoch); yields after every entry. DecodeError as reading."""
+    def run(self, until: float = math.inf) -> Iterator[float]:
+        """Do everything up to ``until`` (seconds since the epoch); yields the share that is done after every entry.
+
+        DecodeError for what only a later flowmap can read.
+        """
         for entry in self.reader.entries():
             now = getattr(entry, "now", None)
             if now is not None and now + self.epoch > until:
+                self.stopped_early = True
                 return
             self._do(entry)
             self.now = self.now if now is None else max(self.now, now)
-            yield
+            yield self.reader.offset / self.reader.size
+
+    def findings(self) -> list[str]:
+        """A line on whatever keeps this from being the whole of what the daemon did; empty if nothing does."""
+        lines = [self.reader.missing] if self.reader.missing else []
+        if self.difference is not None:
+            when = datetime.fromtimestamp(self.difference.at, UTC).isoformat(timespec="milliseconds")
+            lines.append(
+                f"from {when} on this is not what the daemon (flowmap {self.reader.begin.flowmap}) came to: "
+                f"{self.difference.what}"
+            )
+        return lines
 
     def snapshot(self) -> Snapshot:
         """What the daemon would have published now."""

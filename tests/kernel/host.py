@@ -43,7 +43,9 @@ def deployment(name: str, address: str, *ends: str, running: bool = True) -> dic
 class Daemon:
     """A ``flowmap run`` process inside a namespace."""
 
-    def __init__(self, inside: Namespace, config: Mapping[str, Any], directory: Path) -> None:
+    def __init__(
+        self, inside: Namespace, config: Mapping[str, Any], directory: Path, arguments: Sequence[str] = ()
+    ) -> None:
         self._inside = inside
         path = directory / "flowmap.yaml"
         path.write_text(json.dumps(config))
@@ -51,7 +53,7 @@ class Daemon:
         self.port = config["http"]["listen"].rpartition(":")[2]
         with inside.entered(), self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flowmap", "run", "-c", str(path)],
+                [sys.executable, "-m", "flowmap", "run", "-c", str(path), *arguments],
                 stderr=log,
                 env=os.environ | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true"},
             )
@@ -100,7 +102,9 @@ class Host:
         self.directory = directory
 
     @contextmanager
-    def daemon(self, *, wait: bool = True, **sections: Mapping[str, Any]) -> Iterator[Daemon]:
+    def daemon(
+        self, *, wait: bool = True, arguments: Sequence[str] = (), **sections: Mapping[str, Any]
+    ) -> Iterator[Daemon]:
         """A running daemon; ``sections`` replace keys of the configuration's sections."""
         config: dict[str, Any] = {
             "control_plane": {
@@ -116,7 +120,7 @@ class Host:
         }
         for name, keys in sections.items():
             config[name] = config.get(name, {}) | keys
-        daemon = Daemon(self.inside, config, self.directory)
+        daemon = Daemon(self.inside, config, self.directory, arguments)
         try:
             if wait:
                 until(daemon.ready, "the daemon is ready")

@@ -1,0 +1,63 @@
+"""replay: who owned what in a file of what happened, attributed again without daemon and control plane.
+
+Exit status 0; 3 if a part of the file could not be used, if this flowmap comes to something else than the one that
+recorded, or, with --query, if nobody can say; 1 on an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from flowmap.cli import options
+from flowmap.errors import DecodeError
+
+FIRST_BYTES = 64
+
+Kind = tuple[Callable[[bytes], bool], Callable[[argparse.Namespace], int]]
+"""Whether a file that begins so is of the kind, and what replays it; the exit status comes back."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file, what to show of it, and how far to go."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="what flowmap run --record wrote")
+    parser.add_argument(
+        "-o",
+        "--output",
+        "--format",
+        choices=("table", "json", "prometheus"),
+        help="deployments and peers, every flow, or the page as it was in the end; default: table on a terminal, "
+        "else json",
+    )
+    parser.add_argument(
+        "--query",
+        metavar=("SRC[:PORT]", "DST[:PORT]"),
+        nargs=2,
+        type=options.end,
+        help="show who owns this connection in the end, as flowmap query does, instead",
+    )
+    parser.add_argument("--protocol", type=options.protocol, default="tcp", help="of that connection; default: tcp")
+    parser.add_argument("--until", metavar="TIME", type=options.moment, help="go no further than this moment")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="instead, tell how many calls it would cost; with the settings of -c"
+    )
+    options.add_config(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Find out what kind of file it is, and replay it."""
+    with arguments.file.open("rb") as file:
+        first = file.read(FIRST_BYTES)
+    for recognises, replay in kinds():
+        if recognises(first):
+            return replay(arguments)
+    raise DecodeError(f"{arguments.file}: not a recording of flowmap run --record")
+
+
+def kinds() -> tuple[Kind, ...]:
+    """Every kind of file that can be replayed."""
+    from flowmap.cli import replay_recording
+    from flowmap.record.reader import is_recording
+
+    return ((is_recording, replay_recording.replay),)
