@@ -20,7 +20,9 @@ _TAIL_LENGTH = 1 + 2 * _DIGEST_BYTES
 
 # C0 but for newline (which has an escape), DEL, C1, lone surrogates (no UTF-8 form), line and paragraph separators
 # (some parsers split there), and the direction controls that let one name be drawn as another.
-_UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _LOOKS_TAILED = re.compile(rf"~[0-9a-f]{{{2 * _DIGEST_BYTES}}}\Z")
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
@@ -34,7 +36,12 @@ def clean(value: str) -> str:
     if len(value) <= LONGEST and not _UNSAFE.search(value) and not _LOOKS_TAILED.search(value):
         return value
     digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
-    return f"{_UNSAFE.sub(_REPLACEMENT, value)[: LONGEST - _TAIL_LENGTH]}~{digest}"
+    return f"{without_controls(value)[: LONGEST - _TAIL_LENGTH]}~{digest}"
+
+
+def without_controls(value: str) -> str:
+    """``value`` with unsafe characters replaced, whatever its length: for texts that need not stay apart."""
+    return _UNSAFE.sub(_REPLACEMENT, value)
 
 
 def escape(value: str) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from flowmap.attribute.view import DeploymentView, StatusView
+from flowmap.export.labels import without_controls
 from flowmap.serve.models import rfc3339
 
 _DEPLOYMENTS_SHOWN = 20
+_LONGEST = 512  # characters of a text that are shown
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 LINKS = (
@@ -45,9 +47,9 @@ ul { padding-left: 1.2rem; }
 def landing_page(status: StatusView, deployments: Sequence[DeploymentView]) -> str:
     """The page; everything that is not fixed text is escaped."""
     body = [
-        f"<h1>flowmap <small>{escape(status.version)}</small></h1>",
+        f"<h1>flowmap <small>{_text(status.version)}</small></h1>",
         "<p>Which Flink job is behind this network connection?</p>",
-        f"<p>{_state(status)} Running since {escape(rfc3339(status.started_at) or '')}.</p>",
+        f"<p>{_state(status)} Running since {_text(rfc3339(status.started_at) or '')}.</p>",
         _section("Traffic by deployment", _deployments(deployments)),
         _section("Bytes", _bytes(status)),
         _section("Sources", _sources(status)),
@@ -118,12 +120,12 @@ def _sources(status: StatusView) -> str:
 
 
 def _links() -> str:
-    items = (f'<li><a href="{path}">{path}</a>: {escape(text)}</li>' for path, text in LINKS)
+    items = (f'<li><a href="{path}">{path}</a>: {_text(text)}</li>' for path, text in LINKS)
     return f"<ul>{''.join(items)}</ul>"
 
 
 def _section(title: str, content: str) -> str:
-    return f"<h2>{escape(title)}</h2>{content}"
+    return f"<h2>{_text(title)}</h2>{content}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) -> str:
@@ -141,4 +143,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) 
 
 
 def _text(text: str) -> str:
-    return escape(text.encode("utf-8", "replace").decode())
+    """Text as HTML, in an element or a quoted attribute: no markup, control or direction characters, no end of page."""
+    shown = without_controls(text[:_LONGEST])
+    return escape(shown if len(text) <= _LONGEST else shown + "…")
