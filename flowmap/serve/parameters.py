@@ -138,12 +138,13 @@ def _in_range(seconds: float) -> float:
     return seconds
 
 
+_IP: dict[str, object] = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 _PORT: dict[str, object] = {"type": "integer", "minimum": 1, "maximum": 65535}
 
 ATTRIBUTION = (
-    Parameter("srcIp", read_ip, "Address of the end that opened the connection.", required=True),
+    Parameter("srcIp", read_ip, "Address of the end that opened the connection.", _IP, required=True),
     Parameter("srcPort", read_port, "Its port; narrows the answer to one connection.", _PORT),
-    Parameter("dstIp", read_ip, "Address of the end that accepted it.", required=True),
+    Parameter("dstIp", read_ip, "Address of the end that accepted it.", _IP, required=True),
     Parameter("dstPort", read_port, "Its port.", _PORT),
     Parameter("protocol", read_protocol, "Name or IANA number.", {"type": "string", "default": "tcp"}, default="tcp"),
     Parameter("at", read_time, "When: RFC 3339, or seconds since the epoch; now if absent."),

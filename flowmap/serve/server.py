@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Generator
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flowmap.config import Http
 from flowmap.errors import SourceError
@@ -111,9 +111,14 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         self._server.should_exit = True
-        await serving
+        _, late = await asyncio.wait([serving], timeout=STOP_SECONDS)
+        # First the connections: the server does not complain about a request whose client is gone.
         for connection in (*self._connections, *self._turned_away):
             connection.give_way()
+        if late:
+            for task in self._server.server_state.tasks:
+                task.cancel()
+        await serving
         self._web.close()
 
     async def _accept(self, listener: socket.socket) -> None:
@@ -189,8 +194,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
+    async def until_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # only the stop cancels; uvicorn would log a traceback
+            await app(scope, receive, send)
+
     return uvicorn.Config(
-        app,
+        until_cancelled,
         http=Connection,
         ws="none",
         lifespan="off",
@@ -201,7 +210,6 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=STOP_SECONDS,
         h11_max_incomplete_event_size=_LONGEST_HEAD,
     )
 

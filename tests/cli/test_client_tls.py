@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -18,33 +17,25 @@ from flowmap.serve.app import build_app
 from flowmap.serve.server import HttpServer
 from flowmap.serve.web import Web
 from tests.serve.fake import FakeBackend
+from tests.serve.house import in_thread
 from tests.serve.pki import HASH, PASSWORD, Authority
 
 
-@contextlib.contextmanager
-def daemon(http: Http) -> Iterator[str]:
-    """The URL of a server in a thread of its own: the commands block."""
-    ready, stop = threading.Event(), threading.Event()
-    address = []
-
-    async def serve() -> None:
-        web = Web(http)
-        app = build_app(FakeBackend(), Exposition(SelfMetrics("test")), web)
-        server = HttpServer(app, "127.0.0.1", 0, web=web)
-        await server.start()
-        address.append(server.address)
-        ready.set()
-        await asyncio.to_thread(stop.wait)
+@contextlib.asynccontextmanager
+async def serving(http: Http) -> AsyncIterator[str]:
+    """The address of a server."""
+    web = Web(http)
+    server = HttpServer(build_app(FakeBackend(), Exposition(SelfMetrics("test")), web), "127.0.0.1", 0, web=web)
+    await server.start()
+    try:
+        yield server.address
+    finally:
         await server.stop()
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield address[0]
-    finally:
-        stop.set()
-        thread.join()
+
+def daemon(http: Http) -> AbstractContextManager[str]:
+    """The same in another thread: the commands block."""
+    return in_thread(lambda: serving(http))
 
 
 @pytest.fixture(scope="module")

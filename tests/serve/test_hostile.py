@@ -438,3 +438,20 @@ def test_half_a_connection_gets_its_answer() -> None:
         await server.stop()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("begin", [b"", SCRAPE[:20], b"GET /api/v1/flows HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_the_stop_waits_for_nobody(attack: Callable[..., Any], begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "STOP_SECONDS", 0.2)
+
+    async def run() -> None:
+        backend = SlowBackend()
+        async with attack(backend) as target:
+            await target.connect(begin)
+            async with asyncio.timeout(10):
+                while not target.server.connections or (b"flows" in begin and not backend.waiting):
+                    await asyncio.sleep(0.01)
+                await target.server.stop()
+            assert target.server.connections == 0
+
+    asyncio.run(run())
