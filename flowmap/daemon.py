@@ -10,6 +10,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from types import FrameType
 
 from flowmap import logs
 from flowmap.config import Config
@@ -41,10 +43,10 @@ def run(
     ``once``: when to end by itself, and the page to leave behind.
     """
     logs.set_up(config.log.level, config.log.format)
-    faulthandler.enable()  # the watchdog ends a process with SIGABRT: this says where it hung
-    privileges.harden()
     last_resort = _LastResort()
     try:
+        faulthandler.enable(file=2)  # the watchdog ends a process with SIGABRT: this says where it hung
+        privileges.harden()
         return asyncio.run(_main(config, reread, file, record, once, last_resort))
     except ConfigError as error:
         log.error("%s", error)
@@ -62,33 +64,40 @@ def run(
 
 
 class _Signals:
-    """What signals ask for. The first SIGTERM or SIGINT stops in order; after it a second one kills."""
+    """What signals ask for. The first SIGTERM or SIGINT stops in order; after it a second one kills.
+
+    Not asyncio's own handlers: they learn of a signal from a socket that is full after some 300 of them, so that a
+    storm of SIGHUP would lose the SIGTERM after it. These run between any two instructions: nothing may be locked.
+    """
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number.name)
-        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
 
     def stop_after(self, seconds: float) -> None:
         """Stop by itself, as if by a signal."""
-        asyncio.get_running_loop().call_later(seconds, self._stop, f"{seconds:g} s are over")
+        self._loop.call_later(seconds, self._stop, f"{seconds:g} s are over")
+
+    def _on_stop(self, number: int, _: FrameType | None) -> None:
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(ending, signal.SIG_DFL)  # the kernel's own handler: it works however we hang
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._soon(self._stop, signal.Signals(number).name)
 
     def _stop(self, why: str) -> None:
         log.info("%s: stopping", why)
-        loop = asyncio.get_running_loop()
-        for ending in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(ending)
-            signal.signal(ending, signal.SIG_DFL)  # the kernel's own handler: it works however we hang
-        self.ignore_reloads()
         self.stop.set()
 
-    def ignore_reloads(self) -> None:
-        """SIGHUP does nothing from now on; it would kill otherwise."""
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    def _on_reload(self, *_: object) -> None:
+        self._soon(self.reload.set)
+
+    def _soon(self, function: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(function, *arguments)
 
 
 async def _main(
@@ -122,7 +131,7 @@ async def _main(
         return await _live(signals, watch, reloader, notifier)
     finally:
         notifier.stopping()
-        signals.ignore_reloads()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         await _shut_down(pipeline, last_resort)
         notifier.close()
         if textfile is not None and writing is not None:

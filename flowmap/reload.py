@@ -72,6 +72,9 @@ class Reloader:
             self.error = str(error)
             for line in self.error.splitlines():
                 log.error("reload refused, the configuration in force stays: %s", line)
+        except Exception as error:  # a defect must not end a daemon that works
+            self.error = f"defect: {error!r}"
+            log.exception("reload refused, the configuration in force stays")
         else:
             self.error, self._taken_at = None, time.time()
             log.info("configuration taken over; changed: %s", ", ".join(keys) or "nothing")

@@ -12,6 +12,7 @@ from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.view import Owner
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted
 from flowmap.flows.batch import Flag, Kind
+from flowmap.operations import Tuning
 from tests.accounts import Auditor, books_for
 from tests.flows.records import Record, batch_of
 
@@ -133,6 +134,19 @@ class AnySteps(RuleBasedStateMachine):
     def tidy(self, pause: float) -> None:
         self.now += pause
         self.books.tidy(self.now)
+
+    @rule(
+        confirm=st.sampled_from(["strict", "fast"]),
+        grace=st.sampled_from([0.0, 2.0]),
+        owners_limit=st.integers(1, 3),
+        ttl=st.sampled_from([1.0, 20.0]),
+        patterns=st.tuples(*[st.sampled_from([(), ("10.0.0.2/32",), ("tcp/53", "10.1.0.1:9092")])] * 2),
+        peers=st.sampled_from([{}, {"orders": ("10.1.0.0/24:9092",)}, {"orders": ("10.1.0.2",), "dns": ("10.1.0.1",)}]),
+        idle_after=st.sampled_from([20.0, 200.0]),
+    )
+    def the_configuration_changes(self, confirm, grace, owners_limit, ttl, patterns, peers, idle_after) -> None:  # type: ignore[no-untyped-def]
+        include, exclude = patterns
+        self.books.tune(Tuning(confirm, grace, owners_limit, ttl, ttl, include, exclude, peers, idle_after))
 
     @rule()
     def sweep(self) -> None:

@@ -21,6 +21,7 @@ EXIT_BROKEN_PIPE = 141  # the same for SIGPIPE
 COMMANDS = {
     "demo": "everything on this machine: control plane, jobs with real connections, and the daemon that names them",
     "run": "the daemon, in the foreground, until SIGTERM",
+    "reload": "a running daemon reads its configuration again",
     "query": "who owns a connection",
     "flows": "the connections a running daemon sees, and whose they are",
     "deployments": "deployments, by address, by label or all, as the control plane has them",

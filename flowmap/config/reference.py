@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from flowmap.config.models import Config
+from flowmap.config.reloading import live
 
 MASK = "<secret>"
 """Stands for a secret wherever the configuration is shown."""
@@ -68,12 +69,13 @@ def _default(key: tuple[str, ...]) -> str:
 
 
 def config_markdown() -> str:
-    """The configuration as a Markdown table: key, default, meaning."""
-    rows = ["| key | default | meaning |", "|---|---|---|"]
+    """The configuration as a Markdown table: key, default, when a reload changes it, meaning."""
+    rows = ["| key | default | a reload counts for | meaning |", "|---|---|---|---|"]
     for key, field in _fields(Config):
         if _section(field) is None:
             meaning = (field.description or "").replace("|", r"\|")
-            rows.append(f"| `{'.'.join(key)}` | `{_default(key)}` | {meaning} |")
+            name = ".".join(key)
+            rows.append(f"| `{name}` | `{_default(key)}` | {live(name) or 'restart'} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from flowmap.config.models import Config
 
-AT_ONCE = "at once"
+AT_ONCE = "everything"
 NEXT_CALL = "the next call"
-NEXT_READ = "after the next full read"
+NEXT_READ = "the next full read"
 NEXT_ANSWER = "the next answer"
 NEW_FLOWS = "flows that begin"
 NEW_NAMES = "flows named from then on"
@@ -22,7 +22,7 @@ LIVE: Mapping[str, str] = {
     "control_plane.max_in_flight": AT_ONCE,
     "control_plane.timeout": NEXT_CALL,
     "control_plane.catalog": "the next listing",
-    "control_plane.blink": "not used by the daemon",
+    "control_plane.blink": "commands only",
     "collect.include": NEW_FLOWS,
     "collect.exclude": NEW_FLOWS,
     "collect.conntrack.resync": NEXT_READ,

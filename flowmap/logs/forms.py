@@ -72,11 +72,14 @@ class _Lines(logging.Formatter):
 
 
 class Text(_Lines):
-    """``time level logger: message``; the journal has time and level of its own. A traceback has lines of its own."""
+    """``time level logger: message``; the journal has time and level of its own. A traceback is
+    indented: an error may quote text from outside, which must not pose as a line.
+    """
 
     def lines(self, record: logging.LogRecord) -> list[str]:
         head = "" if self.journal else f"{moment(record)} {record.levelname.lower()} "
-        return [f"{head}{printable(record.name)}: {printable(record.getMessage())}", *_traceback(record)]
+        line = f"{head}{printable(record.name)}: {printable(record.getMessage())}"
+        return [line, *(f"  {part}" for part in _traceback(record))]
 
 
 class Logfmt(_Lines):

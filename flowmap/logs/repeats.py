@@ -10,7 +10,7 @@ BURST = 10
 WINDOW = 60.0
 """Seconds."""
 KINDS = 1000
-"""Kinds that are remembered; the one that was quiet the longest is forgotten."""
+"""Kinds that are remembered; the one that was quiet the longest is forgotten, with what there was to say of it."""
 
 
 class Kind(NamedTuple):
@@ -42,7 +42,8 @@ class Repeats:
         if window is None or (not window.suppressed and now - window.began >= WINDOW):
             window = self._windows[kind] = _Window(now)
         self._windows.move_to_end(kind)
-        self._forget()
+        if len(self._windows) > KINDS:
+            self._windows.popitem(last=False)
         if window.shown < BURST:
             window.shown += 1
             return True
@@ -59,12 +60,3 @@ class Repeats:
         for kind, _ in over:
             del self._windows[kind]
         return over
-
-    def _forget(self) -> None:
-        """Keep the table small; a kind with something left to say stays."""
-        if len(self._windows) > KINDS:
-            quiet = next((kind for kind, window in self._windows.items() if not window.suppressed), None)
-            if quiet is not None and len(self._windows) <= 2 * KINDS:
-                del self._windows[quiet]
-            else:
-                self._windows.popitem(last=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def hold_standard() -> None:
@@ -18,3 +19,6 @@ def hold_standard() -> None:
             if opened != descriptor:
                 os.dup2(opened, descriptor)
                 os.close(opened)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # Python found it closed
+            setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))

@@ -13,6 +13,9 @@ from collections.abc import Mapping
 
 from flowmap.errors import ConfigError
 
+PATIENCE = 0.5
+"""Seconds that a message may wait for room in systemd's queue, where a change of state would else go unheard."""
+
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 
 
@@ -26,7 +29,7 @@ class Notifier:
         self._socket: socket.socket | None = None
         self._status = ""
         if self._address.startswith(("/", "@")):
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         if self._address.startswith("@"):  # an abstract name
             self._address = "\0" + self._address[1:]
 
@@ -38,15 +41,17 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """The service has started, or the reload is over."""
-        self._send("READY=1", f"STATUS={_line(status)}")
+        self._send("READY=1", f"STATUS={_line(status)}", patience=PATIENCE)
 
     def reloading(self) -> None:
         """A reload begins. The time stamp is what ``Type=notify-reload`` (systemd 253) needs; others ignore it."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._send(
+            "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}", patience=PATIENCE
+        )
 
     def stopping(self) -> None:
         """The end has begun."""
-        self._send("STOPPING=1", "STATUS=stopping")
+        self._send("STOPPING=1", "STATUS=stopping", patience=PATIENCE)
 
     def status(self, text: str) -> None:
         """A line for ``systemctl status``; told only when it changed."""
@@ -59,10 +64,11 @@ class Notifier:
         if self.watchdog is not None:
             self._send("WATCHDOG=1")
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str, patience: float = 0.0) -> None:
+        """Nothing may wait for long for whoever does not read; but some messages are not followed by others."""
         if self._socket is not None:
-            # Nothing may wait for whoever does not read, and a message that is lost is followed by others.
             with contextlib.suppress(OSError):
+                self._socket.settimeout(patience)
                 self._socket.sendto("\n".join(lines).encode(), self._address)
 
 

@@ -44,18 +44,28 @@ class Daemon:
     """A ``flowmap run`` process inside a namespace."""
 
     def __init__(
-        self, inside: Namespace, config: Mapping[str, Any], directory: Path, arguments: Sequence[str] = ()
+        self,
+        inside: Namespace,
+        config: Mapping[str, Any],
+        directory: Path,
+        arguments: Sequence[str] = (),
+        *,
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        stderr: int | None = None,
     ) -> None:
+        """``prefix``: a command that runs the daemon; ``stderr``: a descriptor instead of the log file."""
         self._inside = inside
-        path = directory / "flowmap.yaml"
-        path.write_text(json.dumps(config))
+        self.config = config
+        self.path = directory / "flowmap.yaml"
+        self.path.write_text(json.dumps(config))
         self.log = directory / "flowmap.log"
         self.port = config["http"]["listen"].rpartition(":")[2]
         with inside.entered(), self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flowmap", "run", "-c", str(path), *arguments],
-                stderr=log,
-                env=os.environ | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true"},
+                [*prefix, sys.executable, "-m", "flowmap", "run", "-c", str(self.path), *arguments],
+                stderr=log if stderr is None else stderr,
+                env=os.environ | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true"} | dict(environ or {}),
             )
 
     def get(self, path: str) -> str:
@@ -103,9 +113,16 @@ class Host:
 
     @contextmanager
     def daemon(
-        self, *, wait: bool = True, arguments: Sequence[str] = (), **sections: Mapping[str, Any]
+        self,
+        *,
+        wait: bool = True,
+        arguments: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        stderr: int | None = None,
+        **sections: Mapping[str, Any],
     ) -> Iterator[Daemon]:
-        """A running daemon; ``sections`` replace keys of the configuration's sections."""
+        """A running daemon; ``sections`` replace keys of the configuration's sections, the others are as in Daemon."""
         config: dict[str, Any] = {
             "control_plane": {
                 "endpoint": self.sandbox.url,
@@ -120,7 +137,7 @@ class Host:
         }
         for name, keys in sections.items():
             config[name] = config.get(name, {}) | keys
-        daemon = Daemon(self.inside, config, self.directory, arguments)
+        daemon = Daemon(self.inside, config, self.directory, arguments, environ=environ, prefix=prefix, stderr=stderr)
         try:
             if wait:
                 until(daemon.ready, "the daemon is ready")

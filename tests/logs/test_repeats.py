@@ -1,0 +1,48 @@
+"""Storms of like lines."""
+
+from __future__ import annotations
+
+from flowmap.logs.repeats import BURST, KINDS, WINDOW, Kind, Repeats
+
+
+def kind(n: int) -> Kind:
+    return Kind("flowmap.x", 30, f"template {n}")
+
+
+def test_so_many_a_window_and_the_rest_is_told_when_it_is_over() -> None:
+    repeats = Repeats()
+    shown = [repeats.admit(kind(1), now=0.1 * n) for n in range(100)]
+    assert shown == [True] * BURST + [False] * (100 - BURST)
+    assert repeats.admit(kind(2), now=10.0), "another kind has its own window"
+    assert repeats.due(WINDOW - 1) == []
+    assert repeats.due(WINDOW) == [(kind(1), 100 - BURST)]
+    assert repeats.due(WINDOW) == []
+    assert repeats.admit(kind(1), now=WINDOW + 1)
+
+
+def test_a_slow_trickle_is_shown_whole() -> None:
+    repeats = Repeats()
+    assert all(repeats.admit(kind(1), now=10.0 * n) for n in range(100))
+
+
+def test_lines_between_the_end_of_a_window_and_the_word_on_it_are_counted() -> None:
+    repeats = Repeats()
+    for _ in range(BURST + 5):
+        repeats.admit(kind(1), now=0.0)
+    assert not repeats.admit(kind(1), now=WINDOW + 5)
+    assert repeats.due(WINDOW + 6) == [(kind(1), 6)]
+
+
+def test_at_the_end_everything_is_told() -> None:
+    repeats = Repeats()
+    for _ in range(BURST + 1):
+        repeats.admit(kind(1), now=0.0)
+    assert repeats.due(1.0, ends=True) == [(kind(1), 1)]
+
+
+def test_kinds_are_bounded() -> None:
+    repeats = Repeats()
+    for n in range(3 * KINDS):
+        for _ in range(BURST + 1):
+            repeats.admit(kind(n), now=0.0)
+    assert repeats.due(WINDOW) == [(kind(n), 1) for n in range(2 * KINDS, 3 * KINDS)]
