@@ -573,7 +573,7 @@ def test_the_minimal_file_is_enough(tmp_path: Path) -> None:
 def test_every_key_is_described() -> None:
     rows = config_markdown().splitlines()[2:]
     assert len(rows) > 40
-    assert all(row.count("|") == 4 and len(row.split("|")[3].strip()) > 5 for row in rows)
+    assert all(row.count("|") == 5 and len(row.split("|")[4].strip()) > 5 for row in rows)
 
 
 def test_the_schema_accepts_what_the_example_says() -> None:

@@ -58,7 +58,8 @@ def harden() -> None:
 
     At the very start: from then on secrets may be in memory.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # a filter of system calls may refuse it; the next line is enough
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
