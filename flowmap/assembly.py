@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.attribution import Settings as AttributionSettings
@@ -64,24 +65,16 @@ def make_snapshot(
     source: SourceFacts,
     stats: SourceStats,
     *,
+    beside: Sequence[tuple[SourceFacts, SourceStats]] = (),
     taken_at: float | None = None,
     catalog: CatalogReport | None = None,
     recording: RecordingReport | None = None,
     history: HistoryReport | None = None,
 ) -> Snapshot:
-    """Everything the page and the status are made from; ``taken_at`` is in seconds since the epoch, now if None."""
-    report = SourceReport(
-        name=source.name,
-        counts=source.counts,
-        up=stats.up,
-        records=stats.records,
-        lost=dict(stats.lost),
-        overruns=stats.overruns,
-        resyncs=dict(stats.resyncs),
-        resync_seconds=stats.resync_seconds,
-        receive_buffer=stats.receive_buffer,
-        accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
-    )
+    """Everything the page and the status are made from; ``taken_at`` is in seconds since the epoch, now if None.
+
+    ``beside``: sources that measure what ``source`` counts.
+    """
     return Snapshot(
         taken_at=time.time() if taken_at is None else taken_at,
         source=source.name,
@@ -97,13 +90,28 @@ def make_snapshot(
         shed=dict(books.shed),
         contradictions=books.attribution.contradictions.count,
         attribution=attribution_report(books.attribution),
-        health=source.counts == "payload",
+        health=source.tells_health,
         ledger=books.ledger.freeze(),
         deployments=books.described(),
-        sources=(report,),
+        sources=tuple(_report(*one) for one in ((source, stats), *beside)),
         catalog=catalog,
         recording=recording,
         history=history,
+    )
+
+
+def _report(source: SourceFacts, stats: SourceStats) -> SourceReport:
+    return SourceReport(
+        name=source.name,
+        counts=source.counts,
+        up=stats.up,
+        records=stats.records,
+        lost=dict(stats.lost),
+        overruns=stats.overruns,
+        resyncs=dict(stats.resyncs),
+        resync_seconds=stats.resync_seconds,
+        receive_buffer=stats.receive_buffer,
+        accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
     )
 
 

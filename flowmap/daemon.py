@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from flowmap import logs
+from flowmap.collect.paired import names, parts
 from flowmap.config import Config
 from flowmap.errors import ConfigError, FlowmapError
 from flowmap.pipeline import Pipeline, build
@@ -121,9 +122,11 @@ async def _main(
         await _open_history(pipeline)
         pipeline.engine.start()
         pipeline.catalog.start()
-        for note in pipeline.source.stats.notes.values():
-            log.warning("%s: %s", pipeline.source.name, note)
-        log.info("listening on %s, reading %s", pipeline.server.url, pipeline.source.name)
+        for part in parts(pipeline.source):
+            for note in part.stats.notes.values():
+                log.warning("%s: %s", part.name, note)
+        why = f": {pipeline.why}" if pipeline.why else ""
+        log.info("listening on %s, reading %s%s", pipeline.server.url, names(pipeline.source), why)
         if textfile is not None:
             writing = asyncio.create_task(textfile.keep_writing(), name="textfile")
         if once.duration is not None:

@@ -314,7 +314,7 @@ class Engine(threading.Thread):
     def _publish(self, now: float) -> None:
         began = self._clock()
         self.books.measure_closing()
-        if self.source.counts == "payload":
+        if self.source.tells_health:
             self.books.measure_round_trips()
         self._snapshot = self._take_snapshot(self.books)
         self._published = now

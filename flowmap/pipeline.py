@@ -22,6 +22,7 @@ from flowmap.books import Books
 from flowmap.catalog import Directory, Gate, owners_seen
 from flowmap.collect.base import Source, SourceFacts
 from flowmap.collect.choice import choose_source
+from flowmap.collect.paired import parts
 from flowmap.config import Config, ControlPlane
 from flowmap.control.caller import Admit, Transport, default_transport, no_limit
 from flowmap.control.catalog import Catalog
@@ -51,6 +52,8 @@ class Pipeline:
     """The running parts; the daemon starts and stops them."""
 
     source: Source
+    why: str
+    """Why this source, where it was not named in the configuration; else empty."""
     engine: Engine
     asker: Asker
     client: ControlClient
@@ -70,7 +73,7 @@ class Pipeline:
 def build(config: Config, *, source: Source | None = None, record: RecordTo | None = None) -> Pipeline:
     """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet but a recording."""
     metrics = SelfMetrics(__version__)
-    source = source or choose_source(config.collect)
+    source, why = (source, "") if source is not None else choose_source(config.collect)
     budget = CallBudget(
         rate=config.control_plane.rate,
         burst=config.control_plane.burst,
@@ -91,6 +94,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         recording = None if recorder is None else recorder.report()
         return make_snapshot(
             *(books, SourceFacts.of(source), source.stats),
+            beside=[(SourceFacts.of(part), part.stats) for part in parts(source)[1:]],
             catalog=directory.report(),
             recording=recording,
             history=None if historian is None else _history_report(historian.figures),
@@ -120,12 +124,12 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         endpoint=endpoint_url(config.control_plane),
         timeout=query_timeout(config),
         stale_for=config.attribute.stale_for,
-        source_status=lambda: (_status(source, engine),),
+        source_status=lambda: _statuses(source, engine, why),
         catalog_status=refresher.status,
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     server = _server(config, backend, exposition)
-    return Pipeline(source, engine, asker, client, refresher, backend, server, exposition, recorder, historian)
+    return Pipeline(source, why, engine, asker, client, refresher, backend, server, exposition, recorder, historian)
 
 
 def endpoint_url(settings: ControlPlane) -> str:
@@ -230,15 +234,19 @@ def _history_report(figures: HistoryFigures) -> HistoryReport:
     )
 
 
-def _status(source: Source, engine: Engine) -> SourceStatus:
-    stats = source.stats
-    return SourceStatus(
-        name=source.name,
-        up=stats.up,
-        records=stats.records,
-        overruns=stats.overruns,
-        lost=dict(stats.lost),
-        resyncs=dict(stats.resyncs),
-        notes=dict(stats.notes),
-        error=engine.source_error,
+def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, ...]:
+    return tuple(
+        SourceStatus(
+            name=part.name,
+            up=part.stats.up,
+            records=part.stats.records,
+            overruns=part.stats.overruns,
+            lost=dict(part.stats.lost),
+            resyncs=dict(part.stats.resyncs),
+            notes=dict(part.stats.notes),
+            error=engine.source_error if place == 0 else part.stats.notes.get("failed"),
+            role="traffic" if place == 0 else "health",
+            why=why,
+        )
+        for place, part in enumerate(parts(source))
     )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from flowmap.collect.paired import names
 from flowmap.pipeline import Pipeline
 from flowmap.system.notify import Notifier
 
@@ -53,7 +54,7 @@ class Watch:
         if not pipeline.backend.healthy():
             return "the writer hangs"
         error = pipeline.engine.source_error
-        parts = [f"{pipeline.source.name} is down: {error}" if error else f"reading {pipeline.source.name}"]
+        parts = [f"{pipeline.source.name} is down: {error}" if error else f"reading {names(pipeline.source)}"]
         if not self._was_ready:
             read = pipeline.engine.books.complete_reads
             parts.append("waiting for the first answer" if read else "the first full read is not done")

@@ -24,6 +24,7 @@ class ScriptedSource:
     name = "scripted"
     counts: Literal["ip", "payload"] = "payload"
     announces_births = True
+    tells_health = True
 
     def __init__(self) -> None:
         self.stats = SourceStats()

@@ -59,9 +59,9 @@ ARROWS: dict[str, set[str]] = {
         "serve",
     },
     "reload": ENGINE | {"assembly", "config", "control", "logs", "pipeline"},
-    "watch": {"pipeline", "system"},
+    "watch": {"collect", "pipeline", "system"},
     "textfile": {"errors"},
-    "daemon": {"config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"},
+    "daemon": {"collect", "config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"},
     "sandbox": DOMAIN | {"control"},
     "cli": ENGINE
     | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}

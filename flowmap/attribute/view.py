@@ -232,6 +232,10 @@ class SourceStatus:
     resyncs: Mapping[str, int]
     notes: Mapping[str, str]
     error: str | None = None
+    role: str = "traffic"
+    """``traffic``: its records are counted; ``health``: it measures what another source counts."""
+    why: str = ""
+    """Why it is read, where it was not named in the configuration."""
 
 
 class ReadingView(NamedTuple):

@@ -83,6 +83,8 @@ class Source(Protocol):
     """What its byte counters hold: IP packet lengths, or TCP payload."""
     announces_births: bool
     """Whether a flow is reported when it begins. If not, a new one may have begun since the last full read began."""
+    tells_health: bool
+    """Whether it tells retransmissions and round-trip times of TCP."""
     stats: SourceStats
 
     def open(self) -> None:
@@ -112,11 +114,12 @@ class SourceFacts:
     name: str
     counts: Literal["ip", "payload"]
     announces_births: bool
+    tells_health: bool = False
 
     @classmethod
     def of(cls, source: Source) -> SourceFacts:
         """Those of ``source``."""
-        return cls(source.name, source.counts, source.announces_births)
+        return cls(source.name, source.counts, source.announces_births, source.tells_health)
 
 
 class Tap(Protocol):

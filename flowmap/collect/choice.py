@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowmap.collect.base import Source
 from flowmap.errors import ConfigError, SourceError
@@ -15,9 +15,29 @@ if TYPE_CHECKING:
 COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 
-def choose_source(settings: Collect) -> Source:
-    """The source that is configured. ``auto``: conntrack where it is permitted and tracks something, else sockets."""
-    kind = settings.source if settings.source != "auto" else _best()
+class Chosen(NamedTuple):
+    """What to read."""
+
+    source: Source
+    why: str
+    """Empty where the configuration names it."""
+
+
+def choose_source(settings: Collect) -> Chosen:
+    """The source that is configured. ``auto``: conntrack where it is permitted and tracks something, with the socket
+    table for the health of TCP; else the socket table alone."""
+    if settings.source != "auto":
+        return Chosen(_named(settings.source, settings), "")
+    kind, why = _best()
+    chosen = _named(kind, settings)
+    if kind == "conntrack":
+        from flowmap.collect.paired import PairedSource
+
+        return Chosen(PairedSource(chosen, _named("sockets", settings)), why)
+    return Chosen(chosen, why)
+
+
+def _named(kind: str, settings: Collect) -> Source:
     if kind == "conntrack":
         from flowmap.collect.conntrack import ConntrackSource
 
@@ -37,28 +57,30 @@ def choose_source(settings: Collect) -> Source:
 def retime(source: Source, settings: Collect) -> None:
     """Other times between full reads (on the thread that reads the source only)."""
     from flowmap.collect.conntrack import ConntrackSource
+    from flowmap.collect.paired import parts
     from flowmap.collect.sockets import SocketsSource
 
-    if isinstance(source, ConntrackSource):
-        source.resync = settings.conntrack.resync
-    elif isinstance(source, SocketsSource):
-        source.interval = settings.sockets.interval
+    for part in parts(source):
+        if isinstance(part, ConntrackSource):
+            part.resync = settings.conntrack.resync
+        elif isinstance(part, SocketsSource):
+            part.interval = settings.sockets.interval
 
 
-def _best() -> str:
+def _best() -> tuple[str, str]:
     """conntrack needs a rule that tracks (else its table stays empty) and the permission to read it."""
     from flowmap.collect.conntrack import ConntrackSource
 
     if not tracks():
-        return "sockets"
+        return "sockets", "the kernel tracks no connections here (no rule with a ct match)"
     probe = ConntrackSource(receive_buffer=1 << 16)
     try:
         probe.open()
-    except SourceError:
-        return "sockets"
+    except SourceError as error:
+        return "sockets", f"the kernel tracks connections, but its table cannot be read: {error}"
     finally:
         probe.close()
-    return "conntrack"
+    return "conntrack", "the kernel tracks connections here; the socket table adds retransmissions and round trips"
 
 
 def tracks() -> bool:

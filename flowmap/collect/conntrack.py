@@ -45,6 +45,7 @@ class ConntrackSource:
     name = "conntrack"
     counts: Literal["ip", "payload"] = "ip"
     announces_births = True
+    tells_health = False
 
     def __init__(
         self,

@@ -53,6 +53,7 @@ class SocketsSource:
     counts: Literal["ip", "payload"] = "payload"
     announces_births = False
     """A new connection is first seen in a full read or when it is gone: it began after the last complete read began."""
+    tells_health = True
 
     def __init__(
         self, *, interval: float, receive_buffer: int = RECEIVE_BUFFER, clock: Callable[[], float] = time.monotonic

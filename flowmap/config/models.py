@@ -155,7 +155,9 @@ class Collect(Section):
     """Where connections are read from, and which of them count."""
 
     source: Literal["auto", "conntrack", "sockets", "capture", "replay"] = Field(
-        default="auto", description="auto takes conntrack where it is permitted and tracking, else sockets."
+        default="auto",
+        description="auto takes conntrack where it is permitted and tracking, with the health of TCP from the socket "
+        "table; else the socket table.",
     )
     include: tuple[Pattern, ...] = Field(
         default=(),

@@ -21,6 +21,9 @@ class Kind(IntEnum):
     """The flow was in a full read (dump)."""
     CLOSED = 4
     """The flow is over; its counters, where present, are final (conntrack DESTROY, socket destroyed)."""
+    MEASURED = 5
+    """What another source knows of a flow that is there (``HEALTH``, ``PRESENT``, ``ENDING``). Never opens a flow,
+    never counts; a batch has only such records, or none."""
 
 
 class Flag(IntFlag):

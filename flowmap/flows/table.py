@@ -31,13 +31,14 @@ from flowmap.flows.counting import TCP, count, health, late_openings, sums
 from flowmap.flows.ends import EndTable
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
+from flowmap.flows.measuring import measure
 
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
 
 # numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
 CLOSED, OPENED, UPDATED = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.UPDATED)
-SEEN = int(Kind.SEEN)
+SEEN, MEASURED = int(Kind.SEEN), int(Kind.MEASURED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
 JOINED, DOUBTFUL = int(Flag.JOINED), int(Flag.DOUBTFUL)
 USED, OPEN, ENDED, INDEXED = (np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
@@ -177,6 +178,8 @@ class FlowTable:
         """One part of a batch, in which every key comes once."""
         columns = self.columns
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
+        if len(batch) and batch.kind[0] == MEASURED:
+            return measure(columns, batch, rows, moment.read_at)
         replaced = self._meet_other_ids(batch, hashes, rows, moment.now)
         fresh = np.flatnonzero(rows < 0)
         placed = fresh[: self.max_flows - len(self)]

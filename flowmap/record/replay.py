@@ -94,7 +94,7 @@ class Replay:
     def snapshot(self) -> Snapshot:
         """What the daemon would have published now."""
         self.books.measure_closing()
-        if self.source.counts == "payload":
+        if self.source.tells_health:
             self.books.measure_round_trips()
         at = self.now + self.epoch if np.isfinite(self.now) else self.reader.begin.started_at
         return make_snapshot(self.books, self.source, self.stats, taken_at=at)

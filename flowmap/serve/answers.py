@@ -197,6 +197,8 @@ def _source(source: view.SourceStatus) -> Source:
         resyncs=dict(source.resyncs),
         notes=dict(source.notes),
         error=source.error,
+        role=source.role,
+        why=source.why,
     )
 
 

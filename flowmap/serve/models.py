@@ -190,6 +190,8 @@ class Source(Answer):
     resyncs: dict[Text, int]
     notes: dict[Text, Text] = Field(description="Degradations in force, with what they mean.")
     error: Text | None
+    role: Text = Field(description="traffic: its records are counted; health: it measures what another one counts.")
+    why: Text = Field(description="Why it is read, where the configuration does not name it; else empty.")
 
 
 class Contradiction(Answer):

@@ -26,7 +26,7 @@ from flowmap.record.settings import kept_settings
 from tests.flows.records import Record, batch_of
 
 OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
-SOURCE = SourceFacts("scripted", "payload", announces_births=True)
+SOURCE = SourceFacts("scripted", "payload", announces_births=True, tells_health=True)
 WALL = 1_800_000_000.0
 
 records = st.builds(

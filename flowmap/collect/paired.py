@@ -1,0 +1,136 @@
+"""Two sources as one: traffic from one, TCP health from the other, so that nothing is counted twice.
+
+The socket table knows retransmissions and round-trip times, and that a client is there; conntrack knows all the rest.
+Records of the socket table reach the flow table as ``Kind.MEASURED``: they add that to flows that are there, and never
+open one, close one or count a byte. A socket has the ends of its connection's original tuple where the client is on
+this host. For a server's socket behind NAT, or in a conntrack zone, no flow is found, and its health is missing.
+
+The second source may fail: the first goes on without it, and it is tried again.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+
+from flowmap.collect.base import Source, SourceStats, Step, Tap, Tapped
+from flowmap.errors import SourceError
+from flowmap.flows.batch import Flag, FlowBatch, Kind
+
+_TOLD = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING)
+RETRY_LIMIT = 60.0
+"""Longest pause, in seconds, before the second source is tried again."""
+
+
+class PairedSource:
+    """``traffic`` counts; ``health`` measures."""
+
+    tells_health = True
+
+    def __init__(self, traffic: Source, health: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name, self.announces_births = traffic.name, traffic.announces_births
+        self.counts: Literal["ip", "payload"] = traffic.counts
+        self.stats: SourceStats = traffic.stats
+        self._traffic, self._health, self._clock = traffic, health, clock
+        self._ready: select.epoll | None = None
+        self._pause = 1.0
+        self._retry_at = float("inf")
+
+    @property
+    def parts(self) -> tuple[Source, Source]:
+        """The source that counts, and the one that measures."""
+        return self._traffic, self._health
+
+    @property
+    def tap(self) -> Tap | None:
+        """The first source's; the second one's records are not decoded messages."""
+        return self._traffic.tap if isinstance(self._traffic, Tapped) else None
+
+    @tap.setter
+    def tap(self, tap: Tap | None) -> None:
+        if isinstance(self._traffic, Tapped):
+            self._traffic.tap = tap
+
+    def open(self) -> None:
+        """Open both; SourceError if the first cannot be."""
+        self.close()
+        self._traffic.open()
+        self._ready = select.epoll()
+        self._ready.register(self._traffic.fileno(), select.EPOLLIN)
+        self._pause = 1.0
+        self._open_health()
+
+    def close(self) -> None:
+        """Close both; safe to call twice."""
+        self._health.close()
+        self._traffic.close()
+        if self._ready is not None:
+            self._ready.close()
+            self._ready = None
+        self._retry_at = float("inf")
+
+    def fileno(self) -> int:
+        """Readable while changes of either wait; -1 while closed."""
+        return -1 if self._ready is None else self._ready.fileno()
+
+    def deadline(self) -> float:
+        """When one of them wants to be polled, or the second to be tried again."""
+        return min(self._traffic.deadline(), self._health.deadline() if self._health.stats.up else self._retry_at)
+
+    def poll(self) -> Iterator[Step]:
+        """Steps of the first, then what the second measured."""
+        yield from self._traffic.poll()
+        if not self._health.stats.up and self._clock() >= self._retry_at:
+            self._open_health()
+        if self._health.stats.up:
+            yield from self._measured()
+
+    def _measured(self) -> Iterator[Step]:
+        try:
+            for step in self._health.poll():
+                if isinstance(step, FlowBatch) and len(step):
+                    yield measured(step)
+        except SourceError as error:
+            self._give_up_health(error)
+
+    def _open_health(self) -> None:
+        try:
+            self._health.open()
+        except SourceError as error:
+            self._give_up_health(error)
+            return
+        assert self._ready is not None, "the first is open"
+        self._ready.register(self._health.fileno(), select.EPOLLIN)
+        self._health.stats.notes = {}
+        self._pause = 1.0
+
+    def _give_up_health(self, error: SourceError) -> None:
+        self._health.close()  # which takes its descriptor out of the epoll set
+        self._health.stats.up = False
+        self._retry_at = self._clock() + self._pause
+        self._pause = min(RETRY_LIMIT, 2 * self._pause)
+        note = f"no retransmissions and round-trip times: {error}; trying again"
+        self._health.stats.notes = {"failed": note}
+
+
+def measured(batch: FlowBatch) -> FlowBatch:
+    """The records as measurements: what they count is left out, and whose identity they have."""
+    told = batch.take(slice(None))
+    told.kind = np.full(len(batch), Kind.MEASURED, np.uint8)
+    told.flags = batch.flags & _TOLD
+    told.id = np.zeros(len(batch), np.uint64)
+    return told
+
+
+def names(source: Source) -> str:
+    """What is read, for people."""
+    return " and ".join(part.name for part in parts(source))
+
+
+def parts(source: Source) -> tuple[Source, ...]:
+    """The sources that are read."""
+    return source.parts if isinstance(source, PairedSource) else (source,)
