@@ -213,6 +213,8 @@ def test_status() -> None:
                 "resyncs": {"start": 1},
                 "notes": {"accounting": "<script>alert(1)</script>"},
                 "error": None,
+                "role": "traffic",
+                "why": "",
             }
         ],
         "controlPlane": {
