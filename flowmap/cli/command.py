@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "the daemon, in the foreground, until SIGTERM",
     "reload": "a running daemon reads its configuration again",
     "query": "who owns a connection",
+    "calibrate": "how the control plane reads src and dst, told from a connection whose deployment is known",
     "flows": "the connections a running daemon sees, and whose they are",
     "deployments": "deployments, by address, by label or all, as the control plane has them",
     "jobs": "the jobs of a deployment",
