@@ -49,6 +49,10 @@ class Row(IntFlag):
     """Found by a read or a change; its opening may still be on the way."""
     JOINED = 4096
     """Picked up in the middle: when it began is not known."""
+    DOUBTED = 8192
+    """The full read under way showed counters that went back: zeroed, or of a new flow with the same tuple and id."""
+    SET_BACK = 16384
+    """They were zeroed: all events from before that read are in, and told of no new flow."""
 
 
 class FlowColumns:

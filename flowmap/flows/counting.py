@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Column, Flag, FlowBatch, Kind
 from flowmap.flows.columns import U64, FlowColumns, Mask, Row
 from flowmap.flows.index import Rows
 
 TCP = 6
 
 # numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
-CLOSED, OPENED = int(Kind.CLOSED), int(Kind.OPENED)
+CLOSED, OPENED, SEEN = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.SEEN)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
-PREEXISTING, READ, HEALTH_READ, UNANNOUNCED = (
-    np.uint16(flag) for flag in (Row.PREEXISTING, Row.READ, Row.HEALTH_READ, Row.UNANNOUNCED)
+PREEXISTING, READ, HEALTH_READ, UNANNOUNCED, DOUBTED, SET_BACK = (
+    np.uint16(flag) for flag in (Row.PREEXISTING, Row.READ, Row.HEALTH_READ, Row.UNANNOUNCED, Row.DOUBTED, Row.SET_BACK)
 )
 
 
@@ -30,12 +30,11 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) ->
     current = np.stack([column[with_counters] for column in counters], axis=1)
     last = columns.last[row]
     delta = current - last
-    went_back = np.flatnonzero((current < last).any(axis=1))
-    if len(went_back):  # zeroed by somebody: what the counters hold now has come since
-        columns.base[row[went_back]] -= last[went_back]
-        delta[went_back] = current[went_back]
     flags = columns.flags[row]
     columns.flags[row] = flags | READ
+    went_back = np.flatnonzero((current < last).any(axis=1) | ((flags & SET_BACK) != 0))
+    if len(went_back):
+        _set_back(columns, row, went_back, batch.kind[with_counters], current, delta)
     first = (flags & READ) == 0
     older = first & ((flags & PREEXISTING) != 0)
     if older.any():
@@ -51,6 +50,32 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) ->
         return delta
     deltas[with_counters] = delta
     return deltas
+
+
+def _set_back(
+    columns: FlowColumns, row: Rows, where: npt.NDArray[np.intp], kind: Column, current: U64, delta: U64
+) -> None:
+    """Counters that went back were zeroed by somebody: what they hold now has come since.
+
+    Unless a full read shows them: the kernel may have given the tuple and the id to a new flow, and the end of the old
+    one waits among the events. Then nothing is counted until the read is over, which includes those events.
+    """
+    back = row[where]
+    doubtful = (kind[where] == SEEN) & ((columns.flags[back] & SET_BACK) == 0)
+    columns.flags[back[doubtful]] |= DOUBTED
+    current[where[doubtful]] = columns.last[back[doubtful]]
+    delta[where[doubtful]] = 0
+    sure, at = back[~doubtful], where[~doubtful]
+    columns.flags[sure] &= ~(DOUBTED | SET_BACK)
+    columns.base[sure] -= columns.last[sure]
+    delta[at] = current[at]
+
+
+def settle_doubts(columns: FlowColumns, top: int) -> None:
+    """A full read and the events from before it are over: rows still in doubt were zeroed."""
+    flags = columns.flags[:top]
+    doubted = (flags & DOUBTED) != 0
+    flags[doubted] ^= DOUBTED | SET_BACK
 
 
 def late_openings(columns: FlowColumns, batch: FlowBatch, rows: Rows, deltas: U64, born_after: float) -> None:

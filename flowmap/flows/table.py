@@ -27,7 +27,7 @@ from flowmap.flows.columns import (
     occurrence_rounds,
     same_key,
 )
-from flowmap.flows.counting import TCP, count, health, late_openings, sums
+from flowmap.flows.counting import TCP, count, health, late_openings, settle_doubts, sums
 from flowmap.flows.ends import EndTable
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
@@ -122,6 +122,7 @@ class FlowTable:
 
     def end_read(self, *, complete: bool, now: float) -> Rows:
         """A full read is over; if it was complete, open flows it did not show are closed. Returns the closed rows."""
+        settle_doubts(self.columns, self._top)
         if not complete:
             return _NO_ROWS
         self._starting = False

@@ -158,10 +158,37 @@ def test_counters_that_went_back_before_a_late_opening_are_not_made_up() -> None
     feed.table.begin_read()
     feed(replace(A, counters=bytes_of(100)))
     feed(replace(A, counters=bytes_of(150)))
-    feed(replace(A, counters=bytes_of(10)))
+    feed(replace(A, kind=UPDATED, counters=bytes_of(10)))
     feed(replace(A, kind=OPENED))
     feed(replace(A, counters=bytes_of(15)))
     assert feed.total.tolist() == [65, 130, 6, 13]
+
+
+def test_a_read_that_shows_the_next_flow_of_a_tuple_and_id_counts_nothing_twice() -> None:
+    feed = started(max_flows=10)
+    feed(replace(A, kind=OPENED))
+    feed(replace(A, counters=bytes_of(100)))
+    feed.table.begin_read()
+    feed(replace(A, counters=bytes_of(10)))  # the next flow's; of the end of the first nothing was read yet
+    feed(replace(A, kind=CLOSED, counters=bytes_of(120)))
+    assert feed.total[0] == 120
+    feed(replace(A, kind=OPENED))
+    feed.table.end_read(complete=True, now=9)
+    feed(replace(A, kind=CLOSED, counters=bytes_of(15)))
+    assert feed.total[0] == 120 + 15
+
+
+def test_counters_zeroed_by_somebody_count_from_the_next_record_on() -> None:
+    feed = started(max_flows=10)
+    feed(replace(A, kind=OPENED))
+    feed(replace(A, counters=bytes_of(100)))
+    for complete, shown, total in ((True, 10, 100), (False, 30, 130)):
+        feed.table.begin_read()
+        feed(replace(A, counters=bytes_of(shown)))
+        assert feed.total[0] == total
+        feed.table.end_read(complete=complete, now=9)
+    feed(replace(A, kind=CLOSED, counters=bytes_of(5)))  # and again; a final record waits for nothing
+    assert feed.total[0] == 135
 
 
 def test_flows_without_room_are_told_and_their_final_counters_kept() -> None:

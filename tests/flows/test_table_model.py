@@ -37,18 +37,24 @@ class Flow:
     before: Four = (0, 0, 0, 0)  # carried before the daemon looked
     observed: Four = (0, 0, 0, 0)
     read_at: float = 0.0
+    doubted: bool = False  # a read showed counters that went back: of this flow, or of the next one with its id
+    set_back: bool = False
     active: float = -math.inf
     open: bool = True
     ended: bool = False
     ended_after: float = -math.inf
     ended_by: float = math.inf
 
-    def count(self, now: Four, read_at: float, over: bool) -> None:
+    def count(self, now: Four, read_at: float, over: bool, seen: bool) -> None:
         last = self.last if self.last is not None else (0, 0, 0, 0)
         first = self.last is None
         back = any(new < old for new, old in zip(now, last, strict=True))
-        if back:
+        if back and seen and not self.set_back:
+            self.doubted, self.read_at = True, read_at
+            return
+        if back or self.set_back:
             grown, self.before = now, (0, 0, 0, 0)
+            self.doubted = self.set_back = False
         else:
             grown = _add(now, last, -1)
         if first and self.preexisting:
@@ -119,7 +125,7 @@ class Model:
             flow.silent = True
         over = record.kind is Kind.CLOSED or bool(record.flags & Flag.ENDING)
         if record.counters is not None:
-            flow.count(record.counters, read_at, over)
+            flow.count(record.counters, read_at, over, record.kind is Kind.SEEN)
         if record.kind is Kind.OPENED:
             flow.announce(born_after)
         if record.flags & Flag.ENDING:
@@ -168,6 +174,10 @@ class Model:
         flow.open = False
         if self.current.get(flow.key) is flow:
             del self.current[flow.key]
+
+    def settle_doubts(self) -> None:
+        for flow in self.done:
+            flow.doubted, flow.set_back = False, flow.set_back or flow.doubted
 
     def end_read(self, now: float) -> None:
         self.starting = False
@@ -235,6 +245,7 @@ class Comparison(RuleBasedStateMachine):
         self.reading = False
         self.now += 1
         gone = self.table.end_read(complete=complete, now=self.now)
+        self.model.settle_doubts()
         if complete:
             self.model.end_read(self.now)
         self._compare_and_free(gone)
