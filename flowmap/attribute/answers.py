@@ -13,6 +13,9 @@ An entry of a connection whose client vanished without a word stays in the kerne
 somebody else. So an answer inside a flow's life needs a witness: the last answer before its start, or the one in
 ``grace``, that names the same owner. Without one it is taken only once the client is known to have sent something after
 the answer arrived. For the same reason ``around`` needs every answer in between to agree.
+
+Several deployments can have an address at a time, and more can join them. Answers agree if they name somebody in
+common; then everybody whom one of them names may be the owner: who joined after the first may have opened the flow.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.questions import Owners
+from flowmap.attribute.questions import UNREADABLE, Owners
 from flowmap.attribute.ranges import Answer, Change, Range, fold
 
 __all__ = ["Answer", "Lives", "MAX_ANSWERS", "NO_OWNERS", "Outcome", "Timeline"]
@@ -127,6 +130,22 @@ class Timeline:
         outcomes = [_outcome(self.answers, _Case(*case)) for case in distinct.tolist()]
         return position.reshape(-1), outcomes
 
+    def tell_apart(self, lives: Lives, candidates: Owners) -> tuple[npt.NDArray[np.intp], list[Outcome | None]]:
+        """Which of a flow's candidates remain, as :meth:`judge` gives it; None: the answers tell nothing.
+
+        For questions about both ends: at every moment of its life a flow's owner has a connection there, while the
+        others' come and go. So each answer within its life (and only those, and only once the client is known to have
+        sent something after) leaves those it names. One that names no candidate, or could not be read in full, tells
+        nothing; answers that leave none together tell nothing, either.
+        """
+        asked = np.array([answer.asked for answer in self.answers])
+        arrived = np.array([answer.arrived for answer in self.answers])
+        first = np.searchsorted(asked, lives.born_by, "left")
+        after_last = np.searchsorted(arrived, lives.proven_until, "right")
+        distinct, position = np.unique(np.stack((first, after_last), axis=1), axis=0, return_inverse=True)
+        outcomes = [_remaining(self.answers[start:end], candidates) for start, end in distinct.tolist()]
+        return position.reshape(-1), outcomes
+
 
 class _Case(NamedTuple):
     """Where a flow's life lies among the answers to a question, as positions in their list."""
@@ -145,10 +164,12 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
     in_grace = before is None and bool(case.near_start)
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
-        witness = before or (answers[0] if in_grace else None)
-        agreed = witness.owners if witness is not None else NO_OWNERS
-        proven = _named(answers[case.first_inside : case.last_proven + 1])
-        named = (_named(inside) & agreed) | proven
+        named = _named(answers[case.first_inside : case.last_proven + 1])
+        first = next((answer.owners for answer in inside if answer.owners), NO_OWNERS)
+        if not named and before is not None and before.owners & first:
+            named = before.owners | first
+        if not named and in_grace and answers[0].owners & _named(inside):
+            named = answers[0].owners
         if named or not _named(inside):
             return Outcome(named, "inside", inside[-1])
     if in_grace:
@@ -158,8 +179,18 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
     if before is None:
         return Outcome(NO_OWNERS, "unconfirmed", after)
     around = answers[case.last_before : case.first_after + 1]
-    agreed = before.owners.intersection(*(answer.owners for answer in around))
-    return Outcome(agreed, "around" if agreed or not _named(around) else "unconfirmed", after)
+    if before.owners.intersection(*(answer.owners for answer in around)):
+        return Outcome(_named(around), "around", after)
+    return Outcome(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
+
+
+def _remaining(answers: Sequence[Answer], candidates: Owners) -> Outcome | None:
+    left, last = candidates, None
+    for answer in answers:
+        whole = all(owner.deployment_id != UNREADABLE for owner in answer.owners)
+        if whole and answer.owners & candidates:
+            left, last = left & answer.owners, answer
+    return Outcome(left, "inside", last) if left and last is not None else None
 
 
 def _named(answers: Sequence[Answer]) -> Owners:

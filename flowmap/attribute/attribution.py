@@ -15,7 +15,7 @@ import numpy as np
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
 from flowmap.attribute.contradictions import Contradictions
 from flowmap.attribute.decisions import CODE, STATES, Decision, Settings, by_shape
-from flowmap.attribute.knowledge import Judged, Knowledge
+from flowmap.attribute.knowledge import Knowledge
 from flowmap.attribute.plan import Plan
 from flowmap.attribute.questions import (
     READINGS,
@@ -68,9 +68,7 @@ class Attribution:
         self.contradictions = Contradictions(table, self.decisions, self._knowledge)
         self.now = NEVER
         """When answers were last looked at."""
-        self.ties = Ties(
-            table, self.decisions, settings, self.readings, judge=self._judge, latest=self._knowledge.latest
-        )
+        self.ties = Ties(table, self.decisions, settings, self.readings, self._knowledge)
         self._asked_about: dict[Question, list[int]] = {}  # numbers of the ends that wait for each answer
         self._insisted: set[Question] = set()  # questions of a silent shape that are needed all the same
         self._probe_at = NEVER
@@ -349,9 +347,6 @@ class Attribution:
             self._record(replace(decision, state=State.PENDING, cause=cause), rows[waits])
         rest: Rows = rows[~waits]
         return rest
-
-    def _judge(self, question: Question, lives: Lives) -> Judged:
-        return self._knowledge.judge(question, lives, self.now)
 
     def _decision(self, known: Mapping[Question, Outcome | None], now: float) -> Decision | None:
         owners = candidates(self.settings.semantics, by_shape(known))

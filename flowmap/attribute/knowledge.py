@@ -89,13 +89,24 @@ class Knowledge:
             return nothing, [None]
         newest = timeline.answers[-1]
         cached = not timeline.restored and now - newest.arrived < self.settings.positive_ttl
-        if self.settings.confirm == "fast" and cached and question.shape not in _TIES:
+        if self.settings.confirm == "fast" and cached:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
             return nothing, [Outcome(newest.owners, "fast", newest)]
         position, outcomes = timeline.judge(lives, grace=self.settings.grace)
         for outcome in outcomes:
             kind = "stale" if outcome is None else "hit" if outcome.owners else "negative"
             self.lookups[question.shape, kind] += 1
+        return position, outcomes
+
+    def tell_apart(self, question: Question, lives: Lives, candidates: Owners) -> Judged:
+        """Which candidates the answers to a question about both ends leave, see :meth:`Timeline.tell_apart`."""
+        timeline = self._timelines.get(question)
+        if timeline is None or not timeline.answers:
+            self.lookups[question.shape, "miss"] += 1
+            return np.zeros(len(lives.born_by), np.intp), [None]
+        position, outcomes = timeline.tell_apart(lives, candidates)
+        for outcome in outcomes:
+            self.lookups[question.shape, "negative" if outcome is None else "hit"] += 1
         return position, outcomes
 
     def judge_ends(

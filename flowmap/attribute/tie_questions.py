@@ -127,10 +127,10 @@ class TieQuestions:
         client, service = (self._table.ends.end(number) for number in ends)
         return tuple(link_question(place, client, service, port) for place in places)
 
-    def name_one(self, places: Mapping[Place, Owners], ends: Ends) -> bool:
-        """Whether the newest ``link`` answers leave one: then only the rules of time may withhold it."""
+    def name_one(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> bool:
+        """Whether the newest answers about both ends leave one: then only the rules of time may withhold it."""
         said = NO_OWNERS
-        for question, owners in zip(self.questions(places, ends), places.values(), strict=True):
+        for question, owners in zip(self.questions(places, ends, port), places.values(), strict=True):
             said |= (owners & self._latest(question)) or owners
         return len(said) == 1
 

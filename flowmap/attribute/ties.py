@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from flowmap.attribute.answers import NO_OWNERS, Lives, Outcome
 from flowmap.attribute.decisions import CODE, Decision, Settings
-from flowmap.attribute.questions import READINGS, UNREADABLE, Owners, Place, Question, Shape, state_of
+from flowmap.attribute.knowledge import Knowledge
+from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
 from flowmap.attribute.readings import Readings
 from flowmap.attribute.tie_questions import Ends, Pair, Round, TieQuestions, by_place
 from flowmap.attribute.view import State
@@ -37,8 +37,6 @@ CHECK_EVERY = 1.0
 _OVER = np.uint16(Row.OPEN | Row.ENDED)
 _OPEN = np.uint16(Row.OPEN)
 _TIED = [CODE[State.SHARED], CODE[State.AMBIGUOUS]]
-
-Judge = Callable[[Question, Lives], tuple[npt.NDArray[np.intp], Sequence[Outcome | None]]]
 
 
 class _Part(NamedTuple):
@@ -58,19 +56,16 @@ class Ties:
         decisions: Mapping[int, Decision],
         settings: Settings,
         readings: Readings,
-        *,
-        judge: Judge,
-        latest: Callable[[Question], Owners],
+        knowledge: Knowledge,
     ) -> None:
-        """``decisions``: by the number in the ``verdict`` column. ``judge`` says what the answers to a question mean
-        for flows, ``latest`` whom the newest names."""
+        """``decisions``: by the number in the ``verdict`` column."""
         self._table = table
         self._decisions = decisions
         self.settings = settings
         self._shapes = READINGS[settings.semantics].ties
         self._readings = readings
-        self._judge = judge
-        self.questions = TieQuestions(table, decisions, settings, readings, latest)
+        self._knowledge = knowledge
+        self.questions = TieQuestions(table, decisions, settings, readings, knowledge.latest)
         self._any = False
         self._news: list[float] = []
         self._checked = NEVER
@@ -109,8 +104,9 @@ class Ties:
     def rows(self) -> Rows:
         """Flows whose tie may still be broken: pending ones, and open ones that are credited to several."""
         columns, live = self._table.columns, self._table.live()
-        tied = np.isin(columns.state[live], _TIED) & self._is_open(live)
-        tied |= (columns.series[live] == PENDING) & (columns.verdict[live] >= 0)
+        waits, state = columns.series[live] == PENDING, columns.state[live]
+        tied = np.isin(state, _TIED) & self._is_open(live) & ~waits  # else it was decided at this very moment
+        tied |= (state == CODE[State.PENDING]) & waits & (columns.verdict[live] >= 0)
         found: Rows = live[tied]
         return found
 
@@ -202,17 +198,19 @@ class Ties:
         self, part: _Part, questions: Sequence[Question], places: Mapping[Place, Owners], lives: Lives
     ) -> Iterator[_Part]:
         """``part``, split where answers leave different candidates. ``lives`` are those of its rows, in their order."""
-        judged = [self._judge(question, lives) for question in questions]
+        living = [places[question.place] & part.owners for question in questions]
+        judged = [
+            self._knowledge.tell_apart(question, lives, some) for question, some in zip(questions, living, strict=True)
+        ]
         cases, case = np.unique(np.stack([position for position, _ in judged], axis=1), axis=0, return_inverse=True)
         for number, positions in enumerate(cases.tolist()):
-            outcomes = {
-                question: outcome
-                for question, position, (_, given) in zip(questions, positions, judged, strict=True)
-                if (outcome := given[position]) is not None and _tells(outcome)
-            }
-            said = {question.place: outcome.owners for question, outcome in outcomes.items()}
-            left = _left(part.owners, places, said)
-            yield _Part(part.rows[case.reshape(-1) == number], left, {**part.outcomes, **outcomes})
+            given = [outcomes[position] for position, (_, outcomes) in zip(positions, judged, strict=True)]
+            told = {question: outcome for question, outcome in zip(questions, given, strict=True) if outcome}
+            # Where an answer tells nothing, all candidates of its place remain.
+            left = NO_OWNERS.union(
+                *(some if one is None else one.owners for some, one in zip(living, given, strict=True))
+            )
+            yield _Part(part.rows[case.reshape(-1) == number], left, {**part.outcomes, **told})
 
     def _settled(self, decision: Decision, part: _Part, now: float) -> Iterator[tuple[Decision, Rows]]:
         rows, limit = part.rows, self.settings.owners_limit
@@ -261,7 +259,8 @@ class Ties:
 
         exactly = (ports == 0) | silent[Shape.EXACT]
         for port, round_ in pair.exact.items():
-            exactly |= (ports == np.uint64(port)) & told_by(round_)
+            if not self.questions.name_one(by_place(decision), ends, port):  # else only proof is missing
+                exactly |= (ports == np.uint64(port)) & told_by(round_)
         linked: Mask = told_by(pair.link) | silent[Shape.LINK]
         told: Mask = linked & exactly
         return told
@@ -273,18 +272,3 @@ class Ties:
     def _ends(self, rows: Rows) -> Ends:
         columns = self._table.columns
         return int(columns.client[rows[0]]), int(columns.service[rows[0]])
-
-
-def _tells(outcome: Outcome) -> bool:
-    """Whether an answer about both ends may narrow: given within the flow's life, and read in full."""
-    unreadable = any(owner.deployment_id == UNREADABLE for owner in outcome.owners)
-    return outcome.rule == "inside" and bool(outcome.owners) and not unreadable
-
-
-def _left(owners: Owners, places: Mapping[Place, Owners], said: Mapping[Place, Owners]) -> Owners:
-    """The candidates that remain, place by place: those named, or all where none of them was."""
-    left = NO_OWNERS
-    for place, living in places.items():
-        candidates = living & owners
-        left |= (candidates & said.get(place, NO_OWNERS)) or candidates
-    return left

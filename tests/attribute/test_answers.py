@@ -88,7 +88,20 @@ ROWS = {
     ),
     "grace named nobody, then somebody": ([answer(11), answer(60, Y)], Life(), (set(), "grace")),
     "around": ([answer(0, X), answer(20, X)], SHORT, ({X}, "around")),
-    "around, one of two": ([answer(0, X, Y), answer(20, X, Z)], SHORT, ({X}, "around")),
+    "around, and others came and went": ([answer(0, X, Y), answer(20, X, Z)], SHORT, ({X, Y, Z}, "around")),
+    "around, and one joined": ([answer(0, X), answer(20, X, Y)], SHORT, ({X, Y}, "around")),
+    "before, and inside one joined": ([answer(0, X), answer(20, X, Y)], Life(), ({X, Y}, "inside")),
+    "before, and inside one joined, and it sent": (
+        [answer(0, X), answer(20, X, Y)],
+        Life(proven_until=30.0),
+        ({X, Y}, "inside"),
+    ),
+    "before, and inside one left, and it sent": (
+        [answer(0, X, Y), answer(20, X)],
+        Life(proven_until=30.0),
+        ({X}, "inside"),
+    ),
+    "before, and inside one left": ([answer(0, X, Y), answer(20, X)], Life(), ({X, Y}, "inside")),
     "around disagrees": ([answer(0, X), answer(20, Y)], SHORT, (set(), "unconfirmed")),
     "around nobody": ([answer(0), answer(20)], SHORT, (set(), "around")),
     "around, but another answer in between": (
@@ -176,7 +189,10 @@ def literal(answers: list[Answer], life: Life, grace: float) -> Owners:
 def test_never_a_name_that_no_rule_gives(answers: list[Answer], flows: list[Life], grace: float) -> None:
     together = judge(answers, *flows, grace=grace)
     for life, outcome in zip(flows, together, strict=True):
-        assert outcome is None or outcome.owners <= literal(answers, life, grace)
+        given = literal(answers, life, grace)
+        if outcome is not None and outcome.owners:
+            assert outcome.owners & given
+            assert len(outcome.owners) > 1 or outcome.owners <= given, "more than the rules say only beside others"
         assert [outcome] == judge(answers, life, grace=grace), "flows judged together are judged alike"
 
 
