@@ -19,7 +19,9 @@ from flowmap.attribute.view import (
     FlowPage,
     JobsAre,
     Owner,
+    PeerChanges,
     PeerTraffic,
+    PeerWindow,
     SourceStatus,
     StatusView,
     Traffic,
@@ -29,12 +31,15 @@ from flowmap.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.snapshot import ByteCount, LedgerSnapshot, Snapshot
 from flowmap.flows.address import protocol_number
+from flowmap.past import Past
 from flowmap.query import Connection, Queries, parse_address
 
 T = TypeVar("T")
 
 HANGS_AFTER = 30.0
 """Seconds without a turn of the writer after which the process is no longer healthy."""
+NOW = 1.0
+"""Seconds that a moment may lie beside now and still mean now."""
 READY_WITHOUT_ANSWER_AFTER = 5.0
 """Seconds by which a control plane that does not answer may delay readiness."""
 
@@ -53,6 +58,7 @@ class Backend:
         stale_for: float,
         source_status: Callable[[], tuple[SourceStatus, ...]],
         catalog_status: Callable[[], Mapping[str, object]] = dict,
+        past: Past | None = None,
     ) -> None:
         """``timeout``: longest wait of a query for the control plane; ``stale_for``: how old an answer may be that a
         query gets while the control plane fails. Both in seconds."""
@@ -64,6 +70,7 @@ class Backend:
         self._stale_for = stale_for
         self._source_status = source_status
         self._catalog_status = catalog_status
+        self._past = past
         self.configuration_status: Callable[[], Mapping[str, object]] = dict
         """Facts about the configuration in force, for the status."""
         self._started_at = time.time()
@@ -76,8 +83,6 @@ class Backend:
     async def attribution(
         self, src_ip: str, src_port: int | None, dst_ip: str, dst_port: int | None, protocol: str, at: float | None
     ) -> AttributionView:
-        if at is not None and abs(at - time.time()) > 1:
-            raise QueryError("this version keeps no history, so it can only tell of now", field="at")
         connection = Connection(
             parse_address(src_ip, "srcIp"),
             src_port,
@@ -85,10 +90,16 @@ class Backend:
             dst_port,
             protocol_number(protocol),
         )
+        if at is not None and abs(at - time.time()) > NOW:
+            if at > time.time():
+                raise QueryError("nobody knows the future", field="at")
+            return await self._history("at").attribution(connection, at)
         found = await self._call(lambda: self._queries.answer(connection, time.monotonic()))
         return found or await self._ask(connection)
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
+        if filter.of_past:
+            return await self._history("from").flows(filter, limit, cursor)
         return await self._call(lambda: self._queries.flows(filter, limit, cursor))
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
@@ -100,6 +111,12 @@ class Backend:
             if view.info.owner.deployment_id == deployment_id:
                 return replace(view, info=_with_every_job(view.info))
         return None
+
+    async def deployment_peers(self, deployment: str, since: float, until: float) -> PeerWindow:
+        return await self._history(None).peers(deployment, since, until)
+
+    async def peer_changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
+        return await self._history(None).changes(deployment, before, now)
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         ledger = self.snapshot().ledger
@@ -154,6 +171,7 @@ class Backend:
             configuration=self.configuration_status(),
             attribution=_with_epoch_times(snapshot.attribution, time.time() - time.monotonic()),
             recording=asdict(snapshot.recording) if snapshot.recording else None,
+            history=None if self._past is None else self._past.status(),
         )
 
     def ready(self) -> bool:
@@ -169,6 +187,11 @@ class Backend:
 
     def snapshot(self) -> Snapshot:
         return self._engine.snapshot
+
+    def _history(self, field: str | None) -> Past:
+        if self._past is None:
+            raise QueryError("this daemon keeps no history (history.path), so it can only tell of now", field=field)
+        return self._past
 
     def _nobody_asked(self) -> bool:
         snapshot = self.snapshot()

@@ -35,11 +35,14 @@ from flowmap.engine import TIDY_EVERY, Engine
 from flowmap.errors import ConfigError
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import Format
+from flowmap.export.peers import Peers
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.snapshot import HistoryReport, Snapshot
+from flowmap.history.archive import Archive
 from flowmap.history.file import Limits
 from flowmap.history.historian import Figures as HistoryFigures
 from flowmap.history.historian import Historian
+from flowmap.past import Past
 from flowmap.query import Queries
 from flowmap.record.recorder import Recorder, RecordTo, start_recording
 from flowmap.serve.app import build_app
@@ -126,6 +129,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         stale_for=config.attribute.stale_for,
         source_status=lambda: _statuses(source, engine, why),
         catalog_status=refresher.status,
+        past=None if historian is None else Past(engine, queries, historian, _archive(config)),
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     server = _server(config, backend, exposition)
@@ -215,6 +219,12 @@ def _historian(config: Config, source: Source) -> Historian | None:
     if history.path is None:
         return None
     return Historian(history.path, Limits(history.retain, history.max_size), source=source.name)
+
+
+def _archive(config: Config) -> Archive:
+    assert config.history.path is not None, "there is a historian"
+    translated = config.attribute.nat == "translated"
+    return Archive(config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=translated)
 
 
 def _history_report(figures: HistoryFigures) -> HistoryReport:

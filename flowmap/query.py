@@ -36,6 +36,7 @@ from flowmap.flows.address import Address, Endpoint, protocol_name, protocol_num
 from flowmap.flows.columns import IGNORED, Mask, Row
 from flowmap.flows.ends import End
 from flowmap.flows.index import Rows
+from flowmap.window import within
 
 CLOCK_SET = 0.5
 """Seconds by which the wall clock must have moved to be followed: less would only make shown times flicker."""
@@ -240,13 +241,13 @@ class Queries:
 
     def _passes(self, rows: Rows, wanted: FlowFilter) -> Mask:
         columns, books = self._books.table.columns, self._books
-        passes = np.ones(len(rows), np.bool_)
+        passes = within(books, rows, wanted.since, wanted.until, self._epoch)
         if wanted.protocol is not None:
             passes &= columns.protocol(rows) == np.uint64(_protocol(wanted.protocol))
         if wanted.state is not None:
             passes &= columns.state[rows] == STATES.index(wanted.state)
         if wanted.client is not None:
-            address, port = _endpoint(wanted.client, "client")
+            address, port = read_endpoint(wanted.client, "client")
             passes &= _equals(columns.client_high[rows], columns.client_low[rows], address)
             passes &= _port(columns.ports[rows] >> np.uint64(48), port)
         if wanted.deployment is not None:
@@ -313,7 +314,8 @@ def _protocol(text: str) -> int:
         raise QueryError(str(error), field="protocol") from error
 
 
-def _endpoint(text: str, field: str) -> tuple[Address, int | None]:
+def read_endpoint(text: str, field: str) -> tuple[Address, int | None]:
+    """Address and port of ``ip``, ``ip:port`` or ``[ip]:port``; QueryError names ``field``."""
     host, colon, port = text.rpartition(":")
     if colon and port.isdecimal() and (host.endswith("]") or ":" not in host):
         return parse_address(host.strip("[]"), field), int(port)

@@ -35,10 +35,12 @@ ARROWS: dict[str, set[str]] = {
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
     "operations": DOMAIN | {"attribute", "collect"},
     "books": ENGINE,
-    "query": ENGINE,
+    "query": ENGINE | {"window"},
+    "window": ENGINE,
+    "past": ENGINE | {"engine", "history", "query", "window"},
     "engine": ENGINE,
     "asker": ENGINE | {"control", "engine"},
-    "backend": ENGINE | {"control", "engine", "query", "serve"},
+    "backend": ENGINE | {"control", "engine", "past", "query", "serve"},
     "catalog": ENGINE | {"control", "engine"},
     "offline": ENGINE,
     "assembly": ENGINE | {"config"},
@@ -54,6 +56,7 @@ ARROWS: dict[str, set[str]] = {
         "engine",
         "history",
         "logs",
+        "past",
         "query",
         "record",
         "serve",
@@ -75,7 +78,19 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "cachetools": ("attribute",),
     "h11": ("serve.protocol",),
     "httpx": ("control.transport", "cli.client"),
-    "numpy": ("flows", "wire", "collect", "attribute", "export", "history", "books", "query", "engine", "record"),
+    "numpy": (
+        "flows",
+        "wire",
+        "collect",
+        "attribute",
+        "export",
+        "history",
+        "books",
+        "query",
+        "window",
+        "engine",
+        "record",
+    ),
     "prometheus_client": ("export.selfmetrics",),
     "pydantic": ("config", "control", "record", "serve", "sandbox"),
     "pydantic_core": ("control",),
@@ -89,7 +104,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 LAZY = ("bcrypt", "scapy")
 """Imported in functions only: too dear for those who do not need it."""
 
-PURE = ("flows", "wire", "attribute", "export", "operations", "books", "offline", "query")
+PURE = ("flows", "wire", "attribute", "export", "operations", "books", "offline", "query", "window")
 IMPURE_MODULES = frozenset(
     (
         *("asyncio", "datetime", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select"),

@@ -178,6 +178,14 @@ class FlowFilter:
     """Client address, or ``ip:port``."""
     state: State | None = None
     protocol: str | None = None
+    since: float | None = None
+    """Seconds since the epoch; with either of these, flows of the past are listed, too."""
+    until: float | None = None
+
+    @property
+    def of_past(self) -> bool:
+        """Whether more is asked for than what is tracked now."""
+        return self.since is not None or self.until is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +216,55 @@ class PeerTraffic:
     protocol: str
     traffic: Traffic
     owners: tuple[Owner, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSeen:
+    """Traffic of a deployment with one peer in a window of time: of the flows open in it, each whole."""
+
+    peer: str
+    protocol: str
+    traffic: Traffic
+    owners: tuple[Owner, ...]
+    """The deployment, or the set it cannot be told from."""
+    first_seen: float
+    """Seconds since the epoch: earliest start."""
+    last_seen: float
+    """Latest end, or when it was asked for where a flow is open."""
+
+    def joined(self, other: PeerSeen) -> PeerSeen:
+        """Both together; they are of the same peer and owners."""
+        traffic = Traffic(
+            self.traffic.transmit_bytes + other.traffic.transmit_bytes,
+            self.traffic.receive_bytes + other.traffic.receive_bytes,
+            self.traffic.transmit_packets + other.traffic.transmit_packets,
+            self.traffic.receive_packets + other.traffic.receive_packets,
+            self.traffic.connections + other.traffic.connections,
+            self.traffic.open_connections + other.traffic.open_connections,
+        )
+        first, last = min(self.first_seen, other.first_seen), max(self.last_seen, other.last_seen)
+        return PeerSeen(self.peer, self.protocol, traffic, self.owners, first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerWindow:
+    """The peers of a deployment in a window of time."""
+
+    since: float
+    until: float
+    peers: tuple[PeerSeen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerChanges:
+    """Which peers came and went between two windows."""
+
+    before: PeerWindow
+    now: PeerWindow
+    new: tuple[PeerSeen, ...]
+    """Seen in the later window only."""
+    vanished: tuple[PeerSeen, ...]
+    """Seen in the earlier window only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,3 +343,5 @@ class StatusView:
     """How the recording of what happens stands: path, size, whether it goes on or why it ended; None without one."""
     attribution: AttributionReport = AttributionReport()
     """Its times are epoch seconds."""
+    history: Mapping[str, object] | None = None
+    """How the history file stands (times in epoch seconds); None without one."""

@@ -25,6 +25,7 @@ COMMANDS = {
     "query": "who owns a connection",
     "calibrate": "how the control plane reads src and dst, told from a connection whose deployment is known",
     "flows": "the connections a running daemon sees, and whose they are",
+    "peers": "whom a deployment talked to, and which peers are new or gone",
     "deployments": "deployments, by address, by label or all, as the control plane has them",
     "jobs": "the jobs of a deployment",
     "packages": "jobs of the legacy Blink product that use a package",

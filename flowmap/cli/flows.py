@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flowmap.cli import options, text
+from flowmap.errors import QueryError
 
 if TYPE_CHECKING:
     from flowmap.cli.client import DaemonClient
@@ -35,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--client", metavar="C", help="address of the client end, or address:port")
     parser.add_argument("--state", choices=STATES, help="state of the attribution")
     parser.add_argument("--protocol", type=options.protocol, help="name or number")
+    parser.add_argument(
+        "--since", metavar="TIME", type=options.moment, help="also flows of the past that were open after this: 2h"
+    )
+    parser.add_argument("--until", metavar="TIME", type=options.moment, help="the same, open before this")
     parser.add_argument("--limit", metavar="N", type=options.positive, default=100, help="flows at most; default: 100")
     parser.add_argument("--follow", action="store_true", help="go on with flows that appear or change")
     options.add_daemon(parser)
@@ -46,6 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     from flowmap.cli.client import connect
 
     filters = {name: getattr(arguments, name) for name in ("deployment", "peer", "client", "state", "protocol")}
+    for name, given in (("from", arguments.since), ("to", arguments.until)):
+        if given is not None and arguments.follow:
+            raise QueryError("--follow shows what goes on now; leave out --since and --until")
+        filters[name] = None if given is None else f"{given:.3f}"
     with connect(arguments) as client:
         if arguments.follow:
             follow(client, filters, arguments.limit, as_table=options.wants_table(arguments))
@@ -108,13 +117,8 @@ def row(flow: Flow) -> tuple[object, ...]:
         flow["protocol"],
         text.amount(flow["transmitBytes"]),
         text.amount(flow["receiveBytes"]),
-        _moment(flow["startedAt"]),
+        text.moment(flow["startedAt"]),
     )
-
-
-def _moment(started: str | None) -> str | None:
-    """``11-21 20:16:07``: month, day and time in UTC; the whole is in the JSON."""
-    return started[5:19].replace("T", " ") if started is not None else None
 
 
 def end(value: dict[str, Any]) -> str:

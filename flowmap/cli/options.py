@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from datetime import datetime
 from typing import NamedTuple
 
@@ -74,11 +75,16 @@ def protocol(text: str) -> str:
 
 
 def moment(text: str) -> float:
-    """Seconds since the epoch of ``2026-11-21T20:16:07Z`` (local time without a zone) or of a number."""
+    """Seconds since the epoch of ``2026-11-21T20:16:07Z`` (local time without a zone), of a number of them, or of
+    ``2h``, which is so long ago."""
+    if text[-1:].isalpha() and text[-1] not in "zZ":
+        return time.time() - duration(text)
     try:
         return float(text) if text.replace(".", "", 1).isdecimal() else datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2026-11-21T20:16:07Z") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time; write it like 2026-11-21T20:16:07Z, or 2h for two hours ago"
+        ) from None
 
 
 def positive(text: str) -> int:

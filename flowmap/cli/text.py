@@ -96,3 +96,8 @@ def amount(count: int) -> str:
             break
         size /= 1000
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def moment(started: str | None) -> str | None:
+    """``11-21 20:16:07``: month, day and time in UTC; the whole is in the JSON."""
+    return started[5:19].replace("T", " ") if started is not None else None

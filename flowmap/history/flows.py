@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.attribution import STATES, Decision
+from flowmap.attribute.decisions import STATES, Decision
 from flowmap.attribute.view import Owner, State
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.index import Rows
@@ -200,8 +200,8 @@ def _verdicts(handed: Handover) -> tuple[npt.NDArray[np.uint32], tuple[Verdict, 
 
 def _verdict(handed: Handover, number: int, state: int) -> Verdict:
     decision = handed.decisions.get(number)
-    if decision is None:
-        return Verdict(STATES[state], handed.source, (), (), "")
+    if decision is None or decision.state is not STATES[state]:  # given up, whatever was known until then
+        return Verdict(STATES[state], handed.source, (), (), "given up for want of room")
     evidence = tuple(
         Judged(str(question.shape), outcome.rule, tuple(sorted(outcome.owners)))
         for question, outcome in decision.outcomes.items()

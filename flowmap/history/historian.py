@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from flowmap.attribute.attribution import Decision
+from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.attribute.ranges import Change, Range
 from flowmap.errors import HistoryError
@@ -100,7 +100,8 @@ class Historian(threading.Thread):
         self._wake = threading.Event()
         self._queue: deque[Handover] = deque()
         self._changes: deque[_Confirmed] = deque()
-        self._barriers: list[Future[None]] = []
+        self._barriers: list[tuple[Future[int | None], int]] = []
+        self._handed = 0  # flows that were ever queued
         self._waiting = ClosedFlows.concatenate(())  # taken from the queue; the thread's own
         self._since = float("inf")  # when the first thing that waits came
         self._stopping = False
@@ -117,6 +118,7 @@ class Historian(threading.Thread):
         with self._lock:
             room = max(0, self._max_queued - self.figures.queued)
             self.figures.queued += min(room, len(rows))
+            self._handed += min(room, len(rows))
         if room < len(rows):
             self.figures.lost[self._failing or "queue_full"] += len(rows) - room
             rows = rows[:room]
@@ -156,11 +158,12 @@ class Historian(threading.Thread):
             self._failed(error)
         return known
 
-    def flush(self) -> Future[None]:
-        """Write what was handed over so far; done when it is, or when it cannot be for now."""
-        barrier: Future[None] = Future()
+    def flush(self) -> Future[int | None]:
+        """Write what was handed over so far. The result is the number that the next flow gets: what comes later is not
+        below it. None if it cannot be written for now."""
+        barrier: Future[int | None] = Future()
         with self._lock:
-            self._barriers.append(barrier)
+            self._barriers.append((barrier, self._handed))
         self._wake.set()
         return barrier
 
@@ -211,9 +214,10 @@ class Historian(threading.Thread):
             self._failed(error)
         finally:
             self._measure()
-            for barrier in barriers:
+            for barrier, handed in barriers:
+                later = self.figures.written - handed  # written already, though handed over after the question
                 if barrier.set_running_or_notify_cancel():
-                    barrier.set_result(None)
+                    barrier.set_result(self._store.following - later if later >= 0 else None)
 
     def _write(self, everything: bool) -> None:
         if self._failing:

@@ -62,6 +62,8 @@ class Store:
         """Flows in the file."""
         self.oldest: int | None = None
         """µs since the epoch at which the oldest of them ended."""
+        self.following = 1
+        """Number that the next flow gets."""
         self.set_aside = 0
         """Broken files renamed since the start."""
         self.last_set_aside = ""
@@ -273,7 +275,8 @@ class Store:
 
     def _measure(self, database: sqlite3.Connection) -> None:
         with translated(self.path):
-            (self.flows,) = database.execute("SELECT coalesce(sum(flows), 0) FROM block").fetchone()
+            counts = database.execute("SELECT coalesce(sum(flows), 0), coalesce(max(seq + flows), 1) FROM block")
+            self.flows, self.following = counts.fetchone()
             oldest = database.execute("SELECT since FROM block ORDER BY seq LIMIT 1").fetchone()
         self.oldest = oldest[0] if oldest else None
 

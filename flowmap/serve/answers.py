@@ -20,12 +20,16 @@ from flowmap.serve.models import (
     Flow,
     Flows,
     Job,
+    PeerChanges,
+    PeerSeen,
     PeerTraffic,
+    PeerWindow,
     Reading,
     Source,
     Status,
     Traffic,
     Translated,
+    Window,
     encodable,
     rfc3339,
 )
@@ -98,6 +102,20 @@ def peer_traffic(peer: view.PeerTraffic) -> PeerTraffic:
     )
 
 
+def peer_window(window: view.PeerWindow) -> PeerWindow:
+    peers = [_peer_seen(peer) for peer in window.peers]
+    return PeerWindow.model_validate({"from": rfc3339(window.since), "to": rfc3339(window.until), "peers": peers})
+
+
+def peer_changes(changes: view.PeerChanges) -> PeerChanges:
+    return PeerChanges(
+        before=_window(changes.before),
+        now=_window(changes.now),
+        new=[_peer_seen(peer) for peer in changes.new],
+        vanished=[_peer_seen(peer) for peer in changes.vanished],
+    )
+
+
 def deployment_traffic(seen: view.DeploymentView) -> DeploymentTraffic:
     return DeploymentTraffic.model_validate(
         _deployment_fields(seen.info)
@@ -123,6 +141,7 @@ def status(state: view.StatusView) -> Status:
         conserved=state.conserved,
         attribution=_attribution_status(state.attribution),
         configuration=_facts(state.configuration),
+        history=None if state.history is None else _facts(state.history),
         recording=None if state.recording is None else _facts(state.recording),
     )
 
@@ -148,6 +167,21 @@ def _contradiction(one: view.Contradiction) -> Contradiction:
         flows=one.flows,
         client=_end(one.flow[0]) if one.flow else None,
         server=_end(one.flow[1]) if one.flow else None,
+    )
+
+
+def _window(window: view.PeerWindow) -> Window:
+    return Window.model_validate({"from": rfc3339(window.since), "to": rfc3339(window.until)})
+
+
+def _peer_seen(peer: view.PeerSeen) -> PeerSeen:
+    return PeerSeen(
+        peer=peer.peer,
+        protocol=peer.protocol,
+        traffic=_traffic(peer.traffic),
+        deployments=[deployment_name(owner) for owner in peer.owners],
+        first_seen=rfc3339(peer.first_seen),
+        last_seen=rfc3339(peer.last_seen),
     )
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from flowmap import __version__
 from flowmap.attribute.view import FlowFilter
 from flowmap.config import Http
-from flowmap.errors import ControlError, QueryError
+from flowmap.errors import ControlError, HistoryError, QueryError
 from flowmap.export.exposition import Exposition
 from flowmap.serve import answers, models, openapi, parameters
 from flowmap.serve.access import Guard
@@ -30,6 +30,7 @@ from flowmap.serve.problem import (
     bad_parameters,
     on_control_error,
     on_defect,
+    on_history_error,
     on_http_exception,
     on_query_error,
     problem,
@@ -54,6 +55,8 @@ def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) 
         "/api/v1/flows": site.flows,
         "/api/v1/deployments": site.deployments,
         "/api/v1/deployments/{deploymentId}": site.deployment,
+        "/api/v1/deployments/{deploymentId}/peers": site.deployment_peers,
+        "/api/v1/deployments/{deploymentId}/peers/changes": site.peer_changes,
         "/api/v1/peers": site.peers,
         "/api/v1/status": site.status,
     }
@@ -70,6 +73,7 @@ def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) 
             HTTPException: on_http_exception,
             QueryError: on_query_error,
             ControlError: on_control_error,
+            HistoryError: on_history_error,
             Exception: on_defect,
         },
     )
@@ -115,7 +119,9 @@ class _Site:
     async def flows(self, request: Request) -> Response:
         async def ask(values: dict[str, Any]) -> models.Answer:
             limit, cursor = values.pop("limit"), values.pop("cursor")
-            return answers.flows(await self._backend.flows(FlowFilter(**values), limit, cursor))
+            since, until = values.pop("from"), values.pop("to")
+            wanted = FlowFilter(**values, since=since, until=until)
+            return answers.flows(await self._backend.flows(wanted, limit, cursor))
 
         return await _answer(request, parameters.FLOWS, ask)
 
@@ -128,10 +134,25 @@ class _Site:
 
     async def deployment(self, request: Request) -> Response:
         async def ask(values: dict[str, Any]) -> models.Answer | None:
-            seen = await self._backend.deployment(request.path_params["deploymentId"])
+            seen = await self._backend.deployment(_deployment(request))
             return answers.deployment_traffic(seen) if seen else None
 
         return await _answer(request, (), ask)
+
+    async def deployment_peers(self, request: Request) -> Response:
+        async def ask(values: dict[str, Any]) -> models.Answer:
+            window = parameters.window_of(values)
+            return answers.peer_window(await self._backend.deployment_peers(_deployment(request), *window))
+
+        return await _answer(request, parameters.WINDOW, ask)
+
+    async def peer_changes(self, request: Request) -> Response:
+        async def ask(values: dict[str, Any]) -> models.Answer:
+            window = parameters.window_of(values)
+            before = parameters.window_before(values, window)
+            return answers.peer_changes(await self._backend.peer_changes(_deployment(request), before, window))
+
+        return await _answer(request, parameters.CHANGES, ask)
 
     async def peers(self, request: Request) -> Response:
         async def ask(values: dict[str, Any]) -> models.Answer:
@@ -144,6 +165,11 @@ class _Site:
             return answers.status(self._backend.status())
 
         return await _answer(request, (), ask)
+
+
+def _deployment(request: Request) -> str:
+    text: str = request.path_params["deploymentId"]
+    return text
 
 
 async def _answer(

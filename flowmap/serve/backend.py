@@ -9,7 +9,9 @@ from flowmap.attribute.view import (
     DeploymentView,
     FlowFilter,
     FlowPage,
+    PeerChanges,
     PeerTraffic,
+    PeerWindow,
     StatusView,
 )
 from flowmap.export.snapshot import Snapshot
@@ -35,6 +37,12 @@ class Backend(Protocol):
 
     async def deployment(self, deployment_id: str) -> DeploymentView | None:
         """One of them, or None."""
+
+    async def deployment_peers(self, deployment: str, since: float, until: float) -> PeerWindow:
+        """Whom a deployment, by id or name, talked to in a window; seconds since the epoch."""
+
+    async def peer_changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
+        """Which peers it has in the window ``now`` and not in ``before``, and the other way round."""
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         """Every peer with the deployments that talk to it."""

@@ -158,6 +158,41 @@ class PeerTraffic(Answer):
     deployments: list[DeploymentName]
 
 
+class PeerSeen(Answer):
+    """Traffic of a deployment with one peer in a window of time."""
+
+    peer: Text
+    protocol: Text
+    traffic: Traffic = Field(description="Of the flows that were open at some moment of the window, each whole.")
+    deployments: list[DeploymentName] = Field(description="More than one where it cannot be told from others.")
+    first_seen: Time
+    last_seen: Time
+
+
+class PeerWindow(Answer):
+    """Whom a deployment talked to in a window of time."""
+
+    from_: Time = Field(alias="from")
+    to: Time
+    peers: list[PeerSeen]
+
+
+class Window(Answer):
+    """A window of time."""
+
+    from_: Time = Field(alias="from")
+    to: Time
+
+
+class PeerChanges(Answer):
+    """Which peers of a deployment came and went between two windows of time."""
+
+    before: Window
+    now: Window
+    new: list[PeerSeen] = Field(description="Peers of the later window that the earlier one has not.")
+    vanished: list[PeerSeen] = Field(description="Peers of the earlier window that the later one has not.")
+
+
 class DeploymentTraffic(Deployment):
     """A deployment with its traffic by peer."""
 
@@ -245,6 +280,10 @@ class Status(Answer):
     )
     recording: dict[str, str | int | float | bool | None] | None = Field(
         description="Where flowmap run --record writes, how much so far, and why that ended; null without it."
+    )
+    history: dict[str, str | int | float | bool | None] | None = Field(
+        description="How the history file stands: whether it can be written, flows in it and lost, size, what is "
+        "wrong; null without history."
     )
 
 

@@ -35,9 +35,9 @@ OPERATIONS = (
         "Who owns this connection?",
         models.Attribution,
         parameters.ATTRIBUTION,
-        (400, 502),
+        (400, 502, 503),
     ),
-    Operation("/api/v1/flows", "Flows the daemon sees", models.Flows, parameters.FLOWS, (400,)),
+    Operation("/api/v1/flows", "Flows the daemon sees, or saw", models.Flows, parameters.FLOWS, (400, 503)),
     Operation("/api/v1/deployments", "Deployments seen in traffic", models.Deployments, (), (400,)),
     Operation(
         "/api/v1/deployments/{deploymentId}",
@@ -45,6 +45,20 @@ OPERATIONS = (
         models.DeploymentTraffic,
         (),
         (400, 404),
+    ),
+    Operation(
+        "/api/v1/deployments/{deploymentId}/peers",
+        "Whom a deployment, by id or name, talked to in a window of time",
+        models.PeerWindow,
+        parameters.WINDOW,
+        (400, 503),
+    ),
+    Operation(
+        "/api/v1/deployments/{deploymentId}/peers/changes",
+        "Which of its peers came and went between two windows of time",
+        models.PeerChanges,
+        parameters.CHANGES,
+        (400, 503),
     ),
     Operation("/api/v1/peers", "Peers and the deployments that talk to them", models.Peers, (), (400,)),
     Operation("/api/v1/status", "The daemon's own state", models.Status, (), (400,)),
@@ -101,7 +115,7 @@ def _success(answer: type[models.Answer] | str) -> dict[str, object]:
 
 
 def _error(operation: Operation, status: int) -> dict[str, object]:
-    if status == 503:
+    if status == 503 and operation.answer == "text/plain":
         return {"description": "Not so.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     schema = {"$ref": _REF.format(model="Problem")}
     return {"description": "An error.", "content": {"application/problem+json": {"schema": schema}}}

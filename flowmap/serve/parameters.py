@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,8 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from flowmap.attribute.view import State
+from flowmap.config.values import parse_duration
+from flowmap.errors import QueryError
 from flowmap.flows.address import Address, format_endpoint, protocol_name, protocol_number
 from flowmap.serve.models import FieldProblem
 
@@ -20,6 +23,7 @@ _LONGEST_TEXT = 512
 _LAST_TIME = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last one RFC 3339 can write
 
 _EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_AGO = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|[wdhms])){1,8}")
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
 
 
@@ -95,13 +99,17 @@ def read_state(text: str) -> State:
 
 
 def read_time(text: str) -> float:
-    """RFC 3339 with its offset, or seconds since the epoch."""
+    """RFC 3339 with its offset, seconds since the epoch, or how long ago: ``2h``."""
+    if _AGO.fullmatch(text):
+        return _in_range(time.time() - parse_duration(text))
     if _EPOCH.fullmatch(text):
         return _in_range(float(text))
     # A bare "+" in a query string arrives as a space.
     stamp = text.replace(" ", "+").upper()
     if not _RFC3339.fullmatch(stamp):
-        raise ValueError("is neither RFC 3339 (2026-01-31T12:00:00Z) nor seconds since the epoch")
+        raise ValueError(
+            "is neither RFC 3339 (2026-01-31T12:00:00Z) nor seconds since the epoch, nor how long ago (2h)"
+        )
     try:
         return _in_range(datetime.fromisoformat(stamp).timestamp())
     except (ValueError, OverflowError):
@@ -147,7 +155,7 @@ ATTRIBUTION = (
     Parameter("dstIp", read_ip, "Address of the end that accepted it.", _IP, required=True),
     Parameter("dstPort", read_port, "Its port.", _PORT),
     Parameter("protocol", read_protocol, "Name or IANA number.", {"type": "string", "default": "tcp"}, default="tcp"),
-    Parameter("at", read_time, "When: RFC 3339, or seconds since the epoch; now if absent."),
+    Parameter("at", read_time, "When: RFC 3339, seconds since the epoch, or how long ago (2h); now if absent."),
 )
 
 FLOWS = (
@@ -164,4 +172,40 @@ FLOWS = (
         default=DEFAULT_LIMIT,
     ),
     Parameter("cursor", read_text, "nextCursor of the part before."),
+    Parameter("from", read_time, "Flows that were open after this moment; with from or to, ended ones, too."),
+    Parameter("to", read_time, "Flows that were open before this moment."),
 )
+
+WINDOW = (
+    Parameter("from", read_time, "Begin of the window; 24 hours ago if absent."),
+    Parameter("to", read_time, "End of the window; now if absent."),
+)
+
+CHANGES = (
+    *WINDOW,
+    Parameter("beforeFrom", read_time, "Begin of the window to compare with; if absent, one as long as the other."),
+    Parameter("beforeTo", read_time, "End of the window to compare with; the begin of the other if absent."),
+)
+
+DAY = 86400.0
+
+
+def window_of(values: dict[str, Any]) -> tuple[float, float]:
+    """The window that is asked about. QueryError if it ends before it begins."""
+    until = time.time() if values["to"] is None else values["to"]
+    since = until - DAY if values["from"] is None else values["from"]
+    return _in_order(since, until, "from")
+
+
+def window_before(values: dict[str, Any], window: tuple[float, float]) -> tuple[float, float]:
+    """The window to compare with."""
+    since, until = window
+    end = since if values["beforeTo"] is None else values["beforeTo"]
+    begin = end - (until - since) if values["beforeFrom"] is None else values["beforeFrom"]
+    return _in_order(begin, end, "beforeFrom")
+
+
+def _in_order(since: float, until: float, field: str) -> tuple[float, float]:
+    if since > until:
+        raise QueryError("the window ends before it begins", field=field)
+    return since, until

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flowmap.errors import ControlError, QueryError
+from flowmap.errors import ControlError, HistoryError, QueryError
 from flowmap.serve.models import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -64,6 +64,12 @@ def on_control_error(request: Request, error: Exception) -> Response:
     """502: the control plane had to be asked and gave no usable answer."""
     assert isinstance(error, ControlError)
     return problem(502, f"The control plane gave no usable answer ({error.reason}).")
+
+
+def on_history_error(request: Request, error: Exception) -> Response:
+    """503: the history file cannot be read now."""
+    assert isinstance(error, HistoryError)
+    return problem(503, f"The history cannot be read now ({error.reason}); /api/v1/status says more.")
 
 
 def on_defect(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 import pytest
 
@@ -73,6 +74,11 @@ def test_moment(text: str, seconds: float | None) -> None:
             options.moment(text)
     else:
         assert options.moment(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "ago"), [("2h", 7200), ("1h30m", 5400), ("0s", 0), ("7d", 604800)])
+def test_a_moment_can_be_so_long_ago(text: str, ago: float) -> None:
+    assert abs(time.time() - ago - options.moment(text)) < 60
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "", "1.5", "²"])

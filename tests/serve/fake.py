@@ -17,7 +17,10 @@ from flowmap.attribute.view import (
     Job,
     JobsAre,
     Owner,
+    PeerChanges,
+    PeerSeen,
     PeerTraffic,
+    PeerWindow,
     ReadingView,
     SourceStatus,
     State,
@@ -43,6 +46,7 @@ INFO = DeploymentInfo(
 )
 TRAFFIC = Traffic(5_000_000, 20, 3, 4, 2, 1)
 PEER = PeerTraffic("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,))
+SEEN = PeerSeen("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,), 1_700_000_000.0, 1_700_000_100.0)
 FLOW = FlowView(
     "tcp",
     Endpoint(Address.parse("10.0.0.1"), 40000),
@@ -115,6 +119,14 @@ class FakeBackend:
         self._note(deployment_id)
         return DeploymentView(INFO, TRAFFIC, (PEER,), (PEER,)) if deployment_id == "id-1" else None
 
+    async def deployment_peers(self, deployment: str, since: float, until: float) -> PeerWindow:
+        self._note((deployment, since, until))
+        return PeerWindow(since, until, (SEEN,))
+
+    async def peer_changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
+        self._note((deployment, before, now))
+        return PeerChanges(PeerWindow(*before, ()), PeerWindow(*now, (SEEN,)), (SEEN,), ())
+
     async def peers(self) -> tuple[PeerTraffic, ...]:
         return (PEER,)
 
@@ -151,6 +163,7 @@ class FakeBackend:
                 tied_pairs=1,
                 hint="set it",
             ),
+            history={"up": True, "oldest_at": 1_700_000_000.0, "notes": None},
         )
 
     def ready(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import time
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from flowmap.attribute.view import FlowFilter, State
 from flowmap.config import Http
-from flowmap.errors import Throttled
+from flowmap.errors import HistoryError, Throttled
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.serve.app import build_app
@@ -163,6 +164,8 @@ FLOW_ROWS: list[tuple[str, Any]] = [
     ("depoyment=x", ["depoyment"]),
     ("deployment=" + "x" * 513, ["deployment"]),
     ("cursor=stale", ["cursor"]),
+    ("from=1700000000&to=2023-11-14T22:13:21Z", (FlowFilter(since=1700000000.0, until=1700000001.0), 100, None)),
+    ("from=yesterday&to=2x", ["from", "to"]),
 ]
 
 
@@ -176,6 +179,51 @@ def test_flow_parameters(query: str, expected: Any) -> None:
         assert response.json()["nextCursor"] == "next"
         assert len(response.json()["flows"]) == 2
         assert backend.asked == [expected]
+
+
+@pytest.mark.parametrize(("ago", "seconds"), [("2h", 7200), ("1h30m", 5400), ("0s", 0), ("1.5d", 129600)])
+def test_a_time_can_be_so_long_ago(ago: str, seconds: float) -> None:
+    backend = FakeBackend()
+    ask(f"/api/v1/flows?from={ago}", backend=backend)
+    [asked] = backend.asked
+    assert isinstance(asked, tuple)
+    wanted = asked[0]
+    assert abs(time.time() - seconds - wanted.since) < 60
+
+
+WINDOW_ROWS: list[tuple[str, Any]] = [
+    ("?from=1700000000&to=1700003600", ("id-1", 1700000000.0, 1700003600.0)),
+    ("?to=1700003600", ("id-1", 1700003600.0 - 86400, 1700003600.0)),
+    ("?from=1700003600&to=1700000000", ["from"]),
+    ("?since=1", ["since"]),
+    ("/changes?from=1700000000&to=1700003600", ("id-1", (1699996400.0, 1700000000.0), (1700000000.0, 1700003600.0))),
+    (
+        "/changes?from=1700000000&to=1700003600&beforeFrom=1600000000&beforeTo=1600000001",
+        ("id-1", (1600000000.0, 1600000001.0), (1700000000.0, 1700003600.0)),
+    ),
+    ("/changes?from=1700000000&to=1700003600&beforeFrom=1700000001", ["beforeFrom"]),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), WINDOW_ROWS)
+def test_windows_of_peers(query: str, expected: Any) -> None:
+    backend = FakeBackend()
+    response = ask(f"/api/v1/deployments/id-1/peers{query}", backend=backend)
+    if isinstance(expected, list):
+        assert fields(response) == expected
+    else:
+        assert backend.asked == [expected]
+        (seen,) = response.json()["new" if "changes" in query else "peers"]
+        assert (seen["peer"], seen["firstSeen"]) == ("10.0.0.9:9092", "2023-11-14T22:13:20.000Z")
+        if "changes" not in query:
+            assert response.json()["to"] == "2023-11-14T23:13:20.000Z"
+
+
+def test_a_history_that_cannot_be_read_is_503() -> None:
+    backend = FakeBackend()
+    backend.error = HistoryError("/secret/path: locked", reason="locked")
+    response = ask("/api/v1/flows?from=1h", backend=backend)
+    assert (response.status_code, "locked" in response.text, "secret" in response.text) == (503, True, False)
 
 
 def test_deployments_and_peers() -> None:
@@ -254,6 +302,7 @@ def test_status() -> None:
         },
         "configuration": {},
         "recording": None,
+        "history": {"up": True, "oldestAt": "2023-11-14T22:13:20.000Z", "notes": None},
     }
 
 
@@ -389,7 +438,7 @@ def test_openapi_describes_every_route() -> None:
     assert references and set(references) <= set(schemas)
     assert set(schemas["Flow"]["properties"]) >= {"transmitBytes", "startedAt", "orientation"}
     names = [parameter["name"] for parameter in document["paths"]["/api/v1/flows"]["get"]["parameters"]]
-    assert names == ["deployment", "peer", "client", "state", "protocol", "limit", "cursor"]
+    assert names == ["deployment", "peer", "client", "state", "protocol", "limit", "cursor", "from", "to"]
 
 
 def test_answers_fit_their_schema() -> None:

@@ -1,0 +1,180 @@
+"""Which flows of a block a question is about: masks over its columns, each decoded when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.attribute.view import State
+from flowmap.flows.address import Address, Endpoint
+from flowmap.flows.ends import End
+from flowmap.history.block import Block
+from flowmap.history.flows import MICROSECONDS, Column, Fact, Mask, Verdict
+
+U64 = npt.NDArray[np.uint64]
+
+
+class Tuple(NamedTuple):
+    """A connection to look for, from either side; a port that is None is any."""
+
+    one: Address
+    one_port: int | None
+    other: Address
+    other_port: int | None
+    protocol: int
+
+
+class Wanted(NamedTuple):
+    """Which flows to list; None lets everything through. Times in seconds since the epoch."""
+
+    since: float
+    until: float
+    deployment: str | None = None
+    """Id or name."""
+    peer: str | None = None
+    client: tuple[Address, int | None] | None = None
+    state: State | None = None
+    protocol: int | None = None
+
+
+class Reading:
+    """One block and what was decoded of it. DecodeError where its bytes are broken."""
+
+    def __init__(self, block: Block, *, translated: bool) -> None:
+        """``translated``: whether a service end is the one behind destination NAT."""
+        self._block = block
+        self._behind = translated
+        self._columns: dict[str, Column] = {}
+
+    def __len__(self) -> int:
+        return len(self._block)
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._block.column(name)
+        return column
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        return self._block.verdicts()
+
+    @cached_property
+    def protocol(self) -> U64:
+        return np.asarray(self["ports"] & np.uint64(0xFF), np.uint64)
+
+    @cached_property
+    def translated(self) -> Mask:
+        return np.asarray(self["flags"] & np.uint8(Fact.TRANSLATED) != 0)
+
+    @cached_property
+    def service(self) -> tuple[U64, U64, U64]:
+        """Address and port of every service end."""
+        high, low = self["server_high"], self["server_low"]
+        port = self["ports"] >> np.uint64(32) & np.uint64(0xFFFF)
+        if self._behind and self.translated.any():
+            high = np.where(self.translated, self["translated_server_high"], high)
+            low = np.where(self.translated, self["translated_server_low"], low)
+            port = np.where(self.translated, self["translated_ports"].astype(np.uint64) & np.uint64(0xFFFF), port)
+        return high, low, port
+
+    def within(self, since: float, until: float) -> Mask:
+        """Flows that were, or may have been, open at some moment between the two."""
+        first, last = microseconds(since), microseconds(until)
+        return np.asarray((self["born_after"] <= last) & (self["ended_by"] >= first))
+
+    def surely_at(self, at: float) -> Mask:
+        """Flows that were open at the moment for sure."""
+        micro = microseconds(at)
+        return np.asarray((self["born_by"] <= micro) & (self["ended_after"] >= micro))
+
+    def between(self, wanted: Tuple) -> Mask:
+        """Flows with these ends, in either direction and on either side of NAT."""
+        ends = ((wanted.one, wanted.one_port), (wanted.other, wanted.other_port))
+        found = self._has_ends(*ends) | self._has_ends(*reversed(ends))
+        return np.asarray(found & (self.protocol == np.uint64(wanted.protocol)))
+
+    def of_deployment(self, deployment: str) -> Mask:
+        """Flows that the deployment owns, alone or with others."""
+        return self._by_verdict(
+            lambda verdict: any(deployment in (owner.deployment_id, owner.name) for owner in verdict.owners)
+        )
+
+    def passes(self, wanted: Wanted, peer_name: Callable[[End], str]) -> Mask:
+        """Flows that a listing shows."""
+        passes = self.within(wanted.since, wanted.until)
+        if wanted.deployment is not None and passes.any():
+            passes &= self.of_deployment(wanted.deployment)
+        if wanted.state is not None and passes.any():
+            passes &= self._by_verdict(lambda verdict: verdict.state is wanted.state)
+        if wanted.protocol is not None:
+            passes &= self.protocol == np.uint64(wanted.protocol)
+        if wanted.client is not None and passes.any():
+            address, port = wanted.client
+            passes &= _equals(self["client_high"], self["client_low"], address)
+            passes &= _port(self["ports"] >> np.uint64(48), port)
+        if wanted.peer is not None and passes.any():
+            rows = np.flatnonzero(passes)
+            passes[rows] = self._is_peer(rows, wanted.peer, peer_name)
+        return passes
+
+    def services(self, rows: npt.NDArray[np.intp]) -> tuple[list[End], npt.NDArray[np.intp]]:
+        """The different service ends of some flows, and for each flow the position of its own."""
+        high, low, port = self.service
+        parts = (high[rows], low[rows], port[rows] << np.uint64(8) | self.protocol[rows])
+        distinct, position = np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)
+        ends = [End(Address(a, b), meta >> 8, meta & 0xFF, True) for a, b, meta in distinct.tolist()]
+        return ends, position.reshape(-1)
+
+    def _is_peer(self, rows: npt.NDArray[np.intp], peer: str, peer_name: Callable[[End], str]) -> Mask:
+        ends, position = self.services(rows)
+        names = [(peer_name(end), str(Endpoint(end.address, end.port)), str(end.address)) for end in ends]
+        return np.array([peer in several for several in names], np.bool_)[position]
+
+    def _by_verdict(self, holds: Callable[[Verdict], bool]) -> Mask:
+        chosen = [number for number, verdict in enumerate(self.verdicts) if holds(verdict)]
+        if not chosen:
+            return np.zeros(len(self), np.bool_)
+        return np.isin(self["verdict"], np.array(chosen, np.uint32))
+
+    def _has_ends(self, client: tuple[Address, int | None], server: tuple[Address, int | None]) -> Mask:
+        ports = self["ports"]
+        seen = _equals(self["client_high"], self["client_low"], client[0])
+        seen &= _equals(self["server_high"], self["server_low"], server[0])
+        seen &= _port(ports >> np.uint64(48), client[1])
+        seen &= _port(ports >> np.uint64(32) & np.uint64(0xFFFF), server[1])
+        if not self.translated.any():
+            return seen
+        behind = _equals(self["translated_client_high"], self["translated_client_low"], client[0])
+        behind &= _equals(self["translated_server_high"], self["translated_server_low"], server[0])
+        nat_ports = self["translated_ports"].astype(np.uint64)
+        behind &= _port(nat_ports >> np.uint64(16), client[1]) & _port(nat_ports & np.uint64(0xFFFF), server[1])
+        return np.asarray(seen | (behind & self.translated))
+
+
+def totals(columns: Iterable[Column], position: npt.NDArray[np.intp], groups: int) -> list[list[int]]:
+    """Exact sums of counters by group: one list a column. Halves are summed apart, so nothing wraps or is rounded."""
+    sums = []
+    for column in columns:
+        high, low = np.zeros(groups, np.uint64), np.zeros(groups, np.uint64)
+        np.add.at(high, position, column >> np.uint64(32))
+        np.add.at(low, position, column & np.uint64(0xFFFF_FFFF))
+        sums.append([(int(upper) << 32) + int(lower) for upper, lower in zip(high, low, strict=True)])
+    return sums
+
+
+def microseconds(seconds: float) -> int:
+    """As columns have it; a time out of their range is the last that is in it."""
+    return round(min(max(seconds, -9e12), 9e12) * MICROSECONDS)
+
+
+def _equals(high: Column, low: Column, address: Address) -> Mask:
+    return np.asarray((high == np.uint64(address.high)) & (low == np.uint64(address.low)))
+
+
+def _port(ports: Column, wanted: int | None) -> Mask:
+    return np.asarray(ports == np.uint64(wanted)) if wanted is not None else np.ones(len(ports), np.bool_)
