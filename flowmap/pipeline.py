@@ -94,12 +94,11 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         metrics.set_breaker(client.breaker_open)
         metrics.questions(books.attribution.take_lookups())
         metrics.log_lines(logs.take_counts())
-        recording = None if recorder is None else recorder.report()
         return make_snapshot(
             *(books, SourceFacts.of(source), source.stats),
             beside=[(SourceFacts.of(part), part.stats) for part in parts(source)[1:]],
             catalog=directory.report(),
-            recording=recording,
+            recording=None if recorder is None else recorder.report(),
             history=None if historian is None else _history_report(historian.figures),
         )
 
@@ -129,7 +128,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         stale_for=config.attribute.stale_for,
         source_status=lambda: _statuses(source, engine, why),
         catalog_status=refresher.status,
-        past=None if historian is None else Past(engine, queries, historian, _archive(config)),
+        past=_past(config, engine, queries, historian),
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     server = _server(config, backend, exposition)
@@ -221,10 +220,13 @@ def _historian(config: Config, source: Source) -> Historian | None:
     return Historian(history.path, Limits(history.retain, history.max_size), source=source.name)
 
 
-def _archive(config: Config) -> Archive:
-    assert config.history.path is not None, "there is a historian"
+def _past(config: Config, engine: Engine, queries: Queries, historian: Historian | None) -> Past | None:
+    if historian is None or config.history.path is None:
+        return None
     translated = config.attribute.nat == "translated"
-    return Archive(config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=translated)
+    names = Peers(config.export.peers).name
+    archive = Archive(config.history.path, peer_name=names, translated_ends=translated)
+    return Past(engine, queries, historian, archive)
 
 
 def _history_report(figures: HistoryFigures) -> HistoryReport:
