@@ -1,6 +1,6 @@
 """The daemon's life on a real kernel: systemd's protocol, privileges, reloads, signals, sources that die, stuck logs.
 
-The longer variants: FLOWMAP_KILLS=100, FLOWMAP_RELOADS=1000.
+The longer variants: LONG_KILLS=100, LONG_RELOADS=1000.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import os
 import random
 import re
@@ -31,8 +32,8 @@ from tests.kernel.netns import needs_root
 pytestmark = [pytest.mark.kernel, needs_root]
 
 SERVICE, ORDERS, PORT = "10.77.1.10", "10.77.0.11", 9092
-KILLS = int(os.environ.get("FLOWMAP_KILLS", "6"))
-RELOADS = int(os.environ.get("FLOWMAP_RELOADS", "50"))
+KILLS = int(os.environ.get("LONG_KILLS", "6"))
+RELOADS = int(os.environ.get("LONG_RELOADS", "50"))
 NET_ADMIN = 1 << 12
 
 
@@ -166,9 +167,10 @@ def test_reloads_leave_nothing_behind(machine: Host) -> None:
         sizes: list[tuple[int, int, int]] = []
         for n in range(RELOADS):
             rewrite(daemon, export={"peers": {f"name-{n % 7}": [SERVICE]}}, attribute={"grace": f"{1 + n % 3}s"})
+            before = reloads(daemon)["reloads"] if n % 2 else 0
             daemon.process.send_signal(signal.SIGHUP)
-            if n % 2:  # the others come in pairs, and two may become one
-                until(lambda: reloads(daemon)["reloads"] > (sizes[-1][2] if sizes else 0), "another one")
+            if n % 2:  # of the others, two may become one
+                until(lambda before=before: reloads(daemon)["reloads"] > before, "another one")
             if n % 10 == 9:
                 peer.sendall(b"x" * 100)
                 peer.recv(1 << 16)
@@ -176,6 +178,7 @@ def test_reloads_leave_nothing_behind(machine: Host) -> None:
                 memory = int(status_of(daemon.process.pid)["VmRSS"].split()[0])
                 sizes.append((descriptors_of(daemon), memory, reloads(daemon)["reloads"]))
         until(lambda: total_of(daemon.samples(), "flowmap_deployment_transmit_bytes_total") >= 100, "named throughout")
+        logging.info("descriptors, KiB, reloads: %s", (sizes[0], sizes[1], sizes[-1]))
         settled = sizes[1:]
         assert max(s[0] for s in settled) - min(s[0] for s in settled) <= 4
         assert settled[-1][1] - settled[0][1] < 8 * 1024, sizes

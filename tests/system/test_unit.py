@@ -1,0 +1,70 @@
+"""The unit file: what systemd itself thinks of it, and that it grants what the code keeps, no more."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flowmap.collect.conntrack_check import SYSCTLS
+from flowmap.system.privileges import KEPT
+
+UNITS = Path(__file__).parent.parent.parent / "systemd"
+DROP_INS = {"conntrack": None, "sockets": "sockets-only", "capture": "capture"}
+"""Which file goes with which source."""
+EXPOSURE = 2.0
+
+pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+
+
+@pytest.fixture(params=DROP_INS)
+def installed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """The unit with the drop-in for a source, as it would be in /etc, with a program that exists."""
+    text = (UNITS / "flowmap.service").read_text()
+    unit = tmp_path / "flowmap.service"
+    unit.write_text(text.replace("/opt/flowmap/bin/flowmap", shutil.which("true") or "/bin/true"))
+    if (name := DROP_INS[request.param]) is not None:
+        (tmp_path / "flowmap.service.d").mkdir()
+        shutil.copy(UNITS / "drop-ins" / f"{name}.conf", tmp_path / "flowmap.service.d")
+    return request.param, unit
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True)
+
+
+def test_systemd_has_nothing_to_say(installed: tuple[str, Path]) -> None:
+    done = analyze("verify", "--man=no", str(installed[1]))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_exposure_is_low(installed: tuple[str, Path]) -> None:
+    done = analyze("security", "--offline=true", f"--threshold={int(10 * EXPOSURE)}", str(installed[1]))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"Overall exposure level for flowmap.service: ([0-9.]+)", done.stdout)
+    assert found is not None
+    assert float(found[1]) <= EXPOSURE
+
+
+def test_the_capabilities_are_those_the_code_keeps(installed: tuple[str, Path]) -> None:
+    source, unit = installed
+    text = "".join(file.read_text() for file in (unit, *sorted(unit.parent.glob("flowmap.service.d/*"))))
+    for setting in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        granted: set[str] = set()
+        for value in re.findall(rf"^{setting}=(.*)$", text, re.MULTILINE):
+            granted = granted | set(value.split()) if value else set()  # an empty value takes back what was before
+        assert granted == {f"CAP_{capability.name}" for capability in KEPT.get(source, frozenset())}
+
+
+def test_the_system_calls_that_give_up_privileges_are_let_through() -> None:
+    assert re.search(r"^SystemCallFilter=capset$", (UNITS / "flowmap.service").read_text(), re.MULTILINE)
+
+
+def test_the_sysctls_are_those_that_are_checked() -> None:
+    lines = [line for line in (UNITS / "flowmap.conf").read_text().splitlines() if line and not line.startswith("#")]
+    settings = dict(line.split(" = ") for line in lines)
+    place = ".".join(SYSCTLS.parts[3:])
+    assert settings == {f"{place}.nf_conntrack_acct": "1", f"{place}.nf_conntrack_events": "1"}
