@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,6 +64,10 @@ def threads_of(daemon: Daemon) -> list[str]:
 
 def descriptors_of(daemon: Daemon) -> int:
     return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+
+def reloaded(daemon: Daemon, before: int) -> bool:
+    return bool(reloads(daemon)["reloads"] > before)
 
 
 def reloads(daemon: Daemon) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def test_reloads_leave_nothing_behind(machine: Host) -> None:
             before = reloads(daemon)["reloads"] if n % 2 else 0
             daemon.process.send_signal(signal.SIGHUP)
             if n % 2:  # of the others, two may become one
-                until(lambda before=before: reloads(daemon)["reloads"] > before, "another one")
+                until(partial(reloaded, daemon, before), "another one")
             if n % 10 == 9:
                 peer.sendall(b"x" * 100)
                 peer.recv(1 << 16)
