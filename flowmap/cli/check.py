@@ -53,7 +53,9 @@ def look(path: str | None) -> Iterator[Finding]:
             yield Finding("config", "failed", line, "mend the configuration")
         return
     yield Finding("config", "ok", path or "defaults and the environment")
-    from flowmap.cli import check_control
+    from flowmap.cli import check_control, check_host
+
+    yield from check_host.look(path, config)
 
     yield from asyncio.run(check_control.look(config))
     yield from sources(config)

@@ -57,10 +57,10 @@ def _named(kind: str, settings: Collect) -> Source:
 def retime(source: Source, settings: Collect) -> None:
     """Other times between full reads (on the thread that reads the source only)."""
     from flowmap.collect.conntrack import ConntrackSource
-    from flowmap.collect.paired import parts
+    from flowmap.collect.paired import PairedSource
     from flowmap.collect.sockets import SocketsSource
 
-    for part in parts(source):
+    for part in source.parts if isinstance(source, PairedSource) else (source,):
         if isinstance(part, ConntrackSource):
             part.resync = settings.conntrack.resync
         elif isinstance(part, SocketsSource):

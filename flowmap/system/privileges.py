@@ -79,6 +79,12 @@ def drop(keep: Set[Capability]) -> None:
     _check(_libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), words))
 
 
+def held() -> frozenset[Capability]:
+    """Those of :class:`Capability` that this process has."""
+    permitted = _permitted()
+    return frozenset(capability for capability in Capability if permitted >> capability & 1)
+
+
 def threads() -> int:
     """Threads of this process, those of libraries too."""
     return len(os.listdir("/proc/self/task"))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from flowmap.cli import check, command
+from flowmap.cli import check, check_host, command
 from flowmap.collect.base import Finding
 from flowmap.config import ControlPlane, load
 from flowmap.control.refusals import Reply
@@ -59,6 +59,7 @@ def test_a_control_plane_that_is_not_there_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(check, "sources", lambda _: [finding("conntrack.access", "degraded")])
+    monkeypatch.setattr(check_host, "look", lambda *_: [])
     (tmp_path / "secret").write_text("s")
     file = tmp_path / "flowmap.yaml"
     file.write_text(
@@ -81,6 +82,7 @@ def test_a_control_plane_that_is_not_there_fails(
 def asked(shell: Shell, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[int, dict[str, tuple[str, str]]]:
     """Exit status, and level and message of each finding about the control plane."""
     monkeypatch.setattr(check, "sources", lambda _: [])
+    monkeypatch.setattr(check_host, "look", lambda *_: [])  # see tests/kernel/test_check.py
     status = shell.run("check", "-o", "json", settings=settings)
     findings = json.loads(shell.out)["findings"]
     found = {one["name"].removeprefix("control_plane."): (one["level"], one["message"]) for one in findings}
