@@ -71,9 +71,11 @@ class _Signals:
     storm of SIGHUP would lose the SIGTERM after it. These run between any two instructions: nothing may be locked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_stop: Callable[[], None]) -> None:
+        """``on_stop`` is called when the end begins."""
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
+        self._begin_end = on_stop
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
@@ -91,6 +93,7 @@ class _Signals:
 
     def _stop(self, why: str) -> None:
         log.info("%s: stopping", why)
+        self._begin_end()
         self.stop.set()
 
     def _on_reload(self, *_: object) -> None:
@@ -104,11 +107,11 @@ class _Signals:
 async def _main(
     config: Config, reread: Reread, file: str | None, record: RecordTo | None, once: OneRun, last_resort: _LastResort
 ) -> int:
-    signals = _Signals()
     notifier = Notifier(os.environ)
     notifier.status("starting")
     pipeline = build(config, record=record)
     _open(pipeline, config)
+    signals = _Signals(lambda: last_resort.start(pipeline))  # until now a signal ends it at once: nothing was counted
     logs.start()
     watch = Watch(pipeline, notifier)
     reloader = Reloader(pipeline, config, reread, file=file)
@@ -219,8 +222,10 @@ class _LastResort:
         self._timer.daemon = True
 
     def start(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._timer.start()
+        """Begin to count the seconds, once."""
+        if self._pipeline is None:
+            self._pipeline = pipeline
+            self._timer.start()
 
     def cancel(self) -> None:
         """Everything has ended, unless the writer hangs: then the interpreter would wait for its thread."""

@@ -92,7 +92,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "record",
     ),
     "prometheus_client": ("export.selfmetrics",),
-    "pydantic": ("config", "control", "record", "serve", "sandbox"),
+    "pydantic": ("cli.check_host", "config", "control", "record", "serve", "sandbox"),
     "pydantic_core": ("control",),
     "scapy": ("collect", "wire"),
     "starlette": ("serve", "sandbox"),
