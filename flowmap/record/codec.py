@@ -142,7 +142,7 @@ def _messages(step: Messages) -> tuple[bytes, ...]:
 
 
 def _batch(step: FlowBatch) -> tuple[bytes, ...]:
-    used = {name: column for name, column in step.columns().items() if column.any()}
+    used = {name: column for name, column in step.columns().items() if name == "kind" or column.any()}
     names = ",".join(used).encode()
     return _SIZE.pack(len(step)), *_sized(names), *(column.tobytes() for column in used.values())
 

@@ -23,7 +23,7 @@ from flowmap.operations import Delivery, Operations, Tuning
 from flowmap.record.file import RecordingFile
 from flowmap.record.recorder import Recorder
 from flowmap.record.settings import kept_settings
-from tests.flows.records import Record, batch_of
+from tests.flows.records import Record, batch_of, replace
 
 OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
 SOURCE = SourceFacts("scripted", "payload", announces_births=True, tells_health=True)
@@ -75,9 +75,21 @@ operations = st.one_of(
     st.tuples(st.just("confirm"), st.frozensets(st.sampled_from(OWNERS), min_size=1, max_size=1)),
 )
 restorations = st.tuples(st.just("restore"), st.frozensets(st.sampled_from(OWNERS)), st.sampled_from([1.0, 100.0]))
+opened = records.map(lambda record: replace(record, kind=Kind.OPENED, flags=int(Flag.PRESENT)))
+beginnings = st.tuples(
+    st.just(("step", ReadStarted("start"))),
+    st.just(("step", ReadFinished(True))),
+    st.tuples(st.just("step"), st.lists(opened, min_size=2, max_size=8).map(lambda some: batch_of(*some))),
+    st.tuples(st.just("confirm"), st.frozensets(st.sampled_from(OWNERS), min_size=1, max_size=1)),
+).map(list)
+"""Enough for flows to have owners: what comes after works on that."""
+
 scripts = st.one_of(
-    st.lists(operations, max_size=40),
-    st.tuples(restorations, st.lists(operations, max_size=40)).map(lambda parts: [parts[0], *parts[1]]),
+    st.lists(operations, max_size=10),
+    st.tuples(beginnings, st.lists(operations, min_size=5, max_size=40)).map(lambda parts: parts[0] + parts[1]),
+    st.tuples(restorations, beginnings, st.lists(operations, max_size=40)).map(
+        lambda parts: [parts[0], *parts[1], *parts[2]]
+    ),
 )
 
 
