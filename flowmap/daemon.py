@@ -170,7 +170,7 @@ async def _live(signals: _Signals, watch: Watch, reloader: Reloader, notifier: N
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=1.0)
 
 
 async def _reload_when_asked(signals: _Signals, watch: Watch, reloader: Reloader, notifier: Notifier) -> None:

@@ -85,12 +85,12 @@ class Reloader:
     async def _take(self, config: Config) -> None:
         on_writer, on_loop = prepare(self._pipeline, self.config, config)
         future = self._pipeline.engine.call(on_writer)
-        try:
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), WRITER_SECONDS)
-        except TimeoutError as error:
-            if future.cancel():
-                raise FlowmapError("the writer is busy; try again") from error
-            await asyncio.wrap_future(future)  # it has begun, so it will be done
+        taken = asyncio.wrap_future(future)
+        # Not wait_for: it may swallow the cancellation of this task, which then never ends.
+        done, _ = await asyncio.wait({taken}, timeout=WRITER_SECONDS)
+        if not done and future.cancel():
+            raise FlowmapError("the writer is busy; try again")
+        await taken  # what has begun will be done
         on_loop()
         self.config = config
 
