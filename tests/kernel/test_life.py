@@ -289,6 +289,16 @@ def test_stderr_that_takes_nothing_holds_up_nothing(machine: Host, how: str) -> 
         os.close(write)
 
 
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="needs systemd-socket-activate")
+def test_a_socket_of_systemd_is_served(machine: Host) -> None:
+    # It listens, and starts the daemon with the socket as descriptor 3 when the first request comes.
+    prefix = ("systemd-socket-activate", "-l", "127.0.0.1:10817", "-E", "ALIBABA_CLOUD_ECS_METADATA_DISABLED")
+    with machine.daemon(wait=False, prefix=prefix) as daemon:
+        until(daemon.ready, "the request that waited is answered, and the daemon gets ready")
+        assert "listening on http://127.0.0.1:10817" in daemon.log.read_text()
+        assert daemon.stop() == 0
+
+
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (Debian: util-linux)")
 def test_without_the_capability_it_says_what_is_missing(machine: Host) -> None:
     weak = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
