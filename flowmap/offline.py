@@ -27,6 +27,8 @@ TURN = 0.1
 IDLE_TURN = 1.0
 """The same while none does: ends whose answers grow old are found that late."""
 TIDY_EVERY = 30.0
+QUIET = 3600.0
+"""Seconds without a step after which time is passed over: whatever was to be asked again has been, many times."""
 
 
 class TimedStep(NamedTuple):
@@ -106,8 +108,10 @@ class Offline:
     def _pass_time(self, until: float) -> None:
         if math.isinf(self._turned):
             self._turned = self._tidied = until
-        while (due := self._next_turn()) <= until:
+        quiet = min(until, self._now + QUIET)
+        while (due := self._next_turn()) <= quiet:
             self._turn(due)
+        self._turned = max(self._turned, until - IDLE_TURN if quiet < until else self._turned)
 
     def _next_turn(self) -> float:
         attribution = self.books.attribution

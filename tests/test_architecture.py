@@ -45,6 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "offline": ENGINE,
     "assembly": ENGINE | {"config"},
     "record": ENGINE | {"assembly", "config", "offline", "query", "wire"},
+    "captured": ENGINE | {"asker", "assembly", "config", "offline", "query", "sandbox", "wire"},
     "pipeline": ENGINE
     | {
         "asker",
@@ -68,7 +69,7 @@ ARROWS: dict[str, set[str]] = {
     "sandbox": DOMAIN | {"control"},
     "cli": ENGINE
     | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}
-    | {"textfile"},
+    | {"captured", "textfile"},
     "__main__": {"cli"},
 }
 """The rooms each room may import, besides itself. A module directly in the package is a room of its own."""

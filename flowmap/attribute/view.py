@@ -105,7 +105,8 @@ class Evidence:
     """Seconds since the epoch; None if it was never asked."""
     answered_at: float | None
     origin: str
-    """``live``, ``cached``, ``stale``, ``history`` or ``none``."""
+    """``live``, ``cached``, ``stale``, ``history`` or ``none``; of captures also ``catalog``, and ``assumed``: today's
+    answer, taken for the capture's time."""
     rule: str = ""
     """Which rule of time let the answer count: ``inside``, ``around``, ``grace``, ``fast``; empty if none did."""
     owners: tuple[Owner, ...] = ()

@@ -31,7 +31,7 @@ COMMANDS = {
     "packages": "jobs of the legacy Blink product that use a package",
     "package-users": "who uses a jar or Python file, and the peers they talk to",
     "check": "what works here and what does not, before the daemon runs",
-    "replay": "who owned what in a recording of flowmap run --record",
+    "replay": "who owned what in a capture file, or in a recording of flowmap run --record",
     "health": "whether the daemon of a configuration works, for container health checks",
     "config": "the configuration in force, with secrets masked",
     "sandbox": "the embedded control plane alone, on loopback",

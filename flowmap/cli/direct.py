@@ -54,10 +54,12 @@ def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:
 
 async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
     async with control_client(config.control_plane) as client:
-        return {question: await _ask(client, question) for question in asked}
+        return {question: await ask(client, question) for question in asked}
 
 
-async def _ask(client: ControlClient, question: Question) -> DeploymentsAnswer | ControlError:
+async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | ControlError:
+    """What the control plane says to one question, or why it does not."""
+
     def ip(end: Endpoint | None) -> str | None:
         return str(end.address) if end else None
 

@@ -21,7 +21,12 @@ Kind = tuple[Callable[[bytes], bool], Callable[[argparse.Namespace], int]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file, what to show of it, and how far to go."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="what flowmap run --record wrote")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="a capture (pcap, pcapng, also gzip), or what flowmap run --record wrote",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -42,6 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="instead, tell how many calls it would cost; with the settings of -c"
     )
+    captures = parser.add_argument_group("for captures")
+    captures.add_argument(
+        "--catalog",
+        metavar="FILE",
+        type=Path,
+        help="who had which address when, in the form of flowmap sandbox --catalog, instead of the control plane",
+    )
+    captures.add_argument(
+        "--assume-current",
+        action="store_true",
+        help="ask the control plane, which knows only now, and take its answers for the capture's time",
+    )
+    captures.add_argument(
+        "--tunnels",
+        choices=("outer", "inner"),
+        default="outer",
+        help="count packets of tunnels (VXLAN, Geneve, GRE, IP in IP) as themselves, or as the packet inside",
+    )
     options.add_config(parser)
 
 
@@ -52,12 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
     for recognises, replay in kinds():
         if recognises(first):
             return replay(arguments)
-    raise DecodeError(f"{arguments.file}: not a recording of flowmap run --record")
+    raise DecodeError(f"{arguments.file}: neither a capture (pcap, pcapng) nor a recording of flowmap run --record")
 
 
 def kinds() -> tuple[Kind, ...]:
     """Every kind of file that can be replayed."""
-    from flowmap.cli import replay_recording
+    from flowmap.cli import replay_capture, replay_recording
+    from flowmap.collect.capture_file import is_capture
     from flowmap.record.reader import is_recording
 
-    return ((is_recording, replay_recording.replay),)
+    return ((is_recording, replay_recording.replay), (is_capture, replay_capture.replay))

@@ -18,10 +18,15 @@ from flowmap.wire.captures import Frames, Reader
 from flowmap.wire.pcap import PcapReader
 from flowmap.wire.pcapng import PcapngReader
 
-PIECE = 1 << 20
-"""Bytes read and decoded at a time: they stay in the processor's cache."""
+PIECE = 1 << 22
+"""Bytes read and decoded at a time: more makes nothing faster."""
 _GZIP = b"\x1f\x8b"
 _KINDS = (PcapReader, PcapngReader)
+
+
+def is_capture(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is one, or compressed and so may be one."""
+    return head.startswith(_GZIP) or any(kind.of(head) is not None for kind in _KINDS)
 
 
 class CaptureFile:
@@ -62,12 +67,16 @@ class CaptureFile:
         """Frames that the capture itself lost, as far as the file says so far."""
         return self._reader.dropped
 
-    def frames(self) -> Iterator[Frames]:
-        """All frames that can be read; then ``fault`` says whether that is all there are."""
+    def pieces(self) -> Iterator[list[Frames]]:
+        """All frames that can be read, those of a piece of the file at a time; then ``fault`` says if that is all.
+
+        Frames of one piece are in the same data; where they begin there is their order.
+        """
         data, offset = self._first, 0
         while True:
             read = self._reader.read(data)
-            yield from read.frames
+            if read.frames:
+                yield read.frames
             offset += read.taken
             if read.fault:
                 self.fault = f"{self.path}: byte {offset}: {read.fault}; what is before it counts"

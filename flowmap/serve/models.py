@@ -82,7 +82,7 @@ class Evidence(Answer):
     confidence: Text = Field(description="exact, strong or candidate.")
     asked_at: Time
     answered_at: Time
-    origin: Text = Field(description="live, cached, stale, history or none.")
+    origin: Text = Field(description="live, cached, stale, history or none; of captures also catalog or assumed.")
     rule: Text = Field(description="Rule of time by which it counts: inside, around, grace or fast; empty if none.")
     owners: list[DeploymentName]
     error: Text | None = Field(description="Why there is no answer, where the last try failed.")

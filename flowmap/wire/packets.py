@@ -84,6 +84,15 @@ class Packets:
         """Every packet as a tuple in column order: for comparison in tests, not for the hot path."""
         return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
 
+    @classmethod
+    def concatenate(cls, parts: list[Packets]) -> Packets:
+        """One object of all packets, in order; there must be at least one part."""
+        joined = cls.__new__(cls)
+        for name in COLUMNS:
+            setattr(joined, name, np.concatenate([getattr(part, name) for part in parts]))
+        joined._n = len(joined.flags)
+        return joined
+
 
 class Packet(NamedTuple):
     """A row of :class:`Packets`, in column order."""

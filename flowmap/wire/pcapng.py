@@ -7,7 +7,7 @@ block is read alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -72,7 +72,7 @@ class PcapngReader:
                 at, fault = starts[good], "a frame's block contradicts itself"
                 break
             try:
-                at += self._other(memoryview(data)[at:], at, found)
+                at += self._other(data, at, found)
             except _Fault as error:
                 fault = str(error)
         return Read(found, at, fault)
@@ -132,8 +132,9 @@ class PcapngReader:
             rows = kinds == kind
             found.append(Frames(data, starts[rows], captured[rows], wire[rows], times[rows], kind, numbers[rows]))
 
-    def _other(self, block: memoryview, at: int, found: list[Frames]) -> int:
+    def _other(self, data: bytes, at: int, found: list[Frames]) -> int:
         """Read the block that is at ``at``; its size, or 0 if it is not whole."""
+        block = memoryview(data)[at:]
         if len(block) < _LEAST:
             return 0
         if int.from_bytes(block[:4], "big") == _SECTION:
@@ -146,9 +147,8 @@ class PcapngReader:
         (again,) = struct.unpack_from(f"{self._order}I", block, size - 4)
         if again != size:
             raise _Fault(f"a block of {size} bytes says {again} at its end")
-        body = block[8 : size - 4]
         try:
-            self._take(kind, body, at + 8, found)
+            self._take(kind, block[8 : size - 4], found, np.frombuffer(data, np.uint8), at + 8)
         except (struct.error, IndexError) as error:
             raise _Fault(f"a block of type {kind} and {size} bytes is too short or contradicts itself") from error
         return int(size)
@@ -161,7 +161,8 @@ class PcapngReader:
                 return
         raise _Fault("a section that does not say its byte order")
 
-    def _take(self, kind: int, body: memoryview, at: int, found: list[Frames]) -> None:
+    def _take(self, kind: int, body: memoryview, found: list[Frames], data: Bytes, at: int) -> None:
+        """Read the ``body`` of a block, which is at ``at``."""
         unpack = struct.unpack_from
         if kind == _INTERFACE:
             self._begin_interface(body)
@@ -172,26 +173,27 @@ class PcapngReader:
         elif kind == _SIMPLE:
             (wire,) = unpack(f"{self._order}I", body)
             snap = self._interfaces[0].snap or wire
-            self._single(body, at, found, (0, None, min(wire, snap, len(body) - 4), wire), 4)
+            frame = self._single(0, None, min(wire, snap, len(body) - 4), wire)
+            found.append(frame(data, at + 4))
         elif kind == _PACKET:
             index, _, high, low, captured, wire = unpack(f"{self._order}HHIIII", body)
-            self._single(body, at, found, (index, high << 32 | low, captured, wire), 20)
+            if captured > len(body) - 20:
+                raise IndexError
+            frame = self._single(index, high << 32 | low, captured, wire)
+            found.append(frame(data, at + 20))
         elif kind == _ENHANCED:
             raise IndexError
 
-    def _single(
-        self, body: memoryview, at: int, found: list[Frames], facts: tuple[int, int | None, int, int], head: int
-    ) -> None:
-        index, ticks, captured, wire = facts
+    def _single(self, index: int, ticks: int | None, captured: int, wire: int) -> Callable[[Bytes, int], Frames]:
+        """Makes the columns of one frame from where it is; without ``ticks`` it has the time of the one before."""
         interface = self._interfaces[index]
-        if captured > len(body) - head:
-            raise IndexError
-        time = self._time if ticks is None else int(_nanoseconds(np.array([ticks], np.uint64), interface)[0])
-        self._time = time
-        data = np.frombuffer(body, np.uint8)
-        starts, sizes, lengths, times = np.array([[head], [captured], [wire], [time]], np.int64)
-        numbers = np.array([interface.number], np.int32)
-        found.append(Frames(data, starts, sizes, lengths, times, interface.link_type, numbers))
+        if ticks is not None:
+            self._time = int(_nanoseconds(np.array([ticks], np.uint64), interface)[0])
+        sizes, lengths, times = np.array([[captured], [wire], [self._time]], np.int64)
+        number = np.array([interface.number], np.int32)
+        return lambda data, at: Frames(
+            data, np.array([at], np.int64), sizes, lengths, times, interface.link_type, number
+        )
 
     def _begin_interface(self, body: memoryview) -> None:
         link_type, _, snap = struct.unpack_from(f"{self._order}HHI", body)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from flowmap.collect.capture_file import PIECE, CaptureFile
+from flowmap.collect import capture_file
+from flowmap.collect.capture_file import CaptureFile
 from flowmap.errors import DecodeError, SourceError
 from tests.wire.test_captures import SECOND, Row, enhanced, interface, pcap, section
 
@@ -18,7 +20,7 @@ NEWER = section("<") + interface("<") + b"".join(enhanced("<", f.data, ticks=f.t
 def read(path: Path) -> tuple[int, str]:
     """How many frames, and the fault."""
     with CaptureFile(path) as file:
-        return sum(len(frames.starts) for frames in file.frames()), file.fault
+        return sum(len(frames.starts) for piece in file.pieces() for frames in piece), file.fault
 
 
 @pytest.mark.parametrize("data", [pcap(FRAMES), pcap(FRAMES, ">", nano=True), NEWER], ids=["pcap", "big", "pcapng"])
@@ -31,14 +33,12 @@ def test_formats(tmp_path: Path, data: bytes, packed: bool) -> None:
 
 def test_larger_than_a_piece(tmp_path: Path) -> None:
     path = tmp_path / "capture"
-    frames = FRAMES * 15
-    path.write_bytes(pcap(frames))
-    assert path.stat().st_size > 2 * PIECE
-    assert read(path) == (3000, "")
-    with CaptureFile(path) as file:
-        places = [file.position for _ in file.frames()]
-    assert places == sorted(places)
-    assert places[-1] == file.size
+    path.write_bytes(pcap(FRAMES))
+    with mock.patch.object(capture_file, "PIECE", 50_000), CaptureFile(path) as file:
+        places = [(file.position, len(piece[0].starts)) for piece in file.pieces()]
+        assert len(places) > 4
+        assert places == sorted(places, key=lambda place: place[0])
+        assert (places[-1][0], sum(number for _, number in places), file.fault) == (file.size, 200, "")
 
 
 def test_compressed_in_parts(tmp_path: Path) -> None:

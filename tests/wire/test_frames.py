@@ -245,6 +245,14 @@ def test_no_packet_of_an_inner_frame_that_is_not_ip() -> None:
         assert check([(ether(0x800, ipv4(payload, 17)), 999)], 1, "inner") == [expected]
 
 
+def test_a_tunnel_s_packet_in_fragments_is_not_opened() -> None:
+    """Only the first has the header of the packet inside, and none has all of it."""
+    payload = struct.pack("!HHHH", 1, 4789, 0, 0) + b"\x08" + bytes(7) + ether(0x800, ipv4(TCP))
+    marks = int(Mark.UNOPENED | Mark.FRAGMENT_FIRST)
+    expected = row(20 + len(payload), protocol=17, ports=(1, 4789), flags=marks, fragment_id=7)
+    assert check([(ether(0x800, ipv4(payload, 17, fragment=0x2000)), 999)], 1, "inner") == [expected]
+
+
 class TestOdd:
     RADIO = bytes.fromhex("000008000000000008010000") + bytes(20) + b"\xaa\xaa\x03\0\0\0\x08\0" + ipv4(TCP + b"x")
     """802.11 data behind a radiotap header."""

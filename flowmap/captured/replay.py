@@ -1,0 +1,107 @@
+"""A capture file done to books of its own, on the clock of the capture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from flowmap.assembly import make_books, make_snapshot
+from flowmap.collect.base import SourceStats
+from flowmap.collect.capture_file import CaptureFile
+from flowmap.collect.capture_steps import FACTS, CaptureSteps
+from flowmap.collect.packet_flows import PacketFlows
+from flowmap.config import Config
+from flowmap.export.snapshot import Snapshot
+from flowmap.offline import Answerer, Offline, TimedStep
+from flowmap.query import Queries
+from flowmap.wire.frames import Tunnels
+
+TELL_EVERY = 1.0
+"""Seconds for which growing counters may wait before the books hear of them."""
+LISTEN_ON = 5.0
+"""Seconds after the last repeat of a question for which its answer is waited."""
+
+
+class CaptureReplay:
+    """The file, and the books that it is done to. Instants of the books are seconds since the epoch, by the capture."""
+
+    def __init__(
+        self, file: CaptureFile, config: Config, answerer: Answerer, *, origin: str, tunnels: Tunnels = "outer"
+    ) -> None:
+        """``answerer`` says who is at an end at an instant, and ``origin`` where it knows that from."""
+        flows = PacketFlows(config.collect.max_flows, seed=os.urandom(48), tell_every=TELL_EVERY)
+        self.steps = CaptureSteps(file, flows, tunnels=tunnels)
+        self.books = make_books(config, announces_births=FACTS.announces_births)
+        self.queries = Queries(self.books, source=FACTS.name, epoch=0.0, origin=origin)
+        self.now = 0.0
+        self.began = 0.0
+        """Time of the first frame."""
+        self._offline = Offline(self.books, answerer)
+        attribute = config.attribute
+        self._wait = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace) + LISTEN_ON
+
+    def run(self, until: float = float("inf")) -> Iterator[float]:
+        """Go on up to ``until`` (seconds since the epoch); yields the share of the file that is done, often."""
+        file = self.steps.file
+        for timed in self._offline.run(self._timed(until)):
+            self.began = self.began or timed.now
+            self.now = timed.now
+            yield file.position / max(file.size, 1)
+
+    def snapshot(self) -> Snapshot:
+        """How the books stand."""
+        self.books.measure_closing()
+        return make_snapshot(self.books, FACTS, self._stats(), taken_at=self.now)
+
+    def findings(self) -> list[str]:
+        """A line on each part of the file that could not be used."""
+        steps = self.steps
+        lines = [steps.file.fault] if steps.file.fault else []
+        if steps.malformed:
+            lines.append(f"{_counted(steps.malformed)} of {steps.frames:,} frames are broken or cut, and not counted")
+        if steps.odd.refused:
+            lines.append(f"{steps.odd.refused:,} odd frames were not looked into: too many at once for scapy")
+        return lines
+
+    def notes(self) -> list[str]:
+        """A line on what was read, and on each thing about it that is worth knowing."""
+        steps, counts = self.steps, self.steps.flows.counts
+        rest = f", not IP: {_counted(steps.other)}" if steps.other else ""
+        when = f"{_moment(self.began)} to {_moment(steps.ended)}"
+        lines = [f"{steps.frames:,} frames, {steps.packets:,} packets, {when}{rest}"]
+        for number, what in (
+            (steps.file.dropped, "frames were lost while capturing, says the file"),
+            (steps.unopened, "packets of tunnels could not be opened and count as the tunnel's own flows"),
+            (counts.duplicates, "packets were seen on a second interface and count once"),
+            (counts.lone_fragments, "later fragments without their first count as flows without ports"),
+            (counts.shed, "flows left before their time: more than collect.max_flows"),
+        ):
+            if number:
+                lines.append(f"{number:,} {what}")
+        return lines
+
+    def _timed(self, until: float) -> Iterator[TimedStep]:
+        """The steps of the file, then of the time in which questions about the last flows are asked again."""
+        for at in self.steps.steps():
+            if at.now > until:
+                return
+            yield TimedStep(*at)
+        for at in self.steps.silence(self._wait):
+            if at.now > until or not self.books.pending_flows:
+                return
+            yield TimedStep(*at)
+
+    def _stats(self) -> SourceStats:
+        return SourceStats(up=not self.steps.file.fault, records=self.steps.packets, lost=dict(self.steps.malformed))
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {reason}" for reason, number in sorted(counts.items()))
+
+
+def _moment(at: float) -> str:
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{at:.0f} s"

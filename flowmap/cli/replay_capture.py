@@ -1,0 +1,102 @@
+"""replay, for capture files: pcap and pcapng, each also compressed with gzip."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flowmap.asker import describe, may_own
+from flowmap.attribute.questions import UNREADABLE, Question
+from flowmap.attribute.view import DeploymentInfo, Owner
+from flowmap.captured.owners import LATENCY, from_catalog, from_nobody
+from flowmap.captured.replay import CaptureReplay
+from flowmap.cli import direct, replay_output, text
+from flowmap.cli.asking import Pace
+from flowmap.collect.capture_file import CaptureFile
+from flowmap.config import Config, load, require_control_plane
+from flowmap.control.client import ControlClient, DeploymentsAnswer
+from flowmap.errors import ControlError, QueryError
+from flowmap.offline import Answerer, Reply, answer, failure
+from flowmap.pipeline import control_client
+from flowmap.sandbox.catalog import load_catalog
+from flowmap.sandbox.matching import Index
+
+ASSUMED = "assumed"
+"""Origin of answers that were given now and are taken for the capture's time."""
+
+NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Attribute the file; the exit status."""
+    if arguments.dry_run:
+        raise QueryError("--dry-run: is for recordings of flowmap run --record")
+    if arguments.catalog is not None and arguments.assume_current:
+        raise QueryError("--assume-current: asks the control plane; --catalog is asked instead of it")
+    config = load(arguments.config, os.environ)
+    with CaptureFile(arguments.file) as file, _owners(arguments, config) as (config, answerer):
+        origin = ASSUMED if arguments.assume_current else "catalog"
+        replayed = CaptureReplay(file, config, answerer, tunnels=arguments.tunnels, origin=origin)
+        labels = config.export.deployment_labels
+        status = replay_output.show(replayed, arguments, deployment_labels=labels)
+    notes = replayed.notes()
+    if arguments.assume_current:
+        notes.append("owners are those of now, taken for the capture's time (--assume-current)")
+    elif arguments.catalog is None:
+        notes.append(f"{NOBODY}; give --catalog FILE, or --assume-current to take today's owners")
+    for line in notes:
+        sys.stderr.write(f"flowmap: {text.clean(line)}\n")
+    return status
+
+
+@contextmanager
+def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Config, Answerer]]:
+    """Who is asked, and the configuration with the namespaces to ask for."""
+    if arguments.catalog is not None:
+        catalog = load_catalog(arguments.catalog)
+        known = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
+        plane = config.control_plane.model_copy(update=known)
+        yield config.model_copy(update={"control_plane": plane}), from_catalog(Index(catalog))
+    elif not arguments.assume_current:
+        yield config, from_nobody(NOBODY)
+    else:
+        require_control_plane(config)
+        with asyncio.Runner() as runner:
+            client = control_client(config.control_plane)
+            try:
+                yield config, _today(client, Pace(config.control_plane), runner)
+            finally:
+                runner.run(client.aclose())
+
+
+def _today(client: ControlClient, pace: Pace, runner: asyncio.Runner) -> Answerer:
+    """What the control plane says now, once for each question. Raises its first error; later ones are failures."""
+    known: dict[Question, DeploymentsAnswer | ControlError] = {}
+
+    async def ask(question: Question) -> DeploymentsAnswer | ControlError:
+        async with pace.call():
+            return await direct.ask(client, question)
+
+    def answerer(question: Question, now: float) -> Reply:
+        if question not in known:
+            known[question] = runner.run(ask(question))
+            if isinstance(given := known[question], ControlError) and len(known) == 1:
+                raise given
+        return _reply(client.workspace, question, now, known[question])
+
+    return answerer
+
+
+def _reply(workspace: str, question: Question, now: float, given: DeploymentsAnswer | ControlError) -> Reply:
+    if isinstance(given, ControlError):
+        return failure(question, now, f"{given.reason}: {given}", latency=LATENCY)
+    infos = [describe(one, workspace, question.namespace, given) for one in given.deployments]
+    if given.dropped:  # who could not be read may own it too
+        if not infos:
+            return failure(question, now, "protocol: the answer could not be read", latency=LATENCY)
+        infos.append(DeploymentInfo(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE)))
+    return answer(question, now, [info for info in infos if may_own(info)], latency=LATENCY)

@@ -1,0 +1,229 @@
+"""flowmap replay of capture files: every flow and byte that tshark counts, owners of the capture's time, cut files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowmap.cli import command
+from tests.cli.plane import Shell, deployment
+
+CAPTURES = Path(__file__).parents[1] / "data" / "captures"
+HTTP = CAPTURES / "http.pcap"
+NAMES = sorted(path.name for path in CAPTURES.glob("*.pcap*"))
+
+BEFORE_IP = {"any.pcap": 20, "vlan.pcap": 18, "qinq.pcap": 22}
+"""Bytes of each frame before the IP header, where they are not 14; that of the inner packet where it is VXLAN's."""
+INNER_BEFORE_IP = 64
+
+Totals = dict[tuple[str, ...], tuple[int, int, int, int]]
+"""By both ends: packets and bytes that the first sent, then those of the second."""
+
+needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark (Debian package tshark)")
+
+
+def replay(capsys: pytest.CaptureFixture[str], path: Path, *more: str, status: int = 0) -> tuple[list[Any], str]:
+    """The flows, and what was said on stderr."""
+    assert command.main(["replay", str(path), "-o", "json", *more]) == status
+    said = capsys.readouterr()
+    return json.loads(said.out)["flows"], said.err
+
+
+def by_ends(flows: list[Any], *protocols: str, ports: bool) -> Totals:
+    """What flows carried, by their ends in text order; with ``ports``, else by address."""
+    totals: Counter[tuple[tuple[str, ...], int]] = Counter()
+    for flow in flows:
+        if flow["protocol"] in protocols or not protocols:
+            ends = [(end["ip"], str(end["port"]))[: 1 + ports] for end in (flow["client"], flow["server"])]
+            numbers = [flow[f"{way}{what}"] for way in ("transmit", "receive") for what in ("Packets", "Bytes")]
+            if ends[0] > ends[1]:
+                ends, numbers = ends[::-1], numbers[2:] + numbers[:2]
+            for place, number in enumerate(numbers):
+                totals[ends[0] + ends[1], place] += number
+    return {ends: tuple(totals[ends, place] for place in range(4)) for ends, _ in totals}  # type: ignore[misc]
+
+
+LINE = re.compile(r"(\S+) +<-> (\S+) +" + r" +".join([r"(\d+) (\d+) (bytes|kB)"] * 3))
+
+
+def tshark(path: Path, *words: str) -> str:
+    done = subprocess.run(["tshark", "-r", str(path), *words], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def conversations(path: Path) -> Totals:
+    """tshark's, of TCP and UDP, in the same form; bytes of whole frames. From 10,000 on it rounds: -1 is for that."""
+    found: Totals = {}
+    for left, right, *numbers in LINE.findall(tshark(path, "-q", "-z", "conv,tcp", "-z", "conv,udp")):
+        ends = [tuple(end.rsplit(":", 1)) for end in (left, right)]
+        received, sent = ((int(numbers[n]), int(numbers[n + 1]) if numbers[n + 2] == "bytes" else -1) for n in (0, 3))
+        # tshark's columns: what the left end got, then what it sent.
+        pair = (*sent, *received) if ends[0] <= ends[1] else (*received, *sent)
+        found[min(ends) + max(ends)] = pair
+    return found
+
+
+def lengths(path: Path) -> Counter[tuple[str, str]]:
+    """Bytes of the outermost IP packets by source and destination, summed from tshark's fields."""
+    fields = ("ip.src", "ip.dst", "ip.len", "ipv6.src", "ipv6.dst", "ipv6.plen")
+    words = [word for field in fields for word in ("-e", field)]
+    found: Counter[tuple[str, str]] = Counter()
+    for line in tshark(path, "-T", "fields", "-E", "occurrence=f", *words).splitlines():
+        source, target, total, source6, target6, payload = line.split("\t")
+        if total:
+            found[source, target] += int(total)
+        elif payload:
+            found[source6, target6] += 40 + int(payload)
+    return found
+
+
+def with_heads(totals: Totals, size: int) -> Totals:
+    """Packets as frames with ``size`` bytes before each; what tshark would round is -1."""
+
+    def frames(packets: int, length: int) -> tuple[int, int]:
+        whole = length + packets * size
+        return packets, whole if whole < 10_000 else -1
+
+    return {ends: (*frames(*row[:2]), *frames(*row[2:])) for ends, row in totals.items()}
+
+
+@needs_tshark
+@pytest.mark.parametrize("name", NAMES)
+def test_every_flow_has_the_totals_that_tshark_counts(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    path = CAPTURES / name
+    flows, _ = replay(capsys, path)
+    found = by_ends(flows, "tcp", "udp", ports=True)
+    expected = conversations(path)
+    if name == "vxlan.pcap":  # tshark has the connections inside as well
+        expected = {ends: row for ends, row in expected.items() if "4789" in ends}
+    if name == "fragments.pcap":  # and gives each reassembled packet the bytes of its last fragment
+        found = expected = {}
+    assert with_heads(found, BEFORE_IP.get(name, 14)) == expected
+    ways: Counter[tuple[str, str]] = Counter()
+    for flow in flows:
+        ends = flow["client"]["ip"], flow["server"]["ip"]
+        ways[ends] += flow["transmitBytes"]
+        ways[ends[::-1]] += flow["receiveBytes"]
+    assert +ways == lengths(path), "of every protocol, fragments included"
+
+
+@needs_tshark
+def test_what_is_inside_of_tunnels(capsys: pytest.CaptureFixture[str]) -> None:
+    path = CAPTURES / "vxlan.pcap"
+    flows, said = replay(capsys, path, "--tunnels", "inner")
+    inside = {ends: row for ends, row in conversations(path).items() if "4789" not in ends}
+    assert len(inside) == 1
+    assert with_heads(by_ends(flows, "tcp", ports=True), INNER_BEFORE_IP) == inside
+    # Its ARP is no IP packet: the tunnel's own flow counts it.
+    assert "packets of tunnels could not be opened and count as the tunnel's own flows" in said
+    assert by_ends(flows, "udp", ports=False)
+
+
+def catalog(tmp_path: Path, address: object) -> str:
+    path = tmp_path / "catalog.json"
+    entry = {"id": "d-1", "name": "orders", "addresses": [address], "reads": ["10.9.0.2:8000"]}
+    path.write_text(json.dumps({"workspace": "w", "deployments": [entry]}))
+    return str(path)
+
+
+AT = "2026-11-25T04:14:38Z"
+"""Within the first seconds of http.pcap, before its traffic."""
+
+
+@pytest.mark.parametrize(
+    ("address", "states"),
+    [
+        ("10.9.0.1", {"attributed"}),
+        ({"ip": "10.9.0.1", "since": "2026-11-25T04:00:00Z", "until": "2026-11-25T05:00:00Z"}, {"attributed"}),
+        ({"ip": "10.9.0.1", "until": AT}, {"unknown"}),
+        ({"ip": "10.9.0.1", "since": "2026-11-25T05:00:00Z"}, {"unknown"}),
+        ("10.9.0.7", {"unknown"}),
+    ],
+)
+def test_owners_are_those_of_the_capture_s_time(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, address: object, states: set[str]
+) -> None:
+    flows, _ = replay(capsys, HTTP, "--catalog", catalog(tmp_path, address))
+    ours = [flow for flow in flows if flow["protocol"] == "tcp" and flow["client"]["ip"] == "10.9.0.1"]
+    assert len(ours) == 2
+    assert {flow["state"] for flow in ours} == states
+    named = [owner["name"] for flow in ours for owner in flow["deployments"]]
+    assert named == (["orders"] * 2 if states == {"attributed"} else [])
+
+
+def test_evidence_says_where_it_is_from(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["replay", str(HTTP), "--catalog", catalog(tmp_path, "10.9.0.1"), "--query", "10.9.0.1", "10.9.0.2:8000"]
+    assert command.main([*words, "-o", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {piece["origin"] for piece in answer["evidence"]} == {"catalog"}
+
+
+def test_nobody_is_named_without_a_word_of_who_had_the_address_then(shell: Shell) -> None:
+    """The control plane knows the present only; it is not even asked."""
+    flows, said = replay(shell.capsys, HTTP, "-c", str(shell.config()))
+    assert {flow["state"] for flow in flows} <= {"pending", "failed"}
+    assert "nobody was asked" in said
+    assert shell.asked() == {}
+
+
+def test_owners_of_today_only_if_told_so_and_marked(shell: Shell) -> None:
+    shell.sandbox.set_catalog(
+        {
+            "workspace": "w",
+            "namespaces": ["orders", "risk"],
+            "deployments": [
+                deployment("d-1", "orders", jobs=1, addresses=["10.9.0.1"], reads=["10.9.0.2"]),
+            ],
+        }
+    )
+    flows, said = replay(shell.capsys, HTTP, "-c", str(shell.config()), "--assume-current")
+    assert {flow["state"] for flow in flows if flow["client"]["ip"] == "10.9.0.1"} == {"attributed"}
+    assert "owners are those of now, taken for the capture's time" in said
+    words = ["replay", str(HTTP), "-c", str(shell.config()), "--assume-current", "-o", "json"]
+    assert command.main([*words, "--query", "10.9.0.1", "10.9.0.2:8000"]) == 0
+    assert {piece["origin"] for piece in json.loads(shell.capsys.readouterr().out)["evidence"]} == {"assumed"}
+
+
+def test_compressed_and_cut_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    whole, _ = replay(capsys, HTTP)
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress(HTTP.read_bytes()))
+    assert replay(capsys, packed)[0] == whole
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(HTTP.read_bytes()[:-10])
+    flows, said = replay(capsys, cut, status=3)
+    assert len(flows) == len(whole)
+    assert re.search(r"cut.pcap: byte \d+: the file ends inside of a record; what is before it counts\n", said)
+
+
+@pytest.mark.parametrize("form", ["table", "prometheus"])
+def test_other_outputs_conserve(capsys: pytest.CaptureFixture[str], tmp_path: Path, form: str) -> None:
+    assert command.main(["replay", str(HTTP), "-o", form, "--catalog", catalog(tmp_path, "10.9.0.1")]) == 0
+    shown = capsys.readouterr().out
+    if form == "table":
+        assert "conserved yes" in shown
+        assert re.search(r"orders +10\.9\.0\.2:8000 +tcp .* attributed", shown)
+    else:
+        assert 'flowmap_source_records_total{source="replay"} 50' in shown
+        assert re.search(r'flowmap_deployment_receive_bytes_total\{.*deployment="orders".*\} 9\d\d\d', shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--dry-run"], "--dry-run: is for recordings"),
+        (["--catalog", "x", "--assume-current"], "--catalog is asked instead"),
+        (["--catalog", "/nowhere"], "/nowhere: cannot read the catalog"),
+    ],
+)
+def test_words_that_do_not_fit(capsys: pytest.CaptureFixture[str], words: list[str], complaint: str) -> None:
+    assert command.main(["replay", str(HTTP), *words]) in (1, 78)
+    assert complaint in capsys.readouterr().err
