@@ -81,7 +81,15 @@ class Backend:
         self._timeout, self._stale_for = timeout, stale_for
 
     async def attribution(
-        self, src_ip: str, src_port: int | None, dst_ip: str, dst_port: int | None, protocol: str, at: float | None
+        self,
+        src_ip: str,
+        src_port: int | None,
+        dst_ip: str,
+        dst_port: int | None,
+        protocol: str,
+        at: float | None,
+        *,
+        explain: bool = False,
     ) -> AttributionView:
         connection = Connection(
             parse_address(src_ip, "srcIp"),
@@ -94,7 +102,7 @@ class Backend:
             if at > time.time():
                 raise QueryError("nobody knows the future", field="at")
             return await self._history("at").attribution(connection, at)
-        found = await self._call(lambda: self._queries.answer(connection, time.monotonic()))
+        found = await self._call(lambda: self._queries.answer(connection, time.monotonic(), explain=explain))
         return found or await self._ask(connection)
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:

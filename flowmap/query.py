@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from flowmap.attribute.view import (
 )
 from flowmap.books import Books
 from flowmap.errors import QueryError
+from flowmap.explain import explain
 from flowmap.flows.address import Address, Endpoint, protocol_name, protocol_number
 from flowmap.flows.columns import IGNORED, Mask, Row
 from flowmap.flows.ends import End
@@ -82,8 +83,11 @@ class Queries:
         newest_last: Rows = found[np.argsort(columns.born_by[found], kind="stable")]
         return newest_last
 
-    def answer(self, connection: Connection, now: float) -> AttributionView | None:
-        """Who owns it, as far as flowmap saw it; None if it did not. Of many that match, never just the first."""
+    def answer(self, connection: Connection, now: float, *, explain: bool = False) -> AttributionView | None:
+        """Who owns it, as far as flowmap saw it; None if it did not. Of many that match, never just the first.
+
+        ``explain``: with the whole chain from the connection to its owners.
+        """
         rows = self.find(connection)
         if not len(rows):
             return None
@@ -96,7 +100,7 @@ class Queries:
             if len(found) > 1:
                 return self._differing(found, len(matching))
             rows = matching
-        return self.explain(int(rows[-1]), now)
+        return self.explain(int(rows[-1]), now, chain=explain)
 
     def _owners(self, verdict: int) -> Owners:
         decision = self._books.attribution.decisions.get(verdict)
@@ -110,8 +114,16 @@ class Queries:
         cause = f"{flows} connections match and differ in their owners; give both ports"
         return AttributionView(state, deployments, (), None, cause)
 
-    def explain(self, row: int, now: float) -> AttributionView:
-        """What is known of the owner of one flow."""
+    def explain(self, row: int, now: float, *, chain: bool = False) -> AttributionView:
+        """What is known of the owner of one flow; with ``chain`` also how it came to be."""
+        view = self._rests_on(row, now)
+        if not chain:
+            return view
+        jobs_are = view.deployments[0].jobs_are if view.deployments else None
+        explanation = explain(self._books, row, source=self._source, epoch=self._epoch, jobs_are=jobs_are)
+        return replace(view, explanation=explanation)
+
+    def _rests_on(self, row: int, now: float) -> AttributionView:
         columns = self._books.table.columns
         decision = self._books.attribution.decisions.get(int(columns.verdict[row]))
         flow = self.flow(row)

@@ -35,7 +35,8 @@ ARROWS: dict[str, set[str]] = {
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
     "operations": DOMAIN | {"attribute", "collect"},
     "books": ENGINE,
-    "query": ENGINE | {"window"},
+    "explain": ENGINE,
+    "query": ENGINE | {"explain", "window"},
     "window": ENGINE,
     "past": ENGINE | {"engine", "history", "query", "window"},
     "engine": ENGINE,
@@ -87,6 +88,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "export",
         "history",
         "books",
+        "explain",
         "query",
         "window",
         "engine",

@@ -234,7 +234,7 @@ class Attribution:
         """Decisions that the answers allow now, and the rows each is for."""
         self.now = now
         decided = self._decide_ends(now)
-        broken = self.ties.resolve(self._lives, now=now)
+        broken = self.ties.resolve(self.lives, now=now)
         return decided + [self._record(decision, rows) for decision, rows in broken]
 
     def _decide_ends(self, now: float) -> list[tuple[Decision, Rows]]:
@@ -317,7 +317,7 @@ class Attribution:
         return undecided
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
-        lives = self._lives(rows)
+        lives = self.lives(rows)
         columns = self._table.columns
         known: list[Mapping[Question, Outcome | None]] = [{}]
         of_client = self._knowledge.judge_ends(columns.client[rows], lives, known, self.questions_about, now)
@@ -386,7 +386,8 @@ class Attribution:
         silent = self.readings.is_silent(question.shape, now=now)
         return silent and newest is not None and not newest.owners
 
-    def _lives(self, rows: Rows) -> Lives:
+    def lives(self, rows: Rows) -> Lives:
+        """When each flow began and ended, as far as it is known."""
         columns, table = self._table.columns, self._table
         alive_until = table.alive_until(rows)
         present = columns.flags[rows] & np.uint16(Row.PRESENT) != 0

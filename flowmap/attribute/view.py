@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowmap.flows.address import Endpoint
+
+if TYPE_CHECKING:
+    from flowmap.attribute.explanation import Explanation
 
 
 class State(StrEnum):
@@ -165,6 +168,8 @@ class AttributionView:
     flow: FlowView | None
     cause: str | None = None
     """One line on why there is no name, where there is none."""
+    explanation: Explanation | None = None
+    """Where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from flowmap.cli import options, text
+from flowmap.cli import explaining, options, text
 from flowmap.cli.flows import end
 
 NAMED = ("attributed", "shared")
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("destination", metavar="DST[:PORT]", type=options.end, help="the end that accepted it")
     parser.add_argument("--protocol", type=options.protocol, default="tcp", help="name or number; default: tcp")
     parser.add_argument("--at", metavar="TIME", type=options.moment, help="a moment in the past; default: now")
+    parser.add_argument("--explain", action="store_true", help="show everything that led to the answer")
     parser.add_argument("--direct", action="store_true", help="ask the control plane itself; needs -c, but no daemon")
     options.add_config(parser)
     options.add_daemon(parser)
@@ -32,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     answer = _from_control_plane(arguments) if arguments.direct else _from_daemon(arguments)
     if options.wants_table(arguments):
         print_answer(answer)
+        if answer.get("explanation"):
+            explaining.print_explanation(answer["explanation"])
     else:
         text.print_json(answer)
     return 0 if answer["state"] in NAMED else EXIT_UNNAMED
@@ -59,6 +62,7 @@ def parameters(arguments: argparse.Namespace) -> dict[str, str | int | None]:
         "dstPort": arguments.destination.port,
         "protocol": arguments.protocol,
         "at": None if arguments.at is None else f"{arguments.at:.3f}",
+        "explain": 1 if arguments.explain else None,
     }
 
 

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show who owns this connection in the end, as flowmap query does, instead",
     )
     parser.add_argument("--protocol", type=options.protocol, default="tcp", help="of that connection; default: tcp")
+    parser.add_argument("--explain", action="store_true", help="show everything that led to that answer")
     parser.add_argument("--until", metavar="TIME", type=options.moment, help="go no further than this moment")
     parser.add_argument(
         "--dry-run", action="store_true", help="instead, tell how many calls it would cost; with the settings of -c"

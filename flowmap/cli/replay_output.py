@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from flowmap import __version__
 from flowmap.attribute.view import AttributionView, FlowView, Owner
 from flowmap.books import Books
-from flowmap.cli import options, query, text
+from flowmap.cli import explaining, options, query, text
 from flowmap.cli.progress import Progress
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import Format
@@ -87,16 +87,18 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
 
     def leaving(rows: Rows) -> None:
         for row in replayed.queries.matching(rows, wanted).tolist():
-            gone[:] = [replayed.queries.explain(row, replayed.now)]
+            gone[:] = [replayed.queries.explain(row, replayed.now, chain=arguments.explain)]
 
     replayed.books.leaving = leaving
     _finish(replayed, until)
-    found = replayed.queries.answer(wanted, replayed.now) or (gone[0] if gone else None)
+    found = replayed.queries.answer(wanted, replayed.now, explain=arguments.explain) or (gone[0] if gone else None)
     if found is None:
         found, _ = replayed.queries.ask(wanted, math.inf, replayed.now)
     answer = forms.attribution(found).model_dump(mode="json", by_alias=True)
     if options.wants_table(arguments):
         query.print_answer(answer)
+        if answer["explanation"]:
+            explaining.print_explanation(answer["explanation"])
     else:
         text.print_json(answer)
     return answer["state"] in query.NAMED

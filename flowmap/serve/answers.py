@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from pydantic.alias_generators import to_camel
 
-from flowmap.attribute import view
+from flowmap.attribute import explanation, view
 from flowmap.flows.address import Endpoint
 from flowmap.serve.models import (
+    AskedQuestion,
     Attribution,
     AttributionStatus,
     Contradiction,
@@ -17,9 +18,12 @@ from flowmap.serve.models import (
     DeploymentTraffic,
     End,
     Evidence,
+    Explanation,
     Flow,
     Flows,
+    HeardAnswer,
     Job,
+    Life,
     PeerChanges,
     PeerSeen,
     PeerTraffic,
@@ -86,6 +90,46 @@ def attribution(answer: view.AttributionView) -> Attribution:
         evidence=[evidence(piece) for piece in answer.evidence],
         flow=flow(answer.flow) if answer.flow else None,
         cause=answer.cause,
+        explanation=_explanation(answer.explanation) if answer.explanation else None,
+    )
+
+
+def _explanation(chain: explanation.Explanation) -> Explanation:
+    return Explanation(
+        seen_by=list(chain.seen_by),
+        orientation=chain.orientation,
+        client=_end(chain.client),
+        service=_end(chain.service),
+        asked_because=chain.asked_because,
+        life=Life.model_validate({name: rfc3339(getattr(chain.life, name)) for name in Life.model_fields}),
+        questions=[_asked(question) for question in chain.questions],
+        combination=chain.combination,
+        decided_at=rfc3339(chain.decided_at),
+        jobs=chain.jobs,
+    )
+
+
+def _asked(question: explanation.AskedQuestion) -> AskedQuestion:
+    return AskedQuestion(
+        shape=question.shape,
+        workspace=question.workspace,
+        namespace=question.namespace,
+        source=_end(question.source) if question.source else None,
+        destination=_end(question.destination) if question.destination else None,
+        answers=[
+            HeardAnswer(
+                asked_at=rfc3339(answer.asked_at),
+                answered_at=rfc3339(answer.answered_at),
+                owners=[deployment_name(owner) for owner in answer.owners],
+                relation=answer.relation,
+            )
+            for answer in question.answers
+        ],
+        rule=question.rule,
+        owners=[deployment_name(owner) for owner in question.owners],
+        confirmed_from=rfc3339(question.confirmed_from),
+        confirmed_until=rfc3339(question.confirmed_until),
+        error=question.error,
     )
 
 

@@ -111,6 +111,7 @@ class _Site:
                     values["dstPort"],
                     values["protocol"],
                     values["at"],
+                    explain=values["explain"],
                 )
             )
 

@@ -25,9 +25,18 @@ class Backend(Protocol):
     """
 
     async def attribution(
-        self, src_ip: str, src_port: int | None, dst_ip: str, dst_port: int | None, protocol: str, at: float | None
+        self,
+        src_ip: str,
+        src_port: int | None,
+        dst_ip: str,
+        dst_port: int | None,
+        protocol: str,
+        at: float | None,
+        *,
+        explain: bool = False,
     ) -> AttributionView:
-        """Who owns the connection; addresses are valid and normalised. ``at``: seconds since the epoch, None is now."""
+        """Who owns the connection; addresses are valid and normalised. ``at``: seconds since the epoch, None is now;
+        ``explain``: with the whole chain, where the connection is in the table."""
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """Up to ``limit`` flows that pass ``filter``, from ``cursor`` on."""

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from flowmap.attribute.explanation import Relation
 from flowmap.attribute.view import JobsAre, State
 
 
@@ -121,6 +122,62 @@ class Flow(Answer):
     source: Text
 
 
+class HeardAnswer(Answer):
+    """One answer to a question."""
+
+    asked_at: Time
+    answered_at: Time
+    owners: list[DeploymentName]
+    relation: Relation = Field(
+        description="To the connection's life: before its beginning, inside, after its end; uncertain where it was "
+        "under way at either, or where it is not known yet that the connection was open when it arrived."
+    )
+
+
+class AskedQuestion(Answer):
+    """One question of GetDeploymentsByIp that matters for a connection."""
+
+    shape: Text
+    workspace: Text = Field(description="Empty: that of control_plane.workspace.")
+    namespace: Text
+    source: End | None = Field(description="srcIp and srcPort; port 0: none.")
+    destination: End | None = Field(description="dstIp and dstPort; port 0: none.")
+    answers: list[HeardAnswer] = Field(description="Those that are kept, the oldest first.")
+    rule: Text = Field(
+        description="Rule of time by which an answer counts: inside, around, grace or fast; unconfirmed: none can any "
+        "more; empty: the next answer will tell."
+    )
+    owners: list[DeploymentName] = Field(description="Whom it contributes.")
+    confirmed_from: Time = Field(description="Its last answers, all alike, confirm their owners from here on …")
+    confirmed_until: Time = Field(description="… to here; null where there is one answer only.")
+    error: Text | None
+
+
+class Life(Answer):
+    """When a connection began and ended, as far as it is known."""
+
+    started_after: Time
+    started_by: Time
+    open_until: Time = Field(description="It was still open then.")
+    client_seen_until: Time = Field(description="Its client was there then.")
+    ended_by: Time
+
+
+class Explanation(Answer):
+    """The whole chain from a connection to its owners."""
+
+    seen_by: list[Text]
+    orientation: Text = Field(description="How it is known which end is the client.")
+    client: End = Field(description="The client end that was asked about.")
+    service: End = Field(description="The service end that was asked about.")
+    asked_because: Text = Field(description="Why these ends, where NAT changed one; else empty.")
+    life: Life
+    questions: list[AskedQuestion]
+    combination: Text = Field(description="How what the questions contribute combines.")
+    decided_at: Time
+    jobs: Text = Field(description="How the jobs beside the owners were found.")
+
+
 class Attribution(Answer):
     """Who owns a connection."""
 
@@ -129,6 +186,9 @@ class Attribution(Answer):
     evidence: list[Evidence]
     flow: Flow | None = Field(description="What was observed of it; null if it was not seen.")
     cause: Text | None = Field(description="Why there is no name, where there is none.")
+    explanation: Explanation | None = Field(
+        description="With explain=1, where flowmap has the connection in its table."
+    )
 
 
 class Flows(Answer):

@@ -128,6 +128,12 @@ def read_client(text: str) -> str:
         raise ValueError("is neither an address nor address:port") from None
 
 
+def read_flag(text: str) -> bool:
+    if text not in _FLAGS:
+        raise ValueError(f"is none of {', '.join(_FLAGS)}")
+    return _FLAGS[text]
+
+
 def read_text(text: str) -> str:
     if len(text) > _LONGEST_TEXT:
         raise ValueError(f"is longer than {_LONGEST_TEXT} characters")
@@ -146,6 +152,8 @@ def _in_range(seconds: float) -> float:
     return seconds
 
 
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
+_FLAG: dict[str, object] = {"type": "string", "enum": list(_FLAGS), "default": "0"}
 _IP: dict[str, object] = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 _PORT: dict[str, object] = {"type": "integer", "minimum": 1, "maximum": 65535}
 
@@ -156,6 +164,7 @@ ATTRIBUTION = (
     Parameter("dstPort", read_port, "Its port.", _PORT),
     Parameter("protocol", read_protocol, "Name or IANA number.", {"type": "string", "default": "tcp"}, default="tcp"),
     Parameter("at", read_time, "When: RFC 3339, seconds since the epoch, or how long ago (2h); now if absent."),
+    Parameter("explain", read_flag, "1: with the whole chain from the connection to its owners.", _FLAG, default=False),
 )
 
 FLOWS = (

@@ -51,9 +51,11 @@ def test_query(demo: Demo, source: str, destination: str, state: str, names: lis
     assert answer["state"] == state
     assert sorted(deployment["name"] for deployment in answer["deployments"]) == names
     assert result.returncode == status
-    table = flowmap("query", *ends, "--url", demo.url, "-o", "table")
+    table = flowmap("query", *ends, "--url", demo.url, "-o", "table", "--explain")
     assert table.stdout.split()[:2] == ["state", state]
     assert all(name in table.stdout for name in names)
+    assert "combined" in table.stdout and "∩" in table.stdout
+    assert f"client src={ends[0]} in default-namespace" in table.stdout
 
 
 def test_query_direct(demo: Demo, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from flowmap.attribute.explanation import AskedQuestion, Explanation, HeardAnswer, Life, Relation
 from flowmap.attribute.view import (
     AttributionReport,
     AttributionView,
@@ -69,6 +72,35 @@ ATTRIBUTION = AttributionView(
     (Evidence("sink", "strong", 1_700_000_000.0, 1_700_000_001.5, "live", "inside", (OWNER,)),),
     FLOW,
 )
+EXPLANATION = Explanation(
+    ("conntrack", "sockets"),
+    "seen: the handshake",
+    FLOW.client,
+    FLOW.server,
+    "because of NAT",
+    Life(None, 1_700_000_000.0, 1_700_000_009.0, 1_700_000_008.0, None),
+    (
+        AskedQuestion(
+            "client",
+            "",
+            "ns \ud800",
+            Endpoint(FLOW.client.address, 0),
+            None,
+            (
+                HeardAnswer(1_700_000_000.0, 1_700_000_000.5, (), Relation.UNCERTAIN),
+                HeardAnswer(1_700_000_001.0, 1_700_000_001.5, (OWNER,), Relation.INSIDE),
+            ),
+            "inside",
+            (OWNER,),
+            1_700_000_000.5,
+            1_700_000_001.0,
+        ),
+        AskedQuestion("sink", "w", "ns", None, FLOW.server, (), "", (), error="timeout: no answer"),
+    ),
+    "client {a} ∩ sink {?}",
+    None,
+    "not listed yet",
+)
 
 
 def snapshot(rows: int = 3) -> Snapshot:
@@ -101,10 +133,18 @@ class FakeBackend:
         self._snapshot = snapshot(rows)
 
     async def attribution(
-        self, src_ip: str, src_port: int | None, dst_ip: str, dst_port: int | None, protocol: str, at: float | None
+        self,
+        src_ip: str,
+        src_port: int | None,
+        dst_ip: str,
+        dst_port: int | None,
+        protocol: str,
+        at: float | None,
+        *,
+        explain: bool = False,
     ) -> AttributionView:
         self._note((src_ip, src_port, dst_ip, dst_port, protocol, at))
-        return ATTRIBUTION
+        return replace(ATTRIBUTION, explanation=EXPLANATION) if explain else ATTRIBUTION
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         self._note((filter, limit, cursor))

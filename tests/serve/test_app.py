@@ -56,6 +56,39 @@ def fields(response: httpx.Response) -> list[str]:
 ADDRESSES = "srcIp=10.0.0.1&dstIp=10.0.0.9"
 
 
+def test_an_explanation_in_full() -> None:
+    backend = FakeBackend()
+    assert ask(f"/api/v1/attribution?{ADDRESSES}", backend=backend).json()["explanation"] is None
+    assert ask(f"/api/v1/attribution?{ADDRESSES}&explain=yes", backend=backend).status_code == 400
+    chain = ask(f"/api/v1/attribution?{ADDRESSES}&explain=1", backend=backend).json()["explanation"]
+    client, sink = chain.pop("questions")
+    assert chain == {
+        "seenBy": ["conntrack", "sockets"],
+        "orientation": "seen: the handshake",
+        "client": {"ip": "10.0.0.1", "port": 40000},
+        "service": {"ip": "2001:db8::9", "port": 9092},
+        "askedBecause": "because of NAT",
+        "life": {
+            "startedAfter": None,
+            "startedBy": "2023-11-14T22:13:20.000Z",
+            "openUntil": "2023-11-14T22:13:29.000Z",
+            "clientSeenUntil": "2023-11-14T22:13:28.000Z",
+            "endedBy": None,
+        },
+        "combination": "client {a} ∩ sink {?}",
+        "decidedAt": None,
+        "jobs": "not listed yet",
+    }
+    assert [answer["relation"] for answer in client["answers"]] == ["uncertain", "inside"]
+    assert (client["source"], client["destination"]) == ({"ip": "10.0.0.1", "port": 0}, None)
+    assert (client["namespace"], client["rule"], client["confirmedUntil"]) == (
+        "ns ?",
+        "inside",
+        "2023-11-14T22:13:21.000Z",
+    )
+    assert (sink["answers"], sink["error"], sink["destination"]["port"]) == ([], "timeout: no answer", 9092)
+
+
 def test_attribution_in_full() -> None:
     backend = FakeBackend()
     response = ask(f"/api/v1/attribution?{ADDRESSES}&srcPort=40000&dstPort=9092", backend=backend)
@@ -105,6 +138,7 @@ def test_attribution_in_full() -> None:
             "source": "conntrack",
         },
         "cause": None,
+        "explanation": None,
     }
 
 
