@@ -107,7 +107,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 LAZY = ("bcrypt", "scapy")
 """Imported in functions only: too dear for those who do not need it."""
 
-PURE = ("flows", "wire", "attribute", "export", "operations", "books", "offline", "query", "window")
+PURE = ("flows", "wire", "attribute", "export", "operations", "books", "offline", "explain", "query", "window")
 IMPURE_MODULES = frozenset(
     (
         *("asyncio", "datetime", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select"),
