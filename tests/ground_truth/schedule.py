@@ -305,13 +305,13 @@ def _troubles(draw: random.Random, mode: Mode, duration: float) -> list[Action]:
     at = duration * 0.1 + draw.uniform(0.5, 1.5)
     while mode != "none" and at < duration * 0.85:
         if mode == "api":
-            length = draw.uniform(1.0, 0.12 * duration)
+            length = draw.uniform(1.0, min(4.0, 0.15 * duration))
             faults = tuple(draw.sample(FAULTS, k=1))
             actions += [Faults(round(at, 3), faults), Faults(round(at + length, 3), ())]
             at += length
         else:
             actions.append(Storm(round(at, 3), draw.randint(4000, 8000)))
-        at += max(3.0, 0.12 * duration) * draw.uniform(0.8, 1.4)
+        at += max(3.0, min(15.0, 0.25 * duration)) * draw.uniform(0.8, 1.3)  # time for the breaker to close again
     return actions
 
 

@@ -78,8 +78,8 @@ class Timing:
     """How long the router keeps entries of connections that are over, and of UDP that is silent."""
     slack: float = 1.5
     """From when a question is due until its answer counts."""
-    recovery: float = 8.0
-    """The same after the control plane was away: breaker and pauses must end first."""
+    recovery: float = 12.0
+    """The same after the control plane was away: breaker (5 s, then 10 s) and pauses must end first."""
 
     patience: float = 10.0
     """How long the end of a run waits without news of a pending flow. Whose client vanished before any answer could
