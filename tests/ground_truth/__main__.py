@@ -77,7 +77,7 @@ def _tell(outcome: Outcome, failures: list[str]) -> None:
     plan, verdict = outcome.plan, outcome.verdict
     print(f"seed {plan.seed}, faults {plan.mode}: {summary(outcome.record.connections)}", flush=True)
     without = ", ".join(f"{count} {state}" for state, count in verdict.states.most_common())
-    print(f"  without a name: {without or 'none'}; named by count {verdict.by_count}; {outcome.overruns} overruns")
+    print(f"  without a name: {without or 'none'}; {outcome.overruns} overruns")
     print(f"  {amount(sum(outcome.bytes.observed))} in {outcome.bytes.snapshots} snapshots, each exact: "
           f"{'no' if outcome.bytes.imbalances else 'yes'}; {outcome.calls.faulty} calls met a fault")  # fmt: skip
     for failure in failures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -105,23 +105,32 @@ class Observer:
         self.fallen += fallen(self.samples, samples)
         self.samples = samples
 
+    def look_back(self, since: float) -> None:
+        """Every flow that was open after ``since``: those that are over come from the history file."""
+        self._page()
+        for flow in self._listed(f"&from={since:.3f}"):
+            self._sight(flow, time.time())
+
     def _flows(self) -> None:
-        cursor: str | None = ""
         at = time.time()
         clients, ends = set(), set()
-        while cursor is not None:
-            page = self._daemon.json("/api/v1/flows?limit=1000" + (f"&cursor={cursor}" if cursor else ""))
-            for flow in page["flows"]:
-                self._sight(flow, at)
-                clients.add(flow["client"]["ip"])
-                end = (flow["translated"] or flow)["server"]
-                ends.add((flow["protocol"], end["ip"], end["port"]))
-            cursor = page["nextCursor"]
+        for flow in self._listed(""):
+            self._sight(flow, at)
+            clients.add(flow["client"]["ip"])
+            end = (flow["translated"] or flow)["server"]
+            ends.add((flow["protocol"], end["ip"], end["port"]))
         if self._listed_at is not None:
             self.end_seconds += (len(clients) + 2 * len(ends)) * (at - self._listed_at)
         self._listed_at = at
         self.clients |= clients
         self.ends |= ends
+
+    def _listed(self, wanted: str) -> Iterator[Mapping[str, Any]]:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self._daemon.json(f"/api/v1/flows?limit=1000{wanted}" + (f"&cursor={cursor}" if cursor else ""))
+            yield from page["flows"]
+            cursor = page["nextCursor"]
 
     def _sight(self, flow: Mapping[str, Any], at: float) -> None:
         client, server = flow["client"], flow["server"]

@@ -72,7 +72,7 @@ def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: t
         with serving(plan, made), running_in(made, "clients", clients()) as actors:
             until(prepared.is_set, "the older connections are open")
             made.witness()
-            daemon = Daemon(made.router, _config(plan, timing, plane.url), directory)
+            daemon = Daemon(made.router, _config(plan, timing, plane.url, directory), directory)
             try:
                 until(daemon.ready, "the daemon is ready")
                 go.set()
@@ -89,7 +89,7 @@ def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: t
                     daemon.process.wait()
 
 
-def _config(plan: Plan, timing: Timing, url: str) -> Mapping[str, Any]:
+def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[str, Any]:
     small = plan.mode == "overrun"
     return {
         "control_plane": {
@@ -113,6 +113,7 @@ def _config(plan: Plan, timing: Timing, url: str) -> Mapping[str, Any]:
             "grace": f"{plan.grace:g}s",
         },
         "export": {"max_series": 10_000},
+        "history": {"path": str(directory / "history.sqlite")},
         "http": {"listen": "127.0.0.1:10817"},
     }
 
@@ -131,8 +132,7 @@ def _wait_for_last_answers(observer: Observer, record: Record, timing: Timing) -
         if observer.pending != pending:
             pending, news = observer.pending, time.time()
         time.sleep(LOOK_EVERY)
-    record.finished = time.time()
-    observer.look()
+    observer.look_back(min(one.began for one in record.connections) - 1.0)
 
 
 def _report(

@@ -63,8 +63,6 @@ class Record:
     blind: list[tuple[float, float]] = field(default_factory=list)
     """When the control plane did not answer as it should."""
     storms: list[float] = field(default_factory=list)
-    finished: float = 0.0
-    """When the last connection was over and everybody had had time to ask."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,8 +49,6 @@ class Verdict:
     """Flows that several deployments could have made, as far as answers about one end go."""
     untied: int = 0
     """Of those, the ones with their owner's name."""
-    by_count: int = 0
-    """Flows whose name was not listed and follows from the page's number of connections."""
 
     @property
     def share(self) -> float:
@@ -95,51 +93,33 @@ def judge(
 ) -> Verdict:
     """``attributable``: numbers of the connections that must be named; ``opened``: connections counted by series."""
     verdict = Verdict()
-    made = [one for one in connections if not one.failure]
     said = matched(connections, seen)
-    left = Counter(opened)
-    silent: list[Connection] = []
     for one in connections:
         listings = said.get(one.plan.number, [])
         verdict.wrong += [Wrong(one, listed, what) for listed in listings if (what := error_in(one, listed))]
-        last = listings[-1] if listings else None
-        if last is not None and last.state == "attributed":
-            left[next(iter(last.owners)), _peer(one), PROTOCOLS[one.plan.protocol]] -= 1
-        elif last is None or last.state == "pending":
-            silent.append(one)
-    by_count = _by_count(silent, left, attributable, verdict)
-    for one in made:
-        listings = said.get(one.plan.number, [])
-        last = listings[-1] if listings else None
-        _count(one, last, one.plan.number in attributable, one.plan.number in by_count, verdict)
+        if not one.failure:
+            _count(one, listings[-1] if listings else None, one.plan.number in attributable, verdict)
+    verdict.wrong += _too_many(connections, opened)
     return verdict
 
 
-def _by_count(silent: Sequence[Connection], left: Counter[Series], must: set[int], verdict: Verdict) -> set[int]:
-    """Connections that were last listed without a name, or never, and must have got theirs: the page counts more
-    connections of their owner than were listed. Those that nobody demands come first, so that none is excused."""
-    found: set[int] = set()
-    waiting: dict[Series, list[Connection]] = defaultdict(list)
-    for one in sorted(silent, key=lambda each: each.plan.number in must):
-        if one.owner is not None:
-            waiting[one.owner, _peer(one), PROTOCOLS[one.plan.protocol]].append(one)
-    for series, count in left.items():
-        able = waiting[series]
-        found.update(one.plan.number for one in able[: max(0, count)])
-        if count > len(able):
-            what = f"{count - len(able)} connections more of {series} than there were"
-            verdict.wrong.append(Wrong(None, None, what))
-    return found
+def _too_many(connections: Sequence[Connection], opened: Mapping[Series, int]) -> list[Wrong]:
+    """Series on the page with more connections than their deployment made."""
+    made = Counter((one.owner, _peer(one), PROTOCOLS[one.plan.protocol]) for one in connections)
+    return [
+        Wrong(None, None, f"{count} connections of {series}, which made {made[series]}")
+        for series, count in opened.items()
+        if count > made[series]
+    ]
 
 
-def _count(one: Connection, last: Seen | None, must: bool, by_count: bool, verdict: Verdict) -> None:
-    named = by_count or (last is not None and last.state == "attributed" and one.owner in last.owners)
+def _count(one: Connection, last: Seen | None, must: bool, verdict: Verdict) -> None:
+    named = last is not None and last.state == "attributed" and one.owner in last.owners
     shared = last is not None and last.state == "shared" and not error_in(one, last)
     tied = len(one.possible) > 1
     verdict.flows += 1
     verdict.right += named
     verdict.shared += shared
-    verdict.by_count += by_count
     verdict.tied += tied
     verdict.untied += tied and named
     verdict.attributable += must
