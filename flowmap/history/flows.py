@@ -118,13 +118,13 @@ class ClosedFlows:
 
 
 class Handover(NamedTuple):
-    """Rows of the flow table as the writer left them: copies, but for the decisions."""
+    """Rows of the flow table as the writer left them, copied."""
 
     columns: Mapping[str, Column]
     """As in :class:`ClosedFlows`, but times are monotonic seconds (float) and ``verdict`` numbers a decision."""
     state: npt.NDArray[np.uint8]
     decisions: Mapping[int, Decision]
-    """The attribution's own; it holds every decision of these rows, and replaces the mapping to forget any."""
+    """Those of these rows. The attribution forgets its own when no flow that is tracked rests on them."""
     epoch: float
     """What to add to a monotonic instant to get seconds since the epoch."""
     source: str
@@ -151,7 +151,9 @@ def gather(
         columns["translated_ports"] = np.where(translated, table.translated_ports[rows], np.uint32(0))
     if cut:
         columns["cut"] = np.ones(len(rows), np.bool_)
-    return Handover(columns, table.state[rows], decisions, epoch, source)
+    numbers = np.unique(columns["verdict"]).tolist()
+    taken = {number: decisions[number] for number in numbers if number in decisions}
+    return Handover(columns, table.state[rows], taken, epoch, source)
 
 
 def settle(handed: Handover) -> ClosedFlows:

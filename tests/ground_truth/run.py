@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import threading
 import time
@@ -113,7 +114,7 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
             "grace": f"{plan.grace:g}s",
         },
         "export": {"max_series": 10_000},
-        "history": {"path": str(directory / "history.sqlite")},
+        "history": {"path": str(directory / f"history-{os.getpid()}.sqlite")},
         "http": {"listen": "127.0.0.1:10817"},
     }
 

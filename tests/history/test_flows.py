@@ -1,0 +1,28 @@
+"""Flows handed over to history: the writer forgets its decisions, and what was handed over keeps them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowmap.attribute.decisions import CODE, Decision
+from flowmap.attribute.view import State
+from flowmap.flows.columns import FlowColumns
+from flowmap.history.flows import gather, settle
+from tests.history.made import X
+
+
+def test_a_decision_that_is_forgotten_meanwhile_is_kept() -> None:
+    table, rows = FlowColumns(2), np.array([0, 1], np.int32)
+    table.verdict[rows], table.state[rows] = (7, 8), (CODE[State.ATTRIBUTED], CODE[State.UNKNOWN])
+    decisions = {
+        7: Decision(State.ATTRIBUTED, frozenset({X}), {}, 1.0),
+        8: Decision(State.UNKNOWN, frozenset(), {}, 1.0, "nobody"),
+    }
+    handed = gather(table, rows, decisions, epoch=1000.0, source="scripted", cut=False)
+    decisions.clear()
+    kept = settle(handed)
+    verdicts = [kept.verdicts[number] for number in kept.columns["verdict"].tolist()]
+    assert [(one.state, one.owners, one.cause) for one in verdicts] == [
+        (State.ATTRIBUTED, (X,), ""),
+        (State.UNKNOWN, (), "nobody"),
+    ]
