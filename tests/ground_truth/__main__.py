@@ -11,7 +11,7 @@ from flowmap.cli.text import amount, table
 from tests.ground_truth.run import Outcome, carry_out
 from tests.ground_truth.schedule import MODES, Mode, make_plan
 from tests.ground_truth.truth import Timing, summary
-from tests.ground_truth.verdict import explain
+from tests.ground_truth.verdict import Wrong, explain
 
 SHARE = {"none": 99.5, "api": 99.0, "overrun": 99.0}
 """Percent of the attributable flows that must have their name at the end."""
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=24, help="client addresses; default: 24")
     parser.add_argument("--rate", type=float, default=0.6, help="connections a second from each; default: 0.6")
     parser.add_argument("--grace", type=float, default=2.0, help="attribute.grace in seconds; default: 2")
-    parser.add_argument("--slack", type=float, default=1.5, help="seconds an answer may take to count; default: 1.5")
+    parser.add_argument("--slack", type=float, default=2.5, help="seconds an answer may take to count; default: 2.5")
     parser.add_argument(
         "--keep", type=Path, help="directory for the daemon's log and what is needed to look into a fault"
     )
@@ -87,9 +87,10 @@ def _tell(outcome: Outcome, failures: list[str]) -> None:
 def _dump(outcome: Outcome, file: Path) -> None:
     changes = outcome.record.changes
     missed = [
-        {"connection": str(one), "last": last and {"at": last.at, **last.raw}} for one, last in outcome.verdict.missed
+        explain(Wrong(one, last, "it has no name, and must have one"), changes) for one, last in outcome.verdict.missed
     ]
-    report = {"wrong": [explain(one, changes) for one in outcome.verdict.wrong], "missed": missed}
+    wrong = [explain(one, changes) for one in outcome.verdict.wrong]
+    report = {"wrong": wrong, "missed": missed, "evidence": outcome.evidence, "blind": outcome.record.blind}
     file.write_text(json.dumps(report, indent=1, default=str))
 
 

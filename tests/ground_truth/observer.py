@@ -111,6 +111,15 @@ class Observer:
         for flow in self._listed(f"&from={since:.3f}"):
             self._sight(flow, time.time())
 
+    def evidence(self, flow: Tuple, at: float) -> Any:
+        """What the daemon says its name for a flow rests on; the error, where it does not."""
+        protocol, client, client_port, server, server_port = flow
+        ends = f"srcIp={client}&srcPort={client_port}&dstIp={server}&dstPort={server_port}"
+        try:
+            return self._daemon.json(f"/api/v1/attribution?{ends}&protocol={protocol}&at={at:.3f}")
+        except (TimeoutError, URLError) as error:
+            return repr(error)
+
     def _flows(self) -> None:
         at = time.time()
         clients, ends = set(), set()

@@ -23,6 +23,8 @@ from tests.ground_truth.world import World
 from tests.kernel.host import SAMPLES, WORKSPACE, Daemon, total_of, until
 
 LOOK_EVERY = 0.4
+EXPLAINED = 50
+"""Odd flows about which the daemon is asked in the end."""
 SMALL_BUFFER = "256KiB"
 """Receive buffer in which a storm does not fit."""
 
@@ -39,6 +41,8 @@ class Outcome:
     overruns: int
     flow_calls: float
     """Calls for 1,000 flows."""
+    evidence: Mapping[int, Any]
+    """What the daemon says of flows with a wrong name and of those it missed, by their number."""
 
     def failures(self, *, share: float) -> list[str]:
         """What must not be; ``share``: percent of the attributable flows that must be attributed."""
@@ -147,7 +151,13 @@ def _report(
     return Outcome(
         plan, record, verdict, _bytes(record, observer, made.witnessed()), calls,
         total_of(observer.samples, "flowmap_source_overruns_total"), 1000 * total / max(1, verdict.flows),
+        _evidence(observer, verdict),
     )  # fmt: skip
+
+
+def _evidence(observer: Observer, verdict: Verdict) -> Mapping[int, Any]:
+    odd = [wrong.connection for wrong in verdict.wrong if wrong.connection] + [one for one, _ in verdict.missed]
+    return {one.plan.number: observer.evidence(one.tuple, one.began + 0.3) for one in odd[:EXPLAINED]}
 
 
 def _opened(samples: SAMPLES) -> dict[tuple[str, str, str], int]:

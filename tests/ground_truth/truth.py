@@ -74,7 +74,7 @@ class Timing:
     resync: float = 2.0
     lingers: int = 4
     """How long the router keeps entries of connections that are over, and of UDP that is silent."""
-    slack: float = 1.5
+    slack: float = 2.5
     """From when a question is due until its answer counts."""
     recovery: float = 12.0
     """The same after the control plane was away: breaker (5 s, then 10 s) and pauses must end first."""
