@@ -103,7 +103,7 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
             "credentials": {"access_key_id": "sandbox-access-key", "access_key_secret": "sandbox-secret"},
             "rate": 60,
             "burst": 30,
-            "max_in_flight": 4,
+            "max_in_flight": 16,
             "timeout": "1s",
             "catalog": {"refresh": "10s"},
         },

@@ -78,6 +78,12 @@ def test_attributable(
     assert Knowable(PLAN, record, TIMING).attributable(flows[-1]) is expected
 
 
+def test_while_answers_are_readable_in_part_only_nothing_is_demanded() -> None:
+    flows = [flow(1, 1), flow(0, 10, 9)]
+    record = Record(flows, STEADY, partial=[(12.0, 13.0)])
+    assert [Knowable(PLAN, record, TIMING).attributable(one) for one in flows] == [True, False]
+
+
 def test_around_a_storm_only_what_lives_long_is_demanded() -> None:
     flows = [flow(1, 1), flow(0, 10), flow(2, 10, 12)]
     knowable = Knowable(PLAN, Record(flows, STEADY, storms=[9.8]), TIMING)

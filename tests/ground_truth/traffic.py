@@ -107,6 +107,7 @@ class Director:
         self._running: dict[str, dict[asyncio.Task[None], asyncio.Event]] = {}
         self._last_start: dict[str, float] = {}
         self._blind_since: float | None = None
+        self._partial = False
         self._hold = asyncio.Event()
 
     async def before(self) -> None:
@@ -166,12 +167,15 @@ class Director:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _fail(self, action: Faults) -> None:
+        now = time.time()
         self._world.plane.set_faults(action.faults)
-        if action.faults:
-            self._blind_since = time.time()
-        elif self._blind_since is not None:
-            self.record.blind.append((self._blind_since, time.time()))
-            self._blind_since = None
+        if self._blind_since is not None:
+            window = self._blind_since, now
+            self.record.blind.append(window)
+            if self._partial:
+                self.record.partial.append(window)
+        self._blind_since = now if action.faults else None
+        self._partial = any(fault["kind"] == "bad_element" for fault in action.faults)
 
     def _begin(self, wanted: Connect, *, older: bool = False) -> None:
         service = self._plan.services[wanted.service]

@@ -62,6 +62,8 @@ class Record:
     changes: list[Change] = field(default_factory=list)
     blind: list[tuple[float, float]] = field(default_factory=list)
     """When the control plane did not answer as it should."""
+    partial: list[tuple[float, float]] = field(default_factory=list)
+    """When its answers had parts that could not be read: somebody else may be in those."""
     storms: list[float] = field(default_factory=list)
 
 
@@ -118,6 +120,8 @@ class Knowable:
     def attributable(self, one: Connection) -> bool:
         """Whether the flow must get the name of its owner."""
         if one.owner is None or len(one.possible) != 1 or one.ended is None or one.failure:
+            return False
+        if any(start < self.answered_by(one.ended) and end > one.began for start, end in self._record.partial):
             return False
         if one.older or self._seen_alive(one):
             return self._seen_alive(one)
