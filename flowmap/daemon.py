@@ -134,7 +134,7 @@ async def _main(
             writing = asyncio.create_task(textfile.keep_writing(), name="textfile")
         if once.duration is not None:
             signals.stop_after(once.duration)
-        return await _live(signals, watch, reloader, notifier)
+        status = await _live(signals, watch, reloader, notifier)
     finally:
         notifier.stopping()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -142,13 +142,17 @@ async def _main(
         notifier.close()
         if textfile is not None and writing is not None:
             await textfile.finish(writing)
+    return EXIT_FAILURE if pipeline.engine.failure is not None else status
 
 
 def _open(pipeline: Pipeline, config: Config) -> None:
     """Open what needs privileges, then give them up, before there is any other thread and any request."""
     pipeline.source.open()
     pipeline.server.bind(take_listener(os.environ, config.http.listen.host, config.http.listen.port))
-    privileges.drop(privileges.KEPT.get(pipeline.source.name, frozenset()))
+    try:
+        privileges.drop(privileges.KEPT.get(pipeline.source.name, frozenset()))
+    except OSError as error:  # a filter of system calls may refuse it
+        log.warning("privileges could not be given up: %s", error.strerror)
     if privileges.threads() > 1:
         log.warning("a library has started threads before privileges were dropped; they keep theirs")
 

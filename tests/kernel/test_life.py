@@ -119,7 +119,11 @@ def test_a_service_of_systemd(machine: Host, tmp_path: Path) -> None:
                 assert int(status[name], 16) == mask, (thread, name)
             assert (int(status["CapAmb"], 16), int(status["CapInh"], 16), status["NoNewPrivs"]) == (0, 0, "1")
         assert re.search(r"Max core file size +0 +0", Path(f"/proc/{daemon.process.pid}/limits").read_text())
-        assert not dumpable(daemon.process.pid)
+        with subprocess.Popen([*WEAK, "sleep", "60"]) as other:
+            until(lambda: int(status_of(other.pid)["CapEff"], 16) == NET_ADMIN, "it has what the daemon has")
+            if can_attach(other.pid):  # else this system lets nobody attach
+                assert not can_attach(daemon.process.pid)
+            other.kill()
 
         # A configuration that is good, one that is not, one that needs a restart, and a good one again.
         rewrite(daemon, log={"level": "debug"}, export={"peers": {"kafka": [f"{SERVICE}:{PORT}"]}})
@@ -151,14 +155,14 @@ def test_a_service_of_systemd(machine: Host, tmp_path: Path) -> None:
         assert "Traceback" not in daemon.log.read_text()
 
 
-def dumpable(pid: int) -> bool:
-    """Whether another process of the same user, though not of root, could attach: ptrace(2) looks at PR_GET_DUMPABLE.
+WEAK = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", "--")
+"""Runs a program as root with no more than the daemon has."""
 
-    The kernel gives the files of a process that is not dumpable to root; ours is root's anyway, so ask the kernel.
-    """
-    code = f"import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.ptrace(0x4206, {pid}, 0, 0))"  # PTRACE_SEIZE
-    weak = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
-    return subprocess.run([*weak, sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "0"
+
+def can_attach(pid: int) -> bool:
+    """Whether a process of the same user with the same capabilities could look into its memory (ptrace(2))."""
+    code = f"import ctypes; print(ctypes.CDLL(None).ptrace(0x4206, {pid}, 0, 0))"  # PTRACE_SEIZE; it ends with us
+    return subprocess.run([*WEAK, sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "0"
 
 
 def ask_to_reload(machine: Host, daemon: Daemon) -> subprocess.CompletedProcess[str]:
