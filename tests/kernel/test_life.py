@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.kernel, needs_root]
 
 SERVICE, ORDERS, PORT = "10.77.1.10", "10.77.0.11", 9092
 KILLS = int(os.environ.get("LONG_KILLS", "6"))
-RELOADS = int(os.environ.get("LONG_RELOADS", "50"))
+RELOADS = int(os.environ.get("LONG_RELOADS", "40"))
 NET_ADMIN = 1 << 12
 
 
