@@ -31,7 +31,7 @@ from flowmap.flows.batch import FlowBatch
 from flowmap.flows.columns import IGNORED, PENDING, U64, FlowColumns, Row
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Rows
-from flowmap.flows.table import NEVER, FlowTable
+from flowmap.flows.table import NEVER, FlowTable, Times
 from flowmap.operations import Delivery, Tuning
 
 MAX_DEPLOYMENTS = 100_000
@@ -57,8 +57,11 @@ class Journal(Protocol):
     Called on the writer's thread, so neither may wait or fail.
     """
 
-    def left(self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, cut: bool = False) -> None:
-        """Decided flows whose rows are about to be freed. ``cut``: they are open still, and the daemon stops."""
+    def left(
+        self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
+    ) -> None:
+        """Decided flows whose rows are about to be freed. ``open_until``: they are open, as far as is known until these
+        monotonic instants, and the daemon stops."""
 
     def confirmed(self, question: Question, change: Change) -> None:
         """What an answer did to the ranges of its question."""
@@ -267,7 +270,8 @@ class Books:
         columns, rows = self.table.columns, self.table.live()
         rows = rows[(columns.series[rows] >= 0) & (columns.flags[rows] & _OPEN != 0)]
         if self._journal is not None and len(rows):
-            self._journal.left(columns, rows, self.attribution.decisions, cut=True)
+            until = self.table.alive_until(rows)
+            self._journal.left(columns, rows, self.attribution.decisions, open_until=until)
 
     def _finish_read(self, complete: bool, now: float) -> None:
         closed = self.table.end_read(complete=complete, now=now)

@@ -69,6 +69,14 @@ def _of_system(error: OSError) -> str:
     )
 
 
+def _is_read_only(path: str) -> bool:
+    """Whether the file system is; SQLite tells that of a write-ahead log as of a file that is not there."""
+    try:
+        return bool(os.statvfs(os.path.dirname(path) or ".").f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 def check_place(path: str) -> None:
     """Never rename, or write to, what cannot be a history file."""
     try:
@@ -134,6 +142,9 @@ def translated(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        raise HistoryError(f"{path}: {error}", reason=_REASONS.get(code, "error")) from error
+        reason = _REASONS.get(code, "error")
+        if reason == "cannot_open" and _is_read_only(path):
+            reason = "read_only"
+        raise HistoryError(f"{path}: {error}", reason=reason) from error
     except OSError as error:
         raise HistoryError(f"{path}: {error.strerror}", reason=_of_system(error)) from error

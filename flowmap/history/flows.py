@@ -14,6 +14,7 @@ from flowmap.attribute.decisions import STATES, Decision
 from flowmap.attribute.view import Owner, State
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.index import Rows
+from flowmap.flows.table import Times
 
 Column = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -134,7 +135,13 @@ class Handover(NamedTuple):
 
 
 def gather(
-    table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, epoch: float, source: str, cut: bool
+    table: FlowColumns,
+    rows: Rows,
+    decisions: Mapping[int, Decision],
+    *,
+    epoch: float,
+    source: str,
+    open_until: Times | None = None,
 ) -> Handover:
     """Copy what history keeps of ``rows``: the writer's share of the work, some microseconds for hundred flows."""
     flags = table.flags[rows]
@@ -149,7 +156,8 @@ def gather(
     if translated.any():
         columns["translated"] = np.where(translated[:, None], table.translated[rows], np.uint64(0))
         columns["translated_ports"] = np.where(translated, table.translated_ports[rows], np.uint32(0))
-    if cut:
+    if open_until is not None:
+        columns["ended_after"], columns["ended_by"] = open_until, np.maximum(open_until, columns["born_by"])
         columns["cut"] = np.ones(len(rows), np.bool_)
     numbers = np.unique(columns["verdict"]).tolist()
     taken = {number: decisions[number] for number in numbers if number in decisions}

@@ -20,6 +20,7 @@ from flowmap.attribute.ranges import Change, Range
 from flowmap.errors import HistoryError
 from flowmap.flows.columns import FlowColumns
 from flowmap.flows.index import Rows
+from flowmap.flows.table import Times
 from flowmap.history import clock
 from flowmap.history.file import Limits
 from flowmap.history.flows import MICROSECONDS, ClosedFlows, Handover, gather, settle
@@ -113,17 +114,20 @@ class Historian(threading.Thread):
 
     # For the writer's thread.
 
-    def left(self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, cut: bool = False) -> None:
-        """Decided flows that leave the table now. ``cut``: they are open still, and the daemon stops."""
+    def left(
+        self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
+    ) -> None:
+        """Decided flows that leave the table now. ``open_until``: they are open, as far as is known until these
+        monotonic instants, and the daemon stops."""
         with self._lock:
             room = max(0, self._max_queued - self.figures.queued)
             self.figures.queued += min(room, len(rows))
             self._handed += min(room, len(rows))
         if room < len(rows):
             self.figures.lost[self._failing or "queue_full"] += len(rows) - room
-            rows = rows[:room]
+            rows, open_until = rows[:room], None if open_until is None else open_until[:room]
         if len(rows):
-            handed = gather(table, rows, decisions, epoch=self._epoch(), source=self._source, cut=cut)
+            handed = gather(table, rows, decisions, epoch=self._epoch(), source=self._source, open_until=open_until)
             with self._lock:
                 self._queue.append(handed)
             self._note_arrival(full=self.figures.queued >= self.figures.limits.block_flows)
@@ -196,7 +200,7 @@ class Historian(threading.Thread):
         now = time.monotonic()
         due = [self._since + self._flush_every, now + 60.0]
         if self._failing:
-            due = [max(self._retry_at, min(due))]
+            due = [self._retry_at]
         return max(0.0, min(due) - now)
 
     def _turn(self, *, everything: bool) -> None:
@@ -220,7 +224,7 @@ class Historian(threading.Thread):
                     barrier.set_result(self._store.following - later if later >= 0 else None)
 
     def _write(self, everything: bool) -> None:
-        if self._failing:
+        if self._failing or not self._store.is_open:
             self._reopen()
         if everything:
             self._since = float("inf")  # before the queue is looked at: what comes later sets it anew

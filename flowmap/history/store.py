@@ -91,6 +91,11 @@ class Store:
         """The file turned out to be broken: the next time it is opened, it is set aside."""
         self._condemned = error
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be tried to write."""
+        return self._database is not None
+
     def close(self) -> None:
         """Let go of the file; safe to call twice."""
         database, self._database = self._database, None
