@@ -142,6 +142,7 @@ def gather(
     epoch: float,
     source: str,
     open_until: Times | None = None,
+    now: float = 0.0,
 ) -> Handover:
     """Copy what history keeps of ``rows``: the writer's share of the work, some microseconds for hundred flows."""
     flags = table.flags[rows]
@@ -157,7 +158,8 @@ def gather(
         columns["translated"] = np.where(translated[:, None], table.translated[rows], np.uint64(0))
         columns["translated_ports"] = np.where(translated, table.translated_ports[rows], np.uint32(0))
     if open_until is not None:
-        columns["ended_after"], columns["ended_by"] = open_until, np.maximum(open_until, columns["born_by"])
+        columns["ended_after"] = open_until
+        columns["ended_by"] = np.maximum(columns["born_by"], now)  # it is open, but only until then was it looked at
         columns["cut"] = np.ones(len(rows), np.bool_)
     numbers = np.unique(columns["verdict"]).tolist()
     taken = {number: decisions[number] for number in numbers if number in decisions}

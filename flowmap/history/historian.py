@@ -127,7 +127,13 @@ class Historian(threading.Thread):
             self.figures.lost[self._failing or "queue_full"] += len(rows) - room
             rows, open_until = rows[:room], None if open_until is None else open_until[:room]
         if len(rows):
-            handed = gather(table, rows, decisions, epoch=self._epoch(), source=self._source, open_until=open_until)
+            handed = gather(
+                *(table, rows, decisions),
+                epoch=self._epoch(),
+                source=self._source,
+                open_until=open_until,
+                now=time.monotonic(),
+            )
             with self._lock:
                 self._queue.append(handed)
             self._note_arrival(full=self.figures.queued >= self.figures.limits.block_flows)

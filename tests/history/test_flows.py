@@ -18,7 +18,7 @@ def test_a_decision_that_is_forgotten_meanwhile_is_kept() -> None:
         7: Decision(State.ATTRIBUTED, frozenset({X}), {}, 1.0),
         8: Decision(State.UNKNOWN, frozenset(), {}, 1.0, "nobody"),
     }
-    handed = gather(table, rows, decisions, epoch=1000.0, source="scripted", cut=False)
+    handed = gather(table, rows, decisions, epoch=1000.0, source="scripted")
     decisions.clear()
     kept = settle(handed)
     verdicts = [kept.verdicts[number] for number in kept.columns["verdict"].tolist()]
