@@ -112,7 +112,7 @@ class Backend:
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
         snapshot = self.snapshot()
-        return tuple(_deployment_views(snapshot.ledger, snapshot.deployments))
+        return await asyncio.to_thread(lambda: tuple(_deployment_views(snapshot.ledger, snapshot.deployments)))
 
     async def deployment(self, deployment_id: str) -> DeploymentView | None:
         for view in await self.deployments():
@@ -127,18 +127,7 @@ class Backend:
         return await self._history(None).changes(deployment, before, now)
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
-        ledger = self.snapshot().ledger
-        traffic: defaultdict[tuple[str, str], Traffic] = defaultdict(Traffic)
-        owners: defaultdict[tuple[str, str], set[Owner]] = defaultdict(set)
-        for row, key in enumerate(ledger.keys):
-            if key is not None and key.peer:
-                place = (key.peer, key.protocol)
-                traffic[place] = _sum((traffic[place], ledger.traffic(row)))
-                owners[place].update(key.owners)
-        return tuple(
-            PeerTraffic(peer, protocol, traffic[peer, protocol], tuple(sorted(owners[peer, protocol])))
-            for peer, protocol in sorted(traffic)
-        )
+        return await asyncio.to_thread(_peers, self.snapshot().ledger)
 
     def status(self) -> StatusView:
         snapshot, engine = self.snapshot(), self._engine
@@ -259,6 +248,20 @@ def _sum(parts: Iterable[Traffic]) -> Traffic:
         strict=True,
     )
     return Traffic(*(sum(column) for column in columns))
+
+
+def _peers(ledger: LedgerSnapshot) -> tuple[PeerTraffic, ...]:
+    traffic: defaultdict[tuple[str, str], Traffic] = defaultdict(Traffic)
+    owners: defaultdict[tuple[str, str], set[Owner]] = defaultdict(set)
+    for row, key in enumerate(ledger.keys):
+        if key is not None and key.peer:
+            place = (key.peer, key.protocol)
+            traffic[place] = _sum((traffic[place], ledger.traffic(row)))
+            owners[place].update(key.owners)
+    return tuple(
+        PeerTraffic(peer, protocol, traffic[peer, protocol], tuple(sorted(owners[peer, protocol])))
+        for peer, protocol in sorted(traffic)
+    )
 
 
 def _deployment_views(ledger: LedgerSnapshot, infos: tuple[DeploymentInfo, ...]) -> Iterable[DeploymentView]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic.alias_generators import to_camel
 
@@ -15,6 +15,7 @@ from flowmap.serve.models import (
     Contradiction,
     Deployment,
     DeploymentName,
+    Deployments,
     DeploymentTraffic,
     End,
     Evidence,
@@ -25,6 +26,7 @@ from flowmap.serve.models import (
     Job,
     Life,
     PeerChanges,
+    Peers,
     PeerSeen,
     PeerTraffic,
     PeerWindow,
@@ -135,6 +137,14 @@ def _asked(question: explanation.AskedQuestion) -> AskedQuestion:
 
 def flows(page: view.FlowPage) -> Flows:
     return Flows(flows=[flow(seen) for seen in page.flows], next_cursor=page.next_cursor)
+
+
+def peers(seen: Iterable[view.PeerTraffic]) -> Peers:
+    return Peers(peers=[peer_traffic(peer) for peer in seen])
+
+
+def deployments(seen: Iterable[view.DeploymentView]) -> Deployments:
+    return Deployments(deployments=[deployment_traffic(one) for one in seen])
 
 
 def peer_traffic(peer: view.PeerTraffic) -> PeerTraffic:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -38,6 +39,8 @@ from flowmap.serve.problem import (
 from flowmap.serve.web import Web
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Made = Callable[[], models.Answer]
+"""Makes the answer of what was found."""
 
 
 def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) -> Starlette:
@@ -89,7 +92,7 @@ class _Site:
         self.pages = Pages(backend.snapshot, exposition)
 
     async def landing(self, request: Request) -> Response:
-        page = landing_page(self._backend.status(), await self._backend.deployments())
+        page = await asyncio.to_thread(landing_page, self._backend.status(), await self._backend.deployments())
         return HTMLResponse(page, headers=HEADERS)
 
     async def openapi(self, request: Request) -> Response:
@@ -102,68 +105,66 @@ class _Site:
         return _condition(self._backend.ready(), "ready", "not ready: the first full read is not done")
 
     async def attribution(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> models.Answer:
-            return answers.attribution(
-                await self._backend.attribution(
-                    values["srcIp"],
-                    values["srcPort"],
-                    values["dstIp"],
-                    values["dstPort"],
-                    values["protocol"],
-                    values["at"],
-                    explain=values["explain"],
-                )
+        async def ask(values: dict[str, Any]) -> Made:
+            found = await self._backend.attribution(
+                values["srcIp"],
+                values["srcPort"],
+                values["dstIp"],
+                values["dstPort"],
+                values["protocol"],
+                values["at"],
+                explain=values["explain"],
             )
+            return partial(answers.attribution, found)
 
         return await _answer(request, parameters.ATTRIBUTION, ask)
 
     async def flows(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> models.Answer:
+        async def ask(values: dict[str, Any]) -> Made:
             limit, cursor = values.pop("limit"), values.pop("cursor")
             since, until = values.pop("from"), values.pop("to")
             wanted = FlowFilter(**values, since=since, until=until)
-            return answers.flows(await self._backend.flows(wanted, limit, cursor))
+            return partial(answers.flows, await self._backend.flows(wanted, limit, cursor))
 
         return await _answer(request, parameters.FLOWS, ask)
 
     async def deployments(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> models.Answer:
-            seen = await self._backend.deployments()
-            return models.Deployments(deployments=[answers.deployment_traffic(view) for view in seen])
+        async def ask(values: dict[str, Any]) -> Made:
+            return partial(answers.deployments, await self._backend.deployments())
 
         return await _answer(request, (), ask)
 
     async def deployment(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> models.Answer | None:
+        async def ask(values: dict[str, Any]) -> Made | None:
             seen = await self._backend.deployment(_deployment(request))
-            return answers.deployment_traffic(seen) if seen else None
+            return partial(answers.deployment_traffic, seen) if seen else None
 
         return await _answer(request, (), ask)
 
     async def deployment_peers(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> models.Answer:
+        async def ask(values: dict[str, Any]) -> Made:
             window = parameters.window_of(values)
-            return answers.peer_window(await self._backend.deployment_peers(_deployment(request), *window))
+            return partial(answers.peer_window, await self._backend.deployment_peers(_deployment(request), *window))
 
         return await _answer(request, parameters.WINDOW, ask)
 
     async def peer_changes(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> models.Answer:
+        async def ask(values: dict[str, Any]) -> Made:
             window = parameters.window_of(values)
             before = parameters.window_before(values, window)
-            return answers.peer_changes(await self._backend.peer_changes(_deployment(request), before, window))
+            return partial(answers.peer_changes, await self._backend.peer_changes(_deployment(request), before, window))
 
         return await _answer(request, parameters.CHANGES, ask)
 
     async def peers(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> models.Answer:
-            return models.Peers(peers=[answers.peer_traffic(peer) for peer in await self._backend.peers()])
+        async def ask(values: dict[str, Any]) -> Made:
+            return partial(answers.peers, await self._backend.peers())
 
         return await _answer(request, (), ask)
 
     async def status(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> models.Answer:
-            return answers.status(self._backend.status())
+        async def ask(values: dict[str, Any]) -> Made:
+            return partial(answers.status, self._backend.status())
 
         return await _answer(request, (), ask)
 
@@ -176,16 +177,17 @@ def _deployment(request: Request) -> str:
 async def _answer(
     request: Request,
     known: Sequence[Parameter],
-    ask: Callable[[dict[str, Any]], Awaitable[models.Answer | None]],
+    ask: Callable[[dict[str, Any]], Awaitable[Made | None]],
 ) -> Response:
     """Read the parameters, ask, and write the answer as JSON; 404 for None."""
     values, problems = read_parameters(request.query_params, known)
     if problems:
         return bad_parameters(problems)
-    answer = await ask(values)
-    if answer is None:
+    make = await ask(values)
+    if make is None:
         return problem(404, "flowmap has seen no such deployment in traffic.")
-    body = answer.model_dump_json(by_alias=True)
+    # In a thread: ten thousand series take a second to write, and the loop has scrapes to answer.
+    body = await asyncio.to_thread(lambda: make().model_dump_json(by_alias=True))
     return Response(body, media_type="application/json")
 
 

@@ -10,6 +10,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from flowmap.serve import models, parameters
 from flowmap.serve.parameters import Parameter
 
+_ANYWHERE = (401, 403, 413, 414, 429, 500)
 _REF = "#/components/schemas/{model}"
 
 
@@ -23,7 +24,7 @@ class Operation:
     """Model of the JSON answer, or another media type."""
     parameters: Sequence[Parameter] = ()
     statuses: Sequence[int] = ()
-    """Errors it can answer with, besides 403, 405 and 500."""
+    """Errors it can answer with, besides those that any can."""
 
 
 OPERATIONS = (
@@ -38,13 +39,13 @@ OPERATIONS = (
         (400, 502, 503),
     ),
     Operation("/api/v1/flows", "Flows the daemon sees, or saw", models.Flows, parameters.FLOWS, (400, 503)),
-    Operation("/api/v1/deployments", "Deployments seen in traffic", models.Deployments, (), (400,)),
+    Operation("/api/v1/deployments", "Deployments seen in traffic", models.Deployments, (), (400, 503)),
     Operation(
         "/api/v1/deployments/{deploymentId}",
         "One deployment with its traffic by peer",
         models.DeploymentTraffic,
         (),
-        (400, 404),
+        (400, 404, 503),
     ),
     Operation(
         "/api/v1/deployments/{deploymentId}/peers",
@@ -60,8 +61,8 @@ OPERATIONS = (
         parameters.CHANGES,
         (400, 503),
     ),
-    Operation("/api/v1/peers", "Peers and the deployments that talk to them", models.Peers, (), (400,)),
-    Operation("/api/v1/status", "The daemon's own state", models.Status, (), (400,)),
+    Operation("/api/v1/peers", "Peers and the deployments that talk to them", models.Peers, (), (400, 503)),
+    Operation("/api/v1/status", "The daemon's own state", models.Status, (), (400, 503)),
 )
 
 
@@ -93,7 +94,7 @@ def _describe(operation: Operation) -> dict[str, object]:
         "summary": operation.summary,
         "parameters": described,
         "responses": {"200": _success(operation.answer)}
-        | {str(status): _error(operation, status) for status in (*operation.statuses, 403, 500)},
+        | {str(status): _error(operation, status) for status in (*operation.statuses, *_ANYWHERE)},
     }
 
 
@@ -102,6 +103,7 @@ def _parameter(parameter: Parameter) -> dict[str, object]:
         "name": parameter.name,
         "in": "query",
         "required": parameter.required,
+        "allowEmptyValue": not parameter.required,
         "description": parameter.description,
         "schema": parameter.schema,
     }

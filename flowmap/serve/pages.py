@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,8 @@ class Pages:
     def __init__(self, snapshot: Callable[[], Snapshot], exposition: Exposition) -> None:
         self._snapshot = snapshot
         self._exposition = exposition
+        # Of their own: queries, which have the loop's, must not be in the way of a scrape.
+        self._workers = ThreadPoolExecutor(2, thread_name_prefix="page")
         self._building: dict[tuple[Format, bool], asyncio.Task[bytes]] = {}
 
     async def answer(self, request: Request) -> Response:
@@ -47,8 +50,11 @@ class Pages:
 
     async def _build(self, form: Format, gzipped: bool) -> bytes:
         if gzipped:
-            return await asyncio.to_thread(compress, await self.page(form, gzipped=False))
-        return await asyncio.to_thread(self._timed, self._snapshot(), form)
+            return await self._in_worker(compress, await self.page(form, gzipped=False))
+        return await self._in_worker(self._timed, self._snapshot(), form)
+
+    async def _in_worker(self, make: Callable[..., bytes], *arguments: object) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, make, *arguments)
 
     def _timed(self, snapshot: Snapshot, form: Format) -> bytes:
         begun = time.monotonic()
