@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from flowmap.pipeline import Pipeline
 from tests.serve.house import house, in_thread
 
-EXAMPLES = int(os.environ.get("FLOWMAP_FUZZ_EXAMPLES", "60"))
-"""By hand: FLOWMAP_FUZZ_EXAMPLES=20000."""
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+"""By hand: FUZZ_EXAMPLES=20000."""
 
 
 @pytest.fixture(scope="module")

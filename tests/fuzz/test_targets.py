@@ -1,0 +1,25 @@
+"""Every fuzz target takes its seeds, and some that are cut, flipped and joined."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.fuzz import http, netlink
+from tests.fuzz.target import Target
+
+TARGETS = http.TARGETS | netlink.TARGETS
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_target(target: Target) -> None:
+    chance = random.Random(1)
+    seeds = list(target.seeds())
+    for seed in [*seeds, b"", b"\0" * 64]:
+        target.run(seed)
+    for _ in range(100):
+        data = bytearray(chance.choice(seeds))
+        for _ in range(chance.randrange(4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        target.run(bytes(data[: chance.randrange(len(data) + 1)]))
