@@ -140,14 +140,17 @@ class Connection(H11Protocol):
             self._opening.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, and close. Called by uvicorn where h11 has raised, whose hint is the status."""
+        """Answer what is no request, and close. uvicorn calls it where h11 has raised, whose hint is the status."""
         self._refused("malformed")
         cycle: Any = self.cycle
-        if self.conn.our_state is not h11.IDLE and self.conn.our_state is not h11.SEND_RESPONSE:
-            self.transport.abort()  # in the middle of an answer there is no way to say anything
+        if cycle is not None and not cycle.response_complete:
+            # What came before was understood: its answer goes out, and is the last.
+            cycle.keep_alive = False
+            self.flow.pause_reading()
             return
-        if cycle is not None:
-            cycle.disconnected = True  # the application's answer would be a second one
+        if self.conn.our_state is not h11.IDLE:  # the answer is out already, and no other can follow it
+            self.transport.abort()
+            return
         status = getattr(sys.exc_info()[1], "error_status_hint", 400)
         answer = problem(status if status in _DETAILS else 400, _DETAILS.get(status, "This is no HTTP request."))
         headers = [*answer.raw_headers, (b"connection", b"close")]

@@ -1,4 +1,4 @@
-"""Every fuzz target takes its seeds, and some that are cut, flipped and joined."""
+"""Every fuzz target takes its seeds, and some that were changed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.fuzz import http, netlink
+from tests.fuzz.__main__ import mutated
 from tests.fuzz.target import Target
 
 TARGETS = http.TARGETS | netlink.TARGETS
@@ -19,7 +20,4 @@ def test_target(target: Target) -> None:
     for seed in [*seeds, b"", b"\0" * 64]:
         target.run(seed)
     for _ in range(100):
-        data = bytearray(chance.choice(seeds))
-        for _ in range(chance.randrange(4)):
-            data[chance.randrange(len(data))] = chance.randrange(256)
-        target.run(bytes(data[: chance.randrange(len(data) + 1)]))
+        target.run(mutated(chance, seeds))

@@ -286,6 +286,23 @@ def test_nothing_is_smuggled_behind_a_body(attack: Callable[..., Any]) -> None:
     asyncio.run(run())
 
 
+UNDERSTOOD = [
+    LAST + b"more",
+    LAST.replace(b"GET", b"HEAD") + b"\0" * 100,
+    READY.replace(b"HTTP/1.1", b"HTTP/1.0") + READY,
+    BODY.replace(b"Content-Length: 10", b"Content-Length: 0") + b"\0garbage\r\n\r\n",
+]
+
+
+def test_nonsense_behind_a_request_does_not_cost_its_answer(attack: Callable[..., Any]) -> None:
+    async def run() -> None:
+        async with attack() as target:
+            for request in UNDERSTOOD:
+                assert (await target.exchange(request)).startswith(b"HTTP/1.1 200"), request
+
+    asyncio.run(run())
+
+
 def test_requests_in_a_row_are_answered_in_order(attack: Callable[..., Any]) -> None:
     async def run() -> None:
         async with attack() as target:
