@@ -58,7 +58,8 @@ class Asker:
     async def _call(self, question: Question) -> None:
         begun = time.monotonic(), time.time()
         try:
-            answer = await self._client.get_deployments_by_ip(
+            client = self._client.of_workspace(question.workspace) if question.workspace else self._client
+            answer = await client.get_deployments_by_ip(
                 namespace=question.namespace,
                 src_ip=_address(question.source),
                 src_port=_port(question.source),
@@ -94,14 +95,15 @@ class Asker:
         arrived = time.monotonic()
         stepped = abs((time.time() - begun_wall) - (arrived - begun)) > CLOCK_STEP
         asked = begun if stepped else begun + max(0.0, answer.asked_at - begun_wall)
-        infos = tuple(describe(one, self._client.workspace, question.namespace, answer) for one in answer.deployments)
+        workspace = question.workspace or self._client.workspace
+        infos = tuple(describe(one, workspace, question.namespace, answer) for one in answer.deployments)
         owners = {info.owner for info in infos if may_own(info)}
         if answer.dropped:
             what = f"{answer.dropped} elements of the answer could not be read"
             self._complain(f"{question.shape} question about {_subject(question)}: {what}")
             if not infos:  # nothing was learnt, which is not the same as nobody
                 return Delivery(question, None, cause=f"protocol: {what}", unreadable=answer.dropped)
-            owners.add(Owner(self._client.workspace, question.namespace, UNREADABLE, UNREADABLE))
+            owners.add(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE))
         given = Answer(min(asked, arrived), arrived, frozenset(owners))
         return Delivery(question, given, infos, unreadable=answer.dropped)
 

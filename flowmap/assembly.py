@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.attribution import Settings as AttributionSettings
+from flowmap.attribute.questions import Place
 from flowmap.attribute.report import attribution_report
 from flowmap.books import Books, Directory, Journal
 from flowmap.collect.base import SourceFacts, SourceStats
@@ -127,7 +128,14 @@ def _attribution_settings(config: Config) -> AttributionSettings:
         positive_ttl=attribute.positive_ttl,
         negative_ttl=attribute.negative_ttl,
         tie_wait=attribute.tie_wait,
+        elsewhere=elsewhere(config),
     )
+
+
+def elsewhere(config: Config) -> tuple[Place, ...]:
+    """Namespaces of other workspaces than the main one."""
+    more = config.control_plane.workspaces
+    return tuple(Place(one.workspace, namespace) for one in more for namespace in one.namespaces)
 
 
 def _excluded(config: Config) -> tuple[str, ...]:

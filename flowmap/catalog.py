@@ -10,6 +10,7 @@ from flowmap.attribute.budget import Permits
 from flowmap.attribute.jobs import latest
 from flowmap.attribute.view import DeploymentInfo, Job, Jobs, JobsAre, Owner
 from flowmap.control.catalog import OVER, Catalog, CatalogEntry, JobRun, JobsListing, Key
+from flowmap.control.catalog_refresh import CatalogRefresher, Label
 from flowmap.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.snapshot import CatalogReport
@@ -48,7 +49,11 @@ class Directory:
 
     def __init__(self, catalog: Catalog, workspace: str) -> None:
         self._catalog = catalog
-        self._workspace = workspace
+        self.workspace = workspace
+
+    def lists(self, namespace: str, deployment_id: str) -> bool:
+        """Whether the catalog has the deployment."""
+        return self._catalog.entry(namespace, deployment_id) is not None
 
     @property
     def generation(self) -> int:
@@ -61,7 +66,7 @@ class Directory:
         info = told
         if found is not None:
             entry, seen_at = found
-            info = _described(entry, seen_at, told, self._workspace)
+            info = _described(entry, seen_at, told, self.workspace)
         listing = self._catalog.jobs(namespace, deployment_id)
         if info is None or listing is None:
             return info
@@ -74,10 +79,89 @@ class Directory:
         return CatalogReport(len(catalog), catalog.left_out, bool(catalog.suspicious), catalog.succeeded_at)
 
 
-async def owners_seen(engine: Engine, limit: int) -> Sequence[Key] | None:
-    """Deployments seen in traffic, the most recently seen first; None if the writer is too busy to say."""
+class Directories:
+    """The directories of several workspaces as one."""
+
+    def __init__(self, parts: Sequence[Directory]) -> None:
+        self._parts = parts
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever a description may have changed."""
+        return sum(part.generation for part in self._parts)
+
+    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
+        """As :meth:`Directory.describe`, from the workspace that was told of, or else that lists the deployment."""
+        workspace = told.owner.workspace if told is not None else None
+        by_name = (part for part in self._parts if part.workspace == workspace)
+        by_list = (part for part in self._parts if part.lists(namespace, deployment_id))
+        part = next(by_name, None) or next(by_list, self._parts[0])
+        return part.describe(namespace, deployment_id, told)
+
+    def report(self) -> CatalogReport:
+        """Figures for the page and the status, all workspaces together."""
+        reports = [part.report() for part in self._parts]
+        times = [one.succeeded_at for one in reports]
+        known = [time for time in times if time is not None]
+        return CatalogReport(
+            sum(one.deployments for one in reports),
+            sum(one.left_out for one in reports),
+            any(one.suspicious for one in reports),
+            min(known) if len(known) == len(times) else None,
+        )
+
+
+class Refreshers:
+    """The refreshers of several workspaces as one."""
+
+    def __init__(self, parts: Sequence[CatalogRefresher]) -> None:
+        self.parts = tuple(parts)
+
+    @property
+    def runs(self) -> bool:
+        """Whether none of the tasks has ended."""
+        return all(part.runs for part in self.parts)
+
+    def start(self) -> None:
+        """Begin, soon."""
+        for part in self.parts:
+            part.start()
+
+    async def aclose(self) -> None:
+        """End the tasks and the calls under way."""
+        await asyncio.gather(*(part.aclose() for part in self.parts))
+
+    def configure(self, *, every: float, label: Label | None) -> None:
+        """Other settings, from the next listing on."""
+        for part in self.parts:
+            part.configure(every=every, label=label)
+
+    def status(self) -> dict[str, object]:
+        """Facts for the status answer: numbers added up, else the worst of them."""
+        statuses = [part.status() for part in self.parts]
+        return {name: _together(name, [status[name] for status in statuses]) for name in statuses[0]}
+
+
+def _together(name: str, values: Sequence[object]) -> object:
+    if name.endswith(("_deployments", "_left_out")):
+        return sum(value for value in values if isinstance(value, int))
+    if name.endswith(("_at", "_seconds")):
+        times = [value for value in values if isinstance(value, float)]
+        oldest = min if name.endswith("_at") else max
+        return oldest(times) if len(times) == len(values) else None
+    return "; ".join(str(value) for value in values if value is not None) or None
+
+
+async def owners_seen(engine: Engine, limit: int, workspace: str | None = None) -> Sequence[Key] | None:
+    """Deployments seen in traffic (of one workspace), the most recently seen first; None if the writer is too busy to
+    say."""
+
+    def look() -> Sequence[Key]:
+        seen, told = engine.books.owners_seen(limit), engine.books.deployments
+        return [key for key in seen if workspace is None or (key in told and told[key].owner.workspace == workspace)]
+
     try:
-        return await asyncio.wrap_future(engine.call(lambda: engine.books.owners_seen(limit)))
+        return await asyncio.wrap_future(engine.call(look))
     except QueryError:
         return None
 

@@ -19,7 +19,7 @@ from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.view import SourceStatus
 from flowmap.backend import Backend
 from flowmap.books import Books
-from flowmap.catalog import Directory, Gate, owners_seen
+from flowmap.catalog import Directories, Directory, Gate, Refreshers, owners_seen
 from flowmap.collect.base import Source, SourceFacts
 from flowmap.collect.choice import choose_source
 from flowmap.collect.paired import parts
@@ -60,7 +60,7 @@ class Pipeline:
     engine: Engine
     asker: Asker
     client: ControlClient
-    catalog: CatalogRefresher
+    catalog: Refreshers
     backend: Backend
     server: HttpServer
     exposition: Exposition
@@ -84,8 +84,8 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     )
     permits = Permits(budget)
     client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
-    catalog = Catalog(config.control_plane.namespaces)
-    directory = Directory(catalog, client.workspace)
+    catalogs = _catalogs(config.control_plane, client)
+    directory = Directories([Directory(catalog, of.workspace) for of, catalog in catalogs])
     historian = _historian(config, source)
     books = make_books(config, announces_births=source.announces_births, directory=directory, journal=historian)
     recorder = None if record is None else start_recording(record, config, books, source)
@@ -117,7 +117,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         operations=recorder,
     )
     deliver.append(engine.deliver)
-    refresher = _refresher(config.control_plane, client, catalog, engine)
+    refresher = Refreshers([_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs])
     queries = Queries(books, source=source.name, epoch=time.time() - time.monotonic())
     backend = Backend(
         engine,
@@ -166,14 +166,24 @@ def control_client(
     )
 
 
-def _refresher(settings: ControlPlane, client: ControlClient, catalog: Catalog, engine: Engine) -> CatalogRefresher:
+def _catalogs(settings: ControlPlane, client: ControlClient) -> list[tuple[ControlClient, Catalog]]:
+    """An empty catalog for each workspace, the main one first, and who asks for it."""
+    more = [(client.of_workspace(one.workspace), Catalog(one.namespaces)) for one in settings.workspaces]
+    return [(client, Catalog(settings.namespaces)), *more]
+
+
+def _refresher(
+    settings: ControlPlane, client: ControlClient, catalog: Catalog, engine: Engine, *, only: bool
+) -> CatalogRefresher:
+    """``only``: whether deployments of other workspaces are not its."""
+    workspace = client.workspace if only else None
     return CatalogRefresher(
         client,
         catalog,
-        namespaces=settings.namespaces,
+        namespaces=catalog.namespaces,
         every=settings.catalog.refresh,
         label=catalog_label(settings),
-        seen=lambda: owners_seen(engine, SEEN),
+        seen=lambda: owners_seen(engine, SEEN, workspace),
     )
 
 

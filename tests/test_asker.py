@@ -31,6 +31,11 @@ class Plane:
 
     def __init__(self, reply: Callable[[], object]) -> None:
         self.reply, self.asked = reply, list[dict[str, object]]()
+        self.workspaces: list[str] = []
+
+    def of_workspace(self, workspace: str) -> Plane:
+        self.workspaces.append(workspace)
+        return self
 
     async def get_deployments_by_ip(self, **parameters: object) -> object:
         self.asked.append(parameters)
@@ -188,3 +193,20 @@ def test_one_line_for_many_failures(caplog: pytest.LogCaptureFixture) -> None:
 
     asyncio.run(ask())
     assert len(caplog.records) == 1
+
+
+def test_a_question_of_another_workspace_is_asked_there_and_its_owners_are_of_it() -> None:
+    found = answer(Deployment(deployment_id="a", name="n"))
+    plane, delivered = Plane(lambda: found), list[Delivery]()
+
+    async def ask() -> None:
+        asker = Asker(plane, delivered.append)  # type: ignore[arg-type]
+        for question in (QUESTION._replace(workspace="v"), QUESTION):
+            asker.start(question)
+        while len(delivered) < 2:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(ask(), 5))
+    assert plane.workspaces == ["v"]
+    owners = {one.question.workspace: set(one.answer.owners) for one in delivered if one.answer}
+    assert owners == {"v": {Owner("v", "ns", "a", "n")}, "": {Owner("w", "ns", "a", "n")}}

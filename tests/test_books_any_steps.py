@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from flowmap.attribute.answers import Answer
-from flowmap.attribute.attribution import Settings
-from flowmap.attribute.questions import Question, Shape
-from flowmap.attribute.view import Owner
+from flowmap.attribute.attribution import STATES, Settings
+from flowmap.attribute.questions import Owners, Question, Shape
+from flowmap.attribute.view import Owner, State
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted
 from flowmap.flows.batch import Flag, Kind
 from flowmap.operations import Tuning
@@ -65,6 +65,7 @@ class AnySteps(RuleBasedStateMachine):
         self.auditor = Auditor(self.books)
         self.now = 1000.0
         self.asked: dict[Question, float] = {}
+        self.known: dict[tuple[object, ...], tuple[State, Owners]] = {}
 
     @rule(batch=st.lists(records, min_size=1, max_size=8))
     def records_come(self, batch: list[Record]) -> None:
@@ -98,7 +99,7 @@ class AnySteps(RuleBasedStateMachine):
             self.now += 0.5
             self.books.attribution.answered(question, Answer(self.asked.pop(question), self.now, owners))
 
-    @rule(owners=st.frozensets(st.sampled_from(OWNERS), max_size=1))
+    @rule(owners=st.frozensets(st.sampled_from(OWNERS), max_size=2))
     def all_questions_get_one_answer(self, owners: frozenset[Owner]) -> None:
         for question in self.books.attribution.ask(now=self.now, limit=50):
             self.asked.setdefault(question, self.now)
@@ -161,6 +162,24 @@ class AnySteps(RuleBasedStateMachine):
         if hasattr(self, "auditor"):
             self.auditor.check()
             assert len(self.books.table) <= self.books.table.max_flows
+
+    @invariant()
+    def no_flow_changes_its_owner_silently(self) -> None:
+        if not hasattr(self, "auditor"):
+            return
+        columns, rows = self.books.table.columns, self.books.table.live()
+        known: dict[tuple[object, ...], tuple[State, Owners]] = {}
+        for row in rows.tolist():
+            state = STATES[int(columns.state[row])]
+            if state is not State.PENDING:
+                flow: tuple[object, ...] = row, columns.ends_of(row), int(columns.id[row])
+                known[flow] = state, self.books.attribution.decisions[int(columns.verdict[row])].owners
+        for key, (state, owners) in known.items():
+            before, had = self.known.get(key, (State.UNKNOWN, owners))
+            if before is not State.UNKNOWN and (before, had) != (state, owners):
+                assert before in (State.SHARED, State.AMBIGUOUS)
+                assert owners < had, "several become fewer, and that is all"
+        self.known = known
 
     def _step(self, step) -> None:  # type: ignore[no-untyped-def]
         self.now += 1

@@ -11,7 +11,7 @@ import pytest
 from flowmap.attribute.attribution import Settings
 from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.view import DeploymentInfo, JobsAre, Owner
-from flowmap.catalog import BY_IP, Directory, Gate
+from flowmap.catalog import BY_IP, Directories, Directory, Gate, Refreshers
 from flowmap.control.catalog import Catalog, CatalogEntry, JobRun
 from flowmap.control.packages import FileUse
 from flowmap.query import Queries
@@ -150,3 +150,58 @@ def test_times_follow_a_wall_clock_that_is_set() -> None:
     assert queries._epoch == 1000.0
     queries.follow_clock(1060.0)
     assert queries._epoch == 1060.0
+
+
+def test_several_workspaces_are_one_directory() -> None:
+    catalogs = [Catalog([NS]), Catalog([NS, "more"])]
+    entries = [replace(ENTRY, deployment_id="a", name="first"), replace(ENTRY, deployment_id="b", name="second")]
+    both = Directories([Directory(catalog, name) for catalog, name in zip(catalogs, "wv", strict=True)])
+    before = both.generation
+    for catalog, entry in zip(catalogs, entries, strict=True):
+        catalog.take_listing(NS, [entry], complete=True, at=100, now=100)
+    assert both.generation > before
+    described = [both.describe(NS, identity, None) for identity in "ab"]
+    assert [one.owner[:4:3] for one in described if one] == [("w", "first"), ("v", "second")]
+    assert both.describe(NS, "c", None) is None
+    told = replace(TOLD, owner=Owner("v", NS, "a", "told"))
+    assert both.describe(NS, "a", told) == told, "the other workspace's deployment of that id is another"
+    strange = replace(TOLD, owner=Owner("u", NS, "b", "told"))
+    listed = both.describe(NS, "b", strange)
+    assert listed is not None and listed.owner.name == "second"
+    report = both.report()
+    assert (report.deployments, report.suspicious, report.succeeded_at) == (2, False, None), "one namespace is missing"
+
+
+def test_several_refreshers_are_started_set_and_told_of_as_one() -> None:
+    done: list[str] = []
+
+    class Part:
+        runs = True
+
+        def __init__(self, name: str, at: float | None) -> None:
+            self.name, self.at = name, at
+
+        def start(self) -> None:
+            done.append(f"start {self.name}")
+
+        async def aclose(self) -> None:
+            done.append(f"close {self.name}")
+
+        def configure(self, *, every: float, label: object) -> None:
+            done.append(f"{self.name} {every} {label}")
+
+        def status(self) -> dict[str, object]:
+            error = None if self.name == "a" else "no"
+            return {"catalog_deployments": 2, "catalog_listed_at": self.at, "catalog_error": error}
+
+    parts = [Part("a", 5.0), Part("b", 3.0)]
+    both = Refreshers(parts)  # type: ignore[arg-type]
+    both.start()
+    both.configure(every=9.0, label=None)
+    asyncio.run(both.aclose())
+    assert done == ["start a", "start b", "a 9.0 None", "b 9.0 None", "close a", "close b"]
+    assert both.status() == {"catalog_deployments": 4, "catalog_listed_at": 3.0, "catalog_error": "no"}
+    parts[1].at = None
+    assert (both.status()["catalog_listed_at"], both.runs) == (None, True)
+    parts[0].runs = False
+    assert not both.runs

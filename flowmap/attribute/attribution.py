@@ -16,7 +16,7 @@ from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timelin
 from flowmap.attribute.contradictions import Contradictions
 from flowmap.attribute.decisions import CODE, STATES, Decision, Settings, by_shape
 from flowmap.attribute.knowledge import Knowledge
-from flowmap.attribute.plan import Plan
+from flowmap.attribute.plan import MAX_BACKOFF, Plan
 from flowmap.attribute.questions import (
     READINGS,
     UNREADABLE,
@@ -77,6 +77,7 @@ class Attribution:
         self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
         self._last_answer = NEVER
         self._last_failure = NEVER
+        self._failing_since = np.inf
         self._last_cause = ""
 
     def tune(self, settings: Settings) -> None:
@@ -159,6 +160,9 @@ class Attribution:
         question's ranges."""
         change = self._knowledge.add(question, answer)
         self._last_answer = max(self._last_answer, answer.arrived)
+        if answer.arrived - self._failing_since >= MAX_BACKOFF:
+            self.plan.retry_now(answer.arrived)
+        self._failing_since = np.inf
         self.readings.heard(question, answer.owners, now=answer.arrived)
         if change.contradicted:
             self.contradictions.deny(question, answer, change.current.owners)
@@ -176,6 +180,7 @@ class Attribution:
         """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
         self._knowledge.failed(question, cause)
         self._last_failure, self._last_cause = now, cause
+        self._failing_since = min(self._failing_since, now)
         self.ties.heard(question, None, now=now, retry_after=retry_after)
         for number in self._asked_about.pop(question, ()):
             self.plan.finished(number, named=None, now=now, retry_after=retry_after)

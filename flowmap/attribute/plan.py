@@ -120,6 +120,12 @@ class Plan:
             self._failures[number] = min(int(self._failures[number]) + 1, 16) if self._broken[number] else 0
             self._due[number] = now + (self._pause(number) if retry_after is None else retry_after)
 
+    def retry_now(self, now: float) -> None:
+        """Nothing was answered for long, and now something was: what failed meanwhile waits for its pause no more, so
+        that the largest traffic comes first and not whose pause ends first."""
+        failed = (self._failures > 0) & (self._outstanding == 0)
+        self._due[failed] = np.minimum(self._due[failed], now)
+
     def postpone(self, number: int, until: float) -> None:
         """Do not ask about the end before then."""
         self._due[number] = until

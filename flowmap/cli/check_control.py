@@ -56,6 +56,9 @@ async def look(config: Config) -> list[Finding]:
         async with client:
             for namespace in plane.namespaces:
                 found += await _operations(client, namespace)
+            for more in plane.workspaces:
+                for namespace in more.namespaces:
+                    found += await _operations(client.of_workspace(more.workspace), namespace, f"{more.workspace}.")
             found += _clock(client.clock_skew)
             found += await _legacy(plane)
         return found
@@ -67,9 +70,9 @@ def _lifetime(expires_at: float | None) -> str:
     return "" if expires_at is None else f", valid for another {max(0.0, expires_at - time.time()) / 60:.0f} min"
 
 
-async def _operations(client: ControlClient, namespace: str) -> list[Finding]:
+async def _operations(client: ControlClient, namespace: str, workspace: str = "") -> list[Finding]:
     """A call of each operation. Where the first gets no answer at all, the others would wait for none as long."""
-    place = f"control_plane.{namespace}"
+    place = f"control_plane.{workspace}{namespace}"
     first: list[Deployment] = []
 
     async def by_ip() -> str:

@@ -12,7 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowmap.asker import describe, may_own
-from flowmap.attribute.questions import CONFIDENCE, SHAPES, Owners, Question, Shape, candidates, question_for, state_of
+from flowmap.assembly import elsewhere
+from flowmap.attribute.questions import (
+    CONFIDENCE,
+    SHAPES,
+    Owners,
+    Place,
+    Question,
+    Shape,
+    candidates,
+    question_for,
+    state_of,
+)
 from flowmap.attribute.view import AttributionView, DeploymentInfo, Evidence, State
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.client import ControlClient, DeploymentsAnswer
@@ -46,9 +57,9 @@ def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:
     client = End(Address.parse(arguments.source.ip), 0, 0, False)
     service = End(Address.parse(arguments.destination.ip), arguments.destination.port, protocol, True)
     return [
-        question_for(namespace, shape, client if shape is Shape.CLIENT else service)
+        question_for(place, shape, client if shape is Shape.CLIENT else service)
         for shape in SHAPES[config.attribute.semantics]
-        for namespace in config.control_plane.namespaces
+        for place in (*(Place("", namespace) for namespace in config.control_plane.namespaces), *elsewhere(config))
     ]
 
 
@@ -67,6 +78,7 @@ async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | 
         return end.port or None if end else None
 
     source, destination = question.source, question.destination
+    client = client.of_workspace(question.workspace) if question.workspace else client
     try:
         return await client.get_deployments_by_ip(
             namespace=question.namespace,
@@ -89,7 +101,7 @@ def combine(config: Config, answers: Answers) -> AttributionView:
         if isinstance(given, ControlError) or seen is None or given.dropped:
             by_shape[question.shape] = None
             continue
-        infos = [describe(one, workspace, question.namespace, given) for one in given.deployments]
+        infos = [describe(one, question.workspace or workspace, question.namespace, given) for one in given.deployments]
         named[question] = [info for info in infos if may_own(info)]
         by_shape[question.shape] = seen | {info.owner for info in named[question]}
     evidence = tuple(_evidence(question, given, named.get(question, ())) for question, given in answers.items())

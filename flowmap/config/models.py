@@ -88,6 +88,15 @@ class Blink(Section):
     )
 
 
+class Workspace(Section):
+    """One more workspace of the same account and endpoint."""
+
+    workspace: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Workspace id.")
+    namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
+        default=("default-namespace",), description="Its namespaces; each costs its own calls."
+    )
+
+
 class ControlPlane(Section):
     """Realtime Compute for Apache Flink: who is asked for owners, and how often."""
 
@@ -105,6 +114,11 @@ class ControlPlane(Section):
     namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
         default=("default-namespace",), description="Namespaces to ask; each costs its own calls."
     )
+    workspaces: tuple[Workspace, ...] = Field(
+        default=(),
+        description="More workspaces that are asked: [{workspace: ID, namespaces: [...]}]. Of the commands that ask "
+        "the control plane themselves, only query --direct and check ask these, too.",
+    )
     credentials: Credentials = Field(default=Credentials(), description="Key of the account.")
     rate: float = Field(default=2.0, gt=0, le=10_000, description="Calls a second.")
     burst: int = Field(default=5, ge=1, le=100_000, description="Calls that may be made at once after a quiet time.")
@@ -112,6 +126,11 @@ class ControlPlane(Section):
     timeout: Span = Field(default=10.0, description="Longest wait for one answer.")
     catalog: Catalog = Field(default=Catalog(), description="The list of deployments.")
     blink: Blink = Field(default=Blink(), description="The legacy operation.")
+
+    @model_validator(mode="after")
+    def _workspaces_differ(self) -> Self:
+        distinct((self.workspace or "", *(one.workspace for one in self.workspaces)))
+        return self
 
     @model_validator(mode="after")
     def _blink_has_a_region(self) -> Self:

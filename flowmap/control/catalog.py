@@ -148,6 +148,10 @@ class Catalog:
         return sum(len(one.entries) for one in self._namespaces.values())
 
     @property
+    def namespaces(self) -> tuple[str, ...]:
+        return tuple(self._namespaces)
+
+    @property
     def suspicious(self) -> tuple[str, ...]:
         """Namespaces whose last listing lost too much to be believed yet."""
         return tuple(name for name, one in self._namespaces.items() if one.suspicious_since is not None)

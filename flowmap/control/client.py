@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
@@ -91,6 +92,13 @@ class ControlClient:
     @property
     def workspace(self) -> str:
         return self._workspace
+
+    def of_workspace(self, workspace: str) -> ControlClient:
+        """A client of another workspace of the same account and endpoint, with which it shares everything else: the
+        connections, the breaker, the pauses. Only the first is closed. BadRequest for a bad workspace."""
+        other = copy(self)
+        other._workspace = operations.workspace(workspace)
+        return other
 
     @property
     def breaker_open(self) -> bool:
@@ -244,7 +252,7 @@ class ControlClient:
         def read(reply: Reply) -> Answer[Element]:
             return read_answer(reply.body, element, status=reply.status)
 
-        return await self._caller.call(request.action, sign=sign, read=read, scope=request.path)
+        return await self._caller.call(request.action, sign=sign, read=read, scope=f"{self._workspace} {request.path}")
 
     def _sign(self, request: Request, credentials: Credentials, now: float) -> Outgoing:
         headers = {

@@ -10,7 +10,7 @@ from flowmap.config import Config
 from flowmap.errors import DecodeError
 
 KEPT: Mapping[str, frozenset[str] | None] = {
-    "control_plane": frozenset(("workspace", "namespaces", "rate", "burst", "max_in_flight")),
+    "control_plane": frozenset(("workspace", "namespaces", "workspaces", "rate", "burst", "max_in_flight")),
     "collect": None,
     "attribute": None,
     "export": None,

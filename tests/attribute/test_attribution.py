@@ -11,11 +11,11 @@ from flowmap.attribute.answers import Answer
 from flowmap.attribute.attribution import Settings
 from flowmap.attribute.budget import CallBudget
 from flowmap.attribute.plan import MAX_BACKOFF
-from flowmap.attribute.questions import Owners, Question, Semantics, Shape, candidates, question_for, state_of
+from flowmap.attribute.questions import Owners, Place, Question, Semantics, Shape, candidates, question_for, state_of
 from flowmap.attribute.view import Owner, State
 from flowmap.collect.base import ReadFinished, ReadStarted
 from flowmap.flows.address import Address, Endpoint
-from flowmap.flows.batch import Kind
+from flowmap.flows.batch import Flag, Kind
 from flowmap.flows.ends import End
 from tests.accounts import books_for
 from tests.attribute.desk import Desk
@@ -336,3 +336,64 @@ def test_looking_at_an_answer_does_not_keep_it() -> None:
     attribution.answered(third, Answer(1.0, 2.0, some(X)))
     assert attribution.timeline(first) is None, "the oldest went, though a user looked at it"
     assert attribution.timeline(second) is not None
+
+
+def test_every_workspace_is_asked_and_owners_carry_theirs() -> None:
+    elsewhere = Place("v", "ns")
+    desk = Desk(Settings(("ns",), semantics="connection", elsewhere=(elsewhere,)))
+    desk.tell(replace(FLOW, flags=int(Flag.PRESENT)))
+    asked = desk.ask()
+    assert [(one.shape, one.place) for one in asked] == [
+        (shape, place) for shape in (C, S) for place in (Place("", "ns"), elsewhere)
+    ]
+    theirs = X._replace(workspace="v")
+    for one in asked:
+        desk.answer(one, *([theirs] if one.workspace else []))
+    desk.settle()
+    (decision,) = desk.attribution.decisions.values()
+    assert (decision.state, decision.owners) == (State.ATTRIBUTED, some(theirs))
+
+
+def test_contradictions_are_listed_with_a_flow_and_what_was_said() -> None:
+    desk = Desk(Settings(("ns",), semantics="connection", positive_ttl=10.0))
+    desk.tell(FLOW, replace(FLOW, client_port=2, id=2))
+    for one in desk.ask():
+        desk.answer(one, X)
+    desk.settle()
+    desk.now += 11
+    for one in desk.ask():
+        desk.answer(one, X._replace(name="renamed"))
+    desk.settle()
+    assert desk.attribution.contradictions.latest() == (), "another name is no other owner"
+    desk.now += 11
+    asked_at = desk.now
+    for one in desk.ask():
+        desk.answer(one, Y)
+    desk.settle()
+    (listed,) = desk.attribution.contradictions.latest()
+    assert (listed.question, listed.flows, listed.attributed, listed.answered) == ("client 10.0.0.1", 2, (X,), (Y,))
+    assert (listed.asked_at, listed.answered_at) == (asked_at, asked_at + 0.25)
+    assert listed.flow is not None and str(listed.flow[1]) == "10.1.0.1:9092"
+    client = Question("ns", C, Endpoint(Address.parse("10.0.0.9"), 0), None)
+    for asked, owner in ((100.0, X), (200.0, X), (150.0, Y)):
+        desk.attribution.answered(client, Answer(asked, asked + 1, some(owner)))
+    newest = desk.attribution.contradictions.latest()[0]
+    assert (newest.question, newest.flows, newest.flow) == ("client 10.0.0.9", 0, None)
+    assert desk.attribution.contradictions.count == 3
+
+
+@pytest.mark.parametrize(
+    ("what", "cause"),
+    [("nothing", "budget: "), ("failure", "errors: timeout"), ("failure elsewhere", "breaker: ")],
+)
+def test_failed_says_its_cause(what: str, cause: str) -> None:
+    desk = Desk(Settings(("ns",), semantics="connection"))
+    desk.tell(FLOW, replace(FLOW, client="10.0.0.2", id=2, server_port=80))
+    desk.tell(replace(FLOW, kind=Kind.CLOSED))
+    if what != "nothing":
+        about = "10.0.0.1" if what == "failure" else "10.0.0.2"
+        (one,) = [one for one in desk.ask() if one.source and str(one.source.address) == about]
+        desk.attribution.failed(one, "timeout: no answer", now=desk.now)
+    desk.books.give_up(older_than=desk.now + 1, now=desk.now)
+    (decision,) = desk.attribution.decisions.values()
+    assert (decision.state, decision.cause.startswith(cause)) == (State.FAILED, True)

@@ -354,3 +354,17 @@ def test_a_bad_parameter_of_a_listing_is_told_before_any_call(sandbox: RunningSa
 
     ask(sandbox.url, make)
     assert sandbox.requests["total"] == 0
+
+
+def test_another_workspace_is_another_client_over_the_same_connections(sandbox: RunningSandbox) -> None:
+    async def both(client: ControlClient) -> DeploymentsAnswer:
+        other = client.of_workspace("other")
+        assert (client.workspace, other.workspace) != (client.workspace, client.workspace)
+        with pytest.raises(ControlError, match="workspace 'other'"):
+            await who(other)
+        with pytest.raises(BadRequest):
+            client.of_workspace("no/workspace")
+        return await who(client)
+
+    assert len(ask(sandbox.url, both).deployments) == 3
+    assert [dict(request.header_list)["workspace"] for request in sandbox.recorded] == ["other", "sandbox"]

@@ -1,0 +1,169 @@
+"""Calls that attribution needs for an hour of traffic: python -m tests.bench.bench_questions
+
+The hour is made up, and the same every time: deployments at so many addresses open connections to service ends as
+schedulers, pools and lookups do: most short, some for the whole hour. Nothing waits: the clock is a number. The peer is
+what first comes to mind, one question a connection with both its ends and ports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flowmap.attribute.answers import Answer
+from flowmap.attribute.attribution import Settings
+from flowmap.attribute.budget import CallBudget
+from flowmap.attribute.questions import Owners, Question, Shape
+from flowmap.attribute.view import Owner
+from flowmap.books import Books
+from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
+from flowmap.flows.batch import Flag, Kind
+from tests.accounts import books_for
+from tests.flows.records import Record, batch_of, replace
+
+UnderWay = tuple[float, int, float, Question]
+"""When the answer comes, which call it is, when it was asked, and what."""
+
+HOUR = 3600.0
+STEP = 0.5
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the hour holds."""
+
+    clients: int = 40
+    services: int = 25
+    flows: int = 20_000
+    shared: int = 0
+    """Addresses that two deployments have."""
+    seconds: float = HOUR
+
+
+@dataclass
+class Result:
+    """What came of it."""
+
+    flows: int
+    calls: Mapping[Shape, int]
+    attributed: int
+    pending: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.calls.values())
+
+    @property
+    def ties(self) -> int:
+        return self.calls.get(Shape.LINK, 0) + self.calls.get(Shape.EXACT, 0)
+
+
+class ControlPlane:
+    """Answers at once and truly; the first ``shared`` addresses have two deployments."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.at = {
+            f"10.0.1.{n}": frozenset(
+                Owner("w", "ns", name, name) for name in [f"job{n}", f"other{n}"][: 1 + (n < traffic.shared)]
+            )
+            for n in range(traffic.clients)
+        }
+        self.everybody = frozenset[Owner]().union(*self.at.values())
+
+    def answer(self, question: Question) -> Owners:
+        if question.shape is Shape.SOURCE:
+            return frozenset()
+        if question.shape is Shape.SINK or question.source is None:
+            return self.everybody
+        hosted = self.at[str(question.source.address)]
+        return frozenset(sorted(hosted)[:1]) if question.shape in (Shape.LINK, Shape.EXACT) else hosted
+
+
+def records(traffic: Traffic) -> list[tuple[float, Record]]:
+    """Openings and ends in the order of their times."""
+    chance = random.Random(7)
+    found = []
+    for n in range(traffic.flows):
+        began = chance.random() * traffic.seconds
+        lasts = traffic.seconds if chance.random() < 0.05 else chance.expovariate(1 / 5.0)
+        client, service = chance.randrange(traffic.clients), chance.randrange(traffic.services)
+        flags = int(Flag.PRESENT)
+        flow = Record(
+            Kind.OPENED, f"10.0.1.{client}", 1024 + n % 60_000, "10.1.0.1", 1000 + service, id=n + 1, flags=flags
+        )
+        found.append((began, flow))
+        found.append((began + lasts, replace(flow, kind=Kind.CLOSED, counters=(chance.randrange(1 << 20), 9, 9, 9))))
+    return sorted(found, key=lambda one: (one[0], one[1].id))
+
+
+def run(traffic: Traffic, settings: Settings) -> Result:
+    """Play the hour."""
+    books, plane = books_for(settings, max_flows=traffic.flows + 10), ControlPlane(traffic)
+    budget = CallBudget(rate=2.0, burst=5, max_in_flight=2)
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        books.step(step, now=0.0, read_at=0.0)
+    waiting = records(traffic)[::-1]
+    under_way: list[UnderWay] = []
+    calls, now = 0, 0.0
+    while now < traffic.seconds + 120:
+        now += STEP
+        due = []
+        while waiting and waiting[-1][0] <= now:
+            due.append(waiting.pop()[1])
+        if due:
+            books.step(batch_of(*due), now=now, read_at=now - 0.01)
+        books.step(CaughtUp(now), now=now, read_at=now)
+        _answer(books, plane, budget, under_way, now)
+        books.settle(now)
+        for question in books.ask(now=now, limit=budget.available(now)):
+            calls += 1
+            budget.start(now)
+            heapq.heappush(under_way, (now + 0.2, calls, now, question))
+        if now % 30 < STEP:
+            books.tidy(now)
+    named = int(books.ledger.connections[books.ledger.kinds == 1].sum())
+    return Result(traffic.flows, dict(books.attribution.asked), named, books.pending_flows)
+
+
+def _answer(books: Books, plane: ControlPlane, budget: CallBudget, under_way: list[UnderWay], now: float) -> None:
+    while under_way and under_way[0][0] <= now:
+        arrived, _, asked, question = heapq.heappop(under_way)
+        budget.finish()
+        books.attribution.answered(question, Answer(asked, arrived, plane.answer(question)))
+
+
+def allowed(traffic: Traffic, settings: Settings) -> float:
+    """Calls that the plan may cost besides those for ties: every end once in a ``positive_ttl``."""
+    rounds = 1 + (traffic.seconds + 120) / settings.positive_ttl
+    return 1.2 * rounds * (traffic.clients + 2 * traffic.services)
+
+
+def line(name: str, traffic: Traffic, settings: Settings) -> str:
+    """One line of the table."""
+    result = run(traffic, settings)
+    bound, ties = allowed(traffic, settings), result.ties
+    per_thousand = 1000 * result.total / result.flows
+    return (
+        f"{name:34} {result.total:6} {per_thousand:9.1f} {result.total / result.flows:9.3f} {ties:6}"
+        f" {100 * result.attributed / result.flows:9.2f} % {result.pending:7} {result.total - ties <= bound!s:>6}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flows", type=int, default=20_000)
+    flows = parser.parse_args().flows
+    plain = Traffic(flows=flows)
+    print(f"{'':34} {'calls':>6} {'per 1000':>9} {'of peer':>9} {'ties':>6} {'named':>11} {'pending':>7} {'bound':>6}")
+    print(line("both", plain, Settings(("ns",))))
+    print(line("connection", plain, Settings(("ns",), semantics="connection")))
+    print(line("connection, positive_ttl 5m", plain, Settings(("ns",), semantics="connection", positive_ttl=300.0)))
+    print(line("both, 4 addresses of two jobs", Traffic(flows=flows, shared=4), Settings(("ns",))))
+    print(f"{'peer: one question a connection':34} {flows:6} {1000.0:9.1f} {1.0:9.3f}")
+
+
+if __name__ == "__main__":
+    main()
