@@ -7,10 +7,12 @@ recorded, or, with --query, if nobody can say; 1 on an error.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from flowmap.cli import options
+from flowmap.cli.run import ENVIRONMENT
 from flowmap.errors import DecodeError
 
 FIRST_BYTES = 64
@@ -71,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Find out what kind of file it is, and replay it."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     with arguments.file.open("rb") as file:
         first = file.read(FIRST_BYTES)
     for recognises, replay in kinds():

@@ -117,10 +117,10 @@ def test_a_recording_that_was_cut_says_so(path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a recording"),
-        (b"hello, world", "not a recording"),
+        (b"", "a recording of flowmap run"),
+        (b"hello, world", "a recording of flowmap run"),
         (b"\x89flowmap\r\n\x1a\n", "before anything was recorded"),
-        (b"\x89flowmap\n", "not a recording"),
+        (b"\x89flowmap\n", "a recording of flowmap run"),
     ],
 )
 def test_other_files_are_refused_in_one_line(
