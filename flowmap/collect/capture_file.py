@@ -18,8 +18,10 @@ from flowmap.wire.captures import Frames, Reader
 from flowmap.wire.pcap import PcapReader
 from flowmap.wire.pcapng import PcapngReader
 
-PIECE = 1 << 22
+PIECE = 1 << 21
 """Bytes read and decoded at a time: more makes nothing faster."""
+FIRST_BYTES = 16
+"""Of a file, that tell what it is."""
 _GZIP = b"\x1f\x8b"
 _KINDS = (PcapReader, PcapngReader)
 
@@ -42,15 +44,17 @@ class CaptureFile:
         self.position = 0
         """Bytes of them read so far."""
         try:
-            self._file = path.open("rb")
+            self._file = path.open("rb", buffering=0)
             self.size = os.fstat(self._file.fileno()).st_size
             head = self._file.read(len(_GZIP))
             self._file.seek(0)
         except OSError as error:
             raise SourceError(f"{path}: {error.strerror}") from error
         self._packed = gzip.GzipFile(fileobj=self._file) if head == _GZIP else None
-        self._first = self._piece()
-        self._reader = self._find_reader(self._first)
+        self._room = bytearray(PIECE)  # one for all pieces: fresh memory costs more than reading into it
+        self._held = 0  # bytes of it that hold something
+        self._fill()
+        self._reader = self._find_reader(bytes(self._room[: min(self._held, FIRST_BYTES)]))
 
     def __enter__(self) -> Self:
         return self
@@ -70,23 +74,31 @@ class CaptureFile:
     def pieces(self) -> Iterator[list[Frames]]:
         """All frames that can be read, those of a piece of the file at a time; then ``fault`` says if that is all.
 
-        Frames of one piece are in the same data; where they begin there is their order.
+        Frames of one piece are in the same data; where they begin there is their order. The data is overwritten by the
+        next piece.
         """
-        data, offset = self._first, 0
+        offset = 0
         while True:
-            read = self._reader.read(data)
+            read = self._reader.read(memoryview(self._room)[: self._held])
             if read.frames:
                 yield read.frames
             offset += read.taken
             if read.fault:
                 self.fault = f"{self.path}: byte {offset}: {read.fault}; what is before it counts"
                 return
-            piece = self._piece()
-            if not piece:
+            self._keep_rest(read.taken)
+            if not self._fill():
                 break
-            data = data[read.taken :] + piece
-        if not self.fault and read.taken < len(data):
+        if not self.fault and self._held:
             self.fault = f"{self.path}: byte {offset}: the file ends inside of a record; what is before it counts"
+
+    def _keep_rest(self, taken: int) -> None:
+        """Move what was not taken to the front; where that fills all room, make more."""
+        rest = memoryview(self._room)[taken : self._held]
+        if len(rest) == len(self._room):
+            self._room = bytearray(2 * len(rest))
+        self._room[: len(rest)] = rest
+        self._held = len(rest)
 
     def _find_reader(self, head: bytes) -> Reader:
         for kind in _KINDS:
@@ -99,13 +111,15 @@ class CaptureFile:
         found = head[:4].hex(" ") or "nothing"
         raise DecodeError(f"{self.path}: not a capture file: it begins with {found}; pcap and pcapng are read")
 
-    def _piece(self) -> bytes:
-        """The next bytes of the capture; empty at its end, and where nothing more can be read."""
+    def _fill(self) -> bool:
+        """Read the next bytes of the capture; False at its end, and where nothing more can be read."""
+        free = memoryview(self._room)[self._held :]
         try:
-            piece = self._file.read(PIECE) if self._packed is None else self._packed.read1(PIECE)
+            number = (self._file.readinto(free) if self._packed is None else self._packed.readinto1(free)) or 0
             self.position = self._file.tell()
         except (OSError, EOFError, zlib.error) as error:
             what = "cannot be decompressed from there on" if self._packed else getattr(error, "strerror", "")
             self.fault = f"{self.path}: byte {self.position}: {what}; what is before it counts"
-            return b""
-        return piece
+            return False
+        self._held += number
+        return number > 0

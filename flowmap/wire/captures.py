@@ -11,6 +11,7 @@ import numpy.typing as npt
 FRAME_LIMIT = 1 << 18
 """Captured bytes of one frame at most (libpcap's MAXIMUM_SNAPLEN); a larger length is no length."""
 
+Data = bytes | memoryview
 Bytes = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int64]
 
@@ -48,7 +49,7 @@ class Reader(Protocol):
     dropped: int
     """Frames that were lost while capturing, as far as the file says."""
 
-    def read(self, data: bytes) -> Read:
+    def read(self, data: Data) -> Read:
         """Read the whole records at the beginning of ``data``, which begins where the call before stopped."""
 
 

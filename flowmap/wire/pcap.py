@@ -6,10 +6,11 @@ Each record says where the next begins: that chain is walked in Python, all else
 from __future__ import annotations
 
 import struct
+from array import array
 
 import numpy as np
 
-from flowmap.wire.captures import FRAME_LIMIT, Frames, Read, gather
+from flowmap.wire.captures import FRAME_LIMIT, Data, Frames, Index, Read, gather
 
 _HEADER, _RECORD = 24, 16
 _MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # ns of one in the second part of a time
@@ -35,7 +36,7 @@ class PcapReader:
                 return cls(order, unit)
         return None
 
-    def read(self, data: bytes) -> Read:
+    def read(self, data: Data) -> Read:
         """See :class:`flowmap.wire.captures.Reader`."""
         at = 0
         if self._link_type < 0:
@@ -44,9 +45,8 @@ class PcapReader:
             (network,) = self._word.unpack_from(data, 20)
             self._link_type = network & 0xFFFF  # the rest tells of a checksum behind each frame
             at = _HEADER
-        starts, taken, fault = self._walk(data, at)
+        records, taken, fault = self._walk(data, at)
         view = np.frombuffer(data, np.uint8)
-        records = np.array(starts, np.int64)
         head = gather(view, records, self._layout)
         captured, wire = head["captured"].astype(np.int64), head["wire"].astype(np.int64)
         times = head["seconds"].astype(np.int64) * 1_000_000_000 + head["fraction"].astype(np.int64) * self._unit
@@ -54,16 +54,18 @@ class PcapReader:
         frames = Frames(view, records + _RECORD, captured, wire, times, self._link_type, interfaces)
         return Read([frames] if len(records) else [], taken, fault)
 
-    def _walk(self, data: bytes, at: int) -> tuple[list[int], int, str]:
+    def _walk(self, data: Data, at: int) -> tuple[Index, int, str]:
         """Where the whole records begin, where the first that is not whole does, and why it cannot be one."""
-        starts: list[int] = []
+        starts = array("q")
         append, unpack, end = starts.append, self._word.unpack_from, len(data)
-        size = 0
-        while at <= end - _RECORD:
+        last, fault = end - _RECORD, ""
+        while at <= last:
             (size,) = unpack(data, at + 8)
-            following = at + _RECORD + size
-            if following > end or size > FRAME_LIMIT:
+            if size > FRAME_LIMIT:
+                fault = f"a frame of {size} bytes cannot be"
                 break
             append(at)
-            at = following
-        return starts, at, f"a frame of {size} bytes cannot be" if size > FRAME_LIMIT else ""
+            at += _RECORD + size
+        if at > end:
+            at = starts.pop()
+        return np.frombuffer(starts, np.int64), at, fault

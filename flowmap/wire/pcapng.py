@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.wire.captures import FRAME_LIMIT, Bytes, Frames, Index, Read, gather
+from flowmap.wire.captures import FRAME_LIMIT, Bytes, Data, Frames, Index, Read, gather
 
 BLOCK_LIMIT = 1 << 24
 """Bytes of one block at most; those with names or secrets can be long."""
@@ -58,7 +58,7 @@ class PcapngReader:
         """The reader for a file that begins with ``head``; None if it is another format."""
         return cls() if int.from_bytes(head[:4], "big") == _SECTION else None  # the same in either order
 
-    def read(self, data: bytes) -> Read:
+    def read(self, data: Data) -> Read:
         """See :class:`flowmap.wire.captures.Reader`."""
         found: list[Frames] = []
         at, before, fault = 0, -1, ""
@@ -77,7 +77,7 @@ class PcapngReader:
                 fault = str(error)
         return Read(found, at, fault)
 
-    def _walk(self, data: bytes, at: int) -> tuple[list[int], int]:
+    def _walk(self, data: Data, at: int) -> tuple[list[int], int]:
         """Where the whole enhanced packet blocks that follow each other begin, and where the first other block does."""
         starts: list[int] = []
         append, unpack, end = starts.append, struct.Struct(f"{self._order}II").unpack_from, len(data)
@@ -89,7 +89,7 @@ class PcapngReader:
             at += size
         return starts, at
 
-    def _enhanced(self, data: bytes, starts: list[int], found: list[Frames]) -> int:
+    def _enhanced(self, data: Data, starts: list[int], found: list[Frames]) -> int:
         """Read these blocks; how many of them there are before one that contradicts itself."""
         view, blocks, order = np.frombuffer(data, np.uint8), np.array(starts, np.int64), self._order
         names = ("kind", "size", "interface", "high", "low", "captured", "wire")
@@ -132,7 +132,7 @@ class PcapngReader:
             rows = kinds == kind
             found.append(Frames(data, starts[rows], captured[rows], wire[rows], times[rows], kind, numbers[rows]))
 
-    def _other(self, data: bytes, at: int, found: list[Frames]) -> int:
+    def _other(self, data: Data, at: int, found: list[Frames]) -> int:
         """Read the block that is at ``at``; its size, or 0 if it is not whole."""
         block = memoryview(data)[at:]
         if len(block) < _LEAST:
