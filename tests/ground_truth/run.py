@@ -104,7 +104,7 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
             "rate": 60,
             "burst": 30,
             "max_in_flight": 16,
-            "timeout": "1s",
+            "timeout": "3s",
             "catalog": {"refresh": "10s"},
         },
         "collect": {
