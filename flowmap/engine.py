@@ -256,11 +256,11 @@ class Engine(threading.Thread):
     def _poll_source(self) -> None:
         try:
             # A source reads ahead, and the kernel before it, so all that is known of a step's age is that it is not
-            # older than this poll.
+            # older than this poll, or than what the source says.
             read_at = self._clock()
             for step in self.source.poll():
                 self.beat = now = self._clock()
-                self._do.step(step, now=now, read_at=read_at)
+                self._do.step(step, now=now, read_at=min(read_at, self.source.as_of))
                 self._serve_requests()
                 if now - self._published >= 10 * self._publish_every:  # a long read must not make scrapes stale
                     self._publish(now)

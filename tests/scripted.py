@@ -25,6 +25,7 @@ class ScriptedSource:
     counts: Literal["ip", "payload"] = "payload"
     announces_births = True
     tells_health = True
+    as_of = float("inf")
 
     def __init__(self) -> None:
         self.stats = SourceStats()

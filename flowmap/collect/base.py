@@ -85,6 +85,8 @@ class Source(Protocol):
     """Whether a flow is reported when it begins. If not, a new one may have begun since the last full read began."""
     tells_health: bool
     """Whether it tells retransmissions and round-trip times of TCP."""
+    as_of: float
+    """The counters in the step last delivered hold all that came before this instant; infinite: before the poll."""
     stats: SourceStats
 
     def open(self) -> None:

@@ -51,7 +51,25 @@ def _named(kind: str, settings: Collect) -> Source:
         from flowmap.collect.sockets import SocketsSource
 
         return SocketsSource(interval=settings.sockets.interval)
+    if kind == "capture":
+        return _capture(settings)
     raise ConfigError(f"collect.source: {kind} is not available in this version")
+
+
+def _capture(settings: Collect) -> Source:
+    from flowmap.collect.capture import CaptureSource
+
+    capture = settings.capture
+    return CaptureSource(
+        interfaces=capture.interfaces,
+        ring=capture.ring,
+        snap=capture.snap,
+        pcap=capture.filter,
+        include=settings.include,
+        exclude=settings.exclude,
+        tunnels=capture.tunnels,
+        max_flows=settings.max_flows,
+    )
 
 
 def retime(source: Source, settings: Collect) -> None:

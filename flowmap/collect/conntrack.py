@@ -46,6 +46,7 @@ class ConntrackSource:
     counts: Literal["ip", "payload"] = "ip"
     announces_births = True
     tells_health = False
+    as_of = float("inf")
 
     def __init__(
         self,

@@ -146,6 +146,10 @@ class PacketFlows:
         rows = rows[(table.state[rows] & (CLOSING | np.uint16(State.DOUBTED))) == 0]
         return table.doubtful(rows)
 
+    def begin_anew(self) -> list[FlowBatch]:
+        """So much was lost that no flow is taken to have gone on: the last records of all."""
+        return self._close(self._table.live())
+
     def _take(self, packets: Packets, times: Times, interfaces: npt.NDArray[np.int32] | int) -> list[FlowBatch]:
         packets, lone = self._fragments.settle(packets, times)
         self.counts.lone_fragments += lone

@@ -54,6 +54,7 @@ class SocketsSource:
     announces_births = False
     """A new connection is first seen in a full read or when it is gone: it began after the last complete read began."""
     tells_health = True
+    as_of = float("inf")
 
     def __init__(
         self, *, interval: float, receive_buffer: int = RECEIVE_BUFFER, clock: Callable[[], float] = time.monotonic

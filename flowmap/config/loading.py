@@ -25,10 +25,7 @@ PREFIX = "FLOWMAP__"
 LARGEST_FILE = 1 << 20
 """Bytes of a configuration or secret file; more is not one."""
 
-UNAVAILABLE: tuple[tuple[str, tuple[object, ...]], ...] = (
-    ("collect.source", ("capture", "replay")),
-    ("collect.capture", ()),
-)
+UNAVAILABLE: tuple[tuple[str, tuple[object, ...]], ...] = (("collect.source", ("replay",)),)
 """What this version does not do: a key, and the values refused (none listed: whatever differs from the default)."""
 
 Key = tuple[str | int, ...]

@@ -162,12 +162,16 @@ class Sockets(Section):
 
 
 class Capture(Section):
-    """Packets from the wire."""
+    """Packets from the wire (needs CAP_NET_RAW)."""
 
-    interfaces: tuple[str, ...] = Field(default=(), description="Interfaces to listen on; empty: all that are up.")
+    interfaces: tuple[str, ...] = Field(default=(), description="Interfaces to listen on; empty: all.")
     ring: Size = Field(default=64 << 20, ge=1 << 20, le=(1 << 31) - 1, description="Ring shared with the kernel.")
     snap: int = Field(default=128, ge=64, le=65535, description="Bytes kept of each packet.")
-    filter: str = Field(default="", description="Filter in tcpdump's language.")
+    filter: str = Field(default="", description="Filter in tcpdump's language; needs libpcap.")
+    tunnels: Literal["outer", "inner"] = Field(
+        default="outer",
+        description="VXLAN, Geneve, GRE and IP in IP: outer counts the flow of the tunnel, inner the flows inside.",
+    )
 
 
 class Collect(Section):

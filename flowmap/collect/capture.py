@@ -1,0 +1,263 @@
+"""The capture source: flows from the packets that interfaces see, through a ring shared with the kernel.
+
+It has no table of the kernel's to read: the first full read is over at once, and what is older than the source turns
+up with its next packet, as a flow that was picked up in the middle. After a loss nothing can be read again: flows are
+known to be alive only when they send again, and after a long gap all begin anew.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceStats, Step
+from flowmap.collect.interfaces import read_interfaces
+from flowmap.collect.packet_flows import PacketCounts, PacketFlows
+from flowmap.collect.packet_ring import BLOCK, PacketRing
+from flowmap.collect.pcap_filter import compile_filter
+from flowmap.collect.sockets_kernel import ephemeral_ports
+from flowmap.errors import SourceError
+from flowmap.flows.batch import FlowBatch
+from flowmap.flows.filter import Pattern
+from flowmap.wire.bpf import Program, capture_program
+from flowmap.wire.frame_numbers import LinkType
+from flowmap.wire.frames import Tunnels, decode_frames
+from flowmap.wire.packets import Index, Packets
+from flowmap.wire.tpacket import Frames, Hardware
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the interfaces, and the longest rest between two polls while there are flows."""
+TELL_EVERY = 0.5
+"""Seconds for which growing counters wait."""
+LONG_GAP = 2.0
+"""Seconds of unread ring after which, if packets were lost, nothing is taken to have gone on."""
+_BLOCKS = 16
+_IP = (0x0800, 0x86DD)
+
+
+class CaptureSource:
+    """Packets of the network namespace of the thread that calls :meth:`open`.
+
+    ``interfaces``: names; none for all. ``ring``: its size in bytes. ``snap``: bytes kept of each packet. ``pcap``: a
+    filter in tcpdump's language. ``include``, ``exclude``: patterns of flows, for the kernel to leave out what cannot
+    matter. ``tunnels``: whether the flow of a tunnel or that inside counts.
+    """
+
+    name = "capture"
+    counts: Literal["ip", "payload"] = "ip"
+    announces_births = True
+
+    def __init__(
+        self,
+        *,
+        interfaces: Sequence[str] = (),
+        ring: int = 64 << 20,
+        snap: int = 128,
+        pcap: str = "",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        tunnels: Tunnels = "outer",
+        max_flows: int = 1_000_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """ConfigError if ``pcap`` cannot be compiled."""
+        self.stats = SourceStats()
+        self.as_of = -np.inf
+        self._waiting: tuple[int, float] | None = None
+        """A block that was not ready, and an instant before which all packets are in it or in earlier ones."""
+        self._names = tuple(interfaces)
+        self._size, self._snap, self._tunnels, self._max_flows, self._clock = ring, snap, tunnels, max_flows, clock
+        self._user = compile_filter(pcap) if pcap else None
+        # What is inside a tunnel cannot be seen from the kernel's filter.
+        kernel = tunnels == "outer"
+        self._include = [Pattern.parse(text) for text in include] if kernel else []
+        self._exclude = [Pattern.parse(text) for text in exclude] if kernel else []
+        self._seed = os.urandom(48)
+        self._ring: PacketRing | None = None
+        self._flows = self._new_flows(1)
+
+    def open(self) -> None:
+        """Make the ring; SourceDenied without CAP_NET_RAW."""
+        self.close()
+        ring = PacketRing(self._size)
+        try:
+            self._numbers: dict[str, int] = {}
+            self._gone: Counter[str] = Counter()
+            self._look(ring, first=True)
+        except SourceError:
+            ring.close()
+            raise
+        self._ring = ring
+        self._flows = self._new_flows(self._flows.next_id)
+        self._begun, self.as_of = False, -np.inf
+        self._polled = self._clock()
+        self._waiting = None
+        self.stats.receive_buffer = ring.size
+        self.stats.up = True
+
+    def close(self) -> None:
+        """Close the socket; safe to call twice."""
+        self.stats.up = False
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+
+    def fileno(self) -> int:
+        """Readable while a block is ready; -1 while closed."""
+        return -1 if self._ring is None else self._ring.fileno()
+
+    def deadline(self) -> float:
+        """When interfaces and silent flows are due to be looked at."""
+        return self._polled + LOOK_EVERY
+
+    def poll(self) -> Iterator[Step]:
+        """Deliver what is in the ring; at most as much as it holds."""
+        if self._ring is None:
+            raise SourceError("the capture source is not open")
+        if not self._begun:
+            self._begun = True
+            self.stats.resyncs = {**self.stats.resyncs, "start": self.stats.resyncs.get("start", 0) + 1}
+            yield ReadStarted("start")
+            yield ReadFinished(True)
+        began = self._clock()
+        yield from self._after_losses(self._ring, began - self._polled)
+        yield from self._read(self._ring, began)
+        if self._clock() - self._looked >= LOOK_EVERY:
+            self._look(self._ring)
+        self._polled = self._clock()
+
+    def _after_losses(self, ring: PacketRing, gap: float) -> Iterator[Step]:
+        dropped = ring.counts().dropped
+        if dropped:
+            self._lose({"ring_full": dropped})
+            self.stats.overruns += 1
+            yield from self._flows.begin_anew() if gap > LONG_GAP else [self._flows.doubt()]
+
+    def _read(self, ring: PacketRing, began: float) -> Iterator[Step]:
+        offset = time.time() - self._clock()
+        left = ring.size // BLOCK + _BLOCKS
+        passed: Sequence[int] = ()
+        while left > 0:
+            ready = ring.ready(min(left, _BLOCKS))
+            if ready is None:
+                break
+            left -= len(ready.blocks)
+            passed = ready.blocks
+            self._lose({"malformed_block": ready.broken})
+            try:
+                batches = self._decode(ring, ready.frames, offset)
+            finally:
+                ring.release(ready)
+            if self._waiting is not None and self._waiting[0] in passed:
+                self.as_of, self._waiting = self._waiting[1], None
+            yield from batches
+        filling = ring.filling()
+        if filling is None:
+            self.as_of, self._waiting = began, None
+        elif self._waiting is None:
+            self._waiting = filling, began
+        yield from self._flows.expire(self.as_of)
+        if self.as_of > -np.inf:
+            yield CaughtUp(self.as_of)
+
+    def _decode(self, ring: PacketRing, frames: Frames, offset: float) -> list[FlowBatch]:
+        """Records of what the frames changed. A link layer's header is read only where it is not IP that follows."""
+        if not len(frames):
+            return []
+        self.stats.records += len(frames)
+        times = np.minimum(frames.time - offset, self._clock())
+        is_ip = np.isin(frames.protocol, _IP)
+        if is_ip.all():
+            packets, index = self._packets(ring, frames, frames.net, LinkType.RAW)
+        else:
+            ethernet = (frames.hardware == Hardware.ETHER) | (frames.hardware == Hardware.LOOPBACK)
+            places = np.flatnonzero(is_ip), np.flatnonzero(~is_ip & ethernet)
+            plain = self._packets(ring, frames.take(places[0]), frames.net[places[0]], LinkType.RAW)
+            odd = self._packets(ring, frames.take(places[1]), frames.mac[places[1]], LinkType.ETHERNET)
+            packets, index = _merged(plain, odd, places)
+        flows = self._flows
+        batches = flows.take(packets, times[index], frames.interface[index]) if len(packets) else []
+        self._note_counts(flows.counts)
+        return batches
+
+    def _packets(self, ring: PacketRing, frames: Frames, starts: Index, link_type: LinkType) -> tuple[Packets, Index]:
+        ahead = starts - frames.mac
+        decoded = decode_frames(
+            ring.data, starts, frames.captured - ahead, frames.length - ahead, link_type, tunnels=self._tunnels
+        )
+        self._lose(decoded.malformed)
+        return decoded.packets, decoded.index
+
+    def _note_counts(self, counts: PacketCounts) -> None:
+        """What the user should know of packets that were counted otherwise than one might think."""
+        told = {
+            "duplicates": f"{counts.duplicates} packets were seen on a second interface, and count once",
+            "fragments": f"{counts.lone_fragments} fragments came without their first: a flow without ports",
+            "shed": f"{counts.shed} flows left before their end: raise collect.max_flows",
+        }
+        numbers = {"duplicates": counts.duplicates, "fragments": counts.lone_fragments, "shed": counts.shed}
+        changed = {key: told[key] for key, number in numbers.items() if number}
+        if changed:
+            self.stats.notes = {**self.stats.notes, **changed}
+
+    def _lose(self, reasons: Mapping[str, int]) -> None:
+        some = {reason: number for reason, number in reasons.items() if number}
+        if some:
+            lost = self.stats.lost
+            self.stats.lost = lost | {reason: lost.get(reason, 0) + number for reason, number in some.items()}
+
+    def _look(self, ring: PacketRing, *, first: bool = False) -> None:
+        """Which interfaces are there now. What comes back under its name is listened to again, whatever its number."""
+        self._looked = self._clock()
+        if not self._names:
+            if first:
+                ring.attach(self._program(None))
+            return
+        found = read_interfaces(self._names)
+        numbers = {name: interface.number for name, interface in found.items()}
+        for name in self._numbers.keys() - numbers.keys():
+            self._gone[name] += 1
+        if first or numbers != self._numbers:
+            ring.attach(self._program(sorted(numbers.values())))
+            self._numbers = numbers
+        notes = {key: note for key, note in self.stats.notes.items() if not key.startswith("interface ")}
+        for name in self._names:
+            if name not in found:
+                notes[f"interface {name}"] = "not there; it is listened to from the second on in which it comes"
+            elif not found[name].up:
+                notes[f"interface {name}"] = "down"
+            elif self._gone[name]:
+                notes[f"interface {name}"] = f"was gone {self._gone[name]} times; what passed meanwhile was not seen"
+        if notes != self.stats.notes:
+            self.stats.notes = notes
+
+    def _program(self, interfaces: Sequence[int] | None) -> Program:
+        return capture_program(
+            snap=self._snap, interfaces=interfaces, include=self._include, exclude=self._exclude, user=self._user
+        )
+
+    def _new_flows(self, first_id: int) -> PacketFlows:
+        return PacketFlows(
+            self._max_flows,
+            seed=self._seed,
+            ephemeral=ephemeral_ports(),
+            tell_every=TELL_EVERY,
+            first_id=first_id,
+        )
+
+
+def _merged(
+    plain: tuple[Packets, Index], odd: tuple[Packets, Index], places: tuple[Index, Index]
+) -> tuple[Packets, Index]:
+    """Packets of two sorts of frames in the order in which the frames came."""
+    index = np.concatenate([place[found] for place, (_, found) in zip(places, (plain, odd), strict=True)])
+    order = np.argsort(index, kind="stable")
+    packets = Packets(len(index))
+    for name in packets.columns():
+        setattr(packets, name, np.concatenate([getattr(plain[0], name), getattr(odd[0], name)])[order])
+    return packets, index[order]

@@ -1,0 +1,36 @@
+"""Filters in tcpdump's language (pcap-filter(7)), compiled by libpcap through scapy."""
+
+from __future__ import annotations
+
+import ctypes
+
+from flowmap.errors import ConfigError
+from flowmap.wire import bpf
+from flowmap.wire.frame_numbers import LinkType
+
+
+def compile_filter(text: str) -> tuple[bpf.Program, bpf.Program]:
+    """The program for frames with an Ethernet header, and the one for packets without any.
+
+    A filter that speaks of the link layer lets nothing through where there is none. ConfigError if libpcap is not
+    there, or does not understand the filter.
+    """
+    ethernet = _compile(text, LinkType.ETHERNET)
+    if ethernet is None:
+        raise ConfigError(f"collect.capture.filter: libpcap does not understand {text!r}")
+    return ethernet, _compile(text, LinkType.RAW_DLT) or [bpf.Instruction(6, 0, 0, 0)]
+
+
+def _compile(text: str, link_type: LinkType) -> bpf.Program | None:
+    try:
+        from scapy.arch.common import compile_filter as compile_with_libpcap
+        from scapy.error import Scapy_Exception
+    except (ImportError, OSError) as error:
+        raise ConfigError("collect.capture.filter: needs libpcap (apt install libpcap0.8)") from error
+    try:
+        made = compile_with_libpcap(text, linktype=int(link_type))
+    except ImportError as error:
+        raise ConfigError("collect.capture.filter: needs libpcap (apt install libpcap0.8)") from error
+    except Scapy_Exception:
+        return None
+    return bpf.decode(ctypes.string_at(made.bf_insns, 8 * made.bf_len))
