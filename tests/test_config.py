@@ -386,9 +386,7 @@ def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
 
 
 REFUSED = [
-    ("collect.source", "capture"),
     ("collect.source", "replay"),
-    ("collect.capture.snap", 256),
 ]
 
 

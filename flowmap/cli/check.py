@@ -63,10 +63,12 @@ def look(path: str | None) -> Iterator[Finding]:
 
 def sources(config: Config) -> list[Finding]:
     """What the configured source can do here; with ``auto``, one of the two is enough."""
-    looks = {"conntrack": _conntrack, "sockets": _sockets}
+    looks = {"conntrack": _conntrack, "sockets": _sockets, "capture": _capture}
     if config.collect.source in looks:
         return looks[config.collect.source](config)
-    found = {name: look(config) for name, look in looks.items()}
+    found = {
+        name: look(config) for name, look in looks.items() if name != "capture" or config.collect.capture.interfaces
+    }
     works = {name: all(finding.level != "failed" for finding in those) for name, those in found.items()}
     return [
         replace(finding, level="degraded") if finding.level == "failed" and any(works.values()) else finding
@@ -81,6 +83,13 @@ def _conntrack(config: Config) -> list[Finding]:
     settings = config.collect.conntrack
     probe = read_probe(settings.receive_buffer)
     return findings(read_settings(), probe, enable_accounting=settings.enable_accounting)
+
+
+def _capture(config: Config) -> list[Finding]:
+    from flowmap.collect.capture_check import findings
+
+    settings = config.collect.capture
+    return findings(interfaces=settings.interfaces, ring=settings.ring, pcap=settings.filter)
 
 
 def _sockets(config: Config) -> list[Finding]:

@@ -51,6 +51,7 @@ class CaptureSource:
     name = "capture"
     counts: Literal["ip", "payload"] = "ip"
     announces_births = True
+    tells_health = False
 
     def __init__(
         self,
@@ -73,13 +74,18 @@ class CaptureSource:
         self._names = tuple(interfaces)
         self._size, self._snap, self._tunnels, self._max_flows, self._clock = ring, snap, tunnels, max_flows, clock
         self._user = compile_filter(pcap) if pcap else None
-        # What is inside a tunnel cannot be seen from the kernel's filter.
-        kernel = tunnels == "outer"
-        self._include = [Pattern.parse(text) for text in include] if kernel else []
-        self._exclude = [Pattern.parse(text) for text in exclude] if kernel else []
+        self._patterns: tuple[list[Pattern], list[Pattern]] = [], []
         self._seed = os.urandom(48)
         self._ring: PacketRing | None = None
+        self.refilter(include, exclude)
         self._flows = self._new_flows(1)
+
+    def refilter(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        """Other patterns of flows for the kernel to go by, from now on."""
+        if self._tunnels == "outer":  # what is inside a tunnel cannot be seen from the kernel's filter
+            self._patterns = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
+        if self._ring is not None:
+            self._look(self._ring, attach=True)
 
     def open(self) -> None:
         """Make the ring; SourceDenied without CAP_NET_RAW."""
@@ -88,7 +94,7 @@ class CaptureSource:
         try:
             self._numbers: dict[str, int] = {}
             self._gone: Counter[str] = Counter()
-            self._look(ring, first=True)
+            self._look(ring, attach=True)
         except SourceError:
             ring.close()
             raise
@@ -211,18 +217,18 @@ class CaptureSource:
             lost = self.stats.lost
             self.stats.lost = lost | {reason: lost.get(reason, 0) + number for reason, number in some.items()}
 
-    def _look(self, ring: PacketRing, *, first: bool = False) -> None:
+    def _look(self, ring: PacketRing, *, attach: bool = False) -> None:
         """Which interfaces are there now. What comes back under its name is listened to again, whatever its number."""
         self._looked = self._clock()
         if not self._names:
-            if first:
+            if attach:
                 ring.attach(self._program(None))
             return
         found = read_interfaces(self._names)
         numbers = {name: interface.number for name, interface in found.items()}
         for name in self._numbers.keys() - numbers.keys():
             self._gone[name] += 1
-        if first or numbers != self._numbers:
+        if attach or numbers != self._numbers:
             ring.attach(self._program(sorted(numbers.values())))
             self._numbers = numbers
         notes = {key: note for key, note in self.stats.notes.items() if not key.startswith("interface ")}
@@ -237,8 +243,9 @@ class CaptureSource:
             self.stats.notes = notes
 
     def _program(self, interfaces: Sequence[int] | None) -> Program:
+        include, exclude = self._patterns
         return capture_program(
-            snap=self._snap, interfaces=interfaces, include=self._include, exclude=self._exclude, user=self._user
+            snap=self._snap, interfaces=interfaces, include=include, exclude=exclude, user=self._user
         )
 
     def _new_flows(self, first_id: int) -> PacketFlows:

@@ -25,10 +25,11 @@ class Chosen(NamedTuple):
 
 def choose_source(settings: Collect) -> Chosen:
     """The source that is configured. ``auto``: conntrack where it is permitted and tracks something, with the socket
-    table for the health of TCP; else the socket table alone."""
+    table for the health of TCP; else the socket table alone; and where that cannot be read either, packets, if
+    interfaces are named."""
     if settings.source != "auto":
         return Chosen(_named(settings.source, settings), "")
-    kind, why = _best()
+    kind, why = _best(settings)
     chosen = _named(kind, settings)
     if kind == "conntrack":
         from flowmap.collect.paired import PairedSource
@@ -73,7 +74,8 @@ def _capture(settings: Collect) -> Source:
 
 
 def retime(source: Source, settings: Collect) -> None:
-    """Other times between full reads (on the thread that reads the source only)."""
+    """Other times between full reads, and other filters (on the thread that reads the source only)."""
+    from flowmap.collect.capture import CaptureSource
     from flowmap.collect.conntrack import ConntrackSource
     from flowmap.collect.paired import PairedSource
     from flowmap.collect.sockets import SocketsSource
@@ -83,9 +85,24 @@ def retime(source: Source, settings: Collect) -> None:
             part.resync = settings.conntrack.resync
         elif isinstance(part, SocketsSource):
             part.interval = settings.sockets.interval
+        elif isinstance(part, CaptureSource):
+            part.refilter(settings.include, settings.exclude)
 
 
-def _best() -> tuple[str, str]:
+def _best(settings: Collect) -> tuple[str, str]:
+    kind, why = _best_table()
+    if kind == "sockets" and settings.capture.interfaces:
+        probe = _named(kind, settings)
+        try:
+            probe.open()
+        except SourceError as error:
+            return "capture", f"{why}; the socket table cannot be read: {error}"
+        finally:
+            probe.close()
+    return kind, why
+
+
+def _best_table() -> tuple[str, str]:
     """conntrack needs a rule that tracks (else its table stays empty) and the permission to read it."""
     from flowmap.collect.conntrack import ConntrackSource
 

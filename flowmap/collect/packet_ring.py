@@ -71,7 +71,7 @@ class PacketRing:
 
     def __init__(self, size: int) -> None:
         block = min(BLOCK, max(mmap.PAGESIZE, 1 << (size // 4).bit_length() - 1))
-        self.size, self._block = size // block * block, block
+        self.size, self.block = size // block * block, block
         try:
             self._socket = socket.socket(
                 socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(_ETH_P_ALL)
@@ -121,17 +121,17 @@ class PacketRing:
 
     def ready(self, limit: int) -> Ready | None:
         """At most ``limit`` blocks that are ready, one after the other in memory; None if there is none."""
-        words, step = self._words, self._block >> 2
-        first, last = self._next >> 2, min(self._next + limit * self._block, self.size) >> 2
+        words, step = self._words, self.block >> 2
+        first, last = self._next >> 2, min(self._next + limit * self.block, self.size) >> 2
         status = words[first + BLOCK_STATUS : last : step] & np.uint32(Status.USER)
         count = len(status) if status.all() else int(status.argmin())
         if not count:
             return None
         self._synchronise()
-        blocks = list(range(self._next, self._next + count * self._block, self._block))
-        found = [find_packets(words, block, self._block) for block in blocks]
+        blocks = list(range(self._next, self._next + count * self.block, self.block))
+        found = [find_packets(words, block, self.block) for block in blocks]
         places: list[Index] = [places for places in found if places is not None]
-        self._next = (self._next + count * self._block) % self.size
+        self._next = (self._next + count * self.block) % self.size
         every = np.concatenate([np.zeros(0, np.int64), *places])
         return Ready(blocks, Frames.at(self._bytes, every), len(found) - len(places))
 

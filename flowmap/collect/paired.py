@@ -30,6 +30,7 @@ class PairedSource:
     """``traffic`` counts; ``health`` measures."""
 
     tells_health = True
+    as_of = float("inf")
 
     def __init__(self, traffic: Source, health: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.name, self.announces_births = traffic.name, traffic.announces_births
