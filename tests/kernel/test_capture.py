@@ -1,0 +1,314 @@
+"""The capture source on real interfaces: every byte of real traffic, loss that is counted, links that come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
+from flowmap.collect.capture import CaptureSource
+from flowmap.flows.batch import Flag, FlowBatch
+from tests.kernel.host import deployment, host, total_of, until
+from tests.kernel.netns import Namespace, connect, namespace, needs_root
+
+pytestmark = needs_root
+
+
+_OPEN: list[CaptureSource] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _OPEN:
+        _OPEN.pop().close()
+
+
+class Ear:
+    """Polls a source in its namespace, and keeps the last record of each flow."""
+
+    def __init__(self, inside: Namespace, **settings: Any) -> None:
+        self.inside = inside
+        self.source = CaptureSource(**settings)
+        with inside.entered():
+            self.source.open()
+        _OPEN.append(self.source)
+        self.flows: dict[int, dict[str, int]] = {}
+        self.steps: list[object] = []
+
+    def listen(self) -> None:
+        with self.inside.entered():
+            for step in self.source.poll():
+                if not isinstance(step, FlowBatch):
+                    self.steps.append(step)
+                    continue
+                columns = {name: column.tolist() for name, column in step.columns().items()}
+                for n, number in enumerate(columns["id"]):
+                    self.flows[number] = {name: column[n] for name, column in columns.items()}
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        def heard() -> object:
+            self.listen()
+            return condition()
+
+        until(heard, what)
+
+    def of(self, port: int) -> list[dict[str, int]]:
+        """Flows to a service port."""
+        return [flow for flow in self.flows.values() if flow["server_port"] == port]
+
+    def total(self, port: int) -> tuple[int, int, int, int]:
+        """Bytes sent and received, and packets."""
+        names = ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")
+        one, two, three, four = (sum(flow[name] for flow in self.of(port)) for name in names)
+        return one, two, three, four
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[Namespace, Namespace]]:
+    """Two hosts, 10.9.0.1 and 10.9.0.2, also with IPv6."""
+    with namespace() as left, namespace() as right:
+        connect(left, right, "near", "far")
+        left.address("near", "10.9.0.1/24", "2001:db8::1/64")
+        right.address("far", "10.9.0.2/24", "2001:db8::2/64")
+        yield left, right
+
+
+COUNTERS = """table inet count {
+  counter sent { }
+  counter received { }
+  chain out { type filter hook output priority 0; tcp dport 9000 counter name sent; }
+  chain in { type filter hook input priority 0; tcp sport 9000 counter name received; }
+}"""
+
+
+def counted(inside: Namespace) -> tuple[int, int, int, int]:
+    """What nftables counted, in the order of :meth:`Ear.total`."""
+    told = json.loads(inside.run("nft", "-j", "list", "counters"))["nftables"]
+    counters = {entry["counter"]["name"]: entry["counter"] for entry in told if "counter" in entry}
+    sent, received = counters["sent"], counters["received"]
+    return sent["bytes"], received["bytes"], sent["packets"], received["packets"]
+
+
+@contextlib.contextmanager
+def echo(inside: Namespace, address: str) -> Iterator[None]:
+    """A TCP server on port 9000 that sends everything back."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with inside.entered():
+        listener = socket.create_server((address, 9000), family=family)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = listener.accept()
+                with peer:
+                    while chunk := peer.recv(1 << 16):
+                        peer.sendall(chunk)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+def exchange(inside: Namespace, address: str, size: int) -> None:
+    with inside.entered(), socket.create_connection((address, 9000), timeout=10) as peer:
+        thread = threading.Thread(target=lambda: (peer.sendall(b"x" * size), peer.shutdown(socket.SHUT_WR)))
+        thread.start()
+        received = 0
+        while chunk := peer.recv(1 << 16):
+            received += len(chunk)
+        thread.join()
+    assert received == size
+
+
+@pytest.mark.parametrize("address", ["10.9.0.2", "2001:db8::2"])
+def test_every_byte_of_tcp(address: str) -> None:
+    with pair() as (left, right), echo(right, address):
+        left.nft(COUNTERS)
+        ear = Ear(left, interfaces=["near"])
+        for size in (1, 100_000, 1_000_000):
+            exchange(left, address, size)
+        ear.until(lambda: ear.total(9000) == counted(left), "all that nftables counted is there")
+        flows = ear.of(9000)
+        assert len(flows) == 3
+        assert all(flow["flags"] & Flag.ENDING and not flow["flags"] & Flag.GUESSED for flow in flows)
+        assert not ear.source.stats.lost
+        assert ear.steps[:2] == [ReadStarted("start"), ReadFinished(True)]
+        assert ear.source.counts == "ip" and ear.source.stats.up
+        ear.source.close()
+        assert not ear.source.stats.up and ear.source.fileno() == -1
+
+
+def test_fragments_and_datagrams() -> None:
+    with pair() as (left, right):
+        ear = Ear(left, interfaces=["near"])
+        with right.entered():
+            server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            server.bind(("10.9.0.2", 9000))
+        with left.entered():
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            client.bind(("10.9.0.1", 40_000))
+        with server, client:
+            for size in (10, 20_000, 60_000):
+                client.sendto(bytes(size), ("10.9.0.2", 9000))
+                assert len(server.recv(65_535)) == size
+            # Each fragment has an IP header of 20 bytes and at most 1480 of what follows, the UDP header first.
+            parts = [1, 14, 41]
+            wanted = sum(size + 8 + 20 * number for size, number in zip((10, 20_000, 60_000), parts, strict=True))
+            ear.until(lambda: ear.total(9000) == (wanted, 0, sum(parts), 0), "every fragment is of the flow")
+
+
+def test_loopback_shows_every_packet_once() -> None:
+    with namespace() as inside, echo(inside, "127.0.0.1"):
+        inside.nft(COUNTERS.replace("hook output", "hook input"))
+        ear = Ear(inside)
+        exchange(inside, "127.0.0.1", 500_000)
+        ear.until(lambda: ear.total(9000) == counted(inside), "each byte is there once")
+
+
+def test_a_router_shows_every_packet_on_two_interfaces_and_it_counts_once() -> None:
+    with pair() as (left, router), namespace() as right:
+        connect(router, right, "beyond", "end")
+        router.address("beyond", "10.8.0.1/24")
+        right.address("end", "10.8.0.2/24")
+        router.sysctl("net.ipv4.ip_forward", 1)
+        left.run("ip", "route", "add", "10.8.0.0/24", "via", "10.9.0.2")
+        right.run("ip", "route", "add", "default", "via", "10.8.0.1")
+        left.nft(COUNTERS)
+        ear = Ear(router)
+        with echo(right, "10.8.0.2"):
+            exchange(left, "10.8.0.2", 400_000)
+            ear.until(lambda: ear.total(9000) == counted(left), "each byte is there once")
+        assert "duplicates" in ear.source.stats.notes
+
+
+def test_a_link_that_goes_and_comes_back() -> None:
+    with pair() as (left, right), namespace() as other:
+        connect(left, other, "second", "peer")
+        left.address("second", "10.7.0.1/24")
+        other.address("peer", "10.7.0.2/24")
+        left.nft(COUNTERS)
+        ear = Ear(left, interfaces=["near", "second"])
+        with echo(right, "10.9.0.2"):
+            exchange(left, "10.9.0.2", 1000)
+        left.run("ip", "link", "delete", "near")
+        with echo(other, "10.7.0.2"):
+            exchange(left, "10.7.0.2", 2000)
+        ear.until(lambda: ear.total(9000) == counted(left), "the other interface goes on")
+        ear.until(lambda: "not there" in ear.source.stats.notes.get("interface near", ""), "it is missed")
+        connect(left, right, "near", "far")
+        left.address("near", "10.9.0.1/24")
+        right.address("far", "10.9.0.2/24")
+        ear.until(lambda: "was gone" in ear.source.stats.notes.get("interface near", ""), "it is back")
+        with echo(right, "10.9.0.2"):
+            exchange(left, "10.9.0.2", 3000)
+        ear.until(lambda: ear.total(9000) == counted(left), "and heard again")
+        left.run("ip", "link", "set", "second", "down")
+        ear.until(lambda: ear.source.stats.notes.get("interface second") == "down", "one that is down is told")
+
+
+def test_frames_with_vlan_tags_from_a_raw_socket() -> None:
+    with pair() as (left, right):
+        ear = Ear(left, interfaces=["near"])
+        address = struct.pack("!4s4s", socket.inet_aton("10.9.0.2"), socket.inet_aton("10.9.0.1"))
+        datagram = struct.pack("!BBHHHBBH", 0x45, 0, 38, 0, 0, 64, 17, 0) + address
+        datagram += struct.pack("!HHHH", 40_000, 9000, 18, 0) + bytes(10)
+        tags = [b"", struct.pack("!HH", 0x8100, 5), struct.pack("!HHHH", 0x88A8, 7, 0x8100, 5)]
+        with right.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("far", 0))
+            for tag in tags:
+                sender.send(b"\xff" * 6 + b"\x02" * 6 + tag + struct.pack("!H", 0x0800) + datagram)
+        ear.until(lambda: ear.total(9000) == (114, 0, 3, 0), "tags make no difference")
+
+
+def test_a_ring_that_is_too_small_loses_packets_and_says_so() -> None:
+    with pair() as (left, right):
+        ear = Ear(left, interfaces=["near"], ring=1 << 20)
+        with right.entered():
+            sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sink.bind(("10.9.0.2", 9000))
+        with left.entered():
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sink, client:
+            ear.listen()
+            for _ in range(20_000):
+                client.sendto(b"x" * 100, ("10.9.0.2", 9000))
+            ear.listen()
+            lost = ear.source.stats.lost["ring_full"]
+            assert lost > 1000
+            ear.until(lambda: ear.total(9000)[2] + ear.source.stats.lost["ring_full"] >= 20_000, "none is forgotten")
+            before = ear.total(9000)[2]
+            client.sendto(b"x" * 100, ("10.9.0.2", 9000))
+            ear.until(lambda: ear.total(9000)[2] == before + 1, "it goes on")
+        assert ear.source.stats.overruns >= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "heard"),
+    [
+        ({"pcap": "port 9000"}, True),
+        ({"pcap": "port 9001"}, False),
+        ({"pcap": "ether broadcast"}, False),
+        ({"include": ["tcp/9000"]}, True),
+        ({"include": ["10.9.0.2/32:9000"]}, True),
+        ({"include": ["tcp/9001", "10.9.0.2:9002"]}, False),
+        ({"exclude": ["10.9.0.0/31"]}, False),
+        ({"exclude": ["10.7.0.0/16", "2001:db8::/32"]}, True),
+    ],
+)
+def test_filters_in_the_kernel(settings: dict[str, Any], heard: bool) -> None:
+    with pair() as (left, right), echo(right, "10.9.0.2"):
+        left.nft(COUNTERS)
+        ear = Ear(left, interfaces=["near"], **settings)
+        exchange(left, "10.9.0.2", 1000)
+        if heard:
+            ear.until(lambda: ear.total(9000) == counted(left), "all of it is let through")
+        else:
+            deadline = time.monotonic() + 0.4
+            while time.monotonic() < deadline:
+                ear.listen()
+            assert not ear.of(9000)
+
+
+def test_it_has_caught_up_with_what_was_sent_before() -> None:
+    with pair() as (left, right), echo(right, "10.9.0.2"):
+        ear = Ear(left, interfaces=["near"])
+        ear.listen()
+        exchange(left, "10.9.0.2", 10)
+        sent = time.monotonic()
+        ear.until(lambda: isinstance(ear.steps[-1], CaughtUp) and ear.steps[-1].at >= sent, "it is past that")
+        assert len(ear.of(9000)) == 1 and ear.source.as_of >= sent
+
+
+def test_the_daemon_names_what_it_captures(tmp_path: Path) -> None:
+    catalog = [deployment("ingest", "10.1.0.5", "10.1.0.9:9092")]
+    with host(tmp_path, ["10.1.0.5/32", "10.1.0.9/32"], catalog) as here:
+        collect = {"source": "capture", "capture": {"interfaces": ["lo"], "ring": "8MiB"}, "exclude": ["127.0.0.0/8"]}
+        with here.daemon(collect=collect) as daemon, here.service("10.1.0.9", 9092):
+            peer = here.connection("10.1.0.5", "10.1.0.9", 9092)
+            with peer:
+                name = "flowmap_deployment_transmit_bytes_total"
+
+                def named() -> int:
+                    peer.sendall(b"x")
+                    peer.recv(2)
+                    return total_of(daemon.samples(), name, deployment="ingest")
+
+                until(named, "the deployment has traffic")
+            samples = daemon.samples()
+            assert total_of(samples, "flowmap_source_info", source="capture", bytes="ip") == 1
+            assert daemon.stop() == 0
