@@ -129,7 +129,7 @@ def _walk(words: Words, block: int, begin: int, count: int, size: int) -> Index 
     inside = memoryview(words.data)[block >> 2 : (block + size) >> 2]
     found, at = [], begin
     for _ in range(count):
-        if at & 7 or at + HEADER > size:
+        if at & 7 or at + HEADER > size or (found and block + at < found[-1] + HEADER):
             return None
         found.append(block + at)
         at += inside[at >> 2]

@@ -126,7 +126,12 @@ def echo(inside: Namespace, address: str) -> Iterator[None]:
 
 def exchange(inside: Namespace, address: str, size: int) -> None:
     with inside.entered(), socket.create_connection((address, 9000), timeout=10) as peer:
-        thread = threading.Thread(target=lambda: (peer.sendall(b"x" * size), peer.shutdown(socket.SHUT_WR)))
+
+        def send() -> None:
+            peer.sendall(b"x" * size)
+            peer.shutdown(socket.SHUT_WR)
+
+        thread = threading.Thread(target=send)
         thread.start()
         received = 0
         while chunk := peer.recv(1 << 16):
