@@ -127,7 +127,8 @@ def find_packets(words: Words, block: int, size: int) -> Index | None:
 def _walk(words: Words, block: int, begin: int, count: int, size: int) -> Index | None:
     """The headers one by one."""
     inside = memoryview(words.data)[block >> 2 : (block + size) >> 2]
-    found, at = [], begin
+    found: list[int] = []
+    at = begin
     for _ in range(count):
         if at & 7 or at + HEADER > size or (found and block + at < found[-1] + HEADER):
             return None
