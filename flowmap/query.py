@@ -159,7 +159,8 @@ class Queries:
         for question in questions:
             timeline = attribution.timeline(question)
             newest = timeline.latest() if timeline else None
-            if newest is None or now - newest.arrived > fresh_for:
+            restored = timeline is not None and timeline.restored  # from before a restart, and not confirmed since
+            if newest is None or restored or now - newest.arrived > fresh_for:
                 missing.append(question)
                 newest = None  # what was true then is no answer now
             known = answers.get(question.shape, NO_OWNERS)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
 
 from flowmap.attribute.attribution import Settings
 from flowmap.attribute.budget import CallBudget
-from flowmap.attribute.questions import Shape
+from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo, FlowFilter, Owner, State
 from flowmap.backend import Backend, _deployment_views
 from flowmap.books import Books
@@ -22,6 +23,7 @@ from flowmap.errors import QueryError
 from flowmap.export.ledger import Ledger
 from flowmap.export.series import SeriesKey
 from flowmap.export.snapshot import Snapshot
+from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, Kind
 from flowmap.operations import Delivery
 from flowmap.query import Queries
@@ -113,6 +115,21 @@ def test_a_connection_that_was_seen(house: House) -> None:
     assert len(house.desk.all) == 3, "nothing more was asked"
     (flow,) = run(house.backend.flows(FlowFilter(), 10, None)).flows
     assert flow.transmit_bytes == 500
+
+
+def test_what_was_known_before_a_restart_answers_nobody(house: House) -> None:
+    now = time.monotonic()
+    client = Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.9"), 0), None)
+    known = Range(frozenset({Y}), now - 9, now - 8, now - 2, now - 1, 5)
+    run_on_writer(house, lambda: house.books.restore([(client, known)], now=now))
+    house.desk.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
+    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
+    assert client in house.desk.all, "it was asked again"
+
+
+def run_on_writer(house: House, function: Callable[[], object]) -> None:
+    house.engine.call(function).result(10)
 
 
 def test_a_connection_that_was_not_seen_is_asked_about(house: House) -> None:

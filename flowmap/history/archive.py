@@ -109,9 +109,9 @@ class Archive:
         seen: dict[tuple[str, str, tuple[object, ...]], PeerSeen] = {}
         with self._database() as database:
             for _, reading, size in self._blocks(database, since, until, below or _NEWEST):
-                mask = reading.within(since, until)
+                mask = reading.of_deployment(deployment)
                 if mask.any():
-                    mask &= reading.of_deployment(deployment)
+                    mask &= reading.within(since, until)
                 for one in self._tally(reading, np.flatnonzero(mask[:size])):
                     key = (one.peer, one.protocol, one.owners)
                     seen[key] = seen[key].joined(one) if key in seen else one
@@ -162,12 +162,8 @@ class Archive:
         while True:
             step = min(MOST_A_STEP, 2 * step)
             with self._step(database, end):
-                listed = database.execute(_CANDIDATES, (last, below, step)).fetchall()
-                chosen = [
-                    seq
-                    for seq, begun, ended, fingerprint in listed
-                    if begun <= last and ended >= first and (key is None or filters.may_hold(fingerprint, key))
-                ]
+                listed = database.execute(_CANDIDATES, (last, below, last, first, step)).fetchall()
+                chosen = [seq for seq, made in listed if key is None or filters.may_hold(made, key)]
                 read = [(seq, self._read(database, seq)) for seq in chosen]
             for seq, data in read:
                 if time.monotonic() > end:
@@ -208,8 +204,8 @@ class Archive:
 
 # The filter that counts is the one of all flows where the moment lies among usual lives, else of those that lasted.
 _CANDIDATES = """
-SELECT seq, first, last, CASE WHEN usual <= ? THEN filter ELSE lasting END
-FROM block WHERE seq < ? ORDER BY seq DESC LIMIT ?
+SELECT seq, CASE WHEN usual <= ? THEN filter ELSE lasting END
+FROM block WHERE seq < ? AND first <= ? AND last >= ? ORDER BY seq DESC LIMIT ?
 """
 
 

@@ -85,10 +85,11 @@ class Block:
             planes = np.frombuffer(body, np.uint8).reshape(width, self._flows)
         except (zlib.error, ValueError) as error:
             raise DecodeError(f"history block: column {name}: {error}") from error
-        values = np.zeros((self._flows, 8), np.uint8)
-        values[:, :width] = planes.T
-        whole = values.view("<u8").reshape(-1).astype(np.uint64) + base
-        return whole.view(np.int64).astype(dtype) if dtype.kind == "i" else whole.astype(dtype)
+        whole = planes[0].astype(np.uint64)
+        for place in range(1, width):
+            whole |= planes[place].astype(np.uint64) << np.uint64(8 * place)
+        whole += base
+        return np.asarray(whole.view(np.int64) if dtype.kind == "i" else whole, dtype)
 
     def flows(self) -> ClosedFlows:
         """All of it."""
