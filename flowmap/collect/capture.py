@@ -131,35 +131,37 @@ class CaptureSource:
             yield ReadStarted("start")
             yield ReadFinished(True)
         began = self._clock()
-        yield from self._after_losses(self._ring, began - self._polled)
+        dropped = self._ring.counts().dropped
         yield from self._read(self._ring, began)
+        if dropped:
+            yield from self._after_loss(dropped, began - self._polled)
+        yield from self._flows.expire(self.as_of)
+        if self.as_of > -np.inf:
+            yield CaughtUp(self.as_of)
         if self._clock() - self._looked >= LOOK_EVERY:
             self._look(self._ring)
         self._polled = self._clock()
 
-    def _after_losses(self, ring: PacketRing, gap: float) -> Iterator[Step]:
-        dropped = ring.counts().dropped
-        if dropped:
-            self._lose({"ring_full": dropped})
-            self.stats.overruns += 1
-            yield from self._flows.begin_anew() if gap > LONG_GAP else [self._flows.doubt()]
+    def _after_loss(self, dropped: int, gap: float) -> list[FlowBatch]:
+        """What is in a ring that was full is older than what was dropped, so this comes after it was read."""
+        self._lose({"ring_full": dropped})
+        self.stats.overruns += 1
+        return self._flows.begin_anew() if gap > LONG_GAP else [self._flows.doubt()]
 
     def _read(self, ring: PacketRing, began: float) -> Iterator[Step]:
         offset = time.time() - self._clock()
         left = ring.size // BLOCK + _BLOCKS
-        passed: Sequence[int] = ()
         while left > 0:
             ready = ring.ready(min(left, _BLOCKS))
             if ready is None:
                 break
             left -= len(ready.blocks)
-            passed = ready.blocks
             self._lose({"malformed_block": ready.broken})
             try:
                 batches = self._decode(ring, ready.frames, offset)
             finally:
                 ring.release(ready)
-            if self._waiting is not None and self._waiting[0] in passed:
+            if self._waiting is not None and self._waiting[0] in ready.blocks:
                 self.as_of, self._waiting = self._waiting[1], None
             yield from batches
         filling = ring.filling()
@@ -167,9 +169,6 @@ class CaptureSource:
             self.as_of, self._waiting = began, None
         elif self._waiting is None:
             self._waiting = filling, began
-        yield from self._flows.expire(self.as_of)
-        if self.as_of > -np.inf:
-            yield CaughtUp(self.as_of)
 
     def _decode(self, ring: PacketRing, frames: Frames, offset: float) -> list[FlowBatch]:
         """Records of what the frames changed. A link layer's header is read only where it is not IP that follows."""

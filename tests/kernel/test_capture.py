@@ -16,6 +16,7 @@ import pytest
 
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.collect.capture import CaptureSource
+from flowmap.collect.capture_check import findings
 from flowmap.flows.batch import Flag, FlowBatch
 from tests.kernel.host import deployment, host, total_of, until
 from tests.kernel.netns import Namespace, connect, namespace, needs_root
@@ -287,6 +288,22 @@ def test_filters_in_the_kernel(settings: dict[str, Any], heard: bool) -> None:
             while time.monotonic() < deadline:
                 ear.listen()
             assert not ear.of(9000)
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "pcap", "levels"),
+    [
+        (["near"], "", ["ok", "ok"]),
+        ([], "tcp", ["ok", "ok", "ok"]),
+        (["near", "missing"], "", ["ok", "degraded"]),
+        (["missing"], "nonsense", ["ok", "failed", "failed"]),
+    ],
+)
+def test_what_check_finds(interfaces: list[str], pcap: str, levels: list[str]) -> None:
+    with pair() as (left, _), left.entered():
+        found = findings(interfaces=interfaces, ring=1 << 20, pcap=pcap)
+    assert [finding.level for finding in found] == levels
+    assert all(finding.remedy for finding in found if finding.level != "ok")
 
 
 def test_it_has_caught_up_with_what_was_sent_before() -> None:
