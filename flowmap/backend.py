@@ -179,6 +179,11 @@ class Backend:
             self._read_at = now
         return bool(self._engine.answers) or self._nobody_asked() or now - self._read_at >= READY_WITHOUT_ANSWER_AFTER
 
+    def close(self) -> None:
+        """No more questions about the past."""
+        if self._past is not None:
+            self._past.close()
+
     def healthy(self) -> bool:
         return self._engine.is_alive() and time.monotonic() - self._engine.beat < HANGS_AFTER
 

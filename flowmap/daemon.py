@@ -211,6 +211,7 @@ async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
     if pipeline.historian is not None and pipeline.historian.is_alive():
         pipeline.historian.stop()
         await asyncio.to_thread(pipeline.historian.join, STOP_SECONDS)
+    pipeline.backend.close()
     await pipeline.asker.aclose()
     await pipeline.client.aclose()
     with contextlib.suppress(TimeoutError):

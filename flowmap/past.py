@@ -64,7 +64,8 @@ class Past:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="history-reader")
 
     def close(self) -> None:
-        """No more questions."""
+        """No more questions: those under way end, too."""
+        self._archive.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def status(self) -> Mapping[str, object]:

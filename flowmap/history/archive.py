@@ -76,6 +76,11 @@ class Archive:
         self._seconds = seconds
         self.unreadable = 0
         """Blocks that could not be decoded and were left out of an answer."""
+        self._closed = False
+
+    def close(self) -> None:
+        """End the questions under way: the daemon stops."""
+        self._closed = True
 
     def flows(self, wanted: Wanted, limit: int, below: int | None = None) -> KeptPage:
         """Flows that pass, those that left the table last first; ``below``: only ones with a smaller number."""
@@ -148,7 +153,7 @@ class Archive:
             database = sqlite3.connect(f"file:{quote(self._path)}?mode=ro", uri=True, timeout=0.5, isolation_level=None)
         with closing(database):
             until = time.monotonic() + self._seconds
-            database.set_progress_handler(lambda: time.monotonic() > until, 20_000)
+            database.set_progress_handler(lambda: self._closed or time.monotonic() > until, 20_000)
             yield database
 
     def _blocks(
@@ -166,7 +171,7 @@ class Archive:
                 chosen = [seq for seq, made in listed if key is None or filters.may_hold(made, key)]
                 read = [(seq, self._read(database, seq)) for seq in chosen]
             for seq, data in read:
-                if time.monotonic() > end:
+                if self._closed or time.monotonic() > end:
                     raise self._too_long()
                 if data is not None and (block := self._decoded(data)) is not None:
                     yield seq, Reading(block, translated=self._translated), min(len(block), below - seq)
@@ -194,7 +199,7 @@ class Archive:
                 yield
                 database.execute("COMMIT")
         except HistoryError as error:
-            if time.monotonic() > end:
+            if self._closed or time.monotonic() > end:
                 raise self._too_long() from error
             raise
 

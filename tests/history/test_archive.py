@@ -225,6 +225,13 @@ def test_a_question_that_takes_too_long_is_given_up(house: House) -> None:
         slow.flows(EVER, 10)
 
 
+def test_a_daemon_that_stops_waits_for_no_question(house: House) -> None:
+    house.write(Flow())
+    house.archive.close()
+    with pytest.raises(QueryError):
+        house.archive.flows(EVER, 10)
+
+
 def test_a_block_that_cannot_be_decoded_is_left_out_and_counted(house: House) -> None:
     house.write(Flow(client_port=1))
     house.write(Flow(client_port=2))
