@@ -27,8 +27,8 @@ TURN = 0.1
 IDLE_TURN = 1.0
 """The same while none does: ends whose answers grow old are found that late."""
 TIDY_EVERY = 30.0
-QUIET = 3600.0
-"""Seconds without a step after which time is passed over: whatever was to be asked again has been, many times."""
+QUIET = 600.0
+"""Seconds without a step after which time is passed over: what is due to be asked again is asked after it."""
 
 
 class TimedStep(NamedTuple):

@@ -12,6 +12,8 @@ from flowmap.offline import Answerer, Reply, answer, failure
 from flowmap.sandbox.catalog import DeploymentEntry, JobEntry
 from flowmap.sandbox.matching import Index, IpQuestion
 
+NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"
+
 LATENCY = 0.001
 """Seconds an answer from a file takes: an answer is given after it was asked."""
 
@@ -28,9 +30,9 @@ def from_catalog(index: Index) -> Answerer:
     return answerer
 
 
-def from_nobody(why: str) -> Answerer:
-    """No answers, because of ``why``."""
-    return lambda question, now: failure(question, now, why, latency=LATENCY)
+def from_nobody(question: Question, now: float) -> Reply:
+    """No answer, ever: the flows wait."""
+    return failure(question, now, NOBODY, latency=LATENCY)
 
 
 def _end(endpoint: Endpoint | None) -> tuple[str | None, int | None]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from flowmap.assembly import make_books, make_snapshot
+from flowmap.captured.owners import from_nobody
 from flowmap.collect.base import SourceStats
 from flowmap.collect.capture_file import CaptureFile
 from flowmap.collect.capture_steps import FACTS, CaptureSteps
@@ -27,9 +28,9 @@ class CaptureReplay:
     """The file, and the books that it is done to. Instants of the books are seconds since the epoch, by the capture."""
 
     def __init__(
-        self, file: CaptureFile, config: Config, answerer: Answerer, *, origin: str, tunnels: Tunnels = "outer"
+        self, file: CaptureFile, config: Config, answerer: Answerer | None, *, origin: str, tunnels: Tunnels = "outer"
     ) -> None:
-        """``answerer`` says who is at an end at an instant, and ``origin`` where it knows that from."""
+        """``answerer`` says who is at an end at an instant (None: nobody does), ``origin`` where it knows that from."""
         flows = PacketFlows(config.collect.max_flows, seed=os.urandom(48), tell_every=TELL_EVERY)
         self.steps = CaptureSteps(file, flows, tunnels=tunnels)
         self.books = make_books(config, announces_births=FACTS.announces_births)
@@ -37,9 +38,10 @@ class CaptureReplay:
         self.now = 0.0
         self.began = 0.0
         """Time of the first frame."""
-        self._offline = Offline(self.books, answerer)
+        self._offline = Offline(self.books, answerer or from_nobody)
         attribute = config.attribute
-        self._wait = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace) + LISTEN_ON
+        longest = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace)
+        self._wait = 0.0 if answerer is None else longest + LISTEN_ON
 
     def run(self, until: float = float("inf")) -> Iterator[float]:
         """Go on up to ``until`` (seconds since the epoch); yields the share of the file that is done, often."""
@@ -60,6 +62,10 @@ class CaptureReplay:
         lines = [steps.file.fault] if steps.file.fault else []
         if steps.malformed:
             lines.append(f"{_counted(steps.malformed)} of {steps.frames:,} frames are broken or cut, and not counted")
+        if steps.late:
+            lines.append(
+                f"the clock goes back: {steps.late:,} packets count later than they were, whoever owned them then"
+            )
         if steps.odd.refused:
             lines.append(f"{steps.odd.refused:,} odd frames were not looked into: too many at once for scapy")
         return lines

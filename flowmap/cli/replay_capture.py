@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from flowmap.asker import describe, may_own
 from flowmap.attribute.questions import UNREADABLE, Question
 from flowmap.attribute.view import DeploymentInfo, Owner
-from flowmap.captured.owners import LATENCY, from_catalog, from_nobody
+from flowmap.captured.owners import LATENCY, NOBODY, from_catalog
 from flowmap.captured.replay import CaptureReplay
 from flowmap.cli import direct, replay_output, text
 from flowmap.cli.asking import Pace
@@ -27,8 +27,6 @@ from flowmap.sandbox.matching import Index
 
 ASSUMED = "assumed"
 """Origin of answers that were given now and are taken for the capture's time."""
-
-NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"
 
 
 def replay(arguments: argparse.Namespace) -> int:
@@ -54,15 +52,15 @@ def replay(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Config, Answerer]]:
-    """Who is asked, and the configuration with the namespaces to ask for."""
+def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Config, Answerer | None]]:
+    """Who is asked, if anybody, and the configuration with the namespaces to ask for."""
     if arguments.catalog is not None:
         catalog = load_catalog(arguments.catalog)
         known = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
         plane = config.control_plane.model_copy(update=known)
         yield config.model_copy(update={"control_plane": plane}), from_catalog(Index(catalog))
     elif not arguments.assume_current:
-        yield config, from_nobody(NOBODY)
+        yield config, None
     else:
         require_control_plane(config)
         with asyncio.Runner() as runner:

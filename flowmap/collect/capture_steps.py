@@ -22,6 +22,8 @@ FACTS = SourceFacts("replay", "ip", True)
 
 SLICE = 0.1
 """Seconds of packets that are one step: how exactly the beginnings and ends of flows are known."""
+DISORDER = 1.0
+"""Seconds by which frames may be out of order without a word: several queues were read."""
 ODD_LIMIT = 1000
 """Frames that scapy gets of each piece of the file."""
 
@@ -58,6 +60,8 @@ class CaptureSteps:
         self.other: Counter[str] = Counter()
         self.unopened = 0
         """Packets of tunnels that count as the tunnel's own flow though tunnels are opened."""
+        self.late = 0
+        """Packets that came after ones of a later time, and count at that."""
         self.odd = OddFrames(ODD_LIMIT)
         self.now = self.ended = 0.0
         """The time of the latest packet; the first goes on in the silence after the last."""
@@ -90,6 +94,7 @@ class CaptureSteps:
 
     def _slices(self, piece: _Piece) -> Iterator[At]:
         times = np.maximum(np.maximum.accumulate(piece.times), self.now)
+        self.late += int(np.count_nonzero(piece.times < times - DISORDER))
         start = 0
         while start < len(times):
             end = int(np.searchsorted(times, times[start] + SLICE, "right"))

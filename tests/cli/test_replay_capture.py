@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -202,6 +203,35 @@ def test_compressed_and_cut_files(capsys: pytest.CaptureFixture[str], tmp_path: 
     flows, said = replay(capsys, cut, status=3)
     assert len(flows) == len(whole)
     assert re.search(r"cut.pcap: byte \d+: the file ends inside of a record; what is before it counts\n", said)
+
+
+def test_a_clock_that_goes_back_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """After one frame of the future all others count at its time, and so may get the owners of then."""
+    data = bytearray(HTTP.read_bytes())
+    data[24:28] = (4_000_000_000).to_bytes(4, "little")
+    path = tmp_path / "jumps.pcap"
+    path.write_bytes(data)
+    _, said = replay(capsys, path, status=3)
+    assert "the clock goes back: 49 packets count later than they were" in said
+
+
+@pytest.mark.parametrize("name", ["http.pcap", "redis-dns.pcapng", "fragments.pcap", "vxlan.pcap"])
+def test_damaged_files_are_read_as_far_as_they_go(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    """Bytes changed anywhere, times and lengths too: one exit status, sound output, and lines, not a traceback."""
+    rng, whole = random.Random(name), (CAPTURES / name).read_bytes()
+    for _ in range(6):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 5, 40])):
+            data[rng.randrange(24, len(data))] = rng.randrange(256)
+        path = tmp_path / "damaged"
+        path.write_bytes(data)
+        status = command.main(["replay", str(path), "-o", "json", "--tunnels", rng.choice(["outer", "inner"])])
+        said = capsys.readouterr()
+        assert status in (0, 3) or (status == 1 and said.err.count("\n") == 1)
+        assert status == 1 or isinstance(json.loads(said.out)["flows"], list)
+        assert all(line.startswith("flowmap: ") for line in said.err.splitlines())
 
 
 @pytest.mark.parametrize("form", ["table", "prometheus"])
