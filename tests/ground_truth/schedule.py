@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import cycle, islice
 from typing import Any, Literal
 
 End = tuple[str, int]
@@ -265,7 +266,7 @@ def make_plan(
     for address in left:
         maker.tenures(address, [(draw.choice(steady),)])
     before = tuple(_first_of(maker, address) for address in draw.sample(left, k=min(3, len(left))))
-    actions = [*maker.actions, *_troubles(draw, mode, duration)]
+    actions = [*maker.actions, *_troubles(draw, seed, mode, duration)]
     ordered = tuple(sorted(actions, key=lambda action: action.at))
     semantics = draw.choice(["both", "connection"])
     return Plan(
@@ -300,14 +301,16 @@ def _first_of(maker: _Maker, address: str) -> Connect:
     )  # fmt: skip
 
 
-def _troubles(draw: random.Random, mode: Mode, duration: float) -> list[Action]:
+def _troubles(draw: random.Random, seed: int, mode: Mode, duration: float) -> list[Action]:
     actions: list[Action] = []
+    kinds = islice(cycle(FAULTS), 6 * seed % len(FAULTS), None)  # a few seeds in a row have them all
     at = duration * 0.1 + draw.uniform(0.5, 1.5)
     while mode != "none" and at < duration * 0.85:
         if mode == "api":
             length = draw.uniform(1.0, min(4.0, 0.15 * duration))
-            faults = tuple(draw.sample(FAULTS, k=1))
-            actions += [Faults(round(at, 3), faults), Faults(round(at + length, 3), ())]
+            first, second = next(kinds), next(kinds)
+            moments = (at, (first,)), (at + length / 2, (second,)), (at + length, ())
+            actions += [Faults(round(moment, 3), faults) for moment, faults in moments]
             at += length
         else:
             actions.append(Storm(round(at, 3), draw.randint(4000, 8000)))

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ground_truth.schedule import MODES, UDP, Connect, Fate, Mode, Plan, Storm, Tenure, make_plan, windows
+from tests.ground_truth.schedule import (
+    FAULTS,
+    MODES,
+    UDP,
+    Connect,
+    Fate,
+    Faults,
+    Mode,
+    Plan,
+    Storm,
+    Tenure,
+    make_plan,
+    windows,
+)
 
 SEEDS = range(1, 6)
 
@@ -64,6 +77,8 @@ def test_every_kind_of_trouble_happens() -> None:
     assert any(one.owner is None for one in made)
     assert any(tenure.stopped for plan in plans() for tenure in plan.actions if isinstance(tenure, Tenure))
     assert all(any(isinstance(one, Storm) for one in plan.actions) for plan in plans("overrun"))
+    committed = [one for plan in plans("api") for one in plan.actions if isinstance(one, Faults)]
+    assert {fault["kind"] for one in committed for fault in one.faults} == {fault["kind"] for fault in FAULTS}
     for plan in plans("api"):
         away = windows(plan)
         assert len(away) >= 3 and all(start < end < plan.duration for start, end in away), "it comes back in the end"
