@@ -86,6 +86,8 @@ class _Call:
     """HTTP exchanges begun; more than attempts where keys were renewed or the clock corrected."""
     renewed: bool = False
     """Whether new keys were fetched for it."""
+    correction: float = 0.0
+    """Seconds added to the clock when it was last signed."""
 
 
 def default_transport() -> Transport:
@@ -235,7 +237,8 @@ class Caller:
         started, asked_at = self._monotonic(), self._wall_clock()
         reason: str | None = "cancelled"
         try:
-            outgoing = sign(credentials, asked_at + self._correction)
+            call.correction = self._correction
+            outgoing = sign(credentials, asked_at + call.correction)
             patience = max(0.001, min(self._timeout / 2, self._left(call)))
             reply = await self._transport.send("GET", outgoing.url, outgoing.headers, timeout=patience)
             answered_at = self._wall_clock()
@@ -290,7 +293,8 @@ class Caller:
 
     def _wait_after_auth(self, call: _Call, credentials: Credentials, error: AuthError) -> float | None:
         code = error.code or ""
-        if code == CLOCK_CODE and self.clock_skew is not None and abs(self.clock_skew - self._correction) > 60:
+        # Compared with what this call was signed with: another call in flight may have corrected the clock meanwhile.
+        if code == CLOCK_CODE and self.clock_skew is not None and abs(self.clock_skew - call.correction) > 60:
             self._correction = self.clock_skew
             return 0.0
         if not call.renewed and not code.startswith(NEW_KEYS_DO_NOT_HELP) and self._credentials.reject(credentials):

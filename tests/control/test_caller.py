@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -264,6 +265,25 @@ def test_a_clock_that_is_far_off_is_corrected_once() -> None:
     assert all(isinstance(answer, DeploymentsAnswer) for answer in run_questions(client, 2))
     assert header(server.sent, "x-acs-date")[1:] == ["2026-01-01T01:00:00Z"] * 2
     assert len(server.sent) == 3
+
+
+def test_calls_in_flight_when_the_clock_is_found_wrong_are_all_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = gateway(400, "InvalidTimeStamp.Expired", date="Thu, 01 Jan 2026 01:00:00 GMT")
+    server = script(late, late, late, GOOD, GOOD, GOOD)
+    client, send = server.client(), server.send
+
+    async def slow(*words: Any, **more: Any) -> Any:
+        reply = await send(*words, **more)
+        await asyncio.sleep(0.01)
+        return reply
+
+    async def ask() -> list[DeploymentsAnswer]:
+        questions = [client.get_deployments_by_ip(namespace="ns", dst_ip=f"10.0.0.{n}") for n in range(3)]
+        return await asyncio.gather(*questions)
+
+    monkeypatch.setattr(server, "send", slow)
+    assert len(asyncio.run(ask())) == 3
+    assert header(server.sent, "x-acs-date")[3:] == ["2026-01-01T01:00:00Z"] * 3
 
 
 def test_a_clock_that_is_right_but_refused_is_an_error() -> None:

@@ -121,8 +121,9 @@ class Knowable:
         """Whether the flow must get the name of its owner."""
         if one.owner is None or len(one.possible) != 1 or one.ended is None or one.failure:
             return False
-        if any(start < self.answered_by(one.ended) and end > one.began for start, end in self._record.partial):
-            return False
+        partial = self._record.partial
+        if any(start < self.answered_by(one.ended) and self.answered_by(end) > one.began for start, end in partial):
+            return False  # the last answer before it, one within it or the first after it may be one of those
         if one.older or self._seen_alive(one):
             return self._seen_alive(one)
         return self._client_known(one) and self._service_known(one)
