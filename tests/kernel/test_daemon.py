@@ -396,7 +396,10 @@ def test_auto_takes_conntrack_where_the_kernel_tracks_though_nothing_was_tracked
             inside.track()
             inside.run("conntrack", "-F")
         with Host(inside, sandbox, tmp_path).daemon(collect={"source": "auto"}) as daemon:
-            assert [source["name"] for source in daemon.json("/api/v1/status")["sources"]] == [chosen]
+            traffic, *health = daemon.json("/api/v1/status")["sources"]
+            assert (traffic["name"], traffic["role"]) == (chosen, "traffic")
+            assert [source["name"] for source in health] == (["sockets"] if rule else [])
+            assert traffic["why"]
 
 
 def test_scrapes_are_nobodys_traffic_and_sighup_ends_nothing(machine: Host) -> None:
