@@ -21,7 +21,6 @@ from flowmap.config import (
     require_control_plane,
     schema,
 )
-from flowmap.config.loading import UNAVAILABLE
 from flowmap.config.reference import masked_yaml
 from flowmap.config.values import (
     format_duration,
@@ -385,20 +384,9 @@ def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
     assert str(caught.value) == line
 
 
-REFUSED = [
-    ("collect.source", "replay"),
-]
-
-
-@pytest.mark.parametrize(("path", "value"), REFUSED)
-def test_what_is_not_there_yet_is_refused(tmp_path: Path, path: str, value: object) -> None:
-    assert any(path.startswith(row) for row, _ in UNAVAILABLE)
-    tree: object = value
-    for name in reversed(path.split(".")):
-        tree = {name: tree}
-    (line,) = problems_of(tmp_path, yaml.safe_dump(tree))
-    assert path in line
-    assert line.endswith("not available in this version")
+def test_a_daemon_does_not_read_files(tmp_path: Path) -> None:
+    (line,) = problems_of(tmp_path, "collect: {source: replay}")
+    assert line.endswith("collect.source: a file is read with `flowmap replay FILE`, not by the daemon")
 
 
 EXPOSED = [

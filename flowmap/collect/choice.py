@@ -54,7 +54,7 @@ def _named(kind: str, settings: Collect) -> Source:
         return SocketsSource(interval=settings.sockets.interval)
     if kind == "capture":
         return _capture(settings)
-    raise ConfigError(f"collect.source: {kind} is not available in this version")
+    raise ConfigError(f"collect.source: {kind} is read by `flowmap replay`, not here")
 
 
 def _capture(settings: Collect) -> Source:

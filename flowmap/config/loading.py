@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar, get_args, get_origin
 
@@ -24,9 +24,6 @@ PREFIX = "FLOWMAP__"
 
 LARGEST_FILE = 1 << 20
 """Bytes of a configuration or secret file; more is not one."""
-
-UNAVAILABLE: tuple[tuple[str, tuple[object, ...]], ...] = (("collect.source", ("replay",)),)
-"""What this version does not do: a key, and the values refused (none listed: whatever differs from the default)."""
 
 Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -77,7 +74,6 @@ def read(path: str | None, environ: Mapping[str, str]) -> Loaded:
     _override(tree, environ, problems)
     problems.settle()
     config = _validated(Config, tree, problems)
-    _refuse_unavailable(config, problems)
     _try_secrets(config, problems)
     _try_web(config, problems)
     problems.settle()
@@ -272,32 +268,6 @@ def _explain(root: type[BaseModel], key: Key, kind: str, message: str) -> tuple[
     if kind == "model_type":
         return key, "a mapping of keys is wanted here"
     return key, message.removeprefix("Value error, ").replace("Input should", "should", 1)
-
-
-def _refuse_unavailable(config: Config, problems: _Problems) -> None:
-    default = Config()
-    for path, refused in UNAVAILABLE:
-        key = tuple(path.split("."))
-        for leaf, value, usual in _leaves(_at(config, key), _at(default, key), key):
-            if value in refused if refused else value != usual:
-                problems.add(
-                    leaf, f"{value}: not available in this version" if refused else "not available in this version"
-                )
-
-
-def _at(config: Config, key: tuple[str, ...]) -> object:
-    value: object = config
-    for name in key:
-        value = getattr(value, name)
-    return value
-
-
-def _leaves(value: object, usual: object, key: Key) -> Iterator[tuple[Key, object, object]]:
-    if not isinstance(value, BaseModel):
-        yield key, value, usual
-        return
-    for name in type(value).model_fields:
-        yield from _leaves(getattr(value, name), getattr(usual, name), (*key, name))
 
 
 def _try_secrets(config: Config, problems: _Problems) -> None:

@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     Field,
     SecretStr,
+    field_validator,
     model_validator,
 )
 
@@ -194,6 +195,13 @@ class Collect(Section):
     sockets: Sockets = Field(default=Sockets(), description="The socket table.")
     capture: Capture = Field(default=Capture(), description="Packets.")
     max_flows: int = Field(default=1_000_000, ge=1, le=100_000_000, description="Flows tracked at one time.")
+
+    @field_validator("source")
+    @classmethod
+    def _daemon_reads(cls, source: str) -> str:
+        if source == "replay":
+            raise ValueError("a file is read with `flowmap replay FILE`, not by the daemon")
+        return source
 
 
 class Attribute(Section):
