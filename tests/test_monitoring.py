@@ -34,7 +34,7 @@ needs_prometheus = pytest.mark.skipif(
 PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds", "up", "ALERTS"}
 """Names that are not flowmap's own."""
 
-QUIET = ("Losses", "Segments", "Round trip", "failed", "held back", "Waiting")
+QUIET = ("Losses", "History", "Refused and dropped", "Segments", "Round trip", "failed", "held back", "Waiting")
 """Parts of what queries are called that may rightly find nothing, or zero, on a daemon in good health."""
 
 
