@@ -29,6 +29,7 @@ from flowmap.flows.address import protocol_name
 from flowmap.flows.applied import Applied
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.columns import IGNORED, PENDING, U64, FlowColumns, Row
+from flowmap.flows.crowding import ended_waiting
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable, Times
@@ -130,7 +131,7 @@ class Books:
         """Take one step of the source, read from the kernel between ``read_at`` and ``now``."""
         match step:
             case FlowBatch():
-                self._make_room(len(step), now)
+                self._make_room(step, now)
                 applied = self.table.apply(step, now=now, read_at=read_at, born_after=self._born_after)
                 if len(swept := self.table.take_swept()):
                     self.forget_ends(swept)
@@ -297,7 +298,7 @@ class Books:
         series = self.table.columns.series[applied.rows]
         decided = series >= 0
         if decided.any():
-            self.ledger.credit(series[decided], *_columns(applied.deltas[decided]), now=now)
+            self.ledger.credit(series[decided], *applied.deltas[decided].T, now=now)
             resent = decided & (applied.retransmits != 0)
             if resent.any():
                 self.ledger.retransmitted(series[resent], applied.retransmits[resent].astype(np.uint64))
@@ -331,7 +332,7 @@ class Books:
         self.ledger.closed(ids[~is_open])
         waited = before == PENDING
         totals = columns.total(rows[waited])
-        self.ledger.credit(ids[waited], *_columns(totals), now=now)
+        self.ledger.credit(ids[waited], *totals.T, now=now)
         self.ledger.retransmitted(ids[waited], columns.resent[rows[waited]].astype(np.uint64))
         transmit, receive = _bytes(totals)
         self._add(self.pending, -transmit, -receive)
@@ -362,17 +363,23 @@ class Books:
             key = SeriesKey("unattributed", (), "shed", OTHER, "any")
             row = np.array([self.ledger.series(key, now=now)], np.int32)
             totals = np.array([applied.shed_totals], np.uint64)
-            self.ledger.credit(row, *_columns(totals), now=now)
+            self.ledger.credit(row, *totals.T, now=now)
             self._add(self.observed, *_bytes(totals))
 
-    def _make_room(self, wanted: int, now: float) -> None:
-        """Before flows are refused, give up ended ones that still wait for an answer, the longest ended first."""
-        lacking = len(self.table) + wanted - self.table.max_flows
+    def _make_room(self, batch: FlowBatch, now: float) -> None:
+        """Before flows are refused, others give way: unanswered ones of which nothing was counted, the oldest first,
+        then ended ones that still wait for an answer."""
+        lacking = self.table.lacking(batch)
         if lacking <= 0:
             return
-        columns, rows = self.table.columns, self.table.live()
-        rows = rows[(columns.series[rows] == PENDING) & (columns.flags[rows] & _OPEN == 0)]
-        rows = rows[np.argsort(columns.ended_by[rows], kind="stable")[:lacking]]
+        columns, gone = self.table.columns, self.table.give_way(lacking)
+        series = columns.series[gone]
+        if len(gone):
+            self.shed["unanswered"] += int(np.count_nonzero(series != IGNORED))
+        self.pending_flows -= int(np.count_nonzero(series == PENDING))
+        self.ledger.closed(series[series >= 0])
+        self.table.free(gone)
+        rows = ended_waiting(columns, self.table.live(), max(0, lacking - len(gone)))
         if len(rows):
             self.shed["pending"] += len(rows)
             columns.state[rows] = CODE[State.FAILED]
@@ -387,10 +394,6 @@ class Books:
 def owner_key(owner: Owner) -> tuple[str, str]:
     """How a deployment is found in :attr:`Books.deployments`."""
     return owner.namespace, owner.deployment_id
-
-
-def _columns(counters: U64) -> tuple[U64, U64, U64, U64]:
-    return counters[:, 0], counters[:, 1], counters[:, 2], counters[:, 3]
 
 
 def _bytes(counters: U64) -> tuple[int, int]:

@@ -257,3 +257,23 @@ def test_states_are_told_as_they_are() -> None:
     day.answer(X)
     (decision,) = day.books.attribution.decisions.values()
     assert (decision.state, decision.owners) == (State.ATTRIBUTED, frozenset({X}))
+
+
+def test_a_flood_keeps_nobody_out_who_is_answered_and_every_byte_counts_once() -> None:
+    day = Day(books_for(max_flows=4))
+    real = replace(FLOW, client="10.0.0.9", flags=int(Flag.PRESENT | Flag.ASSURED))
+    day(real)
+    for n in range(1, 50):
+        flood = replace(FLOW, client=f"10.0.1.{n}", id=n + 1, flags=0)
+        day(flood, replace(flood, kind=SEEN, counters=(60, 0, 1, 0)))
+    assert day.books.shed["unanswered"] == 46
+    late = replace(real, client_port=2, id=99)
+    day(replace(late, kind=SEEN, counters=(500, 600, 5, 6)))
+    assert len(day.books.table) == 4
+    day.answer(X)
+    day(replace(late, kind=CLOSED, counters=(700, 800, 7, 8)), replace(real, kind=CLOSED, counters=(9, 9, 1, 1)))
+    for n in range(1, 50):
+        day(replace(FLOW, client=f"10.0.1.{n}", id=n + 1, flags=0, kind=CLOSED, counters=(60, 0, 1, 0)))
+    day.answer(X)
+    assert day.books.observed == [49 * 60 + 709, 809]
+    assert day.totals()["deployment", frozenset("x"), "", "10.1.0.1:9092"][0] >= 709

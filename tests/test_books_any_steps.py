@@ -28,7 +28,7 @@ records = st.builds(
     protocol=st.sampled_from([6, 6, 17]),
     id=st.integers(0, 3),
     counters=st.one_of(st.none(), st.tuples(*[st.one_of(st.integers(0, 50), st.integers(0, 1 << 50))] * 4)),
-    flags=st.sampled_from([0, int(Flag.PRESENT), int(Flag.ENDING), int(Flag.SILENT)]),
+    flags=st.sampled_from([0, *map(int, (Flag.PRESENT, Flag.ENDING, Flag.SILENT, Flag.ASSURED))]),
     retransmits=st.one_of(st.none(), st.integers(0, 9)),
 )
 

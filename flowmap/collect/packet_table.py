@@ -210,7 +210,7 @@ class PacketTable:
     def _flags(self, state: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
         flags = np.full(len(state), int(Flag.COUNTERS), np.uint16)
         flags[(state & CLOSING) != 0] |= np.uint16(Flag.ENDING)
-        flags[(state & SENT) == SENT] |= np.uint16(Flag.REPLIED)
+        flags[(state & SENT) == SENT] |= np.uint16(Flag.REPLIED | Flag.ASSURED)
         flags[(state & np.uint16(State.GUESSED)) != 0] |= np.uint16(Flag.GUESSED | Flag.JOINED)
         return flags
 

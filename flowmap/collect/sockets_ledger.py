@@ -47,6 +47,7 @@ _ENDING = (
     # The other end has closed: its process may be gone and its address with it, for as long as this one dawdles.
     TcpState.CLOSE_WAIT,
 )
+_OPENING = (TcpState.SYN_SENT, TcpState.SYN_RECV)
 _LOW, _WRAP = np.uint64(0xFFFF_FFFF), np.uint64(1 << 32)
 
 
@@ -191,6 +192,7 @@ def flow_batch(rows: Rows, facts: Facts, kind: Kind) -> FlowBatch:
     batch.round_trip[:] = rows["round_trip"]
     batch.flags[:] = (
         int(Flag.COUNTERS | Flag.HEALTH | Flag.REPLIED)
+        + ~in_states(rows, _OPENING) * int(Flag.ASSURED)
         + in_states(rows, _ENDING) * int(Flag.ENDING)
         + facts["guessed"] * int(Flag.GUESSED)
         + ours * int(Flag.PRESENT)

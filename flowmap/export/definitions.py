@@ -190,7 +190,12 @@ _TABLES = (
     Metric("flowmap_open_flows", "gauge", "Flows open now; ignored ones are left out."),
     Metric("flowmap_pending_flows", "gauge", "Flows that wait for an answer, open or ended."),
     Metric("flowmap_flows_limit", "gauge", "Flows that are tracked at most (collect.max_flows)."),
-    Metric("flowmap_flows_shed_total", "counter", "Flows given up because a limit was reached.", ("reason",)),
+    Metric(
+        "flowmap_flows_shed_total",
+        "counter",
+        "Flows given up at collect.max_flows: unanswered (gave way), pending (over, without a name yet), table_full.",
+        ("reason",),
+    ),
     Metric(
         "flowmap_flows_ended_unseen_total",
         "counter",

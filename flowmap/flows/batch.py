@@ -51,6 +51,8 @@ class Flag(IntFlag):
     """The flow was picked up in the middle: it may be much older than its first record, where its counters begin."""
     DOUBTFUL = 512
     """Changes were lost, the end of this flow may be among them: known to be alive only up to its record before."""
+    ASSURED = 1024
+    """Both ends take part: TCP's handshake is complete, or the server answered where there is none."""
 
 
 COLUMNS: dict[str, np.dtype[np.generic]] = {

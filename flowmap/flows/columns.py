@@ -53,6 +53,8 @@ class Row(IntFlag):
     """The full read under way showed counters that went back: zeroed, or of a new flow with the same tuple and id."""
     SET_BACK = 16384
     """They were zeroed: all events from before that read are in, and told of no new flow."""
+    ASSURED = 32768
+    """Both ends take part; see ``flowmap.flows.crowding``."""
 
 
 class FlowColumns:

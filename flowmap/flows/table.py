@@ -21,17 +21,18 @@ from flowmap.flows.columns import (
     PENDING,
     U64,
     FlowColumns,
-    Mask,
     Row,
     key_columns,
     occurrence_rounds,
     same_key,
 )
 from flowmap.flows.counting import TCP, count, health, late_openings, settle_doubts, sums
+from flowmap.flows.crowding import SHARE, deserving, unanswered, withheld
 from flowmap.flows.ends import EndTable
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.measuring import measure
+from flowmap.flows.opening import opening_flags, worth_applying
 
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
@@ -40,13 +41,14 @@ MAX_SUPERSEDED = 10_000
 CLOSED, OPENED, UPDATED = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.UPDATED)
 SEEN, MEASURED = int(Kind.SEEN), int(Kind.MEASURED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
-JOINED, DOUBTFUL = int(Flag.JOINED), int(Flag.DOUBTFUL)
+JOINED, DOUBTFUL, ASSURED = int(Flag.JOINED), int(Flag.DOUBTFUL), int(Flag.ASSURED)
 USED, OPEN, ENDED, INDEXED = (np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
 PREEXISTING, SILENT, UNANNOUNCED = (np.uint16(flag) for flag in (Row.PREEXISTING, Row.SILENT, Row.UNANNOUNCED))
 
 Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
+_ASSURED = np.uint16(Row.ASSURED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,9 @@ class FlowTable:
         self._crowded = False  # a flow found no room since the last complete read that placed every flow began
         self._crowded_now = False
         self._swept: list[Rows] = []
+        self.withhold_above = max_flows // 2
+        """Flows above which the counters of those that may have to give way wait."""
+        self._withholding = False
 
     def __len__(self) -> int:
         return self._top - len(self._free)
@@ -146,16 +151,41 @@ class FlowTable:
         moment = _Moment(now, read_at, born_after)
         key = key_columns(batch)
         hashes = self._hasher(key)
+        self._withholding = len(self) > self.withhold_above
         rounds = occurrence_rounds(hashes)
         if rounds is None:
             return self._apply_distinct(batch, key, hashes, moment)
         results = []
         for n, part in enumerate(rounds):
-            chosen = _worth_applying(batch, part) if n else part
+            chosen = worth_applying(batch, part) if n else part
             if len(chosen):
                 distinct = [column[chosen] for column in key]
                 results.append(self._apply_distinct(batch.take(chosen), distinct, hashes[chosen], moment))
         return joined(results)
+
+    def lacking(self, batch: FlowBatch) -> int:
+        """Rows that are missing for the flows of ``batch`` for which others give way; not above 0 if there are enough.
+
+        Rather too many where a tuple is met with another kernel id.
+        """
+        room = self.max_flows - len(self)
+        if len(batch) <= room or batch.kind[0] == MEASURED:
+            return 0
+        columns, batch = self.columns, batch.take(deserving(batch))
+        key = key_columns(batch)
+        hashes = self._hasher(key)
+        rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
+        new = (rows < 0) | (batch.kind == OPENED) | (columns.id[rows] != batch.id)
+        return len(np.unique(hashes[new])) - room
+
+    def give_way(self, wanted: int) -> Rows:
+        """At least ``wanted`` flows, or as many as can, are no longer tracked; see ``flowmap.flows.crowding``."""
+        rows = unanswered(self.columns, self._top, max(wanted, self.max_flows // SHARE))
+        if len(rows):
+            self._crowded = self._crowded_now = True
+            self._unindex(rows)
+            self.open_flows -= int(np.count_nonzero(self.columns.series[rows] != IGNORED))
+        return rows
 
     def free(self, rows: Rows) -> None:
         """Give up closed rows whose traffic is credited."""
@@ -183,7 +213,10 @@ class FlowTable:
             return measure(columns, batch, rows, moment.read_at)
         replaced = self._meet_other_ids(batch, hashes, rows, moment.now)
         fresh = np.flatnonzero(rows < 0)
-        placed = fresh[: self.max_flows - len(self)]
+        room = self.max_flows - len(self)
+        if len(fresh) > room:
+            fresh = fresh[np.argsort(~deserving(batch)[fresh], kind="stable")]
+        placed = fresh[:room]
         rows[placed] = self._open(batch, key, hashes, placed, moment)
         opened = rows[placed]
         shed = Shed()
@@ -194,6 +227,9 @@ class FlowTable:
         columns.read[rows] = self._read
         columns.flags[rows[batch.kind != SEEN]] &= ~SILENT
         columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= SILENT
+        columns.flags[rows[(batch.flags & ASSURED) != 0]] |= _ASSURED
+        if self._withholding:
+            batch = withheld(columns, batch, rows)
         deltas = count(columns, batch, rows, moment.read_at)
         late_openings(columns, batch, rows, deltas, moment.born_after)
         resent = health(columns, batch, rows)
@@ -279,7 +315,7 @@ class FlowTable:
         columns.client[rows], columns.service[rows] = self._ends_asked(records)
         joined = (records.flags & JOINED) != 0
         before = self._starting & (records.kind != OPENED) & ~joined
-        columns.flags[rows] = _opening_flags(records, before)
+        columns.flags[rows] = opening_flags(records, before)
         perhaps_old = before | joined | (self._crowded & (records.kind != OPENED))
         columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after)
         columns.born_by[rows] = moment.now
@@ -360,22 +396,3 @@ class FlowTable:
         indexed = rows[(self.columns.flags[rows] & INDEXED) != 0]
         self._index.remove(indexed)
         self.columns.flags[indexed] &= ~INDEXED
-
-
-def _opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
-    flags = np.full(len(batch), USED | OPEN, np.uint16)
-    flags[before] |= PREEXISTING
-    flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
-    flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
-    flags[(batch.flags & Flag.SILENT) != 0] |= SILENT
-    flags[(batch.flags & Flag.JOINED) != 0] |= np.uint16(Row.JOINED)
-    flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint16(Row.PRESENT)
-    flags[(batch.kind == SEEN) | (batch.kind == UPDATED)] |= UNANNOUNCED
-    return flags
-
-
-def _worth_applying(batch: FlowBatch, part: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Leave out repeated updates that carry nothing the table keeps, however many a flow sends."""
-    news = (batch.flags[part] & (COUNTERS | ENDING | HEALTH)) != 0
-    chosen: npt.NDArray[np.intp] = part[(batch.kind[part] != UPDATED) | news]
-    return chosen

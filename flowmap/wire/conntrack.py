@@ -88,6 +88,9 @@ class EntryStatus(IntFlag):
     OFFLOAD = 1 << 14
 
 
+REPLIED = EntryStatus.SEEN_REPLY | EntryStatus.ASSURED
+TCP = 6
+
 # From the first FIN on, the end that sent it may be gone and its address with it. conntrack's CLOSE_WAIT comes after
 # FIN_WAIT (that FIN was acknowledged), so unlike a socket's it proves nothing about the end that closed.
 ENDING_STATES = range(TcpState.FIN_WAIT, TcpState.CLOSE + 1)
@@ -203,11 +206,13 @@ def _row(kind: Kind, values: Mapping[str, int]) -> tuple[int, ...]:
     counted = all(name in values for name in COUNTER_FIELDS)
     counters = [values[name] for name in COUNTER_FIELDS] if counted else [0, 0, 0, 0]
     flags = Flag(0)
+    answer = EntryStatus.ASSURED if values["original_protocol"] == TCP else REPLIED
     for flag, holds in (
         (Flag.COUNTERS, counted),
         (Flag.TRANSLATED, translated != ends),
         (Flag.ENDING, get("tcp_state", 0) in ENDING_STATES),
-        (Flag.REPLIED, get("status", 0) & (EntryStatus.SEEN_REPLY | EntryStatus.ASSURED)),
+        (Flag.REPLIED, get("status", 0) & REPLIED),
+        (Flag.ASSURED, get("status", 0) & answer),
     ):
         flags |= flag if holds else Flag(0)
     zone = get("zone", get("original_zone", 0))

@@ -21,7 +21,9 @@ from flowmap.wire.conntrack import (
     COUNTER_FIELDS,
     ENDING_STATES,
     NFGENMSG,
+    REPLIED,
     SCHEMA,
+    TCP,
     EntryStatus,
     Field,
     Operation,
@@ -45,7 +47,7 @@ _PLAIN = (("id", "id"), ("started", "started"), ("zone", "original_zone"), ("zon
 _ENDING = np.zeros(256, np.uint16)
 _ENDING[ENDING_STATES.start : ENDING_STATES.stop] = Flag.ENDING
 _CREATED = np.uint16(MessageFlag.CREATE)
-_REPLIED = np.uint32(EntryStatus.SEEN_REPLY | EntryStatus.ASSURED)
+_REPLIED, _ASSURED = np.uint32(REPLIED), np.uint32(EntryStatus.ASSURED)
 
 
 class Layout(NamedTuple):
@@ -218,6 +220,8 @@ def _flags(values: Values, ends: Values, translated: Values) -> npt.NDArray[np.u
         flags |= _ENDING[values["tcp_state"]]
     if "status" in values:
         flags |= (np.bitwise_and(values["status"], _REPLIED) != 0) * np.uint16(Flag.REPLIED)
+        answer = np.where(values["original_protocol"] == TCP, _ASSURED, _REPLIED)
+        flags |= (np.bitwise_and(values["status"], answer) != 0) * np.uint16(Flag.ASSURED)
     return flags
 
 

@@ -293,7 +293,7 @@ def test_rows_used_again_know_nothing_of_who_had_them() -> None:
     assert (columns.series[row], columns.state[row], columns.verdict[row]) == (-1, 0, -1)
     assert (columns.resent[row], columns.round_trip[row], columns.active[row]) == (0, 0, -math.inf)
     assert Row(int(columns.flags[row])) == Row.USED | Row.OPEN | Row.INDEXED
-    feed(Record(SEEN, client="2001:db8::9", id=8, counters=bytes_of(1)))
+    feed(Record(SEEN, client="2001:db8::9", id=8, counters=bytes_of(1), flags=int(Flag.ASSURED)))
     assert feed.total[0] == 99 + 1
 
 

@@ -13,10 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, Kind
 from flowmap.flows.columns import Row
+from flowmap.flows.crowding import FEW_PACKETS
 from flowmap.flows.table import FlowTable
 from tests.flows.records import Record, batch_of
 
 TCP = 6
+WITHHOLD_ABOVE = 2
+"""Flows in the table above which those that may have to give way are not counted yet."""
+NO_ROWS = np.zeros(0, np.int32)
 Key = tuple[str, int, int]
 Four = tuple[int, int, int, int]
 
@@ -32,6 +36,7 @@ class Flow:
     preexisting: bool
     unannounced: bool
     silent: bool
+    assured: bool = False
     read: int = 0
     last: Four | None = None
     before: Four = (0, 0, 0, 0)  # carried before the daemon looked
@@ -64,6 +69,15 @@ class Flow:
         self.observed = _add(self.observed, grown)
         self.last, self.read_at = now, read_at
 
+    @property
+    def uncounted(self) -> bool:
+        """Nothing was counted; zeroed by somebody and then nothing is as good."""
+        return self.last in (None, (0, 0, 0, 0)) and not any(value % (1 << 64) for value in self.observed)
+
+    def waits(self, now: Four) -> bool:
+        """Whether counters of a full read have to wait while the table is crowded."""
+        return not self.assured and max(now[2:]) <= FEW_PACKETS and self.uncounted
+
     def announce(self, born_after: float) -> None:
         self.unannounced = False
         if self.preexisting:
@@ -91,12 +105,16 @@ class Model:
     starting: bool = True
     number: int = 0
     alive_at: float = -math.inf
+    withholding: bool = False
+    crowded: bool = False
+    crowded_now: bool = False
 
     def apply(self, records: list[Record], now: float, read_at: float, born_after: float) -> None:
         seen: set[Key] = set()
+        self.withholding = len(self.done) > WITHHOLD_ABOVE
         for record in records:
             key = key_of(record)
-            news = record.counters is not None or record.flags & Flag.ENDING
+            news = record.counters is not None or record.flags & (Flag.ENDING | Flag.ASSURED)
             if record.kind is not Kind.UPDATED or news or key not in seen:
                 self._apply(record, key, now, read_at, born_after)
             seen.add(key)
@@ -109,7 +127,7 @@ class Model:
             flow = Flow(
                 key,
                 record.id,
-                -math.inf if old or joined else born_after,
+                -math.inf if old or joined or (self.crowded and record.kind is not Kind.OPENED) else born_after,
                 now,
                 preexisting=old,
                 unannounced=record.kind in (Kind.SEEN, Kind.UPDATED),
@@ -123,8 +141,10 @@ class Model:
             flow.silent = False
         if record.flags & Flag.DOUBTFUL:
             flow.silent = True
+        flow.assured |= bool(record.flags & Flag.ASSURED)
         over = record.kind is Kind.CLOSED or bool(record.flags & Flag.ENDING)
-        if record.counters is not None:
+        waits = self.withholding and record.kind is Kind.SEEN and flow.waits(record.counters or (0, 0, 0, 0))
+        if record.counters is not None and not waits:
             flow.count(record.counters, read_at, over, record.kind is Kind.SEEN)
         if record.kind is Kind.OPENED:
             flow.announce(born_after)
@@ -175,6 +195,18 @@ class Model:
         if self.current.get(flow.key) is flow:
             del self.current[flow.key]
 
+    def give_way(self, gone: list[tuple[object, ...]], wanted: int) -> None:
+        """``gone``: facts of flows that gave way. They must have been allowed to, and the oldest."""
+        able = sorted((flow for flow in self.current.values() if not flow.assured and flow.uncounted), key=_came)
+        leave = [flow for flow in able if flow.facts() in gone]
+        assert len(leave) == len(gone) == min(wanted, len(able))
+        assert [flow.born_by for flow in leave] == [flow.born_by for flow in able[: len(leave)]]
+        for flow in leave:
+            del self.current[flow.key]
+            self.done.remove(flow)
+        if leave:
+            self.crowded = self.crowded_now = True
+
     def settle_doubts(self) -> None:
         for flow in self.done:
             flow.doubted, flow.set_back = False, flow.set_back or flow.doubted
@@ -187,6 +219,11 @@ class Model:
         self.aside.clear()
         for flow in self.current.values():
             flow.unannounced = False
+        self.crowded = self.crowded_now
+
+
+def _came(flow: Flow) -> float:
+    return flow.born_by
 
 
 def key_of(record: Record) -> Key:
@@ -203,7 +240,7 @@ records = st.builds(
     zone=st.sampled_from([0, 0, 0, 7]),
     id=st.sampled_from([1, 1, 1, 2, 3, 0]),
     counters=counters,
-    flags=st.sampled_from([0, 0, 0, *map(int, (Flag.ENDING, Flag.SILENT, Flag.JOINED, Flag.DOUBTFUL))]),
+    flags=st.sampled_from([0, 0, 0, *map(int, (Flag.ENDING, Flag.SILENT, Flag.JOINED, Flag.DOUBTFUL, Flag.ASSURED))]),
 )
 
 
@@ -213,6 +250,7 @@ class Comparison(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.table = FlowTable(100)
+        self.table.withhold_above = WITHHOLD_ABOVE
         self.model = Model()
         self.now = 100.0
         self.born_after = -math.inf
@@ -238,6 +276,7 @@ class Comparison(RuleBasedStateMachine):
         self.reading = True
         self.table.begin_read()
         self.model.number += 1
+        self.model.crowded_now = False
 
     @precondition(lambda self: self.reading)
     @rule(complete=st.booleans())
@@ -254,6 +293,16 @@ class Comparison(RuleBasedStateMachine):
     def catch_up(self) -> None:
         self.born_after = self.model.alive_at = self.now
         self.table.caught_up(self.now)
+
+    @rule(wanted=st.integers(1, 4))
+    def give_way(self, wanted: int) -> None:
+        gone = self.table.give_way(wanted)
+        assert len(set(gone.tolist())) == len(gone)
+        self.model.give_way([self._facts(row) for row in gone.tolist()], wanted)
+        self.table.free(gone)
+        for row in gone.tolist():
+            assert self.grown.pop(row) == (0, 0, 0, 0), "nothing was counted"
+        self._compare_and_free(NO_ROWS)
 
     @rule()
     def sweep(self) -> None:

@@ -178,6 +178,34 @@ class Host:
         assert received == 2 * sent
 
 
+class Counted:
+    """What nftables counts on its way out, by client and direction: the kernel's own word on packets and bytes."""
+
+    def __init__(self, machine: Host, service: str, clients: Sequence[str]) -> None:
+        self._inside, self._clients = machine.inside, clients
+        rules = [f"counter {way}{n} {{}}" for n in range(len(clients)) for way in ("up", "down")]
+        matches = [
+            f"ip saddr {client} ip daddr {service} counter name up{n}; "
+            f"ip saddr {service} ip daddr {client} counter name down{n};"
+            for n, client in enumerate(self._clients)
+        ]
+        chain = "chain out { type filter hook output priority 10; " + " ".join(matches) + " }"
+        machine.inside.nft("\n".join(["table ip oracle {", *rules, chain, "}", ""]))
+
+    def by_client(self) -> dict[str, dict[str, int]]:
+        """Packets and bytes each way so far."""
+        listing = json.loads(self._inside.run("nft", "-j", "list", "counters"))["nftables"]
+        counters = {entry["counter"]["name"]: entry["counter"] for entry in listing if "counter" in entry}
+        return {
+            client: {
+                f"{word}_{unit}": counters[f"{way}{n}"][unit]
+                for way, word in (("up", "transmit"), ("down", "receive"))
+                for unit in ("bytes", "packets")
+            }
+            for n, client in enumerate(self._clients)
+        }
+
+
 @contextmanager
 def host(directory: Path, addresses: Sequence[str], catalog: Sequence[Mapping[str, Any]]) -> Iterator[Host]:
     """A namespace with ``addresses`` on loopback, connection tracking with counters, and a control plane."""

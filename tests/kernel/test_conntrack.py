@@ -14,12 +14,8 @@ import pytest
 from flowmap.collect import conntrack_check
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.collect.conntrack import ConntrackSource
-from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, FlowBatch, Kind
-from flowmap.wire.conntrack import Attribute, Operation
-from flowmap.wire.conntrack_encode import encode_entry
-from flowmap.wire.netlink import MessageFlag, encode_attribute
 from tests.kernel import traffic
 from tests.kernel.netns import Namespace, namespace, needs_root
 from tests.kernel.traffic import CLIENT, SERVER, SERVER6, Routed
@@ -124,7 +120,7 @@ def test_tcp_counts_payload_and_headers_exactly(net: Routed, source: ConntrackSo
     steps += until_closed(source, net.router, 1)
     opened_records, closed = records(steps, Kind.OPENED), records(steps, Kind.CLOSED)
     assert not opened_records.flags[0] & Flag.COUNTERS
-    assert Flag(int(closed.flags[0])) == Flag.COUNTERS | Flag.REPLIED | Flag.ENDING
+    assert Flag(int(closed.flags[0])) == Flag.COUNTERS | Flag.REPLIED | Flag.ASSURED | Flag.ENDING
     assert (address(closed, "client"), int(closed.client_port[0])) == (CLIENT, port)
     assert (address(closed, "server"), int(closed.server_port[0])) == (SERVER, 8080)
     assert int(closed.id[0]) == int(opened_records.id[0]) == listed.id
@@ -325,30 +321,11 @@ def test_without_a_ct_rule_the_table_stays_empty(alone: Namespace) -> None:
     assert {finding.name: finding.level for finding in found}["conntrack.table"] == "degraded"
 
 
-def insert(space: Namespace, n: int) -> None:
-    """Make ``n`` entries as fast as the kernel takes them."""
-    timeout = encode_attribute(Attribute.TIMEOUT, (600).to_bytes(4, "big"))
-    values = {"status": 0xE, "original_protocol": 17, "reply_protocol": 17}
-    values |= {"original_destination_port": 9, "reply_source_port": 9}
-    values |= {"original_v4_destination": 0x0A000001, "reply_v4_source": 0x0A000001}
-    with space.entered():
-        channel = NetlinkSocket(NETLINK_NETFILTER)
-    flags = MessageFlag.REQUEST | MessageFlag.CREATE | MessageFlag.EXCL
-    for start in range(0, n, 100):
-        part = []
-        for number in range(start, start + 100):
-            client = {"original_v4_source": 0x0B000000 + number, "reply_v4_destination": 0x0B000000 + number}
-            ports = {"original_source_port": 5, "reply_destination_port": 5}
-            part.append(encode_entry(Operation.NEW, flags, values | client | ports, extra=timeout))
-        channel.send(b"".join(part))
-    channel.close()
-
-
 def test_after_an_overrun_a_full_read_finds_the_truth(alone: Namespace) -> None:
     alone.track()
     with opened(alone, receive_buffer=64 << 10) as source:
         poll(source, alone)
-        insert(alone, 3000)
+        traffic.insert(alone, 3000)
         steps = poll(source, alone)
         assert Lost("overrun") in steps
         assert not any(isinstance(step, CaughtUp) for step in steps)

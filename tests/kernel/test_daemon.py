@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flowmap.sandbox.running import running_sandbox
-from tests.kernel.host import SAMPLES, WORKSPACE, Daemon, Host, deployment, host, total_of, until
+from tests.kernel.host import SAMPLES, WORKSPACE, Counted, Daemon, Host, deployment, host, total_of, until
 from tests.kernel.netns import connect, namespace, needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
@@ -36,34 +36,6 @@ def machine(tmp_path: Path) -> Iterator[Host]:
         yield made
 
 
-class Counted:
-    """What nftables counts on its way out, by client and direction: the kernel's own word on packets and bytes."""
-
-    def __init__(self, machine: Host) -> None:
-        self._inside = machine.inside
-        rules = [f"counter {way}{n} {{}}" for n in range(len(CLIENTS)) for way in ("up", "down")]
-        matches = [
-            f"ip saddr {client} ip daddr {SERVICE} counter name up{n}; "
-            f"ip saddr {SERVICE} ip daddr {client} counter name down{n};"
-            for n, client in enumerate(CLIENTS)
-        ]
-        chain = "chain out { type filter hook output priority 10; " + " ".join(matches) + " }"
-        machine.inside.nft("\n".join(["table ip oracle {", *rules, chain, "}", ""]))
-
-    def by_client(self) -> dict[str, dict[str, int]]:
-        """Packets and bytes each way so far."""
-        listing = json.loads(self._inside.run("nft", "-j", "list", "counters"))["nftables"]
-        counters = {entry["counter"]["name"]: entry["counter"] for entry in listing if "counter" in entry}
-        return {
-            client: {
-                f"{word}_{unit}": counters[f"{way}{n}"][unit]
-                for way, word in (("up", "transmit"), ("down", "receive"))
-                for unit in ("bytes", "packets")
-            }
-            for n, client in enumerate(CLIENTS)
-        }
-
-
 def of(samples: SAMPLES, what: str, name: str) -> int:
     return total_of(samples, f"flowmap_deployment_{what}_total", deployment=name)
 
@@ -77,7 +49,7 @@ def settled(daemon: Daemon, sent: int) -> bool:
 
 def test_every_byte_of_short_connections_goes_to_its_deployment(machine: Host) -> None:
     with machine.daemon() as daemon:
-        counted = Counted(machine)
+        counted = Counted(machine, SERVICE, CLIENTS)
         for n in range(200):
             machine.exchange((ORDERS, ARCHIVE)[n % 2], SERVICE, PORT, 100 + n)
             if n % 40 == 0:

@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
+from flowmap.wire.conntrack import Attribute, Operation
+from flowmap.wire.conntrack_encode import encode_entry
+from flowmap.wire.netlink import MessageFlag, encode_attribute
 from tests.kernel.netns import Namespace, connect, namespace
 
 
@@ -157,3 +161,23 @@ def _listed(protocol: int, fields: list[tuple[str, str]]) -> Listed:
     return Listed(
         protocol, tuples[0], tuples[1], (packets[0], packets[1]), (octets[0], octets[1]), int(values["id"][0])
     )
+
+
+def insert(space: Namespace, n: int, *, first: int = 0, status: int = 0xE, timeout: int = 600) -> None:
+    """Make ``n`` UDP entries of as many clients (11.0.0.0 and on, beginning with number ``first``) as fast as the
+    kernel takes them. Status 8 instead of 0xE: nobody answered."""
+    seconds = encode_attribute(Attribute.TIMEOUT, timeout.to_bytes(4, "big"))
+    values = {"status": status, "original_protocol": 17, "reply_protocol": 17}
+    values |= {"original_destination_port": 9, "reply_source_port": 9}
+    values |= {"original_v4_destination": 0x0A000001, "reply_v4_source": 0x0A000001}
+    with space.entered():
+        channel = NetlinkSocket(NETLINK_NETFILTER)
+    flags = MessageFlag.REQUEST | MessageFlag.CREATE | MessageFlag.EXCL
+    for start in range(first, first + n, 100):
+        part = []
+        for number in range(start, min(start + 100, first + n)):
+            client = {"original_v4_source": 0x0B000000 + number, "reply_v4_destination": 0x0B000000 + number}
+            ports = {"original_source_port": 5, "reply_destination_port": 5}
+            part.append(encode_entry(Operation.NEW, flags, values | client | ports, extra=seconds))
+        channel.send(b"".join(part))
+    channel.close()

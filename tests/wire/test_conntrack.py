@@ -71,6 +71,7 @@ def ends(prefix: str, client: str, client_port: int, server: str, server_port: i
     return result
 
 
+ANSWERED = Flag.REPLIED | Flag.ASSURED
 PLAIN = ends("", "10.0.0.1", 40000, "10.0.0.2", 9092) | ends("translated_", "10.0.0.1", 40000, "10.0.0.2", 9092)
 
 
@@ -88,7 +89,7 @@ def test_kind(operation: Operation, flags: int, kind: Kind) -> None:
     found = record(operation, flags, tcp())
     assert found == dict.fromkeys(COLUMNS, 0) | PLAIN | {
         "kind": kind,
-        "flags": Flag.REPLIED,
+        "flags": ANSWERED,
         "protocol": 6,
         "id": 0xFFFF_FFFE,
     }
@@ -100,7 +101,7 @@ def test_kind(operation: Operation, flags: int, kind: Kind) -> None:
         pytest.param(
             tcp(**COUNTERS),
             {
-                "flags": Flag.COUNTERS | Flag.REPLIED,
+                "flags": Flag.COUNTERS | ANSWERED,
                 "transmit_bytes": 400,
                 "transmit_packets": 3,
                 "receive_bytes": 2**64 - 1,
@@ -110,35 +111,41 @@ def test_kind(operation: Operation, flags: int, kind: Kind) -> None:
         ),
         pytest.param(
             tcp(original_packets=3, original_bytes=400),
-            {"flags": Flag.REPLIED, "transmit_bytes": 0},
+            {"flags": ANSWERED, "transmit_bytes": 0},
             id="counters of one direction are none",
         ),
         pytest.param(
-            tcp(original_packets=3, reply_packets=2), {"flags": Flag.REPLIED, "transmit_packets": 0}, id="no bytes"
+            tcp(original_packets=3, reply_packets=2), {"flags": ANSWERED, "transmit_packets": 0}, id="no bytes"
         ),
         pytest.param(
             tcp(reply_v4_source=OTHER, reply_source_port=19092),
-            {"flags": Flag.REPLIED | Flag.TRANSLATED} | ends("translated_", "10.0.0.1", 40000, "10.0.0.3", 19092),
+            {"flags": ANSWERED | Flag.TRANSLATED} | ends("translated_", "10.0.0.1", 40000, "10.0.0.3", 19092),
             id="destination translated",
         ),
         pytest.param(
             tcp(reply_v4_destination=OTHER, reply_destination_port=1024),
-            {"flags": Flag.REPLIED | Flag.TRANSLATED} | ends("translated_", "10.0.0.3", 1024, "10.0.0.2", 9092),
+            {"flags": ANSWERED | Flag.TRANSLATED} | ends("translated_", "10.0.0.3", 1024, "10.0.0.2", 9092),
             id="source translated",
         ),
         pytest.param(
             tcp(reply_destination_port=40001),
-            {"flags": Flag.REPLIED | Flag.TRANSLATED} | ends("translated_", "10.0.0.1", 40001, "10.0.0.2", 9092),
+            {"flags": ANSWERED | Flag.TRANSLATED} | ends("translated_", "10.0.0.1", 40001, "10.0.0.2", 9092),
             id="only a port translated",
         ),
         pytest.param(
             without(tcp(), *(name for name in tcp() if name.startswith("reply"))),
-            PLAIN | {"flags": Flag.REPLIED},
+            PLAIN | {"flags": ANSWERED},
             id="no reply tuple",
         ),
         pytest.param(tcp(status=0x8), {"flags": 0}, id="unanswered"),
-        pytest.param(tcp(status=0x4), {"flags": Flag.REPLIED}, id="assured"),
-        pytest.param(tcp(status=0xC00E), {"flags": Flag.REPLIED}, id="offloaded to hardware"),
+        pytest.param(tcp(status=0x4), {"flags": ANSWERED}, id="assured"),
+        pytest.param(tcp(status=0xA), {"flags": Flag.REPLIED}, id="a handshake that is not over"),
+        pytest.param(
+            without(tcp(status=0xA, original_protocol=17, reply_protocol=17), "tcp_state"),
+            {"flags": ANSWERED, "protocol": 17},
+            id="an answer where there is no handshake",
+        ),
+        pytest.param(tcp(status=0xC00E), {"flags": ANSWERED}, id="offloaded to hardware"),
         pytest.param(without(tcp(), "status", "id"), {"flags": 0, "id": 0}, id="neither status nor id"),
         pytest.param(tcp(zone=9), {"zone": 9}, id="zone"),
         pytest.param(tcp(original_zone=5), {"zone": 5}, id="zone of the original direction"),

@@ -1,0 +1,67 @@
+"""Who gives way when the table is full: flows that nobody ever answered.
+
+A flood (SYNs with made-up sources, a scan) is many flows of a few packets each. While the table is more than half full
+the counters of such a flow are left out of full reads until it is assured, has sent more, or is over; it loses nothing,
+for its final counters count all the same. So whenever it gives way, nothing of it was counted, and what comes of it
+later can neither be lost nor counted twice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
+from flowmap.flows.index import Rows
+
+FEW_PACKETS = 8
+"""Each way. A SYN is sent seven times at most, and so is its answer."""
+SHARE = 64
+"""At least one in so many of the table's rows gives way at a time, so that they are not looked for with every batch."""
+
+COUNTERS, ASSURED = int(Flag.COUNTERS), int(Flag.ASSURED)
+SEEN, OPENED = int(Kind.SEEN), int(Kind.OPENED)
+_OPEN, _FACTS = np.uint16(Row.OPEN | Row.INDEXED), np.uint16(Row.OPEN | Row.INDEXED | Row.ASSURED)
+_ROW_ASSURED = np.uint16(Row.ASSURED)
+
+
+def deserving(batch: FlowBatch) -> Mask:
+    """Records of flows for which others give way: those that begin now, and those with two ends that take part."""
+    found: Mask = (batch.kind == OPENED) | ((batch.flags & ASSURED) != 0)
+    return found
+
+
+def uncounted(columns: FlowColumns, rows: Rows) -> Mask:
+    """Of which of the rows nothing was ever counted."""
+    nothing: Mask = np.logical_not(columns.last[rows].any(axis=1) | columns.base[rows].any(axis=1))
+    return nothing
+
+
+def withheld(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> FlowBatch:
+    """The batch without the counters of flows that may have to give way."""
+    waits = (batch.kind == SEEN) & ((columns.flags[rows] & _ROW_ASSURED) == 0)
+    waits &= (batch.transmit_packets <= FEW_PACKETS) & (batch.receive_packets <= FEW_PACKETS)
+    waits[waits] = uncounted(columns, rows[waits])
+    if not waits.any():
+        return batch
+    told = batch.take(slice(None))
+    told.flags = np.where(waits, batch.flags & np.uint16(~COUNTERS & 0xFFFF), batch.flags)
+    return told
+
+
+def unanswered(columns: FlowColumns, top: int, wanted: int) -> Rows:
+    """At most ``wanted`` rows below ``top`` that can give way, those that came first before the others."""
+    rows = np.flatnonzero((columns.flags[:top] & _FACTS) == _OPEN).astype(np.int32)
+    rows = rows[uncounted(columns, rows)]
+    if len(rows) > wanted:
+        rows = rows[np.argpartition(columns.born_by[rows], wanted - 1)[:wanted]]
+    return rows
+
+
+def ended_waiting(columns: FlowColumns, rows: Rows, wanted: int) -> Rows:
+    """At most ``wanted`` of the rows whose flow is over and waits for an owner: first those that nobody answered, then
+    the longest ended."""
+    flags = columns.flags[rows]
+    over = (columns.series[rows] == PENDING) & (flags & np.uint16(Row.OPEN) == 0)
+    rows, answered = rows[over], (flags[over] & _ROW_ASSURED) != 0
+    return rows[np.lexsort((columns.ended_by[rows], answered))[:wanted]]
