@@ -50,8 +50,11 @@ def allowed(name: str) -> bool:
 
 def build(work: Path) -> Path:
     """Run the build stage in ``work``; where /opt/flowmap is."""
-    source, target = work / "src", work / "opt"
+    source, target, tools = work / "src", work / "opt", work / "tools"
     source.mkdir()
+    tools.mkdir()
+    (tools / "python").symlink_to(sys.executable)  # the base image calls it so; Debian does not
+    environ = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
     for step in steps()[0]:
         if step.word == "COPY":
             *names, _ = step.rest.split()
@@ -60,7 +63,7 @@ def build(work: Path) -> Path:
                 _copy(ROOT / name, source / name)
         elif step.word == "RUN":
             script = step.rest.replace(PLACE, str(target))
-            subprocess.run(["sh", "-euc", script], cwd=source, check=True, stdout=sys.stderr)
+            subprocess.run(["sh", "-euc", script], cwd=source, env=environ, check=True, stdout=sys.stderr)
     return target
 
 
