@@ -76,7 +76,7 @@ class Engine(threading.Thread):
         self.last_answer = 0.0
         self.last_failure = ""
         self.beat = 0.0
-        """When the loop last came round: a writer that hangs shows here."""
+        """When the loop last came round, or began to: a writer that hangs shows here."""
         self.budget = budget
         self._permits = Permits(budget) if permits is None else permits
         self._permits.wake = self._wake
@@ -104,6 +104,10 @@ class Engine(threading.Thread):
         self._retry_pause = 1.0
 
     # For other threads.
+
+    def start(self) -> None:
+        self.beat = self._clock()  # not yet come round is not hung
+        super().start()
 
     @property
     def snapshot(self) -> Snapshot:

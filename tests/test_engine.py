@@ -99,6 +99,13 @@ def test_bytes_become_traffic_of_their_deployment(running: Running) -> None:
     assert len(running.desk.all) == 3, "what was answered is not asked again before its time"
 
 
+def test_a_writer_that_has_not_come_round_yet_does_not_hang(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.monotonic()
+    monkeypatch.setattr(running.engine, "_turn", lambda: time.sleep(0.001))
+    running.start()
+    assert began <= running.engine.beat <= time.monotonic()
+
+
 def test_the_last_counters_are_taken_at_the_end(running: Running) -> None:
     running.start()
     until(lambda: running.books.complete_reads, "the first read")

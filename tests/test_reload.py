@@ -243,7 +243,8 @@ def test_a_writer_that_is_busy_refuses_and_has_changed_nothing(tmp_path: Path, m
             made.pipeline.engine.call(lambda: None)
         assert not await made.reloader.reload()
         made.pipeline.engine.start()
-        until(lambda: made.pipeline.engine.beat, "the writer runs")
+        began = made.pipeline.engine.beat
+        until(lambda: made.pipeline.engine.beat > began, "the writer runs")
         made.pipeline.engine.call(lambda: None)
         made.pipeline.engine.stop()
         await asyncio.to_thread(made.pipeline.engine.join, 10)

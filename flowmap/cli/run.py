@@ -26,11 +26,12 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
-"""What numpy reads when it is imported."""
+"""What numpy reads when it is imported; goes before what the user has set, since threads keep privileges."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``-c FILE``, whether to record, and when to end."""
+    os.environ.update(ENVIRONMENT)  # before any word is parsed: durations and sizes are what first imports numpy
     options.add_config(parser)
     parser.add_argument(
         "--record",
@@ -61,8 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     from flowmap.system.descriptors import hold_standard
 
     hold_standard()
