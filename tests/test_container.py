@@ -14,9 +14,12 @@ from flowmap.errors import ConfigError
 from tests.dockerfile import ROOT, commands, steps
 
 MANIFEST = ROOT / "config" / "kubernetes" / "flowmap.yaml"
-OBJECTS: dict[str, Any] = {}
-for _document in yaml.safe_load_all(MANIFEST.read_text()):
-    OBJECTS[_document["kind"] + "/" + _document["metadata"]["name"]] = _document
+SECRETS = MANIFEST.with_name("secrets.yaml")
+OBJECTS: dict[str, Any] = {
+    document["kind"] + "/" + document["metadata"]["name"]: document
+    for file in (MANIFEST, SECRETS)
+    for document in yaml.safe_load_all(file.read_text())
+}
 
 POD = OBJECTS["DaemonSet/flowmap"]["spec"]["template"]
 (CONTAINER,) = POD["spec"]["containers"]
@@ -55,6 +58,11 @@ def test_placeholders_are_refused(tmp_path: Path) -> None:
         load(str(file), users)
 
 
+def test_applying_it_again_leaves_the_secrets_alone() -> None:
+    kinds = {document["kind"] for document in yaml.safe_load_all(MANIFEST.read_text())}
+    assert "Secret" not in kinds and "DaemonSet" in kinds
+
+
 def test_it_has_no_power_but_the_one_it_needs() -> None:
     assert CONTAINER["securityContext"] == {
         "runAsUser": 0,
@@ -83,6 +91,7 @@ def test_names_lead_to_what_is_there() -> None:
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
     probes = [CONTAINER[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")]
     monitor = OBJECTS["PodMonitor/flowmap"]["spec"]
+    assert POD["metadata"]["labels"][monitor["jobLabel"]] == "flowmap", "the name that the alerts look for"
     assert {*probes, monitor["podMetricsEndpoints"][0]["port"]} == set(ports)
     assert monitor["selector"]["matchLabels"].items() <= POD["metadata"]["labels"].items()
 
