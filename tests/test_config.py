@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -330,6 +332,23 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     file.write_bytes(b"log: \xff")
     with pytest.raises(ConfigError, match=r"is not UTF-8 text \(byte 5\)$"):
         load(str(file), {})
+
+
+def test_a_pipe_is_read_to_its_end_and_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowmap.config.loading.PIPE_SECONDS", 0.05)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match=r"pipe: is a pipe that nobody writes to$"):
+        load(str(pipe), {})
+    with pipe.open("r+b", buffering=0) as both_ends:
+        both_ends.write(b"log: {level: debug}")
+        with pytest.raises(ConfigError, match="nobody writes to"):
+            load(str(pipe), {})  # its end never comes
+    monkeypatch.setattr("flowmap.config.loading.PIPE_SECONDS", 30.0)
+    writer = threading.Thread(target=pipe.write_text, args=("log: {level: error}\n" + "# more\n" * 20_000,))
+    writer.start()
+    assert load(str(pipe), {}).log.level == "error"
+    writer.join()
 
 
 def test_sections_left_empty_are_defaults(tmp_path: Path) -> None:

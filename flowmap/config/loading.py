@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import select
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar, get_args, get_origin
@@ -24,6 +27,8 @@ PREFIX = "FLOWMAP__"
 
 LARGEST_FILE = 1 << 20
 """Bytes of a configuration or secret file; more is not one."""
+PIPE_SECONDS = 5.0
+"""Longest wait for what somebody writes into a pipe (``-c <(…)``): a reload must end, whatever the file has become."""
 
 Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -123,8 +128,7 @@ def require_control_plane(config: Config) -> None:
 def read_text(path: str) -> str:
     """The text of a file; ConfigError if it cannot be read, is no UTF-8, or is far too large."""
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        data = _read_bytes(path, LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:
             raise ConfigError(f"{path}: larger than 1 MiB; this is not the file you mean")
         return data.decode("utf-8-sig")
@@ -132,6 +136,22 @@ def read_text(path: str) -> str:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _read_bytes(path: str, most: int) -> bytes:
+    with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        waiting = select.poll()
+        waiting.register(file, select.POLLIN)
+        end = time.monotonic() + PIPE_SECONDS
+        data = bytearray()
+        while len(data) < most:
+            if not waiting.poll(max(0.0, end - time.monotonic()) * 1000):
+                raise ConfigError(f"{path}: is a pipe that nobody writes to")
+            part = file.read(most - len(data))
+            if part == b"":
+                break
+            data += part or b""
+        return bytes(data)
 
 
 def _read_file(path: str, problems: _Problems) -> dict[str, Any]:
