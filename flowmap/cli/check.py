@@ -53,9 +53,10 @@ def look(path: str | None) -> Iterator[Finding]:
             yield Finding("config", "failed", line, "mend the configuration")
         return
     yield Finding("config", "ok", path or "defaults and the environment")
-    from flowmap.cli import check_control, check_history, check_host
+    from flowmap.cli import check_control, check_history, check_host, check_tls
 
     yield from check_host.look(path, config)
+    yield from check_tls.look(config)
     yield from check_history.look(config)
     yield from asyncio.run(check_control.look(config))
     yield from sources(config)
