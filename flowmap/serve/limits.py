@@ -13,6 +13,8 @@ from flowmap.serve.problem import SAFE_HEADERS, problem
 
 LONGEST_TARGET = 8000
 """Bytes of path and query: every client and proxy must manage 8000 (RFC 9110, section 4.1)."""
+LONGEST_HEAD = 16 * 1024
+"""Bytes of a request's head. h11 has this limit only while a head is not whole, so one that came at once is here."""
 LARGEST_BODY = 16 * 1024
 """Bytes of a body, which no request here needs; one this small is passed over."""
 MAX_QUERIES = 16
@@ -39,8 +41,8 @@ class SafeHeaders:
 
 
 class Sizes:
-    """ASGI middleware: 505 for another HTTP than 1, 414 for a long target, 413 for a body; no second request on a
-    connection that sent a body.
+    """ASGI middleware: 505 for another HTTP than 1, 414 for a long target, 431 for a long head, 413 for a body; no
+    second request on a connection that sent a body.
 
     Where a body ends is what request smuggling lies about. Nothing here takes one, so nothing after one is believed.
     """
@@ -61,6 +63,8 @@ class Sizes:
             app = self._no(505, "This version of HTTP is not known here.", "malformed")
         elif len(scope.get("raw_path", b"")) + len(scope["query_string"]) > LONGEST_TARGET:
             app = self._no(414, f"The target is longer than {LONGEST_TARGET} bytes.")
+        elif sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > LONGEST_HEAD:  # ": ", CR, LF
+            app = self._no(431, "The head of the request is too long.")
         elif chunked or len(length) > 9 or int(length or "0") > LARGEST_BODY:
             app = self._no(413, f"No request here needs a body, and none above {LARGEST_BODY} bytes is read.")
 

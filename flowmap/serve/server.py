@@ -16,6 +16,7 @@ from flowmap.errors import SourceError
 from flowmap.flows.address import format_endpoint
 from flowmap.serve.access import client_network
 from flowmap.serve.crowd import gives_way, over_limit
+from flowmap.serve.limits import LONGEST_HEAD
 from flowmap.serve.protocol import Connection
 from flowmap.serve.web import Web
 
@@ -27,7 +28,6 @@ STOP_SECONDS = 3
 """Seconds that requests in work get when the server stops."""
 TURNED_AWAY = 32
 """Connections that are one too many and are told so, at one time; more are closed without a word."""
-_LONGEST_HEAD = 16 * 1024
 _NO_DESCRIPTOR = 0.2  # seconds until the next try to accept, when the process can open no more files
 
 
@@ -210,7 +210,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
-        h11_max_incomplete_event_size=_LONGEST_HEAD,
+        h11_max_incomplete_event_size=LONGEST_HEAD,
     )
 
 
