@@ -29,7 +29,7 @@ from flowmap.flows.address import protocol_name
 from flowmap.flows.applied import Applied
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.columns import IGNORED, PENDING, U64, FlowColumns, Row
-from flowmap.flows.crowding import ended_waiting
+from flowmap.flows.crowding import assured, ended_waiting
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable, Times
@@ -367,8 +367,7 @@ class Books:
             self._add(self.observed, *_bytes(totals))
 
     def _make_room(self, batch: FlowBatch, now: float) -> None:
-        """Before flows are refused, others give way: unanswered ones of which nothing was counted, the oldest first,
-        then ended ones that still wait for an answer."""
+        """Before flows are refused, others give way; see ``flowmap.flows.crowding``."""
         lacking = self.table.lacking(batch)
         if lacking <= 0:
             return
@@ -379,7 +378,8 @@ class Books:
         self.pending_flows -= int(np.count_nonzero(series == PENDING))
         self.ledger.closed(series[series >= 0])
         self.table.free(gone)
-        rows = ended_waiting(columns, self.table.live(), max(0, lacking - len(gone)))
+        still = self.table.lacking(batch), self.table.lacking(batch, assured)
+        rows = ended_waiting(columns, self.table.live(), *still)
         if len(rows):
             self.shed["pending"] += len(rows)
             columns.state[rows] = CODE[State.FAILED]

@@ -277,3 +277,13 @@ def test_a_flood_keeps_nobody_out_who_is_answered_and_every_byte_counts_once() -
     day.answer(X)
     assert day.books.observed == [49 * 60 + 709, 809]
     assert day.totals()["deployment", frozenset("x"), "", "10.1.0.1:9092"][0] >= 709
+
+
+def test_what_is_over_and_was_answered_gives_way_only_to_what_is_answered() -> None:
+    day = Day(books_for(max_flows=2))
+    for port in (1, 2):
+        day(replace(FLOW, client_port=port, id=port, kind=CLOSED, counters=(5, 5, 1, 1), flags=int(Flag.ASSURED)))
+    day(replace(FLOW, client_port=3, id=3, flags=0))
+    assert dict(day.books.shed) == {"table_full": 1}
+    day(replace(FLOW, client_port=4, id=4, kind=Kind.UPDATED, flags=int(Flag.ASSURED)))
+    assert dict(day.books.shed) == {"table_full": 1, "pending": 1}

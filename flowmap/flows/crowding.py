@@ -25,9 +25,15 @@ _OPEN, _FACTS = np.uint16(Row.OPEN | Row.INDEXED), np.uint16(Row.OPEN | Row.INDE
 _ROW_ASSURED = np.uint16(Row.ASSURED)
 
 
+def assured(batch: FlowBatch) -> Mask:
+    """Records of flows with two ends that take part."""
+    found: Mask = (batch.flags & ASSURED) != 0
+    return found
+
+
 def deserving(batch: FlowBatch) -> Mask:
     """Records of flows for which others give way: those that begin now, and those with two ends that take part."""
-    found: Mask = (batch.kind == OPENED) | ((batch.flags & ASSURED) != 0)
+    found: Mask = (batch.kind == OPENED) | assured(batch)
     return found
 
 
@@ -58,10 +64,11 @@ def unanswered(columns: FlowColumns, top: int, wanted: int) -> Rows:
     return rows
 
 
-def ended_waiting(columns: FlowColumns, rows: Rows, wanted: int) -> Rows:
-    """At most ``wanted`` of the rows whose flow is over and waits for an owner: first those that nobody answered, then
-    the longest ended."""
+def ended_waiting(columns: FlowColumns, rows: Rows, wanted: int, answered: int) -> Rows:
+    """Those of the rows that are over, wait for an owner and give way to ``wanted`` flows, of which so many are
+    answered: first flows that nobody answered, then, for answered ones only, the longest ended."""
     flags = columns.flags[rows]
     over = (columns.series[rows] == PENDING) & (flags & np.uint16(Row.OPEN) == 0)
-    rows, answered = rows[over], (flags[over] & _ROW_ASSURED) != 0
-    return rows[np.lexsort((columns.ended_by[rows], answered))[:wanted]]
+    rows, later = rows[over], (flags[over] & _ROW_ASSURED) != 0
+    rows = rows[np.lexsort((columns.ended_by[rows], later))]
+    return rows[: max(0, answered, min(wanted, int(np.count_nonzero(~later))))]

@@ -7,6 +7,7 @@ counters of each row grew, such that the sum of all deltas of a flow is exactly 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ from flowmap.flows.columns import (
     PENDING,
     U64,
     FlowColumns,
+    Mask,
     Row,
     key_columns,
     occurrence_rounds,
@@ -163,15 +165,15 @@ class FlowTable:
                 results.append(self._apply_distinct(batch.take(chosen), distinct, hashes[chosen], moment))
         return joined(results)
 
-    def lacking(self, batch: FlowBatch) -> int:
-        """Rows that are missing for the flows of ``batch`` for which others give way; not above 0 if there are enough.
+    def lacking(self, batch: FlowBatch, chosen: Callable[[FlowBatch], Mask] = deserving) -> int:
+        """Rows that are missing for the flows of ``batch`` with records that are ``chosen``; not above 0 if none is.
 
         Rather too many where a tuple is met with another kernel id.
         """
         room = self.max_flows - len(self)
         if len(batch) <= room or batch.kind[0] == MEASURED:
             return 0
-        columns, batch = self.columns, batch.take(deserving(batch))
+        columns, batch = self.columns, batch.take(chosen(batch))
         key = key_columns(batch)
         hashes = self._hasher(key)
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))

@@ -1,0 +1,229 @@
+"""The faults: what is done to a daemon under churn, and what that may cost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults.scene import FLOODED, Scene
+from tests.kernel import traffic
+from tests.kernel.host import Daemon, until
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fault."""
+
+    name: str
+    done: str
+    """What is done to the daemon, in words."""
+    act: Callable[[Scene], None]
+    """Does it, and checks that it had its effect and that the daemon tells of it."""
+    loses: str = ""
+    """What may be lost, in words; nothing if empty."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Sections of the configuration."""
+    alone: bool = False
+    """Needs a daemon of its own; the others happen to one, one after the other, in CI."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A fault that another test makes."""
+
+    name: str
+    done: str
+    test: str
+    """As pytest takes it."""
+
+
+def stopped(scene: Scene) -> None:
+    scene.daemon.process.send_signal(signal.SIGSTOP)
+    time.sleep(2)
+    scene.daemon.process.send_signal(signal.SIGCONT)
+    scene.lasts(1)
+
+
+def killed(scene: Scene) -> None:
+    scene.lasts(1)
+    scene.restart(killed=True)
+    scene.lasts(1)
+
+
+def ended(scene: Scene) -> None:
+    scene.lasts(1)
+    scene.restart(killed=False)
+    scene.lasts(1)
+
+
+def overrun(scene: Scene) -> None:
+    scene.daemon.process.send_signal(signal.SIGSTOP)
+    traffic.insert(scene.machine.inside, 3000)
+    scene.daemon.process.send_signal(signal.SIGCONT)
+    until(lambda: scene.total("source_overruns_total"), "the loss is told")
+    until(lambda: scene.total("source_resyncs_total", reason="overrun"), "a full read follows")
+    scene.machine.inside.run("conntrack", "-D", "-d", "10.0.0.1")
+    scene.lasts(1)
+
+
+def flooded(scene: Scene) -> None:
+    for first in range(0, 6000, 1000):
+        traffic.insert(scene.machine.inside, 1000, first=first, status=8)
+        scene.lasts(0.3)
+        assert scene.total("open_flows") <= 500
+    assert scene.total("flows_shed_total", reason="unanswered") > 1000
+    assert scene.total("flows_shed_total") > 4000
+    assert scene.total("series") < 50
+    scene.lasts(2.5)
+    scene.machine.inside.run("conntrack", "-D", "-d", "10.0.0.1")
+
+
+def api(fault: Mapping[str, Any], seconds: float = 2.5) -> Callable[[Scene], None]:
+    def act(scene: Scene) -> None:
+        before = scene.sandbox.requests["faults"].get(fault["kind"], 0)
+        scene.sandbox.set_faults([fault])
+        scene.lasts(seconds)
+        scene.sandbox.set_faults([])
+        if fault["kind"] != "clock":
+            assert scene.sandbox.requests["faults"][fault["kind"]] > before
+        scene.lasts(0.5)
+
+    return act
+
+
+def cut_off(scene: Scene) -> None:
+    port = scene.sandbox.url.rpartition(":")[2]
+    scene.machine.inside.nft(
+        f"table ip cut {{ chain out {{ type filter hook output priority 0; tcp dport {port} drop; }}; }}\n"
+    )
+    scene.lasts(2.5)
+    scene.machine.inside.run("nft", "delete", "table", "ip", "cut")
+    scene.lasts(0.5)
+
+
+def flushed(scene: Scene) -> None:
+    scene.machine.inside.run("conntrack", "-F")
+    scene.again += 1
+    scene.lasts(1)
+
+
+def zeroed(scene: Scene) -> None:
+    scene.lasts(2.5)
+    scene.machine.inside.run("conntrack", "-L", "-z")
+    scene.lasts(2.5)
+
+
+def uncounted(scene: Scene) -> None:
+    scene.machine.inside.sysctl("net.netfilter.nf_conntrack_acct", 0)
+    scene.lasts(2.5)
+    (source,) = scene.daemon.json("/api/v1/status")["sources"]
+    assert "nf_conntrack_acct" in json.dumps(source), source
+    scene.machine.inside.sysctl("net.netfilter.nf_conntrack_acct", 1)
+    scene.lasts(1)
+
+
+def port_taken(scene: Scene) -> None:
+    second = scene.directory / "second"
+    second.mkdir(exist_ok=True)
+    other = Daemon(scene.machine.inside, scene.daemon.config, second)
+    assert other.process.wait(timeout=20) == 1
+    assert "in use" in other.log.read_text()
+    scene.look()
+
+
+def broken_configuration(scene: Scene) -> None:
+    good = scene.daemon.path.read_text()
+    scene.daemon.path.write_text("collect: [\n")
+    scene.daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: not scene.total("config_last_reload_successful"), "it is refused")
+    scene.daemon.path.write_text(good)
+    scene.daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: scene.total("config_last_reload_successful"), "the good one is taken")
+
+
+def few_descriptors(scene: Scene) -> None:
+    _, hard = resource.prlimit(scene.daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(scene.daemon.process.pid, resource.RLIMIT_NOFILE, (64, hard))
+    scene.lasts(2.5)
+    resource.prlimit(scene.daemon.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def disk_full(scene: Scene) -> None:
+    until(lambda: scene.total("history_up"), "the history works")
+    filler = scene.history.parent / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    until(lambda: not scene.total("history_up"), "the history is off, and the rest goes on")
+    filler.unlink()
+    until(lambda: scene.total("history_up"), "it works again")
+
+
+def history_broken(scene: Scene) -> None:
+    until(lambda: scene.total("history_flows_written_total"), "flows are written")
+    assert scene.daemon.stop() == 0
+    scene.history.write_bytes(b"rubbish" * 5000)
+    scene.daemon = scene.start()
+    until(lambda: list(scene.history.parent.glob("history.sqlite.broken-*")), "it is set aside")
+    until(lambda: scene.total("history_up"), "a new one begins")
+
+
+DOWN = "what moved from the last scrape until it was back"
+BY_NAME = {"exclude": ["127.0.0.0/8", FLOODED]}
+SMALL: Mapping[str, Any] = {"collect": {"max_flows": 500}}
+
+ROWS = (
+    Row("stopped", "SIGSTOP for 2 s", stopped),
+    Row("control plane fails", "HTTP 503 to every call for 2.5 s", api({"kind": "error", "status": 503})),
+    Row("control plane hangs", "no answer for 2.5 s", api({"kind": "hang"})),
+    Row("control plane is cut off", "nft drops what goes to it for 2.5 s", cut_off),
+    Row("malformed answers", "JSON that stops in the middle, for 2.5 s", api({"kind": "malformed"})),
+    Row("empty answers", "a list without entries for 2.5 s", api({"kind": "empty_list"})),
+    Row("throttled", "Throttling.User to every call for 2.5 s", api({"kind": "throttle"})),
+    Row("clocks apart", "20 minutes, for 2.5 s", api({"kind": "clock", "seconds": 1200})),
+    Row("port in use", "a second daemon with the same configuration", port_taken),
+    Row("broken configuration", "an unfinished file and SIGHUP, then the old one and SIGHUP", broken_configuration),
+    Row("few descriptors", "prlimit --nofile=64 for 2.5 s", few_descriptors),
+    Row("table flushed", "conntrack -F: every entry ends, and what goes on begins anew", flushed),
+    Row("table zeroed", "conntrack -L -z", zeroed, loses="what came between the last full read (2 s) and the zeroing"),
+    Row("accounting off", "nf_conntrack_acct=0 for 2.5 s", uncounted, alone=True,
+        loses="connections that the kernel did not count"),
+    Row("events overrun", "64 KiB for events, 3,000 of them while it is stopped", overrun, alone=True,
+        loses="connections whose end was among the dropped events",
+        settings={"collect": BY_NAME | {"conntrack": {"receive_buffer": "64KiB", "resync": "2s"}}}),
+    Row("flood", "6,000 entries of made-up clients that nobody answers, collect.max_flows: 500", flooded, alone=True,
+        settings=SMALL),
+    Row("ended", "SIGTERM, and started again", ended, loses=DOWN, alone=True),
+    Row("killed", "SIGKILL, and started again", killed, loses=DOWN, alone=True),
+    Row("disk full", "no room for the history on its file system, then room again", disk_full, alone=True,
+        settings={"history": {"retain": "1h"}}),
+    Row("history broken", "the file is overwritten between SIGTERM and start", history_broken, loses=DOWN, alone=True,
+        settings={"history": {"retain": "1h"}}),
+)  # fmt: skip
+"""In the order in which those that are not ``alone`` happen to one daemon."""
+
+_LIFE, _WEB, _RECORD = "tests/kernel/test_life.py", "tests/serve/test_web.py", "tests/record/test_recorder.py"
+ELSEWHERE = (
+    Elsewhere("signals at random moments", "SIGHUP and SIGTERM at any moment, while it starts and reads, too",
+              f"{_LIFE}::test_signals_at_random_moments"),
+    Elsewhere("reloads without end", "SIGHUP again and again, settings changed each time",
+              f"{_LIFE}::test_reloads_leave_nothing_behind"),
+    Elsewhere("source lost", "no descriptor can be had, so the source cannot be opened for a while",
+              f"{_LIFE}::test_a_source_that_dies_comes_back_and_the_rest_goes_on"),
+    Elsewhere("permission missing", "started without CAP_NET_ADMIN; it says so and ends",
+              f"{_LIFE}::test_without_the_capability_it_says_what_is_missing"),
+    Elsewhere("stderr blocked or closed", "a full pipe that nobody reads, or none",
+              f"{_LIFE}::test_stderr_that_takes_nothing_holds_up_nothing"),
+    Elsewhere("disk full while recording", "the recording ends, and is whole so far",
+              f"{_RECORD}::test_a_limit_of_the_file_system_ends_the_recording_only"),
+    Elsewhere("certificates rotate or are broken", "files of http.tls and http.users change while it runs",
+              f"{_WEB}::test_certificates_and_users_rotate_while_it_runs"),
+    Elsewhere("slow, endless and broken requests", "clients that never finish, never read, or send nonsense",
+              "tests/serve/test_hostile.py::test_who_never_finishes_is_cut"),
+)  # fmt: skip
