@@ -88,10 +88,10 @@ def api(fault: Mapping[str, Any], seconds: float = 2.5) -> Callable[[Scene], Non
     def act(scene: Scene) -> None:
         before = scene.sandbox.requests["faults"].get(fault["kind"], 0)
         scene.sandbox.set_faults([fault])
+        if fault["kind"] != "clock":
+            until(lambda: scene.sandbox.requests["faults"].get(fault["kind"], 0) > before, "a call met it")
         scene.lasts(seconds)
         scene.sandbox.set_faults([])
-        if fault["kind"] != "clock":
-            assert scene.sandbox.requests["faults"][fault["kind"]] > before
         scene.lasts(0.5)
 
     return act
@@ -109,7 +109,7 @@ def cut_off(scene: Scene) -> None:
 
 def flushed(scene: Scene) -> None:
     scene.machine.inside.run("conntrack", "-F")
-    scene.again += 1
+    scene.again += 2
     scene.lasts(1)
 
 
@@ -167,9 +167,7 @@ def disk_full(scene: Scene) -> None:
 
 def history_broken(scene: Scene) -> None:
     until(lambda: scene.total("history_flows_written_total"), "flows are written")
-    assert scene.daemon.stop() == 0
-    scene.history.write_bytes(b"rubbish" * 5000)
-    scene.daemon = scene.start()
+    scene.restart(killed=False, meanwhile=lambda: scene.history.write_bytes(b"rubbish" * 5000))
     until(lambda: list(scene.history.parent.glob("history.sqlite.broken-*")), "it is set aside")
     until(lambda: scene.total("history_up"), "a new one begins")
 

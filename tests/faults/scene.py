@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,8 @@ class Scene:
         self.daemon = self.start()
         self.churn = Churn(machine)
         self.again = 0
-        """How often a connection that stays was forgotten by the kernel, and began for it anew."""
+        """Connections of each client that the kernel may have forgotten while they were open: what goes on is another
+        one for it."""
         self._stack.callback(self.churn.stop)
         until(lambda: self.named("connections") >= 2, "both deployments have a connection")
 
@@ -107,17 +108,17 @@ class Scene:
         """A daemon, ready."""
         return self._stack.enter_context(self.machine.daemon(**self._settings))
 
-    def restart(self, *, killed: bool) -> None:
+    def restart(self, *, killed: bool, meanwhile: Callable[[], object] = lambda: None) -> None:
         """End the daemon, and start another."""
-        self.look()
+        named = self.named("connections")
         if killed:
             self.daemon.process.kill()
             self.daemon.process.wait()
         else:
             assert self.daemon.stop() == 0
-        observed, named = self._observed(), self.named("connections")
-        self._before = self._before[0] + observed, self._before[1] + named
+        self._before = self._before[0] + self._observed(), self._before[1] + named
         self.samples = {}
+        meanwhile()
         self.daemon = self.start()
 
     def look(self) -> SAMPLES:

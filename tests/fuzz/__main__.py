@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.fuzz.target import Target
 
-MODULES = ("http", "netlink")
+MODULES = ("frames", "http", "netlink")
 """Modules of this package with a table ``TARGETS``; add yours."""
 
 

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from tests.fuzz import http, netlink
+from tests.fuzz import frames, http, netlink
 from tests.fuzz.__main__ import mutated
 from tests.fuzz.target import Target
 
-TARGETS = http.TARGETS | netlink.TARGETS
+TARGETS = frames.TARGETS | http.TARGETS | netlink.TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
