@@ -21,12 +21,13 @@ from flowmap.config import config_markdown
 from flowmap.export.definitions import metrics_markdown
 from flowmap.sandbox.fault_book import DESCRIPTIONS
 from flowmap.sandbox.running import running_sandbox
+from tests.faults.table import faults_markdown
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
-def faults_markdown() -> str:
+def kinds_of_faults_markdown() -> str:
     """The kinds of faults the sandbox commits."""
     rows = (f"| `{kind}` | {meaning} |" for kind, meaning in DESCRIPTIONS.items())
     return "\n".join(("| kind | what happens |", "|---|---|", *rows))
@@ -45,7 +46,8 @@ def alerts_markdown() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "config": config_markdown,
     "metrics": metrics_markdown,
-    "faults": faults_markdown,
+    "faults": kinds_of_faults_markdown,
+    "faulttable": faults_markdown,
     "alerts": alerts_markdown,
 }
 """What stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``."""

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from tests.faults.rows import ROWS, Row
 from tests.faults.scene import Cost, scene
-
-RESULTS = Path(__file__).parents[1] / "data" / "faults.json"
+from tests.faults.table import RESULTS
 
 
 def cost_of(row: Row) -> Cost:

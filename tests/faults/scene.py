@@ -88,6 +88,8 @@ class Scene:
         history = settings.get("history")
         self._settings = settings if history is None else {**settings, "history": history | {"path": str(self.history)}}
         self.samples: SAMPLES = {}
+        self.pace = 1.0
+        """By what :meth:`lasts` is multiplied."""
         self._stack = stack
         self._before = (0, 0)
         """Bytes and connections that earlier daemons saw."""
@@ -136,7 +138,7 @@ class Scene:
 
     def lasts(self, seconds: float) -> None:
         """Time passes, and at every look everything adds up."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * self.pace
         while time.monotonic() < end:
             self.look()
             time.sleep(0.2)
