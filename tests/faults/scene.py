@@ -89,7 +89,7 @@ class Scene:
         self._settings = settings if history is None else {**settings, "history": history | {"path": str(self.history)}}
         self.samples: SAMPLES = {}
         self.pace = 1.0
-        """By what :meth:`lasts` is multiplied."""
+        """By what the time that faults last is multiplied."""
         self._stack = stack
         self._before = (0, 0)
         """Bytes and connections that earlier daemons saw."""
@@ -164,7 +164,9 @@ class Scene:
         return sum(total_of(self.samples, f"flowmap_observed_{way}_bytes_total") for way in ("transmit", "receive"))
 
     def _settled(self) -> bool:
-        return not self.total("pending_flows") and not self.daemon.json("/api/v1/flows?limit=1")["flows"]
+        self.look()
+        listed = self.daemon.json("/api/v1/flows?limit=1000")["flows"]
+        return not [flow for flow in listed if SERVICE in (flow["client"]["ip"], flow["server"]["ip"])]
 
     def _wrong(self, truth: Mapping[str, Mapping[str, int]]) -> int:
         found = 0
