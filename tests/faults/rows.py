@@ -34,7 +34,7 @@ class Row:
     alone: bool = False
     """Needs a daemon of its own; the others happen to one, one after the other, in CI."""
     by_hand: bool = False
-    """Takes long after others, since the control plane is left alone for a while, or is much like another: not in CI."""
+    """Takes long, since the control plane is left alone after a failure, or is much like another: not in CI."""
 
 
 @dataclass(frozen=True, slots=True)
