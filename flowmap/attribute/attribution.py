@@ -218,7 +218,7 @@ class Attribution:
 
     def look_again(self) -> None:
         """Consider every undecided flow: a full read may have shown that a client is there."""
-        columns, rows = self._table.columns, self._undecided()
+        columns, rows = self._table.columns, self._heard(self._undecided())
         for numbers in (columns.client[rows], columns.service[rows]):
             self._news.update(dict.fromkeys(np.unique(numbers).tolist(), NEVER))
         self.ties.look_again()
@@ -254,13 +254,15 @@ class Attribution:
         self._answered -= newly
         clients = [number for number in sorted(newly) if not self._table.ends.end(number).service]
         self.contradictions.check({number: self.questions_about(number) for number in clients})
-        rows = self._undecided()
-        columns = self._table.columns
+        columns, rows = self._table.columns, self._heard(self._undecided())
         rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
-        if self.settings.confirm == "strict":  # nothing can be said of flows about whose end nothing was heard
-            decisive = columns.service if self.settings.semantics == "dataflow" else columns.client
-            rows = rows[self._heard_of[decisive[rows]]]
         return self._decide_rows(rows, now) if len(rows) else []
+
+    def _heard(self, rows: Rows) -> Rows:
+        """Those about whose end something was heard: nothing can be said of the others, a million in a flood."""
+        columns, strict = self._table.columns, self.settings.confirm == "strict"
+        decisive = columns.service if self.settings.semantics == "dataflow" else columns.client
+        return rows[self._heard_of[decisive[rows]]] if strict else rows
 
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
         """Closed flows that have waited since before ``older_than`` without an answer: failed."""
@@ -318,8 +320,7 @@ class Attribution:
         series = columns.series[rows]
         unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
         waiting = (series == PENDING) & (columns.verdict[rows] < 0)  # else it is a tie
-        undecided: Rows = rows[waiting | (unknown & (series != IGNORED))]
-        return undecided
+        return rows[waiting | (unknown & (series != IGNORED))]
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
         lives = self.lives(rows)
@@ -393,8 +394,7 @@ class Attribution:
 
     def lives(self, rows: Rows) -> Lives:
         """When each flow began and ended, as far as it is known."""
-        columns, table = self._table.columns, self._table
-        alive_until = table.alive_until(rows)
+        columns, alive_until = self._table.columns, self._table.alive_until(rows)
         present = columns.flags[rows] & np.uint16(Row.PRESENT) != 0
         proven_until = np.where(present, alive_until, columns.active[rows])
         return Lives(columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows])
