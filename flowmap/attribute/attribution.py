@@ -246,8 +246,7 @@ class Attribution:
         ready = [number for number, arrived in self._news.items() if arrived <= self._table.alive_at]
         if not ready:
             return []
-        for number in ready:
-            del self._news[number]
+        self._news = {number: arrived for number, arrived in self._news.items() if arrived > self._table.alive_at}
         marked = np.zeros(self._table.ends.top, np.bool_)
         marked[ready] = True
         newly = self._answered.intersection(ready)
@@ -320,7 +319,8 @@ class Attribution:
         series = columns.series[rows]
         unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
         waiting = (series == PENDING) & (columns.verdict[rows] < 0)  # else it is a tie
-        return rows[waiting | (unknown & (series != IGNORED))]
+        undecided: Rows = rows[waiting | (unknown & (series != IGNORED))]
+        return undecided
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
         lives = self.lives(rows)

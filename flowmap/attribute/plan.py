@@ -76,7 +76,7 @@ class Plan:
         waiting = np.flatnonzero(pending)
         traffic = self._traffic(columns, rows[waiting], promising[waiting], table.ends.top)
         by_traffic = by_age[np.argsort(-traffic[by_age], kind="stable")]
-        return self._in_turn(by_traffic.tolist(), by_age.tolist(), limit)
+        return self._in_turn(by_traffic[:limit].tolist(), by_age[:limit].tolist(), limit)
 
     def _traffic(self, columns: FlowColumns, rows: Rows, promising: Mask, ends: int) -> npt.NDArray[np.float64]:
         """Bytes of each end's pending flows that no answer about it has come for since they began."""

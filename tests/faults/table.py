@@ -19,8 +19,10 @@ def faults_markdown() -> str:
     ]
     for row in ROWS:
         cost = costs[row.name]
-        lost = f"{cost['lost']:,} of {cost['bytes']:,}" + (f": {row.loses}" if row.loses else "")
-        unnamed = f"{cost['unnamed']:,} of {cost['connections']:,}" + (f": {row.nameless}" if row.nameless else "")
+        lost = f"{cost['lost']:,} of {cost['bytes']:,}" + (f": {row.loses}" if cost["lost"] else "")
+        unnamed = f"{cost['unnamed']:,} of {cost['connections']:,}" + (
+            f": {row.nameless}" if row.nameless and cost["unnamed"] else ""
+        )
         lines.append(f"| {row.name} | {row.done} | {lost} | {unnamed} | {cost['wrong']} |")
     for other in ELSEWHERE:
         path, _, name = other.test.partition("::")
