@@ -20,7 +20,7 @@ from flowmap.errors import ConfigError, FlowmapError
 from flowmap.pipeline import Pipeline, build
 from flowmap.record.recorder import RecordTo
 from flowmap.reload import Reloader, Reread
-from flowmap.system import privileges
+from flowmap.system import memory, privileges
 from flowmap.system.notify import Notifier, take_listener
 from flowmap.textfile import OneRun, TextFile
 from flowmap.watch import Watch
@@ -48,6 +48,7 @@ def run(
     try:
         faulthandler.enable(file=2)  # the watchdog ends a process with SIGABRT: this says where it hung
         privileges.harden()
+        memory.give_back_large()
         return asyncio.run(_main(config, reread, file, record, once, last_resort))
     except ConfigError as error:
         log.error("%s", error)
