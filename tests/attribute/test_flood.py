@@ -1,0 +1,41 @@
+"""Made-up clients by the hundred: what they cost in calls, and that they keep nobody else waiting."""
+
+from __future__ import annotations
+
+from flowmap.attribute.attribution import Settings
+from flowmap.attribute.plan import FAIR
+from flowmap.collect.base import ReadFinished, ReadStarted
+from flowmap.flows.batch import Flag, Kind
+from tests.attribute.desk import Desk
+from tests.flows.records import Record
+
+FLOOD = 400
+REAL = 5
+
+
+def flooded() -> Desk:
+    """A table of 500 in which 400 flows that nobody answered came before five that carry bytes."""
+    desk = Desk(Settings(("ns",), semantics="connection"), max_flows=500)
+    desk.tell(*(Record(Kind.OPENED, client=f"11.0.{n // 200}.{n % 200}", id=n + 1) for n in range(FLOOD)))
+    real = [Record(Kind.OPENED, client=f"10.0.0.{n}", id=1000 + n, flags=int(Flag.ASSURED)) for n in range(REAL)]
+    desk.tell(*real)
+    seen = [Record(Kind.SEEN, client=one.client, id=one.id, counters=(500, 500, 5, 5), flags=one.flags) for one in real]
+    desk.tell(*seen)
+    return desk
+
+
+def test_who_carries_bytes_is_asked_about_first() -> None:
+    desk = flooded()
+    asked: list[str] = []
+    while len(asked) < 2 * REAL * FAIR // (FAIR - 1):
+        asked += [str(one.source.address) for one in desk.ask(limit=1) if one.source is not None]
+    assert {f"10.0.0.{n}" for n in range(REAL)} <= set(asked)
+
+
+def test_of_whom_nothing_was_heard_nothing_is_decided_again_and_again() -> None:
+    desk = flooded()
+    desk.settle()
+    desk.books.step(ReadStarted("timer"), now=desk.now, read_at=desk.now)
+    desk.books.step(ReadFinished(False), now=desk.now, read_at=desk.now)
+    desk.attribution.look_again()
+    assert not desk.attribution.has_news
