@@ -18,7 +18,7 @@ from flowmap.wire.captures import Frames, Reader
 from flowmap.wire.pcap import PcapReader
 from flowmap.wire.pcapng import PcapngReader
 
-PIECE = 1 << 21
+PIECE = 1 << 22
 """Bytes read and decoded at a time: more makes nothing faster."""
 FIRST_BYTES = 16
 """Of a file, that tell what it is."""

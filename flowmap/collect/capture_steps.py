@@ -24,6 +24,8 @@ SLICE = 0.1
 """Seconds of packets that are one step: how exactly the beginnings and ends of flows are known."""
 DISORDER = 1.0
 """Seconds by which frames may be out of order without a word: several queues were read."""
+POOL = 16_384
+"""Packets that are enough for one step, however short their time."""
 ODD_LIMIT = 1000
 """Frames that scapy gets of each piece of the file."""
 
@@ -70,10 +72,7 @@ class CaptureSteps:
     def steps(self) -> Iterator[At]:
         """An empty full read, the flows as they come, and in the end word that their ends may have been missed."""
         begun = False
-        for frames in self.file.pieces():
-            piece = self._decoded(frames)
-            if not len(piece.times):
-                continue
+        for piece in self._pooled():
             if not begun:
                 begun, self.now = True, float(piece.times[0])
                 yield self._at(ReadStarted("start"))
@@ -91,6 +90,19 @@ class CaptureSteps:
 
     def _at(self, step: Step) -> At:
         return At(step, self.now, self.now)
+
+    def _pooled(self) -> Iterator[_Piece]:
+        """The packets of the file, so many at a time that most flows have several: what a flow costs is shared."""
+        pool: list[_Piece] = []
+        for piece in map(self._decoded, self.file.pieces()):
+            if not len(piece.times):
+                continue
+            pool.append(piece)
+            if sum(len(one.times) for one in pool) >= POOL or piece.times[-1] > pool[0].times[0] + SLICE:
+                yield _joined(pool)
+                pool = []
+        if pool:
+            yield _joined(pool)
 
     def _slices(self, piece: _Piece) -> Iterator[At]:
         times = np.maximum(np.maximum.accumulate(piece.times), self.now)
@@ -140,3 +152,12 @@ class CaptureSteps:
         if frames.link_type == LinkType.SLL2 and len(starts):  # taken on all interfaces at once, each frame says where
             interfaces = gather(frames.data, starts + 4, _COOKED)["interface"].astype(np.int32)
         return _Piece(decoded.packets, times / 1e9, interfaces), starts
+
+
+def _joined(pieces: list[_Piece]) -> _Piece:
+    """Pieces that follow each other as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    packets = Packets.concatenate([piece.packets for piece in pieces])
+    times = np.concatenate([piece.times for piece in pieces])
+    return _Piece(packets, times, np.concatenate([piece.interfaces for piece in pieces]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from flowmap.wire.pcap import PcapReader
 from flowmap.wire.pcapng import PcapngReader
 
 SECOND = 1_000_000_000
-ORDERS = ("<", ">")
+ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
 
 
 class Row(NamedTuple):
@@ -216,7 +216,7 @@ def test_lies_in_pcap() -> None:
 
 @given(st.binary(max_size=200), st.sampled_from(ORDERS))
 @settings(max_examples=200, deadline=None)
-def test_any_bytes(rest: bytes, order: str) -> None:
+def test_any_bytes(rest: bytes, order: Literal["<", ">"]) -> None:
     for head, reader in (
         (pcap([ONE], order), PcapReader(order, 1000)),
         (section(order) + interface(order) + enhanced(order, b"one", ticks=1_000_000), PcapngReader()),
