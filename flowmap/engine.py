@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from flowmap.attribute.budget import CallBudget, Permits
 from flowmap.attribute.questions import Question
 from flowmap.attribute.ranges import Range
 from flowmap.books import Books
-from flowmap.collect.base import Source
+from flowmap.collect.base import Source, Step
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.snapshot import Snapshot
 from flowmap.operations import Delivery, Operations, Tuning
@@ -187,7 +187,7 @@ class Engine(threading.Thread):
         self.beat = now = self._clock()
         self._serve_requests()
         if self._source_due(now):
-            self._poll_source()
+            self._take_steps(self.source.poll)
         self._take_deliveries()
         now = self._clock()
         self._do.settle(now)
@@ -201,7 +201,7 @@ class Engine(threading.Thread):
 
     def _finish(self) -> None:
         if self._retry_at is None:
-            self._poll_source()
+            self._take_steps(self.source.finish)
         self._serve_requests()
         self._take_deliveries()
         self._do.settle(self._clock())
@@ -257,12 +257,12 @@ class Engine(threading.Thread):
         log.warning("source %s failed: %s; trying again in %.0f s", self.source.name, error, self._retry_pause)
         self._retry_pause = min(60.0, self._retry_pause * 2)
 
-    def _poll_source(self) -> None:
+    def _take_steps(self, steps: Callable[[], Iterator[Step]]) -> None:
         try:
             # A source reads ahead, and the kernel before it, so all that is known of a step's age is that it is not
             # older than this poll, or than what the source says.
             read_at = self._clock()
-            for step in self.source.poll():
+            for step in steps():
                 self.beat = now = self._clock()
                 self._do.step(step, now=now, read_at=min(read_at, self.source.as_of))
                 self._serve_requests()

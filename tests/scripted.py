@@ -69,6 +69,9 @@ class ScriptedSource:
             else:
                 yield step
 
+    def finish(self) -> Iterator[Step]:
+        yield from self.poll()
+
     def free(self) -> None:
         os.close(self._read)
         os.close(self._write)

@@ -294,6 +294,6 @@ def test_what_a_step_holds_may_be_as_old_as_its_poll(running: Running) -> None:
 
     running.books.step = step  # type: ignore[method-assign]
     running.source.hand(*[FlowBatch(0) for _ in range(4)])
-    running.engine._poll_source()
+    running.engine._take_steps(running.source.poll)
     assert {read_at for read_at, _ in moments} == {100.0}
     assert [now for _, now in moments] == sorted({now for _, now in moments})

@@ -108,6 +108,9 @@ class Source(Protocol):
         opens it again later.
         """
 
+    def finish(self) -> Iterator[Step]:
+        """As ``poll``, for the last time: also the counters of what is open, as far as they can be had in a moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:

@@ -18,7 +18,7 @@ import numpy as np
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceStats, Step
 from flowmap.collect.interfaces import read_interfaces
 from flowmap.collect.packet_flows import PacketCounts, PacketFlows
-from flowmap.collect.packet_ring import BLOCK, PacketRing
+from flowmap.collect.packet_ring import BLOCK, BLOCK_TIMEOUT, NOTHING, PacketRing
 from flowmap.collect.pcap_filter import compile_filter
 from flowmap.collect.sockets_kernel import ephemeral_ports
 from flowmap.errors import SourceError
@@ -36,6 +36,8 @@ TELL_EVERY = 0.5
 """Seconds for which growing counters wait."""
 LONG_GAP = 2.0
 """Seconds of unread ring after which, if packets were lost, nothing is taken to have gone on."""
+LAST_BLOCK = 3 * BLOCK_TIMEOUT / 1000
+"""Seconds to wait, in the end, for a block that is not full."""
 _BLOCKS = 16
 _IP = (0x0800, 0x86DD)
 
@@ -141,6 +143,18 @@ class CaptureSource:
         if self._clock() - self._looked >= LOOK_EVERY:
             self._look(self._ring)
         self._polled = self._clock()
+
+    def finish(self) -> Iterator[Step]:
+        """Take no more packets, wait for the block the kernel still fills, and tell all counters."""
+        if self._ring is None:
+            return
+        self._ring.attach(NOTHING)
+        until = self._clock() + LAST_BLOCK
+        yield from self.poll()
+        while self._ring.filling() is not None and self._clock() < until:
+            time.sleep(0.01)
+            yield from self.poll()
+        yield self._flows.tell()
 
     def _after_loss(self, dropped: int, gap: float) -> list[FlowBatch]:
         """What is in a ring that was full is older than what was dropped, so this comes after it was read."""

@@ -31,6 +31,8 @@ DUMP_ATTEMPTS = 3
 LOSS_BACKOFF = 10.0
 """Seconds between full reads after losses; doubles up to ``LOSS_BACKOFF_LIMIT`` while losses go on."""
 LOSS_BACKOFF_LIMIT = 120.0
+LAST_READ = 1.0
+"""Seconds that the last full read may have taken for there to be one more when the source is done with."""
 BUFFER_GROWTH = 4
 """How many times its configured size the receive buffer may grow to after overruns."""
 
@@ -112,6 +114,12 @@ class ConntrackSource:
                 yield from self._read_events(self._events)
             yield from self._read_all(self._due[1])
         yield from self._read_events(self._events)
+
+    def finish(self) -> Iterator[Step]:
+        """A full read, unless the last one took long, and what events wait."""
+        if self._finishing is None and self.stats.resync_seconds <= LAST_READ:
+            self._due = (self._clock(), self._due[1])
+        yield from self.poll()
 
     def _read_all(self, reason: ReadReason) -> Iterator[Step]:
         began = self._clock()

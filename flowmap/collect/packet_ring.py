@@ -30,6 +30,8 @@ BLOCK = 1 << 20
 """Bytes of a block, unless the ring would have less than four."""
 BLOCK_TIMEOUT = 100
 """Milliseconds after which the kernel hands over a block that is not full; it sleeps on where no packet came."""
+NOTHING = (bpf.Instruction(6, 0, 0, 0),)
+"""A filter that returns no bytes: no packet passes."""
 
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION = 263, 5, 6, 10  # linux/if_packet.h
 _TPACKET_V3 = 2
@@ -37,7 +39,7 @@ _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _ETH_P_ALL = 3
 _FRAME = 2048  # tp_frame_size: blocks of version 3 hold packets of any size, but the kernel wants a divisor
 _REQUEST = struct.Struct("=7I")  # struct tpacket_req3
-_NOTHING = (bpf.Instruction(6, 0, 0, 0),)  # a return of no bytes
+
 _COUNTS = struct.Struct("=3I")  # struct tpacket_stats_v3
 
 
@@ -80,7 +82,7 @@ class PacketRing:
             raise source_error("open a packet socket", error) from error
         try:
             self._socket.setblocking(False)
-            self._attach(_NOTHING)  # what came before it is thrown away when the ring is made
+            self._attach(NOTHING)  # what came before it is thrown away when the ring is made
             self._socket.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
             request = (block, self.size // block, _FRAME, self.size // _FRAME, BLOCK_TIMEOUT, 0, 0)
             self._socket.setsockopt(_SOL_PACKET, _RX_RING, _REQUEST.pack(*request))

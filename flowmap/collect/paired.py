@@ -88,11 +88,17 @@ class PairedSource:
         if not self._health.stats.up and self._clock() >= self._retry_at:
             self._open_health()
         if self._health.stats.up:
-            yield from self._measured()
+            yield from self._measured(self._health.poll())
 
-    def _measured(self) -> Iterator[Step]:
+    def finish(self) -> Iterator[Step]:
+        """The last of both."""
+        yield from self._traffic.finish()
+        if self._health.stats.up:
+            yield from self._measured(self._health.finish())
+
+    def _measured(self, steps: Iterator[Step]) -> Iterator[Step]:
         try:
-            for step in self._health.poll():
+            for step in steps:
                 if isinstance(step, FlowBatch) and len(step):
                     yield measured(step)
         except SourceError as error:

@@ -121,6 +121,12 @@ class SocketsSource:
             self.stats.up = False
             raise
 
+    def finish(self) -> Iterator[Step]:
+        """A full read."""
+        if self._next_read != float("-inf"):
+            self._next_read = 0.0
+        yield from self.poll()
+
     def _due(self, now: float) -> ReadReason | None:
         if self._next_read == float("-inf"):
             return "start"
