@@ -15,8 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from flowmap.attribute.attribution import Attribution, Decision
-from flowmap.attribute.decisions import CODE
+from flowmap.attribute.attribution import Attribution
+from flowmap.attribute.decisions import CODE, Decision, joined
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
 from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.view import DeploymentInfo, Owner, State
@@ -169,13 +169,13 @@ class Books:
 
     def settle(self, now: float) -> None:
         """Credit what the answers allow to decide."""
-        for decision, rows in self.attribution.decide(now=now):
-            self._take(decision, rows, now)
+        for state, owners, rows in joined(self.attribution.decide(now=now)):
+            self._take(state, owners, rows, now)
 
     def give_up(self, *, older_than: float, now: float) -> None:
         """Stop waiting for the owners of flows that ended before ``older_than``."""
-        for decision, rows in self.attribution.give_up(older_than=older_than, now=now):
-            self._take(decision, rows, now)
+        for state, owners, rows in joined(self.attribution.give_up(older_than=older_than, now=now)):
+            self._take(state, owners, rows, now)
 
     def tidy(self, now: float) -> None:
         """Forget what no flow needs any more, and let idle series leave."""
@@ -316,13 +316,13 @@ class Books:
             self.ledger.closed(credited)
         self._free(rows[series != PENDING])
 
-    def _take(self, decision: Decision, rows: Rows, now: float) -> None:
+    def _take(self, state: State, owners: Owners, rows: Rows, now: float) -> None:
         """Credit flows to the series of their new owners, whole if they were pending, else from now on."""
         columns = self.table.columns
         services, position = np.unique(columns.service[rows], return_inverse=True)
         names = [self.peer(number) for number in services.tolist()]
         protocols = [protocol_name(self.table.ends.end(number).protocol) for number in services.tolist()]
-        series = self._series_of(decision.state, decision.owners, list(zip(names, protocols, strict=True)), now)
+        series = self._series_of(state, owners, list(zip(names, protocols, strict=True)), now)
         ids = series[position.reshape(-1)]
         before = columns.series[rows]
         is_open = columns.flags[rows] & _OPEN != 0
@@ -383,7 +383,7 @@ class Books:
         if len(rows):
             self.shed["pending"] += len(rows)
             columns.state[rows] = CODE[State.FAILED]
-            self._take(Decision(State.FAILED, frozenset(), {}, now, "given up for want of room"), rows, now)
+            self._take(State.FAILED, frozenset(), rows, now)
 
     @staticmethod
     def _add(pair: list[int], transmit: int, receive: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from flowmap.attribute.answers import Answer
-from flowmap.attribute.attribution import Decision, Settings
+from flowmap.attribute.attribution import Settings
 from flowmap.attribute.budget import CallBudget
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.view import Owner, State
@@ -87,12 +87,12 @@ class Day:
     def _watch(self) -> None:
         take = Books._take
 
-        def taken(books: Books, decision: Decision, rows: Rows, now: float) -> None:
-            if decision.state is State.ATTRIBUTED:
+        def taken(books: Books, state: State, owners: Owners, rows: Rows, now: float) -> None:
+            if state is State.ATTRIBUTED:
                 for flow in books.table.columns.id[rows].tolist():
-                    self.named.append((flow, decision.owners))
-                    assert decision.owners == {self.truth[flow]}, "a wrong name"
-            take(books, decision, rows, now)
+                    self.named.append((flow, owners))
+                    assert owners == {self.truth[flow]}, "a wrong name"
+            take(books, state, owners, rows, now)
 
         self.books._take = taken.__get__(self.books)  # type: ignore[method-assign]
 

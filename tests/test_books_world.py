@@ -18,7 +18,6 @@ from flowmap.attribute.answers import Answer
 from flowmap.attribute.attribution import Decision, Settings
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.view import Owner, State
-from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, Kind
@@ -284,20 +283,26 @@ class World:
         self.books.step(step, now=self.now, read_at=read_at)
 
     def _watch_decisions(self) -> None:
-        credit = Books._take
+        attribution = self.books.attribution
+        decide = attribution.decide
 
-        def checked(books: Books, decision: Decision, rows: Rows, now: float) -> None:
-            for shape in {question.shape for question in decision.outcomes} & {Shape.LINK, Shape.EXACT}:
-                self.names[f"broken by {shape}"] += len(rows)
-            self._check_changes(rows.tolist(), decision)
-            rules = "+".join(sorted({outcome.rule for outcome in decision.outcomes.values()}))
-            self.names[f"{decision.state} {rules}"] += len(rows)
-            if decision.state in (State.ATTRIBUTED, State.SHARED):
-                for row in rows.tolist():
-                    self._check_name(row, decision)
-            credit(books, decision, rows, now)
+        def checked(*, now: float) -> list[tuple[Decision, Rows]]:
+            decided = decide(now=now)
+            for decision, rows in decided:
+                self._check(decision, rows)
+            return decided
 
-        self.books._take = checked.__get__(self.books)  # type: ignore[method-assign]
+        attribution.decide = checked  # type: ignore[method-assign]
+
+    def _check(self, decision: Decision, rows: Rows) -> None:
+        for shape in {question.shape for question in decision.outcomes} & {Shape.LINK, Shape.EXACT}:
+            self.names[f"broken by {shape}"] += len(rows)
+        self._check_changes(rows.tolist(), decision)
+        rules = "+".join(sorted({outcome.rule for outcome in decision.outcomes.values()}))
+        self.names[f"{decision.state} {rules}"] += len(rows)
+        if decision.state in (State.ATTRIBUTED, State.SHARED):
+            for row in rows.tolist():
+                self._check_name(row, decision)
 
     def _check_name(self, row: int, decision: Decision) -> None:
         columns = self.books.table.columns

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import UNREADABLE, Owners
 from flowmap.attribute.ranges import Answer, Change, Range, fold
 
@@ -115,7 +116,7 @@ class Timeline:
         arrived = np.array([answer.arrived for answer in self.answers])
         first_asked = asked[0] if len(asked) else np.inf
         near_start = (first_asked - lives.born_after <= grace) & (lives.born_by - first_asked <= grace)
-        cases = np.stack(
+        cases, position = distinct_rows(
             (
                 np.searchsorted(asked, lives.born_by, "left"),  # first answer asked after the start
                 np.searchsorted(arrived, lives.alive_until, "right") - 1,  # last one that arrived in its life
@@ -123,12 +124,9 @@ class Timeline:
                 np.searchsorted(arrived, lives.born_after, "right") - 1,  # last one before the start
                 np.searchsorted(asked, lives.ended_by, "left"),  # first one asked after the end
                 near_start,
-            ),
-            axis=1,
+            )
         )
-        distinct, position = np.unique(cases, axis=0, return_inverse=True)
-        outcomes = [_outcome(self.answers, _Case(*case)) for case in distinct.tolist()]
-        return position.reshape(-1), outcomes
+        return position, [_outcome(self.answers, _Case(*case)) for case in cases]
 
     def tell_apart(self, lives: Lives, candidates: Owners) -> tuple[npt.NDArray[np.intp], list[Outcome | None]]:
         """Which of a flow's candidates remain, as :meth:`judge` gives it; None: the answers tell nothing.
@@ -142,9 +140,8 @@ class Timeline:
         arrived = np.array([answer.arrived for answer in self.answers])
         first = np.searchsorted(asked, lives.born_by, "left")
         after_last = np.searchsorted(arrived, lives.proven_until, "right")
-        distinct, position = np.unique(np.stack((first, after_last), axis=1), axis=0, return_inverse=True)
-        outcomes = [_remaining(self.answers[start:end], candidates) for start, end in distinct.tolist()]
-        return position.reshape(-1), outcomes
+        spans, position = distinct_rows((first, after_last))
+        return position, [_remaining(self.answers[start:end], candidates) for start, end in spans]
 
 
 class _Case(NamedTuple):

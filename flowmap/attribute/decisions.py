@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
 
 from flowmap.attribute.answers import NO_OWNERS, Outcome
 from flowmap.attribute.questions import Owners, Place, Question, Semantics, Shape
 from flowmap.attribute.view import State
+from flowmap.flows.index import Rows
 
 STATES: tuple[State, ...] = (
     State.PENDING,
@@ -70,3 +73,19 @@ def by_shape(outcomes: Mapping[Question, Outcome | None]) -> dict[Shape, Owners 
         known = joined.get(question.shape, NO_OWNERS)
         joined[question.shape] = None if outcome is None or known is None else known | outcome.owners
     return joined
+
+
+def joined(decided: Sequence[tuple[Decision, Rows]]) -> list[tuple[State, Owners, Rows]]:
+    """Rows by what they are credited to, since there can be a decision for every pair of ends; as they are where a row
+    was decided twice, for then the order counts."""
+    together: dict[tuple[State, Owners], list[Rows]] = {}
+    for decision, rows in decided:
+        together.setdefault((decision.state, decision.owners), []).append(rows)
+    if len(together) < len(decided) and _disjoint([rows for _, rows in decided]):
+        return [(*what, np.concatenate(parts)) for what, parts in together.items()]
+    return [(decision.state, decision.owners, rows) for decision, rows in decided]
+
+
+def _disjoint(parts: Sequence[Rows]) -> bool:
+    every = np.concatenate(parts)
+    return len(np.unique(every)) == len(every)

@@ -11,6 +11,7 @@ from cachetools import Cache, LRUCache
 
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
 from flowmap.attribute.decisions import Settings
+from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.ranges import Change, Range
 from flowmap.flows.index import Rows
@@ -128,9 +129,9 @@ class Knowledge:
                 known.append(dict.fromkeys(questions))
                 continue
             judged = [self.judge(question, lives.take(members), now) for question in questions]
-            cases, case = np.unique(np.stack([one for one, _ in judged], axis=1), axis=0, return_inverse=True)
-            result[members] = case.reshape(-1) + len(known)
-            for positions in cases.tolist():
+            cases, case = distinct_rows([one for one, _ in judged])
+            result[members] = case + len(known)
+            for positions in cases:
                 outcomes = [outcomes[position] for position, (_, outcomes) in zip(positions, judged, strict=True)]
                 known.append(dict(zip(questions, outcomes, strict=True)))
         return result
