@@ -28,7 +28,7 @@ from flowmap.attribute.view import (
 )
 from flowmap.control.client import ControlClient
 from flowmap.engine import Engine
-from flowmap.errors import QueryError
+from flowmap.errors import HistoryError, QueryError
 from flowmap.export.snapshot import ByteCount, LedgerSnapshot, Snapshot
 from flowmap.flows.address import protocol_number
 from flowmap.past import Past
@@ -103,7 +103,16 @@ class Backend:
                 raise QueryError("nobody knows the future", field="at")
             return await self._history("at").attribution(connection, at)
         found = await self._call(lambda: self._queries.answer(connection, time.monotonic(), explain=explain))
-        return found or await self._ask(connection)
+        return found or await self._over(connection) or await self._ask(connection)
+
+    async def _over(self, connection: Connection) -> AttributionView | None:
+        """One connection that history knows and that is over: who has its ends now does not matter."""
+        if self._past is None or connection.source_port is None or connection.destination_port is None:
+            return None
+        try:
+            return await self._past.last(connection)
+        except HistoryError:  # the present can be told all the same
+            return None
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         if filter.of_past:

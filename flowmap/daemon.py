@@ -127,8 +127,8 @@ async def _main(
         pipeline.engine.start()
         pipeline.catalog.start()
         for part in parts(pipeline.source):
-            for note in part.stats.notes.values():
-                log.warning("%s: %s", part.name, note)
+            for subject, note in part.stats.notes.items():
+                log.warning("%s: %s: %s", part.name, subject, note)
         why = f": {pipeline.why}" if pipeline.why else ""
         log.info("listening on %s, reading %s%s", pipeline.server.url, names(pipeline.source), why)
         if textfile is not None:

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 GATHER = 0.1
 """Seconds for which changes may gather before they are read: batches cost little more than single records."""
+FRESH = 0.02
+"""Seconds for which what was read is new enough for whoever asks, and which a request waits for a read under way."""
 IDLE_WAIT = 1.0
 TIDY_EVERY = 30.0
 """Seconds between two looks for what no flow needs any more, unless told to look more often."""
@@ -185,9 +187,9 @@ class Engine(threading.Thread):
     def _turn(self) -> None:
         self._wait()
         self.beat = now = self._clock()
-        self._serve_requests()
-        if self._source_due(now):
+        if self._source_due(now) or self._requests_want_news(now):
             self._take_steps(self.source.poll)
+        self._serve_requests()
         self._take_deliveries()
         now = self._clock()
         self._do.settle(now)
@@ -239,6 +241,10 @@ class Engine(threading.Thread):
         wanted = self._changes_wait or self.books.attribution.has_news
         return wanted or now >= min(self.source.deadline(), self._polled + IDLE_WAIT)
 
+    def _requests_want_news(self, now: float) -> bool:
+        """Whoever asks about a connection means the one that is there now, not the one before on its ports."""
+        return bool(self._requests) and self._retry_at is None and now - self._polled >= FRESH
+
     def _reopen(self, now: float) -> bool:
         try:
             self.source.open()
@@ -265,7 +271,8 @@ class Engine(threading.Thread):
             for step in steps():
                 self.beat = now = self._clock()
                 self._do.step(step, now=now, read_at=min(read_at, self.source.as_of))
-                self._serve_requests()
+                if now - read_at >= FRESH:  # the rest of a long read is not waited for
+                    self._serve_requests()
                 if now - self._published >= 10 * self._publish_every:  # a long read must not make scrapes stale
                     self._publish(now)
         except (SourceError, OSError) as error:

@@ -96,6 +96,17 @@ class Past:
         views = sure + tracked or await self._views(kept)
         return self._one_of(views) if views else await self._from_ranges(connection, at)
 
+    async def last(self, connection: Connection) -> AttributionView | None:
+        """A connection that is not tracked any more, as it was in the end; None if the file does not know it."""
+        ends = (connection.source, connection.source_port, connection.destination, connection.destination_port)
+        await self._written(self._historian.flush())
+        kept = await self._read(lambda: self._archive.last(Tuple(*ends, connection.protocol)))
+        if kept is None:
+            return None
+        (view,) = await self._views([kept])
+        over = "this connection is over; it is told as it was in the end"
+        return replace(view, cause=f"{view.cause}; {over}" if view.cause else over)
+
     async def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """Flows open in a window of time: those tracked now, then those of the file, the last that ended first.
 

@@ -174,7 +174,7 @@ class Queries:
         state = state_of(owners, settings.owners_limit)
         stale = any(one.origin == "stale" for one in evidence)
         when = "said of its ends before it stopped answering" if stale else "says of its ends now"
-        cause = f"flowmap has not seen this connection; this is what the control plane {when}"
+        cause = f"flowmap does not see this connection now; this is what the control plane {when}"
         return AttributionView(state, self._described(owners), evidence, None, cause), missing
 
     def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:

@@ -150,7 +150,19 @@ def test_the_pause_grows_while_a_source_cannot_be_opened(running: Running) -> No
     assert engine._retry_at is None
 
 
-def test_requests_are_served_between_the_steps_of_a_long_read(running: Running) -> None:
+def test_who_asks_is_told_what_was_read_for_it(running: Running) -> None:
+    """Not what was read before: on the same ports there may be another connection by now."""
+    running.start()
+    for n in range(1, 6):
+        running.source.hand(batch_of(replace(FLOW, client_port=n, id=n)))
+        running.engine._polled = time.monotonic() - 0.05  # within the time in which changes may gather
+        assert running.engine.call(lambda: running.books.table.open_flows).result(5) == n
+
+
+def test_requests_are_served_between_the_steps_of_a_long_read(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowmap.engine.FRESH", 0.0)
     found: list[int] = []
     asked = threading.Event()
 

@@ -63,6 +63,8 @@ def show(replayed: Replayed, arguments: argparse.Namespace, *, deployment_labels
             _show_table(replayed)
     findings = replayed.findings()
     sys.stdout.flush()
+    if replayed.now == -math.inf and until != math.inf:
+        sys.stderr.write("flowmap: --until: nothing happened before that moment\n")
     for line in findings:
         sys.stderr.write(f"flowmap: {text.clean(line)}\n")
     return EXIT_PARTIAL if findings or not named else 0

@@ -109,6 +109,17 @@ class Archive:
                     break
         return found
 
+    def last(self, wanted: Tuple) -> KeptFlow | None:
+        """The flow between these ends that ended last."""
+        now = time.time()
+        with self._database() as database:
+            for _, reading, size in self._blocks(database, 0.0, now, _NEWEST, key=filters.key_of(*wanted)):
+                rows = np.flatnonzero(reading.between(wanted)[:size])
+                if len(rows):
+                    row = int(rows[np.argmax(reading["ended_by"][rows])])
+                    return _kept(reading, row, sure=bool(reading.surely_at(now)[row]))
+        return None
+
     def peers(self, deployment: str, since: float, until: float, below: int | None = None) -> list[PeerSeen]:
         """Peers of a deployment, by id or name, in flows that were open between the two, each with its bytes whole."""
         seen: dict[tuple[str, str, tuple[object, ...]], PeerSeen] = {}

@@ -123,6 +123,8 @@ class _Site:
         async def ask(values: dict[str, Any]) -> Made:
             limit, cursor = values.pop("limit"), values.pop("cursor")
             since, until = values.pop("from"), values.pop("to")
+            if since is not None and until is not None:
+                parameters.in_order(since, until, "from")
             wanted = FlowFilter(**values, since=since, until=until)
             return partial(answers.flows, await self._backend.flows(wanted, limit, cursor))
 

@@ -203,7 +203,7 @@ def window_of(values: dict[str, Any]) -> tuple[float, float]:
     """The window that is asked about. QueryError if it ends before it begins."""
     until = time.time() if values["to"] is None else values["to"]
     since = until - DAY if values["from"] is None else values["from"]
-    return _in_order(since, until, "from")
+    return in_order(since, until, "from")
 
 
 def window_before(values: dict[str, Any], window: tuple[float, float]) -> tuple[float, float]:
@@ -211,10 +211,10 @@ def window_before(values: dict[str, Any], window: tuple[float, float]) -> tuple[
     since, until = window
     end = since if values["beforeTo"] is None else values["beforeTo"]
     begin = end - (until - since) if values["beforeFrom"] is None else values["beforeFrom"]
-    return _in_order(begin, end, "beforeFrom")
+    return in_order(begin, end, "beforeFrom")
 
 
-def _in_order(since: float, until: float, field: str) -> tuple[float, float]:
+def in_order(since: float, until: float, field: str) -> tuple[float, float]:
     if since > until:
         raise QueryError("the window ends before it begins", field=field)
     return since, until

@@ -72,6 +72,16 @@ def test_a_flow_at_a_moment(house: House, moment: float, found: list[bool]) -> N
     assert len(house.at(moment, None)) >= len(found), "without the client's port its other connection, too"
 
 
+def test_the_last_flow_between_two_ends(house: House) -> None:
+    wanted = Tuple(Address.parse("10.0.0.1"), 40000, Address.parse("10.1.0.1"), 9092, 6)
+    assert house.archive.last(wanted) is None
+    house.write(Flow(born=NOW - 90_000, ended=NOW - 80_000), Flow(client_port=7))
+    house.write(Flow(born=NOW - 8, ended=NOW - 3), Flow(born=NOW - 60, ended=NOW - 50), Flow(client="10.0.0.9"))
+    found = house.archive.last(wanted)
+    assert found is not None and found.view.ended_at == pytest.approx(NOW - 3)
+    assert house.archive.last(wanted._replace(protocol=17)) is None
+
+
 def test_a_flow_is_found_from_either_side_and_behind_nat(house: House) -> None:
     house.write(Flow(translated=("10.9.0.1", 50, "10.9.0.2", 60)))
     ends = [("10.0.0.1", 40000, "10.1.0.1", 9092), ("10.9.0.1", 50, "10.9.0.2", 60)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.host import Daemon, Host, deployment, host, total_of, until
+from tests.kernel.host import WORKSPACE, Daemon, Host, deployment, host, total_of, until
 from tests.kernel.netns import needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
@@ -90,6 +90,21 @@ def test_the_past_outlives_a_restart_which_asks_nothing_again(machine: Host, tmp
             assert len(listed) == 1 and listed[0]["receiveBytes"] > 200
             assert owner_at(daemon, before - 60)["state"] == "unknown"
             assert daemon.stop() == 0
+
+
+def test_a_connection_that_is_over_is_not_the_next_owners(machine: Host, tmp_path: Path) -> None:
+    history: dict[str, Any] = {"history": {"path": str(tmp_path / "history.db")}}
+    with machine.daemon(**history) as daemon:
+        peer = machine.connection(STRANGER, SERVICE, PORT)
+        ends = f"srcIp={STRANGER}&srcPort={peer.getsockname()[1]}&dstIp={SERVICE}&dstPort={PORT}"
+        until(lambda: decided(daemon, peer), "nobody is known to own it")
+        peer.close()
+        until(lambda: not daemon.json("/api/v1/flows")["flows"], "it left the table")
+        machine.sandbox.set_catalog({"workspace": WORKSPACE, "deployments": [deployment("next", STRANGER, END)]})
+        answer = daemon.json(f"/api/v1/attribution?{ends}")
+        assert (answer["state"], names(answer)) == ("unknown", [])
+        assert "this connection is over" in answer["cause"] and answer["flow"]["endedAt"]
+        assert daemon.stop() == 0
 
 
 def test_new_and_vanished_peers_and_ends_nobody_saw_together(machine: Host, tmp_path: Path) -> None:

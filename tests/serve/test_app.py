@@ -482,3 +482,10 @@ def test_answers_fit_their_schema() -> None:
         content = document["paths"][template]["get"]["responses"]["200"]["content"]["application/json"]
         schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
         assert set(schema["required"]) == set(schema["properties"]) == set(ask(path).json())
+
+
+@pytest.mark.parametrize(("window", "status"), [("from=2&to=1", 400), ("from=1&to=1", 200), ("to=1", 200)])
+def test_a_window_that_ends_before_it_begins(window: str, status: int) -> None:
+    answer = ask(f"/api/v1/flows?{window}")
+    assert answer.status_code == status
+    assert status == 200 or "the window ends before it begins" in answer.text
