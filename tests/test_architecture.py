@@ -70,7 +70,7 @@ ARROWS: dict[str, set[str]] = {
     "sandbox": DOMAIN | {"control"},
     "cli": ENGINE
     | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}
-    | {"assembly", "captured", "textfile"},
+    | {"assembly", "captured", "history", "textfile"},
     "__main__": {"cli"},
 }
 """The rooms each room may import, besides itself. A module directly in the package is a room of its own."""

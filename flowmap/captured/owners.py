@@ -1,11 +1,13 @@
-"""Who is at an end at an instant, for captures: from a catalog file, or from nobody."""
+"""Who is at an end at an instant, for captures: from a catalog file, from a daemon's history, or from nobody."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flowmap.asker import may_own
 from flowmap.attribute.questions import Question
+from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo, Owner
 from flowmap.flows.address import Endpoint
 from flowmap.offline import Answerer, Reply, answer, failure
@@ -13,6 +15,10 @@ from flowmap.sandbox.catalog import DeploymentEntry, JobEntry
 from flowmap.sandbox.matching import Index, IpQuestion
 
 NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"
+
+UNCONFIRMED = "history confirms nobody for this end at this moment"
+
+Ranges = Callable[[Iterable[Question], float], Mapping[Question, Sequence[Range]]]
 
 LATENCY = 0.001
 """Seconds an answer from a file takes: an answer is given after it was asked."""
@@ -26,6 +32,19 @@ def from_catalog(index: Index) -> Answerer:
         found = index.by_ip(question.namespace, asked, now=now)
         infos = (_describe(entry, index.catalog.workspace, now) for entry in found)
         return answer(question, now, [info for info in infos if may_own(info)], latency=LATENCY)
+
+    return answerer
+
+
+def from_history(ranges: Ranges) -> Answerer:
+    """What a daemon's history has confirmed for the instant of the question; where that is nothing, there is no
+    answer. ``ranges``: see ``history.archive.Archive.ranges``."""
+
+    def answerer(question: Question, now: float) -> Reply:
+        owners = {one.owners for one in ranges([question], now)[question]}
+        if len(owners) != 1:
+            return failure(question, now, UNCONFIRMED, latency=LATENCY)
+        return answer(question, now, [DeploymentInfo(owner, seen_at=now) for owner in sorted(*owners)], latency=LATENCY)
 
     return answerer
 

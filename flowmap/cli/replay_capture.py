@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from flowmap.asker import describe, may_own
 from flowmap.attribute.questions import UNREADABLE, Question
 from flowmap.attribute.view import DeploymentInfo, Owner
-from flowmap.captured.owners import LATENCY, NOBODY, from_catalog
+from flowmap.captured.owners import LATENCY, NOBODY, from_catalog, from_history
 from flowmap.captured.replay import CaptureReplay
 from flowmap.cli import direct, replay_output, text
 from flowmap.cli.asking import Pace
@@ -20,6 +20,8 @@ from flowmap.collect.capture_file import CaptureFile
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.client import ControlClient, DeploymentsAnswer
 from flowmap.errors import ControlError, QueryError
+from flowmap.export.peers import Peers
+from flowmap.history.archive import Archive
 from flowmap.offline import Answerer, Reply, answer, failure
 from flowmap.pipeline import control_client
 from flowmap.sandbox.catalog import load_catalog
@@ -37,18 +39,24 @@ def replay(arguments: argparse.Namespace) -> int:
         raise QueryError("--assume-current: asks the control plane; --catalog is asked instead of it")
     config = load(arguments.config, os.environ)
     with CaptureFile(arguments.file) as file, _owners(arguments, config) as (config, answerer):
-        origin = ASSUMED if arguments.assume_current else "catalog"
+        origin = ASSUMED if arguments.assume_current else "catalog" if arguments.catalog is not None else "history"
         replayed = CaptureReplay(file, config, answerer, tunnels=arguments.tunnels, origin=origin)
         labels = config.export.deployment_labels
         status = replay_output.show(replayed, arguments, deployment_labels=labels)
-    notes = replayed.notes()
-    if arguments.assume_current:
-        notes.append("owners are those of now, taken for the capture's time (--assume-current)")
-    elif arguments.catalog is None:
-        notes.append(f"{NOBODY}; give --catalog FILE, or --assume-current to take today's owners")
+    notes = [*replayed.notes(), *_of_owners(arguments, config)]
     for line in notes:
         sys.stderr.write(f"flowmap: {text.clean(line)}\n")
     return status
+
+
+def _of_owners(arguments: argparse.Namespace, config: Config) -> Iterator[str]:
+    """What must be said of where names come from."""
+    if arguments.assume_current:
+        yield "owners are those of now, taken for the capture's time (--assume-current)"
+    elif arguments.catalog is None and config.history.path is not None:
+        yield f"owners are those that {config.history.path} confirms for the capture's time; others stay pending"
+    elif arguments.catalog is None:
+        yield f"{NOBODY}; give --catalog FILE, history.path with -c, or --assume-current to take today's owners"
 
 
 @contextmanager
@@ -59,6 +67,10 @@ def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Con
         known = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
         plane = config.control_plane.model_copy(update=known)
         yield config.model_copy(update={"control_plane": plane}), from_catalog(Index(catalog))
+    elif not arguments.assume_current and config.history.path is not None:
+        nat = config.attribute.nat == "translated"
+        archive = Archive(config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat)
+        yield config, from_history(archive.ranges)
     elif not arguments.assume_current:
         yield config, None
     else:

@@ -14,8 +14,16 @@ from typing import Any
 
 import pytest
 
+from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.ranges import Range
+from flowmap.attribute.view import Owner
 from flowmap.cli import command
+from flowmap.flows.address import Address, Endpoint
+from flowmap.history.file import Limits
+from flowmap.history.spans import Span
+from flowmap.history.store import Store
 from tests.cli.plane import Shell, deployment
+from tests.history.made import closed
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 HTTP = CAPTURES / "http.pcap"
@@ -165,6 +173,46 @@ def test_evidence_says_where_it_is_from(capsys: pytest.CaptureFixture[str], tmp_
     assert command.main([*words, "-o", "json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert {piece["origin"] for piece in answer["evidence"]} == {"catalog"}
+
+
+BEGAN, ENDED = 1_795_580_000.0, 1_795_590_000.0
+
+
+@pytest.mark.parametrize(
+    ("known", "states"),
+    [
+        ([(BEGAN, ENDED)], {"attributed"}),
+        ([(BEGAN, BEGAN + 60)], {"pending"}),  # confirmed before, and no word since
+        ([(BEGAN, BEGAN + 60), (ENDED - 60, ENDED)], {"pending"}),  # a gap
+    ],
+)
+def test_what_a_daemon_kept_says_whose_it_was(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, known: list[tuple[float, float]], states: set[str]
+) -> None:
+    owner = frozenset({Owner("w", "default-namespace", "d-1", "orders")})
+    client = Question("default-namespace", Shape.CLIENT, Endpoint(Address.parse("10.9.0.1"), 0), None)
+    service = Endpoint(Address.parse("10.9.0.2"), 8000)
+    sink = Question("default-namespace", Shape.SINK, None, service)
+    source = Question("default-namespace", Shape.SOURCE, service, None)
+    spans = [
+        Span(question, Range(owner, since, since, until, until, 2), False, 1, 0.0)
+        for question in (client, sink, source)
+        for since, until in known
+    ]
+    path, config = tmp_path / "history.db", tmp_path / "flowmap.yaml"
+    store = Store(str(path), Limits(retain=1e9, max_size=16 << 20))
+    store.open()
+    store.write(closed(), spans, now=ENDED)
+    store.close()
+    config.write_text(json.dumps({"history": {"path": str(path)}}))
+    flows, said = replay(capsys, HTTP, "-c", str(config))
+    ours = [flow for flow in flows if flow["protocol"] == "tcp" and flow["client"]["ip"] == "10.9.0.1"]
+    assert {flow["state"] for flow in ours} == states
+    assert f"owners are those that {path} confirms" in said
+    words = ["replay", str(HTTP), "-c", str(config), "--query", "10.9.0.1", "10.9.0.2:8000", "-o", "json"]
+    command.main(words)
+    evidence = json.loads(capsys.readouterr().out)["evidence"]
+    assert {piece["origin"] for piece in evidence} == ({"history"} if states == {"attributed"} else {"none"})
 
 
 def test_nobody_is_named_without_a_word_of_who_had_the_address_then(shell: Shell) -> None:
