@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.questions import Semantics
+from flowmap.attribute.selection import first_few
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable
@@ -69,14 +70,15 @@ class Plan:
         numbers = numbers[(self._due[numbers] <= now) & (self._outstanding[numbers] == 0)]
         self.waiting = 0 if strangers else len(numbers)
         due = self._due[numbers]
-        by_age = numbers[np.lexsort((due, np.maximum(oldest[numbers], due)))]
+        age = np.maximum(oldest[numbers], due)
+        by_age: list[int] = numbers[first_few(limit, age, due)].tolist()
         if len(numbers) <= limit or not limit:
-            chosen: list[int] = by_age[:limit].tolist()
-            return chosen
-        waiting = np.flatnonzero(pending)
-        traffic = self._traffic(columns, rows[waiting], promising[waiting], table.ends.top)
-        by_traffic = by_age[np.argsort(-traffic[by_age], kind="stable")]
-        return self._in_turn(by_traffic[:limit].tolist(), by_age[:limit].tolist(), limit)
+            return by_age
+        del clients, services, since, oldest  # with a million flows each is 4 or 8 MB
+        rows, promising = rows[pending], promising[pending]
+        traffic = self._traffic(columns, rows, promising, table.ends.top)
+        by_traffic = numbers[first_few(limit, -traffic[numbers], age, due)].tolist()
+        return self._in_turn(by_traffic, by_age, limit)
 
     def _traffic(self, columns: FlowColumns, rows: Rows, promising: Mask, ends: int) -> npt.NDArray[np.float64]:
         """Bytes of each end's pending flows that no answer about it has come for since they began."""
@@ -84,8 +86,10 @@ class Plan:
         for way in (0, 1):  # one at a time: with a million flows every column is 8 MB
             amount += columns.last[rows, way] - columns.base[rows, way]
         traffic = np.zeros(ends)
-        for numbers, counts in ((columns.client[rows], True), (columns.service[rows], promising)):
-            fresh = (columns.born_by[rows] > self._answered[numbers]) & counts
+        born = columns.born_by[rows]
+        for ends_of, counts in ((columns.client, True), (columns.service, promising)):
+            numbers = ends_of[rows]
+            fresh = (born > self._answered[numbers]) & counts
             traffic += np.bincount(numbers[fresh], weights=amount[fresh], minlength=ends)
         return traffic
 
