@@ -27,6 +27,10 @@ FLOODED = "11.0.0.0/8"
 """Where entries come from that a test makes by netlink."""
 
 
+PATIENCE = 3.0
+"""Seconds in which what moved may still show, before it counts as lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What a fault cost."""
@@ -149,6 +153,14 @@ class Scene:
         until(self._settled, "every flow is over and decided")
         truth = self._counted.by_client()
         moved = sum(each["transmit_bytes"] + each["receive_bytes"] for each in truth.values())
+        # The page is a little older than the list of flows, and on a busy machine events may still wait to be read.
+        patience = time.monotonic() + PATIENCE
+        while self._before[0] + self._observed() < moved and time.monotonic() < patience:
+            time.sleep(0.1)
+            self.look()
+        until(self._settled, "what came late is decided, too")
+        time.sleep(0.3)
+        self.look()
         made = sum(self.churn.made[client] for client in NAMES)
         named = self._before[1] + self.named("connections")
         lost = moved - self._before[0] - self._observed()
