@@ -189,7 +189,6 @@ class Engine(threading.Thread):
         self.beat = now = self._clock()
         if self._source_due(now) or self._requests_want_news(now):
             self._take_steps(self.source.poll)
-        self._serve_requests()
         self._take_deliveries()
         now = self._clock()
         self._do.settle(now)
@@ -198,8 +197,11 @@ class Engine(threading.Thread):
             self._tidied = now
             self._do.give_up(older_than=now - self._give_up_after, now=now)
             self._do.tidy(now)
-        if now - self._published >= self._publish_every:
+        # Where it costs little the page is as new as every answer: who was told of a name finds it there.
+        wanted = self._requests and self._publish_every <= PUBLISH_EVERY
+        if wanted or now - self._published >= self._publish_every:
             self._publish(now)
+        self._serve_requests()
 
     def _finish(self) -> None:
         if self._retry_at is None:

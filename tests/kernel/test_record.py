@@ -98,9 +98,9 @@ def test_a_recording_replays_to_what_the_daemon_came_to(machine: Host, tmp_path:
             return settled(daemon, sent, left=2)
 
         until(quiet, "every flow has an owner and only the open ones are left")
-        # A last confirmation, so that nothing happens between the scrape and the end.
+        # A last confirmation and a last full read, so that nothing happens between the scrape and the end.
         machine.sandbox.set_faults([{"kind": "hang"}])
-        time.sleep(1)
+        time.sleep(3)
         page, flows = daemon.get("/metrics"), daemon.json("/api/v1/flows")["flows"]
         status = daemon.json("/api/v1/status")["recording"]
         assert status["active"], status
