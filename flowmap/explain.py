@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowmap.attribute.answers import Answer, Lives, Outcome
+from flowmap.attribute.answers import Answer, Lives
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.explanation import AskedQuestion, Explanation, HeardAnswer, Life, Relation
 from flowmap.attribute.questions import READINGS, Owners, Question, Semantics, Shape
@@ -65,9 +65,11 @@ def explain(books: Books, row: int, *, source: str, epoch: float, jobs_are: Jobs
 def _asked(books: Books, question: Question, lives: Lives, decision: Decision | None, epoch: float) -> AskedQuestion:
     timeline = books.attribution.timeline(question)
     answers: Sequence[Answer] = timeline.answers if timeline else ()
-    outcome = decision.outcomes.get(question) if decision is not None else None
-    if outcome is None and timeline and timeline.answers and (decision is None or question.shape in _TIES):
-        outcome = _judged(books, question, lives)
+    outcome = None
+    if decision is not None:  # what it does not rest on told nothing, or came too late to tell
+        outcome = decision.outcomes.get(question)
+    elif answers and timeline is not None:
+        _, (outcome,) = timeline.judge(lives, grace=books.attribution.settings.grace)
     confirmed = timeline.range if timeline else None
     return AskedQuestion(
         shape=question.shape,
@@ -85,14 +87,6 @@ def _asked(books: Books, question: Question, lives: Lives, decision: Decision | 
         confirmed_until=confirmed.last_asked + epoch if confirmed and confirmed.answers > 1 else None,
         error=timeline.failure if timeline else None,
     )
-
-
-def _judged(books: Books, question: Question, lives: Lives) -> Outcome | None:
-    timeline = books.attribution.timeline(question)
-    if timeline is None:
-        return None
-    _, (outcome,) = timeline.judge(lives, grace=books.attribution.settings.grace)
-    return outcome
 
 
 def _relation(answer: Answer, lives: Lives) -> Relation:
@@ -126,7 +120,7 @@ def _combination(semantics: Semantics, asked: Sequence[AskedQuestion], decision:
     service = _joined(reading.of_service, asked)
     said = f"({service})" if len(reading.of_service) > 1 and client else service
     parts = [part for part in (client, said) if part]
-    ties = [f"{one.shape} {_names(one)}" for one in asked if one.shape in _TIES and one.rule == "inside"]
+    ties = [f"{one.shape} {_names(one)}" for one in asked if one.shape in _TIES and one.rule]
     if decision is None:
         return " ∩ ".join(parts)
     left = "{" + ", ".join(sorted(owner.name for owner in decision.owners)) + "}"
@@ -139,7 +133,7 @@ def _joined(shapes: Sequence[Shape], asked: Sequence[AskedQuestion]) -> str:
 
 
 def _names(*asked: AskedQuestion) -> str:
-    """Names of whom the questions contribute; ``?`` where one of them still has to be waited for."""
+    """Names of whom the questions contribute; ``?`` where one is waited for, or the decision does without it."""
     names = {owner.name for one in asked for owner in one.owners}
     if any(not one.rule for one in asked):
         names.add("?")

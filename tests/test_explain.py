@@ -43,6 +43,18 @@ def test_the_whole_chain(desk: Desk) -> None:
     assert chain.jobs == "not listed yet"
 
 
+@pytest.mark.parametrize(
+    "ends", [("10.0.0.1", "10.1.0.1", 6), ("10.0.0.2", "10.1.0.1", 6), ("2001:db8::1", "2001:db8::2", 17)]
+)
+def test_only_what_the_decision_rests_on_is_combined(desk: Desk, ends: tuple[str, str, int]) -> None:
+    """A link that was answered, though not within a life that is proven, tells nothing apart and must not seem to."""
+    view, chain = explained(desk, *ends)
+    rests_on = {piece.shape for piece in view.evidence if piece.rule}
+    assert {question.shape for question in chain.questions if question.rule} == rests_on
+    for tie in ("link", "exact"):
+        assert (f"∩ {tie}" in chain.combination) == (tie in rests_on)
+
+
 def test_it_is_there_only_where_it_is_asked_for(desk: Desk) -> None:
     view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1"), desk.now)
     assert view is not None and view.explanation is None

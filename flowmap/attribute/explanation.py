@@ -46,7 +46,8 @@ class AskedQuestion:
     answers: tuple[HeardAnswer, ...]
     """Those that are kept, oldest first."""
     rule: str
-    """The rule of time by which an answer counts for the flow; ``unconfirmed`` where none can any more; empty: wait."""
+    """The rule of time by which an answer counts for the flow; ``unconfirmed`` where none can any more. Empty: nothing
+    is decided yet and the next answer will tell, or the decision does not rest on this question."""
     owners: tuple[Owner, ...]
     """Whom it contributes."""
     confirmed_from: float | None = None

@@ -22,8 +22,6 @@ HEADER = ("QUESTION", "ASKED", "RETURNS IT", "OTHERS")
 EXIT_NONE = 3
 
 SHAPES = ("client", "sink", "source", "link", "exact")
-TURNED = ("client turned round", "exact turned round")
-"""No reading of the API's document answers these, unless the ends are given in the wrong order."""
 
 
 class End(NamedTuple):
@@ -100,6 +98,7 @@ def questions(client: End, service: End) -> dict[str, Parameters]:
         "source": (service, nothing),
         "link": (address, service),
         "exact": (client, service),
+        # No reading of the API's document answers these, unless the ends are given in the wrong order.
         "client turned round": (nothing, address),
         "exact turned round": (service, client),
     }

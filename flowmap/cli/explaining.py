@@ -20,7 +20,8 @@ def print_explanation(chain: dict[str, Any]) -> None:
         print(line)
     print()
     header = ("QUESTION", "ASKED", "ANSWERED", "NAMED", "TO ITS LIFE", "RULE")
-    text.print_table(header, [row for question in chain["questions"] for row in _answers(question)])
+    waits = "wait" if chain["decidedAt"] is None else None
+    text.print_table(header, [row for question in chain["questions"] for row in _answers(question, waits)])
 
 
 def _facts(chain: dict[str, Any]) -> Iterator[tuple[str, object]]:
@@ -44,8 +45,8 @@ def _between(after: str | None, by: str | None) -> str | None:
     return f"between {after} and {by}"
 
 
-def _answers(question: dict[str, Any]) -> Iterator[tuple[object, ...]]:
-    """A row for each of the last answers; one row all the same where there is none."""
+def _answers(question: dict[str, Any], waits: str | None) -> Iterator[tuple[object, ...]]:
+    """A row for each of the last answers; one row all the same where there is none. ``waits`` stands for no rule."""
     ends = [
         f"{name}={end(question[key])}" for name, key in (("src", "source"), ("dst", "destination")) if question[key]
     ]
@@ -62,5 +63,5 @@ def _answers(question: dict[str, Any]) -> Iterator[tuple[object, ...]]:
             answer["answeredAt"],
             named,
             answer["relation"],
-            question["rule"] or "wait" if last else "",
+            question["rule"] or waits if last else "",
         )

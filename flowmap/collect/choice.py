@@ -77,10 +77,10 @@ def retime(source: Source, settings: Collect) -> None:
     """Other times between full reads, and other filters (on the thread that reads the source only)."""
     from flowmap.collect.capture import CaptureSource
     from flowmap.collect.conntrack import ConntrackSource
-    from flowmap.collect.paired import PairedSource
+    from flowmap.collect.paired import parts
     from flowmap.collect.sockets import SocketsSource
 
-    for part in source.parts if isinstance(source, PairedSource) else (source,):
+    for part in parts(source):
         if isinstance(part, ConntrackSource):
             part.resync = settings.conntrack.resync
         elif isinstance(part, SocketsSource):

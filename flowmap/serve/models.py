@@ -145,7 +145,7 @@ class AskedQuestion(Answer):
     answers: list[HeardAnswer] = Field(description="Those that are kept, the oldest first.")
     rule: Text = Field(
         description="Rule of time by which an answer counts: inside, around, grace or fast; unconfirmed: none can any "
-        "more; empty: the next answer will tell."
+        "more; empty: the next answer will tell, or the decision does not rest on this question."
     )
     owners: list[DeploymentName] = Field(description="Whom it contributes.")
     confirmed_from: Time = Field(description="Its last answers, all alike, confirm their owners from here on …")
