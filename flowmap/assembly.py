@@ -112,6 +112,8 @@ def _report(source: SourceFacts, stats: SourceStats) -> SourceReport:
         resyncs=dict(stats.resyncs),
         resync_seconds=stats.resync_seconds,
         receive_buffer=stats.receive_buffer,
+        special=dict(stats.special),
+        interfaces=dict(stats.interfaces),
         accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
     )
 

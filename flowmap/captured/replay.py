@@ -99,7 +99,14 @@ class CaptureReplay:
             yield TimedStep(*at)
 
     def _stats(self) -> SourceStats:
-        return SourceStats(up=not self.steps.file.fault, records=self.steps.packets, lost=dict(self.steps.malformed))
+        steps = self.steps
+        special = {"not_ip": sum(steps.other.values()), "unopened": steps.unopened, **steps.flows.counts.special()}
+        return SourceStats(
+            up=not steps.file.fault,
+            records=steps.packets,
+            lost=dict(steps.malformed),
+            special={reason: number for reason, number in special.items() if number},
+        )
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -70,6 +70,11 @@ class SourceStats:
     """Wall time of the last full read."""
     receive_buffer: int = 0
     """Bytes of socket buffer really granted."""
+    special: dict[str, int] = field(default_factory=dict)
+    """Packets that do not count as flows of their own ends, by reason: ``duplicate`` (seen on a second interface),
+    ``not_ip``, ``lone_fragment`` (counts without ports), ``unopened`` (counts as the tunnel's own)."""
+    interfaces: dict[str, bool] = field(default_factory=dict)
+    """Whether each interface that is named is there and up."""
     notes: dict[str, str] = field(default_factory=dict)
     """Degradations in force: a short key and one line with what it means and how to mend it."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceStats, Step
 from flowmap.collect.interfaces import read_interfaces
-from flowmap.collect.packet_flows import PacketCounts, PacketFlows
+from flowmap.collect.packet_flows import PacketFlows
 from flowmap.collect.packet_ring import BLOCK, BLOCK_TIMEOUT, NOTHING, PacketRing
 from flowmap.collect.pcap_filter import compile_filter
 from flowmap.collect.sockets_kernel import ephemeral_ports
@@ -27,7 +27,7 @@ from flowmap.flows.filter import Pattern
 from flowmap.wire.bpf import Program, capture_program
 from flowmap.wire.frame_numbers import LinkType
 from flowmap.wire.frames import Tunnels, decode_frames
-from flowmap.wire.packets import Index, Packets
+from flowmap.wire.packets import Index, Mark, Packets
 from flowmap.wire.tpacket import Frames, Hardware
 
 LOOK_EVERY = 1.0
@@ -36,6 +36,9 @@ TELL_EVERY = 0.5
 """Seconds for which growing counters wait."""
 LONG_GAP = 2.0
 """Seconds of unread ring after which, if packets were lost, nothing is taken to have gone on."""
+ODD_RATE = 50_000
+"""Frames a second that are decoded one by one, with as many at once: less than half of a core, so that no flood of
+them keeps the ring from being read."""
 LAST_BLOCK = 3 * BLOCK_TIMEOUT / 1000
 """Seconds to wait, in the end, for a block that is not full."""
 _BLOCKS = 16
@@ -104,6 +107,7 @@ class CaptureSource:
         self._flows = self._new_flows(self._flows.next_id)
         self._begun, self.as_of = False, -np.inf
         self._polled = self._clock()
+        self._odd_left, self._odd_since = float(ODD_RATE), self._polled
         self._waiting = None
         self.stats.receive_buffer = ring.size
         self.stats.up = True
@@ -133,6 +137,7 @@ class CaptureSource:
             yield ReadStarted("start")
             yield ReadFinished(True)
         began = self._clock()
+        self._allow_odd(began)
         dropped = self._ring.counts().dropped
         yield from self._read(self._ring, began)
         if dropped:
@@ -155,6 +160,10 @@ class CaptureSource:
             time.sleep(0.01)
             yield from self.poll()
         yield self._flows.tell()
+
+    def _allow_odd(self, now: float) -> None:
+        self._odd_left = min(ODD_RATE, self._odd_left + ODD_RATE * (now - self._odd_since))
+        self._odd_since = now
 
     def _after_loss(self, dropped: int, gap: float) -> list[FlowBatch]:
         """What is in a ring that was full is older than what was dropped, so this comes after it was read."""
@@ -196,39 +205,43 @@ class CaptureSource:
         else:
             ethernet = (frames.hardware == Hardware.ETHER) | (frames.hardware == Hardware.LOOPBACK)
             places = np.flatnonzero(is_ip), np.flatnonzero(~is_ip & ethernet)
+            self._note_special({"not_ip": int(np.count_nonzero(~is_ip & ~ethernet))})
             plain = self._packets(ring, frames.take(places[0]), frames.net[places[0]], LinkType.RAW)
             odd = self._packets(ring, frames.take(places[1]), frames.mac[places[1]], LinkType.ETHERNET)
             packets, index = _merged(plain, odd, places)
-        flows = self._flows
-        batches = flows.take(packets, times[index], frames.interface[index]) if len(packets) else []
-        self._note_counts(flows.counts)
+        if not len(packets):
+            return []
+        before = self._flows.counts.special()
+        batches = self._flows.take(packets, times[index], frames.interface[index])
+        after = self._flows.counts.special()
+        self._note_special({reason: number - before[reason] for reason, number in after.items()})
+        if self._flows.counts.shed:
+            note = f"{self._flows.counts.shed} flows left before their end: raise collect.max_flows"
+            self.stats.notes = {**self.stats.notes, "shed": note}
         return batches
 
     def _packets(self, ring: PacketRing, frames: Frames, starts: Index, link_type: LinkType) -> tuple[Packets, Index]:
         ahead = starts - frames.mac
         decoded = decode_frames(
-            ring.data, starts, frames.captured - ahead, frames.length - ahead, link_type, tunnels=self._tunnels
+            ring.data,
+            starts,
+            frames.captured - ahead,
+            frames.length - ahead,
+            link_type,
+            tunnels=self._tunnels,
+            limit=int(self._odd_left),
         )
-        self._lose(decoded.malformed)
+        self._odd_left -= decoded.general
+        self._lose({**decoded.malformed, "odd": decoded.refused})
+        unopened = int(np.count_nonzero(decoded.packets.flags & np.uint16(Mark.UNOPENED)))
+        self._note_special({"not_ip": sum(decoded.other.values()), "unopened": unopened})
         return decoded.packets, decoded.index
 
-    def _note_counts(self, counts: PacketCounts) -> None:
-        """What the user should know of packets that were counted otherwise than one might think."""
-        told = {
-            "duplicates": f"{counts.duplicates} packets were seen on a second interface, and count once",
-            "fragments": f"{counts.lone_fragments} fragments came without their first: a flow without ports",
-            "shed": f"{counts.shed} flows left before their end: raise collect.max_flows",
-        }
-        numbers = {"duplicates": counts.duplicates, "fragments": counts.lone_fragments, "shed": counts.shed}
-        changed = {key: told[key] for key, number in numbers.items() if number}
-        if changed:
-            self.stats.notes = {**self.stats.notes, **changed}
+    def _note_special(self, reasons: Mapping[str, int]) -> None:
+        self.stats.special = _added(self.stats.special, reasons)
 
     def _lose(self, reasons: Mapping[str, int]) -> None:
-        some = {reason: number for reason, number in reasons.items() if number}
-        if some:
-            lost = self.stats.lost
-            self.stats.lost = lost | {reason: lost.get(reason, 0) + number for reason, number in some.items()}
+        self.stats.lost = _added(self.stats.lost, reasons)
 
     def _look(self, ring: PacketRing, *, attach: bool = False) -> None:
         """Which interfaces are there now. What comes back under its name is listened to again, whatever its number."""
@@ -254,6 +267,7 @@ class CaptureSource:
                 notes[f"interface {name}"] = f"was gone {self._gone[name]} times; what passed meanwhile was not seen"
         if notes != self.stats.notes:
             self.stats.notes = notes
+        self.stats.interfaces = {name: name in found and found[name].up for name in self._names}
 
     def _program(self, interfaces: Sequence[int] | None) -> Program:
         include, exclude = self._patterns
@@ -269,6 +283,12 @@ class CaptureSource:
             tell_every=TELL_EVERY,
             first_id=first_id,
         )
+
+
+def _added(counts: dict[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """The sums; the same object where there is nothing to add, as others read it meanwhile."""
+    some = {reason: number for reason, number in more.items() if number}
+    return counts | {reason: counts.get(reason, 0) + number for reason, number in some.items()} if some else counts
 
 
 def _merged(

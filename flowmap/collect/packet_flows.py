@@ -54,6 +54,10 @@ class PacketCounts:
     lone_fragments: int = 0
     """Later fragments whose first was not seen: they count as a flow without ports."""
 
+    def special(self) -> dict[str, int]:
+        """Those of :attr:`flowmap.collect.base.SourceStats.special`."""
+        return {"duplicate": self.duplicates, "lone_fragment": self.lone_fragments}
+
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
@@ -244,15 +248,14 @@ class PacketFlows:
         table.bytes[rows] += np.bincount(way, part.length, 2 * n).astype(np.uint64).reshape(n, 2)
         packets = np.bincount(way, minlength=2 * n).reshape(n, 2)
         table.packets[rows] += packets.astype(np.uint64)
-        last = np.full(2 * n, -1)
-        last[way] = np.arange(len(way))
         heard = table.heard[rows]
-        heard.reshape(-1)[last >= 0] = part.time[last[last >= 0]]
+        heard.reshape(-1)[way] = part.time  # in order: the last one stays
         table.heard[rows] = heard
         state = table.state[rows]
         state &= ~np.uint16(State.DOUBTED)
         state |= np.uint16(State.CHANGED)
-        state |= (packets > 0) @ np.array([State.SENT_LOWER, State.SENT_HIGHER], np.uint16)
+        state |= (packets[:, 0] > 0) * np.uint16(State.SENT_LOWER)
+        state |= (packets[:, 1] > 0) * np.uint16(State.SENT_HIGHER)
         self._note_ends(part, group, state)
         table.state[rows] = state
         return self._announce(rows, state)

@@ -245,6 +245,19 @@ _SOURCES = (
         ("source",),
     ),
     Metric(
+        "flowmap_source_special_total",
+        "counter",
+        "Packets that count unlike others: duplicate (seen on a second interface) and not_ip do not count, "
+        "lone_fragment counts without ports, unopened as the tunnel's own flow.",
+        ("source", "reason"),
+    ),
+    Metric(
+        "flowmap_source_interface_up",
+        "gauge",
+        "Whether an interface that collect.capture.interfaces names is there and up.",
+        ("source", "interface"),
+    ),
+    Metric(
         "flowmap_conntrack_accounting_enabled",
         "gauge",
         "Whether the kernel counts bytes of connections (sysctl net.netfilter.nf_conntrack_acct).",

@@ -287,6 +287,7 @@ def _source(source: view.SourceStatus) -> Source:
         error=source.error,
         role=source.role,
         why=source.why,
+        special=dict(source.special),
     )
 
 

@@ -287,6 +287,9 @@ class Source(Answer):
     error: Text | None
     role: Text = Field(description="traffic: its records are counted; health: it measures what another one counts.")
     why: Text = Field(description="Why it is read, where the configuration does not name it; else empty.")
+    special: dict[Text, int] = Field(
+        description="Packets that count unlike others, by reason; as in flowmap_source_special_total."
+    )
 
 
 class Contradiction(Answer):

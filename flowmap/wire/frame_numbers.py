@@ -94,20 +94,15 @@ class Protocol(IntEnum):
     NONE = 59
     DESTINATION = 60
     SCTP = 132
-    MOBILITY = 135
     UDPLITE = 136
-    HIP = 139
-    SHIM6 = 140
 
 
 HEADER_NEEDS = {Protocol.TCP: 14, Protocol.UDP: 4, Protocol.DCCP: 4, Protocol.SCTP: 4, Protocol.UDPLITE: 4}
 """Bytes of a transport header that must be there: both ports, and TCP's flags."""
 
-EXTENSIONS = (
-    *(Protocol.HOP_BY_HOP, Protocol.ROUTING, Protocol.FRAGMENT, Protocol.AUTHENTICATION, Protocol.DESTINATION),
-    *(Protocol.MOBILITY, Protocol.HIP, Protocol.SHIM6),
-)
-"""IPv6 extension headers that are stepped over (RFC 8200, section 4; RFC 7045)."""
+EXTENSIONS = (Protocol.HOP_BY_HOP, Protocol.ROUTING, Protocol.FRAGMENT, Protocol.AUTHENTICATION, Protocol.DESTINATION)
+"""IPv6 extension headers that are stepped over (RFC 8200, section 4), as the kernel does (ipv6_ext_hdr): mobility, HIP
+and Shim6 have the form of one (RFC 7045), but nothing follows their messages, and conntrack takes them for protocols."""
 
 IP_TUNNELS = (Protocol.IPV4, Protocol.IPV6, Protocol.GRE)
 

@@ -57,7 +57,9 @@ class Decoded:
     other: dict[str, int]
     """Sound frames without an IP packet, by what they are."""
     general: int
-    """Frames that had to be decoded one by one."""
+    """Frames that were decoded one by one."""
+    refused: int = 0
+    """Frames that would have had to be, and are left out because of the limit."""
 
 
 def _layout(size: int, **fields: tuple[int, str]) -> np.dtype[np.void]:
@@ -79,6 +81,7 @@ _IPV6 = _layout(
     destination_high=(24, ">u8"), destination_low=(32, ">u8"),
 )  # fmt: skip
 _PORTS = _layout(4, source=(0, ">u2"), destination=(2, ">u2"))
+_TCP = _layout(14, source=(0, ">u2"), destination=(2, ">u2"), flags=(13, "u1"))
 _VXLAN = _layout(16, flags=(8, "u1"))
 _GRE = _layout(4, flags=(0, ">u2"), kind=(2, ">u2"))
 _GENEVE = _layout(16, first=(8, "u1"), control=(9, "u1"), kind=(10, ">u2"))
@@ -123,13 +126,14 @@ def decode_frames(
     *,
     tunnels: Tunnels = "outer",
     odd: OddFrames | None = None,
+    limit: int | None = None,
 ) -> Decoded:
     """Decode the frames of ``data`` that begin at ``starts``, of which ``captured`` bytes each are there.
 
     ``wire_lengths`` is what they had on the wire. ``link_type`` is a :class:`LinkType`. VLAN tags that the kernel took
     out of the frame need nothing here: the frame is sound without them. ``tunnels``: whether a packet of a tunnel
     counts as itself or as the innermost packet (see :func:`flowmap.wire.frame.decode_frame`). ``odd`` is asked about
-    frames without a packet that others may know better.
+    frames without a packet that others may know better. ``limit``: frames that may be decoded one by one, at most.
 
     Never raises for what is in the frames, and no byte outside a frame has a part in its result.
     """
@@ -141,6 +145,7 @@ def decode_frames(
     columns.link(_Group(np.arange(len(at)), at, end, wire), link_type)
     malformed: Counter[str] = Counter()
     left = np.flatnonzero(columns.fate == _LEFT)
+    left, refused = left[:limit], len(left[limit:]) if limit is not None else 0
     for row, begin, stop, length in zip(
         *(column.tolist() for column in (left, at[left], end[left], wire[left] - at[left])), strict=True
     ):
@@ -155,7 +160,7 @@ def decode_frames(
     packets, index = columns.packets, np.flatnonzero(columns.fate == _PACKET)
     if len(index) != len(at):
         packets = packets.take(index)
-    return Decoded(packets, index, dict(malformed), dict(columns.other), len(left))
+    return Decoded(packets, index, dict(malformed), dict(columns.other), len(left), refused)
 
 
 class _Columns:
@@ -196,6 +201,10 @@ class _Columns:
             return group, np.zeros(0, layout)
         anywhere = np.ndarray((len(self.data) - size + 1,), f"V{size}", self.data, strides=(1,))
         return group, anywhere[group.at].view(layout)
+
+    def _places(self, group: _Group) -> Index | slice:
+        """Where its frames are in columns of all frames; for all of them numpy needs no numbers."""
+        return slice(None) if len(group.rows) == len(self.fate) else group.rows
 
     def _ethernet(self, group: _Group) -> None:
         group, head = self._read(group, _ETHERNET)
@@ -257,7 +266,7 @@ class _Columns:
         good &= (group.at + total <= group.wire) & (group.at + header <= group.end)
         if not good.all():
             group, head, total, header = group.where(good), head[good], total[good], header[good]
-        fragment, out, rows = head["fragment"].astype(np.uint16), self.packets, group.rows
+        fragment, out, rows = head["fragment"].astype(np.uint16), self.packets, self._places(group)
         parted = fragment & (_MORE | _OFFSET) != 0
         later = fragment & _OFFSET != 0
         out.source_high[rows] = out.destination_high[rows] = 0
@@ -274,11 +283,11 @@ class _Columns:
         good = (head["first"] >> 4 == 6) & (total > 40) & ~_IS_EXTENSION[protocol] & (group.at + total <= group.wire)
         if not good.all():
             group, head, total, protocol = group.where(good), head[good], total[good], protocol[good]
-        out, rows = self.packets, group.rows
+        out, rows = self.packets, self._places(group)
         for name in ("source_high", "source_low", "destination_high", "destination_low"):
             getattr(out, name)[rows] = head[name]
         out.fragment_id[rows] = out.flags[rows] = 0
-        whole = np.zeros(len(rows), np.bool_)
+        whole = np.zeros(len(group.rows), np.bool_)
         self._transport(self._within(group, total).ahead(40), protocol, total, whole, whole)
 
     def _within(self, group: _Group, total: Index) -> _Group:
@@ -293,19 +302,18 @@ class _Columns:
         if not fits.all():
             group, needs, parted = group.where(fits), needs[fits], parted[fits]
             protocol, total = protocol[fits], total[fits]
-        rows = group.rows
+        rows = self._places(group)
         out.protocol[rows], out.length[rows] = protocol, total
         self.fate[rows] = _PACKET
-        ported = needs > 0
-        some, ports = self._read(group.where(ported), _PORTS)
-        if len(some.rows) != len(rows):
-            out.source_port[rows] = out.destination_port[rows] = 0
-        out.source_port[some.rows], out.destination_port[some.rows] = ports["source"], ports["destination"]
         tcp = needs == HEADER_NEEDS[Protocol.TCP]
-        if not tcp.all():
-            out.tcp_flags[rows] = 0
-        segments = group.where(tcp)
-        out.tcp_flags[segments.rows] = self.data[segments.at + 13]
+        segments, head = self._read(group.where(tcp), _TCP)
+        if len(segments.rows) != len(group.rows):
+            others, ports = self._read(group.where((needs > 0) & ~tcp), _PORTS)
+            out.source_port[rows] = out.destination_port[rows] = out.tcp_flags[rows] = 0
+            out.source_port[others.rows], out.destination_port[others.rows] = ports["source"], ports["destination"]
+        rows = self._places(segments)
+        out.source_port[rows], out.destination_port[rows] = head["source"], head["destination"]
+        out.tcp_flags[rows] = head["flags"]
         if self.inner:
             self._tunnels(group, protocol, parted)
 

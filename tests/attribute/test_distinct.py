@@ -16,7 +16,10 @@ from flowmap.attribute.view import Owner, State
 X, Y = (frozenset({Owner("w", "ns", f"id-{name}", name)}) for name in "xy")
 
 
-@given(st.integers(0, 2 * FEW).flatmap(lambda n: arrays.arrays(np.int64, (3, n), elements=st.integers(-2, 2))))
+NUMBERS = st.integers(-2, 2) | st.sampled_from([-(2**30), 2**31 - 1])
+
+
+@given(st.integers(0, 2 * FEW).flatmap(lambda n: arrays.arrays(np.int64, (3, n), elements=NUMBERS)))
 def test_rows_are_what_numpy_says(columns: np.ndarray) -> None:
     found, position = distinct_rows([*columns, columns[0] > 0])
     table = np.stack([*columns, columns[0] > 0], axis=1)

@@ -89,6 +89,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
         sources=(
             SourceReport("sockets", "payload", True, 10, {"malformed": 1}, 2, {"start": 1, "timer": 4}, 0.125, 425984),
             SourceReport("conntrack", accounting=False),
+            SourceReport("capture", special={"duplicate": 4}, interfaces={"eth0": True, "eth1": False}),
         ),
         catalog=CatalogReport(3, 1, True, 1_700_000_000.25),
         recording=RecordingReport("/var/lib/flowmap.rec", 4096, active=False, ended="size"),

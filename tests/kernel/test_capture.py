@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from flowmap.collect import capture
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.collect.capture import CaptureSource
 from flowmap.collect.capture_check import findings
@@ -201,7 +202,8 @@ def test_a_router_shows_every_packet_on_two_interfaces_and_it_counts_once() -> N
         with echo(right, "10.8.0.2"):
             exchange(left, "10.8.0.2", 400_000)
             ear.until(lambda: ear.total(9000) == counted(left), "each byte is there once")
-        assert "duplicates" in ear.source.stats.notes
+        assert ear.source.stats.special["duplicate"] >= sum(counted(left)[2:])
+        assert ear.source.stats.special["not_ip"] >= 4, "ARP on both sides"
 
 
 def test_a_link_that_goes_and_comes_back() -> None:
@@ -218,6 +220,7 @@ def test_a_link_that_goes_and_comes_back() -> None:
             exchange(left, "10.7.0.2", 2000)
         ear.until(lambda: ear.total(9000) == counted(left), "the other interface goes on")
         ear.until(lambda: "not there" in ear.source.stats.notes.get("interface near", ""), "it is missed")
+        assert ear.source.stats.interfaces == {"near": False, "second": True}
         connect(left, right, "near", "far")
         left.address("near", "10.9.0.1/24")
         right.address("far", "10.9.0.2/24")
@@ -227,6 +230,7 @@ def test_a_link_that_goes_and_comes_back() -> None:
         ear.until(lambda: ear.total(9000) == counted(left), "and heard again")
         left.run("ip", "link", "set", "second", "down")
         ear.until(lambda: ear.source.stats.notes.get("interface second") == "down", "one that is down is told")
+        assert ear.source.stats.interfaces == {"near": True, "second": False}
 
 
 def test_frames_with_vlan_tags_from_a_raw_socket() -> None:
@@ -241,6 +245,30 @@ def test_frames_with_vlan_tags_from_a_raw_socket() -> None:
             for tag in tags:
                 sender.send(b"\xff" * 6 + b"\x02" * 6 + tag + struct.pack("!H", 0x0800) + datagram)
         ear.until(lambda: ear.total(9000) == (114, 0, 3, 0), "tags make no difference")
+
+
+def test_a_flood_of_frames_that_are_decoded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is limited, what is beyond is counted, and the common ones are not affected."""
+    monkeypatch.setattr(capture, "ODD_RATE", 100)
+    with pair() as (left, right):
+        ear = Ear(left, interfaces=["near"])
+        address = struct.pack("!4s4s", socket.inet_aton("10.9.0.2"), socket.inet_aton("10.9.0.1"))
+        datagram = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0) + address
+        datagram += struct.pack("!HHHH", 40_000, 9000, 8, 0)
+        plain = b"\xff" * 6 + b"\x02" * 6 + struct.pack("!H", 0x0800) + datagram
+        labelled = b"\xff" * 6 + b"\x02" * 6 + struct.pack("!HI", 0x8847, 16 << 12 | 0x100 | 64) + datagram
+        with right.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("far", 0))
+            for _ in range(500):
+                sender.send(labelled)
+                sender.send(plain)
+
+        def none_is_missing() -> bool:
+            packets = ear.total(9000)[2]
+            return packets >= 600 and packets + ear.source.stats.lost.get("odd", 0) == 1000
+
+        ear.until(none_is_missing, "all are counted or told to be lost")
+        assert ear.source.stats.lost["odd"] > 0
 
 
 def test_a_ring_that_is_too_small_loses_packets_and_says_so() -> None:

@@ -176,7 +176,7 @@ class FakeBackend:
             "1.2.3",
             1_700_000_000.0,
             self.is_ready,
-            (SourceStatus("conntrack", True, 5, 1, {"malformed": 2}, {"start": 1}, notes),),
+            (SourceStatus("conntrack", True, 5, 1, {"malformed": 2}, {"start": 1}, notes, special={"duplicate": 3}),),
             {
                 "endpoint": "http://127.0.0.1:1",
                 "last_success_at": 1_700_000_000.0,

@@ -297,6 +297,7 @@ def test_status() -> None:
                 "error": None,
                 "role": "traffic",
                 "why": "",
+                "special": {"duplicate": 3},
             }
         ],
         "controlPlane": {

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from flowmap.flows.address import Address
-from flowmap.wire.frame_numbers import LinkType
-from tests.wire.scapy_layers import MPLS, conf, inet, inet6, ipsec, l2, ppp, sctp
+from flowmap.wire.frame_numbers import GENEVE_PORT, VXLAN_PORTS, LinkType
+from tests.wire.scapy_layers import conf, geneve, inet, inet6, ipsec, sctp, vxlan
 
 _CHAIN = (
     *(inet6.IPv6ExtHdrHopByHop, inet6.IPv6ExtHdrRouting, inet6.IPv6ExtHdrFragment, inet6.IPv6ExtHdrDestOpt),
     *(ipsec.AH,),
 )
-_BETWEEN = (l2.Ether, l2.Dot1Q, l2.Dot1AD, l2.GRE, l2.Dot3, l2.LLC, l2.SNAP, MPLS, ppp.PPPoE, ppp.PPP)
 _PORTED = (inet.TCP, inet.UDP, sctp.SCTP)
+_TUNNELS = dict.fromkeys(VXLAN_PORTS, vxlan.VXLAN) | {GENEVE_PORT: geneve.GENEVE}
 
 
 class Named(NamedTuple):
@@ -30,7 +30,7 @@ class Named(NamedTuple):
 def names(frame: bytes, wire_length: int, link_type: int) -> list[Named]:
     """The packets that are inside each other. Empty if there is none, or scapy fails."""
     found: list[Named] = []
-    begin, first = 0, conf.l2types[link_type]
+    at, begin, first = 0, 0, conf.l2types[link_type]
     if link_type in (LinkType.NULL, LinkType.LOOP):  # scapy knows one system's families in one byte order
         begin, first = 4, inet.IP if 2 in frame[:4] else inet6.IPv6
     try:
@@ -41,10 +41,24 @@ def names(frame: bytes, wire_length: int, link_type: int) -> list[Named]:
         if isinstance(layer, inet.IPerror | inet6.IPerror6):
             break
         if isinstance(layer, inet.IP | inet6.IPv6):
-            rest = wire_length - (len(frame) - len(layer.original))
-            found.append((_four if isinstance(layer, inet.IP) else _six)(layer, rest))
-        layer = layer.payload
+            at = frame.find(layer.original, at)
+            found.append((_four if isinstance(layer, inet.IP) else _six)(layer, wire_length - at))
+            wire_length = min(wire_length, at + max(found[-1].lengths))  # no packet ends after the one around it
+        layer = _inside(layer)
     return found
+
+
+def _inside(layer: Any) -> Any:
+    """The next layer; of a tunnel over UDP by its destination port, while scapy goes by the source port first."""
+    if isinstance(layer, inet.UDP) and layer.dport in _TUNNELS:
+        content = bytearray(layer.original[8:])
+        if layer.dport in VXLAN_PORTS and content:
+            content[0] &= 0x08  # RFC 7348, section 5: the others are ignored, and no other format's
+        try:
+            return _TUNNELS[layer.dport](bytes(content))
+        except Exception:  # too short for it
+            pass
+    return layer.payload
 
 
 def _ports(layer: Any) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from flowmap.wire.packets import Mark, Packet, Skipped
 from tests.wire.made_frames import Made, frames
 from tests.wire.scapy_oracle import Named, names
 
-EXAMPLES = int(os.environ.get("FLOWMAP_TEST_FRAMES", "100"))
+EXAMPLES = int(os.environ.get("FUZZ_FRAMES", "100"))
 """More for a long hunt."""
 JUNK = bytes(range(256))
 MODES: tuple[Tunnels, Tunnels] = ("outer", "inner")
