@@ -27,7 +27,7 @@ import numpy.typing as npt
 from flowmap.collect.packet_fragments import Fragments
 from flowmap.collect.packet_keys import SLOTS, Grouping, Keys, Mask, keys_of
 from flowmap.collect.packet_once import Seen, Sightings
-from flowmap.collect.packet_table import CLOSING, LINGER, TCP, PacketTable, State, Times, gone
+from flowmap.collect.packet_table import CLOSING, LINGER, LONGEST_SILENCE, TCP, PacketTable, State, Times, gone
 from flowmap.flows.batch import FlowBatch, Kind
 from flowmap.flows.index import Hasher, Positions, Rows
 from flowmap.wire.packets import Packets
@@ -99,6 +99,7 @@ class PacketFlows:
         self._ephemeral = ephemeral
         self._tell_every = tell_every
         self._now = self._expired = self._told = -np.inf
+        self._since = np.inf  # from when on no packet was missed
 
     def __len__(self) -> int:
         return len(self._table)
@@ -115,6 +116,7 @@ class PacketFlows:
         of the interface of each packet, or of all.
         """
         times = np.maximum(np.maximum.accumulate(times), self._now)
+        self._since = min(self._since, float(times[0])) if len(times) else self._since
         batches: list[FlowBatch] = []
         start = 0
         while start < len(packets):
@@ -145,13 +147,14 @@ class PacketFlows:
 
     def doubt(self) -> FlowBatch:
         """Packets were lost: records that say of every open flow that its end may have been among them."""
-        table = self._table
+        table, self._since = self._table, np.inf
         rows = table.live()
         rows = rows[(table.state[rows] & (CLOSING | np.uint16(State.DOUBTED))) == 0]
         return table.doubtful(rows)
 
     def begin_anew(self) -> list[FlowBatch]:
         """So much was lost that no flow is taken to have gone on: the last records of all."""
+        self._since = np.inf
         return self._close(self._table.live())
 
     def _take(self, packets: Packets, times: Times, interfaces: npt.NDArray[np.int32] | int) -> list[FlowBatch]:
@@ -203,17 +206,23 @@ class PacketFlows:
         return rows
 
     def _oriented(self, part: _Slice, position: Positions) -> npt.NDArray[np.uint16]:
-        """The state of flows that begin with these packets: which end is the client, and whether that is a guess."""
-        keys, flags = part.keys, part.tcp_flags[position]
-        tcp = (keys.meta[position] & np.uint16(0xFF)) == TCP
+        """The state of flows that begin with these packets: which end is the client, and whether that is a guess.
+
+        Where it is one, the flow may be older; but what never shakes hands is new after a long enough silence.
+        """
+        keys, flags, protocol = part.keys, part.tcp_flags[position], part.keys.meta[position] & np.uint16(0xFF)
+        tcp = protocol == TCP
         by_ports = _likelier_client(keys.ends[0][position], keys.ends[1][position], tcp, self._ephemeral)
         sender = np.where(keys.turned[position], 1, -1)
         handshake = (flags & _SYN) != 0
         client = np.where(by_ports != 0, by_ports, sender)
         client = np.where(handshake, np.where((flags & _ACK) != 0, -sender, sender), client)
         guessed = ~handshake & (tcp | (by_ports != sender))
-        state = np.where(client > 0, np.uint16(State.CLIENT_HIGHER), np.uint16(0))
-        return (state | np.where(guessed, np.uint16(State.GUESSED), np.uint16(0))).astype(np.uint16)
+        joined = guessed & (tcp | (part.time[position] - self._since <= LONGEST_SILENCE[protocol]))
+        state = (client > 0) * np.uint16(State.CLIENT_HIGHER)
+        state |= guessed * np.uint16(State.GUESSED)
+        state |= joined * np.uint16(State.JOINED)
+        return state
 
     def _restarted(self, part: _Slice, group: Positions, first: Positions, rows: Rows) -> Positions:
         """The first packet of each group that begins its flow anew; one more than the last where none does."""
@@ -280,10 +289,10 @@ class PacketFlows:
         return batches
 
     def _openings(self, rows: Rows) -> list[FlowBatch]:
-        guessed = (self._table.state[rows] & np.uint16(State.GUESSED)) != 0
+        joined = (self._table.state[rows] & np.uint16(State.JOINED)) != 0
         return [
             self._table.records(some, kind)
-            for some, kind in ((rows[~guessed], Kind.OPENED), (rows[guessed], Kind.UPDATED))
+            for some, kind in ((rows[~joined], Kind.OPENED), (rows[joined], Kind.UPDATED))
             if len(some)
         ]
 

@@ -16,7 +16,11 @@ Times = npt.NDArray[np.float64]
 
 LINGER = 10.0
 """Shortest time-out of all: within so many seconds no flow can fall silent and begin anew."""
-UNREPLIED, REPLIED, ESTABLISHED = 30.0, 120.0, 432_000.0
+UNREPLIED, REPLIED, ESTABLISHED, OTHER = 30.0, 120.0, 432_000.0, 600.0
+
+LONGEST_SILENCE: Times = np.full(256, OTHER)
+"""By protocol, the seconds that a flow may be silent and go on."""
+LONGEST_SILENCE[[TCP, UDP, ICMP, ICMP6]] = ESTABLISHED, REPLIED, UNREPLIED, UNREPLIED
 
 
 class State(IntFlag):
@@ -38,6 +42,8 @@ class State(IntFlag):
     """Packets were lost since its last one: its end may have been among them."""
     TOLD = 2048
     """A record of it was delivered."""
+    JOINED = 4096
+    """It may be older than its first packet here."""
 
 
 FIN = np.uint16(State.FIN_LOWER | State.FIN_HIGHER)
@@ -140,10 +146,8 @@ class PacketTable:
         """
         state, protocol = self.state[rows], self.meta[rows] & np.uint16(0xFF)
         replied = (state & SENT) == SENT
-        timeout = np.full(len(rows), 600.0)
-        udp, icmp = protocol == UDP, (protocol == ICMP) | (protocol == ICMP6)
-        timeout[udp | icmp] = UNREPLIED
-        timeout[udp & replied] = REPLIED
+        timeout: Times = LONGEST_SILENCE[protocol]
+        timeout[(protocol == UDP) & ~replied] = UNREPLIED
         tcp = protocol == TCP
         fin = state & FIN
         timeout[tcp] = np.where(replied | ((state & np.uint16(State.GUESSED)) != 0), ESTABLISHED, REPLIED)[tcp]
@@ -211,7 +215,8 @@ class PacketTable:
         flags = np.full(len(state), int(Flag.COUNTERS), np.uint16)
         flags[(state & CLOSING) != 0] |= np.uint16(Flag.ENDING)
         flags[(state & SENT) == SENT] |= np.uint16(Flag.REPLIED | Flag.ASSURED)
-        flags[(state & np.uint16(State.GUESSED)) != 0] |= np.uint16(Flag.GUESSED | Flag.JOINED)
+        flags[(state & np.uint16(State.GUESSED)) != 0] |= np.uint16(Flag.GUESSED)
+        flags[(state & np.uint16(State.JOINED)) != 0] |= np.uint16(Flag.JOINED)
         return flags
 
 

@@ -101,8 +101,8 @@ HEADER_NEEDS = {Protocol.TCP: 14, Protocol.UDP: 4, Protocol.DCCP: 4, Protocol.SC
 """Bytes of a transport header that must be there: both ports, and TCP's flags."""
 
 EXTENSIONS = (Protocol.HOP_BY_HOP, Protocol.ROUTING, Protocol.FRAGMENT, Protocol.AUTHENTICATION, Protocol.DESTINATION)
-"""IPv6 extension headers that are stepped over (RFC 8200, section 4), as in the kernel (ipv6_ext_hdr). Mobility, HIP and
-Shim6 have the form of one (RFC 7045), but nothing follows their messages, and conntrack takes them for protocols."""
+"""IPv6 extension headers that are stepped over (RFC 8200, section 4), as in the kernel (ipv6_ext_hdr). Mobility, HIP
+and Shim6 look like one (RFC 7045), but nothing follows their messages, and conntrack takes them for protocols."""
 
 IP_TUNNELS = (Protocol.IPV4, Protocol.IPV6, Protocol.GRE)
 

@@ -55,6 +55,24 @@ def test_who_is_the_client(first: Packet, client_port: int, guessed: bool) -> No
     assert kinds([batch]) == [Kind.UPDATED if guessed else Kind.OPENED]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "silence", "new"),
+    [(1, 30, False), (1, 31, True), (17, 120, False), (17, 121, True), (6, 10**5, False)],
+)
+def test_what_never_shakes_hands_is_new_after_a_long_enough_silence(protocol: int, silence: int, new: bool) -> None:
+    flows = PacketFlows(10)
+    take(flows, packet(1, 2, 0, 132, time=0.0))
+    (batch,) = (
+        one for one in take(flows, packet(9092, 9092, 0, protocol, time=float(silence))) if protocol in one.protocol
+    )
+    assert (Flag.JOINED not in Flag(int(batch.flags[0])), batch.kind[0] == Kind.OPENED) == (new, new)
+    assert Flag.GUESSED in Flag(int(batch.flags[0]))
+    flows.doubt()
+    ends = ("10.0.0.3", 9092, "10.0.0.4", 9092)
+    after = take(flows, Packet(*ends, protocol, 0, time=silence + 1.0))
+    assert any(Flag.JOINED in Flag(int(flags)) for one in after for flags in one.flags), "its beginning may be lost"
+
+
 def test_a_handshake_on_a_flow_picked_up_in_the_middle_begins_another() -> None:
     flows = PacketFlows(10)
     (old,) = take(flows, packet(9092, 9093))

@@ -17,8 +17,8 @@ from flowmap.flows.batch import Flag, FlowBatch, Kind
 from tests.collect.packets import ACK, FIN, RST, SYN, Packet, packets_of
 
 End = tuple[str, int]
-Told = tuple[str, int, str, int, int, tuple[int, int], tuple[int, int], bool, bool, bool]
-"""Client, server, protocol, bytes and packets sent by each, guessed, ending, over."""
+Told = tuple[str, int, str, int, int, tuple[int, int], tuple[int, int], bool, bool, bool, bool]
+"""Client, server, protocol, bytes and packets sent by each, guessed, joined, ending, over."""
 EPHEMERAL = (32_768, 60_999)
 
 
@@ -30,6 +30,7 @@ class Flow:
     server: End
     protocol: int
     guessed: bool
+    joined: bool
     sent: Counter[End] = field(default_factory=Counter)
     packets: Counter[End] = field(default_factory=Counter)
     fins: set[End] = field(default_factory=set)
@@ -56,10 +57,10 @@ class Flow:
         if self.client == self.server:  # connected to itself: both directions are one
             sent, packets = (sent[0], 0), (packets[0], 0)
         ending = bool(self.fins or self.reset)
-        return (*self.client, *self.server, self.protocol, sent, packets, self.guessed, ending, over)
+        return (*self.client, *self.server, self.protocol, sent, packets, self.guessed, self.joined, ending, over)
 
 
-def begin(packet: Packet) -> Flow:
+def begin(packet: Packet, listened: float) -> Flow:
     """A flow that begins with this packet."""
     source, destination = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
     first, last = EPHEMERAL
@@ -74,7 +75,8 @@ def begin(packet: Packet) -> Flow:
         opens = not packet.tcp_flags & ACK
     client, server = (source, destination) if opens else (destination, source)
     guessed = not handshake and (packet.protocol == 6 or by_ports != 1)
-    return Flow(client, server, packet.protocol, guessed)
+    joined = packet.protocol == 6 or listened <= {17: 120, 1: 30, 58: 30}.get(packet.protocol, 600)
+    return Flow(client, server, packet.protocol, guessed, guessed and joined)
 
 
 @dataclass
@@ -85,10 +87,12 @@ class Model:
     where: dict[tuple[End, End, int], tuple[int, float]] = field(default_factory=dict)
     done: list[Told] = field(default_factory=list)
     now: float = -math.inf
+    since: float = math.inf
     duplicates: int = 0
 
     def take(self, packet: Packet) -> None:
         self.now = max(self.now, packet.time)
+        self.since = min(self.since, packet.time)
         source, destination = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
         key, way = (frozenset((source, destination)), packet.protocol), (source, destination, packet.protocol)
         flow = self.flows.get(key)
@@ -103,7 +107,7 @@ class Model:
         if flow is None or self.now - flow.last > flow.timeout() or self._handshake_again(flow, tcp_flags):
             if flow is not None:
                 self.done.append(flow.told(over=True))
-            flow = self.flows[key] = begin(packet)
+            flow = self.flows[key] = begin(packet, self.now - self.since)
         flow.last = self.now
         flow.sent[source] += packet.length
         flow.packets[source] += 1
@@ -142,8 +146,7 @@ class Listener:
         before = self.flows.get(number)
         assert before is None or not before[-1], "nothing comes after the end"
         assert (before is None) == (kind is Kind.OPENED or (kind is Kind.UPDATED and before is None))
-        assert (kind is Kind.OPENED) <= (Flag.GUESSED not in flags)
-        assert (Flag.JOINED in flags) == (Flag.GUESSED in flags)
+        assert (kind is Kind.OPENED) <= (Flag.JOINED not in flags)
         client = str(Address(int(batch.client_high[n]), int(batch.client_low[n])))
         server = str(Address(int(batch.server_high[n]), int(batch.server_low[n])))
         sent = int(batch.transmit_bytes[n]), int(batch.receive_bytes[n])
@@ -159,6 +162,7 @@ class Listener:
             sent,
             packets,
             Flag.GUESSED in flags,
+            Flag.JOINED in flags,
             Flag.ENDING in flags,
             kind is Kind.CLOSED,
         )

@@ -42,7 +42,11 @@ def names(frame: bytes, wire_length: int, link_type: int) -> list[Named]:
             break
         if isinstance(layer, inet.IP | inet6.IPv6):
             at = frame.find(layer.original, at)
-            found.append((_four if isinstance(layer, inet.IP) else _six)(layer, wire_length - at))
+            if isinstance(layer, inet.IP):
+                found.append(_four(layer, wire_length - at))
+            else:
+                given, layer = layer.plen, _measured(layer)
+                found.append(_six(layer, given, wire_length - at))
             wire_length = min(wire_length, at + max(found[-1].lengths))  # no packet ends after the one around it
         layer = _inside(layer)
     return found
@@ -75,11 +79,19 @@ def _four(layer: Any, rest: int) -> Named:
     return Named(ends, ports, layer.proto, (layer.len or rest,))
 
 
-def _six(layer: Any, rest: int) -> Named:
+def _measured(layer: Any) -> Any:
+    """An IPv6 packet without a length as one that ends where its frame does: scapy finds nothing in it otherwise."""
+    size = len(layer.original) - 40
+    if layer.plen or layer.nh == 0 or size > 0xFFFF:
+        return layer
+    return inet6.IPv6(layer.original[:4] + size.to_bytes(2) + layer.original[6:])
+
+
+def _six(layer: Any, given: int, rest: int) -> Named:
     protocol, after = layer.nh, layer.payload
-    lengths = [40 + layer.plen] if layer.plen else [40, rest]
+    lengths = [40 + given] if given else [40, rest]
     while isinstance(after, _CHAIN):
-        if layer.plen == 0 and isinstance(after, inet6.IPv6ExtHdrHopByHop):
+        if given == 0 and isinstance(after, inet6.IPv6ExtHdrHopByHop):
             lengths += [40 + option.jumboplen for option in after.options if isinstance(option, inet6.Jumbo)]
         protocol, after = after.nh, after.payload
     return Named((*_address(layer.src), *_address(layer.dst)), _ports(after), protocol, tuple(lengths))
