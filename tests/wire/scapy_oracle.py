@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from flowmap.flows.address import Address
 from flowmap.wire.frame_numbers import GENEVE_PORT, VXLAN_PORTS, LinkType
-from tests.wire.scapy_layers import conf, geneve, inet, inet6, ipsec, sctp, vxlan
+from tests.wire.scapy_layers import conf, geneve, inet, inet6, ipsec, ppp, sctp, vxlan
 
 _CHAIN = (
     *(inet6.IPv6ExtHdrHopByHop, inet6.IPv6ExtHdrRouting, inet6.IPv6ExtHdrFragment, inet6.IPv6ExtHdrDestOpt),
@@ -48,6 +48,9 @@ def names(frame: bytes, wire_length: int, link_type: int) -> list[Named]:
                 given, layer = layer.plen, _measured(layer)
                 found.append(_six(layer, given, wire_length - at))
             wire_length = min(wire_length, at + max(found[-1].lengths))  # no packet ends after the one around it
+        if isinstance(layer, ppp.PPPoE):
+            at = frame.find(layer.original, at)
+            wire_length = min(wire_length, at + 6 + layer.len)
         layer = _inside(layer)
     return found
 
