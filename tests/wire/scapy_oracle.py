@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flowmap.flows.address import Address
 from flowmap.wire.frame_numbers import GENEVE_PORT, VXLAN_PORTS, LinkType
-from tests.wire.scapy_layers import conf, geneve, inet, inet6, ipsec, ppp, sctp, vxlan
+from tests.wire.scapy_layers import conf, geneve, inet, inet6, ipsec, sctp, vxlan
 
 _CHAIN = (
     *(inet6.IPv6ExtHdrHopByHop, inet6.IPv6ExtHdrRouting, inet6.IPv6ExtHdrFragment, inet6.IPv6ExtHdrDestOpt),
@@ -23,8 +24,9 @@ class Named(NamedTuple):
     ports: tuple[int, int] | None
     """None if scapy found no transport header that it knows."""
     protocol: int
-    lengths: tuple[int, ...]
-    """Those the packet may have; several only where its own length field is 0."""
+    lengths: Sequence[int]
+    """Those the packet may have; several only where its own length field is 0: then it ends with what is around it,
+    and scapy does not say where that does."""
 
 
 def names(frame: bytes, wire_length: int, link_type: int) -> list[Named]:
@@ -48,9 +50,6 @@ def names(frame: bytes, wire_length: int, link_type: int) -> list[Named]:
                 given, layer = layer.plen, _measured(layer)
                 found.append(_six(layer, given, wire_length - at))
             wire_length = min(wire_length, at + max(found[-1].lengths))  # no packet ends after the one around it
-        if isinstance(layer, ppp.PPPoE):
-            at = frame.find(layer.original, at)
-            wire_length = min(wire_length, at + 6 + layer.len)
         layer = _inside(layer)
     return found
 
@@ -79,7 +78,7 @@ def _address(text: str) -> tuple[int, int]:
 def _four(layer: Any, rest: int) -> Named:
     ends = (*_address(layer.src), *_address(layer.dst))
     ports = _ports(layer.payload) if layer.frag == 0 else (0, 0)  # scapy reads a header where there is none
-    return Named(ends, ports, layer.proto, (layer.len or rest,))
+    return Named(ends, ports, layer.proto, [layer.len] if layer.len else range(20, max(rest, 20) + 1))
 
 
 def _measured(layer: Any) -> Any:
@@ -92,9 +91,9 @@ def _measured(layer: Any) -> Any:
 
 def _six(layer: Any, given: int, rest: int) -> Named:
     protocol, after = layer.nh, layer.payload
-    lengths = [40 + given] if given else [40, rest]
+    lengths = [40 + given] if given else [*range(40, max(rest, 40) + 1)]
     while isinstance(after, _CHAIN):
         if given == 0 and isinstance(after, inet6.IPv6ExtHdrHopByHop):
             lengths += [40 + option.jumboplen for option in after.options if isinstance(option, inet6.Jumbo)]
         protocol, after = after.nh, after.payload
-    return Named((*_address(layer.src), *_address(layer.dst)), _ports(after), protocol, tuple(lengths))
+    return Named((*_address(layer.src), *_address(layer.dst)), _ports(after), protocol, lengths)
