@@ -92,8 +92,11 @@ def _measured(layer: Any) -> Any:
 def _six(layer: Any, given: int, rest: int) -> Named:
     protocol, after = layer.nh, layer.payload
     lengths = [40 + given] if given else [*range(40, max(rest, 40) + 1)]
+    known = True
     while isinstance(after, _CHAIN):
+        # Scapy counts whole addresses, so it is lost behind half of one.
+        known &= not (isinstance(after, inet6.IPv6ExtHdrRouting) and (after.len or 0) % 2)
         if given == 0 and isinstance(after, inet6.IPv6ExtHdrHopByHop):
             lengths += [40 + option.jumboplen for option in after.options if isinstance(option, inet6.Jumbo)]
         protocol, after = after.nh, after.payload
-    return Named((*_address(layer.src), *_address(layer.dst)), _ports(after), protocol, lengths)
+    return Named((*_address(layer.src), *_address(layer.dst)), _ports(after) if known else None, protocol, lengths)
