@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -401,6 +402,21 @@ def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, environ)
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ('{filter: "tcp\\0 port 1"}', "filter: a filter is one line of printable characters"),
+        ("{filter: tcp and vlan 5}", "filter: vlan matches nothing: the kernel takes VLAN tags off before it filters"),
+        (f"{{filter: '{'(' * 4097}'}}", "filter: .* at most 4096 characters"),
+        ("{interfaces: [a, a]}", "interfaces: given more than once: a"),
+        (f"{{interfaces: [{', '.join(f'n{n}' for n in range(129))}]}}", "interfaces: .* at most 128 items"),
+    ],
+)
+def test_what_cannot_be_captured(tmp_path: Path, settings: str, problem: str) -> None:
+    (line,) = problems_of(tmp_path, f"collect: {{capture: {settings}}}")
+    assert re.search(rf"collect\.capture\.{problem}", line)
 
 
 def test_a_daemon_does_not_read_files(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def _capture(config: Config) -> list[Finding]:
     from flowmap.collect.capture_check import findings
 
     settings = config.collect.capture
-    return findings(interfaces=settings.interfaces, ring=settings.ring, pcap=settings.filter)
+    return findings(interfaces=settings.listened_on, ring=settings.ring, pcap=settings.filter)
 
 
 def _sockets(config: Config) -> list[Finding]:

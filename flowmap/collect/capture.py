@@ -80,15 +80,21 @@ class CaptureSource:
         self._size, self._snap, self._tunnels, self._max_flows, self._clock = ring, snap, tunnels, max_flows, clock
         self._user = compile_filter(pcap) if pcap else None
         self._patterns: tuple[list[Pattern], list[Pattern]] = [], []
+        if tunnels == "outer":  # what is inside a tunnel cannot be seen from the kernel's filter
+            self._patterns = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
         self._seed = os.urandom(48)
         self._ring: PacketRing | None = None
-        self.refilter(include, exclude)
         self._flows = self._new_flows(1)
 
     def refilter(self, include: Sequence[str], exclude: Sequence[str]) -> None:
-        """Other patterns of flows for the kernel to go by, from now on."""
-        if self._tunnels == "outer":  # what is inside a tunnel cannot be seen from the kernel's filter
-            self._patterns = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
+        """Other patterns of flows that count, from now on.
+
+        The kernel goes on to let through what any patterns so far do: flows that count already still do.
+        """
+        had = self._patterns
+        wanted = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
+        either = [*had[0], *(one for one in wanted[0] if one not in had[0])] if had[0] and wanted[0] else []
+        self._patterns = either, [one for one in had[1] if one in wanted[1]]
         if self._ring is not None:
             self._look(self._ring, attach=True)
 

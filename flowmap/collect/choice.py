@@ -62,9 +62,9 @@ def _capture(settings: Collect) -> Source:
 
     capture = settings.capture
     return CaptureSource(
-        interfaces=capture.interfaces,
+        interfaces=capture.listened_on,
         ring=capture.ring,
-        snap=capture.snap,
+        snap=capture.kept,
         pcap=capture.filter,
         include=settings.include,
         exclude=settings.exclude,
@@ -107,7 +107,7 @@ def _best_table() -> tuple[str, str]:
     from flowmap.collect.conntrack import ConntrackSource
 
     if not tracks():
-        return "sockets", "the kernel tracks no connections here (no rule with a ct match)"
+        return "sockets", "the kernel tracks no connections here (no rule with a ct match, or none for loopback)"
     probe = ConntrackSource(receive_buffer=1 << 16)
     try:
         probe.open()
@@ -122,7 +122,7 @@ def tracks() -> bool:
     """Whether the kernel tracks connections in this network namespace.
 
     An empty table says nothing yet: a gateway may be idle. One datagram from this process to itself, over loopback,
-    makes an entry wherever a rule with a ct match is loaded.
+    makes an entry wherever a rule with a ct match is loaded, unless loopback is excepted.
     """
     try:
         if int(COUNT.read_text()):

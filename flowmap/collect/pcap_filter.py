@@ -8,17 +8,24 @@ from flowmap.errors import ConfigError
 from flowmap.wire import bpf
 from flowmap.wire.frame_numbers import LinkType
 
+ROOM = bpf.LIMIT - 512
+"""Instructions for such a filter; the rest is for interfaces."""
+
 
 def compile_filter(text: str) -> tuple[bpf.Program, bpf.Program]:
     """The program for frames with an Ethernet header, and the one for packets without any.
 
     A filter that speaks of the link layer lets nothing through where there is none. ConfigError if libpcap is not
-    there, or does not understand the filter.
+    there, does not understand the filter, or needs more instructions for it than the kernel takes.
     """
     ethernet = _compile(text, LinkType.ETHERNET)
     if ethernet is None:
         raise ConfigError(f"collect.capture.filter: libpcap does not understand {text!r}")
-    return ethernet, _compile(text, LinkType.RAW_DLT) or [bpf.Instruction(6, 0, 0, 0)]
+    programs = ethernet, _compile(text, LinkType.RAW_DLT) or [bpf.Instruction(6, 0, 0, 0)]
+    length = sum(map(len, programs))
+    if length > ROOM:
+        raise ConfigError(f"collect.capture.filter: makes {length} instructions; the kernel has room for {ROOM}")
+    return programs
 
 
 def _compile(text: str, link_type: LinkType) -> bpf.Program | None:

@@ -52,6 +52,14 @@ def some(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
+def _matches(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a filter is one line of printable characters")
+    if re.search(r"\bvlan\b", text):
+        raise ValueError("vlan matches nothing: the kernel takes VLAN tags off before it filters")
+    return text
+
+
 Duration = Annotated[
     float,
     BeforeValidator(values.parse_duration),
@@ -72,6 +80,7 @@ Size = Annotated[
 """Bytes; text like ``64MiB`` in the file."""
 
 Pattern = Annotated[str, AfterValidator(values.parse_pattern)]
+CaptureFilter = Annotated[str, AfterValidator(_matches)]
 Service = Annotated[str, AfterValidator(values.parse_service)]
 Listen = Annotated[
     values.Listen,

@@ -17,6 +17,7 @@ from pydantic import (
 
 from flowmap.config import values
 from flowmap.config.fields import (
+    CaptureFilter,
     Duration,
     Endpoint,
     Label,
@@ -165,14 +166,30 @@ class Sockets(Section):
 class Capture(Section):
     """Packets from the wire (needs CAP_NET_RAW)."""
 
-    interfaces: tuple[str, ...] = Field(default=(), description="Interfaces to listen on; empty: all.")
+    interfaces: Annotated[tuple[str, ...], AfterValidator(distinct)] = Field(
+        default=(), max_length=128, description="Interfaces to listen on; any, or empty: all."
+    )
     ring: Size = Field(default=64 << 20, ge=1 << 20, le=(1 << 31) - 1, description="Ring shared with the kernel.")
-    snap: int = Field(default=128, ge=64, le=65535, description="Bytes kept of each packet.")
-    filter: str = Field(default="", description="Filter in tcpdump's language; needs libpcap.")
+    snap: int = Field(
+        default=128, ge=64, le=65535, description="Bytes kept of each packet; at least 256 where tunnels are opened."
+    )
+    filter: CaptureFilter = Field(
+        default="", max_length=4096, description="Filter in tcpdump's language (not vlan); needs libpcap."
+    )
     tunnels: Literal["outer", "inner"] = Field(
         default="outer",
         description="VXLAN, Geneve, GRE and IP in IP: outer counts the flow of the tunnel, inner the flows inside.",
     )
+
+    @property
+    def listened_on(self) -> tuple[str, ...]:
+        """Interfaces by name; none of them: all."""
+        return () if "any" in self.interfaces else self.interfaces
+
+    @property
+    def kept(self) -> int:
+        """Bytes to keep of each packet: the headers of a tunnel and of what is inside are longer than others."""
+        return max(self.snap, 256) if self.tunnels == "inner" else self.snap
 
 
 class Collect(Section):

@@ -32,6 +32,22 @@ def test_auto_prefers_the_socket_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(chosen.source, SocketsSource)
 
 
+@pytest.mark.parametrize(
+    ("settings", "listened_on", "kept"),
+    [
+        ({}, (), 128),
+        ({"interfaces": ["a", "b"]}, ("a", "b"), 128),
+        ({"interfaces": ["a", "any"]}, (), 128),
+        ({"tunnels": "inner"}, (), 256),
+        ({"tunnels": "inner", "snap": 400}, (), 400),
+        ({"tunnels": "outer", "snap": 64}, (), 64),
+    ],
+)
+def test_what_is_captured(settings: dict[str, object], listened_on: tuple[str, ...], kept: int) -> None:
+    capture = Collect.model_validate({"capture": settings}).capture
+    assert (capture.listened_on, capture.kept) == (listened_on, kept)
+
+
 def test_a_filter_without_libpcap(monkeypatch: pytest.MonkeyPatch) -> None:
     import scapy.arch.common
 

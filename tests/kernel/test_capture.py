@@ -321,6 +321,27 @@ def test_filters_in_the_kernel(settings: dict[str, Any], heard: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"include": ["tcp/9000"]}, {"include": ["tcp/9001"]}),
+        ({}, {"exclude": ["10.9.0.0/16"]}),
+        ({"include": ["tcp/9000"]}, {"include": []}),
+    ],
+)
+def test_flows_that_count_are_heard_to_their_end_by_other_filters(
+    before: dict[str, list[str]], after: dict[str, list[str]]
+) -> None:
+    with pair() as (left, right), echo(right, "10.9.0.2"):
+        left.nft(COUNTERS)
+        ear = Ear(left, interfaces=["near"], **before)
+        exchange(left, "10.9.0.2", 1000)
+        with left.entered():
+            ear.source.refilter(**{"include": [], "exclude": []} | after)
+        exchange(left, "10.9.0.2", 2000)
+        ear.until(lambda: ear.total(9000) == counted(left), "all of it is let through")
+
+
+@pytest.mark.parametrize(
     ("interfaces", "pcap", "levels"),
     [
         (["near"], "", ["ok", "ok"]),

@@ -169,3 +169,8 @@ def test_a_filter_of_tcpdump_within_ours() -> None:
 def test_a_filter_that_libpcap_does_not_understand(text: str) -> None:
     with pytest.raises(ConfigError, match="collect.capture.filter"):
         compile_filter(text)
+
+
+def test_a_filter_that_the_kernel_has_no_room_for() -> None:
+    with pytest.raises(ConfigError, match=r"collect\.capture\.filter: makes 4\d\d\d instructions; .* room for 3584"):
+        compile_filter(" or ".join(f"port {port}" for port in range(1, 380)))
