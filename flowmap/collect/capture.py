@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceStats, Step
-from flowmap.collect.interfaces import read_interfaces
+from flowmap.collect.interfaces import Interface, read_interfaces
 from flowmap.collect.packet_flows import PacketFlows
 from flowmap.collect.packet_ring import BLOCK, BLOCK_TIMEOUT, NOTHING, PacketRing
 from flowmap.collect.pcap_filter import compile_filter
@@ -104,6 +104,7 @@ class CaptureSource:
         ring = PacketRing(self._size)
         try:
             self._numbers: dict[str, int] = {}
+            self._heard: set[int] = set()
             self._gone: Counter[str] = Counter()
             self._look(ring, attach=True)
         except SourceError:
@@ -152,7 +153,8 @@ class CaptureSource:
         if self.as_of > -np.inf:
             yield CaughtUp(self.as_of)
         if self._clock() - self._looked >= LOOK_EVERY:
-            self._look(self._ring)
+            for number in self._look(self._ring):
+                yield from self._flows.lose_sight(number)
         self._polled = self._clock()
 
     def finish(self) -> Iterator[Step]:
@@ -249,20 +251,24 @@ class CaptureSource:
     def _lose(self, reasons: Mapping[str, int]) -> None:
         self.stats.lost = _added(self.stats.lost, reasons)
 
-    def _look(self, ring: PacketRing, *, attach: bool = False) -> None:
-        """Which interfaces are there now. What comes back under its name is listened to again, whatever its number."""
+    def _look(self, ring: PacketRing, *, attach: bool = False) -> set[int]:
+        """Which interfaces are there now. What comes back under its name is listened to again, whatever its number.
+
+        The numbers of those where nothing is heard any more.
+        """
         self._looked = self._clock()
-        if not self._names:
-            if attach:
-                ring.attach(self._program(None))
-            return
         found = read_interfaces(self._names)
-        numbers = {name: interface.number for name, interface in found.items()}
+        heard, self._heard = self._heard, {interface.number for interface in found.values() if interface.up}
+        numbers = {name: interface.number for name, interface in found.items()} if self._names else {}
         for name in self._numbers.keys() - numbers.keys():
             self._gone[name] += 1
         if attach or numbers != self._numbers:
-            ring.attach(self._program(sorted(numbers.values())))
+            ring.attach(self._program(sorted(numbers.values()) if self._names else None))
             self._numbers = numbers
+        self._tell_interfaces(found)
+        return heard - self._heard
+
+    def _tell_interfaces(self, found: Mapping[str, Interface]) -> None:
         notes = {key: note for key, note in self.stats.notes.items() if not key.startswith("interface ")}
         for name in self._names:
             if name not in found:

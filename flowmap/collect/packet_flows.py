@@ -157,6 +157,11 @@ class PacketFlows:
         self._since = np.inf
         return self._close(self._table.live())
 
+    def lose_sight(self, interface: int) -> list[FlowBatch]:
+        """What passes an interface is not seen any more: its flows may end, and others have their ends when it is seen
+        again, so none is taken to have gone on. The last records of all that were counted there."""
+        return self._close(self._sightings.counted_on(interface))
+
     def _take(self, packets: Packets, times: Times, interfaces: npt.NDArray[np.int32] | int) -> list[FlowBatch]:
         packets, lone = self._fragments.settle(packets, times)
         self.counts.lone_fragments += lone

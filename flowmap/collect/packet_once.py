@@ -60,6 +60,14 @@ class Sightings:
         self._several = True
         self._table.interface[self._table.live()] = only
 
+    def counted_on(self, interface: int) -> Rows:
+        """Flows that are counted on an interface, be it in one direction."""
+        rows = self._table.live()
+        if not self._several:
+            return rows if interface == self._only else rows[:0]
+        there: Rows = rows[(self._table.interface[rows] == interface).any(axis=1)]
+        return there
+
     def first(self, seen: Seen) -> Mask:
         """For each packet whether it counts."""
         way = seen.group * 2 + seen.turned

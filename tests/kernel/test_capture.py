@@ -18,7 +18,7 @@ from flowmap.collect import capture
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.collect.capture import CaptureSource
 from flowmap.collect.capture_check import findings
-from flowmap.flows.batch import Flag, FlowBatch
+from flowmap.flows.batch import Flag, FlowBatch, Kind
 from tests.kernel.host import deployment, host, total_of, until
 from tests.kernel.netns import Namespace, connect, namespace, needs_root
 
@@ -231,6 +231,43 @@ def test_a_link_that_goes_and_comes_back() -> None:
         left.run("ip", "link", "set", "second", "down")
         ear.until(lambda: ear.source.stats.notes.get("interface second") == "down", "one that is down is told")
         assert ear.source.stats.interfaces == {"near": True, "second": False}
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "away", "back"),
+    [
+        (["near"], ["near down"], ["near up"]),
+        ([], ["near down"], ["near up"]),
+        (["near"], ["near down", "near name away", "away up"], ["away down", "away name near", "near up"]),
+    ],
+)
+def test_no_flow_goes_on_over_a_time_in_which_its_interface_was_not_seen(
+    interfaces: list[str], away: list[str], back: list[str]
+) -> None:
+    """It may have ended, and another have its ends: an address, even a port, that went to another deployment."""
+    with pair() as (left, right):
+        ear = Ear(left, interfaces=interfaces)
+        segment = struct.pack("!HHIIBBHHH", 40_000, 9000, 1, 1, 0x50, 0x10, 100, 0, 0)
+        addresses = socket.inet_aton("10.9.0.2") + socket.inet_aton("10.9.0.1")
+        frame = b"\xff" * 6 + b"\x02" * 6 + struct.pack("!H", 0x0800)
+        frame += struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 6, 0) + addresses + segment
+        with right.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("far", 0))
+            sender.send(frame)
+            ear.until(lambda: ear.of(9000), "it is seen")
+            for change in away:
+                left.run("ip", "link", "set", *change.split())
+            ear.until(lambda: ear.of(9000)[0]["kind"] == Kind.CLOSED, "it is not taken to go on")
+            for change in back:
+                left.run("ip", "link", "set", *change.split())
+
+            def seen_again() -> bool:
+                with contextlib.suppress(OSError):  # the peer is not up yet
+                    sender.send(frame)
+                return len(ear.of(9000)) == 2
+
+            ear.until(seen_again, "what comes then is another")
+        assert Flag.JOINED in Flag(ear.of(9000)[1]["flags"])
 
 
 def test_frames_with_vlan_tags_from_a_raw_socket() -> None:
