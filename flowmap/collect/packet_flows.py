@@ -6,8 +6,8 @@ is the client's; else the higher port is. A handshake on such a flow begins a ne
 Without a handshake (UDP and the rest) the first sender is the client, unless one port alone is ephemeral and it is the
 other's; a guess, unless the ports agree.
 
-**End.** Flows leave after the time-outs of :meth:`PacketTable.timeouts`; a SYN after a FIN or RST, and a packet after
-a longer silence, begin a new flow.
+**End.** Flows leave after the time-outs of :meth:`PacketTable.timeouts`. A new flow begins with a SYN after a FIN or
+RST, with a SYN of an end that sent something else before, and with a packet after a longer silence.
 
 **Several interfaces.** What a bridge or router passes on is seen twice. A flow is counted, in each direction, on the
 interface that showed it first; another takes over once that one has been silent for :data:`SILENT` seconds. So the
@@ -41,6 +41,7 @@ RESTARTS = 64
 
 _FIN, _SYN, _RST, _ACK = (np.uint8(1 << bit) for bit in (0, 1, 2, 4))
 _SPECIAL = np.uint8(_FIN | _SYN | _RST)
+_TALKED = np.array([State.TALKED_LOWER, State.TALKED_HIGHER], np.uint16)
 
 
 @dataclass(slots=True)
@@ -243,15 +244,23 @@ class PacketFlows:
         return starts
 
     def _handshakes(self, part: _Slice, group: Positions, rows: Rows, special: Positions) -> Positions:
-        """SYNs that come after a FIN or RST, and any part of a handshake on a flow that was picked up before it."""
+        """SYNs that come after a FIN or RST, or of an end for which the handshake was over (it vanished without a word,
+        and who has its address now begins); and any part of a handshake on a flow that was picked up before it."""
         flags, state = part.tcp_flags[special], self._table.state[rows]
+        syn = special[(flags & _SYN) != 0]
+        if not len(syn):
+            return np.zeros(0, np.intp)
         over = np.where((state & CLOSING) != 0, -1, len(group))
         ends = special[(flags & (_FIN | _RST)) != 0][::-1]
         over[group[ends]] = np.minimum(over[group[ends]], ends)
-        syn = special[(flags & _SYN) != 0]
+        talked = np.where((state[:, None] & _TALKED) != 0, -1, len(group)).reshape(-1)
+        way = group * 2 + part.keys.turned
+        others = np.flatnonzero((part.tcp_flags & _SYN) == 0)[::-1]
+        talked[way[others]] = np.minimum(talked[way[others]], others)
         opening = (part.tcp_flags[syn] & _ACK) == 0
         guessed = (state[group[syn]] & np.uint16(State.GUESSED)) != 0
-        found: Positions = syn[(opening & (syn > over[group[syn]])) | guessed]
+        again = (syn > over[group[syn]]) | (syn > talked[way[syn]])
+        found: Positions = syn[(opening & again) | guessed]
         return found
 
     def _add(self, part: _Slice, group: Positions, rows: Rows) -> list[FlowBatch]:
@@ -268,8 +277,11 @@ class PacketFlows:
         state = table.state[rows]
         state &= ~np.uint16(State.DOUBTED)
         state |= np.uint16(State.CHANGED)
-        state |= (packets[:, 0] > 0) * np.uint16(State.SENT_LOWER)
-        state |= (packets[:, 1] > 0) * np.uint16(State.SENT_HIGHER)
+        syn = np.flatnonzero(part.tcp_flags & _SYN)
+        others = packets - np.bincount(way[syn], minlength=2 * n).reshape(n, 2)
+        for side in (0, 1):
+            state |= (packets[:, side] > 0) * np.uint16(State.SENT_LOWER << side)
+            state |= (others[:, side] > 0) * np.uint16(State.TALKED_LOWER << side)
         self._note_ends(part, group, state)
         table.state[rows] = state
         return self._announce(rows, state)

@@ -44,6 +44,9 @@ class State(IntFlag):
     """A record of it was delivered."""
     JOINED = 4096
     """It may be older than its first packet here."""
+    TALKED_LOWER = 8192
+    """That end sent something else than a SYN: for it the handshake is over."""
+    TALKED_HIGHER = 16384
 
 
 FIN = np.uint16(State.FIN_LOWER | State.FIN_HIGHER)

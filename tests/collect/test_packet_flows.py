@@ -82,6 +82,18 @@ def test_a_handshake_on_a_flow_picked_up_in_the_middle_begins_another() -> None:
     assert (old.client_port[0], new.client_port[0]) == (9093, 9092)
 
 
+def test_a_client_that_vanished_does_not_go_on_in_who_has_its_address_next() -> None:
+    """No FIN, no RST, no packet is missing: a host that was switched off, and another with its address and port."""
+    flows = PacketFlows(10)
+    handshake = [packet(EPHEMERAL, 80, SYN), packet(80, EPHEMERAL, SYN | ACK), packet(EPHEMERAL, 80)]
+    take(flows, handshake[0], *handshake[:2])
+    assert len(flows) == 1 and flows.next_id == 2, "a SYN that is sent again is of the same connection"
+    take(flows, handshake[2])
+    closed, new = take(flows, packet(EPHEMERAL, 80, SYN, time=1))
+    assert kinds([closed, new]) == [Kind.CLOSED, Kind.OPENED]
+    assert (closed.transmit_packets[0], new.transmit_packets[0]) == (3, 1)
+
+
 def test_an_end_is_told_at_once_and_the_flow_leaves_after_a_while() -> None:
     flows = PacketFlows(10, tell_every=60.0)
     take(flows, packet(EPHEMERAL, 80, SYN), packet(80, EPHEMERAL, SYN | ACK))

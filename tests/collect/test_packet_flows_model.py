@@ -35,6 +35,7 @@ class Flow:
     packets: Counter[End] = field(default_factory=Counter)
     fins: set[End] = field(default_factory=set)
     reset: bool = False
+    talked: set[End] = field(default_factory=set)
     last: float = -math.inf
 
     def timeout(self) -> float:
@@ -104,7 +105,7 @@ class Model:
             self.where.pop((destination, source, packet.protocol), None)
         self.where[way] = packet.interface, self.now
         tcp_flags = packet.tcp_flags if packet.protocol == 6 else 0
-        if flow is None or self.now - flow.last > flow.timeout() or self._handshake_again(flow, tcp_flags):
+        if flow is None or self.now - flow.last > flow.timeout() or self._handshake_again(flow, source, tcp_flags):
             if flow is not None:
                 self.done.append(flow.told(over=True))
             flow = self.flows[key] = begin(packet, self.now - self.since)
@@ -114,9 +115,11 @@ class Model:
         if tcp_flags & FIN:
             flow.fins.add(source)
         flow.reset |= bool(tcp_flags & RST)
+        if not tcp_flags & SYN:
+            flow.talked.add(source)
 
-    def _handshake_again(self, flow: Flow, tcp_flags: int) -> bool:
-        opening = tcp_flags & (SYN | ACK) == SYN and (flow.fins or flow.reset)
+    def _handshake_again(self, flow: Flow, source: End, tcp_flags: int) -> bool:
+        opening = tcp_flags & (SYN | ACK) == SYN and (flow.fins or flow.reset or source in flow.talked)
         return bool(tcp_flags & SYN and flow.guessed or opening)
 
     def expire(self) -> None:
