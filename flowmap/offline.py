@@ -60,9 +60,9 @@ def answer(question: Question, asked: float, deployments: Iterable[DeploymentInf
     return Reply(Delivery(question, given, infos), asked + latency)
 
 
-def failure(question: Question, asked: float, cause: str, *, latency: float) -> Reply:
-    """The reply that there is no answer, because of ``cause``."""
-    return Reply(Delivery(question, None, cause=cause), asked + latency)
+def failure(question: Question, asked: float, cause: str, *, latency: float, retry_after: float | None = None) -> Reply:
+    """The reply that there is no answer, because of ``cause``; asking makes sense again after ``retry_after`` s."""
+    return Reply(Delivery(question, None, cause=cause, retry_after=retry_after), asked + latency)
 
 
 class Offline:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from flowmap.asker import may_own
 from flowmap.attribute.questions import Question
@@ -11,10 +13,12 @@ from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo, Owner
 from flowmap.flows.address import Endpoint
 from flowmap.offline import Answerer, Reply, answer, failure
-from flowmap.sandbox.catalog import DeploymentEntry, JobEntry
+from flowmap.sandbox.catalog import Catalog, DeploymentEntry, JobEntry
 from flowmap.sandbox.matching import Index, IpQuestion
 
 NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"
+
+CHANGING = "the catalog has other owners shortly before or after"
 
 UNCONFIRMED = "history confirms nobody for this end at this moment"
 
@@ -24,16 +28,38 @@ LATENCY = 0.001
 """Seconds an answer from a file takes: an answer is given after it was asked."""
 
 
-def from_catalog(index: Index) -> Answerer:
-    """Answers as the embedded control plane would have given them at the instant of the question."""
+def from_catalog(index: Index, *, grace: float) -> Answerer:
+    """Answers as the embedded control plane would have given them at the instant of the question.
 
-    def answerer(question: Question, now: float) -> Reply:
+    None is given within ``grace`` seconds of a change of owners: there, an answer is taken for the owners of a moment
+    at which they were others (rule ``grace``), and a file knows when that is.
+    """
+    changes = sorted(_changes(index.catalog))
+
+    def owners(question: Question, now: float) -> list[DeploymentInfo]:
         asked = IpQuestion(*_end(question.source), *_end(question.destination))
         found = index.by_ip(question.namespace, asked, now=now)
         infos = (_describe(entry, index.catalog.workspace, now) for entry in found)
-        return answer(question, now, [info for info in infos if may_own(info)], latency=LATENCY)
+        return [info for info in infos if may_own(info)]
+
+    def answerer(question: Question, now: float) -> Reply:
+        infos = owners(question, now)
+        near = changes[bisect_left(changes, now - grace) : bisect_right(changes, now + grace)]
+        around = (owners(question, instant) for change in near for instant in (change, math.nextafter(change, 0)))
+        names = {info.owner for info in infos}
+        if any({info.owner for info in others} != names for others in around):
+            return failure(question, now, CHANGING, latency=LATENCY, retry_after=near[-1] + grace - now + LATENCY)
+        return answer(question, now, infos, latency=LATENCY)
 
     return answerer
+
+
+def _changes(catalog: Catalog) -> Iterator[float]:
+    """Instants at which an owner comes or goes."""
+    for entry in catalog.deployments:
+        for address in entry.addresses:
+            yield from (instant for instant in (address.since, address.until) if instant is not None)
+        yield from (job.end_time for job in entry.jobs if job.end_time is not None)
 
 
 def from_history(ranges: Ranges) -> Answerer:

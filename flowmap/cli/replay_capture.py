@@ -29,6 +29,8 @@ from flowmap.sandbox.matching import Index
 
 ASSUMED = "assumed"
 """Origin of answers that were given now and are taken for the capture's time."""
+ASK_AGAIN = 2.0
+"""Seconds after which a catalog is asked again at most: that costs no call."""
 
 
 def replay(arguments: argparse.Namespace) -> int:
@@ -66,7 +68,10 @@ def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Con
         catalog = load_catalog(arguments.catalog)
         known = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
         plane = config.control_plane.model_copy(update=known)
-        yield config.model_copy(update={"control_plane": plane}), from_catalog(Index(catalog))
+        attribute = config.attribute
+        often = {name: min(getattr(attribute, name), ASK_AGAIN) for name in ("positive_ttl", "negative_ttl")}
+        config = config.model_copy(update={"control_plane": plane, "attribute": attribute.model_copy(update=often)})
+        yield config, from_catalog(Index(catalog), grace=attribute.grace)
     elif not arguments.assume_current and config.history.path is not None:
         nat = config.attribute.nat == "translated"
         archive = Archive(config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat)

@@ -113,7 +113,7 @@ class CaptureSource:
         self._ring = ring
         self._flows = self._new_flows(self._flows.next_id)
         self._begun, self.as_of = False, -np.inf
-        self._polled = self._clock()
+        self._polled = self._opened = self._clock()
         self._odd_left, self._odd_since = float(ODD_RATE), self._polled
         self._waiting = None
         self.stats.receive_buffer = ring.size
@@ -143,6 +143,7 @@ class CaptureSource:
             self.stats.resyncs = {**self.stats.resyncs, "start": self.stats.resyncs.get("start", 0) + 1}
             yield ReadStarted("start")
             yield ReadFinished(True)
+            yield CaughtUp(self._opened)  # what shakes hands from here on began after it
         began = self._clock()
         self._allow_odd(began)
         dropped = self._ring.counts().dropped

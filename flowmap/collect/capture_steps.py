@@ -77,6 +77,7 @@ class CaptureSteps:
                 begun, self.now = True, float(piece.times[0])
                 yield self._at(ReadStarted("start"))
                 yield self._at(ReadFinished(True))
+                yield self._at(CaughtUp(self.now))  # what shakes hands from here on began after it
             yield from self._slices(piece)
         self.ended = self.now
         for batch in (self.flows.tell(), self.flows.doubt()):

@@ -70,7 +70,7 @@ def ours(path: Path) -> tuple[float, float, int]:
     ]
     index = Index(Catalog.model_validate({"deployments": entries}))
     with CaptureFile(path) as file:
-        replay = CaptureReplay(file, Config(), from_catalog(index), origin="catalog")
+        replay = CaptureReplay(file, Config(), from_catalog(index, grace=Config().attribute.grace), origin="catalog")
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in replay.run():
             pass
