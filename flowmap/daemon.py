@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from flowmap import logs
-from flowmap.collect.paired import names, parts
+from flowmap.collect.paired import names
 from flowmap.config import Config
 from flowmap.errors import ConfigError, FlowmapError
 from flowmap.pipeline import Pipeline, build
@@ -126,9 +126,6 @@ async def _main(
         await _open_history(pipeline)
         pipeline.engine.start()
         pipeline.catalog.start()
-        for part in parts(pipeline.source):
-            for subject, note in part.stats.notes.items():
-                log.warning("%s: %s: %s", part.name, subject, note)
         why = f": {pipeline.why}" if pipeline.why else ""
         log.info("listening on %s, reading %s%s", pipeline.server.url, names(pipeline.source), why)
         if textfile is not None:

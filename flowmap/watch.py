@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 
-from flowmap.collect.paired import names
+from flowmap.collect.paired import names, parts
+from flowmap.complaints import Complaints
 from flowmap.pipeline import Pipeline
 from flowmap.system.notify import Notifier
 
@@ -28,6 +29,7 @@ class Watch:
         """Whether systemd knows that the service has started."""
         self._pipeline = pipeline
         self._notifier = notifier
+        self._complaints = Complaints(parts(pipeline.source))
         self._began = time.monotonic()
         self._told_at = float("-inf")
         self._was_ready = False
@@ -67,6 +69,7 @@ class Watch:
 
     def _look(self) -> None:
         now = time.monotonic()
+        self._complaints.look(now)
         ready = self._pipeline.backend.ready()
         if ready and not self._was_ready:
             self._was_ready = True

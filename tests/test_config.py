@@ -265,6 +265,21 @@ PROBLEMS = [
         "control_plane: {namespaces: [..]}\n",
         "flowmap.yaml:1: control_plane.namespaces.0: '..' is not a namespace",
     ),
+    (
+        "text-for-a-list",
+        "collect:\n  include: 10.0.0.0/8\n",
+        "flowmap.yaml:2: collect.include: a list is wanted here, like [a, b]",
+    ),
+    (
+        "text-for-names",
+        "collect: {capture: {interfaces: a0}}\n",
+        "flowmap.yaml:1: collect.capture.interfaces: a list is wanted here, like [a, b]",
+    ),
+    (
+        "list-for-a-map",
+        "export: {peers: [a]}\n",
+        "flowmap.yaml:1: export.peers: a mapping of names is wanted here, like {name: …}",
+    ),
     ("scalar", "log: loud\n", "flowmap.yaml:1: log: a mapping of keys is wanted here"),
     (
         "half-key",
@@ -411,12 +426,45 @@ def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
         ("{filter: tcp and vlan 5}", "filter: vlan matches nothing: the kernel takes VLAN tags off before it filters"),
         (f"{{filter: '{'(' * 4097}'}}", "filter: .* at most 4096 characters"),
         ("{interfaces: [a, a]}", "interfaces: given more than once: a"),
-        (f"{{interfaces: [{', '.join(f'n{n}' for n in range(129))}]}}", "interfaces: .* at most 128 items"),
+        (f"{{interfaces: [{', '.join(f'n{n}' for n in range(129))}]}}", "interfaces: should have at most 128 items"),
     ],
 )
 def test_what_cannot_be_captured(tmp_path: Path, settings: str, problem: str) -> None:
     (line,) = problems_of(tmp_path, f"collect: {{capture: {settings}}}")
     assert re.search(rf"collect\.capture\.{problem}", line)
+
+
+INTERFACES = [
+    ("eth0", True),
+    ("any", True),
+    ("a.100", True),
+    ("x" * 15, True),
+    ("ä" * 7, True),
+    ("", False),
+    (".", False),
+    ("..", False),
+    ("x" * 16, False),
+    ("ä" * 8, False),
+    ("a/b", False),
+    ("eth0:1", False),
+    ("a b", False),
+    ("a\n", False),
+    ("a\0", False),
+    ("à", False),  # its last byte is what the kernel takes for a white space of Latin-1
+]
+
+
+@pytest.mark.parametrize(("name", "can_exist"), INTERFACES, ids=[repr(name) for name, _ in INTERFACES])
+def test_names_of_interfaces_are_those_the_kernel_takes(tmp_path: Path, name: str, can_exist: bool) -> None:
+    text = json.dumps({"collect": {"capture": {"interfaces": ["lo", name]}}})
+    if can_exist:
+        (tmp_path / "flowmap.yaml").write_text(text)
+        assert load(str(tmp_path / "flowmap.yaml"), {}).collect.capture.interfaces == ("lo", name)
+    else:
+        assert problems_of(tmp_path, text) == [
+            f"flowmap.yaml:1: collect.capture.interfaces.1: {name!r} is no name of an interface: "
+            "1 to 15 bytes, without /, : or white space"
+        ]
 
 
 def test_a_daemon_does_not_read_files(tmp_path: Path) -> None:

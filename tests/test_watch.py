@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flowmap import watch as watching
+from flowmap.collect.base import SourceStats
 from flowmap.system.notify import Notifier
 from flowmap.watch import Watch
 
@@ -33,7 +34,7 @@ class Parts:
         self.engine = SimpleNamespace(
             is_alive=lambda: self.alive, source_error=None, books=SimpleNamespace(complete_reads=0)
         )
-        self.source = SimpleNamespace(name="conntrack")
+        self.source = SimpleNamespace(name="conntrack", stats=SourceStats())
         self.client = SimpleNamespace(breaker_open=False)
         self.backend = SimpleNamespace(
             healthy=lambda: self.is_healthy, ready=lambda: self.is_ready, configuration_status=dict
@@ -92,6 +93,16 @@ def test_the_state_says_what_is_wrong() -> None:
     )
     parts.is_healthy = False
     assert watch.state() == "the writer hangs"
+
+
+def test_what_a_source_complains_of_is_logged_as_it_comes_and_goes(caplog: pytest.LogCaptureFixture) -> None:
+    parts = Parts()
+    watch, _ = looked_at(parts)
+    caplog.set_level("INFO")
+    for notes in ({"table": "full"}, {}):
+        parts.source.stats.notes = notes
+        watch._look()
+    assert caplog.messages == ["conntrack: table: full", "conntrack: table: that is over"]
 
 
 @pytest.mark.parametrize(

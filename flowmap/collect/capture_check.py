@@ -37,11 +37,12 @@ def _interfaces(names: Sequence[str]) -> list[Finding]:
     missing = [name for name in names if name not in found]
     down = [name for name, interface in found.items() if not interface.up]
     up = ", ".join(name for name, interface in found.items() if interface.up)
-    if not up:
-        return [Finding("capture.interfaces", "failed", "none of them is there and up", "ip link set … up")]
-    if not missing and (not down or not names):
+    if up and not missing and (not down or not names):
         return [Finding("capture.interfaces", "ok", up)]
     message = "; ".join(
         f"{what}: {', '.join(which)}" for what, which in (("not there", missing), ("down", down)) if which
     )
-    return [Finding("capture.interfaces", "degraded", message, "ip link; they are listened to once they come")]
+    remedies = [] if found and not missing else ["ip link tells which are there"]
+    remedies += [f"ip link set {name} up" for name in down]
+    remedy = f"{'; '.join(remedies)}; they are listened to once they come"
+    return [Finding("capture.interfaces", "degraded" if up else "failed", message or "not there: any", remedy)]

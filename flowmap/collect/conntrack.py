@@ -63,6 +63,8 @@ class ConntrackSource:
         self.resync = resync
         self._receive_buffer = receive_buffer
         self._enable_accounting = enable_accounting
+        self._refused: dict[str, str] = {}
+        """Why accounting could not be switched on, as a note."""
         self._clock = clock
         self._decoder = ColumnDecoder()
         self._events: NetlinkSocket | None = None
@@ -80,14 +82,14 @@ class ConntrackSource:
     def open(self) -> None:
         """Join the event groups; SourceDenied without CAP_NET_ADMIN."""
         self.close()
-        failed = self._switch_accounting_on() if self._enable_accounting else {}
+        self._refused = self._switch_accounting_on() if self._enable_accounting else {}
         self._events = NetlinkSocket(
             NETLINK_NETFILTER, groups=Group, receive_buffer=self._receive_buffer, chunk=EVENT_CHUNK
         )
         self._due = (self._clock(), "start")
         self._backoff, self._trusted, self._finishing, self._blind = 0.0, False, None, True
         self.stats.receive_buffer = self._events.receive_buffer
-        self.stats.notes = self._degradations() | failed
+        self.stats.notes = self._degradations()
         self.stats.up = True
 
     def close(self) -> None:
@@ -206,7 +208,8 @@ class ConntrackSource:
         settings = conntrack_check.read_settings()
         self._announced = settings.events != 0
         probe = conntrack_check.Probe(self._receive_buffer, self.stats.receive_buffer)
-        return conntrack_check.notes(conntrack_check.findings(settings, probe))
+        found = conntrack_check.notes(conntrack_check.findings(settings, probe))
+        return found if settings.accounting else found | self._refused
 
     def _switch_accounting_on(self) -> dict[str, str]:
         try:

@@ -30,6 +30,13 @@ LARGEST_FILE = 1 << 20
 PIPE_SECONDS = 5.0
 """Longest wait for what somebody writes into a pipe (``-c <(…)``): a reload must end, whatever the file has become."""
 
+_WANTED = {
+    "model_type": "a mapping of keys is wanted here",
+    "dict_type": "a mapping of names is wanted here, like {name: …}",
+    "tuple_type": "a list is wanted here, like [a, b]",
+}
+"""What pydantic tells in the words of Python, by its name for the problem."""
+
 Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
@@ -285,9 +292,11 @@ def _explain(root: type[BaseModel], key: Key, kind: str, message: str) -> tuple[
         known = list(_keys(_annotation(root, key[:-1])))
         close = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
         return key, f"unknown key (did you mean {close[0]}?)" if close else "unknown key"
-    if kind == "model_type":
-        return key, "a mapping of keys is wanted here"
-    return key, message.removeprefix("Value error, ").replace("Input should", "should", 1)
+    if kind in _WANTED:
+        return key, _WANTED[kind]
+    for start in ("Value error, ", "Input ", "Tuple ", "Dictionary "):
+        message = message.removeprefix(start)
+    return key, message
 
 
 def _try_secrets(config: Config, problems: _Problems) -> None:

@@ -20,6 +20,7 @@ from flowmap.config.fields import (
     CaptureFilter,
     Duration,
     Endpoint,
+    InterfaceName,
     Label,
     Listen,
     Namespace,
@@ -166,7 +167,7 @@ class Sockets(Section):
 class Capture(Section):
     """Packets from the wire (needs CAP_NET_RAW)."""
 
-    interfaces: Annotated[tuple[str, ...], AfterValidator(distinct)] = Field(
+    interfaces: Annotated[tuple[InterfaceName, ...], AfterValidator(distinct)] = Field(
         default=(), max_length=128, description="Interfaces to listen on; any, or empty: all."
     )
     ring: Size = Field(default=64 << 20, ge=1 << 20, le=(1 << 31) - 1, description="Ring shared with the kernel.")

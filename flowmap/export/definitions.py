@@ -193,7 +193,8 @@ _TABLES = (
     Metric(
         "flowmap_flows_shed_total",
         "counter",
-        "Flows given up at collect.max_flows: unanswered (gave way), pending (over, without a name yet), table_full.",
+        "Flows given up at collect.max_flows: unanswered (gave way), pending (over, without a name yet), table_full "
+        "(found no room). One that is met again without room counts again.",
         ("reason",),
     ),
     Metric(

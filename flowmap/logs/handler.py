@@ -45,6 +45,7 @@ class LogHandler(logging.Handler):
         # Whoever asked for debug lines wants them all.
         if record.levelno > logging.DEBUG and not self._repeats.admit(kind, time.monotonic()):
             self._counts["dropped", "suppressed"] += 1
+            self._repeats.keep(kind, _message(record))
             return
         self._write(record)
 
@@ -59,11 +60,18 @@ class LogHandler(logging.Handler):
 
     def _say_what_was_suppressed(self, *, ends: bool = False) -> None:
         with self._guarded():
-            for kind, count in self._repeats.due(time.monotonic(), ends=ends):
-                said = "%d more lines like this in the last %.0f s: %s"
-                arguments = (count, WINDOW, kind.template)
+            for kind, count, last in self._repeats.due(time.monotonic(), ends=ends):
+                said = "%d more lines like this in the last %.0f s; the last: %s"
+                arguments = (count, WINDOW, last)
                 self._write(logging.LogRecord(kind.logger, kind.level, "", 0, said, arguments, None))
 
     def _guarded(self) -> logging._Lock:  # type: ignore[name-defined]
         assert self.lock is not None, "logging gives every handler a lock"
         return self.lock
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # the lines of this kind that are shown say that it cannot be made
+        return str(record.msg)

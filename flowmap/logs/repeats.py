@@ -11,6 +11,8 @@ WINDOW = 60.0
 """Seconds."""
 KINDS = 1000
 """Kinds that are remembered; the one that was quiet the longest is forgotten, with what there was to say of it."""
+LONGEST = 300
+"""Characters that are kept of a line that was not shown."""
 
 
 class Kind(NamedTuple):
@@ -21,13 +23,23 @@ class Kind(NamedTuple):
     template: str
 
 
+class Suppressed(NamedTuple):
+    """What there is to say of one kind."""
+
+    kind: Kind
+    lines: int
+    last: str
+    """The last line that was not shown; empty if it was not kept."""
+
+
 class _Window:
-    __slots__ = ("began", "shown", "suppressed")
+    __slots__ = ("began", "last", "shown", "suppressed")
 
     def __init__(self, began: float) -> None:
         self.began = began
         self.shown = 0
         self.suppressed = 0
+        self.last = ""
 
 
 class Repeats:
@@ -50,13 +62,17 @@ class Repeats:
         window.suppressed += 1
         return False
 
-    def due(self, now: float, *, ends: bool = False) -> list[tuple[Kind, int]]:
-        """Kinds whose window is over (or, where everything ends, all), with how many lines were not shown."""
+    def keep(self, kind: Kind, line: str) -> None:
+        """The line that was just not admitted: one of a kind is kept, cut in length."""
+        self._windows[kind].last = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+
+    def due(self, now: float, *, ends: bool = False) -> list[Suppressed]:
+        """Kinds whose window is over (or, where everything ends, all) with lines that were not shown."""
         over = [
-            (kind, window.suppressed)
+            Suppressed(kind, window.suppressed, window.last)
             for kind, window in self._windows.items()
             if window.suppressed and (ends or now - window.began >= WINDOW)
         ]
-        for kind, _ in over:
-            del self._windows[kind]
+        for suppressed in over:
+            del self._windows[suppressed.kind]
         return over

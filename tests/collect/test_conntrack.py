@@ -353,7 +353,12 @@ def test_accounting_is_switched_on_only_if_asked(
     monkeypatch.setattr(conntrack_check, "write_accounting", lambda: write(tmp_path / "absent"))
     refused = ConntrackSource(clock=kernel.clock, enable_accounting=True)
     refused.open()
+    assert "enable_accounting" not in refused.stats.notes, "it is on"
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: Settings(0, 1, 10, 1000))
+    refused.open()
     assert "No such file" in refused.stats.notes["enable_accounting"]
+    told(refused)
+    assert "No such file" in refused.stats.notes["enable_accounting"], "a full read changes nothing about that"
 
 
 WHOLE = Probe(asked=1000, granted=1000)

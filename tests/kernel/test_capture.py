@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -421,4 +422,20 @@ def test_the_daemon_names_what_it_captures(tmp_path: Path) -> None:
                 until(named, "the deployment has traffic")
             samples = daemon.samples()
             assert total_of(samples, "flowmap_source_info", source="capture", bytes="ip") == 1
+            assert daemon.stop() == 0
+
+
+def test_the_daemon_logs_interfaces_that_come_and_go(tmp_path: Path) -> None:
+    with host(tmp_path, ["10.1.0.5/32"], []) as here:
+        collect = {"source": "capture", "capture": {"interfaces": ["lo", "n0"], "ring": "1MiB"}}
+        with here.daemon(collect=collect) as daemon:
+
+            def logged(*lines: str) -> bool:
+                return re.findall('capture: interface n0: ([^;"]*)', daemon.log.read_text()) == list(lines)
+
+            until(lambda: logged("not there"), "it is missed from the start")
+            here.inside.run("ip", "link", "add", "n0", "up", "type", "veth", "peer", "name", "n1")
+            until(lambda: logged("not there", "that is over"), "it has come")
+            here.inside.run("ip", "link", "delete", "n0")
+            until(lambda: logged("not there", "that is over", "not there"), "it is missed again")
             assert daemon.stop() == 0

@@ -93,7 +93,10 @@ def test_a_storm_is_cut_and_told(pipe: Pipe) -> None:
     pipe.handler.finish(5)
     messages = pipe.messages()
     assert messages[:BURST] == [f"no {n}" for n in range(BURST)]
-    assert messages[BURST:] == ["something else", f"{100 - BURST} more lines like this in the last 60 s: no %d"]
+    assert messages[BURST:] == [
+        "something else",
+        f"{100 - BURST} more lines like this in the last 60 s; the last: no 99",
+    ]
     assert pipe.handler.take_counts()["dropped", "suppressed"] == 100 - BURST
 
 
@@ -102,6 +105,13 @@ def test_a_line_that_cannot_be_made_says_so(pipe: Pipe) -> None:
     pipe.handler.finish(5)
     (message,) = pipe.messages()
     assert message.startswith("cannot make this line: '%d flows'")
+
+
+def test_a_storm_of_lines_that_cannot_be_made_is_cut_too(pipe: Pipe) -> None:
+    for _ in range(BURST + 1):
+        pipe.logger.info("%d flows", "many")
+    pipe.handler.finish(5)
+    assert pipe.messages()[BURST:] == ["1 more lines like this in the last 60 s; the last: %d flows"]
 
 
 SCRIPT = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flowmap.logs.repeats import BURST, KINDS, WINDOW, Kind, Repeats
+import pytest
+
+from flowmap.logs.repeats import BURST, KINDS, LONGEST, WINDOW, Kind, Repeats, Suppressed
 
 
 def kind(n: int) -> Kind:
@@ -15,7 +17,7 @@ def test_so_many_a_window_and_the_rest_is_told_when_it_is_over() -> None:
     assert shown == [True] * BURST + [False] * (100 - BURST)
     assert repeats.admit(kind(2), now=10.0), "another kind has its own window"
     assert repeats.due(WINDOW - 1) == []
-    assert repeats.due(WINDOW) == [(kind(1), 100 - BURST)]
+    assert repeats.due(WINDOW) == [Suppressed(kind(1), 100 - BURST, "")]
     assert repeats.due(WINDOW) == []
     assert repeats.admit(kind(1), now=WINDOW + 1)
 
@@ -30,14 +32,33 @@ def test_lines_between_the_end_of_a_window_and_the_word_on_it_are_counted() -> N
     for _ in range(BURST + 5):
         repeats.admit(kind(1), now=0.0)
     assert not repeats.admit(kind(1), now=WINDOW + 5)
-    assert repeats.due(WINDOW + 6) == [(kind(1), 6)]
+    assert repeats.due(WINDOW + 6) == [(kind(1), 6, "")]
 
 
 def test_at_the_end_everything_is_told() -> None:
     repeats = Repeats()
     for _ in range(BURST + 1):
         repeats.admit(kind(1), now=0.0)
-    assert repeats.due(1.0, ends=True) == [(kind(1), 1)]
+    assert repeats.due(1.0, ends=True) == [(kind(1), 1, "")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "last"),
+    [
+        (["a", "b"], "b"),
+        (["x" * LONGEST], "x" * LONGEST),
+        (["x" * (LONGEST + 1)], "x" * LONGEST + "…"),
+    ],
+    ids=["last", "longest", "longer"],
+)
+def test_the_last_line_of_a_kind_is_kept_and_cut(lines: list[str], last: str) -> None:
+    repeats = Repeats()
+    for _ in range(BURST):
+        repeats.admit(kind(1), now=0.0)
+    for line in lines:
+        assert not repeats.admit(kind(1), now=0.0)
+        repeats.keep(kind(1), line)
+    assert repeats.due(WINDOW) == [(kind(1), len(lines), last)]
 
 
 def test_kinds_are_bounded() -> None:
@@ -45,4 +66,4 @@ def test_kinds_are_bounded() -> None:
     for n in range(3 * KINDS):
         for _ in range(BURST + 1):
             repeats.admit(kind(n), now=0.0)
-    assert repeats.due(WINDOW) == [(kind(n), 1) for n in range(2 * KINDS, 3 * KINDS)]
+    assert repeats.due(WINDOW) == [(kind(n), 1, "") for n in range(2 * KINDS, 3 * KINDS)]
