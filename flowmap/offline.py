@@ -71,14 +71,15 @@ class Offline:
     def __init__(
         self,
         books: Books,
-        answerer: Answerer,
+        answerer: Answerer | None,
         *,
         budget: CallBudget | None = None,
         give_up_after: float = math.inf,
         tidy_every: float = TIDY_EVERY,
         operations: Operations | None = None,
     ) -> None:
-        """Without ``budget`` everything that is due is asked at once. Times are in seconds.
+        """Without ``budget`` everything that is due is asked at once; without ``answerer`` nothing is. Times are in
+        seconds.
 
         ``operations``: what passes them on to the books, if anything.
         """
@@ -134,6 +135,8 @@ class Offline:
             self._do.tidy(now)
 
     def _ask(self, now: float) -> None:
+        if self._answerer is None:
+            return
         limit = self._available(now)
         if limit > len(self._questions):
             self._questions.extend(self._do.ask(now=now, limit=limit))

@@ -75,11 +75,6 @@ def from_history(ranges: Ranges) -> Answerer:
     return answerer
 
 
-def from_nobody(question: Question, now: float) -> Reply:
-    """No answer, ever: the flows wait."""
-    return failure(question, now, NOBODY, latency=LATENCY)
-
-
 def _end(endpoint: Endpoint | None) -> tuple[str | None, int | None]:
     return (None, None) if endpoint is None else (str(endpoint.address), endpoint.port or None)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from flowmap.assembly import make_books, make_snapshot
-from flowmap.captured.owners import from_nobody
 from flowmap.collect.base import SourceStats
 from flowmap.collect.capture_file import CaptureFile
 from flowmap.collect.capture_steps import FACTS, CaptureSteps
@@ -38,7 +37,7 @@ class CaptureReplay:
         self.now = 0.0
         self.began = 0.0
         """Time of the first frame."""
-        self._offline = Offline(self.books, answerer or from_nobody)
+        self._offline = Offline(self.books, answerer)
         attribute = config.attribute
         longest = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace)
         self._wait = 0.0 if answerer is None else longest + LISTEN_ON
