@@ -75,9 +75,8 @@ class CaptureReplay:
         steps, counts = self.steps, self.steps.flows.counts
         rest = f", not IP: {_counted(steps.other)}" if steps.other else ""
         when = f", {_moment(steps.began)} to {_moment(steps.ended)}" if steps.began <= steps.ended else ""
-        lines = [f"{steps.frames:,} frames, {steps.packets:,} packets{when}{rest}"]
-        if steps.later:
-            lines.append("what comes after the first frame later than --until is not done")
+        later = "; the rest is later than --until" if steps.later else ""
+        lines = [f"{steps.frames:,} frames, {steps.packets:,} packets{when}{rest}{later}"]
         for number, what in (
             (steps.file.dropped, "frames were lost while capturing, says the file"),
             (steps.unopened, "packets of tunnels could not be opened and count as the tunnel's own flows"),

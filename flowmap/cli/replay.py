@@ -47,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--protocol", type=options.protocol, help="of that connection; default: tcp")
     parser.add_argument("--explain", action="store_true", help="show everything that led to that answer")
-    parser.add_argument("--until", metavar="TIME", type=options.instant, help="go no further than this moment")
+    parser.add_argument(
+        "--until",
+        metavar="TIME",
+        type=options.instant,
+        help="go no further than this moment, like 2026-11-21T20:16:07Z",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="instead, tell how many calls it would cost; with the settings of -c"
     )

@@ -91,9 +91,13 @@ class CaptureSteps:
                 yield self._at(ReadStarted("start"))
                 yield self._at(ReadFinished(True))
             yield from self._slices(piece)
-        if begun:
-            yield self._at(self.flows.tell())
-        if begun and not self.later:
+        if not begun:
+            return
+        yield self._at(self.flows.tell())
+        if self.later:  # nothing is missing up to there
+            self.now = max(self.now, until)
+            yield self._at(CaughtUp(self.now))
+        else:
             yield self._at(self.flows.doubt())
 
     def silence(self, seconds: float) -> Iterator[At]:
