@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from flowmap.collect.capture_file import CaptureFile
 from flowmap.collect.capture_steps import FACTS, CaptureSteps
 from flowmap.collect.packet_flows import PacketFlows
 from flowmap.config import Config
+from flowmap.export.series import OTHER, SeriesKey
 from flowmap.export.snapshot import Snapshot
 from flowmap.offline import Answerer, Offline, TimedStep
 from flowmap.query import Queries
@@ -34,26 +36,25 @@ class CaptureReplay:
         self.steps = CaptureSteps(file, flows, tunnels=tunnels)
         self.books = make_books(config, announces_births=FACTS.announces_births)
         self.queries = Queries(self.books, source=FACTS.name, epoch=0.0, origin=origin)
-        self.now = 0.0
-        self.began = 0.0
-        """Time of the first frame."""
+        self.now = -math.inf
         self._offline = Offline(self.books, answerer)
+        self._late = 0
         attribute = config.attribute
         longest = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace)
         self._wait = 0.0 if answerer is None else longest + LISTEN_ON
 
-    def run(self, until: float = float("inf")) -> Iterator[float]:
+    def run(self, until: float = math.inf) -> Iterator[float]:
         """Go on up to ``until`` (seconds since the epoch); yields the share of the file that is done, often."""
         file = self.steps.file
         for timed in self._offline.run(self._timed(until)):
-            self.began = self.began or timed.now
             self.now = timed.now
+            self._count_late()
             yield file.position / max(file.size, 1)
 
     def snapshot(self) -> Snapshot:
         """How the books stand."""
         self.books.measure_closing()
-        return make_snapshot(self.books, FACTS, self._stats(), taken_at=self.now)
+        return make_snapshot(self.books, FACTS, self._stats(), taken_at=max(self.now, 0.0))
 
     def findings(self) -> list[str]:
         """A line on each part of the file that could not be used."""
@@ -63,23 +64,28 @@ class CaptureReplay:
             lines.append(f"{_counted(steps.malformed)} of {steps.frames:,} frames are broken or cut, and not counted")
         if steps.late:
             lines.append(
-                f"the clock goes back: {steps.late:,} packets count later than they were, whoever owned them then"
+                f"the clock goes back: {steps.late:,} packets count for no flow (reason late), as nobody knows when "
+                "they were; reordercap puts a file in order"
             )
-        if steps.odd.refused:
-            lines.append(f"{steps.odd.refused:,} odd frames were not looked into: too many at once for scapy")
+        lines += [
+            f"{number:,} frames of link type {link_type} cannot be read"
+            for link_type, number in sorted(steps.unknown.items())
+        ]
         return lines
 
     def notes(self) -> list[str]:
         """A line on what was read, and on each thing about it that is worth knowing."""
         steps, counts = self.steps, self.steps.flows.counts
         rest = f", not IP: {_counted(steps.other)}" if steps.other else ""
-        when = f"{_moment(self.began)} to {_moment(steps.ended)}"
-        lines = [f"{steps.frames:,} frames, {steps.packets:,} packets, {when}{rest}"]
+        when = f", {_moment(steps.began)} to {_moment(steps.ended)}" if steps.began <= steps.ended else ""
+        later = "; the rest is later than --until" if steps.later else ""
+        lines = [f"{steps.frames:,} frames, {steps.packets:,} packets{when}{rest}{later}"]
         for number, what in (
             (steps.file.dropped, "frames were lost while capturing, says the file"),
             (steps.unopened, "packets of tunnels could not be opened and count as the tunnel's own flows"),
             (counts.duplicates, "packets were seen on a second interface and count once"),
             (counts.lone_fragments, "later fragments without their first count as flows without ports"),
+            (steps.timeless, "frames have no time and count at that of the frame before them"),
             (counts.shed, "flows left before their time: more than collect.max_flows"),
         ):
             if number:
@@ -88,14 +94,19 @@ class CaptureReplay:
 
     def _timed(self, until: float) -> Iterator[TimedStep]:
         """The steps of the file, then of the time in which questions about the last flows are asked again."""
-        for at in self.steps.steps():
-            if at.now > until:
-                return
+        for at in self.steps.steps(until):
             yield TimedStep(*at)
         for at in self.steps.silence(self._wait):
             if at.now > until or not self.books.pending_flows:
                 return
             yield TimedStep(*at)
+
+    def _count_late(self) -> None:
+        """Packets that are far out of order: their bytes, without names."""
+        late, self._late = self.steps.late_bytes - self._late, self.steps.late_bytes
+        if late:
+            self.books.ledger.count(SeriesKey("unattributed", (), "late", OTHER, "any"), late, now=self.now)
+            self.books.observed[0] += late
 
     def _stats(self) -> SourceStats:
         steps = self.steps
@@ -103,7 +114,7 @@ class CaptureReplay:
         return SourceStats(
             up=not steps.file.fault,
             records=steps.packets,
-            lost=dict(steps.malformed),
+            lost={**steps.malformed, **({"link": lost} if (lost := steps.unknown.total()) else {})},
             special={reason: number for reason, number in special.items() if number},
         )
 

@@ -75,15 +75,19 @@ def protocol(text: str) -> str:
 
 
 def moment(text: str) -> float:
-    """Seconds since the epoch of ``2026-11-21T20:16:07Z`` (local time without a zone), of a number of them, or of
-    ``2h``, which is so long ago."""
-    if text[-1:].isalpha() and text[-1] not in "zZ":
+    """As :func:`instant`, or of ``2h``, which is so long ago."""
+    if text[:1].isdecimal() and text[-1].isalpha() and text[-1] not in "zZ":
         return time.time() - duration(text)
+    return instant(text, or_else="2h for two hours ago")
+
+
+def instant(text: str, *, or_else: str = "as seconds since the epoch") -> float:
+    """Seconds since the epoch of ``2026-11-21T20:16:07Z`` (local time without a zone), or of a number of them."""
     try:
         return float(text) if text.replace(".", "", 1).isdecimal() else datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a time; write it like 2026-11-21T20:16:07Z, or 2h for two hours ago"
+            f"{text!r} is not a time; write it like 2026-11-21T20:16:07Z, or {or_else}"
         ) from None
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from flowmap.cli import options
 from flowmap.cli.run import ENVIRONMENT
-from flowmap.errors import DecodeError
+from flowmap.errors import DecodeError, QueryError, SourceError
 
 FIRST_BYTES = 64
 
@@ -44,9 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.end,
         help="show who owns this connection in the end, as flowmap query does, instead",
     )
-    parser.add_argument("--protocol", type=options.protocol, default="tcp", help="of that connection; default: tcp")
+    parser.add_argument("--protocol", type=options.protocol, help="of that connection; default: tcp")
     parser.add_argument("--explain", action="store_true", help="show everything that led to that answer")
-    parser.add_argument("--until", metavar="TIME", type=options.moment, help="go no further than this moment")
+    parser.add_argument(
+        "--until",
+        metavar="TIME",
+        type=options.instant,
+        help="go no further than this moment, like 2026-11-21T20:16:07Z",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="instead, tell how many calls it would cost; with the settings of -c"
     )
@@ -65,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     captures.add_argument(
         "--tunnels",
         choices=("outer", "inner"),
-        default="outer",
-        help="count packets of tunnels (VXLAN, Geneve, GRE, IP in IP) as themselves, or as the packet inside",
+        help="count packets of tunnels (VXLAN, Geneve, GRE, IP in IP) as themselves, or as the packet inside; default: "
+        "collect.capture.tunnels",
     )
     options.add_config(parser)
 
@@ -75,12 +81,37 @@ def run(arguments: argparse.Namespace) -> int:
     """Find out what kind of file it is, and replay it."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _check(arguments)
+    _check_kind(arguments.file)
     with arguments.file.open("rb") as file:
         first = file.read(FIRST_BYTES)
+    if not first:
+        raise DecodeError(f"{arguments.file}: the file is empty")
     for recognises, replay in kinds():
         if recognises(first):
             return replay(arguments)
     raise DecodeError(f"{arguments.file}: neither a capture (pcap, pcapng) nor a recording of flowmap run --record")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """QueryError for options that would have no effect."""
+    if arguments.query is None:
+        for name in ("explain", "protocol"):
+            if getattr(arguments, name):
+                raise QueryError(f"--{name}: is for one connection; give it with --query")
+    elif arguments.output == "prometheus":
+        raise QueryError("--query: is shown as a table or json; -o prometheus is the page of all flows")
+
+
+def _check_kind(path: Path) -> None:
+    """SourceError for what is no file on disk: it may be read once only, or never end."""
+    mode = path.stat().st_mode
+    if stat.S_ISFIFO(mode):
+        raise SourceError(f"{path}: a pipe cannot be replayed; write it to a file first")
+    if stat.S_ISDIR(mode):
+        raise SourceError(f"{path}: a directory cannot be replayed, only a file in it")
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{path}: a device or socket cannot be replayed, only a file")
 
 
 def kinds() -> tuple[Kind, ...]:

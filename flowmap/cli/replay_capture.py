@@ -42,13 +42,20 @@ def replay(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, os.environ)
     with CaptureFile(arguments.file) as file, _owners(arguments, config) as (config, answerer):
         origin = ASSUMED if arguments.assume_current else "catalog" if arguments.catalog is not None else "history"
-        replayed = CaptureReplay(file, config, answerer, tunnels=arguments.tunnels, origin=origin)
+        tunnels = arguments.tunnels or config.collect.capture.tunnels
+        replayed = CaptureReplay(file, config, answerer, tunnels=tunnels, origin=origin)
         labels = config.export.deployment_labels
         status = replay_output.show(replayed, arguments, deployment_labels=labels)
-    notes = [*replayed.notes(), *_of_owners(arguments, config)]
+    notes = [*replayed.notes(), *_of_settings(config), *_of_owners(arguments, config)]
     for line in notes:
         sys.stderr.write(f"flowmap: {text.clean(line)}\n")
     return status
+
+
+def _of_settings(config: Config) -> Iterator[str]:
+    """What must be said of settings that only a daemon follows."""
+    if config.collect.capture.filter:
+        yield "collect.capture.filter has no effect on a replay: all packets of the file count"
 
 
 def _of_owners(arguments: argparse.Namespace, config: Config) -> Iterator[str]:

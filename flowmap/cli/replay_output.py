@@ -7,10 +7,11 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from flowmap import __version__
-from flowmap.attribute.view import AttributionView, FlowView, Owner
+from flowmap.attribute.view import AttributionView, FlowView, Owner, State
 from flowmap.books import Books
 from flowmap.cli import explaining, options, query, text
 from flowmap.cli.progress import Progress
@@ -25,6 +26,7 @@ from flowmap.query import Connection, Queries
 from flowmap.serve import answers as forms
 
 EXIT_PARTIAL = 3
+ABSENT = "there is no such connection in the file"
 HEADER = ("DEPLOYMENT", "PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS", "OPEN", "STATE")
 
 
@@ -83,7 +85,7 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
         source.port,
         Address.parse(destination.ip),
         destination.port,
-        protocol_number(arguments.protocol),
+        protocol_number(arguments.protocol or "tcp"),
     )
     gone: list[AttributionView] = []
 
@@ -94,8 +96,10 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
     replayed.books.leaving = leaving
     _finish(replayed, until)
     found = replayed.queries.answer(wanted, replayed.now, explain=arguments.explain) or (gone[0] if gone else None)
-    if found is None:
-        found, _ = replayed.queries.ask(wanted, math.inf, replayed.now)
+    absent = found is None
+    if found is None:  # what is known of its ends is shown, but owns nothing that is not there
+        asked, _ = replayed.queries.ask(wanted, math.inf, replayed.now)
+        found = replace(asked, state=State.PENDING, deployments=(), cause=ABSENT)
     answer = forms.attribution(found).model_dump(mode="json", by_alias=True)
     if options.wants_table(arguments):
         query.print_answer(answer)
@@ -103,6 +107,9 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
             explaining.print_explanation(answer["explanation"])
     else:
         text.print_json(answer)
+    if absent:
+        sys.stdout.flush()
+        sys.stderr.write(f"flowmap: --query: {ABSENT}{' up to --until' if until != math.inf else ''}\n")
     return answer["state"] in query.NAMED
 
 

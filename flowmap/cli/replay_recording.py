@@ -16,7 +16,7 @@ from flowmap.record.replay import Replay
 
 def replay(arguments: argparse.Namespace) -> int:
     """Replay it as it was, or tell what it would have cost; the exit status."""
-    if arguments.catalog is not None or arguments.assume_current or arguments.tunnels != "outer":
+    if arguments.catalog is not None or arguments.assume_current or arguments.tunnels is not None:
         raise QueryError("--catalog, --assume-current, --tunnels: are for captures; a recording has its own answers")
     if arguments.dry_run:
         return _dry_run(arguments)

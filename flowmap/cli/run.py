@@ -62,9 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    from flowmap.system.descriptors import hold_standard
 
-    hold_standard()
     from flowmap.daemon import run as run_daemon
     from flowmap.textfile import OneRun
 

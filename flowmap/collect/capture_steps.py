@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy.typing as npt
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, Step
 from flowmap.collect.capture_file import CaptureFile
 from flowmap.collect.packet_flows import PacketFlows
-from flowmap.wire.captures import Frames, gather
+from flowmap.wire.captures import NO_INTERFACE, Frames, gather
 from flowmap.wire.frame_numbers import LinkType
 from flowmap.wire.frames import Tunnels, decode_frames
 from flowmap.wire.odd import OddFrames
@@ -26,8 +28,6 @@ DISORDER = 1.0
 """Seconds by which frames may be out of order without a word: several queues were read."""
 POOL = 16_384
 """Packets that are enough for one step, however short their time."""
-ODD_LIMIT = 1000
-"""Frames that scapy gets of each piece of the file."""
 
 Times = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class _Piece(NamedTuple):
 
 
 class CaptureSteps:
-    """Reads ``file`` once. The counts are of what was read so far."""
+    """Reads ``file`` once. The counts are of what was done so far, which is read up to the end of a piece."""
 
     def __init__(self, file: CaptureFile, flows: PacketFlows, *, tunnels: Tunnels = "outer") -> None:
         self.file = file
@@ -60,28 +60,48 @@ class CaptureSteps:
         self.packets = 0
         self.malformed: Counter[str] = Counter()
         self.other: Counter[str] = Counter()
+        self.unknown: Counter[int] = Counter()
+        """Frames that cannot be read, by link type."""
+        self.timeless = 0
+        """Frames without a time of their own."""
         self.unopened = 0
         """Packets of tunnels that count as the tunnel's own flow though tunnels are opened."""
         self.late = 0
-        """Packets that came after ones of a later time, and count at that."""
-        self.odd = OddFrames(ODD_LIMIT)
-        self.now = self.ended = 0.0
-        """The time of the latest packet; the first goes on in the silence after the last."""
+        """Packets that are far out of order, and so of no flow."""
+        self.late_bytes = 0
+        """Bytes of these."""
+        self.began = math.inf
+        """Time of the earliest frame; infinite while there is none that has one."""
+        self.ended = -math.inf
+        """Time of the latest."""
+        self.later = False
+        """Whether it stopped before a frame, because of its time."""
+        self.now = -math.inf
+        """The time of the latest packet, going on in the silence after the last."""
+        self._odd = OddFrames()
         self._tunnels: Tunnels = tunnels
 
-    def steps(self) -> Iterator[At]:
-        """An empty full read, the flows as they come, and in the end word that their ends may have been missed."""
+    def steps(self, until: float = math.inf) -> Iterator[At]:
+        """An empty full read, the flows as they come, and in the end word that their ends may have been missed.
+
+        Nothing that comes after the first frame later than ``until`` is done, and without packets there are no steps.
+        """
         begun = False
-        for piece in self._pooled():
+        for piece in self._pooled(until):
             if not begun:
                 begun, self.now = True, float(piece.times[0])
                 yield self._at(ReadStarted("start"))
                 yield self._at(ReadFinished(True))
                 yield self._at(CaughtUp(self.now))  # what shakes hands from here on began after it
             yield from self._slices(piece)
-        self.ended = self.now
-        for batch in (self.flows.tell(), self.flows.doubt()):
-            yield self._at(batch)
+        if not begun:
+            return
+        yield self._at(self.flows.tell())
+        if self.later:  # nothing is missing up to there
+            self.now = max(self.now, until)
+            yield self._at(CaughtUp(self.now))
+        else:
+            yield self._at(self.flows.doubt())
 
     def silence(self, seconds: float) -> Iterator[At]:
         """What comes after the capture: nothing, for so long. What is asked meanwhile may still decide something."""
@@ -92,10 +112,10 @@ class CaptureSteps:
     def _at(self, step: Step) -> At:
         return At(step, self.now, self.now)
 
-    def _pooled(self) -> Iterator[_Piece]:
+    def _pooled(self, until: float) -> Iterator[_Piece]:
         """The packets of the file, so many at a time that most flows have several: what a flow costs is shared."""
         pool: list[_Piece] = []
-        for piece in map(self._decoded, self.file.pieces()):
+        for piece in map(self._decoded, self._before(until)):
             if not len(piece.times):
                 continue
             pool.append(piece)
@@ -105,9 +125,21 @@ class CaptureSteps:
         if pool:
             yield _joined(pool)
 
+    def _before(self, until: float) -> Iterator[list[Frames]]:
+        """The frames of each piece of the file, up to the first that is later."""
+        for piece in self.file.pieces():
+            late = [frames.starts[frames.times > until * 1e9] for frames in piece] if until < math.inf else []
+            end = min((int(starts[0]) for starts in late if len(starts)), default=None)
+            if end is None:
+                yield piece
+                continue
+            self.later = True
+            yield [_first(frames, int(np.searchsorted(frames.starts, end))) for frames in piece]
+            return
+
     def _slices(self, piece: _Piece) -> Iterator[At]:
+        piece = self._in_order(piece)
         times = np.maximum(np.maximum.accumulate(piece.times), self.now)
-        self.late += int(np.count_nonzero(piece.times < times - DISORDER))
         start = 0
         while start < len(times):
             end = int(np.searchsorted(times, times[start] + SLICE, "right"))
@@ -119,8 +151,28 @@ class CaptureSteps:
             yield self._at(CaughtUp(self.now))
             start = end
 
+    def _in_order(self, piece: _Piece) -> _Piece:
+        """The piece without the packets that are far out of order: when they were, nobody knows.
+
+        Either those that come after later ones, or those that come before earlier ones, whichever are fewer: one time
+        that is far ahead is no reason to leave out all that follows.
+        """
+        late = self._behind(piece.times)
+        if not late.any():
+            return piece
+        early = piece.times > np.minimum.accumulate(piece.times[::-1])[::-1] + DISORDER
+        kept = ~early if np.count_nonzero(early) < np.count_nonzero(late) else ~late
+        kept[kept] = ~self._behind(piece.times[kept])
+        self.late += len(kept) - int(np.count_nonzero(kept))
+        self.late_bytes += int(piece.packets.length[~kept].sum(dtype=np.uint64))
+        return _Piece(piece.packets.take(kept), piece.times[kept], piece.interfaces[kept])
+
+    def _behind(self, times: Times) -> npt.NDArray[np.bool_]:
+        """Which of them are earlier than one before."""
+        behind: npt.NDArray[np.bool_] = times < np.maximum(np.maximum.accumulate(times), self.now) - DISORDER
+        return behind
+
     def _decoded(self, frames: list[Frames]) -> _Piece:
-        self.odd.allow()
         parts = [self._part(one) for one in frames]
         if len(parts) == 1:
             return parts[0][0]
@@ -132,6 +184,11 @@ class CaptureSteps:
 
     def _part(self, frames: Frames) -> tuple[_Piece, npt.NDArray[np.int64]]:
         """The packets of frames of one link type, and where their frames begin."""
+        self.frames += len(frames.starts)
+        if frames.link_type == NO_INTERFACE:
+            self.malformed["interface"] += len(frames.starts)
+            return _Piece(Packets(0), np.zeros(0), np.zeros(0, np.int32)), frames.starts[:0]
+        self._note(frames)
         decoded = decode_frames(
             frames.data,
             frames.starts,
@@ -139,12 +196,11 @@ class CaptureSteps:
             frames.wire_lengths,
             frames.link_type,
             tunnels=self._tunnels,
-            odd=self.odd,
+            odd=self._odd,
         )
-        self.frames += len(frames.starts)
         self.packets += len(decoded.packets)
         self.malformed.update(decoded.malformed)
-        self.other.update(decoded.other)
+        self._skip(decoded.other, frames.link_type)
         if self._tunnels == "inner":
             self.unopened += int(np.count_nonzero(decoded.packets.flags & np.uint16(Mark.UNOPENED)))
         starts, times, interfaces = frames.starts, frames.times, frames.interfaces
@@ -153,6 +209,27 @@ class CaptureSteps:
         if frames.link_type == LinkType.SLL2 and len(starts):  # taken on all interfaces at once, each frame says where
             interfaces = gather(frames.data, starts + 4, _COOKED)["interface"].astype(np.int32)
         return _Piece(decoded.packets, times / 1e9, interfaces), starts
+
+    def _note(self, frames: Frames) -> None:
+        """What their times say."""
+        if not frames.timed:
+            self.timeless += len(frames.times)
+        elif len(frames.times):
+            self.began = min(self.began, float(frames.times.min()) / 1e9)
+            self.ended = max(self.ended, float(frames.times.max()) / 1e9)
+
+    def _skip(self, other: dict[str, int], link_type: int) -> None:
+        """Frames without a packet: there is none, or nobody here can tell."""
+        if "link" in other and not self._odd.knows(link_type):
+            other = dict(other)
+            self.unknown[link_type] += other.pop("link")
+        self.other.update(other)
+
+
+def _first(frames: Frames, number: int) -> Frames:
+    """The first so many of them."""
+    names = ("starts", "captured", "wire_lengths", "times", "interfaces")
+    return replace(frames, **{name: getattr(frames, name)[:number] for name in names})
 
 
 def _joined(pieces: list[_Piece]) -> _Piece:

@@ -122,6 +122,11 @@ class Ledger:
         moved = (transmit_bytes | receive_bytes | transmit_packets | receive_packets) != 0
         self.active[ids[moved]] = now
 
+    def count(self, key: SeriesKey, transmit_bytes: int, *, now: float) -> None:
+        """Add bytes to the series of ``key``."""
+        row, nothing = np.array([self.series(key, now=now)], np.int32), np.zeros(1, np.uint64)
+        self.credit(row, np.array([transmit_bytes], np.uint64), nothing, nothing, nothing, now=now)
+
     def opened(self, ids: Ids) -> None:
         """Count new connections, and count them as open."""
         self.reopened(ids)

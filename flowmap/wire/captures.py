@@ -11,6 +11,9 @@ import numpy.typing as npt
 FRAME_LIMIT = 1 << 18
 """Captured bytes of one frame at most (libpcap's MAXIMUM_SNAPLEN); a larger length is no length."""
 
+NO_INTERFACE = -1
+"""In place of a link type: frames of an interface that the file does not have. Nobody knows what they are."""
+
 Data = bytes | memoryview
 Bytes = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int64]
@@ -27,10 +30,12 @@ class Frames:
     wire_lengths: Index
     """Bytes that were on the wire."""
     times: Index
-    """ns since the epoch, as the file says; they may go back."""
+    """ns since the epoch, as the file says; they may go back. 0 where the link type is NO_INTERFACE."""
     link_type: int
     interfaces: npt.NDArray[np.int32]
-    """A number for each interface of the file."""
+    """A number for each interface of the file; where it has several sections, its place in its own."""
+    timed: bool = True
+    """Whether the file says when; else they have the time of the frame before them, 0 if there is none."""
 
 
 class Read(NamedTuple):

@@ -1,7 +1,7 @@
 """Odd frames: link types and ethertypes that the decoders here do not know, given to scapy to find the packet in them.
 
-scapy takes hundreds of microseconds a frame, so how many it gets between two calls of :meth:`OddFrames.allow` is
-limited. It only finds where the packet is; that is then read like any other. Nothing scapy raises gets out.
+scapy takes hundreds of microseconds a frame: this is for files, where nothing is lost meanwhile. It only finds where
+the packet is; that is then read like any other. Nothing scapy raises gets out.
 """
 
 from __future__ import annotations
@@ -25,27 +25,19 @@ FRAME_LIMIT = 512
 class OddFrames:
     """Finds packets in odd frames; scapy is imported with the first (0.5 s)."""
 
-    def __init__(self, limit: int) -> None:
-        """At most ``limit`` frames between two calls of :meth:`allow`."""
-        self._limit = self._left = limit
+    def __init__(self) -> None:
         self.tried = 0
         """Frames given to scapy."""
         self.found = 0
         """Frames it found a packet in."""
-        self.refused = 0
-        """Frames it was not asked about because of the limit."""
         self._scapy: Any = None
 
-    def allow(self) -> None:
-        """A new block of frames begins, and may cost as much again."""
-        self._left = self._limit
+    def knows(self, link_type: int) -> bool:
+        """Whether anybody here can read frames of that link type."""
+        return link_type in KNOWN_LINKS or link_type in self._import()[0].l2types
 
     def decode(self, frame: bytes, wire_length: int, link_type: int, *, inner: bool) -> Packet | Skipped | None:
-        """As :func:`flowmap.wire.frame.decode_frame`; None if there is no packet, or the limit was reached."""
-        if self._left <= 0:
-            self.refused += 1
-            return None
-        self._left -= 1
+        """As :func:`flowmap.wire.frame.decode_frame`; None if there is no packet."""
         self.tried += 1
         where = self._find(frame[:FRAME_LIMIT], link_type)
         if where is None:
@@ -55,8 +47,7 @@ class OddFrames:
 
     def _find(self, frame: bytes, link_type: int) -> int | None:
         """Where in ``frame`` an IP packet begins."""
-        self._scapy = self._scapy or _import_scapy()
-        conf, kinds = self._scapy
+        conf, kinds = self._import()
         if link_type not in conf.l2types:
             return None
         try:
@@ -69,6 +60,10 @@ class OddFrames:
         except Exception:  # a dissector of hundreds, on bytes from anywhere: whatever it raises, there is no packet
             return None
         return None
+
+    def _import(self) -> Any:
+        self._scapy = self._scapy or _import_scapy()
+        return self._scapy
 
 
 def _import_scapy() -> tuple[Any, tuple[Any, ...]]:

@@ -7,18 +7,18 @@ block is read alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.wire.captures import FRAME_LIMIT, Bytes, Data, Frames, Index, Read, gather
+from flowmap.wire.captures import FRAME_LIMIT, NO_INTERFACE, Bytes, Data, Frames, Index, Read, gather
 
 BLOCK_LIMIT = 1 << 24
 """Bytes of one block at most; those with names or secrets can be long."""
 INTERFACES = 1 << 16
-"""Interfaces of one file at most."""
+"""Interfaces of one section at most."""
 
 _SECTION, _INTERFACE, _PACKET, _SIMPLE, _STATISTICS, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 5, 6
 _MAGIC = 0x1A2B3C4D
@@ -28,7 +28,6 @@ _RESOLUTION, _OFFSET, _DROPPED = 9, 14, 5  # options: if_tsresol, if_tsoffset, i
 
 
 class _Interface(NamedTuple):
-    number: int
     link_type: int
     snap: int
     base: int
@@ -49,8 +48,8 @@ class PcapngReader:
     def __init__(self) -> None:
         self.dropped = 0
         self._order = "<"
+        # Of this section. A file of several is a capture that was joined again, and has the same ones in each.
         self._interfaces: list[_Interface] = []
-        self._numbers = 0  # interfaces of all sections so far
         self._time = 0  # of the frame before, for those that have none
 
     @classmethod
@@ -97,7 +96,6 @@ class PcapngReader:
         sizes, captured = head["size"].astype(np.int64), head["captured"].astype(np.int64)
         again = gather(view, blocks + sizes - 4, np.dtype([("size", f"{order}u4")]))["size"]
         good = (again == sizes) & (captured <= sizes - _HEAD - 4) & (captured <= FRAME_LIMIT)
-        good &= head["interface"] < len(self._interfaces)
         number = len(starts) if good.all() else int(np.argmin(good))
         head, blocks, captured = head[:number], blocks[:number], captured[:number]
         ticks = head["high"].astype(np.uint64) << np.uint64(32) | head["low"]
@@ -116,18 +114,19 @@ class PcapngReader:
         interfaces: Index,
         found: list[Frames],
     ) -> None:
-        """Frames with their interfaces as numbers of this section, to ``found``, by link type."""
+        """Frames with their interfaces, to ``found``, by link type."""
         if not len(starts):
             return
         times = np.zeros(len(starts), np.int64)
-        kinds = np.zeros(len(starts), np.int64)
-        numbers = np.zeros(len(starts), np.int32)
+        kinds = np.full(len(starts), NO_INTERFACE, np.int64)
         for index in np.unique(interfaces).tolist():
-            rows = interfaces == index
-            interface = self._interfaces[index]
-            times[rows] = _nanoseconds(ticks[rows], interface)
-            kinds[rows], numbers[rows] = interface.link_type, interface.number
-        self._time = int(times[-1])
+            if index < len(self._interfaces):
+                rows = interfaces == index
+                interface = self._interfaces[index]
+                times[rows], kinds[rows] = _nanoseconds(ticks[rows], interface), interface.link_type
+        known = np.flatnonzero(kinds != NO_INTERFACE)
+        self._time = int(times[known[-1]]) if len(known) else self._time
+        numbers = np.where(kinds == NO_INTERFACE, 0, interfaces).astype(np.int32)
         for kind in np.unique(kinds).tolist():
             rows = kinds == kind
             found.append(Frames(data, starts[rows], captured[rows], wire[rows], times[rows], kind, numbers[rows]))
@@ -172,28 +171,27 @@ class PcapngReader:
                     self.dropped += struct.unpack_from(f"{self._order}Q", value)[0]
         elif kind == _SIMPLE:
             (wire,) = unpack(f"{self._order}I", body)
-            snap = self._interfaces[0].snap or wire
-            frame = self._single(0, None, min(wire, snap, len(body) - 4), wire)
-            found.append(frame(data, at + 4))
+            snap = (self._interfaces[0].snap if self._interfaces else 0) or wire
+            found.append(self._single(0, None, min(wire, snap, len(body) - 4), wire, data, at + 4))
         elif kind == _PACKET:
             index, _, high, low, captured, wire = unpack(f"{self._order}HHIIII", body)
             if captured > len(body) - 20:
                 raise IndexError
-            frame = self._single(index, high << 32 | low, captured, wire)
-            found.append(frame(data, at + 20))
+            found.append(self._single(index, high << 32 | low, captured, wire, data, at + 20))
         elif kind == _ENHANCED:
             raise IndexError
 
-    def _single(self, index: int, ticks: int | None, captured: int, wire: int) -> Callable[[Bytes, int], Frames]:
-        """Makes the columns of one frame from where it is; without ``ticks`` it has the time of the one before."""
-        interface = self._interfaces[index]
-        if ticks is not None:
-            self._time = int(_nanoseconds(np.array([ticks], np.uint64), interface)[0])
-        sizes, lengths, times = np.array([[captured], [wire], [self._time]], np.int64)
-        number = np.array([interface.number], np.int32)
-        return lambda data, at: Frames(
-            data, np.array([at], np.int64), sizes, lengths, times, interface.link_type, number
-        )
+    def _single(self, index: int, ticks: int | None, captured: int, wire: int, data: Bytes, at: int) -> Frames:
+        """The columns of the one frame at ``at``; without ``ticks`` it has the time of the one before."""
+        kind, time = NO_INTERFACE, 0
+        if index < len(self._interfaces):
+            interface = self._interfaces[index]
+            if ticks is not None:
+                self._time = int(_nanoseconds(np.array([ticks], np.uint64), interface)[0])
+            kind, time = interface.link_type, self._time
+        start, size, length, when = np.array([[at], [captured], [wire], [time]], np.int64)
+        number = np.array([0 if kind == NO_INTERFACE else index], np.int32)
+        return Frames(data, start, size, length, when, kind, number, timed=ticks is not None)
 
     def _begin_interface(self, body: memoryview) -> None:
         link_type, _, snap = struct.unpack_from(f"{self._order}HHI", body)
@@ -203,12 +201,11 @@ class PcapngReader:
                 base, exponent = (2 if value[0] & 0x80 else 10), value[0] & 0x7F
             elif code == _OFFSET:
                 (offset,) = struct.unpack_from(f"{self._order}q", value)
-        if self._numbers >= INTERFACES:
+        if len(self._interfaces) >= INTERFACES:
             raise _Fault(f"more than {INTERFACES} interfaces")
         if exponent > (63 if base == 2 else 19):
             raise _Fault(f"a clock with {base}**{exponent} ticks a second")
-        self._interfaces.append(_Interface(self._numbers, link_type, snap, base, exponent, offset))
-        self._numbers += 1
+        self._interfaces.append(_Interface(link_type, snap, base, exponent, offset))
 
     def _options(self, body: memoryview) -> Iterator[tuple[int, memoryview]]:
         """Code and value of each option; what is cut ends them."""

@@ -157,6 +157,27 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     assert process.wait(60) == 141
 
 
+@pytest.mark.parametrize(
+    ("words", "closed", "status", "out", "err"),
+    [
+        (["config"], ">&-", 0, "", ""),
+        (["config"], "2>&-", 0, "control_plane:", ""),
+        (["config"], "<&- >&- 2>&-", 0, "", ""),
+        (["--version"], ">&-", 0, "", ""),
+        (["replay", "/nowhere"], "2>&-", 1, "", ""),
+        (["replay", "/nowhere"], ">&-", 1, "", "flowmap: /nowhere: No such file or directory\n"),
+    ],
+)
+def test_closed_streams_are_as_dev_null(words: list[str], closed: str, status: int, out: str, err: str) -> None:
+    result = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "flowmap", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stdout.partition("\n")[0], result.stderr) == (status, out, err)
+
+
 def test_run_with_nobody_to_ask_is_78() -> None:
     result = run("run")
     assert result.returncode == 78

@@ -69,16 +69,19 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("text", "seconds"), MOMENTS)
 def test_moment(text: str, seconds: float | None) -> None:
-    if seconds is None:
-        with pytest.raises(argparse.ArgumentTypeError):
-            options.moment(text)
-    else:
-        assert options.moment(text) == seconds
+    for read, example in ((options.moment, "2h for two hours ago"), (options.instant, "as seconds since the epoch")):
+        if seconds is None:
+            with pytest.raises(argparse.ArgumentTypeError, match=f"is not a time; write it like .*Z, or {example}"):
+                read(text)
+        else:
+            assert read(text) == seconds
 
 
 @pytest.mark.parametrize(("text", "ago"), [("2h", 7200), ("1h30m", 5400), ("0s", 0), ("7d", 604800)])
 def test_a_moment_can_be_so_long_ago(text: str, ago: float) -> None:
     assert abs(time.time() - ago - options.moment(text)) < 60
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
+        options.instant(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "", "1.5", "²"])

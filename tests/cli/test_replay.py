@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ SCRIPT: list[Any] = [
     ("step", batch_of(replace(OTHER, kind=Kind.UPDATED, counters=(7, 8, 1, 1)))),
     ("settle",),
 ]
+ABSENT = "flowmap: --query: there is no such connection in the file"
 BEGUN = "2027-01-15T08:00:"
 
 
@@ -79,12 +82,14 @@ def test_page(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "until", "status", "state", "names"),
+    ("query", "until", "status", "state", "names", "said"),
     [
-        (("10.0.0.1:40000", "10.1.0.1:9092"), None, 0, "attributed", ["x"]),  # it is over and forgotten
-        (("10.0.0.2", "10.1.0.1"), None, 0, "attributed", ["x"]),
-        (("10.0.0.2:7", "10.1.0.1:9092"), "2027-01-15T08:00:04Z", 3, "pending", []),
-        (("10.0.0.9", "10.1.0.1:9092"), None, 3, "pending", []),
+        (("10.0.0.1:40000", "10.1.0.1:9092"), None, 0, "attributed", ["x"], ""),  # it is over and forgotten
+        (("10.0.0.2", "10.1.0.1"), None, 0, "attributed", ["x"], ""),
+        (("10.0.0.2:7", "10.1.0.1:9092"), "2027-01-15T08:00:04Z", 3, "pending", [], ""),
+        (("10.0.0.9", "10.1.0.1:9092"), None, 3, "pending", [], f"{ABSENT}\n"),
+        # Its ends are those of x; it is still not there.
+        (("10.0.0.1:1", "10.1.0.1:9092"), "2028-01-01T00:00:00Z", 3, "pending", [], f"{ABSENT} up to --until\n"),
     ],
 )
 def test_one_connection(
@@ -95,11 +100,12 @@ def test_one_connection(
     status: int,
     state: str,
     names: list[str],
+    said: str,
 ) -> None:
     limit = [] if until is None else ["--until", until]
     found, out, err = run(capsys, str(path), "-o", "json", "--query", *query, *limit)
     answer = json.loads(out)
-    assert (found, err, answer["state"]) == (status, "", state)
+    assert (found, err, answer["state"]) == (status, said, state)
     assert [one["name"] for one in answer["deployments"]] == names
     run(capsys, str(path), "-o", "table", "--query", *query, *limit)
 
@@ -117,7 +123,7 @@ def test_a_recording_that_was_cut_says_so(path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "a recording of flowmap run"),
+        (b"", "the file is empty"),
         (b"hello, world", "a recording of flowmap run"),
         (b"\x89flowmap\r\n\x1a\n", "before anything was recorded"),
         (b"\x89flowmap\n", "a recording of flowmap run"),
@@ -139,6 +145,53 @@ def test_what_does_not_go_together(path: Path, capsys: pytest.CaptureFixture[str
     assert "--dry-run takes others" in err
     status, _, err = run(capsys, str(tmp_path / "missing"))
     assert (status, err) == (1, f"flowmap: {tmp_path / 'missing'}: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--explain"], "--explain: is for one connection"),
+        (["--protocol", "tcp"], "--protocol: is for one connection"),
+        (["--query", "10.0.0.1", "10.0.0.2", "-o", "prometheus"], "--query: is shown as a table or json"),
+        (["--tunnels", "outer"], "--tunnels: are for captures"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    path: Path, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+) -> None:
+    status, out, err = run(capsys, str(path), *words)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert complaint in err
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (os.mkfifo, "a pipe cannot be replayed; write it to a file first"),
+        (Path.mkdir, "a directory cannot be replayed, only a file in it"),
+        (a_socket, "a device or socket cannot be replayed, only a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device or socket cannot be replayed, only a file"),
+    ],
+)
+def test_what_is_no_file_is_not_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Any, complaint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    make(Path("it"))
+    assert run(capsys, "it") == (1, "", f"flowmap: it: {complaint}\n")
+
+
+@pytest.mark.parametrize("text", ["garbage", "2h", ""])
+def test_until_wants_a_time(path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, str(path), "--until", text)
+    said = f"'{text}' is not a time; write it like 2026-11-21T20:16:07Z, or as seconds since the epoch\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_dry_run(path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shutil
+import struct
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,7 @@ from flowmap.history.spans import Span
 from flowmap.history.store import Store
 from tests.cli.plane import Shell, deployment
 from tests.history.made import closed
+from tests.wire.test_captures import SECOND, Row, block, enhanced, interface, pcap, section
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 HTTP = CAPTURES / "http.pcap"
@@ -254,13 +256,176 @@ def test_compressed_and_cut_files(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 
 def test_a_clock_that_goes_back_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """After one frame of the future all others count at its time, and so may get the owners of then."""
+    """One frame of the future puts no other out of order: it is left out, without a name and with its bytes."""
     data = bytearray(HTTP.read_bytes())
-    data[24:28] = (4_000_000_000).to_bytes(4, "little")
+    whole, _ = replay(capsys, HTTP)
+    second = 24 + 16 + int.from_bytes(data[32:36], "little")
+    data[second : second + 4] = (4_000_000_000).to_bytes(4, "little")
     path = tmp_path / "jumps.pcap"
     path.write_bytes(data)
-    _, said = replay(capsys, path, status=3)
-    assert "the clock goes back: 49 packets count later than they were" in said
+    flows, said = replay(capsys, path, status=3)
+    assert "the clock goes back: 1 packets count for no flow (reason late)" in said
+    assert packets_in(flows) == packets_in(whole) - 1
+    assert command.main(["replay", str(path), "-o", "prometheus"]) == 3
+    page = capsys.readouterr().out
+    (late,) = map(int, re.findall(r'unattributed_transmit_bytes_total{reason="late",.*} (\d+)', page))
+    assert late > 0
+    observed, pending = (
+        sum(int(n) for n in re.findall(rf"^flowmap_{name}_transmit_bytes(?:_total)?(?:{{.*}})? (\d+)", page, re.M))
+        for name in ("observed", "pending")
+    )
+    assert observed == late + pending
+
+
+def packets_in(flows: list[Any]) -> int:
+    return sum(flow["transmitPackets"] + flow["receivePackets"] for flow in flows)
+
+
+def test_files_in_the_wrong_order_name_nobody_for_another_time(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    later = b"".join(raw(packet(100.0 + n / 10)) for n in range(50))
+    earlier = b"".join(raw(packet(1.0 + n / 10, port=50000)) for n in range(50))
+    path, head = tmp_path / "joined.pcap", HTTP.read_bytes()[:24]
+    path.write_bytes(head + later + earlier)
+    flows, said = replay(capsys, path, status=3)
+    assert [flow["client"]["port"] for flow in flows] == [40000]
+    assert "50 packets count for no flow" in said
+
+
+def raw(row: Row) -> bytes:
+    """A record of a pcap."""
+    seconds, rest = divmod(row.time, SECOND)
+    return struct.pack("<IIII", seconds, rest // 1000, len(row.data), row.wire) + row.data
+
+
+def packet(time: float = 1.0, *, port: int = 40000, size: int = 60) -> Row:
+    """An Ethernet frame with a TCP segment."""
+    tcp = struct.pack("!HHIIBBHHH", port, 9092, 0, 0, 0x50, 0x10, 0, 0, 0)
+    rest = bytes(size - 40)
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, size, 0, 0, 64, 6, 0) + bytes([10, 0, 0, 1]) + bytes([10, 1, 0, 1])
+    return Row(bytes(12) + b"\x08\0" + ip + tcp + rest, 14 + size, int(time * SECOND))
+
+
+def a_section(*frames: Row, interfaces: int = 1) -> bytes:
+    packets = (enhanced("<", frame.data, ticks=frame.time // 1000, number=frame.interface) for frame in frames)
+    return section("<") + interface("<") * interfaces + b"".join(packets)
+
+
+@pytest.mark.parametrize(
+    ("second", "number", "duplicates"),
+    [
+        (a_section(packet(1.1), packet(1.2)), 4, 0),
+        (a_section(packet(1.1)._replace(interface=1), packet(1.2), interfaces=2), 3, 1),
+    ],
+)
+def test_sections_that_were_joined(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, second: bytes, number: int, duplicates: int
+) -> None:
+    """The first interface of the second section is that of the first; another counts a packet no second time."""
+    path = tmp_path / "joined.pcapng"
+    path.write_bytes(a_section(packet(1.0), packet(1.05)) + second)
+    (flow,), said = replay(capsys, path)
+    assert flow["transmitPackets"] == number
+    assert ("1 packets were seen on a second interface" in said) is bool(duplicates)
+
+
+def test_more_odd_frames_than_any_limit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    radio = bytes.fromhex("000008000000000008010000") + bytes(20) + b"\xaa\xaa\x03\0\0\0\x08\0" + packet().data[14:]
+    path = tmp_path / "radio.pcap"
+    path.write_bytes(pcap([Row(radio, len(radio), SECOND)] * 1500, link_type=127))
+    (flow,), _ = replay(capsys, path)
+    assert flow["transmitPackets"] == 1500
+
+
+@pytest.mark.parametrize("link_type", [104, 147])
+def test_link_types_that_nobody_knows(capsys: pytest.CaptureFixture[str], tmp_path: Path, link_type: int) -> None:
+    path = tmp_path / "unknown.pcap"
+    path.write_bytes(pcap([packet()] * 16, link_type=link_type))
+    flows, said = replay(capsys, path, status=3)
+    assert flows == []
+    assert f"flowmap: 16 frames of link type {link_type} cannot be read\n" in said
+    assert "not IP" not in said
+
+
+def test_blocks_without_interface_or_time(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "odd.pcapng"
+    simple = block("<", 3, struct.pack("<I", 74) + packet().data)
+    lost = enhanced("<", packet().data, ticks=9, number=5)
+    path.write_bytes(a_section(packet(1.0)) + lost + simple + enhanced("<", packet().data, ticks=1_500_000))
+    (flow,), said = replay(capsys, path, status=3)
+    assert flow["transmitPackets"] == 3
+    assert "flowmap: 1 interface of 4 frames are broken or cut, and not counted\n" in said
+    assert "flowmap: 4 frames, 3 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z\n" in said
+    assert "flowmap: 1 frames have no time and count at that of the frame before them\n" in said
+
+
+ARP = Row(bytes(12) + b"\x08\x06" + bytes(46), 60, SECOND)
+
+
+@pytest.mark.parametrize(
+    ("frames", "until", "packets", "said"),
+    [
+        (
+            [packet(1), packet(2), packet(3)],
+            "2",
+            2,
+            "2 frames, 2 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:02Z",
+        ),
+        ([packet(1), packet(3), packet(2)], "2.5", 1, "1 frames, 1 packets, 1970-01-01T00:00:01Z to "),
+        ([packet(1), ARP, packet(9)], "8", 1, "2 frames, 1 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z, not"),
+        ([packet(1), packet(2)], "0.5", 0, "0 frames, 0 packets; the rest is later than --until"),
+        ([ARP], "8", 0, "1 frames, 0 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z, not IP: 1 arp\n"),
+        ([packet(1), packet(2)], "8", 2, "2 frames, 2 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:02Z\n"),
+        ([], "8", 0, "0 frames, 0 packets\n"),
+    ],
+)
+def test_until(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, frames: list[Row], until: str, packets: int, said: str
+) -> None:
+    """Counts are of what was done, and nothing behind the first frame that is later is."""
+    path = tmp_path / "capture"
+    for data in (pcap(frames), a_section(*frames)):
+        path.write_bytes(data)
+        flows, told = replay(capsys, path, "--until", until)
+        assert sum(flow["transmitPackets"] for flow in flows) == packets
+        assert said in told
+        assert ("nothing happened before that moment" in told) is (packets == 0)
+        stopped = len(frames) > 0 and max(frame.time for frame in frames) > float(until) * SECOND
+        assert ("; the rest is later than --until\n" in told) is stopped
+
+
+@pytest.mark.parametrize(("seconds", "state"), [("39.5", "pending"), ("39.6", "attributed")])
+def test_until_lets_answers_come_up_to_then(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, seconds: str, state: str
+) -> None:
+    """Two connections begin and end at 39.458; a turn later somebody is asked, and at the next it is known."""
+    until = f"2026-11-25T04:14:{seconds}Z"
+    flows, _ = replay(capsys, HTTP, "--until", until, "--catalog", catalog(tmp_path, "10.9.0.1"))
+    assert [flow["state"] for flow in flows if flow["client"]["ip"] == "10.9.0.1"] == [state] * 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "words", "inside"),
+    [("inner", [], True), ("outer", [], False), ("inner", ["--tunnels", "outer"], False), (None, [], False)],
+)
+def test_settings_of_captures(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, setting: str | None, words: list[str], inside: bool
+) -> None:
+    config = tmp_path / "flowmap.yaml"
+    capture = {"filter": "tcp port 9092"} if setting is None else {"tunnels": setting}
+    config.write_text(json.dumps({"collect": {"capture": capture}}))
+    flows, said = replay(capsys, CAPTURES / "vxlan.pcap", "-c", str(config), *words)
+    assert any(flow["protocol"] == "tcp" for flow in flows) is inside
+    assert ("collect.capture.filter has no effect on a replay" in said) is (setting is None)
+
+
+def test_a_connection_that_is_not_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["replay", str(HTTP), "-o", "json", "--query", "10.9.0.1:1", "10.9.0.2:8000"]
+    assert command.main(words) == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out)["cause"] == "there is no such connection in the file"
+    assert "flowmap: --query: there is no such connection in the file\n" in said.err
 
 
 @pytest.mark.parametrize("name", ["http.pcap", "redis-dns.pcapng", "fragments.pcap", "vxlan.pcap"])

@@ -83,8 +83,9 @@ def _four(layer: Any, rest: int) -> Named:
 
 def _measured(layer: Any) -> Any:
     """An IPv6 packet without a length as one that ends where its frame does: scapy finds nothing in it otherwise."""
-    size = len(layer.original) - 40
-    if layer.plen or layer.nh == 0 or size > 0xFFFF:
+    size, after = len(layer.original) - 40, layer.payload
+    options = after.options if isinstance(after, inet6.IPv6ExtHdrHopByHop) else ()
+    if layer.plen or size > 0xFFFF or any(isinstance(option, inet6.Jumbo) for option in options):
         return layer
     return inet6.IPv6(layer.original[:4] + size.to_bytes(2) + layer.original[6:])
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.wire.captures import FRAME_LIMIT, Reader
+from flowmap.wire.captures import FRAME_LIMIT, NO_INTERFACE, Reader
 from flowmap.wire.pcap import PcapReader
 from flowmap.wire.pcapng import PcapngReader
 
@@ -148,7 +148,7 @@ def test_clocks_of_interfaces(order: str, resolution: int | None, ticks: int, ti
 
 
 def test_interfaces_sections_and_link_types() -> None:
-    """Numbers go on over sections; frames of one link type stay in order."""
+    """Numbers begin anew with each section; frames of one link type stay in order."""
     data = section("<") + interface("<", 1) + interface("<", 113) + interface("<", 1, resolution=9)
     data += (
         enhanced("<", b"a", ticks=1, number=1) + enhanced("<", b"b", ticks=2) + enhanced("<", b"c", ticks=9, number=2)
@@ -157,7 +157,7 @@ def test_interfaces_sections_and_link_types() -> None:
     found, taken, fault = rows(PcapngReader(), data)
     assert sorted(found) == [
         *(Row(b"a", 1, 1000, 113, 1), Row(b"b", 1, 2000, 1, 0), Row(b"c", 1, 9, 1, 2)),
-        Row(b"d", 1, 3000, 101, 3),
+        Row(b"d", 1, 3000, 101, 0),
     ]
     assert (taken, fault) == (len(data), "")
 
@@ -167,6 +167,34 @@ def test_blocks_without_a_time_and_obsolete_ones() -> None:
     data += block("<", 3, struct.pack("<I", 10) + b"bb")
     data += block("<", 2, struct.pack("<HHIIII", 0, 0, 0, 6, 3, 9) + b"ccc")
     assert rows(PcapngReader(), data)[0] == [Row(b"a", 1, 5000), Row(b"bb", 10, 5000), Row(b"ccc", 9, 6000)]
+
+
+SIMPLE = block("<", 3, struct.pack("<I", 10) + b"bb")
+OBSOLETE = block("<", 2, struct.pack("<HHIIII", 1, 0, 0, 6, 3, 9) + b"ccc")
+
+
+@pytest.mark.parametrize(
+    ("before", "lost", "frame"),
+    [
+        (interface("<"), enhanced("<", b"x", ticks=9, number=1), Row(b"x", 1, 0, NO_INTERFACE)),
+        (interface("<"), OBSOLETE, Row(b"ccc", 9, 0, NO_INTERFACE)),
+        (b"", SIMPLE, Row(b"bb\0\0", 10, 0, NO_INTERFACE)),
+    ],
+)
+def test_an_interface_that_the_section_does_not_have(before: bytes, lost: bytes, frame: Row) -> None:
+    """Only that frame cannot be read; and the next without a time has that of the last that could be."""
+    data = section("<") + before + lost + interface("<") * (not before)
+    data += enhanced("<", b"one", ticks=1_000_000) + enhanced("<", b"x", ticks=9, number=7) + SIMPLE
+    lost_too, last = Row(b"x", 1, 0, NO_INTERFACE), Row(b"bb\0\0", 10, SECOND)
+    found, taken, fault = rows(PcapngReader(), data)
+    assert sorted(found) == sorted([frame, ONE, lost_too, last])
+    assert (taken, fault) == (len(data), "")
+
+
+@pytest.mark.parametrize(("data", "timed"), [(SIMPLE, False), (enhanced("<", b"x", ticks=1), True)])
+def test_frames_without_a_time_are_told_apart(data: bytes, timed: bool) -> None:
+    (frames,) = PcapngReader().read(section("<") + interface("<") + data).frames
+    assert (frames.timed, frames.times.tolist()) == (timed, [1000 * timed])
 
 
 def test_what_the_capture_lost_is_told() -> None:
@@ -188,10 +216,9 @@ NEXT = struct.pack("<III", 6, 32, 0)
         (struct.pack("<II", 9, 1 << 25) + bytes(30), "a block of 33554432 bytes cannot be"),
         (struct.pack("<II", 9, 16) + bytes(30), "a block of 16 bytes says 0 at its end"),
         (struct.pack("<II", 6, 28) + bytes(16) + struct.pack("<I", 28), "a block of type 6 and 28 bytes is too short"),
-        (enhanced("<", b"x", ticks=0, number=1), "a frame's block contradicts itself"),
         (block("<", 6, struct.pack("<IIIII", 0, 0, 0, 5, 5) + b"four"), "a frame's block contradicts itself"),
         (
-            block("<", 2, struct.pack("<HHIIII", 3, 0, 0, 6, 3, 9) + b"ccc"),
+            block("<", 2, struct.pack("<HHIIII", 0, 0, 0, 6, 5, 9) + b"ccc"),
             "a block of type 2 and 36 bytes is too short",
         ),
         (block("<", 0x0A0D0D0A, bytes(16)), "a section that does not say its byte order"),
