@@ -87,8 +87,8 @@ class CaptureSteps:
         Nothing that comes after the first frame later than ``until`` is done, and without packets there are no steps.
         """
         begun = False
-        for piece in self._pooled(until):
-            if not begun:
+        for piece in map(self._in_order, self._pooled(until)):
+            if not begun and len(piece.times):
                 begun, self.now = True, float(piece.times[0])
                 yield self._at(ReadStarted("start"))
                 yield self._at(ReadFinished(True))
@@ -138,7 +138,6 @@ class CaptureSteps:
             return
 
     def _slices(self, piece: _Piece) -> Iterator[At]:
-        piece = self._in_order(piece)
         times = np.maximum(np.maximum.accumulate(piece.times), self.now)
         start = 0
         while start < len(times):
