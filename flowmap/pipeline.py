@@ -265,7 +265,7 @@ def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, .
             overruns=part.stats.overruns,
             lost=dict(part.stats.lost),
             resyncs=dict(part.stats.resyncs),
-            notes=dict(part.stats.notes),
+            notes=dict(part.stats.notes) | _untracked_note(engine.snapshot, part.name),
             error=engine.source_error if place == 0 else part.stats.notes.get("failed"),
             role="traffic" if place == 0 else "health",
             why=why,
@@ -273,3 +273,12 @@ def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, .
         )
         for place, part in enumerate(parts(source))
     )
+
+
+def _untracked_note(snapshot: Snapshot, name: str) -> dict[str, str]:
+    number = sum(report.untracked or 0 for report in snapshot.sources if report.name == name)
+    if not number:
+        return {}
+    what = "1 TCP connection of this host is" if number == 1 else f"{number} TCP connections of this host are"
+    note = f"{what} not tracked: their bytes are not counted; a notrack rule, or no rule with a ct match any more"
+    return {"untracked": f"{note}; collect.source: sockets counts them"}
