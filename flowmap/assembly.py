@@ -94,14 +94,17 @@ def make_snapshot(
         health=source.tells_health,
         ledger=books.ledger.freeze(),
         deployments=books.described(),
-        sources=tuple(_report(*one) for one in ((source, stats), *beside)),
+        sources=(
+            _report(source, stats),
+            *(_report(*one, untracked=books.table.untracked.connections) for one in beside),
+        ),
         catalog=catalog,
         recording=recording,
         history=history,
     )
 
 
-def _report(source: SourceFacts, stats: SourceStats) -> SourceReport:
+def _report(source: SourceFacts, stats: SourceStats, *, untracked: int | None = None) -> SourceReport:
     return SourceReport(
         name=source.name,
         counts=source.counts,
@@ -115,6 +118,7 @@ def _report(source: SourceFacts, stats: SourceStats) -> SourceReport:
         special=dict(stats.special),
         interfaces=dict(stats.interfaces),
         accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
+        untracked=untracked if stats.up else None,
     )
 
 

@@ -20,15 +20,15 @@ from flowmap.attribute.decisions import CODE, Decision, joined
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
 from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.view import DeploymentInfo, Owner, State
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from flowmap.export.ledger import Ledger
 from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
-from flowmap.export.snapshot import exact_sum
+from flowmap.export.snapshot import exact_bytes
 from flowmap.flows.address import protocol_name
 from flowmap.flows.applied import Applied
 from flowmap.flows.batch import FlowBatch
-from flowmap.flows.columns import IGNORED, PENDING, U64, FlowColumns, Row
+from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Row
 from flowmap.flows.crowding import assured, ended_waiting
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Rows
@@ -147,6 +147,8 @@ class Books:
                     self._born_after = at
             case Lost():
                 self._trusted = False
+            case MeasuringFinished(complete):
+                self.table.untracked.finish_read(complete=complete)
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """Questions to ask now, as many as ``limit`` allows; each is delivered later, whatever comes of it."""
@@ -279,6 +281,7 @@ class Books:
         self._close(closed)
         if complete:
             self.complete_reads += 1
+            self.table.untracked.whole_at = self._read_started
             if not self._announces_births:
                 self._born_after = self._read_started
             self.attribution.look_again()
@@ -303,11 +306,11 @@ class Books:
             if resent.any():
                 self.ledger.retransmitted(series[resent], applied.retransmits[resent].astype(np.uint64))
         waiting = series == PENDING
-        transmit, receive = _bytes(applied.deltas[waiting])
+        transmit, receive = exact_bytes(applied.deltas[waiting])
         self._add(self.pending, transmit, receive)
-        transmit, receive = _bytes(applied.deltas[waiting | decided])
+        transmit, receive = exact_bytes(applied.deltas[waiting | decided])
         self._add(self.observed, transmit, receive)
-        self.ignored += sum(_bytes(applied.deltas[series == IGNORED]))
+        self.ignored += sum(exact_bytes(applied.deltas[series == IGNORED]))
 
     def _close(self, rows: Rows) -> None:
         series = self.table.columns.series[rows]
@@ -334,7 +337,7 @@ class Books:
         totals = columns.total(rows[waited])
         self.ledger.credit(ids[waited], *totals.T, now=now)
         self.ledger.retransmitted(ids[waited], columns.resent[rows[waited]].astype(np.uint64))
-        transmit, receive = _bytes(totals)
+        transmit, receive = exact_bytes(totals)
         self._add(self.pending, -transmit, -receive)
         self.pending_flows -= int(np.count_nonzero(waited))
         self._free(rows[~is_open])
@@ -364,7 +367,7 @@ class Books:
             row = np.array([self.ledger.series(key, now=now)], np.int32)
             totals = np.array([applied.shed_totals], np.uint64)
             self.ledger.credit(row, *totals.T, now=now)
-            self._add(self.observed, *_bytes(totals))
+            self._add(self.observed, *exact_bytes(totals))
 
     def _make_room(self, batch: FlowBatch, now: float) -> None:
         """Before flows are refused, others give way; see ``flowmap.flows.crowding``."""
@@ -394,7 +397,3 @@ class Books:
 def owner_key(owner: Owner) -> tuple[str, str]:
     """How a deployment is found in :attr:`Books.deployments`."""
     return owner.namespace, owner.deployment_id
-
-
-def _bytes(counters: U64) -> tuple[int, int]:
-    return exact_sum(counters[:, 0]), exact_sum(counters[:, 1])

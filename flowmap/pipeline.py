@@ -21,7 +21,7 @@ from flowmap.backend import Backend
 from flowmap.books import Books
 from flowmap.catalog import Directories, Directory, Gate, Refreshers, owners_seen
 from flowmap.collect.base import Source, SourceFacts
-from flowmap.collect.choice import choose_source
+from flowmap.collect.choice import Chosen, choose_source
 from flowmap.collect.paired import parts
 from flowmap.config import Config, ControlPlane
 from flowmap.control.caller import Admit, Transport, default_transport, no_limit
@@ -76,7 +76,7 @@ class Pipeline:
 def build(config: Config, *, source: Source | None = None, record: RecordTo | None = None) -> Pipeline:
     """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet but a recording."""
     metrics = SelfMetrics(__version__)
-    source, why = (source, "") if source is not None else choose_source(config.collect)
+    source, why = (source, "") if source is not None else _chosen(config)
     budget = CallBudget(
         rate=config.control_plane.rate,
         burst=config.control_plane.burst,
@@ -133,6 +133,10 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     server = _server(config, backend, exposition)
     return Pipeline(source, why, engine, asker, client, refresher, backend, server, exposition, recorder, historian)
+
+
+def _chosen(config: Config) -> Chosen:
+    return choose_source(config.collect, own_port=config.http.listen.port)
 
 
 def endpoint_url(settings: ControlPlane) -> str:
@@ -265,7 +269,7 @@ def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, .
             overruns=part.stats.overruns,
             lost=dict(part.stats.lost),
             resyncs=dict(part.stats.resyncs),
-            notes=dict(part.stats.notes),
+            notes=dict(part.stats.notes) | _untracked_note(engine.snapshot, part.name),
             error=engine.source_error if place == 0 else part.stats.notes.get("failed"),
             role="traffic" if place == 0 else "health",
             why=why,
@@ -273,3 +277,12 @@ def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, .
         )
         for place, part in enumerate(parts(source))
     )
+
+
+def _untracked_note(snapshot: Snapshot, name: str) -> dict[str, str]:
+    number = sum(report.untracked or 0 for report in snapshot.sources if report.name == name)
+    if not number:
+        return {}
+    what = "1 TCP connection of this host is" if number == 1 else f"{number} TCP connections of this host are"
+    note = f"{what} not tracked: their bytes are not counted; a notrack rule, or no rule with a ct match any more"
+    return {"untracked": f"{note}; collect.source: sockets counts them"}

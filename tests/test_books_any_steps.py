@@ -10,11 +10,11 @@ from flowmap.attribute.answers import Answer
 from flowmap.attribute.attribution import STATES, Settings
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.view import Owner, State
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted
+from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted
 from flowmap.flows.batch import Flag, Kind
 from flowmap.operations import Tuning
 from tests.accounts import Auditor, books_for
-from tests.flows.records import Record, batch_of
+from tests.flows.records import Record, batch_of, replace
 
 OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
 
@@ -70,6 +70,16 @@ class AnySteps(RuleBasedStateMachine):
     @rule(batch=st.lists(records, min_size=1, max_size=8))
     def records_come(self, batch: list[Record]) -> None:
         self._step(batch_of(*batch))
+
+    @rule(batch=st.lists(records, min_size=1, max_size=8), complete=st.booleans())
+    def the_sockets_are_read(self, batch: list[Record], complete: bool) -> None:
+        flags = int(Flag.PRESENT | Flag.ASSURED)
+        self._step(batch_of(*(replace(one, kind=Kind.MEASURED, id=0, flags=flags) for one in batch)))
+        self._step(MeasuringFinished(complete))
+
+    @invariant()
+    def no_more_than_there_are_clients_is_said_to_be_missing(self) -> None:
+        assert 0 <= self.books.table.untracked.connections <= 8
 
     @rule()
     def a_read_starts(self) -> None:

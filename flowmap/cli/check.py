@@ -70,12 +70,23 @@ def sources(config: Config) -> list[Finding]:
     found = {
         name: look(config) for name, look in looks.items() if name != "capture" or config.collect.capture.interfaces
     }
+    chosen = _auto(config)
     works = {name: all(finding.level != "failed" for finding in those) for name, those in found.items()}
-    return [
+    return [chosen] + [
         replace(finding, level="degraded") if finding.level == "failed" and any(works.values()) else finding
         for those in found.values()
         for finding in those
     ]
+
+
+def _auto(config: Config) -> Finding:
+    """What ``auto`` takes, and why."""
+    from flowmap.collect.base import Finding
+    from flowmap.collect.choice import choose
+
+    choice = choose(config.collect, own_port=config.http.listen.port)
+    taken = {"conntrack": "conntrack and sockets"}.get(choice.kind, choice.kind)
+    return Finding("collect.source", "degraded" if choice.costs else "ok", f"auto takes {taken}: {choice.why}")
 
 
 def _conntrack(config: Config) -> list[Finding]:

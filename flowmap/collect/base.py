@@ -50,7 +50,17 @@ class Lost:
     reason: str
 
 
-Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost
+@dataclass(frozen=True, slots=True)
+class MeasuringFinished:
+    """The source that only measures has read all its connections, which came as ``Kind.MEASURED``.
+
+    If not ``complete``, those since the last such step are only some of them.
+    """
+
+    complete: bool
+
+
+Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished
 
 
 @dataclass(slots=True)

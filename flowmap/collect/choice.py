@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from flowmap.collect import conntrack_check
 from flowmap.collect.base import Source
 from flowmap.errors import ConfigError, SourceError
 
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from flowmap.config import Collect
 
 COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+
+
+class Choice(NamedTuple):
+    """What ``auto`` takes."""
+
+    kind: Literal["conntrack", "sockets", "capture"]
+    """conntrack: with the socket table for health."""
+    why: str
+    costs: bool
+    """Whether something is not seen that could be."""
 
 
 class Chosen(NamedTuple):
@@ -23,19 +34,36 @@ class Chosen(NamedTuple):
     """Empty where the configuration names it."""
 
 
-def choose_source(settings: Collect) -> Chosen:
-    """The source that is configured. ``auto``: conntrack where it is permitted and tracks something, with the socket
-    table for the health of TCP; else the socket table alone; and where that cannot be read either, packets, if
-    interfaces are named."""
+def choose_source(settings: Collect, *, own_port: int = 0) -> Chosen:
+    """The source that is configured; for ``auto`` as :func:`choose` says."""
     if settings.source != "auto":
         return Chosen(_named(settings.source, settings), "")
-    kind, why = _best(settings)
-    chosen = _named(kind, settings)
-    if kind == "conntrack":
+    choice = choose(settings, own_port=own_port)
+    chosen = _named(choice.kind, settings)
+    if choice.kind == "conntrack":
         from flowmap.collect.paired import PairedSource
 
-        return Chosen(PairedSource(chosen, _named("sockets", settings)), why)
-    return Chosen(chosen, why)
+        return Chosen(PairedSource(chosen, _named("sockets", settings)), choice.why)
+    return Chosen(chosen, choice.why)
+
+
+def choose(settings: Collect, *, own_port: int = 0) -> Choice:
+    """What ``auto`` takes: conntrack where it is permitted, tracks something and counts bytes, with the socket table
+    for the health of TCP; else the socket table alone; and where that cannot be read either, packets, if interfaces
+    are named. ``own_port``: see :func:`tracks`. Changes nothing."""
+    choice = _best_table(settings, own_port)
+    if not settings.capture.interfaces:
+        return choice
+    if choice.kind == "sockets":
+        probe = _named("sockets", settings)
+        try:
+            probe.open()
+        except SourceError as error:
+            return Choice("capture", f"{choice.why}; the socket table cannot be read: {_told(error)}", costs=True)
+        finally:
+            probe.close()
+    wish = "collect.capture.interfaces are not captured: collect.source: capture does that"
+    return Choice(choice.kind, f"{choice.why}; {wish}", costs=True)
 
 
 def _named(kind: str, settings: Collect) -> Source:
@@ -89,47 +117,58 @@ def retime(source: Source, settings: Collect) -> None:
             part.refilter(settings.include, settings.exclude)
 
 
-def _best(settings: Collect) -> tuple[str, str]:
-    kind, why = _best_table()
-    if kind == "sockets" and settings.capture.interfaces:
-        probe = _named(kind, settings)
-        try:
-            probe.open()
-        except SourceError as error:
-            return "capture", f"{why}; the socket table cannot be read: {error}"
-        finally:
-            probe.close()
-    return kind, why
-
-
-def _best_table() -> tuple[str, str]:
-    """conntrack needs a rule that tracks (else its table stays empty) and the permission to read it."""
+def _best_table(settings: Collect, own_port: int) -> Choice:
+    """conntrack needs a rule that tracks (else its table stays empty), bytes, and the permission to read it."""
     from flowmap.collect.conntrack import ConntrackSource
 
-    if not tracks():
-        return "sockets", "the kernel tracks no connections here (no rule with a ct match, or none for loopback)"
+    if not tracks(own_port):
+        why = "the kernel tracks no connections here (no rule with a ct match, or none for loopback)"
+        return Choice("sockets", why, costs=True)
     probe = ConntrackSource(receive_buffer=1 << 16)
     try:
         probe.open()
     except SourceError as error:
-        return "sockets", f"the kernel tracks connections, but its table cannot be read: {error}"
+        why = f"the kernel tracks connections, but its table cannot be read: {_told(error)}"
+        return Choice("sockets", why, costs=True)
     finally:
         probe.close()
-    return "conntrack", "the kernel tracks connections here; the socket table adds retransmissions and round trips"
+    if uncounted := _uncounted(enable=settings.conntrack.enable_accounting):
+        return Choice("sockets", uncounted, costs=True)
+    why = "the kernel tracks connections here; the socket table adds retransmissions and round trips"
+    return Choice("conntrack", why, costs=False)
 
 
-def tracks() -> bool:
+def _uncounted(*, enable: bool) -> str:
+    """Why entries of conntrack would have no bytes; empty where they have, or will have."""
+    if conntrack_check.read_settings().accounting != 0:
+        return ""
+    off = "the kernel tracks connections but does not count their bytes (nf_conntrack_acct is 0)"
+    if not enable:
+        return f"{off}; sysctl -w net.netfilter.nf_conntrack_acct=1, or collect.conntrack.enable_accounting"
+    try:
+        conntrack_check.try_accounting()
+    except OSError as error:
+        return f"{off}, and it cannot be switched on: {error.strerror}; sysctl -w net.netfilter.nf_conntrack_acct=1"
+    return ""
+
+
+def _told(error: SourceError) -> str:
+    return f"{error} ({error.remedy})" if error.remedy else str(error)
+
+
+def tracks(own_port: int = 0) -> bool:
     """Whether the kernel tracks connections in this network namespace.
 
-    An empty table says nothing yet: a gateway may be idle. One datagram from this process to itself, over loopback,
-    makes an entry wherever a rule with a ct match is loaded, unless loopback is excepted.
+    An empty table says nothing yet: a gateway may be idle. One datagram from this process over loopback makes an entry
+    wherever a rule with a ct match is loaded, unless loopback is excepted. It goes to ``own_port``, where flowmap will
+    listen (for TCP), so that it is ignored as all that is its own; where that is 0, to its own socket.
     """
     try:
         if int(COUNT.read_text()):
             return True
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
             own.bind(("127.0.0.1", 0))
-            own.sendto(b"", own.getsockname())
+            own.sendto(b"", ("127.0.0.1", own_port or own.getsockname()[1]))
             return int(COUNT.read_text()) > 0
     except (OSError, ValueError):  # no such table, or no loopback
         return False

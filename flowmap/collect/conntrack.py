@@ -89,7 +89,7 @@ class ConntrackSource:
         self._due = (self._clock(), "start")
         self._backoff, self._trusted, self._finishing, self._blind = 0.0, False, None, True
         self.stats.receive_buffer = self._events.receive_buffer
-        self.stats.notes = self._degradations()
+        self.stats.notes = self._degradations(conntrack_check.read_settings())
         self.stats.up = True
 
     def close(self) -> None:
@@ -143,7 +143,8 @@ class ConntrackSource:
         if reason == "timer":
             self._backoff = 0.0
         self._due = (self._clock() + self.resync, "timer")
-        self.stats.notes = self._degradations() | _bare_note(bare)
+        settings = conntrack_check.read_settings()
+        self.stats.notes = self._degradations(settings) | _bare_note(bare, counting=settings.accounting != 0)
 
     def _read_events(self, events: NetlinkSocket) -> Iterator[Step]:
         """Deliver what waits. Bounded, so that a storm cannot keep the caller here."""
@@ -204,8 +205,7 @@ class ConntrackSource:
         self.stats.notes = {**self.stats.notes, "loss": wait}
         self._backoff = min(max(LOSS_BACKOFF, 2 * self._backoff), LOSS_BACKOFF_LIMIT)
 
-    def _degradations(self) -> dict[str, str]:
-        settings = conntrack_check.read_settings()
+    def _degradations(self, settings: conntrack_check.Settings) -> dict[str, str]:
         self._announced = settings.events != 0
         probe = conntrack_check.Probe(self._receive_buffer, self.stats.receive_buffer)
         found = conntrack_check.notes(conntrack_check.findings(settings, probe))
@@ -228,8 +228,9 @@ def _counted(counts: dict[str, int], key: str, n: int = 1) -> dict[str, int]:
     return {**counts, key: counts.get(key, 0) + n}
 
 
-def _bare_note(bare: int) -> dict[str, str]:
+def _bare_note(bare: int, *, counting: bool) -> dict[str, str]:
+    """``counting``: whether entries made now have counters."""
     if not bare:
         return {}
-    text = f"{bare} entries of the last full read have no byte counters: they are older than nf_conntrack_acct=1"
-    return {"uncounted": text}
+    why = "they are older than nf_conntrack_acct=1" if counting else "accounting is off"
+    return {"uncounted": f"{bare} entries of the last full read have no byte counters: {why}"}

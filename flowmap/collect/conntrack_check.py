@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def read_settings(directory: Path = SYSCTLS) -> Settings:
 def write_accounting(directory: Path = SYSCTLS) -> None:
     """Switch byte counters on for entries made from now on; OSError if that is not permitted."""
     (directory / "nf_conntrack_acct").write_text("1")
+
+
+def try_accounting(directory: Path = SYSCTLS) -> None:
+    """OSError if :func:`write_accounting` is not permitted; changes nothing."""
+    os.close(os.open(directory / "nf_conntrack_acct", os.O_WRONLY | os.O_CLOEXEC))
 
 
 def read_probe(receive_buffer: int) -> Probe:

@@ -2,7 +2,8 @@
 
 The socket table knows retransmissions and round-trip times, and that a client is there; conntrack knows all the rest.
 Records of the socket table reach the flow table as ``Kind.MEASURED``: they add that to flows that are there, and never
-open one, close one or count a byte. A socket has the ends of its connection's original tuple where the client is on
+open one, close one or count a byte. Their counters only show whether a connection is tracked at all; its full reads
+end with ``MeasuringFinished``. A socket has the ends of its connection's original tuple where the client is on
 this host. For a server's socket behind NAT, or in a conntrack zone, no flow is found, and its health is missing.
 
 The second source may fail: the first goes on without it, and it is tried again.
@@ -17,11 +18,11 @@ from typing import Literal
 
 import numpy as np
 
-from flowmap.collect.base import Source, SourceStats, Step, Tap, Tapped
+from flowmap.collect.base import MeasuringFinished, ReadFinished, Source, SourceStats, Step, Tap, Tapped
 from flowmap.errors import SourceError
 from flowmap.flows.batch import Flag, FlowBatch, Kind
 
-_TOLD = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING)
+_TOLD = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 RETRY_LIMIT = 60.0
 """Longest pause, in seconds, before the second source is tried again."""
 
@@ -101,8 +102,11 @@ class PairedSource:
             for step in steps:
                 if isinstance(step, FlowBatch) and len(step):
                     yield measured(step)
+                elif isinstance(step, ReadFinished):
+                    yield MeasuringFinished(step.complete)
         except SourceError as error:
             self._give_up_health(error)
+            yield MeasuringFinished(complete=False)
 
     def _open_health(self) -> None:
         try:

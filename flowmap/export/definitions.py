@@ -200,7 +200,8 @@ _TABLES = (
     Metric(
         "flowmap_flows_ended_unseen_total",
         "counter",
-        "Flows that vanished between two full reads without a final record; their last bytes may be missing.",
+        "Flows that vanished between two full reads without a final record, ignored ones left out; "
+        "their last bytes may be missing.",
     ),
     Metric("flowmap_series", "gauge", "Traffic series on the page; one has several metrics."),
     Metric("flowmap_series_limit", "gauge", "Traffic series there are at most (export.max_series)."),
@@ -257,6 +258,13 @@ _SOURCES = (
         "gauge",
         "Whether an interface that collect.capture.interfaces names is there and up.",
         ("source", "interface"),
+    ),
+    Metric(
+        "flowmap_source_untracked_connections",
+        "gauge",
+        "TCP connections of clients on this host that the socket table sees at work and conntrack does not count "
+        "(no rule tracks them); only with collect.source auto, loopback left out.",
+        ("source",),
     ),
     Metric(
         "flowmap_conntrack_accounting_enabled",

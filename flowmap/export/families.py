@@ -97,6 +97,9 @@ def _sources(snapshot: Snapshot) -> dict[str, list[Sample]]:
             for source in sources
             for name, up in sorted(source.interfaces.items())
         ],
+        "flowmap_source_untracked_connections": [
+            _sample(source.untracked, source=source.name) for source in sources if source.untracked is not None
+        ],
         "flowmap_conntrack_accounting_enabled": [_sample(int(any(accounting)))] if accounting else [],
     }
 

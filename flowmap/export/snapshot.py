@@ -93,6 +93,11 @@ def exact_sum(column: U64) -> int:
     return (int((column >> np.uint64(32)).sum()) << 32) + int((column & np.uint64(0xFFFF_FFFF)).sum())
 
 
+def exact_bytes(counters: U64) -> tuple[int, int]:
+    """Transmitted and received bytes of flows whose four counters stand side by side."""
+    return exact_sum(counters[:, 0]), exact_sum(counters[:, 1])
+
+
 @dataclass(frozen=True, slots=True)
 class SourceReport:
     """One source's own figures (see ``collect.base.SourceStats``), copied for the page."""
@@ -117,6 +122,8 @@ class SourceReport:
     """Whether each that is named is there and up."""
     accounting: bool | None = None
     """Whether the kernel's conntrack accounting is on; None where that does not matter, and the metric is left out."""
+    untracked: int | None = None
+    """Connections it sees that the source that counts does not; None where that is not known, or not its part."""
 
 
 @dataclass(frozen=True, slots=True)

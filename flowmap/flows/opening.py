@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.batch import Flag, FlowBatch, Kind
-from flowmap.flows.columns import Mask, Row
-from flowmap.flows.index import Positions
+from flowmap.flows.columns import FlowColumns, Mask, Row
+from flowmap.flows.index import Positions, Rows
 
 SEEN, UPDATED = int(Kind.SEEN), int(Kind.UPDATED)
 NEWS = int(Flag.COUNTERS | Flag.ENDING | Flag.HEALTH | Flag.ASSURED)
@@ -27,6 +27,18 @@ def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
     flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint16(Row.PRESENT)
     flags[(batch.kind == SEEN) | (batch.kind == UPDATED)] |= UNANNOUNCED
     return flags
+
+
+def keep_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
+    """Write the translated ends of flows with NAT."""
+    changed = np.flatnonzero(batch.flags & Flag.TRANSLATED)
+    if len(changed):
+        some = batch.take(changed)
+        client = (some.translated_client_high, some.translated_client_low)
+        server = (some.translated_server_high, some.translated_server_low)
+        columns.translated[rows[changed]] = np.stack((*client, *server), axis=1)
+        ports = some.translated_client_port.astype(np.uint32) << np.uint32(16)
+        columns.translated_ports[rows[changed]] = ports | some.translated_server_port
 
 
 def worth_applying(batch: FlowBatch, part: Positions) -> Positions:

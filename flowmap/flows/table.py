@@ -34,7 +34,8 @@ from flowmap.flows.ends import EndTable
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.measuring import measure
-from flowmap.flows.opening import opening_flags, worth_applying
+from flowmap.flows.opening import keep_translation, opening_flags, worth_applying
+from flowmap.flows.untracked import Untracked
 
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
@@ -81,11 +82,12 @@ class FlowTable:
         self.open_flows = 0
         """Open rows that are not ignored."""
         self.ended_unseen = 0
-        """Flows that vanished between two full reads without a final record."""
+        """Flows that vanished between two full reads without a final record; ignored ones are left out."""
         self.alive_at = NEVER
         """Every TCP flow that is open and not ended was alive at this monotonic instant."""
         self._hasher = hasher
         self._index = KeyIndex(max_flows)
+        self.untracked = Untracked(self.columns, self._index, hasher)
         self._nat = nat
         self._admit = admit or Filter()
         self._free: list[int] = []
@@ -138,7 +140,7 @@ class FlowTable:
         missing &= self.columns.read[: self._top] != self._read
         gone = np.flatnonzero(missing).astype(np.int32)
         gone = np.concatenate((gone, self._aside.clear()))
-        self.ended_unseen += len(gone)
+        self.ended_unseen += self._not_ignored(gone)
         self._close(gone, now)
         flags &= ~UNANNOUNCED
         self._crowded = self._crowded_now
@@ -186,7 +188,7 @@ class FlowTable:
         if len(rows):
             self._crowded = self._crowded_now = True
             self._unindex(rows)
-            self.open_flows -= int(np.count_nonzero(self.columns.series[rows] != IGNORED))
+            self.open_flows -= self._not_ignored(rows)
         return rows
 
     def free(self, rows: Rows) -> None:
@@ -212,6 +214,9 @@ class FlowTable:
         columns = self.columns
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
         if len(batch) and batch.kind[0] == MEASURED:
+            self.untracked.look(
+                batch, hashes, rows, moment.read_at, admit=self._admit, crowded=self._crowded, top=self._top
+            )
             return measure(columns, batch, rows, moment.read_at)
         replaced = self._meet_other_ids(batch, hashes, rows, moment.now)
         fresh = np.flatnonzero(rows < 0)
@@ -264,7 +269,7 @@ class FlowTable:
         given_up = [self._meet_other_id(batch, hashes, rows, place, now) for place in np.flatnonzero(other).tolist()]
         # The kernel gave the tuple and the id of a flow to a new one, and the old one's end was never told.
         gone = np.concatenate((rows[again], np.array([row for row in given_up if row is not None], np.int32)))
-        self.ended_unseen += len(gone)
+        self.ended_unseen += self._not_ignored(gone)
         rows[again] = -1
         self._close(gone, now)
         return gone
@@ -336,7 +341,7 @@ class FlowTable:
         columns.verdict[rows] = -1
         columns.state[rows] = 0
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
-        self._keep_translation(records, rows)
+        keep_translation(columns, records, rows)
         self.open_flows += int(np.count_nonzero(columns.series[rows] == PENDING))
         # A final record of an unknown flow must not hide a newer flow with the same tuple.
         lasting = records.kind != CLOSED
@@ -364,16 +369,6 @@ class FlowTable:
             address = (batch.translated_server_high, batch.translated_server_low, batch.translated_server_port)
         return clients, self.ends.services(*address, batch.protocol)
 
-    def _keep_translation(self, batch: FlowBatch, rows: Rows) -> None:
-        changed = np.flatnonzero(batch.flags & Flag.TRANSLATED)
-        if len(changed):
-            some, columns = batch.take(changed), self.columns
-            client = (some.translated_client_high, some.translated_client_low)
-            server = (some.translated_server_high, some.translated_server_low)
-            columns.translated[rows[changed]] = np.stack((*client, *server), axis=1)
-            ports = some.translated_client_port.astype(np.uint32) << np.uint32(16)
-            columns.translated_ports[rows[changed]] = ports | some.translated_server_port
-
     def _end(self, rows: Rows, now: float) -> None:
         """The connections are over; the kernel may keep their entries."""
         if not len(rows):
@@ -390,9 +385,11 @@ class FlowTable:
         columns = self.columns
         self._end(rows, now)
         self._unindex(rows)
-        open_before = (columns.flags[rows] & OPEN) != 0
-        self.open_flows -= int(np.count_nonzero(open_before & (columns.series[rows] != IGNORED)))
+        self.open_flows -= self._not_ignored(rows[(columns.flags[rows] & OPEN) != 0])
         columns.flags[rows] &= ~OPEN
+
+    def _not_ignored(self, rows: Rows) -> int:
+        return int(np.count_nonzero(self.columns.series[rows] != IGNORED))
 
     def _unindex(self, rows: Rows) -> None:
         indexed = rows[(self.columns.flags[rows] & INDEXED) != 0]

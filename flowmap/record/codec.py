@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted
+from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadReason, ReadStarted
 from flowmap.errors import DecodeError
 from flowmap.flows.batch import COLUMNS, FlowBatch
 from flowmap.operations import Delivery, Tuning
@@ -181,6 +181,7 @@ _STEP_ENCODERS: Mapping[type, _Encode] = {
     ReadFinished: lambda step: (bytes((step.complete,)),),
     CaughtUp: lambda step: (_INSTANT.pack(step.at),),
     Lost: lambda step: _sized(step.reason.encode()),
+    MeasuringFinished: lambda step: (bytes((step.complete,)),),
 }
 _STEP_DECODERS: Mapping[type, Callable[[_Reader], RecordedStep]] = {
     Messages: _read_messages,
@@ -189,6 +190,7 @@ _STEP_DECODERS: Mapping[type, Callable[[_Reader], RecordedStep]] = {
     ReadFinished: lambda reader: ReadFinished(bool(reader.take(1)[0])),
     CaughtUp: lambda reader: CaughtUp(*reader.unpack(_INSTANT)),
     Lost: lambda reader: Lost(bytes(reader.sized()).decode(errors="replace")),
+    MeasuringFinished: lambda reader: MeasuringFinished(bool(reader.take(1)[0])),
 }
 
 
@@ -247,6 +249,7 @@ _ENCODERS: Mapping[type, tuple[int, _Encode]] = {
     Marked: (13, lambda entry: _sized(to_json(entry))),
     Tuned: (14, lambda entry: _sized(to_json(entry.tuning))),
     Restored: (15, lambda entry: _sized(to_json(entry))),
+    MeasuringFinished: (16, _step),
 }
 """The code of each kind of entry, and how its fields are written. Codes stay what they are: recordings are kept."""
 

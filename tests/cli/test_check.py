@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from flowmap.cli import check, check_host, command
+from flowmap.collect import choice
 from flowmap.collect.base import Finding
 from flowmap.config import ControlPlane, load
 from flowmap.control.refusals import Reply
@@ -44,8 +45,12 @@ def test_one_source_is_enough_for_auto(
 ) -> None:
     monkeypatch.setattr(check, "_conntrack", lambda _: [finding("conntrack.access", conntrack)])
     monkeypatch.setattr(check, "_sockets", lambda _: [finding("sockets.access", sockets)])
+    monkeypatch.setattr(choice, "choose", lambda *_, **__: choice.Choice("sockets", "so it is", costs=True))
     config = load(None, {"FLOWMAP__COLLECT__SOURCE": source})
-    assert [one.level for one in check.sources(config)] == levels
+    found = check.sources(config)
+    if source == "auto":
+        assert found.pop(0) == Finding("collect.source", "degraded", "auto takes sockets: so it is")
+    assert [one.level for one in found] == levels
 
 
 def test_a_bad_configuration_is_the_only_thing_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,34 +2,78 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from flowmap.collect import choice, pcap_filter
+from flowmap.collect import choice, conntrack_check, pcap_filter
 from flowmap.collect.capture import CaptureSource
+from flowmap.collect.conntrack import ConntrackSource
 from flowmap.collect.sockets import SocketsSource
 from flowmap.config import Collect
 from flowmap.errors import ConfigError, SourceError
 
 
 def refuse(_: object) -> None:
-    raise SourceError("no socket table here")
+    raise SourceError("no socket table here", remedy="another kernel")
 
 
 @pytest.mark.parametrize(("interfaces", "kind"), [(["lo"], CaptureSource), ([], SocketsSource)])
 def test_auto_takes_packets_last_and_only_where_interfaces_are_named(
     monkeypatch: pytest.MonkeyPatch, interfaces: list[str], kind: type
 ) -> None:
-    monkeypatch.setattr(choice, "tracks", lambda: False)
+    monkeypatch.setattr(choice, "tracks", lambda _: False)
     monkeypatch.setattr(SocketsSource, "open", refuse)
     chosen = choice.choose_source(Collect.model_validate({"capture": {"interfaces": interfaces}}))
     assert isinstance(chosen.source, kind)
-    assert ("no socket table here" in chosen.why) == bool(interfaces)
+    assert ("no socket table here (another kernel)" in chosen.why) == bool(interfaces)
 
 
 def test_auto_prefers_the_socket_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "tracks", lambda: False)
+    monkeypatch.setattr(choice, "tracks", lambda _: False)
     chosen = choice.choose_source(Collect.model_validate({"capture": {"interfaces": ["lo"]}}))
     assert isinstance(chosen.source, SocketsSource)
+    assert chosen.why.endswith("interfaces are not captured: collect.source: capture does that")
+
+
+def test_the_words_of_a_refusal_are_followed_by_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "tracks", lambda _: True)
+    monkeypatch.setattr(ConntrackSource, "open", refuse)
+    why = "the kernel tracks connections, but its table cannot be read: no socket table here (another kernel)"
+    assert choice.choose(Collect()) == ("sockets", why, True)
+
+
+COUNTING: list[tuple[int | None, bool, bool, str, str]] = [
+    # nf_conntrack_acct, enable_accounting, may be written; what is taken, and words of why
+    (1, False, False, "conntrack", "the kernel tracks connections here"),
+    (None, False, False, "conntrack", "the kernel tracks connections here"),
+    (0, True, True, "conntrack", "the kernel tracks connections here"),
+    (0, False, True, "sockets", "(nf_conntrack_acct is 0); sysctl -w net.netfilter.nf_conntrack_acct=1, or collect."),
+    (0, True, False, "sockets", "(nf_conntrack_acct is 0), and it cannot be switched on: No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("accounting", "enable", "writable", "kind", "words"), COUNTING)
+def test_a_table_without_bytes_is_not_taken(
+    accounting: int | None,
+    enable: bool,
+    writable: bool,
+    kind: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    if writable:
+        (tmp_path / "nf_conntrack_acct").write_text("0")
+    attempt = conntrack_check.try_accounting
+    monkeypatch.setattr(choice, "tracks", lambda _: True)
+    monkeypatch.setattr(ConntrackSource, "open", lambda _: None)
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: conntrack_check.Settings(accounting))
+    monkeypatch.setattr(conntrack_check, "try_accounting", lambda: attempt(tmp_path))
+    chosen = choice.choose(Collect.model_validate({"conntrack": {"enable_accounting": enable}}))
+    assert (chosen.kind, chosen.costs) == (kind, kind == "sockets")
+    assert words in chosen.why
+    assert not writable or (tmp_path / "nf_conntrack_acct").read_text() == "0", "looking changes nothing"
 
 
 @pytest.mark.parametrize(

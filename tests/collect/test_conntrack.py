@@ -339,6 +339,16 @@ def test_entries_without_counters_are_noted(kernel: Kernel, source: ConntrackSou
     kernel.dumps = [[received(entry(1), entry(2), done())]]
     told(source)
     assert source.stats.notes["uncounted"].startswith("2 entries")
+    assert "older than nf_conntrack_acct=1" in source.stats.notes["uncounted"]
+
+
+def test_entries_without_counters_are_not_said_to_be_old_while_accounting_is_off(
+    kernel: Kernel, source: ConntrackSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: Settings(0, 1, 5, 100))
+    kernel.dumps = [[received(entry(1), done())]]
+    told(source)
+    assert source.stats.notes["uncounted"] == "1 entries of the last full read have no byte counters: accounting is off"
 
 
 def test_accounting_is_switched_on_only_if_asked(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from flowmap.collect.paired import PairedSource, measured, names, parts
 from flowmap.errors import SourceError
 from flowmap.flows.batch import Flag, FlowBatch, Kind
@@ -54,8 +54,9 @@ def test_only_measurements_come_from_the_second(pair: Pair) -> None:
     first = batch_of(Record(Kind.OPENED, counters=(1, 1, 1, 1)))
     pair.traffic.hand(ReadStarted("start"), first, ReadFinished(True), CaughtUp(1.0))
     pair.health.hand(ReadStarted("start"), SEEN, FlowBatch(0), ReadFinished(True), CaughtUp(2.0), Lost("overrun"))
-    *steps, told = pair.poll()
+    *steps, told, over = pair.poll()
     assert steps == [ReadStarted("start"), first, ReadFinished(True), CaughtUp(1.0)]
+    assert over == MeasuringFinished(True)
     assert isinstance(told, FlowBatch)
     assert (told.kind.tolist(), told.id.tolist()) == ([Kind.MEASURED], [0])
     assert told.flags.tolist() == [Flag.HEALTH | Flag.PRESENT]
@@ -85,7 +86,7 @@ def test_names(pair: Pair) -> None:
 def test_the_first_that_fails_is_the_callers_and_the_second_is_not(pair: Pair) -> None:
     pair.both.open()
     pair.health.hand(SourceError("gone"))
-    assert pair.poll() == []
+    assert pair.poll() == [MeasuringFinished(False)]
     assert (pair.both.stats.up, pair.health.stats.up) == (True, False)
     assert "gone" in pair.health.stats.notes["failed"]
     pair.traffic.hand(SourceError("away"))

@@ -176,6 +176,18 @@ def test_a_wrong_key_fails_every_operation_by_name(bench: Bench) -> None:
     assert "not-the-secret" not in str(found)
 
 
+def test_what_auto_takes(bench: Bench) -> None:
+    bench.settings["collect"] = {"source": "auto"}
+    assert bench.found() == {}
+    accounting_off(bench)
+    found = bench.found()
+    assert found.keys() == {"collect.source", "conntrack.accounting"}
+    assert "auto takes sockets: the kernel tracks connections but does not count" in found["collect.source"][1]
+    bench.settings["collect"]["conntrack"] = {"enable_accounting": True}
+    assert bench.found().keys() == {"conntrack.accounting"}
+    assert bench.machine.inside.sysctl("net.netfilter.nf_conntrack_acct") == 0, "looking changes nothing"
+
+
 WEAK = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
 
 
@@ -193,6 +205,10 @@ def test_without_the_capability(bench: Bench, source: str, status: int) -> None:
     assert report["ok"] is (status == 0)
     level = "failed" if status else "degraded"
     wanted = {} if source == "sockets" else {"host.capabilities": level, "conntrack.access": level}
+    if source == "auto":
+        wanted["collect.source"] = level
+        (told,) = (one["message"] for one in report["findings"] if one["name"] == "collect.source")
+        assert told.startswith("auto takes sockets: the kernel tracks connections, but its table cannot be read")
     # Without CAP_NET_ADMIN the kernel grants net.core.rmem_max, and sockets close by the thousand here.
     levels.pop("sockets.receive_buffer", None)
     assert levels == wanted

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.host import Host, deployment, host, total_of, until
+from tests.kernel.host import Daemon, Host, deployment, host, total_of, until
 from tests.kernel.netns import needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
@@ -61,6 +61,54 @@ def test_traffic_from_one_and_health_from_the_other(machine: Host) -> None:
         until(lambda: total_of(daemon.samples(), TRANSMIT, deployment="orders") == sent, "every byte is there, once")
         connection.close()
         assert total_of(daemon.samples(), "flowmap_deployment_connections_total") == 1
+
+
+def untracked(daemon: Daemon) -> int:
+    return total_of(daemon.samples(), "flowmap_source_untracked_connections", source="sockets")
+
+
+def notes(daemon: Daemon) -> dict[str, str]:
+    (health,) = (one for one in daemon.json("/api/v1/status")["sources"] if one["name"] == "sockets")
+    return dict(health["notes"])
+
+
+@pytest.mark.parametrize("flushed", [True, False], ids=["without entries", "entries stand still"])
+def test_connections_that_are_no_longer_tracked_are_told(machine: Host, flushed: bool) -> None:
+    with machine.connection(CLIENT, SERVICE, PORT) as peer, machine.daemon(collect=AUTO) as daemon:
+
+        def works() -> None:
+            peer.sendall(b"x" * 100)
+            peer.recv(200, socket.MSG_WAITALL)
+
+        def untracked_at_work() -> int:
+            works()
+            return untracked(daemon)
+
+        for _ in range(25):
+            assert untracked_at_work() == 0
+            time.sleep(0.1)
+        assert notes(daemon) == {}
+        machine.inside.run("nft", "delete table inet track")
+        if flushed:
+            machine.inside.run("conntrack", "-F")
+        until(lambda: untracked_at_work() == 1, "it is told")
+        assert "1 TCP connection of this host is not tracked" in notes(daemon)["untracked"]
+        machine.inside.track()
+        until(lambda: untracked_at_work() == 0, "it is counted again")
+        assert "untracked" not in notes(daemon)
+
+
+def test_an_entry_left_over_makes_auto_take_conntrack_and_what_that_misses_is_told(machine: Host) -> None:
+    machine.exchange(CLIENT, SERVICE, PORT, 100)
+    with machine.connection(CLIENT, SERVICE, PORT):
+        machine.inside.run("nft", "delete table inet track")
+        with machine.daemon(collect=AUTO) as daemon, machine.connection(CLIENT, SERVICE, PORT) as peer:
+
+            def untracked_at_work() -> int:
+                peer.sendall(b"x" * 100)
+                return untracked(daemon)
+
+            until(lambda: untracked_at_work() == 1, "it is told")
 
 
 def test_an_idle_connection_is_named_because_its_client_is_seen_to_be_there(machine: Host) -> None:

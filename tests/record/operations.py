@@ -15,7 +15,16 @@ from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo, Owner
 from flowmap.books import Books
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, SourceFacts, SourceStats, Step
+from flowmap.collect.base import (
+    CaughtUp,
+    Lost,
+    MeasuringFinished,
+    ReadFinished,
+    ReadStarted,
+    SourceFacts,
+    SourceStats,
+    Step,
+)
 from flowmap.config import Config
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, Kind
@@ -46,7 +55,7 @@ steps = st.one_of(
     st.lists(records, min_size=0, max_size=8).map(lambda some: batch_of(*some)),
     st.lists(records, min_size=1, max_size=8).map(lambda some: batch_of(*some)),
     st.sampled_from([ReadStarted("start"), ReadStarted("timer"), ReadFinished(True), ReadFinished(False)]),
-    st.just(Lost("overrun")),
+    st.sampled_from([Lost("overrun"), MeasuringFinished(True)]),
 )
 operations = st.one_of(
     st.tuples(st.just("step"), steps),

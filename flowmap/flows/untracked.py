@@ -1,0 +1,140 @@
+"""Connections whose bytes nobody counts: their sockets are seen to work, while the source that counts says nothing.
+
+The kernel need not track a connection: there may be no rule with a ct match (any more), or one that excepts it. It has
+no entry then, or an entry from before that stands still. A socket on this host shows it: its payload grows, and a later
+look at the counted flow, or at all the flows there are, finds nothing new. An idle connection whose entry has timed out
+is not one of these, nor one whose opening was lost or not yet read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.batch import Flag, FlowBatch
+from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row, key_columns, same_key
+from flowmap.flows.filter import Filter, Network
+from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
+
+MAX_ZONES = 64
+"""Conntrack zones in which a connection is looked for; where there are more, none is said to be missing."""
+
+SOCKET = np.dtype(
+    [
+        ("hash", np.uint64),
+        ("row", np.int32),  # of its flow; -1: there is none
+        ("payload", np.uint64),  # bytes both ways, as the socket counts
+        ("counted", np.uint64),  # the same of the flow
+        ("counted_at", np.float64),  # the flow, or that there is none, is not known from before this instant
+        ("grown_at", np.float64),  # when the payload was seen to be more than at first, with the same ``counted``
+    ]
+)
+Sockets = npt.NDArray[np.void]
+
+_LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1"))
+_JUDGED = np.uint16(Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
+_CLIENT = np.uint16(Flag.PRESENT | Flag.ASSURED)
+_UNSURE = np.uint16(Row.DOUBTED | Row.SET_BACK)
+_LOW, _PORT = np.uint64(0xFFFF_FFFF), np.uint64(0xFFFF)
+_16, _32, _48 = (np.uint64(bits) for bits in (16, 32, 48))
+
+
+class Untracked:
+    """Compares the sockets of clients on this host with their flows, one full read of the sockets after the other."""
+
+    def __init__(self, columns: FlowColumns, index: KeyIndex, hasher: Hasher) -> None:
+        self.connections = 0
+        """Connections that nobody counts, as of the last complete read of the sockets."""
+        self.whole_at = -np.inf
+        """Flows that are not in the table were not there at this monotonic instant."""
+        self._columns, self._index, self._hasher = columns, index, hasher
+        self._looked: list[Sockets] = []
+        self._known: Sockets = np.zeros(0, SOCKET)
+
+    def look(
+        self, batch: FlowBatch, hashes: Hashes, rows: Rows, read_at: float, *, admit: Filter, crowded: bool, top: int
+    ) -> None:
+        """Take records of ``Kind.MEASURED``; ``rows`` are those of their flows, -1 where there is none.
+
+        Left out: servers' sockets (behind NAT they find no flow), those that open or close, guesses, loopback (often
+        excepted from tracking) and what the filters ignore. ``crowded``: flows may be missing for want of room.
+        ``top``: rows of the table that were ever used.
+        """
+        chosen = np.flatnonzero(((batch.flags & _JUDGED) == _CLIENT) & ~_is_loopback(batch))
+        if not len(chosen):
+            return
+        batch, rows = batch.take(chosen), rows[chosen]
+        missing = np.flatnonzero(rows < 0)
+        judged = np.ones(len(rows), np.bool_)
+        if len(missing):
+            lost = batch.take(missing)
+            zones = np.flatnonzero(np.bincount((self._columns.ports[:top] >> _16 & _PORT).astype(np.intp), minlength=1))
+            rows[missing] = self._find(lost, zones)
+            judged[missing] = ~admit.ignores(lost) & (not crowded and len(zones) <= MAX_ZONES)
+        judged[rows >= 0] = self._columns.series[rows[rows >= 0]] != IGNORED
+        self._looked.append(self._facts(batch, hashes[chosen], rows, read_at)[judged])
+
+    def finish_read(self, *, complete: bool) -> None:
+        """A full read of the sockets is over. One that is not complete says nothing."""
+        looked, self._looked = self._looked, []
+        if not complete:
+            return
+        now = np.concatenate(looked) if looked else np.zeros(0, SOCKET)
+        now = now[np.unique(now["hash"], return_index=True)[1]]
+        before, found = self._before(now["hash"])
+        same = found & (before["row"] == now["row"]) & (before["counted"] == now["counted"])
+        same &= before["payload"] <= now["payload"]
+        grown = same & (before["grown_at"] == np.inf) & (before["payload"] < now["payload"])
+        known = now.copy()
+        known[same] = before[same]
+        known["grown_at"][grown] = now["grown_at"][grown]
+        known["grown_at"][~same] = np.inf
+        missing = now["row"] < 0
+        counted_at = np.where(missing, self.whole_at, now["counted_at"])
+        self.connections = int(np.count_nonzero(known["grown_at"] < counted_at))
+        self._known = known
+
+    def _before(self, hashes: Hashes) -> tuple[Sockets, Mask]:
+        if not len(self._known):
+            return np.zeros(len(hashes), SOCKET), np.zeros(len(hashes), np.bool_)
+        at = np.minimum(np.searchsorted(self._known["hash"], hashes), len(self._known) - 1)
+        before = self._known[at]
+        return before, before["hash"] == hashes
+
+    def _facts(self, batch: FlowBatch, hashes: Hashes, rows: Rows, read_at: float) -> Sockets:
+        columns, there = self._columns, rows >= 0
+        facts = np.zeros(len(rows), SOCKET)
+        facts["hash"], facts["row"], facts["grown_at"] = hashes, rows, read_at
+        facts["payload"] = batch.transmit_bytes + batch.receive_bytes
+        facts["counted"][there] = columns.last[rows[there], :2].sum(axis=1)
+        unsure = (columns.flags[rows[there]] & _UNSURE) != 0
+        facts["counted_at"][there] = np.where(unsure, -np.inf, columns.read_at[rows[there]])
+        return facts
+
+    def _find(self, batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Rows:
+        """Rows of flows that have another zone, or began with a packet of the server's; -1 where there is none."""
+        rows = np.full(len(batch), -1, np.int32)
+        for key in _other_keys(batch, zones[:MAX_ZONES]):
+            found = self._index.find(self._hasher(key), partial(same_key, self._columns, key))
+            rows = np.where(rows < 0, found, rows)
+        return rows
+
+
+def _other_keys(batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Iterator[list[U64]]:
+    client_high, client_low, server_high, server_low, ports = key_columns(batch)
+    turned = ports & _LOW | ports >> _48 << _32 | (ports >> _32 & _PORT) << _48
+    for zone in zones.tolist():
+        in_zone = np.uint64(zone << 16)
+        yield [client_high, client_low, server_high, server_low, ports | in_zone]
+        yield [server_high, server_low, client_high, client_low, turned | in_zone]
+
+
+def _is_loopback(batch: FlowBatch) -> Mask:
+    mask = np.zeros(len(batch), np.bool_)
+    for network in _LOOPBACK:
+        mask |= network.contains(batch.server_high, batch.server_low)
+        mask |= network.contains(batch.client_high, batch.client_low)
+    return mask
