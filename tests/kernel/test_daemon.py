@@ -360,19 +360,32 @@ def test_a_real_prometheus_answers_with_the_deployments_name(machine: Host, tmp_
             process.wait(timeout=20)
 
 
-@pytest.mark.parametrize(("rule", "chosen"), [(True, "conntrack"), (False, "sockets")])
-def test_auto_takes_conntrack_where_the_kernel_tracks_though_nothing_was_tracked_yet(
-    tmp_path: Path, rule: bool, chosen: str
+@pytest.mark.parametrize(
+    ("rule", "accounting", "chosen"),
+    [(True, 1, "conntrack"), (True, 0, "sockets"), (False, 1, "sockets")],
+)
+def test_auto_takes_conntrack_where_the_kernel_tracks_and_counts_though_nothing_was_tracked_yet(
+    tmp_path: Path, rule: bool, accounting: int, chosen: str
 ) -> None:
     with namespace() as inside, inside.entered(), running_sandbox({"workspace": WORKSPACE}) as sandbox:
+        inside.sysctl("net.netfilter.nf_conntrack_acct", accounting)
         if rule:
             inside.track()
             inside.run("conntrack", "-F")
         with Host(inside, sandbox, tmp_path).daemon(collect={"source": "auto"}) as daemon:
             traffic, *health = daemon.json("/api/v1/status")["sources"]
             assert (traffic["name"], traffic["role"]) == (chosen, "traffic")
-            assert [source["name"] for source in health] == (["sockets"] if rule else [])
+            assert [source["name"] for source in health] == (["sockets"] if chosen == "conntrack" else [])
             assert traffic["why"]
+            if rule:
+                entries = inside.run("conntrack", "-L", "-p", "udp", "--dport", "10817")
+                assert "src=127.0.0.1 dst=127.0.0.1" in entries, "the kernel was tried"
+            flows = daemon.json("/api/v1/flows")["flows"]
+            assert not [flow for flow in flows if flow["protocol"] == "udp"], "which is nobody's traffic"
+            if chosen == "conntrack":
+                inside.run("conntrack", "-D", "-p", "udp")
+                time.sleep(2.5)  # a full read is due every 2 s
+            assert total_of(daemon.samples(), "flowmap_flows_ended_unseen_total") == 0
 
 
 def test_scrapes_are_nobodys_traffic_and_sighup_ends_nothing(machine: Host) -> None:
