@@ -198,8 +198,8 @@ class Collect(Section):
 
     source: Literal["auto", "conntrack", "sockets", "capture", "replay"] = Field(
         default="auto",
-        description="auto takes conntrack where it is permitted and tracking, with the health of TCP from the socket "
-        "table; else the socket table; else packets, if collect.capture.interfaces names some.",
+        description="auto takes conntrack where it is permitted, tracks and counts bytes, with the health of TCP from "
+        "the socket table; else the socket table; else packets, if collect.capture.interfaces names some.",
     )
     include: tuple[Pattern, ...] = Field(
         default=(),

@@ -33,6 +33,7 @@ from tests.accounts import Auditor
 from tests.flows.records import Record, batch_of, replace
 from tests.record.operations import SOURCE, Actor, Clock, config, recorded, state
 from tests.record.test_replay import replayed
+from tests.scripted import until
 
 FLOW = Record(Kind.OPENED, counters=(0, 0, 0, 0))
 
@@ -136,6 +137,7 @@ def test_a_defect_of_the_recorder_ends_the_recording_only(tmp_path: Path, caplog
     recorder, actor = recorder_for(RecordingFile(tmp_path / "x", max_size=1 << 30), stats=defective)
     recorder.start()
     actor.run(LONG[:20])
+    until(lambda: recorder.report().ended, "the thread of the recorder meets it")
     recorder.close()
     assert recorder.report().ended == "defect"
     assert "recording failed" in caplog.text
