@@ -16,8 +16,10 @@ from typing import Literal, NamedTuple
 
 from flowmap.attribute.questions import Owners
 
-BRIDGE = 3600.0
-"""Seconds without an answer over which two that agree still make one range."""
+BRIDGE = 600.0
+"""Seconds without an answer over which two that agree still make one range: an address that goes to somebody else and
+comes back within them is not seen. Ends in use are asked about every ``attribute.positive_ttl``, a minute or a few; the
+rest is for those that rest, and for a daemon that is started again."""
 
 ClosedBy = Literal["denied", "pause"]
 """What ended a range: an answer that named others (or nobody), or too long a time without any."""

@@ -7,7 +7,8 @@ Without a handshake (UDP and the rest) the first sender is the client, unless on
 other's; a guess, unless the ports agree.
 
 **End.** Flows leave after the time-outs of :meth:`PacketTable.timeouts`. A new flow begins with a SYN after a FIN or
-RST, with a SYN of an end that sent something else before, and with a packet after a longer silence.
+RST, with a SYN of an end that sent something else before or a SYN with another sequence number, and with a packet after
+a longer silence.
 
 **Several interfaces.** What a bridge or router passes on is seen twice. A flow is counted, in each direction, on the
 interface that showed it first; another takes over once that one has been silent for :data:`SILENT` seconds. So the
@@ -67,10 +68,12 @@ class _Slice:
     keys: Keys
     length: npt.NDArray[np.uint32]
     tcp_flags: npt.NDArray[np.uint8]
+    sequence: npt.NDArray[np.uint32]
     time: Times
 
     def take(self, index: Positions) -> _Slice:
-        return _Slice(self.keys.take(index), self.length[index], self.tcp_flags[index], self.time[index])
+        length, flags, sequence = self.length[index], self.tcp_flags[index], self.sequence[index]
+        return _Slice(self.keys.take(index), length, flags, sequence, self.time[index])
 
 
 class PacketFlows:
@@ -167,7 +170,7 @@ class PacketFlows:
         packets, lone = self._fragments.settle(packets, times)
         self.counts.lone_fragments += lone
         seen = self._sightings.interfaces(interfaces, len(packets))
-        part = _Slice(keys_of(packets, self._hasher), packets.length, packets.tcp_flags, times)
+        part = _Slice(keys_of(packets, self._hasher), packets.length, packets.tcp_flags, packets.sequence, times)
         group, first = self._group(part.keys)
         rows = self._rows(part, first)
         if seen is not None:
@@ -244,8 +247,9 @@ class PacketFlows:
         return starts
 
     def _handshakes(self, part: _Slice, group: Positions, rows: Rows, special: Positions) -> Positions:
-        """SYNs that come after a FIN or RST, or of an end for which the handshake was over (it vanished without a word,
-        and who has its address now begins); and any part of a handshake on a flow that was picked up before it."""
+        """SYNs that come after a FIN or RST, or of an end for which the handshake was over; and any part of a handshake
+        with another sequence number than its end's before (not one sent again: who had the address vanished without a
+        word, and who has it now begins), or on a flow that was picked up before it."""
         flags, state = part.tcp_flags[special], self._table.state[rows]
         syn = special[(flags & _SYN) != 0]
         if not len(syn):
@@ -260,8 +264,17 @@ class PacketFlows:
         opening = (part.tcp_flags[syn] & _ACK) == 0
         guessed = (state[group[syn]] & np.uint16(State.GUESSED)) != 0
         again = (syn > over[group[syn]]) | (syn > talked[way[syn]])
-        found: Positions = syn[(opening & again) | guessed]
+        found: Positions = syn[(opening & again) | guessed | self._other_sequence(part, rows, syn, way[syn])]
         return found
+
+    def _other_sequence(self, part: _Slice, rows: Rows, syn: Positions, way: Positions) -> Mask:
+        """Whether each SYN differs from that of its end before, in the table or among these."""
+        known, sequence = self._table.sequence[rows].reshape(-1), part.sequence[syn]
+        first = known.copy()
+        first[way[::-1]] = sequence[::-1]
+        before = np.where(known != 0, known, first)[way]
+        other: Mask = (before != 0) & (sequence != before)
+        return other
 
     def _add(self, part: _Slice, group: Positions, rows: Rows) -> list[FlowBatch]:
         """Sum up what the packets carried; records of what has to be told at once."""
@@ -278,6 +291,10 @@ class PacketFlows:
         state &= ~np.uint16(State.DOUBTED)
         state |= np.uint16(State.CHANGED)
         syn = np.flatnonzero(part.tcp_flags & _SYN)
+        if len(syn):
+            sequence = table.sequence[rows]
+            sequence.reshape(-1)[way[syn]] = part.sequence[syn]
+            table.sequence[rows] = sequence
         others = packets - np.bincount(way[syn], minlength=2 * n).reshape(n, 2)
         for side in (0, 1):
             state |= (packets[:, side] > 0) * np.uint16(State.SENT_LOWER << side)

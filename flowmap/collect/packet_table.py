@@ -1,4 +1,4 @@
-"""The flows that packets made, in columns: one row a flow, 160 bytes of memory each."""
+"""The flows that packets made, in columns: one row a flow, 168 bytes of memory each."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ class PacketTable:
         self.packets = np.zeros((rows, 2), np.uint64)
         self.heard = np.zeros((rows, 2), np.float64)  # time of the last packet of each
         self.interface = np.zeros((rows, 2), np.int32)  # where its packets are counted
+        self.sequence = np.zeros((rows, 2), np.uint32)  # of each end's SYN; 0: not seen
         self.state = np.zeros(rows, np.uint16)
         self._index = KeyIndex(rows)
         self._free = np.arange(rows - 1, -1, -1, dtype=np.int32)
@@ -130,7 +131,7 @@ class PacketTable:
         """Other flows of the same ends take the place of ``rows``; their first packet comes ``now``."""
         self.id[rows] = np.arange(self._next_id, self._next_id + len(rows), dtype=np.uint64)
         self._next_id += len(rows)
-        self.bytes[rows] = self.packets[rows] = 0
+        self.bytes[rows] = self.packets[rows] = self.sequence[rows] = 0
         self.heard[rows, turned.astype(np.intp)] = now
         self.state[rows] = state | np.uint16(State.USED)
 

@@ -24,6 +24,7 @@ from flowmap.wire.frame_numbers import (
     LARGEST_LENGTH,
     LEAST_ETHERTYPE,
     OTHER_NAMES,
+    SYN,
     VLAN_TAGS,
     VXLAN_PORTS,
     EtherType,
@@ -273,7 +274,8 @@ def _transport(
         cursor.need(needs)
         ports = cursor.u16(0), cursor.u16(2)
         flags = cursor.u8(13) if protocol == Protocol.TCP else 0
-    outer = Packet(*addresses, *ports, protocol, flags, marks, total, number if marks else 0)
+    sequence = cursor.u32(4) if flags & SYN else 0
+    outer = Packet(*addresses, *ports, protocol, flags, marks, total, number if marks else 0, sequence)
     if tunnels < 0 or not (protocol in IP_TUNNELS or (protocol == Protocol.UDP and _is_tunnel_port(ports[1]))):
         return outer
     try:

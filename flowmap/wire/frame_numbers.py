@@ -100,6 +100,9 @@ class Protocol(IntEnum):
 HEADER_NEEDS = {Protocol.TCP: 14, Protocol.UDP: 4, Protocol.DCCP: 4, Protocol.SCTP: 4, Protocol.UDPLITE: 4}
 """Bytes of a transport header that must be there: both ports, and TCP's flags."""
 
+SYN = 0x02
+"""Among TCP's flags."""
+
 EXTENSIONS = (Protocol.HOP_BY_HOP, Protocol.ROUTING, Protocol.FRAGMENT, Protocol.AUTHENTICATION, Protocol.DESTINATION)
 """IPv6 extension headers that are stepped over (RFC 8200, section 4), as in the kernel (ipv6_ext_hdr). Mobility, HIP
 and Shim6 look like one (RFC 7045), but nothing follows their messages, and conntrack takes them for protocols."""

@@ -28,6 +28,7 @@ from flowmap.wire.frame_numbers import (
     IP_TUNNELS,
     LEAST_ETHERTYPE,
     OTHER_NAMES,
+    SYN,
     VLAN_TAGS,
     VXLAN_PORTS,
     EtherType,
@@ -81,7 +82,7 @@ _IPV6 = _layout(
     destination_high=(24, ">u8"), destination_low=(32, ">u8"),
 )  # fmt: skip
 _PORTS = _layout(4, source=(0, ">u2"), destination=(2, ">u2"))
-_TCP = _layout(14, source=(0, ">u2"), destination=(2, ">u2"), flags=(13, "u1"))
+_TCP = _layout(14, source=(0, ">u2"), destination=(2, ">u2"), sequence=(4, ">u4"), flags=(13, "u1"))
 _VXLAN = _layout(16, flags=(8, "u1"))
 _GRE = _layout(4, flags=(0, ">u2"), kind=(2, ">u2"))
 _GENEVE = _layout(16, first=(8, "u1"), control=(9, "u1"), kind=(10, ">u2"))
@@ -314,6 +315,8 @@ class _Columns:
         rows = self._places(segments)
         out.source_port[rows], out.destination_port[rows] = head["source"], head["destination"]
         out.tcp_flags[rows] = head["flags"]
+        syn = np.flatnonzero(head["flags"] & SYN)
+        out.sequence[segments.rows[syn]] = head["sequence"][syn]
         if self.inner:
             self._tunnels(group, protocol, parted)
 

@@ -37,6 +37,7 @@ COLUMNS: dict[str, np.dtype[np.generic]] = {
         "flags": np.uint16,  # Mark
         "length": np.uint32,  # bytes of the IP packet with its header, as it was on the wire
         "fragment_id": np.uint32,  # of fragments, else 0
+        "sequence": np.uint32,  # the initial sequence number of a SYN, else 0
     }.items()
 }
 """Name and type of every column of Packets."""
@@ -58,6 +59,7 @@ class Packets:
     flags: npt.NDArray[np.uint16]
     length: npt.NDArray[np.uint32]
     fragment_id: npt.NDArray[np.uint32]
+    sequence: npt.NDArray[np.uint32]
 
     def __init__(self, n: int) -> None:
         """``n`` packets with every column zero."""
@@ -108,6 +110,7 @@ class Packet(NamedTuple):
     flags: int
     length: int
     fragment_id: int
+    sequence: int = 0
 
 
 class Skipped(NamedTuple):

@@ -25,6 +25,7 @@ class Packet:
     interface: int = 1
     flags: int = 0
     fragment_id: int = 0
+    sequence: int = 0
 
 
 def packets_of(*packets: Packet) -> Packets:
@@ -34,6 +35,15 @@ def packets_of(*packets: Packet) -> Packets:
         for end in ("source", "destination"):
             address = Address.parse(getattr(packet, end))
             getattr(made, f"{end}_high")[n], getattr(made, f"{end}_low")[n] = address
-        for name in ("source_port", "destination_port", "protocol", "tcp_flags", "length", "flags", "fragment_id"):
+        for name in (
+            "source_port",
+            "destination_port",
+            "protocol",
+            "tcp_flags",
+            "length",
+            "flags",
+            "fragment_id",
+            "sequence",
+        ):
             getattr(made, name)[n] = getattr(packet, name)
     return made

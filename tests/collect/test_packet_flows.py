@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,27 @@ def test_a_client_that_vanished_does_not_go_on_in_who_has_its_address_next() -> 
     closed, new = take(flows, packet(EPHEMERAL, 80, SYN, time=1))
     assert kinds([closed, new]) == [Kind.CLOSED, Kind.OPENED]
     assert (closed.transmit_packets[0], new.transmit_packets[0]) == (3, 1)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize(("ports", "tcp_flags"), [((EPHEMERAL, 80), SYN), ((80, EPHEMERAL), SYN | ACK)])
+def test_a_handshake_with_another_sequence_number_is_not_one_sent_again(
+    ports: tuple[int, int], tcp_flags: int, answered: bool
+) -> None:
+    """Who sent the first may be gone, and somebody else have the address: a SYN that nobody answered is no claim."""
+    flows = PacketFlows(10)
+
+    def sent(sequence: int, time: float) -> Packet:
+        return dataclasses.replace(packet(*ports, tcp_flags, time=time), sequence=sequence)
+
+    take(flows, sent(111, 0.0), sent(111, 1.0))
+    if answered and tcp_flags == SYN:
+        take(flows, packet(*ports[::-1], SYN | ACK, time=1.5))
+    assert flows.next_id == 2
+    closed, new = take(flows, sent(99_000, 2.0), sent(99_000, 3.0))
+    assert kinds([closed, new]) == [Kind.CLOSED, Kind.OPENED]
+    assert (closed.client_port[0], new.client_port[0]) == (EPHEMERAL, EPHEMERAL)
+    assert new.transmit_packets[0] + new.receive_packets[0] == 2
 
 
 def test_an_end_is_told_at_once_and_the_flow_leaves_after_a_while() -> None:

@@ -36,6 +36,7 @@ class Flow:
     fins: set[End] = field(default_factory=set)
     reset: bool = False
     talked: set[End] = field(default_factory=set)
+    sequence: dict[End, int] = field(default_factory=dict)
     last: float = -math.inf
 
     def timeout(self) -> float:
@@ -105,7 +106,7 @@ class Model:
             self.where.pop((destination, source, packet.protocol), None)
         self.where[way] = packet.interface, self.now
         tcp_flags = packet.tcp_flags if packet.protocol == 6 else 0
-        if flow is None or self.now - flow.last > flow.timeout() or self._handshake_again(flow, source, tcp_flags):
+        if flow is None or self.now - flow.last > flow.timeout() or self._handshake_again(flow, source, packet):
             if flow is not None:
                 self.done.append(flow.told(over=True))
             flow = self.flows[key] = begin(packet, self.now - self.since)
@@ -117,10 +118,14 @@ class Model:
         flow.reset |= bool(tcp_flags & RST)
         if not tcp_flags & SYN:
             flow.talked.add(source)
+        else:
+            flow.sequence[source] = packet.sequence
 
-    def _handshake_again(self, flow: Flow, source: End, tcp_flags: int) -> bool:
+    def _handshake_again(self, flow: Flow, source: End, packet: Packet) -> bool:
+        tcp_flags = packet.tcp_flags if packet.protocol == 6 else 0
+        other = packet.sequence != flow.sequence.get(source, packet.sequence)
         opening = tcp_flags & (SYN | ACK) == SYN and (flow.fins or flow.reset or source in flow.talked)
-        return bool(tcp_flags & SYN and flow.guessed or opening)
+        return bool(tcp_flags & SYN and (flow.guessed or other) or opening)
 
     def expire(self) -> None:
         for key, flow in list(self.flows.items()):
@@ -189,16 +194,19 @@ steps = st.tuples(
     st.integers(20, 70_000),
     gaps,
     st.sampled_from([1, 1, 1, 2, 3]),
+    st.sampled_from([1, 1, 2]),
 )
+Row = tuple[End, End, int, int, int, float, int, int]
 
 
-def made(rows: list[tuple[End, End, int, int, int, float, int]]) -> list[Packet]:
+def made(rows: list[Row]) -> list[Packet]:
     """Packets at times that are sums of the gaps."""
     now, packets = 1000.0, []
-    for source, destination, protocol, tcp_flags, length, gap, interface in rows:
+    for source, destination, protocol, tcp_flags, length, gap, interface, number in rows:
         now += gap
         flags = tcp_flags if protocol == 6 else 0
-        packets.append(Packet(*source, *destination, protocol, flags, length, now, interface))
+        sequence = number if flags & SYN else 0
+        packets.append(Packet(*source, *destination, protocol, flags, length, now, interface, sequence=sequence))
     return packets
 
 
@@ -217,19 +225,17 @@ def run(packets: list[Packet], cuts: list[int], tell_every: float) -> tuple[List
 # A row that an IPv6 flow had, taken by an IPv4 flow, and looked for among IPv6 packets.
 _V4, _V6 = ("10.0.0.1", 40000), ("2001:db8::1", 9092)
 _REUSED = [
-    (_V4, _V6, 6, RST, 24, 0.0, 2),
-    (_V4, _V4, 6, ACK, 26, 42.0, 2),
-    (_V4, _V6, 6, ACK, 27, 31.0, 2),
-    (_V4, _V4, 6, ACK, 25, 1.5, 1),
+    (_V4, _V6, 6, RST, 24, 0.0, 2, 1),
+    (_V4, _V4, 6, ACK, 26, 42.0, 2, 1),
+    (_V4, _V6, 6, ACK, 27, 31.0, 2, 1),
+    (_V4, _V4, 6, ACK, 25, 1.5, 1, 1),
 ]
 
 
 @settings(max_examples=300, deadline=None)
 @example(_REUSED, [], 0.0)
 @given(st.lists(steps, min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=5), st.sampled_from([0.0, 5.0]))
-def test_any_packets_in_any_pieces(
-    rows: list[tuple[End, End, int, int, int, float, int]], cuts: list[int], tell: float
-) -> None:
+def test_any_packets_in_any_pieces(rows: list[Row], cuts: list[int], tell: float) -> None:
     packets = made(rows)
     model = Model()
     for packet in packets:
