@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowmap.attribute.answers import Answer, Lives
+from flowmap.attribute.answers import Answer, Lives, Outcome
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.explanation import AskedQuestion, Explanation, HeardAnswer, Life, Relation
 from flowmap.attribute.questions import READINGS, Owners, Question, Semantics, Shape
@@ -70,6 +70,8 @@ def _asked(books: Books, question: Question, lives: Lives, decision: Decision | 
         outcome = decision.outcomes.get(question)
     elif answers and timeline is not None:
         _, (outcome,) = timeline.judge(lives, grace=books.attribution.settings.grace)
+    if outcome is not None and outcome.answer not in answers:
+        answers = sorted((*answers, outcome.answer), key=lambda answer: answer.arrived)
     confirmed = timeline.range if timeline else None
     return AskedQuestion(
         shape=question.shape,
@@ -77,16 +79,19 @@ def _asked(books: Books, question: Question, lives: Lives, decision: Decision | 
         namespace=question.namespace,
         source=question.source,
         destination=question.destination,
-        answers=tuple(
-            HeardAnswer(answer.asked + epoch, answer.arrived + epoch, _sorted(answer.owners), _relation(answer, lives))
-            for answer in answers
-        ),
+        answers=tuple(_heard(answer, lives, outcome, epoch) for answer in answers),
         rule=outcome.rule if outcome else "",
         owners=_sorted(outcome.owners) if outcome else (),
         confirmed_from=confirmed.first_arrived + epoch if confirmed and confirmed.answers > 1 else None,
         confirmed_until=confirmed.last_asked + epoch if confirmed and confirmed.answers > 1 else None,
         error=timeline.failure if timeline else None,
     )
+
+
+def _heard(answer: Answer, lives: Lives, outcome: Outcome | None, epoch: float) -> HeardAnswer:
+    owners, relation = _sorted(answer.owners), _relation(answer, lives)
+    rests_on = outcome is not None and answer == outcome.answer
+    return HeardAnswer(answer.asked + epoch, answer.arrived + epoch, owners, relation, rests_on)
 
 
 def _relation(answer: Answer, lives: Lives) -> Relation:

@@ -55,6 +55,19 @@ def test_only_what_the_decision_rests_on_is_combined(desk: Desk, ends: tuple[str
         assert (f"∩ {tie}" in chain.combination) == (tie in rests_on)
 
 
+def test_the_answer_that_decided_is_told_though_newer_ones_took_its_place(desk: Desk) -> None:
+    _, before = explained(desk, "10.0.0.1", "10.1.0.1", 6)
+    (decisive,) = (answer for answer in before.questions[0].answers if answer.rests_on)
+    for question in [question for question, _ in desk.books.attribution.ranges()]:
+        timeline = desk.books.attribution.timeline(question)
+        assert timeline is not None
+        timeline.answers[:] = [Answer(desk.now, desk.now, frozenset())]
+    _, after = explained(desk, "10.0.0.1", "10.1.0.1", 6)
+    assert [answer.rests_on for answer in after.questions[0].answers] == [True, False]
+    assert after.questions[0].answers[0].answered_at == decisive.answered_at
+    assert after.questions[0].rule == before.questions[0].rule != ""
+
+
 def test_it_is_there_only_where_it_is_asked_for(desk: Desk) -> None:
     view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1"), desk.now)
     assert view is not None and view.explanation is None

@@ -30,6 +30,8 @@ class HeardAnswer:
     answered_at: float
     owners: tuple[Owner, ...]
     relation: Relation
+    rests_on: bool = False
+    """Whether the rule took this one (the last, where it took several)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class AskedQuestion:
     """srcIp and srcPort; port 0 means none."""
     destination: Endpoint | None
     answers: tuple[HeardAnswer, ...]
-    """Those that are kept, oldest first."""
+    """Those that are kept, and the one that the rule took, oldest first."""
     rule: str
     """The rule of time by which an answer counts for the flow; ``unconfirmed`` where none can any more. Empty: nothing
     is decided yet and the next answer will tell, or the decision does not rest on this question."""

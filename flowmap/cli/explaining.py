@@ -46,22 +46,26 @@ def _between(after: str | None, by: str | None) -> str | None:
 
 
 def _answers(question: dict[str, Any], waits: str | None) -> Iterator[tuple[object, ...]]:
-    """A row for each of the last answers; one row all the same where there is none. ``waits`` stands for no rule."""
+    """A row for each of the last answers and for the one that decided; one row all the same where there is none.
+    ``waits`` stands for no rule."""
     ends = [
         f"{name}={end(question[key])}" for name, key in (("src", "source"), ("dst", "destination")) if question[key]
     ]
     subject = " ".join([question["shape"], *ends, f"in {question['namespace']}"]).replace(":0 ", " ")
-    answers = question["answers"][-ANSWERS:]
+    older, answers = question["answers"][:-ANSWERS], question["answers"][-ANSWERS:]
+    answers = [answer for answer in older if answer["restsOn"]] + answers
     if not answers:
         yield subject, None, None, question["error"] or "not answered yet", None, None
     for number, answer in enumerate(answers):
         named = ", ".join(owner["name"] for owner in answer["owners"]) or "nobody"
-        last = number == len(answers) - 1
+        rule = question["rule"] if answer["restsOn"] else ""
+        if number == len(answers) - 1 and not question["rule"]:
+            rule = waits
         yield (
             subject if number == 0 else "",
             answer["askedAt"],
             answer["answeredAt"],
             named,
             answer["relation"],
-            question["rule"] or waits if last else "",
+            rule,
         )

@@ -124,6 +124,7 @@ def _asked(question: explanation.AskedQuestion) -> AskedQuestion:
                 answered_at=rfc3339(answer.answered_at),
                 owners=[deployment_name(owner) for owner in answer.owners],
                 relation=answer.relation,
+                rests_on=answer.rests_on,
             )
             for answer in question.answers
         ],

@@ -132,6 +132,7 @@ class HeardAnswer(Answer):
         description="To the connection's life: before its beginning, inside, after its end; uncertain where it was "
         "under way at either, or where it is not known yet that the connection was open when it arrived."
     )
+    rests_on: bool = Field(description="Whether the rule took this one; the last, where it took several.")
 
 
 class AskedQuestion(Answer):
@@ -142,7 +143,9 @@ class AskedQuestion(Answer):
     namespace: Text
     source: End | None = Field(description="srcIp and srcPort; port 0: none.")
     destination: End | None = Field(description="dstIp and dstPort; port 0: none.")
-    answers: list[HeardAnswer] = Field(description="Those that are kept, the oldest first.")
+    answers: list[HeardAnswer] = Field(
+        description="Those that are kept, and the one that the rule took; the oldest first."
+    )
     rule: Text = Field(
         description="Rule of time by which an answer counts: inside, around, grace or fast; unconfirmed: none can any "
         "more; empty: the next answer will tell, or the decision does not rest on this question."

@@ -88,7 +88,7 @@ EXPLANATION = Explanation(
             None,
             (
                 HeardAnswer(1_700_000_000.0, 1_700_000_000.5, (), Relation.UNCERTAIN),
-                HeardAnswer(1_700_000_001.0, 1_700_000_001.5, (OWNER,), Relation.INSIDE),
+                HeardAnswer(1_700_000_001.0, 1_700_000_001.5, (OWNER,), Relation.INSIDE, True),
             ),
             "inside",
             (OWNER,),
