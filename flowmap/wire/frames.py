@@ -316,7 +316,8 @@ class _Columns:
         out.source_port[rows], out.destination_port[rows] = head["source"], head["destination"]
         out.tcp_flags[rows] = head["flags"]
         syn = np.flatnonzero(head["flags"] & SYN)
-        out.sequence[segments.rows[syn]] = head["sequence"][syn]
+        if len(syn):
+            out.sequence[segments.rows[syn]] = head["sequence"][syn]
         if self.inner:
             self._tunnels(group, protocol, parted)
 

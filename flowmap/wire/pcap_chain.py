@@ -30,7 +30,7 @@ _STEPS = 4
 """Steps between two looks whether all lanes are through."""
 _PATIENCE = 8
 """Times the steps that a lane should take, after which no lane is waited for."""
-_BALANCE = 60
+_BALANCE = 20
 """What beginning a lane costs in steps of one record, and a step of all lanes in beginnings of one: their product."""
 
 
