@@ -302,11 +302,11 @@ def test_a_flood_of_frames_that_are_decoded_one_by_one(monkeypatch: pytest.Monke
                 sender.send(plain)
 
         def none_is_missing() -> bool:
-            packets = ear.total(9000)[2]
-            return packets >= 600 and packets + ear.source.stats.lost.get("odd", 0) == 1000
+            packets = ear.total(9000)[2]  # of the odd ones, the kernel's own (MLD) are some
+            return packets > 500 and packets + ear.source.stats.lost.get("odd", 0) >= 1000
 
         ear.until(none_is_missing, "all are counted or told to be lost")
-        assert ear.source.stats.lost["odd"] > 0
+        assert 0 < ear.source.stats.lost["odd"] < 500
 
 
 def test_a_ring_that_is_too_small_loses_packets_and_says_so() -> None:
