@@ -268,6 +268,11 @@ class Books:
         while len(self.deployments) > MAX_DEPLOYMENTS:
             del self.deployments[next(iter(self.deployments))]
 
+    def count_flowless(self, reason: str, totals: tuple[int, int, int, int], *, now: float) -> None:
+        """Traffic (bytes sent and received, packets sent and received) of no flow that is kept, so of nobody."""
+        self.ledger.count(SeriesKey("unattributed", (), reason, OTHER, "any"), totals, now=now)
+        self._add(self.observed, *totals[:2])
+
     def leave_open(self) -> None:
         """The end of the daemon: what is open and decided is told to the journal as far as it went."""
         columns, rows = self.table.columns, self.table.live()
@@ -363,11 +368,7 @@ class Books:
         self.shed["table_full"] += applied.shed
         self.ignored += applied.shed_ignored
         if any(applied.shed_totals):
-            key = SeriesKey("unattributed", (), "shed", OTHER, "any")
-            row = np.array([self.ledger.series(key, now=now)], np.int32)
-            totals = np.array([applied.shed_totals], np.uint64)
-            self.ledger.credit(row, *totals.T, now=now)
-            self._add(self.observed, *exact_bytes(totals))
+            self.count_flowless("shed", applied.shed_totals, now=now)
 
     def _make_room(self, batch: FlowBatch, now: float) -> None:
         """Before flows are refused, others give way; see ``flowmap.flows.crowding``."""

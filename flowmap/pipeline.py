@@ -22,7 +22,7 @@ from flowmap.books import Books
 from flowmap.catalog import Directories, Directory, Gate, Refreshers, owners_seen
 from flowmap.collect.base import Source, SourceFacts
 from flowmap.collect.choice import Chosen, choose_source
-from flowmap.collect.paired import parts
+from flowmap.collect.paired import parts, untracked_note
 from flowmap.config import Config, ControlPlane
 from flowmap.control.caller import Admit, Transport, default_transport, no_limit
 from flowmap.control.catalog import Catalog
@@ -261,6 +261,7 @@ def _history_report(figures: HistoryFigures) -> HistoryReport:
 
 
 def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, ...]:
+    untracked = {report.name: report.untracked or 0 for report in engine.snapshot.sources}
     return tuple(
         SourceStatus(
             name=part.name,
@@ -269,7 +270,7 @@ def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, .
             overruns=part.stats.overruns,
             lost=dict(part.stats.lost),
             resyncs=dict(part.stats.resyncs),
-            notes=dict(part.stats.notes) | _untracked_note(engine.snapshot, part.name),
+            notes=dict(part.stats.notes) | untracked_note(untracked.get(part.name, 0)),
             error=engine.source_error if place == 0 else part.stats.notes.get("failed"),
             role="traffic" if place == 0 else "health",
             why=why,
@@ -277,12 +278,3 @@ def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, .
         )
         for place, part in enumerate(parts(source))
     )
-
-
-def _untracked_note(snapshot: Snapshot, name: str) -> dict[str, str]:
-    number = sum(report.untracked or 0 for report in snapshot.sources if report.name == name)
-    if not number:
-        return {}
-    what = "1 TCP connection of this host is" if number == 1 else f"{number} TCP connections of this host are"
-    note = f"{what} not tracked: their bytes are not counted; a notrack rule, or no rule with a ct match any more"
-    return {"untracked": f"{note}; collect.source: sockets counts them"}

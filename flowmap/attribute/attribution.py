@@ -7,7 +7,7 @@ what it gets back is a list of (decision, rows).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,9 @@ import numpy as np
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
 from flowmap.attribute.contradictions import Contradictions
 from flowmap.attribute.decisions import CODE, STATES, Decision, Settings, by_shape
+from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.knowledge import Knowledge
+from flowmap.attribute.outage import Outage
 from flowmap.attribute.plan import MAX_BACKOFF, Plan
 from flowmap.attribute.questions import (
     READINGS,
@@ -75,10 +77,7 @@ class Attribution:
         self._news: dict[int, float] = {}  # end number: arrival of its newest answer
         self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
         self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
-        self._last_answer = NEVER
-        self._last_failure = NEVER
-        self._failing_since = np.inf
-        self._last_cause = ""
+        self._outage = Outage()
 
     def tune(self, settings: Settings) -> None:
         """Other settings for what is decided from now on; semantics, namespaces and cache_size have to be the same."""
@@ -159,10 +158,8 @@ class Attribution:
         """Keep an answer; it counts once the table has caught up with its arrival. Returns what it did to the
         question's ranges."""
         change = self._knowledge.add(question, answer)
-        self._last_answer = max(self._last_answer, answer.arrived)
-        if answer.arrived - self._failing_since >= MAX_BACKOFF:
+        if self._outage.answered(answer.arrived) >= MAX_BACKOFF:
             self.plan.retry_now(answer.arrived)
-        self._failing_since = np.inf
         self.readings.heard(question, answer.owners, now=answer.arrived)
         if change.contradicted:
             self.contradictions.deny(question, answer, change.current.owners)
@@ -179,8 +176,7 @@ class Attribution:
     def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
         """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
         self._knowledge.failed(question, cause)
-        self._last_failure, self._last_cause = now, cause
-        self._failing_since = min(self._failing_since, now)
+        self._outage.failed(now, cause)
         self.ties.heard(question, None, now=now, retry_after=retry_after)
         for number in self._asked_about.pop(question, ()):
             self.plan.finished(number, named=None, now=now, retry_after=retry_after)
@@ -269,27 +265,22 @@ class Attribution:
         waiting = (columns.series[rows] == PENDING) & (columns.ended_by[rows] < older_than)
         rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)]
         causes: dict[str, list[int]] = {}
-        pairs = np.stack((columns.client[rows], columns.service[rows]), axis=1)
-        ends, position = np.unique(pairs, axis=0, return_inverse=True)
-        for number, (client, service) in enumerate(ends.tolist()):
-            causes.setdefault(self._why_failed((client, service), older_than), []).append(number)
+        ends, position = distinct_rows((columns.client[rows], columns.service[rows]))
+        for number, pair in enumerate(ends):
+            causes.setdefault(self._why_failed(pair, older_than), []).append(number)
         return [
-            self._record(
-                Decision(State.FAILED, NO_OWNERS, {}, now, cause), rows[np.isin(position.reshape(-1), numbers)]
-            )
+            self._record(Decision(State.FAILED, NO_OWNERS, {}, now, cause), rows[np.isin(position, numbers)])
             for cause, numbers in causes.items()
         ]
 
-    def _why_failed(self, ends: tuple[int, int], since: float) -> str:
+    def _why_failed(self, ends: Iterable[int], since: float) -> str:
         """Why the answers about a flow that ended before ``since`` never came."""
         for number in ends:
             for question in self.questions_about(number):
                 timeline = self._knowledge.timeline(question)
                 if timeline is not None and timeline.failure is not None:
                     return f"errors: {timeline.failure}"
-        if self._last_failure > self._last_answer and self._last_answer < since:
-            return f"breaker: the control plane does not answer; {self._last_cause}"
-        return "budget: the calls allowed did not suffice to ask about it in time"
+        return self._outage.cause(since) or "budget: the calls allowed did not suffice to ask about it in time"
 
     def forget_answers(self, before: float) -> None:
         """Drop answers that no flow can need: ``before`` is the earliest start of any flow that may still come."""

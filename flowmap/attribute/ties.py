@@ -22,6 +22,7 @@ import numpy as np
 
 from flowmap.attribute.answers import NO_OWNERS, Lives, Outcome
 from flowmap.attribute.decisions import CODE, Decision, Settings
+from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.knowledge import Knowledge
 from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
 from flowmap.attribute.readings import Readings
@@ -202,15 +203,15 @@ class Ties:
         judged = [
             self._knowledge.tell_apart(question, lives, some) for question, some in zip(questions, living, strict=True)
         ]
-        cases, case = np.unique(np.stack([position for position, _ in judged], axis=1), axis=0, return_inverse=True)
-        for number, positions in enumerate(cases.tolist()):
+        cases, case = distinct_rows([position for position, _ in judged])
+        for number, positions in enumerate(cases):
             given = [outcomes[position] for position, (_, outcomes) in zip(positions, judged, strict=True)]
             told = {question: outcome for question, outcome in zip(questions, given, strict=True) if outcome}
             # Where an answer tells nothing, all candidates of its place remain.
             left = NO_OWNERS.union(
                 *(some if one is None else one.owners for some, one in zip(living, given, strict=True))
             )
-            yield _Part(part.rows[case.reshape(-1) == number], left, {**part.outcomes, **told})
+            yield _Part(part.rows[case == number], left, {**part.outcomes, **told})
 
     def _settled(self, decision: Decision, part: _Part, now: float) -> Iterator[tuple[Decision, Rows]]:
         rows, limit = part.rows, self.settings.owners_limit

@@ -11,6 +11,7 @@ from flowmap.asker import may_own
 from flowmap.attribute.questions import Question
 from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo, Owner
+from flowmap.config import Config
 from flowmap.flows.address import Endpoint
 from flowmap.offline import Answerer, Reply, answer, failure
 from flowmap.sandbox.catalog import Catalog, DeploymentEntry, JobEntry
@@ -26,6 +27,8 @@ Ranges = Callable[[Iterable[Question], float], Mapping[Question, Sequence[Range]
 
 LATENCY = 0.001
 """Seconds an answer from a file takes: an answer is given after it was asked."""
+ASK_AGAIN = 2.0
+"""Seconds after which a catalog is asked again, at most."""
 
 
 def from_catalog(index: Index, *, grace: float) -> Answerer:
@@ -52,6 +55,15 @@ def from_catalog(index: Index, *, grace: float) -> Answerer:
         return answer(question, now, infos, latency=LATENCY)
 
     return answerer
+
+
+def with_catalog(config: Config, catalog: Catalog) -> Config:
+    """The configuration to go with :func:`from_catalog`: the catalog's places, asked often since that costs no call."""
+    places = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
+    pauses = {name: min(getattr(config.attribute, name), ASK_AGAIN) for name in ("positive_ttl", "negative_ttl")}
+    sections = {"control_plane": places, "attribute": pauses}
+    update = {name: getattr(config, name).model_copy(update=changed) for name, changed in sections.items()}
+    return config.model_copy(update=update)
 
 
 def _changes(catalog: Catalog) -> Iterator[float]:

@@ -13,7 +13,6 @@ from flowmap.collect.capture_file import CaptureFile
 from flowmap.collect.capture_steps import FACTS, CaptureSteps
 from flowmap.collect.packet_flows import PacketFlows
 from flowmap.config import Config
-from flowmap.export.series import OTHER, SeriesKey
 from flowmap.export.snapshot import Snapshot
 from flowmap.offline import Answerer, Offline, TimedStep
 from flowmap.query import Queries
@@ -105,8 +104,7 @@ class CaptureReplay:
         """Packets that are far out of order: their bytes, without names."""
         late, self._late = self.steps.late_bytes - self._late, self.steps.late_bytes
         if late:
-            self.books.ledger.count(SeriesKey("unattributed", (), "late", OTHER, "any"), late, now=self.now)
-            self.books.observed[0] += late
+            self.books.count_flowless("late", (late, 0, 0, 0), now=self.now)
 
     def _stats(self) -> SourceStats:
         steps = self.steps

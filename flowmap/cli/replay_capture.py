@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from flowmap.asker import describe, may_own
 from flowmap.attribute.questions import UNREADABLE, Question
 from flowmap.attribute.view import DeploymentInfo, Owner
-from flowmap.captured.owners import LATENCY, NOBODY, from_catalog, from_history
+from flowmap.captured.owners import LATENCY, NOBODY, from_catalog, from_history, with_catalog
 from flowmap.captured.replay import CaptureReplay
 from flowmap.cli import direct, replay_output, text
 from flowmap.cli.asking import Pace
@@ -29,8 +29,6 @@ from flowmap.sandbox.matching import Index
 
 ASSUMED = "assumed"
 """Origin of answers that were given now and are taken for the capture's time."""
-ASK_AGAIN = 2.0
-"""Seconds after which a catalog is asked again at most: that costs no call."""
 
 
 def replay(arguments: argparse.Namespace) -> int:
@@ -73,12 +71,7 @@ def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Con
     """Who is asked, if anybody, and the configuration with the namespaces to ask for."""
     if arguments.catalog is not None:
         catalog = load_catalog(arguments.catalog)
-        known = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
-        plane = config.control_plane.model_copy(update=known)
-        attribute = config.attribute
-        often = {name: min(getattr(attribute, name), ASK_AGAIN) for name in ("positive_ttl", "negative_ttl")}
-        config = config.model_copy(update={"control_plane": plane, "attribute": attribute.model_copy(update=often)})
-        yield config, from_catalog(Index(catalog), grace=attribute.grace)
+        yield with_catalog(config, catalog), from_catalog(Index(catalog), grace=config.attribute.grace)
     elif not arguments.assume_current and config.history.path is not None:
         nat = config.attribute.nat == "translated"
         archive = Archive(config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat)

@@ -137,6 +137,15 @@ def measured(batch: FlowBatch) -> FlowBatch:
     return told
 
 
+def untracked_note(number: int) -> dict[str, str]:
+    """What to say of so many connections that the second source sees and the first does not count."""
+    if not number:
+        return {}
+    what = "1 TCP connection of this host is" if number == 1 else f"{number} TCP connections of this host are"
+    note = f"{what} not tracked: their bytes are not counted; a notrack rule, or no rule with a ct match any more"
+    return {"untracked": f"{note}; collect.source: sockets counts them"}
+
+
 def names(source: Source) -> str:
     """What is read, for people."""
     return " and ".join(part.name for part in parts(source))

@@ -122,10 +122,10 @@ class Ledger:
         moved = (transmit_bytes | receive_bytes | transmit_packets | receive_packets) != 0
         self.active[ids[moved]] = now
 
-    def count(self, key: SeriesKey, transmit_bytes: int, *, now: float) -> None:
-        """Add bytes to the series of ``key``."""
-        row, nothing = np.array([self.series(key, now=now)], np.int32), np.zeros(1, np.uint64)
-        self.credit(row, np.array([transmit_bytes], np.uint64), nothing, nothing, nothing, now=now)
+    def count(self, key: SeriesKey, totals: tuple[int, int, int, int], *, now: float) -> None:
+        """Add traffic, in the order of :meth:`credit`, to the series of ``key``."""
+        row = np.array([self.series(key, now=now)], np.int32)
+        self.credit(row, *np.array([totals], np.uint64).T, now=now)
 
     def opened(self, ids: Ids) -> None:
         """Count new connections, and count them as open."""

@@ -146,7 +146,7 @@ def decode_frames(
     columns.link(_Group(np.arange(len(at)), at, end, wire), link_type)
     malformed: Counter[str] = Counter()
     left = np.flatnonzero(columns.fate == _LEFT)
-    left, refused = left[:limit], len(left[limit:]) if limit is not None else 0
+    waiting, left = len(left), left[:limit]
     for row, begin, stop, length in zip(
         *(column.tolist() for column in (left, at[left], end[left], wire[left] - at[left])), strict=True
     ):
@@ -161,7 +161,7 @@ def decode_frames(
     packets, index = columns.packets, np.flatnonzero(columns.fate == _PACKET)
     if len(index) != len(at):
         packets = packets.take(index)
-    return Decoded(packets, index, dict(malformed), dict(columns.other), len(left), refused)
+    return Decoded(packets, index, dict(malformed), dict(columns.other), len(left), waiting - len(left))
 
 
 class _Columns:

@@ -384,7 +384,14 @@ def test_auto_takes_conntrack_where_the_kernel_tracks_and_counts_though_nothing_
             assert not [flow for flow in flows if flow["protocol"] == "udp"], "which is nobody's traffic"
             if chosen == "conntrack":
                 inside.run("conntrack", "-D", "-p", "udp")
-                time.sleep(2.5)  # a full read is due every 2 s
+
+                def reads() -> int:
+                    return total_of(
+                        daemon.samples(), "flowmap_source_resyncs_total", source="conntrack", reason="timer"
+                    )
+
+                enough = reads() + 2
+                until(lambda: reads() >= enough, "a full read was begun after it, and is over")
             assert total_of(daemon.samples(), "flowmap_flows_ended_unseen_total") == 0
 
 

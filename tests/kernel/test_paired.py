@@ -86,7 +86,7 @@ def test_connections_that_are_no_longer_tracked_are_told(machine: Host, flushed:
 
         for _ in range(25):
             assert untracked_at_work() == 0
-            time.sleep(0.1)
+            time.sleep(0.1)  # in all, time for several reads of both tables
         assert notes(daemon) == {}
         machine.inside.run("nft", "delete table inet track")
         if flushed:

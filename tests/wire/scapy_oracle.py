@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -60,10 +62,8 @@ def _inside(layer: Any) -> Any:
         content = bytearray(layer.original[8:])
         if layer.dport in VXLAN_PORTS and content:
             content[0] &= 0x08  # RFC 7348, section 5: the others are ignored, and no other format's
-        try:
+        with contextlib.suppress(struct.error):  # too short for it
             return _TUNNELS[layer.dport](bytes(content))
-        except Exception:  # too short for it
-            pass
     return layer.payload
 
 

@@ -1,0 +1,31 @@
+"""Whether the control plane answers at all, as far as its answers and failures tell."""
+
+from __future__ import annotations
+
+import math
+
+
+class Outage:
+    """When it last answered, and since when and why it does not. Instants are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._last_answer = self._last_failure = -math.inf
+        self._failing_since = math.inf
+        self._cause = ""
+
+    def answered(self, at: float) -> float:
+        """An answer came; for how many seconds there were only failures before it (negative: there were none)."""
+        lasted, self._failing_since = at - self._failing_since, math.inf
+        self._last_answer = max(self._last_answer, at)
+        return lasted
+
+    def failed(self, at: float, cause: str) -> None:
+        """A question failed."""
+        self._last_failure, self._cause = at, cause
+        self._failing_since = min(self._failing_since, at)
+
+    def cause(self, since: float) -> str:
+        """Why nothing was answered from ``since`` on; empty if something was, or nothing failed."""
+        if self._last_failure > self._last_answer and self._last_answer < since:
+            return f"breaker: the control plane does not answer; {self._cause}"
+        return ""
