@@ -154,8 +154,11 @@ class CaptureSource:
         if self.as_of > -np.inf:
             yield CaughtUp(self.as_of)
         if self._clock() - self._looked >= LOOK_EVERY:
-            for number in self._look(self._ring):
+            lost, found = self._look(self._ring)
+            for number in lost:
                 yield from self._flows.lose_sight(number)
+            if found:
+                self._flows.missed()
         self._polled = self._clock()
 
     def finish(self) -> Iterator[Step]:
@@ -252,10 +255,10 @@ class CaptureSource:
     def _lose(self, reasons: Mapping[str, int]) -> None:
         self.stats.lost = _added(self.stats.lost, reasons)
 
-    def _look(self, ring: PacketRing, *, attach: bool = False) -> set[int]:
+    def _look(self, ring: PacketRing, *, attach: bool = False) -> tuple[set[int], set[int]]:
         """Which interfaces are there now. What comes back under its name is listened to again, whatever its number.
 
-        The numbers of those where nothing is heard any more.
+        The numbers of those where nothing is heard any more, and of those where something may be heard now.
         """
         self._looked = self._clock()
         found = read_interfaces(self._names)
@@ -267,7 +270,7 @@ class CaptureSource:
             ring.attach(self._program(sorted(numbers.values()) if self._names else None))
             self._numbers = numbers
         self._tell_interfaces(found)
-        return heard - self._heard
+        return heard - self._heard, self._heard - heard
 
     def _tell_interfaces(self, found: Mapping[str, Interface]) -> None:
         notes = {key: note for key, note in self.stats.notes.items() if not key.startswith("interface ")}

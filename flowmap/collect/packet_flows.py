@@ -149,21 +149,26 @@ class PacketFlows:
         self._told = self._now
         return self._table.records(self._table.those(State.CHANGED), Kind.UPDATED)
 
+    def missed(self) -> None:
+        """Packets before now may not have been seen: what begins with the next may be older."""
+        self._since = np.inf
+
     def doubt(self) -> FlowBatch:
         """Packets were lost: records that say of every open flow that its end may have been among them."""
-        table, self._since = self._table, np.inf
-        rows = table.live()
+        self.missed()
+        table, rows = self._table, self._table.live()
         rows = rows[(table.state[rows] & (CLOSING | np.uint16(State.DOUBTED))) == 0]
         return table.doubtful(rows)
 
     def begin_anew(self) -> list[FlowBatch]:
         """So much was lost that no flow is taken to have gone on: the last records of all."""
-        self._since = np.inf
+        self.missed()
         return self._close(self._table.live())
 
     def lose_sight(self, interface: int) -> list[FlowBatch]:
         """What passes an interface is not seen any more: its flows may end, and others have their ends when it is seen
         again, so none is taken to have gone on. The last records of all that were counted there."""
+        self.missed()
         return self._close(self._sightings.counted_on(interface))
 
     def _take(self, packets: Packets, times: Times, interfaces: npt.NDArray[np.int32] | int) -> list[FlowBatch]:

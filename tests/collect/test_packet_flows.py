@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -69,10 +71,12 @@ def test_what_never_shakes_hands_is_new_after_a_long_enough_silence(protocol: in
     )
     assert (Flag.JOINED not in Flag(int(batch.flags[0])), batch.kind[0] == Kind.OPENED) == (new, new)
     assert Flag.GUESSED in Flag(int(batch.flags[0]))
-    flows.doubt()
-    ends = ("10.0.0.3", 9092, "10.0.0.4", 9092)
-    after = take(flows, Packet(*ends, protocol, 0, time=silence + 1.0))
-    assert any(Flag.JOINED in Flag(int(flags)) for one in after for flags in one.flags), "its beginning may be lost"
+    gaps: list[Callable[[], object]] = [flows.doubt, flows.begin_anew, flows.missed, partial(flows.lose_sight, 1)]
+    for number, gap in enumerate(gaps):
+        gap()
+        ends = (f"10.0.1.{number}", 9092, "10.0.0.4", 9092)
+        after = take(flows, Packet(*ends, protocol, 0, time=silence + 1.0))
+        assert any(Flag.JOINED in Flag(int(flags)) for one in after for flags in one.flags), "its beginning may be lost"
 
 
 def test_a_handshake_on_a_flow_picked_up_in_the_middle_begins_another() -> None:

@@ -94,7 +94,7 @@ class Model:
 
     def take(self, packet: Packet) -> None:
         self.now = max(self.now, packet.time)
-        self.since = min(self.since, packet.time)
+        self.since = min(self.since, self.now)
         source, destination = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
         key, way = (frozenset((source, destination)), packet.protocol), (source, destination, packet.protocol)
         flow = self.flows.get(key)
