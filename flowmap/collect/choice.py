@@ -42,8 +42,10 @@ def choose_source(settings: Collect, *, own_port: int = 0) -> Chosen:
     chosen = _named(choice.kind, settings)
     if choice.kind == "conntrack":
         from flowmap.collect.paired import PairedSource
+        from flowmap.collect.sockets import SocketsSource
 
-        return Chosen(PairedSource(chosen, _named("sockets", settings)), choice.why)
+        health = SocketsSource(interval=settings.sockets.interval, bytes_count=False)
+        return Chosen(PairedSource(chosen, health), choice.why)
     return Chosen(chosen, choice.why)
 
 

@@ -57,9 +57,16 @@ class SocketsSource:
     as_of = float("inf")
 
     def __init__(
-        self, *, interval: float, receive_buffer: int = RECEIVE_BUFFER, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        interval: float,
+        receive_buffer: int = RECEIVE_BUFFER,
+        bytes_count: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``bytes_count``: whether the consumer goes by its bytes, so that what they miss is worth telling."""
         self.stats = SourceStats()
+        self._bytes_count = bytes_count
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
@@ -235,7 +242,8 @@ class SocketsSource:
         now = self._clock()
         if now >= self._patience_ends():
             yield self._expired(now)
-        self._account()
+        if self._bytes_count:
+            self._account()
 
     def _expired(self, now: float) -> FlowBatch:
         records: list[Known] = []

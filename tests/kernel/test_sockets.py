@@ -397,6 +397,27 @@ REMOTE = [close for close in CLOSINGS if close not in (_half_close_client, _clie
 
 @pytest.mark.kernel
 @needs_root
+@pytest.mark.parametrize("bytes_count", [True, False])
+def test_who_does_not_go_by_its_bytes_hears_nothing_of_the_final_one(
+    hosts: tuple[Namespace, Namespace], bytes_count: bool
+) -> None:
+    left, right = hosts
+    with right.entered():
+        source = SocketsSource(interval=3600.0, bytes_count=bytes_count)
+        watcher = Watcher(source)
+        c = _between(left, right, "10.9.0.2")
+        try:
+            c.send(1000, 3000)
+            _half_close_server(c)
+            watcher.closed(c.port)
+            assert ("final_byte" in source.stats.notes) == bytes_count
+        finally:
+            source.close()
+            c.listener.close()
+
+
+@pytest.mark.kernel
+@needs_root
 @pytest.mark.parametrize("close", REMOTE)
 @pytest.mark.parametrize("side", ["client", "server"])
 @pytest.mark.parametrize("address", ["10.9.0.2", "fd09::2"])
