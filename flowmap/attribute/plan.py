@@ -18,7 +18,7 @@ from flowmap.attribute.questions import Semantics
 from flowmap.attribute.selection import first_few
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
 from flowmap.flows.index import Rows
-from flowmap.flows.table import NEVER, FlowTable
+from flowmap.flows.table import FlowTable
 
 MAX_BACKOFF = 60.0
 FAIR = 4
@@ -39,7 +39,8 @@ class Plan:
         self._broken = np.zeros(capacity, np.bool_)  # a question of this round failed
         self._named = np.zeros(capacity, np.bool_)
         self._barren = np.zeros(capacity, np.bool_)  # clients that no deployment owns, as far as is known
-        self._answered = np.full(capacity, NEVER)  # when the last whole round of answers was in
+        # When the last whole round of answers was in; 0: never. Zeros are memory that nobody has touched yet.
+        self._answered = np.zeros(capacity, np.float64)
         self._turn = 0
         self.waiting = 0
         """Ends that were due when last looked at."""
@@ -89,7 +90,8 @@ class Plan:
         born = columns.born_by[rows]
         for ends_of, counts in ((columns.client, True), (columns.service, promising)):
             numbers = ends_of[rows]
-            fresh = (born > self._answered[numbers]) & counts
+            answered = self._answered[numbers]
+            fresh = ((born > answered) | (answered == 0)) & counts
             traffic += np.bincount(numbers[fresh], weights=amount[fresh], minlength=ends)
         return traffic
 
@@ -142,9 +144,10 @@ class Plan:
 
     def forget(self, numbers: npt.NDArray[np.int32]) -> None:
         """The numbers will stand for other ends."""
-        for column in (self._due, self._outstanding, self._failures, self._broken, self._named, self._barren):
+        for column in (self._due, self._answered, self._outstanding, self._failures):
             column[numbers] = 0
-        self._answered[numbers] = NEVER
+        for flag in (self._broken, self._named, self._barren):
+            flag[numbers] = False
 
     def _pause(self, number: int) -> float:
         if failures := int(self._failures[number]):
