@@ -176,10 +176,13 @@ class SocketsSource:
 
     def _look_around(self) -> None:
         """Listeners, addresses and the range of ephemeral ports as they are now."""
-        if self._watch.changed() or self._next_read == float("-inf"):
-            self._policy.addresses = LocalAddresses(self._watch.read())
+        self._read_addresses()
         self._policy.ephemeral = ephemeral_ports()
         self._read_listeners()
+
+    def _read_addresses(self) -> None:
+        if (addresses := self._watch.refresh()) is not None:
+            self._policy.addresses = LocalAddresses(addresses)
 
     def _read_listeners(self) -> None:
         parts = [
@@ -254,8 +257,7 @@ class SocketsSource:
         return closed_batch(records + self._closings.expire(now))
 
     def _closed(self, rows: Rows) -> FlowBatch:
-        if self._watch.changed():
-            self._policy.addresses = LocalAddresses(self._watch.read())
+        self._read_addresses()
         rows = np.concatenate([self._undecided, rows])
         facts, guessed = self._policy.judge_destroyed(rows)
         if guessed.any():  # a listener younger than the last read?

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import socket
 import struct
@@ -403,6 +404,24 @@ def test_it_has_caught_up_with_what_was_sent_before() -> None:
         sent = time.monotonic()
         ear.until(lambda: isinstance(ear.steps[-1], CaughtUp) and ear.steps[-1].at >= sent, "it is past that")
         assert len(ear.of(9000)) == 1 and ear.source.as_of >= sent
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "seen"), [([], True), ([r"odd\xff"], True), (["uplink"], True), (["near"], False)]
+)
+def test_names_that_are_not_utf8_and_other_names(interfaces: list[str], seen: bool) -> None:
+    with pair() as (left, right), echo(right, "10.9.0.2"):
+        left.nft(COUNTERS)
+        left.run("ip", "link", "property", "add", "dev", "near", "altname", "uplink")
+        ear = Ear(left, interfaces=interfaces)
+        left.run("ip", "link", "set", "near", "down")
+        left.run("ip", "link", "set", "near", "name", os.fsdecode(b"odd\xff"))
+        left.run("ip", "link", "set", os.fsdecode(b"odd\xff"), "up")
+        up = dict.fromkeys(interfaces, seen)
+        ear.until(lambda: ear.source.stats.interfaces == up, "the interface is looked at")
+        exchange(left, "10.9.0.2", 1000)
+        wanted = counted(left) if seen else (0, 0, 0, 0)
+        ear.until(lambda: ear.total(9000) == wanted, "all that nftables counted is there")
 
 
 def test_the_daemon_names_what_it_captures(tmp_path: Path) -> None:
