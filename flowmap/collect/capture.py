@@ -303,10 +303,12 @@ class CaptureSource:
         )
 
     def _new_flows(self, first_id: int) -> PacketFlows:
+        ports = ephemeral_ports()
+        self.stats.notes = {**self.stats.notes, **ports.notes()}
         return PacketFlows(
             self._max_flows,
             seed=self._seed,
-            ephemeral=ephemeral_ports(),
+            ephemeral=(ports.first, ports.last),
             tell_every=TELL_EVERY,
             first_id=first_id,
         )

@@ -9,6 +9,7 @@ from flowmap.collect.base import Finding
 from flowmap.collect.interfaces import Interface, read_interfaces
 from flowmap.collect.packet_ring import PacketRing
 from flowmap.collect.pcap_filter import compile_filter
+from flowmap.collect.sockets_kernel import ephemeral_ports
 from flowmap.errors import ConfigError, SourceError
 
 
@@ -20,7 +21,7 @@ def findings(*, interfaces: Sequence[str], ring: int, pcap: str) -> list[Finding
         return [Finding("capture.ring", "failed", str(error), error.remedy)]
     made.close()
     found = [Finding("capture.ring", "ok", f"{made.size} bytes, as asked for within a block of {made.block}")]
-    return [*found, *_filter(pcap), *_interfaces(interfaces)]
+    return [*found, *_filter(pcap), *ephemeral_ports().findings("capture"), *_interfaces(interfaces)]
 
 
 def _filter(pcap: str) -> list[Finding]:

@@ -23,7 +23,7 @@ import numpy as np
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
 from flowmap.collect.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.collect.sockets_closing import PATIENCE, Closings
-from flowmap.collect.sockets_kernel import AddressWatch, SocketQueries, ephemeral_ports
+from flowmap.collect.sockets_kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
 from flowmap.collect.sockets_ledger import Facts, Known, Ledger, closed_batch, counts, flow_batch
 from flowmap.collect.sockets_orient import LocalAddresses
 from flowmap.collect.sockets_payload import CONNECTED, states_mask
@@ -177,7 +177,10 @@ class SocketsSource:
     def _look_around(self) -> None:
         """Listeners, addresses and the range of ephemeral ports as they are now."""
         self._read_addresses()
-        self._policy.ephemeral = ephemeral_ports()
+        ports = ephemeral_ports()
+        self._policy.ephemeral = ports.first, ports.last
+        others = {key: note for key, note in self.stats.notes.items() if key != NOTE}
+        self.stats.notes = others | ports.notes()
         self._read_listeners()
 
     def _read_addresses(self) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from flowmap.collect.base import Finding
 from flowmap.collect.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.collect.route_watch import RouteWatch
 from flowmap.errors import SourceError
 from flowmap.flows.address import Address, Endpoint
+from flowmap.system import proc
 from flowmap.wire.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket, encode_dump, encode_lookup
 from flowmap.wire.inet_diag_columns import Decoded, decode_sockets
 from flowmap.wire.netlink import Control, Message, decode_messages, decode_status
 from flowmap.wire.rtnetlink import NEW_ADDRESS, AddressGroup, decode_address, encode_addresses
 
 _WAIT = 5.0  # seconds for the next part of an answer; the kernel answers within the send
-_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
-_EPHEMERAL_DEFAULT = (32768, 60999)
+NOTE = "client_ports"
+"""Key of the note and name of the finding about a range of client ports that cannot be read."""
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class Part(NamedTuple):
@@ -117,11 +121,35 @@ class AddressWatch(RouteWatch[set[Address]]):
         return {address for address in decoded if address is not None}
 
 
-def ephemeral_ports() -> tuple[int, int]:
-    """First and last port the kernel gives to clients; its default if that cannot be read."""
-    try:
-        with open(_EPHEMERAL) as file:
-            first, last = file.read().split()
-        return int(first), int(last)
-    except (OSError, ValueError):
-        return _EPHEMERAL_DEFAULT
+class EphemeralPorts(NamedTuple):
+    """The ports the kernel gives to clients."""
+
+    first: int = 32768
+    last: int = 60999
+    cause: str = ""
+    """Why they cannot be read, and Linux' default is taken for them; empty where they were read."""
+
+    def notes(self) -> dict[str, str]:
+        """What that costs, as a note of a source."""
+        if not self.cause:
+            return {}
+        default = f"Linux' default, {self.first} to {self.last}, is taken for the range of client ports"
+        return {NOTE: f"{default}: {self.cause}; more guesses of which end is the client may be wrong"}
+
+    def findings(self, source: str) -> list[Finding]:
+        """The same for ``flowmap check``."""
+        return [
+            Finding(f"{source}.{key}", "degraded", note, "make /proc/sys visible to flowmap")
+            for key, note in self.notes().items()
+        ]
+
+
+def ephemeral_ports(path: Path = _EPHEMERAL) -> EphemeralPorts:
+    """What is set in this network namespace."""
+    text = proc.read(path)
+    if isinstance(text, proc.Unknown):
+        return EphemeralPorts(cause=text.cause)
+    words = text.split()
+    if len(words) != 2 or not all(word.isdecimal() for word in words):
+        return EphemeralPorts(cause=f"{path} holds no range")
+    return EphemeralPorts(int(words[0]), int(words[1]))
