@@ -411,6 +411,11 @@ BAD_VARIABLES = [
         "FLOWMAP__LOG__LEVEL__X: log.level: should be 'debug', 'info', 'warning' or 'error'",
     ),
     ({"FLOWMAP__": "info"}, "FLOWMAP__: unknown key"),
+    ({"FLOWMAP__\udcff": "info"}, "FLOWMAP__\udcff: \udcff: unknown key"),
+    (
+        {"FLOWMAP__CONTROL_PLANE__WORKSPACE": "w\udcff"},
+        "FLOWMAP__CONTROL_PLANE__WORKSPACE: control_plane.workspace: is not UTF-8 text",
+    ),
 ]
 
 
