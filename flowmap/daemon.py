@@ -20,7 +20,7 @@ from flowmap.errors import ConfigError, FlowmapError
 from flowmap.pipeline import Pipeline, build
 from flowmap.record.recorder import RecordTo
 from flowmap.reload import Reloader, Reread
-from flowmap.system import memory, privileges
+from flowmap.system import memory, privileges, proc
 from flowmap.system.notify import Notifier, take_listener
 from flowmap.textfile import OneRun, TextFile
 from flowmap.watch import Watch
@@ -111,6 +111,8 @@ async def _main(
     notifier = Notifier(os.environ)
     notifier.status("starting")
     pipeline = build(config, record=record)
+    for line in proc.shortcomings():
+        log.warning("%s", line)
     _open(pipeline, config)
     signals = _Signals(lambda: last_resort.start(pipeline))  # until now a signal ends it at once: nothing was counted
     logs.start()
@@ -151,7 +153,7 @@ def _open(pipeline: Pipeline, config: Config) -> None:
         privileges.drop(privileges.KEPT.get(pipeline.source.name, frozenset()))
     except OSError as error:  # a filter of system calls may refuse it
         log.warning("privileges could not be given up: %s", error.strerror)
-    if privileges.threads() > 1:
+    if (privileges.threads() or 1) > 1:
         log.warning("a library has started threads before privileges were dropped; they keep theirs")
 
 

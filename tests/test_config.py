@@ -27,9 +27,11 @@ from flowmap.config import (
 from flowmap.config.reference import masked_yaml
 from flowmap.config.values import (
     format_duration,
+    format_interface,
     format_size,
     parse_duration,
     parse_endpoint,
+    parse_interface,
     parse_size,
 )
 from flowmap.errors import ConfigError
@@ -409,6 +411,11 @@ BAD_VARIABLES = [
         "FLOWMAP__LOG__LEVEL__X: log.level: should be 'debug', 'info', 'warning' or 'error'",
     ),
     ({"FLOWMAP__": "info"}, "FLOWMAP__: unknown key"),
+    ({"FLOWMAP__\udcff": "info"}, "FLOWMAP__\udcff: \udcff: unknown key"),
+    (
+        {"FLOWMAP__CONTROL_PLANE__WORKSPACE": "w\udcff"},
+        "FLOWMAP__CONTROL_PLANE__WORKSPACE: control_plane.workspace: is not UTF-8 text",
+    ),
 ]
 
 
@@ -434,37 +441,57 @@ def test_what_cannot_be_captured(tmp_path: Path, settings: str, problem: str) ->
     assert re.search(rf"collect\.capture\.{problem}", line)
 
 
-INTERFACES = [
-    ("eth0", True),
-    ("any", True),
-    ("a.100", True),
-    ("x" * 15, True),
-    ("ä" * 7, True),
-    ("", False),
-    (".", False),
-    ("..", False),
-    ("x" * 16, False),
-    ("ä" * 8, False),
-    ("a/b", False),
-    ("eth0:1", False),
-    ("a b", False),
-    ("a\n", False),
-    ("a\0", False),
-    ("à", False),  # its last byte is what the kernel takes for a white space of Latin-1
+INTERFACES: list[tuple[str, str | None]] = [
+    # as written, and in the one form that is compared and shown; None: refused
+    ("eth0", "eth0"),
+    ("any", "any"),
+    ("a.100", "a.100"),
+    ("uplink:1", "uplink:1"),  # only an alternative name has a colon
+    ("x" * 127, "x" * 127),
+    ("ä" * 7, "ä" * 7),
+    (r"odd\xff", r"odd\xff"),
+    (r"odd\xFF\xc3\xa4", r"odd\xffä"),
+    ("odd\udcff", r"odd\xff"),  # as Python gives a byte of the environment
+    (r"back\slash", r"back\x5cslash"),
+    ("bell\a", r"bell\x07"),
+    ("turned\u202e", r"turned\xe2\x80\xae"),
+    ("", None),
+    ("x" * 128, None),
+    ("ä" * 64, None),
+    ("a/b", None),
+    ("a b", None),
+    (r"a\x20b", None),
+    ("a\n", None),
+    ("a\0", None),
+    ("a\ud800", None),
 ]
 
 
-@pytest.mark.parametrize(("name", "can_exist"), INTERFACES, ids=[repr(name) for name, _ in INTERFACES])
-def test_names_of_interfaces_are_those_the_kernel_takes(tmp_path: Path, name: str, can_exist: bool) -> None:
-    text = json.dumps({"collect": {"capture": {"interfaces": ["lo", name]}}})
-    if can_exist:
-        (tmp_path / "flowmap.yaml").write_text(text)
-        assert load(str(tmp_path / "flowmap.yaml"), {}).collect.capture.interfaces == ("lo", name)
+@pytest.mark.parametrize(("name", "shown"), INTERFACES, ids=[ascii(name)[:20] for name, _ in INTERFACES])
+def test_names_of_interfaces(tmp_path: Path, name: str, shown: str | None) -> None:
+    text = json.dumps(["lo", name])
+    environ = {"FLOWMAP__COLLECT__CAPTURE__INTERFACES": text}
+    if shown is not None:
+        assert load(None, environ).collect.capture.interfaces == ("lo", shown)
+        assert parse_interface(shown) == shown
     else:
-        assert problems_of(tmp_path, text) == [
-            f"flowmap.yaml:1: collect.capture.interfaces.1: {name!r} is no name of an interface: "
-            "1 to 15 bytes, without /, : or white space"
-        ]
+        with pytest.raises(ConfigError, match=r"collect\.capture\.interfaces"):
+            load(None, environ)
+
+
+def test_a_name_of_an_interface_that_cannot_be_says_why(tmp_path: Path) -> None:
+    assert problems_of(tmp_path, 'collect: {capture: {interfaces: [lo, "a b"]}}') == [
+        "flowmap.yaml:1: collect.capture.interfaces.1: 'a b' is no name of an interface: "
+        "1 to 127 bytes, no / or white space"
+    ]
+
+
+@given(st.binary(min_size=1, max_size=15))
+def test_two_names_of_interfaces_never_look_alike(name: bytes) -> None:
+    shown = format_interface(name)
+    assert shown.isprintable()
+    raw = re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), shown.encode())
+    assert raw == name
 
 
 def test_a_daemon_does_not_read_files(tmp_path: Path) -> None:

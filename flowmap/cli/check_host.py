@@ -14,6 +14,7 @@ from flowmap.collect.base import Finding
 from flowmap.config import Config
 from flowmap.errors import SourceError
 from flowmap.serve.server import listen
+from flowmap.system import proc
 from flowmap.system.privileges import KEPT, held
 
 COSTS = {
@@ -37,6 +38,7 @@ def look(path: str | None, config: Config) -> Iterator[Finding]:
     """Everything about this host that is no source's own."""
     yield from files(path, config)
     yield from capabilities(config)
+    yield from hidden()
     yield listening(config)
 
 
@@ -88,6 +90,13 @@ def capabilities(config: Config) -> Iterator[Finding]:
         yield Finding("host.capabilities", "ok", f"all that is needed ({names}); the daemon gives up the others")
 
 
+def hidden() -> Iterator[Finding]:
+    """What of /proc cannot be read, whatever the source."""
+    lines = list(proc.shortcomings())
+    if lines:
+        yield Finding("host.proc", "degraded", "; ".join(lines), "mount /proc; not ProcSubset=pid in the unit")
+
+
 def listening(config: Config) -> Finding:
     """Whether the daemon could have its address: the socket is opened and closed again."""
     where = str(config.http.listen)
@@ -104,6 +113,9 @@ def listening(config: Config) -> Finding:
 def _taken(where: str, config: Config) -> Finding:
     """Another daemon of ours is no problem for a check beside it; anything else is one for the daemon."""
     owner = _owner(config.http.listen.port)
+    if isinstance(owner, proc.Unknown):
+        message = f"{where} is in use; by whom cannot be seen, {owner.cause}; unless it is flowmap itself, "
+        return Finding("http.listen", "degraded", f"{message}the daemon cannot start", "see ss -tlnp as root")
     if owner == "flowmap":
         return Finding("http.listen", "ok", f"{where} is in use by a running flowmap")
     remedy = "choose another http.listen, or stop what uses it"
@@ -113,15 +125,14 @@ def _taken(where: str, config: Config) -> Finding:
     return Finding("http.listen", "degraded", message, remedy)
 
 
-def _owner(port: int) -> str:
-    """The name of the program that listens on a port; empty where that cannot be seen."""
+def _owner(port: int) -> str | proc.Unknown:
+    """The name of the program that listens on a port; empty where only root can see it."""
+    tables = [proc.read(Path(f"/proc/self/net/{table}")) for table in ("tcp", "tcp6")]
+    if isinstance(tables[0], proc.Unknown):
+        return tables[0]
     inodes = set()
-    for table in ("tcp", "tcp6"):
-        try:
-            lines = Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
+    for table in tables:
+        for line in [] if isinstance(table, proc.Unknown) else table.splitlines()[1:]:
             words = line.split()
             if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:  # TCP_LISTEN, net/tcp_states.h
                 inodes.add(f"socket:[{words[9]}]")
@@ -129,7 +140,7 @@ def _owner(port: int) -> str:
         try:
             if any(os.readlink(fd) in inodes for fd in (process / "fd").iterdir()):
                 command = (process / "cmdline").read_bytes().split(b"\0")
-                names = [Path(os.fsdecode(word)).name for word in command if word]
+                names = [os.path.basename(word).decode(errors="backslashreplace") for word in command if word]
                 return "flowmap" if "flowmap" in names and "run" in names else names[0] if names else ""
         except OSError:
             continue

@@ -63,6 +63,10 @@ def _login(arguments: argparse.Namespace) -> tuple[str, str] | None:
             raise QueryError(f"--password-file {arguments.password_file}: {reason}") from error
     if password is None:
         raise QueryError(f"the password of {arguments.user} is missing; give --password-file or FLOWMAP_PASSWORD")
+    try:
+        f"{arguments.user}{password}".encode()
+    except UnicodeEncodeError as error:
+        raise QueryError("the user name or the password is not UTF-8 text") from error
     return arguments.user, password
 
 

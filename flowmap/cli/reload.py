@@ -82,12 +82,17 @@ def hang_up(pid: int) -> None:
         raise QueryError(f"there is no process {pid} here; is the daemon in a container or on another host?") from error
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"run" not in words or not any(Path(os.fsdecode(word)).name == "flowmap" for word in words):
+        if b"run" not in words or not any(os.path.basename(word) == b"flowmap" for word in words):
             raise QueryError(f"process {pid} is not `flowmap run`; send SIGHUP to the daemon yourself")
         signal.pidfd_send_signal(descriptor, signal.SIGHUP)
     except PermissionError as error:
         raise QueryError(f"process {pid} belongs to somebody else; run this as root or as its user") from error
     except FileNotFoundError as error:
+        if not Path("/proc/self").exists():
+            raise QueryError(
+                f"cannot see whether process {pid} is `flowmap run`: /proc is not mounted; "
+                "send SIGHUP to the daemon yourself"
+            ) from error
         raise QueryError(f"process {pid} has just ended") from error
     finally:
         os.close(descriptor)

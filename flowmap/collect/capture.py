@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceStats, Step
-from flowmap.collect.interfaces import Interface, read_interfaces
+from flowmap.collect.interfaces import Interface, InterfaceWatch, by_name
 from flowmap.collect.packet_flows import PacketFlows
 from flowmap.collect.packet_ring import BLOCK, BLOCK_TIMEOUT, NOTHING, PacketRing
 from flowmap.collect.pcap_filter import compile_filter
@@ -84,6 +84,7 @@ class CaptureSource:
             self._patterns = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
         self._seed = os.urandom(48)
         self._ring: PacketRing | None = None
+        self._watch: InterfaceWatch | None = None
         self._flows = self._new_flows(1)
 
     def refilter(self, include: Sequence[str], exclude: Sequence[str]) -> None:
@@ -101,16 +102,16 @@ class CaptureSource:
     def open(self) -> None:
         """Make the ring; SourceDenied without CAP_NET_RAW."""
         self.close()
-        ring = PacketRing(self._size)
+        self._numbers: dict[str, int] = {}
+        self._heard: set[int] = set()
+        self._gone: Counter[str] = Counter()
+        self._ring = ring = PacketRing(self._size)
         try:
-            self._numbers: dict[str, int] = {}
-            self._heard: set[int] = set()
-            self._gone: Counter[str] = Counter()
+            self._watch = InterfaceWatch()
             self._look(ring, attach=True)
         except SourceError:
-            ring.close()
+            self.close()
             raise
-        self._ring = ring
         self._flows = self._new_flows(self._flows.next_id)
         self._begun, self.as_of = False, -np.inf
         self._polled = self._opened = self._clock()
@@ -120,11 +121,14 @@ class CaptureSource:
         self.stats.up = True
 
     def close(self) -> None:
-        """Close the socket; safe to call twice."""
+        """Close the sockets; safe to call twice."""
         self.stats.up = False
         if self._ring is not None:
             self._ring.close()
             self._ring = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     def fileno(self) -> int:
         """Readable while a block is ready; -1 while closed."""
@@ -261,16 +265,23 @@ class CaptureSource:
         The numbers of those where nothing is heard any more, and of those where something may be heard now.
         """
         self._looked = self._clock()
-        found = read_interfaces(self._names)
+        found = self._interfaces()
         heard, self._heard = self._heard, {interface.number for interface in found.values() if interface.up}
         numbers = {name: interface.number for name, interface in found.items()} if self._names else {}
         for name in self._numbers.keys() - numbers.keys():
             self._gone[name] += 1
         if attach or numbers != self._numbers:
-            ring.attach(self._program(sorted(numbers.values()) if self._names else None))
+            ring.attach(self._program(sorted(set(numbers.values())) if self._names else None))
             self._numbers = numbers
         self._tell_interfaces(found)
         return heard - self._heard, self._heard - heard
+
+    def _interfaces(self) -> dict[str, Interface]:
+        """Those that are listened to, by the names of the configuration."""
+        assert self._watch is not None, "open with the ring"
+        if (there := self._watch.refresh()) is not None:
+            self._there = by_name(there, self._names)
+        return self._there
 
     def _tell_interfaces(self, found: Mapping[str, Interface]) -> None:
         notes = {key: note for key, note in self.stats.notes.items() if not key.startswith("interface ")}
@@ -292,10 +303,12 @@ class CaptureSource:
         )
 
     def _new_flows(self, first_id: int) -> PacketFlows:
+        ports = ephemeral_ports()
+        self.stats.notes = {**self.stats.notes, **ports.notes()}
         return PacketFlows(
             self._max_flows,
             seed=self._seed,
-            ephemeral=ephemeral_ports(),
+            ephemeral=(ports.first, ports.last),
             tell_every=TELL_EVERY,
             first_id=first_id,
         )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from flowmap.collect import conntrack_check
 from flowmap.collect.base import Source
 from flowmap.errors import ConfigError, SourceError
+from flowmap.system.proc import Unknown
 
 if TYPE_CHECKING:
     from flowmap.config import Collect
-
-COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 
 class Choice(NamedTuple):
@@ -123,7 +123,11 @@ def _best_table(settings: Collect, own_port: int) -> Choice:
     """conntrack needs a rule that tracks (else its table stays empty), bytes, and the permission to read it."""
     from flowmap.collect.conntrack import ConntrackSource
 
-    if not tracks(own_port):
+    tracked = tracks(own_port)
+    if isinstance(tracked, Unknown):
+        why = f"whether the kernel tracks connections here cannot be known: {tracked.cause}"
+        return Choice("sockets", why, costs=True)
+    if not tracked:
         why = "the kernel tracks no connections here (no rule with a ct match, or none for loopback)"
         return Choice("sockets", why, costs=True)
     probe = ConntrackSource(receive_buffer=1 << 16)
@@ -134,15 +138,20 @@ def _best_table(settings: Collect, own_port: int) -> Choice:
         return Choice("sockets", why, costs=True)
     finally:
         probe.close()
-    if uncounted := _uncounted(enable=settings.conntrack.enable_accounting):
+    if uncounted := _uncounted(own_port, enable=settings.conntrack.enable_accounting):
         return Choice("sockets", uncounted, costs=True)
     why = "the kernel tracks connections here; the socket table adds retransmissions and round trips"
     return Choice("conntrack", why, costs=False)
 
 
-def _uncounted(*, enable: bool) -> str:
+def _uncounted(own_port: int, *, enable: bool) -> str:
     """Why entries of conntrack would have no bytes; empty where they have, or will have."""
-    if conntrack_check.read_settings().accounting != 0:
+    settings = conntrack_check.read_settings()
+    counting = counts_bytes(own_port) if settings.accounting is None else bool(settings.accounting)
+    if counting is None:
+        unknown = f"the kernel tracks connections, but whether it counts their bytes cannot be known: {settings.cause}"
+        return f"{unknown}; collect.source: conntrack reads them all the same"
+    if counting:
         return ""
     off = "the kernel tracks connections but does not count their bytes (nf_conntrack_acct is 0)"
     if not enable:
@@ -158,19 +167,46 @@ def _told(error: SourceError) -> str:
     return f"{error} ({error.remedy})" if error.remedy else str(error)
 
 
-def tracks(own_port: int = 0) -> bool:
+def tracks(own_port: int = 0) -> bool | Unknown:
     """Whether the kernel tracks connections in this network namespace.
 
     An empty table says nothing yet: a gateway may be idle. One datagram from this process over loopback makes an entry
     wherever a rule with a ct match is loaded, unless loopback is excepted. It goes to ``own_port``, where flowmap will
     listen (for TCP), so that it is ignored as all that is its own; where that is 0, to its own socket.
     """
+    entries = conntrack_check.read_entries()
+    if isinstance(entries, Unknown) or entries:
+        return entries if isinstance(entries, Unknown) else True
     try:
-        if int(COUNT.read_text()):
-            return True
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
-            own.bind(("127.0.0.1", 0))
-            own.sendto(b"", ("127.0.0.1", own_port or own.getsockname()[1]))
-            return int(COUNT.read_text()) > 0
-    except (OSError, ValueError):  # no such table, or no loopback
-        return False
+        with _datagram(own_port):
+            entries = conntrack_check.read_entries()
+    except OSError as error:
+        return Unknown(f"its table is empty, and loopback cannot be used to try: {error.strerror}")
+    return entries if isinstance(entries, Unknown) else entries > 0
+
+
+def counts_bytes(own_port: int = 0) -> bool | None:
+    """Whether the entry of a datagram over loopback (see :func:`tracks`) has counters; None where there is no entry."""
+    from flowmap.collect.conntrack_dump import Dump
+    from flowmap.flows.batch import Flag
+    from flowmap.wire.conntrack_columns import ColumnDecoder
+
+    try:
+        with _datagram(own_port) as (source, target):
+            for batch in Dump(ColumnDecoder()).batches():
+                mine = batch.flags[(batch.client_port == source) & (batch.server_port == target)]
+                if len(mine):
+                    return bool((mine & Flag.COUNTERS).all())
+    except (OSError, SourceError):
+        pass  # no loopback, or no permission
+    return None
+
+
+@contextlib.contextmanager
+def _datagram(own_port: int) -> Iterator[tuple[int, int]]:
+    """Send it; the ports it went from and to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+        own.bind(("127.0.0.1", 0))
+        port = own.getsockname()[1]
+        own.sendto(b"", ("127.0.0.1", own_port or port))
+        yield port, own_port or port

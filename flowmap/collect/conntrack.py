@@ -74,8 +74,8 @@ class ConntrackSource:
         """A complete read is behind us and nothing was lost since: what the consumer has is the kernel's state."""
         self._finishing: bool | None = None
         """``complete`` of a read whose dump is over but whose meanwhile queued events are not all delivered."""
-        self._announced = True
-        """Whether the kernel sends events at all."""
+        self._announced: bool | None = True
+        """Whether the kernel sends events at all; None while that cannot be known."""
         self._blind = True
         """No read was complete yet, so entries older than the event socket may turn up; they may end unannounced."""
 
@@ -88,6 +88,7 @@ class ConntrackSource:
         )
         self._due = (self._clock(), "start")
         self._backoff, self._trusted, self._finishing, self._blind = 0.0, False, None, True
+        self._announced = None
         self.stats.receive_buffer = self._events.receive_buffer
         self.stats.notes = self._degradations(conntrack_check.read_settings())
         self.stats.up = True
@@ -156,6 +157,8 @@ class ConntrackSource:
                 decoded = self._decoder.decode(received.data, received.starts)
                 self._count_malformed(decoded.malformed)
                 self.stats.records += len(decoded.batch)
+                if self._announced is None and len(decoded.batch):
+                    self._announced = True
                 delivered += len(decoded.batch)
                 if self.tap is not None:
                     self.tap(received.data, received.starts)
@@ -206,7 +209,8 @@ class ConntrackSource:
         self._backoff = min(max(LOSS_BACKOFF, 2 * self._backoff), LOSS_BACKOFF_LIMIT)
 
     def _degradations(self, settings: conntrack_check.Settings) -> dict[str, str]:
-        self._announced = settings.events != 0
+        if settings.events is not None:
+            self._announced = settings.events != 0
         probe = conntrack_check.Probe(self._receive_buffer, self.stats.receive_buffer)
         found = conntrack_check.notes(conntrack_check.findings(settings, probe))
         return found if settings.accounting else found | self._refused

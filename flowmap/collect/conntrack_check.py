@@ -8,8 +8,12 @@ from pathlib import Path
 
 from flowmap.collect.base import Finding
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
-from flowmap.errors import SourceError
-from flowmap.wire.conntrack import Group
+from flowmap.errors import DecodeError, SourceError
+from flowmap.system import proc
+from flowmap.system.proc import Unknown
+from flowmap.wire.conntrack import Group, Operation, TableSize, decode_table_size
+from flowmap.wire.conntrack_encode import encode_table_size_request
+from flowmap.wire.netlink import Control, decode_messages, decode_status
 
 SYSCTLS = Path("/proc/sys/net/netfilter")
 """Shows the network namespace of the thread that reads it."""
@@ -22,12 +26,14 @@ _ROOM = "net.netfilter.nf_conntrack_max"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the kernel says; None where it does not (no module, or /proc/sys hidden from this process)."""
+    """What the kernel says; None where it does not."""
 
     accounting: int | None = None
     events: int | None = None
     entries: int | None = None
     limit: int | None = None
+    cause: str = "conntrack is not loaded"
+    """Why something is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +46,56 @@ class Probe:
 
 
 def read_settings(directory: Path = SYSCTLS) -> Settings:
-    """The settings in force in the calling thread's network namespace."""
-    return Settings(
-        accounting=_read(directory / "nf_conntrack_acct"),
-        events=_read(directory / "nf_conntrack_events"),
-        entries=_read(directory / "nf_conntrack_count"),
-        limit=_read(directory / "nf_conntrack_max"),
-    )
+    """The settings in force in the calling thread's network namespace.
+
+    How full the table is, is asked over netlink where the files do not tell; that needs CAP_NET_ADMIN.
+    """
+    values = [_read(directory / f"nf_conntrack_{name}") for name in ("acct", "events", "count", "max")]
+    missing = [value for value in values if isinstance(value, Unknown)]
+    accounting, events, entries, limit = (None if isinstance(value, Unknown) else value for value in values)
+    if len(missing) == len(values) and missing[0].absent:
+        return Settings()
+    if entries is None and not isinstance(size := ask_table_size(), Unknown):
+        entries, limit = size
+    return Settings(accounting, events, entries, limit, missing[0].cause if missing else "")
+
+
+def read_entries(directory: Path = SYSCTLS) -> int | Unknown:
+    """Entries in the table; 0 where conntrack is not loaded."""
+    count = _read(directory / "nf_conntrack_count")
+    if not isinstance(count, Unknown):
+        return count
+    if count.absent:
+        return 0
+    size = ask_table_size()
+    return Unknown(f"{count.cause}, and {size.cause}") if isinstance(size, Unknown) else size.entries
+
+
+def _read(path: Path) -> int | Unknown:
+    text = proc.read(path)
+    if isinstance(text, Unknown):
+        return text
+    return int(text) if text.strip().isdecimal() else Unknown(f"{path} holds no number")
+
+
+def ask_table_size() -> TableSize | Unknown:
+    """How full the table is, over netlink."""
+    try:
+        asking = NetlinkSocket(NETLINK_NETFILTER)
+    except SourceError as error:
+        return Unknown(str(error))
+    try:
+        asking.send(encode_table_size_request(1))
+        for message in decode_messages(asking.receive(wait=1.0).data):
+            if message.type == Operation.STATISTICS:
+                return decode_table_size(message.payload)
+            if message.type == Control.ERROR:
+                return Unknown(f"conntrack does not answer: {os.strerror(decode_status(message).errno)}")
+    except (SourceError, DecodeError) as error:
+        return Unknown(str(error))
+    finally:
+        asking.close()
+    return Unknown("conntrack does not answer")
 
 
 def write_accounting(directory: Path = SYSCTLS) -> None:
@@ -75,9 +124,9 @@ def findings(settings: Settings, probe: Probe, *, enable_accounting: bool = Fals
         return [Finding("conntrack.access", "failed", str(probe.error), probe.error.remedy)]
     return [
         Finding("conntrack.access", "ok", "conntrack events can be read"),
-        _accounting(settings.accounting, enable_accounting),
-        _EVENTS.get(settings.events, _EVENTS_UNKNOWN),
-        _table(settings.entries, settings.limit),
+        _accounting(settings, enable_accounting),
+        _events(settings),
+        _table(settings),
         _buffer(probe.asked, probe.granted),
     ]
 
@@ -91,18 +140,11 @@ def notes(found: list[Finding]) -> dict[str, str]:
     }
 
 
-def _read(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _accounting(value: int | None, enable: bool) -> Finding:
+def _accounting(settings: Settings, enable: bool) -> Finding:
     name = "conntrack.accounting"
-    if value is None:
-        return _hidden(name, "nf_conntrack_acct")
-    if value:
+    if settings.accounting is None:
+        return _hidden(name, "nf_conntrack_acct", settings)
+    if settings.accounting:
         return Finding(name, "ok", "connections have byte counters")
     if enable:
         message = "off now, switched on at start; connections older than that never get byte counters"
@@ -129,13 +171,17 @@ _EVENTS: dict[int | None, Finding] = {
         _EVENTS_REMEDY,
     ),
 }
-_EVENTS_UNKNOWN = Finding(_EVENTS_NAME, "degraded", "nf_conntrack_events cannot be read; events may be off")
 
 
-def _table(entries: int | None, limit: int | None) -> Finding:
+def _events(settings: Settings) -> Finding:
+    return _EVENTS.get(settings.events) or _hidden(_EVENTS_NAME, "nf_conntrack_events", settings)
+
+
+def _table(settings: Settings) -> Finding:
     name = "conntrack.table"
-    if entries is None or not limit:
-        return _hidden(name, "nf_conntrack_count")
+    entries, limit = settings.entries, settings.limit
+    if entries is None:
+        return _hidden(name, "nf_conntrack_count", settings)
     if entries == 0:
         message = (
             "the table is empty: idle so far, or no ct rule in this network namespace, so the kernel tracks nothing"
@@ -143,8 +189,10 @@ def _table(entries: int | None, limit: int | None) -> Finding:
         return Finding(
             name, "degraded", message, "add an nft or iptables rule with a ct match, or collect.source: sockets"
         )
-    message = f"{entries} of {limit} entries in use"
-    if entries < FULL * limit:
+    if limit is None:
+        return _hidden(name, "nf_conntrack_max", settings)
+    message = f"{entries} of {limit} entries in use" if limit else f"{entries} entries in use, without a limit"
+    if not limit or entries < FULL * limit:
         return Finding(name, "ok", message)
     return Finding(name, "degraded", f"{message}: a full table drops new connections", f"raise {_ROOM}")
 
@@ -157,6 +205,7 @@ def _buffer(asked: int, granted: int) -> Finding:
     return Finding(name, "degraded", message, "give CAP_NET_ADMIN, or raise net.core.rmem_max")
 
 
-def _hidden(name: str, sysctl: str) -> Finding:
-    message = f"net.netfilter.{sysctl} cannot be read: conntrack is not loaded, or /proc/sys is hidden"
-    return Finding(name, "degraded", message, "modprobe nf_conntrack")
+def _hidden(name: str, sysctl: str, settings: Settings) -> Finding:
+    message = f"net.netfilter.{sysctl} cannot be read: {settings.cause}"
+    remedy = "modprobe nf_conntrack" if settings == Settings() else "make /proc/sys visible to flowmap"
+    return Finding(name, "degraded", message, remedy)

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import socket
-import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_SIOCGIFFLAGS = 0x8913  # linux/sockios.h
-_IFF_UP = 1
-_IFREQ = struct.Struct("16sH22x")
+from flowmap.collect.route_watch import RouteWatch
+from flowmap.config.values import format_interface
+from flowmap.wire.netlink import Message
+from flowmap.wire.rtnetlink import NEW_LINK, LinkGroup, decode_link, encode_links
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One interface."""
+    """One interface; names are as the configuration writes them."""
 
     name: str
     number: int
     up: bool
+    other_names: tuple[str, ...] = ()
 
 
-def read_interfaces(names: Iterable[str] = ()) -> dict[str, Interface]:
-    """Those of ``names`` that are there, all if no name is given; of the calling thread's network namespace."""
-    wanted = frozenset(names)
-    found = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        for number, name in socket.if_nameindex():
-            if name in wanted or not wanted:
-                with contextlib.suppress(OSError):  # gone since
-                    reply = fcntl.ioctl(asking, _SIOCGIFFLAGS, _IFREQ.pack(name.encode(), 0))
-                    found[name] = Interface(name, number, bool(_IFREQ.unpack(reply)[1] & _IFF_UP))
-    return found
+class InterfaceWatch(RouteWatch[list[Interface]]):
+    """The interfaces of the namespace."""
+
+    what = "interfaces"
+
+    def __init__(self) -> None:
+        super().__init__(LinkGroup)
+
+    def _encode(self, sequence: int) -> bytes:
+        return encode_links(sequence=sequence)
+
+    def _collect(self, messages: Iterator[Message]) -> list[Interface]:
+        links = [decode_link(message.payload) for message in messages if message.type == NEW_LINK]
+        return [
+            Interface(format_interface(link.name), link.number, link.up, tuple(map(format_interface, link.other_names)))
+            for link in links
+        ]
+
+
+def by_name(interfaces: Iterable[Interface], wanted: Iterable[str]) -> dict[str, Interface]:
+    """Those of the ``wanted`` names that are there, also by an alternative name; all by their own if none is wanted."""
+    found = {name: one for one in interfaces for name in (one.name, *one.other_names)}
+    names = list(wanted) or [one.name for one in interfaces]
+    return {name: found[name] for name in names if name in found}
+
+
+def read_interfaces(wanted: Iterable[str] = ()) -> dict[str, Interface]:
+    """As :func:`by_name`, of the calling thread's network namespace; SourceError if the kernel does not list them."""
+    with contextlib.closing(InterfaceWatch()) as watch:
+        return by_name(watch.refresh() or (), wanted)

@@ -23,7 +23,7 @@ import numpy as np
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
 from flowmap.collect.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.collect.sockets_closing import PATIENCE, Closings
-from flowmap.collect.sockets_kernel import AddressWatch, SocketQueries, ephemeral_ports
+from flowmap.collect.sockets_kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
 from flowmap.collect.sockets_ledger import Facts, Known, Ledger, closed_batch, counts, flow_batch
 from flowmap.collect.sockets_orient import LocalAddresses
 from flowmap.collect.sockets_payload import CONNECTED, states_mask
@@ -176,10 +176,16 @@ class SocketsSource:
 
     def _look_around(self) -> None:
         """Listeners, addresses and the range of ephemeral ports as they are now."""
-        if self._watch.changed() or self._next_read == float("-inf"):
-            self._policy.addresses = LocalAddresses(self._watch.read())
-        self._policy.ephemeral = ephemeral_ports()
+        self._read_addresses()
+        ports = ephemeral_ports()
+        self._policy.ephemeral = ports.first, ports.last
+        others = {key: note for key, note in self.stats.notes.items() if key != NOTE}
+        self.stats.notes = others | ports.notes()
         self._read_listeners()
+
+    def _read_addresses(self) -> None:
+        if (addresses := self._watch.refresh()) is not None:
+            self._policy.addresses = LocalAddresses(addresses)
 
     def _read_listeners(self) -> None:
         parts = [
@@ -254,8 +260,7 @@ class SocketsSource:
         return closed_batch(records + self._closings.expire(now))
 
     def _closed(self, rows: Rows) -> FlowBatch:
-        if self._watch.changed():
-            self._policy.addresses = LocalAddresses(self._watch.read())
+        self._read_addresses()
         rows = np.concatenate([self._undecided, rows])
         facts, guessed = self._policy.judge_destroyed(rows)
         if guessed.any():  # a listener younger than the last read?

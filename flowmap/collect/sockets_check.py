@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flowmap.collect.base import Finding
 from flowmap.collect.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.collect.sockets import RECEIVE_BUFFER
-from flowmap.collect.sockets_kernel import SocketQueries
+from flowmap.collect.sockets_kernel import SocketQueries, ephemeral_ports
 from flowmap.collect.sockets_payload import CONNECTED
 from flowmap.errors import SourceError
 from flowmap.wire.inet_diag import COUNTED, FAMILIES, SENT_COUNTED, TIMER_TIME_WAIT, DestroyGroup
@@ -72,7 +72,7 @@ def findings(probe: Probe | None = None) -> list[Finding]:
     found = [Finding("sockets.destroy_events", "ok", "every closed socket is announced, with its final counters")]
     if probe.dump is not None:
         return [*found, Finding("sockets.dump", "failed", str(probe.dump), probe.dump.remedy)]
-    return [*found, _dump(probe), _buffer(probe), *_SCOPE]
+    return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *_SCOPE]
 
 
 def _dump(probe: Probe) -> Finding:

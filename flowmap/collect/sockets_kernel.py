@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from flowmap.collect.base import Finding
 from flowmap.collect.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.collect.route_watch import RouteWatch
 from flowmap.errors import SourceError
 from flowmap.flows.address import Address, Endpoint
+from flowmap.system import proc
 from flowmap.wire.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket, encode_dump, encode_lookup
 from flowmap.wire.inet_diag_columns import Decoded, decode_sockets
 from flowmap.wire.netlink import Control, Message, decode_messages, decode_status
 from flowmap.wire.rtnetlink import NEW_ADDRESS, AddressGroup, decode_address, encode_addresses
 
-_NETLINK_ROUTE = 0
 _WAIT = 5.0  # seconds for the next part of an answer; the kernel answers within the send
-_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
-_EPHEMERAL_DEFAULT = (32768, 60999)
+NOTE = "client_ports"
+"""Key of the note and name of the finding about a range of client ports that cannot be read."""
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class Part(NamedTuple):
@@ -101,42 +105,51 @@ def _answer(message: Message, local: Endpoint, remote: Endpoint) -> Socket | Non
     return found if (found.local_port, found.remote_port) == (local.port, remote.port) else None
 
 
-class AddressWatch:
-    """The addresses of the namespace, read again when the kernel says that they changed."""
+class AddressWatch(RouteWatch[set[Address]]):
+    """The addresses of the namespace."""
+
+    what = "addresses"
 
     def __init__(self) -> None:
-        self._socket = NetlinkSocket(_NETLINK_ROUTE, groups=AddressGroup)
+        super().__init__(AddressGroup)
 
-    def close(self) -> None:
-        self._socket.close()
+    def _encode(self, sequence: int) -> bytes:
+        return encode_addresses(sequence=sequence)
 
-    def changed(self) -> bool:
-        """Whether an address was added or removed since this was asked last."""
-        received = self._socket.receive()
-        return bool(received.starts) or received.overrun
-
-    def read(self) -> set[Address]:
-        """All addresses."""
-        self._socket.send(encode_addresses())
-        found: set[Address] = set()
-        while True:
-            received = self._socket.receive(wait=_WAIT)
-            if not received.starts and not received.overrun:
-                raise SourceError("the kernel does not list this namespace's addresses")
-            for start, end in zip(received.starts, [*received.starts[1:], len(received.data)], strict=False):
-                for message in decode_messages(received.data[start:end]):
-                    if message.type == NEW_ADDRESS:
-                        address = decode_address(message.payload)
-                        found |= {address} if address else set()
-                    elif message.type in (Control.DONE, Control.ERROR):
-                        return found
+    def _collect(self, messages: Iterator[Message]) -> set[Address]:
+        decoded = (decode_address(message.payload) for message in messages if message.type == NEW_ADDRESS)
+        return {address for address in decoded if address is not None}
 
 
-def ephemeral_ports() -> tuple[int, int]:
-    """First and last port the kernel gives to clients; its default if that cannot be read."""
-    try:
-        with open(_EPHEMERAL) as file:
-            first, last = file.read().split()
-        return int(first), int(last)
-    except (OSError, ValueError):
-        return _EPHEMERAL_DEFAULT
+class EphemeralPorts(NamedTuple):
+    """The ports the kernel gives to clients."""
+
+    first: int = 32768
+    last: int = 60999
+    cause: str = ""
+    """Why they cannot be read, and Linux' default is taken for them; empty where they were read."""
+
+    def notes(self) -> dict[str, str]:
+        """What that costs, as a note of a source."""
+        if not self.cause:
+            return {}
+        default = f"Linux' default, {self.first} to {self.last}, is taken for the range of client ports"
+        return {NOTE: f"{default}: {self.cause}; more guesses of which end is the client may be wrong"}
+
+    def findings(self, source: str) -> list[Finding]:
+        """The same for ``flowmap check``."""
+        return [
+            Finding(f"{source}.{key}", "degraded", note, "make /proc/sys visible to flowmap")
+            for key, note in self.notes().items()
+        ]
+
+
+def ephemeral_ports(path: Path = _EPHEMERAL) -> EphemeralPorts:
+    """What is set in this network namespace."""
+    text = proc.read(path)
+    if isinstance(text, proc.Unknown):
+        return EphemeralPorts(cause=text.cause)
+    words = text.split()
+    if len(words) != 2 or not all(word.isdecimal() for word in words):
+        return EphemeralPorts(cause=f"{path} holds no range")
+    return EphemeralPorts(int(words[0]), int(words[1]))

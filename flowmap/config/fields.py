@@ -60,14 +60,6 @@ def _matches(text: str) -> str:
     return text
 
 
-def _can_exist(name: str) -> str:
-    """Refuse the name of an interface that the kernel refuses, too (dev_valid_name in net/core/dev.c)."""
-    data = name.encode()
-    if not 1 <= len(data) <= 15 or name in (".", "..") or re.search(rb"[/:\0\s\xa0]", data):
-        raise ValueError(f"{name!r} is no name of an interface: 1 to 15 bytes, without /, : or white space")
-    return name
-
-
 Duration = Annotated[
     float,
     BeforeValidator(values.parse_duration),
@@ -89,7 +81,7 @@ Size = Annotated[
 
 Pattern = Annotated[str, AfterValidator(values.parse_pattern)]
 CaptureFilter = Annotated[str, AfterValidator(_matches)]
-InterfaceName = Annotated[str, AfterValidator(_can_exist)]
+InterfaceName = Annotated[str, AfterValidator(values.parse_interface)]
 Service = Annotated[str, AfterValidator(values.parse_service)]
 Listen = Annotated[
     values.Listen,

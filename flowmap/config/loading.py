@@ -34,6 +34,7 @@ _WANTED = {
     "model_type": "a mapping of keys is wanted here",
     "dict_type": "a mapping of names is wanted here, like {name: …}",
     "tuple_type": "a list is wanted here, like [a, b]",
+    "string_unicode": "is not UTF-8 text",
 }
 """What pydantic tells in the words of Python, by its name for the problem."""
 
@@ -228,7 +229,11 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Probl
         for length in range(1, len(key) + 1):
             problems.places.setdefault(key[:length], variable)
         try:
+            variable.encode()  # bytes that are not UTF-8 are lone surrogates by now
             value = _read_variable(key, environ[variable])
+        except UnicodeEncodeError:
+            problems.add(key, "unknown key")
+            continue
         except ValueError:
             problems.add(key, 'lists and maps are given as JSON, like ["a", "b"]')
             continue

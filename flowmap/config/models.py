@@ -168,7 +168,9 @@ class Capture(Section):
     """Packets from the wire (needs CAP_NET_RAW)."""
 
     interfaces: Annotated[tuple[InterfaceName, ...], AfterValidator(distinct)] = Field(
-        default=(), max_length=128, description="Interfaces to listen on; any, or empty: all."
+        default=(),
+        max_length=128,
+        description="Interfaces to listen on, by name or alternative name; any, or empty: all.",
     )
     ring: Size = Field(default=64 << 20, ge=1 << 20, le=(1 << 31) - 1, description="Ring shared with the kernel.")
     snap: int = Field(

@@ -27,7 +27,11 @@ BYTES = {"": 1, "B": 1} | {
 LONGEST = 3650 * SECONDS["d"]
 """Longest duration accepted: beyond ten years it is a slip of the pen."""
 
+LONGEST_INTERFACE = 127
+"""Bytes of an interface's alternative name (ALTIFNAMSIZ in linux/if.h, less the zero byte); its own has at most 15."""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[wdhms])")
+_ESCAPED_BYTE = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -142,3 +146,33 @@ def parse_endpoint(value: str) -> str:
         return endpoint.parse_endpoint(value).url
     except ConfigError as error:
         raise ValueError(str(error).removeprefix("endpoint: ")) from error
+
+
+def parse_interface(text: str) -> str:
+    r"""The name of an interface in the one form that :func:`format_interface` gives it.
+
+    Any byte may be written as ``\xff``; variables of the environment may hold it as it is.
+    """
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = b""
+    name = _ESCAPED_BYTE.sub(lambda found: bytes((int(found[1], 16),)), data)
+    # ip(8) refuses the same. An interface's own name is shorter and has no colon, an alternative one may have it.
+    if not 1 <= len(name) <= LONGEST_INTERFACE or re.search(rb"[/\0\s]", name):
+        raise ValueError(f"{text!r} is no name of an interface: 1 to {LONGEST_INTERFACE} bytes, no / or white space")
+    return format_interface(name)
+
+
+def format_interface(name: bytes) -> str:
+    r"""An interface's name for people. The kernel takes nearly any byte: what is not printable UTF-8, and the
+    backslash, are written as ``\xff``, so that two names never look alike.
+    """
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(char if char.isprintable() and char != "\\" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))

@@ -6,6 +6,7 @@ set at any time, so an offset between the two holds for the moment it was taken 
 
 from __future__ import annotations
 
+import secrets
 import time
 from pathlib import Path
 
@@ -15,10 +16,13 @@ def epoch() -> float:
     return time.time() - time.monotonic()
 
 
-def boot() -> int:
-    """A number for the running boot: monotonic time goes on through restarts of the daemon, not through a reboot."""
+def boot(file: Path = Path("/proc/sys/kernel/random/boot_id")) -> int:
+    """A number for the running boot: monotonic time goes on through restarts of the daemon, not through a reboot.
+
+    Where the kernel's cannot be read it is a new one each time: the clock is then taken to have begun anew.
+    """
     try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+        text = file.read_text()
         return int(text.replace("-", ""), 16) >> 65
     except (OSError, ValueError):
-        return 0
+        return secrets.randbits(63)

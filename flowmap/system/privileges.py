@@ -85,9 +85,12 @@ def held() -> frozenset[Capability]:
     return frozenset(capability for capability in Capability if permitted >> capability & 1)
 
 
-def threads() -> int:
-    """Threads of this process, those of libraries too."""
-    return len(os.listdir("/proc/self/task"))
+def threads() -> int | None:
+    """Threads of this process, those of libraries too; None where /proc cannot be read (see ``system.proc``)."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return None
 
 
 def _drop_bounding(keep: Set[Capability]) -> None:

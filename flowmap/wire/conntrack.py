@@ -39,6 +39,7 @@ class Operation(IntEnum):
     NEW = SUBSYSTEM | 0
     GET = SUBSYSTEM | 1
     DELETE = SUBSYSTEM | 2
+    STATISTICS = SUBSYSTEM | 5  # IPCTNL_MSG_CT_GET_STATS, since 3.6
 
 
 class Group(IntEnum):
@@ -62,6 +63,21 @@ class Attribute(IntEnum):
     ID = 12
     ZONE = 18
     TIMESTAMP = 20
+
+
+class _Statistic(IntEnum):
+    """CTA_STATS_GLOBAL_*."""
+
+    ENTRIES = 1
+    LIMIT = 2  # CTA_STATS_GLOBAL_MAX_ENTRIES, since 4.18
+
+
+class TableSize(NamedTuple):
+    """How full the table of a network namespace is."""
+
+    entries: int
+    limit: int | None
+    """None where the kernel is too old to tell."""
 
 
 class TcpState(IntEnum):
@@ -290,3 +306,18 @@ def decode(data: bytes | memoryview, starts: Iterable[int] = (0,)) -> Decoded:
             outcome.reject(error)
             outcome.unframed += 1
     return outcome.decoded(to_batch(rows))
+
+
+def decode_table_size(payload: bytes | memoryview) -> TableSize:
+    """The answer to a request for :attr:`Operation.STATISTICS`; DecodeError if it is cut or has no number."""
+    entries = limit = None
+    reader = AttributeReader(memoryview(payload)[NFGENMSG.size :], "conntrack statistics")
+    while reader.next():
+        if reader.type == _Statistic.ENTRIES:
+            entries = reader.unsigned(4)
+        elif reader.type == _Statistic.LIMIT:
+            limit = reader.unsigned(4)
+    reader.check()
+    if entries is None:
+        raise DecodeError("conntrack statistics: no number of entries in them")
+    return TableSize(entries, limit)

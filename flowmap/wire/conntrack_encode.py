@@ -16,6 +16,11 @@ def encode_dump_request(sequence: int, family: int = AF_UNSPEC) -> bytes:
     return encode_message(Operation.GET, MessageFlag.REQUEST | MessageFlag.DUMP, header, sequence=sequence)
 
 
+def encode_table_size_request(sequence: int) -> bytes:
+    """Ask how full the table is."""
+    return encode_message(Operation.STATISTICS, MessageFlag.REQUEST, NFGENMSG.pack(AF_UNSPEC, 0, 0), sequence=sequence)
+
+
 def encode_fields(schema: Schema, values: Mapping[str, int]) -> bytes:
     """Inverse of :func:`read_fields`: the attributes of ``schema`` that have a value."""
     parts: list[bytes] = []

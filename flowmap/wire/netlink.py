@@ -5,6 +5,7 @@ Headers are in host byte order; what attributes hold is up to the protocol above
 
 from __future__ import annotations
 
+import builtins
 import struct
 import sys
 from collections.abc import Iterator
@@ -199,9 +200,13 @@ class AttributeReader:
         """A number of exactly ``size`` bytes in host byte order."""
         return int.from_bytes(self.bytes(), sys.byteorder) if self._is(size) else 0
 
+    def string(self) -> builtins.bytes:
+        """The payload up to the first zero byte. The kernel does not promise UTF-8."""
+        return bytes(self.bytes()).split(b"\0", 1)[0]
+
     def text(self) -> str:
-        """The payload as text up to the first zero byte; what is not UTF-8 is replaced."""
-        return bytes(self.bytes()).split(b"\0", 1)[0].decode(errors="replace")
+        """The kernel's words; what is not UTF-8 is replaced."""
+        return self.string().decode(errors="replace")
 
     def nested(self) -> AttributeReader:
         """A reader of the attributes inside this one."""

@@ -1,19 +1,28 @@
-"""rtnetlink, as far as flowmap needs it: the addresses of a network namespace (linux/rtnetlink.h, linux/if_addr.h)."""
+"""rtnetlink, as far as flowmap needs it: the addresses and interfaces of a network namespace.
+
+Names are those of linux/rtnetlink.h, linux/if_addr.h and linux/if_link.h.
+"""
 
 from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from typing import NamedTuple
 
 from flowmap.errors import DecodeError
 from flowmap.flows.address import V4_MAPPED, Address
-from flowmap.wire.netlink import AttributeReader, MessageFlag, encode_message
+from flowmap.wire.netlink import AttributeReader, MessageFlag, encode_attribute, encode_message
 
 NEW_ADDRESS = 20
 """RTM_NEWADDR: an address in a dump, or one that was added."""
-_GET_ADDRESS = 22
+NEW_LINK = 16
+"""RTM_NEWLINK: an interface in a dump, or one that was added or changed."""
+_GET_ADDRESS, _GET_LINK = 22, 18
 _AF_INET, _AF_INET6 = 2, 10
 _HEADER = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, interface
+_LINK_HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, number, flags, which flags changed
+_IFF_UP = 1
+_SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS, since 4.4: half of the message
 
 
 class AddressGroup(IntEnum):
@@ -23,9 +32,32 @@ class AddressGroup(IntEnum):
     IPV6 = 9
 
 
+class LinkGroup(IntEnum):
+    """RTNLGRP_*: interfaces added, changed and removed."""
+
+    LINK = 1
+
+
+class Link(NamedTuple):
+    """One interface. Names are the kernel's bytes, which need not be UTF-8."""
+
+    number: int
+    up: bool
+    name: bytes
+    other_names: tuple[bytes, ...]
+    """Alternative names (ip-link(8): altname), since 5.5."""
+
+
 class _Attribute(IntEnum):
     ADDRESS = 1  # the peer's on point-to-point links, else the same as LOCAL
     LOCAL = 2  # absent for IPv6
+
+
+class _LinkAttribute(IntEnum):
+    NAME = 3
+    FILTER = 29  # IFLA_EXT_MASK, in requests
+    PROPERTIES = 52  # IFLA_PROP_LIST
+    OTHER_NAME = 53  # IFLA_ALT_IFNAME, among the properties
 
 
 def encode_addresses(*, sequence: int = 0) -> bytes:
@@ -55,3 +87,36 @@ def decode_address(payload: bytes | memoryview) -> Address | None:
     if family == _AF_INET:
         return Address(0, V4_MAPPED | number)
     return Address(number >> 64, number & (1 << 64) - 1)
+
+
+def encode_links(*, sequence: int = 0) -> bytes:
+    """Ask for all interfaces, without their statistics."""
+    wanted = encode_attribute(_LinkAttribute.FILTER, struct.pack("=I", _SKIP_STATISTICS))
+    payload = _LINK_HEADER.pack(0, 0, 0, 0, 0) + wanted
+    return encode_message(_GET_LINK, MessageFlag.REQUEST | MessageFlag.DUMP, payload, sequence=sequence)
+
+
+def decode_link(payload: bytes | memoryview) -> Link:
+    """The interface in one RTM_NEWLINK; DecodeError if it is cut or has no name."""
+    if len(payload) < _LINK_HEADER.size:
+        raise DecodeError(f"ifinfomsg: {len(payload)} bytes, expected at least {_LINK_HEADER.size}")
+    _, _, number, flags, _ = _LINK_HEADER.unpack_from(payload)
+    name, others = b"", []
+    reader = AttributeReader(memoryview(payload)[_LINK_HEADER.size :], "ifinfomsg")
+    while reader.next():
+        if reader.type == _LinkAttribute.NAME:
+            name = reader.string()
+        elif reader.type == _LinkAttribute.PROPERTIES:
+            others += _other_names(reader.nested())
+    reader.check()
+    if not name:
+        raise DecodeError("ifinfomsg: no name in it")
+    return Link(number, bool(flags & _IFF_UP), name, tuple(others))
+
+
+def _other_names(properties: AttributeReader) -> list[bytes]:
+    found = []
+    while properties.next():
+        if properties.type == _LinkAttribute.OTHER_NAME:
+            found.append(properties.string())
+    return found

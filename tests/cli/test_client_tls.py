@@ -63,6 +63,7 @@ ROWS: list[tuple[dict[str, str | None], str]] = [
     ({"--cert-file": "junk"}, "--cert-file"),
     ({"--user": None}, "Give a user name and a password. --user and --password-file say who asks."),
     ({"--password-file": None}, "the password of ann is missing; give --password-file or FLOWMAP_PASSWORD"),
+    ({"--user": "=\udcff"}, "the user name or the password is not UTF-8 text"),
     ({"--password-file": "wrong"}, "The user name or the password is wrong. --user"),
     ({"--password-file": "nowhere"}, "nowhere: No such file or directory"),
 ]

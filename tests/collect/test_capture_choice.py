@@ -12,6 +12,7 @@ from flowmap.collect.conntrack import ConntrackSource
 from flowmap.collect.sockets import SocketsSource
 from flowmap.config import Collect
 from flowmap.errors import ConfigError, SourceError
+from flowmap.system.proc import Unknown
 
 
 def refuse(_: object) -> None:
@@ -43,10 +44,42 @@ def test_the_words_of_a_refusal_are_followed_by_what_to_do(monkeypatch: pytest.M
     assert choice.choose(Collect()) == ("sockets", why, True)
 
 
+HIDDEN = "/proc/sys is hidden"
+
+
+@pytest.mark.parametrize(
+    ("tracked", "kind", "words"),
+    [
+        (True, "conntrack", "the kernel tracks connections here"),
+        (False, "sockets", "the kernel tracks no connections here"),
+        (Unknown(HIDDEN), "sockets", f"whether the kernel tracks connections here cannot be known: {HIDDEN}"),
+    ],
+)
+def test_what_cannot_be_known_is_not_denied(
+    tracked: bool | Unknown, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "tracks", lambda _: tracked)
+    monkeypatch.setattr(ConntrackSource, "open", lambda _: None)
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: conntrack_check.Settings(1))
+    chosen = choice.choose(Collect())
+    assert chosen.kind == kind and chosen.why.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("entries", "later", "known"), [(5, 5, True), (0, 1, True), (0, 0, False), (0, Unknown("x"), None)]
+)
+def test_an_empty_table_says_nothing_until_something_was_sent(
+    entries: int, later: int | Unknown, known: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[int | Unknown] = [entries, later]
+    monkeypatch.setattr(conntrack_check, "read_entries", lambda: answers.pop(0))
+    assert choice.tracks() == (Unknown("x") if known is None else known)
+
+
 COUNTING: list[tuple[int | None, bool, bool, str, str]] = [
     # nf_conntrack_acct, enable_accounting, may be written; what is taken, and words of why
     (1, False, False, "conntrack", "the kernel tracks connections here"),
-    (None, False, False, "conntrack", "the kernel tracks connections here"),
+    (None, False, False, "sockets", "whether it counts their bytes cannot be known: /proc/sys is hidden; collect."),
     (0, True, True, "conntrack", "the kernel tracks connections here"),
     (0, False, True, "sockets", "(nf_conntrack_acct is 0); sysctl -w net.netfilter.nf_conntrack_acct=1, or collect."),
     (0, True, False, "sockets", "(nf_conntrack_acct is 0), and it cannot be switched on: No such file or directory"),
@@ -68,7 +101,8 @@ def test_a_table_without_bytes_is_not_taken(
     attempt = conntrack_check.try_accounting
     monkeypatch.setattr(choice, "tracks", lambda _: True)
     monkeypatch.setattr(ConntrackSource, "open", lambda _: None)
-    monkeypatch.setattr(conntrack_check, "read_settings", lambda: conntrack_check.Settings(accounting))
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: conntrack_check.Settings(accounting, cause=HIDDEN))
+    monkeypatch.setattr(choice, "counts_bytes", lambda _: None)
     monkeypatch.setattr(conntrack_check, "try_accounting", lambda: attempt(tmp_path))
     chosen = choice.choose(Collect.model_validate({"conntrack": {"enable_accounting": enable}}))
     assert (chosen.kind, chosen.costs) == (kind, kind == "sockets")

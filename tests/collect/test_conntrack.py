@@ -12,11 +12,13 @@ import pytest
 from flowmap.collect import conntrack, conntrack_check, conntrack_dump
 from flowmap.collect.base import CaughtUp, Finding, Lost, ReadFinished, ReadStarted, Step
 from flowmap.collect.conntrack import LOSS_BACKOFF, LOSS_BACKOFF_LIMIT, ConntrackSource
-from flowmap.collect.conntrack_check import Probe, Settings, findings, notes, read_settings
+from flowmap.collect.conntrack_check import Probe, Settings, findings, notes, read_entries, read_settings
 from flowmap.collect.netlink_socket import Received
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import Flag, FlowBatch, Kind
-from flowmap.wire.conntrack import Operation
+from flowmap.system import proc
+from flowmap.system.proc import Unknown
+from flowmap.wire.conntrack import Operation, TableSize
 from flowmap.wire.conntrack_encode import encode_entry
 from flowmap.wire.netlink import Control, MessageFlag, encode_message
 from tests.wire.recordings import joined
@@ -323,6 +325,17 @@ def test_without_events_nothing_is_claimed(
     assert told(source) == [ReadStarted("start"), ReadFinished(complete=True)]
 
 
+def test_where_it_cannot_be_known_the_first_event_shows_that_there_are_events(
+    kernel: Kernel, source: ConntrackSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: Settings(1, None, 5, 100))
+    source.open()
+    assert told(source) == [ReadStarted("start"), ReadFinished(complete=True)]
+    kernel.events += [received(event(1))]
+    assert [type(step) for step in told(source)] == [list, CaughtUp]
+    assert [type(step) for step in told(source)] == [CaughtUp]
+
+
 def test_reopening_starts_over(kernel: Kernel, source: ConntrackSource) -> None:
     told(source)
     source.close()
@@ -390,6 +403,9 @@ WHOLE = Probe(asked=1000, granted=1000)
         (Settings(1, 1, 750, 1000), WHOLE, "table", "degraded", "750 of 1000"),
         (Settings(1, 1, 749, 1000), WHOLE, "table", "ok", "749 of 1000"),
         (Settings(1, 1, None, 1000), WHOLE, "table", "degraded", "cannot be read"),
+        (Settings(1, 1, 10, None, "hidden"), WHOLE, "table", "degraded", "nf_conntrack_max cannot be read: hidden"),
+        (Settings(1, 1, 10, 0), WHOLE, "table", "ok", "10 entries in use, without a limit"),
+        (Settings(), WHOLE, "table", "degraded", "cannot be read: conntrack is not loaded"),
         (GOOD, WHOLE, "receive_buffer", "ok", "1000 bytes"),
         (GOOD, Probe(1000, 200), "receive_buffer", "degraded", "200 bytes of the 1000"),
     ],
@@ -398,7 +414,7 @@ def test_findings(settings: Settings, probe: Probe, name: str, level: str, words
     (finding,) = [found for found in findings(settings, probe) if found.name == f"conntrack.{name}"]
     assert finding.level == level
     assert words in finding.message
-    assert bool(finding.remedy) == (level != "ok") or settings.events is None
+    assert bool(finding.remedy) == (level != "ok")
 
 
 def test_accounting_that_will_be_switched_on_is_still_late_for_old_entries() -> None:
@@ -421,4 +437,28 @@ def test_settings_are_read_where_they_can_be(tmp_path: Path) -> None:
     assert read_settings(tmp_path) == Settings()
     for name, text in (("acct", "1\n"), ("events", "2"), ("count", "5"), ("max", "nonsense")):
         (tmp_path / f"nf_conntrack_{name}").write_text(text)
-    assert read_settings(tmp_path) == Settings(1, 2, 5, None)
+    assert read_settings(tmp_path) == Settings(1, 2, 5, None, cause=f"{tmp_path}/nf_conntrack_max holds no number")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_table_that_is_not_there_is_not_one_that_cannot_be_seen(
+    hidden: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the files it is asked over netlink, unless they would be visible."""
+    where = tmp_path / "sys" / "net"
+    where.mkdir(parents=True)
+    monkeypatch.setattr(proc, "SYS", tmp_path / "sys")
+    if not hidden:
+        (tmp_path / "sys" / "kernel").mkdir()
+    asked: list[TableSize | Unknown] = [Unknown("no permission"), TableSize(7, 100)]
+    monkeypatch.setattr(conntrack_check, "ask_table_size", lambda: asked.pop(0))
+    if not hidden:
+        assert (read_settings(where), read_entries(where)) == (Settings(), 0)
+        assert len(asked) == 2
+        return
+    cause = f"{tmp_path}/sys is hidden from this process"
+    assert read_settings(where) == Settings(cause=cause)
+    assert read_settings(where) == Settings(None, None, 7, 100, cause)
+    asked += [Unknown("no permission"), TableSize(7, 100)]
+    assert read_entries(where) == Unknown(f"{cause}, and no permission")
+    assert read_entries(where) == 7

@@ -48,8 +48,14 @@ def others(data: bytes) -> None:
                 decode_status(message)
             with suppress(DecodeError):
                 rtnetlink.decode_address(message.payload)
+            with suppress(DecodeError):
+                rtnetlink.decode_link(message.payload)
+            with suppress(DecodeError):
+                conntrack.decode_table_size(message.payload)
     with suppress(DecodeError):
         rtnetlink.decode_address(data)
+    with suppress(DecodeError):
+        rtnetlink.decode_link(data)
 
 
 def _conntracks() -> Iterator[bytes]:

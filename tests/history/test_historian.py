@@ -22,6 +22,7 @@ from flowmap.errors import HistoryError
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, Kind
 from flowmap.history.archive import Archive, KeptFlow
+from flowmap.history.clock import boot
 from flowmap.history.file import Limits
 from flowmap.history.historian import Historian
 from flowmap.history.matching import Wanted
@@ -282,3 +283,12 @@ def test_what_a_handover_costs_the_writer_is_a_copy(house: House) -> None:
     house.flush()
     assert {one.view.client.port for one in house.flows()} == {1, 2, 3, 4, 5}
     assert all(not np.shares_memory(part, before["ports"]) for handed in taken for part in handed.columns.values())
+
+
+def test_a_boot_that_cannot_be_told_is_never_taken_for_the_same(tmp_path: Path) -> None:
+    assert boot() == boot()
+    unknown = tmp_path / "boot_id"
+    assert boot(unknown) != boot(unknown)
+    unknown.write_text("not-a-number\n")
+    assert boot(unknown) != boot(unknown)
+    assert 0 <= boot(unknown) < 1 << 63

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import socket
 import struct
@@ -405,6 +406,24 @@ def test_it_has_caught_up_with_what_was_sent_before() -> None:
         assert len(ear.of(9000)) == 1 and ear.source.as_of >= sent
 
 
+@pytest.mark.parametrize(
+    ("interfaces", "seen"), [([], True), ([r"odd\xff"], True), (["uplink"], True), (["near"], False)]
+)
+def test_names_that_are_not_utf8_and_other_names(interfaces: list[str], seen: bool) -> None:
+    with pair() as (left, right), echo(right, "10.9.0.2"):
+        left.nft(COUNTERS)
+        left.run("ip", "link", "property", "add", "dev", "near", "altname", "uplink")
+        ear = Ear(left, interfaces=interfaces)
+        left.run("ip", "link", "set", "near", "down")
+        left.run("ip", "link", "set", "near", "name", os.fsdecode(b"odd\xff"))
+        left.run("ip", "link", "set", os.fsdecode(b"odd\xff"), "up")
+        up = dict.fromkeys(interfaces, seen)
+        ear.until(lambda: ear.source.stats.interfaces == up, "the interface is looked at")
+        exchange(left, "10.9.0.2", 1000)
+        wanted = counted(left) if seen else (0, 0, 0, 0)
+        ear.until(lambda: ear.total(9000) == wanted, "all that nftables counted is there")
+
+
 def test_the_daemon_names_what_it_captures(tmp_path: Path) -> None:
     catalog = [deployment("ingest", "10.1.0.5", "10.1.0.9:9092")]
     with host(tmp_path, ["10.1.0.5/32", "10.1.0.9/32"], catalog) as here:
@@ -425,17 +444,26 @@ def test_the_daemon_names_what_it_captures(tmp_path: Path) -> None:
             assert daemon.stop() == 0
 
 
-def test_the_daemon_logs_interfaces_that_come_and_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "raw"), [("n0", b"n0"), (r"odd\xff", b"odd\xff")])
+def test_the_daemon_logs_interfaces_that_come_and_go(tmp_path: Path, name: str, raw: bytes) -> None:
     with host(tmp_path, ["10.1.0.5/32"], []) as here:
-        collect = {"source": "capture", "capture": {"interfaces": ["lo", "n0"], "ring": "1MiB"}}
+        collect = {"source": "capture", "capture": {"interfaces": ["lo", name], "ring": "1MiB"}}
         with here.daemon(collect=collect) as daemon:
 
             def logged(*lines: str) -> bool:
-                return re.findall('capture: interface n0: ([^;"]*)', daemon.log.read_text()) == list(lines)
+                logged = re.escape(json.dumps(name)[1:-1])
+                return re.findall(f'capture: interface {logged}: ([^;"]*)', daemon.log.read_text()) == list(lines)
+
+            def up() -> int:
+                return total_of(daemon.samples(), "flowmap_source_interface_up", interface=name)
 
             until(lambda: logged("not there"), "it is missed from the start")
-            here.inside.run("ip", "link", "add", "n0", "up", "type", "veth", "peer", "name", "n1")
+            assert not up()
+            (source,) = daemon.json("/api/v1/status")["sources"]
+            assert f"interface {name}" in source["notes"]
+            here.inside.run("ip", "link", "add", os.fsdecode(raw), "up", "type", "veth", "peer", "name", "n1")
             until(lambda: logged("not there", "that is over"), "it has come")
-            here.inside.run("ip", "link", "delete", "n0")
+            until(up, "the metric says so")
+            here.inside.run("ip", "link", "delete", os.fsdecode(raw))
             until(lambda: logged("not there", "that is over", "not there"), "it is missed again")
             assert daemon.stop() == 0

@@ -59,6 +59,11 @@ def test_the_capabilities_are_those_the_code_keeps(installed: tuple[str, Path]) 
         assert granted == {f"CAP_{capability.name}" for capability in KEPT.get(source, frozenset())}
 
 
+def test_what_is_read_in_proc_stays_visible(installed: tuple[str, Path]) -> None:
+    files = (installed[1], *installed[1].parent.glob("flowmap.service.d/*"))
+    assert not [file for file in files if re.search(r"^ProcSubset=pid", file.read_text(), re.MULTILINE)]
+
+
 def test_the_system_calls_that_give_up_privileges_are_let_through() -> None:
     assert re.search(r"^SystemCallFilter=capset$", (UNITS / "flowmap.service").read_text(), re.MULTILINE)
 

@@ -13,7 +13,18 @@ from flowmap.errors import DecodeError
 from flowmap.flows.address import Address
 from flowmap.flows.batch import COLUMNS, Flag, Kind
 from flowmap.wire import conntrack
-from flowmap.wire.conntrack import SCHEMA, Field, Operation, Schema, TcpState, decode, decode_record, read_fields
+from flowmap.wire.conntrack import (
+    SCHEMA,
+    Field,
+    Operation,
+    Schema,
+    TableSize,
+    TcpState,
+    decode,
+    decode_record,
+    decode_table_size,
+    read_fields,
+)
 from flowmap.wire.conntrack_encode import AF_INET6, encode_dump_request, encode_entry, encode_fields
 from flowmap.wire.netlink import (
     AttributeReader,
@@ -25,6 +36,36 @@ from flowmap.wire.netlink import (
     encode_message,
 )
 from tests.wire import recordings
+
+ENTRIES, LIMIT = 1, 2  # CTA_STATS_GLOBAL_ENTRIES, CTA_STATS_GLOBAL_MAX_ENTRIES
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size"),
+    [
+        ({ENTRIES: b"\0\0\0\5", LIMIT: b"\0\1\0\0"}, TableSize(5, 65536)),
+        ({ENTRIES: bytes(4)}, TableSize(0, None)),
+        ({ENTRIES: bytes(4), 99: b"later"}, TableSize(0, None)),
+    ],
+)
+def test_how_full_the_table_is(numbers: dict[int, bytes], size: TableSize) -> None:
+    attributes = b"".join(encode_attribute(kind, value) for kind, value in numbers.items())
+    assert decode_table_size(bytes(4) + attributes) == size
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (b"", "no number"),
+        (bytes(4), "no number"),
+        (bytes(4) + encode_attribute(ENTRIES, b"\5"), "1 bytes, expected 4"),
+        (bytes(4) + encode_attribute(ENTRIES, bytes(4))[:-1], "length 8"),
+    ],
+)
+def test_statistics_that_cannot_be_right(payload: bytes, words: str) -> None:
+    with pytest.raises(DecodeError, match=words):
+        decode_table_size(payload)
+
 
 CLIENT, SERVER, OTHER = 0x0A000001, 0x0A000002, 0x0A000003
 CLIENT6, SERVER6 = 0x20010DB8_00000000_00000000_00000001, 0x20010DB8_00000000_FFFF0000_00000002
