@@ -28,8 +28,9 @@ ARROWS: dict[str, set[str]] = {
     "history": DOMAIN | {"attribute"},  # it keeps what the books let go of, and is handed columns
     "control": {"errors"},
     "config": DOMAIN | {"control"},  # the languages of endpoints and of patterns have one parser each
-    "collect": DOMAIN | {"wire", "config"},
-    "serve": DOMAIN | {"attribute", "config", "export"},
+    "collect": DOMAIN | {"wire", "config", "workers"},
+    "serve": DOMAIN | {"attribute", "config", "export", "workers"},
+    "workers": {"errors"},
     "logs": set(),
     "system": {"errors"},
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
@@ -62,12 +63,14 @@ ARROWS: dict[str, set[str]] = {
         "query",
         "record",
         "serve",
+        "workers",
     },
     "reload": ENGINE | {"assembly", "config", "control", "logs", "pipeline"},
     "complaints": {"collect"},
     "watch": {"collect", "complaints", "pipeline", "system"},
     "textfile": {"errors"},
-    "daemon": {"collect", "config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"},
+    "daemon": {"collect", "config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"}
+    | {"workers"},
     "sandbox": DOMAIN | {"control"},
     "cli": ENGINE
     | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -26,7 +27,8 @@ class LogHandler(logging.Handler):
 
     def finish(self, seconds: float) -> None:
         """Say what is left to say, and write it in at most so many seconds."""
-        self.start()
+        with contextlib.suppress(RuntimeError):  # the system allows no more threads
+            self.start()
         self._say_what_was_suppressed(ends=True)
         self._sink.finish(seconds)
 

@@ -25,7 +25,7 @@ from flowmap.serve.backend import Backend
 from flowmap.serve.hosts import AllowedHosts
 from flowmap.serve.limits import Queries, SafeHeaders, Sizes
 from flowmap.serve.page import HEADERS, landing_page
-from flowmap.serve.pages import Pages
+from flowmap.serve.pages import THREADS, Pages
 from flowmap.serve.parameters import Parameter, read_parameters
 from flowmap.serve.problem import (
     bad_parameters,
@@ -37,17 +37,23 @@ from flowmap.serve.problem import (
     problem,
 )
 from flowmap.serve.web import Web
+from flowmap.workers import Workers
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Made = Callable[[], models.Answer]
 """Makes the answer of what was found."""
 
 
-def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) -> Starlette:
-    """The ASGI application, guarded as ``web`` says; without it, as for the defaults of the configuration."""
+def build_app(
+    backend: Backend, exposition: Exposition, web: Web | None = None, *, page_workers: Workers | None = None
+) -> Starlette:
+    """The ASGI application, guarded as ``web`` says; without it, as for the defaults of the configuration.
+
+    ``page_workers`` build the page of metrics.
+    """
     web = web or Web(Http())
     refused = exposition.metrics.http_refused
-    site = _Site(backend, exposition)
+    site = _Site(backend, exposition, page_workers or Workers("page", THREADS))
     endpoints: dict[str, Endpoint] = {
         "/": site.landing,
         "/metrics": site.pages.answer,
@@ -87,9 +93,9 @@ def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) 
 class _Site:
     """The endpoints of one backend."""
 
-    def __init__(self, backend: Backend, exposition: Exposition) -> None:
+    def __init__(self, backend: Backend, exposition: Exposition, page_workers: Workers) -> None:
         self._backend = backend
-        self.pages = Pages(backend.snapshot, exposition)
+        self.pages = Pages(backend.snapshot, exposition, page_workers)
 
     async def landing(self, request: Request) -> Response:
         page = await asyncio.to_thread(landing_page, self._backend.status(), await self._backend.deployments())

@@ -119,7 +119,6 @@ class HttpServer:
             for task in self._server.server_state.tasks:
                 task.cancel()
         await serving
-        self._web.close()
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
