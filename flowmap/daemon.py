@@ -20,7 +20,7 @@ from flowmap.errors import ConfigError, FlowmapError
 from flowmap.pipeline import Pipeline, build
 from flowmap.record.recorder import CLOSE_SECONDS, RecordTo
 from flowmap.reload import Reloader, Reread
-from flowmap.system import memory, privileges
+from flowmap.system import inherited, memory, privileges
 from flowmap.system.notify import Notifier, take_listener
 from flowmap.textfile import OneRun, TextFile
 from flowmap.watch import Watch
@@ -49,6 +49,7 @@ def run(
     last_resort = _LastResort()
     try:
         faulthandler.enable(file=2)  # the watchdog ends a process with SIGABRT: this says where it hung
+        inherited.own_files()
         privileges.harden()
         memory.give_back_large()
         workers = Workers("worker", QUERY_THREADS)

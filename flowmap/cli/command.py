@@ -13,6 +13,7 @@ from flowmap import __version__, errors
 from flowmap.cli import options
 from flowmap.cli.text import clean
 from flowmap.system.descriptors import hold_standard
+from flowmap.system.inherited import own_signals
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
@@ -45,6 +46,7 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Usage errors leave through argparse with status 2."""
     hold_standard()
+    own_signals()
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
     try:
