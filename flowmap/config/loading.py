@@ -228,7 +228,12 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Probl
         for length in range(1, len(key) + 1):
             problems.places.setdefault(key[:length], variable)
         try:
-            value = _read_variable(key, environ[variable])
+            text = os.fsencode(environ[variable]).decode()  # UTF-8 whatever the locale, as the file
+        except UnicodeError:
+            problems.add(key, "is not UTF-8 text")
+            continue
+        try:
+            value = _read_variable(key, text)
         except ValueError:
             problems.add(key, 'lists and maps are given as JSON, like ["a", "b"]')
             continue

@@ -16,6 +16,8 @@ class LogHandler(logging.Handler):
 
     def __init__(self, sink: Sink) -> None:
         super().__init__()
+        self.encoding = "utf-8"
+        """Of the descriptor; characters that it lacks are written as escapes."""
         self._sink = sink
         self._repeats = Repeats()
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -57,7 +59,7 @@ class LogHandler(logging.Handler):
         except Exception as error:  # arguments that do not fit the template: a defect, and no reason to be silent
             record.msg, record.args = f"cannot make this line: {record.msg!r} ({error!r})", None
             line = self.format(record)
-        if not self._sink.put(line.encode()):
+        if not self._sink.put(line.encode(self.encoding, "backslashreplace")):
             self._counts["dropped", "full"] += 1
 
     def _say_what_was_suppressed(self, *, ends: bool = False) -> None:
