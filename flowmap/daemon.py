@@ -16,7 +16,7 @@ from types import FrameType
 from flowmap import logs
 from flowmap.collect.paired import names
 from flowmap.config import Config
-from flowmap.errors import ConfigError, FlowmapError
+from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.pipeline import Pipeline, build
 from flowmap.record.recorder import CLOSE_SECONDS, RecordTo
 from flowmap.reload import Reloader, Reread
@@ -62,8 +62,8 @@ def run(
         remedy = getattr(error, "remedy", "")
         log.error("%s%s", error, f" ({remedy})" if remedy else "")
         return EXIT_FAILURE
-    except Exception:
-        log.exception("defect: the daemon cannot go on")
+    except Exception as error:
+        log.exception("the daemon ends: %s", describe_defect(error))
         return EXIT_FAILURE
     finally:
         last_resort.cancel()

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from flowmap import __version__, errors
 from flowmap.cli import options
+from flowmap.cli.failures import describe
 from flowmap.cli.text import clean, escape_what_streams_lack
 from flowmap.system.descriptors import hold_standard
 from flowmap.system.inherited import own_signals
@@ -98,26 +99,6 @@ def _fail(error: Exception, status: int, arguments: argparse.Namespace) -> int:
         import traceback
 
         traceback.print_exception(error)
-    for line in _lines(error):
+    for line in describe(error):
         sys.stderr.write(f"flowmap: {clean(line)}\n")
     return status
-
-
-def _of_locale(error: UnicodeEncodeError) -> bool:
-    """Whether an argument was no text, or a file's name cannot be written in the encoding of file names."""
-    part = error.object[error.start : error.end]
-    return (
-        any("\udc80" <= char <= "\udcff" for char in part) or error.encoding == sys.getfilesystemencoding() != "utf-8"
-    )
-
-
-def _lines(error: Exception) -> list[str]:
-    if isinstance(error, errors.FlowmapError):
-        remedy = getattr(error, "remedy", "")
-        return [f"{line}; {remedy}" if remedy else line for line in str(error).splitlines()]
-    if isinstance(error, UnicodeEncodeError) and _of_locale(error):
-        part = error.object[error.start : error.end]
-        return [f"{part}: not text in the encoding of this locale; use one of UTF-8, like LC_ALL=C.UTF-8"]
-    if isinstance(error, OSError) and error.strerror:
-        return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
-    return [f"defect: {type(error).__name__}: {error} (--log-level debug shows where; please report it)"]
