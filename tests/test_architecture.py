@@ -29,7 +29,8 @@ ARROWS: dict[str, set[str]] = {
     "control": {"errors"},
     "config": DOMAIN | {"control"},  # the languages of endpoints and of patterns have one parser each
     "collect": DOMAIN | {"wire", "config", "workers"},
-    "serve": DOMAIN | {"attribute", "config", "export", "workers"},
+    "serve": DOMAIN | {"attribute", "config", "export", "request_target", "workers"},
+    "request_target": set(),
     "workers": {"errors"},
     "logs": set(),
     "system": {"errors"},
@@ -71,7 +72,7 @@ ARROWS: dict[str, set[str]] = {
     "textfile": {"errors"},
     "daemon": {"collect", "config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"}
     | {"workers"},
-    "sandbox": DOMAIN | {"control"},
+    "sandbox": DOMAIN | {"control", "request_target"},
     "cli": ENGINE
     | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}
     | {"assembly", "captured", "history", "textfile"},
@@ -102,7 +103,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic": ("cli.check_host", "config", "control", "record", "serve", "sandbox"),
     "pydantic_core": ("control",),
     "scapy": ("collect", "wire"),
-    "starlette": ("serve", "sandbox"),
+    "starlette": ("request_target", "serve", "sandbox"),
     "uvicorn": ("serve.protocol", "serve.server", "sandbox.control_plane"),
     "yaml": ("config", "sandbox"),
 }

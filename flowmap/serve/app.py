@@ -19,6 +19,7 @@ from flowmap.attribute.view import FlowFilter
 from flowmap.config import Http
 from flowmap.errors import ControlError, HistoryError, QueryError
 from flowmap.export.exposition import Exposition
+from flowmap.request_target import OriginForm
 from flowmap.serve import answers, models, openapi, parameters
 from flowmap.serve.access import Guard
 from flowmap.serve.backend import Backend
@@ -74,6 +75,7 @@ def build_app(
         middleware=[
             Middleware(SafeHeaders, chosen=lambda: web.headers),
             Middleware(Sizes, refused=refused),
+            Middleware(OriginForm, refuse=partial(_refuse_target, refused)),
             Middleware(AllowedHosts, allowed=web.http.allowed_hosts, refused=refused),
             Middleware(Guard, access=web.http.access, passwords=lambda: web.passwords, refused=refused),
             Middleware(Queries, refused=refused),
@@ -197,6 +199,11 @@ async def _answer(
     # In a thread: ten thousand peers take 0.2 s to write, and the loop has scrapes to answer.
     body = await asyncio.to_thread(lambda: make().model_dump_json(by_alias=True))
     return Response(body, media_type="application/json")
+
+
+def _refuse_target(refused: Callable[[str], None], status: int, detail: str) -> Response:
+    refused("malformed")
+    return problem(status, detail, headers={"allow": "GET, HEAD"} if status == 405 else None)
 
 
 def _condition(holds: bool, yes: str, no: str) -> Response:
