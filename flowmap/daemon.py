@@ -16,14 +16,15 @@ from types import FrameType
 from flowmap import logs
 from flowmap.collect.paired import names
 from flowmap.config import Config
-from flowmap.errors import ConfigError, FlowmapError
+from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.pipeline import Pipeline, build
-from flowmap.record.recorder import RecordTo
+from flowmap.record.recorder import CLOSE_SECONDS, RecordTo
 from flowmap.reload import Reloader, Reread
-from flowmap.system import memory, privileges, proc
+from flowmap.system import inherited, memory, privileges, proc
 from flowmap.system.notify import Notifier, take_listener
 from flowmap.textfile import OneRun, TextFile
 from flowmap.watch import Watch
+from flowmap.workers import QUERY_THREADS, Workers, WorkersLoop, starting_threads
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ STOP_SECONDS = 4.5
 """From SIGTERM to the end, whatever hangs."""
 WRITER_SECONDS = 3.0
 """Of these, what the writer gets to take its last counters."""
+_LOOK_EVERY = 0.01  # seconds between two looks whether a thread has ended
 FOR_EVER = OneRun()
 
 
@@ -47,9 +49,12 @@ def run(
     last_resort = _LastResort()
     try:
         faulthandler.enable(file=2)  # the watchdog ends a process with SIGABRT: this says where it hung
+        inherited.own_files()
         privileges.harden()
         memory.give_back_large()
-        return asyncio.run(_main(config, reread, file, record, once, last_resort))
+        workers = Workers("worker", QUERY_THREADS)
+        with asyncio.Runner(loop_factory=lambda: WorkersLoop(workers)) as runner:
+            return runner.run(_main(config, reread, file, record, once, last_resort, workers))
     except ConfigError as error:
         log.error("%s", error)
         return EXIT_CONFIG
@@ -57,8 +62,8 @@ def run(
         remedy = getattr(error, "remedy", "")
         log.error("%s%s", error, f" ({remedy})" if remedy else "")
         return EXIT_FAILURE
-    except Exception:
-        log.exception("defect: the daemon cannot go on")
+    except Exception as error:
+        log.exception("the daemon ends: %s", describe_defect(error))
         return EXIT_FAILURE
     finally:
         last_resort.cancel()
@@ -106,7 +111,13 @@ class _Signals:
 
 
 async def _main(
-    config: Config, reread: Reread, file: str | None, record: RecordTo | None, once: OneRun, last_resort: _LastResort
+    config: Config,
+    reread: Reread,
+    file: str | None,
+    record: RecordTo | None,
+    once: OneRun,
+    last_resort: _LastResort,
+    workers: Workers,
 ) -> int:
     notifier = Notifier(os.environ)
     notifier.status("starting")
@@ -115,7 +126,11 @@ async def _main(
         log.warning("%s", line)
     _open(pipeline, config)
     signals = _Signals(lambda: last_resort.start(pipeline))  # until now a signal ends it at once: nothing was counted
-    logs.start()
+    with starting_threads():
+        logs.start()
+        last_resort.arm()
+    workers.start()
+    pipeline.page_workers.start()
     watch = Watch(pipeline, notifier)
     reloader = Reloader(pipeline, config, reread, file=file)
     pipeline.backend.configuration_status = reloader.status
@@ -123,10 +138,11 @@ async def _main(
     writing: asyncio.Task[None] | None = None
     try:
         await pipeline.server.start()
-        if pipeline.recorder is not None:
-            pipeline.recorder.start()
-        await _open_history(pipeline)
-        pipeline.engine.start()
+        with starting_threads():
+            if pipeline.recorder is not None:
+                pipeline.recorder.start()
+            await _open_history(pipeline)
+            pipeline.engine.start()
         pipeline.catalog.start()
         why = f": {pipeline.why}" if pipeline.why else ""
         log.info("listening on %s, reading %s%s", pipeline.server.url, names(pipeline.source), why)
@@ -203,19 +219,28 @@ async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
     await pipeline.catalog.aclose()
     if pipeline.engine.is_alive():
         pipeline.engine.stop()
-        await asyncio.to_thread(pipeline.engine.join, WRITER_SECONDS)
+        await _ended(pipeline.engine, WRITER_SECONDS)
     else:
         pipeline.source.close()
     if pipeline.recorder is not None:
-        await asyncio.to_thread(pipeline.recorder.close, whole=not pipeline.engine.is_alive())
+        await _ended(pipeline.recorder.finish(whole=not pipeline.engine.is_alive()), CLOSE_SECONDS)
     if pipeline.historian is not None and pipeline.historian.is_alive():
         pipeline.historian.stop()
-        await asyncio.to_thread(pipeline.historian.join, STOP_SECONDS)
+        await _ended(pipeline.historian, STOP_SECONDS)
     pipeline.backend.close()
     await pipeline.asker.aclose()
     await pipeline.client.aclose()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(pipeline.server.stop(), max(0.1, end - time.monotonic() - 0.5))
+    pipeline.page_workers.shutdown(wait=False)
+
+
+async def _ended(thread: threading.Thread, seconds: float) -> None:
+    """Wait for the end of a thread, at most so long. Looks, for the workers may all be busy."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while thread.is_alive():
+                await asyncio.sleep(_LOOK_EVERY)
 
 
 class _LastResort:
@@ -223,19 +248,28 @@ class _LastResort:
 
     def __init__(self) -> None:
         self._pipeline: Pipeline | None = None
-        self._timer = threading.Timer(STOP_SECONDS, self._end)
-        self._timer.daemon = True
+        self._stopping, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="last resort", daemon=True)
+
+    def arm(self) -> None:
+        """Start the thread that will count: at the end there may be none to be had."""
+        self._thread.start()
 
     def start(self, pipeline: Pipeline) -> None:
         """Begin to count the seconds, once."""
         if self._pipeline is None:
             self._pipeline = pipeline
-            self._timer.start()
+            self._stopping.set()
 
     def cancel(self) -> None:
         """Everything has ended, unless the writer hangs: then the interpreter would wait for its thread."""
         if self._pipeline is None or not self._pipeline.engine.is_alive():
-            self._timer.cancel()
+            self._over.set()
+
+    def _watch(self) -> None:
+        self._stopping.wait()
+        if not self._over.wait(STOP_SECONDS):
+            self._end()
 
     def _end(self) -> None:
         assert self._pipeline is not None, "started with one"

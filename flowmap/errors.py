@@ -15,14 +15,29 @@
     ├── HistoryError         the operator: the file of the past cannot be read or written now; see ``reason``
     └── QueryError           the user: a query that cannot be answered as asked
 
-Anything else that reaches the user is a defect of flowmap.
+Anything else that reaches the user is a defect of flowmap (:func:`describe_defect`).
 """
 
 from __future__ import annotations
 
+import platform
+
+from flowmap import __version__
+
+REPORT_TO = "whoever you have flowmap from (this version names no public tracker)"
+
 
 class FlowmapError(Exception):
     """Root of the tree; ``str()`` is one line that says what and where."""
+
+
+def describe_defect(error: BaseException) -> str:
+    """What happened, what to send and to whom, for an exception that is no :class:`FlowmapError`."""
+    return (
+        f"defect of flowmap {__version__}: {type(error).__name__}: {error}; please report it to {REPORT_TO}: the "
+        f"command, its output or log with --log-level debug, `flowmap config` (it masks secrets), Python "
+        f"{platform.python_version()}, Linux {platform.release()}"
+    )
 
 
 class ConfigError(FlowmapError):

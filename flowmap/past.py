@@ -1,6 +1,6 @@
 """Questions about the past, over the history file and the books: what HTTP asks where a time is given.
 
-The file is read in threads of this module's own, never on the event loop or the writer's. Before it is, history is
+The file is read in worker threads, never on the event loop or the writer's. Before it is, history is
 asked to write what it was handed, so an answer has everything that ended up to a moment before; where that takes too
 long, the answer goes without.
 """
@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
@@ -46,6 +46,7 @@ from flowmap.window import peers_of, rows_at
 T = TypeVar("T")
 
 READERS = 2
+"""Reads of the file at one time: slow ones leave threads to other queries."""
 FLUSH_SECONDS = 1.0
 """Longest wait for what was handed to history to be in the file."""
 _CURSOR = "h"
@@ -61,12 +62,11 @@ class Past:
         self._queries = queries
         self._historian = historian
         self._archive = archive
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="history-reader")
+        self._reading = asyncio.Semaphore(READERS)
 
     def close(self) -> None:
         """No more questions: those under way end, too."""
         self._archive.close()
-        self._readers.shutdown(wait=False, cancel_futures=True)
 
     def status(self) -> Mapping[str, object]:
         """Facts for the status answer."""
@@ -224,7 +224,8 @@ class Past:
 
     async def _read(self, function: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, function)
+            async with self._reading:
+                return await asyncio.to_thread(function)
         except HistoryError as error:
             if error.reason == "corrupt":
                 self._historian.suspect(error)

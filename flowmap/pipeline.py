@@ -46,8 +46,10 @@ from flowmap.past import Past
 from flowmap.query import Queries
 from flowmap.record.recorder import Recorder, RecordTo, start_recording
 from flowmap.serve.app import build_app
+from flowmap.serve.pages import THREADS as PAGE_THREADS
 from flowmap.serve.server import HttpServer
 from flowmap.serve.web import Web
+from flowmap.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Pipeline:
     catalog: Refreshers
     backend: Backend
     server: HttpServer
+    page_workers: Workers
     exposition: Exposition
     recorder: Recorder | None
     historian: Historian | None
@@ -77,11 +80,8 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet but a recording."""
     metrics = SelfMetrics(__version__)
     source, why = (source, "") if source is not None else _chosen(config)
-    budget = CallBudget(
-        rate=config.control_plane.rate,
-        burst=config.control_plane.burst,
-        max_in_flight=config.control_plane.max_in_flight,
-    )
+    plane = config.control_plane
+    budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
     permits = Permits(budget)
     client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
     catalogs = _catalogs(config.control_plane, client)
@@ -131,8 +131,11 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         past=_past(config, engine, queries, historian),
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
-    server = _server(config, backend, exposition)
-    return Pipeline(source, why, engine, asker, client, refresher, backend, server, exposition, recorder, historian)
+    pages = Workers("page", PAGE_THREADS)
+    server = _server(config, backend, exposition, pages)
+    return Pipeline(
+        *(source, why, engine, asker, client, refresher, backend, server, pages, exposition, recorder, historian)
+    )
 
 
 def _chosen(config: Config) -> Chosen:
@@ -221,10 +224,11 @@ def credentials_provider(settings: ControlPlane, transport: Transport) -> Creden
     )
 
 
-def _server(config: Config, backend: Backend, exposition: Exposition) -> HttpServer:
+def _server(config: Config, backend: Backend, exposition: Exposition, page_workers: Workers) -> HttpServer:
     metrics = exposition.metrics
     web = Web(config.http, report=metrics.set_http_settings)
-    return HttpServer(build_app(backend, exposition, web), *config.http.listen, web=web, refused=metrics.http_refused)
+    app = build_app(backend, exposition, web, page_workers=page_workers)
+    return HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
 
 
 def _historian(config: Config, source: Source) -> Historian | None:

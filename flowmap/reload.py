@@ -19,7 +19,7 @@ from flowmap.config import Config, ControlPlane
 from flowmap.config.loading import Loaded
 from flowmap.config.reloading import changed, live
 from flowmap.control.credentials import CredentialsProvider
-from flowmap.errors import ConfigError, FlowmapError
+from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.pipeline import (
     Pipeline,
     catalog_label,
@@ -73,7 +73,7 @@ class Reloader:
             for line in self.error.splitlines():
                 log.error("reload refused, the configuration in force stays: %s", line)
         except Exception as error:  # a defect must not end a daemon that works
-            self.error = f"defect: {error!r}"
+            self.error = describe_defect(error)
             log.exception("reload refused, the configuration in force stays")
         else:
             self.error, self._taken_at = None, time.time()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
+
+import pytest
 
 from flowmap.attribute.answers import Answer
 from flowmap.attribute.questions import Question
@@ -116,3 +120,15 @@ def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> 
     while not condition():
         assert time.monotonic() < end, f"waited in vain: {what}"
         time.sleep(0.005)
+
+
+def refuse_sockets(monkeypatch: pytest.MonkeyPatch, family: int) -> None:
+    """The kernel knows no such address family from now on, or a filter of system calls hides it."""
+    real = socket.socket
+
+    def refuse(given: int = socket.AF_INET, *arguments: Any, **options: Any) -> socket.socket:
+        if given == family:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return real(given, *arguments, **options)
+
+    monkeypatch.setattr(socket, "socket", refuse)

@@ -28,8 +28,10 @@ ARROWS: dict[str, set[str]] = {
     "history": DOMAIN | {"attribute"},  # it keeps what the books let go of, and is handed columns
     "control": {"errors"},
     "config": DOMAIN | {"control"},  # the languages of endpoints and of patterns have one parser each
-    "collect": DOMAIN | {"wire", "config", "system"},
-    "serve": DOMAIN | {"attribute", "config", "export"},
+    "collect": DOMAIN | {"wire", "config", "system", "workers"},
+    "serve": DOMAIN | {"attribute", "config", "export", "request_target", "workers"},
+    "request_target": set(),
+    "workers": {"errors"},
     "logs": set(),
     "system": {"errors"},
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
@@ -62,13 +64,15 @@ ARROWS: dict[str, set[str]] = {
         "query",
         "record",
         "serve",
+        "workers",
     },
     "reload": ENGINE | {"assembly", "config", "control", "logs", "pipeline"},
     "complaints": {"collect"},
     "watch": {"collect", "complaints", "pipeline", "system"},
     "textfile": {"errors"},
-    "daemon": {"collect", "config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"},
-    "sandbox": DOMAIN | {"control"},
+    "daemon": {"collect", "config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"}
+    | {"workers"},
+    "sandbox": DOMAIN | {"control", "request_target"},
     "cli": ENGINE
     | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}
     | {"assembly", "captured", "history", "textfile"},
@@ -99,7 +103,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pydantic": ("cli.check_host", "config", "control", "record", "serve", "sandbox"),
     "pydantic_core": ("control",),
     "scapy": ("collect", "wire"),
-    "starlette": ("serve", "sandbox"),
+    "starlette": ("request_target", "serve", "sandbox"),
     "uvicorn": ("serve.protocol", "serve.server", "sandbox.control_plane"),
     "yaml": ("config", "sandbox"),
 }

@@ -312,7 +312,11 @@ PROBLEMS = [
         "flowmap.yaml:1: not YAML: could not determine a constructor for the tag "
         "'tag:yaml.org,2002:python/name:os.system'",
     ),
-    ("date", "log:\n  level: 2026-13-45\n", "flowmap.yaml:2: 2026-13-45: month must be in 1..12"),
+    (
+        "date",
+        "log:\n  level: 2026-13-45\n",
+        "flowmap.yaml:2: 2026-13-45: month must be in 1..12; quote it if it is text",
+    ),
     ("circle", "log: &a\n  level: *a\n", "flowmap.yaml:1: an alias that contains itself"),
     ("deep", "log: " + "[" * 5000, "flowmap.yaml: nested too deeply"),
     (
@@ -398,6 +402,37 @@ def test_the_environment_wins(tmp_path: Path, environ: dict[str, str], path: str
     for name in path.split("."):
         found = getattr(found, name)
     assert found == value
+
+
+QUOTES = [
+    ("control_plane: {workspace: 0123}", "control_plane.workspace", "a number"),
+    ("control_plane: {workspace: 1e3}", "control_plane.workspace", None),  # text: YAML 1.1 wants 1.0e+3
+    ("control_plane: {workspace: 1.5}", "control_plane.workspace", "a number"),
+    ("control_plane: {namespaces: [on]}", "control_plane.namespaces.0", "true or false"),
+    (
+        "control_plane: {credentials: {access_key_secret: 4815}}",
+        "control_plane.credentials.access_key_secret",
+        "a number",
+    ),
+    ("history: {path: 2026-11-21}", "history.path", "a date"),
+    ("history: {path: 2026-11-21T10:00:00Z}", "history.path", "a date"),
+    ("control_plane: {region: {a: b}}", "control_plane.region", ""),
+    ('control_plane: {workspace: "0123"}', "control_plane.workspace", None),
+]
+
+
+@pytest.mark.parametrize(("text", "key", "kind"), QUOTES)
+def test_what_yaml_takes_for_no_text_is_to_be_quoted(tmp_path: Path, text: str, key: str, kind: str | None) -> None:
+    """``kind``: what YAML takes it for; empty: nothing that quotes would mend; None: it is text."""
+    if kind is None:
+        file = tmp_path / "flowmap.yaml"
+        file.write_text(text)
+        load(str(file), {})
+        return
+    message = f"this is {kind} in YAML, and text is wanted; quote it" if kind else "text is wanted here"
+    lines = problems_of(tmp_path, text)
+    assert f"flowmap.yaml:1: {key}: {message}" in lines
+    assert "4815" not in str(lines)
 
 
 BAD_VARIABLES = [

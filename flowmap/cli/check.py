@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from flowmap.cli import options, text
+from flowmap.cli.failures import describe
 from flowmap.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,11 +56,22 @@ def look(path: str | None) -> Iterator[Finding]:
     yield Finding("config", "ok", path or "defaults and the environment")
     from flowmap.cli import check_control, check_history, check_host, check_tls
 
-    yield from check_host.look(path, config)
-    yield from check_tls.look(config)
-    yield from check_history.look(config)
-    yield from asyncio.run(check_control.look(config))
-    yield from sources(config)
+    yield from _safely("host", lambda: check_host.look(path, config))
+    yield from _safely("http.tls", lambda: check_tls.look(config))
+    yield from _safely("history", lambda: check_history.look(config))
+    yield from _safely("control_plane", lambda: asyncio.run(check_control.look(config)))
+    yield from _safely("collect", lambda: sources(config))
+
+
+def _safely(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of one part. An error is a finding too: those of the other parts are still shown."""
+    from flowmap.collect.base import Finding
+
+    try:
+        yield from look()
+    except Exception as error:
+        for line in describe(error):
+            yield Finding(name, "failed", line)
 
 
 def sources(config: Config) -> list[Finding]:

@@ -11,8 +11,10 @@ from types import ModuleType
 
 from flowmap import __version__, errors
 from flowmap.cli import options
-from flowmap.cli.text import clean
+from flowmap.cli.failures import describe
+from flowmap.cli.text import clean, escape_what_streams_lack
 from flowmap.system.descriptors import hold_standard
+from flowmap.system.inherited import own_signals
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
@@ -45,6 +47,8 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Usage errors leave through argparse with status 2."""
     hold_standard()
+    own_signals()
+    escape_what_streams_lack()
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
     try:
@@ -95,15 +99,6 @@ def _fail(error: Exception, status: int, arguments: argparse.Namespace) -> int:
         import traceback
 
         traceback.print_exception(error)
-    for line in _lines(error):
+    for line in describe(error):
         sys.stderr.write(f"flowmap: {clean(line)}\n")
     return status
-
-
-def _lines(error: Exception) -> list[str]:
-    if isinstance(error, errors.FlowmapError):
-        remedy = getattr(error, "remedy", "")
-        return [f"{line}; {remedy}" if remedy else line for line in str(error).splitlines()]
-    if isinstance(error, OSError) and error.strerror:
-        return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
-    return [f"defect: {type(error).__name__}: {error} (--log-level debug shows where; please report it)"]

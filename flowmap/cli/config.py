@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print it."""
     from flowmap import config
-    from flowmap.cli.text import print_json
+    from flowmap.cli.text import print_json, shown
     from flowmap.config.reference import masked_yaml
 
     if arguments.schema:
@@ -38,5 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.output == "json":
             print_json(config.masked(loaded))
         else:
-            print(masked_yaml(loaded), end="")
+            said = masked_yaml(loaded)
+            print(said if shown(said) == said else masked_yaml(loaded, ascii_only=True), end="")
     return 0

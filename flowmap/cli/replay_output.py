@@ -60,7 +60,7 @@ def show(replayed: Replayed, arguments: argparse.Namespace, *, deployment_labels
         _finish(replayed, until)
         if form == "prometheus":
             page = Exposition(SelfMetrics(__version__), deployment_labels=tuple(deployment_labels))
-            sys.stdout.write(page.traffic_page(replayed.snapshot(), Format.TEXT).decode())
+            text.print_bytes(page.traffic_page(replayed.snapshot(), Format.TEXT))
         else:
             _show_table(replayed)
     findings = replayed.findings()

@@ -1,7 +1,12 @@
-"""Text for a terminal: nothing that comes from data can steer it, columns line up, numbers are readable."""
+"""Text for a terminal: nothing that comes from data can steer it, columns line up, numbers are readable.
+
+A character that the stream has no code for is written as an escape: no output fails for want of one.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import shutil
 import sys
@@ -14,6 +19,30 @@ NARROWEST = 8
 """Columns are not cut below this many cells."""
 WHOLE = frozenset({"CLIENT", "SERVER", "DEPLOYMENT", "PEER"})
 """Columns that are never cut, and make the line wrap instead: half an address is no address."""
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end].replace(ELLIPSIS, "...")
+    return missing.encode("ascii", "backslashreplace").decode(), error.end
+
+
+_ESCAPED = "flowmap.escaped"
+codecs.register_error(_ESCAPED, _escape)
+
+
+def escape_what_streams_lack() -> None:
+    """From now on stdout and stderr write characters that their encoding lacks as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPED)
+
+
+def shown(text: str) -> str:
+    """``text`` as stdout will write it, so that its cells can be counted."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, _ESCAPED).decode(encoding)
 
 
 def clean(text: str) -> str:
@@ -34,12 +63,12 @@ def cut(text: str, width: int) -> str:
     """``text`` in at most ``width`` cells, with an ellipsis where something was left out."""
     if cells(text) <= width:
         return text
-    kept = ""
+    kept, mark = "", shown(ELLIPSIS)
     for char in text:
-        if cells(kept + char) > width - 1:
+        if cells(kept + char + mark) > width:
             break
         kept += char
-    return kept + ELLIPSIS
+    return kept + mark
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None = None) -> list[str]:
@@ -48,7 +77,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, width: int
     right = [
         bool(data) and all(isinstance(row[i], (int, float, type(None))) for row in data) for i in range(len(header))
     ]
-    texts = [tuple(header), *(tuple("-" if cell is None else clean(str(cell)) for cell in row) for row in data)]
+    texts = [tuple(header), *(tuple("-" if cell is None else shown(clean(str(cell))) for cell in row) for row in data)]
     widths = [max(cells(row[i]) for row in texts) for i in range(len(header))]
     _fit(widths, width, [i for i, name in enumerate(header) if name not in WHOLE])
     return [_line(row, widths, right) for row in texts]
@@ -57,9 +86,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, width: int
 def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     parts = []
     for text, width, numeric in zip(row, widths, right, strict=True):
-        shown = cut(text, width)
-        padding = " " * (width - cells(shown))
-        parts.append(padding + shown if numeric else shown + padding)
+        part = cut(text, width)
+        padding = " " * (width - cells(part))
+        parts.append(padding + part if numeric else part + padding)
     return GAP.join(parts).rstrip()
 
 
@@ -81,6 +110,12 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     """Print a table as wide as the terminal."""
     for line in table(header, rows, width=terminal_width()):
         print(line)
+
+
+def print_bytes(data: bytes) -> None:
+    """Print what has an encoding of its own, whatever that of the terminal is."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
 
 
 def print_json(value: object) -> None:

@@ -21,6 +21,7 @@ from flowmap.errors import SourceError
 from flowmap.flows.batch import Flag
 from flowmap.wire.conntrack import Group
 from flowmap.wire.conntrack_columns import ColumnDecoder
+from flowmap.workers import Workers
 
 EVENT_CHUNK = 1 << 20
 """Bytes of events decoded at a time: about 4,000."""
@@ -67,6 +68,7 @@ class ConntrackSource:
         """Why accounting could not be switched on, as a note."""
         self._clock = clock
         self._decoder = ColumnDecoder()
+        self._ahead = Workers("dump", 1)
         self._events: NetlinkSocket | None = None
         self._due: tuple[float, ReadReason] = (0.0, "start")
         self._backoff = 0.0
@@ -125,13 +127,15 @@ class ConntrackSource:
         yield from self.poll()
 
     def _read_all(self, reason: ReadReason) -> Iterator[Step]:
+        self._ahead.start()  # not in open(): privileges are given up after it
         began = self._clock()
         self.stats.resyncs = _counted(self.stats.resyncs, reason)
         yield ReadStarted(reason)
         self._finishing = False
         bare = 0
         for _ in range(DUMP_ATTEMPTS):
-            dump = Dump(self._decoder, tap=self.tap, marked=int(Flag.SILENT) if self._blind else 0)
+            marked = int(Flag.SILENT) if self._blind else 0
+            dump = Dump(self._decoder, self._ahead, tap=self.tap, marked=marked)
             for batch in dump.batches():
                 self.stats.records += len(batch)
                 bare += int(np.count_nonzero(batch.flags & np.uint16(Flag.COUNTERS) == 0))

@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, wait
 
 import numpy as np
 
@@ -32,9 +32,10 @@ class Dump:
     A socket for each dump, so that no rest of an earlier one can be taken for a part of this.
     """
 
-    def __init__(self, decoder: ColumnDecoder, *, tap: Tap | None = None, marked: int = 0) -> None:
-        """``marked``: flags set on every entry besides what it says itself."""
+    def __init__(self, decoder: ColumnDecoder, ahead: Executor, *, tap: Tap | None = None, marked: int = 0) -> None:
+        """``ahead`` reads the next part while one is decoded. ``marked``: flags set on every entry besides its own."""
         self._decoder = decoder
+        self._ahead = ahead
         self._tap = tap
         self._marked = marked
         self.complete = False
@@ -47,7 +48,7 @@ class Dump:
         try:
             # The columnar decoder finds messages by the sequence number, so it should be rare in what they hold.
             dump.send(encode_dump_request(secrets.randbits(31) | 1 << 30))
-            yield from self._decode(_read_ahead(dump))
+            yield from self._decode(_read_ahead(dump, self._ahead))
         finally:
             dump.close()
 
@@ -79,7 +80,7 @@ class Dump:
         raise SourceError(message, remedy="modprobe nf_conntrack_netlink")
 
 
-def _read_ahead(dump: NetlinkSocket) -> Iterator[Received]:
+def _read_ahead(dump: NetlinkSocket, ahead: Executor) -> Iterator[Received]:
     """The dump in parts, until nothing more comes within the patience.
 
     The kernel makes a dump while it is read, without the interpreter's lock: the next part is read on another thread
@@ -91,10 +92,12 @@ def _read_ahead(dump: NetlinkSocket) -> Iterator[Received]:
             yield received
             received = dump.receive(wait=PATIENCE)
         return
-    with ThreadPoolExecutor(1, "dump") as ahead:
-        while received.starts:
-            coming = ahead.submit(dump.receive)
+    while received.starts:
+        coming = ahead.submit(dump.receive)
+        try:
             yield received
-            received = coming.result()
-            if not received.starts and not received.overrun:
-                received = dump.receive(wait=PATIENCE)
+        finally:  # whoever stops here closes the socket
+            wait([coming])
+        received = coming.result()
+        if not received.starts and not received.overrun:
+            received = dump.receive(wait=PATIENCE)

@@ -11,6 +11,7 @@ import os
 import select
 import time
 from collections.abc import Mapping
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar, get_args, get_origin
 
@@ -34,9 +35,12 @@ _WANTED = {
     "model_type": "a mapping of keys is wanted here",
     "dict_type": "a mapping of names is wanted here, like {name: …}",
     "tuple_type": "a list is wanted here, like [a, b]",
+    "string_type": "text is wanted here",
     "string_unicode": "is not UTF-8 text",
 }
 """What pydantic tells in the words of Python, by its name for the problem."""
+_NO_TEXT = {int: "a number", float: "a number", bool: "true or false", date: "a date", datetime: "a date"}
+"""What YAML reads some text as where it has no quotes."""
 
 Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -111,8 +115,8 @@ def _validated(model: type[M], tree: dict[str, Any], problems: _Problems) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_input=False):
-            problems.add(*_explain(problems.root, item["loc"], item["type"], item["msg"]))
+        for item in error.errors(include_url=False):
+            problems.add(*_explain(problems.root, item["loc"], item["type"], item["msg"], item["input"]))
         problems.settle()
         raise
 
@@ -203,7 +207,7 @@ class _Reader:
         try:
             value = self._loader.construct_object(node)
         except ValueError as error:  # 2026-13-45 looks like a date to YAML and is none
-            raise ConfigError(f"{self._problems.places[key]}: {node.value}: {error}") from error
+            raise ConfigError(f"{self._problems.places[key]}: {node.value}: {error}; quote it if it is text") from error
         # "section:" with nothing but comments below it is an empty section.
         return {} if value is None and _is_section(_annotation(self._problems.root, key)) else value
 
@@ -230,10 +234,16 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Probl
             problems.places.setdefault(key[:length], variable)
         try:
             variable.encode()  # bytes that are not UTF-8 are lone surrogates by now
-            value = _read_variable(key, environ[variable])
         except UnicodeEncodeError:
             problems.add(key, "unknown key")
             continue
+        try:
+            text = os.fsencode(environ[variable]).decode()  # UTF-8 whatever the locale, as the file
+        except UnicodeError:
+            problems.add(key, "is not UTF-8 text")
+            continue
+        try:
+            value = _read_variable(key, text)
         except ValueError:
             problems.add(key, 'lists and maps are given as JSON, like ["a", "b"]')
             continue
@@ -289,14 +299,16 @@ def _is_container(annotation: Any) -> bool:
     return any(get_origin(part) in (tuple, dict) or _is_section(part) for part in parts)
 
 
-def _explain(root: type[BaseModel], key: Key, kind: str, message: str) -> tuple[Key, str]:
-    """A problem found by pydantic in the words of the configuration."""
+def _explain(root: type[BaseModel], key: Key, kind: str, message: str, value: object) -> tuple[Key, str]:
+    """A problem found by pydantic in the words of the configuration. ``value`` is not shown: it may be a secret."""
     if key and key[-1] == "[key]":  # of a map: its name is wrong, not its value
         key = key[:-1]
     if kind == "extra_forbidden":
         known = list(_keys(_annotation(root, key[:-1])))
         close = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
         return key, f"unknown key (did you mean {close[0]}?)" if close else "unknown key"
+    if kind == "string_type" and type(value) in _NO_TEXT:
+        return key, f"this is {_NO_TEXT[type(value)]} in YAML, and text is wanted; quote it"
     if kind in _WANTED:
         return key, _WANTED[kind]
     for start in ("Value error, ", "Input ", "Tuple ", "Dictionary "):

@@ -34,9 +34,9 @@ def _shown(value: Any) -> Any:
     return value
 
 
-def masked_yaml(config: Config) -> str:
-    """:func:`masked` as YAML text."""
-    return yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True, width=120)
+def masked_yaml(config: Config, *, ascii_only: bool = False) -> str:
+    """:func:`masked` as YAML text; ``ascii_only``: other characters as escapes of YAML."""
+    return yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=not ascii_only, width=120)
 
 
 def schema() -> dict[str, Any]:

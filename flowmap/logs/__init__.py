@@ -7,6 +7,8 @@ reads, a terminal that is stopped or a full disk costs lines, and those are coun
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections import Counter
 
@@ -32,6 +34,7 @@ def set_up(level: str, form: Form) -> None:
         threading.excepthook = _on_dead_thread
         logging.captureWarnings(True)
     _handler.setFormatter(chosen_form(form, 2))
+    _handler.encoding = (sys.stderr.encoding if os.isatty(2) else None) or "utf-8"  # files and the journal: UTF-8
     logging.basicConfig(level=level.upper(), handlers=[_handler], force=True)
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -15,6 +16,8 @@ class LogHandler(logging.Handler):
 
     def __init__(self, sink: Sink) -> None:
         super().__init__()
+        self.encoding = "utf-8"
+        """Of the descriptor; characters that it lacks are written as escapes."""
         self._sink = sink
         self._repeats = Repeats()
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -26,7 +29,8 @@ class LogHandler(logging.Handler):
 
     def finish(self, seconds: float) -> None:
         """Say what is left to say, and write it in at most so many seconds."""
-        self.start()
+        with contextlib.suppress(RuntimeError):  # the system allows no more threads
+            self.start()
         self._say_what_was_suppressed(ends=True)
         self._sink.finish(seconds)
 
@@ -55,7 +59,7 @@ class LogHandler(logging.Handler):
         except Exception as error:  # arguments that do not fit the template: a defect, and no reason to be silent
             record.msg, record.args = f"cannot make this line: {record.msg!r} ({error!r})", None
             line = self.format(record)
-        if not self._sink.put(line.encode()):
+        if not self._sink.put(line.encode(self.encoding, "backslashreplace")):
             self._counts["dropped", "full"] += 1
 
     def _say_what_was_suppressed(self, *, ends: bool = False) -> None:

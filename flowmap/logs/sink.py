@@ -23,6 +23,7 @@ class Sink:
         self._descriptor = descriptor
         self._queue: queue.Queue[bytes | None] = queue.Queue(lines)
         self._thread: threading.Thread | None = None
+        self._finished = False
 
     def put(self, line: bytes) -> bool:
         """Hand a line over; False if there is no room."""
@@ -33,19 +34,23 @@ class Sink:
         return True
 
     def start(self, between: Callable[[], None]) -> None:
-        """Begin to write; ``between`` is called every second or so, on the thread."""
-        if self._thread is None:
+        """Begin to write; ``between`` is called every second or so, on the thread. RuntimeError without a thread."""
+        if self._thread is None and not self._finished:
             # A daemon: a descriptor that takes nothing must not keep the process from ending.
-            self._thread = threading.Thread(target=self._run, args=(between,), name="log", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(between,), name="log", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def finish(self, seconds: float) -> None:
-        """Write what waits, for at most so many seconds, and end."""
-        if self._thread is None:
+        """Write what waits, for at most so many seconds, and end. Where no thread could be started, write it here."""
+        if self._finished:
             return
+        self._finished = True
         if self.put_end(seconds):
-            self._thread.join(seconds)
-        self._thread = None
+            if self._thread is None:
+                self._run(lambda: None)
+            else:
+                self._thread.join(seconds)
 
     def put_end(self, seconds: float) -> bool:
         """Mark the end of the queue; False if there was no room for it in time."""

@@ -200,13 +200,21 @@ class Recorder:
             ended="" if ending is None else ending,
         )
 
-    def close(self, *, whole: bool = True) -> None:
-        """Write what was noted and end the file; waits for that a little. ``whole``: the writer has ended."""
+    def finish(self, *, whole: bool = True) -> threading.Thread:
+        """Ask for the end: what was noted is written and the file is closed by the thread that is returned.
+
+        ``whole``: the writer has ended.
+        """
         if self._ending is None and whole:
             self._seal(self._clock(), last=True)
         self._end("stopped")
-        if self._thread.ident is not None:
-            self._thread.join(CLOSE_SECONDS)
+        return self._thread
+
+    def close(self) -> None:
+        """:meth:`finish`, and wait for it a little."""
+        thread = self.finish()
+        if thread.ident is not None:
+            thread.join(CLOSE_SECONDS)
 
     # Notes.
 

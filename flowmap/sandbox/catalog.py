@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -193,11 +193,13 @@ def parse_catalog(value: object, *, origin: str = "catalog", text: str = "") -> 
     try:
         return Catalog.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = error.errors(include_url=False)[0]
         place = [part for part in first["loc"] if not str(part).startswith("function-")]
         line = _line_of(text, place)
         where = f"{origin}, line {line}" if line else origin
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "string_type" and isinstance(first["input"], (int, float, date)):  # bool is an int
+            message = "this is no text in YAML; quote it"
         raise ConfigError(f"{where}: {'.'.join(map(str, place)) or 'the catalog'}: {message}") from error
 
 

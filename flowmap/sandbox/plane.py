@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from flowmap.errors import ConfigError
+from flowmap.request_target import OriginForm
 from flowmap.sandbox import operations, rendering
 from flowmap.sandbox.catalog import SIZE_LIMIT, Catalog, example_catalog, load_catalog, parse_catalog
 from flowmap.sandbox.fault_book import DESCRIPTIONS, Fault, FaultBook, parse_faults
@@ -87,7 +89,10 @@ class ControlPlane:
                 Route("/_sandbox/faults", self._admin_faults, methods=["GET", "PUT"]),
                 Route("/_sandbox/requests", self._admin_requests, methods=["GET"]),
                 Route("/{path:path}", self._serve, methods=["GET", "POST", "PUT", "DELETE"]),
-            ]
+            ],
+            middleware=[
+                Middleware(OriginForm, refuse=lambda status, detail: json_response({"error": detail}, status=status))
+            ],
         )
 
     @property

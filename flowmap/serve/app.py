@@ -19,13 +19,14 @@ from flowmap.attribute.view import FlowFilter
 from flowmap.config import Http
 from flowmap.errors import ControlError, HistoryError, QueryError
 from flowmap.export.exposition import Exposition
+from flowmap.request_target import OriginForm
 from flowmap.serve import answers, models, openapi, parameters
 from flowmap.serve.access import Guard
 from flowmap.serve.backend import Backend
 from flowmap.serve.hosts import AllowedHosts
 from flowmap.serve.limits import Queries, SafeHeaders, Sizes
 from flowmap.serve.page import HEADERS, landing_page
-from flowmap.serve.pages import Pages
+from flowmap.serve.pages import THREADS, Pages
 from flowmap.serve.parameters import Parameter, read_parameters
 from flowmap.serve.problem import (
     bad_parameters,
@@ -37,17 +38,23 @@ from flowmap.serve.problem import (
     problem,
 )
 from flowmap.serve.web import Web
+from flowmap.workers import Workers
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Made = Callable[[], models.Answer]
 """Makes the answer of what was found."""
 
 
-def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) -> Starlette:
-    """The ASGI application, guarded as ``web`` says; without it, as for the defaults of the configuration."""
+def build_app(
+    backend: Backend, exposition: Exposition, web: Web | None = None, *, page_workers: Workers | None = None
+) -> Starlette:
+    """The ASGI application, guarded as ``web`` says; without it, as for the defaults of the configuration.
+
+    ``page_workers`` build the page of metrics.
+    """
     web = web or Web(Http())
     refused = exposition.metrics.http_refused
-    site = _Site(backend, exposition)
+    site = _Site(backend, exposition, page_workers or Workers("page", THREADS))
     endpoints: dict[str, Endpoint] = {
         "/": site.landing,
         "/metrics": site.pages.answer,
@@ -68,6 +75,7 @@ def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) 
         middleware=[
             Middleware(SafeHeaders, chosen=lambda: web.headers),
             Middleware(Sizes, refused=refused),
+            Middleware(OriginForm, refuse=partial(_refuse_target, refused)),
             Middleware(AllowedHosts, allowed=web.http.allowed_hosts, refused=refused),
             Middleware(Guard, access=web.http.access, passwords=lambda: web.passwords, refused=refused),
             Middleware(Queries, refused=refused),
@@ -87,9 +95,9 @@ def build_app(backend: Backend, exposition: Exposition, web: Web | None = None) 
 class _Site:
     """The endpoints of one backend."""
 
-    def __init__(self, backend: Backend, exposition: Exposition) -> None:
+    def __init__(self, backend: Backend, exposition: Exposition, page_workers: Workers) -> None:
         self._backend = backend
-        self.pages = Pages(backend.snapshot, exposition)
+        self.pages = Pages(backend.snapshot, exposition, page_workers)
 
     async def landing(self, request: Request) -> Response:
         page = await asyncio.to_thread(landing_page, self._backend.status(), await self._backend.deployments())
@@ -191,6 +199,11 @@ async def _answer(
     # In a thread: ten thousand peers take 0.2 s to write, and the loop has scrapes to answer.
     body = await asyncio.to_thread(lambda: make().model_dump_json(by_alias=True))
     return Response(body, media_type="application/json")
+
+
+def _refuse_target(refused: Callable[[str], None], status: int, detail: str) -> Response:
+    refused("malformed")
+    return problem(status, detail, headers={"allow": "GET, HEAD"} if status == 405 else None)
 
 
 def _condition(holds: bool, yes: str, no: str) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,18 +13,21 @@ from starlette.types import Receive, Scope, Send
 from flowmap.export.exposition import Exposition, compress
 from flowmap.export.negotiation import Format, accepts_gzip, choose_format
 from flowmap.export.snapshot import Snapshot
+from flowmap.workers import Workers
 
+THREADS = 2
+"""Threads that build pages."""
 _PIECE = 256 * 1024
 
 
 class Pages:
     """Builds pages; requests that come while one is built wait for that one."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot], exposition: Exposition) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot], exposition: Exposition, workers: Workers) -> None:
+        """``workers`` build pages and nothing else: queries use the loop's, so they never delay a scrape."""
         self._snapshot = snapshot
         self._exposition = exposition
-        # Of their own: queries, which have the loop's, must not be in the way of a scrape.
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="page")
+        self._workers = workers
         self._building: dict[tuple[Format, bool], asyncio.Task[bytes]] = {}
 
     async def answer(self, request: Request) -> Response:

@@ -1,8 +1,8 @@
 """Passwords of users, checked so that neither time nor the processor tells or costs more than it must.
 
-A check is one bcrypt (some 60 ms at cost 10), in one worker thread, whoever asks: a user that does not exist costs as
-much as one that does. A password that was right is remembered by a keyed digest, so that Prometheus pays once. Wrong
-ones are not: they cost their client tokens instead, and whoever has none left is turned away unchecked.
+A check is one bcrypt (some 60 ms at cost 10), one at a time in a worker thread, whoever asks: a user that does not
+exist costs as much as one that does. A password that was right is remembered by a keyed digest, so that Prometheus pays
+once. Wrong ones are not: they cost their client tokens instead, and whoever has none left is turned away unchecked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class Passwords:
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._tokens: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._checking: dict[bytes, asyncio.Task[bool]] = {}
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="password")
+        self._turn = asyncio.Lock()
         self._failures, self._silent_until = 0, 0.0
         self.replace(hashes)
 
@@ -84,7 +83,8 @@ class Passwords:
         return Verdict.RIGHT if await asyncio.shield(task) else Verdict.WRONG
 
     async def _verify(self, key: bytes, password: str, secret: str, exists: bool, address: str) -> bool:
-        same = await asyncio.get_running_loop().run_in_executor(self._worker, _matches, password, secret)
+        async with self._turn:
+            same = await asyncio.to_thread(_matches, password, secret)
         if not (same and exists):
             self._note_failure(address)
             return False
@@ -93,10 +93,6 @@ class Passwords:
         while len(self._right) > REMEMBERED:
             self._right.popitem(last=False)
         return True
-
-    def close(self) -> None:
-        """End the worker."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _digest(self, *parts: str) -> bytes:
         """One of all parts, each with its length in front: two lists of parts never give the same (CVE-2022-46146)."""

@@ -1,4 +1,7 @@
-"""Errors as application/problem+json (RFC 9457), with each parameter at fault."""
+"""Errors as application/problem+json (RFC 9457), with each parameter at fault.
+
+The handlers are coroutines: starlette runs plain functions in threads that it starts on demand.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def bad_parameters(errors: Sequence[FieldProblem]) -> Response:
     return problem(400, "; ".join(f"{error.field}: {error.reason}" for error in errors), errors)
 
 
-def on_http_exception(request: Request, error: Exception) -> Response:
+async def on_http_exception(request: Request, error: Exception) -> Response:
     """404 and 405, as the router raises them."""
     assert isinstance(error, HTTPException)
     detail = {
@@ -53,25 +56,25 @@ def on_http_exception(request: Request, error: Exception) -> Response:
     return problem(error.status_code, detail, headers=error.headers)
 
 
-def on_query_error(request: Request, error: Exception) -> Response:
+async def on_query_error(request: Request, error: Exception) -> Response:
     """400: the question cannot be answered as asked."""
     assert isinstance(error, QueryError)
     fields = [FieldProblem(field=error.field, reason=str(error))] if error.field else []
     return problem(400, str(error), fields)
 
 
-def on_control_error(request: Request, error: Exception) -> Response:
+async def on_control_error(request: Request, error: Exception) -> Response:
     """502: the control plane had to be asked and gave no usable answer."""
     assert isinstance(error, ControlError)
     return problem(502, f"The control plane gave no usable answer ({error.reason}).")
 
 
-def on_history_error(request: Request, error: Exception) -> Response:
+async def on_history_error(request: Request, error: Exception) -> Response:
     """503: the history file cannot be read now."""
     assert isinstance(error, HistoryError)
     return problem(503, f"The history cannot be read now ({error.reason}); /api/v1/status says more.")
 
 
-def on_defect(request: Request, error: Exception) -> Response:
+async def on_defect(request: Request, error: Exception) -> Response:
     """500: a defect of flowmap. The client learns nothing of its inside; the log gets the traceback."""
     return problem(500, "flowmap failed to answer; its log says more.", headers=SAFE_HEADERS)

@@ -119,7 +119,6 @@ class HttpServer:
             for task in self._server.server_state.tasks:
                 task.cancel()
         await serving
-        self._web.close()
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -177,15 +176,17 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
     except (OSError, UnicodeError) as error:
         raise SourceError(f"http.listen {where}: {error}", remedy="give an address of this host") from error
-    listener = socket.socket(family, kind, protocol)
+    listener: socket.socket | None = None
     try:
+        listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         listener.bind(address)
         listener.listen(128)
     except OSError as error:
-        listener.close()
+        if listener is not None:
+            listener.close()
         raise SourceError(
             f"cannot listen on {where}: {error.strerror}", remedy="choose another http.listen, or stop what uses it"
         ) from error

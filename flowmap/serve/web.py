@@ -111,15 +111,9 @@ class Web:
         log.info("TLS settings and users were read again")
         return True
 
-    def close(self) -> None:
-        """End what the settings hold."""
-        if self.passwords is not None:
-            self.passwords.close()
-
     def _take(self, loaded: Loaded) -> None:
         self._loaded = loaded
         if not loaded.hashes:
-            self.close()
             self.passwords = None
         elif self.passwords is None:
             self.passwords = Passwords(loaded.hashes)

@@ -6,12 +6,15 @@ The protocol is a datagram of ``KEY=value`` lines to the socket in ``NOTIFY_SOCK
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import time
 from collections.abc import Mapping
 
 from flowmap.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 0.5
 """Seconds that a message may wait for room in systemd's queue, where a change of state would else go unheard."""
@@ -29,7 +32,10 @@ class Notifier:
         self._socket: socket.socket | None = None
         self._status = ""
         if self._address.startswith(("/", "@")):
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            try:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            except OSError as error:
+                log.warning("systemd cannot be told anything: no Unix socket: %s", error.strerror)
         if self._address.startswith("@"):  # an abstract name
             self._address = "\0" + self._address[1:]
 
@@ -92,7 +98,12 @@ def take_listener(environ: Mapping[str, str], host: str, port: int) -> socket.so
         return None
     if environ["LISTEN_FDS"] != "1":
         raise ConfigError(f"the socket unit hands over {environ['LISTEN_FDS']} sockets; flowmap takes one")
-    listener = socket.socket(fileno=_FIRST_DESCRIPTOR)
+    try:
+        listener = socket.socket(fileno=_FIRST_DESCRIPTOR)
+    except OSError as error:
+        raise ConfigError(
+            f"LISTEN_FDS names a socket as descriptor {_FIRST_DESCRIPTOR}, and there is none: {error.strerror}"
+        ) from error
     try:
         if listener.family not in (socket.AF_INET, socket.AF_INET6):
             raise ConfigError("the socket unit hands over a socket that is none of TCP")

@@ -26,6 +26,7 @@ from flowmap.wire.conntrack import Attribute, Operation
 from flowmap.wire.conntrack_columns import ColumnDecoder
 from flowmap.wire.conntrack_encode import encode_dump_request, encode_entry
 from flowmap.wire.netlink import Control, MessageFlag, decode_messages, decode_status, encode_attribute
+from flowmap.workers import Workers
 from tests.kernel.netns import Namespace, enter, namespace
 
 SEQUENCE = 0x5EED_5EED
@@ -102,7 +103,7 @@ def bare_receive() -> int:
 
 
 def read_and_decode(apply: Apply) -> int:
-    dump, n = Dump(ColumnDecoder()), 0
+    dump, n = Dump(ColumnDecoder(), Workers("dump", 1)), 0
     for batch in dump.batches():
         apply(batch, time.monotonic())
         n += len(batch)

@@ -22,6 +22,7 @@ from flowmap.export.snapshot import Snapshot
 from flowmap.flows.table import FlowTable
 from flowmap.wire.conntrack import decode
 from flowmap.wire.conntrack_columns import ColumnDecoder
+from flowmap.workers import Workers
 from tests.bench.bench_conntrack import fill
 from tests.kernel.netns import namespace
 
@@ -78,7 +79,7 @@ class OneByOne(ColumnDecoder):
 
 
 def lag_of_peer() -> float:
-    dump = Dump(OneByOne())
+    dump = Dump(OneByOne(), Workers("dump", 1))
     thread = threading.Thread(target=lambda: [len(batch) for batch in dump.batches()])
     thread.start()
     return asyncio.run(worst_lag(lambda: not thread.is_alive()))

@@ -156,6 +156,23 @@ def test_a_clock_that_is_off_is_told(shell: Shell, monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_a_part_that_fails_costs_none_of_the_others(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_family(*_: object) -> None:
+        raise OSError(97, "Address family not supported by protocol")
+
+    def defective(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    before = asked(shell, monkeypatch)[1].keys()
+    monkeypatch.setattr(check_host, "look", no_family)
+    monkeypatch.setattr(check, "sources", defective)
+    assert shell.run("check", "-o", "json") == 1
+    found = {one["name"].removeprefix("control_plane."): one["message"] for one in json.loads(shell.out)["findings"]}
+    assert found.keys() == before | {"config", "host", "collect"}
+    assert found["host"] == "Address family not supported by protocol"
+    assert found["collect"].startswith("defect of flowmap")
+
+
 NO_KEY: dict[str, None] = {"access_key_id": None}
 
 

@@ -103,11 +103,7 @@ ERRORS = [
     (errors.SourceDenied("no permission", remedy="give CAP_NET_ADMIN"), 1, ["no permission; give CAP_NET_ADMIN"]),
     (errors.QueryError("bad \x1b[31m"), 1, ["bad \\x1b[31m"]),
     (FileNotFoundError(2, "No such file or directory", "x"), 1, ["x: No such file or directory"]),
-    (
-        ZeroDivisionError("oops"),
-        1,
-        ["defect: ZeroDivisionError: oops (--log-level debug shows where; please report it)"],
-    ),
+    (ZeroDivisionError("oops"), 1, [errors.describe_defect(ZeroDivisionError("oops"))]),
     (KeyboardInterrupt(), 130, []),
 ]
 
@@ -208,3 +204,15 @@ def test_config_prints_schema_and_example(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out) == schema()
     assert command.main(["config", "--example"]) == 0
     assert capsys.readouterr().out == example_yaml()
+
+
+def test_a_defect_says_what_to_send_and_to_whom() -> None:
+    said = errors.describe_defect(ZeroDivisionError("oops"))
+    for part in (
+        flowmap.__version__,
+        "ZeroDivisionError: oops",
+        "--log-level debug",
+        "`flowmap config`",
+        "flowmap from",
+    ):
+        assert part in said

@@ -130,6 +130,7 @@ def texts(data: bytes) -> None:
 _SEEDS = (
     b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text;version=1.0.0\r\n\r\n",
     b"GET /api/v1/attribution?srcIp=10.0.0.1&srcPort=1&dstIp=::1&at=0 HTTP/1.1\r\nHost: [::1]:1\r\n\r\n",
+    b"GET http://localhost/api/v1/flows?limit=5 HTTP/1.1\r\nHost: a.b\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /api/v1/flows?limit=5&state=shared&client=1.2.3.4:5 HTTP/1.1\r\nHost: a.example\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /",
     b"\xffGET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic YW5uOng=\r\n\r\n",

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -57,6 +58,20 @@ def test_lines_wait_until_the_thread_is_started_and_come_in_order(pipe: Pipe) ->
     assert pipe.messages() == []
     pipe.handler.finish(5)
     assert pipe.messages() == [f"line {n} of kind {n}" for n in range(5)]
+
+
+def test_lines_are_written_at_the_end_where_no_thread_can_be_started(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pipe.logger.error("the last words")
+    pipe.handler.finish(5)
+    pipe.logger.error("too late")
+    pipe.handler.finish(5)
+    assert pipe.messages() == ["the last words"]
 
 
 def test_a_pipe_nobody_reads_costs_lines_and_no_time(pipe: Pipe) -> None:

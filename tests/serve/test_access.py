@@ -77,7 +77,6 @@ def test_who_may_do_what(
                 status = (await client.get(httpx.URL("http://localhost").copy_with(raw_path=path.encode()))).status_code
                 assert status in {404 if expected[1] == 200 else expected[1], expected[0]}, path
                 assert status == expected[0] or path != "/%6detrics"
-        web.close()
 
     asyncio.run(run())
 
@@ -164,7 +163,6 @@ def test_a_right_password_costs_one_bcrypt_and_a_stranger_as_much(checks: list[s
         for _ in range(2):
             assert await guard.check("ann", "wrong", "a") is Verdict.WRONG
         assert len(checks) == 4  # a wrong one is not remembered
-        guard.close()
 
     asyncio.run(run())
 
@@ -184,7 +182,6 @@ def test_the_memory_holds_no_password_and_cannot_be_poisoned(checks: list[str]) 
         assert len(checks) == 5
         guard.replace({})
         assert await guard.check("ann", PASSWORD, "a") is Verdict.WRONG
-        guard.close()
 
     asyncio.run(run())
 
@@ -209,7 +206,6 @@ def test_guessing_is_slowed_down_counted_and_told_once(checks: list[str], caplog
             "1 wrong user names or passwords, the last from 10.0.0.1",
             f"{BURST + 1} wrong user names or passwords, the last from 10.0.0.1",
         ]
-        guard.close()
 
     asyncio.run(run())
 
@@ -225,7 +221,6 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, checks: list[str]) -
         for name in "abcd":
             assert await guard.check(name, PASSWORD, "x") is Verdict.RIGHT
         assert (len(guard._tokens), len(guard._right), len(guard._checking)) == (8, 2, 0)
-        guard.close()
 
     asyncio.run(run())
 
@@ -246,7 +241,6 @@ def test_checks_wait_in_a_short_line_and_the_loop_goes_on(monkeypatch: pytest.Mo
         assert await guard.check("ann", "one more", "x") is Verdict.BUSY
         gate.set()
         assert set(await asyncio.gather(*asked, *same)) == {Verdict.RIGHT}
-        guard.close()
 
     asyncio.run(run())
 
@@ -260,7 +254,6 @@ def test_odd_passwords_are_wrong_and_nothing_else(password: str) -> None:
         guard = Passwords({"ann": HASH})
         assert await guard.check("ann", password, "a") is Verdict.WRONG
         assert await guard.check("\ud800\0" * 100, password, "a") is Verdict.WRONG
-        guard.close()
 
     asyncio.run(run())
 
@@ -275,6 +268,5 @@ def test_a_long_password_counts_as_far_as_bcrypt_looks() -> None:
         guard = Passwords({"ann": secret})
         assert await guard.check("ann", long, "a") is Verdict.RIGHT
         assert await guard.check("ann", long[:71], "a") is Verdict.WRONG
-        guard.close()
 
     asyncio.run(run())

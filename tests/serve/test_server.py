@@ -16,6 +16,7 @@ from flowmap.serve import crowd, protocol
 from flowmap.serve import server as server_module
 from flowmap.serve.app import build_app
 from flowmap.serve.server import HttpServer, listen
+from tests.scripted import refuse_sockets
 from tests.serve.fake import FakeBackend
 
 
@@ -76,6 +77,14 @@ def test_port_in_use() -> None:
         port = holder.getsockname()[1]
         with pytest.raises(SourceError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use") as caught:
             asyncio.run(make(port=port).start())
+    assert "http.listen" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("host", "refused"), [("::", socket.AF_INET6), ("0.0.0.0", socket.AF_INET)])
+def test_a_family_that_the_kernel_lacks(host: str, refused: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_sockets(monkeypatch, refused)
+    with pytest.raises(SourceError, match="cannot listen on .*: Address family not supported by protocol") as caught:
+        listen(host, 0)
     assert "http.listen" in caught.value.remedy
 
 

@@ -118,7 +118,6 @@ def test_promtool_reads_the_web_configuration_as_we_do(authority: Authority) -> 
     assert web.context is not None
     assert web.passwords is not None
     assert dict(web.headers) == {"strict-transport-security": "max-age=60", "x-frame-options": "sameorigin"}
-    web.close()
 
 
 @needs_promtool

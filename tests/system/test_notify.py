@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.system.notify import Notifier
+from tests.scripted import refuse_sockets
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -57,6 +58,17 @@ def test_a_manager_that_does_not_read_or_is_gone_holds_up_nothing(manager: tuple
     notifier.alive()
     notifier.close()
     notifier.alive()
+
+
+def test_without_unix_sockets_the_manager_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_sockets(monkeypatch, socket.AF_UNIX)
+    notifier = Notifier({"NOTIFY_SOCKET": "/nowhere"})
+    notifier.ready("all is well")
+    notifier.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Address family not supported" in caplog.text
 
 
 WATCHDOGS = [
@@ -104,3 +116,12 @@ def test_a_socket_that_is_handed_over_must_be_the_configured_one() -> None:
         assert take(listener, "127.0.0.1", port, number="0") == "None"
     with socket.socket(socket.AF_UNIX) as other:
         assert "none of TCP" in take(other, "127.0.0.1", port)
+
+
+def test_a_descriptor_that_is_no_socket_is_said() -> None:
+    with open(os.devnull) as file:
+        start = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" -c "$1" 127.0.0.1 1 3<&'
+        for given in (str(file.fileno()), "-"):
+            command = ["bash", "-c", start + given, sys.executable, TAKE]
+            done = subprocess.run(command, pass_fds=[file.fileno()], capture_output=True, text=True, check=True)
+            assert done.stdout.startswith("LISTEN_FDS names a socket as descriptor 3, and there is none: ")
