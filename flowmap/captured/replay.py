@@ -78,7 +78,7 @@ class CaptureReplay:
         for number, what in (
             (steps.file.dropped, "frames were lost while capturing, says the file"),
             (steps.unopened, "packets of tunnels could not be opened and count as the tunnel's own flows"),
-            (counts.duplicates, "packets were seen on a second interface and count once"),
+            (counts.duplicates, "packets were seen on a second interface, or going out as well as in, and count once"),
             (counts.lone_fragments, "later fragments without their first count as flows without ports"),
             (steps.timeless, "frames have no time and count at that of the frame before them"),
             (counts.shed, "flows left before their time: more than collect.max_flows"),

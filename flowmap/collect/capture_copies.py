@@ -14,15 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.address import V4_MAPPED, Address
+from flowmap.flows.address import V4_MAPPED
 from flowmap.wire.captures import Frames, gather
 from flowmap.wire.frame_numbers import LinkType
 from flowmap.wire.frames import Decoded
-from flowmap.wire.packets import Packets
 
 Interfaces = npt.NDArray[np.int32]
 
-FIRST_SAMPLE = 4_096
+FIRST_SAMPLE = 1_024
 """Packets at the beginning of a file that are looked at for copies."""
 SAMPLE = 64
 """Packets that are looked at in each later piece of the file."""
@@ -80,18 +79,27 @@ class CopyWatch:
         """Look at some packets of a piece of a file. ``interfaces``: of each packet of ``decoded``."""
         number = SAMPLE if self.looked else FIRST_SAMPLE
         index, packets = decoded.index[:number], decoded.packets.take(slice(number))
-        times = (frames.times[index] / 1e9).tolist()
-        places = zip(frames.starts[index].tolist(), frames.captured[index].tolist(), strict=True)
         seen: dict[tuple[bytes, int], tuple[_Identity, float]] = {}
-        self.looked += len(times)
-        for row, (start, size) in enumerate(places):
-            found = _identify(frames.data[start : start + min(size, _BYTES)].tobytes(), packets, row)
+        self.looked += len(index)
+        for start, size, time, interface, *row in zip(
+            frames.starts[index].tolist(),
+            frames.captured[index].tolist(),
+            (frames.times[index] / 1e9).tolist(),
+            interfaces[:number].tolist(),
+            packets.source_high.tolist(),
+            packets.source_low.tolist(),
+            packets.destination_high.tolist(),
+            packets.destination_low.tolist(),
+            packets.length.tolist(),
+            strict=True,
+        ):
+            found = _identify(frames.data[start : start + min(size, _BYTES)].tobytes(), *row)
             if found is None:
                 continue
-            key = found.packet, int(interfaces[row])
-            before, time = seen.get(key, (found, -np.inf))
-            self.copies += times[row] - time <= APART and (found.numbered or found.way != before.way)
-            seen[key] = found, times[row]
+            key = found.packet, interface
+            before, then = seen.get(key, (found, -np.inf))
+            self.copies += time - then <= APART and (found.numbered or found.way != before.way)
+            seen[key] = found, time
 
 
 class _Identity(NamedTuple):
@@ -103,17 +111,23 @@ class _Identity(NamedTuple):
     """Whether an identification tells a copy from a packet that was sent again."""
 
 
-def _identify(frame: bytes, packets: Packets, row: int) -> _Identity | None:
-    """The packet ``row``, which is in ``frame``; None where its header is not found."""
-    ends = [int(column[row]) for column in (packets.source_high, packets.source_low)]
-    ends += [int(column[row]) for column in (packets.destination_high, packets.destination_low)]
-    four = Address(ends[0], ends[1]).is_v4
-    size, ahead, hops = (4, 12, 8) if four else (16, 8, 7)
-    addresses = b"".join((ends[n] << 64 | ends[n + 1]).to_bytes(16)[-size:] for n in (0, 2))
+def _identify(
+    frame: bytes, source_high: int, source_low: int, destination_high: int, destination_low: int, length: int
+) -> _Identity | None:
+    """The packet with these addresses and this length, which is in ``frame``; None where its header is not found."""
+    four = source_high == 0 and source_low >> 32 == V4_MAPPED >> 32
+    if four:
+        ahead, hops = 12, 8
+        addresses = (source_low & 0xFFFF_FFFF).to_bytes(4) + (destination_low & 0xFFFF_FFFF).to_bytes(4)
+    else:
+        ahead, hops = 8, 7
+        addresses = (source_high << 64 | source_low).to_bytes(16) + (destination_high << 64 | destination_low).to_bytes(
+            16
+        )
     begin = frame.find(addresses) - ahead
     if begin < 0:
         return None
-    whole = frame[begin : begin + int(packets.length[row])]
+    whole = frame[begin : begin + length]
     # Without what is changed on the way: the hop limit, IPv4's checksum, and the class of service before them.
     same = whole[2:8] + whole[9:10] if four else whole[4:7]
     return _Identity(same + whole[ahead:], (frame[:begin], whole[hops]), four and whole[4:6] != b"\0\0")

@@ -50,9 +50,9 @@ _Ends = tuple[int, int, int, int]
 def decode_frame(frame: bytes, wire_length: int, link_type: int, *, inner: bool = False) -> Packet | Skipped:
     """The packet in ``frame`` (its captured bytes; ``wire_length`` were on the wire).
 
-    ``inner``: a packet of a tunnel (IP in IP, GRE, VXLAN, Geneve) counts as the innermost packet instead, with its
-    length. One that cannot be opened, or whose content is not a sound IP packet, or that comes in fragments, counts as
-    itself and is marked.
+    ``inner``: a packet of a tunnel (IP in IP, GRE with ERSPAN, VXLAN, Geneve) counts as the innermost packet instead,
+    with its length. One that cannot be opened, or whose content is not a sound IP packet, or that comes in fragments,
+    counts as itself and is marked.
     """
     cursor = Cursor(frame, 0, len(frame), max(wire_length, len(frame)))
     try:
@@ -145,18 +145,18 @@ def _transport(
     cursor: Cursor, addresses: _Ends, protocol: int, marks: Mark, total: int, number: int, tunnels: int
 ) -> Packet:
     ports, flags = (0, 0), 0
-    fragment = marks  # other marks do not make one
-    needs = 0 if marks & Mark.FRAGMENT_LATER else HEADER_NEEDS.get(protocol, 0)  # type: ignore[call-overload]
-    if protocol == Protocol.TCP and needs and cursor.ends_before(needs, fragment=bool(marks)):
-        needs, marks = PORTS_NEED, marks | Mark.FLAGS_UNKNOWN
+    needs = 0 if marks & Mark.FRAGMENT_LATER else HEADER_NEEDS.get(protocol, 0)
+    whole = protocol != Protocol.TCP or not needs or not cursor.ends_before(needs, fragment=bool(marks))
     if needs:
-        cursor.need(needs)
+        cursor.need(needs if whole else PORTS_NEED)
         ports = cursor.u16(0), cursor.u16(2)
-        flags = cursor.u8(13) if needs == HEADER_NEEDS[Protocol.TCP] else 0
+        flags = cursor.u8(13) if protocol == Protocol.TCP and whole else 0
     sequence = cursor.u32(4) if flags & SYN else 0
-    if marks & Mark.FLAGS_UNKNOWN:
+    number = number if marks else 0
+    if not whole:
+        marks |= Mark.FLAGS_UNKNOWN
         sequence = cursor.u32(4) if cursor.has(8) else 0
-    outer = Packet(*addresses, *ports, protocol, flags, marks, total, number if fragment else 0, sequence)
+    outer = Packet(*addresses, *ports, protocol, flags, marks, total, number, sequence)
     if tunnels < 0 or not (protocol in IP_TUNNELS or (protocol == Protocol.UDP and _is_tunnel_port(ports[1]))):
         return outer
     try:

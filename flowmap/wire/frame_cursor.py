@@ -13,7 +13,7 @@ class Stop(Exception):
 
 
 class Cursor:
-    """A place in a frame, and where the frame ends: in the capture, and on the wire.
+    """A place in a frame, and where the frame ends: in the capture (``end``), and on the wire, not before that.
 
     Numbers are read relative to the place; first ask with :meth:`need` whether they are there.
     """
@@ -32,11 +32,11 @@ class Cursor:
 
     def has(self, size: int) -> bool:
         """Whether ``size`` bytes are there."""
-        return self.at + size <= min(self.end, self.wire)
+        return self.at + size <= self.end
 
     def ends_before(self, size: int, *, fragment: bool) -> bool:
         """Whether less than ``size`` bytes are there for a reason: cut by the capture, or only a fragment."""
-        return not self.has(size) and (fragment or self.at + size <= self.wire)
+        return self.at + size > self.end and (fragment or self.at + size <= self.wire)
 
     def u8(self, offset: int) -> int:
         return self.data[self.at + offset]

@@ -26,6 +26,8 @@ from flowmap.wire.packets import Why
 TAGS = 8
 """VLAN tags and other headers between a frame's first and IP; real frames have up to four. As many MPLS labels."""
 
+_IP = frozenset((int(EtherType.IPV4), int(EtherType.IPV6)))
+_WRAPPED = frozenset((int(LinkType.PPI), int(LinkType.PKTAP)))
 _NO_LABEL = 0x100  # MPLS: bottom of the stack
 _PPP = {0x21: EtherType.IPV4, 0x57: EtherType.IPV6, 0x281: EtherType.MPLS, 0x283: EtherType.MPLS_MULTICAST}
 _PPP_BRIDGED = 0x31  # RFC 3518
@@ -35,14 +37,14 @@ _NLPID = {0xCC: EtherType.IPV4, 0x8E: EtherType.IPV6}
 _NFLOG_HEADER, _NFLOG_PAYLOAD = 1, 9  # NFULA_PACKET_HDR, NFULA_PAYLOAD of linux/netfilter/nfnetlink_log.h
 _ETH_P_802_2 = 4
 
-_FIXED = {
+_FIXED: dict[int, tuple[int, int]] = {
     # link type: bytes of its header, place of the ethertype in it
     LinkType.ETHERNET: (14, 12),
     LinkType.C_HDLC: (4, 2),
     LinkType.APPLE_IP_OVER_IEEE1394: (18, 16),
     LinkType.IPOIB: (44, 40),
 }
-_BEFORE_LLC = {LinkType.ATM_RFC1483: 0, LinkType.FDDI: 13, LinkType.IP_OVER_FC: 16}
+_BEFORE_LLC: dict[int, int] = {LinkType.ATM_RFC1483: 0, LinkType.FDDI: 13, LinkType.IP_OVER_FC: 16}
 
 
 def find_ip(cursor: Cursor, link_type: int) -> int:
@@ -53,7 +55,7 @@ def find_ip(cursor: Cursor, link_type: int) -> int:
 def find_ip_behind(cursor: Cursor, kind: int) -> int:
     """As :func:`find_ip`, where what is at ``cursor`` has the ethertype ``kind``."""
     for _ in range(TAGS):
-        if kind in (EtherType.IPV4, EtherType.IPV6):
+        if kind in _IP:
             return kind
         kind = _step(cursor, kind)
     raise Stop("tags")
@@ -66,7 +68,7 @@ def ethernet(cursor: Cursor) -> int:
 
 def unwrap(cursor: Cursor, link_type: int) -> int:
     """Step over a header that says the link type of what follows it (PPI, macOS' PKTAP); returns that."""
-    if link_type not in (LinkType.PPI, LinkType.PKTAP):
+    if link_type not in _WRAPPED:
         return link_type
     least, place = (8, 4) if link_type == LinkType.PPI else (12, 8)
     cursor.need(least)
@@ -81,10 +83,11 @@ def unwrap(cursor: Cursor, link_type: int) -> int:
 
 def _link(cursor: Cursor, link_type: int) -> int:
     """Step over the header of a link type."""
-    if link_type in _FIXED:
-        return _fixed(cursor, *_FIXED[LinkType(link_type)])
+    fixed = _FIXED.get(link_type)
+    if fixed is not None:
+        return _fixed(cursor, *fixed)
     if link_type in _BEFORE_LLC:
-        _fixed(cursor, _BEFORE_LLC[LinkType(link_type)])
+        _fixed(cursor, _BEFORE_LLC[link_type])
         return _llc(cursor)
     if link_type not in _LINKS:
         raise Stop(describe_link(link_type), Why.LINK)
@@ -230,8 +233,9 @@ def _ppp(cursor: Cursor) -> int:
 
 def _step(cursor: Cursor, kind: int) -> int:
     """Step over the header that ``kind`` stands before."""
-    if kind in STEPPED_OVER:
-        return _fixed(cursor, *STEPPED_OVER[EtherType(kind)])
+    fixed = STEPPED_OVER.get(kind)
+    if fixed is not None:
+        return _fixed(cursor, *fixed)
     if kind <= LARGEST_LENGTH:
         cursor.limit(kind, 0)
         return _llc(cursor)
@@ -290,8 +294,7 @@ def _mpls(cursor: Cursor) -> int:
 
 def _is_ethernet(cursor: Cursor, ahead: int) -> bool:
     """Whether an Ethernet header with a tag or IP behind it is there."""
-    begin = cursor.at + ahead
-    if begin + 15 > min(cursor.end, cursor.wire):
+    if not cursor.has(ahead + 15):
         return False
     kind = cursor.u16(ahead + 12)
     return kind in STEPPED_OVER or (kind, cursor.u8(ahead + 14) >> 4) in ((EtherType.IPV4, 4), (EtherType.IPV6, 6))

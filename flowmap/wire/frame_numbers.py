@@ -89,7 +89,7 @@ class EtherType(IntEnum):
 
 VLAN_TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN, EtherType.QINQ1, EtherType.QINQ2, EtherType.QINQ3)
 
-STEPPED_OVER = {
+STEPPED_OVER: dict[int, tuple[int, int]] = {
     **dict.fromkeys(VLAN_TAGS, (4, 2)),
     EtherType.SERVICE_INSTANCE: (18, 16),
     EtherType.VN_TAG: (6, 4),
@@ -99,7 +99,7 @@ STEPPED_OVER = {
 }
 """Headers between a frame's first and IP: their size behind the ethertype, and where in it the next ethertype is."""
 
-OTHER_NAMES = {
+OTHER_NAMES: dict[int, str] = {
     0x0806: "ARP",
     0x0842: "Wake-on-LAN",
     0x2000: "CDP",
@@ -167,7 +167,13 @@ class Protocol(IntEnum):
 PORTS_NEED = 4
 """Bytes of a transport header in which both ports are."""
 
-HEADER_NEEDS = {Protocol.TCP: 14, Protocol.UDP: 4, Protocol.DCCP: 4, Protocol.SCTP: 4, Protocol.UDPLITE: 4}
+HEADER_NEEDS: dict[int, int] = {
+    Protocol.TCP: 14,
+    Protocol.UDP: 4,
+    Protocol.DCCP: 4,
+    Protocol.SCTP: 4,
+    Protocol.UDPLITE: 4,
+}
 """Bytes of a transport header that must be there: both ports, and TCP's flags."""
 
 SYN = 0x02

@@ -15,7 +15,7 @@ from flowmap.wire.frame_numbers import EtherType, LinkType
 from flowmap.wire.frames import Decoded, Tunnels, decode_frames
 from flowmap.wire.odd import OddFrames
 from flowmap.wire.packets import MALFORMED, Mark, Packet, Skipped, Why
-from tests.wire.made_frames import TAGS, Made, frames
+from tests.wire.made_frames import ERSPAN, TAGS, Made, frames
 from tests.wire.scapy_oracle import Named, names
 
 EXAMPLES = int(os.environ.get("FUZZ_FRAMES", "100"))
@@ -256,7 +256,8 @@ def test_common_shapes_need_no_general_decoder() -> None:
     plain = [
         row[1] for row in FRAMES if row[0] in ("padding is not the packet's", "first fragment", "seven tags", "ARP")
     ]
-    parts = [(frame, len(frame)) for frame in (*plain, ether(0x86DD, ipv6(TCP)), vxlan)]
+    mirrored = [ether(0x800, ipv4(head + ether(0x800, ipv4(TCP)), 47)) for head in ERSPAN[:2]]
+    parts = [(frame, len(frame)) for frame in (*plain, ether(0x86DD, ipv6(TCP)), vxlan, *mirrored)]
     assert decode(parts, 1, "inner").general == 0
 
 
