@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from flowmap.assembly import make_books, make_snapshot
+from flowmap.captured import skipped
 from flowmap.collect.base import SourceStats
 from flowmap.collect.capture_file import CaptureFile
 from flowmap.collect.capture_steps import FACTS, CaptureSteps
@@ -59,30 +60,25 @@ class CaptureReplay:
         """A line on each part of the file that could not be used."""
         steps = self.steps
         lines = [steps.file.fault] if steps.file.fault else []
-        if steps.malformed:
-            lines.append(f"{_counted(steps.malformed)} of {steps.frames:,} frames are broken or cut, and not counted")
+        lines += skipped.lines(steps)
         if steps.late:
             lines.append(
                 f"the clock goes back: {steps.late:,} packets count for no flow (reason late), as nobody knows when "
                 "they were; reordercap puts a file in order"
             )
-        lines += [
-            f"{number:,} frames of link type {link_type} cannot be read"
-            for link_type, number in sorted(steps.unknown.items())
-        ]
         return lines
 
     def notes(self) -> list[str]:
         """A line on what was read, and on each thing about it that is worth knowing."""
         steps, counts = self.steps, self.steps.flows.counts
-        rest = f", not IP: {_counted(steps.other)}" if steps.other else ""
+        rest = f", not IP: {skipped.not_ip(steps)}" if steps.other else ""
         when = f", {_moment(steps.began)} to {_moment(steps.ended)}" if steps.began <= steps.ended else ""
         later = "; the rest is later than --until" if steps.later else ""
         lines = [f"{steps.frames:,} frames, {steps.packets:,} packets{when}{rest}{later}"]
         for number, what in (
             (steps.file.dropped, "frames were lost while capturing, says the file"),
             (steps.unopened, "packets of tunnels could not be opened and count as the tunnel's own flows"),
-            (counts.duplicates, "packets were seen on a second interface and count once"),
+            (counts.duplicates, "packets were seen on a second interface, or going out as well as in, and count once"),
             (counts.lone_fragments, "later fragments without their first count as flows without ports"),
             (steps.timeless, "frames have no time and count at that of the frame before them"),
             (counts.shed, "flows left before their time: more than collect.max_flows"),
@@ -112,13 +108,9 @@ class CaptureReplay:
         return SourceStats(
             up=not steps.file.fault,
             records=steps.packets,
-            lost={**steps.malformed, **({"link": lost} if (lost := steps.unknown.total()) else {})},
+            lost={**steps.malformed, **({"unread": lost} if (lost := steps.unread.total()) else {})},
             special={reason: number for reason, number in special.items() if number},
         )
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number:,} {reason}" for reason, number in sorted(counts.items()))
 
 
 def _moment(at: float) -> str:

@@ -250,7 +250,8 @@ class CaptureSource:
         self._odd_left -= decoded.general
         self._lose({**decoded.malformed, "odd": decoded.refused})
         unopened = int(np.count_nonzero(decoded.packets.flags & np.uint16(Mark.UNOPENED)))
-        self._note_special({"not_ip": sum(decoded.other.values()), "unopened": unopened})
+        not_ip = sum(decoded.other.values()) + sum(decoded.unread.values())
+        self._note_special({"not_ip": not_ip, "unopened": unopened})
         return decoded.packets, decoded.index
 
     def _note_special(self, reasons: Mapping[str, int]) -> None:

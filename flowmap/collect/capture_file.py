@@ -15,20 +15,20 @@ from typing import Self
 
 from flowmap.errors import DecodeError, SourceError
 from flowmap.wire.captures import Frames, Reader
+from flowmap.wire.foreign import FIRST_BYTES, describe_foreign
 from flowmap.wire.pcap import PcapReader
 from flowmap.wire.pcapng import PcapngReader
 
 PIECE = 1 << 22
 """Bytes read and decoded at a time: so many that lanes (see wire/pcap_chain.py) are worth it; more is no faster."""
-FIRST_BYTES = 16
-"""Of a file, that tell what it is."""
 _GZIP = b"\x1f\x8b"
 _KINDS = (PcapReader, PcapngReader)
 
 
 def is_capture(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is one, or compressed and so may be one."""
-    return head.startswith(_GZIP) or any(kind.of(head) is not None for kind in _KINDS)
+    """Whether a file that begins with ``head`` is one, may be one once it is unpacked, or is one of another format:
+    :class:`CaptureFile` says then what to do."""
+    return head.startswith(_GZIP) or any(kind.of(head) is not None for kind in _KINDS) or bool(describe_foreign(head))
 
 
 class CaptureFile:
@@ -108,8 +108,8 @@ class CaptureFile:
         self.close()
         if self.fault:
             raise DecodeError(self.fault)
-        found = head[:4].hex(" ") or "nothing"
-        raise DecodeError(f"{self.path}: not a capture file: it begins with {found}; pcap and pcapng are read")
+        found = describe_foreign(head) or f"it begins with {head[:4].hex(' ') or 'nothing'}"
+        raise DecodeError(f"{self.path}: not a capture file that can be read (pcap, pcapng): {found}")
 
     def _fill(self) -> bool:
         """Read the next bytes of the capture; False at its end, and where nothing more can be read."""

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, Step
+from flowmap.collect.capture_copies import CopyWatch, interfaces_of
 from flowmap.collect.capture_file import CaptureFile
 from flowmap.collect.packet_flows import PacketFlows
-from flowmap.wire.captures import NO_INTERFACE, Frames, gather
-from flowmap.wire.frame_numbers import LinkType
+from flowmap.wire.captures import NO_INTERFACE, Frames
 from flowmap.wire.frames import Tunnels, decode_frames
 from flowmap.wire.odd import OddFrames
 from flowmap.wire.packets import Mark, Packets
@@ -30,8 +30,6 @@ POOL = 16_384
 """Packets that are enough for one step, however short their time."""
 
 Times = npt.NDArray[np.float64]
-
-_COOKED = np.dtype([("interface", ">u4")])  # at byte 4 of the cooked header
 
 
 class At(NamedTuple):
@@ -59,9 +57,10 @@ class CaptureSteps:
         self.frames = 0
         self.packets = 0
         self.malformed: Counter[str] = Counter()
+        self.unread: Counter[str] = Counter()
+        """Frames that cannot be read, by what they are; IP may be in them."""
         self.other: Counter[str] = Counter()
-        self.unknown: Counter[int] = Counter()
-        """Frames that cannot be read, by link type."""
+        self.copies = CopyWatch()
         self.timeless = 0
         """Frames without a time of their own."""
         self.unopened = 0
@@ -199,14 +198,14 @@ class CaptureSteps:
         )
         self.packets += len(decoded.packets)
         self.malformed.update(decoded.malformed)
-        self._skip(decoded.other, frames.link_type)
+        self.unread.update(decoded.unread)
+        self.other.update(decoded.other)
         if self._tunnels == "inner":
             self.unopened += int(np.count_nonzero(decoded.packets.flags & np.uint16(Mark.UNOPENED)))
-        starts, times, interfaces = frames.starts, frames.times, frames.interfaces
+        starts, times, interfaces = frames.starts, frames.times, interfaces_of(frames, decoded)
         if len(decoded.index) != len(starts):
-            starts, times, interfaces = starts[decoded.index], times[decoded.index], interfaces[decoded.index]
-        if frames.link_type == LinkType.SLL2 and len(starts):  # taken on all interfaces at once, each frame says where
-            interfaces = gather(frames.data, starts + 4, _COOKED)["interface"].astype(np.int32)
+            starts, times = starts[decoded.index], times[decoded.index]
+        self.copies.look(frames, decoded, interfaces)
         return _Piece(decoded.packets, times / 1e9, interfaces), starts
 
     def _note(self, frames: Frames) -> None:
@@ -216,13 +215,6 @@ class CaptureSteps:
         elif len(frames.times):
             self.began = min(self.began, float(frames.times.min()) / 1e9)
             self.ended = max(self.ended, float(frames.times.max()) / 1e9)
-
-    def _skip(self, other: dict[str, int], link_type: int) -> None:
-        """Frames without a packet: there is none, or nobody here can tell."""
-        if "link" in other and not self._odd.knows(link_type):
-            other = dict(other)
-            self.unknown[link_type] += other.pop("link")
-        self.other.update(other)
 
 
 def _first(frames: Frames, number: int) -> Frames:

@@ -13,28 +13,21 @@ import struct
 
 from flowmap.flows.address import V4_MAPPED
 from flowmap.wire.frame_cursor import Cursor, Stop
+from flowmap.wire.frame_link import ethernet, find_ip, find_ip_behind
 from flowmap.wire.frame_numbers import (
-    ARPHRD_NETLINK,
     EXTENSIONS,
-    FAMILY_IPV4,
-    FAMILY_IPV6,
     GENEVE_PORT,
     HEADER_NEEDS,
     IP_TUNNELS,
-    LARGEST_LENGTH,
     LEAST_ETHERTYPE,
-    OTHER_NAMES,
+    PORTS_NEED,
     SYN,
-    VLAN_TAGS,
     VXLAN_PORTS,
     EtherType,
-    LinkType,
     Protocol,
 )
 from flowmap.wire.packets import Mark, Packet, Skipped
 
-TAGS = 8
-"""VLAN tags and MPLS labels of one frame; real ones have up to four."""
 EXTENSION_HEADERS = 8
 """IPv6 extension headers of one packet; each kind but one may come once (RFC 8200, section 4.1)."""
 TUNNELS = 4
@@ -44,10 +37,12 @@ _IPV4 = struct.Struct("!BxHHHxB2xII")
 _IPV6 = struct.Struct("!IHBxQQQQ")
 _MORE, _OFFSET = 0x2000, 0x1FFF  # of an IPv4 fragment
 _JUMBO = 0xC2  # RFC 2675, section 2
-_NO_LABEL = 0x100  # MPLS: bottom of the stack
-_PPP_IPV4, _PPP_IPV6 = 0x0021, 0x0057
-_SNAP = b"\xaa\xaa\x03"
-
+_ERSPAN_HEADERS = {
+    # ethertype and version: bytes of the header (draft-foschiano-erspan)
+    (EtherType.ERSPAN, 1): 8,
+    (EtherType.ERSPAN3, 2): 12,
+}
+_GRE_SEQUENCE = 0x1000
 
 _Ends = tuple[int, int, int, int]
 
@@ -55,138 +50,19 @@ _Ends = tuple[int, int, int, int]
 def decode_frame(frame: bytes, wire_length: int, link_type: int, *, inner: bool = False) -> Packet | Skipped:
     """The packet in ``frame`` (its captured bytes; ``wire_length`` were on the wire).
 
-    ``inner``: a packet of a tunnel (IP in IP, GRE, VXLAN, Geneve) counts as the innermost packet instead, with its
-    length. One that cannot be opened, or whose content is not a sound IP packet, or that comes in fragments, counts as
-    itself and is marked.
+    ``inner``: a packet of a tunnel (IP in IP, GRE with ERSPAN, VXLAN, Geneve) counts as the innermost packet instead,
+    with its length. One that cannot be opened, or whose content is not a sound IP packet, or that comes in fragments,
+    counts as itself and is marked.
     """
     cursor = Cursor(frame, 0, len(frame), max(wire_length, len(frame)))
     try:
-        return _link(cursor, link_type, TUNNELS if inner else -1)
+        return _ip(cursor, find_ip(cursor, link_type), TUNNELS if inner else -1)
     except Stop as stop:
         return stop.skipped
 
 
-def _link(cursor: Cursor, link_type: int, tunnels: int) -> Packet:
-    if link_type == LinkType.ETHERNET:
-        return _ethernet(cursor, tunnels)
-    if link_type in (LinkType.RAW, LinkType.RAW_DLT):
-        return _ip(cursor, tunnels)
-    if link_type in (LinkType.IPV4, LinkType.IPV6):
-        return (_ipv4 if link_type == LinkType.IPV4 else _ipv6)(cursor, tunnels)
-    if link_type in (LinkType.NULL, LinkType.LOOP):
-        return _loopback(cursor, tunnels)
-    if link_type == LinkType.PPP:
-        cursor.need(2)
-        cursor.at += 2 if cursor.u16(0) == 0xFF03 else 0
-        return _ppp(cursor, tunnels)
-    if link_type in (LinkType.SLL, LinkType.SLL2):
-        return _cooked(cursor, link_type == LinkType.SLL2, tunnels)
-    raise Stop("link", malformed=False)
-
-
-def _loopback(cursor: Cursor, tunnels: int) -> Packet:
-    cursor.need(4)
-    family = cursor.u32(0)
-    cursor.at += 4
-    if family in FAMILY_IPV4:
-        return _ipv4(cursor, tunnels)
-    if family in FAMILY_IPV6:
-        return _ipv6(cursor, tunnels)
-    raise Stop("family", malformed=False)
-
-
-def _cooked(cursor: Cursor, second: bool, tunnels: int) -> Packet:
-    size, protocol, hardware = (20, 0, 8) if second else (16, 14, 2)
-    cursor.need(size)
-    kind, device = cursor.u16(protocol), cursor.u16(hardware)
-    cursor.at += size
-    if device == ARPHRD_NETLINK:
-        raise Stop("netlink", malformed=False)
-    if kind < LEAST_ETHERTYPE:  # a number of Linux's own, like ETH_P_802_2
-        raise Stop("llc", malformed=False)
-    return _network(cursor, kind, tunnels)
-
-
-def _ethernet(cursor: Cursor, tunnels: int) -> Packet:
-    cursor.need(14)
-    kind = cursor.u16(12)
-    cursor.at += 14
-    return _network(cursor, kind, tunnels)
-
-
-def _network(cursor: Cursor, kind: int, tunnels: int) -> Packet:
-    """What an ethertype stands before; tags and labels are stepped over."""
-    for _ in range(TAGS):
-        if kind == EtherType.IPV4:
-            return _ipv4(cursor, tunnels)
-        if kind == EtherType.IPV6:
-            return _ipv6(cursor, tunnels)
-        if kind in VLAN_TAGS:
-            cursor.need(4)
-            kind = cursor.u16(2)
-            cursor.at += 4
-        elif kind <= LARGEST_LENGTH:
-            kind = _llc(cursor, kind)
-        elif kind in (EtherType.MPLS, EtherType.MPLS_MULTICAST):
-            return _mpls(cursor, tunnels)
-        elif kind == EtherType.PPPOE:
-            return _pppoe(cursor, tunnels)
-        else:
-            raise Stop(OTHER_NAMES.get(kind, "ethertype"), malformed=False)  # type: ignore[call-overload]
-    raise Stop("tags")
-
-
-def _llc(cursor: Cursor, length: int) -> int:
-    """The ethertype behind an LLC and SNAP header (RFC 1042); anything else in LLC is not IP."""
-    cursor.limit(length, 0)
-    cursor.need(3)
-    if cursor.data[cursor.at : cursor.at + 3] != _SNAP:
-        raise Stop("llc", malformed=False)
-    cursor.need(8)
-    kind = cursor.u16(6)
-    if cursor.u16(3) != 0 or cursor.u8(5) not in (0, 0xF8) or kind < LEAST_ETHERTYPE:
-        raise Stop("llc", malformed=False)
-    cursor.at += 8
-    return kind
-
-
-def _mpls(cursor: Cursor, tunnels: int) -> Packet:
-    """Labels say nothing of what follows them: IP is told by its version, and anything else is not looked into."""
-    for _ in range(TAGS):
-        cursor.need(4)
-        bottom = cursor.u16(2) & _NO_LABEL
-        cursor.at += 4
-        if bottom:
-            cursor.need(1)
-            if cursor.u8(0) >> 4 not in (4, 6):
-                raise Stop("mpls", malformed=False)
-            return _ip(cursor, tunnels)
-    raise Stop("tags")
-
-
-def _pppoe(cursor: Cursor, tunnels: int) -> Packet:
-    """RFC 2516, section 4."""
-    cursor.need(6)
-    if cursor.u16(0) != 0x1100:  # version 1, type 1, session data
-        raise Stop("ppp", malformed=False)
-    size = cursor.u16(4)
-    cursor.at += 6
-    cursor.limit(size, 0)
-    return _ppp(cursor, tunnels)
-
-
-def _ppp(cursor: Cursor, tunnels: int) -> Packet:
-    cursor.need(2)
-    kind = cursor.u16(0)
-    if kind not in (_PPP_IPV4, _PPP_IPV6):
-        raise Stop("ppp", malformed=False)
-    cursor.at += 2
-    return (_ipv4 if kind == _PPP_IPV4 else _ipv6)(cursor, tunnels)
-
-
-def _ip(cursor: Cursor, tunnels: int) -> Packet:
-    cursor.need(1)
-    return (_ipv6 if cursor.u8(0) >> 4 == 6 else _ipv4)(cursor, tunnels)
+def _ip(cursor: Cursor, kind: int, tunnels: int) -> Packet:
+    return (_ipv4 if kind == EtherType.IPV4 else _ipv6)(cursor, tunnels)
 
 
 def _ipv4(cursor: Cursor, tunnels: int) -> Packet:
@@ -269,13 +145,18 @@ def _transport(
     cursor: Cursor, addresses: _Ends, protocol: int, marks: Mark, total: int, number: int, tunnels: int
 ) -> Packet:
     ports, flags = (0, 0), 0
-    needs = 0 if marks & Mark.FRAGMENT_LATER else HEADER_NEEDS.get(protocol, 0)  # type: ignore[call-overload]
+    needs = 0 if marks & Mark.FRAGMENT_LATER else HEADER_NEEDS.get(protocol, 0)
+    whole = protocol != Protocol.TCP or not needs or not cursor.ends_before(needs, fragment=bool(marks))
     if needs:
-        cursor.need(needs)
+        cursor.need(needs if whole else PORTS_NEED)
         ports = cursor.u16(0), cursor.u16(2)
-        flags = cursor.u8(13) if protocol == Protocol.TCP else 0
+        flags = cursor.u8(13) if protocol == Protocol.TCP and whole else 0
     sequence = cursor.u32(4) if flags & SYN else 0
-    outer = Packet(*addresses, *ports, protocol, flags, marks, total, number if marks else 0, sequence)
+    number = number if marks else 0
+    if not whole:
+        marks |= Mark.FLAGS_UNKNOWN
+        sequence = cursor.u32(4) if cursor.has(8) else 0
+    outer = Packet(*addresses, *ports, protocol, flags, marks, total, number, sequence)
     if tunnels < 0 or not (protocol in IP_TUNNELS or (protocol == Protocol.UDP and _is_tunnel_port(ports[1]))):
         return outer
     try:
@@ -307,15 +188,14 @@ def _open(cursor: Cursor, protocol: int, port: int, tunnels: int) -> Packet:
     if not cursor.u8(8) & 0x08:  # RFC 7348, section 5: the network identifier is valid
         raise Stop("vxlan")
     cursor.at += 16
-    return _ethernet(cursor, tunnels)
+    return _bridged(cursor, EtherType.BRIDGED, tunnels)
 
 
 def _bridged(cursor: Cursor, kind: int, tunnels: int) -> Packet:
-    if kind == EtherType.BRIDGED:
-        return _ethernet(cursor, tunnels)
     if kind < LEAST_ETHERTYPE:
-        raise Stop("ethertype")
-    return _network(cursor, kind, tunnels)
+        raise Stop("version")
+    kind = ethernet(cursor) if kind == EtherType.BRIDGED else kind
+    return _ip(cursor, find_ip_behind(cursor, kind), tunnels)
 
 
 def _gre(cursor: Cursor) -> int:
@@ -327,7 +207,26 @@ def _gre(cursor: Cursor) -> int:
     size = 4 + 4 * sum(bool(flags & bit) for bit in (0x8000, 0x2000, 0x1000))
     cursor.need(size)
     cursor.at += size
+    if kind in (EtherType.ERSPAN, EtherType.ERSPAN3):
+        return _erspan(cursor, kind, flags & _GRE_SEQUENCE)
     return kind
+
+
+def _erspan(cursor: Cursor, kind: int, numbered: int) -> int:
+    """Cisco's mirrored frames: type I has no header and no sequence number, types II and III have both."""
+    if numbered or kind == EtherType.ERSPAN3:
+        cursor.need(1)
+        size = _ERSPAN_HEADERS.get((EtherType(kind), cursor.u8(0) >> 4), 0)
+        if not size:
+            raise Stop("version")
+        cursor.need(size)
+        if kind == EtherType.ERSPAN3:
+            if cursor.u8(10) & 0x7C:  # not an Ethernet frame
+                raise Stop("version")
+            size += 8 if cursor.u8(11) & 1 else 0  # a subheader of the platform
+            cursor.need(size)
+        cursor.at += size
+    return EtherType.BRIDGED
 
 
 def _geneve(cursor: Cursor) -> int:

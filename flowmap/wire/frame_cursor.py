@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from flowmap.wire.packets import Skipped
+from flowmap.wire.packets import Skipped, Why
 
 
 class Stop(Exception):
     """The end of a decoding without a packet."""
 
-    def __init__(self, reason: str, *, malformed: bool = True) -> None:
-        self.skipped = Skipped(malformed, reason)
+    def __init__(self, reason: str, why: Why = Why.MALFORMED) -> None:
+        self.skipped = Skipped(why, reason)
 
 
 class Cursor:
-    """A place in a frame, and where the frame ends: in the capture, and on the wire.
+    """A place in a frame, and where the frame ends: in the capture (``end``), and on the wire, not before that.
 
     Numbers are read relative to the place; first ask with :meth:`need` whether they are there.
     """
@@ -30,6 +30,14 @@ class Cursor:
         if self.at + size > self.end:
             raise Stop("snapped")
 
+    def has(self, size: int) -> bool:
+        """Whether ``size`` bytes are there."""
+        return self.at + size <= self.end
+
+    def ends_before(self, size: int, *, fragment: bool) -> bool:
+        """Whether less than ``size`` bytes are there for a reason: cut by the capture, or only a fragment."""
+        return self.at + size > self.end and (fragment or self.at + size <= self.wire)
+
     def u8(self, offset: int) -> int:
         return self.data[self.at + offset]
 
@@ -39,10 +47,18 @@ class Cursor:
     def u32(self, offset: int) -> int:
         return self.u16(offset) << 16 | self.u16(offset + 2)
 
+    def u16le(self, offset: int) -> int:
+        return self.data[self.at + offset] | self.data[self.at + offset + 1] << 8
+
+    def u32le(self, offset: int) -> int:
+        return self.u16le(offset) | self.u16le(offset + 2) << 16
+
     def limit(self, size: int, least: int) -> None:
         """A header says that the rest is ``size`` bytes, of which ``least`` are its own."""
-        if size < least or self.at + size > self.wire:
+        if size < least:
             raise Stop("length")
+        if self.at + size > self.wire:
+            raise Stop("length" if self.end < self.wire else "wire_length")
         self.wire = self.at + size
         self.end = min(self.end, self.wire)
 

@@ -11,16 +11,38 @@ class LinkType(IntEnum):
     NULL = 0
     """BSD loopback: an address family of four bytes, in the byte order of the host that captured."""
     ETHERNET = 1
+    TOKEN_RING = 6
     PPP = 9
+    FDDI = 10
     RAW_DLT = 12
     """Raw IP by the number most systems use inside libpcap; files of careless writers have it."""
+    PPP_HDLC = 50
+    PPP_ETHER = 51
+    """PPPoE without Ethernet before it."""
+    ATM_RFC1483 = 100
     RAW = 101
+    C_HDLC = 104
+    FRAME_RELAY = 107
     LOOP = 108
     """OpenBSD loopback: the same in network byte order."""
+    ENC = 109
+    """OpenBSD's enc(4), of IPsec."""
     SLL = 113
     """Linux cooked, of capture on "any" device."""
+    PFLOG = 117
+    """OpenBSD's packet filter."""
+    IP_OVER_FC = 122
+    APPLE_IP_OVER_IEEE1394 = 138
+    PPI = 192
+    PPP_WITH_DIR = 204
+    """PPP behind a byte that says which way."""
     IPV4 = 228
     IPV6 = 229
+    NFLOG = 239
+    """Linux nfnetlink_log."""
+    IPOIB = 242
+    PKTAP = 258
+    """macOS' pktap, of capture on several interfaces."""
     SLL2 = 276
 
 
@@ -40,38 +62,83 @@ class EtherType(IntEnum):
     ARP = 0x0806
     BRIDGED = 0x6558
     """Transparent Ethernet bridging: a frame inside GRE or Geneve."""
-    RARP = 0x8035
+    ERSPAN3 = 0x22EB
     VLAN = 0x8100
     IPV6 = 0x86DD
-    SLOW = 0x8809
     MPLS = 0x8847
     MPLS_MULTICAST = 0x8848
     PPPOE_DISCOVERY = 0x8863
     PPPOE = 0x8864
-    EAPOL = 0x888E
     SERVICE_VLAN = 0x88A8
-    LLDP = 0x88CC
-    MACSEC = 0x88E5
-    PTP = 0x88F7
+    ERSPAN = 0x88BE
+    SERVICE_INSTANCE = 0x88E7
+    """IEEE 802.1ah: a whole frame in a provider's backbone."""
+    CISCO_METADATA = 0x8909
+    VN_TAG = 0x8926
+    HSR = 0x892F
+    """IEC 62439-3."""
+    E_TAG = 0x893F
+    """IEEE 802.1BR."""
     QINQ1 = 0x9100
     """Tags of before IEEE 802.1ad."""
     QINQ2 = 0x9200
     QINQ3 = 0x9300
+    R_TAG = 0xF1C1
+    """IEEE 802.1CB."""
 
 
 VLAN_TAGS = (EtherType.VLAN, EtherType.SERVICE_VLAN, EtherType.QINQ1, EtherType.QINQ2, EtherType.QINQ3)
 
-OTHER_NAMES = {
-    EtherType.ARP: "arp",
-    EtherType.RARP: "arp",
-    EtherType.SLOW: "lacp",
-    EtherType.PPPOE_DISCOVERY: "pppoe",
-    EtherType.EAPOL: "eapol",
-    EtherType.LLDP: "lldp",
-    EtherType.MACSEC: "macsec",
-    EtherType.PTP: "ptp",
+STEPPED_OVER: dict[int, tuple[int, int]] = {
+    **dict.fromkeys(VLAN_TAGS, (4, 2)),
+    EtherType.SERVICE_INSTANCE: (18, 16),
+    EtherType.VN_TAG: (6, 4),
+    EtherType.HSR: (6, 4),
+    EtherType.E_TAG: (8, 6),
+    EtherType.R_TAG: (6, 4),
 }
-"""What frames without IP are counted as; any other ethertype is counted as ``ethertype``."""
+"""Headers between a frame's first and IP: their size behind the ethertype, and where in it the next ethertype is."""
+
+OTHER_NAMES: dict[int, str] = {
+    0x0806: "ARP",
+    0x0842: "Wake-on-LAN",
+    0x2000: "CDP",
+    0x22F0: "AVTP",
+    0x6002: "DEC MOP",
+    0x6003: "DECnet",
+    0x8035: "RARP",
+    0x809B: "AppleTalk",
+    0x80F3: "AppleTalk ARP",
+    0x8137: "IPX",
+    0x8808: "Ethernet flow control",
+    0x8809: "LACP",
+    0x8863: "PPPoE discovery",
+    0x887B: "HomePlug",
+    0x888E: "EAPOL",
+    0x8892: "PROFINET",
+    0x8899: "Realtek RRCP",
+    0x88A4: "EtherCAT",
+    0x88B8: "GOOSE",
+    0x88BA: "IEC 61850 sampled values",
+    0x88CC: "LLDP",
+    0x88E1: "HomePlug",
+    0x88F5: "MVRP",
+    0x88F7: "PTP",
+    0x8902: "CFM",
+    0x8906: "FCoE",
+    0x8914: "FIP",
+    0x9000: "loopback test",
+}
+"""Ethertypes that never stand before an IP packet, by the names that frames with them are counted under."""
+
+UNREAD_NAMES = {
+    0x22F3: "TRILL",
+    0x876B: "compressed TCP/IP",
+    0x88E5: "MACsec",
+    0x8903: "FabricPath",
+    0x894F: "NSH",
+}
+"""Ethertypes before which IP may be, and which are not decoded."""
 
 LARGEST_LENGTH, LEAST_ETHERTYPE = 1500, 0x0600
 """In an Ethernet header a number up to the first is a length, and LLC follows; an ethertype is not less than the
@@ -97,7 +164,16 @@ class Protocol(IntEnum):
     UDPLITE = 136
 
 
-HEADER_NEEDS = {Protocol.TCP: 14, Protocol.UDP: 4, Protocol.DCCP: 4, Protocol.SCTP: 4, Protocol.UDPLITE: 4}
+PORTS_NEED = 4
+"""Bytes of a transport header in which both ports are."""
+
+HEADER_NEEDS: dict[int, int] = {
+    Protocol.TCP: 14,
+    Protocol.UDP: 4,
+    Protocol.DCCP: 4,
+    Protocol.SCTP: 4,
+    Protocol.UDPLITE: 4,
+}
 """Bytes of a transport header that must be there: both ports, and TCP's flags."""
 
 SYN = 0x02

@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from flowmap.flows.address import V4_MAPPED
 from flowmap.wire import frame
+from flowmap.wire.frame_link import TAGS
+from flowmap.wire.frame_names import describe_ethertype
 from flowmap.wire.frame_numbers import (
     ARPHRD_NETLINK,
     EXTENSIONS,
@@ -28,6 +30,7 @@ from flowmap.wire.frame_numbers import (
     IP_TUNNELS,
     LEAST_ETHERTYPE,
     OTHER_NAMES,
+    STEPPED_OVER,
     SYN,
     VLAN_TAGS,
     VXLAN_PORTS,
@@ -35,8 +38,8 @@ from flowmap.wire.frame_numbers import (
     LinkType,
     Protocol,
 )
-from flowmap.wire.odd import ODD, OddFrames
-from flowmap.wire.packets import Index, Mark, Packet, Packets, Skipped
+from flowmap.wire.odd import OddFrames
+from flowmap.wire.packets import Index, Mark, Packet, Packets, Skipped, Why
 
 Data = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
 Tunnels = Literal["outer", "inner"]
@@ -55,6 +58,8 @@ class Decoded:
     """Number of the frame of each packet, ascending."""
     malformed: dict[str, int]
     """Frames that are broken or cut, by reason (see :class:`flowmap.wire.packets.Skipped`)."""
+    unread: dict[str, int]
+    """Sound frames that may hold IP behind a header that is not decoded, by what that is."""
     other: dict[str, int]
     """Sound frames without an IP packet, by what they are."""
     general: int
@@ -85,6 +90,7 @@ _PORTS = _layout(4, source=(0, ">u2"), destination=(2, ">u2"))
 _TCP = _layout(14, source=(0, ">u2"), destination=(2, ">u2"), sequence=(4, ">u4"), flags=(13, "u1"))
 _VXLAN = _layout(16, flags=(8, "u1"))
 _GRE = _layout(4, flags=(0, ">u2"), kind=(2, ">u2"))
+_ERSPAN = _layout(8, first=(0, "u1"))
 _GENEVE = _layout(16, first=(8, "u1"), control=(9, "u1"), kind=(10, ">u2"))
 
 _NEEDS = np.zeros(256, np.int64)
@@ -92,8 +98,9 @@ for _protocol, _size in HEADER_NEEDS.items():
     _NEEDS[_protocol] = _size
 _IS_EXTENSION = np.isin(np.arange(256), EXTENSIONS)
 _IS_IP_TUNNEL = np.isin(np.arange(256), IP_TUNNELS)
-_GENERAL_TYPES = np.array([EtherType.MPLS, EtherType.MPLS_MULTICAST, EtherType.PPPOE], np.uint16)
-_OTHER_TYPES = np.array(list(OTHER_NAMES), np.uint16)
+_GENERAL_TYPES = np.array(
+    [EtherType.MPLS, EtherType.MPLS_MULTICAST, EtherType.PPPOE, EtherType.CISCO_METADATA, *STEPPED_OVER], np.uint16
+)
 _MORE, _OFFSET = 0x2000, 0x1FFF  # of an IPv4 fragment
 
 _LEFT, _PACKET, _OTHER = range(3)  # what became of a frame; left to the general decoder unless something else is said
@@ -134,7 +141,7 @@ def decode_frames(
     ``wire_lengths`` is what they had on the wire. ``link_type`` is a :class:`LinkType`. VLAN tags that the kernel took
     out of the frame need nothing here: the frame is sound without them. ``tunnels``: whether a packet of a tunnel
     counts as itself or as the innermost packet (see :func:`flowmap.wire.frame.decode_frame`). ``odd`` is asked about
-    frames without a packet that others may know better. ``limit``: frames that may be decoded one by one, at most.
+    frames of link types that are not decoded here. ``limit``: frames that may be decoded one by one, at most.
 
     Never raises for what is in the frames, and no byte outside a frame has a part in its result.
     """
@@ -142,9 +149,9 @@ def decode_frames(
     at = np.asarray(starts, np.int64)
     end = np.clip(at + np.asarray(captured, np.int64), at, len(view))
     wire = np.maximum(at + np.asarray(wire_lengths, np.int64), end)
-    columns = _Columns(view, len(at), tunnels == "inner", odd is not None)
+    columns = _Columns(view, len(at), tunnels == "inner")
     columns.link(_Group(np.arange(len(at)), at, end, wire), link_type)
-    malformed: Counter[str] = Counter()
+    counts = columns.skipped
     left = np.flatnonzero(columns.fate == _LEFT)
     waiting, left = len(left), left[:limit]
     for row, begin, stop, length in zip(
@@ -152,28 +159,29 @@ def decode_frames(
     ):
         one = view[begin:stop].tobytes()
         found = frame.decode_frame(one, length, link_type, inner=columns.inner)
-        if odd is not None and isinstance(found, Skipped) and found.reason in ODD:
+        if odd is not None and isinstance(found, Skipped) and found.why is Why.LINK:
             found = odd.decode(one, length, link_type, inner=columns.inner) or found
         if isinstance(found, Packet):
             columns.put(row, found)
         else:
-            (malformed if found.malformed else columns.other)[found.reason] += 1
+            counts[found.why][found.reason] += 1
     packets, index = columns.packets, np.flatnonzero(columns.fate == _PACKET)
     if len(index) != len(at):
         packets = packets.take(index)
-    return Decoded(packets, index, dict(malformed), dict(columns.other), len(left), waiting - len(left))
+    malformed, unread, other = (dict(counts[why]) for why in (Why.MALFORMED, Why.UNREAD, Why.NOT_IP))
+    unread |= counts[Why.LINK]
+    return Decoded(packets, index, malformed, unread, other, len(left), waiting - len(left))
 
 
 class _Columns:
     """The frames of one call, and what is known of them."""
 
-    def __init__(self, data: _Bytes, number: int, inner: bool, odd: bool) -> None:
+    def __init__(self, data: _Bytes, number: int, inner: bool) -> None:
         self.data = data
-        self.odd = odd
         self.inner = inner
         self.packets = Packets(number)
         self.fate = np.full(number, _LEFT, np.uint8)
-        self.other: Counter[str] = Counter()
+        self.skipped: dict[Why, Counter[str]] = {why: Counter() for why in Why}
         self._depth = 0  # in a tunnel: what does not fit is left, as the tunnel's packet has to count then
 
     def put(self, row: int, packet: Packet) -> None:
@@ -238,19 +246,17 @@ class _Columns:
                     return
                 known |= mask
         tagged = np.isin(kinds, VLAN_TAGS)
-        if tags < frame.TAGS - 1 and tagged.any():
+        if tags < TAGS - 1 and tagged.any():
             inside, head = self._read(group.where(tagged), _TAG)
             self._network(inside.ahead(4), head["kind"].astype(np.uint16), tags + 1)
         if self._depth == 0:
             known |= tagged | (kinds < LEAST_ETHERTYPE) | np.isin(kinds, _GENERAL_TYPES)
-            if self.odd:
-                known |= ~np.isin(kinds, _OTHER_TYPES)
             self._count_others(group.rows[~known], kinds[~known])
 
     def _count_others(self, rows: Index, kinds: npt.NDArray[np.uint16]) -> None:
         self.fate[rows] = _OTHER
         for kind, number in zip(*(found.tolist() for found in np.unique(kinds, return_counts=True)), strict=True):
-            self.other[OTHER_NAMES.get(kind, "ethertype")] += number
+            self.skipped[Why.NOT_IP if kind in OTHER_NAMES else Why.UNREAD][describe_ethertype(kind)] += number
 
     def _ip(self, group: _Group) -> None:
         group = group.where(group.at < group.end)
@@ -360,7 +366,19 @@ class _Columns:
         flags = head["flags"].astype(np.int64)
         size = 4 + 4 * ((flags >> 15 & 1) + (flags >> 13 & 1) + (flags >> 12 & 1))
         good = (flags & 0x4007 == 0) & (group.at + size <= group.end)
-        self._bridged(group.where(good).ahead(size[good]), head["kind"][good])
+        kinds, group = head["kind"][good], group.where(good).ahead(size[good])
+        mirrored = kinds == EtherType.ERSPAN
+        if mirrored.any():
+            self._erspan(group.where(mirrored), flags[good][mirrored] & 0x1000 != 0)
+            group, kinds = group.where(~mirrored), kinds[~mirrored]
+        self._bridged(group, kinds)
+
+    def _erspan(self, group: _Group, numbered: _Mask) -> None:
+        """Types I and II; type III is left."""
+        second, head = self._read(group.where(numbered), _ERSPAN)
+        for inside in (second.where(head["first"] >> 4 == 1).ahead(8), group.where(~numbered)):
+            if len(inside.rows):
+                self._ethernet(inside)
 
     def _bridged(self, group: _Group, kinds: npt.NDArray[np.generic]) -> None:
         bridged = kinds == EtherType.BRIDGED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
+from enum import Enum, IntFlag
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ class Mark(IntFlag):
     """Not the first fragment: ports and TCP flags are 0 because they are not in it."""
     UNOPENED = 4
     """A packet of a tunnel that was to be opened and could not be: it counts as the flow of the tunnel itself."""
+    FLAGS_UNKNOWN = 8
+    """A TCP packet whose ports were captured and whose flags were not (cut, or a first fragment that is too short)."""
 
 
 COLUMNS: dict[str, np.dtype[np.generic]] = {
@@ -113,13 +115,35 @@ class Packet(NamedTuple):
     sequence: int = 0
 
 
+class Why(Enum):
+    """Why a frame gives no packet."""
+
+    MALFORMED = 0
+    """It is broken or cut."""
+    UNREAD = 1
+    """It is sound and may hold IP, behind a header that is not decoded."""
+    LINK = 2
+    """The same: its link type is not decoded."""
+    NOT_IP = 3
+    """It is sound and holds no IP."""
+
+
 class Skipped(NamedTuple):
     """A frame that gives no packet."""
 
-    malformed: bool
-    """Whether it is broken or cut; else it is sound, but not IP."""
+    why: Why
     reason: str
-    """``runt`` (ended on the wire before its headers did), ``snapped`` (the capture kept less than its headers),
-    ``length`` (lengths that contradict each other), ``version`` (no IP header where one must be), ``extensions``,
-    ``tags`` (more than are stepped over); not IP: a name as in OTHER_NAMES, ``llc``, ``ppp``, ``mpls``, ``netlink``,
-    ``family``, ``ethertype``, ``link``."""
+    """Of malformed frames a key of :data:`MALFORMED`; else what it is, as users read it, with its number."""
+
+
+MALFORMED = {
+    "runt": "too short for their headers",
+    "snapped": "cut before the ports by the snapshot length (tcpdump -s)",
+    "length": "with lengths that contradict each other",
+    "wire_length": "shorter than the IP packet in them although the file says that nothing was cut",
+    "version": "without an IP header where one must be",
+    "extensions": "with more IPv6 extension headers than there are kinds",
+    "tags": "with more than 8 tags or labels",
+    "interface": "of an interface that the file does not describe",
+}
+"""What is wrong with malformed frames, by reason."""

@@ -339,13 +339,15 @@ def test_more_odd_frames_than_any_limit(capsys: pytest.CaptureFixture[str], tmp_
     assert flow["transmitPackets"] == 1500
 
 
-@pytest.mark.parametrize("link_type", [104, 147])
-def test_link_types_that_nobody_knows(capsys: pytest.CaptureFixture[str], tmp_path: Path, link_type: int) -> None:
+@pytest.mark.parametrize(("link_type", "name"), [(147, " (USER0)"), (197, " (ERF)"), (999, "")])
+def test_link_types_that_are_not_decoded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, link_type: int, name: str
+) -> None:
     path = tmp_path / "unknown.pcap"
     path.write_bytes(pcap([packet()] * 16, link_type=link_type))
     flows, said = replay(capsys, path, status=3)
     assert flows == []
-    assert f"flowmap: 16 frames of link type {link_type} cannot be read\n" in said
+    assert f"flowmap: 16 frames of link type {link_type}{name} cannot be read; " in said
     assert "not IP" not in said
 
 
@@ -356,7 +358,7 @@ def test_blocks_without_interface_or_time(capsys: pytest.CaptureFixture[str], tm
     path.write_bytes(a_section(packet(1.0)) + lost + simple + enhanced("<", packet().data, ticks=1_500_000))
     (flow,), said = replay(capsys, path, status=3)
     assert flow["transmitPackets"] == 3
-    assert "flowmap: 1 interface of 4 frames are broken or cut, and not counted\n" in said
+    assert "flowmap: 1 of 4 frames are of an interface that the file does not describe, and not counted\n" in said
     assert "flowmap: 4 frames, 3 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z\n" in said
     assert "flowmap: 1 frames have no time and count at that of the frame before them\n" in said
 
@@ -376,7 +378,12 @@ ARP = Row(bytes(12) + b"\x08\x06" + bytes(46), 60, SECOND)
         ([packet(1), packet(3), packet(2)], "2.5", 1, "1 frames, 1 packets, 1970-01-01T00:00:01Z to "),
         ([packet(1), ARP, packet(9)], "8", 1, "2 frames, 1 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z, not"),
         ([packet(1), packet(2)], "0.5", 0, "0 frames, 0 packets; the rest is later than --until"),
-        ([ARP], "8", 0, "1 frames, 0 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z, not IP: 1 arp\n"),
+        (
+            [ARP],
+            "8",
+            0,
+            "1 frames, 0 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z, not IP: 1 ARP (ethertype 0x0806)\n",
+        ),
         ([packet(1), packet(2)], "8", 2, "2 frames, 2 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:02Z\n"),
         ([], "8", 0, "0 frames, 0 packets\n"),
     ],

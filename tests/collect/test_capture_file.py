@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from flowmap.collect import capture_file
-from flowmap.collect.capture_file import CaptureFile
+from flowmap.collect.capture_file import CaptureFile, is_capture
 from flowmap.errors import DecodeError, SourceError
 from tests.wire.test_captures import SECOND, Row, enhanced, interface, pcap, section
 
@@ -86,8 +87,40 @@ def test_compressed_data_that_ends_too_early_or_is_damaged(tmp_path: Path) -> No
 def test_files_that_are_no_captures(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "capture"
     path.write_bytes(data)
-    with pytest.raises(DecodeError, match="not a capture file: it begins with"):
+    with pytest.raises(DecodeError, match="not a capture file that can be read .*: it begins with"):
         CaptureFile(path)
+
+
+ERF = struct.pack("<QBB", 1_700_000_000 << 32, 2, 4) + struct.pack("!HHH", 80, 0, 60) + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"\x34\xcd\xb2\xa1\2\0\4\0", r"modified pcap \(Kuznetzov's\): convert it with `editcap -F pcapng IN OUT`"),
+        (b"\xa1\xb2\xcd\x34\0\2\0\4", r"modified pcap \(Kuznetzov's\): convert"),
+        (b"snoop\0\0\0\0\0\0\2", "snoop: convert"),
+        (b"RTSS\1\0", "Network Monitor 1: convert"),
+        (b"GMBU\0\2", "Network Monitor 2: convert"),
+        (ERF, r"probably ERF \(Endace\): convert"),
+        (b"\x28\xb5\x2f\xfd\0", r"compressed with zstd: unpack it first \(`zstd -d FILE`\)"),
+        (b"\xfd7zXZ\0\0", "compressed with xz: unpack it first"),
+        (b"\x04\x22\x4d\x18\0", "compressed with lz4: unpack it first"),
+        (b"BZh91AY", "compressed with bzip2: unpack it first"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_other_formats_are_named_with_the_way_out(tmp_path: Path, head: bytes, said: str, packed: bool) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(gzip.compress(head) if packed else head)
+    assert is_capture(path.read_bytes()[:64])
+    with pytest.raises(DecodeError, match=rf"capture: not a capture file that can be read \(pcap, pcapng\): {said}"):
+        CaptureFile(path)
+
+
+@pytest.mark.parametrize("head", [b"", b"hello, world, this is text of some length", bytes(64), b"\xff" * 64, ERF[:15]])
+def test_bytes_that_are_no_format_known(head: bytes) -> None:
+    assert not is_capture(head)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import struct
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -129,12 +131,12 @@ NUMBERS = {
 
 
 @st.composite
-def tunnelled(draw: st.DrawFn) -> Part:
+def tunnelled(draw: st.DrawFn, scapy: bool) -> Part:
     """A packet inside another, or inside two."""
-    inside = draw(st.one_of(plain(), plain(), tunnelled()))
+    inside = draw(st.one_of(plain(), plain(), tunnelled(scapy)))
     content = Raw(raw(inside.layers))
     version = 4 if isinstance(inside.layers, inet.IP) else 6
-    kind = draw(st.sampled_from(["ip", "gre", "gre-ether", "vxlan", "geneve"]))
+    kind = draw(st.sampled_from(["ip", "gre", "gre-ether", "vxlan", "geneve", *([] if scapy else ["erspan"])]))
     ethertype = 0x0800 if version == 4 else 0x86DD
     ether = l2.Ether(**MAC, type=ethertype) / content
     if draw(st.booleans()):
@@ -142,6 +144,8 @@ def tunnelled(draw: st.DrawFn) -> Part:
     ports = (0, 0)
     if kind == "ip":
         layers, protocol = content, 4 if version == 4 else 41
+    elif kind == "erspan":
+        layers, protocol = Raw(draw(st.sampled_from(ERSPAN)) + raw(ether)), 47
     elif kind.startswith("gre"):
         bits = {name: draw(st.integers(0, 1)) for name in ("chksum_present", "key_present", "seqnum_present")}
         bridged = kind == "gre-ether"
@@ -161,46 +165,161 @@ def tunnelled(draw: st.DrawFn) -> Part:
     return Part(outer.layers, outer.levels + inside.levels)
 
 
+ERSPAN = (
+    # The GRE header and that of type I (none), II, III, III with a subheader of the platform.
+    bytes.fromhex("000088be"),
+    bytes.fromhex("100088be 00000001 10000001 00000000"),
+    bytes.fromhex("100022eb 00000001 20000001 00000000 00000000"),
+    bytes.fromhex("100022eb 00000001 20000001 00000000 00000001") + bytes(8),
+)
+
+
 @st.composite
-def frames(draw: st.DrawFn) -> Made:
-    """Any link layer around any packet."""
-    part = draw(st.one_of(plain(), plain(), tunnelled()))
+def frames(draw: st.DrawFn, scapy: bool = False) -> Made:
+    """Any link layer around any packet. ``scapy``: only what scapy knows too."""
+    part = draw(st.one_of(plain(), plain(), tunnelled(scapy)))
     packet = raw(part.layers)
     version = packet[0] >> 4
     ethertype = 0x0800 if version == 4 else 0x86DD
-    link = draw(st.sampled_from([*LinkType, *[LinkType.ETHERNET] * 8]))
+    link = draw(st.sampled_from([*(SCAPY_LINKS if scapy else LinkType), *[LinkType.ETHERNET] * 8]))
     if link in (LinkType.IPV4, LinkType.IPV6):
         link = LinkType.IPV4 if version == 4 else LinkType.IPV6
-    if link == LinkType.NULL:
-        front = (2 if version == 4 else draw(st.sampled_from([10, 24, 30]))).to_bytes(4, "little")
-    elif link == LinkType.LOOP:
-        front = (2 if version == 4 else 24).to_bytes(4)
-    elif link == LinkType.PPP:
-        front = raw(ppp.PPP(proto=0x21 if version == 4 else 0x57))
-    elif link == LinkType.SLL:
-        front = raw(l2.CookedLinux(proto=ethertype))
-    elif link == LinkType.SLL2:
-        front = raw(l2.CookedLinuxV2(proto=ethertype))
-    elif link == LinkType.ETHERNET:
-        front = draw(ethernet(ethertype, len(packet)))
-    else:
-        front = b""
+    front = draw(ethernet(ethertype, len(packet), scapy)) if link == LinkType.ETHERNET else b""
+    if link in FRONTS:
+        front = draw(st.sampled_from(FRONTS[link][: 1 if scapy else None]))(Below(version, ethertype, len(packet)))
     padding = bytes(draw(st.integers(0, 20))) if link == LinkType.ETHERNET else b""
     return Made(front + packet + padding, link, part.levels)
 
 
 @st.composite
-def ethernet(draw: st.DrawFn, ethertype: int, size: int) -> bytes:
+def ethernet(draw: st.DrawFn, ethertype: int, size: int, scapy: bool) -> bytes:
     """What stands before the packet."""
-    kind = draw(st.sampled_from(["plain", "plain", "plain", "mpls", "pppoe", "snap"]))
+    wires = [] if scapy else ["wire", "controlled wire"]
+    kind = draw(st.sampled_from(["plain", "plain", "plain", "mpls", "pppoe", "snap", *wires]))
     front, first = b"", ethertype
     if kind == "mpls":
         labels = draw(st.integers(1, 3))
         front, first = b"".join(raw(MPLS(label=n, s=int(n == labels))) for n in range(1, labels + 1)), 0x8847
+    elif kind.endswith("wire"):  # Ethernet behind a label, with or without a control word
+        word = bytes(4) if kind.startswith("controlled") else b""
+        front, first = bytes.fromhex("00007101") + word + ETHERNET + ethertype.to_bytes(2), 0x8847
     elif kind == "pppoe":
         front, first = raw(ppp.PPPoE(len=size + 2) / ppp.PPP(proto=0x21 if ethertype == 0x0800 else 0x57)), 0x8864
     elif kind == "snap":
         front, first = raw(l2.LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / l2.SNAP(code=ethertype)), 8 + size
-    for tag in draw(st.lists(st.sampled_from([0x8100, 0x88A8, 0x9100]), max_size=3)):
-        front, first = draw(st.integers(0, 65535)).to_bytes(2) + first.to_bytes(2) + front, tag
-    return bytes.fromhex("020000000002020000000001") + first.to_bytes(2) + front
+    for tag in draw(st.lists(st.sampled_from([0x8100, 0x88A8, 0x9100, *([] if scapy else TAGS)]), max_size=3)):
+        head = TAGS.get(tag) or draw(st.integers(0, 65535)).to_bytes(2)
+        front, first = head + first.to_bytes(2) + front, tag
+    return ETHERNET + first.to_bytes(2) + front
+
+
+ETHERNET = bytes.fromhex("001b21000002001b21000001")
+TAGS = {
+    # ethertype: what stands between it and the next
+    0x8926: bytes.fromhex("80000001"),  # VN-Tag
+    0x8909: bytes.fromhex("010100010005"),  # Cisco MetaData
+    0x893F: bytes.fromhex("000000010000"),  # 802.1BR
+    0x892F: bytes.fromhex("00340001"),  # HSR
+    0xF1C1: bytes.fromhex("00000001"),  # 802.1CB
+    0x88E7: bytes(4) + ETHERNET,  # 802.1ah
+}
+
+
+SCAPY_LINKS = (
+    *(LinkType.NULL, LinkType.ETHERNET, LinkType.PPP, LinkType.RAW, LinkType.RAW_DLT, LinkType.LOOP),
+    *(LinkType.SLL, LinkType.SLL2, LinkType.IPV4, LinkType.IPV6),
+)
+
+
+class Below(NamedTuple):
+    """What a link layer's header stands before."""
+
+    version: int
+    ethertype: int
+    size: int
+
+    def kind(self, four: int, six: int) -> int:
+        return four if self.version == 4 else six
+
+    @property
+    def snap(self) -> bytes:
+        return bytes.fromhex("aaaa03000000") + self.ethertype.to_bytes(2)
+
+    @property
+    def ppp(self) -> bytes:
+        return self.kind(0x21, 0x57).to_bytes(2)
+
+
+def family(six: int, order: Literal["little", "big"]) -> Callable[[Below], bytes]:
+    return lambda below: below.kind(2, six).to_bytes(4, order)
+
+
+def attributes(order: Literal["<", ">"], *others: bytes) -> Callable[[Below], bytes]:
+    """NFLOG's: the packet is the last."""
+
+    def front(below: Below) -> bytes:
+        head = bytes([below.kind(2, 10), 0, 0, 7])
+        for number, value in enumerate(others, 10):
+            head += struct.pack(f"{order}HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
+        return head + struct.pack(f"{order}HH", 4 + below.size, 9)
+
+    return front
+
+
+HDLC = bytes.fromhex("ff03")
+FRONTS: dict[int, tuple[Callable[[Below], bytes], ...]] = {
+    LinkType.NULL: tuple(family(six, "little") for six in (10, 24, 28, 30)) + (family(24, "big"),),
+    LinkType.LOOP: (family(24, "big"),),
+    LinkType.ENC: (lambda below: family(24, "little")(below) + bytes(8),),
+    LinkType.PFLOG: tuple(
+        lambda below, size=size: bytes([size, below.kind(2, 24)]) + bytes(-size % 4 + size - 2)  # type: ignore[misc]
+        for size in (45, 61, 100)
+    ),
+    LinkType.PPP: (
+        lambda below: HDLC + below.ppp,
+        lambda below: below.ppp,
+        lambda below: below.ppp[1:],
+        lambda below: HDLC + below.ppp[1:],
+        lambda below: b"\x0f\0" + below.ethertype.to_bytes(2),
+        lambda below: bytes.fromhex("028100010140"),
+        lambda below: bytes.fromhex("00310001") + ETHERNET + below.ethertype.to_bytes(2),
+    ),
+    LinkType.PPP_HDLC: (lambda below: HDLC + below.ppp, lambda below: b"\x0f\0" + below.ethertype.to_bytes(2)),
+    LinkType.PPP_WITH_DIR: (lambda below: b"\1" + HDLC + below.ppp, lambda below: b"\0" + below.ppp),
+    LinkType.PPP_ETHER: (lambda below: bytes.fromhex("11000001") + (below.size + 2).to_bytes(2) + below.ppp,),
+    LinkType.C_HDLC: tuple(
+        lambda below, head=head: head + below.ethertype.to_bytes(2)  # type: ignore[misc]
+        for head in (b"\x0f\0", b"\x8f\0")
+    ),
+    LinkType.FRAME_RELAY: (
+        lambda below: bytes.fromhex("184103") + bytes([below.kind(0xCC, 0x8E)]),
+        lambda below: bytes.fromhex("1841") + below.ethertype.to_bytes(2),
+        lambda below: bytes.fromhex("1841030080000000") + below.ethertype.to_bytes(2),
+    ),
+    LinkType.ATM_RFC1483: (lambda below: below.snap,),
+    LinkType.FDDI: (lambda below: b"\x50" + ETHERNET + below.snap,),
+    LinkType.TOKEN_RING: (
+        lambda below: b"\x10\x40" + ETHERNET + below.snap,
+        lambda below: b"\x10\x40" + ETHERNET[:6] + b"\x82" + ETHERNET[7:] + bytes.fromhex("063000110020") + below.snap,
+    ),
+    LinkType.IP_OVER_FC: (lambda below: bytes(16) + below.snap,),
+    LinkType.APPLE_IP_OVER_IEEE1394: (lambda below: bytes(16) + below.ethertype.to_bytes(2),),
+    LinkType.IPOIB: (lambda below: bytes(40) + below.ethertype.to_bytes(2) + bytes(2),),
+    LinkType.SLL: (lambda below: raw(l2.CookedLinux(proto=below.ethertype)),),
+    LinkType.SLL2: (lambda below: raw(l2.CookedLinuxV2(proto=below.ethertype)),),
+    LinkType.NFLOG: (
+        attributes("<"),
+        attributes("<", b"eth0\0", bytes(8)),
+        attributes(">"),
+        attributes(">", b"abc"),
+    ),
+    LinkType.PPI: (
+        lambda below: struct.pack("<BBHI", 0, 0, 8, 101),
+        lambda below: struct.pack("<BBHI", 0, 0, 16, 1) + bytes(8) + ETHERNET + below.ethertype.to_bytes(2),
+    ),
+    LinkType.PKTAP: (
+        lambda below: struct.pack("<III96x", 108, 1, 1) + ETHERNET + below.ethertype.to_bytes(2),
+        lambda below: struct.pack("<III96x", 108, 1, 12),
+    ),
+}
+"""What may stand before the packet; of other link types nothing does, and Ethernet has a strategy of its own."""
