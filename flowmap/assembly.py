@@ -117,6 +117,7 @@ def _report(source: SourceFacts, stats: SourceStats, *, untracked: int | None = 
         receive_buffer=stats.receive_buffer,
         special=dict(stats.special),
         interfaces=dict(stats.interfaces),
+        offloaded=dict(stats.offloaded),
         accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
         untracked=untracked if stats.up else None,
     )

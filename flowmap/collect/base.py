@@ -83,6 +83,9 @@ class SourceStats:
     special: dict[str, int] = field(default_factory=dict)
     """Packets that do not count as flows of their own ends, by reason: ``duplicate`` (seen on a second interface),
     ``not_ip``, ``lone_fragment`` (counts without ports), ``unopened`` (counts as the tunnel's own)."""
+    offloaded: dict[str, int] = field(default_factory=dict)
+    """Connections of the last full read that a flowtable forwards, by path (``software``, ``hardware``); empty where
+    that is not known."""
     interfaces: dict[str, bool] = field(default_factory=dict)
     """Whether each interface that is named is there and up."""
     notes: dict[str, str] = field(default_factory=dict)
