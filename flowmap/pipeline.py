@@ -21,6 +21,7 @@ from flowmap.backend import Backend
 from flowmap.books import Books
 from flowmap.catalog import Directories, Directory, Gate, Refreshers, owners_seen
 from flowmap.collect.base import Source, SourceFacts
+from flowmap.collect.broadcasts import BroadcastWatch
 from flowmap.collect.choice import Chosen, choose_source
 from flowmap.collect.paired import parts, untracked_note
 from flowmap.config import Config, ControlPlane
@@ -77,11 +78,8 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet but a recording."""
     metrics = SelfMetrics(__version__)
     source, why = (source, "") if source is not None else _chosen(config)
-    budget = CallBudget(
-        rate=config.control_plane.rate,
-        burst=config.control_plane.burst,
-        max_in_flight=config.control_plane.max_in_flight,
-    )
+    plane = config.control_plane
+    budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
     permits = Permits(budget)
     client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
     catalogs = _catalogs(config.control_plane, client)
@@ -115,6 +113,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         tidy_every=tidy_every(config),
         permits=permits,
         operations=recorder,
+        networks=BroadcastWatch().steps,
     )
     deliver.append(engine.deliver)
     refresher = Refreshers([_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs])

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from flowmap.flows.address import Address
 from flowmap.flows.batch import FlowBatch
 
 ReadReason = Literal["start", "timer", "overrun"]
@@ -60,7 +61,14 @@ class MeasuringFinished:
     complete: bool
 
 
-Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished
+@dataclass(frozen=True, slots=True)
+class Broadcasts:
+    """From now on these are the directed broadcast addresses of the host's networks."""
+
+    addresses: tuple[Address, ...]
+
+
+Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished | Broadcasts
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.address import V4_MAPPED, Address, are_v4
+from flowmap.flows.address import V4_MAPPED, Address
+from flowmap.flows.filter import are_v4
 from flowmap.wire.inet_diag_columns import Rows
 
 Unsigned = npt.NDArray[np.uint64]

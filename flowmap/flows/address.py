@@ -10,9 +10,6 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 V4_MAPPED = 0xFFFF_0000_0000
 """Bits 32 to 47 of ``low`` in an IPv4-mapped address; ``high`` is 0."""
 
@@ -43,11 +40,6 @@ class Address(NamedTuple):
         if self.is_v4:
             return str(ipaddress.IPv4Address(self.low & 0xFFFF_FFFF))
         return str(ipaddress.IPv6Address(self.high << 64 | self.low))
-
-
-def are_v4(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """For each address of two columns whether it is IPv4."""
-    return np.asarray((high == 0) & (low >> np.uint64(32) == 0xFFFF))
 
 
 class Endpoint(NamedTuple):

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.address import Address, are_v4, protocol_number
+from flowmap.flows.address import Address, protocol_number
 from flowmap.flows.batch import FlowBatch
 
 Mask = npt.NDArray[np.bool_]
@@ -30,6 +30,11 @@ U64 = npt.NDArray[np.uint64]
 
 _ALL = (1 << 64) - 1
 _BRACKETED = re.compile(r"\[([^\]]+)\]((?:/\d+)?)$")
+
+
+def are_v4(high: U64, low: U64) -> Mask:
+    """For each address whether it is IPv4."""
+    return np.asarray((high == 0) & (low >> np.uint64(32) == 0xFFFF))
 
 
 class Network(NamedTuple):
@@ -60,6 +65,10 @@ class Network(NamedTuple):
         if self.version == 6:  # addresses of both families are numbers of one space, IPv4 as ::ffff:0:0/96
             inside &= ~are_v4(high, low)
         return inside
+
+
+LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1"))
+"""Addresses of one host alone."""
 
 
 class Pattern(NamedTuple):

@@ -48,8 +48,10 @@ def others(data: bytes) -> None:
                 decode_status(message)
             with suppress(DecodeError):
                 rtnetlink.decode_address(message.payload)
+                rtnetlink.decode_broadcasts(message.payload)
     with suppress(DecodeError):
         rtnetlink.decode_address(data)
+        rtnetlink.decode_broadcasts(data)
 
 
 def _conntracks() -> Iterator[bytes]:
