@@ -409,6 +409,22 @@ def test_until_lets_answers_come_up_to_then(
     assert [flow["state"] for flow in flows if flow["client"]["ip"] == "10.9.0.1"] == [state] * 2
 
 
+def test_a_catalog_may_know_loopback_addresses_and_nothing_else_does(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    frames = [packet(1.0 + 2 * n) for n in range(5)]
+    ends = bytes((127, 0, 0, 9, 127, 0, 0, 10))
+    over_loopback = [frame.data[:26] + ends + frame.data[34:] for frame in frames]
+    over_loopback[0] = over_loopback[0][:47] + b"\x02" + over_loopback[0][48:]  # SYN
+    path, known = tmp_path / "loopback.pcap", tmp_path / "catalog.json"
+    path.write_bytes(pcap([frame._replace(data=data) for frame, data in zip(frames, over_loopback, strict=True)]))
+    entry = {"id": "d-1", "name": "orders", "addresses": ["127.0.0.9"], "reads": ["127.0.0.10:9092"]}
+    known.write_text(json.dumps({"workspace": "w", "deployments": [entry]}))
+    (named,), _ = replay(capsys, path, "--catalog", str(known))
+    (alone,), _ = replay(capsys, path)
+    assert (named["state"], alone["state"]) == ("attributed", "unknown")
+
+
 @pytest.mark.parametrize(
     ("setting", "words", "inside"),
     [("inner", [], True), ("outer", [], False), ("inner", ["--tunnels", "outer"], False), (None, [], False)],

@@ -202,6 +202,20 @@ def test_settings_come_back() -> None:
     assert again.control_plane.namespaces == wanted.control_plane.namespaces
 
 
+@pytest.mark.parametrize(
+    ("plane", "kept"),
+    [
+        ({"endpoint": "http://127.0.0.1:8123"}, "http://127.0.0.1:8123"),
+        ({"endpoint": "https://example.com"}, None),
+        ({"region": "cn-hangzhou"}, None),
+    ],
+)
+def test_where_the_control_plane_is_is_kept_only_if_it_is_here(plane: dict[str, str], kept: str | None) -> None:
+    """It decides whether loopback addresses can have owners, and which connections are flowmap's own."""
+    again = read_settings(kept_settings(Config.model_validate({"control_plane": plane})))
+    assert again.control_plane.endpoint == kept
+
+
 def test_a_clock_that_is_set_is_followed(tmp_path: Path) -> None:
     recorder, actor = recorder_for(RecordingFile(tmp_path / "x", max_size=1 << 30))
     recorder.start()
