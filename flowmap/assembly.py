@@ -13,6 +13,7 @@ from flowmap.attribute.report import attribution_report
 from flowmap.books import Books, Directory, Journal
 from flowmap.collect.base import SourceFacts, SourceStats
 from flowmap.config import Config
+from flowmap.config.values import loopback_port
 from flowmap.export.ledger import Ledger
 from flowmap.export.peers import Peers
 from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot, SourceReport
@@ -22,9 +23,17 @@ from flowmap.operations import Tuning
 
 
 def make_books(
-    config: Config, *, announces_births: bool, directory: Directory | None = None, journal: Journal | None = None
+    config: Config,
+    *,
+    announces_births: bool,
+    directory: Directory | None = None,
+    journal: Journal | None = None,
+    loopback: bool | None = None,
 ) -> Books:
-    """Empty books; what they decide follows from ``config`` and from what is done to them, and from nothing else."""
+    """Empty books; what they decide follows from the settings and from what is done to them, and from nothing else.
+
+    ``loopback``: whether loopback addresses can have owners; None: as the configured control plane.
+    """
     table = FlowTable(
         config.collect.max_flows,
         seed=os.urandom(48),
@@ -36,7 +45,7 @@ def make_books(
     )
     return Books(
         table,
-        Attribution(_attribution_settings(config), table),
+        Attribution(_attribution_settings(config, knows_loopback(config) if loopback is None else loopback), table),
         ledger,
         peers=Peers(config.export.peers),
         announces_births=announces_births,
@@ -117,12 +126,13 @@ def _report(source: SourceFacts, stats: SourceStats, *, untracked: int | None = 
         receive_buffer=stats.receive_buffer,
         special=dict(stats.special),
         interfaces=dict(stats.interfaces),
+        offloaded=dict(stats.offloaded),
         accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
         untracked=untracked if stats.up else None,
     )
 
 
-def _attribution_settings(config: Config) -> AttributionSettings:
+def _attribution_settings(config: Config, loopback: bool) -> AttributionSettings:
     attribute = config.attribute
     return AttributionSettings(
         namespaces=tuple(config.control_plane.namespaces),
@@ -134,8 +144,15 @@ def _attribution_settings(config: Config) -> AttributionSettings:
         positive_ttl=attribute.positive_ttl,
         negative_ttl=attribute.negative_ttl,
         tie_wait=attribute.tie_wait,
+        loopback=loopback,
         elsewhere=elsewhere(config),
     )
+
+
+def knows_loopback(config: Config) -> bool:
+    """Whether the control plane can know loopback addresses: it is on this host itself."""
+    endpoint = config.control_plane.endpoint
+    return endpoint is not None and loopback_port(endpoint) is not None
 
 
 def elsewhere(config: Config) -> tuple[Place, ...]:
@@ -145,10 +162,11 @@ def elsewhere(config: Config) -> tuple[Place, ...]:
 
 
 def _excluded(config: Config) -> tuple[str, ...]:
-    return (*config.collect.exclude, *_own_listener(config))
+    return (*config.collect.exclude, *_own_traffic(config))
 
 
-def _own_listener(config: Config) -> list[str]:
-    """Patterns for connections to flowmap itself over loopback: scrapes and queries are nobody's traffic."""
-    port = config.http.listen.port
-    return [f"127.0.0.0/8:{port}", f"[::1]:{port}"] if port else []
+def _own_traffic(config: Config) -> list[str]:
+    """Patterns for flowmap's own connections over loopback: scrapes, queries, and calls of a control plane there."""
+    endpoint = config.control_plane.endpoint
+    ports = (config.http.listen.port, loopback_port(endpoint) if endpoint else None)
+    return [pattern for port in ports if port for pattern in (f"127.0.0.0/8:{port}", f"[::1]:{port}")]

@@ -20,7 +20,7 @@ from flowmap.attribute.decisions import CODE, Decision, joined
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
 from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.view import DeploymentInfo, Owner, State
-from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
+from flowmap.collect.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from flowmap.export.ledger import Ledger
 from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
@@ -149,6 +149,8 @@ class Books:
                 self._trusted = False
             case MeasuringFinished(complete):
                 self.table.untracked.finish_read(complete=complete)
+            case Broadcasts(addresses):
+                self.attribution.special.set_broadcasts(addresses)
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """Questions to ask now, as many as ``limit`` allows; each is delivered later, whatever comes of it."""
@@ -171,13 +173,13 @@ class Books:
 
     def settle(self, now: float) -> None:
         """Credit what the answers allow to decide."""
-        for state, owners, rows in joined(self.attribution.decide(now=now)):
-            self._take(state, owners, rows, now)
+        for decided in joined(self.attribution.decide(now=now)):
+            self._take(*decided, now)
 
     def give_up(self, *, older_than: float, now: float) -> None:
         """Stop waiting for the owners of flows that ended before ``older_than``."""
-        for state, owners, rows in joined(self.attribution.give_up(older_than=older_than, now=now)):
-            self._take(state, owners, rows, now)
+        for decided in joined(self.attribution.give_up(older_than=older_than, now=now)):
+            self._take(*decided, now)
 
     def tidy(self, now: float) -> None:
         """Forget what no flow needs any more, and let idle series leave."""
@@ -324,13 +326,16 @@ class Books:
             self.ledger.closed(credited)
         self._free(rows[series != PENDING])
 
-    def _take(self, state: State, owners: Owners, rows: Rows, now: float) -> None:
+    def _take(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
         """Credit flows to the series of their new owners, whole if they were pending, else from now on."""
         columns = self.table.columns
         services, position = np.unique(columns.service[rows], return_inverse=True)
         names = [self.peer(number) for number in services.tolist()]
         protocols = [protocol_name(self.table.ends.end(number).protocol) for number in services.tolist()]
-        series = self._series_of(state, owners, list(zip(names, protocols, strict=True)), now)
+        kind = _KINDS.get(state, "unattributed")
+        whose = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
+        keys = [SeriesKey(*whose, *end) for end in zip(names, protocols, strict=True)]
+        series = np.array([self.ledger.series(key, now=now) for key in keys], np.int32)
         ids = series[position.reshape(-1)]
         before = columns.series[rows]
         is_open = columns.flags[rows] & _OPEN != 0
@@ -356,13 +361,6 @@ class Books:
                 self._journal.left(self.table.columns, decided, self.attribution.decisions)
         self.table.free(rows)
 
-    def _series_of(self, state: State, owners: Owners, peers: list[tuple[str, str]], now: float) -> Rows:
-        kind = _KINDS.get(state, "unattributed")
-        named = tuple(sorted(owners)) if kind != "unattributed" else ()
-        reason = "" if named else state.value
-        keys = [SeriesKey(kind, named, reason, peer, protocol) for peer, protocol in peers]
-        return np.array([self.ledger.series(key, now=now) for key in keys], np.int32)
-
     def _shed_untracked(self, applied: Applied, now: float) -> None:
         """Flows that found no room: their final counters, where one came, still count."""
         self.shed["table_full"] += applied.shed
@@ -387,7 +385,7 @@ class Books:
         if len(rows):
             self.shed["pending"] += len(rows)
             columns.state[rows] = CODE[State.FAILED]
-            self._take(State.FAILED, frozenset(), rows, now)
+            self._take(State.FAILED, frozenset(), State.FAILED.value, rows, now)
 
     @staticmethod
     def _add(pair: list[int], transmit: int, receive: int) -> None:

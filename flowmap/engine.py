@@ -58,12 +58,14 @@ class Engine(threading.Thread):
         tidy_every: float = TIDY_EVERY,
         permits: Permits | None = None,
         operations: Operations | None = None,
+        networks: Callable[[], Iterator[Step]] = lambda: iter(()),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`.
 
         ``resting_for``: seconds for which asking is no use; questions wait meanwhile and cost nothing.
         ``permits``: what else wants calls of ``budget``. ``operations``: what passes them on to the books, if anything.
+        ``networks``: what is new about the host's networks, asked at every turn.
         """
         super().__init__(name="engine")
         self.books = books
@@ -85,7 +87,7 @@ class Engine(threading.Thread):
         self._ask = ask
         self._take_snapshot = take_snapshot
         self._give_up_after = give_up_after
-        self._resting_for = resting_for
+        self._resting_for, self._networks = resting_for, networks
         self._tidy_every = tidy_every
         self._clock = clock
         self._stopping = threading.Event()
@@ -99,8 +101,7 @@ class Engine(threading.Thread):
         self._waiters: dict[Question, list[Future[None]]] = {}
         self._snapshot = Snapshot()
         self._published = self._tidied = self._planned = self._polled = float("-inf")
-        self._plan_every = GATHER
-        self._publish_every = PUBLISH_EVERY
+        self._plan_every, self._publish_every = GATHER, PUBLISH_EVERY
         self._changes_wait = False
         self._retry_at: float | None = None
         self._retry_pause = 1.0
@@ -187,6 +188,8 @@ class Engine(threading.Thread):
     def _turn(self) -> None:
         self._wait()
         self.beat = now = self._clock()
+        for step in self._networks():
+            self._do.step(step, now=now, read_at=now)
         if self._source_due(now) or self._requests_want_news(now):
             self._take_steps(self.source.poll)
         self._take_deliveries()

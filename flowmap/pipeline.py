@@ -21,6 +21,7 @@ from flowmap.backend import Backend
 from flowmap.books import Books
 from flowmap.catalog import Directories, Directory, Gate, Refreshers, owners_seen
 from flowmap.collect.base import Source, SourceFacts
+from flowmap.collect.broadcasts import BroadcastWatch
 from flowmap.collect.choice import Chosen, choose_source
 from flowmap.collect.paired import parts, untracked_note
 from flowmap.config import Config, ControlPlane
@@ -115,6 +116,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         tidy_every=tidy_every(config),
         permits=permits,
         operations=recorder,
+        networks=BroadcastWatch().steps,
     )
     deliver.append(engine.deliver)
     refresher = Refreshers([_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs])

@@ -139,14 +139,17 @@ class Queries:
             about = self._books.attribution.ties.about(row, decision)
             evidence += tuple(self._known(question, now) for question in about if question not in decision.outcomes)
         cause = _cause(decision)
-        if decision.state is State.UNKNOWN and self._books.attribution.readings.suggests_dataflow(now=now):
+        if decision.reason == State.UNKNOWN and self._books.attribution.readings.suggests_dataflow(now=now):
             return AttributionView(decision.state, (), evidence, flow, f"{cause}; {DATA_FLOW}")
         return AttributionView(decision.state, flow.deployments, evidence, flow, cause)
 
     def ask(self, connection: Connection, fresh_for: float, now: float) -> tuple[AttributionView, list[Question]]:
         """What the newest answers say of a connection nobody saw, and the questions that have to be asked first."""
         attribution = self._books.attribution
-        settings = attribution.settings
+        settings, special = attribution.settings, attribution.special
+        ends = connection.source, connection.destination
+        if cause := special.addresses.cause(*ends, by_client=special.by_client):
+            return AttributionView(State.UNKNOWN, (), (), None, cause), []
         client = End(connection.source, 0, 0, False)
         service = End(connection.destination, connection.destination_port or 0, connection.protocol, True)
         questions = [

@@ -87,12 +87,12 @@ class Day:
     def _watch(self) -> None:
         take = Books._take
 
-        def taken(books: Books, state: State, owners: Owners, rows: Rows, now: float) -> None:
+        def taken(books: Books, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
             if state is State.ATTRIBUTED:
                 for flow in books.table.columns.id[rows].tolist():
                     self.named.append((flow, owners))
                     assert owners == {self.truth[flow]}, "a wrong name"
-            take(books, state, owners, rows, now)
+            take(books, state, owners, reason, rows, now)
 
         self.books._take = taken.__get__(self.books)  # type: ignore[method-assign]
 

@@ -100,7 +100,7 @@ CHANGES: list[tuple[str, object, Callable[[Pipeline], object], object]] = [
     ("control_plane.catalog.label", "team=a,b", lambda p: p.catalog.parts[0]._label, ("team", ("a", "b"))),
     ("control_plane.blink.projects", ["legacy"], lambda p: None, None),
     ("collect.include", ["10.0.0.0/8"], lambda p: len(p.engine.books.table._admit._include), 1),
-    ("collect.exclude", ["10.0.0.0/8", "tcp/1"], lambda p: len(p.engine.books.table._admit._exclude), 2),
+    ("collect.exclude", ["10.0.0.0/8", "tcp/1"], lambda p: len(p.engine.books.table._admit._exclude), 4),
     ("attribute.confirm", "fast", lambda p: p.engine.books.attribution.settings.confirm, "fast"),
     ("attribute.grace", "5s", lambda p: p.engine.books.attribution.settings.grace, 5.0),
     ("attribute.owners_limit", 2, lambda p: p.engine.books.attribution.settings.owners_limit, 2),

@@ -30,6 +30,7 @@ from flowmap.attribute.questions import (
 )
 from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.readings import Readings
+from flowmap.attribute.special import SpecialEnds
 from flowmap.attribute.ties import Ties
 from flowmap.attribute.view import State
 from flowmap.flows.columns import IGNORED, PENDING, Row
@@ -53,9 +54,10 @@ class Attribution:
         self.settings = settings
         self.asked: Counter[Shape] = Counter()
         """Questions asked, by shape."""
+        self.special = SpecialEnds(table, settings)
         self.plan = Plan(
+            self.special,
             table.ends.capacity,
-            semantics=settings.semantics,
             positive_ttl=settings.positive_ttl,
             negative_ttl=settings.negative_ttl,
         )
@@ -149,7 +151,9 @@ class Attribution:
         return self.plan.choose(self._table, now=now, limit=min(limit, 1), strangers=True)
 
     def questions_about(self, number: int) -> list[Question]:
-        """Everything the settings want to know of one end."""
+        """Everything the settings want to know of one end; nothing of one that no deployment can have."""
+        if self.special.is_special(number):
+            return []
         end, reading = self._table.ends.end(number), READINGS[self.settings.semantics]
         shapes = reading.of_service if end.service else reading.of_client
         return [question_for(place, shape, end) for shape in shapes for place in self.settings.places]
@@ -208,6 +212,7 @@ class Attribution:
 
     def opened(self, rows: Rows) -> None:
         """New flows; with ``confirm: fast`` what is known already may decide them."""
+        self.special.opened(rows)
         if self.settings.confirm == "fast":
             ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
             self._news.update(dict.fromkeys(ends.tolist(), NEVER))
@@ -222,6 +227,7 @@ class Attribution:
     def forget(self, numbers: Rows) -> None:
         """The numbers of these ends were freed and will stand for others."""
         self.plan.forget(numbers)
+        self.special.forget(numbers)
         freed = set(numbers.tolist())
         self.ties.forget(freed)
         self._news = {number: at for number, at in self._news.items() if number not in freed}
@@ -234,7 +240,7 @@ class Attribution:
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """Decisions that the answers allow now, and the rows each is for."""
         self.now = now
-        decided = self._decide_ends(now)
+        decided = [self._record(*one) for one in self.special.decide(now)] + self._decide_ends(now)
         broken = self.ties.resolve(self.lives, now=now)
         return decided + [self._record(decision, rows) for decision, rows in broken]
 
@@ -311,7 +317,7 @@ class Attribution:
         unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
         waiting = (series == PENDING) & (columns.verdict[rows] < 0)  # else it is a tie
         undecided: Rows = rows[waiting | (unknown & (series != IGNORED))]
-        return undecided
+        return undecided[~self.special.holds(undecided)]
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
         lives = self.lives(rows)

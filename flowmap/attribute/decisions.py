@@ -39,6 +39,13 @@ class Decision:
     """What the answers to every question that counted say; :func:`by_shape` joins them."""
     decided_at: float
     cause: str = ""
+    special: str = ""
+    """Label ``reason`` of the bytes, where there is no owner and the state does not say why."""
+
+    @property
+    def reason(self) -> str:
+        """Label ``reason`` of the bytes, if they have no owner."""
+        return self.special or self.state.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ class Settings:
     negative_ttl: float = 30.0
     tie_wait: float = 60.0
     """How long a flow with several candidates stays pending for a question that tells them apart."""
+    loopback: bool = True
+    """Whether the control plane can know loopback addresses."""
     elsewhere: tuple[Place, ...] = ()
     """Namespaces of other workspaces."""
     places: tuple[Place, ...] = field(init=False)
@@ -75,15 +84,15 @@ def by_shape(outcomes: Mapping[Question, Outcome | None]) -> dict[Shape, Owners 
     return joined
 
 
-def joined(decided: Sequence[tuple[Decision, Rows]]) -> list[tuple[State, Owners, Rows]]:
+def joined(decided: Sequence[tuple[Decision, Rows]]) -> list[tuple[State, Owners, str, Rows]]:
     """Rows by what they are credited to, since there can be a decision for every pair of ends; as they are where a row
     was decided twice, for then the order counts."""
-    together: dict[tuple[State, Owners], list[Rows]] = {}
+    together: dict[tuple[State, Owners, str], list[Rows]] = {}
     for decision, rows in decided:
-        together.setdefault((decision.state, decision.owners), []).append(rows)
+        together.setdefault((decision.state, decision.owners, decision.reason), []).append(rows)
     if len(together) < len(decided) and _disjoint([rows for _, rows in decided]):
         return [(*what, np.concatenate(parts)) for what, parts in together.items()]
-    return [(decision.state, decision.owners, rows) for decision, rows in decided]
+    return [(decision.state, decision.owners, decision.reason, rows) for decision, rows in decided]
 
 
 def _disjoint(parts: Sequence[Rows]) -> bool:

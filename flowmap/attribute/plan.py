@@ -7,6 +7,7 @@ in :data:`FAIR` belongs to the end whose oldest pending flow has waited longest,
 again if it was asked about before. So large flows are named first, new small ones wait no more than so many times
 longer than the line, and flows that no answer can decide keep nobody waiting. Ends without pending flows come last.
 Service ends wait until one of their clients is, or may be, a deployment's: what strangers talk to is never asked for.
+Flows that ``attribute.special`` decides make no end due.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.questions import Semantics
 from flowmap.attribute.selection import first_few
+from flowmap.attribute.special import SpecialEnds
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
 from flowmap.flows.index import Rows
 from flowmap.flows.table import FlowTable
@@ -29,8 +30,9 @@ _OPEN = np.uint16(Row.OPEN)
 class Plan:
     """When each end, by its number in the end table, is due. Numbers come from one table and are forgotten with it."""
 
-    def __init__(self, capacity: int, *, semantics: Semantics, positive_ttl: float, negative_ttl: float) -> None:
-        self._by_client = semantics != "dataflow"
+    def __init__(self, special: SpecialEnds, capacity: int, *, positive_ttl: float, negative_ttl: float) -> None:
+        self._special = special
+        self._by_client = special.by_client
         self._positive_ttl = positive_ttl
         self._negative_ttl = negative_ttl
         self._due = np.zeros(capacity, np.float64)
@@ -58,6 +60,7 @@ class Plan:
         series = columns.series[rows]
         pending = (series == PENDING) & (columns.verdict[rows] < 0)  # a tie waits for other questions
         wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (series != IGNORED))
+        wanted &= ~self._special.holds(rows)
         rows, pending = rows[wanted], pending[wanted]
         since = np.where(pending, columns.born_by[rows], np.inf)
         clients, services = columns.client[rows], columns.service[rows]

@@ -29,12 +29,20 @@ class CaptureReplay:
     """The file, and the books that it is done to. Instants of the books are seconds since the epoch, by the capture."""
 
     def __init__(
-        self, file: CaptureFile, config: Config, answerer: Answerer | None, *, origin: str, tunnels: Tunnels = "outer"
+        self,
+        file: CaptureFile,
+        config: Config,
+        answerer: Answerer | None,
+        *,
+        origin: str,
+        tunnels: Tunnels = "outer",
+        loopback: bool | None = None,
     ) -> None:
-        """``answerer`` says who is at an end at an instant (None: nobody does), ``origin`` where it knows that from."""
+        """``answerer`` says who is at an end at an instant (None: nobody does), ``origin`` where it knows that from.
+        ``loopback``: see :func:`make_books`."""
         flows = PacketFlows(config.collect.max_flows, seed=os.urandom(48), tell_every=TELL_EVERY)
         self.steps = CaptureSteps(file, flows, tunnels=tunnels)
-        self.books = make_books(config, announces_births=FACTS.announces_births)
+        self.books = make_books(config, announces_births=FACTS.announces_births, loopback=loopback)
         self.queries = Queries(self.books, source=FACTS.name, epoch=0.0, origin=origin)
         self.now = -math.inf
         self._offline = Offline(self.books, answerer)

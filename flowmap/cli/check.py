@@ -102,11 +102,20 @@ def _auto(config: Config) -> Finding:
 
 
 def _conntrack(config: Config) -> list[Finding]:
-    from flowmap.collect.conntrack_check import findings, read_probe, read_settings
+    from flowmap.collect.base import Finding
+    from flowmap.collect.conntrack_check import findings, offload_finding, read_census, read_probe, read_settings
+    from flowmap.errors import SourceError
 
     settings = config.collect.conntrack
     probe = read_probe(settings.receive_buffer)
-    return findings(read_settings(), probe, enable_accounting=settings.enable_accounting)
+    found = findings(read_settings(), probe, enable_accounting=settings.enable_accounting)
+    if probe.error is not None:
+        return found
+    try:
+        return [*found, offload_finding(read_census())]
+    except SourceError as error:
+        message = f"whether connections are offloaded is not known: {error}"
+        return [*found, Finding("conntrack.offload", "degraded", message, error.remedy or "run check again")]
 
 
 def _capture(config: Config) -> list[Finding]:

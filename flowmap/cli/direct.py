@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowmap.asker import describe, may_own
-from flowmap.assembly import elsewhere
+from flowmap.assembly import elsewhere, knows_loopback
 from flowmap.attribute.questions import (
     CONFIDENCE,
     SHAPES,
@@ -24,6 +24,7 @@ from flowmap.attribute.questions import (
     question_for,
     state_of,
 )
+from flowmap.attribute.special import SpecialAddresses
 from flowmap.attribute.view import AttributionView, DeploymentInfo, Evidence, State
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.client import ControlClient, DeploymentsAnswer
@@ -44,6 +45,11 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
         raise QueryError("DST: the port of the service is needed to ask the control plane", field="destination")
     config = load(arguments.config, os.environ)
     require_control_plane(config)
+    source, destination = (Address.parse(end.ip) for end in (arguments.source, arguments.destination))
+    special = SpecialAddresses(loopback=knows_loopback(config))
+    if cause := special.cause(source, destination, by_client=config.attribute.semantics != "dataflow"):
+        view = AttributionView(State.UNKNOWN, (), (), None, cause)
+        return forms.attribution(view).model_dump(mode="json", by_alias=True)
     answers = asyncio.run(_ask_all(config, questions(config, arguments)))
     failures = [given for given in answers.values() if isinstance(given, ControlError)]
     if len(failures) == len(answers):

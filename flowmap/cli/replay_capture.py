@@ -41,7 +41,8 @@ def replay(arguments: argparse.Namespace) -> int:
     with CaptureFile(arguments.file) as file, _owners(arguments, config) as (config, answerer):
         origin = ASSUMED if arguments.assume_current else "catalog" if arguments.catalog is not None else "history"
         tunnels = arguments.tunnels or config.collect.capture.tunnels
-        replayed = CaptureReplay(file, config, answerer, tunnels=tunnels, origin=origin)
+        loopback = True if arguments.catalog is not None else None  # a catalog may know loopback addresses
+        replayed = CaptureReplay(file, config, answerer, tunnels=tunnels, origin=origin, loopback=loopback)
         labels = config.export.deployment_labels
         status = replay_output.show(replayed, arguments, deployment_labels=labels)
     notes = [*replayed.notes(), *_of_settings(config), *_of_owners(arguments, config)]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from flowmap.flows.address import Address
 from flowmap.flows.batch import FlowBatch
 
 ReadReason = Literal["start", "timer", "overrun"]
@@ -60,7 +61,14 @@ class MeasuringFinished:
     complete: bool
 
 
-Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished
+@dataclass(frozen=True, slots=True)
+class Broadcasts:
+    """From now on these are the directed broadcast addresses of the host's networks."""
+
+    addresses: tuple[Address, ...]
+
+
+Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished | Broadcasts
 
 
 @dataclass(slots=True)
@@ -83,6 +91,9 @@ class SourceStats:
     special: dict[str, int] = field(default_factory=dict)
     """Packets that do not count as flows of their own ends, by reason: ``duplicate`` (seen on a second interface),
     ``not_ip``, ``lone_fragment`` (counts without ports), ``unopened`` (counts as the tunnel's own)."""
+    offloaded: dict[str, int] = field(default_factory=dict)
+    """Connections of the last full read that a flowtable forwards, by path (``software``, ``hardware``); empty where
+    that is not known."""
     interfaces: dict[str, bool] = field(default_factory=dict)
     """Whether each interface that is named is there and up."""
     notes: dict[str, str] = field(default_factory=dict)

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-import numpy as np
-
 from flowmap.collect import conntrack_check
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step, Tap
 from flowmap.collect.conntrack_dump import Dump
@@ -91,7 +89,7 @@ class ConntrackSource:
         self._due = (self._clock(), "start")
         self._backoff, self._trusted, self._finishing, self._blind = 0.0, False, None, True
         self._announced = None
-        self.stats.receive_buffer = self._events.receive_buffer
+        self.stats.receive_buffer, self.stats.offloaded = self._events.receive_buffer, {}
         self.stats.notes = self._degradations(conntrack_check.read_settings())
         self.stats.up = True
 
@@ -132,13 +130,13 @@ class ConntrackSource:
         self.stats.resyncs = _counted(self.stats.resyncs, reason)
         yield ReadStarted(reason)
         self._finishing = False
-        bare = 0
         for _ in range(DUMP_ATTEMPTS):
             marked = int(Flag.SILENT) if self._blind else 0
             dump = Dump(self._decoder, self._ahead, tap=self.tap, marked=marked)
+            census = conntrack_check.Census()
             for batch in dump.batches():
                 self.stats.records += len(batch)
-                bare += int(np.count_nonzero(batch.flags & np.uint16(Flag.COUNTERS) == 0))
+                census.add(batch)
                 yield batch
             self._count_malformed(dump.malformed)
             if dump.complete:
@@ -149,7 +147,12 @@ class ConntrackSource:
             self._backoff = 0.0
         self._due = (self._clock() + self.resync, "timer")
         settings = conntrack_check.read_settings()
-        self.stats.notes = self._degradations(settings) | _bare_note(bare, counting=settings.accounting != 0)
+        self.stats.offloaded = census.offloaded
+        self.stats.notes = {
+            **self._degradations(settings),
+            **_bare_note(census.uncounted, counting=settings.accounting != 0),
+            **conntrack_check.notes([conntrack_check.offload_finding(census)]),
+        }
 
     def _read_events(self, events: NetlinkSocket) -> Iterator[Step]:
         """Deliver what waits. Bounded, so that a storm cannot keep the caller here."""

@@ -6,12 +6,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from flowmap.collect.base import Finding
+from flowmap.collect.conntrack_dump import Dump
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.errors import DecodeError, SourceError
+from flowmap.flows.batch import Flag, FlowBatch
 from flowmap.system import proc
 from flowmap.system.proc import Unknown
 from flowmap.wire.conntrack import Group, Operation, TableSize, decode_table_size
+from flowmap.wire.conntrack_columns import ColumnDecoder
 from flowmap.wire.conntrack_encode import encode_table_size_request
 from flowmap.wire.netlink import Control, decode_messages, decode_status
 
@@ -43,6 +48,45 @@ class Probe:
     asked: int
     granted: int = 0
     error: SourceError | None = None
+
+
+@dataclass(slots=True)
+class Census:
+    """Entries of one full read, and how many of them have counters that cannot be relied on."""
+
+    entries: int = 0
+    uncounted: int = 0
+    """Without byte counters."""
+    software: int = 0
+    """Offloaded to a flowtable that the kernel forwards."""
+    hardware: int = 0
+    """Offloaded to a flowtable that the network card forwards."""
+
+    def add(self, batch: FlowBatch) -> None:
+        """Count the entries of one part of the read."""
+        offloaded, hardware = (int(np.count_nonzero(batch.flags & np.uint16(flag))) for flag in _OFFLOADS)
+        self.entries += len(batch)
+        self.uncounted += len(batch) - int(np.count_nonzero(batch.flags & np.uint16(Flag.COUNTERS)))
+        self.software += offloaded - hardware
+        self.hardware += hardware
+
+    @property
+    def offloaded(self) -> dict[str, int]:
+        """Offloaded entries by the path of their packets."""
+        return {"software": self.software, "hardware": self.hardware}
+
+
+_OFFLOADS = (Flag.OFFLOADED, Flag.HARDWARE)
+
+
+def read_census() -> Census:
+    """Read the whole table once; SourceError if it cannot be read, or not whole."""
+    census, dump = Census(), Dump(ColumnDecoder())
+    for batch in dump.batches():
+        census.add(batch)
+    if not dump.complete:
+        raise SourceError("the conntrack table changed while it was read")
+    return census
 
 
 def read_settings(directory: Path = SYSCTLS) -> Settings:
@@ -129,6 +173,24 @@ def findings(settings: Settings, probe: Probe, *, enable_accounting: bool = Fals
         _table(settings),
         _buffer(probe.asked, probe.granted),
     ]
+
+
+def offload_finding(census: Census) -> Finding:
+    """Whether byte counters may stand still because packets go past conntrack."""
+    name, many = "conntrack.offload", sum(census.offloaded.values())
+    if not many:
+        return Finding(name, "ok", f"none of {census.entries} connections is offloaded to a flowtable")
+    where = "" if not census.hardware else f", {census.hardware} of them to hardware"
+    message = f"{many} of {census.entries} connections are offloaded to a flowtable{where}: {_OFFLOAD_COSTS}"
+    return Finding(name, "degraded", message, _OFFLOAD_REMEDY)
+
+
+_OFFLOAD_COSTS = (
+    "their byte counters stand still unless the flowtable has the `counter` flag, so bytes may be missing or late"
+)
+_OFFLOAD_REMEDY = (
+    "see `nft list flowtables` and add `counter` to the flowtable; in hardware the driver must report counters, too"
+)
 
 
 def notes(found: list[Finding]) -> dict[str, str]:

@@ -32,8 +32,13 @@ class Dump:
     A socket for each dump, so that no rest of an earlier one can be taken for a part of this.
     """
 
-    def __init__(self, decoder: ColumnDecoder, ahead: Executor, *, tap: Tap | None = None, marked: int = 0) -> None:
-        """``ahead`` reads the next part while one is decoded. ``marked``: flags set on every entry besides its own."""
+    def __init__(
+        self, decoder: ColumnDecoder, ahead: Executor | None = None, *, tap: Tap | None = None, marked: int = 0
+    ) -> None:
+        """``ahead`` reads the next part while one is decoded; None: this thread does both.
+
+        ``marked``: flags set on every entry besides its own.
+        """
         self._decoder = decoder
         self._ahead = ahead
         self._tap = tap
@@ -80,14 +85,14 @@ class Dump:
         raise SourceError(message, remedy="modprobe nf_conntrack_netlink")
 
 
-def _read_ahead(dump: NetlinkSocket, ahead: Executor) -> Iterator[Received]:
+def _read_ahead(dump: NetlinkSocket, ahead: Executor | None) -> Iterator[Received]:
     """The dump in parts, until nothing more comes within the patience.
 
     The kernel makes a dump while it is read, without the interpreter's lock: the next part is read on another thread
     while the caller works on this one.
     """
     received = dump.receive(wait=PATIENCE)
-    if received.drained:  # all of it in one part
+    if received.drained or ahead is None:  # all of it in one part, or nobody to read ahead
         while received.starts:
             yield received
             received = dump.receive(wait=PATIENCE)

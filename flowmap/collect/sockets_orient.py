@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.address import V4_MAPPED, Address
+from flowmap.flows.filter import are_v4
 from flowmap.wire.inet_diag_columns import Rows
 
 Unsigned = npt.NDArray[np.uint64]
@@ -78,8 +79,7 @@ class Listeners:
 
     def holds(self, high: Unsigned, low: Unsigned, port: Unsigned) -> Mask:
         """Which of these ends are listened on, by their own address or by a wildcard of their family."""
-        v4 = (high == 0) & (low >> np.uint64(32) == 0xFFFF)
-        wild = np.where(v4, self._any_v4[port], self._any_v6[port])
+        wild = np.where(are_v4(high, low), self._any_v4[port], self._any_v6[port])
         return np.asarray(wild | np.isin(mix(high, low, port, 0), self._exact))
 
 

@@ -206,7 +206,7 @@ class Collect(Section):
     include: tuple[Pattern, ...] = Field(
         default=(),
         description='Flows that count: "10.0.0.0/8" (either end), "10.1.0.0/16:3306" (service end), "tcp/9092". '
-        "Empty: all.",
+        "A network covers addresses of its own family only: ::/0 is all of IPv6. Empty: all.",
     )
     exclude: tuple[Pattern, ...] = Field(
         default=(), description="Flows that do not count, in the same form; wins over include."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from flowmap.control import endpoint
 from flowmap.errors import ConfigError
@@ -176,3 +177,11 @@ def format_interface(name: bytes) -> str:
 
 def _escaped(char: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def loopback_port(url: str) -> int | None:
+    """The port of a control plane that is on loopback; None if it is elsewhere. ``url``: of :func:`parse_endpoint`."""
+    parts = urlsplit(url)
+    if not endpoint.is_loopback(parts.hostname or ""):
+        return None
+    return parts.port or (443 if parts.scheme == "https" else 80)

@@ -267,6 +267,13 @@ _SOURCES = (
         ("source",),
     ),
     Metric(
+        "flowmap_conntrack_offloaded_connections",
+        "gauge",
+        "Connections of the last full read that a flowtable forwards, by path (software, hardware). Their byte "
+        "counters stand still unless the flowtable has the counter flag; in hardware the driver must report them, too.",
+        ("path",),
+    ),
+    Metric(
         "flowmap_conntrack_accounting_enabled",
         "gauge",
         "Whether the kernel counts bytes of connections (sysctl net.netfilter.nf_conntrack_acct).",

@@ -100,6 +100,9 @@ def _sources(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_source_untracked_connections": [
             _sample(source.untracked, source=source.name) for source in sources if source.untracked is not None
         ],
+        "flowmap_conntrack_offloaded_connections": [
+            _sample(count, path=path) for source in sources for path, count in sorted(source.offloaded.items())
+        ],
         "flowmap_conntrack_accounting_enabled": [_sample(int(any(accounting)))] if accounting else [],
     }
 

@@ -120,6 +120,8 @@ class SourceReport:
     """Packets by reason."""
     interfaces: Mapping[str, bool] = field(default_factory=dict)
     """Whether each that is named is there and up."""
+    offloaded: Mapping[str, int] = field(default_factory=dict)
+    """Connections that a flowtable forwards, by path."""
     accounting: bool | None = None
     """Whether the kernel's conntrack accounting is on; None where that does not matter, and the metric is left out."""
     untracked: int | None = None

@@ -53,6 +53,10 @@ class Flag(IntFlag):
     """Changes were lost, the end of this flow may be among them: known to be alive only up to its record before."""
     ASSURED = 1024
     """Both ends take part: TCP's handshake is complete, or the server answered where there is none."""
+    OFFLOADED = 2048
+    """A flowtable forwards the packets, past conntrack: the counters may stand still while traffic flows."""
+    HARDWARE = 4096
+    """With ``OFFLOADED``: the network card forwards them."""
 
 
 COLUMNS: dict[str, np.dtype[np.generic]] = {

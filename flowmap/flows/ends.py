@@ -61,6 +61,10 @@ class EndTable:
         address = Address(int(self._high[number]), int(self._low[number]))
         return End(address, meta >> 16, meta >> 8 & 0xFF, bool(meta & _SERVICE))
 
+    def addresses(self, numbers: Rows) -> tuple[U64, U64]:
+        """The addresses of many ends, as two columns."""
+        return self._high[numbers], self._low[numbers]
+
     def clients(self, high: U64, low: U64) -> Rows:
         """Numbers of client addresses."""
         return self._intern(high, low, np.zeros(len(high), np.uint64))

@@ -7,7 +7,9 @@ A pattern is one of
     10.1.0.0/16:3306      the service end lies in the network and has that port
     [2001:db8::]/32:443   the same for IPv6
 
-A flow is counted if it matches ``include`` (or that is empty) and does not match ``exclude``.
+A network covers addresses of its own family only: ``::/0`` is all of IPv6 and nothing of IPv4. A flow between IPv4
+hosts is IPv4, also where a dual-stack socket shows its addresses as ``::ffff:a.b.c.d``; write its network as IPv4. A
+flow is counted if it matches ``include`` (or that is empty) and does not match ``exclude``.
 """
 
 from __future__ import annotations
@@ -30,9 +32,15 @@ _ALL = (1 << 64) - 1
 _BRACKETED = re.compile(r"\[([^\]]+)\]((?:/\d+)?)$")
 
 
-class Network(NamedTuple):
-    """An address prefix as two masked 64-bit halves."""
+def are_v4(high: U64, low: U64) -> Mask:
+    """For each address whether it is IPv4."""
+    return np.asarray((high == 0) & (low >> np.uint64(32) == 0xFFFF))
 
+
+class Network(NamedTuple):
+    """An address prefix as two masked 64-bit halves, and the family (4 or 6) it was written in."""
+
+    version: int
     high: int
     low: int
     high_mask: int
@@ -48,13 +56,19 @@ class Network(NamedTuple):
         bits = network.prefixlen + (96 if network.version == 4 else 0)
         mask = ((1 << bits) - 1) << (128 - bits)
         address = Address.parse(str(network.network_address))
-        return cls(address.high, address.low, mask >> 64, mask & _ALL)
+        return cls(network.version, address.high, address.low, mask >> 64, mask & _ALL)
 
     def contains(self, high: U64, low: U64) -> Mask:
-        """For each address whether it lies in the network."""
+        """For each address whether it is of the network's family and lies in it."""
         inside: Mask = (high & np.uint64(self.high_mask)) == np.uint64(self.high)
         inside &= (low & np.uint64(self.low_mask)) == np.uint64(self.low)
+        if self.version == 6:  # addresses of both families are numbers of one space, IPv4 as ::ffff:0:0/96
+            inside &= ~are_v4(high, low)
         return inside
+
+
+LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1"))
+"""Addresses of one host alone."""
 
 
 class Pattern(NamedTuple):

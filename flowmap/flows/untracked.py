@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from flowmap.flows.batch import Flag, FlowBatch
 from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row, key_columns, same_key
-from flowmap.flows.filter import Filter, Network
+from flowmap.flows.filter import LOOPBACK, Filter
 from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
 
 MAX_ZONES = 64
@@ -34,7 +34,6 @@ SOCKET = np.dtype(
 )
 Sockets = npt.NDArray[np.void]
 
-_LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1"))
 _JUDGED = np.uint16(Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 _CLIENT = np.uint16(Flag.PRESENT | Flag.ASSURED)
 _UNSURE = np.uint16(Row.DOUBTED | Row.SET_BACK)
@@ -134,7 +133,7 @@ def _other_keys(batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Iterator[list[
 
 def _is_loopback(batch: FlowBatch) -> Mask:
     mask = np.zeros(len(batch), np.bool_)
-    for network in _LOOPBACK:
+    for network in LOOPBACK:
         mask |= network.contains(batch.server_high, batch.server_low)
         mask |= network.contains(batch.client_high, batch.client_low)
     return mask

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadReason, ReadStarted
+from flowmap.collect.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadReason, ReadStarted
 from flowmap.errors import DecodeError
 from flowmap.flows.batch import COLUMNS, FlowBatch
 from flowmap.operations import Delivery, Tuning
@@ -51,6 +51,7 @@ _MESSAGES = struct.Struct("<HII")  # marked, size, datagrams
 
 _REASONS: tuple[ReadReason, ...] = ("start", "timer", "overrun")
 _DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
+_BROADCASTS: TypeAdapter[Broadcasts] = TypeAdapter(Broadcasts)
 _MARKED: TypeAdapter[Marked] = TypeAdapter(Marked)
 _RESTORED: TypeAdapter[Restored] = TypeAdapter(Restored)
 _TUNING: TypeAdapter[Tuning] = TypeAdapter(Tuning)
@@ -182,6 +183,7 @@ _STEP_ENCODERS: Mapping[type, _Encode] = {
     CaughtUp: lambda step: (_INSTANT.pack(step.at),),
     Lost: lambda step: _sized(step.reason.encode()),
     MeasuringFinished: lambda step: (bytes((step.complete,)),),
+    Broadcasts: lambda step: _sized(to_json(step)),
 }
 _STEP_DECODERS: Mapping[type, Callable[[_Reader], RecordedStep]] = {
     Messages: _read_messages,
@@ -191,6 +193,7 @@ _STEP_DECODERS: Mapping[type, Callable[[_Reader], RecordedStep]] = {
     CaughtUp: lambda reader: CaughtUp(*reader.unpack(_INSTANT)),
     Lost: lambda reader: Lost(bytes(reader.sized()).decode(errors="replace")),
     MeasuringFinished: lambda reader: MeasuringFinished(bool(reader.take(1)[0])),
+    Broadcasts: lambda reader: _from_json(_BROADCASTS, reader.sized()),
 }
 
 
@@ -250,6 +253,7 @@ _ENCODERS: Mapping[type, tuple[int, _Encode]] = {
     Tuned: (14, lambda entry: _sized(to_json(entry.tuning))),
     Restored: (15, lambda entry: _sized(to_json(entry))),
     MeasuringFinished: (16, _step),
+    Broadcasts: (17, _step),
 }
 """The code of each kind of entry, and how its fields are written. Codes stay what they are: recordings are kept."""
 

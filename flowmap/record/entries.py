@@ -10,7 +10,7 @@ from typing import NamedTuple
 from flowmap.attribute.questions import Question
 from flowmap.attribute.ranges import Range
 from flowmap.books import Books
-from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, SourceStats
+from flowmap.collect.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, SourceStats
 from flowmap.flows.batch import FlowBatch
 from flowmap.operations import Delivery, Tuning
 
@@ -25,7 +25,7 @@ class Messages(NamedTuple):
     """Flags that the source set on every record besides."""
 
 
-RecordedStep = Messages | FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished
+RecordedStep = Messages | FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished | Broadcasts
 
 
 @dataclass(frozen=True, slots=True)

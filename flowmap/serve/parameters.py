@@ -128,6 +128,14 @@ def read_client(text: str) -> str:
         raise ValueError("is neither an address nor address:port") from None
 
 
+def read_peer(text: str) -> str:
+    """A name as it is; an address or endpoint in the form peers are listed with."""
+    try:
+        return read_client(read_text(text))
+    except ValueError:
+        return read_text(text)
+
+
 def read_flag(text: str) -> bool:
     if text not in _FLAGS:
         raise ValueError(f"is none of {', '.join(_FLAGS)}")
@@ -169,7 +177,7 @@ ATTRIBUTION = (
 
 FLOWS = (
     Parameter("deployment", read_text, "Id or name of a deployment."),
-    Parameter("peer", read_text, "Configured name of a peer, ip:port of a service end, or its address."),
+    Parameter("peer", read_peer, "Configured name of a peer, ip:port of a service end, or its address."),
     Parameter("client", read_client, "Address of the client end, or address:port."),
     Parameter("state", read_state, "State of the attribution.", {"type": "string", "enum": [str(s) for s in State]}),
     Parameter("protocol", read_protocol, "Name or IANA number."),

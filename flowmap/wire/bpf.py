@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from flowmap.flows.address import V4_MAPPED
 from flowmap.flows.filter import Network, Pattern
 from flowmap.wire.tpacket import Hardware, PacketType
 
@@ -218,13 +217,12 @@ def _when_inside(code: Assembler, family: int, end: int, network: Network, yes: 
 
 
 def _words(family: int, network: Network) -> list[tuple[int, int]] | None:
-    """Value and mask of each 32 bits of an address; None if no address of the family lies in the network."""
+    """Value and mask of each 32 bits of an address; None for a network of the other family."""
+    if network.version != family:
+        return None
     value, mask = network.high << 64 | network.low, network.high_mask << 64 | network.low_mask
-    if family == 4:
-        if (V4_MAPPED & mask) >> 32 != value >> 32 or (mask >> 32 and (value ^ V4_MAPPED) & mask & ~0xFFFF_FFFF):
-            return None
-        return [(value & 0xFFFF_FFFF, mask & 0xFFFF_FFFF)]
-    return [(value >> shift & 0xFFFF_FFFF, mask >> shift & 0xFFFF_FFFF) for shift in (96, 64, 32, 0)]
+    shifts = (0,) if family == 4 else (96, 64, 32, 0)
+    return [(value >> shift & 0xFFFF_FFFF, mask >> shift & 0xFFFF_FFFF) for shift in shifts]
 
 
 def _when_matching(code: Assembler, family: int, pattern: Pattern) -> None:

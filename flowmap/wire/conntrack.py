@@ -102,9 +102,11 @@ class EntryStatus(IntFlag):
     ASSURED = 1 << 2
     CONFIRMED = 1 << 3
     OFFLOAD = 1 << 14
+    HW_OFFLOAD = 1 << 15
 
 
 REPLIED = EntryStatus.SEEN_REPLY | EntryStatus.ASSURED
+OFFLOADED = EntryStatus.OFFLOAD | EntryStatus.HW_OFFLOAD
 TCP = 6
 
 # From the first FIN on, the end that sent it may be gone and its address with it. conntrack's CLOSE_WAIT comes after
@@ -229,6 +231,8 @@ def _row(kind: Kind, values: Mapping[str, int]) -> tuple[int, ...]:
         (Flag.ENDING, get("tcp_state", 0) in ENDING_STATES),
         (Flag.REPLIED, get("status", 0) & REPLIED),
         (Flag.ASSURED, get("status", 0) & answer),
+        (Flag.OFFLOADED, get("status", 0) & OFFLOADED),
+        (Flag.HARDWARE, get("status", 0) & EntryStatus.HW_OFFLOAD),
     ):
         flags |= flag if holds else Flag(0)
     zone = get("zone", get("original_zone", 0))

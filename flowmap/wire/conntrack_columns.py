@@ -21,6 +21,7 @@ from flowmap.wire.conntrack import (
     COUNTER_FIELDS,
     ENDING_STATES,
     NFGENMSG,
+    OFFLOADED,
     REPLIED,
     SCHEMA,
     TCP,
@@ -48,6 +49,7 @@ _ENDING = np.zeros(256, np.uint16)
 _ENDING[ENDING_STATES.start : ENDING_STATES.stop] = Flag.ENDING
 _CREATED = np.uint16(MessageFlag.CREATE)
 _REPLIED, _ASSURED = np.uint32(REPLIED), np.uint32(EntryStatus.ASSURED)
+_OFFLOADED, _HARDWARE = np.uint32(OFFLOADED), np.uint32(EntryStatus.HW_OFFLOAD)
 
 
 class Layout(NamedTuple):
@@ -222,6 +224,10 @@ def _flags(values: Values, ends: Values, translated: Values) -> npt.NDArray[np.u
         flags |= (np.bitwise_and(values["status"], _REPLIED) != 0) * np.uint16(Flag.REPLIED)
         answer = np.where(values["original_protocol"] == TCP, _ASSURED, _REPLIED)
         flags |= (np.bitwise_and(values["status"], answer) != 0) * np.uint16(Flag.ASSURED)
+        offloaded = np.bitwise_and(values["status"], _OFFLOADED)
+        if offloaded.any():
+            flags |= (offloaded != 0) * np.uint16(Flag.OFFLOADED)
+            flags |= (offloaded & _HARDWARE != 0) * np.uint16(Flag.HARDWARE)
     return flags
 
 

@@ -19,6 +19,8 @@ NEW_LINK = 16
 """RTM_NEWLINK: an interface in a dump, or one that was added or changed."""
 _GET_ADDRESS, _GET_LINK = 22, 18
 _AF_INET, _AF_INET6 = 2, 10
+_LONGEST_WITH_BROADCAST = 30
+"""Longest IPv4 prefix whose last address is a broadcast address (fib_add_ifaddr in net/ipv4/fib_frontend.c)."""
 _HEADER = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, interface
 _LINK_HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, number, flags, which flags changed
 _IFF_UP = 1
@@ -51,6 +53,7 @@ class Link(NamedTuple):
 class _Attribute(IntEnum):
     ADDRESS = 1  # the peer's on point-to-point links, else the same as LOCAL
     LOCAL = 2  # absent for IPv6
+    BROADCAST = 4  # IPv4, where one was set
 
 
 class _LinkAttribute(IntEnum):
@@ -119,4 +122,23 @@ def _other_names(properties: AttributeReader) -> list[bytes]:
     while properties.next():
         if properties.type == _LinkAttribute.OTHER_NAME:
             found.append(properties.string())
+    return found
+
+
+def decode_broadcasts(payload: bytes | memoryview) -> set[Address]:
+    """The directed broadcast addresses that one RTM_NEWADDR brings: the last one of its network, and the one that was
+    set. DecodeError if it is cut."""
+    if len(payload) < _HEADER.size:
+        raise DecodeError(f"ifaddrmsg: {len(payload)} bytes, expected at least {_HEADER.size}")
+    family, prefix = payload[0], payload[1]
+    found: set[Address] = set()
+    if family != _AF_INET or prefix > _LONGEST_WITH_BROADCAST:
+        return found
+    reader = AttributeReader(memoryview(payload)[_HEADER.size :], "ifaddrmsg")
+    while reader.next():
+        if reader.type == _Attribute.ADDRESS:
+            found.add(Address(0, V4_MAPPED | reader.unsigned(4) | (1 << 32 - prefix) - 1))
+        elif reader.type == _Attribute.BROADCAST:
+            found.add(Address(0, V4_MAPPED | reader.unsigned(4)))
+    reader.check()
     return found

@@ -48,4 +48,4 @@ def test_what_is_joined(
     given_: list[tuple[State, frozenset[Owner], int]], wanted: list[tuple[object, list[int]]]
 ) -> None:
     result = joined([decided(state, owners, *rows) for state, owners, *rows in given_])
-    assert [(owners, rows.tolist()) for _, owners, rows in result] == wanted
+    assert [(owners, rows.tolist()) for _, owners, _, rows in result] == wanted

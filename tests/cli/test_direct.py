@@ -124,3 +124,42 @@ REFUSED = [
 def test_what_cannot_be_asked(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["query", *words]) == 1
     assert capsys.readouterr().err.startswith(f"flowmap: {message}")
+
+
+@pytest.mark.parametrize(
+    ("ends", "endpoint", "semantics", "asks"),
+    [
+        (("10.0.0.1", "224.0.0.251"), "https://example.com", "both", False),
+        (("0.0.0.0", "10.0.0.2"), "https://example.com", "both", False),
+        (("fe80::1", "2001:db8::1"), "https://example.com", "dataflow", True),
+        (("127.0.0.1", "127.0.0.1"), "https://example.com", "both", False),
+        (("127.0.0.1", "127.0.0.1"), "http://127.0.0.1:9", "both", True),
+        (("10.0.0.1", "10.0.0.2"), "https://example.com", "both", True),
+    ],
+)
+def test_addresses_that_no_deployment_can_have_cost_no_call(
+    ends: tuple[str, str], endpoint: str, semantics: str, asks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Question] = []
+
+    async def none_of_them(_: Config, questions: list[Question]) -> direct.Answers:
+        asked.extend(questions)
+        return {question: named() for question in questions}
+
+    monkeypatch.setattr(direct, "_ask_all", none_of_them)
+    configured = load(
+        None,
+        {
+            "FLOWMAP__CONTROL_PLANE__WORKSPACE": "w",
+            "FLOWMAP__CONTROL_PLANE__ENDPOINT": endpoint,
+            "FLOWMAP__ATTRIBUTE__SEMANTICS": semantics,
+        },
+    )
+    monkeypatch.setattr(direct, "load", lambda *_: configured)
+    source, destination = ends
+    arguments = argparse.Namespace(
+        source=End(source, 5), destination=End(destination, 9092), protocol="tcp", at=None, config=None
+    )
+    answer = direct.answer(arguments)
+    assert (bool(asked), answer["state"]) == (asks, "unknown")
+    assert bool(answer["cause"]) != asks

@@ -220,7 +220,9 @@ def test_what_a_daemon_kept_says_whose_it_was(
 def test_nobody_is_named_without_a_word_of_who_had_the_address_then(shell: Shell) -> None:
     """The control plane knows the present only; it is not even asked."""
     flows, said = replay(shell.capsys, HTTP, "-c", str(shell.config()))
-    assert {flow["state"] for flow in flows} <= {"pending", "failed"}
+    multicast = [flow for flow in flows if flow["server"]["ip"].startswith("ff02:")]
+    assert {flow["state"] for flow in multicast} == {"unknown"}, "known without asking"
+    assert {flow["state"] for flow in flows if flow not in multicast} <= {"pending", "failed"}
     assert "nobody was asked" in said
     assert shell.asked() == {}
 
@@ -270,11 +272,12 @@ def test_a_clock_that_goes_back_is_told(capsys: pytest.CaptureFixture[str], tmp_
     page = capsys.readouterr().out
     (late,) = map(int, re.findall(r'unattributed_transmit_bytes_total{reason="late",.*} (\d+)', page))
     assert late > 0
-    observed, pending = (
+    observed, pending, unattributed = (
         sum(int(n) for n in re.findall(rf"^flowmap_{name}_transmit_bytes(?:_total)?(?:{{.*}})? (\d+)", page, re.M))
-        for name in ("observed", "pending")
+        for name in ("observed", "pending", "unattributed")
     )
-    assert observed == late + pending
+    special = sum(map(int, re.findall(r'unattributed_transmit_bytes_total{reason="special_address",.*} (\d+)', page)))
+    assert (special > 0, unattributed, observed) == (True, late + special, late + special + pending)
 
 
 def packets_in(flows: list[Any]) -> int:
@@ -403,7 +406,7 @@ def test_until(
         assert ("; the rest is later than --until\n" in told) is stopped
 
 
-@pytest.mark.parametrize(("seconds", "state"), [("39.5", "pending"), ("39.6", "attributed")])
+@pytest.mark.parametrize(("seconds", "state"), [("39.459", "pending"), ("39.6", "attributed")])
 def test_until_lets_answers_come_up_to_then(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, seconds: str, state: str
 ) -> None:
@@ -411,6 +414,22 @@ def test_until_lets_answers_come_up_to_then(
     until = f"2026-11-25T04:14:{seconds}Z"
     flows, _ = replay(capsys, HTTP, "--until", until, "--catalog", catalog(tmp_path, "10.9.0.1"))
     assert [flow["state"] for flow in flows if flow["client"]["ip"] == "10.9.0.1"] == [state] * 2
+
+
+def test_a_catalog_may_know_loopback_addresses_and_nothing_else_does(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    frames = [packet(1.0 + 2 * n) for n in range(5)]
+    ends = bytes((127, 0, 0, 9, 127, 0, 0, 10))
+    over_loopback = [frame.data[:26] + ends + frame.data[34:] for frame in frames]
+    over_loopback[0] = over_loopback[0][:47] + b"\x02" + over_loopback[0][48:]  # SYN
+    path, known = tmp_path / "loopback.pcap", tmp_path / "catalog.json"
+    path.write_bytes(pcap([frame._replace(data=data) for frame, data in zip(frames, over_loopback, strict=True)]))
+    entry = {"id": "d-1", "name": "orders", "addresses": ["127.0.0.9"], "reads": ["127.0.0.10:9092"]}
+    known.write_text(json.dumps({"workspace": "w", "deployments": [entry]}))
+    (named,), _ = replay(capsys, path, "--catalog", str(known))
+    (alone,), _ = replay(capsys, path)
+    assert (named["state"], alone["state"]) == ("attributed", "unknown")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,17 @@ import pytest
 from flowmap.collect import conntrack, conntrack_check, conntrack_dump
 from flowmap.collect.base import CaughtUp, Finding, Lost, ReadFinished, ReadStarted, Step
 from flowmap.collect.conntrack import LOSS_BACKOFF, LOSS_BACKOFF_LIMIT, ConntrackSource
-from flowmap.collect.conntrack_check import Probe, Settings, findings, notes, read_entries, read_settings
+from flowmap.collect.conntrack_check import (
+    Census,
+    Probe,
+    Settings,
+    findings,
+    notes,
+    offload_finding,
+    read_census,
+    read_entries,
+    read_settings,
+)
 from flowmap.collect.netlink_socket import Received
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import Flag, FlowBatch, Kind
@@ -362,6 +372,53 @@ def test_entries_without_counters_are_not_said_to_be_old_while_accounting_is_off
     kernel.dumps = [[received(entry(1), done())]]
     told(source)
     assert source.stats.notes["uncounted"] == "1 entries of the last full read have no byte counters: accounting is off"
+
+
+def offloaded(number: int, *, hardware: bool = False) -> bytes:
+    return encode_entry(Operation.NEW, DUMP, tcp(id=number, status=0xC00E if hardware else 0x400E))
+
+
+def test_offloaded_connections_are_counted_by_every_full_read(kernel: Kernel, source: ConntrackSource) -> None:
+    assert source.stats.offloaded == {}, "not known yet"
+    kernel.dumps = [
+        [received(entry(1), offloaded(2), INTERRUPTED)],
+        [received(entry(1), offloaded(2), offloaded(3, hardware=True), done())],
+    ]
+    told(source)
+    assert source.stats.offloaded == {"software": 1, "hardware": 1}, "of the attempt that counts"
+    assert source.stats.notes["offload"].startswith("2 of 3 connections are offloaded to a flowtable, 1 of them to")
+    assert source.stats.notes["uncounted"].startswith("3 entries"), "an interrupted read counts once"
+    kernel.now += 30
+    kernel.dumps = [[received(entry(1), done())]]
+    told(source)
+    assert source.stats.offloaded == {"software": 0, "hardware": 0}
+    assert "offload" not in source.stats.notes
+
+
+@pytest.mark.parametrize(
+    ("census", "level", "words"),
+    [
+        (Census(entries=7), "ok", "none of 7 connections"),
+        (Census(entries=7, software=2), "degraded", "2 of 7 connections are offloaded to a flowtable: their byte"),
+        (
+            Census(entries=7, software=2, hardware=3),
+            "degraded",
+            "5 of 7 connections are offloaded to a flowtable, 3 of",
+        ),
+    ],
+)
+def test_what_check_says_of_offloaded_connections(census: Census, level: str, words: str) -> None:
+    finding = offload_finding(census)
+    assert (finding.level, finding.message[: len(words)]) == (level, words)
+    assert bool(finding.remedy) == (level != "ok")
+
+
+def test_check_reads_the_table_once(kernel: Kernel) -> None:
+    kernel.dumps = [[received(entry(1), offloaded(2), drained=False), received(offloaded(3, hardware=True), done())]]
+    assert read_census() == Census(entries=3, uncounted=3, software=1, hardware=1)
+    kernel.dumps = [[received(entry(1), INTERRUPTED)]]
+    with pytest.raises(SourceError, match="changed while it was read"):
+        read_census()
 
 
 def test_accounting_is_switched_on_only_if_asked(

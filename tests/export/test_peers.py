@@ -13,6 +13,7 @@ PEERS = Peers(
         "kafka": ["10.100.2.0/24:9092", "tcp/9093"],
         "lake": ["10.100.0.0/16", "[2001:db8::]/32:443"],
         "late": ["10.100.2.7"],
+        "six": ["::/0", "::ffff:0:0/96"],
     }
 )
 
@@ -26,14 +27,19 @@ PEERS = Peers(
         ("192.0.2.1", 9093, 17, "192.0.2.1:9093"),
         ("10.100.2.7", 80, 6, "lake"),
         ("2001:db8::1", 443, 6, "lake"),
-        ("2001:db8::1", 444, 6, "[2001:db8::1]:444"),
-        ("2001:db9::1", 443, 6, "[2001:db9::1]:443"),
+        ("2001:db8::1", 444, 6, "six"),
         ("192.0.2.1", 0, 1, "192.0.2.1"),
-        ("2001:db8::1", 0, 58, "2001:db8::1"),
+        ("2001:db8::1", 0, 58, "six"),
     ],
 )
 def test_the_first_pattern_that_covers_an_end_names_it(address: str, port: int, protocol: int, name: str) -> None:
     assert PEERS.name(End(Address.parse(address), port, protocol, True)) == name
+
+
+def test_an_end_without_a_name_is_its_address_and_port() -> None:
+    peers = Peers({})
+    assert peers.name(End(Address.parse("2001:db9::1"), 443, 6, True)) == "[2001:db9::1]:443"
+    assert peers.name(End(Address.parse("2001:db8::1"), 0, 58, True)) == "2001:db8::1"
 
 
 def test_a_bad_pattern_is_told() -> None:

@@ -49,6 +49,8 @@ def others(data: bytes) -> None:
             with suppress(DecodeError):
                 rtnetlink.decode_address(message.payload)
             with suppress(DecodeError):
+                rtnetlink.decode_broadcasts(message.payload)
+            with suppress(DecodeError):
                 rtnetlink.decode_link(message.payload)
             with suppress(DecodeError):
                 conntrack.decode_table_size(message.payload)
@@ -56,6 +58,8 @@ def others(data: bytes) -> None:
         rtnetlink.decode_address(data)
     with suppress(DecodeError):
         rtnetlink.decode_link(data)
+    with suppress(DecodeError):
+        rtnetlink.decode_broadcasts(data)
 
 
 def _conntracks() -> Iterator[bytes]:

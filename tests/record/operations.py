@@ -16,6 +16,7 @@ from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo, Owner
 from flowmap.books import Books
 from flowmap.collect.base import (
+    Broadcasts,
     CaughtUp,
     Lost,
     MeasuringFinished,
@@ -55,7 +56,9 @@ steps = st.one_of(
     st.lists(records, min_size=0, max_size=8).map(lambda some: batch_of(*some)),
     st.lists(records, min_size=1, max_size=8).map(lambda some: batch_of(*some)),
     st.sampled_from([ReadStarted("start"), ReadStarted("timer"), ReadFinished(True), ReadFinished(False)]),
-    st.sampled_from([Lost("overrun"), MeasuringFinished(True)]),
+    st.sampled_from(
+        [Lost("overrun"), MeasuringFinished(True), Broadcasts((Address.parse("10.1.0.2"),)), Broadcasts(())]
+    ),
 )
 operations = st.one_of(
     st.tuples(st.just("step"), steps),

@@ -14,7 +14,7 @@ from hypothesis import given
 from flowmap.attribute.answers import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.view import DeploymentInfo, Owner
-from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, SourceStats
+from flowmap.collect.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, SourceStats
 from flowmap.errors import DecodeError
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, FlowBatch
@@ -55,6 +55,8 @@ ENTRIES: list[Entry] = [
     Stepped(CaughtUp(0.1), 2.0, 1.0),
     Stepped(Lost("truncated"), 2.0, 1.0),
     Stepped(MeasuringFinished(True), 2.0, 1.0),
+    Stepped(Broadcasts((Address.parse("10.0.0.255"), Address(1 << 63, (1 << 64) - 1))), 2.0, 1.0),
+    Stepped(Broadcasts(()), 2.0, 1.0),
     Stepped(Messages(b"", ()), 2.0, 1.0),
     Stepped(Messages(bytes(range(64)), (0, 4, 4, 60), int(Flag.SILENT)), 2.0, 1.0),
     Stepped(Messages(b"abcdefgh", (0,)), 2.0, 1.0),

@@ -190,7 +190,7 @@ def test_no_secret_is_ever_written(tmp_path: Path) -> None:
 
 
 def test_of_every_key_of_the_control_plane_it_is_decided_whether_it_is_kept() -> None:
-    left_out = {"region", "endpoint", "credentials", "timeout", "catalog", "blink"}
+    left_out = {"region", "credentials", "timeout", "catalog", "blink"}
     assert set(ControlPlane.model_fields) == left_out | set(KEPT["control_plane"] or ())
     assert set(Config.model_fields) == set(KEPT) | {"history", "log"}
 
@@ -200,6 +200,20 @@ def test_settings_come_back() -> None:
     again = read_settings(kept_settings(wanted))
     assert (again.attribute, again.export, again.collect) == (wanted.attribute, wanted.export, wanted.collect)
     assert again.control_plane.namespaces == wanted.control_plane.namespaces
+
+
+@pytest.mark.parametrize(
+    ("plane", "kept"),
+    [
+        ({"endpoint": "http://127.0.0.1:8123"}, "http://127.0.0.1:8123"),
+        ({"endpoint": "https://example.com"}, None),
+        ({"region": "cn-hangzhou"}, None),
+    ],
+)
+def test_where_the_control_plane_is_is_kept_only_if_it_is_here(plane: dict[str, str], kept: str | None) -> None:
+    """It decides whether loopback addresses can have owners, and which connections are flowmap's own."""
+    again = read_settings(kept_settings(Config.model_validate({"control_plane": plane})))
+    assert again.control_plane.endpoint == kept
 
 
 def test_a_clock_that_is_set_is_followed(tmp_path: Path) -> None:

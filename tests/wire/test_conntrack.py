@@ -186,7 +186,13 @@ def test_kind(operation: Operation, flags: int, kind: Kind) -> None:
             {"flags": ANSWERED, "protocol": 17},
             id="an answer where there is no handshake",
         ),
-        pytest.param(tcp(status=0xC00E), {"flags": ANSWERED}, id="offloaded to hardware"),
+        pytest.param(tcp(status=0x400E), {"flags": ANSWERED | Flag.OFFLOADED}, id="offloaded"),
+        pytest.param(
+            tcp(status=0xC00E), {"flags": ANSWERED | Flag.OFFLOADED | Flag.HARDWARE}, id="offloaded to hardware"
+        ),
+        pytest.param(
+            tcp(status=0x800E), {"flags": ANSWERED | Flag.OFFLOADED | Flag.HARDWARE}, id="the hardware bit alone"
+        ),
         pytest.param(without(tcp(), "status", "id"), {"flags": 0, "id": 0}, id="neither status nor id"),
         pytest.param(tcp(zone=9), {"zone": 9}, id="zone"),
         pytest.param(tcp(original_zone=5), {"zone": 5}, id="zone of the original direction"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowmap.flows.batch import Flag
 from flowmap.wire import conntrack, netlink_columns
 from flowmap.wire.conntrack import Operation
 from flowmap.wire.conntrack_columns import LAYOUTS_A_SHAPE, SHAPES, ColumnDecoder
@@ -119,6 +120,14 @@ def test_any_fields(entries: list[tuple[Operation, int, dict[str, int]]]) -> Non
 def dump_of(*values: dict[str, int]) -> bytes:
     """A datagram of a dump: many messages of one sequence and port, and its end."""
     return b"".join(encode_entry(Operation.NEW, DUMP, one, sequence=9, port=8) for one in values) + DONE
+
+
+def test_offloaded_entries_among_others(decoder: ColumnDecoder) -> None:
+    states = (0xE, 0x400E, 0xC00E, 0x800E, 0x4008)
+    found = check_same(decoder, dump_of(*(tcp(status=status) for status in states * 3)))
+    offloaded = found.batch.flags & (Flag.OFFLOADED | Flag.HARDWARE)
+    both = Flag.OFFLOADED | Flag.HARDWARE
+    assert offloaded.tolist() == [0, Flag.OFFLOADED, both, both, Flag.OFFLOADED] * 3
 
 
 def test_a_dump_of_mixed_lengths_is_framed_without_a_walk(decoder: ColumnDecoder) -> None:
