@@ -114,7 +114,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         resting_for=lambda: client.resting_for,
         tidy_every=tidy_every(config),
         permits=permits,
-        operations=recorder,
+        apply=None if recorder is None else recorder.apply,
     )
     deliver.append(engine.deliver)
     refresher = Refreshers([_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs])

@@ -14,7 +14,7 @@ import numpy as np
 
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
 from flowmap.attribute.contradictions import Contradictions
-from flowmap.attribute.decisions import CODE, STATES, Decision, Settings, by_shape
+from flowmap.attribute.decisions import CODE, STATES, Decision, by_shape
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.knowledge import Knowledge
 from flowmap.attribute.outage import Outage
@@ -30,6 +30,7 @@ from flowmap.attribute.questions import (
 )
 from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.readings import Readings
+from flowmap.attribute.settings import Settings
 from flowmap.attribute.ties import Ties
 from flowmap.attribute.view import State
 from flowmap.flows.columns import IGNORED, PENDING, Row
@@ -50,18 +51,11 @@ class Attribution:
     """Answers, when to ask for more, and what they mean for the flows of one table. One thread uses it."""
 
     def __init__(self, settings: Settings, table: FlowTable) -> None:
-        self.settings = settings
+        self.settings = settings = settings.model_copy()
         self.asked: Counter[Shape] = Counter()
         """Questions asked, by shape."""
-        self.plan = Plan(
-            table.ends.capacity,
-            semantics=settings.semantics,
-            positive_ttl=settings.positive_ttl,
-            negative_ttl=settings.negative_ttl,
-        )
-        self.readings = Readings(
-            settings.semantics, positive_ttl=settings.positive_ttl, negative_ttl=settings.negative_ttl
-        )
+        self.plan = Plan(table.ends.capacity, settings)
+        self.readings = Readings(settings)
         self.decisions: dict[int, Decision] = {}
         """Decisions by the number in the ``verdict`` column."""
         self._next_decision = 0
@@ -78,14 +72,6 @@ class Attribution:
         self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
         self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
         self._outage = Outage()
-
-    def tune(self, settings: Settings) -> None:
-        """Other settings for what is decided from now on; semantics, namespaces and cache_size have to be the same."""
-        self.settings = self._knowledge.settings = self.ties.settings = settings
-        pauses = {"positive_ttl": settings.positive_ttl, "negative_ttl": settings.negative_ttl}
-        self.plan.set_pauses(**pauses)
-        self.readings.set_pauses(**pauses)
-        self.ties.questions.ttl = settings.positive_ttl
 
     def __len__(self) -> int:
         """Questions with answers in the cache."""

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from flowmap.collect import conntrack_check
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step, Tap
+from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
 from flowmap.collect.conntrack_dump import Dump
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Flag
+from flowmap.flows.batch import Datagrams, Flag
 from flowmap.wire.conntrack import Group
 from flowmap.wire.conntrack_columns import ColumnDecoder
 
@@ -59,7 +59,6 @@ class ConntrackSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = SourceStats()
-        self.tap: Tap | None = None
         self.resync = resync
         self._receive_buffer = receive_buffer
         self._enable_accounting = enable_accounting
@@ -130,7 +129,7 @@ class ConntrackSource:
         self._finishing = False
         bare = 0
         for _ in range(DUMP_ATTEMPTS):
-            dump = Dump(self._decoder, tap=self.tap, marked=int(Flag.SILENT) if self._blind else 0)
+            dump = Dump(self._decoder, marked=int(Flag.SILENT) if self._blind else 0)
             for batch in dump.batches():
                 self.stats.records += len(batch)
                 bare += int(np.count_nonzero(batch.flags & np.uint16(Flag.COUNTERS) == 0))
@@ -157,8 +156,7 @@ class ConntrackSource:
                 self._count_malformed(decoded.malformed)
                 self.stats.records += len(decoded.batch)
                 delivered += len(decoded.batch)
-                if self.tap is not None:
-                    self.tap(received.data, received.starts)
+                decoded.batch.datagrams = Datagrams(received.data, received.starts)
                 yield decoded.batch
             if received.overrun or received.truncated:
                 yield self._lose(events, received)

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from flowmap.collect.base import Tap
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
 from flowmap.errors import SourceDenied, SourceError
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.batch import Datagrams, FlowBatch
 from flowmap.wire.conntrack import Decoded
 from flowmap.wire.conntrack_columns import ColumnDecoder
 from flowmap.wire.conntrack_encode import encode_dump_request
@@ -32,10 +31,9 @@ class Dump:
     A socket for each dump, so that no rest of an earlier one can be taken for a part of this.
     """
 
-    def __init__(self, decoder: ColumnDecoder, *, tap: Tap | None = None, marked: int = 0) -> None:
+    def __init__(self, decoder: ColumnDecoder, *, marked: int = 0) -> None:
         """``marked``: flags set on every entry besides what it says itself."""
         self._decoder = decoder
-        self._tap = tap
         self._marked = marked
         self.complete = False
         """The kernel sent its end, all of it was read, and it was consistent."""
@@ -60,8 +58,7 @@ class Dump:
             sound = sound and not lost
             if len(decoded.batch):
                 decoded.batch.flags |= np.uint16(self._marked)
-                if self._tap is not None:
-                    self._tap(received.data, received.starts, self._marked)
+                decoded.batch.datagrams = Datagrams(received.data, received.starts, self._marked)
                 yield decoded.batch
             if decoded.end is not None:
                 self.complete = self._ended(decoded) and sound

@@ -350,3 +350,9 @@ class Config(Section):
     history: History = Field(default=History(), description="The past.")
     http: Http = Field(default=Http(), description="The HTTP server.")
     log: Log = Field(default=Log(), description="Logging.")
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Patterns of flows that do not count: ``collect.exclude``, and this daemon's own listener over loopback."""
+        port = self.http.listen.port
+        return (*self.collect.exclude, *((f"127.0.0.0/8:{port}", f"[::1]:{port}") if port else ()))
