@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from flowmap.attribute.attribution import Attribution
-from flowmap.attribute.decisions import CODE, Decision, joined
+from flowmap.attribute.decisions import Decision, joined
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
 from flowmap.attribute.ranges import Change
 from flowmap.attribute.view import DeploymentInfo, Owner, State
@@ -370,8 +370,7 @@ class Books:
         rows = ended_waiting(columns, self.table.live(), *still)
         if len(rows):
             self.shed["pending"] += len(rows)
-            columns.state[rows] = CODE[State.FAILED]
-            self._take(State.FAILED, frozenset(), rows, now)
+            self._credit_decided([self.attribution.shed(rows, now=now)], now)
 
     @staticmethod
     def _add(pair: list[int], transmit: int, receive: int) -> None:

@@ -259,6 +259,11 @@ class Attribution:
             for cause, numbers in causes.items()
         ]
 
+    def shed(self, rows: Rows, *, now: float) -> tuple[Decision, Rows]:
+        """Closed flows whose rows other flows need: failed, whatever their candidates are."""
+        cause = "shed: the flow table is full (collect.max_flows)"
+        return self._record(Decision(State.FAILED, NO_OWNERS, {}, now, cause), rows)
+
     def _why_failed(self, ends: Iterable[int], since: float) -> str:
         """Why the answers about a flow that ended before ``since`` never came."""
         for number in ends:

@@ -126,7 +126,7 @@ def test_a_flow_given_up_for_want_of_room_has_failed(tmp_path: Path) -> None:
     house.day(replace(FLOW, client_port=3, id=3))
     house.stop()
     (only,) = house.flows()
-    assert (only.view.state, only.cause) == (State.FAILED, "given up for want of room")
+    assert (only.view.state, only.cause) == (State.FAILED, "shed: the flow table is full (collect.max_flows)")
 
 
 def test_a_full_queue_loses_what_comes_last_and_counts_it(tmp_path: Path) -> None:
