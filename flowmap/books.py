@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -29,7 +30,6 @@ from flowmap.flows.address import protocol_name
 from flowmap.flows.applied import Applied
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Row
-from flowmap.flows.crowding import assured, ended_waiting
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable, Times
@@ -163,8 +163,9 @@ class Books:
     def _take_step(self, step: Step, now: float, read_at: float) -> None:
         match step:
             case FlowBatch():
-                self._make_room(step, now)
-                applied = self.table.apply(step, now=now, read_at=read_at, born_after=self._born_after)
+                applied = self.table.apply(
+                    step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
+                )
                 if len(swept := self.table.take_swept()):
                     self._forget_ends(swept)
                 self._book(applied, now)
@@ -354,23 +355,16 @@ class Books:
         if any(applied.shed_totals):
             self._count_flowless("shed", applied.shed_totals, now)
 
-    def _make_room(self, batch: FlowBatch, now: float) -> None:
-        """Before flows are refused, others give way; see ``flowmap.flows.crowding``."""
-        lacking = self.table.lacking(batch)
-        if lacking <= 0:
+    def _evict(self, now: float, reason: Literal["unanswered", "pending"], rows: Rows) -> None:
+        """Account for flows that the table evicts, and free their rows; see ``flowmap.flows.crowding``."""
+        series = self.table.columns.series[rows]
+        self.shed[reason] += int(np.count_nonzero(series != IGNORED))
+        if reason == "pending":
+            self._credit_decided([self.attribution.shed(rows, now=now)], now)
             return
-        columns, gone = self.table.columns, self.table.give_way(lacking)
-        series = columns.series[gone]
-        if len(gone):
-            self.shed["unanswered"] += int(np.count_nonzero(series != IGNORED))
         self.pending_flows -= int(np.count_nonzero(series == PENDING))
         self.ledger.closed(series[series >= 0])
-        self.table.free(gone)
-        still = self.table.lacking(batch), self.table.lacking(batch, assured)
-        rows = ended_waiting(columns, self.table.live(), *still)
-        if len(rows):
-            self.shed["pending"] += len(rows)
-            self._credit_decided([self.attribution.shed(rows, now=now)], now)
+        self.table.free(rows)
 
     @staticmethod
     def _add(pair: list[int], transmit: int, receive: int) -> None:
