@@ -92,7 +92,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
 
     def take_snapshot(books: Books) -> Snapshot:
         metrics.set_breaker(client.breaker_open)
-        metrics.questions(books.attribution.take_lookups())
+        metrics.questions(books.attribution.lookups)
         metrics.log_lines(logs.take_counts())
         return make_snapshot(
             *(books, SourceFacts.of(source), source.stats),

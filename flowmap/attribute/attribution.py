@@ -184,10 +184,6 @@ class Attribution:
         """See :attr:`Knowledge.lookups`."""
         return self._knowledge.lookups
 
-    def take_lookups(self) -> Counter[tuple[str, str]]:
-        """See :meth:`Knowledge.take_lookups`."""
-        return self._knowledge.take_lookups()
-
     def timeline(self, question: Question) -> Timeline | None:
         """What is known of a question. Looking is no use of it: what a user asks must not change what is forgotten."""
         return self._knowledge.timeline(question)

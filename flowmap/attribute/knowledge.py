@@ -149,11 +149,6 @@ class Knowledge:
             else:
                 timeline.forget_before(of_ties)
 
-    def take_lookups(self) -> Counter[tuple[str, str]]:
-        """The counts of look-ups since this was last called."""
-        taken, self.lookups = self.lookups, Counter()
-        return taken
-
     def _known(self, question: Question) -> Timeline:
         timeline = self._timelines.get(question)
         if timeline is None:

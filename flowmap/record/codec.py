@@ -28,7 +28,7 @@ from flowmap.flows.batch import COLUMNS, Datagrams, FlowBatch
 from flowmap.operations import Configure, CountFlowless, Decide, Deliver, Finish, GiveUp, Restore, TakeStep, Tidy
 from flowmap.record import messages
 from flowmap.record.entries import Asked, ClockSet, Entry, Marked, Undecoded
-from flowmap.record.settings import kept_settings, read_settings
+from flowmap.record.settings import first_problem, kept_settings, read_settings
 
 CODES: Mapping[type, int] = {
     Undecoded: 1,
@@ -169,9 +169,10 @@ def _json_form(adapter: TypeAdapter[Any]) -> _Form:
     def read(reader: _Reader) -> Any:
         try:
             return adapter.validate_python(json.loads(bytes(reader.sized())))
-        except (ValidationError, ValueError) as error:
-            problem = str(error).splitlines()[0]
-            raise DecodeError(f"an entry of a recording cannot be read: {problem}") from error
+        except ValidationError as error:
+            raise DecodeError(f"an entry of a recording cannot be read: {first_problem(error)}") from error
+        except ValueError as error:
+            raise DecodeError("an entry of a recording is not the JSON it should be") from error
 
     return _Form(lambda value: _sized(to_json(value)), read)
 

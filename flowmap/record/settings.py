@@ -41,9 +41,9 @@ def read_settings(kept: object) -> RecordedSettings:
         return RecordedSettings(Config.model_validate(kept))
     except ValidationError as error:
         problems = error.errors(include_input=False)
-    wrong = [problem for problem in problems if problem["type"] != "extra_forbidden"]
-    if wrong:
-        raise DecodeError(f"the settings of the recording cannot be used: {_key(wrong[0]['loc'])}: {wrong[0]['msg']}")
+    for problem in problems:
+        if problem["type"] != "extra_forbidden":
+            raise DecodeError(f"the settings of the recording cannot be used: {_said(problem['loc'], problem['msg'])}")
     known: Any = deepcopy(kept)
     for problem in problems:
         *sections, key = problem["loc"]
@@ -52,6 +52,16 @@ def read_settings(kept: object) -> RecordedSettings:
             place = place[name]
         del place[key]
     return RecordedSettings(Config.model_validate(known), tuple(_key(problem["loc"]) for problem in problems))
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong first, and where, on one line."""
+    problem = error.errors(include_input=False)[0]
+    return _said(problem["loc"], problem["msg"])
+
+
+def _said(location: tuple[int | str, ...], message: str) -> str:
+    return f"{_key(location)}: {message}".splitlines()[0]
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -114,7 +114,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
 
 def exposition() -> Exposition:
     metrics = SelfMetrics("1.2.3")
-    metrics.question("sink", "hit")
+    metrics.questions({("sink", "hit"): 1})
     metrics.api_attempt("GetDeploymentsByIp", 0.2)
     metrics.api_attempt("GetDeploymentsByIp", 0.3, "auth")
     metrics.set_breaker(True)

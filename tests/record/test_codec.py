@@ -37,6 +37,7 @@ from flowmap.operations import (
 from flowmap.record import messages
 from flowmap.record.codec import CODES, decode_entries, encode_entries
 from flowmap.record.entries import Asked, ClockSet, Entry, Figures, Marked, Undecoded
+from flowmap.record.file import FORMAT
 from tests.flows.records import batch_of
 from tests.record.operations import records
 from tests.record.test_damage import plain
@@ -122,6 +123,16 @@ def test_every_cut_of_a_chunk_is_refused_or_shorter() -> None:
 def test_every_command_has_a_code() -> None:
     assert {kind for kind in (*get_args(Command), *get_args(Step)) if kind not in (TakeStep, Ask)} - set(CODES) == set()
     assert len(set(CODES.values())) == len(CODES)
+    assert (max(CODES.values()), FORMAT) == (19, 2), "another entry makes the format grow"
+
+
+def test_an_entry_says_which_field_cannot_be_read() -> None:
+    text = b'{"question": {}, "answer": null}'
+    stream = struct.pack("<Bd", CODES[Deliver], 1.0) + struct.pack("<I", len(text)) + text
+    with pytest.raises(
+        DecodeError, match=r"recording cannot be read: question\.namespace: Field required$"
+    ):
+        list(decode_entries(struct.pack("<I", len(stream)) + stream))
 
 
 def test_an_unknown_entry_is_refused_in_one_line() -> None:
