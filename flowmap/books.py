@@ -206,7 +206,7 @@ class Books:
     def _configure(self, config: Config) -> None:
         self.table.set_filter(Filter(config.collect.include, config.excluded))
         self.attribution.settings.update(config.attribute)
-        self.ledger.set_idle_after(config.export.idle_after)
+        self.ledger.idle_after = config.export.idle_after
         self._peers = Peers(config.export.peers)
         self._peer_names.clear()
 

@@ -48,7 +48,7 @@ FRESH = 0.02
 """Seconds for which what was read is new enough for whoever asks, and which a request waits for a read under way."""
 IDLE_WAIT = 1.0
 TIDY_EVERY = 30.0
-"""Seconds between two looks for what no flow needs any more, unless told to look more often."""
+"""Longest pause in seconds between two commands to tidy; series that may be idle for a shorter time need it sooner."""
 PUBLISH_EVERY = 0.1
 MAX_REQUESTS = 256
 MAX_URGENT = 32
@@ -66,9 +66,7 @@ class Engine(threading.Thread):
         *,
         ask: Callable[[Question], None],
         take_snapshot: Callable[[Books], Snapshot],
-        give_up_after: float,
         resting_for: Callable[[], float] = lambda: 0.0,
-        tidy_every: float = TIDY_EVERY,
         permits: Permits | None = None,
         apply: Apply | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -97,9 +95,7 @@ class Engine(threading.Thread):
         self._permits.wake = self._wake
         self._ask = ask
         self._take_snapshot = take_snapshot
-        self._give_up_after = give_up_after
         self._resting_for = resting_for
-        self._tidy_every = tidy_every
         self._clock = clock
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -144,10 +140,9 @@ class Engine(threading.Thread):
         self._stopping.set()
         self._wake()
 
-    def configure(self, config: Config, *, tidy_every: float) -> None:
+    def configure(self, config: Config) -> None:
         """Other settings from now on (on the writer's thread only)."""
         self._apply(Configure(config))
-        self._give_up_after, self._tidy_every = config.attribute.give_up_after, tidy_every
 
     def deliver(self, delivery: Delivery) -> None:
         """Hand in what came back for a question."""
@@ -207,9 +202,9 @@ class Engine(threading.Thread):
         now = self._clock()
         self._apply(Decide(now))
         self._start_questions(now)
-        if now - self._tidied >= self._tidy_every:
+        if now - self._tidied >= min(TIDY_EVERY, self.books.ledger.idle_after / 4):
             self._tidied = now
-            self._apply(GiveUp(now - self._give_up_after, now))
+            self._apply(GiveUp(now - self.books.attribution.settings.give_up_after, now))
             self._apply(Tidy(now))
         # Where it costs little the page is as new as every answer: who was told of a name finds it there.
         wanted = self._requests and self._publish_every <= PUBLISH_EVERY

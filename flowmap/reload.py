@@ -24,7 +24,6 @@ from flowmap.pipeline import (
     catalog_label,
     credentials_provider,
     query_timeout,
-    tidy_every,
 )
 
 log = logging.getLogger(__name__)
@@ -110,7 +109,7 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
 
     def on_writer() -> None:
         engine.budget.configure(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
-        engine.configure(new, tidy_every=tidy_every(new))
+        engine.configure(new)
         retime(pipeline.source, new.collect)
 
     def on_loop() -> None:

@@ -66,7 +66,6 @@ class House:
             CallBudget(rate=1000.0, burst=100, max_in_flight=100),
             ask=self.desk.ask,
             take_snapshot=snapshot_of,
-            give_up_after=60.0,
         )
         self.desk.deliver = self.engine.deliver
         queries = Queries(self.books, source="scripted", epoch=time.time() - time.monotonic())

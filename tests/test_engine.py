@@ -17,6 +17,7 @@ from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.engine import MAX_REQUESTS, MAX_URGENT, Engine
 from flowmap.errors import QueryError, SourceError
+from flowmap.export.series import SeriesKey
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, FlowBatch, Kind
@@ -54,7 +55,6 @@ class Running:
             self.budget,
             ask=self.desk.ask,
             take_snapshot=snapshot_of,
-            give_up_after=60.0,
         )
         self.desk.deliver = self.engine.deliver
         self.source.open()
@@ -312,3 +312,10 @@ def test_what_a_step_holds_may_be_as_old_as_its_poll(running: Running) -> None:
     running.engine._take_steps(running.source.poll)
     assert {read_at for read_at, _ in moments} == {100.0}
     assert [now for _, now in moments] == sorted({now for _, now in moments})
+
+
+def test_a_short_idle_time_tidies_more_often(running: Running) -> None:
+    running.books.ledger.idle_after = 0.4
+    row = running.books.ledger.series(SeriesKey("unattributed", (), "late", "other", "any"), now=time.monotonic())
+    running.start()
+    until(lambda: not running.books.ledger.kinds[row], "the idle series leaves long before 30 s")

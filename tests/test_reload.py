@@ -107,10 +107,10 @@ CHANGES: list[tuple[str, object, Callable[[Pipeline], object], object]] = [
     ("attribute.positive_ttl", "7s", lambda p: p.engine.books.attribution.settings.positive_ttl, 7.0),
     ("attribute.negative_ttl", "8s", lambda p: p.engine.books.attribution.settings.negative_ttl, 8.0),
     ("attribute.stale_for", "9s", lambda p: p.backend._stale_for, 9.0),
-    ("attribute.give_up_after", "11s", lambda p: p.engine._give_up_after, 11.0),
+    ("attribute.give_up_after", "11s", lambda p: p.engine.books.attribution.settings.give_up_after, 11.0),
     ("export.peers", {"orders": ["10.0.0.1"]}, lambda p: len(p.engine.books._peers._patterns), 1),
     ("export.deployment_labels", ["team"], lambda p: p.exposition._label_names, {"team": "label_team"}),
-    ("export.idle_after", "40s", lambda p: (p.engine.books.ledger._idle_after, p.engine._tidy_every), (40.0, 10.0)),
+    ("export.idle_after", "40s", lambda p: p.engine.books.ledger.idle_after, 40.0),
     ("log.level", "warning", lambda p: logging.getLogger().level, logging.WARNING),
 ]
 

@@ -68,7 +68,7 @@ class Ledger:
         self._max_series = max(max_series, len(KINDS))
         self._named = self._max_series - len(KINDS)  # the last series of each kind always finds room
         self._with_peer = self._named - (self._named + 9) // 10
-        self._idle_after = idle_after
+        self.idle_after = idle_after
         self._rows: dict[tuple[SeriesKind, str], int] = {}
         self._free: list[int] = []
         self._keys: list[SeriesKey | None] = []
@@ -76,10 +76,6 @@ class Ledger:
         self._frozen_names: tuple[tuple[SeriesKey | None, ...], tuple[str, ...]] | None = None
         for name, dtype in _COLUMNS.items():
             setattr(self, name, np.zeros(_FIRST_CAPACITY, dtype))
-
-    def set_idle_after(self, seconds: float) -> None:
-        """Another time after which idle series leave."""
-        self._idle_after = seconds
 
     def __len__(self) -> int:
         """Series in use."""
@@ -151,7 +147,7 @@ class Ledger:
         in_use = self.kinds[:used] != 0
         active = self.active[:used]
         active[in_use & (self.open_connections[:used] > 0)] = now
-        rows = np.flatnonzero(in_use & (now - active >= self._idle_after))
+        rows = np.flatnonzero(in_use & (now - active >= self.idle_after))
         if not len(rows):
             return 0
         self.expired = ByteCount(
