@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 
+from flowmap.config import Config
 from flowmap.errors import DecodeError
 from flowmap.flows.columns import IGNORED
 from flowmap.flows.index import Rows
 from flowmap.operations import Configure
 from flowmap.record.codec import to_json
 from flowmap.record.container import Kind
+from flowmap.record.dryrun import DryRun
 from flowmap.record.file import FORMAT, RecordingFile
 from flowmap.record.reader import RecordingReader
 from flowmap.record.replay import Replay
 from flowmap.record.settings import kept_settings
-from tests.record.operations import SOURCE, config
+from tests.record import operations
+from tests.record.operations import SOURCE
 from tests.record.test_replay import replayed
 
 STORED = Path(__file__).parent.parent / "data" / "recording"
@@ -79,7 +82,7 @@ def written(path: Path, **facts: Any) -> Path:
     """A recording without entries, with other facts in its beginning."""
     file = RecordingFile(path, max_size=1 << 20)
     usual = {"format": FORMAT, "flowmap": "9.1", "startedAt": 1.0, "epoch": 0.0, "source": SOURCE}
-    file.begin(usual | {"settings": kept_settings(config())} | facts)
+    file.begin(usual | {"settings": kept_settings(operations.config())} | facts)
     file.end({"reason": "stopped", "at": 2.0})
     return path
 
@@ -105,7 +108,7 @@ def test_formats_up_to_this_one_are_read(form: object, said: str | None, tmp_pat
 
 
 def test_a_setting_that_a_recording_lacks_has_its_default(tmp_path: Path) -> None:
-    kept: Any = kept_settings(config())
+    kept: Any = kept_settings(operations.config())
     del kept["attribute"]["grace"], kept["export"]
     replay = replayed(written(tmp_path / "x", settings=kept))
     assert replay.findings() == []
@@ -114,7 +117,7 @@ def test_a_setting_that_a_recording_lacks_has_its_default(tmp_path: Path) -> Non
 
 
 def test_settings_of_a_later_flowmap_are_named_and_left_out(tmp_path: Path) -> None:
-    kept: Any = kept_settings(config())
+    kept: Any = kept_settings(operations.config())
     kept["attribute"]["patience"], kept["collect"]["conntrack"]["zones"], kept["rooms"] = "3s", [1], {"a": 1}
     replay = replayed(written(tmp_path / "x", settings=kept))
     (finding,) = replay.findings()
@@ -124,7 +127,7 @@ def test_settings_of_a_later_flowmap_are_named_and_left_out(tmp_path: Path) -> N
 
 
 def test_settings_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
-    kept: Any = kept_settings(config())
+    kept: Any = kept_settings(operations.config())
     kept["attribute"]["grace"], kept["attribute"]["patience"] = "soon", "3s"
     with pytest.raises(DecodeError, match=r"the settings of the recording cannot be used: attribute\.grace: "):
         replayed(written(tmp_path / "x", settings=kept))
@@ -138,3 +141,14 @@ def test_an_entry_that_is_no_json_is_refused(tmp_path: Path) -> None:
     file.end(to_json({"reason": "stopped"}).decode())
     with pytest.raises(DecodeError, match="the settings of a reload in a recording cannot be read"):
         replayed(tmp_path / "x")
+
+
+GIVEN = Config.model_validate({"collect": {"exclude": ["127.0.0.0/8"]}})
+
+
+@pytest.mark.parametrize(("config", "flows"), [(None, 28), (GIVEN, 37)], ids=["recorded", "given"])
+def test_a_dry_run_follows_the_reloads_of_a_recording(config: Config | None, flows: int) -> None:
+    run = DryRun(STORED / "reload.recording", config)
+    for _ in run.run():
+        pass
+    assert run.cost().flows == flows, "the reload leaves out nine connections to port 9093"
