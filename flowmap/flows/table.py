@@ -7,13 +7,12 @@ counters of each row grew, such that the sum of all deltas of a flow is exactly 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.applied import Applied, Shed, joined
+from flowmap.flows.applied import Applied, Moment, Shed, joined
 from flowmap.flows.aside import Aside
 from flowmap.flows.batch import Flag, FlowBatch, Kind
 from flowmap.flows.columns import (
@@ -50,15 +49,6 @@ Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
 _ASSURED = np.uint16(Row.ASSURED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """The instants of one ``apply``."""
-
-    now: float
-    read_at: float
-    born_after: float
 
 
 class FlowTable:
@@ -152,7 +142,7 @@ class FlowTable:
         ``read_at`` and ``now`` are monotonic instants before and after the batch was read from the kernel;
         no flow that is still unknown began before ``born_after``. Without ``evict`` no flow is evicted for new ones.
         """
-        moment = _Moment(now, read_at, born_after)
+        moment = Moment(now, read_at, born_after)
         key = key_columns(batch)
         hashes = self._hasher(key)
         if evict is not None and len(batch) > self.max_flows - len(self) and batch.kind[0] != MEASURED:
@@ -212,7 +202,7 @@ class FlowTable:
         swept, self._swept = self._swept, []
         return np.concatenate(swept) if swept else _NO_ROWS
 
-    def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: _Moment) -> Applied:
+    def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: Moment) -> Applied:
         """One part of a batch, in which every key comes once."""
         columns = self.columns
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
@@ -313,7 +303,7 @@ class FlowTable:
         return row
 
     def _open(
-        self, batch: FlowBatch, key: list[U64], hashes: Hashes, placed: npt.NDArray[np.intp], moment: _Moment
+        self, batch: FlowBatch, key: list[U64], hashes: Hashes, placed: npt.NDArray[np.intp], moment: Moment
     ) -> Rows:
         rows = self._allocate(len(placed))
         if not len(rows):
