@@ -7,19 +7,18 @@ import time
 from collections.abc import Sequence
 
 from flowmap.attribute.attribution import Attribution
-from flowmap.attribute.attribution import Settings as AttributionSettings
 from flowmap.attribute.questions import Place
 from flowmap.attribute.report import attribution_report
+from flowmap.attribute.settings import Settings
 from flowmap.books import Books, Directory, Journal
 from flowmap.collect.base import SourceFacts, SourceStats
 from flowmap.config import Config
 from flowmap.config.values import loopback_port
 from flowmap.export.ledger import Ledger
-from flowmap.export.peers import Peers
+from flowmap.export.open_flows import measure
 from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot, SourceReport
-from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
-from flowmap.operations import Tuning
+from flowmap.operations import Configure
 
 
 def make_books(
@@ -30,44 +29,24 @@ def make_books(
     journal: Journal | None = None,
     loopback: bool | None = None,
 ) -> Books:
-    """Empty books; what they decide follows from the settings and from what is done to them, and from nothing else.
+    """Empty books; what they decide follows from ``config`` and from what is done to them, and from nothing else.
 
     ``loopback``: whether loopback addresses can have owners; None: as the configured control plane.
     """
-    table = FlowTable(
-        config.collect.max_flows,
-        seed=os.urandom(48),
-        nat=config.attribute.nat,
-        admit=Filter(config.collect.include, _excluded(config)),
-    )
+    table = FlowTable(config.collect.max_flows, seed=os.urandom(48), nat=config.attribute.nat)
     ledger = Ledger(
         labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after
     )
-    return Books(
-        table,
-        Attribution(_attribution_settings(config, knows_loopback(config) if loopback is None else loopback), table),
-        ledger,
-        peers=Peers(config.export.peers),
-        announces_births=announces_births,
-        directory=directory,
-        journal=journal,
+    settings = Settings(
+        namespaces=config.control_plane.namespaces,
+        elsewhere=elsewhere(config),
+        loopback=knows_loopback(config) if loopback is None else loopback,
+        **dict(config.attribute),
     )
-
-
-def tuning(config: Config) -> Tuning:
-    """The settings of the books that may change."""
-    attribute = config.attribute
-    return Tuning(
-        confirm=attribute.confirm,
-        grace=attribute.grace,
-        owners_limit=attribute.owners_limit,
-        positive_ttl=attribute.positive_ttl,
-        negative_ttl=attribute.negative_ttl,
-        include=config.collect.include,
-        exclude=_excluded(config),
-        peers=config.export.peers,
-        idle_after=config.export.idle_after,
-    )
+    attribution = Attribution(settings, table)
+    books = Books(table, attribution, ledger, announces_births=announces_births, directory=directory, journal=journal)
+    books.apply(Configure(config))
+    return books
 
 
 def make_snapshot(
@@ -85,6 +64,7 @@ def make_snapshot(
 
     ``beside``: sources that measure what ``source`` counts.
     """
+    flows = measure(books.table, books.ledger.used, health=source.tells_health)
     return Snapshot(
         taken_at=time.time() if taken_at is None else taken_at,
         source=source.name,
@@ -93,7 +73,7 @@ def make_snapshot(
         ignored_bytes=books.ignored,
         pending_transmit_bytes=books.pending[0],
         pending_receive_bytes=books.pending[1],
-        open_flows=books.table.open_flows - books.closing_flows,
+        open_flows=books.table.open_flows - flows.closing,
         pending_flows=books.pending_flows,
         flows_limit=books.table.max_flows,
         flows_ended_unseen=books.table.ended_unseen,
@@ -101,7 +81,7 @@ def make_snapshot(
         contradictions=books.attribution.contradictions.count,
         attribution=attribution_report(books.attribution),
         health=source.tells_health,
-        ledger=books.ledger.freeze(),
+        ledger=books.ledger.freeze(flows),
         deployments=books.described(),
         sources=(
             _report(source, stats),
@@ -132,23 +112,6 @@ def _report(source: SourceFacts, stats: SourceStats, *, untracked: int | None = 
     )
 
 
-def _attribution_settings(config: Config, loopback: bool) -> AttributionSettings:
-    attribute = config.attribute
-    return AttributionSettings(
-        namespaces=tuple(config.control_plane.namespaces),
-        semantics=attribute.semantics,
-        confirm=attribute.confirm,
-        grace=attribute.grace,
-        owners_limit=attribute.owners_limit,
-        cache_size=attribute.cache_size,
-        positive_ttl=attribute.positive_ttl,
-        negative_ttl=attribute.negative_ttl,
-        tie_wait=attribute.tie_wait,
-        loopback=loopback,
-        elsewhere=elsewhere(config),
-    )
-
-
 def knows_loopback(config: Config) -> bool:
     """Whether the control plane can know loopback addresses: it is on this host itself."""
     endpoint = config.control_plane.endpoint
@@ -159,14 +122,3 @@ def elsewhere(config: Config) -> tuple[Place, ...]:
     """Namespaces of other workspaces than the main one."""
     more = config.control_plane.workspaces
     return tuple(Place(one.workspace, namespace) for one in more for namespace in one.namespaces)
-
-
-def _excluded(config: Config) -> tuple[str, ...]:
-    return (*config.collect.exclude, *_own_traffic(config))
-
-
-def _own_traffic(config: Config) -> list[str]:
-    """Patterns for flowmap's own connections over loopback: scrapes, queries, and calls of a control plane there."""
-    endpoint = config.control_plane.endpoint
-    ports = (config.http.listen.port, loopback_port(endpoint) if endpoint else None)
-    return [pattern for port in ports if port for pattern in (f"127.0.0.0/8:{port}", f"[::1]:{port}")]

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 
 from flowmap.attribute.attribution import Attribution
-from flowmap.attribute.decisions import CODE, Decision, joined
+from flowmap.attribute.decisions import Decision, joined
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
-from flowmap.attribute.ranges import Change, Range
+from flowmap.attribute.ranges import Change
 from flowmap.attribute.view import DeploymentInfo, Owner, State
 from flowmap.collect.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
+from flowmap.config.models import Config
 from flowmap.export.ledger import Ledger
 from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
@@ -29,11 +30,23 @@ from flowmap.flows.address import protocol_name
 from flowmap.flows.applied import Applied
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Row
-from flowmap.flows.crowding import assured, ended_waiting
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable, Times
-from flowmap.operations import Delivery, Tuning
+from flowmap.operations import (
+    Ask,
+    Command,
+    Configure,
+    CountFlowless,
+    Decide,
+    Deliver,
+    Delivery,
+    Finish,
+    GiveUp,
+    Restore,
+    TakeStep,
+    Tidy,
+)
 
 MAX_DEPLOYMENTS = 100_000
 
@@ -79,10 +92,7 @@ class NoDirectory:
 
 
 class Books:
-    """Flows, decisions and totals kept in step. One thread uses it; times are monotonic seconds.
-
-    Changed through :class:`flowmap.operations.Operations` only.
-    """
+    """Flows, decisions and totals kept in step. One thread uses it; :meth:`apply` is all that changes it."""
 
     def __init__(
         self,
@@ -90,7 +100,6 @@ class Books:
         attribution: Attribution,
         ledger: Ledger,
         *,
-        peers: Peers,
         announces_births: bool,
         directory: Directory | None = None,
         journal: Journal | None = None,
@@ -105,8 +114,6 @@ class Books:
         """Those of flows without a decision."""
         self.ignored = 0
         self.pending_flows = 0
-        self.closing_flows = 0
-        """Flows that were over when last measured, though the kernel still kept them."""
         self.shed: Counter[str] = Counter()
         """Flows that were not tracked, or given up for want of room, by reason."""
         self.deployments: dict[tuple[str, str], DeploymentInfo] = {}
@@ -120,21 +127,47 @@ class Books:
         self._described_at = (-1, 0, 0, 0)
         self._directory = directory or NoDirectory()
         self._journal = journal
-        self._peers = peers
+        self._peers = Peers({})
         self._peer_names: dict[int, str] = {}
         self._announces_births = announces_births
         self._born_after = NEVER
         self._read_started = NEVER
         self._trusted = False  # no loss since the last complete full read
 
-    def step(self, step: Step, *, now: float, read_at: float) -> None:
-        """Take one step of the source, read from the kernel between ``read_at`` and ``now``."""
+    def apply(self, command: Command) -> Sequence[Question]:
+        """Make one change. Returns the questions to ask now; empty for all but ``Ask``."""
+        match command:
+            case TakeStep(step, now, read_at):
+                self._take_step(step, now, read_at)
+            case Ask(now, limit):
+                return self.attribution.ask(now=now, limit=limit)
+            case Deliver(now, delivery):
+                self._deliver(delivery, now)
+            case Decide(now):
+                self._credit_decided(self.attribution.decide(now=now), now)
+            case GiveUp(older_than, now):
+                self._credit_decided(self.attribution.give_up(older_than=older_than, now=now), now)
+            case Tidy(now):
+                self._tidy(now)
+            case Configure(config):
+                self._configure(config)
+            case Restore(known, now):
+                for question, one in known:
+                    self.attribution.restore(question, one, now=now)
+            case CountFlowless(now, reason, totals):
+                self._count_flowless(reason, totals, now)
+            case Finish():
+                self._leave_open()
+        return ()
+
+    def _take_step(self, step: Step, now: float, read_at: float) -> None:
         match step:
             case FlowBatch():
-                self._make_room(step, now)
-                applied = self.table.apply(step, now=now, read_at=read_at, born_after=self._born_after)
+                applied = self.table.apply(
+                    step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
+                )
                 if len(swept := self.table.take_swept()):
-                    self.forget_ends(swept)
+                    self._forget_ends(swept)
                 self._book(applied, now)
             case ReadStarted():
                 self.table.begin_read()
@@ -152,12 +185,7 @@ class Books:
             case Broadcasts(addresses):
                 self.attribution.special.set_broadcasts(addresses)
 
-    def ask(self, *, now: float, limit: int) -> list[Question]:
-        """Questions to ask now, as many as ``limit`` allows; each is delivered later, whatever comes of it."""
-        return self.attribution.ask(now=now, limit=limit)
-
-    def deliver(self, delivery: Delivery, *, now: float) -> None:
-        """Take what came back for a question, asked for here or by a user."""
+    def _deliver(self, delivery: Delivery, now: float) -> None:
         if delivery.answer is None:
             self.attribution.failed(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
             return
@@ -166,46 +194,25 @@ class Books:
         if self._journal is not None:
             self._journal.confirmed(delivery.question, change)
 
-    def restore(self, known: Sequence[tuple[Question, Range]], *, now: float) -> None:
-        """Take the ranges of ownership from before a restart."""
-        for question, one in known:
-            self.attribution.restore(question, one, now=now)
+    def _credit_decided(self, decided: Sequence[tuple[Decision, Rows]], now: float) -> None:
+        for one in joined(decided):
+            self._take(*one, now)
 
-    def settle(self, now: float) -> None:
-        """Credit what the answers allow to decide."""
-        for decided in joined(self.attribution.decide(now=now)):
-            self._take(*decided, now)
-
-    def give_up(self, *, older_than: float, now: float) -> None:
-        """Stop waiting for the owners of flows that ended before ``older_than``."""
-        for decided in joined(self.attribution.give_up(older_than=older_than, now=now)):
-            self._take(*decided, now)
-
-    def tidy(self, now: float) -> None:
-        """Forget what no flow needs any more, and let idle series leave."""
+    def _tidy(self, now: float) -> None:
         self.ledger.expire(now=now)
         if self.table.ends.room < self.table.ends.capacity * 3 // 4:
-            self.forget_ends(self.table.sweep_ends())
+            self._forget_ends(self.table.sweep_ends())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
 
-    def tune(self, tuning: Tuning) -> None:
-        """Other settings for what comes from now on: flows keep what they are, ignored or not, and their series."""
-        self.table.set_filter(Filter(tuning.include, tuning.exclude))
-        settings = replace(
-            self.attribution.settings,
-            confirm=tuning.confirm,
-            grace=tuning.grace,
-            owners_limit=tuning.owners_limit,
-            positive_ttl=tuning.positive_ttl,
-            negative_ttl=tuning.negative_ttl,
-        )
-        self.attribution.tune(settings)
-        self.ledger.set_idle_after(tuning.idle_after)
-        self._peers = Peers(tuning.peers)
+    def _configure(self, config: Config) -> None:
+        self.table.set_filter(Filter(config.collect.include, config.excluded))
+        self.attribution.settings.update(config.attribute)
+        self.ledger.idle_after = config.export.idle_after
+        self._peers = Peers(config.export.peers)
         self._peer_names.clear()
 
-    def forget_ends(self, freed: Rows) -> None:
+    def _forget_ends(self, freed: Rows) -> None:
         """The numbers of these ends will stand for others."""
         self.attribution.forget(freed)
         self._peer_names.clear()
@@ -242,26 +249,6 @@ class Books:
         described = (owner_key(info.owner) for info in self.described())
         return tuple(key for key in (*seen, *described) if key[1] != UNREADABLE)[:limit]
 
-    def measure_closing(self) -> None:
-        """Count the connections that are over while the kernel keeps their entries (TIME_WAIT and the like)."""
-        columns, rows = self.table.columns, self.table.live()
-        over = columns.flags[rows] & np.uint16(Row.OPEN | Row.ENDED) == np.uint16(Row.OPEN | Row.ENDED)
-        series = columns.series[rows[over]]
-        self.closing_flows = int(np.count_nonzero(series != IGNORED))
-        self.ledger.set_closing(np.bincount(series[series >= 0]))
-
-    def measure_round_trips(self) -> None:
-        """Set the mean round-trip time of every series with an open connection that has one."""
-        columns, rows = self.table.columns, self.table.live()
-        series = columns.series[rows]
-        measured = (series >= 0) & (columns.flags[rows] & _OPEN != 0) & (columns.round_trip[rows] > 0)
-        every = np.flatnonzero(self.ledger.kinds).astype(np.int32)
-        self.ledger.set_round_trip(every, np.full(len(every), np.nan))
-        if measured.any():
-            ids, position = np.unique(series[measured], return_inverse=True)
-            sums = np.bincount(position, weights=columns.round_trip[rows[measured]])
-            self.ledger.set_round_trip(ids, (sums / np.bincount(position) / 1e6).astype(np.float64))
-
     def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
         self.answered += 1
         for info in deployments:
@@ -270,13 +257,11 @@ class Books:
         while len(self.deployments) > MAX_DEPLOYMENTS:
             del self.deployments[next(iter(self.deployments))]
 
-    def count_flowless(self, reason: str, totals: tuple[int, int, int, int], *, now: float) -> None:
-        """Traffic (bytes sent and received, packets sent and received) of no flow that is kept, so of nobody."""
+    def _count_flowless(self, reason: str, totals: tuple[int, int, int, int], now: float) -> None:
         self.ledger.count(SeriesKey("unattributed", (), reason, OTHER, "any"), totals, now=now)
         self._add(self.observed, *totals[:2])
 
-    def leave_open(self) -> None:
-        """The end of the daemon: what is open and decided is told to the journal as far as it went."""
+    def _leave_open(self) -> None:
         columns, rows = self.table.columns, self.table.live()
         rows = rows[(columns.series[rows] >= 0) & (columns.flags[rows] & _OPEN != 0)]
         if self._journal is not None and len(rows):
@@ -366,26 +351,18 @@ class Books:
         self.shed["table_full"] += applied.shed
         self.ignored += applied.shed_ignored
         if any(applied.shed_totals):
-            self.count_flowless("shed", applied.shed_totals, now=now)
+            self._count_flowless("shed", applied.shed_totals, now)
 
-    def _make_room(self, batch: FlowBatch, now: float) -> None:
-        """Before flows are refused, others give way; see ``flowmap.flows.crowding``."""
-        lacking = self.table.lacking(batch)
-        if lacking <= 0:
+    def _evict(self, now: float, reason: Literal["unanswered", "pending"], rows: Rows) -> None:
+        """Account for flows that the table evicts, and free their rows; see ``flowmap.flows.crowding``."""
+        series = self.table.columns.series[rows]
+        self.shed[reason] += int(np.count_nonzero(series != IGNORED))
+        if reason == "pending":
+            self._credit_decided([self.attribution.shed(rows, now=now)], now)
             return
-        columns, gone = self.table.columns, self.table.give_way(lacking)
-        series = columns.series[gone]
-        if len(gone):
-            self.shed["unanswered"] += int(np.count_nonzero(series != IGNORED))
         self.pending_flows -= int(np.count_nonzero(series == PENDING))
         self.ledger.closed(series[series >= 0])
-        self.table.free(gone)
-        still = self.table.lacking(batch), self.table.lacking(batch, assured)
-        rows = ended_waiting(columns, self.table.live(), *still)
-        if len(rows):
-            self.shed["pending"] += len(rows)
-            columns.state[rows] = CODE[State.FAILED]
-            self._take(State.FAILED, frozenset(), State.FAILED.value, rows, now)
+        self.table.free(rows)
 
     @staticmethod
     def _add(pair: list[int], transmit: int, receive: int) -> None:

@@ -22,9 +22,22 @@ from flowmap.attribute.questions import Question
 from flowmap.attribute.ranges import Range
 from flowmap.books import Books
 from flowmap.collect.base import Source, Step
+from flowmap.config.models import Config
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.snapshot import Snapshot
-from flowmap.operations import Delivery, Operations, Tuning
+from flowmap.operations import (
+    Apply,
+    Ask,
+    Configure,
+    Decide,
+    Deliver,
+    Delivery,
+    Finish,
+    GiveUp,
+    Restore,
+    TakeStep,
+    Tidy,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -35,7 +48,7 @@ FRESH = 0.02
 """Seconds for which what was read is new enough for whoever asks, and which a request waits for a read under way."""
 IDLE_WAIT = 1.0
 TIDY_EVERY = 30.0
-"""Seconds between two looks for what no flow needs any more, unless told to look more often."""
+"""Longest pause in seconds between two commands to tidy; series that may be idle for a shorter time need it sooner."""
 PUBLISH_EVERY = 0.1
 MAX_REQUESTS = 256
 MAX_URGENT = 32
@@ -53,23 +66,21 @@ class Engine(threading.Thread):
         *,
         ask: Callable[[Question], None],
         take_snapshot: Callable[[Books], Snapshot],
-        give_up_after: float,
         resting_for: Callable[[], float] = lambda: 0.0,
-        tidy_every: float = TIDY_EVERY,
         permits: Permits | None = None,
-        operations: Operations | None = None,
+        apply: Apply | None = None,
         networks: Callable[[], Iterator[Step]] = lambda: iter(()),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`.
 
         ``resting_for``: seconds for which asking is no use; questions wait meanwhile and cost nothing.
-        ``permits``: what else wants calls of ``budget``. ``operations``: what passes them on to the books, if anything.
+        ``permits``: what else wants calls of ``budget``. ``apply``: a recorder's, in front of that of the books.
         ``networks``: what is new about the host's networks, asked at every turn.
         """
         super().__init__(name="engine")
         self.books = books
-        self._do: Operations = books if operations is None else operations
+        self._apply: Apply = books.apply if apply is None else apply
         self.source = source
         self.failure: BaseException | None = None
         self.source_error: str | None = None
@@ -86,9 +97,7 @@ class Engine(threading.Thread):
         self._permits.wake = self._wake
         self._ask = ask
         self._take_snapshot = take_snapshot
-        self._give_up_after = give_up_after
         self._resting_for, self._networks = resting_for, networks
-        self._tidy_every = tidy_every
         self._clock = clock
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -124,17 +133,17 @@ class Engine(threading.Thread):
 
     def restore(self, known: Sequence[tuple[Question, Range]]) -> None:
         """Begin with the ranges of ownership from before a restart; before :meth:`start`."""
-        self._do.restore(known, now=self._clock())
+        if known:
+            self._apply(Restore(tuple(known), self._clock()))
 
     def stop(self) -> None:
         """Ask the thread to end: it takes what the source still has, publishes once more and closes the source."""
         self._stopping.set()
         self._wake()
 
-    def configure(self, tuning: Tuning, *, give_up_after: float, tidy_every: float) -> None:
+    def configure(self, config: Config) -> None:
         """Other settings from now on (on the writer's thread only)."""
-        self._do.tune(tuning)
-        self._give_up_after, self._tidy_every = give_up_after, tidy_every
+        self._apply(Configure(config))
 
     def deliver(self, delivery: Delivery) -> None:
         """Hand in what came back for a question."""
@@ -189,17 +198,17 @@ class Engine(threading.Thread):
         self._wait()
         self.beat = now = self._clock()
         for step in self._networks():
-            self._do.step(step, now=now, read_at=now)
+            self._apply(TakeStep(step, now, now))
         if self._source_due(now) or self._requests_want_news(now):
             self._take_steps(self.source.poll)
         self._take_deliveries()
         now = self._clock()
-        self._do.settle(now)
+        self._apply(Decide(now))
         self._start_questions(now)
-        if now - self._tidied >= self._tidy_every:
+        if now - self._tidied >= min(TIDY_EVERY, self.books.ledger.idle_after / 4):
             self._tidied = now
-            self._do.give_up(older_than=now - self._give_up_after, now=now)
-            self._do.tidy(now)
+            self._apply(GiveUp(now - self.books.attribution.settings.give_up_after, now))
+            self._apply(Tidy(now))
         # Where it costs little the page is as new as every answer: who was told of a name finds it there.
         wanted = self._requests and self._publish_every <= PUBLISH_EVERY
         if wanted or now - self._published >= self._publish_every:
@@ -211,8 +220,8 @@ class Engine(threading.Thread):
             self._take_steps(self.source.finish)
         self._serve_requests()
         self._take_deliveries()
-        self._do.settle(self._clock())
-        self.books.leave_open()
+        self._apply(Decide(self._clock()))
+        self._apply(Finish())
         self._publish(self._clock())
 
     def _wait(self) -> None:
@@ -275,7 +284,7 @@ class Engine(threading.Thread):
             read_at = self._clock()
             for step in steps():
                 self.beat = now = self._clock()
-                self._do.step(step, now=now, read_at=min(read_at, self.source.as_of))
+                self._apply(TakeStep(step, now, min(read_at, self.source.as_of)))
                 if now - read_at >= FRESH:  # the rest of a long read is not waited for
                     self._serve_requests()
                 if now - self._published >= 10 * self._publish_every:  # a long read must not make scrapes stale
@@ -294,7 +303,7 @@ class Engine(threading.Thread):
             self.budget.finish()
             self._in_flight.discard(delivery.question)
             self.unreadable += delivery.unreadable
-            self._do.deliver(delivery, now=self._clock())
+            self._apply(Deliver(self._clock(), delivery))
             if delivery.answer is not None:
                 self.answers += 1
                 self.last_answer = time.time()
@@ -311,7 +320,7 @@ class Engine(threading.Thread):
         self._permits.grant_first(now)
         available = self.budget.available(now)
         if available and len(self._questions) < available and now - self._planned >= self._plan_every:
-            self._questions.extend(self._do.ask(now=now, limit=available))
+            self._questions.extend(self._apply(Ask(now, available)))
             self._planned = self._clock()
             # Planning looks at every flow; with a million of them it must not take more than a twentieth of the time.
             self._plan_every = max(GATHER, 20 * (self._planned - now))
@@ -329,12 +338,9 @@ class Engine(threading.Thread):
 
     def _publish(self, now: float) -> None:
         began = self._clock()
-        self.books.measure_closing()
-        if self.source.tells_health:
-            self.books.measure_round_trips()
         self._snapshot = self._take_snapshot(self.books)
         self._published = now
-        # Measuring looks at every flow; with a million of them it must not take more than a twentieth of the time.
+        # A snapshot looks at every flow; with a million of them it must not take more than a twentieth of the time.
         self._publish_every = max(PUBLISH_EVERY, 20 * (self._clock() - began))
 
     def _wake(self) -> None:

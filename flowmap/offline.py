@@ -20,7 +20,7 @@ from flowmap.attribute.questions import Question
 from flowmap.attribute.view import DeploymentInfo
 from flowmap.books import Books
 from flowmap.collect.base import Step
-from flowmap.operations import Delivery, Operations
+from flowmap.operations import Apply, Ask, Decide, Deliver, Delivery, GiveUp, TakeStep, Tidy
 
 TURN = 0.1
 """Seconds between two turns while a question waits or is on its way."""
@@ -76,15 +76,15 @@ class Offline:
         budget: CallBudget | None = None,
         give_up_after: float = math.inf,
         tidy_every: float = TIDY_EVERY,
-        operations: Operations | None = None,
+        apply: Apply | None = None,
     ) -> None:
         """Without ``budget`` everything that is due is asked at once; without ``answerer`` nothing is. Times are in
         seconds.
 
-        ``operations``: what passes them on to the books, if anything.
+        ``apply``: a recorder's, in front of that of the books.
         """
         self.books = books
-        self._do: Operations = books if operations is None else operations
+        self._apply: Apply = books.apply if apply is None else apply
         self.calls = 0
         self._answerer = answerer
         self._budget = budget
@@ -100,7 +100,7 @@ class Offline:
         """Take the steps in order, turns between them; yields each step after it was taken."""
         for timed in steps:
             self._pass_time(timed.now)
-            self._do.step(timed.step, now=timed.now, read_at=timed.read_at)
+            self._apply(TakeStep(*timed))
             self._now, self._changed = timed.now, True
             yield timed
         if self._changed:
@@ -126,20 +126,20 @@ class Offline:
             arrives, _, reply = heapq.heappop(self._arriving)
             if self._budget is not None:
                 self._budget.finish()
-            self._do.deliver(reply.delivery, now=arrives)
-        self._do.settle(now)
+            self._apply(Deliver(arrives, reply.delivery))
+        self._apply(Decide(now))
         self._ask(now)
         if now - self._tidied >= self._tidy_every:
             self._tidied = now
-            self._do.give_up(older_than=now - self._give_up_after, now=now)
-            self._do.tidy(now)
+            self._apply(GiveUp(now - self._give_up_after, now))
+            self._apply(Tidy(now))
 
     def _ask(self, now: float) -> None:
         if self._answerer is None:
             return
         limit = self._available(now)
         if limit > len(self._questions):
-            self._questions.extend(self._do.ask(now=now, limit=limit))
+            self._questions.extend(self._apply(Ask(now, limit)))
         while self._questions and self._available(now):
             question = self._questions.popleft()
             if self._budget is not None:

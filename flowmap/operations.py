@@ -1,23 +1,23 @@
-"""Everything that is done to the books, as a short list of operations.
+"""Commands: every change of the accounting, each as one immutable value.
 
-The one writer changes the books through these and through nothing else, each with its instants as arguments. So the
-books are a function of the operations and their order: the log of them is a recording, and doing them again is a replay
-that repeats every decision. Whatever new changes what is decided (an answer from elsewhere, a setting) becomes an
-operation here, or recordings of it replay wrongly. Reading the books, and measuring them for a snapshot, is no
-operation.
+``Books.apply`` is the only place that changes the accounting. A command carries its instants, so the accounting is a
+function of its commands and their order: a recording is the list of them, and a replay applies them again and repeats
+every decision. Reading the accounting and taking a snapshot of it are no commands. Times are monotonic seconds.
+
+To add a command: a class here, a case in ``Books.apply``, a code in ``record.codec``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 from flowmap.attribute.answers import Answer
 from flowmap.attribute.questions import Question
 from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo
 from flowmap.collect.base import Step
+from flowmap.config.models import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +36,82 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
-    """Settings that may change while the books are kept: plain values, so that a recording can hold them.
+class TakeStep:
+    """Apply one step of the source, read from the kernel between ``read_at`` and ``now``."""
 
-    Each is as in the configuration, times in seconds.
-    """
-
-    confirm: Literal["strict", "fast"]
-    grace: float
-    owners_limit: int
-    positive_ttl: float
-    negative_ttl: float
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    peers: Mapping[str, tuple[str, ...]]
-    idle_after: float
+    step: Step
+    now: float
+    read_at: float
 
 
-class Operations(Protocol):
-    """What :class:`flowmap.books.Books` does, and whoever stands before it passes on. Times are monotonic seconds."""
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Choose at most ``limit`` questions to ask now. A :class:`Deliver` follows for each of them."""
 
-    def step(self, step: Step, *, now: float, read_at: float) -> None:
-        """Take one step of the source, read from the kernel between ``read_at`` and ``now``."""
+    now: float
+    limit: int
 
-    def ask(self, *, now: float, limit: int) -> list[Question]:
-        """Questions to ask now; each of them is delivered later, whatever comes of it."""
 
-    def deliver(self, delivery: Delivery, *, now: float) -> None:
-        """Take what came back for a question, asked for by the books or by a user."""
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Take the result of a question, asked by :class:`Ask` or by a user."""
 
-    def restore(self, known: Sequence[tuple[Question, Range]], *, now: float) -> None:
-        """Take the ranges of ownership from before a restart, ahead of everything else."""
+    now: float
+    delivery: Delivery
 
-    def settle(self, now: float) -> None:
-        """Credit what the answers allow to decide."""
 
-    def give_up(self, *, older_than: float, now: float) -> None:
-        """Stop waiting for the owners of flows that ended before ``older_than``."""
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Credit the flows whose owners the answers allow to decide."""
 
-    def tidy(self, now: float) -> None:
-        """Forget what no flow needs any more, and let idle series leave."""
+    now: float
 
-    def tune(self, tuning: Tuning) -> None:
-        """Other settings for what comes from now on; what is decided stays."""
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Stop waiting for the owners of flows that ended before ``older_than``."""
+
+    older_than: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Forget endpoints, answers and decisions that no flow needs, and expire idle series."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Apply the live settings of a configuration. Decided flows keep their series."""
+
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Start with the ownership that a daemon before this one knew; precedes every other command."""
+
+    known: tuple[tuple[Question, Range], ...]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class CountFlowless:
+    """Credit traffic of no kept flow (bytes sent and received, packets sent and received) as unattributed."""
+
+    now: float
+    reason: str
+    totals: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The daemon stops: write the decided open flows to the journal, as far as they are known to have lived."""
+
+
+Command = TakeStep | Ask | Deliver | Decide | GiveUp | Tidy | Configure | Restore | CountFlowless | Finish
+
+Apply = Callable[[Command], Sequence[Question]]
+"""``Books.apply``, or a recorder in front of it. Returns the questions to ask now; empty for all but :class:`Ask`."""

@@ -32,7 +32,7 @@ from flowmap.control.client import ControlClient
 from flowmap.control.credential_chain import process_credentials
 from flowmap.control.credentials import CredentialsProvider, StaticCredentials
 from flowmap.control.endpoint import endpoint_of_region
-from flowmap.engine import TIDY_EVERY, Engine
+from flowmap.engine import Engine
 from flowmap.errors import ConfigError
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import Format
@@ -93,7 +93,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
 
     def take_snapshot(books: Books) -> Snapshot:
         metrics.set_breaker(client.breaker_open)
-        metrics.questions(books.attribution.take_lookups())
+        metrics.questions(books.attribution.lookups)
         metrics.log_lines(logs.take_counts())
         return make_snapshot(
             *(books, SourceFacts.of(source), source.stats),
@@ -111,11 +111,9 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         budget,
         ask=asker.start,
         take_snapshot=take_snapshot,
-        give_up_after=config.attribute.give_up_after,
         resting_for=lambda: client.resting_for,
-        tidy_every=tidy_every(config),
         permits=permits,
-        operations=recorder,
+        apply=None if recorder is None else recorder.apply,
         networks=BroadcastWatch().steps,
     )
     deliver.append(engine.deliver)
@@ -204,11 +202,6 @@ def catalog_label(settings: ControlPlane) -> Label | None:
 def query_timeout(config: Config) -> float:
     """Seconds a query may wait for the control plane."""
     return config.control_plane.timeout + 1
-
-
-def tidy_every(config: Config) -> float:
-    """Seconds between two looks for what no flow needs any more: often enough to see what was idle for its time."""
-    return min(TIDY_EVERY, config.export.idle_after / 4)
 
 
 def credentials_provider(settings: ControlPlane, transport: Transport) -> CredentialsProvider:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 from flowmap import logs
-from flowmap.assembly import tuning
 from flowmap.collect.choice import retime
 from flowmap.config import Config, ControlPlane
 from flowmap.config.loading import Loaded
@@ -25,7 +24,6 @@ from flowmap.pipeline import (
     catalog_label,
     credentials_provider,
     query_timeout,
-    tidy_every,
 )
 
 log = logging.getLogger(__name__)
@@ -106,13 +104,12 @@ def refuse_fixed(keys: tuple[str, ...], loaded: Loaded) -> None:
 
 def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], None], Callable[[], None]]:
     """What the writer and what the event loop has to do; ConfigError or AuthError for what cannot be used."""
-    tuned = tuning(new)
     label, keys = catalog_label(new.control_plane), new_credentials(pipeline, old.control_plane, new.control_plane)
     plane, engine = new.control_plane, pipeline.engine
 
     def on_writer() -> None:
         engine.budget.configure(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
-        engine.configure(tuned, give_up_after=new.attribute.give_up_after, tidy_every=tidy_every(new))
+        engine.configure(new)
         retime(pipeline.source, new.collect)
 
     def on_loop() -> None:

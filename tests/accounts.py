@@ -9,7 +9,6 @@ import numpy as np
 from flowmap.attribute.attribution import Attribution, Settings
 from flowmap.books import Books
 from flowmap.export.ledger import Ledger
-from flowmap.export.peers import Peers
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
@@ -29,8 +28,13 @@ def books_for(
     """Books over a fresh table."""
     table = FlowTable(max_flows, admit=Filter(exclude=exclude))
     ledger = Ledger(labels=LABELS, max_series=max_series, idle_after=idle_after)
-    attribution = Attribution(settings or Settings(("ns",)), table)
-    return Books(table, attribution, ledger, peers=Peers({}), announces_births=announces_births)
+    attribution = Attribution(settings or Settings(namespaces=("ns",)), table)
+    return Books(table, attribution, ledger, announces_births=announces_births)
+
+
+def sweep(books: Books) -> None:
+    """Free the unused endpoints now, not only when few are left."""
+    books._forget_ends(books.table.sweep_ends())
 
 
 class Auditor:

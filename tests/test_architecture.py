@@ -17,13 +17,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "flowmap"
 
 DOMAIN = {"errors", "flows"}
-ENGINE = DOMAIN | {"attribute", "books", "collect", "export", "operations"}
+ENGINE = DOMAIN | {"attribute", "books", "collect", "config", "export", "operations"}
 
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "flows": {"errors"},
     "wire": DOMAIN,
-    "attribute": DOMAIN,
+    "attribute": DOMAIN | {"config"},  # its settings are declared there
     "export": DOMAIN | {"attribute"},
     "history": DOMAIN | {"attribute"},  # it keeps what the books let go of, and is handed columns
     "control": {"errors"},
@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "logs": set(),
     "system": {"errors"},
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
-    "operations": DOMAIN | {"attribute", "collect"},
+    "operations": DOMAIN | {"attribute", "collect", "config"},
     "books": ENGINE,
     "explain": ENGINE,
     "query": ENGINE | {"explain", "window"},
@@ -46,16 +46,15 @@ ARROWS: dict[str, set[str]] = {
     "backend": ENGINE | {"control", "engine", "past", "query", "serve"},
     "catalog": ENGINE | {"control", "engine"},
     "offline": ENGINE,
-    "assembly": ENGINE | {"config"},
-    "record": ENGINE | {"assembly", "config", "offline", "query", "wire"},
-    "captured": ENGINE | {"asker", "assembly", "config", "offline", "query", "sandbox", "wire"},
+    "assembly": ENGINE,
+    "record": ENGINE | {"assembly", "offline", "query", "wire"},
+    "captured": ENGINE | {"asker", "assembly", "offline", "query", "sandbox", "wire"},
     "pipeline": ENGINE
     | {
         "asker",
         "assembly",
         "backend",
         "catalog",
-        "config",
         "control",
         "engine",
         "history",
@@ -66,7 +65,7 @@ ARROWS: dict[str, set[str]] = {
         "serve",
         "workers",
     },
-    "reload": ENGINE | {"assembly", "config", "control", "logs", "pipeline"},
+    "reload": ENGINE | {"assembly", "control", "logs", "pipeline"},
     "complaints": {"collect"},
     "watch": {"collect", "complaints", "pipeline", "system"},
     "textfile": {"errors"},
@@ -74,7 +73,7 @@ ARROWS: dict[str, set[str]] = {
     | {"workers"},
     "sandbox": DOMAIN | {"control", "request_target"},
     "cli": ENGINE
-    | {"asker", "config", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}
+    | {"asker", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}
     | {"assembly", "captured", "history", "textfile"},
     "__main__": {"cli"},
 }

@@ -7,6 +7,7 @@ import pytest
 from flowmap.assembly import make_books
 from flowmap.config import Config
 from flowmap.flows.batch import Kind
+from flowmap.operations import Decide, TakeStep
 from tests.flows.records import Record, batch_of
 
 
@@ -29,8 +30,8 @@ def test_what_becomes_of_a_connection(endpoint: str | None, server: str, port: i
     books = make_books(config, announces_births=True)
     client = {"10.1.0.1": "10.0.0.1"}.get(server, server)
     record = Record(Kind.OPENED, client=client, server=server, server_port=port, counters=(60, 0, 1, 0))
-    books.step(batch_of(record), now=1000.0, read_at=999.5)
-    books.settle(1001.0)
+    books.apply(TakeStep(batch_of(record), 1000.0, 999.5))
+    books.apply(Decide(1001.0))
     found = {
         "ignored": books.ignored == 60,
         "pending": books.pending == [60, 0],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from flowmap.export.series import SeriesKey
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, Kind
-from flowmap.operations import Delivery
+from flowmap.operations import Delivery, Restore
 from flowmap.query import Queries
 from tests.accounts import books_for
 from tests.flows.records import Record, batch_of, replace
@@ -60,14 +59,13 @@ class House:
 
     def __init__(self) -> None:
         self.source, self.desk = ScriptedSource(), Desk()
-        self.books = books_for(Settings(("ns",)))
+        self.books = books_for(Settings(namespaces=("ns",)))
         self.engine = Engine(
             self.books,
             self.source,
             CallBudget(rate=1000.0, burst=100, max_in_flight=100),
             ask=self.desk.ask,
             take_snapshot=snapshot_of,
-            give_up_after=60.0,
         )
         self.desk.deliver = self.engine.deliver
         queries = Queries(self.books, source="scripted", epoch=time.time() - time.monotonic())
@@ -121,7 +119,7 @@ def test_what_was_known_before_a_restart_answers_nobody(house: House) -> None:
     now = time.monotonic()
     client = Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.9"), 0), None)
     known = Range(frozenset({Y}), now - 9, now - 8, now - 2, now - 1, 5)
-    run_on_writer(house, lambda: house.books.restore([(client, known)], now=now))
+    run_on_writer(house, lambda: house.books.apply(Restore(((client, known),), now)))
     house.desk.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
     view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
     assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
@@ -226,8 +224,7 @@ def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: H
     house.desk.answers = lambda _: (X,)
     ends = ("10.9.0.1", 40000, "10.9.0.2", 9092, "tcp", None)
     assert run(house.backend.attribution(*ends)).state is State.ATTRIBUTED
-    settings = house.books.attribution.settings
-    house.books.attribution.settings = dataclasses.replace(settings, positive_ttl=0.0)
+    house.books.attribution.settings.positive_ttl = 0.0
     house.desk.answers = None
     view = run(house.backend.attribution(*ends))
     assert (view.state, {one.origin for one in view.evidence}) == (State.ATTRIBUTED, {"stale"})

@@ -10,9 +10,11 @@ from flowmap.attribute.questions import UNREADABLE, Question, Shape
 from flowmap.attribute.view import Owner, State
 from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from flowmap.export.open_flows import measure
 from flowmap.export.series import OTHER, SeriesKey
 from flowmap.flows.batch import Flag, Kind
-from tests.accounts import Auditor, books_for
+from flowmap.operations import Decide, GiveUp, TakeStep, Tidy
+from tests.accounts import Auditor, books_for, sweep
 from tests.flows.records import Record, batch_of, replace
 
 OPENED, SEEN, CLOSED = Kind.OPENED, Kind.SEEN, Kind.CLOSED
@@ -33,7 +35,7 @@ class Day:
         for step in steps:
             self.now += 1
             given = batch_of(step) if isinstance(step, Record) else step
-            self.books.step(given, now=self.now, read_at=self.now - 0.5)
+            self.books.apply(TakeStep(given, self.now, self.now - 0.5))
             self.auditor.check()
 
     def catch_up(self) -> None:
@@ -48,7 +50,7 @@ class Day:
         self.now += 1
         if catch_up:
             self.catch_up()
-        self.books.settle(self.now)
+        self.books.apply(Decide(self.now))
         self.auditor.check()
         return asked
 
@@ -83,7 +85,7 @@ def test_bytes_that_waited_are_credited_whole_and_later_ones_at_once() -> None:
 
 
 def test_a_flow_that_was_nobodys_keeps_its_earlier_bytes_there() -> None:
-    day = Day(books_for(Settings(("ns",))))
+    day = Day(books_for(Settings(namespaces=("ns",))))
     day(FLOW, replace(FLOW, kind=SEEN, counters=(500, 70, 5, 1)))
     day.answer()
     assert day.totals() == {nobody("unknown"): (500, 70)}
@@ -115,18 +117,18 @@ def test_a_flow_on_a_reused_address_does_not_inherit() -> None:
     day.now += 10
     day.catch_up()
     day(replace(FLOW, id=2), replace(FLOW, id=2, kind=CLOSED, counters=(9, 9, 1, 1)))
-    day.books.settle(day.now)
+    day.books.apply(Decide(day.now))
     assert day.books.pending == [9, 9]
     day.answer(Y, after=60)
     assert day.totals() == {named("x"): (1, 1), nobody("unknown"): (9, 9)}
 
 
 def test_the_cache_names_at_once_where_the_user_asked_for_that() -> None:
-    day = Day(books_for(Settings(("ns",), confirm="fast")))
+    day = Day(books_for(Settings(namespaces=("ns",), confirm="fast")))
     day(FLOW)
     day.answer(X)
     day(replace(FLOW, client_port=2, id=2, kind=CLOSED, counters=(9, 9, 1, 1)))
-    day.books.settle(day.now)
+    day.books.apply(Decide(day.now))
     assert day.totals() == {named("x"): (9, 9)}
 
 
@@ -141,7 +143,7 @@ def test_the_cache_names_at_once_where_the_user_asked_for_that() -> None:
     ],
 )
 def test_where_the_bytes_go(owners: list[Owner], kind: str, reason: str, names: set[str]) -> None:
-    day = Day(books_for(Settings(("ns",), owners_limit=2, tie_wait=0)))
+    day = Day(books_for(Settings(namespaces=("ns",), owners_limit=2, tie_wait=0)))
     day(replace(FLOW, counters=(5, 6, 1, 1)))
     day.answer(*owners)
     assert day.totals() == {(kind, frozenset(names), reason, "10.1.0.1:9092"): (5, 6)}
@@ -150,9 +152,9 @@ def test_where_the_bytes_go(owners: list[Owner], kind: str, reason: str, names: 
 def test_answers_that_never_come_end_as_failed() -> None:
     day = Day(books_for())
     day(FLOW, replace(FLOW, kind=CLOSED, counters=(5, 6, 1, 1)))
-    day.books.give_up(older_than=day.now, now=day.now)
+    day.books.apply(GiveUp(day.now, day.now))
     assert len(day.books.table) == 1, "not older yet"
-    day.books.give_up(older_than=day.now + 1, now=day.now)
+    day.books.apply(GiveUp(day.now + 1, day.now))
     day.auditor.check()
     assert (day.totals(), len(day.books.table)) == ({nobody("failed"): (5, 6)}, 0)
 
@@ -205,7 +207,7 @@ def test_idle_series_leave_and_what_no_flow_needs_is_forgotten() -> None:
         day(replace(record, kind=CLOSED))
     assert len(day.books.table.ends) == 6
     day.now += 200
-    day.books.tidy(day.now)
+    day.books.apply(Tidy(day.now))
     day.auditor.check()
     assert (len(day.books.ledger), day.books.ledger.expired) == (0, (15, 18))
     assert (len(day.books.table.ends), len(day.books.attribution.decisions)) == (0, 0)
@@ -227,14 +229,14 @@ def test_an_answer_for_an_end_that_is_gone_says_nothing_of_the_end_with_its_numb
     day(FLOW)
     asked = day.books.attribution.ask(now=day.now, limit=100)
     day(replace(FLOW, kind=CLOSED, counters=(1, 1, 1, 1)))
-    day.books.give_up(older_than=day.now + 1, now=day.now)
-    day.books.forget_ends(day.books.table.sweep_ends())
+    day.books.apply(GiveUp(day.now + 1, day.now))
+    sweep(day.books)
     day(replace(FLOW, client="10.0.0.9", server="10.1.0.9", id=2, counters=(2, 2, 1, 1)))
     for question in asked:
         day.books.attribution.answered(question, Answer(day.now, day.now + 0.5, frozenset({X})))
     day.now += 1
     day.catch_up()
-    day.books.settle(day.now)
+    day.books.apply(Decide(day.now))
     assert day.books.pending == [2, 2]
     assert {question.shape for question in day.answer(Y)} == {Shape.CLIENT, Shape.SINK, Shape.SOURCE}
     assert day.totals()[named("y", "10.1.0.9:9092")] == (2, 2)
@@ -245,9 +247,9 @@ def test_round_trips_are_means_of_open_connections() -> None:
     for port, round_trip in ((1, 1000), (2, 3000)):
         day(replace(FLOW, client_port=port, id=port, retransmits=port, round_trip=round_trip))
     day.answer(X)
-    day.books.measure_round_trips()
+    flows = measure(day.books.table, day.books.ledger.used, health=True)
     series = day.books.ledger.series(SeriesKey("deployment", (X,), "", "10.1.0.1:9092", "tcp"), now=day.now)
-    assert day.books.ledger.round_trip[series] == pytest.approx(0.002)
+    assert day.books.ledger.freeze(flows).round_trip[series] == pytest.approx(0.002)
     assert day.books.ledger.retransmits[series] == 3
 
 

@@ -11,9 +11,11 @@ from flowmap.attribute.attribution import STATES, Settings
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.view import Owner, State
 from flowmap.collect.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted
+from flowmap.config import Config
+from flowmap.export.open_flows import measure
 from flowmap.flows.batch import Flag, Kind
-from flowmap.operations import Tuning
-from tests.accounts import Auditor, books_for
+from flowmap.operations import Configure, Decide, GiveUp, TakeStep, Tidy
+from tests.accounts import Auditor, books_for, sweep
 from tests.flows.records import Record, batch_of, replace
 
 OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
@@ -47,7 +49,7 @@ class AnySteps(RuleBasedStateMachine):
     )
     def begin(self, max_flows, max_series, confirm, semantics, namespaces, exclude, announces) -> None:  # type: ignore[no-untyped-def]
         wanted = Settings(
-            namespaces,
+            namespaces=namespaces,
             semantics=semantics,
             confirm=confirm,
             owners_limit=2,
@@ -118,7 +120,7 @@ class AnySteps(RuleBasedStateMachine):
             self.books.attribution.answered(question, Answer(self.now - 24.0, self.now - 23.0, owners))
         self.asked.clear()
         self._step(CaughtUp(self.now))
-        self.books.settle(self.now)
+        self.books.apply(Decide(self.now))
 
     @rule(data=st.data(), retry_after=st.sampled_from([None, 5.0]))
     def a_question_fails(self, data: st.DataObject, retry_after: float | None) -> None:
@@ -135,16 +137,16 @@ class AnySteps(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        self.books.settle(self.now)
+        self.books.apply(Decide(self.now))
 
     @rule(age=st.sampled_from([0.0, 30.0]))
     def give_up(self, age: float) -> None:
-        self.books.give_up(older_than=self.now - age, now=self.now)
+        self.books.apply(GiveUp(self.now - age, self.now))
 
     @rule(pause=st.sampled_from([1.0, 10.0, 100.0]))
     def tidy(self, pause: float) -> None:
         self.now += pause
-        self.books.tidy(self.now)
+        self.books.apply(Tidy(self.now))
 
     @rule(
         confirm=st.sampled_from(["strict", "fast"]),
@@ -157,15 +159,27 @@ class AnySteps(RuleBasedStateMachine):
     )
     def the_configuration_changes(self, confirm, grace, owners_limit, ttl, patterns, peers, idle_after) -> None:  # type: ignore[no-untyped-def]
         include, exclude = patterns
-        self.books.tune(Tuning(confirm, grace, owners_limit, ttl, ttl, include, exclude, peers, idle_after))
+        settings = self.books.attribution.settings
+        attribute = {
+            "semantics": settings.semantics,
+            "confirm": confirm,
+            "grace": grace,
+            "owners_limit": owners_limit,
+            "positive_ttl": ttl,
+            "negative_ttl": ttl,
+        }
+        collect = {"include": include, "exclude": exclude}
+        export = {"peers": peers, "idle_after": idle_after}
+        wanted = Config.model_validate({"attribute": attribute, "collect": collect, "export": export})
+        self.books.apply(Configure(wanted))
 
     @rule()
-    def sweep(self) -> None:
-        self.books.forget_ends(self.books.table.sweep_ends())
+    def unused_endpoints_are_freed(self) -> None:
+        sweep(self.books)
 
     @rule()
     def look_at_round_trips(self) -> None:
-        self.books.measure_round_trips()
+        measure(self.books.table, self.books.ledger.used, health=True)
 
     @invariant()
     def the_books_are_in_order(self) -> None:
@@ -193,7 +207,7 @@ class AnySteps(RuleBasedStateMachine):
 
     def _step(self, step) -> None:  # type: ignore[no-untyped-def]
         self.now += 1
-        self.books.step(step, now=self.now, read_at=self.now - 0.5)
+        self.books.apply(TakeStep(step, self.now, self.now - 0.5))
 
 
 AnySteps.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -15,6 +15,7 @@ from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, Step
 from flowmap.flows.batch import Flag, Kind
 from flowmap.flows.index import Rows
+from flowmap.operations import Ask, Decide, TakeStep
 from tests.accounts import Auditor, books_for
 from tests.flows.records import Record, batch_of, replace
 
@@ -31,7 +32,7 @@ class Day:
     """Books, a control plane that knows the truth, and a clock. Each client talks to a service end of its own."""
 
     def __init__(self) -> None:
-        self.books = books_for(Settings(("ns",), semantics="connection", positive_ttl=TTL), max_flows=1000)
+        self.books = books_for(Settings(namespaces=("ns",), semantics="connection", positive_ttl=TTL), max_flows=1000)
         self.auditor = Auditor(self.books)
         self.budget = CallBudget(rate=RATE, burst=5, max_in_flight=5)
         self.now, self.away, self.calls = 0.0, False, 0
@@ -44,7 +45,7 @@ class Day:
         self.step(ReadFinished(True))
 
     def step(self, step: Step) -> None:
-        self.books.step(step, now=self.now, read_at=self.now - 0.01)
+        self.books.apply(TakeStep(step, self.now, self.now - 0.01))
 
     def tell(self, kind: Kind, client: int, flow: int, transmit: int = 0) -> None:
         """A record of the flow; ``transmit`` are its bytes so far."""
@@ -62,10 +63,10 @@ class Day:
         while self.now < until:
             self.now += 0.5
             meanwhile()
-            for question in self.books.ask(now=self.now, limit=self.budget.available(self.now)):
+            for question in self.books.apply(Ask(self.now, self.budget.available(self.now))):
                 self.call(question)
             self.step(CaughtUp(self.now))
-            self.books.settle(self.now)
+            self.books.apply(Decide(self.now))
             if self.now % 10 == 0:
                 self.auditor.check()
 

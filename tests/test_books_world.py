@@ -23,7 +23,8 @@ from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, Kind
 from flowmap.flows.columns import Row
 from flowmap.flows.index import Rows
-from tests.accounts import Auditor, books_for
+from flowmap.operations import Decide, TakeStep, Tidy
+from tests.accounts import Auditor, books_for, sweep
 from tests.flows.records import Record, batch_of, replace
 
 CLIENTS = ["10.0.0.1", "10.0.0.2", "2001:db8::1"]
@@ -53,7 +54,7 @@ class World:
         self.random = random.Random(seed)
         self.names: Counter[str] = Counter()
         wanted = Settings(
-            ("ns",),
+            namespaces=("ns",),
             semantics=self.random.choice(["both", "connection"]),
             grace=GRACE,
             positive_ttl=8.0,
@@ -190,7 +191,7 @@ class World:
         asked = self.asked.pop(question)
         asked = sent if self.random.random() < 0.7 else asked
         self.books.attribution.answered(question, Answer(asked, self.now, truth))
-        self.books.settle(self.now)
+        self.books.apply(Decide(self.now))
 
     def everything_due_is_asked_and_answered(self) -> None:
         took = self.random.choice([0.5, 0.5, 2.5])
@@ -203,7 +204,7 @@ class World:
         self.asked.clear()
         self.now += 0.25
         self.random.choice([self._read, self.events_are_read, self.events_are_read])()
-        self.books.settle(self.now)
+        self.books.apply(Decide(self.now))
 
     def a_question_fails(self) -> None:
         if not self.asked:
@@ -213,12 +214,12 @@ class World:
         self.books.attribution.failed(question, "timeout", now=self.now)
 
     def decisions_are_made(self) -> None:
-        self.books.settle(self.now)
+        self.books.apply(Decide(self.now))
 
     def the_house_is_tidied(self) -> None:
-        self.books.tidy(self.now)
+        self.books.apply(Tidy(self.now))
         if self.random.random() < 0.5:
-            self.books.forget_ends(self.books.table.sweep_ends())
+            sweep(self.books)
 
     def run(self, steps: int) -> None:
         """So many random steps, each followed by a look at the books."""
@@ -237,7 +238,7 @@ class World:
             del self.asked[question]
             self.books.attribution.answered(question, Answer(self.now, self.now, self._truth(question)))
         self.now += 100
-        self.books.settle(self.now)  # ties of flows that are over
+        self.books.apply(Decide(self.now))  # ties of flows that are over
         columns, rows = self.books.table.columns, self.books.table.live()
         due = self.books.attribution.plan.choose(self.books.table, now=self.now, limit=1000)
         named = [row for row in rows.tolist() if self._owned(int(columns.client[row]))]
@@ -280,7 +281,7 @@ class World:
     def _step(self, step: Step) -> None:
         read_at = self.now
         self.now += 0.125
-        self.books.step(step, now=self.now, read_at=read_at)
+        self.books.apply(TakeStep(step, self.now, read_at))
 
     def _watch_decisions(self) -> None:
         attribution = self.books.attribution

@@ -145,7 +145,7 @@ def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
 
 
 def test_times_follow_a_wall_clock_that_is_set() -> None:
-    queries = Queries(books_for(Settings((NS,))), source="test", epoch=1000.0)
+    queries = Queries(books_for(Settings(namespaces=(NS,))), source="test", epoch=1000.0)
     queries.follow_clock(1000.4)
     assert queries._epoch == 1000.0
     queries.follow_clock(1060.0)

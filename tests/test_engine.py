@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 
 import pytest
@@ -14,12 +14,14 @@ from flowmap.attribute.budget import CallBudget
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.view import Owner
 from flowmap.books import Books
-from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, Step
+from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.engine import MAX_REQUESTS, MAX_URGENT, Engine
 from flowmap.errors import QueryError, SourceError
+from flowmap.export.series import SeriesKey
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.operations import Command, TakeStep
 from tests.accounts import Auditor, books_for
 from tests.flows.records import Record, batch_of, replace
 from tests.scripted import Desk, ScriptedSource, until
@@ -45,7 +47,7 @@ class Running:
 
     def __init__(self, *, rate: float = 1000.0, burst: int = 100, max_in_flight: int = 100) -> None:
         self.source, self.desk = ScriptedSource(), Desk()
-        self.books = books_for(Settings(("ns",)), max_flows=5000)
+        self.books = books_for(Settings(namespaces=("ns",)), max_flows=5000)
         self.budget = CallBudget(rate=rate, burst=burst, max_in_flight=max_in_flight)
         self.engine = Engine(
             self.books,
@@ -53,7 +55,6 @@ class Running:
             self.budget,
             ask=self.desk.ask,
             take_snapshot=snapshot_of,
-            give_up_after=60.0,
         )
         self.desk.deliver = self.engine.deliver
         self.source.open()
@@ -301,11 +302,20 @@ def test_what_a_step_holds_may_be_as_old_as_its_poll(running: Running) -> None:
     clock = iter(range(100, 10_000))
     running.engine._clock = lambda: float(next(clock))
 
-    def step(step: Step, *, now: float, read_at: float) -> None:
-        moments.append((read_at, now))
+    def apply(command: Command) -> Sequence[Question]:
+        assert isinstance(command, TakeStep)
+        moments.append((command.read_at, command.now))
+        return ()
 
-    running.books.step = step  # type: ignore[method-assign]
+    running.engine._apply = apply
     running.source.hand(*[FlowBatch(0) for _ in range(4)])
     running.engine._take_steps(running.source.poll)
     assert {read_at for read_at, _ in moments} == {100.0}
     assert [now for _, now in moments] == sorted({now for _, now in moments})
+
+
+def test_a_short_idle_time_tidies_more_often(running: Running) -> None:
+    running.books.ledger.idle_after = 0.4
+    row = running.books.ledger.series(SeriesKey("unattributed", (), "late", "other", "any"), now=time.monotonic())
+    running.start()
+    until(lambda: not running.books.ledger.kinds[row], "the idle series leaves long before 30 s")

@@ -13,6 +13,7 @@ from flowmap.attribute.questions import Shape
 from flowmap.attribute.view import AttributionView, State
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.flows.batch import Flag, Kind
+from flowmap.operations import TakeStep
 from tests.accounts import books_for
 from tests.flows.records import replace
 from tests.test_query import EPOCH, FLOW, Desk, X, desk
@@ -91,9 +92,9 @@ def test_a_guess_and_nobody(desk: Desk) -> None:
 
 
 def test_what_still_has_to_come_is_shown_as_such() -> None:
-    desk = Desk(books_for(Settings(("ns",))))
+    desk = Desk(books_for(Settings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        desk.books.step(step, now=desk.now, read_at=desk.now)
+        desk.books.apply(TakeStep(step, desk.now, desk.now))
     desk.tell(FLOW)
     view, chain = explained(desk, "10.0.0.1", "10.1.0.1")
     assert view.state is State.PENDING
@@ -104,9 +105,9 @@ def test_what_still_has_to_come_is_shown_as_such() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 2)), min_size=1, max_size=6), st.booleans())
 def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tuple[float, float]], ends: bool) -> None:
-    desk = Desk(books_for(Settings(("ns",))))
+    desk = Desk(books_for(Settings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        desk.books.step(step, now=desk.now, read_at=desk.now)
+        desk.books.apply(TakeStep(step, desk.now, desk.now))
     desk.tell(replace(FLOW, flags=0))
     (question,) = [q for q in desk.books.attribution.ask(now=desk.now, limit=100) if q.shape is Shape.CLIENT]
     at = desk.now - 2
@@ -117,7 +118,7 @@ def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tu
     if ends:
         desk.tell(replace(FLOW, kind=Kind.CLOSED, flags=0))
     else:
-        desk.books.step(CaughtUp(desk.now), now=desk.now, read_at=desk.now)
+        desk.books.apply(TakeStep(CaughtUp(desk.now), desk.now, desk.now))
     (row,) = desk.queries.find(desk.connection("10.0.0.1", "10.1.0.1")).tolist()
     chain = desk.queries.explain(row, desk.now, chain=True).explanation
     assert chain is not None
@@ -132,7 +133,7 @@ def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tu
 
 
 def test_both_of_a_pair_are_named_as_sources() -> None:
-    desk = Desk(books_for(Settings(("ns",))))
+    desk = Desk(books_for(Settings(namespaces=("ns",))))
     desk.tell(replace(FLOW, flags=0))
     desk.tell(replace(FLOW, kind=Kind.MEASURED, id=0, counters=None, retransmits=1, flags=Flag.PRESENT))
     _, chain = explained(desk, "10.0.0.1", "10.1.0.1")

@@ -81,7 +81,7 @@ def test_a_budget_holds(rate: float, within: int) -> None:
     clients = [replace(FLOW, client=f"10.0.0.{n}", id=n) for n in range(1, 201)]
     budget = CallBudget(rate=rate, burst=2, max_in_flight=2)
     run(
-        Offline(books_for(Settings(("ns",)), max_flows=300), notes, budget=budget),
+        Offline(books_for(Settings(namespaces=("ns",)), max_flows=300), notes, budget=budget),
         capture((0.5, batch_of(*clients)), end=10.5),
     )
     assert within * 0.8 <= len(asked) <= within + 2
@@ -103,7 +103,10 @@ def test_the_shapes_asked_follow_the_settings() -> None:
         shapes.add(question.shape)
         return says_x(question, now)
 
-    run(Offline(books_for(Settings(("ns",), semantics="dataflow")), notes), capture((1.0, batch_of(FLOW)), end=3))
+    run(
+        Offline(books_for(Settings(namespaces=("ns",), semantics="dataflow")), notes),
+        capture((1.0, batch_of(FLOW)), end=3),
+    )
     assert shapes == {Shape.SINK, Shape.SOURCE}
 
 

@@ -13,6 +13,7 @@ from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.errors import QueryError
 from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, Kind
+from flowmap.operations import Decide, TakeStep
 from flowmap.query import Connection, Queries
 from tests.accounts import books_for
 from tests.flows.records import Record, batch_of, replace
@@ -36,7 +37,7 @@ class Desk:
 
     def tell(self, *records: Record) -> None:
         self.now += 1
-        self.books.step(batch_of(*records), now=self.now, read_at=self.now - 0.5)
+        self.books.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
 
     def answer(self, owners: dict[str, list[Owner]] | None = None) -> None:
         owners = OWNERS if owners is None else owners
@@ -47,8 +48,8 @@ class Desk:
                 named = owners.get(str(question.source.address), [])
             self.books.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(named)))
         self.now += 1
-        self.books.step(CaughtUp(self.now), now=self.now, read_at=self.now)
-        self.books.settle(self.now)
+        self.books.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
+        self.books.apply(Decide(self.now))
 
     def connection(
         self, source: str, destination: str, ports: tuple[int | None, int | None] = (None, None), protocol: int = 6
@@ -58,17 +59,17 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Desk:
-    made = Desk(books_for(Settings(("ns",), tie_wait=0), exclude=("tcp/22",)))
+    made = Desk(books_for(Settings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        made.books.step(step, now=made.now, read_at=made.now)
+        made.books.apply(TakeStep(step, made.now, made.now))
     made.tell(FLOW, NAT, SIX, replace(FLOW, server_port=22, id=4))
     made.answer()
     # UDP has no end that is told: its client is there while it sends.
     made.tell(replace(SIX, kind=Kind.SEEN, counters=(600, 70, 6, 1)))
-    made.books.step(ReadStarted("timer"), now=made.now, read_at=made.now)
+    made.books.apply(TakeStep(ReadStarted("timer"), made.now, made.now))
     shown = [replace(one, kind=Kind.SEEN, counters=None) for one in (FLOW, NAT, replace(FLOW, server_port=22, id=4))]
     made.tell(*shown, replace(SIX, kind=Kind.SEEN, counters=(700, 70, 7, 1)))
-    made.books.step(ReadFinished(True), now=made.now, read_at=made.now)
+    made.books.apply(TakeStep(ReadFinished(True), made.now, made.now))
     made.answer()
     return made
 
@@ -236,9 +237,9 @@ def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> Non
 
 
 def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None:
-    made = Desk(books_for(Settings(("ns",), semantics="connection")))
+    made = Desk(books_for(Settings(namespaces=("ns",), semantics="connection")))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        made.books.step(step, now=made.now, read_at=made.now)
+        made.books.apply(TakeStep(step, made.now, made.now))
     flow = replace(FLOW, flags=int(Flag.PRESENT))
     made.tell(flow)
     made.answer({"10.0.0.1": [X, Y]})
@@ -264,7 +265,7 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
 
 
 def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
-    made = Desk(books_for(Settings(("ns",), semantics="connection")))
+    made = Desk(books_for(Settings(namespaces=("ns",), semantics="connection")))
     for question, known in desk.books.attribution.ranges():
         made.books.attribution.restore(question, known, now=desk.now)
     made.tell(FLOW)
@@ -274,9 +275,9 @@ def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
 
 
 def test_unknown_flows_say_where_the_reading_of_the_api_may_be_wrong() -> None:
-    made = Desk(books_for(Settings(("ns",))))
+    made = Desk(books_for(Settings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        made.books.step(step, now=made.now, read_at=made.now)
+        made.books.apply(TakeStep(step, made.now, made.now))
     made.tell(
         *[replace(FLOW, client=f"10.0.0.{n}", server_port=n, flags=int(Flag.PRESENT), id=n) for n in range(1, 10)]
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
 from flowmap.attribute.contradictions import Contradictions
-from flowmap.attribute.decisions import CODE, STATES, Decision, Settings, by_shape
+from flowmap.attribute.decisions import CODE, STATES, Decision, by_shape
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.knowledge import Knowledge
 from flowmap.attribute.outage import Outage
@@ -30,6 +30,7 @@ from flowmap.attribute.questions import (
 )
 from flowmap.attribute.ranges import Change, Range
 from flowmap.attribute.readings import Readings
+from flowmap.attribute.settings import Settings
 from flowmap.attribute.special import SpecialEnds
 from flowmap.attribute.ties import Ties
 from flowmap.attribute.view import State
@@ -51,19 +52,12 @@ class Attribution:
     """Answers, when to ask for more, and what they mean for the flows of one table. One thread uses it."""
 
     def __init__(self, settings: Settings, table: FlowTable) -> None:
-        self.settings = settings
+        self.settings = settings = settings.model_copy()
         self.asked: Counter[Shape] = Counter()
         """Questions asked, by shape."""
         self.special = SpecialEnds(table, settings)
-        self.plan = Plan(
-            self.special,
-            table.ends.capacity,
-            positive_ttl=settings.positive_ttl,
-            negative_ttl=settings.negative_ttl,
-        )
-        self.readings = Readings(
-            settings.semantics, positive_ttl=settings.positive_ttl, negative_ttl=settings.negative_ttl
-        )
+        self.plan = Plan(self.special, table.ends.capacity, settings)
+        self.readings = Readings(settings)
         self.decisions: dict[int, Decision] = {}
         """Decisions by the number in the ``verdict`` column."""
         self._next_decision = 0
@@ -80,14 +74,6 @@ class Attribution:
         self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
         self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
         self._outage = Outage()
-
-    def tune(self, settings: Settings) -> None:
-        """Other settings for what is decided from now on; semantics, namespaces and cache_size have to be the same."""
-        self.settings = self._knowledge.settings = self.ties.settings = settings
-        pauses = {"positive_ttl": settings.positive_ttl, "negative_ttl": settings.negative_ttl}
-        self.plan.set_pauses(**pauses)
-        self.readings.set_pauses(**pauses)
-        self.ties.questions.ttl = settings.positive_ttl
 
     def __len__(self) -> int:
         """Questions with answers in the cache."""
@@ -202,10 +188,6 @@ class Attribution:
         """See :attr:`Knowledge.lookups`."""
         return self._knowledge.lookups
 
-    def take_lookups(self) -> Counter[tuple[str, str]]:
-        """See :meth:`Knowledge.take_lookups`."""
-        return self._knowledge.take_lookups()
-
     def timeline(self, question: Question) -> Timeline | None:
         """What is known of a question. Looking is no use of it: what a user asks must not change what is forgotten."""
         return self._knowledge.timeline(question)
@@ -278,6 +260,11 @@ class Attribution:
             self._record(Decision(State.FAILED, NO_OWNERS, {}, now, cause), rows[np.isin(position, numbers)])
             for cause, numbers in causes.items()
         ]
+
+    def shed(self, rows: Rows, *, now: float) -> tuple[Decision, Rows]:
+        """Closed flows whose rows other flows need: failed, whatever their candidates are."""
+        cause = "shed: the flow table is full (collect.max_flows)"
+        return self._record(Decision(State.FAILED, NO_OWNERS, {}, now, cause), rows)
 
     def _why_failed(self, ends: Iterable[int], since: float) -> str:
         """Why the answers about a flow that ended before ``since`` never came."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 
 from flowmap.attribute.answers import NO_OWNERS, Outcome
-from flowmap.attribute.questions import Owners, Place, Question, Semantics, Shape
+from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.view import State
 from flowmap.flows.index import Rows
 
@@ -46,33 +45,6 @@ class Decision:
     def reason(self) -> str:
         """Label ``reason`` of the bytes, if they have no owner."""
         return self.special or self.state.value
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The part of the configuration that attribution needs; times in seconds."""
-
-    namespaces: tuple[str, ...]
-    """Of the main workspace."""
-    semantics: Semantics = "both"
-    confirm: Literal["strict", "fast"] = "strict"
-    grace: float = 2.0
-    owners_limit: int = 4
-    cache_size: int = 100_000
-    positive_ttl: float = 60.0
-    negative_ttl: float = 30.0
-    tie_wait: float = 60.0
-    """How long a flow with several candidates stays pending for a question that tells them apart."""
-    loopback: bool = True
-    """Whether the control plane can know loopback addresses."""
-    elsewhere: tuple[Place, ...] = ()
-    """Namespaces of other workspaces."""
-    places: tuple[Place, ...] = field(init=False)
-    """Everywhere that is asked."""
-
-    def __post_init__(self) -> None:
-        own = tuple(Place("", namespace) for namespace in self.namespaces)
-        object.__setattr__(self, "places", own + self.elsewhere)
 
 
 def by_shape(outcomes: Mapping[Question, Outcome | None]) -> dict[Shape, Owners | None]:

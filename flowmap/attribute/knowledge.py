@@ -10,10 +10,10 @@ import numpy.typing as npt
 from cachetools import Cache, LRUCache
 
 from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
-from flowmap.attribute.decisions import Settings
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.ranges import Change, Range
+from flowmap.attribute.settings import Settings
 from flowmap.flows.index import Rows
 
 Judged = tuple[npt.NDArray[np.intp], Sequence[Outcome | None]]
@@ -26,7 +26,7 @@ class Knowledge:
     """Timelines by question, and how often they were of use."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self._settings = settings
         self._timelines: LRUCache[Question, Timeline] = LRUCache(settings.cache_size)
         self.lookups: Counter[tuple[str, str]] = Counter()
         """Look-ups of answers by shape and outcome: ``hit``, ``miss``, ``negative``, ``stale``."""
@@ -77,7 +77,7 @@ class Knowledge:
             if timeline is None or not timeline.restored:
                 return -np.inf
             newest = timeline.answers[-1]
-            ttl = self.settings.positive_ttl if newest.owners else self.settings.negative_ttl
+            ttl = self._settings.positive_ttl if newest.owners else self._settings.negative_ttl
             due.append(newest.arrived + ttl)
         return min(due, default=-np.inf)
 
@@ -89,11 +89,11 @@ class Knowledge:
             self.lookups[question.shape, "miss"] += 1
             return nothing, [None]
         newest = timeline.answers[-1]
-        cached = not timeline.restored and now - newest.arrived < self.settings.positive_ttl
-        if self.settings.confirm == "fast" and cached:
+        cached = not timeline.restored and now - newest.arrived < self._settings.positive_ttl
+        if self._settings.confirm == "fast" and cached:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
             return nothing, [Outcome(newest.owners, "fast", newest)]
-        position, outcomes = timeline.judge(lives, grace=self.settings.grace)
+        position, outcomes = timeline.judge(lives, grace=self._settings.grace)
         for outcome in outcomes:
             kind = "stale" if outcome is None else "hit" if outcome.owners else "negative"
             self.lookups[question.shape, kind] += 1
@@ -148,11 +148,6 @@ class Knowledge:
                 del self._timelines[question]
             else:
                 timeline.forget_before(of_ties)
-
-    def take_lookups(self) -> Counter[tuple[str, str]]:
-        """The counts of look-ups since this was last called."""
-        taken, self.lookups = self.lookups, Counter()
-        return taken
 
     def _known(self, question: Question) -> Timeline:
         timeline = self._timelines.get(question)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.selection import first_few
+from flowmap.attribute.settings import Settings
 from flowmap.attribute.special import SpecialEnds
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
 from flowmap.flows.index import Rows
@@ -30,11 +31,10 @@ _OPEN = np.uint16(Row.OPEN)
 class Plan:
     """When each end, by its number in the end table, is due. Numbers come from one table and are forgotten with it."""
 
-    def __init__(self, special: SpecialEnds, capacity: int, *, positive_ttl: float, negative_ttl: float) -> None:
+    def __init__(self, special: SpecialEnds, capacity: int, settings: Settings) -> None:
         self._special = special
+        self._settings = settings
         self._by_client = special.by_client
-        self._positive_ttl = positive_ttl
-        self._negative_ttl = negative_ttl
         self._due = np.zeros(capacity, np.float64)
         self._outstanding = np.zeros(capacity, np.uint16)
         self._failures = np.zeros(capacity, np.uint8)
@@ -46,10 +46,6 @@ class Plan:
         self._turn = 0
         self.waiting = 0
         """Ends that were due when last looked at."""
-
-    def set_pauses(self, *, positive_ttl: float, negative_ttl: float) -> None:
-        """Other pauses after the answers that come from now on."""
-        self._positive_ttl, self._negative_ttl = positive_ttl, negative_ttl
 
     def choose(self, table: FlowTable, *, now: float, limit: int, strangers: bool = False) -> list[int]:
         """At most ``limit`` numbers of ends to ask about now, the most urgent first.
@@ -155,7 +151,7 @@ class Plan:
     def _pause(self, number: int) -> float:
         if failures := int(self._failures[number]):
             return float(min(MAX_BACKOFF, 2.0 ** (failures - 1)))
-        return self._positive_ttl if self._named[number] else self._negative_ttl
+        return self._settings.positive_ttl if self._named[number] else self._settings.negative_ttl
 
 
 def _lower(oldest: npt.NDArray[np.float64], numbers: npt.NDArray[np.int32], since: npt.NDArray[np.float64]) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from flowmap.attribute.questions import Owners, Question, Semantics, Shape
+from flowmap.attribute.questions import Owners, Question, Shape
+from flowmap.attribute.settings import Settings
 
 ENOUGH = 8
 """So many different ends without a name, and none with one since, make a shape silent."""
@@ -21,19 +22,18 @@ PAUSE = 5
 class Readings:
     """Counts answers by shape. Times are monotonic seconds."""
 
-    def __init__(self, semantics: Semantics, *, positive_ttl: float, negative_ttl: float) -> None:
-        self.set_pauses(positive_ttl=positive_ttl, negative_ttl=negative_ttl)
+    def __init__(self, settings: Settings) -> None:
         self.answered: Counter[Shape] = Counter()
         self.named: Counter[Shape] = Counter()
         """Those of ``answered`` that named somebody."""
-        self._semantics = semantics
+        self._settings = settings
         self._last_named: dict[Shape, float] = {}
         self._in_vain: dict[Shape, set[Question]] = {shape: set() for shape in Shape}
 
-    def set_pauses(self, *, positive_ttl: float, negative_ttl: float) -> None:
-        """Other pauses for what is asked from now on."""
-        self.pause = max(PAUSE * negative_ttl, positive_ttl)
+    @property
+    def pause(self) -> float:
         """Seconds between two repeats of a question of a silent shape."""
+        return max(PAUSE * self._settings.negative_ttl, self._settings.positive_ttl)
 
     def heard(self, question: Question, owners: Owners, *, now: float) -> None:
         """An answer came."""
@@ -54,7 +54,7 @@ class Readings:
     def suggests_dataflow(self, *, now: float) -> bool:
         """Whether the API seems to read src and dst as data flow, though ``both`` needs a name for the client."""
         ends_named = any(now - self._last_named.get(shape, -self.pause) <= self.pause for shape in _OF_SERVICE)
-        return self._semantics == "both" and ends_named and self.is_silent(Shape.CLIENT, now=now)
+        return self._settings.semantics == "both" and ends_named and self.is_silent(Shape.CLIENT, now=now)
 
     def silent(self, *, now: float) -> tuple[Shape, ...]:
         """The silent shapes."""

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.answers import NO_OWNERS
-from flowmap.attribute.decisions import Decision, Settings
+from flowmap.attribute.decisions import Decision
+from flowmap.attribute.settings import Settings
 from flowmap.attribute.view import State
 from flowmap.flows.address import Address
 from flowmap.flows.columns import PENDING, Mask, Row

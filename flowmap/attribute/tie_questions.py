@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.answers import NO_OWNERS
-from flowmap.attribute.decisions import Decision, Settings
+from flowmap.attribute.decisions import Decision
 from flowmap.attribute.plan import MAX_BACKOFF
 from flowmap.attribute.questions import Owners, Place, Question, Shape, link_question
 from flowmap.attribute.readings import Readings
+from flowmap.attribute.settings import Settings
 from flowmap.flows.index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 
@@ -97,7 +98,7 @@ class TieQuestions:
         self.pairs: dict[Ends, Pair] = {}
         self._table = table
         self._decisions = decisions
-        self.ttl = settings.positive_ttl
+        self._settings = settings
         self._readings = readings
         self._latest = latest
         self._rounds: dict[Question, list[Round]] = {}
@@ -120,7 +121,7 @@ class TieQuestions:
     def heard(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
         """A question came back; ``asked``: when it was, None if there was no answer."""
         for round_ in self._rounds.pop(question, ()):
-            round_.heard(asked, again_at=now + self.ttl, now=now, retry_after=retry_after)
+            round_.heard(asked, again_at=now + self._settings.positive_ttl, now=now, retry_after=retry_after)
 
     def questions(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> tuple[Question, ...]:
         """The ``link`` question of a pair for each place; with the client's port the ``exact`` one."""
@@ -163,7 +164,7 @@ class TieQuestions:
     ) -> Iterator[tuple[Round, tuple[Question, ...]]]:
         columns = self._table.columns
         if now >= pair.exact_again_at:
-            pair.exact_left, pair.exact_again_at = EXACT_EACH, now + self.ttl
+            pair.exact_left, pair.exact_again_at = EXACT_EACH, now + self._settings.positive_ttl
         ports = columns.ports[rows] >> np.uint64(48)
         wanted = (ports != 0) & ((columns.born_by[rows] <= pair.link.asked) | self._rests(Shape.LINK, now))
         for port, round_ in pair.exact.items():

@@ -21,11 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmap.attribute.answers import NO_OWNERS, Lives, Outcome
-from flowmap.attribute.decisions import CODE, Decision, Settings
+from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.knowledge import Knowledge
 from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
 from flowmap.attribute.readings import Readings
+from flowmap.attribute.settings import Settings
 from flowmap.attribute.tie_questions import Ends, Pair, Round, TieQuestions, by_place
 from flowmap.attribute.view import State
 from flowmap.flows.columns import PENDING, Mask, Row
@@ -62,7 +63,7 @@ class Ties:
         """``decisions``: by the number in the ``verdict`` column."""
         self._table = table
         self._decisions = decisions
-        self.settings = settings
+        self._settings = settings
         self._shapes = READINGS[settings.semantics].ties
         self._readings = readings
         self._knowledge = knowledge
@@ -87,7 +88,7 @@ class Ties:
 
     def worth_waiting(self, rows: Rows) -> Mask:
         """Whether each flow may wait for its tie to be broken: it is open, and there is something to ask."""
-        return self._is_open(rows) & bool(self._shapes and self.settings.tie_wait > 0)
+        return self._is_open(rows) & bool(self._shapes and self._settings.tie_wait > 0)
 
     def found(self) -> None:
         """Flows were decided that are tied."""
@@ -214,7 +215,7 @@ class Ties:
             yield _Part(part.rows[case == number], left, {**part.outcomes, **told})
 
     def _settled(self, decision: Decision, part: _Part, now: float) -> Iterator[tuple[Decision, Rows]]:
-        rows, limit = part.rows, self.settings.owners_limit
+        rows, limit = part.rows, self._settings.owners_limit
         outcomes = {**decision.outcomes, **part.outcomes}
         narrowed = part.owners < decision.owners
         if decision.state is not State.PENDING:
@@ -238,7 +239,7 @@ class Ties:
         if told.any():
             yield many + "answers about both its ends together leave them", rows[told]
         rows = rows[~told]
-        if len(rows) and now - decision.decided_at >= self.settings.tie_wait:
+        if len(rows) and now - decision.decided_at >= self._settings.tie_wait:
             yield many + "no answer about both its ends told them apart within attribute.tie_wait", rows
 
     def _told_all(self, decision: Decision, rows: Rows, now: float) -> Mask:

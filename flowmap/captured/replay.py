@@ -16,6 +16,7 @@ from flowmap.collect.packet_flows import PacketFlows
 from flowmap.config import Config
 from flowmap.export.snapshot import Snapshot
 from flowmap.offline import Answerer, Offline, TimedStep
+from flowmap.operations import CountFlowless
 from flowmap.query import Queries
 from flowmap.wire.frames import Tunnels
 
@@ -61,7 +62,6 @@ class CaptureReplay:
 
     def snapshot(self) -> Snapshot:
         """How the books stand."""
-        self.books.measure_closing()
         return make_snapshot(self.books, FACTS, self._stats(), taken_at=max(self.now, 0.0))
 
     def findings(self) -> list[str]:
@@ -108,7 +108,7 @@ class CaptureReplay:
         """Packets that are far out of order: their bytes, without names."""
         late, self._late = self.steps.late_bytes - self._late, self.steps.late_bytes
         if late:
-            self.books.count_flowless("late", (late, 0, 0, 0), now=self.now)
+            self.books.apply(CountFlowless(self.now, "late", (late, 0, 0, 0)))
 
     def _stats(self) -> SourceStats:
         steps = self.steps

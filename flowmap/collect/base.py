@@ -7,9 +7,9 @@ two of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from flowmap.flows.address import Address
 from flowmap.flows.batch import FlowBatch
@@ -151,20 +151,6 @@ class SourceFacts:
     def of(cls, source: Source) -> SourceFacts:
         """Those of ``source``."""
         return cls(source.name, source.counts, source.announces_births, source.tells_health)
-
-
-class Tap(Protocol):
-    """Is shown what a batch is decoded from, right before the batch is delivered."""
-
-    def __call__(self, data: memoryview, starts: Sequence[int], marked: int = 0) -> None:
-        """Netlink datagrams at ``starts`` in ``data``; flags in ``marked`` are then set on every record besides."""
-
-
-@runtime_checkable
-class Tapped(Protocol):
-    """A source whose batches are decoded netlink messages and nothing else, but for flags set on all records."""
-
-    tap: Tap | None
 
 
 @dataclass(frozen=True, slots=True)

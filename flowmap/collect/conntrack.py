@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from flowmap.collect import conntrack_check
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step, Tap
+from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
 from flowmap.collect.conntrack_dump import Dump
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Flag
+from flowmap.flows.batch import Datagrams, Flag
 from flowmap.wire.conntrack import Group
 from flowmap.wire.conntrack_columns import ColumnDecoder
 from flowmap.workers import Workers
@@ -58,7 +58,6 @@ class ConntrackSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = SourceStats()
-        self.tap: Tap | None = None
         self.resync = resync
         self._receive_buffer = receive_buffer
         self._enable_accounting = enable_accounting
@@ -132,8 +131,7 @@ class ConntrackSource:
         self._finishing = False
         for _ in range(DUMP_ATTEMPTS):
             marked = int(Flag.SILENT) if self._blind else 0
-            dump = Dump(self._decoder, self._ahead, tap=self.tap, marked=marked)
-            census = conntrack_check.Census()
+            dump, census = Dump(self._decoder, self._ahead, marked=marked), conntrack_check.Census()
             for batch in dump.batches():
                 self.stats.records += len(batch)
                 census.add(batch)
@@ -167,8 +165,7 @@ class ConntrackSource:
                 if self._announced is None and len(decoded.batch):
                     self._announced = True
                 delivered += len(decoded.batch)
-                if self.tap is not None:
-                    self.tap(received.data, received.starts)
+                decoded.batch.datagrams = Datagrams(received.data, received.starts)
                 yield decoded.batch
             if received.overrun or received.truncated:
                 yield self._lose(events, received)

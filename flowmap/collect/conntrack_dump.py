@@ -10,10 +10,9 @@ from concurrent.futures import Executor, wait
 
 import numpy as np
 
-from flowmap.collect.base import Tap
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
 from flowmap.errors import SourceDenied, SourceError
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.batch import Datagrams, FlowBatch
 from flowmap.wire.conntrack import Decoded
 from flowmap.wire.conntrack_columns import ColumnDecoder
 from flowmap.wire.conntrack_encode import encode_dump_request
@@ -32,16 +31,13 @@ class Dump:
     A socket for each dump, so that no rest of an earlier one can be taken for a part of this.
     """
 
-    def __init__(
-        self, decoder: ColumnDecoder, ahead: Executor | None = None, *, tap: Tap | None = None, marked: int = 0
-    ) -> None:
+    def __init__(self, decoder: ColumnDecoder, ahead: Executor | None = None, *, marked: int = 0) -> None:
         """``ahead`` reads the next part while one is decoded; None: this thread does both.
 
         ``marked``: flags set on every entry besides its own.
         """
         self._decoder = decoder
         self._ahead = ahead
-        self._tap = tap
         self._marked = marked
         self.complete = False
         """The kernel sent its end, all of it was read, and it was consistent."""
@@ -66,8 +62,7 @@ class Dump:
             sound = sound and not lost
             if len(decoded.batch):
                 decoded.batch.flags |= np.uint16(self._marked)
-                if self._tap is not None:
-                    self._tap(received.data, received.starts, self._marked)
+                decoded.batch.datagrams = Datagrams(received.data, received.starts, self._marked)
                 yield decoded.batch
             if decoded.end is not None:
                 self.complete = self._ended(decoded) and sound

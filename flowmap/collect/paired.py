@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from flowmap.collect.base import MeasuringFinished, ReadFinished, Source, SourceStats, Step, Tap, Tapped
+from flowmap.collect.base import MeasuringFinished, ReadFinished, Source, SourceStats, Step
 from flowmap.errors import SourceError
 from flowmap.flows.batch import Flag, FlowBatch, Kind
 
@@ -46,16 +46,6 @@ class PairedSource:
     def parts(self) -> tuple[Source, Source]:
         """The source that counts, and the one that measures."""
         return self._traffic, self._health
-
-    @property
-    def tap(self) -> Tap | None:
-        """The first source's; the second one's records are not decoded messages."""
-        return self._traffic.tap if isinstance(self._traffic, Tapped) else None
-
-    @tap.setter
-    def tap(self, tap: Tap | None) -> None:
-        if isinstance(self._traffic, Tapped):
-            self._traffic.tap = tap
 
     def open(self) -> None:
         """Open both; SourceError if the first cannot be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
@@ -21,6 +21,13 @@ class Section(BaseModel):
     """What all sections share: frozen, and no key that is not known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Live(NamedTuple):
+    """Marks a key, or all keys of a section, that a reload changes while the daemon runs. Others need a restart."""
+
+    counts_for: str
+    """What a new value applies to."""
 
 
 def _positive(seconds: float) -> float:

@@ -23,6 +23,7 @@ from flowmap.config.fields import (
     InterfaceName,
     Label,
     Listen,
+    Live,
     Namespace,
     Pattern,
     PeerName,
@@ -35,6 +36,13 @@ from flowmap.config.fields import (
     some,
 )
 from flowmap.config.web import Access, TlsServer, Users
+
+AT_ONCE = Live("everything")
+NEXT_CALL = Live("the next call")
+NEXT_READ = Live("the next full read")
+NEXT_ANSWER = Live("the next answer")
+NEW_FLOWS = Live("flows that begin")
+NEW_NAMES = Live("flows named from then on")
 
 
 class Credentials(Section):
@@ -122,13 +130,19 @@ class ControlPlane(Section):
         description="More workspaces that are asked: [{workspace: ID, namespaces: [...]}]. Of the commands that ask "
         "the control plane themselves, only query --direct and check ask these, too.",
     )
-    credentials: Credentials = Field(default=Credentials(), description="Key of the account.")
-    rate: float = Field(default=2.0, gt=0, le=10_000, description="Calls a second.")
-    burst: int = Field(default=5, ge=1, le=100_000, description="Calls that may be made at once after a quiet time.")
-    max_in_flight: int = Field(default=2, ge=1, le=100, description="Calls waiting for their answer at one time.")
-    timeout: Span = Field(default=10.0, description="Longest wait for one answer.")
-    catalog: Catalog = Field(default=Catalog(), description="The list of deployments.")
-    blink: Blink = Field(default=Blink(), description="The legacy operation.")
+    credentials: Annotated[Credentials, NEXT_CALL] = Field(default=Credentials(), description="Key of the account.")
+    rate: Annotated[float, AT_ONCE] = Field(default=2.0, gt=0, le=10_000, description="Calls a second.")
+    burst: Annotated[int, AT_ONCE] = Field(
+        default=5, ge=1, le=100_000, description="Calls that may be made at once after a quiet time."
+    )
+    max_in_flight: Annotated[int, AT_ONCE] = Field(
+        default=2, ge=1, le=100, description="Calls waiting for their answer at one time."
+    )
+    timeout: Annotated[Span, NEXT_CALL] = Field(default=10.0, description="Longest wait for one answer.")
+    catalog: Annotated[Catalog, Live("the next listing")] = Field(
+        default=Catalog(), description="The list of deployments."
+    )
+    blink: Annotated[Blink, Live("commands only")] = Field(default=Blink(), description="The legacy operation.")
 
     @model_validator(mode="after")
     def _workspaces_differ(self) -> Self:
@@ -145,7 +159,9 @@ class ControlPlane(Section):
 class Conntrack(Section):
     """The kernel's connection tracking table (needs CAP_NET_ADMIN)."""
 
-    resync: Span = Field(default=30.0, description="How often the whole table is read, whatever the events said.")
+    resync: Annotated[Span, NEXT_READ] = Field(
+        default=30.0, description="How often the whole table is read, whatever the events said."
+    )
     receive_buffer: Size = Field(
         default=64 << 20,
         ge=64 << 10,
@@ -161,7 +177,9 @@ class Conntrack(Section):
 class Sockets(Section):
     """This host's TCP sockets (needs no privilege)."""
 
-    interval: Span = Field(default=5.0, description="How often open sockets are read; closed ones report themselves.")
+    interval: Annotated[Span, NEXT_READ] = Field(
+        default=5.0, description="How often open sockets are read; closed ones report themselves."
+    )
 
 
 class Capture(Section):
@@ -203,12 +221,12 @@ class Collect(Section):
         description="auto takes conntrack where it is permitted, tracks and counts bytes, with the health of TCP from "
         "the socket table; else the socket table; else packets, if collect.capture.interfaces names some.",
     )
-    include: tuple[Pattern, ...] = Field(
+    include: Annotated[tuple[Pattern, ...], NEW_FLOWS] = Field(
         default=(),
         description='Flows that count: "10.0.0.0/8" (either end), "10.1.0.0/16:3306" (service end), "tcp/9092". '
         "A network covers addresses of its own family only: ::/0 is all of IPv6. Empty: all.",
     )
-    exclude: tuple[Pattern, ...] = Field(
+    exclude: Annotated[tuple[Pattern, ...], NEW_FLOWS] = Field(
         default=(), description="Flows that do not count, in the same form; wins over include."
     )
     conntrack: Conntrack = Field(default=Conntrack(), description="The connection tracking table.")
@@ -231,11 +249,11 @@ class Attribute(Section):
         default="both",
         description="Reading of the API's src and dst: ends of a connection, where a job reads and writes, or both.",
     )
-    confirm: Literal["strict", "fast"] = Field(
+    confirm: Annotated[Literal["strict", "fast"], NEXT_ANSWER] = Field(
         default="strict",
         description="strict: a name needs an answer about the flow's own lifetime; fast: a cached answer will do.",
     )
-    grace: Duration = Field(
+    grace: Annotated[Duration, NEXT_ANSWER] = Field(
         default=2.0,
         description="An address is taken not to change hands within this time of a flow's start; 0s: assume nothing.",
     )
@@ -244,17 +262,25 @@ class Attribute(Section):
         description="The service end that is asked about where NAT changed it: translated, the one that really "
         "answers, or original, the one the client called. The client is always the one before NAT.",
     )
-    owners_limit: int = Field(default=4, ge=1, le=100, description="More owners than this and the flow is ambiguous.")
+    owners_limit: Annotated[int, NEXT_ANSWER] = Field(
+        default=4, ge=1, le=100, description="More owners than this and the flow is ambiguous."
+    )
     tie_wait: Duration = Field(
         default=60.0,
         description="How long an open flow with several possible owners stays pending while both its ends are asked "
         "about together; 0s: it is shared at once.",
     )
     cache_size: int = Field(default=100_000, ge=1, le=10_000_000, description="Questions whose answers are kept.")
-    positive_ttl: Span = Field(default=60.0, description="A question that named someone is asked again after this.")
-    negative_ttl: Span = Field(default=30.0, description="The same for one that named nobody.")
-    stale_for: Duration = Field(default=600.0, description="How long an old answer serves while the API fails.")
-    give_up_after: Span = Field(default=3600.0, description="Flows that wait longer for their answer become failed.")
+    positive_ttl: Annotated[Span, NEXT_ANSWER] = Field(
+        default=60.0, description="A question that named someone is asked again after this."
+    )
+    negative_ttl: Annotated[Span, NEXT_ANSWER] = Field(default=30.0, description="The same for one that named nobody.")
+    stale_for: Annotated[Duration, AT_ONCE] = Field(
+        default=600.0, description="How long an old answer serves while the API fails."
+    )
+    give_up_after: Annotated[Span, AT_ONCE] = Field(
+        default=3600.0, description="Flows that wait longer for their answer become failed."
+    )
 
 
 class Export(Section):
@@ -264,16 +290,18 @@ class Export(Section):
         default=("namespace", "deployment_id", "deployment", "peer", "protocol"),
         description="Labels of a deployment's traffic; also possible: workspace.",
     )
-    peers: dict[PeerName, Annotated[tuple[Service, ...], AfterValidator(some)]] = Field(
+    peers: Annotated[dict[PeerName, Annotated[tuple[Service, ...], AfterValidator(some)]], NEW_NAMES] = Field(
         default={}, description='Names for service ends: {orders: ["10.100.2.0/24:9092"]}. Others are called ip:port.'
     )
-    deployment_labels: Annotated[tuple[str, ...], AfterValidator(distinct)] = Field(
+    deployment_labels: Annotated[tuple[str, ...], AfterValidator(distinct), AT_ONCE] = Field(
         default=(), description="Deployment labels copied to flowmap_deployment_info as label_<key>."
     )
     max_series: int = Field(
         default=10_000, ge=1, le=10_000_000, description='Series of traffic; what exceeds it goes to peer "other".'
     )
-    idle_after: Span = Field(default=600.0, description="A series without open flows or traffic for this time leaves.")
+    idle_after: Annotated[Span, AT_ONCE] = Field(
+        default=600.0, description="A series without open flows or traffic for this time leaves."
+    )
 
 
 class History(Section):
@@ -351,4 +379,15 @@ class Config(Section):
     export: Export = Field(default=Export(), description="The series in /metrics.")
     history: History = Field(default=History(), description="The past.")
     http: Http = Field(default=Http(), description="The HTTP server.")
-    log: Log = Field(default=Log(), description="Logging.")
+    log: Annotated[Log, AT_ONCE] = Field(default=Log(), description="Logging.")
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Patterns of flows that do not count: ``collect.exclude``, and flowmap's own connections over loopback.
+
+        Those are scrapes, queries, and calls of a control plane on loopback.
+        """
+        endpoint = self.control_plane.endpoint
+        ports = (self.http.listen.port, values.loopback_port(endpoint) if endpoint else None)
+        own = (pattern for port in ports if port for pattern in (f"127.0.0.0/8:{port}", f"[::1]:{port}"))
+        return (*self.collect.exclude, *own)

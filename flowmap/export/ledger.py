@@ -19,6 +19,7 @@ from dataclasses import fields
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.export.open_flows import OpenFlows
 from flowmap.export.series import KINDS, OTHER, SeriesKey, SeriesKind, SeriesLabels, last_resort
 from flowmap.export.snapshot import ByteCount, LedgerSnapshot, Totals, exact_sum
 
@@ -37,8 +38,6 @@ _COLUMNS: dict[str, np.dtype[np.generic]] = {
     "connections": np.dtype(np.uint64),
     "retransmits": np.dtype(np.uint64),
     "open_connections": np.dtype(np.int64),
-    "closing": np.dtype(np.int64),
-    "round_trip": np.dtype(np.float64),
     "active": np.dtype(np.float64),
 }
 _FROZEN = [field.name for field in fields(LedgerSnapshot) if field.name in _COLUMNS]
@@ -56,8 +55,6 @@ class Ledger:
     connections: U64
     retransmits: U64
     open_connections: npt.NDArray[np.int64]
-    closing: npt.NDArray[np.int64]
-    round_trip: npt.NDArray[np.float64]
     active: npt.NDArray[np.float64]
 
     def __init__(self, *, labels: Sequence[str], max_series: int, idle_after: float) -> None:
@@ -71,7 +68,7 @@ class Ledger:
         self._max_series = max(max_series, len(KINDS))
         self._named = self._max_series - len(KINDS)  # the last series of each kind always finds room
         self._with_peer = self._named - (self._named + 9) // 10
-        self._idle_after = idle_after
+        self.idle_after = idle_after
         self._rows: dict[tuple[SeriesKind, str], int] = {}
         self._free: list[int] = []
         self._keys: list[SeriesKey | None] = []
@@ -79,10 +76,6 @@ class Ledger:
         self._frozen_names: tuple[tuple[SeriesKey | None, ...], tuple[str, ...]] | None = None
         for name, dtype in _COLUMNS.items():
             setattr(self, name, np.zeros(_FIRST_CAPACITY, dtype))
-
-    def set_idle_after(self, seconds: float) -> None:
-        """Another time after which idle series leave."""
-        self._idle_after = seconds
 
     def __len__(self) -> int:
         """Series in use."""
@@ -147,19 +140,6 @@ class Ledger:
         self._check(ids)
         np.add.at(self.retransmits, ids, counts)
 
-    def set_closing(self, counts: npt.NDArray[np.int64]) -> None:
-        """How many of each series' connections are over though the kernel still keeps them: by id, as far as given.
-
-        They hold their series, since final counters may come, but are not shown as open.
-        """
-        self.closing[:] = 0
-        self.closing[: len(counts)] = counts
-
-    def set_round_trip(self, ids: Ids, mean_seconds: npt.NDArray[np.float64]) -> None:
-        """Set the mean round-trip time of series (each id once); NaN takes the sample off the page."""
-        self._check(ids)
-        self.round_trip[ids] = mean_seconds
-
     def expire(self, *, now: float) -> int:
         """Take idle series off the page and return how many. To be called regularly: a series with an open
         connection counts as active at each call, so its idle time begins at the last one."""
@@ -167,7 +147,7 @@ class Ledger:
         in_use = self.kinds[:used] != 0
         active = self.active[:used]
         active[in_use & (self.open_connections[:used] > 0)] = now
-        rows = np.flatnonzero(in_use & (now - active >= self._idle_after))
+        rows = np.flatnonzero(in_use & (now - active >= self.idle_after))
         if not len(rows):
             return 0
         self.expired = ByteCount(
@@ -186,13 +166,24 @@ class Ledger:
         """Exact bytes credited so far, by kind, and what expired."""
         return self.freeze().totals()
 
-    def freeze(self) -> LedgerSnapshot:
-        """A copy that never changes. Names are copied only if a series came or went since the last one."""
-        used = len(self._keys)
+    @property
+    def used(self) -> int:
+        """Rows in use or free again: greater than every id."""
+        return len(self._keys)
+
+    def freeze(self, flows: OpenFlows | None = None) -> LedgerSnapshot:
+        """A copy that never changes. Names are copied only if a series came or went since the last one.
+
+        ``flows``: adds round-trip times, and takes closing connections from the open ones: they hold their series,
+        since final counters may come, but are not shown as open.
+        """
+        used = self.used
         if self._frozen_names is None:
             self._frozen_names = (tuple(self._keys), tuple(self._texts))
         columns = {name: getattr(self, name)[:used].copy() for name in _FROZEN}
-        columns["open_connections"] -= self.closing[:used]
+        columns["round_trip"] = np.full(used, np.nan) if flows is None else flows.round_trip
+        if flows is not None:
+            columns["open_connections"] -= flows.closing_by_series
         for column in columns.values():
             column.flags.writeable = False
         keys, texts = self._frozen_names
@@ -225,7 +216,6 @@ class Ledger:
             if row == len(self.kinds):
                 self._grow()
         self.kinds[row] = _CODE[key.kind]
-        self.round_trip[row] = np.nan
         self._rows[key.kind, text] = row
         self._frozen_names = None
         return row

@@ -24,6 +24,7 @@ class SelfMetrics:
     def __init__(self, version: str) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._questions = self._counter("flowmap_questions_total")
+        self._shown: dict[tuple[str, str], int] = {}  # how many questions are counted already
         self._requests = self._counter("flowmap_api_requests_total")
         self._failures = self._counter("flowmap_api_request_failures_total")
         duration = BY_NAME["flowmap_api_request_duration_seconds"]
@@ -49,14 +50,11 @@ class SelfMetrics:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
-    def question(self, shape: str, outcome: str) -> None:
-        """Count one question; ``outcome`` is ``hit``, ``miss``, ``negative`` or ``stale``."""
-        self._questions.labels(clean(shape), clean(outcome)).inc()
-
-    def questions(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Count several at once, by shape and outcome."""
-        for (shape, outcome), count in counts.items():
-            self._questions.labels(clean(shape), clean(outcome)).inc(count)
+    def questions(self, totals: Mapping[tuple[str, str], int]) -> None:
+        """Show how many there were since the start, by shape and outcome. From one thread only."""
+        for (shape, outcome), total in totals.items():
+            self._questions.labels(clean(shape), clean(outcome)).inc(total - self._shown.get((shape, outcome), 0))
+            self._shown[shape, outcome] = total
 
     def api_attempt(self, operation: str, seconds: float, reason: str | None = None) -> None:
         """Count one call that took ``seconds``; ``reason`` (``ControlError.reason``) says why it failed, if it did."""

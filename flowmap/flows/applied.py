@@ -1,4 +1,4 @@
-"""What a batch of records changed in the flow table."""
+"""When a batch of records was read, and what it changed in the flow table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import numpy.typing as npt
 
 from flowmap.flows.columns import U64
 from flowmap.flows.index import Rows
+
+
+class Moment(NamedTuple):
+    """The instants of one batch, see :meth:`flowmap.flows.table.FlowTable.apply`."""
+
+    now: float
+    read_at: float
+    born_after: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, IntFlag
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -94,10 +96,21 @@ COLUMNS: dict[str, np.dtype[np.generic]] = {
 """Name and type of every column of a FlowBatch. Ports are 0 for protocols without ports."""
 
 
+class Datagrams(NamedTuple):
+    """Netlink datagrams as they were read; decoding them again gives the same records."""
+
+    data: bytes | memoryview
+    """A view holds them only until the source is asked for its next step."""
+    starts: Sequence[int]
+    """Offset of each datagram; the first is 0, all are multiples of 4, as is the size of ``data``."""
+    marked: int = 0
+    """Flags that the source set on every record besides."""
+
+
 class FlowBatch:
     """``n`` records in arrival order; one numpy array of length ``n`` per name in :data:`COLUMNS`, as attributes."""
 
-    __slots__ = (*COLUMNS, "_n")
+    __slots__ = (*COLUMNS, "_n", "datagrams")
 
     kind: npt.NDArray[np.uint8]
     flags: npt.NDArray[np.uint16]
@@ -123,10 +136,13 @@ class FlowBatch:
     started: npt.NDArray[np.uint64]
     retransmits: npt.NDArray[np.uint32]
     round_trip: npt.NDArray[np.uint32]
+    datagrams: Datagrams | None
+    """What all records were decoded from, where the source says so; other batches made of them have none."""
 
     def __init__(self, n: int) -> None:
         """``n`` records with every column zero."""
         self._n = n
+        self.datagrams = None
         for name, dtype in COLUMNS.items():
             setattr(self, name, np.zeros(n, dtype))
 
@@ -142,7 +158,7 @@ class FlowBatch:
         taken = FlowBatch.__new__(FlowBatch)
         for name in COLUMNS:
             setattr(taken, name, getattr(self, name)[index])
-        taken._n = len(taken.kind)
+        taken._n, taken.datagrams = len(taken.kind), None
         return taken
 
     def rows(self) -> list[tuple[int, ...]]:
@@ -158,5 +174,5 @@ class FlowBatch:
         for name, dtype in COLUMNS.items():
             parts = [getattr(batch, name) for batch in batches]
             setattr(joined, name, np.concatenate(parts) if parts else np.zeros(0, dtype))
-        joined._n = len(joined.kind)
+        joined._n, joined.datagrams = len(joined.kind), None
         return joined

@@ -1,23 +1,30 @@
-"""Who gives way when the table is full: flows that nobody ever answered.
+"""Which flows are evicted when the table is full: unanswered ones first.
 
 A flood (SYNs with made-up sources, a scan) is many flows of a few packets each. While the table is more than half full
-the counters of such a flow are left out of full reads until it is assured, has sent more, or is over; it loses nothing,
-for its final counters count all the same. So whenever it gives way, nothing of it was counted, and what comes of it
-later can neither be lost nor counted twice.
+the counters of such a flow are left out of full reads until it is assured, has sent more, or is closed. It loses
+nothing: its final counters are still credited. So nothing of an evicted flow was counted, and its later records can
+neither be lost nor counted twice.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 from flowmap.flows.batch import Flag, FlowBatch, Kind
 from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
-from flowmap.flows.index import Rows
+from flowmap.flows.index import Hashes, Rows
 
 FEW_PACKETS = 8
 """Each way. A SYN is sent seven times at most, and so is its answer."""
 SHARE = 64
-"""At least one in so many of the table's rows gives way at a time, so that they are not looked for with every batch."""
+"""At least one in so many of the table's rows is evicted at a time, so that not every batch has to look for them."""
+
+Evict = Callable[[Literal["unanswered", "pending"], Rows], None]
+"""Takes rows of flows that are evicted, and has to free them: open ones of which nothing was counted (``unanswered``),
+or closed ones without a decision (``pending``)."""
 
 COUNTERS, ASSURED = int(Flag.COUNTERS), int(Flag.ASSURED)
 SEEN, OPENED = int(Kind.SEEN), int(Kind.OPENED)
@@ -32,9 +39,14 @@ def assured(batch: FlowBatch) -> Mask:
 
 
 def deserving(batch: FlowBatch) -> Mask:
-    """Records of flows for which others give way: those that begin now, and those with two ends that take part."""
+    """Records of flows for which others are evicted: those that begin now, and those with two ends that take part."""
     found: Mask = (batch.kind == OPENED) | assured(batch)
     return found
+
+
+def lacking(new: Hashes, room: int) -> int:
+    """Rows that new flows with these hashes need beyond the free ones."""
+    return len(np.unique(new)) - room
 
 
 def uncounted(columns: FlowColumns, rows: Rows) -> Mask:
@@ -44,7 +56,7 @@ def uncounted(columns: FlowColumns, rows: Rows) -> Mask:
 
 
 def withheld(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> FlowBatch:
-    """The batch without the counters of flows that may have to give way."""
+    """The batch without the counters of flows that may be evicted."""
     waits = (batch.kind == SEEN) & ((columns.flags[rows] & _ROW_ASSURED) == 0)
     waits &= (batch.transmit_packets <= FEW_PACKETS) & (batch.receive_packets <= FEW_PACKETS)
     waits[waits] = uncounted(columns, rows[waits])
@@ -56,7 +68,7 @@ def withheld(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> FlowBatch:
 
 
 def unanswered(columns: FlowColumns, top: int, wanted: int) -> Rows:
-    """At most ``wanted`` rows below ``top`` that can give way, those that came first before the others."""
+    """At most ``wanted`` rows below ``top`` that can be evicted, the oldest first."""
     rows = np.flatnonzero((columns.flags[:top] & _FACTS) == _OPEN).astype(np.int32)
     rows = rows[uncounted(columns, rows)]
     if len(rows) > wanted:
@@ -65,8 +77,8 @@ def unanswered(columns: FlowColumns, top: int, wanted: int) -> Rows:
 
 
 def ended_waiting(columns: FlowColumns, rows: Rows, wanted: int, answered: int) -> Rows:
-    """Those of the rows that are over, wait for an owner and give way to ``wanted`` flows, of which so many are
-    answered: first flows that nobody answered, then, for answered ones only, the longest ended."""
+    """Closed pending rows to evict for ``wanted`` new flows, of which ``answered`` are answered: unanswered ones first,
+    then, for answered new flows only, the longest closed."""
     flags = columns.flags[rows]
     over = (columns.series[rows] == PENDING) & (flags & np.uint16(Row.OPEN) == 0)
     rows, later = rows[over], (flags[over] & _ROW_ASSURED) != 0

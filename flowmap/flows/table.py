@@ -7,14 +7,12 @@ counters of each row grew, such that the sum of all deltas of a flow is exactly 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.applied import Applied, Shed, joined
+from flowmap.flows.applied import Applied, Moment, Shed, joined
 from flowmap.flows.aside import Aside
 from flowmap.flows.batch import Flag, FlowBatch, Kind
 from flowmap.flows.columns import (
@@ -22,14 +20,13 @@ from flowmap.flows.columns import (
     PENDING,
     U64,
     FlowColumns,
-    Mask,
     Row,
     key_columns,
     occurrence_rounds,
     same_key,
 )
 from flowmap.flows.counting import TCP, count, health, late_openings, settle_doubts, sums
-from flowmap.flows.crowding import SHARE, deserving, unanswered, withheld
+from flowmap.flows.crowding import SHARE, Evict, assured, deserving, ended_waiting, lacking, unanswered, withheld
 from flowmap.flows.ends import EndTable
 from flowmap.flows.filter import Filter
 from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
@@ -52,15 +49,6 @@ Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
 _ASSURED = np.uint16(Row.ASSURED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """The instants of one ``apply``."""
-
-    now: float
-    read_at: float
-    born_after: float
 
 
 class FlowTable:
@@ -146,15 +134,19 @@ class FlowTable:
         self._crowded = self._crowded_now
         return gone
 
-    def apply(self, batch: FlowBatch, *, now: float, read_at: float, born_after: float = NEVER) -> Applied:
+    def apply(
+        self, batch: FlowBatch, *, now: float, read_at: float, born_after: float = NEVER, evict: Evict | None = None
+    ) -> Applied:
         """Take the records of ``batch`` in order.
 
         ``read_at`` and ``now`` are monotonic instants before and after the batch was read from the kernel;
-        ``born_after`` is the instant before which no flow that is still unknown can have begun.
+        no flow that is still unknown began before ``born_after``. Without ``evict`` no flow is evicted for new ones.
         """
-        moment = _Moment(now, read_at, born_after)
+        moment = Moment(now, read_at, born_after)
         key = key_columns(batch)
         hashes = self._hasher(key)
+        if evict is not None and len(batch) > self.max_flows - len(self) and batch.kind[0] != MEASURED:
+            self._make_room(batch, key, hashes, evict)
         self._withholding = len(self) > self.withhold_above
         rounds = occurrence_rounds(hashes)
         if rounds is None:
@@ -167,23 +159,24 @@ class FlowTable:
                 results.append(self._apply_distinct(batch.take(chosen), distinct, hashes[chosen], moment))
         return joined(results)
 
-    def lacking(self, batch: FlowBatch, chosen: Callable[[FlowBatch], Mask] = deserving) -> int:
-        """Rows that are missing for the flows of ``batch`` with records that are ``chosen``; not above 0 if none is.
-
-        Rather too many where a tuple is met with another kernel id.
-        """
-        room = self.max_flows - len(self)
-        if len(batch) <= room or batch.kind[0] == MEASURED:
-            return 0
-        columns, batch = self.columns, batch.take(chosen(batch))
-        key = key_columns(batch)
-        hashes = self._hasher(key)
+    def _make_room(self, batch: FlowBatch, key: list[U64], hashes: Hashes, evict: Evict) -> None:
+        """Evict flows for new ones that begin or are answered, rather too many where a tuple has another kernel id."""
+        places = np.flatnonzero(deserving(batch))
+        columns, hashes, key = self.columns, hashes[places], [column[places] for column in key]
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
-        new = (rows < 0) | (batch.kind == OPENED) | (columns.id[rows] != batch.id)
-        return len(np.unique(hashes[new])) - room
+        new = (rows < 0) | (batch.kind[places] == OPENED) | (columns.id[rows] != batch.id[places])
+        room = self.max_flows - len(self)
+        if (wanted := lacking(hashes[new], room)) <= 0:
+            return
+        if len(gone := self.evict_unanswered(wanted)):
+            evict("unanswered", gone)
+            room, new = room + len(gone), new | np.isin(rows, gone)
+        answered = lacking(hashes[new & assured(batch)[places]], room)
+        if len(gone := ended_waiting(columns, self.live(), lacking(hashes[new], room), answered)):
+            evict("pending", gone)
 
-    def give_way(self, wanted: int) -> Rows:
-        """At least ``wanted`` flows, or as many as can, are no longer tracked; see ``flowmap.flows.crowding``."""
+    def evict_unanswered(self, wanted: int) -> Rows:
+        """Stop tracking ``wanted`` unanswered flows or more, as far as there are; returns rows to free."""
         rows = unanswered(self.columns, self._top, max(wanted, self.max_flows // SHARE))
         if len(rows):
             self._crowded = self._crowded_now = True
@@ -209,7 +202,7 @@ class FlowTable:
         swept, self._swept = self._swept, []
         return np.concatenate(swept) if swept else _NO_ROWS
 
-    def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: _Moment) -> Applied:
+    def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: Moment) -> Applied:
         """One part of a batch, in which every key comes once."""
         columns = self.columns
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
@@ -310,7 +303,7 @@ class FlowTable:
         return row
 
     def _open(
-        self, batch: FlowBatch, key: list[U64], hashes: Hashes, placed: npt.NDArray[np.intp], moment: _Moment
+        self, batch: FlowBatch, key: list[U64], hashes: Hashes, placed: npt.NDArray[np.intp], moment: Moment
     ) -> Rows:
         rows = self._allocate(len(placed))
         if not len(rows):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.decisions import STATES, Decision
+from flowmap.attribute.decisions import Decision
 from flowmap.attribute.view import Owner, State
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.index import Rows
@@ -123,15 +123,14 @@ class Handover(NamedTuple):
 
     columns: Mapping[str, Column]
     """As in :class:`ClosedFlows`, but times are monotonic seconds (float) and ``verdict`` numbers a decision."""
-    state: npt.NDArray[np.uint8]
     decisions: Mapping[int, Decision]
-    """Those of these rows. The attribution forgets its own when no flow that is tracked rests on them."""
+    """Those of these rows: each has one. The attribution forgets its own when no flow that is tracked rests on them."""
     epoch: float
     """What to add to a monotonic instant to get seconds since the epoch."""
     source: str
 
     def __len__(self) -> int:
-        return len(self.state)
+        return len(self.columns["verdict"])
 
 
 def gather(
@@ -162,8 +161,7 @@ def gather(
         columns["ended_by"] = np.maximum(columns["born_by"], now)  # it is open, but only until then was it looked at
         columns["cut"] = np.ones(len(rows), np.bool_)
     numbers = np.unique(columns["verdict"]).tolist()
-    taken = {number: decisions[number] for number in numbers if number in decisions}
-    return Handover(columns, table.state[rows], taken, epoch, source)
+    return Handover(columns, {number: decisions[number] for number in numbers}, epoch, source)
 
 
 def settle(handed: Handover) -> ClosedFlows:
@@ -203,19 +201,16 @@ def _microseconds(seconds: Column) -> npt.NDArray[np.int64]:
 
 
 def _verdicts(handed: Handover) -> tuple[npt.NDArray[np.uint32], tuple[Verdict, ...]]:
-    pairs = handed.columns["verdict"].astype(np.int64) << 8 | handed.state
-    distinct, position = np.unique(pairs, return_inverse=True)
+    distinct, position = np.unique(handed.columns["verdict"], return_inverse=True)
     known: dict[Verdict, int] = {}
-    place = [known.setdefault(_verdict(handed, pair >> 8, pair & 0xFF), len(known)) for pair in distinct.tolist()]
+    verdicts = [_verdict(handed.decisions[number], handed.source) for number in distinct.tolist()]
+    place = [known.setdefault(verdict, len(known)) for verdict in verdicts]
     return np.array(place, np.uint32)[position.reshape(-1)], tuple(known)
 
 
-def _verdict(handed: Handover, number: int, state: int) -> Verdict:
-    decision = handed.decisions.get(number)
-    if decision is None or decision.state is not STATES[state]:  # given up, whatever was known until then
-        return Verdict(STATES[state], handed.source, (), (), "given up for want of room")
+def _verdict(decision: Decision, source: str) -> Verdict:
     evidence = tuple(
         Judged(str(question.shape), outcome.rule, tuple(sorted(outcome.owners)))
         for question, outcome in decision.outcomes.items()
     )
-    return Verdict(decision.state, handed.source, tuple(sorted(decision.owners)), evidence, decision.cause)
+    return Verdict(decision.state, source, tuple(sorted(decision.owners)), evidence, decision.cause)

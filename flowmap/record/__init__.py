@@ -1,1 +1,1 @@
-"""Recordings: the operations on the books with their instants, kept in a file and read back."""
+"""Recordings: the commands of the engine with their instants, kept in a file and read back."""

@@ -1,11 +1,11 @@
-"""Entries of a recording as bytes and back: what one chunk of operations holds.
+"""Entries of a recording as bytes and back: what one chunk of commands holds.
 
-    chunk    size of the stream, the stream, messages packed together (see ``record.messages``)
-    stream   for each entry its code (1 byte) and its fields
+    chunk    size of the stream, the stream, datagrams packed together (see ``record.messages``)
+    stream   for each entry its code (1 byte) and its fields, in the order of their declaration
 
-Fields are little-endian; instants are 64-bit floats, exactly as they were. A batch of netlink messages has its bytes
-among the packed messages, in order; any other batch has its columns in the stream, those that are all zero left out.
-What comes seldom (deliveries, figures) is JSON.
+Numbers are little-endian: instants 64-bit floats, exactly as they were, integers 32 bits without a sign. A batch of
+netlink datagrams has its bytes among the packed ones, in order. Any other batch has its columns in the stream, without
+those that are all zero. Of a configuration there is the part that ``record.settings`` keeps. Other fields are JSON.
 """
 
 from __future__ import annotations
@@ -15,59 +15,80 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from flowmap.collect.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadReason, ReadStarted
-from flowmap.errors import DecodeError
-from flowmap.flows.batch import COLUMNS, FlowBatch
-from flowmap.operations import Delivery, Tuning
-from flowmap.record import messages
-from flowmap.record.entries import (
-    Asked,
-    ClockSet,
-    Delivered,
-    Entry,
-    GaveUp,
-    Marked,
-    Messages,
-    RecordedStep,
-    Restored,
-    Settled,
-    Stepped,
-    Tidied,
-    Tuned,
+from flowmap.collect.base import (
+    Broadcasts,
+    CaughtUp,
+    Lost,
+    MeasuringFinished,
+    ReadFinished,
+    ReadReason,
+    ReadStarted,
+    Step,
 )
+from flowmap.config.models import Config
+from flowmap.errors import DecodeError
+from flowmap.flows.batch import COLUMNS, Datagrams, FlowBatch
+from flowmap.operations import Configure, CountFlowless, Decide, Deliver, Finish, GiveUp, Restore, TakeStep, Tidy
+from flowmap.record import messages
+from flowmap.record.entries import Asked, ClockSet, Entry, Marked, Undecoded
+from flowmap.record.settings import first_problem, kept_settings, read_settings
 
-T = TypeVar("T")
+CODES: Mapping[type, int] = {
+    Undecoded: 1,
+    FlowBatch: 2,
+    ReadStarted: 3,
+    ReadFinished: 4,
+    CaughtUp: 5,
+    Lost: 6,
+    Asked: 7,
+    Deliver: 8,
+    Decide: 9,
+    GiveUp: 10,
+    Tidy: 11,
+    ClockSet: 12,
+    Marked: 13,
+    Restore: 15,
+    MeasuringFinished: 16,
+    Configure: 17,
+    CountFlowless: 18,
+    Finish: 19,
+    Broadcasts: 20,
+}
+"""The code of each type of entry; a :class:`TakeStep` has that of its step. Codes stay: recordings are kept. A new one,
+or another field in a type that has one, makes ``record.file.FORMAT`` grow."""
+
+_TYPES = {code: kind for kind, code in CODES.items()}
+_STEPS = frozenset(get_args(Step))
+_WHOLE = (Marked, Restore)
+"""Types that are one JSON object, instants included: format 1 has them so."""
 
 _SIZE = struct.Struct("<I")
-_INSTANT = struct.Struct("<d")
 _INSTANTS = struct.Struct("<dd")
-_ASKED = struct.Struct("<dII")
-_MESSAGES = struct.Struct("<HII")  # marked, size, datagrams
-
-_REASONS: tuple[ReadReason, ...] = ("start", "timer", "overrun")
-_DELIVERY: TypeAdapter[Delivery] = TypeAdapter(Delivery)
-_BROADCASTS: TypeAdapter[Broadcasts] = TypeAdapter(Broadcasts)
-_MARKED: TypeAdapter[Marked] = TypeAdapter(Marked)
-_RESTORED: TypeAdapter[Restored] = TypeAdapter(Restored)
-_TUNING: TypeAdapter[Tuning] = TypeAdapter(Tuning)
+_DATAGRAMS = struct.Struct("<HII")  # marked, size, how many
+_REASONS: tuple[ReadReason, ...] = get_args(ReadReason)
 
 
 def encode_entries(entries: Sequence[Entry]) -> bytes:
-    """What a chunk of operations holds."""
+    """What a chunk of commands holds."""
     stream: list[bytes] = []
     data: list[bytes] = []
     lengths: list[messages.Lengths] = []
     for entry in entries:
-        code, encode = _ENCODERS[_kind(entry)]
-        stream += (bytes((code,)), *encode(entry))
-        if isinstance(entry, Stepped) and isinstance(entry.step, Messages):
-            data.append(entry.step.data)
-            lengths.append(messages.piece_lengths(entry.step.data, entry.step.starts))
+        value = entry.step if isinstance(entry, TakeStep) else entry
+        kind: type = type(value)
+        stream.append(bytes((CODES[kind],)))
+        if isinstance(entry, TakeStep):
+            stream.append(_INSTANTS.pack(entry.now, entry.read_at))
+        stream += _entry_form(kind).write(value)
+        if isinstance(entry, Undecoded):
+            data.append(bytes(entry.datagrams.data))
+            lengths.append(messages.piece_lengths(data[-1], entry.datagrams.starts))
     packed = messages.pack(b"".join(data), np.concatenate(lengths)) if data else b""
     joined = b"".join(stream)
     return b"".join((_SIZE.pack(len(joined)), joined, packed))
@@ -82,10 +103,12 @@ def decode_entries(chunk: bytes) -> Iterator[Entry]:
     stream.data = memoryview(messages.unpack(packed)) if packed else memoryview(b"")
     while stream.left:
         (code,) = stream.take(1)
-        decode = _DECODERS.get(code)
-        if decode is None:
-            raise DecodeError(f"an entry of a recording has the unknown code {code}: a later flowmap wrote it")
-        yield decode(stream)
+        kind = _TYPES.get(code)
+        if kind is None:
+            raise DecodeError(f"a recording has an entry with the unknown code {code}")
+        instants = stream.unpack(_INSTANTS) if kind in _STEPS else ()
+        value = _entry_form(kind).read(stream)
+        yield TakeStep(value, *instants) if instants else value
 
 
 def to_json(value: object) -> bytes:
@@ -100,7 +123,7 @@ class _Reader:
         self._view = memoryview(data)
         self._at = 0
         self.data = memoryview(b"")
-        """Messages of the chunk that no entry took yet."""
+        """Datagrams of the chunk that no entry took yet."""
 
     @property
     def left(self) -> int:
@@ -122,38 +145,75 @@ class _Reader:
         (size,) = self.unpack(_SIZE)
         return self.take(size)
 
-    def messages(self, size: int) -> bytes:
+    def datagrams(self, size: int) -> bytes:
         if size > len(self.data):
-            raise DecodeError("a recording lacks the messages of a step")
+            raise DecodeError("a recording lacks the datagrams of a step")
         taken, self.data = bytes(self.data[:size]), self.data[size:]
         return taken
+
+
+class _Form(NamedTuple):
+    """How values of one type are written and read."""
+
+    write: Callable[[Any], Sequence[bytes]]
+    read: Callable[[_Reader], Any]
+
+
+@cache
+def _entry_form(kind: type) -> _Form:
+    if kind in _FORMS or kind in _WHOLE:
+        return _form(kind)
+    hints = get_type_hints(kind)
+    parts = [(field.name, _form(hints[field.name])) for field in fields(kind)]
+    return _Form(
+        lambda value: [piece for name, part in parts for piece in part.write(getattr(value, name))],
+        lambda reader: kind(*(part.read(reader) for _, part in parts)),
+    )
+
+
+def _form(hint: Any) -> _Form:
+    return _FORMS.get(hint) or _json_form(TypeAdapter(hint))
+
+
+def _json_form(adapter: TypeAdapter[Any]) -> _Form:
+    def read(reader: _Reader) -> Any:
+        try:
+            return adapter.validate_python(json.loads(bytes(reader.sized())))
+        except ValidationError as error:
+            raise DecodeError(f"an entry of a recording cannot be read: {first_problem(error)}") from error
+        except ValueError as error:
+            raise DecodeError("an entry of a recording is not the JSON it should be") from error
+
+    return _Form(lambda value: _sized(to_json(value)), read)
+
+
+def _number(form: str) -> _Form:
+    packed = struct.Struct(form)
+    return _Form(lambda value: (packed.pack(value),), lambda reader: reader.unpack(packed)[0])
 
 
 def _sized(data: bytes) -> tuple[bytes, bytes]:
     return _SIZE.pack(len(data)), data
 
 
-def _step(entry: Stepped) -> tuple[bytes, ...]:
-    return (_INSTANTS.pack(entry.now, entry.read_at), *_STEP_ENCODERS[type(entry.step)](entry.step))
+def _write_datagrams(datagrams: Datagrams) -> Sequence[bytes]:
+    gaps = np.diff(np.array(datagrams.starts, np.uint32), prepend=np.uint32(0))
+    head = _DATAGRAMS.pack(datagrams.marked, len(datagrams.data), len(datagrams.starts))
+    return head, gaps.astype("<u4").tobytes()
 
 
-def _messages(step: Messages) -> tuple[bytes, ...]:
-    gaps = np.diff(np.array(step.starts, np.uint32), prepend=np.uint32(0))
-    return _MESSAGES.pack(step.marked, len(step.data), len(step.starts)), gaps.astype("<u4").tobytes()
-
-
-def _batch(step: FlowBatch) -> tuple[bytes, ...]:
-    used = {name: column for name, column in step.columns().items() if name == "kind" or column.any()}
-    names = ",".join(used).encode()
-    return _SIZE.pack(len(step)), *_sized(names), *(column.tobytes() for column in used.values())
-
-
-def _read_messages(reader: _Reader) -> Messages:
-    marked, size, datagrams = reader.unpack(_MESSAGES)
-    starts = np.cumsum(np.frombuffer(reader.take(4 * datagrams), "<u4"), dtype=np.int64)
-    if size % 4 or (datagrams and (int(starts[0]) != 0 or int(starts[-1]) > size)):
+def _read_datagrams(reader: _Reader) -> Datagrams:
+    marked, size, count = reader.unpack(_DATAGRAMS)
+    starts = np.cumsum(np.frombuffer(reader.take(4 * count), "<u4"), dtype=np.int64)
+    if size % 4 or (count and (int(starts[0]) != 0 or int(starts[-1]) > size)):
         raise DecodeError("a recording has datagrams that lie outside their data")
-    return Messages(reader.messages(size), tuple(starts.tolist()), marked)
+    return Datagrams(reader.datagrams(size), tuple(starts.tolist()), marked)
+
+
+def _write_batch(batch: FlowBatch) -> Sequence[bytes]:
+    used = {name: column for name, column in batch.columns().items() if name == "kind" or column.any()}
+    names = ",".join(used).encode()
+    return _SIZE.pack(len(batch)), *_sized(names), *(column.tobytes() for column in used.values())
 
 
 def _read_batch(reader: _Reader) -> FlowBatch:
@@ -164,62 +224,32 @@ def _read_batch(reader: _Reader) -> FlowBatch:
     batch = FlowBatch(count)
     for name in names.split(",") if names else ():
         if name not in COLUMNS:
-            raise DecodeError(f"a recording has the unknown column {name!r}: a later flowmap wrote it")
+            raise DecodeError(f"a recording has the unknown column {name!r}")
         setattr(batch, name, np.frombuffer(reader.take(count * COLUMNS[name].itemsize), COLUMNS[name]).copy())
     return batch
 
 
-def _kind(entry: Entry) -> type:
-    return type(entry.step) if isinstance(entry, Stepped) else type(entry)
-
-
-_Encode = Callable[[Any], tuple[bytes, ...]]
-
-_STEP_ENCODERS: Mapping[type, _Encode] = {
-    Messages: _messages,
-    FlowBatch: _batch,
-    ReadStarted: lambda step: (bytes((_REASONS.index(step.reason),)),),
-    ReadFinished: lambda step: (bytes((step.complete,)),),
-    CaughtUp: lambda step: (_INSTANT.pack(step.at),),
-    Lost: lambda step: _sized(step.reason.encode()),
-    MeasuringFinished: lambda step: (bytes((step.complete,)),),
-    Broadcasts: lambda step: _sized(to_json(step)),
-}
-_STEP_DECODERS: Mapping[type, Callable[[_Reader], RecordedStep]] = {
-    Messages: _read_messages,
-    FlowBatch: _read_batch,
-    ReadStarted: lambda reader: ReadStarted(_REASONS[min(reader.take(1)[0], len(_REASONS) - 1)]),
-    ReadFinished: lambda reader: ReadFinished(bool(reader.take(1)[0])),
-    CaughtUp: lambda reader: CaughtUp(*reader.unpack(_INSTANT)),
-    Lost: lambda reader: Lost(bytes(reader.sized()).decode(errors="replace")),
-    MeasuringFinished: lambda reader: MeasuringFinished(bool(reader.take(1)[0])),
-    Broadcasts: lambda reader: _from_json(_BROADCASTS, reader.sized()),
-}
-
-
-def _read_step(kind: type) -> Callable[[_Reader], Entry]:
-    def read(reader: _Reader) -> Entry:
-        now, read_at = reader.unpack(_INSTANTS)
-        return Stepped(_STEP_DECODERS[kind](reader), now, read_at)
-
-    return read
-
-
-def _delivered(entry: Delivered) -> tuple[bytes, ...]:
-    return (_INSTANT.pack(entry.now), *_sized(to_json(entry.delivery)))
-
-
-def _read_delivered(reader: _Reader) -> Entry:
-    (now,) = reader.unpack(_INSTANT)
-    return Delivered(_from_json(_DELIVERY, reader.sized()), now)
-
-
-def _from_json(adapter: TypeAdapter[T], data: memoryview) -> T:
+def _read_config(reader: _Reader) -> Config:
     try:
-        return adapter.validate_python(json.loads(bytes(data)))
-    except (ValidationError, ValueError) as error:
-        problem = str(error).splitlines()[0]
-        raise DecodeError(f"a recording has an entry of another form, a later flowmap wrote it: {problem}") from error
+        kept = json.loads(bytes(reader.sized()))
+    except ValueError as error:
+        raise DecodeError("the settings of a reload in a recording cannot be read") from error
+    return read_settings(kept).config
+
+
+_FORMS: Mapping[Any, _Form] = {
+    float: _number("<d"),
+    int: _number("<I"),
+    bool: _number("<?"),
+    str: _Form(lambda text: _sized(text.encode()), lambda reader: bytes(reader.sized()).decode(errors="replace")),
+    ReadReason: _Form(
+        lambda reason: (bytes((_REASONS.index(reason),)),),
+        lambda reader: _REASONS[min(reader.take(1)[0], len(_REASONS) - 1)],
+    ),
+    Datagrams: _Form(_write_datagrams, _read_datagrams),
+    FlowBatch: _Form(_write_batch, _read_batch),
+    Config: _Form(lambda config: _sized(to_json(kept_settings(config))), _read_config),
+}
 
 
 def _plain(value: object) -> object:
@@ -234,38 +264,3 @@ def _plain(value: object) -> object:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value.value if isinstance(value, Enum) else value
-
-
-_ENCODERS: Mapping[type, tuple[int, _Encode]] = {
-    Messages: (1, _step),
-    FlowBatch: (2, _step),
-    ReadStarted: (3, _step),
-    ReadFinished: (4, _step),
-    CaughtUp: (5, _step),
-    Lost: (6, _step),
-    Asked: (7, lambda entry: (_ASKED.pack(entry.now, entry.limit, entry.questions),)),
-    Delivered: (8, _delivered),
-    Settled: (9, lambda entry: (_INSTANT.pack(entry.now),)),
-    GaveUp: (10, lambda entry: (_INSTANTS.pack(entry.older_than, entry.now),)),
-    Tidied: (11, lambda entry: (_INSTANT.pack(entry.now),)),
-    ClockSet: (12, lambda entry: (_INSTANT.pack(entry.epoch),)),
-    Marked: (13, lambda entry: _sized(to_json(entry))),
-    Tuned: (14, lambda entry: _sized(to_json(entry.tuning))),
-    Restored: (15, lambda entry: _sized(to_json(entry))),
-    MeasuringFinished: (16, _step),
-    Broadcasts: (17, _step),
-}
-"""The code of each kind of entry, and how its fields are written. Codes stay what they are: recordings are kept."""
-
-_READERS: Mapping[type, Callable[[_Reader], Entry]] = {kind: _read_step(kind) for kind in _STEP_DECODERS} | {
-    Asked: lambda reader: Asked(*reader.unpack(_ASKED)),
-    Delivered: _read_delivered,
-    Settled: lambda reader: Settled(*reader.unpack(_INSTANT)),
-    GaveUp: lambda reader: GaveUp(*reader.unpack(_INSTANTS)),
-    Tidied: lambda reader: Tidied(*reader.unpack(_INSTANT)),
-    ClockSet: lambda reader: ClockSet(*reader.unpack(_INSTANT)),
-    Marked: lambda reader: _from_json(_MARKED, reader.sized()),
-    Restored: lambda reader: _from_json(_RESTORED, reader.sized()),
-    Tuned: lambda reader: Tuned(_from_json(_TUNING, reader.sized())),
-}
-_DECODERS = {code: _READERS[kind] for kind, (code, _) in _ENCODERS.items()}

@@ -25,10 +25,11 @@ from flowmap.config import Config
 from flowmap.flows.columns import IGNORED
 from flowmap.flows.index import Rows
 from flowmap.offline import Offline, Reply, TimedStep, answer
-from flowmap.operations import Delivery
-from flowmap.record.entries import Delivered, Stepped
+from flowmap.operations import Configure, Deliver, Delivery, TakeStep
+from flowmap.record.entries import Undecoded
 from flowmap.record.reader import RecordingReader
-from flowmap.record.replay import RecordedBatches
+from flowmap.record.replay import decoded
+from flowmap.wire.conntrack_columns import ColumnDecoder
 
 USUAL_LATENCY = 0.1
 """Seconds an answer takes where the recording has none."""
@@ -72,7 +73,8 @@ class DryRun:
     """One dry run of the recording at ``path``: :meth:`run` to the end, then :meth:`cost`."""
 
     def __init__(self, path: Path, config: Config | None = None) -> None:
-        """``config`` replaces the recorded settings, but for those of the source. Errors as of the reader."""
+        """``config`` replaces the recorded settings and their reloads, but for those of the source. Errors as of the
+        reader."""
         self.missing = ""
         self.calls = 0
         self._path = path
@@ -86,7 +88,7 @@ class DryRun:
         """Read the recording twice: for its answers, then for its steps; yields the share that is done."""
         with RecordingReader(self._path) as reader:
             for entry in reader.entries():
-                if isinstance(entry, Delivered):
+                if isinstance(entry, Deliver):
                     self._known.add(entry.delivery)
                 yield reader.offset / reader.size / 2
         with RecordingReader(self._path) as reader:
@@ -114,15 +116,23 @@ class DryRun:
         self._books = make_books(config, announces_births=reader.begin.source.announces_births)
         self._books.leaving = self._count
         plane = config.control_plane
-        budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
-        return Offline(self._books, self._ask, budget=budget, give_up_after=config.attribute.give_up_after)
+        self._budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
+        return Offline(self._books, self._ask, budget=self._budget, give_up_after=config.attribute.give_up_after)
+
+    def _configure_budget(self, config: Config) -> None:
+        plane = config.control_plane
+        self._budget.configure(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
 
     def _steps(self, reader: RecordingReader) -> Iterator[TimedStep]:
-        batches, first = RecordedBatches(), True
+        decoder, first = ColumnDecoder(), True
         for entry in reader.entries():
-            if isinstance(entry, Stepped):
+            if isinstance(entry, (TakeStep, Undecoded)):
                 self._first, first = (entry.now, False) if first else (self._first, False)
-                yield TimedStep(batches.step(entry.step), entry.now, entry.read_at)
+                taken = decoded(entry, decoder) if isinstance(entry, Undecoded) else entry
+                yield TimedStep(taken.step, taken.now, taken.read_at)
+            elif isinstance(entry, Configure) and self._config is None:
+                self._books.apply(entry)
+                self._configure_budget(entry.config)
 
     def _ask(self, question: Question, now: float) -> Reply:
         self._by_shape[question.shape] += 1

@@ -1,79 +1,34 @@
-"""What is recorded: the operations on the books, and what a replay checks itself by. Times are monotonic seconds."""
+"""What is recorded: commands, and what a replay checks itself by. Times are monotonic seconds."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
 
-from flowmap.attribute.questions import Question
-from flowmap.attribute.ranges import Range
 from flowmap.books import Books
-from flowmap.collect.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, SourceStats
-from flowmap.flows.batch import FlowBatch
-from flowmap.operations import Delivery, Tuning
-
-
-class Messages(NamedTuple):
-    """Netlink datagrams as they were read; decoding them again gives the batch that was delivered."""
-
-    data: bytes
-    starts: tuple[int, ...]
-    """Offset of each datagram; the first is 0, all are multiples of 4, as is the size of ``data``."""
-    marked: int = 0
-    """Flags that the source set on every record besides."""
-
-
-RecordedStep = Messages | FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished | Broadcasts
+from flowmap.collect.base import SourceStats
+from flowmap.flows.batch import Datagrams
+from flowmap.operations import Command
 
 
 @dataclass(frozen=True, slots=True)
-class Stepped:
-    step: RecordedStep
+class Undecoded:
+    """A :class:`TakeStep` whose batch is recorded as the datagrams it was decoded from."""
+
     now: float
     read_at: float
+    datagrams: Datagrams
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
+    """An :class:`Ask`, with its outcome."""
+
     now: float
     limit: int
     questions: int
     """How many there were to ask."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    delivery: Delivery
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class GaveUp:
-    older_than: float
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tidied:
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    tuning: Tuning
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    known: tuple[tuple[Question, Range], ...]
-    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +89,4 @@ class Marked:
     stats: SourceStats = field(default_factory=SourceStats)
 
 
-Entry = Stepped | Asked | Delivered | Settled | GaveUp | Tidied | Tuned | Restored | ClockSet | Marked
+Entry = Command | Undecoded | Asked | ClockSet | Marked

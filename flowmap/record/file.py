@@ -9,8 +9,11 @@ from flowmap.errors import ConfigError
 from flowmap.record.codec import to_json
 from flowmap.record.container import SIGNATURE, Kind, encode_chunk
 
-FORMAT = 1
-"""Version of what the chunks hold. It grows only where an older reader would misread what is written."""
+FORMAT = 2
+"""Version of what the chunks hold, whatever flowmap wrote them. It grows when an older reader would not understand
+them: with a new entry or field, not with a new setting. Every version from 1 on can be read.
+
+1: the first. 2: reloads hold a configuration; traffic without a flow and the end of the daemon are entries."""
 
 LAST_WORDS = 512
 """Bytes kept free for the chunk that says why the recording ends."""

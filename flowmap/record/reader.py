@@ -36,6 +36,8 @@ class Begin:
     source: SourceFacts
     config: Config
     """The settings that decide how it replays; defaults for the rest."""
+    unknown: tuple[str, ...] = ()
+    """Keys of its settings that this flowmap does not know and leaves out."""
 
 
 def is_recording(first: bytes) -> bool:
@@ -78,13 +80,13 @@ class RecordingReader:
         return self._chunks.offset
 
     def entries(self) -> Iterator[Entry]:
-        """Everything that was recorded, in order; DecodeError for a form that only a later flowmap knows. Once."""
+        """Everything that was recorded, in order; DecodeError for what is no entry. Once."""
         for chunk in self._iterator:
             if chunk.kind == Kind.END:
                 self.ended = str(_facts(chunk.data).get("reason", "unknown"))
                 return
             if chunk.kind != Kind.OPERATIONS:
-                raise DecodeError(f"{self.path}: a chunk of unknown kind {chunk.kind}: a later flowmap wrote it")
+                raise DecodeError(f"{self.path}: a chunk of the unknown kind {chunk.kind}")
             yield from decode_entries(chunk.data)
         left = self.size - self.offset
         if self._chunks.problem:
@@ -97,15 +99,18 @@ class RecordingReader:
             problem = self._chunks.problem or "is cut off"
             raise DecodeError(f"{self.path} {problem} before anything was recorded")
         facts = _facts(chunk.data)
-        if facts.get("format") != FORMAT:
+        form = facts.get("format")
+        if not isinstance(form, int) or form < 1:
+            raise DecodeError(f"{self.path}: does not say the format of its entries")
+        if form > FORMAT:
             raise DecodeError(
-                f"{self.path}: of format {facts.get('format')}, while this flowmap reads format {FORMAT}; "
-                f"version {facts.get('flowmap')} wrote it"
+                f"{self.path}: its format {form} is newer than {FORMAT}, the newest that this flowmap reads; replay it "
+                f"with flowmap {facts.get('flowmap')}, which wrote it, or a later one"
             )
         try:
             source = _SOURCE.validate_python(facts["source"])
             started_at, epoch = float(facts["startedAt"]), float(facts["epoch"])
-            return Begin(str(facts["flowmap"]), started_at, epoch, source, read_settings(facts["settings"]))
+            return Begin(str(facts["flowmap"]), started_at, epoch, source, *read_settings(facts["settings"]))
         except (KeyError, TypeError, ValueError, ValidationError) as error:
             raise DecodeError(f"{self.path}: does not say what it recorded: {str(error).splitlines()[0]}") from error
 

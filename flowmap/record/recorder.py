@@ -1,8 +1,8 @@
-"""Records what the one writer does to the books, and never keeps it waiting.
+"""Records the commands of the engine, and never keeps it waiting.
 
-The writer's thread only notes what it does; about once a second the notes go to a thread of the recorder's own, which
-arranges, deflates and writes them. Where that cannot keep up, or the disk or the size allowed does not, the recording
-ends and says why: one with a hole would replay wrongly. The daemon goes on as if nothing were recorded.
+The engine's thread only notes them. About once a second the notes go to a thread of the recorder, which arranges,
+deflates and writes them. If that thread, the disk or the size allowed is not enough, the recording ends and says why:
+one with a gap would replay wrongly. The daemon continues as if nothing were recorded.
 """
 
 from __future__ import annotations
@@ -18,30 +18,15 @@ from typing import Literal
 
 from flowmap import __version__
 from flowmap.attribute.questions import Question
-from flowmap.attribute.ranges import Range
 from flowmap.books import Books
-from flowmap.collect.base import Source, SourceFacts, SourceStats, Step, Tapped
+from flowmap.collect.base import Source, SourceFacts, SourceStats
 from flowmap.config import Config
 from flowmap.export.snapshot import RecordingReport
-from flowmap.flows.batch import COLUMNS, FlowBatch
-from flowmap.operations import Delivery, Tuning
+from flowmap.flows.batch import COLUMNS, Datagrams, FlowBatch
+from flowmap.operations import Ask, Command, Decide, Deliver, Restore, TakeStep
 from flowmap.record.codec import encode_entries
 from flowmap.record.container import Kind
-from flowmap.record.entries import (
-    Asked,
-    ClockSet,
-    Delivered,
-    Entry,
-    Figures,
-    GaveUp,
-    Marked,
-    Messages,
-    Restored,
-    Settled,
-    Stepped,
-    Tidied,
-    Tuned,
-)
+from flowmap.record.entries import Asked, ClockSet, Entry, Figures, Marked, Undecoded
 from flowmap.record.file import FORMAT, Full, RecordingFile
 from flowmap.record.settings import kept_settings
 
@@ -72,6 +57,21 @@ _NOTE_BYTES = 64  # about what one note takes that carries no data
 _RECORD_BYTES = sum(dtype.itemsize for dtype in COLUMNS.values())
 
 
+def _noted(command: Command) -> tuple[Entry, int]:
+    """The entry for a command, and about how many bytes it takes."""
+    match command:
+        case TakeStep(FlowBatch(datagrams=Datagrams(data, starts, marked)), now, read_at):
+            kept = Datagrams(bytes(data), tuple(starts), marked)
+            return Undecoded(now, read_at, kept), len(kept.data) + 8 * len(starts)
+        case TakeStep(FlowBatch() as batch):
+            return command, _NOTE_BYTES + len(batch) * _RECORD_BYTES
+        case Deliver(_, delivery):
+            return command, 1024 * (1 + len(delivery.deployments))
+        case Restore(known):
+            return command, 512 * len(known)
+    return command, _NOTE_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class RecordTo:
     """Where a recording goes, and how large it may become."""
@@ -86,14 +86,11 @@ def start_recording(wanted: RecordTo, config: Config, books: Books, source: Sour
     """Make the file and begin; ConfigError if that cannot be done. The source is not open yet."""
     file = RecordingFile(wanted.path, max_size=wanted.max_size, overwrite=wanted.overwrite)
     facts = {"source": SourceFacts.of(source), "settings": kept_settings(config)}
-    recorder = Recorder(books, file, facts=facts, stats=lambda: source.stats)
-    if isinstance(source, Tapped):
-        source.tap = recorder.tap
-    return recorder
+    return Recorder(books, file, facts=facts, stats=lambda: source.stats)
 
 
 class Recorder:
-    """Implements ``flowmap.operations.Operations`` before the books. :meth:`close` when nothing more will happen."""
+    """Notes the commands on their way to the books. :meth:`close` after the last one."""
 
     def __init__(
         self,
@@ -116,7 +113,6 @@ class Recorder:
         self._detail = ""
         self._entries: list[Entry] = []
         self._noted = 0
-        self._tapped: Messages | None = None
         self._epoch = wall_clock() - clock()
         self._sealed_at = self._mark_at = clock()
         self._waiting: deque[tuple[list[Entry], int]] = deque()
@@ -126,62 +122,20 @@ class Recorder:
         begin = {"format": FORMAT, "flowmap": __version__, "startedAt": wall_clock(), "epoch": self._epoch, **facts}
         self._thread = threading.Thread(target=self._write_all, args=(begin,), name="recorder", daemon=True)
 
-    # What the writer's thread calls.
+    # For the engine's thread.
 
-    def tap(self, data: memoryview, starts: Sequence[int], marked: int = 0) -> None:
-        """The batch that comes next was decoded from these datagrams, and ``marked`` set on each of its records."""
+    def apply(self, command: Command) -> Sequence[Question]:
+        """Note the command and apply it; see ``Books.apply``."""
+        if isinstance(command, Ask):
+            questions = self._books.apply(command)
+            self._note(Asked(command.now, command.limit, len(questions)))
+            return questions
         if self._ending is None:
-            self._tapped = Messages(bytes(data), tuple(starts), marked)
-
-    def step(self, step: Step, *, now: float, read_at: float) -> None:
-        """See ``Operations``."""
-        tapped, self._tapped = self._tapped, None
-        if not isinstance(step, FlowBatch):
-            self._note(Stepped(step, now, read_at))
-        elif tapped is None:
-            self._note(Stepped(step, now, read_at), _NOTE_BYTES + len(step) * _RECORD_BYTES)
-        else:
-            self._note(Stepped(tapped, now, read_at), len(tapped.data) + 8 * len(tapped.starts))
-        self._books.step(step, now=now, read_at=read_at)
-
-    def ask(self, *, now: float, limit: int) -> list[Question]:
-        """See ``Operations``."""
-        questions = self._books.ask(now=now, limit=limit)
-        self._note(Asked(now, limit, len(questions)))
-        return questions
-
-    def deliver(self, delivery: Delivery, *, now: float) -> None:
-        """See ``Operations``."""
-        self._note(Delivered(delivery, now), 1024 * (1 + len(delivery.deployments)))
-        self._books.deliver(delivery, now=now)
-
-    def settle(self, now: float) -> None:
-        """See ``Operations``. Done at every turn, so this is where notes are handed over."""
-        self._note(Settled(now))
-        self._books.settle(now)
-        if now - self._sealed_at >= SEAL_EVERY:
-            self._seal(now)
-
-    def give_up(self, *, older_than: float, now: float) -> None:
-        """See ``Operations``."""
-        self._note(GaveUp(older_than, now))
-        self._books.give_up(older_than=older_than, now=now)
-
-    def tidy(self, now: float) -> None:
-        """See ``Operations``."""
-        self._note(Tidied(now))
-        self._books.tidy(now)
-
-    def tune(self, tuning: Tuning) -> None:
-        """See ``Operations``."""
-        self._note(Tuned(tuning))
-        self._books.tune(tuning)
-
-    def restore(self, known: Sequence[tuple[Question, Range]], *, now: float) -> None:
-        """See ``Operations``."""
-        if known:
-            self._note(Restored(tuple(known), now), 512 * len(known))
-        self._books.restore(known, now=now)
+            self._note(*_noted(command))
+        self._books.apply(command)
+        if isinstance(command, Decide) and command.now - self._sealed_at >= SEAL_EVERY:  # there is one every turn
+            self._seal(command.now)
+        return ()
 
     # For other threads.
 

@@ -1,4 +1,4 @@
-"""Does again what a recording holds, to books of its own: every decision as it was, and proof that it is so."""
+"""Applies the commands of a recording again: every decision as it was, and proof that it is so."""
 
 from __future__ import annotations
 
@@ -10,27 +10,13 @@ from datetime import UTC, datetime
 import numpy as np
 
 from flowmap.assembly import make_books, make_snapshot
-from flowmap.collect.base import SourceStats, Step
+from flowmap.collect.base import SourceStats
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.index import Rows
+from flowmap.operations import Ask, Deliver, TakeStep
 from flowmap.query import Queries
-from flowmap.record.entries import (
-    Asked,
-    ClockSet,
-    Delivered,
-    Entry,
-    Figures,
-    GaveUp,
-    Marked,
-    Messages,
-    RecordedStep,
-    Restored,
-    Settled,
-    Stepped,
-    Tidied,
-    Tuned,
-)
+from flowmap.record.entries import Asked, ClockSet, Entry, Figures, Marked, Undecoded
 from flowmap.record.reader import RecordingReader
 from flowmap.wire.conntrack_columns import ColumnDecoder
 
@@ -64,12 +50,12 @@ class Replay:
         self.stats = SourceStats()
         """The source's counts when last noted."""
         self.answers = self.failures = self.records = 0
-        self._decoder = RecordedBatches()
+        self._decoder = ColumnDecoder()
 
     def run(self, until: float = math.inf) -> Iterator[float]:
         """Do everything up to ``until`` (seconds since the epoch); yields the share that is done after every entry.
 
-        DecodeError for what only a later flowmap can read.
+        DecodeError for what is no entry.
         """
         for entry in self.reader.entries():
             now = getattr(entry, "now", None)
@@ -83,6 +69,8 @@ class Replay:
     def findings(self) -> list[str]:
         """A line on whatever keeps this from being the whole of what the daemon did; empty if nothing does."""
         lines = [self.reader.missing] if self.reader.missing else []
+        if unknown := self.reader.begin.unknown:
+            lines.append(f"replayed without settings that this flowmap does not know: {', '.join(unknown)}")
         if self.difference is not None:
             when = datetime.fromtimestamp(self.difference.at, UTC).isoformat(timespec="milliseconds")
             lines.append(
@@ -93,60 +81,44 @@ class Replay:
 
     def snapshot(self) -> Snapshot:
         """What the daemon would have published now."""
-        self.books.measure_closing()
-        if self.source.tells_health:
-            self.books.measure_round_trips()
         at = self.now + self.epoch if np.isfinite(self.now) else self.reader.begin.started_at
         return make_snapshot(self.books, self.source, self.stats, taken_at=at)
 
     def _do(self, entry: Entry) -> None:
-        books = self.books
         match entry:
-            case Stepped(step, now, read_at):
-                taken = self._decoder.step(step)
-                self.records += len(taken) if isinstance(taken, FlowBatch) else 0
-                books.step(taken, now=now, read_at=read_at)
+            case Undecoded():
+                self._take(decoded(entry, self._decoder))
+            case TakeStep():
+                self._take(entry)
             case Asked(now, limit, questions):
-                found = len(books.ask(now=now, limit=limit))
+                found = len(self.books.apply(Ask(now, limit)))
                 if found != questions:
                     self._differs(now, f"questions to ask {found}, not {questions}")
-            case Delivered(delivery, now):
-                books.deliver(delivery, now=now)
-                self.answers += delivery.answer is not None
-                self.failures += delivery.answer is None
-            case Settled(now):
-                books.settle(now)
-            case GaveUp(older_than, now):
-                books.give_up(older_than=older_than, now=now)
-            case Tidied(now):
-                books.tidy(now)
-            case Tuned(tuning):
-                books.tune(tuning)
-            case Restored(known, now):
-                books.restore(known, now=now)
             case ClockSet(epoch):
                 self.epoch = epoch
                 self.queries.follow_clock(epoch)
             case Marked(now, figures, stats):
                 self.stats = stats
-                if difference := Figures.of(books).difference(figures):
+                if difference := Figures.of(self.books).difference(figures):
                     self._differs(now, difference)
+            case _:
+                if isinstance(entry, Deliver):
+                    self.answers += entry.delivery.answer is not None
+                    self.failures += entry.delivery.answer is None
+                self.books.apply(entry)
+
+    def _take(self, command: TakeStep) -> None:
+        self.records += len(command.step) if isinstance(command.step, FlowBatch) else 0
+        self.books.apply(command)
 
     def _differs(self, now: float, what: str) -> None:
         if self.difference is None:
             self.difference = Difference(now + self.epoch, what)
 
 
-class RecordedBatches:
-    """Makes steps for the books of recorded ones: netlink messages are decoded as they were when they came."""
-
-    def __init__(self) -> None:
-        self._decoder = ColumnDecoder()
-
-    def step(self, step: RecordedStep) -> Step:
-        """The step as the source delivered it."""
-        if not isinstance(step, Messages):
-            return step
-        batch = self._decoder.decode(step.data, step.starts).batch
-        batch.flags |= np.uint16(step.marked)
-        return batch
+def decoded(entry: Undecoded, decoder: ColumnDecoder) -> TakeStep:
+    """The command as the daemon applied it. ``decoder``: one for all entries of a recording."""
+    data, starts, marked = entry.datagrams
+    batch = decoder.decode(data, starts).batch
+    batch.flags |= np.uint16(marked)
+    return TakeStep(batch, entry.now, entry.read_at)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from copy import deepcopy
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -30,11 +31,42 @@ def kept_settings(config: Config) -> dict[str, Any]:
     return kept
 
 
-def read_settings(kept: object) -> Config:
-    """The configuration of a recording, with defaults for what it does not keep; DecodeError if it is none."""
+class RecordedSettings(NamedTuple):
+    """The configuration of a recording, with defaults for all keys that it lacks."""
+
+    config: Config
+    unknown: tuple[str, ...] = ()
+    """Keys that this flowmap does not know, left out: a later one may decide otherwise because of them."""
+
+
+def read_settings(kept: object) -> RecordedSettings:
+    """The settings of a recording; DecodeError if they cannot be used."""
     try:
-        return Config.model_validate(kept)
+        return RecordedSettings(Config.model_validate(kept))
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DecodeError(f"the recording's settings cannot be used: {key}: {first['msg']}") from error
+        problems = error.errors(include_input=False)
+    for problem in problems:
+        if problem["type"] != "extra_forbidden":
+            raise DecodeError(f"the settings of the recording cannot be used: {_said(problem['loc'], problem['msg'])}")
+    known: Any = deepcopy(kept)
+    for problem in problems:
+        *sections, key = problem["loc"]
+        place = known
+        for name in sections:
+            place = place[name]
+        del place[key]
+    return RecordedSettings(Config.model_validate(known), tuple(_key(problem["loc"]) for problem in problems))
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong first, and where, on one line."""
+    problem = error.errors(include_input=False)[0]
+    return _said(problem["loc"], problem["msg"])
+
+
+def _said(location: tuple[int | str, ...], message: str) -> str:
+    return f"{_key(location)}: {message}".splitlines()[0]
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)

@@ -8,6 +8,7 @@ from flowmap.attribute.questions import Question
 from flowmap.attribute.view import Owner
 from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
+from flowmap.operations import Decide, TakeStep
 from tests.accounts import books_for
 from tests.flows.records import Record, batch_of
 
@@ -19,7 +20,7 @@ class Desk:
         self.books: Books = books_for(settings, max_flows=max_flows)
         self.now = 1000.0
         for step in (ReadStarted("start"), ReadFinished(True), CaughtUp(self.now)):
-            self.books.step(step, now=self.now, read_at=self.now)
+            self.books.apply(TakeStep(step, self.now, self.now))
 
     @property
     def attribution(self) -> Attribution:
@@ -27,7 +28,7 @@ class Desk:
 
     def tell(self, *records: Record) -> None:
         self.now += 1
-        self.books.step(batch_of(*records), now=self.now, read_at=self.now - 0.5)
+        self.books.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
 
     def ask(self, limit: int = 100) -> list[Question]:
         return self.attribution.ask(now=self.now, limit=limit)
@@ -37,5 +38,5 @@ class Desk:
 
     def settle(self) -> None:
         self.now += 1
-        self.books.step(CaughtUp(self.now), now=self.now, read_at=self.now)
-        self.books.settle(self.now)
+        self.books.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
+        self.books.apply(Decide(self.now))

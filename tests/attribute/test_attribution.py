@@ -17,7 +17,8 @@ from flowmap.collect.base import ReadFinished, ReadStarted
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, Kind
 from flowmap.flows.ends import End
-from tests.accounts import books_for
+from flowmap.operations import GiveUp, TakeStep
+from tests.accounts import books_for, sweep
 from tests.attribute.desk import Desk
 from tests.flows.records import Record, batch_of, replace
 
@@ -86,7 +87,7 @@ def test_one_question_in_flight_a_key() -> None:
 
 
 def test_every_namespace_is_asked_and_their_answers_join() -> None:
-    desk = Desk(Settings(tuple(f"ns{n}" for n in range(300)), semantics="connection"))
+    desk = Desk(Settings(namespaces=tuple(f"ns{n}" for n in range(300)), semantics="connection"))
     desk.tell(FLOW)
     asked = desk.ask()
     assert len(asked) == 600
@@ -101,7 +102,7 @@ def test_every_namespace_is_asked_and_their_answers_join() -> None:
 
 
 def test_who_waits_longest_is_asked_about_first_and_nobody_for_ever() -> None:
-    desk = Desk(Settings(("ns",), semantics="connection", negative_ttl=1.0, positive_ttl=1.0))
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection", negative_ttl=1.0, positive_ttl=1.0))
     for n in range(4):
         desk.tell(replace(FLOW, client=f"10.0.0.{n}", id=n + 1))
     turns = []
@@ -130,7 +131,7 @@ def test_service_ends_of_strangers_are_not_asked_about() -> None:
 
 
 def test_data_flow_needs_no_clients() -> None:
-    desk = Desk(Settings(("ns",), semantics="dataflow"))
+    desk = Desk(Settings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(FLOW)
     asked = desk.ask()
     assert {one.shape for one in asked} == {S, R}
@@ -141,7 +142,7 @@ def test_data_flow_needs_no_clients() -> None:
 
 
 def test_failures_back_off_and_success_ends_that() -> None:
-    desk = Desk(Settings(("ns",), semantics="dataflow"))
+    desk = Desk(Settings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(FLOW)
     pauses = []
     for n in range(9):
@@ -166,7 +167,7 @@ def test_failures_back_off_and_success_ends_that() -> None:
 
 
 def test_ends_that_share_a_question_both_hear_the_answer() -> None:
-    desk = Desk(Settings(("ns",), semantics="dataflow"))
+    desk = Desk(Settings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(replace(FLOW, server_port=53), replace(FLOW, server_port=53, protocol=17))
     asked = desk.ask()
     assert len(asked) == len(set(asked)) == 2
@@ -182,8 +183,8 @@ def test_the_numbers_of_ends_are_forgotten_with_them() -> None:
     desk.tell(FLOW)
     asked = desk.ask()
     desk.tell(replace(FLOW, kind=Kind.CLOSED))
-    desk.books.give_up(older_than=desk.now + 1, now=desk.now)
-    desk.books.forget_ends(desk.books.table.sweep_ends())
+    desk.books.apply(GiveUp(desk.now + 1, desk.now))
+    sweep(desk.books)
     desk.tell(replace(FLOW, client="10.0.0.7", server="10.1.0.7"))
     for one in asked:
         desk.answer(one)
@@ -193,7 +194,7 @@ def test_the_numbers_of_ends_are_forgotten_with_them() -> None:
 
 
 def test_contradictions_count_once_an_answer() -> None:
-    desk = Desk(Settings(("ns",), semantics="connection", positive_ttl=10.0))
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
     desk.tell(FLOW)
     for one in desk.ask():
         desk.answer(one, X)
@@ -206,9 +207,9 @@ def test_contradictions_count_once_an_answer() -> None:
     assert desk.attribution.contradictions.count == 1
     desk.tell(replace(FLOW, client_port=2, id=2))
     for _ in range(3):  # looking again is no new answer
-        desk.books.step(ReadStarted("timer"), now=desk.now, read_at=desk.now)
+        desk.books.apply(TakeStep(ReadStarted("timer"), desk.now, desk.now))
         desk.tell(replace(FLOW, kind=Kind.SEEN), replace(FLOW, kind=Kind.SEEN, client_port=2, id=2))
-        desk.books.step(ReadFinished(True), now=desk.now, read_at=desk.now)
+        desk.books.apply(TakeStep(ReadFinished(True), desk.now, desk.now))
         desk.settle()
     assert desk.attribution.contradictions.count == 1
     (decision, *_) = desk.attribution.decisions.values()
@@ -216,7 +217,7 @@ def test_contradictions_count_once_an_answer() -> None:
 
 
 def test_answers_are_kept_within_bounds() -> None:
-    desk = Desk(Settings(("ns",), cache_size=5))
+    desk = Desk(Settings(namespaces=("ns",), cache_size=5))
     for n in range(20):
         question = Question("ns", C, Endpoint(Address(0, n), 0), None)
         desk.answer(question, X)
@@ -227,13 +228,13 @@ def test_answers_are_kept_within_bounds() -> None:
 def test_what_was_known_before_a_restart_names_nobody_until_it_is_confirmed() -> None:
     confirms: list[Literal["strict", "fast"]] = ["strict", "fast"]
     for confirm in confirms:
-        first = Desk(Settings(("ns",), semantics="connection"))
+        first = Desk(Settings(namespaces=("ns",), semantics="connection"))
         first.tell(FLOW)
         for one in first.ask():
             first.answer(one, X)
         known = dict(first.attribution.ranges())
         assert [range_.owners for range_ in known.values()] == [{X}, {X}]
-        desk = Desk(Settings(("ns",), semantics="connection", confirm=confirm))
+        desk = Desk(Settings(namespaces=("ns",), semantics="connection", confirm=confirm))
         desk.now = first.now + 10
         desk.settle()
         for question, range_ in known.items():
@@ -272,7 +273,7 @@ def test_many_flows_whose_ends_were_never_heard_of_cost_little(monkeypatch: pyte
     batch = batch_of(FLOW).take(np.zeros(len(addresses), np.intp))
     for name in ("client_low", "translated_client_low"):
         setattr(batch, name, (0xFFFF_0B00_0000 + addresses).astype(np.uint64))
-    desk.books.step(batch, now=desk.now, read_at=desk.now)
+    desk.books.apply(TakeStep(batch, desk.now, desk.now))
     for one in desk.ask(limit=3):
         desk.answer(one)
     looked_at: list[int] = []
@@ -322,13 +323,13 @@ def test_answers_that_no_flow_can_need_are_dropped() -> None:
     desk.attribution.forget_answers(float("-inf"))
     assert len(timeline.answers) == 5
     desk.tell(replace(FLOW, kind=Kind.CLOSED))
-    desk.books.give_up(older_than=desk.now + 1, now=desk.now)
+    desk.books.apply(GiveUp(desk.now + 1, desk.now))
     desk.attribution.forget_answers(desk.now - 2)
     assert [answer.arrived for answer in timeline.answers][0] <= desk.now - 2 < timeline.answers[1].arrived
 
 
 def test_looking_at_an_answer_does_not_keep_it() -> None:
-    attribution = books_for(Settings(("ns",), cache_size=2)).attribution
+    attribution = books_for(Settings(namespaces=("ns",), cache_size=2)).attribution
     first, second, third = (Question("ns", C, Endpoint(Address(0, n), 0), None) for n in range(3))
     for question in (first, second):
         attribution.answered(question, Answer(1.0, 2.0, some(X)))
@@ -340,7 +341,7 @@ def test_looking_at_an_answer_does_not_keep_it() -> None:
 
 def test_every_workspace_is_asked_and_owners_carry_theirs() -> None:
     elsewhere = Place("v", "ns")
-    desk = Desk(Settings(("ns",), semantics="connection", elsewhere=(elsewhere,)))
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection", elsewhere=(elsewhere,)))
     desk.tell(replace(FLOW, flags=int(Flag.PRESENT)))
     asked = desk.ask()
     assert [(one.shape, one.place) for one in asked] == [
@@ -355,7 +356,7 @@ def test_every_workspace_is_asked_and_owners_carry_theirs() -> None:
 
 
 def test_contradictions_are_listed_with_a_flow_and_what_was_said() -> None:
-    desk = Desk(Settings(("ns",), semantics="connection", positive_ttl=10.0))
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
     desk.tell(FLOW, replace(FLOW, client_port=2, id=2))
     for one in desk.ask():
         desk.answer(one, X)
@@ -387,13 +388,13 @@ def test_contradictions_are_listed_with_a_flow_and_what_was_said() -> None:
     [("nothing", "budget: "), ("failure", "errors: timeout"), ("failure elsewhere", "breaker: ")],
 )
 def test_failed_says_its_cause(what: str, cause: str) -> None:
-    desk = Desk(Settings(("ns",), semantics="connection"))
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection"))
     desk.tell(FLOW, replace(FLOW, client="10.0.0.2", id=2, server_port=80))
     desk.tell(replace(FLOW, kind=Kind.CLOSED))
     if what != "nothing":
         about = "10.0.0.1" if what == "failure" else "10.0.0.2"
         (one,) = [one for one in desk.ask() if one.source and str(one.source.address) == about]
         desk.attribution.failed(one, "timeout: no answer", now=desk.now)
-    desk.books.give_up(older_than=desk.now + 1, now=desk.now)
+    desk.books.apply(GiveUp(desk.now + 1, desk.now))
     (decision,) = desk.attribution.decisions.values()
     assert (decision.state, decision.cause.startswith(cause)) == (State.FAILED, True)

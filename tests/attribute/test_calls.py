@@ -15,7 +15,7 @@ SHORT = Traffic(clients=10, services=6, flows=600, seconds=200.0)
 
 @pytest.mark.parametrize("semantics", ["connection", "both"])
 def test_calls_are_as_many_as_ends_not_as_connections(semantics: Semantics) -> None:
-    settings = Settings(("ns",), semantics=semantics)
+    settings = Settings(namespaces=("ns",), semantics=semantics)
     result = run(SHORT, settings)
     assert result.ties == 0
     assert result.total <= allowed(SHORT, settings)
@@ -23,7 +23,7 @@ def test_calls_are_as_many_as_ends_not_as_connections(semantics: Semantics) -> N
 
 
 def test_ties_are_few_and_counted_apart() -> None:
-    traffic, settings = replace(SHORT, shared=2), Settings(("ns",), semantics="connection")
+    traffic, settings = replace(SHORT, shared=2), Settings(namespaces=("ns",), semantics="connection")
     result = run(traffic, settings)
     assert 0 < result.ties <= 2 * 6 * (2 + 320 / settings.positive_ttl)
     assert result.total - result.ties <= allowed(traffic, settings)

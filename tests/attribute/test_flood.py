@@ -6,6 +6,7 @@ from flowmap.attribute.attribution import Settings
 from flowmap.attribute.plan import FAIR
 from flowmap.collect.base import ReadFinished, ReadStarted
 from flowmap.flows.batch import Flag, Kind
+from flowmap.operations import TakeStep
 from tests.attribute.desk import Desk
 from tests.flows.records import Record
 
@@ -15,7 +16,7 @@ REAL = 5
 
 def flooded() -> Desk:
     """A table of 500 in which 400 flows that nobody answered came before five that carry bytes."""
-    desk = Desk(Settings(("ns",), semantics="connection"), max_flows=500)
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection"), max_flows=500)
     desk.tell(*(Record(Kind.OPENED, client=f"11.0.{n // 200}.{n % 200}", id=n + 1) for n in range(FLOOD)))
     real = [Record(Kind.OPENED, client=f"10.0.0.{n}", id=1000 + n, flags=int(Flag.ASSURED)) for n in range(REAL)]
     desk.tell(*real)
@@ -35,7 +36,7 @@ def test_who_carries_bytes_is_asked_about_first() -> None:
 def test_of_whom_nothing_was_heard_nothing_is_decided_again_and_again() -> None:
     desk = flooded()
     desk.settle()
-    desk.books.step(ReadStarted("timer"), now=desk.now, read_at=desk.now)
-    desk.books.step(ReadFinished(False), now=desk.now, read_at=desk.now)
+    desk.books.apply(TakeStep(ReadStarted("timer"), desk.now, desk.now))
+    desk.books.apply(TakeStep(ReadFinished(False), desk.now, desk.now))
     desk.attribution.look_again()
     assert not desk.attribution.has_news

@@ -22,7 +22,7 @@ def about(n: int, shape: Shape = Shape.SOURCE, namespace: str = "ns") -> Questio
 
 
 def readings() -> Readings:
-    return Readings("both", positive_ttl=TTL, negative_ttl=NEGATIVE)
+    return Readings(Settings(namespaces=("ns",), positive_ttl=TTL, negative_ttl=NEGATIVE))
 
 
 def test_a_shape_is_silent_once_enough_different_ends_had_no_name() -> None:
@@ -51,7 +51,7 @@ class Office(Desk):
     """Everybody's client is ``client``'s, every service end is written to by ``sink`` and read from by ``source``."""
 
     def __init__(self, *, client: list[Owner], sink: list[Owner], source: list[Owner]) -> None:
-        super().__init__(Settings(("ns",)))
+        super().__init__(Settings(namespaces=("ns",)))
         self.said = {Shape.CLIENT: client, Shape.SINK: sink, Shape.SOURCE: source}
         self.counts = dict.fromkeys(Shape, 0)
 

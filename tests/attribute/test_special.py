@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.attribute.attribution import Settings
 from flowmap.attribute.questions import Semantics, Shape
+from flowmap.attribute.settings import Settings
 from flowmap.attribute.special import KINDS, SpecialAddresses
 from flowmap.attribute.view import FlowFilter, Owner, State
 from flowmap.collect.base import Broadcasts
 from flowmap.flows.address import Address
 from flowmap.flows.batch import Kind
+from flowmap.operations import GiveUp, TakeStep
 from flowmap.query import Connection, Queries
-from tests.accounts import Auditor, books_for
+from tests.accounts import Auditor, books_for, sweep
 from tests.attribute.desk import Desk
 from tests.flows.records import Record, replace
 
@@ -101,9 +102,9 @@ def reasons(desk: Desk) -> dict[str, int]:
 def test_one_such_address_decides_the_flow_at_once(
     client: str, server: str, semantics: Semantics, loopback: bool, cause: str
 ) -> None:
-    desk = Desk(Settings(("ns",), semantics=semantics, loopback=loopback))
+    desk = Desk(Settings(namespaces=("ns",), semantics=semantics, loopback=loopback))
     auditor = Auditor(desk.books)
-    desk.books.step(Broadcasts(HOST), now=desk.now, read_at=desk.now)
+    desk.books.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
     desk.tell(replace(FLOW, client=client, server=server))
     desk.settle()
     auditor.check()
@@ -127,7 +128,7 @@ def test_one_such_address_decides_the_flow_at_once(
 
 
 def test_other_flows_of_the_same_client_are_named() -> None:
-    desk = Desk(Settings(("ns",), semantics="connection", loopback=False))
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection", loopback=False))
     desk.tell(replace(FLOW, server="224.0.0.251"), replace(FLOW, id=2))
     desk.settle()
     asked = desk.ask()
@@ -156,38 +157,38 @@ def test_an_opening_and_its_end_in_one_batch() -> None:
 
 def test_flows_that_the_filters_leave_out_stay_out() -> None:
     desk = Desk()
-    desk.books = books_for(Settings(("ns",)), exclude=("224.0.0.0/4",))
+    desk.books = books_for(Settings(namespaces=("ns",)), exclude=("224.0.0.0/4",))
     desk.tell(replace(FLOW, server="224.0.0.1"))
     desk.settle()
     assert (reasons(desk), desk.books.ignored) == ({}, 60)
 
 
 def test_networks_that_become_known_later_decide_what_waits_and_nothing_else() -> None:
-    desk = Desk(Settings(("ns",), semantics="connection"))
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection"))
     auditor = Auditor(desk.books)
     desk.tell(replace(FLOW, server="10.9.1.255"), replace(FLOW, id=2))
     desk.settle()
     assert desk.books.pending_flows == 2
-    desk.books.step(Broadcasts(HOST), now=desk.now, read_at=desk.now)
+    desk.books.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
     desk.settle()
     auditor.check()
     assert (reasons(desk), desk.books.pending_flows) == ({"special_address": 60}, 1)
-    desk.books.step(Broadcasts(()), now=desk.now, read_at=desk.now)
+    desk.books.apply(TakeStep(Broadcasts(()), desk.now, desk.now))
     desk.tell(replace(FLOW, id=3, client_port=4, server="10.9.1.255"))
     desk.settle()
     assert (reasons(desk), desk.books.pending_flows) == ({"special_address": 60}, 2), "a decision stays"
 
 
 def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
-    desk = Desk(Settings(("ns",), semantics="connection"))
+    desk = Desk(Settings(namespaces=("ns",), semantics="connection"))
     for server, decided in (("224.0.0.1", True), ("10.1.0.1", False), ("224.0.0.1", True)):
         desk.tell(replace(FLOW, server=server))
         desk.settle()
         assert (desk.books.pending_flows == 0) == decided
         desk.tell(replace(FLOW, kind=Kind.CLOSED, server=server))
-        desk.books.give_up(older_than=desk.now + 1, now=desk.now + 1)
+        desk.books.apply(GiveUp(desk.now + 1, desk.now + 1))
         desk.settle()
-        desk.books.forget_ends(desk.books.table.sweep_ends())
+        sweep(desk.books)
         assert len(desk.books.table) == 0
 
 
@@ -196,7 +197,7 @@ def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
     [("224.0.0.251", False, State.UNKNOWN), ("127.0.0.1", False, State.UNKNOWN), ("10.1.0.1", True, State.PENDING)],
 )
 def test_a_connection_that_was_not_seen(destination: str, asks: bool, state: State) -> None:
-    desk = Desk(Settings(("ns",), loopback=False))
+    desk = Desk(Settings(namespaces=("ns",), loopback=False))
     connection = Connection(Address.parse("10.0.0.1"), 1, Address.parse(destination), 2, 6)
     view, missing = Queries(desk.books, source="s", epoch=0).ask(connection, 60.0, desk.now)
     assert (bool(missing), view.state) == (asks, state)

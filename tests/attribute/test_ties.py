@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.attribute.decisions import STATES, Settings
+from flowmap.attribute.decisions import STATES
 from flowmap.attribute.questions import UNREADABLE, Question, Shape
 from flowmap.attribute.readings import ENOUGH
+from flowmap.attribute.settings import Settings
 from flowmap.attribute.tie_questions import EXACT_EACH
 from flowmap.attribute.view import Owner, State
 from flowmap.collect.base import CaughtUp
 from flowmap.flows.batch import Flag, Kind
-from tests.accounts import Auditor
+from flowmap.operations import TakeStep, Tidy
+from tests.accounts import Auditor, sweep
 from tests.attribute.desk import Desk
 from tests.flows.records import Record, replace
 
@@ -19,7 +21,7 @@ X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
 THERE = int(Flag.PRESENT)
 FLOW = Record(Kind.OPENED, flags=THERE, counters=(100, 10, 1, 1))
 TIED = (Shape.LINK, Shape.EXACT)
-SETTINGS = Settings(("ns",), semantics="connection", tie_wait=30.0)
+SETTINGS = Settings(namespaces=("ns",), semantics="connection", tie_wait=30.0)
 
 
 class Tie(Desk):
@@ -113,7 +115,7 @@ def test_answers_that_tell_nothing_apart_remove_nobody(said: list[Owner]) -> Non
 
 def test_every_place_narrows_its_own_candidates_only() -> None:
     other = Owner("w", "other", "o", "o")
-    tie = Tie(Settings(("ns", "other"), semantics="connection"), both=(X, Y, other))
+    tie = Tie(Settings(namespaces=("ns", "other"), semantics="connection"), both=(X, Y, other))
     links = tie.open(FLOW)
     assert sorted(one.namespace for one in links) == ["ns", "other"]
     for link in links:
@@ -127,7 +129,7 @@ def test_every_place_narrows_its_own_candidates_only() -> None:
 
 
 def test_where_candidates_do_not_live_nothing_is_asked_about_both() -> None:
-    tie = Tie(Settings(("ns", "other"), semantics="connection"))
+    tie = Tie(Settings(namespaces=("ns", "other"), semantics="connection"))
     assert [one.namespace for one in tie.open(FLOW)] == ["ns"]
 
 
@@ -170,7 +172,7 @@ def test_an_answer_within_its_life_counts_though_the_flow_is_over_when_it_is_loo
     (link,) = tie.open(FLOW)
     tie.answer(link, X)
     tie.now += 1
-    tie.books.step(CaughtUp(tie.now), now=tie.now, read_at=tie.now)
+    tie.books.apply(TakeStep(CaughtUp(tie.now), tie.now, tie.now))
     tie.tell(replace(FLOW, kind=Kind.CLOSED, counters=(300, 30, 3, 3)))
     tie.settle()
     assert tie.bytes() == {("deployment", "x"): 300}
@@ -178,7 +180,7 @@ def test_an_answer_within_its_life_counts_though_the_flow_is_over_when_it_is_loo
 
 def test_a_flow_of_which_nothing_is_heard_after_the_answer_is_not_narrowed() -> None:
     # Its entry may be left over, and the connections the answer speaks of may be others'.
-    tie = Tie(Settings(("ns",), semantics="connection", grace=60.0, tie_wait=30.0))
+    tie = Tie(Settings(namespaces=("ns",), semantics="connection", grace=60.0, tie_wait=30.0))
     silent = replace(FLOW, flags=0)
     tie.tell(silent)
     for one in tie.ask():
@@ -266,13 +268,13 @@ def test_shapes_that_never_tell_are_not_waited_for() -> None:
 
 
 def test_data_flow_has_no_ties_to_break() -> None:
-    tie = Tie(Settings(("ns",), semantics="dataflow"))
+    tie = Tie(Settings(namespaces=("ns",), semantics="dataflow"))
     assert tie.open(FLOW) == []
     assert tie.states() == [State.SHARED]
 
 
 def test_more_than_the_limit_is_ambiguous_until_told_apart() -> None:
-    tie = Tie(Settings(("ns",), semantics="connection", owners_limit=1))
+    tie = Tie(Settings(namespaces=("ns",), semantics="connection", owners_limit=1))
     (link,) = tie.open(FLOW)
     tie.answer(link)
     (exact,) = tie.ends() or tie.ask()
@@ -288,10 +290,10 @@ def test_ends_that_are_gone_take_their_ties_with_them() -> None:
     tie.tell(replace(FLOW, kind=Kind.CLOSED))
     tie.now += 2
     tie.settle()
-    tie.books.forget_ends(tie.books.table.sweep_ends())
+    sweep(tie.books)
     tie.answer(link, X)
     tie.settle()
     assert len(tie.attribution.ties) == 0
-    tie.books.tidy(tie.now)
+    tie.books.apply(Tidy(tie.now))
     assert tie.attribution.timeline(link) is None, "no flow can need it"
     assert not tie.attribution.plan._answered.any()

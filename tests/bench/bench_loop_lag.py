@@ -17,7 +17,6 @@ from flowmap.collect.conntrack import ConntrackSource
 from flowmap.collect.conntrack_dump import Dump
 from flowmap.engine import Engine
 from flowmap.export.ledger import Ledger
-from flowmap.export.peers import Peers
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.table import FlowTable
 from flowmap.wire.conntrack import decode
@@ -48,15 +47,12 @@ def engine() -> Engine:
         table,
         Attribution(Settings(namespaces=("default-namespace",)), table),
         Ledger(labels=labels, max_series=10_000, idle_after=600),
-        peers=Peers({}),
         announces_births=True,
     )
     source = ConntrackSource(resync=0.5)
     source.open()
     budget = CallBudget(rate=2, burst=5, max_in_flight=2)
-    return Engine(
-        books, source, budget, ask=lambda question: None, take_snapshot=lambda books: Snapshot(), give_up_after=3600
-    )
+    return Engine(books, source, budget, ask=lambda question: None, take_snapshot=lambda books: Snapshot())
 
 
 def lag_of_engine() -> tuple[float, float]:

@@ -25,10 +25,10 @@ def books_mib() -> float:
     from flowmap.books import Books
     from flowmap.collect.base import ReadFinished, ReadStarted
     from flowmap.export.ledger import Ledger
-    from flowmap.export.peers import Peers
     from flowmap.flows.address import V4_MAPPED
     from flowmap.flows.batch import Flag, FlowBatch, Kind
     from flowmap.flows.table import FlowTable
+    from flowmap.operations import TakeStep
 
     def batch(start: int, grown: int) -> FlowBatch:
         made = FlowBatch(BATCH)
@@ -48,13 +48,13 @@ def books_mib() -> float:
     labels = ("namespace", "deployment_id", "deployment", "peer", "protocol")
     ledger = Ledger(labels=labels, max_series=10_000, idle_after=600)
     attribution = Attribution(Settings(namespaces=("default-namespace",)), table)
-    books = Books(table, attribution, ledger, peers=Peers({}), announces_births=True)
+    books = Books(table, attribution, ledger, announces_births=True)
     idle = resident_mib()
     for turn in range(2):
-        books.step(ReadStarted("start"), now=turn, read_at=turn)
+        books.apply(TakeStep(ReadStarted("start"), turn, turn))
         for start in range(0, FLOWS, BATCH):
-            books.step(batch(start, turn), now=turn, read_at=turn)
-        books.step(ReadFinished(True), now=turn, read_at=turn)
+            books.apply(TakeStep(batch(start, turn), turn, turn))
+        books.apply(TakeStep(ReadFinished(True), turn, turn))
         books.attribution.ask(now=turn, limit=5)
     assert len(table) == FLOWS
     gc.collect()

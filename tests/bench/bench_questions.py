@@ -21,6 +21,7 @@ from flowmap.attribute.view import Owner
 from flowmap.books import Books
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.flows.batch import Flag, Kind
+from flowmap.operations import Ask, Decide, TakeStep, Tidy
 from tests.accounts import books_for
 from tests.flows.records import Record, batch_of, replace
 
@@ -104,7 +105,7 @@ def run(traffic: Traffic, settings: Settings) -> Result:
     books, plane = books_for(settings, max_flows=traffic.flows + 10), ControlPlane(traffic)
     budget = CallBudget(rate=2.0, burst=5, max_in_flight=2)
     for step in (ReadStarted("start"), ReadFinished(True)):
-        books.step(step, now=0.0, read_at=0.0)
+        books.apply(TakeStep(step, 0.0, 0.0))
     waiting = records(traffic)[::-1]
     under_way: list[UnderWay] = []
     calls, now = 0, 0.0
@@ -114,16 +115,16 @@ def run(traffic: Traffic, settings: Settings) -> Result:
         while waiting and waiting[-1][0] <= now:
             due.append(waiting.pop()[1])
         if due:
-            books.step(batch_of(*due), now=now, read_at=now - 0.01)
-        books.step(CaughtUp(now), now=now, read_at=now)
+            books.apply(TakeStep(batch_of(*due), now, now - 0.01))
+        books.apply(TakeStep(CaughtUp(now), now, now))
         _answer(books, plane, budget, under_way, now)
-        books.settle(now)
-        for question in books.ask(now=now, limit=budget.available(now)):
+        books.apply(Decide(now))
+        for question in books.apply(Ask(now, budget.available(now))):
             calls += 1
             budget.start(now)
             heapq.heappush(under_way, (now + 0.2, calls, now, question))
         if now % 30 < STEP:
-            books.tidy(now)
+            books.apply(Tidy(now))
     named = int(books.ledger.connections[books.ledger.kinds == 1].sum())
     return Result(traffic.flows, dict(books.attribution.asked), named, books.pending_flows)
 
@@ -158,10 +159,16 @@ def main() -> None:
     flows = parser.parse_args().flows
     plain = Traffic(flows=flows)
     print(f"{'':34} {'calls':>6} {'per 1000':>9} {'of peer':>9} {'ties':>6} {'named':>11} {'pending':>7} {'bound':>6}")
-    print(line("both", plain, Settings(("ns",))))
-    print(line("connection", plain, Settings(("ns",), semantics="connection")))
-    print(line("connection, positive_ttl 5m", plain, Settings(("ns",), semantics="connection", positive_ttl=300.0)))
-    print(line("both, 4 addresses of two jobs", Traffic(flows=flows, shared=4), Settings(("ns",))))
+    print(line("both", plain, Settings(namespaces=("ns",))))
+    print(line("connection", plain, Settings(namespaces=("ns",), semantics="connection")))
+    print(
+        line(
+            "connection, positive_ttl 5m",
+            plain,
+            Settings(namespaces=("ns",), semantics="connection", positive_ttl=300.0),
+        )
+    )
+    print(line("both, 4 addresses of two jobs", Traffic(flows=flows, shared=4), Settings(namespaces=("ns",))))
     print(f"{'peer: one question a connection':34} {flows:6} {1000.0:9.1f} {1.0:9.3f}")
 
 

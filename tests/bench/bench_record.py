@@ -18,7 +18,8 @@ from flowmap.assembly import make_books
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, SourceStats
 from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.config import Config
-from flowmap.operations import Operations
+from flowmap.flows.batch import Datagrams
+from flowmap.operations import Apply, Decide, TakeStep
 from flowmap.record.file import RecordingFile
 from flowmap.record.reader import RecordingReader
 from flowmap.record.recorder import Recorder
@@ -29,16 +30,16 @@ from flowmap.wire.conntrack_columns import ColumnDecoder
 from tests.bench.bench_conntrack import requests, submit
 from tests.kernel.netns import namespace
 
-Datagrams = tuple[bytes, list[int]]
+Slice = tuple[bytes, list[int]]
 A_POLL = 4000
 """Events read at a time: what gathers in 0.1 s at 40,000 a second."""
 
 FACTS = SourceFacts("conntrack", "ip", announces_births=True)
 
 
-def collect(events: int) -> list[Datagrams]:
+def collect(events: int) -> list[Slice]:
     """So many real events, in the slices they are read in."""
-    found: list[Datagrams] = []
+    found: list[Slice] = []
     with namespace() as space, space.entered():
         space.track()
         space.sysctl("net.netfilter.nf_conntrack_acct", 1)
@@ -58,25 +59,24 @@ def collect(events: int) -> list[Datagrams]:
     return found
 
 
-def work(slices: list[Datagrams], do: Operations, recorder: Recorder | None) -> int:
+def work(slices: list[Slice], apply: Apply) -> int:
     """What the daemon does with the events: decode, apply, settle; the number of records."""
     decoder, records = ColumnDecoder(), 0
     now = time.monotonic()
     for step in (ReadStarted("start"), ReadFinished(True)):
-        do.step(step, now=now, read_at=now)
+        apply(TakeStep(step, now, now))
     for data, starts in slices:
         now = time.monotonic()
         batch = decoder.decode(memoryview(data), starts).batch
-        if recorder is not None:
-            recorder.tap(memoryview(data), starts)
-        do.step(batch, now=now, read_at=now)
-        do.step(CaughtUp(now), now=now, read_at=now)
-        do.settle(now)
+        batch.datagrams = Datagrams(data, starts)
+        apply(TakeStep(batch, now, now))
+        apply(TakeStep(CaughtUp(now), now, now))
+        apply(Decide(now))
         records += len(batch)
     return records
 
 
-def bench(slices: list[Datagrams], directory: Path, rounds: int) -> None:
+def bench(slices: list[Slice], directory: Path, rounds: int) -> None:
     """The best of so many rounds each, in turns."""
     config = Config.model_validate({"control_plane": {"workspace": "w"}, "collect": {"max_flows": 200_000}})
     cpu: dict[bool, float] = {}
@@ -92,7 +92,7 @@ def bench(slices: list[Datagrams], directory: Path, rounds: int) -> None:
             recorder = Recorder(books, file, facts=facts, stats=SourceStats, max_waiting=1 << 30)
             recorder.start()
         began, began_thread = time.process_time(), time.thread_time()
-        records = work(slices, books if recorder is None else recorder, recorder)
+        records = work(slices, books.apply if recorder is None else recorder.apply)
         own = time.thread_time() - began_thread
         if recorder is not None:
             recorder.close()

@@ -20,6 +20,7 @@ from flowmap.export.definitions import BY_NAME, METRICS, metrics_markdown
 from flowmap.export.exposition import Exposition, compress
 from flowmap.export.ledger import Ledger, SeriesKey
 from flowmap.export.negotiation import Format
+from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.snapshot import (
     CatalogReport,
@@ -51,10 +52,11 @@ def filled() -> LedgerSnapshot:
     ledger.opened(ids[1:])  # the first is idle, and expires below
     ledger.closed(ids[2:3])
     ledger.retransmitted(ids[1:2], np.array([9], np.uint64))
-    ledger.set_round_trip(ids[1:3], np.array([0.00025, 0.5]))
     ledger.series(keys[2], now=5)
     ledger.expire(now=10)
-    return ledger.freeze()
+    round_trip = np.full(ledger.used, np.nan)
+    round_trip[ids[1:3]] = 0.00025, 0.5
+    return ledger.freeze(OpenFlows(0, np.zeros(ledger.used, np.int64), round_trip))
 
 
 def snapshot(*, health: bool = True) -> Snapshot:
@@ -112,7 +114,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
 
 def exposition() -> Exposition:
     metrics = SelfMetrics("1.2.3")
-    metrics.question("sink", "hit")
+    metrics.questions({("sink", "hit"): 1})
     metrics.api_attempt("GetDeploymentsByIp", 0.2)
     metrics.api_attempt("GetDeploymentsByIp", 0.3, "auth")
     metrics.set_breaker(True)

@@ -19,9 +19,8 @@ def value(metrics: SelfMetrics, name: str, **labels: str) -> float | None:
 
 def test_counts() -> None:
     metrics = SelfMetrics("1.0")
-    metrics.question("sink", "hit")
-    metrics.question("sink", "hit")
-    metrics.question("client", "miss")
+    for sinks in (1, 1, 2):
+        metrics.questions({("sink", "hit"): sinks, ("client", "miss"): 1})
     metrics.api_attempt("ListJobs", 0.06)
     metrics.api_attempt("ListJobs", 7, "throttled")
     assert value(metrics, "flowmap_questions_total", shape="sink", outcome="hit") == 2
@@ -53,7 +52,7 @@ def test_process_and_build() -> None:
 
 def test_two_do_not_mix() -> None:
     one, other = SelfMetrics("1"), SelfMetrics("2")
-    one.question("sink", "hit")
+    one.questions({("sink", "hit"): 1})
     assert value(other, "flowmap_questions_total", shape="sink", outcome="hit") is None
 
 
@@ -62,11 +61,11 @@ def test_threads() -> None:
 
     def work() -> None:
         for _ in range(500):
-            metrics.question("sink", "hit")
+            metrics.api_attempt("ListJobs", 0.1)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert value(metrics, "flowmap_questions_total", shape="sink", outcome="hit") == 2000
+    assert value(metrics, "flowmap_api_requests_total", operation="ListJobs") == 2000

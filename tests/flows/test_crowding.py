@@ -1,4 +1,4 @@
-"""Who gives way when the table is full."""
+"""Which flows are evicted when the table is full."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 
 from flowmap.flows.applied import Applied
 from flowmap.flows.batch import Flag, Kind
-from flowmap.flows.crowding import FEW_PACKETS
+from flowmap.flows.crowding import FEW_PACKETS, Evict
+from flowmap.flows.index import Rows
 from flowmap.flows.table import FlowTable
 from tests.flows.records import Record, batch_of, replace
 
@@ -25,9 +26,23 @@ class Full:
         for port, flag in enumerate(flags, 1):
             self(flow(port, OPENED), flow(port, UPDATED, flags=flag))
 
-    def __call__(self, *records: Record) -> Applied:
+    def __call__(self, *records: Record, evict: Evict | None = None) -> Applied:
         self.now += 1
-        return self.table.apply(batch_of(*records), now=self.now, read_at=self.now - 0.5)
+        return self.table.apply(batch_of(*records), now=self.now, read_at=self.now - 0.5, evict=evict)
+
+    def evicted_for(self, *records: Record) -> int:
+        """Apply the records, and return how many flows were evicted for them."""
+        before = len(self.table)
+        gone: list[int] = []
+
+        def evict(reason: str, rows: Rows) -> None:
+            assert reason == "unanswered"
+            gone.extend(rows.tolist())
+            self.table.free(rows)
+
+        self(*records, evict=evict)
+        assert len(self.table) == before, "evicted rows are used again"
+        return len(gone)
 
     def ports(self) -> list[int]:
         return sorted(int(port) >> 48 for port in self.table.columns.ports[self.table.live()])
@@ -39,7 +54,7 @@ def flow(port: int, kind: Kind, *, packets: int | None = None, flags: int = 0) -
 
 
 @pytest.mark.parametrize(
-    ("record", "lacking"),
+    ("record", "evicted"),
     [
         (flow(9, OPENED), 1),
         (flow(9, SEEN, flags=ASSURED), 1),
@@ -52,16 +67,15 @@ def flow(port: int, kind: Kind, *, packets: int | None = None, flags: int = 0) -
     ],
     ids=["begins", "answered", "over, answered", "seen", "changed", "over", "known", "known under another id"],
 )
-def test_for_whom_others_give_way(record: Record, lacking: int) -> None:
-    full = Full(0, 0, 0, 0)
-    assert max(0, full.table.lacking(batch_of(record))) == lacking
-    assert max(0, full.table.lacking(batch_of(record, record))) == lacking, "a flow needs one row"
+def test_for_which_flows_others_are_evicted(record: Record, evicted: int) -> None:
+    assert Full(0, 0, 0, 0).evicted_for(record) == evicted
+    assert Full(0, 0, 0, 0).evicted_for(record, record) == evicted, "a flow needs one row"
 
 
 def test_the_oldest_that_nobody_answered_gives_way_and_no_other() -> None:
     full = Full(0, ASSURED, 0, int(Flag.REPLIED))
     for expected in ([2, 3, 4], [2, 4], [2], [2]):
-        full.table.free(full.table.give_way(1))
+        full.table.free(full.table.evict_unanswered(1))
         assert full.ports() == expected
     assert full.table.open_flows == 1
 
@@ -69,7 +83,7 @@ def test_the_oldest_that_nobody_answered_gives_way_and_no_other() -> None:
 def test_what_was_counted_stays() -> None:
     full = Full(0)
     full(flow(1, SEEN, packets=1))
-    assert not len(full.table.give_way(1))
+    assert not len(full.table.evict_unanswered(1))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +107,7 @@ def test_counters_that_waited_count_once_however_it_ends() -> None:
         assert not full(flow(3, SEEN, packets=2)).deltas.any()
     assert answered(flow(3, UPDATED, flags=ASSURED), flow(3, SEEN, packets=3)).deltas[:, 0].tolist() == [300]
     assert over(flow(3, CLOSED, packets=3)).deltas[:, 0].tolist() == [300]
-    gone.table.free(gone.table.give_way(3))
+    gone.table.free(gone.table.evict_unanswered(3))
     gone(*[flow(port, OPENED) for port in (5, 6, 7, 8)])
     assert gone(flow(3, CLOSED, packets=3)).shed_totals[0] == 300
 
@@ -106,6 +120,6 @@ def test_where_there_is_room_for_some_the_answered_get_it() -> None:
 
 def test_a_flow_that_comes_back_may_be_old() -> None:
     full = Full(0, 0, 0, 0)
-    full.table.free(full.table.give_way(1))
+    full.table.free(full.table.evict_unanswered(1))
     (row,) = full(flow(1, SEEN, flags=ASSURED)).opened.tolist()
     assert full.table.columns.born_after[row] == -np.inf

@@ -260,9 +260,9 @@ class Comparison(RuleBasedStateMachine):
     @rule(batch=st.lists(records, min_size=1, max_size=8))
     def apply(self, batch: list[Record]) -> None:
         self.now += 1
-        moment = {"now": self.now, "read_at": self.now - 0.5, "born_after": self.born_after}
-        applied = self.table.apply(batch_of(*batch), **moment)
-        self.model.apply(batch, **moment)
+        now, read_at, born_after = self.now, self.now - 0.5, self.born_after
+        applied = self.table.apply(batch_of(*batch), now=now, read_at=read_at, born_after=born_after)
+        self.model.apply(batch, now=now, read_at=read_at, born_after=born_after)
         for row in applied.opened.tolist():
             self.grown[row] = (0, 0, 0, 0)
         for row, delta in zip(applied.rows.tolist(), applied.deltas.tolist(), strict=True):
@@ -296,7 +296,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(wanted=st.integers(1, 4))
     def give_way(self, wanted: int) -> None:
-        gone = self.table.give_way(wanted)
+        gone = self.table.evict_unanswered(wanted)
         assert len(set(gone.tolist())) == len(gone)
         self.model.give_way([self._facts(row) for row in gone.tolist()], wanted)
         self.table.free(gone)

@@ -8,6 +8,7 @@ import pytest
 
 from flowmap.collect.base import Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from flowmap.flows.batch import Flag, Kind
+from flowmap.operations import TakeStep
 from tests.accounts import books_for
 from tests.flows.records import Record, batch_of, replace
 
@@ -31,7 +32,7 @@ class Day:
     def __call__(self, *steps: Step) -> None:
         for step in steps:
             self.now += 0.125
-            self.books.step(step, now=self.now, read_at=self.now)
+            self.books.apply(TakeStep(step, self.now, self.now))
 
     def flows(self, *records: Record, complete: bool = True) -> None:
         """A full read of the source that counts."""

@@ -26,6 +26,7 @@ from flowmap.history.clock import boot
 from flowmap.history.file import Limits
 from flowmap.history.historian import Historian
 from flowmap.history.matching import Wanted
+from flowmap.operations import Finish, GiveUp
 from tests.accounts import books_for
 from tests.flows.records import Record, replace
 from tests.history.made import X, Y
@@ -93,7 +94,7 @@ def test_every_decided_flow_is_kept_when_it_leaves(house: House) -> None:
     assert len(day.books.table) == 1, "it waits"
     house.flush()
     assert len(house.flows()) == 1
-    day.books.give_up(older_than=day.now + 1, now=day.now)  # decided after it ended
+    day.books.apply(GiveUp(day.now + 1, day.now))  # decided after it ended
     house.flush()
     first, second = house.flows()
     assert (first.view.state, first.view.deployments[0].owner, first.view.transmit_bytes) == (State.ATTRIBUTED, X, 500)
@@ -112,7 +113,7 @@ def test_ignored_flows_are_not_kept_and_open_ones_at_the_end_are(tmp_path: Path)
     house.day(FLOW, replace(FLOW, client_port=2, id=2))
     house.day.answer(X)
     house.day(replace(FLOW, client_port=3, id=3))
-    house.day.books.leave_open()
+    house.day.books.apply(Finish())
     house.stop()
     flows = house.flows()
     assert {one.view.client.port for one in flows} == {40000, 2}, "those without a decision are nobody's past"
@@ -126,7 +127,7 @@ def test_a_flow_given_up_for_want_of_room_has_failed(tmp_path: Path) -> None:
     house.day(replace(FLOW, client_port=3, id=3))
     house.stop()
     (only,) = house.flows()
-    assert (only.view.state, only.cause) == (State.FAILED, "given up for want of room")
+    assert (only.view.state, only.cause) == (State.FAILED, "shed: the flow table is full (collect.max_flows)")
 
 
 def test_a_full_queue_loses_what_comes_last_and_counts_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Operations for tests, and what books came to, whole."""
+"""Commands for tests, and the whole state of books."""
 
 from __future__ import annotations
 
@@ -29,7 +29,20 @@ from flowmap.collect.base import (
 from flowmap.config import Config
 from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import Flag, Kind
-from flowmap.operations import Delivery, Operations, Tuning
+from flowmap.operations import (
+    Apply,
+    Ask,
+    Configure,
+    CountFlowless,
+    Decide,
+    Deliver,
+    Delivery,
+    Finish,
+    GiveUp,
+    Restore,
+    TakeStep,
+    Tidy,
+)
 from flowmap.record.file import RecordingFile
 from flowmap.record.recorder import Recorder
 from flowmap.record.settings import kept_settings
@@ -70,20 +83,22 @@ operations = st.one_of(
     st.tuples(st.just("give up"), st.sampled_from([0.0, 30.0])),
     st.tuples(st.just("tidy"), st.sampled_from([0.1, 10.0, 100.0])),
     st.tuples(
-        st.just("tune"),
-        st.builds(
-            Tuning,
-            confirm=st.sampled_from(["strict", "fast"]),
-            grace=st.sampled_from([0.0, 2.0]),
-            owners_limit=st.integers(1, 3),
-            positive_ttl=st.just(15.0),
-            negative_ttl=st.just(25.0),
-            include=st.sampled_from([(), ("tcp/9092",)]),
-            exclude=st.sampled_from([(), ("10.0.0.2/32",)]),
-            peers=st.sampled_from([{}, {"orders": ("10.1.0.1/32:9092",)}]),
-            idle_after=st.just(40.0),
+        st.just("configure"),
+        st.fixed_dictionaries(
+            {
+                "confirm": st.sampled_from(["strict", "fast"]),
+                "grace": st.sampled_from([0.0, 2.0]),
+                "owners_limit": st.integers(1, 3),
+                "positive_ttl": st.just(15.0),
+                "negative_ttl": st.just(25.0),
+            }
         ),
+        st.sampled_from([(), ("tcp/9092",)]),
+        st.sampled_from([(), ("10.0.0.2/32",)]),
+        st.sampled_from([{}, {"orders": ("10.1.0.1/32:9092",)}]),
     ),
+    st.just(("count flowless",)),
+    st.just(("finish",)),
     st.tuples(st.just("confirm"), st.frozensets(st.sampled_from(OWNERS), min_size=1, max_size=1)),
 )
 restorations = st.tuples(st.just("restore"), st.frozensets(st.sampled_from(OWNERS)), st.sampled_from([1.0, 100.0]))
@@ -92,6 +107,8 @@ beginnings = st.tuples(
     st.just(("step", ReadStarted("start"))),
     st.just(("step", ReadFinished(True))),
     st.tuples(st.just("step"), st.lists(opened, min_size=2, max_size=8).map(lambda some: batch_of(*some))),
+    st.just(("count flowless",)),
+    st.just(("finish",)),
     st.tuples(st.just("confirm"), st.frozensets(st.sampled_from(OWNERS), min_size=1, max_size=1)),
 ).map(list)
 """Enough for flows to have owners: what comes after works on that."""
@@ -116,9 +133,10 @@ class Clock:
 
 @dataclass
 class Actor:
-    """Does a script to ``books``, the way the engine does."""
+    """Applies a script, the way the engine does."""
 
-    do: Operations
+    apply: Apply
+    books: Books
     clock: Clock
     asked: list[Question] = field(default_factory=list)
 
@@ -128,44 +146,62 @@ class Actor:
             getattr(self, name.replace(" ", "_"))(*arguments)
 
     def step(self, step: Step) -> None:
-        self.do.step(step, now=self.clock.now, read_at=self.clock.now - 0.5)
+        self.apply(TakeStep(step, self.clock.now, self.clock.now - 0.5))
 
     def caught_up(self) -> None:
         self.step(CaughtUp(self.clock.now - 0.25))
 
     def ask(self, limit: int) -> None:
-        self.asked += self.do.ask(now=self.clock.now, limit=limit)
+        self.asked += self.apply(Ask(self.clock.now, limit))
 
     def answer(self, place: int, owners: frozenset[Owner]) -> None:
         if self.asked:
             question = self.asked.pop(place % len(self.asked))
             infos = tuple(DeploymentInfo(owner, labels={"team": "t"}, seen_at=self.clock.wall()) for owner in owners)
             answer = Answer(self.clock.now - 0.2, self.clock.now - 0.1, owners)
-            self.do.deliver(Delivery(question, answer, infos), now=self.clock.now)
+            self.apply(Deliver(self.clock.now, Delivery(question, answer, infos)))
 
     def fail(self, place: int, retry_after: float | None) -> None:
         if self.asked:
             question = self.asked.pop(place % len(self.asked))
-            self.do.deliver(Delivery(question, None, cause="timeout", retry_after=retry_after), now=self.clock.now)
+            self.apply(Deliver(self.clock.now, Delivery(question, None, cause="timeout", retry_after=retry_after)))
 
     def settle(self) -> None:
-        self.do.settle(self.clock.now)
+        self.apply(Decide(self.clock.now))
 
     def give_up(self, age: float) -> None:
-        self.do.give_up(older_than=self.clock.now - age, now=self.clock.now)
+        self.apply(GiveUp(self.clock.now - age, self.clock.now))
 
     def tidy(self, pause: float) -> None:
         self.clock.now += pause
-        self.do.tidy(self.clock.now)
+        self.apply(Tidy(self.clock.now))
 
-    def tune(self, tuning: Tuning) -> None:
-        self.do.tune(tuning)
+    def configure(
+        self,
+        attribute: dict[str, Any],
+        include: tuple[str, ...],
+        exclude: tuple[str, ...],
+        peers: dict[str, tuple[str, ...]],
+    ) -> None:
+        semantics = self.books.attribution.settings.semantics
+        wanted = {
+            "attribute": {"semantics": semantics, **attribute},
+            "collect": {"include": include, "exclude": exclude},
+            "export": {"peers": peers, "idle_after": 40.0},
+        }
+        self.apply(Configure(Config.model_validate(wanted)))
+
+    def count_flowless(self) -> None:
+        self.apply(CountFlowless(self.clock.now, "late", (1 << 40, 2, 3, 4)))
+
+    def finish(self) -> None:
+        self.apply(Finish())
 
     def restore(self, owners: frozenset[Owner], age: float) -> None:
         """What a daemon before this one knew of one client, confirmed up to ``age`` seconds ago."""
         question = Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.1"), 0), None)
         last = self.clock.now - age
-        self.do.restore([(question, Range(owners, last - 9, last - 8, last - 1, last, 5))], now=self.clock.now)
+        self.apply(Restore(((question, Range(owners, last - 9, last - 8, last - 1, last, 5)),), self.clock.now))
 
     def confirm(self, owners: frozenset[Owner]) -> None:
         """Everything is asked, answered and counts."""
@@ -205,7 +241,7 @@ def recorded(path: Path, script: list[Any], wanted: Config | None = None, **limi
         **limits,
     )
     recorder.start()
-    Actor(recorder, clock).run(script)
+    Actor(recorder.apply, books, clock).run(script)
     recorder.close()
     return books, recorder
 

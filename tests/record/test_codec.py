@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Any
+from typing import Any, get_args
 
 import hypothesis.strategies as st
 import numpy as np
@@ -13,26 +13,40 @@ from hypothesis import given
 
 from flowmap.attribute.answers import Answer
 from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.ranges import Range
 from flowmap.attribute.view import DeploymentInfo, Owner
-from flowmap.collect.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, SourceStats
+from flowmap.collect.base import (
+    Broadcasts,
+    CaughtUp,
+    Lost,
+    MeasuringFinished,
+    ReadFinished,
+    ReadStarted,
+    SourceStats,
+    Step,
+)
+from flowmap.config import Config
 from flowmap.errors import DecodeError
 from flowmap.flows.address import Address, Endpoint
-from flowmap.flows.batch import Flag, FlowBatch
-from flowmap.operations import Delivery
-from flowmap.record import messages
-from flowmap.record.codec import decode_entries, encode_entries
-from flowmap.record.entries import (
-    Asked,
-    ClockSet,
-    Delivered,
-    Entry,
-    Figures,
-    GaveUp,
-    Marked,
-    Messages,
-    Settled,
-    Stepped,
+from flowmap.flows.batch import Datagrams, Flag, FlowBatch
+from flowmap.operations import (
+    Ask,
+    Command,
+    Configure,
+    CountFlowless,
+    Decide,
+    Deliver,
+    Delivery,
+    Finish,
+    GiveUp,
+    Restore,
+    TakeStep,
+    Tidy,
 )
+from flowmap.record import messages
+from flowmap.record.codec import CODES, decode_entries, encode_entries
+from flowmap.record.entries import Asked, ClockSet, Entry, Figures, Marked, Undecoded
+from flowmap.record.file import FORMAT
 from tests.flows.records import batch_of
 from tests.record.operations import records
 from tests.record.test_damage import plain
@@ -44,22 +58,27 @@ FIGURES = Figures((1 << 70, 2), (3, 4), 5, 6, 7, 8, 9, 10, {"deployment": (11, 1
 
 ENTRIES: list[Entry] = [
     Asked(1e9 + 1 / 3, 5, 0),
-    Delivered(Delivery(QUESTION, Answer(0.1, 0.2, frozenset((OWNER,))), (INFO,), unreadable=2), 0.3),
-    Delivered(Delivery(QUESTION, None, cause="timeout: late \ud800", retry_after=0.1), float("inf")),
-    Settled(5e-324),
-    GaveUp(float("-inf"), 2.0),
+    Deliver(0.3, Delivery(QUESTION, Answer(0.1, 0.2, frozenset((OWNER,))), (INFO,), unreadable=2)),
+    Deliver(float("inf"), Delivery(QUESTION, None, cause="timeout: late \ud800", retry_after=0.1)),
+    Decide(5e-324),
+    Tidy(1.5),
+    Configure(Config.model_validate({"attribute": {"grace": "1500ms"}, "export": {"peers": {"ä": ["10.0.0.1:1"]}}})),
+    Restore(((QUESTION, Range(frozenset((OWNER,)), 1.0, 2.0, 3.0, 4.0, 5)),), 6.0),
+    CountFlowless(7.0, "late", (1 << 63, 1, 2, 3)),
+    Finish(),
+    GiveUp(float("-inf"), 2.0),
     ClockSet(-1.75),
     Marked(4.0, FIGURES, SourceStats(up=True, records=1 << 65, lost={"malformed": 2}, notes={"ä": "b"})),
-    Stepped(ReadStarted("overrun"), 2.0, 1.0),
-    Stepped(ReadFinished(False), 2.0, 1.0),
-    Stepped(CaughtUp(0.1), 2.0, 1.0),
-    Stepped(Lost("truncated"), 2.0, 1.0),
-    Stepped(MeasuringFinished(True), 2.0, 1.0),
-    Stepped(Broadcasts((Address.parse("10.0.0.255"), Address(1 << 63, (1 << 64) - 1))), 2.0, 1.0),
-    Stepped(Broadcasts(()), 2.0, 1.0),
-    Stepped(Messages(b"", ()), 2.0, 1.0),
-    Stepped(Messages(bytes(range(64)), (0, 4, 4, 60), int(Flag.SILENT)), 2.0, 1.0),
-    Stepped(Messages(b"abcdefgh", (0,)), 2.0, 1.0),
+    TakeStep(ReadStarted("overrun"), 2.0, 1.0),
+    TakeStep(ReadFinished(False), 2.0, 1.0),
+    TakeStep(CaughtUp(0.1), 2.0, 1.0),
+    TakeStep(Lost("truncated"), 2.0, 1.0),
+    TakeStep(MeasuringFinished(True), 2.0, 1.0),
+    TakeStep(Broadcasts((Address.parse("10.0.0.255"), Address(1 << 63, (1 << 64) - 1))), 2.0, 1.0),
+    TakeStep(Broadcasts(()), 2.0, 1.0),
+    Undecoded(2.0, 1.0, Datagrams(b"", ())),
+    Undecoded(2.0, 1.0, Datagrams(bytes(range(64)), (0, 4, 4, 60), int(Flag.SILENT))),
+    Undecoded(2.0, 1.0, Datagrams(b"abcdefgh", (0,))),
 ]
 
 
@@ -75,13 +94,13 @@ def test_each_alone(entry: Any) -> None:
 
 @given(st.lists(st.lists(records, max_size=5)))
 def test_batches_come_back_as_they_were(batches: list[list[Any]]) -> None:
-    entries: list[Entry] = [Stepped(batch_of(*batch), 2.0, 1.0) for batch in batches]
+    entries: list[Entry] = [TakeStep(batch_of(*batch), 2.0, 1.0) for batch in batches]
     assert [plain(one) for one in decode_entries(encode_entries(entries))] == [plain(one) for one in entries]
 
 
 def test_a_batch_that_comes_back_can_be_written_to() -> None:
-    (entry,) = decode_entries(encode_entries([Stepped(FlowBatch(3), 1.0, 1.0)]))
-    assert isinstance(entry, Stepped)
+    (entry,) = decode_entries(encode_entries([TakeStep(FlowBatch(3), 1.0, 1.0)]))
+    assert isinstance(entry, TakeStep)
     assert isinstance(entry.step, FlowBatch)
     entry.step.flags |= np.uint16(1)
     assert len(entry.step) == 3
@@ -112,8 +131,21 @@ def test_every_cut_of_a_chunk_is_refused_or_shorter() -> None:
         assert found == ENTRIES[: len(found)]
 
 
-def test_an_entry_of_a_later_version_is_refused_in_one_line() -> None:
-    with pytest.raises(DecodeError, match="later flowmap"):
+def test_every_command_has_a_code() -> None:
+    assert {kind for kind in (*get_args(Command), *get_args(Step)) if kind not in (TakeStep, Ask)} - set(CODES) == set()
+    assert len(set(CODES.values())) == len(CODES)
+    assert (max(CODES.values()), FORMAT) == (20, 2), "another entry makes the format grow"
+
+
+def test_an_entry_says_which_field_cannot_be_read() -> None:
+    text = b'{"question": {}, "answer": null}'
+    stream = struct.pack("<Bd", CODES[Deliver], 1.0) + struct.pack("<I", len(text)) + text
+    with pytest.raises(DecodeError, match=r"recording cannot be read: question\.namespace: Field required$"):
+        list(decode_entries(struct.pack("<I", len(stream)) + stream))
+
+
+def test_an_unknown_entry_is_refused_in_one_line() -> None:
+    with pytest.raises(DecodeError, match="unknown code 255"):
         list(decode_entries(struct.pack("<I", 1) + b"\xff"))
 
 

@@ -12,8 +12,8 @@ from flowmap.attribute.view import Owner
 from flowmap.collect.base import ReadFinished, ReadStarted
 from flowmap.errors import DecodeError
 from flowmap.flows.batch import FlowBatch, Kind
+from flowmap.operations import TakeStep
 from flowmap.record.container import SIGNATURE, Chunks
-from flowmap.record.entries import Stepped
 from flowmap.record.reader import RecordingReader, is_recording
 from tests.flows.records import Record, batch_of
 from tests.record.operations import OWNERS, recorded
@@ -46,7 +46,7 @@ def read(path: Path) -> tuple[list[object], str, str]:
 
 
 def plain(entry: object) -> object:
-    if isinstance(entry, Stepped) and isinstance(entry.step, FlowBatch):
+    if isinstance(entry, TakeStep) and isinstance(entry.step, FlowBatch):
         return entry.now, entry.read_at, entry.step.rows()
     return entry
 

@@ -92,7 +92,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
         wall_clock=lambda: clock[0] + WALL,
     )
     recorder.start()
-    offline = Offline(books, plane, operations=recorder)
+    offline = Offline(books, plane, apply=recorder.apply)
     for timed in offline.run(half_hour()):
         clock[0] = timed.now
     recorder.close()

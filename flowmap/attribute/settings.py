@@ -1,0 +1,32 @@
+"""The settings of attribution: the ``attribute`` section of the configuration, and where questions are asked."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from flowmap.attribute.questions import Place
+from flowmap.config.models import Attribute
+
+
+class Settings(Attribute, frozen=False):
+    """Every key of the section, as it applies now. All parts of one attribution hold the same object.
+
+    A live key is declared in the configuration model and read where it is used: :meth:`update` changes it for all.
+    """
+
+    namespaces: tuple[str, ...]
+    """Of the main workspace."""
+    loopback: bool = True
+    """Whether the control plane can know loopback addresses."""
+    elsewhere: tuple[Place, ...] = ()
+    """Namespaces of other workspaces."""
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Everywhere that questions are asked."""
+        return tuple(Place("", namespace) for namespace in self.namespaces) + self.elsewhere
+
+    def update(self, section: Attribute) -> None:
+        """Apply another section. ``semantics``, ``nat`` and ``cache_size`` have to be the same as before."""
+        for name in Attribute.model_fields:
+            setattr(self, name, getattr(section, name))
