@@ -1,6 +1,6 @@
 """config: the configuration in force, with secrets masked.
 
-Also its JSON Schema, a commented file with every key, and the table of the README.
+Also its JSON Schema, a commented file with every key, and the table of config/README.md.
 """
 
 from __future__ import annotations

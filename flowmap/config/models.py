@@ -1,5 +1,5 @@
-"""The configuration, one model a section. Descriptions are the documentation: the README's table, the comments of
-config/flowmap.yaml and the JSON Schema are made from them.
+"""The configuration, one model a section. Descriptions are the documentation: the table of config/README.md, the
+comments of config/flowmap.yaml and the JSON Schema are made from them.
 """
 
 from __future__ import annotations

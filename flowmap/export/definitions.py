@@ -1,4 +1,4 @@
-"""Every metric flowmap exports, as data. The page, the self-metrics and README's table are made from it."""
+"""Every metric flowmap exports, as data. The page, the self-metrics and the documented table are made from it."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ HEALTH = frozenset(("flowmap_deployment_tcp_retransmits_total", "flowmap_deploym
 
 
 def metrics_markdown() -> str:
-    """The table of metrics for README, as Markdown."""
+    """The table of metrics for flowmap/export/README.md, as Markdown."""
     lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels)

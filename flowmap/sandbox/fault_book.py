@@ -39,7 +39,7 @@ Kind = Literal[
 ]
 
 DESCRIPTIONS: dict[Kind, str] = {
-    "bad_element": "the right answer with three elements in front that are none",
+    "bad_element": "the right answer with three invalid elements in front",
     "bom": "the right answer behind a byte order mark",
     "business": "HTTP 200 with success: false, `status` as httpCode and `code` as errorCode",
     "clock": "the server's clock is off by `seconds`, for checking dates and in its Date header",

@@ -1,4 +1,4 @@
-"""``python -m tests.faults``, as root: what each fault costs, kept for the README; ``--soak``: a long run."""
+"""``python -m tests.faults``, as root: what each fault costs, kept for tests/README.md; ``--soak``: a long run."""
 
 from __future__ import annotations
 

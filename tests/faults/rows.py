@@ -174,8 +174,8 @@ def history_broken(scene: Scene) -> None:
     until(lambda: scene.total("history_up"), "a new one begins")
 
 
-DOWN = "what moved from the last scrape until it was back"
-BRIEF = "were over before anybody was asked again, or fell into that time"
+DOWN = "bytes between the last scrape and the new start"
+BRIEF = "closed before the next answer, or while there was no daemon"
 BY_NAME = {"exclude": ["127.0.0.0/8", FLOODED]}
 SMALL: Mapping[str, Any] = {"collect": {"max_flows": 500}}
 
@@ -183,28 +183,28 @@ ROWS = (
     Row("stopped", "SIGSTOP for 2 s", stopped),
     Row("control plane fails", "HTTP 503 to every call for 2.5 s", api({"kind": "error", "status": 503})),
     Row("control plane hangs", "no answer for 2.5 s", api({"kind": "hang"}), by_hand=True),
-    Row("control plane is cut off", "nft drops what goes to it for 2.5 s", cut_off),
+    Row("control plane is cut off", "nft drops packets to it for 2.5 s", cut_off),
     Row("malformed answers", "JSON that stops in the middle, for 2.5 s", api({"kind": "malformed"}), by_hand=True),
     Row("empty answers", "a list without entries for 2.5 s", api({"kind": "empty_list"}),
-        nameless="were answered with nobody", by_hand=True),
+        nameless="the answer was no deployment", by_hand=True),
     Row("throttled", "Throttling.User to every call for 2.5 s", api({"kind": "throttle"}), by_hand=True),
     Row("clocks apart", "20 minutes, for 2.5 s", api({"kind": "clock", "seconds": 1200})),
     Row("port in use", "a second daemon with the same configuration", port_taken),
     Row("broken configuration", "an unfinished file and SIGHUP, then the old one and SIGHUP", broken_configuration),
     Row("few descriptors", "prlimit --nofile=64 for 2.5 s", few_descriptors),
-    Row("table flushed", "conntrack -F: every entry ends, and what goes on begins anew", flushed,
+    Row("table flushed", "conntrack -F: every entry ends; connections continue as new flows", flushed,
         loses="packets under way at that moment: the kernel counts them to entries that have ended"),
     Row("table zeroed", "conntrack -L -z", zeroed, alone=True,
-        loses="what came between the last full read (2 s) and the zeroing"),
-    Row("accounting off", "nf_conntrack_acct=0 until the daemon tells of it, then 1", uncounted, alone=True,
+        loses="bytes between the last full read (2 s) and the zeroing"),
+    Row("accounting off", "nf_conntrack_acct=0 until the daemon reports it, then 1", uncounted, alone=True,
         loses="connections that the kernel did not count"),
-    Row("events overrun", "64 KiB for events, 3,000 of them while it is stopped", overrun, alone=True,
+    Row("events overrun", "a buffer of 64 KiB, 3,000 events while the daemon is stopped", overrun, alone=True,
         loses="connections whose end was among the dropped events",
         settings={"collect": BY_NAME | {"conntrack": {"receive_buffer": "64KiB", "resync": "2s"}}}),
-    Row("flood", "6,000 entries of made-up clients that nobody answers, collect.max_flows: 500", flooded, alone=True,
-        settings=SMALL, nameless="found no room at first"),
-    Row("ended", "SIGTERM, and started again", ended, loses=DOWN, nameless=BRIEF, alone=True, by_hand=True),
-    Row("killed", "SIGKILL, and started again", killed, loses=DOWN, nameless=BRIEF, alone=True),
+    Row("flood", "6,000 unanswered entries of made-up clients, collect.max_flows: 500", flooded, alone=True,
+        settings=SMALL, nameless="refused at first: the table was full"),
+    Row("ended", "SIGTERM, then a new start", ended, loses=DOWN, nameless=BRIEF, alone=True, by_hand=True),
+    Row("killed", "SIGKILL, then a new start", killed, loses=DOWN, nameless=BRIEF, alone=True),
     Row("disk full", "no room for the history on its file system, then room again", disk_full, alone=True,
         settings={"history": {"retain": "1h"}}),
     Row("history broken", "the file is overwritten between SIGTERM and start", history_broken, loses=DOWN, alone=True,
@@ -214,20 +214,20 @@ ROWS = (
 
 _LIFE, _WEB, _RECORD = "tests/kernel/test_life.py", "tests/serve/test_web.py", "tests/record/test_recorder.py"
 ELSEWHERE = (
-    Elsewhere("signals at random moments", "SIGHUP and SIGTERM at any moment, while it starts and reads, too",
+    Elsewhere("signals at random moments", "SIGHUP and SIGTERM at any moment, also during start and full reads",
               f"{_LIFE}::test_signals_at_random_moments"),
-    Elsewhere("reloads without end", "SIGHUP again and again, settings changed each time",
+    Elsewhere("reloads without end", "many SIGHUPs, each with changed settings",
               f"{_LIFE}::test_reloads_leave_nothing_behind"),
-    Elsewhere("source lost", "no descriptor can be had, so the source cannot be opened for a while",
+    Elsewhere("source lost", "no free descriptor, so the source cannot be opened for a while",
               f"{_LIFE}::test_a_source_that_dies_comes_back_and_the_rest_goes_on"),
-    Elsewhere("permission missing", "started without CAP_NET_ADMIN; it says so and ends",
+    Elsewhere("permission missing", "started without CAP_NET_ADMIN; the daemon says so and exits",
               f"{_LIFE}::test_without_the_capability_it_says_what_is_missing"),
-    Elsewhere("stderr blocked or closed", "a full pipe that nobody reads, or none",
+    Elsewhere("stderr blocked or closed", "a full pipe without a reader, or no stderr",
               f"{_LIFE}::test_stderr_that_takes_nothing_holds_up_nothing"),
-    Elsewhere("disk full while recording", "the recording ends, and is whole so far",
+    Elsewhere("disk full while recording", "the recording ends; its content so far is complete",
               f"{_RECORD}::test_a_limit_of_the_file_system_ends_the_recording_only"),
-    Elsewhere("certificates rotate or are broken", "files of http.tls and http.users change while it runs",
+    Elsewhere("certificates rotate or are broken", "files of http.tls and http.users change at run time",
               f"{_WEB}::test_certificates_and_users_rotate_while_it_runs"),
-    Elsewhere("slow, endless and broken requests", "clients that never finish, never read, or send nonsense",
+    Elsewhere("slow, endless and broken requests", "clients that never finish, never read, or send garbage",
               "tests/serve/test_hostile.py::test_who_never_finishes_is_cut"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The README's table of faults, from the rows and from what ``python -m tests.faults`` found."""
+"""The table of faults in tests/README.md, from the rows and from what ``python -m tests.faults`` found."""
 
 from __future__ import annotations
 
@@ -26,5 +26,7 @@ def faults_markdown() -> str:
         lines.append(f"| {row.name} | {row.done} | {lost} | {unnamed} | {cost['wrong']} |")
     for other in ELSEWHERE:
         path, _, name = other.test.partition("::")
-        lines.append(f"| {other.name} | {other.done} | | | `{name}` in [{Path(path).name}]({path}) |")
+        lines.append(
+            f"| {other.name} | {other.done} | | | `{name}` in [{Path(path).name}]({path.removeprefix('tests/')}) |"
+        )
     return "\n".join(lines)

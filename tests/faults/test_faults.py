@@ -1,6 +1,6 @@
 """Every fault really happens, short: to one daemon after the other, or to one of its own.
 
-``python -m tests.faults`` takes its time, one fault a daemon, and writes what the README's table says.
+``python -m tests.faults`` takes its time, one fault a daemon, and writes what the table of tests/README.md says.
 """
 
 from __future__ import annotations

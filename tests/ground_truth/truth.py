@@ -92,7 +92,7 @@ class Timing:
 
 
 class Knowable:
-    """Which flows the rules of time let anybody name, if every question is asked when the README says so.
+    """Which flows the rules of time let anybody name, if questions are asked as attribute/README.md says.
 
     A flow counts as attributable if it has one owner, no other deployment at its address talks to its service, and
 
