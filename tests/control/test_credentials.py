@@ -310,6 +310,7 @@ BROKEN: list[tuple[object, type[ControlError]]] = [
     (b"[]", ProtocolError),
     (b"{}", AuthError),
     ({**STS, "Code": "Fail"}, AuthError),
+    ({**STS, "AccessKeyId": "\ud800"}, AuthError),
     ({**STS, "Expiration": "soon"}, ProtocolError),
     ({**STS, "Expiration": None}, ProtocolError),
     ({**STS, "AccessKeySecret": 7}, ProtocolError),
