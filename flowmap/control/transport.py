@@ -10,7 +10,7 @@ import asyncio
 import logging
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
@@ -26,6 +26,9 @@ WIRE_LIMIT = 32 << 20
 
 BODY_LIMIT = 64 << 20
 """Bytes of a body after inflation."""
+
+MEMBER_LIMIT = 1000
+"""Members of a gzip stream (RFC 1952, section 2.2): an empty one takes 20 bytes, so bytes alone do not bound them."""
 
 CONNECTIONS = 8
 
@@ -104,20 +107,48 @@ class HttpTransport:
             yield chunk
 
     async def _inflated(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        left = self._body_limit
+        inflater = _Inflater(self._body_limit)
         try:
             async for chunk in chunks:
-                # One byte more than allowed tells "full" from "over" without making more.
-                part = inflater.decompress(chunk, left + 1)
-                left -= len(part)
-                if left < 0:
-                    raise ProtocolError(f"the answer is over {self._body_limit} bytes after gzip")
-                yield part
+                for part in inflater.inflate(chunk):
+                    yield part
         except zlib.error as error:
             raise ProtocolError(f"the answer is not gzip: {error}", reason="malformed") from error
-        if not inflater.eof:
+        if not inflater.whole:
             raise ProtocolError("the answer ends inside its gzip stream", reason="malformed")
+
+
+class _Inflater:
+    """Inflates a gzip stream of any number of members, up to a limit of bytes and of members."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = self._left = limit
+        self._members = 0
+        self._next_member()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last member has ended."""
+        return self._member.eof
+
+    def inflate(self, data: bytes) -> Iterator[bytes]:
+        """The content that ``data`` adds; zlib.error where it is not gzip, ProtocolError over a limit."""
+        while data:
+            if self._member.eof:
+                self._next_member()
+            # One byte more than allowed tells "full" from "over" without making more.
+            part = self._member.decompress(data, self._left + 1)
+            self._left -= len(part)
+            if self._left < 0:
+                raise ProtocolError(f"the answer is over {self._limit} bytes after gzip")
+            yield part
+            data = self._member.unused_data
+
+    def _next_member(self) -> None:
+        self._members += 1
+        if self._members > MEMBER_LIMIT:
+            raise ProtocolError(f"the answer has over {MEMBER_LIMIT} gzip members")
+        self._member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
 
 def quiet_http_loggers() -> None:

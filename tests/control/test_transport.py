@@ -105,14 +105,22 @@ def body(content: bytes, *headers: bytes) -> bytes:
     return OK + b"".join(line + b"\r\n" for line in headers) + b"content-length: %d\r\n\r\n" % len(content) + content
 
 
+def pieces(sent: bytes) -> list[bytes]:
+    return [bytes([byte]) for byte in sent]
+
+
 PACKED = gzip.compress(b"{}" * 100)
+MEMBERS = gzip.compress(b"{}" * 50) + gzip.compress(b"") + gzip.compress(b"[]")
+EMPTY = gzip.compress(b"")
 
 ANSWERS: list[tuple[str, Behaviour, bytes]] = [
     ("plain", says(body(b"{}")), b"{}"),
-    ("in pieces", says(*(bytes([byte]) for byte in body(b"{}"))), b"{}"),
+    ("in pieces", says(*pieces(body(b"{}"))), b"{}"),
     ("until close", says(OK + b"\r\n", b"{", b"}"), b"{}"),
     ("chunked", says(OK + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"), b"{}"),
     ("gzip", says(body(PACKED, b"Content-Encoding: GZip")), b"{}" * 100),
+    ("gzip members", says(body(MEMBERS, b"content-encoding: gzip")), b"{}" * 50 + b"[]"),
+    ("gzip members in pieces", says(*pieces(body(MEMBERS, b"content-encoding: gzip"))), b"{}" * 50 + b"[]"),
     ("identity", says(body(b"{}", b"content-encoding: identity")), b"{}"),
     ("no body", says(body(b"")), b""),
 ]
@@ -144,6 +152,9 @@ FAILURES: list[tuple[str, Behaviour, type[ControlError], str]] = [
     ("not gzip", says(body(b"{}", b"content-encoding: gzip")), ProtocolError, "malformed"),
     ("cut gzip", says(body(PACKED[:-9], b"content-encoding: gzip")), ProtocolError, "malformed"),
     ("empty gzip", says(body(b"", b"content-encoding: gzip")), ProtocolError, "malformed"),
+    ("cut gzip member", says(body(MEMBERS[:-9], b"content-encoding: gzip")), ProtocolError, "malformed"),
+    ("gzip and more", says(body(PACKED + b"more", b"content-encoding: gzip")), ProtocolError, "malformed"),
+    ("too many gzip members", says(body(EMPTY * 1001, b"content-encoding: gzip")), ProtocolError, "protocol"),
     ("brotli", says(body(b"{}", b"content-encoding: br")), ProtocolError, "protocol"),
     ("gzip twice", says(body(b"{}", b"content-encoding: gzip, gzip")), ProtocolError, "protocol"),
 ]
