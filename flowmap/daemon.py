@@ -16,11 +16,12 @@ from types import FrameType
 from flowmap import logs
 from flowmap.collect.paired import names
 from flowmap.config import Config
-from flowmap.errors import ConfigError, FlowmapError
+from flowmap.errors import ConfigError, FlowmapError, SourceError
 from flowmap.pipeline import Pipeline, build
 from flowmap.record.recorder import RecordTo
 from flowmap.reload import Reloader, Reread
 from flowmap.system import memory, privileges
+from flowmap.system.names import LOOKUPS, run_loop
 from flowmap.system.notify import Notifier, take_listener
 from flowmap.textfile import OneRun, TextFile
 from flowmap.watch import Watch
@@ -49,7 +50,8 @@ def run(
         faulthandler.enable(file=2)  # the watchdog ends a process with SIGABRT: this says where it hung
         privileges.harden()
         memory.give_back_large()
-        return asyncio.run(_main(config, reread, file, record, once, last_resort))
+        with run_loop() as runner:
+            return runner.run(_main(config, reread, file, record, once, last_resort))
     except ConfigError as error:
         log.error("%s", error)
         return EXIT_CONFIG
@@ -114,6 +116,7 @@ async def _main(
     _open(pipeline, config)
     signals = _Signals(lambda: last_resort.start(pipeline))  # until now a signal ends it at once: nothing was counted
     logs.start()
+    _start_lookups()
     watch = Watch(pipeline, notifier)
     reloader = Reloader(pipeline, config, reread, file=file)
     pipeline.backend.configuration_status = reloader.status
@@ -153,6 +156,14 @@ def _open(pipeline: Pipeline, config: Config) -> None:
         log.warning("privileges could not be given up: %s", error.strerror)
     if privileges.threads() > 1:
         log.warning("a library has started threads before privileges were dropped; they keep theirs")
+
+
+def _start_lookups() -> None:
+    try:
+        LOOKUPS.start()
+    except OSError as error:
+        remedy = "raise TasksMax= of the unit, pids.max of the container's cgroup, or `ulimit -u` of the user"
+        raise SourceError(str(error.strerror), remedy=remedy) from error
 
 
 async def _live(signals: _Signals, watch: Watch, reloader: Reloader, notifier: Notifier) -> int:

@@ -26,10 +26,10 @@ ARROWS: dict[str, set[str]] = {
     "attribute": DOMAIN,
     "export": DOMAIN | {"attribute"},
     "history": DOMAIN | {"attribute"},  # it keeps what the books let go of, and is handed columns
-    "control": {"errors"},
+    "control": {"errors", "system"},
     "config": DOMAIN | {"control"},  # the languages of endpoints and of patterns have one parser each
     "collect": DOMAIN | {"wire", "config"},
-    "serve": DOMAIN | {"attribute", "config", "export"},
+    "serve": DOMAIN | {"attribute", "config", "export", "system"},
     "logs": set(),
     "system": {"errors"},
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.

@@ -6,7 +6,6 @@ A line for each thing looked at, with what it costs and how to mend it. Exit sta
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -54,11 +53,13 @@ def look(path: str | None) -> Iterator[Finding]:
         return
     yield Finding("config", "ok", path or "defaults and the environment")
     from flowmap.cli import check_control, check_history, check_host, check_tls
+    from flowmap.system.names import run_loop
 
     yield from check_host.look(path, config)
     yield from check_tls.look(config)
     yield from check_history.look(config)
-    yield from asyncio.run(check_control.look(config))
+    with run_loop() as runner:
+        yield from runner.run(check_control.look(config))
     yield from sources(config)
 
 

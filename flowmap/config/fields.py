@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from flowmap.config import values
+from flowmap.control.route import Proxy
 
 _DURATION_SCHEMA = {
     "anyOf": [{"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[wdhms]))+$"}, {"type": "number", "minimum": 0}]
@@ -98,6 +99,13 @@ Listen = Annotated[
     WithJsonSchema({"type": "string"}),
 ]
 Endpoint = Annotated[str, AfterValidator(values.parse_endpoint)]
+ProxyUrl = Annotated[
+    Proxy,
+    BeforeValidator(values.parse_proxy),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "format": "uri"}),
+]
+"""Shown without its password."""
 Namespace = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f]+", "a namespace")]
 Project = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f/?#%\[\]]+", "the name of a project")]
 PeerName = Annotated[

@@ -27,6 +27,7 @@ from flowmap.config.fields import (
     Pattern,
     PeerName,
     Project,
+    ProxyUrl,
     Section,
     Service,
     Size,
@@ -91,6 +92,16 @@ class Blink(Section):
     )
 
 
+class ControlPlaneTls(Section):
+    """How certificates of the control plane and of the credential endpoints are checked."""
+
+    ca_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Authorities in PEM that are trusted instead of the built-in list, also for an https:// proxy.",
+    )
+
+
 class Workspace(Section):
     """One more workspace of the same account and endpoint."""
 
@@ -127,8 +138,23 @@ class ControlPlane(Section):
     burst: int = Field(default=5, ge=1, le=100_000, description="Calls that may be made at once after a quiet time.")
     max_in_flight: int = Field(default=2, ge=1, le=100, description="Calls waiting for their answer at one time.")
     timeout: Span = Field(default=10.0, description="Longest wait for one answer.")
+    proxy_url: ProxyUrl | None = Field(
+        default=None,
+        description="http://[user:password@]host[:port] of a proxy that https:// calls go through (CONNECT); https:// "
+        "for TLS to the proxy. Plain http://, so also the metadata service of ecs_ram_role, is asked directly.",
+    )
+    proxy_from_environment: bool = Field(
+        default=False, description="Use HTTPS_PROXY and NO_PROXY of the environment; without this they are ignored."
+    )
+    tls: ControlPlaneTls = Field(default=ControlPlaneTls(), description="How certificates are checked.")
     catalog: Catalog = Field(default=Catalog(), description="The list of deployments.")
     blink: Blink = Field(default=Blink(), description="The legacy operation.")
+
+    @model_validator(mode="after")
+    def _one_proxy(self) -> Self:
+        if self.proxy_url is not None and self.proxy_from_environment:
+            raise ValueError("give proxy_url or proxy_from_environment, not both")
+        return self
 
     @model_validator(mode="after")
     def _workspaces_differ(self) -> Self:

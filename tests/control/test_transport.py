@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.control.refusals import Reply
+from flowmap.control.route import Route
 from flowmap.control.transport import HttpTransport
 from flowmap.errors import ControlError, ProtocolError, Transient
 from tests.control.clients import everything_of
@@ -63,7 +64,7 @@ def server(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[str
 
 def send(url: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None, limit: int = 1 << 20) -> Reply:
     async def run() -> Reply:
-        transport = HttpTransport(tls=tls, wire_limit=limit, body_limit=limit)
+        transport = HttpTransport(Route(tls=tls), wire_limit=limit, body_limit=limit)
         try:
             return await transport.send("GET", f"{url}/x?token=canary", {"authorization": "canary"}, timeout=timeout)
         finally:
@@ -217,9 +218,9 @@ def test_wrong_certificates_are_refused(certificate: str, trust: bool, said: str
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 70 + ".invalid"])
 def test_names_that_do_not_resolve(host: str) -> None:
-    with pytest.raises(ControlError) as caught:
+    with pytest.raises(Transient, match=f"^cannot resolve {host}: ") as caught:
         send(f"http://{host}:1")
-    assert caught.value.reason in ("connect", "timeout", "protocol")
+    assert caught.value.reason == "dns"
 
 
 def test_redirects_are_given_back_and_not_followed() -> None:
