@@ -161,9 +161,9 @@ def _open(pipeline: Pipeline, config: Config) -> None:
 def _start_lookups() -> None:
     try:
         LOOKUPS.start()
-    except OSError as error:
+    except RuntimeError as error:
         remedy = "raise TasksMax= of the unit, pids.max of the container's cgroup, or `ulimit -u` of the user"
-        raise SourceError(str(error.strerror), remedy=remedy) from error
+        raise SourceError("the system allows no more threads or processes", remedy=remedy) from error
 
 
 async def _live(signals: _Signals, watch: Watch, reloader: Reloader, notifier: Notifier) -> int:

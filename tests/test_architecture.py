@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "history": DOMAIN | {"attribute"},  # it keeps what the books let go of, and is handed columns
     "control": {"errors", "system"},
     "config": DOMAIN | {"control"},  # the languages of endpoints and of patterns have one parser each
-    "collect": DOMAIN | {"wire", "config"},
+    "collect": DOMAIN | {"wire", "config", "system"},
     "serve": DOMAIN | {"attribute", "config", "export", "system"},
     "logs": set(),
     "system": {"errors"},

@@ -35,15 +35,11 @@ class DetachedCalls(Generic[T]):
         self._waiting: queue.SimpleQueue[tuple[Hashable, Callable[[], T], Future[T]] | None] = queue.SimpleQueue()
 
     def start(self) -> None:
-        """Start the threads, once; OSError if the system allows no more. Without it the first call does."""
+        """Start the threads, once; RuntimeError if the system allows no more. Without it the first call does."""
         with self._starting:
             for thread in self._threads:
-                if thread.ident is not None:
-                    continue
-                try:
+                if thread.ident is None:
                     thread.start()
-                except RuntimeError as error:
-                    raise OSError(errno.EAGAIN, "the system allows no more threads or processes") from error
 
     def close(self) -> None:
         """End the threads, and wait for them unless a call hangs. No call may follow."""
@@ -63,7 +59,10 @@ class DetachedCalls(Generic[T]):
 
         OSError if there are too many calls already, or if no thread can be started.
         """
-        self.start()
+        try:
+            self.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, "the system allows no more threads or processes") from error
         with self._lock:
             if key in self._unfinished:
                 return self._unfinished[key]
@@ -107,3 +106,15 @@ class DetachedCalls(Generic[T]):
                 future.set_exception(error)
             else:
                 future.set_result(result)  # type: ignore[arg-type]
+
+
+def call_within(seconds: float, call: Callable[[], T]) -> T:
+    """The result of ``call``; TimeoutError after ``seconds``. The wait can be interrupted.
+
+    Without the event loop, and without a thread that stays: no thread may be left when privileges are dropped.
+    """
+    calls: DetachedCalls[T] = DetachedCalls("detached", 1)
+    try:
+        return calls.submit(None, call).result(seconds)
+    finally:
+        calls.close()

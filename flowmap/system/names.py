@@ -12,7 +12,7 @@ import socket
 from functools import partial
 from typing import Any
 
-from flowmap.system.detached import DetachedCalls
+from flowmap.system.detached import DetachedCalls, call_within
 
 THREADS = 2
 """Names looked up at one time: a domain without a live server does not hold up the names of others."""
@@ -62,20 +62,14 @@ def is_being_looked_up(host: str) -> bool:
 
 
 def look_up(host: str, port: int, *, within: float, flags: int = 0) -> Found:
-    """``socket.getaddrinfo`` for TCP in at most ``within`` seconds; OSError or UnicodeError.
-
-    Without the event loop, and without a thread that stays: no thread may be left when privileges are dropped.
-    """
-    if is_address(host):
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    calls: DetachedCalls[Found] = DetachedCalls("name-lookup-once", 1)
+    """``socket.getaddrinfo`` for TCP in at most ``within`` seconds, without the event loop; OSError or UnicodeError."""
     call = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, flags=flags)
+    if is_address(host):
+        return call()
     try:
-        return calls.submit(host, call).result(within)
+        return call_within(within, call)
     except TimeoutError:
         raise socket.gaierror(socket.EAI_AGAIN, unanswered(within)) from None
-    finally:
-        calls.close()
 
 
 def unanswered(seconds: float) -> str:
