@@ -6,14 +6,21 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 SILENT = """
 import socket, sys, threading
-def hang(host, *_, **__):
-    sys.stderr.write(f"asked {host}\\n")
+real = socket.getaddrinfo
+def hang(host, *rest, **more):
+    name = host if isinstance(host, str) else host.decode()
+    if name == "127.0.0.1":
+        return real(host, *rest, **more)
+    sys.stderr.write(f"asked {name}\\n")
     threading.Event().wait()
 socket.getaddrinfo = hang
 from flowmap.cli import client, command
@@ -77,6 +84,19 @@ def test_the_name_of_a_daemon() -> None:
     assert (done.returncode, done.stderr.splitlines()[1]) == (1, f"flowmap: {said}; see /etc/resolv.conf")
 
 
+@contextmanager
+def running(words: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that is killed at the end, and after a minute: then what it should have done did not happen."""
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        late = threading.Timer(60, process.kill)
+        late.start()
+        try:
+            yield process
+        finally:
+            late.cancel()
+            process.kill()
+
+
 INTERRUPTED = [DIRECT, ["deployments", "list"], ["check"], ["flows", "--url", "http://daemon.example:1"], ["health"]]
 
 
@@ -84,11 +104,26 @@ INTERRUPTED = [DIRECT, ["deployments", "list"], ["check"], ["flows", "--url", "h
 def test_ctrl_c_ends_a_command_that_waits_for_a_name(words: list[str], tmp_path: Path) -> None:
     script = SILENT.replace("0.3", "1000")
     given = words if "--url" in words else [*words, "-c", str(write(tmp_path, "1000s"))]
-    with subprocess.Popen([sys.executable, "-c", script, *given], stderr=subprocess.PIPE, text=True) as process:
+    with running([sys.executable, "-c", script, *given]) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("asked ")
         process.send_signal(signal.SIGINT)
-        try:
-            assert process.wait(timeout=60) == 130
-        finally:
-            process.kill()
+        assert process.wait() == 130
+
+
+def test_a_daemon_that_waits_for_a_name_ends_in_order(tmp_path: Path) -> None:
+    settings = json.loads(write(tmp_path, "1000s").read_text())
+    settings["control_plane"]["catalog"] = {"refresh": "100ms"}
+    settings["http"] = {"listen": "127.0.0.1:0"}
+    file = tmp_path / "flowmap.yaml"
+    file.write_text(json.dumps(settings))
+    words = [sys.executable, "-c", SILENT, "run", "-c", str(file)]
+    with running(words) as process:
+        assert process.stderr is not None
+        while (line := process.stderr.readline()) != "asked plane.example\n":
+            assert line, "it ended"
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait() == 0
+    assert "SIGTERM: stopping" in said
+    assert "not all ended in time" not in said, "the look-up was left behind and not waited for"
