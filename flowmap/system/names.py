@@ -17,7 +17,7 @@ from flowmap.system.detached import DetachedCalls, call_within
 THREADS = 2
 """Names looked up at one time: a domain without a live server does not hold up the names of others."""
 
-LOOKUP_SECONDS = 4.5
+LOOKUP_SECONDS = 4.0
 """Longest wait for a name in the event loop. Who asks again within that time joins the look-up that is under way: one
 that needs 5 s because the first name server is dead succeeds at the second attempt."""
 
