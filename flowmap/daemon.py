@@ -21,6 +21,7 @@ from flowmap.pipeline import Pipeline, build
 from flowmap.record.recorder import CLOSE_SECONDS, RecordTo
 from flowmap.reload import Reloader, Reread
 from flowmap.system import inherited, memory, privileges, proc
+from flowmap.system.names import LOOKUPS
 from flowmap.system.notify import Notifier, take_listener
 from flowmap.textfile import OneRun, TextFile
 from flowmap.watch import Watch
@@ -129,6 +130,7 @@ async def _main(
     with starting_threads():
         logs.start()
         last_resort.arm()
+        LOOKUPS.start()
     workers.start()
     pipeline.page_workers.start()
     watch = Watch(pipeline, notifier)

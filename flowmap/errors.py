@@ -64,9 +64,9 @@ class ControlError(FlowmapError):
     """A question to the control plane that got no usable answer.
 
     ``reason`` is from a small fixed set and serves as a metric label: the one of the class, or a finer one given by
-    the raiser (``breaker``, ``connect``, ``server``, ``timeout``, ``tls``: :class:`Transient`; ``malformed``:
-    :class:`ProtocolError`); ``code``, ``request_id`` and ``status`` are the API's own, where it gave them;
-    ``retry_after`` is in seconds.
+    the raiser (``breaker``, ``connect``, ``dns``, ``proxy``, ``server``, ``timeout``, ``tls``: :class:`Transient`;
+    ``malformed``: :class:`ProtocolError`). ``code``, ``request_id`` and ``status`` are the API's own, where it gave
+    them. ``retry_after`` is in seconds.
     """
 
     reason: str = "error"
@@ -88,6 +88,10 @@ class ControlError(FlowmapError):
         self.request_id = request_id
         self.status = status
         self.retry_after = retry_after
+
+
+UNREACHED = frozenset(("breaker", "connect", "dns", "proxy", "timeout", "tls"))
+"""Reasons that say nothing about the question: no other one would get an answer now."""
 
 
 class BadRequest(ControlError):

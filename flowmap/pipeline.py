@@ -8,8 +8,9 @@ source ──► engine (books: table, attribution, ledger) ──► snapshot �
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flowmap import __version__, logs
@@ -32,6 +33,7 @@ from flowmap.control.client import ControlClient
 from flowmap.control.credential_chain import process_credentials
 from flowmap.control.credentials import CredentialsProvider, StaticCredentials
 from flowmap.control.endpoint import endpoint_of_region
+from flowmap.control.route import Route, environment_proxy, trusting
 from flowmap.engine import Engine
 from flowmap.errors import ConfigError
 from flowmap.export.exposition import Exposition
@@ -161,7 +163,7 @@ def control_client(
     """A client as configured, with ``credentials`` if given; ConfigError for what is missing."""
     if settings.workspace is None:
         raise ConfigError("control_plane.workspace is missing: the id of the Flink workspace to ask about")
-    transport = default_transport()
+    transport = control_transport(settings)
     return ControlClient(
         endpoint=endpoint_url(settings),
         workspace=settings.workspace,
@@ -171,6 +173,18 @@ def control_client(
         admit=admit,
         transport=transport,
     )
+
+
+def control_route(settings: ControlPlane, environ: Mapping[str, str] = os.environ) -> Route:
+    """The proxy and the authorities as configured, with the file of the latter as it is now; ConfigError."""
+    ca_file = settings.tls.ca_file
+    proxy = environment_proxy(environ) if settings.proxy_from_environment else settings.proxy_url
+    return Route(proxy, None if ca_file is None else trusting(ca_file))
+
+
+def control_transport(settings: ControlPlane) -> Transport:
+    """What carries all calls to the control plane and for its keys; ConfigError."""
+    return default_transport(control_route(settings))
 
 
 def _catalogs(settings: ControlPlane, client: ControlClient) -> list[tuple[ControlClient, Catalog]]:

@@ -18,10 +18,12 @@ from flowmap.config import Config, ControlPlane
 from flowmap.config.loading import Loaded
 from flowmap.config.reloading import changed, live
 from flowmap.control.credentials import CredentialsProvider
+from flowmap.control.route import Route
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.pipeline import (
     Pipeline,
     catalog_label,
+    control_route,
     credentials_provider,
     query_timeout,
 )
@@ -105,7 +107,7 @@ def refuse_fixed(keys: tuple[str, ...], loaded: Loaded) -> None:
 def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], None], Callable[[], None]]:
     """What the writer and what the event loop has to do; ConfigError or AuthError for what cannot be used."""
     label, keys = catalog_label(new.control_plane), new_credentials(pipeline, old.control_plane, new.control_plane)
-    plane, engine = new.control_plane, pipeline.engine
+    plane, engine, route = new.control_plane, pipeline.engine, new_route(old.control_plane, new.control_plane)
 
     def on_writer() -> None:
         engine.budget.configure(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
@@ -114,12 +116,21 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
 
     def on_loop() -> None:
         pipeline.client.configure(timeout=plane.timeout, credentials=keys)
+        if route is not None:
+            pipeline.client.transport.configure(route)
         pipeline.catalog.configure(every=plane.catalog.refresh, label=label)
         pipeline.backend.configure(timeout=query_timeout(new), stale_for=new.attribute.stale_for)
         pipeline.exposition.set_deployment_labels(new.export.deployment_labels)
         logs.set_up(new.log.level, new.log.format)
 
     return on_writer, on_loop
+
+
+def new_route(old: ControlPlane, new: ControlPlane) -> Route | None:
+    """The route from now on; None where it stays. A file of authorities is read again: it may have been renewed."""
+    route = control_route(new)
+    same = all(getattr(old, key) == getattr(new, key) for key in ("proxy_url", "proxy_from_environment", "tls"))
+    return None if same and route.tls is None else route
 
 
 def new_credentials(pipeline: Pipeline, old: ControlPlane, new: ControlPlane) -> CredentialsProvider | None:

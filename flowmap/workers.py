@@ -6,13 +6,13 @@ A pool that starts threads on demand then fails in the middle of a scrape, a ful
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from flowmap.errors import SourceError
+from flowmap.system.names import LookupLoop
 
 QUERY_THREADS = 6
 """Threads for everything but scrapes: answers of queries, files that are read again, passwords."""
@@ -46,8 +46,8 @@ class Workers(ThreadPoolExecutor):
         self._started = True
 
 
-class WorkersLoop(asyncio.SelectorEventLoop):
-    """The event loop of asyncio with ``workers`` as its default executor.
+class WorkersLoop(LookupLoop):
+    """An event loop with ``workers`` as its default executor, and bounded look-ups of names.
 
     ``to_thread`` and libraries use that executor. asyncio's own loop starts a thread to wait for its end.
     """

@@ -26,12 +26,12 @@ ARROWS: dict[str, set[str]] = {
     "attribute": DOMAIN | {"config"},  # its settings are declared there
     "export": DOMAIN | {"attribute"},
     "history": DOMAIN | {"attribute"},  # it keeps what the books let go of, and is handed columns
-    "control": {"errors"},
+    "control": {"errors", "system"},
     "config": DOMAIN | {"control"},  # the languages of endpoints and of patterns have one parser each
     "collect": DOMAIN | {"wire", "config", "system", "workers"},
-    "serve": DOMAIN | {"attribute", "config", "export", "request_target", "workers"},
+    "serve": DOMAIN | {"attribute", "config", "export", "request_target", "system", "workers"},
     "request_target": set(),
-    "workers": {"errors"},
+    "workers": {"errors", "system"},
     "logs": set(),
     "system": {"errors"},
     # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.

@@ -200,17 +200,10 @@ COMING = {"flowmap_source_exceptional_packets_total"}
 @each_document
 def test_metrics_exist(document: Path) -> None:
     text = re.sub(r"<!-- renames:.*?<!-- renames: end -->", "", document.read_text(), flags=re.DOTALL)
-    known = BY_NAME.keys() | COMING | MERGED_SOON
+    known = BY_NAME.keys() | COMING
     for name in re.findall(r"\bflowmap_[a-z_*]+", text):
         pattern = re.compile(name.replace("*", "[a-z_]+"))
         assert any(pattern.fullmatch(metric) for metric in known), name
-
-
-MERGED_SOON = {
-    "flowmap_conntrack_offloaded_connections",
-    *(f"control_plane.{name}" for name in ("proxy_url", "proxy_from_environment", "tls.ca_file")),
-}
-"""Names of work that is merged together with the documents: delete this set then."""
 
 
 def test_metrics_to_come_are_not_there_yet() -> None:
@@ -221,7 +214,7 @@ def test_metrics_to_come_are_not_there_yet() -> None:
 def test_keys_exist(document: Path) -> None:
     sections = "|".join(Config.model_fields)
     for span in spans(document):
-        if re.fullmatch(rf"({sections})(\.[a-z_]+)+(:.*)?", span) and span not in CHECKS | MERGED_SOON:
+        if re.fullmatch(rf"({sections})(\.[a-z_]+)+(:.*)?", span) and span not in CHECKS:
             value = Config().model_dump()
             for name in span.partition(":")[0].split("."):
                 assert name in value, span

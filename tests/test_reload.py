@@ -90,12 +90,21 @@ def key_of(pipeline: Pipeline) -> str:
     return repr(pipeline.client._caller._credentials)
 
 
+def proxy_of(pipeline: Pipeline) -> str:
+    return str(pipeline.client.transport._route.proxy)  # type: ignore[attr-defined]
+
+
+CA = Path(__file__).parent / "data/tls/ca.pem"
+
 CHANGES: list[tuple[str, object, Callable[[Pipeline], object], object]] = [
     ("control_plane.credentials.access_key_id", "other", key_of, "StaticCredentials('other')"),
     ("control_plane.rate", 7.0, lambda p: p.engine.budget.rate, 7.0),
     ("control_plane.burst", 9, lambda p: p.engine.budget.burst, 9),
     ("control_plane.max_in_flight", 3, lambda p: p.engine.budget.max_in_flight, 3),
     ("control_plane.timeout", "3s", lambda p: (p.client._caller._timeout, p.backend._timeout), (3.0, 4.0)),
+    ("control_plane.proxy_url", "http://ann:canary@p:1", proxy_of, "http://ann:<secret>@p:1"),
+    ("control_plane.proxy_from_environment", True, proxy_of, "http://env:1"),
+    ("control_plane.tls.ca_file", str(CA), lambda p: p.client.transport._route.tls is not None, True),  # type: ignore[attr-defined]
     ("control_plane.catalog.refresh", "9s", lambda p: p.catalog.parts[0]._every, 9.0),
     ("control_plane.catalog.label", "team=a,b", lambda p: p.catalog.parts[0]._label, ("team", ("a", "b"))),
     ("control_plane.blink.projects", ["legacy"], lambda p: None, None),
@@ -156,6 +165,12 @@ def quiet_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
 
 
+@pytest.fixture(autouse=True)
+def proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is there, and unused unless asked for."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://env:1")
+
+
 def leaves(model: BaseModel, prefix: str = "") -> list[str]:
     found = []
     for name in type(model).model_fields:
@@ -185,6 +200,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("log.levle", "info", "log.levle: unknown key (did you mean level?)"),
     ("attribute.grace", "soon", "attribute.grace: not a duration"),
     ("control_plane.catalog.label", "team=,", "control_plane.catalog.label: "),
+    ("control_plane.tls.ca_file", "/nowhere.pem", "control_plane.tls.ca_file: /nowhere.pem: cannot be read"),
     ("control_plane.credentials.access_key_secret", "with\nnewline", "access_key_secret has a blank"),
 ]
 

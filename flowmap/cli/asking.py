@@ -17,12 +17,12 @@ from flowmap.cli.progress import Progress
 from flowmap.cli.text import clean
 from flowmap.config import Config, ControlPlane, load, require_control_plane
 from flowmap.control.blink import BlinkClient
-from flowmap.control.caller import default_transport
 from flowmap.control.envelope import Element
 from flowmap.control.listing import Listing
 from flowmap.control.operations import segment
 from flowmap.errors import BadRequest, ConfigError, QueryError
-from flowmap.pipeline import credentials_provider
+from flowmap.pipeline import control_transport, credentials_provider
+from flowmap.system.names import run_loop
 
 T = TypeVar("T")
 
@@ -71,7 +71,8 @@ def namespaces(arguments: argparse.Namespace, config: Config) -> tuple[str, ...]
 def run(question: Coroutine[object, object, T]) -> T:
     """The answer; QueryError where a parameter is wrong, and any ControlError."""
     try:
-        return asyncio.run(question)
+        with run_loop() as runner:
+            return runner.run(question)
     except BadRequest as error:
         raise QueryError(in_words(str(error))) from error
 
@@ -88,7 +89,7 @@ def blink_client(settings: ControlPlane) -> BlinkClient:
         raise ConfigError(
             "control_plane.blink.enabled: is false; set it to true, and control_plane.region, to ask the legacy API"
         )
-    transport = default_transport()
+    transport = control_transport(settings)
     return BlinkClient(
         region=settings.region,
         credentials=credentials_provider(settings, transport),

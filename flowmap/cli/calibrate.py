@@ -138,16 +138,20 @@ def _why_none(found: set[str]) -> str:
 
 async def _ask_all(arguments: argparse.Namespace, config: Config, asked: Mapping[str, Parameters]) -> dict[str, Reply]:
     from flowmap.cli import asking
-    from flowmap.errors import BadRequest, ControlError
+    from flowmap.errors import UNREACHED, BadRequest, ControlError
     from flowmap.pipeline import control_client
 
     namespaces = asking.namespaces(arguments, config)
     pace = asking.Pace(config.control_plane)
     replies = {}
+    unreached: ControlError | None = None
     async with control_client(config.control_plane) as client:
         for name, (source, destination) in asked.items():
             answers: list[tuple[str, DeploymentsAnswer | ControlError]] = []
             for namespace in namespaces:
+                if unreached is not None:  # the other questions would only wait as long
+                    answers.append((namespace, unreached))
+                    continue
                 async with pace.call():
                     try:
                         answer = await client.get_deployments_by_ip(
@@ -162,6 +166,7 @@ async def _ask_all(arguments: argparse.Namespace, config: Config, asked: Mapping
                         raise
                     except ControlError as error:
                         answers.append((namespace, error))
+                        unreached = error if error.reason in UNREACHED else None
             replies[name] = _reply(answers, config.control_plane.workspace or "")
     return replies
 

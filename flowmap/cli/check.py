@@ -6,7 +6,6 @@ A line for each thing looked at, with what it costs and how to mend it. Exit sta
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
@@ -55,11 +54,16 @@ def look(path: str | None) -> Iterator[Finding]:
         return
     yield Finding("config", "ok", path or "defaults and the environment")
     from flowmap.cli import check_control, check_history, check_host, check_tls
+    from flowmap.system.names import run_loop
+
+    def of_control_plane() -> Iterable[Finding]:
+        with run_loop() as runner:
+            return runner.run(check_control.look(config))
 
     yield from _safely("host", lambda: check_host.look(path, config))
     yield from _safely("http.tls", lambda: check_tls.look(config))
     yield from _safely("history", lambda: check_history.look(config))
-    yield from _safely("control_plane", lambda: asyncio.run(check_control.look(config)))
+    yield from _safely("control_plane", of_control_plane)
     yield from _safely("collect", lambda: sources(config))
 
 

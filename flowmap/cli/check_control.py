@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Literal
+from urllib.parse import urlsplit
 
 from flowmap.cli.asking import blink_client
 from flowmap.collect.base import Finding
@@ -12,8 +14,9 @@ from flowmap.config import Config, ControlPlane
 from flowmap.control.caller import default_transport
 from flowmap.control.client import ControlClient
 from flowmap.control.models import Deployment
-from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
-from flowmap.pipeline import control_client, credentials_provider
+from flowmap.control.route import Route
+from flowmap.errors import UNREACHED, ConfigError, ControlError, ProtocolError, Transient
+from flowmap.pipeline import control_client, control_route, credentials_provider, endpoint_url
 
 NOBODY = "192.0.2.1"
 """An address for documentation (RFC 5737): asking for it says whether questions are answered, and names nobody."""
@@ -26,6 +29,13 @@ TOLERATED_SKEW = 300.0
 
 PERMISSIONS = "see control_plane.credentials and the account's permissions"
 PLACES = "see control_plane.endpoint, region, workspace and namespaces"
+REMEDIES = {
+    "auth": PERMISSIONS,
+    "dns": "see /etc/resolv.conf, control_plane.endpoint and control_plane.proxy_url",
+    "proxy": "see control_plane.proxy_url and the rules of the proxy",
+    "tls": "see control_plane.tls.ca_file",
+}
+"""By the reason of an error; others have to do with the places."""
 
 COSTS = {
     "GetDeploymentsByIp": "no connection can be named",
@@ -44,34 +54,73 @@ Level = Literal["ok", "degraded", "failed"]
 async def look(config: Config) -> list[Finding]:
     """Everything about the control plane."""
     plane = config.control_plane
-    transport = default_transport()
+    try:
+        route = control_route(plane)
+    except ConfigError as error:
+        return [Finding("control_plane", "failed", str(error), "mend the configuration")]
+    found = _route(plane, route)
+    transport = default_transport(route)
     try:
         try:
             credentials = credentials_provider(plane, transport)
             keys = await credentials.get()
             client = control_client(plane, credentials=credentials)
         except (ConfigError, ControlError) as error:
-            return [Finding("control_plane.credentials", "failed", str(error), "see control_plane.credentials")]
-        found = [Finding("control_plane.credentials", "ok", f"from {keys.origin}{_lifetime(keys.expires_at)}")]
+            remedy = REMEDIES.get(getattr(error, "reason", ""), "see control_plane.credentials")
+            return [*found, Finding("control_plane.credentials", "failed", str(error), remedy)]
+        found.append(Finding("control_plane.credentials", "ok", f"from {keys.origin}{_lifetime(keys.expires_at)}"))
         async with client:
-            for namespace in plane.namespaces:
-                found += await _operations(client, namespace)
-            for more in plane.workspaces:
-                for namespace in more.namespaces:
-                    found += await _operations(client.of_workspace(more.workspace), namespace, f"{more.workspace}.")
+            found += await _everywhere(client, plane)
             found += _clock(client.clock_skew)
-            found += await _legacy(plane)
-        return found
+        return found + await _legacy(plane)
     finally:
         await transport.aclose()
+
+
+def _route(plane: ControlPlane, route: Route) -> list[Finding]:
+    """Which proxy and which authorities are used, where anything says that one should be."""
+    found = []
+    proxy, target = route.proxy, urlsplit(endpoint_url(plane))
+    if proxy is not None:
+        host = target.hostname or ""
+        told = "asked" if proxy.carries(target.scheme, host) else f"{host} is asked directly, other hosts"
+        found.append(Finding("control_plane.proxy", "ok", f"{told} through {proxy} ({proxy.origin})"))
+    elif plane.proxy_from_environment:
+        found.append(Finding("control_plane.proxy", "ok", "asked directly: HTTPS_PROXY is not set"))
+    elif os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        message = "asked directly: HTTPS_PROXY is only used with control_plane.proxy_from_environment"
+        found.append(Finding("control_plane.proxy", "ok", message))
+    if plane.tls.ca_file is not None:
+        message = f"only authorities in {plane.tls.ca_file} are trusted"
+        found.append(Finding("control_plane.tls", "ok", message))
+    return found
+
+
+async def _everywhere(client: ControlClient, plane: ControlPlane) -> list[Finding]:
+    """Every namespace. Where the control plane cannot be reached for one, the others would only wait as long."""
+    places = [(client, "", namespace) for namespace in plane.namespaces]
+    for more in plane.workspaces:
+        other = client.of_workspace(more.workspace)
+        places += [(other, f"{more.workspace}.", namespace) for namespace in more.namespaces]
+    found = []
+    for number, (asked, prefix, namespace) in enumerate(places, start=1):
+        findings, error = await _operations(asked, namespace, prefix)
+        found += findings
+        if error is not None and error.reason in UNREACHED and number < len(places):
+            message = f"{len(places) - number} more namespaces were not asked"
+            found.append(Finding("control_plane", "failed", message, "mend what failed first"))
+            break
+    return found
 
 
 def _lifetime(expires_at: float | None) -> str:
     return "" if expires_at is None else f", valid for another {max(0.0, expires_at - time.time()) / 60:.0f} min"
 
 
-async def _operations(client: ControlClient, namespace: str, workspace: str = "") -> list[Finding]:
-    """A call of each operation. Where the first gets no answer at all, the others would wait for none as long."""
+async def _operations(
+    client: ControlClient, namespace: str, workspace: str
+) -> tuple[list[Finding], ControlError | None]:
+    """A call of each operation, up to the first that gets no answer at all: the others would wait as long."""
     place = f"control_plane.{workspace}{namespace}"
     first: list[Deployment] = []
 
@@ -99,12 +148,12 @@ async def _operations(client: ControlClient, namespace: str, workspace: str = ""
         finding, error = await _call(place, operation, ask)
         found.append(finding)
         if isinstance(error, Transient):
-            return found
+            return found, error
     if first:
         found.append((await _call(place, "ListJobs", jobs))[0])
     else:
         found.append(Finding(f"{place}.ListJobs", "ok", "not asked: no deployment was listed to ask for"))
-    return found
+    return found, None
 
 
 def _read_whole(dropped: int) -> str:
@@ -121,7 +170,7 @@ async def _call(place: str, operation: str, ask: Callable[[], Awaitable[str]]) -
         told = await ask()
     except ControlError as error:
         level: Level = "failed" if operation == ESSENTIAL else "degraded"
-        remedy = PERMISSIONS if isinstance(error, AuthError) else PLACES
+        remedy = REMEDIES.get(error.reason, PLACES)
         return Finding(name, level, f"{error}: {COSTS[operation]}", remedy), error
     return Finding(name, "ok", f"answered in {1000 * (time.monotonic() - start):.0f} ms{told}"), None
 

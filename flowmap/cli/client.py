@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from flowmap.errors import QueryError
+from flowmap.system.names import is_address, look_up, lookup_problem
 
 TIMEOUT = 10.0
 """Seconds to wait for an answer."""
@@ -91,6 +92,12 @@ class DaemonClient:
                 "a URL with a password in it can be seen by all; use --user and --password-file", field="url"
             )
         self._url = url.rstrip("/")
+        self._host = parts.hostname
+        self._places = [httpx.URL(self._url)] if transport is not None or is_address(parts.hostname) else []
+        """The URL with each address of its host that may still take a connection; empty before the first question."""
+        # Where an address stands for the host, it is still the name that is asked and that the certificate is for.
+        self._headers = {"host": parts.netloc}
+        self._extensions = {"sni_hostname": parts.hostname}
         # The daemon is on this host or network: a proxy of the environment is not meant for it.
         self._client = httpx.Client(
             timeout=TIMEOUT, trust_env=False, auth=login, verify=trust or False, transport=transport
@@ -117,7 +124,7 @@ class DaemonClient:
 
     def _ask(self, path: str, parameters: Mapping[str, str | int]) -> httpx.Response:
         try:
-            return self._client.get(f"{self._url}/api/v1/{path}", params=parameters)
+            return self._get(f"api/v1/{path}", parameters)
         except httpx.TransportError as error:
             problem = _tls_problem(error)
             if problem:
@@ -131,6 +138,27 @@ class DaemonClient:
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise QueryError(f"{self._url}: {str(error) or type(error).__name__}") from error
+
+    def _get(self, path: str, parameters: Mapping[str, str | int]) -> httpx.Response:
+        """The answer of the first address of the daemon that takes a connection."""
+        if not self._places:
+            self._places = [httpx.URL(self._url).copy_with(host=address) for address in self._addresses()]
+        while True:
+            try:
+                return self._client.get(
+                    f"{self._places[0]}/{path}", params=parameters, headers=self._headers, extensions=self._extensions
+                )
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if len(self._places) == 1:
+                    raise
+                del self._places[0]
+
+    def _addresses(self) -> list[str]:
+        try:
+            found = look_up(self._host, 0, within=TIMEOUT)
+        except (OSError, UnicodeError) as error:
+            raise QueryError(f"{self._url}: cannot resolve {self._host}: {lookup_problem(error) or error}") from error
+        return list(dict.fromkeys(address[4][0] for address in found))
 
     def _decode(self, response: httpx.Response) -> dict[str, Any]:
         try:

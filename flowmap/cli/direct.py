@@ -6,7 +6,6 @@ Without a daemon nothing was observed, so this is what the control plane says of
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -28,11 +27,12 @@ from flowmap.attribute.special import SpecialAddresses
 from flowmap.attribute.view import AttributionView, DeploymentInfo, Evidence, State
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.client import ControlClient, DeploymentsAnswer
-from flowmap.errors import ControlError, QueryError
+from flowmap.errors import UNREACHED, ControlError, QueryError
 from flowmap.flows.address import Address, Endpoint, protocol_number
 from flowmap.flows.ends import End
 from flowmap.pipeline import control_client
 from flowmap.serve import answers as forms
+from flowmap.system.names import run_loop
 
 Answers = dict[Question, DeploymentsAnswer | ControlError]
 
@@ -50,7 +50,8 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
     if cause := special.cause(source, destination, by_client=config.attribute.semantics != "dataflow"):
         view = AttributionView(State.UNKNOWN, (), (), None, cause)
         return forms.attribution(view).model_dump(mode="json", by_alias=True)
-    answers = asyncio.run(_ask_all(config, questions(config, arguments)))
+    with run_loop() as runner:
+        answers = runner.run(_ask_all(config, questions(config, arguments)))
     failures = [given for given in answers.values() if isinstance(given, ControlError)]
     if len(failures) == len(answers):
         raise failures[0]
@@ -70,8 +71,15 @@ def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:
 
 
 async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
+    """The answers. Where the control plane cannot be reached for one question, the others are not tried as long."""
+    answers: Answers = {}
+    unreached: ControlError | None = None
     async with control_client(config.control_plane) as client:
-        return {question: await ask(client, question) for question in asked}
+        for question in asked:
+            answers[question] = given = unreached or await ask(client, question)
+            if isinstance(given, ControlError) and given.reason in UNREACHED:
+                unreached = given
+    return answers
 
 
 async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | ControlError:

@@ -14,6 +14,7 @@ import urllib.request
 
 from flowmap.cli import options
 from flowmap.errors import QueryError
+from flowmap.system.names import look_up, lookup_problem
 
 TIMEOUT = 4.0
 """Seconds to wait for the answer."""
@@ -35,9 +36,16 @@ def run(arguments: argparse.Namespace) -> int:
     if http.web_config is not None:
         tls = read_web_config(http.web_config).tls_server_config is not None
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.listen.host, http.listen.host)
-    place = f"{'https' if tls else 'http'}://{format_endpoint(host, http.listen.port)}"
+    place = f"{'https' if tls else 'http'}://{format_endpoint(_address(host), http.listen.port)}"
     print(_ask(f"{place}/-/{'ready' if arguments.ready else 'healthy'}"))
     return 0
+
+
+def _address(host: str) -> str:
+    try:
+        return str(look_up(host, 0, within=TIMEOUT)[0][4][0])
+    except (OSError, UnicodeError) as error:
+        raise QueryError(f"http.listen: cannot resolve {host}: {lookup_problem(error) or error}") from error
 
 
 def _ask(url: str) -> str:

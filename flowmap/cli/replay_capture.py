@@ -26,6 +26,7 @@ from flowmap.offline import Answerer, Reply, answer, failure
 from flowmap.pipeline import control_client
 from flowmap.sandbox.catalog import load_catalog
 from flowmap.sandbox.matching import Index
+from flowmap.system.names import run_loop
 
 ASSUMED = "assumed"
 """Origin of answers that were given now and are taken for the capture's time."""
@@ -81,7 +82,7 @@ def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Con
         yield config, None
     else:
         require_control_plane(config)
-        with asyncio.Runner() as runner:
+        with run_loop() as runner:
             client = control_client(config.control_plane)
             try:
                 yield config, _today(client, Pace(config.control_plane), runner)

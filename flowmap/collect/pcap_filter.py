@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 
 from flowmap.errors import ConfigError
+from flowmap.system.detached import call_within
 from flowmap.wire import bpf
 from flowmap.wire.frame_numbers import LinkType
 
 ROOM = bpf.LIMIT - 512
 """Instructions for such a filter; the rest is for interfaces."""
+
+SECONDS = 30.0
+"""Longest wait for libpcap. A filter of the most instructions takes 5 s, and a name in it is asked of name servers."""
 
 
 def compile_filter(text: str) -> tuple[bpf.Program, bpf.Program]:
@@ -35,9 +40,14 @@ def _compile(text: str, link_type: LinkType) -> bpf.Program | None:
     except (ImportError, OSError) as error:
         raise ConfigError("collect.capture.filter: needs libpcap (apt install libpcap0.8)") from error
     try:
-        made = compile_with_libpcap(text, linktype=int(link_type))
+        made = call_within(SECONDS, partial(compile_with_libpcap, text, linktype=int(link_type)))
     except ImportError as error:
         raise ConfigError("collect.capture.filter: needs libpcap (apt install libpcap0.8)") from error
+    except TimeoutError as error:
+        raise ConfigError(
+            f"collect.capture.filter: libpcap did not compile {text[:100]!r} within {SECONDS:g} s; write addresses"
+            " instead of host names, which it asks the name servers about"
+        ) from error
     except Scapy_Exception:
         return None
     return bpf.decode(ctypes.string_at(made.bf_insns, 8 * made.bf_len))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from flowmap.config import values
+from flowmap.control.route import Proxy
 
 _DURATION_SCHEMA = {
     "anyOf": [{"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[wdhms]))+$"}, {"type": "number", "minimum": 0}]
@@ -97,9 +98,23 @@ Listen = Annotated[
     WithJsonSchema({"type": "string"}),
 ]
 Endpoint = Annotated[str, AfterValidator(values.parse_endpoint)]
+ProxyUrl = Annotated[
+    Proxy,
+    BeforeValidator(values.parse_proxy),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "format": "uri"}),
+]
+"""Shown without its password."""
 Namespace = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f]+", "a namespace")]
 Project = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f/?#%\[\]]+", "the name of a project")]
 PeerName = Annotated[
     str, _named(r"(?!other$)[^\x00-\x1f\x7f]+", 'a peer name ("other" is taken: it is what the series cap folds into)')
 ]
 Label = Literal["workspace", "namespace", "deployment_id", "deployment", "peer", "protocol"]
+
+AT_ONCE = Live("everything")
+NEXT_CALL = Live("the next call")
+NEXT_READ = Live("the next full read")
+NEXT_ANSWER = Live("the next answer")
+NEW_FLOWS = Live("flows that begin")
+NEW_NAMES = Live("flows named from then on")

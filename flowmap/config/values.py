@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from flowmap.control import endpoint
+from flowmap.control import endpoint, route
 from flowmap.errors import ConfigError
 from flowmap.flows.address import format_endpoint
 from flowmap.flows.filter import Pattern
@@ -139,6 +139,16 @@ def _is_host(six: str | None) -> bool:
         return six is None or ipaddress.ip_address(six).version == 6
     except ValueError:
         return False
+
+
+def parse_proxy(value: object) -> route.Proxy:
+    """``http://[user:password@]host[:port]``; the message never quotes it."""
+    if isinstance(value, route.Proxy):
+        return value
+    try:
+        return route.parse_proxy(value if isinstance(value, str) else "")
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def parse_endpoint(value: str) -> str:

@@ -14,13 +14,13 @@ from email.utils import formatdate
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator
-from pydantic_core import from_json
 
 from flowmap.control import operations
 from flowmap.control.caller import USER_AGENT, Caller, Observe, Outgoing, Transport, default_transport, no_observer
 from flowmap.control.credentials import Credentials, CredentialsProvider
 from flowmap.control.endpoint import Endpoint, parse_endpoint, region_id
 from flowmap.control.envelope import Answer, plain_text
+from flowmap.control.json_tree import read_tree
 from flowmap.control.listing import Listing
 from flowmap.control.models import ApiModel, Identifier, Seconds, api_model
 from flowmap.control.refusals import Reply
@@ -74,7 +74,7 @@ def read_blink_answer(body: bytes) -> Answer[BlinkJob]:
     """Read a page of jobs. ``Jobs`` may be a list, an object around a list or around one job, or left out where
     ``TotalCount`` is there; ProtocolError for anything else."""
     try:
-        tree: Any = from_json(body.removeprefix(b"\xef\xbb\xbf"), allow_inf_nan=False)
+        tree: Any = read_tree(body)
     except ValueError as error:
         raise ProtocolError(f"the answer is not JSON: {error}", status=200, reason="malformed") from error
     if not isinstance(tree, dict):

@@ -19,6 +19,7 @@ from flowmap.control.breaker import Breaker, Pause
 from flowmap.control.credentials import Credentials, CredentialsProvider
 from flowmap.control.refusals import CLOCK_CODE, NEW_KEYS_DO_NOT_HELP, Reply, refusal_error
 from flowmap.control.retry import THROTTLE_WAIT, full_jitter, parse_date, server_hint, worth_repeating
+from flowmap.control.route import DIRECT, Route
 from flowmap.errors import AuthError, ControlError, Throttled, Transient
 
 T = TypeVar("T")
@@ -43,9 +44,11 @@ is called when the exchange is over."""
 
 
 class Transport(Protocol):
-    """Sends one request and reads the whole answer."""
+    """Sends one request and reads the whole answer, over the route of now."""
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> Reply: ...
+
+    def configure(self, route: Route) -> None: ...
 
     async def aclose(self) -> None: ...
 
@@ -90,11 +93,11 @@ class _Call:
     """Seconds added to the clock when it was last signed."""
 
 
-def default_transport() -> Transport:
+def default_transport(route: Route = DIRECT) -> Transport:
     """Real HTTP. Imported here: httpx takes 0.2 s, which who brings a transport of their own should not pay."""
     from flowmap.control.transport import HttpTransport
 
-    return HttpTransport()
+    return HttpTransport(route)
 
 
 def no_observer(operation: str, seconds: float, reason: str | None) -> None:
@@ -285,7 +288,7 @@ class Caller:
             self._pause.extend(rest, now=self._monotonic())
             if rest >= self._left(call):
                 return None
-        if not worth_repeating(error) or call.attempt >= self._attempts:
+        if not worth_repeating(error, attempt=call.attempt) or call.attempt >= self._attempts:
             return None
         call.attempt += 1
         # After throttling the pause does the waiting; this spreads those who waited for it.

@@ -174,17 +174,18 @@ class CatalogRefresher:
         what = f"the deployments of {namespace}"
         entries: list[CatalogEntry] = []
         try:
-            complete = await self._list(namespace, entries)
+            lacks = await self._list(namespace, entries)
         except ControlError as error:
             self._failed(what, str(error))
             if not entries:
                 return
             complete = False
         else:
+            complete = not lacks
             if complete:
                 self._succeeded(what)
             else:
-                self._failed(what, "the listing is incomplete; those it lacks are kept")
+                self._failed(what, f"the listing is incomplete, {lacks}; those it lacks are kept")
         self._take(namespace, entries, complete)
 
     def _take(self, namespace: str, entries: list[CatalogEntry], complete: bool) -> None:
@@ -199,18 +200,18 @@ class CatalogRefresher:
         elif verdict == "believed":
             log.warning("the listing of %s stays small: %d deployments, before %d", namespace, len(entries), before)
 
-    async def _list(self, namespace: str, into: list[CatalogEntry]) -> bool:
-        """Read the deployments of a namespace, as far as it goes; whether they are all there are."""
+    async def _list(self, namespace: str, into: list[CatalogEntry]) -> str:
+        """Read the deployments of a namespace, as far as it goes; why some are missing, empty if none is."""
         if self._label is not None:
             answer = await self._client.get_deployments_by_label(
                 namespace=namespace, key=self._label.key, values=self._label.values
             )
             into.extend(CatalogEntry.of(one, namespace) for one in answer.deployments)
-            return not answer.dropped
+            return _unreadable(answer.dropped)
         listing = self._client.list_deployments(namespace=namespace)
         async for page in listing:
             into.extend(CatalogEntry.of(one, namespace) for one in page)
-        return listing.complete and not listing.dropped
+        return _unreadable(listing.dropped) or ("" if listing.complete else "it changed while it was read")
 
     async def _read_jobs(self, key: Key) -> None:
         namespace, deployment_id = key
@@ -242,6 +243,10 @@ class CatalogRefresher:
         if now - self._complained.get(kind, float("-inf")) >= COMPLAIN_EVERY:
             self._complained[kind] = now
             log.warning("%s", message)
+
+
+def _unreadable(dropped: int) -> str:
+    return f"{dropped} of its elements could not be read" if dropped else ""
 
 
 def _is_of(deployment_id: str | None, key: Key) -> bool:

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from pydantic_core import from_json
-
 from flowmap.control.caller import Transport
 from flowmap.control.credentials import Credentials, read_secret
 from flowmap.control.endpoint import is_loopback
+from flowmap.control.json_tree import read_tree
 from flowmap.control.refusals import Reply, read_refusal
 from flowmap.control.signing import canonical_query, encode
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
@@ -156,7 +155,7 @@ def _object(reply: Reply, who: str) -> dict[str, Any]:
         kind = Transient if reply.status >= 500 or reply.status == 429 else AuthError
         raise kind(f"{who} answered HTTP {reply.status}: {code}", status=reply.status)
     try:
-        tree = from_json(reply.body)
+        tree = read_tree(reply.body)
     except ValueError:
         tree = None  # the parser's error quotes nothing, but says nothing either
     if not isinstance(tree, dict):

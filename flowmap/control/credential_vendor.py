@@ -6,13 +6,13 @@ that signs with a key should not carry.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 from pathlib import Path
 from typing import Any
 
 from flowmap.control.credentials import Credentials
 from flowmap.errors import AuthError
+from flowmap.system.detached import DetachedCalls
 
 _PROVIDERS = {
     "ini": ("alibabacloud_credentials.provider.profile", "ProfileCredentialsProvider"),
@@ -26,11 +26,12 @@ class VendorExchange:
     def __init__(self, provider: Any, *, profile: str) -> None:
         self._provider = provider
         self._profile = profile
+        self._calls: DetachedCalls[Any] = DetachedCalls("vendor-credentials", 1)
 
     async def fetch(self) -> Credentials:
         try:
             # The library blocks; its own asynchronous calls would bring a second HTTP client.
-            found = await asyncio.to_thread(self._provider.get_credentials)
+            found = await self._calls.run(self._profile, self._provider.get_credentials)
         except Exception as error:  # it raises its own, requests' and json's errors, some with secrets in them
             raise AuthError(f"{self._profile}: the vendor's library gave no keys ({type(error).__name__})") from None
         return Credentials(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic_core import from_json
 
+from flowmap.control.json_tree import read_tree
 from flowmap.control.models import ApiModel, camel
 from flowmap.errors import BusinessError, ControlError, ProtocolError, Throttled, Transient
 
@@ -101,7 +101,7 @@ def read_answer(body: bytes, element: type[Element], *, status: int = 200) -> An
 def _read_slowly(body: bytes, element: type[Element], status: int) -> tuple[_Envelope[Element], int]:
     """Read an answer in which something is wrong, element by element, to find what can be kept."""
     try:
-        tree: Any = from_json(body, allow_inf_nan=False)
+        tree: Any = read_tree(body)
     except ValueError as error:
         raise ProtocolError(f"the answer is not JSON: {error}", status=status, reason="malformed") from error
     if not isinstance(tree, dict):

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic_core import from_json
-
 from flowmap.control.envelope import plain_text
+from flowmap.control.json_tree import read_tree
 from flowmap.control.retry import positive
 from flowmap.errors import AuthError, BusinessError, ControlError, ProtocolError, Throttled, Transient
 
@@ -62,7 +61,7 @@ def read_refusal(reply: Reply) -> Refusal:
         found = {name.decode(): value.decode(errors="replace") for name, value in _XML_FIELD.findall(reply.body)}
     else:
         try:
-            found = from_json(reply.body)
+            found = read_tree(reply.body)
         except ValueError:
             found = {}
     if not isinstance(found, dict):

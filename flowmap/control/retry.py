@@ -22,14 +22,22 @@ LONGEST_HINT = 120.0
 
 _NEVER_AGAIN = {"breaker", "tls"}
 
+_ONCE_AGAIN = {"dns"}
+"""The second attempt joins the look-up of the first, which takes as long as the name servers are tried."""
+
 
 def full_jitter(attempt: int, *, chance: Callable[[], float], first: float = FIRST_WAIT) -> float:
     """Seconds before attempt ``attempt + 1``: uniform between 0 and an exponentially growing bound."""
     return chance() * min(LONGEST_WAIT, first * 2.0 ** min(attempt - 1, 16))
 
 
-def worth_repeating(error: ControlError) -> bool:
-    """Whether the same question may get an answer when it is asked again soon. All operations are safe to repeat."""
+def worth_repeating(error: ControlError, *, attempt: int = 1) -> bool:
+    """Whether the same question may get an answer when it is asked again soon. All operations are safe to repeat.
+
+    ``attempt`` is the one that failed, from 1.
+    """
+    if error.reason in _ONCE_AGAIN and attempt > 1:
+        return False
     if isinstance(error, Throttled):
         return True
     if isinstance(error, ProtocolError):

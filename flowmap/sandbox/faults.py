@@ -55,7 +55,8 @@ class _Scene:
 
 def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """``body`` as JSON, compact and in UTF-8."""
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    # Half of a surrogate pair has no UTF-8. Python's way to write it anyway is JSON's: \ud800.
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
     return raw_response(content, status=status, headers=headers)
 
 

@@ -19,11 +19,14 @@ from flowmap.serve.crowd import gives_way, over_limit
 from flowmap.serve.limits import LONGEST_HEAD
 from flowmap.serve.protocol import Connection
 from flowmap.serve.web import Web
+from flowmap.system.names import look_up, lookup_problem
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE = 75
 """Seconds a connection may wait between two requests: longer than the usual scrape interval."""
+LOOKUP_SECONDS = 10.0
+"""Longest wait for the address of a host name in ``http.listen``."""
 STOP_SECONDS = 3
 """Seconds that requests in work get when the server stops."""
 TURNED_AWAY = 32
@@ -171,11 +174,10 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket; SourceError with what the operator can do."""
     where = format_endpoint(host, port)
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, protocol, _, address = look_up(host, port, within=LOOKUP_SECONDS, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError) as error:
-        raise SourceError(f"http.listen {where}: {error}", remedy="give an address of this host") from error
+        reason = lookup_problem(error) or error
+        raise SourceError(f"http.listen {where}: {reason}", remedy="give an address of this host") from error
     listener: socket.socket | None = None
     try:
         listener = socket.socket(family, kind, protocol)

@@ -12,6 +12,7 @@ import httpx
 from flowmap.control.client import ControlClient
 from flowmap.control.credentials import StaticCredentials
 from flowmap.control.refusals import Reply
+from flowmap.control.route import Route
 from flowmap.errors import ControlError
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 
@@ -65,6 +66,9 @@ class Script:
         if isinstance(reply, BaseException):
             raise reply
         return reply
+
+    def configure(self, route: Route) -> None:
+        raise AssertionError("no test asks for it")
 
     async def aclose(self) -> None:
         return None

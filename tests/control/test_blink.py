@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,12 @@ def test_wrappings(tree: dict[str, Any], count: int | None) -> None:
 def test_packages(packages: str | None, names: tuple[str, ...] | None) -> None:
     (job,) = read_blink_answer(to_json({"Jobs": [{**JOB, "Packages": packages}]})).items
     assert job.packages == names
+
+
+def test_a_job_that_cannot_be_read_is_dropped_and_counted() -> None:
+    jobs = [JOB, {**JOB, "Description": "rocket \ud83d"}, JOB]
+    answer = read_blink_answer(json.dumps({"Jobs": jobs, "TotalCount": 3}).encode())
+    assert (len(answer.items), answer.dropped, answer.total_size) == (2, 1, 3)
 
 
 @given(

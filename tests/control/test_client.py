@@ -176,6 +176,22 @@ def test_a_bad_element_is_dropped_and_counted(sandbox: RunningSandbox) -> None:
     assert (len(answer.deployments), answer.dropped) == (0, 3)
 
 
+def test_a_string_that_cannot_be_read_costs_its_deployment_only(sandbox: RunningSandbox) -> None:
+    entry = {"labels": {"team": "t"}, "addresses": ["10.0.0.1"]}
+    deployments = [entry | {"id": f"d{number}", "name": f"n{number}"} for number in range(3)]
+    deployments[1]["description"] = "rocket \ud83d"
+    sandbox.set_catalog({"deployments": deployments})
+
+    async def read(client: ControlClient) -> list[tuple[list[str | None], int]]:
+        by_ip = await who(client, src_ip="10.0.0.1")
+        by_label = await client.get_deployments_by_label(namespace=NAMESPACE, key="team", values=["t"])
+        listing = client.list_deployments(namespace=NAMESPACE)
+        listed = [item.name for item in await listing.all()]
+        return [(names(by_ip), by_ip.dropped), (names(by_label), by_label.dropped), (listed, listing.dropped)]
+
+    assert ask(sandbox.url, read) == [(["n0", "n2"], 1)] * 3
+
+
 def test_a_fault_can_be_for_one_shape(sandbox: RunningSandbox) -> None:
     sandbox.set_faults([{"kind": "business", "operation": "GetDeploymentsByIp", "shape": "client", "skip": 1}])
     assert names(ask(sandbox.url, who))

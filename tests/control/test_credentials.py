@@ -23,6 +23,7 @@ from flowmap.control.credential_vendor import VendorExchange
 from flowmap.control.credentials import Credentials, StaticCredentials
 from flowmap.control.refreshing import AGAIN_AFTER, AHEAD, RefreshingCredentials
 from flowmap.control.refusals import Reply
+from flowmap.control.route import Route
 from flowmap.control.transport import HttpTransport
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
 from flowmap.sandbox.running import running_sandbox
@@ -57,6 +58,9 @@ class Web:
         if isinstance(page, int):
             return Reply(page, {}, b"")
         return Reply(200, {}, page if isinstance(page, bytes) else json.dumps(page).encode())
+
+    def configure(self, route: Route) -> None:
+        raise AssertionError("no test asks for it")
 
     async def aclose(self) -> None:
         return None
@@ -310,6 +314,7 @@ BROKEN: list[tuple[object, type[ControlError]]] = [
     (b"[]", ProtocolError),
     (b"{}", AuthError),
     ({**STS, "Code": "Fail"}, AuthError),
+    ({**STS, "AccessKeyId": "\ud800"}, AuthError),
     ({**STS, "Expiration": "soon"}, ProtocolError),
     ({**STS, "Expiration": None}, ProtocolError),
     ({**STS, "AccessKeySecret": 7}, ProtocolError),

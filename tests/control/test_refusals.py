@@ -23,6 +23,7 @@ BODIES: list[tuple[dict[str, str], bytes, tuple[str | None, str | None, str | No
     ({}, b'{"Code": 7, "Message": ["x"]}', (None, None, None)),
     ({"content-type": "text/xml;charset=utf-8"}, XML, ("Throttling", "slow", "R")),
     ({"content-type": "text/html", "x-acs-request-id": "H"}, b"<html>bad gateway</html>", (None, None, "H")),
+    ({}, b'{"Code": "C", "Message": "a\\ud800b\xffc", "RequestId": "R"}', ("C", "a b c", "R")),
     ({}, b"", (None, None, None)),
     ({}, b"[]", (None, None, None)),
     ({}, b"\xff", (None, None, None)),

@@ -67,6 +67,8 @@ ERRORS: list[tuple[ControlError, bool]] = [
     (Transient("x", reason="server"), True),
     (Transient("x", reason="timeout"), True),
     (Transient("x", reason="connect"), True),
+    (Transient("x", reason="dns"), True),
+    (Transient("x", reason="proxy"), True),
     (Transient("x", reason="tls"), False),
     (Transient("x", reason="breaker"), False),
     (ProtocolError("x"), False),
@@ -77,3 +79,4 @@ ERRORS: list[tuple[ControlError, bool]] = [
 @pytest.mark.parametrize(("error", "again"), ERRORS, ids=[f"{type(e).__name__}-{e.reason}" for e, _ in ERRORS])
 def test_what_is_worth_repeating(error: ControlError, again: bool) -> None:
     assert worth_repeating(error) == again
+    assert worth_repeating(error, attempt=2) == (again and error.reason != "dns")

@@ -16,6 +16,7 @@ import pytest
 from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.config import Config
 from flowmap.control.refusals import Reply
+from flowmap.control.route import Route
 from flowmap.pipeline import Pipeline, build
 from tests.scripted import ScriptedSource
 
@@ -34,6 +35,9 @@ class Called:
         self.urls.append(url)
         return Reply(200, {}, b'{"success": true, "requestId": "r", "data": []}')
 
+    def configure(self, route: Route) -> None:
+        pass
+
     async def aclose(self) -> None:
         pass
 
@@ -42,7 +46,7 @@ class Called:
 async def house(monkeypatch: pytest.MonkeyPatch, **http: object) -> AsyncIterator[tuple[Pipeline, Called]]:
     """The daemon, ready, listening on a free port of loopback."""
     called = Called()
-    monkeypatch.setattr("flowmap.pipeline.default_transport", lambda: called)
+    monkeypatch.setattr("flowmap.pipeline.default_transport", lambda _: called)
     plane = {
         "endpoint": ENDPOINT,
         "workspace": "ws",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowmap.collect import pcap_filter
 from flowmap.collect.pcap_filter import compile_filter
 from flowmap.errors import ConfigError
 from flowmap.flows.address import Address
@@ -169,6 +171,17 @@ def test_a_filter_of_tcpdump_within_ours() -> None:
 def test_a_filter_that_libpcap_does_not_understand(text: str) -> None:
     with pytest.raises(ConfigError, match="collect.capture.filter"):
         compile_filter(text)
+
+
+def test_a_name_in_a_filter_that_no_server_answers_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr("scapy.arch.common.compile_filter", lambda *_, **__: over.wait())
+    monkeypatch.setattr(pcap_filter, "SECONDS", 0.1)
+    try:
+        with pytest.raises(ConfigError, match=r"collect\.capture\.filter: libpcap did not compile 'host a'"):
+            compile_filter("host a")
+    finally:
+        over.set()
 
 
 def test_a_filter_that_the_kernel_has_no_room_for() -> None:
