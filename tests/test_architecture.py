@@ -16,102 +16,64 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "flowmap"
 
-DOMAIN = {"errors", "flows"}
-ENGINE = DOMAIN | {"attribute", "books", "collect", "config", "export", "operations"}
-
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
-    "flows": {"errors"},
-    "wire": DOMAIN,
-    "attribute": DOMAIN | {"config"},  # its settings are declared there
-    "export": DOMAIN | {"attribute"},
-    "history": DOMAIN | {"attribute"},  # it keeps what the books let go of, and is handed columns
-    "control": {"errors", "system"},
-    "config": DOMAIN | {"control"},  # the languages of endpoints and of patterns have one parser each
-    "collect": DOMAIN | {"wire", "config", "system", "workers"},
-    "serve": DOMAIN | {"attribute", "config", "export", "request_target", "system", "workers"},
-    "request_target": set(),
-    "workers": {"errors", "system"},
     "logs": set(),
     "system": {"errors"},
-    # What stands between the rooms: the books and their one writer, queries, the calls, the wiring, the daemon's life.
-    "operations": DOMAIN | {"attribute", "collect", "config"},
-    "books": ENGINE,
-    "explain": ENGINE,
-    "query": ENGINE | {"explain", "window"},
-    "window": ENGINE,
-    "past": ENGINE | {"engine", "history", "query", "window"},
-    "engine": ENGINE,
-    "asker": ENGINE | {"control", "engine"},
-    "backend": ENGINE | {"control", "engine", "past", "query", "serve"},
-    "catalog": ENGINE | {"control", "engine"},
-    "offline": ENGINE,
-    "assembly": ENGINE,
-    "record": ENGINE | {"assembly", "offline", "query", "wire"},
-    "captured": ENGINE | {"asker", "assembly", "offline", "query", "sandbox", "wire"},
-    "pipeline": ENGINE
-    | {
-        "asker",
-        "assembly",
-        "backend",
-        "catalog",
-        "control",
-        "engine",
-        "history",
-        "logs",
-        "past",
-        "query",
-        "record",
-        "serve",
-        "workers",
+    "model": set(),
+    "flows": {"errors", "model"},
+    "wire": {"errors", "flows", "model"},
+    "control": {"errors", "system"},
+    "attribute": {"config", "flows", "model"},  # its settings are declared in the configuration
+    "config": {"control", "errors", "flows", "model"},  # endpoints and patterns have one parser each
+    "export": {"errors", "flows", "model"},
+    "history": {"attribute", "errors", "flows", "model"},
+    "sources": {"config", "errors", "flows", "model", "system", "wire"},
+    "engine": {"attribute", "config", "control", "errors", "export", "flows", "model", "sources"},
+    "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model"},
+    "serve": {"config", "errors", "export", "model", "system"},
+    "recording": {"attribute", "config", "engine", "errors", "export", "flows", "sources", "wire"},
+    "catalog_file": {"control", "errors"},
+    "replay": {
+        *("attribute", "catalog_file", "config", "engine", "errors", "export", "flows", "model"),
+        *("query", "recording", "sources", "wire"),
     },
-    "reload": ENGINE | {"assembly", "control", "logs", "pipeline"},
-    "complaints": {"collect"},
-    "watch": {"collect", "complaints", "pipeline", "system"},
-    "textfile": {"errors"},
-    "daemon": {"collect", "config", "errors", "logs", "pipeline", "record", "reload", "system", "textfile", "watch"}
-    | {"workers"},
-    "sandbox": DOMAIN | {"control", "request_target"},
-    "cli": ENGINE
-    | {"asker", "control", "daemon", "offline", "pipeline", "query", "record", "sandbox", "serve", "system"}
-    | {"assembly", "captured", "history", "textfile"},
+    "daemon": {
+        *("attribute", "config", "control", "engine", "errors", "export", "history", "logs", "model"),
+        *("query", "recording", "serve", "sources", "system"),
+    },
+    "sandbox": {"catalog_file", "control", "errors", "model", "serve"},
+    "cli": {
+        *("attribute", "catalog_file", "config", "control", "daemon", "engine", "errors", "export", "flows"),
+        *("history", "model", "query", "recording", "replay", "sandbox", "serve", "sources", "system"),
+    },
     "__main__": {"cli"},
 }
 """The rooms each room may import, besides itself. A module directly in the package is a room of its own."""
 
 OWNERS: dict[str, tuple[str, ...]] = {
-    "bcrypt": ("serve.passwords",),
+    "bcrypt": ("serve.server.passwords",),
     "cachetools": ("attribute",),
-    "h11": ("serve.protocol",),
-    "httpx": ("control.transport", "cli.client"),
-    "numpy": (
-        "flows",
-        "wire",
-        "collect",
-        "attribute",
-        "export",
-        "history",
-        "books",
-        "explain",
-        "query",
-        "window",
-        "engine",
-        "record",
-    ),
+    "h11": ("serve.server.protocol",),
+    "httpx": ("control.alibaba.http.transport", "cli.shared.client"),
+    "numpy": ("flows", "wire", "sources", "attribute", "export", "history", "engine", "query", "recording", "replay"),
     "prometheus_client": ("export.selfmetrics",),
-    "pydantic": ("cli.check_host", "config", "control", "record", "serve", "sandbox"),
+    "pydantic": ("catalog_file", "cli.check.host", "config", "control", "recording", "serve", "sandbox"),
     "pydantic_core": ("control",),
-    "scapy": ("collect", "wire"),
+    "scapy": ("sources", "wire"),
     "starlette": ("request_target", "serve", "sandbox"),
-    "uvicorn": ("serve.protocol", "serve.server", "sandbox.control_plane"),
-    "yaml": ("config", "sandbox"),
+    "uvicorn": ("serve.server.protocol", "serve.server.server", "sandbox.control_plane"),
+    "yaml": ("catalog_file", "config"),
 }
 """Where each third-party package may be imported."""
 
 LAZY = ("bcrypt", "scapy")
 """Imported in functions only: too dear for those who do not need it."""
 
-PURE = ("flows", "wire", "attribute", "export", "operations", "books", "offline", "explain", "query", "window")
+PURE = (
+    *("model", "flows", "wire", "attribute", "export", "catalog_file.matching", "engine.accounting", "engine.commands"),
+    *("query.live", "query.explain", "query.windows", "replay.driver"),
+)
 IMPURE_MODULES = frozenset(
     (
         *("asyncio", "datetime", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select"),
@@ -218,14 +180,14 @@ def test_nothing_but_history_opens_its_file() -> None:
     assert users == {"history"}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.room in PURE], ids=named)
+@pytest.mark.parametrize("module", [module for module in MODULES if module.is_in(PURE)], ids=named)
 def test_pure_rooms_have_no_clock_socket_or_log(module: Module) -> None:
     for imported in module.imports():
         assert imported.name.partition(".")[0] not in IMPURE_MODULES, f"{module.name}:{imported.line} {imported.name}"
 
 
 def test_the_daemon_does_not_reach_the_sandbox() -> None:
-    reached, waiting = set(), ["daemon"]
+    reached, waiting = set(), ["daemon.lifecycle"]
     while waiting:
         name = waiting.pop()
         if name in reached:
@@ -235,13 +197,14 @@ def test_the_daemon_does_not_reach_the_sandbox() -> None:
             waiting.append(".".join(name.split(".")[: part + 1]))
         if name in BY_NAME:
             waiting += [target for item in BY_NAME[name].imports() if (target := own_target(item.name))]
-    assert "pipeline" in reached
+    assert "daemon.wiring" in reached
     assert not [name for name in reached if name.startswith("sandbox")]
 
 
 def test_the_daemon_starts_without_what_it_does_not_need() -> None:
     code = (
-        "import sys, flowmap.daemon; print([n for n in ('scapy', 'flowmap.sandbox', 'hypothesis') if n in sys.modules])"
+        "import sys, flowmap.daemon.lifecycle; "
+        "print([n for n in ('scapy', 'flowmap.sandbox', 'hypothesis') if n in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 

@@ -12,13 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from flowmap.attribute.answers import NO_OWNERS, Answer, Lives, Outcome, Timeline
-from flowmap.attribute.contradictions import Contradictions
-from flowmap.attribute.decisions import CODE, STATES, Decision, by_shape
+from flowmap.attribute.answers.cache import Knowledge
+from flowmap.attribute.answers.contradictions import Contradictions
+from flowmap.attribute.answers.intervals import Change, Range
+from flowmap.attribute.answers.shape_stats import Readings
+from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Lives, Outcome, Timeline
+from flowmap.attribute.calls.outage import Outage
+from flowmap.attribute.calls.schedule import MAX_BACKOFF, Plan
+from flowmap.attribute.decisions import CODE, Decision, by_shape
 from flowmap.attribute.distinct import distinct_rows
-from flowmap.attribute.knowledge import Knowledge
-from flowmap.attribute.outage import Outage
-from flowmap.attribute.plan import MAX_BACKOFF, Plan
+from flowmap.attribute.narrowing import Ties
 from flowmap.attribute.questions import (
     READINGS,
     UNREADABLE,
@@ -28,17 +31,12 @@ from flowmap.attribute.questions import (
     question_for,
     state_of,
 )
-from flowmap.attribute.ranges import Change, Range
-from flowmap.attribute.readings import Readings
 from flowmap.attribute.settings import Settings
-from flowmap.attribute.special import SpecialEnds
-from flowmap.attribute.ties import Ties
-from flowmap.attribute.view import State
+from flowmap.attribute.special_addresses import SpecialEnds
 from flowmap.flows.columns import IGNORED, PENDING, Row
-from flowmap.flows.index import Rows
+from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
-
-__all__ = ["Attribution", "Decision", "STATES", "Settings"]
+from flowmap.model.deployment import State
 
 PROBES = 8
 """Service ends of clients nobody knows that are asked about, in a ``Readings.pause``, while no client is ever named:

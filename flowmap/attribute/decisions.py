@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowmap.attribute.answers import NO_OWNERS, Outcome
+from flowmap.attribute.answers.timeline import NO_OWNERS, Outcome
 from flowmap.attribute.questions import Owners, Question, Shape
-from flowmap.attribute.view import State
-from flowmap.flows.index import Rows
+from flowmap.flows.hash_index import Rows
+from flowmap.model.deployment import State
 
 STATES: tuple[State, ...] = (
     State.PENDING,

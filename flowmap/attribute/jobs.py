@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from flowmap.attribute.view import DeploymentInfo, Job, Jobs, JobsAre
+from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobsAre
 
 MARGIN = 3.0
 """Seconds of doubt about a time of the list: cut to whole seconds, and the clocks compared to about one."""

@@ -30,9 +30,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from flowmap.attribute.view import Owner, State
-from flowmap.flows.address import Endpoint
-from flowmap.flows.ends import End
+from flowmap.flows.endpoints import End
+from flowmap.model.address import Endpoint
+from flowmap.model.deployment import Owner, State
 
 Owners = frozenset[Owner]
 Semantics = Literal["connection", "dataflow", "both"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.questions import READINGS
-from flowmap.attribute.view import AttributionReport, ReadingView
+from flowmap.model.status import AttributionReport, ReadingView
 
 DATA_FLOW = (
     "the control plane knows who uses service ends, but names nobody for any client: it seems to read src and dst as "

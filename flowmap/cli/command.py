@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
+from typing import NamedTuple
 
 from flowmap import __version__, errors
-from flowmap.cli import options
 from flowmap.cli.failures import describe
-from flowmap.cli.text import clean, escape_what_streams_lack
+from flowmap.cli.output.text import clean, escape_what_streams_lack
+from flowmap.cli.shared import options
 from flowmap.system.descriptors import hold_standard
 from flowmap.system.inherited import own_signals
 
@@ -21,25 +22,40 @@ EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT
 EXIT_BROKEN_PIPE = 141  # the same for SIGPIPE
 
+
+class Entry(NamedTuple):
+    """A command: its module below ``flowmap.cli``, and one line for the help."""
+
+    module: str
+    summary: str
+
+
 COMMANDS = {
-    "demo": "everything on this machine: control plane, jobs with real connections, and the daemon that names them",
-    "run": "the daemon, in the foreground, until SIGTERM",
-    "reload": "a running daemon reads its configuration again",
-    "query": "who owns a connection",
-    "calibrate": "how the control plane reads src and dst, told from a connection whose deployment is known",
-    "flows": "the connections a running daemon sees, and whose they are",
-    "peers": "whom a deployment talked to, and which peers are new or gone",
-    "deployments": "deployments, by address, by label or all, as the control plane has them",
-    "jobs": "the jobs of a deployment",
-    "packages": "jobs of the legacy Blink product that use a package",
-    "package-users": "who uses a jar or Python file, and the peers they talk to",
-    "check": "what works here and what does not, before the daemon runs",
-    "replay": "who owned what in a capture file, or in a recording of flowmap run --record",
-    "health": "whether the daemon of a configuration works, for container health checks",
-    "config": "the configuration in force, with secrets masked",
-    "sandbox": "the embedded control plane alone, on loopback",
+    "demo": Entry(
+        "sandbox.demo",
+        "everything on this machine: control plane, jobs with real connections, and the daemon that names them",
+    ),
+    "run": Entry("daemon.run", "the daemon, in the foreground, until SIGTERM"),
+    "reload": Entry("daemon.reload", "a running daemon reads its configuration again"),
+    "query": Entry("traffic.query", "who owns a connection"),
+    "calibrate": Entry(
+        "control.calibrate", "how the control plane reads src and dst, told from a connection whose deployment is known"
+    ),
+    "flows": Entry("traffic.flows", "the connections a running daemon sees, and whose they are"),
+    "peers": Entry("traffic.peers", "whom a deployment talked to, and which peers are new or gone"),
+    "deployments": Entry(
+        "control.deployments", "deployments, by address, by label or all, as the control plane has them"
+    ),
+    "jobs": Entry("control.jobs", "the jobs of a deployment"),
+    "packages": Entry("control.packages", "jobs of the legacy Blink product that use a package"),
+    "package-users": Entry("control.package_users", "who uses a jar or Python file, and the peers they talk to"),
+    "check": Entry("check.command", "what works here and what does not, before the daemon runs"),
+    "replay": Entry("replay.command", "who owned what in a capture file, or in a recording of flowmap run --record"),
+    "health": Entry("daemon.health", "whether the daemon of a configuration works, for container health checks"),
+    "config": Entry("daemon.config", "the configuration in force, with secrets masked"),
+    "sandbox": Entry("sandbox.sandbox", "the embedded control plane alone, on loopback"),
 }
-"""In the order of the help. Each is a module of this package with ``add_arguments(parser)`` and ``run(arguments)``."""
+"""In the order of the help. Each module has ``add_arguments(parser)`` and ``run(arguments)``."""
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -77,7 +93,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flowmap {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, summary in COMMANDS.items():
+    for name, (_, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, parents=[common], allow_abbrev=False)
         if name in words:
             _module(name).add_arguments(command)
@@ -90,7 +106,7 @@ def _command(name: str) -> Command:
 
 
 def _module(name: str) -> ModuleType:
-    return import_module(f"flowmap.cli.{name.replace('-', '_')}")
+    return import_module(f"flowmap.cli.{COMMANDS[name].module}")
 
 
 def _fail(error: Exception, status: int, arguments: argparse.Namespace) -> int:

@@ -10,10 +10,10 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from flowmap.control import endpoint, route
+from flowmap.control.alibaba.http import endpoint, route
 from flowmap.errors import ConfigError
-from flowmap.flows.address import format_endpoint
 from flowmap.flows.filter import Pattern
+from flowmap.model.address import format_endpoint
 
 SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 """Units of a duration."""

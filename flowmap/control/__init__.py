@@ -1,0 +1,1 @@
+"""Control planes: who owns an address, and which deployments and jobs there are."""

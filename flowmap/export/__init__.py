@@ -1,0 +1,1 @@
+"""Metrics: series of traffic, the page, metrics of flowmap itself."""

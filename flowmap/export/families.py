@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flowmap.attribute.view import DeploymentInfo
 from flowmap.export.definitions import BY_NAME
 from flowmap.export.labels import label_text, quoted
 from flowmap.export.metric import Metric
 from flowmap.export.snapshot import Snapshot
+from flowmap.model.deployment import DeploymentInfo
 
 Sample = tuple[str, int | float]
 """Label text and value of one line."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowmap.flows.address import Endpoint
-from flowmap.flows.ends import End
+from flowmap.flows.endpoints import End
 from flowmap.flows.filter import Pattern
+from flowmap.model.address import Endpoint
 
 
 class Peers:

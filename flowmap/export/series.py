@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from flowmap.attribute.view import Owner
 from flowmap.errors import ConfigError
 from flowmap.export.labels import label_text, quoted, quoted_list
+from flowmap.model.deployment import Owner
 
 SeriesKind = Literal["deployment", "shared", "unattributed"]
 

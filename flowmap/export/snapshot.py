@@ -9,8 +9,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.view import AttributionReport, DeploymentInfo, Traffic
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
+from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.status import AttributionReport
+from flowmap.model.views import Traffic
 
 U64 = npt.NDArray[np.uint64]
 

@@ -7,9 +7,9 @@ from enum import IntFlag
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.address import Address, Endpoint
 from flowmap.flows.batch import FlowBatch
-from flowmap.flows.index import Hashes, Positions, Rows
+from flowmap.flows.hash_index import Hashes, Positions, Rows
+from flowmap.model.address import Address, Endpoint
 
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -54,7 +54,7 @@ class Row(IntFlag):
     SET_BACK = 16384
     """They were zeroed: all events from before that read are in, and told of no new flow."""
     ASSURED = 32768
-    """Both ends take part; see ``flowmap.flows.crowding``."""
+    """Both ends take part; see ``flowmap.flows.eviction``."""
 
 
 class FlowColumns:

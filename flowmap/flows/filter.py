@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.address import Address, protocol_number
 from flowmap.flows.batch import FlowBatch
+from flowmap.model.address import Address, protocol_number
 
 Mask = npt.NDArray[np.bool_]
 U64 = npt.NDArray[np.uint64]

@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.applied import Applied, Moment, Shed, joined
-from flowmap.flows.aside import Aside
 from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.changes import Applied, Moment, Shed, joined
 from flowmap.flows.columns import (
     IGNORED,
     PENDING,
@@ -25,13 +24,14 @@ from flowmap.flows.columns import (
     occurrence_rounds,
     same_key,
 )
-from flowmap.flows.counting import TCP, count, health, late_openings, settle_doubts, sums
-from flowmap.flows.crowding import SHARE, Evict, assured, deserving, ended_waiting, lacking, unanswered, withheld
-from flowmap.flows.ends import EndTable
+from flowmap.flows.counters import TCP, count, health, late_openings, settle_doubts, sums
+from flowmap.flows.endpoints import EndTable
+from flowmap.flows.eviction import SHARE, Evict, assured, deserving, ended_waiting, lacking, unanswered, withheld
 from flowmap.flows.filter import Filter
-from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
-from flowmap.flows.measuring import measure
-from flowmap.flows.opening import keep_translation, opening_flags, worth_applying
+from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
+from flowmap.flows.health import measure
+from flowmap.flows.new_flows import keep_translation, opening_flags, worth_applying
+from flowmap.flows.superseded import Aside
 from flowmap.flows.untracked import Untracked
 
 NEVER = -np.inf

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from flowmap.flows.batch import Flag, FlowBatch
 from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row, key_columns, same_key
 from flowmap.flows.filter import LOOPBACK, Filter
-from flowmap.flows.index import Hasher, Hashes, KeyIndex, Rows
+from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
 
 MAX_ZONES = 64
 """Conntrack zones in which a connection is looked for; where there are more, none is said to be missing."""

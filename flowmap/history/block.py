@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from flowmap.attribute.view import Owner, State
 from flowmap.errors import DecodeError
 from flowmap.history.flows import COLUMNS, ClosedFlows, Column, Judged, Verdict
+from flowmap.model.deployment import Owner, State
 
 _MAGIC = b"FB1\0"
 _HEAD = struct.Struct("<4sIII")  # magic, flows, length and CRC of directory and verdicts

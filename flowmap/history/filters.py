@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.address import Address
 from flowmap.history.flows import Column, Fact
+from flowmap.model.address import Address
 
 U64 = npt.NDArray[np.uint64]
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.decisions import Decision
-from flowmap.attribute.view import Owner, State
 from flowmap.flows.columns import FlowColumns, Row
-from flowmap.flows.index import Rows
+from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import Times
+from flowmap.model.deployment import Owner, State
 
 Column = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.view import State
-from flowmap.flows.address import Address, Endpoint
-from flowmap.flows.ends import End
+from flowmap.flows.endpoints import End
 from flowmap.history.block import Block
 from flowmap.history.flows import MICROSECONDS, Column, Fact, Mask, Verdict
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.deployment import State
 
 U64 = npt.NDArray[np.uint64]
 

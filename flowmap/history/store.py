@@ -20,8 +20,8 @@ from flowmap.errors import DecodeError, HistoryError
 from flowmap.history import block, filters
 from flowmap.history.file import PAGE, Limits, check_place, own_file, set_aside, size_of, translated
 from flowmap.history.flows import MICROSECONDS, ClosedFlows
+from flowmap.history.intervals import SPAN_INDEX, SPAN_TABLES, Span, drop_spans, put_spans
 from flowmap.history.merging import Extent, run_to_merge
-from flowmap.history.spans import SPAN_INDEX, SPAN_TABLES, Span, drop_spans, put_spans
 
 APPLICATION_ID = 0x464D4150  # "FMAP"
 VERSION = 1

@@ -12,9 +12,9 @@ from typing import Any
 
 import uvicorn
 
+from flowmap.catalog_file.catalog import Catalog
 from flowmap.errors import ConfigError
-from flowmap.flows.address import format_endpoint
-from flowmap.sandbox.catalog import Catalog
+from flowmap.model.address import format_endpoint
 from flowmap.sandbox.plane import ControlPlane
 from flowmap.sandbox.verify import DEFAULT_KEYS, Keys
 

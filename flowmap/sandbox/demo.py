@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from flowmap.errors import FlowmapError
-from flowmap.flows.address import format_endpoint
+from flowmap.model.address import format_endpoint
 from flowmap.sandbox import jobs, scenario
 from flowmap.sandbox.children import Child, Children
 from flowmap.sandbox.jobs import Truth

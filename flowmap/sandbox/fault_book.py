@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from flowmap.control.models import camel
+from flowmap.control.alibaba.api.models import camel
 from flowmap.errors import ConfigError
 
 Kind = Literal[

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
+from flowmap.catalog_file.catalog import DeploymentEntry, normal_ip
+from flowmap.catalog_file.matching import Index, IpQuestion
 from flowmap.sandbox import rendering
-from flowmap.sandbox.catalog import DeploymentEntry, normal_ip
-from flowmap.sandbox.matching import Index, IpQuestion
 from flowmap.sandbox.rendering import Json
 from flowmap.sandbox.verify import Refused
 

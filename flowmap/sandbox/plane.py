@@ -28,15 +28,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from flowmap.catalog_file.catalog import SIZE_LIMIT, Catalog, example_catalog, load_catalog, parse_catalog
+from flowmap.catalog_file.matching import Index
 from flowmap.errors import ConfigError
-from flowmap.request_target import OriginForm
 from flowmap.sandbox import operations, rendering
-from flowmap.sandbox.catalog import SIZE_LIMIT, Catalog, example_catalog, load_catalog, parse_catalog
 from flowmap.sandbox.fault_book import DESCRIPTIONS, Fault, FaultBook, parse_faults
 from flowmap.sandbox.faults import HungUp, commit, json_response
-from flowmap.sandbox.matching import Index
 from flowmap.sandbox.operations import Answered, Asked
 from flowmap.sandbox.verify import DEFAULT_KEYS, Keys, Received, Refused, Verifier
+from flowmap.serve.server.request_target import OriginForm
 
 RECORDED = 1000
 """Requests kept for inspection."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowmap.sandbox.catalog import DeploymentEntry, JobEntry, PackageJobEntry
+from flowmap.catalog_file.catalog import DeploymentEntry, JobEntry, PackageJobEntry
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flowmap.sandbox.catalog import Catalog
+from flowmap.catalog_file.catalog import Catalog
 from flowmap.sandbox.control_plane import make_server, open_listener, run_server, url_of
 from flowmap.sandbox.plane import ControlPlane
 from flowmap.sandbox.verify import DEFAULT_KEYS, Keys

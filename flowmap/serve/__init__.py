@@ -1,0 +1,1 @@
+"""HTTP: metrics, queries, health, the page."""

@@ -1,0 +1,1 @@
+"""Bytes of the kernel and of files, decoded and encoded. No socket, no clock."""

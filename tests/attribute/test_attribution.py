@@ -7,20 +7,20 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from flowmap.attribute.answers import Answer
-from flowmap.attribute.attribution import Settings
-from flowmap.attribute.budget import CallBudget
-from flowmap.attribute.plan import MAX_BACKOFF
+from flowmap.attribute.answers.timeline import Answer
+from flowmap.attribute.calls.budget import CallBudget
+from flowmap.attribute.calls.schedule import MAX_BACKOFF
 from flowmap.attribute.questions import Owners, Place, Question, Semantics, Shape, candidates, question_for, state_of
-from flowmap.attribute.view import Owner, State
-from flowmap.collect.base import ReadFinished, ReadStarted
-from flowmap.flows.address import Address, Endpoint
+from flowmap.attribute.settings import Settings
+from flowmap.engine.commands import GiveUp, TakeStep
 from flowmap.flows.batch import Flag, Kind
-from flowmap.flows.ends import End
-from flowmap.operations import GiveUp, TakeStep
-from tests.accounts import books_for, sweep
-from tests.attribute.desk import Desk
-from tests.flows.records import Record, batch_of, replace
+from flowmap.flows.endpoints import End
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.deployment import Owner, State
+from flowmap.sources.base import ReadFinished, ReadStarted
+from tests.support.accounting import books_for, sweep
+from tests.support.attribution import Desk
+from tests.support.records import Record, batch_of, replace
 
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
 NONE: Owners = frozenset()

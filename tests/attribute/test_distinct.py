@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from flowmap.attribute.answers import NO_OWNERS
+from flowmap.attribute.answers.timeline import NO_OWNERS
 from flowmap.attribute.decisions import Decision, joined
 from flowmap.attribute.distinct import FEW, distinct_rows
-from flowmap.attribute.view import Owner, State
+from flowmap.model.deployment import Owner, State
 
 X, Y = (frozenset({Owner("w", "ns", f"id-{name}", name)}) for name in "xy")
 

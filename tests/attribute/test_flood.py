@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flowmap.attribute.attribution import Settings
-from flowmap.attribute.plan import FAIR
-from flowmap.collect.base import ReadFinished, ReadStarted
+from flowmap.attribute.calls.schedule import FAIR
+from flowmap.attribute.settings import Settings
+from flowmap.engine.commands import TakeStep
 from flowmap.flows.batch import Flag, Kind
-from flowmap.operations import TakeStep
-from tests.attribute.desk import Desk
-from tests.flows.records import Record
+from flowmap.sources.base import ReadFinished, ReadStarted
+from tests.support.attribution import Desk
+from tests.support.records import Record
 
 FLOOD = 400
 REAL = 5

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmap.attribute.jobs import MARGIN, UNMEASURED, latest, placed
-from flowmap.attribute.view import DeploymentInfo, Job, Jobs, JobsAre, Owner
+from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobsAre, Owner
 
 OWNER = Owner("w", "ns", "id", "name")
 OLD = Job("old", "FINISHED", 100, 200, over=True)

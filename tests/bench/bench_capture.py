@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from tests.kernel.netns import Namespace, connect, namespace
+from tests.support.netns import Namespace, connect, namespace
 
 FLOWS = 5_000
 LENGTHS = (40, 60, 120, 576, 1454)
@@ -90,10 +90,10 @@ def cpu(pid: int) -> float:
 
 def read_ours(interface: str) -> None:
     """The capture source as the engine polls it, with the flow table, until SIGINT."""
-    from flowmap.collect.capture import CaptureSource
-    from flowmap.engine import GATHER, select_readable
+    from flowmap.engine.engine import GATHER, select_readable
     from flowmap.flows.batch import FlowBatch
     from flowmap.flows.table import FlowTable
+    from flowmap.sources.capture.source import CaptureSource
 
     source, table, polled, stopped = CaptureSource(interfaces=[interface]), FlowTable(100_000), 0.0, []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(True))

@@ -16,18 +16,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flowmap.collect.base import Lost
-from flowmap.collect.conntrack import ConntrackSource
-from flowmap.collect.conntrack_dump import CHUNK, Dump
-from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.table import FlowTable
-from flowmap.wire.conntrack import Attribute, Operation
-from flowmap.wire.conntrack_columns import ColumnDecoder
-from flowmap.wire.conntrack_encode import encode_dump_request, encode_entry
-from flowmap.wire.netlink import Control, MessageFlag, decode_messages, decode_status, encode_attribute
-from flowmap.workers import Workers
-from tests.kernel.netns import Namespace, enter, namespace
+from flowmap.sources.base import Lost
+from flowmap.sources.conntrack.dump import CHUNK, Dump
+from flowmap.sources.conntrack.source import ConntrackSource
+from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
+from flowmap.system.workers import Workers
+from flowmap.wire.netlink.conntrack import Attribute, Operation
+from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
+from flowmap.wire.netlink.conntrack_encode import encode_dump_request, encode_entry
+from flowmap.wire.netlink.messages import Control, MessageFlag, decode_messages, decode_status, encode_attribute
+from tests.support.netns import Namespace, enter, namespace
 
 SEQUENCE = 0x5EED_5EED
 Apply = Callable[[FlowBatch, float], None]

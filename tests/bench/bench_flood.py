@@ -14,7 +14,7 @@ import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.kernel.host import Daemon, host, total_of
+from tests.support.host import Daemon, host, total_of
 
 REACH_MIB = 450
 FILL = """

@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 
 from flowmap.attribute.decisions import CODE, Decision
-from flowmap.attribute.view import Owner, State
-from flowmap.flows.address import Address
 from flowmap.flows.columns import FlowColumns, Row
-from flowmap.history.archive import Archive
 from flowmap.history.file import Limits
 from flowmap.history.flows import MICROSECONDS, ClosedFlows, gather, settle
-from flowmap.history.historian import Historian
 from flowmap.history.matching import Tuple, Wanted
+from flowmap.history.reader import Archive
 from flowmap.history.store import Store
+from flowmap.history.writer import Historian
+from flowmap.model.address import Address
+from flowmap.model.deployment import Owner, State
 
 BURST, A_SECOND, DEPLOYMENTS, CLIENTS, SERVICES = 5_000, 50_000, 200, 2_000, 50
 DAY = 86_400.0

@@ -10,20 +10,21 @@ import threading
 import time
 from collections.abc import Callable
 
-from flowmap.attribute.attribution import Attribution, Settings
-from flowmap.attribute.budget import CallBudget
-from flowmap.books import Books
-from flowmap.collect.conntrack import ConntrackSource
-from flowmap.collect.conntrack_dump import Dump
-from flowmap.engine import Engine
-from flowmap.export.ledger import Ledger
+from flowmap.attribute.attribution import Attribution
+from flowmap.attribute.calls.budget import CallBudget
+from flowmap.attribute.settings import Settings
+from flowmap.engine.accounting import Books
+from flowmap.engine.engine import Engine
+from flowmap.export.series_table import Ledger
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.table import FlowTable
-from flowmap.wire.conntrack import decode
-from flowmap.wire.conntrack_columns import ColumnDecoder
-from flowmap.workers import Workers
+from flowmap.sources.conntrack.dump import Dump
+from flowmap.sources.conntrack.source import ConntrackSource
+from flowmap.system.workers import Workers
+from flowmap.wire.netlink.conntrack import decode
+from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from tests.bench.bench_conntrack import fill
-from tests.kernel.netns import namespace
+from tests.support.netns import namespace
 
 ENTRIES = 200_000
 TICK = 0.002

@@ -21,14 +21,15 @@ def books_mib() -> float:
     """A million flows of half a million clients to 20 service ends, all pending, read twice."""
     import numpy as np
 
-    from flowmap.attribute.attribution import Attribution, Settings
-    from flowmap.books import Books
-    from flowmap.collect.base import ReadFinished, ReadStarted
-    from flowmap.export.ledger import Ledger
-    from flowmap.flows.address import V4_MAPPED
+    from flowmap.attribute.attribution import Attribution
+    from flowmap.attribute.settings import Settings
+    from flowmap.engine.accounting import Books
+    from flowmap.engine.commands import TakeStep
+    from flowmap.export.series_table import Ledger
     from flowmap.flows.batch import Flag, FlowBatch, Kind
     from flowmap.flows.table import FlowTable
-    from flowmap.operations import TakeStep
+    from flowmap.model.address import V4_MAPPED
+    from flowmap.sources.base import ReadFinished, ReadStarted
 
     def batch(start: int, grown: int) -> FlowBatch:
         made = FlowBatch(BATCH)

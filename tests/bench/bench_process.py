@@ -84,7 +84,7 @@ def main() -> None:
     if os.geteuid():
         measure()
         return
-    from tests.kernel.netns import namespace
+    from tests.support.netns import namespace
 
     with namespace() as quiet, quiet.entered():  # what else this machine's sockets do must not be counted
         measure()

@@ -13,17 +13,17 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flowmap.attribute.answers import Answer
-from flowmap.attribute.attribution import Settings
-from flowmap.attribute.budget import CallBudget
+from flowmap.attribute.answers.timeline import Answer
+from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Owners, Question, Shape
-from flowmap.attribute.view import Owner
-from flowmap.books import Books
-from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
+from flowmap.attribute.settings import Settings
+from flowmap.engine.accounting import Books
+from flowmap.engine.commands import Ask, Decide, TakeStep, Tidy
 from flowmap.flows.batch import Flag, Kind
-from flowmap.operations import Ask, Decide, TakeStep, Tidy
-from tests.accounts import books_for
-from tests.flows.records import Record, batch_of, replace
+from flowmap.model.deployment import Owner
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from tests.support.accounting import books_for
+from tests.support.records import Record, batch_of, replace
 
 UnderWay = tuple[float, int, float, Question]
 """When the answer comes, which call it is, when it was asked, and what."""

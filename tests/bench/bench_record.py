@@ -14,21 +14,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from flowmap.assembly import make_books
-from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, SourceStats
-from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.config import Config
+from flowmap.engine.commands import Apply, Decide, TakeStep
+from flowmap.engine.factory import make_books
 from flowmap.flows.batch import Datagrams
-from flowmap.operations import Apply, Decide, TakeStep
-from flowmap.record.file import RecordingFile
-from flowmap.record.reader import RecordingReader
-from flowmap.record.recorder import Recorder
-from flowmap.record.replay import Replay
-from flowmap.record.settings import kept_settings
-from flowmap.wire.conntrack import Group, Operation
-from flowmap.wire.conntrack_columns import ColumnDecoder
+from flowmap.recording.file import RecordingFile
+from flowmap.recording.reader import RecordingReader
+from flowmap.recording.recorder import Recorder
+from flowmap.recording.settings import kept_settings
+from flowmap.replay.recording import Replay
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, SourceStats
+from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
+from flowmap.wire.netlink.conntrack import Group, Operation
+from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from tests.bench.bench_conntrack import requests, submit
-from tests.kernel.netns import namespace
+from tests.support.netns import namespace
 
 Slice = tuple[bytes, list[int]]
 A_POLL = 4000

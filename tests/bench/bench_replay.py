@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flowmap.captured.owners import from_catalog
-from flowmap.captured.replay import CaptureReplay
-from flowmap.collect.capture_file import CaptureFile
+from flowmap.catalog_file.catalog import Catalog
+from flowmap.catalog_file.matching import Index
 from flowmap.config import Config
-from flowmap.sandbox.catalog import Catalog
-from flowmap.sandbox.matching import Index
+from flowmap.replay.capture import CaptureReplay
+from flowmap.replay.capture_file import CaptureFile
+from flowmap.replay.capture_owners import from_catalog
 
 PACKETS, FLOWS, CHUNK = 2_000_000, 5_000, 20_000
 MICROSECONDS = 4  # between two packets: 250,000 a second

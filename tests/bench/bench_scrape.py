@@ -17,13 +17,13 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from flowmap.attribute.view import Owner
 from flowmap.export.definitions import HEALTH, METRICS
 from flowmap.export.exposition import Exposition, compress
-from flowmap.export.ledger import Ledger, SeriesKey
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.export.series_table import Ledger, SeriesKey
 from flowmap.export.snapshot import Snapshot
+from flowmap.model.deployment import Owner
 
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")
 LINES_A_ROW = 6

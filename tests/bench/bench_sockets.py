@@ -14,12 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from flowmap.collect.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
-from flowmap.collect.sockets import SocketsSource
-from flowmap.collect.sockets_payload import CONNECTED
 from flowmap.flows.batch import FlowBatch
-from flowmap.wire.inet_diag import FAMILIES, encode_dump
-from flowmap.wire.netlink import Control, decode_messages
+from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.sources.sockets.payload import CONNECTED
+from flowmap.sources.sockets.source import SocketsSource
+from flowmap.wire.netlink.inet_diag import FAMILIES, encode_dump
+from flowmap.wire.netlink.messages import Control, decode_messages
 
 ROUNDS = 15
 

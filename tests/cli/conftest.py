@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.sandbox.running import RunningSandbox, running_sandbox
-from tests.cli.plane import CATALOG, Shell
+from tests.support.shell import CATALOG, Shell
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         command.main([name, "--help"])
     assert end.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert COMMANDS[name].replace(" ", "") in said.replace(" ", "")
+    assert COMMANDS[name].summary.replace(" ", "") in said.replace(" ", "")
     assert "--log-level" in said
 
 
@@ -116,7 +116,7 @@ def test_what_becomes_of_errors(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("flowmap.cli.config.run", failing(error))
+    monkeypatch.setattr("flowmap.cli.daemon.config.run", failing(error))
     assert command.main(["config"]) == status
     assert capsys.readouterr().err.splitlines() == [f"flowmap: {line}" for line in lines]
 
@@ -134,7 +134,7 @@ def test_every_way_explains_itself(words: list[str], capsys: pytest.CaptureFixtu
 def test_debug_shows_where(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("flowmap.cli.config.run", failing(errors.QueryError("x")))
+    monkeypatch.setattr("flowmap.cli.daemon.config.run", failing(errors.QueryError("x")))
     assert command.main(words) == 1
     said = capsys.readouterr().err
     assert said.startswith("Traceback")

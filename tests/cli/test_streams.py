@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flowmap.cli import command, text
+from flowmap.cli import command
 from flowmap.cli.command import COMMANDS
+from flowmap.cli.output import text
 
 CONFIG = 'control_plane: {workspace: w}\nexport: {peers: {"订单 é": ["10.0.0.9:9092"]}}\n'
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowmap.sandbox.catalog import example_catalog
+from flowmap.catalog_file.catalog import example_catalog
 from flowmap.sandbox.running import RunningSandbox, running_sandbox
 
 

@@ -15,13 +15,12 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from flowmap.attribute.view import DeploymentInfo, Job, Owner
 from flowmap.export.definitions import BY_NAME, METRICS, metrics_markdown
 from flowmap.export.exposition import Exposition, compress
-from flowmap.export.ledger import Ledger, SeriesKey
 from flowmap.export.negotiation import Format
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.export.series_table import Ledger, SeriesKey
 from flowmap.export.snapshot import (
     CatalogReport,
     HistoryReport,
@@ -30,6 +29,7 @@ from flowmap.export.snapshot import (
     Snapshot,
     SourceReport,
 )
+from flowmap.model.deployment import DeploymentInfo, Job, Owner
 
 GOLDEN = Path(__file__).parent
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")

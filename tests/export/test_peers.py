@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flowmap.export.peers import Peers
-from flowmap.flows.address import Address
-from flowmap.flows.ends import End
+from flowmap.flows.endpoints import End
+from flowmap.model.address import Address
 
 PEERS = Peers(
     {

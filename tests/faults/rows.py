@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults.scene import FLOODED, Scene
-from tests.kernel import traffic
-from tests.kernel.host import Daemon, until
+from tests.support import kernel_traffic as traffic
+from tests.support.host import Daemon, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ ROWS = (
 )  # fmt: skip
 """In the order in which those that are not ``alone`` happen to one daemon."""
 
-_LIFE, _WEB, _RECORD = "tests/kernel/test_life.py", "tests/serve/test_web.py", "tests/record/test_recorder.py"
+_LIFE, _WEB, _RECORD = "tests/kernel/test_life.py", "tests/serve/server/test_web.py", "tests/recording/test_recorder.py"
 ELSEWHERE = (
     Elsewhere("signals at random moments", "SIGHUP and SIGTERM at any moment, also during start and full reads",
               f"{_LIFE}::test_signals_at_random_moments"),
@@ -229,5 +229,5 @@ ELSEWHERE = (
     Elsewhere("certificates rotate or are broken", "files of http.tls and http.users change at run time",
               f"{_WEB}::test_certificates_and_users_rotate_while_it_runs"),
     Elsewhere("slow, endless and broken requests", "clients that never finish, never read, or send garbage",
-              "tests/serve/test_hostile.py::test_who_never_finishes_is_cut"),
+              "tests/serve/server/test_hostile.py::test_who_never_finishes_is_cut"),
 )  # fmt: skip

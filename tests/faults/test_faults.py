@@ -13,7 +13,7 @@ import pytest
 from tests.faults.rows import ELSEWHERE, ROWS, Elsewhere, Row
 from tests.faults.scene import Cost, scene
 from tests.faults.table import RESULTS
-from tests.kernel.netns import needs_root
+from tests.support.netns import needs_root
 
 PACE = 0.4
 UNDER_WAY = 3000

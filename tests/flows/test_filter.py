@@ -6,7 +6,7 @@ import pytest
 
 from flowmap.flows.batch import Kind
 from flowmap.flows.filter import Filter, Pattern
-from tests.flows.records import Record, batch_of, replace
+from tests.support.records import Record, batch_of, replace
 
 FLOW = Record(Kind.OPENED)  # 10.0.0.1:40000 to 10.1.0.1:9092, TCP
 SIX = replace(FLOW, client="2001:db8::1", server="2001:db9::1", server_port=443)

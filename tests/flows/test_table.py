@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from flowmap.flows.address import Address
-from flowmap.flows.applied import Applied
 from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.changes import Applied
 from flowmap.flows.columns import IGNORED, Row
-from flowmap.flows.ends import End
+from flowmap.flows.endpoints import End
 from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
-from tests.flows.records import Record, batch_of, replace
+from flowmap.model.address import Address
+from tests.support.records import Record, batch_of, replace
 
 OPENED, UPDATED, SEEN, CLOSED = Kind.OPENED, Kind.UPDATED, Kind.SEEN, Kind.CLOSED
 

@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, Kind
 from flowmap.flows.columns import Row
-from flowmap.flows.crowding import FEW_PACKETS
+from flowmap.flows.eviction import FEW_PACKETS
 from flowmap.flows.table import FlowTable
-from tests.flows.records import Record, batch_of
+from flowmap.model.address import Address
+from tests.support.records import Record, batch_of
 
 TCP = 6
 WITHHOLD_ABOVE = 2

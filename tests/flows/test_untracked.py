@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from flowmap.collect.base import Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
+from flowmap.engine.commands import TakeStep
 from flowmap.flows.batch import Flag, Kind
-from flowmap.operations import TakeStep
-from tests.accounts import books_for
-from tests.flows.records import Record, batch_of, replace
+from flowmap.sources.base import Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
+from tests.support.accounting import books_for
+from tests.support.records import Record, batch_of, replace
 
 OPENED, SEEN, CLOSED, MEASURED = Kind.OPENED, Kind.SEEN, Kind.CLOSED, Kind.MEASURED
 SOCKET = Record(MEASURED, id=0, retransmits=0, flags=int(Flag.PRESENT | Flag.ASSURED))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from flowmap.wire.captures import Reader
-from flowmap.wire.frame import decode_frame
-from flowmap.wire.frame_numbers import LinkType
-from flowmap.wire.frames import Tunnels, decode_frames
-from flowmap.wire.packets import Packet, Skipped
-from flowmap.wire.pcap import PcapReader
-from flowmap.wire.pcapng import PcapngReader
+from flowmap.wire.capture_files.pcap import PcapReader
+from flowmap.wire.capture_files.pcapng import PcapngReader
+from flowmap.wire.capture_files.reader import Reader
+from flowmap.wire.packets.frame import decode_frame
+from flowmap.wire.packets.frames import Tunnels, decode_frames
+from flowmap.wire.packets.numbers import LinkType
+from flowmap.wire.packets.packets import Packet, Skipped
 from tests.fuzz.target import Target
 
 _CAPTURES = Path(__file__).parents[1] / "data" / "captures"

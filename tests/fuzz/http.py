@@ -10,16 +10,16 @@ from flowmap.config import Http
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import accepts_gzip, choose_format
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.serve import parameters
-from flowmap.serve.access import client_network, read_login
-from flowmap.serve.app import build_app
-from flowmap.serve.hosts import AllowedHosts
-from flowmap.serve.protocol import Connection
-from flowmap.serve.server import _config, _Server
-from flowmap.serve.web import Web
+from flowmap.serve.api import parameters
+from flowmap.serve.api.app import build_app
+from flowmap.serve.server.access import client_network, read_login
+from flowmap.serve.server.hosts import AllowedHosts
+from flowmap.serve.server.protocol import Connection
+from flowmap.serve.server.server import _config, _Server
+from flowmap.serve.server.web import Web
 from tests.fuzz.target import Target
-from tests.serve.fake import FakeBackend
-from tests.serve.pki import HASH
+from tests.support.certificates import HASH
+from tests.support.fake_backend import FakeBackend
 
 
 class Wire(asyncio.Transport):

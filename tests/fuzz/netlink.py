@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from flowmap.errors import DecodeError
-from flowmap.wire import conntrack, rtnetlink
-from flowmap.wire.conntrack_columns import ColumnDecoder
-from flowmap.wire.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket
-from flowmap.wire.inet_diag_columns import decode_sockets
-from flowmap.wire.netlink import decode_messages, decode_status
+from flowmap.wire.netlink import conntrack, rtnetlink
+from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
+from flowmap.wire.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket
+from flowmap.wire.netlink.inet_diag_columns import decode_sockets
+from flowmap.wire.netlink.messages import decode_messages, decode_status
 from tests.fuzz.target import Target
-from tests.wire import recordings
+from tests.support import netlink_recordings as recordings
 
 _DATA = Path(__file__).parents[1] / "data"
 _MOST = 1024  # bytes of one seed: longer ones only make it slow

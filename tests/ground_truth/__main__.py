@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from flowmap.cli.text import amount, table
+from flowmap.cli.output.text import amount, table
 from tests.ground_truth.run import Outcome, carry_out
 from tests.ground_truth.schedule import MODES, Mode, make_plan
 from tests.ground_truth.truth import Timing, summary

@@ -12,7 +12,7 @@ from urllib.error import URLError
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.kernel.host import PARTS, SAMPLES, Daemon, total_of
+from tests.support.host import PARTS, SAMPLES, Daemon, total_of
 
 WAYS = ("transmit", "receive")
 Tuple = tuple[str, str, int, str, int]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.ground_truth.schedule import Plan
-from tests.kernel.netns import Namespace, connect, namespace
+from tests.support.netns import Namespace, connect, namespace
 
 STORM_NET = "10.3.0.0/16"
 """Where storms come from; left out by the daemon's configuration."""

@@ -13,7 +13,7 @@ from tests.ground_truth.schedule import MODES, Mode, make_plan
 from tests.ground_truth.truth import Timing
 from tests.ground_truth.verdict import explain
 from tests.ground_truth.world import Holders, World
-from tests.kernel.netns import needs_root
+from tests.support.netns import needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

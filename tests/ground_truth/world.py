@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flowmap.flows.address import format_endpoint
+from flowmap.model.address import format_endpoint
 from flowmap.sandbox.plane import ControlPlane
 from tests.ground_truth.schedule import Connect, Deployment, Plan
-from tests.kernel.host import WORKSPACE
+from tests.support.host import WORKSPACE
 
 Holders = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
 """By address: deployments that run there, and those that are only listed there, without a job that runs."""

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.attribute.view import Owner
 from flowmap.errors import DecodeError
-from flowmap.flows.address import Address
 from flowmap.history import filters
 from flowmap.history.block import Block, encode
 from flowmap.history.flows import COLUMNS, ClosedFlows
-from tests.history.made import Flow, X, Y, closed, replace, rows, spread, verdict
+from flowmap.model.address import Address
+from flowmap.model.deployment import Owner
+from tests.support.closed_flows import Flow, X, Y, closed, replace, rows, spread, verdict
 
 OWNERS = [Owner("w", "ns", f"id-{n}", f'näme "{n}"') for n in range(4)]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from flowmap.attribute.decisions import CODE, Decision
-from flowmap.attribute.view import State
 from flowmap.flows.columns import FlowColumns
 from flowmap.history.flows import gather, settle
-from tests.history.made import X
+from flowmap.model.deployment import State
+from tests.support.closed_flows import X
 
 
 def test_a_decision_that_is_forgotten_meanwhile_is_kept() -> None:

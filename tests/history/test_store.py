@@ -20,7 +20,7 @@ from flowmap.history.file import MOST_SET_ASIDE, Limits
 from flowmap.history.flows import MICROSECONDS, ClosedFlows
 from flowmap.history.merging import FACTOR, Extent, run_to_merge
 from flowmap.history.store import Store
-from tests.history.made import NOW, Flow, closed, replace, rows, spread
+from tests.support.closed_flows import NOW, Flow, closed, replace, rows, spread
 
 LIMITS = Limits(retain=3600.0, max_size=4 << 20)
 NOTHING = ClosedFlows.concatenate(())

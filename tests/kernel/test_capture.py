@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from flowmap.collect import capture
-from flowmap.collect.base import CaughtUp, ReadFinished, ReadStarted
-from flowmap.collect.capture import CaptureSource
-from flowmap.collect.capture_check import findings
 from flowmap.flows.batch import Flag, FlowBatch, Kind
-from tests.kernel.host import deployment, host, total_of, until
-from tests.kernel.netns import Namespace, connect, namespace, needs_root
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from flowmap.sources.capture import source as capture
+from flowmap.sources.capture.check import findings
+from flowmap.sources.capture.source import CaptureSource
+from tests.support.host import deployment, host, total_of, until
+from tests.support.netns import Namespace, connect, namespace, needs_root
 
 pytestmark = needs_root
 

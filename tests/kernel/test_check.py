@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from flowmap.cli import check
+from flowmap.cli.check import command as check
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
-from tests.kernel.host import WORKSPACE, Host, deployment, host
-from tests.kernel.netns import needs_root
+from tests.support.host import WORKSPACE, Host, deployment, host
+from tests.support.netns import needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from flowmap.collect import conntrack_check
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
-from flowmap.collect.conntrack import ConntrackSource
-from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, FlowBatch, Kind
-from tests.kernel import traffic
-from tests.kernel.netns import Namespace, namespace, needs_root
-from tests.kernel.traffic import CLIENT, SERVER, SERVER6, Routed
+from flowmap.model.address import Address
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from flowmap.sources.conntrack import check as conntrack_check
+from flowmap.sources.conntrack.source import ConntrackSource
+from tests.support import kernel_traffic as traffic
+from tests.support.kernel_traffic import CLIENT, SERVER, SERVER6, Routed
+from tests.support.netns import Namespace, namespace, needs_root
 
 pytestmark = [
     pytest.mark.kernel,
@@ -350,7 +350,7 @@ def test_the_granted_receive_buffer_is_told(alone: Namespace) -> None:
 
 def test_without_the_capability_the_source_is_denied_with_a_remedy(alone: Namespace) -> None:
     code = (
-        "from flowmap.collect.conntrack import ConntrackSource\n"
+        "from flowmap.sources.conntrack.source import ConntrackSource\n"
         "from flowmap.errors import SourceDenied\n"
         "try:\n"
         "    ConntrackSource().open()\n"

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from flowmap.sandbox.running import running_sandbox
-from tests.kernel.host import SAMPLES, WORKSPACE, Counted, Daemon, Host, deployment, host, total_of, until
-from tests.kernel.netns import connect, namespace, needs_root
+from tests.support.host import SAMPLES, WORKSPACE, Counted, Daemon, Host, deployment, host, total_of, until
+from tests.support.netns import connect, namespace, needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.collect.conntrack_check import ask_table_size
+from flowmap.sources.conntrack.check import ask_table_size
 from flowmap.system.proc import Unknown
-from flowmap.wire.conntrack import TableSize
-from tests.kernel.host import deployment, host, total_of, until
-from tests.kernel.netns import namespace, needs_root
+from flowmap.wire.netlink.conntrack import TableSize
+from tests.support.host import deployment, host, total_of, until
+from tests.support.netns import namespace, needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 
@@ -120,7 +120,7 @@ def test_how_full_the_table_is_over_netlink() -> None:
         entries = inside.sysctl("net.netfilter.nf_conntrack_count")
         limit = inside.sysctl("net.netfilter.nf_conntrack_max")
         with inside.entered():
-            code = "from flowmap.collect.conntrack_check import ask_table_size as ask; print(ask())"
+            code = "from flowmap.sources.conntrack.check import ask_table_size as ask; print(ask())"
             weak = subprocess.check_output([*WEAK, sys.executable, "-c", code], text=True)
     assert size == TableSize(entries, limit) and entries > 0
     assert weak.strip() == str(Unknown("conntrack does not answer: Operation not permitted"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.host import Host, deployment, host, total_of, until
-from tests.kernel.netns import needs_root
+from tests.support.host import Host, deployment, host, total_of, until
+from tests.support.netns import needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flowmap.record.container import SIGNATURE, Chunks
-from flowmap.record.reader import RecordingReader
-from flowmap.record.replay import Replay
-from tests.kernel.host import WORKSPACE, Daemon, Host, deployment, host, total_of, until
-from tests.kernel.netns import needs_root
+from flowmap.recording.container import SIGNATURE, Chunks
+from flowmap.recording.reader import RecordingReader
+from flowmap.replay.recording import Replay
+from tests.support.host import WORKSPACE, Daemon, Host, deployment, host, total_of, until
+from tests.support.netns import needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

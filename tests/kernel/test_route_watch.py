@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flowmap.collect.capture_check import findings
-from flowmap.collect.interfaces import Interface, InterfaceWatch, by_name
-from flowmap.collect.netlink_socket import NetlinkSocket
-from flowmap.collect.sockets_kernel import AddressWatch
-from flowmap.flows.address import Address
-from tests.kernel.netns import Namespace, namespace, needs_root
+from flowmap.model.address import Address
+from flowmap.sources.capture.check import findings
+from flowmap.sources.capture.interfaces import Interface, InterfaceWatch, by_name
+from flowmap.sources.netlink_socket import NetlinkSocket
+from flowmap.sources.sockets.kernel import AddressWatch
+from tests.support.netns import Namespace, namespace, needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flowmap.collect.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
-from flowmap.collect.sockets import SocketsSource
 from flowmap.errors import SourceError
-from flowmap.flows.address import Address
 from flowmap.flows.batch import Flag, FlowBatch, Kind
-from tests.kernel.netns import Namespace, connect, namespace, needs_root
+from flowmap.model.address import Address
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from flowmap.sources.sockets.source import SocketsSource
+from tests.support.netns import Namespace, connect, namespace, needs_root
 
 Row = dict[str, int]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.host import host, total_of, until
-from tests.kernel.netns import needs_root
+from tests.support.host import host, total_of, until
+from tests.support.netns import needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -23,8 +23,8 @@ from typing import Any
 import bcrypt
 import pytest
 
-from tests.kernel.host import Daemon, Host, deployment, host, until
-from tests.kernel.netns import needs_root
+from tests.support.host import Daemon, Host, deployment, host, until
+from tests.support.netns import needs_root
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flowmap.catalog_file.catalog import ServiceEnd, example_catalog, load_catalog, parse_catalog, service_end
 from flowmap.errors import ConfigError
-from flowmap.sandbox.catalog import ServiceEnd, example_catalog, load_catalog, parse_catalog, service_end
 
 GOOD = """\
 workspace: w

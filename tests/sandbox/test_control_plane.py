@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from flowmap.catalog_file.catalog import example_catalog
 from flowmap.errors import ConfigError
-from flowmap.sandbox.catalog import example_catalog
 from flowmap.sandbox.control_plane import open_listener, serve, url_of
 from flowmap.sandbox.running import running_sandbox
-from tests.control.clients import NAMESPACE, ask
+from tests.support.control_clients import NAMESPACE, ask
 
 
 def catalog(*names: str) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flowmap.sandbox.catalog import parse_catalog
-from flowmap.sandbox.matching import Index, IpQuestion
+from flowmap.catalog_file.catalog import parse_catalog
+from flowmap.catalog_file.matching import Index, IpQuestion
 
 CATALOG: dict[str, Any] = {
     "namespaces": ["n", "other"],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from flowmap.catalog_file.catalog import parse_catalog
 from flowmap.sandbox import scenario
-from flowmap.sandbox.catalog import parse_catalog
 from flowmap.sandbox.jobs import Truth
 from flowmap.sandbox.scenario import LINKS, SERVICES, Amount, SeriesName, Verdict, judge
 from flowmap.sandbox.scrape import Page, Sample, read_page, samples

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.system.notify import Notifier
-from tests.scripted import refuse_sockets
+from tests.support.scripted_source import refuse_sockets
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.collect.conntrack_check import SYSCTLS
+from flowmap.sources.conntrack.check import SYSCTLS
 from flowmap.system.privileges import KEPT
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"

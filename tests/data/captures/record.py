@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.kernel.netns import Namespace, connect, namespace
-from tests.wire.scapy_layers import l2
+from tests.support.netns import Namespace, connect, namespace
+from tests.support.scapy_layers import l2
 
 HERE = Path(__file__).parent
 LEFT, RIGHT = "10.9.0.1", "10.9.0.2"

@@ -6,11 +6,11 @@ import struct
 import time
 from pathlib import Path
 
-from flowmap.collect.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
-from flowmap.wire.conntrack import Group
-from flowmap.wire.conntrack_encode import encode_dump_request
-from tests.kernel import traffic
-from tests.kernel.traffic import SERVER, SERVER6, Routed
+from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
+from flowmap.wire.netlink.conntrack import Group
+from flowmap.wire.netlink.conntrack_encode import encode_dump_request
+from tests.support import kernel_traffic as traffic
+from tests.support.kernel_traffic import SERVER, SERVER6, Routed
 
 HERE = Path(__file__).parent
 LENGTH = struct.Struct("<I")

@@ -1,0 +1,89 @@
+"""Answers that deny what was attributed. They are counted and listed, and change nothing that was attributed.
+
+An address cannot move while a connection on it lives. So an answer about a client that names none of the owners of its
+open flows, or one that denies the inside of a range, says that something else is wrong: a list that lags behind, a
+connection whose end was not seen, an answer before it that was not true.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flowmap.attribute.answers.cache import Knowledge
+from flowmap.attribute.answers.timeline import NO_OWNERS, Answer
+from flowmap.attribute.decisions import CODE, Decision
+from flowmap.attribute.questions import Owners, Question
+from flowmap.flows.columns import Row
+from flowmap.flows.table import FlowTable
+from flowmap.model.deployment import State
+from flowmap.model.status import Contradiction
+
+LISTED = 100
+"""The newest contradictions that are listed."""
+
+_NAMED = [CODE[State.ATTRIBUTED], CODE[State.SHARED]]
+_OPEN, _OVER = np.uint16(Row.OPEN), np.uint16(Row.OPEN | Row.ENDED)
+
+
+class Contradictions:
+    """How many there were, and the newest of them."""
+
+    def __init__(self, table: FlowTable, decisions: Mapping[int, Decision], knowledge: Knowledge) -> None:
+        self.count = 0
+        """Open flows that an answer denied their owners, and answers that denied the inside of a range."""
+        self._table = table
+        self._decisions = decisions
+        self._knowledge = knowledge
+        self._latest: deque[Contradiction] = deque(maxlen=LISTED)
+
+    def latest(self) -> tuple[Contradiction, ...]:
+        """The newest, the last one first."""
+        return tuple(reversed(self._latest))
+
+    def check(self, clients: Mapping[int, Sequence[Question]]) -> None:
+        """Look at the open flows of clients whose ``client`` questions (one for each place) were just answered."""
+        if not clients:
+            return
+        columns, rows = self._table.columns, self._table.live()
+        marked = np.zeros(self._table.ends.top, np.bool_)
+        marked[list(clients)] = True
+        held = np.isin(columns.state[rows], _NAMED) & (columns.flags[rows] & _OVER == _OPEN)
+        rows = rows[held & marked[columns.client[rows]]]
+        pairs = np.stack((columns.verdict[rows], columns.client[rows]), axis=1)
+        pairs, first, counts = np.unique(pairs, axis=0, return_index=True, return_counts=True)
+        for (verdict, client), row, count in zip(pairs.tolist(), rows[first].tolist(), counts.tolist(), strict=True):
+            owners = self._decisions[verdict].owners
+            named = NO_OWNERS.union(*(self._knowledge.latest(question) for question in clients[client]))
+            # By id: a deployment that was given another name is still the same.
+            if {owner[:3] for owner in owners}.isdisjoint(owner[:3] for owner in named):
+                question, answer = self._newest(clients[client])
+                self.deny(question, answer._replace(owners=named), owners, flows=count, row=row)
+
+    def deny(self, question: Question, answer: Answer, owners: Owners, *, flows: int = 0, row: int = -1) -> None:
+        """An answer denies ``owners``: those of so many flows, of which ``row`` is one, or of a range."""
+        ends = [str(end) if end.port else str(end.address) for end in (question.source, question.destination) if end]
+        self.count += max(1, flows)
+        self._latest.append(
+            Contradiction(
+                answer.asked,
+                answer.arrived,
+                " ".join((question.shape, *ends)),
+                question.namespace,
+                tuple(sorted(owners)),
+                tuple(sorted(answer.owners)),
+                flows,
+                self._table.columns.ends_of(row) if flows else None,
+            )
+        )
+
+    def _newest(self, questions: Sequence[Question]) -> tuple[Question, Answer]:
+        found = []
+        for question in questions:
+            timeline = self._knowledge.timeline(question)
+            answer = timeline.latest() if timeline else None
+            if answer is not None:
+                found.append((question, answer))
+        return max(found, key=lambda one: one[1].arrived)

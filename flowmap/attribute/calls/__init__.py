@@ -1,0 +1,1 @@
+"""Which calls to make next."""

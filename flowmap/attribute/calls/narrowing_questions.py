@@ -1,0 +1,218 @@
+"""Which questions about both ends of a flow to ask, and when, to break ties.
+
+``link`` of a pair at most every ``positive_ttl`` and while a tied flow of it began after the last one; ``exact`` once a
+connection, where ``link`` left it tied, and for at most :data:`EXACT_EACH` connections of a pair in that time. The pair
+with the largest traffic comes first, and in it the largest connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.attribute.answers.shape_stats import Readings
+from flowmap.attribute.answers.timeline import NO_OWNERS
+from flowmap.attribute.calls.schedule import MAX_BACKOFF
+from flowmap.attribute.decisions import Decision
+from flowmap.attribute.questions import Owners, Place, Question, Shape, link_question
+from flowmap.attribute.settings import Settings
+from flowmap.flows.hash_index import Rows
+from flowmap.flows.table import NEVER, FlowTable
+
+EXACT_EACH = 8
+"""Connections of one pair that are asked about one by one in a ``positive_ttl``."""
+EXACT_KEPT = 64
+"""Connections of one pair whose own answers are remembered."""
+MAX_PAIRS = 4096
+"""Pairs that are asked about; what exceeds it has the least traffic and stays shared."""
+
+Ends = tuple[int, int]
+"""Numbers of a client and of a service end."""
+
+
+@dataclass(slots=True)
+class Round:
+    """The questions about one thing, one for each place, from asking to the last answer."""
+
+    port: int = 0
+    """Of the client, for the questions about one connection."""
+    questions: tuple[Question, ...] = ()
+    asked: float = NEVER
+    """In the last whole round every place was asked at or after this instant, and"""
+    arrived: float = NEVER
+    """had answered by this one."""
+    due: float = NEVER
+    outstanding: int = 0
+    failures: int = 0
+    _earliest: float = np.inf
+    _broken: bool = False
+
+    def begin(self, questions: tuple[Question, ...]) -> None:
+        self.questions, self.outstanding = questions, len(questions)
+        self._earliest, self._broken = np.inf, False
+
+    def heard(self, asked: float | None, *, again_at: float, now: float, retry_after: float | None) -> None:
+        """One question was answered, or (``asked`` None) was not."""
+        self.outstanding -= 1
+        if asked is None:
+            self._broken = True
+        else:
+            self._earliest = min(self._earliest, asked)
+        if self.outstanding:
+            return
+        if self._broken:
+            self.failures = min(self.failures + 1, 16)
+            self.due = now + (min(MAX_BACKOFF, 2.0 ** (self.failures - 1)) if retry_after is None else retry_after)
+        else:
+            self.failures, self.asked, self.arrived, self.due = 0, self._earliest, now, again_at
+
+
+@dataclass(slots=True)
+class Pair:
+    """A client and a service end with tied flows."""
+
+    link: Round = field(default_factory=Round)
+    exact: dict[int, Round] = field(default_factory=dict)
+    """By the client's port."""
+    exact_left: int = EXACT_EACH
+    exact_again_at: float = NEVER
+
+
+class TieQuestions:
+    """What is asked about pairs of ends. Times are monotonic seconds."""
+
+    def __init__(
+        self,
+        table: FlowTable,
+        decisions: Mapping[int, Decision],
+        settings: Settings,
+        readings: Readings,
+        latest: Callable[[Question], Owners],
+    ) -> None:
+        """``latest`` tells whom the newest answer to a question names."""
+        self.waiting = 0
+        """Questions that were due when last looked for, and found no call."""
+        self.pairs: dict[Ends, Pair] = {}
+        self._table = table
+        self._decisions = decisions
+        self._settings = settings
+        self._readings = readings
+        self._latest = latest
+        self._rounds: dict[Question, list[Round]] = {}
+        self._probe_at: dict[Shape, float] = {}
+
+    def choose(self, rows: Rows, *, now: float, limit: int) -> list[Question]:
+        """At most ``limit`` questions (though all places of one thing at once) about tied flows that are open."""
+        self.waiting = 0
+        questions: list[Question] = []
+        known, self.pairs = self.pairs, {}
+        for ends, members in self._by_traffic(rows):
+            pair = self.pairs[ends] = known.get(ends) or Pair()
+            for round_, about in self._wanted(ends, pair, members, now):
+                if len(questions) >= limit:
+                    self.waiting += len(about)
+                    break
+                questions += self._begin(round_, about, pair, now)
+        return questions
+
+    def heard(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
+        """A question came back; ``asked``: when it was, None if there was no answer."""
+        for round_ in self._rounds.pop(question, ()):
+            round_.heard(asked, again_at=now + self._settings.positive_ttl, now=now, retry_after=retry_after)
+
+    def questions(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> tuple[Question, ...]:
+        """The ``link`` question of a pair for each place; with the client's port the ``exact`` one."""
+        client, service = (self._table.ends.end(number) for number in ends)
+        return tuple(link_question(place, client, service, port) for place in places)
+
+    def name_one(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> bool:
+        """Whether the newest answers about both ends leave one: then only the rules of time may withhold it."""
+        said = NO_OWNERS
+        for question, owners in zip(self.questions(places, ends, port), places.values(), strict=True):
+            said |= (owners & self._latest(question)) or owners
+        return len(said) == 1
+
+    def forget(self, numbers: set[int]) -> None:
+        """These ends are no more."""
+        self.pairs = {ends: pair for ends, pair in self.pairs.items() if numbers.isdisjoint(ends)}
+
+    def _by_traffic(self, rows: Rows) -> Iterator[tuple[Ends, Rows]]:
+        columns = self._table.columns
+        pairs = columns.client[rows].astype(np.int64) << 32 | columns.service[rows]
+        keys, position = np.unique(pairs, return_inverse=True)
+        position = position.reshape(-1)
+        sums = np.bincount(position, weights=_amount(columns.total(rows)))
+        members = np.split(rows[np.argsort(position, kind="stable")], np.cumsum(np.bincount(position))[:-1])
+        for place in np.argsort(-sums, kind="stable")[:MAX_PAIRS].tolist():
+            yield divmod(int(keys[place]), 1 << 32), members[place]
+
+    def _wanted(self, ends: Ends, pair: Pair, rows: Rows, now: float) -> Iterator[tuple[Round, tuple[Question, ...]]]:
+        """Rounds to begin for a pair, the most useful first."""
+        born, link, places = self._table.columns.born_by[rows], pair.link, self._places(rows)
+        if link.outstanding:
+            return
+        if born.max() > link.asked and link.due <= now and not self._rests(Shape.LINK, now):
+            yield link, self.questions(places, ends)
+        if not self.name_one(places, ends):
+            yield from self._exact(ends, pair, rows, places, now)
+
+    def _exact(
+        self, ends: Ends, pair: Pair, rows: Rows, places: Mapping[Place, Owners], now: float
+    ) -> Iterator[tuple[Round, tuple[Question, ...]]]:
+        columns = self._table.columns
+        if now >= pair.exact_again_at:
+            pair.exact_left, pair.exact_again_at = EXACT_EACH, now + self._settings.positive_ttl
+        ports = columns.ports[rows] >> np.uint64(48)
+        wanted = (ports != 0) & ((columns.born_by[rows] <= pair.link.asked) | self._rests(Shape.LINK, now))
+        for port, round_ in pair.exact.items():
+            fresh = columns.born_by[rows] > round_.asked
+            wanted &= (ports != np.uint64(port)) | (fresh & (round_.due <= now) & (not round_.outstanding))
+        rows = rows[wanted & (not self._rests(Shape.EXACT, now))]
+        for row in rows[np.argsort(-_amount(columns.total(rows)), kind="stable")].tolist():
+            if pair.exact_left <= 0 or self._rests(Shape.EXACT, now):
+                return
+            port = int(columns.ports[row]) >> 48
+            round_ = pair.exact.get(port) or Round(port=port)
+            yield round_, self.questions(places, ends, port)
+
+    def _rests(self, shape: Shape, now: float) -> bool:
+        """Whether the shape names nobody anywhere, and was tried again not long ago."""
+        return self._readings.is_silent(shape, now=now) and now < self._probe_at.get(shape, NEVER)
+
+    def _begin(self, round_: Round, about: tuple[Question, ...], pair: Pair, now: float) -> list[Question]:
+        self._probe_at[about[0].shape] = now + self._readings.pause
+        if round_.port:
+            pair.exact_left -= 1
+            pair.exact[round_.port] = round_
+            while len(pair.exact) > EXACT_KEPT:
+                del pair.exact[next(iter(pair.exact))]
+        round_.begin(about)
+        new = [question for question in about if question not in self._rounds]
+        for question in about:
+            self._rounds.setdefault(question, []).append(round_)
+        return new
+
+    def _places(self, rows: Rows) -> dict[Place, Owners]:
+        """Where the candidates of these flows live, and which live there."""
+        places: dict[Place, Owners] = {}
+        for verdict in np.unique(self._table.columns.verdict[rows]).tolist():
+            for place, owners in by_place(self._decisions[verdict]).items():
+                places[place] = places.get(place, NO_OWNERS) | owners
+        return dict(sorted(places.items()))
+
+
+def _amount(totals: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """Bytes, near enough to order by."""
+    return totals[:, 0].astype(np.float64) + totals[:, 1]
+
+
+def by_place(decision: Decision) -> dict[Place, Owners]:
+    """The candidates by where they were found."""
+    places: dict[Place, Owners] = {}
+    for question, outcome in decision.outcomes.items():
+        if owners := outcome.owners & decision.owners:
+            places[question.place] = places.get(question.place, NO_OWNERS) | owners
+    return dict(sorted(places.items()))

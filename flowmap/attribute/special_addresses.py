@@ -1,0 +1,138 @@
+"""Addresses that no deployment can have: nothing is asked about them, and their flows are decided at once.
+
+    multicast     224.0.0.0/4, ff00::/8
+    broadcast     255.255.255.255, and the directed broadcast addresses of this host's networks
+    unspecified   0.0.0.0, ::
+    link-local    169.254.0.0/16, fe80::/10
+    loopback      127.0.0.0/8, ::1; not where the control plane is on loopback itself (sandbox, demo)
+
+One such endpoint is enough, be it the client or the service endpoint: a flow is named only where the answers about both
+agree on a deployment, and the control plane knows no service at such an address. Its client alone does not name it:
+mDNS, DHCP or name services come from other programs on the same host. Under the data-flow reading only the service
+endpoint is asked about, so only that one matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.attribute.answers.timeline import NO_OWNERS
+from flowmap.attribute.decisions import Decision
+from flowmap.attribute.settings import Settings
+from flowmap.flows.columns import PENDING, Mask, Row
+from flowmap.flows.filter import LOOPBACK, Network
+from flowmap.flows.hash_index import Rows
+from flowmap.flows.table import FlowTable
+from flowmap.model.address import Address
+from flowmap.model.deployment import State
+
+REASON = "special_address"
+"""Why the bytes of such a flow have no owner: label ``reason``."""
+
+U64 = npt.NDArray[np.uint64]
+Kinds = npt.NDArray[np.uint8]
+"""For each address a position in :data:`KINDS`."""
+
+KINDS = ("", "multicast", "broadcast", "unspecified", "link-local", "loopback")
+"""The first stands for every address that a deployment can have."""
+
+_NETWORKS = {
+    "multicast": ("224.0.0.0/4", "ff00::/8"),
+    "broadcast": ("255.255.255.255",),
+    "unspecified": ("0.0.0.0", "::"),
+    "link-local": ("169.254.0.0/16", "fe80::/10"),
+}
+
+
+class SpecialAddresses:
+    """Which addresses are special for one control plane and one host."""
+
+    def __init__(self, *, loopback: bool, broadcasts: Iterable[Address] = ()) -> None:
+        """``loopback``: whether the control plane can know loopback addresses. ``broadcasts``: directed broadcast
+        addresses of the host's networks."""
+        self.loopback = loopback
+        self.broadcasts = tuple(broadcasts)
+        self._networks = [(kind, Network.parse(text)) for kind, texts in _NETWORKS.items() for text in texts]
+        self._networks += [("broadcast", Network.parse(str(address))) for address in self.broadcasts]
+        self._networks += [] if loopback else [("loopback", network) for network in LOOPBACK]
+
+    def kinds(self, high: U64, low: U64) -> Kinds:
+        """The kind of every address."""
+        found = np.zeros(len(high), np.uint8)
+        for kind, network in self._networks:
+            found[network.contains(high, low)] = KINDS.index(kind)
+        return found
+
+    def cause(self, client: Address, service: Address, *, by_client: bool) -> str:
+        """Why a flow between these addresses has no owner; empty if it can have one."""
+        high, low = (np.array(halves, np.uint64) for halves in zip(client, service, strict=True))
+        of_client, of_service = self.kinds(high, low).tolist()
+        return _cause(of_client if by_client else 0, of_service)
+
+
+def _cause(of_client: int, of_service: int) -> str:
+    side, kind = ("service endpoint", of_service) if of_service else ("client", of_client)
+    return f"no deployment can have the {side}'s address: it is {KINDS[kind]}" if kind else ""
+
+
+class SpecialEnds:
+    """The special addresses among the ends of one table, and the flows that they decide."""
+
+    def __init__(self, table: FlowTable, settings: Settings) -> None:
+        self.by_client = settings.semantics != "dataflow"
+        self.addresses = SpecialAddresses(loopback=settings.loopback)
+        self._table = table
+        self._kinds = np.zeros(table.ends.capacity, np.uint8)
+        self._any = False
+        self._opened: list[Rows] = []
+
+    def set_broadcasts(self, broadcasts: Iterable[Address]) -> None:
+        """Other directed broadcast addresses from now on, also for flows without a decision."""
+        self.addresses = SpecialAddresses(loopback=self.addresses.loopback, broadcasts=broadcasts)
+        self.opened(self._table.live())
+
+    def opened(self, rows: Rows) -> None:
+        """Look at the ends of new flows."""
+        columns, ends = self._table.columns, self._table.ends
+        numbers = np.unique(np.concatenate((columns.client[rows], columns.service[rows])))
+        kinds = self._kinds[numbers] = self.addresses.kinds(*ends.addresses(numbers))
+        self._any |= bool(kinds.any())
+        special = rows[self.holds(rows)]
+        if len(special):
+            self._opened.append(special)
+
+    def holds(self, rows: Rows) -> Mask:
+        """Flows that no answer can give an owner."""
+        if not self._any:  # a host may have a million flows, and this is asked often
+            return np.zeros(len(rows), np.bool_)
+        columns = self._table.columns
+        special = self._kinds[columns.service[rows]] != 0
+        if self.by_client:
+            special |= self._kinds[columns.client[rows]] != 0
+        return np.asarray(special)
+
+    def is_special(self, number: int) -> bool:
+        """Whether an end has such an address."""
+        return bool(self._kinds[number])
+
+    def decide(self, now: float) -> Iterator[tuple[Decision, Rows]]:
+        """Decisions about the flows that were opened since the last call, and the rows each is for."""
+        if not self._opened:
+            return
+        rows, self._opened = np.unique(np.concatenate(self._opened)), []
+        columns = self._table.columns
+        used = (columns.flags[rows] & np.uint16(Row.USED)) != 0
+        rows = rows[used & (columns.series[rows] == PENDING)]
+        rows = rows[self.holds(rows)]  # another flow may have taken the row since
+        of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))
+        for pair in sorted(set(zip(of_client.tolist(), of_service.tolist(), strict=True))):
+            cause = _cause(pair[0] if self.by_client else 0, pair[1])
+            decision = Decision(State.UNKNOWN, NO_OWNERS, {}, now, cause, REASON)
+            yield decision, rows[(of_client == pair[0]) & (of_service == pair[1])]
+
+    def forget(self, numbers: Rows) -> None:
+        """The numbers of these ends will stand for others."""
+        self._kinds[numbers] = 0

@@ -1,0 +1,276 @@
+"""What the embedded control plane knows: deployments, where they run, and what they read and write.
+
+A catalog comes from a YAML or JSON file, from Python, or over the admin path. Field names are the API's (camel
+case); snake case is understood too. Bad input is a ConfigError that names the place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from flowmap.control.alibaba.api.models import Artifact, camel
+from flowmap.errors import ConfigError
+
+SIZE_LIMIT = 64 << 20
+"""Bytes of a catalog file."""
+
+
+class Semantics(StrEnum):
+    """How ``srcIp`` and ``dstIp`` are understood; the API document can be read either way."""
+
+    CONNECTION = "connection"
+    """Source is the TaskManager that connects, destination the service it connects to."""
+    DATAFLOW = "dataflow"
+    """Source is what a job reads from, destination what it writes to."""
+    BOTH = "both"
+    """The union of the two."""
+
+
+class ServiceEnd(NamedTuple):
+    """An end a job reads from or writes to; ``port`` None means any port of the address."""
+
+    ip: str
+    port: int | None
+
+
+def normal_ip(text: object) -> str:
+    """An address in its one spelling; IPv4-mapped IPv6 becomes IPv4."""
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is not an IP address; write it as text")
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def service_end(value: object) -> object:
+    """``10.0.0.1:9092``, ``[2001:db8::1]:9092``, or an address alone for any port."""
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):
+        return ServiceEnd(normal_ip(value.strip("[]")), None)
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{value!r} is not ip:port")
+    return ServiceEnd(normal_ip(host.strip("[]")), int(port))
+
+
+def _epoch(value: object) -> object:
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return value
+
+
+def _artifact(value: object) -> object:
+    return Artifact.model_validate(value) if isinstance(value, dict) else value
+
+
+ApiArtifact = Annotated[Artifact, BeforeValidator(_artifact)]
+"""As the API writes it."""
+
+Ip = Annotated[str, BeforeValidator(normal_ip)]
+End = Annotated[ServiceEnd, BeforeValidator(service_end)]
+Moment = Annotated[float, BeforeValidator(_epoch)]
+"""Seconds since the epoch; a file may also say ``2026-01-31T08:00:00Z``."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=camel, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class AddressEntry(_Entry):
+    """An address one of the deployment's TaskManagers has, always or for a time (``since`` <= t < ``until``)."""
+
+    ip: Ip
+    since: Moment | None = None
+    until: Moment | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"ip": value} if isinstance(value, str) else value
+
+    def holds(self, now: float) -> bool:
+        """Whether the deployment has the address at ``now``."""
+        return (self.since is None or self.since <= now) and (self.until is None or now < self.until)
+
+
+class ConnectionEntry(_Entry):
+    """One connection known exactly: the client end, and the service end it goes to."""
+
+    client: End
+    server: End
+
+
+class JobEntry(_Entry):
+    """One run of a deployment."""
+
+    id: str = Field(min_length=1)
+    status: str = "RUNNING"
+    start_time: Moment = 1_700_000_000.0
+    end_time: Moment | None = None
+
+
+class DeploymentEntry(_Entry):
+    """A deployment and the truth about its connections."""
+
+    id: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    namespace: str = "default-namespace"
+    labels: Mapping[str, str | int] = Field(default_factory=dict)
+    description: str = ""
+    engine_version: str = "vvr-8.0.9-flink-1.17"
+    execution_mode: str = "STREAMING"
+    creator: str = "270000000000000001"
+    creator_name: str = "sandbox"
+    modifier: str = "270000000000000001"
+    created_at: Moment = 1_700_000_000.0
+    modified_at: Moment = 1_700_000_000.0
+    artifact: ApiArtifact = Artifact(kind="SQLSCRIPT")
+    jobs: tuple[JobEntry, ...] = ()
+    addresses: tuple[AddressEntry, ...] = ()
+    reads: tuple[End, ...] = ()
+    writes: tuple[End, ...] = ()
+    connections: tuple[ConnectionEntry, ...] = ()
+    """Connections known by their client port; they make an exact question exact."""
+
+
+class PackageJobEntry(_Entry):
+    """A job of the legacy Blink product that uses packages."""
+
+    id: str = Field(min_length=1)
+    name: str = ""
+    project: str = Field(min_length=1)
+    packages: tuple[str, ...] = ()
+    api_type: str = "DATASTREAM"
+    job_type: str = "FLINK_STREAM"
+    cluster_id: str = "sandbox"
+    queue_name: str = "root.sandbox"
+    engine_version: str = "blink-3.4.4"
+    creator: str = "270000000000000001"
+    create_time: Moment = 1_551_161_842.0
+    modify_time: Moment = 1_583_722_910.0
+
+
+class Catalog(_Entry):
+    """Everything the embedded control plane answers from."""
+
+    workspace: str = "sandbox"
+    namespaces: tuple[str, ...] = ("default-namespace",)
+    semantics: Semantics = Semantics.BOTH
+    deployments: tuple[DeploymentEntry, ...] = ()
+    blink_jobs: tuple[PackageJobEntry, ...] = ()
+    """What the legacy operation answers from."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        seen: set[str] = set()
+        for entry in self.deployments:
+            if entry.id in seen:
+                raise ValueError(f"deployment id {entry.id!r} is given twice")
+            if entry.namespace not in self.namespaces:
+                raise ValueError(f"deployment {entry.id!r}: namespace {entry.namespace!r} is not in namespaces")
+            seen.add(entry.id)
+        return self
+
+
+def parse_catalog(value: object, *, origin: str = "catalog", text: str = "") -> Catalog:
+    """Check a catalog; ConfigError names ``origin``, the place in it, and the line if ``text`` is its YAML."""
+    if isinstance(value, Catalog):
+        return value
+    try:
+        return Catalog.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = [part for part in first["loc"] if not str(part).startswith("function-")]
+        line = _line_of(text, place)
+        where = f"{origin}, line {line}" if line else origin
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "string_type" and isinstance(first["input"], (int, float, date)):  # bool is an int
+            message = "this is no text in YAML; quote it"
+        raise ConfigError(f"{where}: {'.'.join(map(str, place)) or 'the catalog'}: {message}") from error
+
+
+def load_catalog(path: Path) -> Catalog:
+    """Read a catalog file, YAML or JSON (which is YAML)."""
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise ConfigError(f"{path}: over {SIZE_LIMIT} bytes")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the catalog: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}") from error
+    try:
+        value = yaml.load(text, Loader=_loader())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}, line {line}: not YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: not YAML: {str(error)[:200]}") from error
+    return parse_catalog(value if value is not None else {}, origin=str(path), text=text)
+
+
+def example_catalog() -> Catalog:
+    """Four deployments on loopback addresses: a reader, a writer, and two that share a service end."""
+    kafka, mysql, redis = "127.0.2.1:9092", "127.0.2.2:3306", "127.0.2.3:6379"
+    rows: Sequence[tuple[str, str, str, list[str], list[str], dict[str, str | int]]] = (
+        ("00000000-0000-0000-0000-000000000001", "orders-ingest", "127.0.1.1", [mysql], [kafka], {"team": "orders"}),
+        ("00000000-0000-0000-0000-000000000002", "fraud-detection", "127.0.1.2", [kafka], [redis], {"team": "risk"}),
+        ("00000000-0000-0000-0000-000000000003", "orders-report", "127.0.1.3", [kafka], [mysql], {"team": "orders"}),
+        ("00000000-0000-0000-0000-000000000004", "cache-warmup", "127.0.1.4", [redis], [], {"team": "risk", "tier": 2}),
+    )
+    return Catalog.model_validate(
+        {
+            "deployments": [
+                {
+                    "id": identity,
+                    "name": name,
+                    "labels": labels,
+                    "addresses": [address],
+                    "reads": reads,
+                    "writes": writes,
+                    "jobs": [{"id": f"job-{name}", "status": "RUNNING"}],
+                }
+                for identity, name, address, reads, writes, labels in rows
+            ]
+        }
+    )
+
+
+def _loader() -> Any:
+    # The C loader reads ten thousand deployments in a second instead of ten; PyYAML may be built without it.
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _line_of(text: str, place: Sequence[int | str]) -> int | None:
+    """Line on which ``place`` stands in the YAML ``text``; None without one."""
+    if not text:
+        return None
+    node = yaml.compose(text, Loader=_loader())
+    for part in place:
+        found = _child(node, part)
+        if found is None:
+            break
+        node = found
+    return None if node is None else int(node.start_mark.line) + 1
+
+
+def _child(node: Any, part: int | str) -> Any:
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part]
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == part), None)
+    return None

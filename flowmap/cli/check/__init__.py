@@ -1,0 +1,1 @@
+"""``flowmap check``: what works here and what does not."""

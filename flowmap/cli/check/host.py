@@ -1,0 +1,147 @@
+"""check, this host's part: who may read the files, what the process may do, whether the address can be listened on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, SecretStr
+
+from flowmap.config import Config
+from flowmap.errors import SourceError
+from flowmap.serve.server.server import listen
+from flowmap.sources.base import Finding
+from flowmap.system import proc
+from flowmap.system.privileges import KEPT, held
+
+COSTS = {
+    "conntrack": "the connection tracking table cannot be read: only TCP of this network namespace can be seen",
+    "capture": "packets cannot be captured",
+}
+"""What it costs when a source's capability is missing."""
+
+GRANT = "run as root, or grant it: AmbientCapabilities= in the unit, --cap-add for a container"
+
+SECRET_FILES = {
+    "access_key_secret_file": ("control_plane", "credentials", "access_key_secret_file"),
+    "security_token_file": ("control_plane", "credentials", "security_token_file"),
+    "tls.key_file": ("http", "tls", "key_file"),
+    "web_config": ("http", "web_config"),
+}
+"""Keys that name files with secrets: nobody else has to read them. What they are called in findings, and where."""
+
+
+def look(path: str | None, config: Config) -> Iterator[Finding]:
+    """Everything about this host that is no source's own."""
+    yield from files(path, config)
+    yield from capabilities(config)
+    yield from hidden()
+    yield listening(config)
+
+
+def files(path: str | None, config: Config) -> Iterator[Finding]:
+    """Modes of the configuration and of the files with secrets it names."""
+    if path is not None:
+        yield _mode("files.config", path, secret=_holds_secret(config))
+    for name, key in SECRET_FILES.items():
+        value: object = config
+        for part in key:
+            value = getattr(value, part, None)
+        if isinstance(value, str):
+            yield _mode(f"files.{name}", value, secret=True)
+
+
+def _mode(name: str, path: str, *, secret: bool) -> Finding:
+    """What is known of a file was read by now, so it is there; a link counts as what it leads to."""
+    try:
+        mode = stat.S_IMODE(Path(path).stat().st_mode)
+    except OSError as error:
+        return Finding(name, "failed", f"{path}: {error.strerror}", "give a file that is there")
+    if mode & stat.S_IWOTH:
+        return Finding(name, "degraded", f"{path}: everybody may change it", f"chmod o-w {path}")
+    if secret and mode & stat.S_IROTH:
+        remedy = f"chmod o-rwx {path}" + ("" if name != "files.config" else ", or keep secrets in files of their own")
+        return Finding(name, "degraded", f"{path}: everybody may read the secrets in it", remedy)
+    return Finding(name, "ok", f"{path}: mode {mode:04o}")
+
+
+def _holds_secret(model: BaseModel) -> bool:
+    values = [getattr(model, name) for name in type(model).model_fields]
+    nested = [item for value in values if isinstance(value, dict) for item in value.values()]
+    return any(
+        isinstance(value, SecretStr) or (isinstance(value, BaseModel) and _holds_secret(value))
+        for value in (*values, *nested)
+    )
+
+
+def capabilities(config: Config) -> Iterator[Finding]:
+    """What the configured source needs; ``auto`` can do without."""
+    source = config.collect.source
+    wanted = KEPT.get("conntrack" if source == "auto" else source, frozenset())
+    missing = ", ".join(f"CAP_{capability.name}" for capability in sorted(wanted - held()))
+    if missing:
+        message = f"{missing} is missing: {COSTS['conntrack' if source == 'auto' else source]}"
+        yield Finding("host.capabilities", "degraded" if source == "auto" else "failed", message, GRANT)
+    else:
+        names = ", ".join(f"CAP_{capability.name}" for capability in sorted(wanted)) or "none"
+        yield Finding("host.capabilities", "ok", f"all that is needed ({names}); the daemon gives up the others")
+
+
+def hidden() -> Iterator[Finding]:
+    """What of /proc cannot be read, whatever the source."""
+    lines = list(proc.shortcomings())
+    if lines:
+        yield Finding("host.proc", "degraded", "; ".join(lines), "mount /proc; not ProcSubset=pid in the unit")
+
+
+def listening(config: Config) -> Finding:
+    """Whether the daemon could have its address: the socket is opened and closed again."""
+    where = str(config.http.listen)
+    try:
+        listen(*config.http.listen).close()
+    except SourceError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+            return _taken(where, config)
+        return Finding("http.listen", "failed", str(error), error.remedy)
+    return Finding("http.listen", "ok", f"{where} is free")
+
+
+def _taken(where: str, config: Config) -> Finding:
+    """Another daemon of ours is no problem for a check beside it; anything else is one for the daemon."""
+    owner = _owner(config.http.listen.port)
+    if isinstance(owner, proc.Unknown):
+        message = f"{where} is in use; by whom cannot be seen, {owner.cause}; unless it is flowmap itself, "
+        return Finding("http.listen", "degraded", f"{message}the daemon cannot start", "see ss -tlnp as root")
+    if owner == "flowmap":
+        return Finding("http.listen", "ok", f"{where} is in use by a running flowmap")
+    remedy = "choose another http.listen, or stop what uses it"
+    if owner:
+        return Finding("http.listen", "failed", f"{where} is in use by {owner}", remedy)
+    message = f"{where} is in use, by whom only root can see; unless it is flowmap itself, the daemon cannot start"
+    return Finding("http.listen", "degraded", message, remedy)
+
+
+def _owner(port: int) -> str | proc.Unknown:
+    """The name of the program that listens on a port; empty where only root can see it."""
+    tables = [proc.read(Path(f"/proc/self/net/{table}")) for table in ("tcp", "tcp6")]
+    if isinstance(tables[0], proc.Unknown):
+        return tables[0]
+    inodes = set()
+    for table in tables:
+        for line in [] if isinstance(table, proc.Unknown) else table.splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:  # TCP_LISTEN, net/tcp_states.h
+                inodes.add(f"socket:[{words[9]}]")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.readlink(fd) in inodes for fd in (process / "fd").iterdir()):
+                command = (process / "cmdline").read_bytes().split(b"\0")
+                names = [os.path.basename(word).decode(errors="backslashreplace") for word in command if word]
+                return "flowmap" if "flowmap" in names and "run" in names else names[0] if names else ""
+        except OSError:
+            continue
+    return ""

@@ -1,0 +1,1 @@
+"""Commands that run a daemon or talk to one about itself."""

@@ -1,0 +1,62 @@
+"""health: whether the daemon of a configuration works, for container health checks.
+
+Exit status 0 if it does, 1 if not. It asks the daemon's own listening address and sends nothing secret, so it takes
+whatever certificate it is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import ssl
+import urllib.error
+import urllib.request
+
+from flowmap.cli.shared import options
+from flowmap.errors import QueryError
+from flowmap.system.names import look_up, lookup_problem
+
+TIMEOUT = 4.0
+"""Seconds to wait for the answer."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``-c FILE``, and which of the two questions."""
+    options.add_config(parser)
+    parser.add_argument("--ready", action="store_true", help="whether it is ready, not only whether it works")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, and say what it answers."""
+    from flowmap.config import Http, load, read_web_config
+    from flowmap.model.address import format_endpoint
+
+    http: Http = load(arguments.config, os.environ).http
+    tls = http.tls is not None
+    if http.web_config is not None:
+        tls = read_web_config(http.web_config).tls_server_config is not None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.listen.host, http.listen.host)
+    place = f"{'https' if tls else 'http'}://{format_endpoint(_address(host), http.listen.port)}"
+    print(_ask(f"{place}/-/{'ready' if arguments.ready else 'healthy'}"))
+    return 0
+
+
+def _address(host: str) -> str:
+    try:
+        return str(look_up(host, 0, within=TIMEOUT)[0][4][0])
+    except (OSError, UnicodeError) as error:
+        raise QueryError(f"http.listen: cannot resolve {host}: {lookup_problem(error) or error}") from error
+
+
+def _ask(url: str) -> str:
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
+    try:
+        with urllib.request.build_opener(*handlers).open(url, timeout=TIMEOUT) as answer:
+            said: bytes = answer.read(1000)
+    except urllib.error.HTTPError as error:
+        raise QueryError(f"{url}: {error.read(1000).decode(errors='replace').strip() or error.reason}") from error
+    except OSError as error:
+        raise QueryError(f"{url}: {getattr(error, 'reason', None) or error}") from error
+    return said.decode(errors="replace").strip()

@@ -1,0 +1,36 @@
+"""One attribution as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowmap.cli.output import text
+from flowmap.cli.traffic.flows import end
+
+
+def print_answer(answer: dict[str, Any]) -> None:
+    """The state, the deployments, what was seen, and what the answer rests on."""
+    facts: list[tuple[object, object]] = [("state", answer["state"])]
+    if answer.get("cause"):
+        facts.append(("because", answer["cause"]))
+    for deployment in answer["deployments"]:
+        facts.append(("deployment", f"{deployment['name']} ({deployment['namespace']}, {deployment['deploymentId']})"))
+        facts += [("  job", f"{job['jobId']} {job['status']}") for job in deployment["jobs"]]
+        facts += [("  label", f"{name}={value}") for name, value in deployment["labels"].items()]
+    flow = answer.get("flow")
+    if flow:
+        facts.append(("flow", f"{flow['protocol']} {end(flow['client'])} -> {end(flow['server'])}"))
+        sent, received = text.amount(flow["transmitBytes"]), text.amount(flow["receiveBytes"])
+        facts.append(("  bytes", f"{sent} sent, {received} received"))
+    for line in text.table(("", ""), facts, width=text.terminal_width())[1:]:
+        print(line)
+    if answer["evidence"]:
+        print()
+        header = ("ASKED BY", "ANSWER", "CONFIDENCE", "ORIGIN", "RULE", "ANSWERED")
+        text.print_table(header, [_evidence(piece) for piece in answer["evidence"]])
+
+
+def _evidence(piece: dict[str, Any]) -> tuple[object, ...]:
+    names = ", ".join(owner["name"] for owner in piece.get("owners", ()))
+    said = piece.get("error") or names or ("nobody" if piece["answeredAt"] else None)
+    return piece["shape"], said, piece["confidence"], piece["origin"], piece.get("rule") or None, piece["answeredAt"]

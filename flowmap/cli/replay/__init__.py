@@ -1,0 +1,1 @@
+"""``flowmap replay``: recordings and capture files."""

@@ -1,0 +1,121 @@
+"""replay, for capture files: pcap and pcapng, each also compressed with gzip."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flowmap.attribute.questions import UNREADABLE, Question
+from flowmap.catalog_file.catalog import load_catalog
+from flowmap.catalog_file.matching import Index
+from flowmap.cli.output import text
+from flowmap.cli.replay import output
+from flowmap.cli.shared import direct
+from flowmap.cli.shared.asking import Pace
+from flowmap.config import Config, load, require_control_plane
+from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
+from flowmap.daemon.clients import control_client
+from flowmap.engine.resolver import describe, may_own
+from flowmap.errors import ControlError, QueryError
+from flowmap.export.peers import Peers
+from flowmap.history.reader import Archive
+from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.replay.capture import CaptureReplay
+from flowmap.replay.capture_file import CaptureFile
+from flowmap.replay.capture_owners import LATENCY, NOBODY, from_catalog, from_history, with_catalog
+from flowmap.replay.driver import Answerer, Reply, answer, failure
+from flowmap.system.names import run_loop
+
+ASSUMED = "assumed"
+"""Origin of answers that were given now and are taken for the capture's time."""
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Attribute the file; the exit status."""
+    if arguments.dry_run:
+        raise QueryError("--dry-run: is for recordings of flowmap run --record")
+    if arguments.catalog is not None and arguments.assume_current:
+        raise QueryError("--assume-current: asks the control plane; --catalog is asked instead of it")
+    config = load(arguments.config, os.environ)
+    with CaptureFile(arguments.file) as file, _owners(arguments, config) as (config, answerer):
+        origin = ASSUMED if arguments.assume_current else "catalog" if arguments.catalog is not None else "history"
+        tunnels = arguments.tunnels or config.collect.capture.tunnels
+        loopback = True if arguments.catalog is not None else None  # a catalog may know loopback addresses
+        replayed = CaptureReplay(file, config, answerer, tunnels=tunnels, origin=origin, loopback=loopback)
+        labels = config.export.deployment_labels
+        status = output.show(replayed, arguments, deployment_labels=labels)
+    notes = [*replayed.notes(), *_of_settings(config), *_of_owners(arguments, config)]
+    for line in notes:
+        sys.stderr.write(f"flowmap: {text.clean(line)}\n")
+    return status
+
+
+def _of_settings(config: Config) -> Iterator[str]:
+    """What must be said of settings that only a daemon follows."""
+    if config.collect.capture.filter:
+        yield "collect.capture.filter has no effect on a replay: all packets of the file count"
+
+
+def _of_owners(arguments: argparse.Namespace, config: Config) -> Iterator[str]:
+    """What must be said of where names come from."""
+    if arguments.assume_current:
+        yield "owners are those of now, taken for the capture's time (--assume-current)"
+    elif arguments.catalog is None and config.history.path is not None:
+        yield f"owners are those that {config.history.path} confirms for the capture's time; others stay pending"
+    elif arguments.catalog is None:
+        yield f"{NOBODY}; give --catalog FILE, history.path with -c, or --assume-current to take today's owners"
+
+
+@contextmanager
+def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Config, Answerer | None]]:
+    """Who is asked, if anybody, and the configuration with the namespaces to ask for."""
+    if arguments.catalog is not None:
+        catalog = load_catalog(arguments.catalog)
+        yield with_catalog(config, catalog), from_catalog(Index(catalog), grace=config.attribute.grace)
+    elif not arguments.assume_current and config.history.path is not None:
+        nat = config.attribute.nat == "translated"
+        archive = Archive(config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat)
+        yield config, from_history(archive.ranges)
+    elif not arguments.assume_current:
+        yield config, None
+    else:
+        require_control_plane(config)
+        with run_loop() as runner:
+            client = control_client(config.control_plane)
+            try:
+                yield config, _today(client, Pace(config.control_plane), runner)
+            finally:
+                runner.run(client.aclose())
+
+
+def _today(client: ControlClient, pace: Pace, runner: asyncio.Runner) -> Answerer:
+    """What the control plane says now, once for each question. Raises its first error; later ones are failures."""
+    known: dict[Question, DeploymentsAnswer | ControlError] = {}
+
+    async def ask(question: Question) -> DeploymentsAnswer | ControlError:
+        async with pace.call():
+            return await direct.ask(client, question)
+
+    def answerer(question: Question, now: float) -> Reply:
+        if question not in known:
+            known[question] = runner.run(ask(question))
+            if isinstance(given := known[question], ControlError) and len(known) == 1:
+                raise given
+        return _reply(client.workspace, question, now, known[question])
+
+    return answerer
+
+
+def _reply(workspace: str, question: Question, now: float, given: DeploymentsAnswer | ControlError) -> Reply:
+    if isinstance(given, ControlError):
+        return failure(question, now, f"{given.reason}: {given}", latency=LATENCY)
+    infos = [describe(one, workspace, question.namespace, given) for one in given.deployments]
+    if given.dropped:  # who could not be read may own it too
+        if not infos:
+            return failure(question, now, "protocol: the answer could not be read", latency=LATENCY)
+        infos.append(DeploymentInfo(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE)))
+    return answer(question, now, [info for info in infos if may_own(info)], latency=LATENCY)

@@ -1,0 +1,184 @@
+"""What a replay shows, whatever was replayed: a table, every flow, the page, or one connection."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+from flowmap import __version__
+from flowmap.cli.output import explaining, text
+from flowmap.cli.output.answer import print_answer
+from flowmap.cli.output.progress import Progress
+from flowmap.cli.shared import options
+from flowmap.cli.traffic import query
+from flowmap.engine.accounting import Books
+from flowmap.export.exposition import Exposition
+from flowmap.export.negotiation import Format
+from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.export.snapshot import ByteCount, Snapshot
+from flowmap.flows.columns import IGNORED
+from flowmap.flows.hash_index import Rows
+from flowmap.model.address import Address, protocol_number
+from flowmap.model.deployment import Owner, State
+from flowmap.model.views import AttributionView, FlowView
+from flowmap.query.live import Connection, Queries
+from flowmap.serve.api import answers as forms
+
+EXIT_PARTIAL = 3
+ABSENT = "there is no such connection in the file"
+HEADER = ("DEPLOYMENT", "PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS", "OPEN", "STATE")
+
+
+class Replayed(Protocol):
+    """What is being replayed."""
+
+    books: Books
+    queries: Queries
+    now: float
+    """The instant it has come to, on the clock of the books."""
+
+    def run(self, until: float) -> Iterator[float]:
+        """Go on up to ``until`` (seconds since the epoch); yields the share that is done, often."""
+
+    def snapshot(self) -> Snapshot:
+        """How the books stand."""
+
+    def findings(self) -> list[str]:
+        """A line on whatever is missing or not as it should be, once the run is over."""
+
+
+def show(replayed: Replayed, arguments: argparse.Namespace, *, deployment_labels: Iterable[str] = ()) -> int:
+    """Run it and print what the arguments of ``flowmap replay`` ask for; the exit status."""
+    until = math.inf if arguments.until is None else arguments.until
+    named = True
+    if arguments.query is not None:
+        named = _show_connection(replayed, arguments, until)
+    elif (form := arguments.output or ("table" if sys.stdout.isatty() else "json")) == "json":
+        _show_flows(replayed, until)
+    else:
+        _finish(replayed, until)
+        if form == "prometheus":
+            page = Exposition(SelfMetrics(__version__), deployment_labels=tuple(deployment_labels))
+            text.print_bytes(page.traffic_page(replayed.snapshot(), Format.TEXT))
+        else:
+            _show_table(replayed)
+    findings = replayed.findings()
+    sys.stdout.flush()
+    if replayed.now == -math.inf and until != math.inf:
+        sys.stderr.write("flowmap: --until: nothing happened before that moment\n")
+    for line in findings:
+        sys.stderr.write(f"flowmap: {text.clean(line)}\n")
+    return EXIT_PARTIAL if findings or not named else 0
+
+
+def _finish(replayed: Replayed, until: float) -> None:
+    with Progress() as progress:
+        for share in replayed.run(until):
+            progress.show(f"{share:4.0%}  {len(replayed.books.table)} flows")
+
+
+def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: float) -> bool:
+    source, destination = arguments.query
+    wanted = Connection(
+        Address.parse(source.ip),
+        source.port,
+        Address.parse(destination.ip),
+        destination.port,
+        protocol_number(arguments.protocol or "tcp"),
+    )
+    gone: list[AttributionView] = []
+
+    def leaving(rows: Rows) -> None:
+        for row in replayed.queries.matching(rows, wanted).tolist():
+            gone[:] = [replayed.queries.explain(row, replayed.now, chain=arguments.explain)]
+
+    replayed.books.leaving = leaving
+    _finish(replayed, until)
+    found = replayed.queries.answer(wanted, replayed.now, explain=arguments.explain) or (gone[0] if gone else None)
+    absent = found is None
+    if found is None:  # what is known of its ends is shown, but owns nothing that is not there
+        asked, _ = replayed.queries.ask(wanted, math.inf, replayed.now)
+        found = replace(asked, state=State.PENDING, deployments=(), cause=ABSENT)
+    answer = forms.attribution(found).model_dump(mode="json", by_alias=True)
+    if options.wants_table(arguments):
+        print_answer(answer)
+        if answer["explanation"]:
+            explaining.print_explanation(answer["explanation"])
+    else:
+        text.print_json(answer)
+    if absent:
+        sys.stdout.flush()
+        sys.stderr.write(f"flowmap: --query: {ABSENT}{' up to --until' if until != math.inf else ''}\n")
+    return answer["state"] in query.NAMED
+
+
+def _show_flows(replayed: Replayed, until: float) -> None:
+    """Each flow when it is over and decided, then those that are left: nothing has to be kept."""
+    between = ""
+
+    def show_flow(flow: FlowView) -> None:
+        nonlocal between
+        sys.stdout.write(between + _flow_json(flow))
+        between = ",\n"
+
+    def leaving(rows: Rows) -> None:
+        for row in rows[replayed.books.table.columns.series[rows] != IGNORED].tolist():
+            show_flow(replayed.queries.flow(row))
+
+    sys.stdout.write('{"flows": [\n')
+    replayed.books.leaving = leaving
+    _finish(replayed, until)
+    leaving(replayed.books.table.live())
+    sys.stdout.write("\n]}\n")
+
+
+def _flow_json(flow: FlowView) -> str:
+    return json.dumps(forms.flow(flow).model_dump(mode="json", by_alias=True))
+
+
+def _show_table(replayed: Replayed) -> None:
+    snapshot = replayed.snapshot()
+    text.print_table(HEADER, _rows(snapshot))
+    totals = snapshot.ledger.totals()
+    facts: dict[str, ByteCount] = {
+        "observed": ByteCount(snapshot.observed_transmit_bytes, snapshot.observed_receive_bytes),
+        "of deployments": totals.deployment,
+        "shared": totals.shared,
+        "unattributed": totals.unattributed,
+        "left the page": totals.expired,
+        "pending": ByteCount(snapshot.pending_transmit_bytes, snapshot.pending_receive_bytes),
+    }
+    print()
+    print("bytes " + ", ".join(f"{name} {sum(count):,}" for name, count in facts.items()))
+    kept = "yes" if snapshot.conserved() else "NO"
+    print(f"conserved {kept}, {snapshot.pending_flows} flows wait, {snapshot.contradictions} contradictions")
+
+
+def _rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:
+    rows = []
+    for row, key in enumerate(snapshot.ledger.keys):
+        if key is not None:
+            traffic = snapshot.ledger.traffic(row)
+            states = {"deployment": "attributed", "shared": "shared"}
+            rows.append(
+                (
+                    ", ".join(_name(owner) for owner in key.owners) or "(no deployment)",
+                    key.peer or None,
+                    key.protocol or None,
+                    text.amount(traffic.transmit_bytes),
+                    text.amount(traffic.receive_bytes),
+                    traffic.connections,
+                    traffic.open_connections,
+                    states.get(key.kind, key.reason),
+                )
+            )
+    return sorted(rows, key=lambda row: (row[7], row[0], row[1] or "", row[2] or ""))
+
+
+def _name(owner: Owner) -> str:
+    return owner.name or owner.deployment_id or "-"

@@ -1,0 +1,1 @@
+"""Commands that need no account: the demo and the sandbox."""

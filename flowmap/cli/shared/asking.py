@@ -1,0 +1,182 @@
+"""Asking the control plane from a command: as configured and no faster, with errors in the words of the command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from flowmap.attribute.calls.budget import CallBudget
+from flowmap.cli.output.progress import Progress
+from flowmap.cli.output.text import clean
+from flowmap.config import Config, ControlPlane, load, require_control_plane
+from flowmap.control.alibaba.api.blink import BlinkClient
+from flowmap.control.alibaba.api.envelope import Element
+from flowmap.control.alibaba.api.listing import Listing
+from flowmap.control.alibaba.api.requests import segment
+from flowmap.daemon.clients import control_transport, credentials_provider
+from flowmap.errors import BadRequest, ConfigError, QueryError
+from flowmap.system.names import run_loop
+
+T = TypeVar("T")
+
+WORDS = {
+    "src_ip": "--src-ip",
+    "src_port": "--src-port",
+    "dst_ip": "--dst-ip",
+    "dst_port": "--dst-port",
+    "namespace": "--namespace",
+    "execution_mode": "--execution-mode",
+    "name": "--name",
+    "status": "--status",
+    "creator": "--creator",
+    "key": "KEY",
+    "deployment_id": "DEPLOYMENT_ID",
+    "project": "PROJECT",
+    "package": "PACKAGE",
+}
+"""Parameters of the API's operations, as the user typed them."""
+
+_WORD = re.compile(rf"\b({'|'.join(WORDS)})\b(?=:| or|;)")
+
+LINES = 20
+"""Losses told one by one."""
+
+EXIT_WHOLE = 0
+EXIT_PARTIAL = 1
+"""The answer lacks something, and stderr says what."""
+
+
+def configured(arguments: argparse.Namespace) -> Config:
+    """The configuration of the command; ConfigError if it does not say whom to ask."""
+    config = load(arguments.config, os.environ)
+    require_control_plane(config)
+    return config
+
+
+def namespaces(arguments: argparse.Namespace, config: Config) -> tuple[str, ...]:
+    """Those given, or all configured; BadRequest for one that is none."""
+    asked = tuple(dict.fromkeys(arguments.namespace or config.control_plane.namespaces))
+    for namespace in asked:
+        segment("namespace", namespace)
+    return asked
+
+
+def run(question: Coroutine[object, object, T]) -> T:
+    """The answer; QueryError where a parameter is wrong, and any ControlError."""
+    try:
+        with run_loop() as runner:
+            return runner.run(question)
+    except BadRequest as error:
+        raise QueryError(in_words(str(error))) from error
+
+
+def in_words(message: str) -> str:
+    """``src_port: needs src_ip; …`` with the command's own names; what is quoted stays as it is."""
+    said, quote, rest = message.partition("'")
+    return _WORD.sub(lambda match: WORDS[match[1]], said) + quote + rest
+
+
+def blink_client(settings: ControlPlane) -> BlinkClient:
+    """A client of the legacy API; ConfigError where it is switched off."""
+    if not settings.blink.enabled or settings.region is None:
+        raise ConfigError(
+            "control_plane.blink.enabled: is false; set it to true, and control_plane.region, to ask the legacy API"
+        )
+    transport = control_transport(settings)
+    return BlinkClient(
+        region=settings.region,
+        credentials=credentials_provider(settings, transport),
+        endpoint=settings.blink.endpoint,
+        timeout=settings.timeout,
+        transport=transport,
+    )
+
+
+class Pace:
+    """The configured budget of calls, for one command. Belongs to one event loop."""
+
+    def __init__(self, settings: ControlPlane) -> None:
+        self._budget = CallBudget(rate=settings.rate, burst=settings.burst, max_in_flight=settings.max_in_flight)
+        self._slots = asyncio.Semaphore(settings.max_in_flight)
+        self._unused = 0
+        self.at_once = settings.max_in_flight
+        """Calls that may be in flight."""
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[None]:
+        """Wait until a call may be made, and make it inside."""
+        async with self._slots:
+            await self._token()
+            yield
+
+    async def pages(self, listing: Listing[Element]) -> AsyncIterator[tuple[Element, ...]]:
+        """The pages of a listing, a call each."""
+        turns = aiter(listing)
+        while True:
+            async with self.call():
+                page = await anext(turns, None)
+            if page is None:
+                self._unused += 1  # the listing was over: nothing was asked
+                return
+            yield page
+
+    async def _token(self) -> None:
+        if self._unused:
+            self._unused -= 1
+            return
+        while not self._budget.available(now := time.monotonic()):
+            await asyncio.sleep(max(0.001, self._budget.next_at(now) - now))
+        self._budget.start(now)
+        self._budget.finish()  # the slots count what is in flight
+
+
+async def read_all(pace: Pace, listing: Listing[Element], progress: Progress, what: str) -> tuple[Element, ...]:
+    """Every element of a listing."""
+    found: list[Element] = []
+    async for page in pace.pages(listing):
+        found += page
+        progress.show(f"{len(found)} of {listing.total} {what}")
+    return tuple(found)
+
+
+class Losses:
+    """What an answer lacks; told on stderr, and by the exit status."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._hints: list[str] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def note(self, line: str) -> None:
+        """The answer lacks what ``line`` says."""
+        self._count += 1
+        if self._count <= LINES:
+            self._lines.append(line)
+
+    def hint(self, line: str) -> None:
+        """Worth a word, but nothing that was asked for is missing."""
+        self._hints.append(line)
+
+    def of_listing(self, listing: Listing[Element], what: str) -> None:
+        """What a listing that was read lacks."""
+        if listing.dropped:
+            self.note(f"{what}: {listing.dropped} could not be read and are missing")
+        if not listing.complete:
+            self.note(f"{what}: changed while being read; some may be missing")
+
+    def tell(self) -> int:
+        """Say them; the exit status."""
+        more = [f"and {self._count - LINES} more"] if self._count > LINES else []
+        for line in (*self._lines, *more, *self._hints):
+            sys.stderr.write(f"flowmap: {clean(line)}\n")
+        return EXIT_PARTIAL if self else EXIT_WHOLE

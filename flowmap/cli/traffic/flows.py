@@ -1,0 +1,127 @@
+"""flows: the connections a running daemon sees, and whose they are.
+
+With ``--follow``, flows that appear or change their state are added until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from flowmap.cli.output import text
+from flowmap.cli.shared import options
+from flowmap.errors import QueryError
+
+if TYPE_CHECKING:
+    from flowmap.cli.shared.client import DaemonClient
+
+HEADER = ("STATE", "DEPLOYMENT", "CLIENT", "SERVER", "PROTOCOL", "TRANSMIT", "RECEIVE", "STARTED UTC")
+
+PAGE = 1000
+"""Flows asked for at one time; the most the daemon gives."""
+
+FOLLOW = 1.0
+"""Seconds between two looks with ``--follow``."""
+
+STATES = ("attributed", "shared", "unknown", "ambiguous", "pending", "failed")
+
+Flow = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Filters, and how much."""
+    parser.add_argument("--deployment", metavar="D", help="id or name of a deployment")
+    parser.add_argument("--peer", metavar="P", help="name of a peer, ip:port of a service end, or its address")
+    parser.add_argument("--client", metavar="C", help="address of the client end, or address:port")
+    parser.add_argument("--state", choices=STATES, help="state of the attribution")
+    parser.add_argument("--protocol", type=options.protocol, help="name or number")
+    parser.add_argument(
+        "--since", metavar="TIME", type=options.moment, help="also flows of the past that were open after this: 2h"
+    )
+    parser.add_argument("--until", metavar="TIME", type=options.moment, help="the same, open before this")
+    parser.add_argument("--limit", metavar="N", type=options.positive, default=100, help="flows at most; default: 100")
+    parser.add_argument("--follow", action="store_true", help="go on with flows that appear or change")
+    options.add_daemon(parser)
+    options.add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List once, or follow."""
+    from flowmap.cli.shared.client import connect
+
+    filters = {name: getattr(arguments, name) for name in ("deployment", "peer", "client", "state", "protocol")}
+    for name, given in (("from", arguments.since), ("to", arguments.until)):
+        if given is not None and arguments.follow:
+            raise QueryError("--follow shows what goes on now; leave out --since and --until")
+        filters[name] = None if given is None else f"{given:.3f}"
+    with connect(arguments) as client:
+        if arguments.follow:
+            follow(client, filters, arguments.limit, as_table=options.wants_table(arguments))
+        flows, more = fetch(client, filters, arguments.limit)
+    if options.wants_table(arguments):
+        text.print_table(HEADER, [row(flow) for flow in flows])
+        if more:
+            print(f"(the first {len(flows)}; --limit shows more)")
+    else:
+        text.print_json({"flows": flows})
+    return 0
+
+
+def fetch(client: DaemonClient, filters: dict[str, str | None], limit: int) -> tuple[list[Flow], bool]:
+    """At most ``limit`` flows, part by part, and whether there are more."""
+    flows: list[Flow] = []
+    cursor: str | None = None
+    while True:
+        part = client.get("flows", {**filters, "limit": min(PAGE, limit - len(flows)), "cursor": cursor})
+        flows += part["flows"]
+        cursor = part["nextCursor"]
+        if cursor is None or len(flows) >= limit:
+            return flows[:limit], cursor is not None or len(flows) > limit
+
+
+def follow(client: DaemonClient, filters: dict[str, str | None], limit: int, *, as_table: bool) -> None:
+    """Print flows that are new or changed since the look before, for ever."""
+    before: dict[str, str] = {}
+    first = True
+    while True:
+        flows, _ = fetch(client, filters, limit)
+        now = {_identity(flow): _aspect(flow) for flow in flows}
+        fresh = [flow for flow in flows if before.get(_identity(flow)) != now[_identity(flow)]]
+        if as_table:
+            lines = text.table(HEADER, [row(flow) for flow in fresh], width=text.terminal_width())
+            print("\n".join(lines[0 if first else 1 :]), end="\n" if fresh or first else "", flush=True)
+        else:
+            for flow in fresh:
+                print(json.dumps(flow), flush=True)
+        before, first = now, False
+        time.sleep(FOLLOW)
+
+
+def _identity(flow: Flow) -> str:
+    return json.dumps([flow[name] for name in ("protocol", "client", "server", "startedAt")])
+
+
+def _aspect(flow: Flow) -> str:
+    names = [deployment["deploymentId"] for deployment in flow["deployments"]]
+    return json.dumps([flow["state"], flow["endedAt"], names])
+
+
+def row(flow: Flow) -> tuple[object, ...]:
+    """One line of the table."""
+    return (
+        flow["state"],
+        ", ".join(deployment["name"] for deployment in flow["deployments"]) or None,
+        end(flow["client"]),
+        end(flow["server"]),
+        flow["protocol"],
+        text.amount(flow["transmitBytes"]),
+        text.amount(flow["receiveBytes"]),
+        text.moment(flow["startedAt"]),
+    )
+
+
+def end(value: dict[str, Any]) -> str:
+    """``ip:port`` of one end."""
+    return str(options.End(value["ip"], value["port"]))

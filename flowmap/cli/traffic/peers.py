@@ -1,0 +1,75 @@
+"""peers: whom a deployment talked to in a window of time, and with ``--compare`` which peers are new or gone."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+from urllib.parse import quote
+
+from flowmap.cli.output import text
+from flowmap.cli.shared import options
+
+HEADER = ("PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS", "FIRST UTC", "LAST UTC", "SHARED WITH")
+DAY = 86400.0
+
+Peer = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The deployment, and the windows."""
+    parser.add_argument("deployment", metavar="DEPLOYMENT", help="id or name of a deployment")
+    parser.add_argument("--since", metavar="TIME", type=options.moment, help="begin of the window; default: 24h ago")
+    parser.add_argument("--until", metavar="TIME", type=options.moment, help="its end; default: now")
+    parser.add_argument(
+        "--compare",
+        metavar="DURATION",
+        type=options.duration,
+        help="show what is new or gone against the window of this length before it",
+    )
+    options.add_daemon(parser)
+    options.add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask the daemon and print the answer."""
+    from flowmap.cli.shared.client import connect
+
+    until = time.time() if arguments.until is None else arguments.until
+    since = until - DAY if arguments.since is None else arguments.since
+    window = {"from": f"{since:.3f}", "to": f"{until:.3f}"}
+    path = f"deployments/{quote(arguments.deployment, safe='')}/peers"
+    with connect(arguments) as client:
+        if arguments.compare is None:
+            answer = client.get(path, window)
+        else:
+            answer = client.get(f"{path}/changes", window | {"beforeFrom": f"{since - arguments.compare:.3f}"})
+    if not options.wants_table(arguments):
+        text.print_json(answer)
+    elif arguments.compare is None:
+        text.print_table(HEADER, [row(peer, arguments.deployment) for peer in answer["peers"]])
+    else:
+        rows = [(change, *row(peer, arguments.deployment)) for change, peer in changes(answer)]
+        text.print_table(("CHANGE", *HEADER), rows)
+    return 0
+
+
+def changes(answer: dict[str, Any]) -> list[tuple[str, Peer]]:
+    """What came and what went, with the word for it."""
+    return [("new", peer) for peer in answer["new"]] + [("gone", peer) for peer in answer["vanished"]]
+
+
+def row(peer: Peer, deployment: str) -> tuple[object, ...]:
+    """One line of the table."""
+    traffic = peer["traffic"]
+    others = [one["name"] for one in peer["deployments"] if deployment not in (one["deploymentId"], one["name"])]
+    return (
+        peer["peer"],
+        peer["protocol"],
+        text.amount(traffic["transmitBytes"]),
+        text.amount(traffic["receiveBytes"]),
+        traffic["connections"],
+        text.moment(peer["firstSeen"]),
+        text.moment(peer["lastSeen"]),
+        ", ".join(others) or None,
+    )

@@ -1,1 +1,0 @@
-"""The file descriptors: one source of flows a module. No HTTP and no attribution here."""

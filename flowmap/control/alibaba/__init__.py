@@ -1,0 +1,1 @@
+"""The control plane of Alibaba Cloud Realtime Compute for Apache Flink."""

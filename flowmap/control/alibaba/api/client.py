@@ -1,0 +1,288 @@
+"""The control plane's API as an async client: typed questions in, typed answers or one of our errors out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Self
+
+from flowmap.control.alibaba.api import requests
+from flowmap.control.alibaba.api.caller import (
+    USER_AGENT,
+    Admit,
+    Answered,
+    Caller,
+    Observe,
+    Outgoing,
+    default_transport,
+    no_limit,
+    no_observer,
+)
+from flowmap.control.alibaba.api.envelope import Answer, Element, read_answer
+from flowmap.control.alibaba.api.listing import Listing
+from flowmap.control.alibaba.api.models import Deployment, Job
+from flowmap.control.alibaba.api.requests import Request
+from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
+from flowmap.control.alibaba.http.endpoint import parse_endpoint
+from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
+from flowmap.control.alibaba.http.transport_api import Transport
+
+STABLE_ORDER = "gmt_create"
+"""``sortName`` of listings: by creation, so that what is created meanwhile comes last."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentsAnswer:
+    """Deployments the control plane named."""
+
+    deployments: tuple[Deployment, ...]
+    request_id: str
+    dropped: int
+    """Elements that could not be read. With any, the deployments here may not be all there are."""
+    asked_at: float
+    """Epoch seconds when the request that was answered was sent; the answer was true at a moment between this and
+    ``answered_at``."""
+    answered_at: float
+
+
+class ControlClient:
+    """The 2022-07-18 API of one workspace. Use it in one event loop, and close it."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        workspace: str,
+        credentials: CredentialsProvider,
+        timeout: float = 10.0,
+        user_agent: str = USER_AGENT,
+        observe: Observe = no_observer,
+        admit: Admit = no_limit,
+        transport: Transport | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """``endpoint`` is ``https://host[:port]`` (see ``endpoint``), ``timeout`` the seconds one question may take
+        with all its attempts once the first is admitted, ``admit`` what every HTTP exchange waits for. ConfigError for
+        a bad endpoint, BadRequest for a bad workspace."""
+        self._endpoint = parse_endpoint(endpoint)
+        self._workspace = requests.workspace(workspace)
+        self._user_agent = user_agent
+        self._caller = Caller(
+            transport=transport or default_transport(),
+            credentials=credentials,
+            timeout=timeout,
+            observe=observe,
+            admit=admit,
+            wall_clock=wall_clock,
+            monotonic=monotonic,
+            sleep=sleep,
+            chance=chance,
+        )
+
+    @property
+    def workspace(self) -> str:
+        return self._workspace
+
+    def of_workspace(self, workspace: str) -> ControlClient:
+        """A client of another workspace of the same account and endpoint, with which it shares everything else: the
+        connections, the breaker, the pauses. Only the first is closed. BadRequest for a bad workspace."""
+        other = copy(self)
+        other._workspace = requests.workspace(workspace)
+        return other
+
+    @property
+    def breaker_open(self) -> bool:
+        """Whether the endpoint failed so often that it is left alone (``flowmap_api_breaker_open``)."""
+        return self._caller.breaker_open
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds for which the endpoint asked to be left alone."""
+        return self._caller.paused_for
+
+    @property
+    def resting_for(self) -> float:
+        """Seconds for which asking is no use: the pause, or what is left of the breaker's rest."""
+        return self._caller.resting_for
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds the server's clock is ahead of ours; None before the first answer."""
+        return self._caller.clock_skew
+
+    async def get_deployments_by_ip(
+        self,
+        *,
+        namespace: str,
+        src_ip: str | None = None,
+        src_port: int | None = None,
+        dst_ip: str | None = None,
+        dst_port: int | None = None,
+        ignore_job_summary: bool | None = None,
+        ignore_resource_setting: bool | None = True,
+    ) -> DeploymentsAnswer:
+        """``GetDeploymentsByIp``. An answer without deployments means "not known", see the document's silence on
+        what is matched. BadRequest for a parameter, before any call; otherwise any ControlError."""
+        request = requests.get_deployments_by_ip(
+            namespace=namespace,
+            src_ip=src_ip,
+            src_port=src_port,
+            dst_ip=dst_ip,
+            dst_port=dst_port,
+            ignore_job_summary=ignore_job_summary,
+            ignore_resource_setting=ignore_resource_setting,
+        )
+        return _deployments(await self._ask(request, Deployment))
+
+    async def get_deployments_by_label(
+        self,
+        *,
+        namespace: str,
+        key: str,
+        values: Sequence[str],
+        ignore_job_summary: bool | None = None,
+        ignore_resource_setting: bool | None = True,
+    ) -> DeploymentsAnswer:
+        """``GetDeploymentsByLabel``: deployments whose label ``key`` has any of ``values``. Errors as above.
+
+        "Exact match" is the document's word; what it finds besides is left out where the answer has the labels.
+        """
+        request = requests.get_deployments_by_label(
+            namespace=namespace,
+            key=key,
+            values=values,
+            ignore_job_summary=ignore_job_summary,
+            ignore_resource_setting=ignore_resource_setting,
+        )
+        answer = _deployments(await self._ask(request, Deployment))
+        wanted = tuple(item for item in answer.deployments if item.labels is None or item.labels.get(key) in values)
+        return replace(answer, deployments=wanted)
+
+    def list_deployments(
+        self,
+        *,
+        namespace: str,
+        name: str | None = None,
+        status: str | None = None,
+        creator: str | None = None,
+        modifier: str | None = None,
+        execution_mode: str | None = None,
+        label: tuple[str, Sequence[str]] | None = None,
+        page_size: int = requests.PAGE_SIZE,
+    ) -> Listing[Deployment]:
+        """``ListDeployments``, all pages; ``label`` is a key and its alternative values. BadRequest at once."""
+
+        def page(index: int) -> Request:
+            return requests.list_deployments(
+                namespace=namespace,
+                page_index=index,
+                page_size=page_size,
+                name=name,
+                status=status,
+                creator=creator,
+                modifier=modifier,
+                execution_mode=execution_mode,
+                label=label,
+                sort_name=STABLE_ORDER,
+            )
+
+        return self._listing(page, Deployment, lambda item: item.deployment_id, page_size)
+
+    def list_jobs(self, *, namespace: str, deployment_id: str, page_size: int = requests.PAGE_SIZE) -> Listing[Job]:
+        """``ListJobs``, all pages: the runs of one deployment. BadRequest at once."""
+
+        def page(index: int) -> Request:
+            return requests.list_jobs(
+                namespace=namespace,
+                deployment_id=deployment_id,
+                page_index=index,
+                page_size=page_size,
+                sort_name=STABLE_ORDER,
+            )
+
+        return self._listing(page, Job, lambda item: item.job_id, page_size)
+
+    @property
+    def transport(self) -> Transport:
+        """What carries the calls."""
+        return self._caller.transport
+
+    def configure(self, *, timeout: float, credentials: CredentialsProvider | None = None) -> None:
+        """Another timeout, and other keys where given, from the next call on."""
+        self._caller.configure(timeout=timeout, credentials=credentials)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._caller.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _listing(
+        self,
+        page: Callable[[int], Request],
+        element: type[Element],
+        identity: Callable[[Element], str],
+        page_size: int,
+    ) -> Listing[Element]:
+        page(1)  # checks the parameters before anybody waits for the first page
+
+        async def ask(index: int) -> Answer[Element]:
+            return (await self._ask(page(index), element)).value
+
+        return Listing(ask, identity, page_size=page_size)
+
+    async def _ask(self, request: Request, element: type[Element]) -> Answered[Answer[Element]]:
+        def sign(credentials: Credentials, now: float) -> Outgoing:
+            return self._sign(request, credentials, now)
+
+        def read(reply: Reply) -> Answer[Element]:
+            return read_answer(reply.body, element, status=reply.status)
+
+        return await self._caller.call(request.action, sign=sign, read=read, scope=f"{self._workspace} {request.path}")
+
+    def _sign(self, request: Request, credentials: Credentials, now: float) -> Outgoing:
+        headers = {
+            "host": self._endpoint.authority,
+            "accept": "application/json",
+            "user-agent": self._user_agent,
+            "workspace": self._workspace,
+            "x-acs-action": request.action,
+            "x-acs-version": request.version,
+            "x-acs-date": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "x-acs-signature-nonce": secrets.token_hex(16),
+            "x-acs-content-sha256": EMPTY_SHA256,
+        }
+        if credentials.security_token:
+            headers["x-acs-accesskey-id"] = credentials.access_key_id
+            headers["x-acs-security-token"] = credentials.security_token
+        signature = sign_acs3(
+            method="GET",
+            path=request.path,
+            query=request.canonical_query,
+            headers=headers.items(),
+            signed_headers=default_signed_headers(headers),
+            payload_sha256=EMPTY_SHA256,
+            access_key_id=credentials.access_key_id,
+            access_key_secret=credentials.access_key_secret,
+        )
+        headers["authorization"] = signature.authorization
+        return Outgoing(self._endpoint.url + request.target, headers)
+
+
+def _deployments(answered: Answered[Answer[Deployment]]) -> DeploymentsAnswer:
+    answer = answered.value
+    return DeploymentsAnswer(answer.items, answer.request_id, answer.dropped, answered.asked_at, answered.answered_at)

@@ -1,0 +1,1 @@
+"""The list of deployments and jobs, and which packages they use."""

@@ -1,0 +1,215 @@
+"""Which deployments and jobs use which file: one index over artifacts and legacy packages. Pure.
+
+A file is named in an artifact by a URI or a path. Two spellings of one file are one file here:
+
+- scheme and host in any case (RFC 3986, section 6.2.2.1), percent-encoding undone; names and paths are compared with
+  their case, for so does OSS, and so does Linux;
+- a query and a fragment do not count (a signed URL has its signature there, so they are not shown either);
+- ``https://bucket.oss-<region>.aliyuncs.com/key`` is ``oss://bucket/key``: names of buckets are unique.
+
+A pattern without a slash is compared with the file name, one with it with the whole URI. ``*``, ``?`` and ``[abc]``
+are as in a shell, except that ``*`` also stands for slashes, and that ``?`` begins a query in a URI.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from flowmap.control.alibaba.api.blink import BlinkJob
+from flowmap.control.alibaba.api.models import Artifact, Deployment, Job
+
+USES_LIMIT = 1_000_000
+"""Uses an index keeps."""
+
+URI_LIMIT = 4096
+"""Characters of a URI; a longer one is none."""
+
+_OSS_HOST = re.compile(r"([a-z0-9][a-z0-9-]{1,61}[a-z0-9])\.oss-[a-z0-9-]+\.aliyuncs\.com(:\d+)?")
+_GLOB = re.compile(r"[*?\[]")
+
+_FIELDS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+    "SQLSCRIPT": ("sql_artifact", (("additional_dependencies", "additionalDependencies"),)),
+    "JAR": (
+        "jar_artifact",
+        (("jar_uri", "jarUri"), ("additional_dependencies", "additionalDependencies")),
+    ),
+    "PYTHON": (
+        "python_artifact",
+        (
+            ("python_artifact_uri", "pythonArtifactUri"),
+            ("additional_dependencies", "additionalDependencies"),
+            ("additional_python_libraries", "additionalPythonLibraries"),
+            ("additional_python_archives", "additionalPythonArchives"),
+        ),
+    ),
+    "CDCYAML": ("cdc_yaml_artifact", (("additional_dependencies", "additionalDependencies"),)),
+}
+"""By kind: the part of an artifact that counts, and the fields in it that name files, with the API's spelling."""
+
+PACKAGES = "Packages"
+"""The field of a legacy job that names files."""
+
+
+class FileUse(NamedTuple):
+    """A file as an artifact names it."""
+
+    field: str
+    """The API's name of the field, such as ``jarUri``."""
+    uri: str
+    """Without query and fragment, percent-encoding undone."""
+    name: str
+    """The last part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageUser:
+    """Who uses a file: a deployment, one of its jobs, or a job of the legacy product. The ids say who it is."""
+
+    namespace: str
+    """Of a legacy job: its project."""
+    deployment_id: str | None = None
+    """None for a legacy job."""
+    job_id: str | None = None
+    """None for the deployment itself."""
+    name: str | None = field(default=None, compare=False)
+    """Of the deployment, or of the legacy job."""
+    status: str | None = field(default=None, compare=False)
+    """Of the job, as it was told."""
+
+
+class Found(NamedTuple):
+    """One match: who uses which file."""
+
+    user: PackageUser
+    use: FileUse
+
+
+def read_uri(text: str) -> str | None:
+    """``text`` in the one spelling in which files are compared; None if no file can be meant."""
+    if len(text) > URI_LIMIT:
+        return None
+    scheme, separator, rest = text.strip().partition("://")
+    if not separator:
+        return text.strip() or None  # a path or a bare name: nothing in it is encoded
+    authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    scheme, host = scheme.lower(), authority.rpartition("@")[2].lower()
+    path = unquote(path)
+    bucket = _OSS_HOST.fullmatch(host) if scheme in ("http", "https", "oss") else None
+    if bucket is not None:
+        scheme, host = "oss", bucket[1]
+    return f"{scheme}://{host}{slash}{path}"
+
+
+def file_name(uri: str) -> str:
+    """The last part of a URI as :func:`read_uri` gives it; empty if it names no file."""
+    path = uri.partition("://")[2].partition("/")[2] if "://" in uri else uri
+    return path.rpartition("/")[2]
+
+
+def files_of(artifact: Artifact | None) -> Iterator[FileUse | None]:
+    """The files an artifact names; None for each entry that names none.
+
+    ``kind`` says which part counts. Where it says nothing that is known, or its part is missing, every part does: for
+    whom a file may reach, one place too many is better than one too few.
+    """
+    if artifact is None:
+        return
+    kind = (artifact.kind or "").upper()
+    kinds = [kind] if kind in _FIELDS and getattr(artifact, _FIELDS[kind][0]) is not None else list(_FIELDS)
+    for part_name, fields in (_FIELDS[name] for name in kinds):
+        part = getattr(artifact, part_name)
+        for attribute, api_name in fields if part is not None else ():
+            value = getattr(part, attribute) or ()
+            for text in (value,) if isinstance(value, str) else value:
+                yield _use(api_name, text)
+
+
+def _use(api_name: str, text: str) -> FileUse | None:
+    uri = read_uri(text)
+    name = file_name(uri) if uri else ""
+    return FileUse(api_name, uri, name) if uri and name else None
+
+
+class PackageIndex:
+    """Files by name, and who uses them. Add in any order; a user that comes again is the same."""
+
+    def __init__(self, *, limit: int = USES_LIMIT) -> None:
+        """``limit``: uses kept at most; the counters say what was left out."""
+        self._limit = limit
+        self._by_name: defaultdict[str, dict[Found, None]] = defaultdict(dict)
+        self.uses = 0
+        self.shed = 0
+        """Uses left out because of the limit: with any, an answer may not be whole."""
+        self.unnamed = 0
+        """Entries of artifacts that name no file."""
+
+    @property
+    def files(self) -> int:
+        """Different file names."""
+        return len(self._by_name)
+
+    def add_deployment(self, deployment: Deployment, *, namespace: str) -> None:
+        """A deployment of ``namespace`` as it is configured now."""
+        user = PackageUser(namespace, deployment.deployment_id, name=deployment.name)
+        self._add(user, files_of(deployment.artifact))
+
+    def add_job(self, job: Job, *, namespace: str, deployment_id: str, name: str | None = None) -> None:
+        """A run of the deployment ``deployment_id``: it has the files that were configured when it started. ``name`` is
+        the deployment's, where the job does not say."""
+        status = job.status.current_job_status if job.status else None
+        user = PackageUser(namespace, deployment_id, job.job_id, job.deployment_name or name, status)
+        self._add(user, files_of(job.artifact))
+
+    def add_blink_job(self, job: BlinkJob, *, project: str, package: str) -> None:
+        """A job of the legacy product that was told to use ``package``, whether its own list has it or not."""
+        user = PackageUser(job.project_name or project, None, job.job_id, job.job_name)
+        self._add(user, (_use(PACKAGES, name) for name in {package: None} | dict.fromkeys(job.packages or ())))
+
+    def find(self, pattern: str) -> tuple[Found, ...]:
+        """Every use of a file that ``pattern`` names, sorted by namespace, deployment and job."""
+        wanted = read_uri(pattern)
+        if wanted is None:
+            return ()
+        whole, glob = "/" in wanted, _GLOB.search(wanted) is not None
+        found = [
+            one
+            for name in self._names(None if whole or glob else wanted)
+            for one in self._by_name[name]
+            if _matches(one.use.uri if whole else name, wanted, glob)
+        ]
+        return tuple(sorted(found, key=_order))
+
+    def _names(self, exact: str | None) -> Sequence[str]:
+        if exact is None:
+            return list(self._by_name)
+        return [exact] if exact in self._by_name else []
+
+    def _add(self, user: PackageUser, uses: Iterator[FileUse | None]) -> None:
+        for use in uses:
+            if use is None:
+                self.unnamed += 1
+                continue
+            found = Found(user, use)
+            if found in self._by_name.get(use.name, ()):
+                continue
+            if self.uses >= self._limit:
+                self.shed += 1
+                continue
+            self._by_name[use.name][found] = None
+            self.uses += 1
+
+
+def _matches(text: str, wanted: str, glob: bool) -> bool:
+    # A name may have a bracket in it, so what is wanted is also taken as it stands.
+    return text == wanted or (glob and fnmatchcase(text, wanted))
+
+
+def _order(found: Found) -> tuple[str, str, str, str, str]:
+    user, use = found
+    return (user.namespace, user.deployment_id or "", user.job_id or "", use.field, use.uri)

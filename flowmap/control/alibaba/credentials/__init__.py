@@ -1,0 +1,1 @@
+"""Where the access key comes from."""

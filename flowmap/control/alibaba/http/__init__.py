@@ -1,0 +1,1 @@
+"""HTTP calls: signing, transport, refusals, breaker."""

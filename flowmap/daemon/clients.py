@@ -1,0 +1,85 @@
+"""Clients of the control plane as configured: for the daemon and for commands that only ask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from flowmap.config import Config, ControlPlane
+from flowmap.control.alibaba.api.caller import Admit, default_transport, no_limit
+from flowmap.control.alibaba.api.client import ControlClient
+from flowmap.control.alibaba.catalog.refresh import Label
+from flowmap.control.alibaba.credentials.base import CredentialsProvider, StaticCredentials
+from flowmap.control.alibaba.credentials.chain import process_credentials
+from flowmap.control.alibaba.http.endpoint import endpoint_of_region
+from flowmap.control.alibaba.http.route import Route, environment_proxy, trusting
+from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.errors import ConfigError
+
+
+def endpoint_url(settings: ControlPlane) -> str:
+    """Where the control plane is; ConfigError if the configuration does not say."""
+    if settings.endpoint is not None:
+        return settings.endpoint
+    if settings.region is not None:
+        return endpoint_of_region(settings.region).url
+    raise ConfigError("control_plane.region (or endpoint) is missing: say which control plane to ask")
+
+
+def control_client(
+    settings: ControlPlane,
+    *,
+    observe: Callable[[str, float, str | None], None] = lambda *_: None,
+    admit: Admit = no_limit,
+    credentials: CredentialsProvider | None = None,
+) -> ControlClient:
+    """A client as configured, with ``credentials`` if given; ConfigError for what is missing."""
+    if settings.workspace is None:
+        raise ConfigError("control_plane.workspace is missing: the id of the Flink workspace to ask about")
+    transport = control_transport(settings)
+    return ControlClient(
+        endpoint=endpoint_url(settings),
+        workspace=settings.workspace,
+        credentials=credentials or credentials_provider(settings, transport),
+        timeout=settings.timeout,
+        observe=observe,
+        admit=admit,
+        transport=transport,
+    )
+
+
+def control_route(settings: ControlPlane, environ: Mapping[str, str] = os.environ) -> Route:
+    """The proxy and the authorities as configured, with the file of the latter as it is now; ConfigError."""
+    ca_file = settings.tls.ca_file
+    proxy = environment_proxy(environ) if settings.proxy_from_environment else settings.proxy_url
+    return Route(proxy, None if ca_file is None else trusting(ca_file))
+
+
+def control_transport(settings: ControlPlane) -> Transport:
+    """What carries all calls to the control plane and for its keys; ConfigError."""
+    return default_transport(control_route(settings))
+
+
+def catalog_label(settings: ControlPlane) -> Label | None:
+    """The label that narrows the catalog; ConfigError for one the API cannot be asked about."""
+    return Label.parse(settings.catalog.label) if settings.catalog.label is not None else None
+
+
+def query_timeout(config: Config) -> float:
+    """Seconds a query may wait for the control plane."""
+    return config.control_plane.timeout + 1
+
+
+def credentials_provider(settings: ControlPlane, transport: Transport) -> CredentialsProvider:
+    """The configured key, or else the chain, which asks over ``transport`` where it has to."""
+    given = settings.credentials
+    if given.access_key_id is None:
+        return process_credentials(transport, ecs_role=given.ecs_ram_role)
+    secret, token = given.access_key_secret, given.security_token
+    return StaticCredentials(
+        given.access_key_id,
+        secret.get_secret_value() if secret else None,
+        token.get_secret_value() if token else None,
+        access_key_secret_file=given.access_key_secret_file,
+        security_token_file=given.security_token_file,
+    )

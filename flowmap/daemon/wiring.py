@@ -1,0 +1,232 @@
+"""The wiring: the one place that names all rooms.
+
+source ──► engine (books: table, attribution, ledger) ──► snapshot ──► HTTP
+               │  ▲
+      question ▼  │ answer
+              asker ──► control plane
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowmap import __version__, logs
+from flowmap.attribute.calls.budget import CallBudget, Permits
+from flowmap.config import Config, ControlPlane
+from flowmap.control.alibaba.api.client import ControlClient
+from flowmap.control.alibaba.catalog.catalog import Catalog
+from flowmap.control.alibaba.catalog.refresh import SEEN, CatalogRefresher
+from flowmap.daemon.clients import catalog_label, control_client, endpoint_url, query_timeout
+from flowmap.engine.accounting import Books
+from flowmap.engine.catalog_adapter import Directories, Directory, Gate, Refreshers, owners_seen
+from flowmap.engine.engine import Engine
+from flowmap.engine.factory import make_books, make_snapshot
+from flowmap.engine.resolver import Asker
+from flowmap.export.exposition import Exposition
+from flowmap.export.negotiation import Format
+from flowmap.export.peers import Peers
+from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.export.snapshot import HistoryReport, Snapshot
+from flowmap.history.file import Limits
+from flowmap.history.reader import Archive
+from flowmap.history.writer import Figures as HistoryFigures
+from flowmap.history.writer import Historian
+from flowmap.model.status import SourceStatus
+from flowmap.query.history import Past
+from flowmap.query.live import Queries
+from flowmap.query.service import Backend
+from flowmap.recording.recorder import Recorder, RecordTo, start_recording
+from flowmap.serve.api.app import build_app
+from flowmap.serve.api.pages import THREADS as PAGE_THREADS
+from flowmap.serve.server.server import HttpServer
+from flowmap.serve.server.web import Web
+from flowmap.sources.base import Source, SourceFacts
+from flowmap.sources.broadcasts import BroadcastWatch
+from flowmap.sources.choice import Chosen, choose_source
+from flowmap.sources.combined import parts, untracked_note
+from flowmap.system.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The running parts; the daemon starts and stops them."""
+
+    source: Source
+    why: str
+    """Why this source, where it was not named in the configuration; else empty."""
+    engine: Engine
+    asker: Asker
+    client: ControlClient
+    catalog: Refreshers
+    backend: Backend
+    server: HttpServer
+    page_workers: Workers
+    exposition: Exposition
+    recorder: Recorder | None
+    historian: Historian | None
+    """None where ``history.path`` is not set."""
+
+    def page(self) -> bytes:
+        """The page of now, in the text format."""
+        return self.exposition.page(self.engine.snapshot, Format.TEXT)
+
+
+def build(config: Config, *, source: Source | None = None, record: RecordTo | None = None) -> Pipeline:
+    """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet but a recording."""
+    metrics = SelfMetrics(__version__)
+    source, why = (source, "") if source is not None else _chosen(config)
+    plane = config.control_plane
+    budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
+    permits = Permits(budget)
+    client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
+    catalogs = _catalogs(config.control_plane, client)
+    directory = Directories([Directory(catalog, of.workspace) for of, catalog in catalogs])
+    historian = _historian(config, source)
+    books = make_books(config, announces_births=source.announces_births, directory=directory, journal=historian)
+    recorder = None if record is None else start_recording(record, config, books, source)
+
+    def take_snapshot(books: Books) -> Snapshot:
+        metrics.set_breaker(client.breaker_open)
+        metrics.questions(books.attribution.lookups)
+        metrics.log_lines(logs.take_counts())
+        return make_snapshot(
+            *(books, SourceFacts.of(source), source.stats),
+            beside=[(SourceFacts.of(part), part.stats) for part in parts(source)[1:]],
+            catalog=directory.report(),
+            recording=None if recorder is None else recorder.report(),
+            history=None if historian is None else _history_report(historian.figures),
+        )
+
+    deliver: list[Callable[..., None]] = []
+    asker = Asker(client, lambda delivery: deliver[0](delivery))
+    engine = Engine(
+        books,
+        source,
+        budget,
+        ask=asker.start,
+        take_snapshot=take_snapshot,
+        resting_for=lambda: client.resting_for,
+        permits=permits,
+        apply=None if recorder is None else recorder.apply,
+        networks=BroadcastWatch().steps,
+    )
+    deliver.append(engine.deliver)
+    refresher = Refreshers([_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs])
+    queries = Queries(books, source=source.name, epoch=time.time() - time.monotonic())
+    past = _past(config, engine, queries, historian)
+    backend = _backend(config, engine, queries, client, refresher, past, lambda: _statuses(source, engine, why))
+    exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
+    pages = Workers("page", PAGE_THREADS)
+    server = _server(config, backend, exposition, pages)
+    return Pipeline(
+        *(source, why, engine, asker, client, refresher, backend, server, pages, exposition, recorder, historian)
+    )
+
+
+def _backend(
+    config: Config,
+    engine: Engine,
+    queries: Queries,
+    client: ControlClient,
+    refresher: Refreshers,
+    past: Past | None,
+    source_status: Callable[[], tuple[SourceStatus, ...]],
+) -> Backend:
+    return Backend(
+        engine,
+        queries,
+        client,
+        endpoint=endpoint_url(config.control_plane),
+        timeout=query_timeout(config),
+        stale_for=config.attribute.stale_for,
+        source_status=source_status,
+        catalog_status=refresher.status,
+        past=past,
+    )
+
+
+def _chosen(config: Config) -> Chosen:
+    return choose_source(config.collect, own_port=config.http.listen.port)
+
+
+def _catalogs(settings: ControlPlane, client: ControlClient) -> list[tuple[ControlClient, Catalog]]:
+    """An empty catalog for each workspace, the main one first, and who asks for it."""
+    more = [(client.of_workspace(one.workspace), Catalog(one.namespaces)) for one in settings.workspaces]
+    return [(client, Catalog(settings.namespaces)), *more]
+
+
+def _refresher(
+    settings: ControlPlane, client: ControlClient, catalog: Catalog, engine: Engine, *, only: bool
+) -> CatalogRefresher:
+    """``only``: whether deployments of other workspaces are not its."""
+    workspace = client.workspace if only else None
+    return CatalogRefresher(
+        client,
+        catalog,
+        namespaces=catalog.namespaces,
+        every=settings.catalog.refresh,
+        label=catalog_label(settings),
+        seen=lambda: owners_seen(engine, SEEN, workspace),
+    )
+
+
+def _server(config: Config, backend: Backend, exposition: Exposition, page_workers: Workers) -> HttpServer:
+    metrics = exposition.metrics
+    web = Web(config.http, report=metrics.set_http_settings)
+    app = build_app(backend, exposition, web, page_workers=page_workers)
+    return HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
+
+
+def _historian(config: Config, source: Source) -> Historian | None:
+    history = config.history
+    if history.path is None:
+        return None
+    return Historian(history.path, Limits(history.retain, history.max_size), source=source.name)
+
+
+def _past(config: Config, engine: Engine, queries: Queries, historian: Historian | None) -> Past | None:
+    if historian is None or config.history.path is None:
+        return None
+    translated = config.attribute.nat == "translated"
+    names = Peers(config.export.peers).name
+    archive = Archive(config.history.path, peer_name=names, translated_ends=translated)
+    return Past(engine, queries, historian, archive)
+
+
+def _history_report(figures: HistoryFigures) -> HistoryReport:
+    return HistoryReport(
+        up=figures.up,
+        flows=figures.flows,
+        written=figures.written,
+        lost=dict(figures.lost),
+        removed=dict(figures.removed),
+        queued=figures.queued,
+        ranges_written=figures.ranges_written,
+        ranges_lost=figures.ranges_lost,
+        size=figures.size,
+        limit=figures.limits.max_size,
+        oldest=figures.oldest,
+        set_aside=figures.set_aside,
+    )
+
+
+def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, ...]:
+    untracked = {report.name: report.untracked or 0 for report in engine.snapshot.sources}
+    return tuple(
+        SourceStatus(
+            name=part.name,
+            up=part.stats.up,
+            records=part.stats.records,
+            overruns=part.stats.overruns,
+            lost=dict(part.stats.lost),
+            resyncs=dict(part.stats.resyncs),
+            notes=dict(part.stats.notes) | untracked_note(untracked.get(part.name, 0)),
+            error=engine.source_error if place == 0 else part.stats.notes.get("failed"),
+            role="traffic" if place == 0 else "health",
+            why=why,
+            special=dict(part.stats.special),
+        )
+        for place, part in enumerate(parts(source))
+    )

@@ -1,0 +1,1 @@
+"""The one thread that changes the accounting: flows, attribution and totals kept in step."""

@@ -1,0 +1,375 @@
+"""The books: what was observed, whose it is, and what still waits for a name.
+
+This is the whole of what the one writer does, without its thread: steps of a source and answers of the control plane
+go in, traffic is credited to series, and snapshots come out. At every moment and in both directions, exactly,
+
+    observed = deployments + shared + unattributed + expired + pending
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal, Protocol
+
+import numpy as np
+
+from flowmap.attribute.answers.intervals import Change
+from flowmap.attribute.attribution import Attribution
+from flowmap.attribute.decisions import Decision, joined
+from flowmap.attribute.questions import UNREADABLE, Owners, Question
+from flowmap.config.models import Config
+from flowmap.engine.commands import (
+    Ask,
+    Command,
+    Configure,
+    CountFlowless,
+    Decide,
+    Deliver,
+    Delivery,
+    Finish,
+    GiveUp,
+    Restore,
+    TakeStep,
+    Tidy,
+)
+from flowmap.export.peers import Peers
+from flowmap.export.series import OTHER, SeriesKey, SeriesKind
+from flowmap.export.series_table import Ledger
+from flowmap.export.snapshot import exact_bytes
+from flowmap.flows.batch import FlowBatch
+from flowmap.flows.changes import Applied
+from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Row
+from flowmap.flows.filter import Filter
+from flowmap.flows.hash_index import Rows
+from flowmap.flows.table import NEVER, FlowTable, Times
+from flowmap.model.address import protocol_name
+from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
+
+MAX_DEPLOYMENTS = 100_000
+
+_OPEN = np.uint16(Row.OPEN)
+_KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
+
+
+class Directory(Protocol):
+    """What a list of deployments and jobs adds to what answers say; see ``flowmap.engine.catalog_adapter``."""
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever a description may have changed."""
+
+    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
+        """What is known of a deployment; ``told`` is what the last answer that named it said."""
+
+
+class Journal(Protocol):
+    """Who keeps what the books let go of; see ``flowmap.history``. Copies, and never part of conservation.
+
+    Called on the writer's thread, so neither may wait or fail.
+    """
+
+    def left(
+        self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
+    ) -> None:
+        """Decided flows whose rows are about to be freed. ``open_until``: they are open, as far as is known until these
+        monotonic instants, and the daemon stops."""
+
+    def confirmed(self, question: Question, change: Change) -> None:
+        """What an answer did to the ranges of its question."""
+
+
+class NoDirectory:
+    """Answers are all there is."""
+
+    generation = 0
+
+    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
+        """``told`` as it is."""
+        return told
+
+
+class Books:
+    """Flows, decisions and totals kept in step. One thread uses it; :meth:`apply` is all that changes it."""
+
+    def __init__(
+        self,
+        table: FlowTable,
+        attribution: Attribution,
+        ledger: Ledger,
+        *,
+        announces_births: bool,
+        directory: Directory | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        """``announces_births``: whether the source reports a flow when it begins, or only when it is read or ends."""
+        self.table = table
+        self.attribution = attribution
+        self.ledger = ledger
+        self.observed = [0, 0]
+        """Bytes: transmit, receive."""
+        self.pending = [0, 0]
+        """Those of flows without a decision."""
+        self.ignored = 0
+        self.pending_flows = 0
+        self.shed: Counter[str] = Counter()
+        """Flows that were not tracked, or given up for want of room, by reason."""
+        self.deployments: dict[tuple[str, str], DeploymentInfo] = {}
+        """What the control plane last said of each deployment, by namespace and id."""
+        self.complete_reads = 0
+        self.answered = 0
+        """Answers taken into ``deployments``."""
+        self.leaving: Callable[[Rows], None] = lambda _: None
+        """Is shown flows that are over and decided, before they are forgotten."""
+        self._described: tuple[DeploymentInfo, ...] = ()
+        self._described_at = (-1, 0, 0, 0)
+        self._directory = directory or NoDirectory()
+        self._journal = journal
+        self._peers = Peers({})
+        self._peer_names: dict[int, str] = {}
+        self._announces_births = announces_births
+        self._born_after = NEVER
+        self._read_started = NEVER
+        self._trusted = False  # no loss since the last complete full read
+
+    def apply(self, command: Command) -> Sequence[Question]:
+        """Make one change. Returns the questions to ask now; empty for all but ``Ask``."""
+        match command:
+            case TakeStep(step, now, read_at):
+                self._take_step(step, now, read_at)
+            case Ask(now, limit):
+                return self.attribution.ask(now=now, limit=limit)
+            case Deliver(now, delivery):
+                self._deliver(delivery, now)
+            case Decide(now):
+                self._credit_decided(self.attribution.decide(now=now), now)
+            case GiveUp(older_than, now):
+                self._credit_decided(self.attribution.give_up(older_than=older_than, now=now), now)
+            case Tidy(now):
+                self._tidy(now)
+            case Configure(config):
+                self._configure(config)
+            case Restore(known, now):
+                for question, one in known:
+                    self.attribution.restore(question, one, now=now)
+            case CountFlowless(now, reason, totals):
+                self._count_flowless(reason, totals, now)
+            case Finish():
+                self._leave_open()
+        return ()
+
+    def _take_step(self, step: Step, now: float, read_at: float) -> None:
+        match step:
+            case FlowBatch():
+                applied = self.table.apply(
+                    step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
+                )
+                if len(swept := self.table.take_swept()):
+                    self._forget_ends(swept)
+                self._book(applied, now)
+            case ReadStarted():
+                self.table.begin_read()
+                self._read_started, self._trusted = read_at, True
+            case ReadFinished(complete):
+                self._finish_read(complete and self._trusted, now)
+            case CaughtUp(at):
+                self.table.caught_up(at)
+                if self._announces_births:
+                    self._born_after = at
+            case Lost():
+                self._trusted = False
+            case MeasuringFinished(complete):
+                self.table.untracked.finish_read(complete=complete)
+            case Broadcasts(addresses):
+                self.attribution.special.set_broadcasts(addresses)
+
+    def _deliver(self, delivery: Delivery, now: float) -> None:
+        if delivery.answer is None:
+            self.attribution.failed(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
+            return
+        self._remember(delivery.deployments)
+        change = self.attribution.answered(delivery.question, delivery.answer)
+        if self._journal is not None:
+            self._journal.confirmed(delivery.question, change)
+
+    def _credit_decided(self, decided: Sequence[tuple[Decision, Rows]], now: float) -> None:
+        for one in joined(decided):
+            self._take(*one, now)
+
+    def _tidy(self, now: float) -> None:
+        self.ledger.expire(now=now)
+        if self.table.ends.room < self.table.ends.capacity * 3 // 4:
+            self._forget_ends(self.table.sweep_ends())
+        self.attribution.forget_answers(self._born_after)
+        self.attribution.forget_decisions()
+
+    def _configure(self, config: Config) -> None:
+        self.table.set_filter(Filter(config.collect.include, config.excluded))
+        self.attribution.settings.update(config.attribute)
+        self.ledger.idle_after = config.export.idle_after
+        self._peers = Peers(config.export.peers)
+        self._peer_names.clear()
+
+    def _forget_ends(self, freed: Rows) -> None:
+        """The numbers of these ends will stand for others."""
+        self.attribution.forget(freed)
+        self._peer_names.clear()
+
+    def peer(self, service: int) -> str:
+        """The peer label of a service end, by its number."""
+        name = self._peer_names.get(service)
+        if name is None:
+            name = self._peer_names[service] = self._peers.name(self.table.ends.end(service))
+        return name
+
+    def described(self) -> tuple[DeploymentInfo, ...]:
+        """Deployments named by a series, for the info metrics."""
+        state = (self.ledger.generation, len(self.ledger), self.answered, self._directory.generation)
+        if self._described_at != state:
+            self._described_at = state
+            named = {owner_key(owner) for key in self.ledger.freeze().keys if key for owner in key.owners}
+            known = (self._directory.describe(*key, told) for key, told in self.deployments.items() if key in named)
+            self._described = tuple(info for info in known if info is not None)
+        return self._described
+
+    def describe(self, owner: Owner) -> DeploymentInfo:
+        """What is known of a deployment."""
+        key = owner_key(owner)
+        return self._directory.describe(*key, self.deployments.get(key)) or DeploymentInfo(owner)
+
+    def owners_seen(self, limit: int) -> tuple[tuple[str, str], ...]:
+        """At most so many deployments that own flows or have traffic, by namespace and id: the last decided first."""
+        seen: dict[tuple[str, str], None] = {}
+        for decision in reversed(self.attribution.decisions.values()):
+            seen.update(dict.fromkeys(owner_key(owner) for owner in decision.owners))
+            if len(seen) >= limit:
+                break
+        described = (owner_key(info.owner) for info in self.described())
+        return tuple(key for key in (*seen, *described) if key[1] != UNREADABLE)[:limit]
+
+    def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
+        self.answered += 1
+        for info in deployments:
+            self.deployments.pop(owner_key(info.owner), None)
+            self.deployments[owner_key(info.owner)] = info
+        while len(self.deployments) > MAX_DEPLOYMENTS:
+            del self.deployments[next(iter(self.deployments))]
+
+    def _count_flowless(self, reason: str, totals: tuple[int, int, int, int], now: float) -> None:
+        self.ledger.count(SeriesKey("unattributed", (), reason, OTHER, "any"), totals, now=now)
+        self._add(self.observed, *totals[:2])
+
+    def _leave_open(self) -> None:
+        columns, rows = self.table.columns, self.table.live()
+        rows = rows[(columns.series[rows] >= 0) & (columns.flags[rows] & _OPEN != 0)]
+        if self._journal is not None and len(rows):
+            until = self.table.alive_until(rows)
+            self._journal.left(columns, rows, self.attribution.decisions, open_until=until)
+
+    def _finish_read(self, complete: bool, now: float) -> None:
+        closed = self.table.end_read(complete=complete, now=now)
+        self._close(closed)
+        if complete:
+            self.complete_reads += 1
+            self.table.untracked.whole_at = self._read_started
+            if not self._announces_births:
+                self._born_after = self._read_started
+            self.attribution.look_again()
+
+    def _book(self, applied: Applied, now: float) -> None:
+        columns = self.table.columns
+        if len(applied.opened):
+            self.pending_flows += int(np.count_nonzero(columns.series[applied.opened] == PENDING))
+            self.attribution.opened(applied.opened)
+        if len(applied.rows):
+            self._credit(applied, now)
+        if applied.shed or applied.shed_ignored:
+            self._shed_untracked(applied, now)
+        self._close(applied.closed)
+
+    def _credit(self, applied: Applied, now: float) -> None:
+        series = self.table.columns.series[applied.rows]
+        decided = series >= 0
+        if decided.any():
+            self.ledger.credit(series[decided], *applied.deltas[decided].T, now=now)
+            resent = decided & (applied.retransmits != 0)
+            if resent.any():
+                self.ledger.retransmitted(series[resent], applied.retransmits[resent].astype(np.uint64))
+        waiting = series == PENDING
+        transmit, receive = exact_bytes(applied.deltas[waiting])
+        self._add(self.pending, transmit, receive)
+        transmit, receive = exact_bytes(applied.deltas[waiting | decided])
+        self._add(self.observed, transmit, receive)
+        self.ignored += sum(exact_bytes(applied.deltas[series == IGNORED]))
+
+    def _close(self, rows: Rows) -> None:
+        series = self.table.columns.series[rows]
+        credited = series[series >= 0]
+        if len(credited):
+            self.ledger.closed(credited)
+        self._free(rows[series != PENDING])
+
+    def _take(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
+        """Credit flows to the series of their new owners, whole if they were pending, else from now on."""
+        columns = self.table.columns
+        services, position = np.unique(columns.service[rows], return_inverse=True)
+        names = [self.peer(number) for number in services.tolist()]
+        protocols = [protocol_name(self.table.ends.end(number).protocol) for number in services.tolist()]
+        kind = _KINDS.get(state, "unattributed")
+        whose = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
+        keys = [SeriesKey(*whose, *end) for end in zip(names, protocols, strict=True)]
+        series = np.array([self.ledger.series(key, now=now) for key in keys], np.int32)
+        ids = series[position.reshape(-1)]
+        before = columns.series[rows]
+        is_open = columns.flags[rows] & _OPEN != 0
+        self.ledger.closed(before[(before >= 0) & is_open])
+        columns.series[rows] = ids
+        self.ledger.opened(ids)
+        self.ledger.closed(ids[~is_open])
+        waited = before == PENDING
+        totals = columns.total(rows[waited])
+        self.ledger.credit(ids[waited], *totals.T, now=now)
+        self.ledger.retransmitted(ids[waited], columns.resent[rows[waited]].astype(np.uint64))
+        transmit, receive = exact_bytes(totals)
+        self._add(self.pending, -transmit, -receive)
+        self.pending_flows -= int(np.count_nonzero(waited))
+        self._free(rows[~is_open])
+
+    def _free(self, rows: Rows) -> None:
+        """Nothing waits for these rows any more."""
+        self.leaving(rows)
+        if self._journal is not None:
+            decided = rows[self.table.columns.series[rows] >= 0]
+            if len(decided):
+                self._journal.left(self.table.columns, decided, self.attribution.decisions)
+        self.table.free(rows)
+
+    def _shed_untracked(self, applied: Applied, now: float) -> None:
+        """Flows that found no room: their final counters, where one came, still count."""
+        self.shed["table_full"] += applied.shed
+        self.ignored += applied.shed_ignored
+        if any(applied.shed_totals):
+            self._count_flowless("shed", applied.shed_totals, now)
+
+    def _evict(self, now: float, reason: Literal["unanswered", "pending"], rows: Rows) -> None:
+        """Account for flows that the table evicts, and free their rows; see ``flowmap.flows.eviction``."""
+        series = self.table.columns.series[rows]
+        self.shed[reason] += int(np.count_nonzero(series != IGNORED))
+        if reason == "pending":
+            self._credit_decided([self.attribution.shed(rows, now=now)], now)
+            return
+        self.pending_flows -= int(np.count_nonzero(series == PENDING))
+        self.ledger.closed(series[series >= 0])
+        self.table.free(rows)
+
+    @staticmethod
+    def _add(pair: list[int], transmit: int, receive: int) -> None:
+        pair[0] += transmit
+        pair[1] += receive
+
+
+def owner_key(owner: Owner) -> tuple[str, str]:
+    """How a deployment is found in :attr:`Books.deployments`."""
+    return owner.namespace, owner.deployment_id

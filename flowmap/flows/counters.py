@@ -1,0 +1,116 @@
+"""From the kernel's absolute counters to what was observed: the numbers of the flow table's rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.batch import Column, Flag, FlowBatch, Kind
+from flowmap.flows.columns import U64, FlowColumns, Mask, Row
+from flowmap.flows.hash_index import Rows
+
+TCP = 6
+
+# numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
+CLOSED, OPENED, SEEN = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.SEEN)
+COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
+PREEXISTING, READ, HEALTH_READ, UNANNOUNCED, DOUBTED, SET_BACK = (
+    np.uint16(flag) for flag in (Row.PREEXISTING, Row.READ, Row.HEALTH_READ, Row.UNANNOUNCED, Row.DOUBTED, Row.SET_BACK)
+)
+
+
+def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> U64:
+    """Deltas of every record; zero where it has no counters."""
+    deltas = np.zeros((len(rows), 4), np.uint64)
+    with_counters = np.flatnonzero(batch.flags & COUNTERS)
+    if not len(with_counters):
+        return deltas
+    row = rows[with_counters]
+    counters = (batch.transmit_bytes, batch.receive_bytes, batch.transmit_packets, batch.receive_packets)
+    current = np.stack([column[with_counters] for column in counters], axis=1)
+    last = columns.last[row]
+    delta = current - last
+    flags = columns.flags[row]
+    columns.flags[row] = flags | READ
+    went_back = np.flatnonzero((current < last).any(axis=1) | ((flags & SET_BACK) != 0))
+    if len(went_back):
+        _set_back(columns, row, went_back, batch.kind[with_counters], current, delta)
+    first = (flags & READ) == 0
+    older = first & ((flags & PREEXISTING) != 0)
+    if older.any():
+        columns.base[row[older]] = current[older]
+        delta[older] = 0
+    # Who was given the address of a client that vanished answers its peer with a reset: not a sign of the client.
+    over = (batch.kind[with_counters] == CLOSED) | ((batch.flags[with_counters] & ENDING) != 0)
+    sending = row[(delta[:, 0] != 0) & ~first & ~(over & (batch.protocol[with_counters] == TCP))]
+    columns.active[sending] = columns.read_at[sending]
+    columns.last[row] = current
+    columns.read_at[row] = read_at
+    if len(row) == len(rows):
+        return delta
+    deltas[with_counters] = delta
+    return deltas
+
+
+def _set_back(
+    columns: FlowColumns, row: Rows, where: npt.NDArray[np.intp], kind: Column, current: U64, delta: U64
+) -> None:
+    """Counters that went back were zeroed by somebody: what they hold now has come since.
+
+    Unless a full read shows them: the kernel may have given the tuple and the id to a new flow, and the end of the old
+    one waits among the events. Then nothing is counted until the read is over, which includes those events.
+    """
+    back = row[where]
+    doubtful = (kind[where] == SEEN) & ((columns.flags[back] & SET_BACK) == 0)
+    columns.flags[back[doubtful]] |= DOUBTED
+    current[where[doubtful]] = columns.last[back[doubtful]]
+    delta[where[doubtful]] = 0
+    sure, at = back[~doubtful], where[~doubtful]
+    columns.flags[sure] &= ~(DOUBTED | SET_BACK)
+    columns.base[sure] -= columns.last[sure]
+    delta[at] = current[at]
+
+
+def settle_doubts(columns: FlowColumns, top: int) -> None:
+    """A full read and the events from before it are over: rows still in doubt were zeroed."""
+    flags = columns.flags[:top]
+    doubted = (flags & DOUBTED) != 0
+    flags[doubted] ^= DOUBTED | SET_BACK
+
+
+def late_openings(columns: FlowColumns, batch: FlowBatch, rows: Rows, deltas: U64, born_after: float) -> None:
+    """A flow that the first full read showed before its opening was announced is not older than the daemon."""
+    announced = rows[batch.kind == OPENED]
+    columns.flags[announced] &= ~UNANNOUNCED
+    late = np.flatnonzero((batch.kind == OPENED) & ((columns.flags[rows] & PREEXISTING) != 0))
+    if len(late):
+        row = rows[late]
+        base = columns.base[row]
+        older = np.where(base <= columns.last[row], base, np.uint64(0))  # else the counters went back since
+        deltas[late] += older
+        columns.base[row] -= older
+        columns.flags[row] &= ~PREEXISTING
+        columns.born_after[row] = born_after
+
+
+def health(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> npt.NDArray[np.uint32]:
+    """Growth of retransmitted segments; zero where the record does not tell."""
+    resent = np.zeros(len(rows), np.uint32)
+    told = np.flatnonzero(batch.flags & HEALTH)
+    if len(told):
+        row, current = rows[told], batch.retransmits[told]
+        last, flags = columns.retransmits[row], columns.flags[row]
+        older = ((flags & PREEXISTING) != 0) & ((flags & HEALTH_READ) == 0)
+        resent[told] = np.where(older, 0, np.where(current < last, current, current - last))
+        columns.retransmits[row] = current
+        columns.resent[row] += resent[told]
+        columns.flags[row] = flags | HEALTH_READ
+        columns.round_trip[row] = batch.round_trip[told]
+    return resent
+
+
+def sums(batch: FlowBatch, chosen: Mask) -> tuple[int, int, int, int]:
+    """Exact sums of the four counters."""
+    counters = (batch.transmit_bytes, batch.receive_bytes, batch.transmit_packets, batch.receive_packets)
+    one, two, three, four = (sum(column[chosen].tolist()) for column in counters)
+    return one, two, three, four

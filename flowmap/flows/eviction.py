@@ -1,0 +1,86 @@
+"""Which flows are evicted when the table is full: unanswered ones first.
+
+A flood (SYNs with made-up sources, a scan) is many flows of a few packets each. While the table is more than half full
+the counters of such a flow are left out of full reads until it is assured, has sent more, or is closed. It loses
+nothing: its final counters are still credited. So nothing of an evicted flow was counted, and its later records can
+neither be lost nor counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
+from flowmap.flows.hash_index import Hashes, Rows
+
+FEW_PACKETS = 8
+"""Each way. A SYN is sent seven times at most, and so is its answer."""
+SHARE = 64
+"""At least one in so many of the table's rows is evicted at a time, so that not every batch has to look for them."""
+
+Evict = Callable[[Literal["unanswered", "pending"], Rows], None]
+"""Takes rows of flows that are evicted, and has to free them: open ones of which nothing was counted (``unanswered``),
+or closed ones without a decision (``pending``)."""
+
+COUNTERS, ASSURED = int(Flag.COUNTERS), int(Flag.ASSURED)
+SEEN, OPENED = int(Kind.SEEN), int(Kind.OPENED)
+_OPEN, _FACTS = np.uint16(Row.OPEN | Row.INDEXED), np.uint16(Row.OPEN | Row.INDEXED | Row.ASSURED)
+_ROW_ASSURED = np.uint16(Row.ASSURED)
+
+
+def assured(batch: FlowBatch) -> Mask:
+    """Records of flows with two ends that take part."""
+    found: Mask = (batch.flags & ASSURED) != 0
+    return found
+
+
+def deserving(batch: FlowBatch) -> Mask:
+    """Records of flows for which others are evicted: those that begin now, and those with two ends that take part."""
+    found: Mask = (batch.kind == OPENED) | assured(batch)
+    return found
+
+
+def lacking(new: Hashes, room: int) -> int:
+    """Rows that new flows with these hashes need beyond the free ones."""
+    return len(np.unique(new)) - room
+
+
+def uncounted(columns: FlowColumns, rows: Rows) -> Mask:
+    """Of which of the rows nothing was ever counted."""
+    nothing: Mask = np.logical_not(columns.last[rows].any(axis=1) | columns.base[rows].any(axis=1))
+    return nothing
+
+
+def withheld(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> FlowBatch:
+    """The batch without the counters of flows that may be evicted."""
+    waits = (batch.kind == SEEN) & ((columns.flags[rows] & _ROW_ASSURED) == 0)
+    waits &= (batch.transmit_packets <= FEW_PACKETS) & (batch.receive_packets <= FEW_PACKETS)
+    waits[waits] = uncounted(columns, rows[waits])
+    if not waits.any():
+        return batch
+    told = batch.take(slice(None))
+    told.flags = np.where(waits, batch.flags & np.uint16(~COUNTERS & 0xFFFF), batch.flags)
+    return told
+
+
+def unanswered(columns: FlowColumns, top: int, wanted: int) -> Rows:
+    """At most ``wanted`` rows below ``top`` that can be evicted, the oldest first."""
+    rows = np.flatnonzero((columns.flags[:top] & _FACTS) == _OPEN).astype(np.int32)
+    rows = rows[uncounted(columns, rows)]
+    if len(rows) > wanted:
+        rows = rows[np.argpartition(columns.born_by[rows], wanted - 1)[:wanted]]
+    return rows
+
+
+def ended_waiting(columns: FlowColumns, rows: Rows, wanted: int, answered: int) -> Rows:
+    """Closed pending rows to evict for ``wanted`` new flows, of which ``answered`` are answered: unanswered ones first,
+    then, for answered new flows only, the longest closed."""
+    flags = columns.flags[rows]
+    over = (columns.series[rows] == PENDING) & (flags & np.uint16(Row.OPEN) == 0)
+    rows, later = rows[over], (flags[over] & _ROW_ASSURED) != 0
+    rows = rows[np.lexsort((columns.ended_by[rows], later))]
+    return rows[: max(0, answered, min(wanted, int(np.count_nonzero(~later))))]

@@ -1,0 +1,48 @@
+"""What the flow table takes from records before it counts: first facts of a row, and which records are worth a look."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.columns import FlowColumns, Mask, Row
+from flowmap.flows.hash_index import Positions, Rows
+
+SEEN, UPDATED = int(Kind.SEEN), int(Kind.UPDATED)
+NEWS = int(Flag.COUNTERS | Flag.ENDING | Flag.HEALTH | Flag.ASSURED)
+USED, OPEN, PREEXISTING, SILENT, UNANNOUNCED = (
+    np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.SILENT, Row.UNANNOUNCED)
+)
+
+
+def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
+    """Facts about rows that begin with these records; ``before``: which flows are older than the first read."""
+    flags = np.full(len(batch), USED | OPEN, np.uint16)
+    flags[before] |= PREEXISTING
+    flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
+    flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
+    flags[(batch.flags & Flag.SILENT) != 0] |= SILENT
+    flags[(batch.flags & Flag.JOINED) != 0] |= np.uint16(Row.JOINED)
+    flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint16(Row.PRESENT)
+    flags[(batch.kind == SEEN) | (batch.kind == UPDATED)] |= UNANNOUNCED
+    return flags
+
+
+def keep_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
+    """Write the translated ends of flows with NAT."""
+    changed = np.flatnonzero(batch.flags & Flag.TRANSLATED)
+    if len(changed):
+        some = batch.take(changed)
+        client = (some.translated_client_high, some.translated_client_low)
+        server = (some.translated_server_high, some.translated_server_low)
+        columns.translated[rows[changed]] = np.stack((*client, *server), axis=1)
+        ports = some.translated_client_port.astype(np.uint32) << np.uint32(16)
+        columns.translated_ports[rows[changed]] = ports | some.translated_server_port
+
+
+def worth_applying(batch: FlowBatch, part: Positions) -> Positions:
+    """Leave out repeated updates that carry nothing the table keeps, however many a flow sends."""
+    news = (batch.flags[part] & NEWS) != 0
+    chosen: Positions = part[(batch.kind[part] != UPDATED) | news]
+    return chosen

@@ -1,0 +1,272 @@
+"""Questions about the past: reads the file beside its writer, in threads of its own.
+
+Every question has a connection of its own, opened read-only, and a time limit. It looks at blocks from the newest to
+the oldest, some at a time: between two of these steps the log may be emptied and small blocks may be joined, which
+changes which block a flow is in and never its number.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+
+from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.questions import CONFIDENCE, Question, Shape
+from flowmap.errors import DecodeError, HistoryError, QueryError
+from flowmap.flows.endpoints import End
+from flowmap.history import filters
+from flowmap.history.block import Block
+from flowmap.history.file import translated
+from flowmap.history.flows import MICROSECONDS, Fact, Verdict
+from flowmap.history.intervals import spans_at
+from flowmap.history.matching import Reading, Tuple, Wanted, microseconds, totals
+from flowmap.model.address import Address, Endpoint, protocol_name
+from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.views import Evidence, FlowView, PeerSeen, Traffic
+
+QUERY_SECONDS = 8.0
+"""Longest time for one question."""
+MOST_A_STEP = 64
+"""Blocks looked at in one view of the file."""
+_NEWEST = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFlow:
+    """One flow of the past."""
+
+    view: FlowView
+    """Deployments have the names of then, and nothing else."""
+    evidence: tuple[Evidence, ...]
+    cause: str
+    begun_after: float
+    """Seconds since the epoch; -inf where it is not known after which moment it began."""
+    sure: bool
+    """Whether it was open for sure at the moment that was asked about."""
+
+
+class KeptPage(NamedTuple):
+    """A part of a listing, the last that ended first; ``below`` is None on the last part."""
+
+    flows: tuple[KeptFlow, ...]
+    below: int | None
+
+
+class Archive:
+    """The file, open for reading. Its methods block: HistoryError where it cannot be read, QueryError where a question
+    takes too long."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        peer_name: Callable[[End], str],
+        translated_ends: bool,
+        seconds: float = QUERY_SECONDS,
+    ) -> None:
+        self._path = path
+        self._peer_name = peer_name
+        self._translated = translated_ends
+        self._seconds = seconds
+        self.unreadable = 0
+        """Blocks that could not be decoded and were left out of an answer."""
+        self._closed = False
+
+    def close(self) -> None:
+        """End the questions under way: the daemon stops."""
+        self._closed = True
+
+    def flows(self, wanted: Wanted, limit: int, below: int | None = None) -> KeptPage:
+        """Flows that pass, those that left the table last first; ``below``: only ones with a smaller number."""
+        found: list[KeptFlow] = []
+        with self._database() as database:
+            for seq, reading, size in self._blocks(database, wanted.since, wanted.until, below or _NEWEST):
+                rows = np.flatnonzero(reading.passes(wanted, self._peer_name)[:size])[::-1]
+                for row in rows.tolist():
+                    if len(found) == limit:
+                        return KeptPage(tuple(found), seq + row + 1)
+                    found.append(_kept(reading, row, sure=True))
+        return KeptPage(tuple(found), None)
+
+    def at(self, wanted: Tuple, moment: float) -> list[KeptFlow]:
+        """Flows between these ends that were open at the moment, or may have been; at most 1000."""
+        key = filters.key_of(*wanted)
+        found: list[KeptFlow] = []
+        with self._database() as database:
+            for _, reading, size in self._blocks(database, moment, moment, _NEWEST, key=key):
+                mask = reading.between(wanted)
+                mask &= reading.within(moment, moment)
+                mask[size:] = False
+                sure = reading.surely_at(moment) if mask.any() else mask
+                found += [_kept(reading, row, sure=bool(sure[row])) for row in np.flatnonzero(mask).tolist()]
+                if len(found) >= 1000:
+                    break
+        return found
+
+    def last(self, wanted: Tuple) -> KeptFlow | None:
+        """The flow between these ends that ended last."""
+        now = time.time()
+        with self._database() as database:
+            for _, reading, size in self._blocks(database, 0.0, now, _NEWEST, key=filters.key_of(*wanted)):
+                rows = np.flatnonzero(reading.between(wanted)[:size])
+                if len(rows):
+                    row = int(rows[np.argmax(reading["ended_by"][rows])])
+                    return _kept(reading, row, sure=bool(reading.surely_at(now)[row]))
+        return None
+
+    def peers(self, deployment: str, since: float, until: float, below: int | None = None) -> list[PeerSeen]:
+        """Peers of a deployment, by id or name, in flows that were open between the two, each with its bytes whole."""
+        seen: dict[tuple[str, str, tuple[object, ...]], PeerSeen] = {}
+        with self._database() as database:
+            for _, reading, size in self._blocks(database, since, until, below or _NEWEST):
+                mask = reading.of_deployment(deployment)
+                if mask.any():
+                    mask &= reading.within(since, until)
+                for one in self._tally(reading, np.flatnonzero(mask[:size])):
+                    key = (one.peer, one.protocol, one.owners)
+                    seen[key] = seen[key].joined(one) if key in seen else one
+        return list(seen.values())
+
+    def ranges(self, questions: Iterable[Question], moment: float) -> Mapping[Question, list[Range]]:
+        """For each question the ranges that are confirmed for the moment."""
+        with self._database() as database, translated(self._path):
+            return {question: [span.range for span in spans_at(database, question, moment)] for question in questions}
+
+    def _tally(self, reading: Reading, rows: np.ndarray) -> Iterator[PeerSeen]:
+        if not len(rows):
+            return
+        ends, end_of = reading.services(rows)
+        pairs = np.stack((end_of, reading["verdict"][rows].astype(np.intp)), axis=1)
+        distinct, group = np.unique(pairs, axis=0, return_inverse=True)
+        group = group.reshape(-1)
+        names = ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")
+        sums = totals((reading[name][rows] for name in names), group, len(distinct))
+        counts = np.bincount(group, minlength=len(distinct)).tolist()
+        first, last = np.full(len(distinct), _NEWEST), np.zeros(len(distinct), np.int64)
+        np.minimum.at(first, group, reading["born_by"][rows])
+        np.maximum.at(last, group, reading["ended_by"][rows])
+        for n, (end, verdict) in enumerate(distinct.tolist()):
+            sent, received, packets_sent, packets_received = (column[n] for column in sums)
+            traffic = Traffic(sent, received, packets_sent, packets_received, connections=counts[n])
+            owners = reading.verdicts[verdict].owners
+            times = int(first[n]) / MICROSECONDS, int(last[n]) / MICROSECONDS
+            yield PeerSeen(self._peer_name(ends[end]), protocol_name(ends[end].protocol), traffic, owners, *times)
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        with translated(self._path):
+            database = sqlite3.connect(f"file:{quote(self._path)}?mode=ro", uri=True, timeout=0.5, isolation_level=None)
+        with closing(database):
+            until = time.monotonic() + self._seconds
+            database.set_progress_handler(lambda: self._closed or time.monotonic() > until, 20_000)
+            yield database
+
+    def _blocks(
+        self, database: sqlite3.Connection, since: float, until: float, below: int, *, key: int | None = None
+    ) -> Iterator[tuple[int, Reading, int]]:
+        """Blocks that may have flows open between the two (with ``key``: and of that connection), the newest first:
+        number of the first flow, the block, and how many of its flows are below ``below``."""
+        end = time.monotonic() + self._seconds
+        first, last = microseconds(since), microseconds(until)
+        step = MOST_A_STEP if key is not None else 1  # a first page should not read more than it needs
+        while True:
+            step = min(MOST_A_STEP, 2 * step)
+            with self._step(database, end):
+                listed = database.execute(_CANDIDATES, (last, below, last, first, step)).fetchall()
+                chosen = [seq for seq, made in listed if key is None or filters.may_hold(made, key)]
+                read = [(seq, self._read(database, seq)) for seq in chosen]
+            for seq, data in read:
+                if self._closed or time.monotonic() > end:
+                    raise self._too_long()
+                if data is not None and (block := self._decoded(data)) is not None:
+                    yield seq, Reading(block, translated=self._translated), min(len(block), below - seq)
+            if len(listed) < step:
+                return
+            below = listed[-1][0]
+
+    def _read(self, database: sqlite3.Connection, seq: int) -> bytes | None:
+        row = database.execute("SELECT data FROM block WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else row[0]
+
+    def _decoded(self, data: bytes) -> Block | None:
+        try:
+            return Block(data)
+        except DecodeError:
+            self.unreadable += 1
+            return None
+
+    @contextmanager
+    def _step(self, database: sqlite3.Connection, end: float) -> Iterator[None]:
+        """One view of the file; held for as short a time as can be, since it keeps the log from being emptied."""
+        try:
+            with translated(self._path):
+                database.execute("BEGIN")
+                yield
+                database.execute("COMMIT")
+        except HistoryError as error:
+            if self._closed or time.monotonic() > end:
+                raise self._too_long() from error
+            raise
+
+    def _too_long(self) -> QueryError:
+        return QueryError(f"the history was searched for {self._seconds:.0f} s without an end; narrow the question")
+
+
+# The filter that counts is the one of all flows where the moment lies among usual lives, else of those that lasted.
+_CANDIDATES = """
+SELECT seq, CASE WHEN usual <= ? THEN filter ELSE lasting END
+FROM block WHERE seq < ? AND first <= ? AND last >= ? ORDER BY seq DESC LIMIT ?
+"""
+
+
+def _kept(reading: Reading, row: int, *, sure: bool) -> KeptFlow:
+    verdict = reading.verdicts[int(reading["verdict"][row])]
+    flags = int(reading["flags"][row])
+    unbounded = bool(flags & (Fact.UNBOUNDED | Fact.PREEXISTING))
+    after = -np.inf if unbounded else int(reading["born_after"][row]) / MICROSECONDS
+    return KeptFlow(_view(reading, row, verdict, flags), _evidence(verdict), verdict.cause, float(after), sure)
+
+
+def _view(reading: Reading, row: int, verdict: Verdict, flags: int) -> FlowView:
+    ports = int(reading["ports"][row])
+    began, ended = (int(reading[name][row]) / MICROSECONDS for name in ("born_by", "ended_by"))
+    return FlowView(
+        protocol_name(ports & 0xFF),
+        _endpoint(reading, row, "client", ports >> 48),
+        _endpoint(reading, row, "server", ports >> 32 & 0xFFFF),
+        _behind(reading, row) if flags & Fact.TRANSLATED else None,
+        None if flags & Fact.PREEXISTING else began,
+        None if flags & Fact.CUT else ended,
+        int(reading["transmit_bytes"][row]),
+        int(reading["receive_bytes"][row]),
+        int(reading["transmit_packets"][row]),
+        int(reading["receive_packets"][row]),
+        state=verdict.state,
+        deployments=tuple(DeploymentInfo(owner) for owner in verdict.owners),
+        guessed=bool(flags & Fact.GUESSED),
+        source=verdict.source,
+    )
+
+
+def _behind(reading: Reading, row: int) -> tuple[Endpoint, Endpoint]:
+    ports = int(reading["translated_ports"][row])
+    client = _endpoint(reading, row, "translated_client", ports >> 16)
+    return client, _endpoint(reading, row, "translated_server", ports & 0xFFFF)
+
+
+def _endpoint(reading: Reading, row: int, end: str, port: int) -> Endpoint:
+    return Endpoint(Address(int(reading[f"{end}_high"][row]), int(reading[f"{end}_low"][row])), port)
+
+
+def _evidence(verdict: Verdict) -> tuple[Evidence, ...]:
+    return tuple(
+        Evidence(piece.shape, CONFIDENCE[Shape(piece.shape)], None, None, "history", piece.rule, piece.owners)
+        for piece in verdict.evidence
+    )

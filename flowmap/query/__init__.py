@@ -1,0 +1,1 @@
+"""Questions of users about now and then."""

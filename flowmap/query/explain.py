@@ -1,0 +1,152 @@
+"""The chain behind one flow's owners: what saw it, what was asked and answered when, and how that combines.
+
+Reads the books as ``flowmap.query.live`` does, on the writer's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flowmap.attribute.answers.timeline import Answer, Lives, Outcome
+from flowmap.attribute.decisions import Decision
+from flowmap.attribute.questions import READINGS, Owners, Question, Semantics, Shape
+from flowmap.engine.accounting import Books
+from flowmap.flows.columns import Row
+from flowmap.flows.endpoints import End
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.deployment import JobsAre, Owner
+from flowmap.model.explanation import AskedQuestion, Explanation, HeardAnswer, Life, Relation
+
+ORIENTATION: Mapping[str, str] = {
+    "conntrack": "seen: the kernel tracks the connection from the client's first packet on",
+    "sockets": "seen: a listening socket, or the port a socket was given, tells which end is which",
+    "capture": "seen: the handshake tells who opened it",
+}
+"""How each source knows which end is the client, where it is not a guess."""
+GUESSED = "guessed: the beginning was not seen, so the ports had to tell"
+JOBS: Mapping[JobsAre, str] = {
+    JobsAre.AT_START: "those that ran when the connection began, by the deployment's list of jobs",
+    JobsAre.RUNNING: "those not over when last listed: it is not known which ran when the connection began",
+    JobsAre.UNLISTED: "not listed yet",
+}
+
+
+def explain(books: Books, row: int, *, source: str, epoch: float, jobs_are: JobsAre | None) -> Explanation:
+    """Everything that bears on the flow in ``row``. ``epoch``: what makes a monotonic instant a time; ``jobs_are``:
+    how its jobs were found, None where it has no owner."""
+    columns, attribution = books.table.columns, books.attribution
+    lives = attribution.lives(np.array([row], np.int32))
+    decision = attribution.decisions.get(int(columns.verdict[row]))
+    numbers = int(columns.client[row]), int(columns.service[row])
+    questions = [question for number in numbers for question in attribution.questions_about(number)]
+    if decision is not None:
+        known = dict.fromkeys(questions) | dict.fromkeys(decision.outcomes)
+        of_ties = (question for question in attribution.ties.about(row, decision) if attribution.timeline(question))
+        questions = list(known | dict.fromkeys(of_ties))
+    asked = tuple(_asked(books, question, lives, decision, epoch) for question in questions)
+    client, service = (books.table.ends.end(number) for number in numbers)
+    flags = int(columns.flags[row])
+    return Explanation(
+        seen_by=(source, "sockets") if flags & Row.HEALTH_READ and source != "sockets" else (source,),
+        orientation=GUESSED if flags & Row.GUESSED else ORIENTATION.get(source, "seen"),
+        client=Endpoint(client.address, int(columns.ports[row]) >> 48),
+        service=Endpoint(service.address, service.port),
+        asked_because=_because(books, row, service) if flags & Row.TRANSLATED else "",
+        life=_life(lives, epoch),
+        questions=asked,
+        combination=_combination(attribution.settings.semantics, asked, decision),
+        decided_at=None if decision is None else decision.decided_at + epoch,
+        jobs="" if jobs_are is None else JOBS.get(jobs_are, ""),
+    )
+
+
+def _asked(books: Books, question: Question, lives: Lives, decision: Decision | None, epoch: float) -> AskedQuestion:
+    timeline = books.attribution.timeline(question)
+    answers: Sequence[Answer] = timeline.answers if timeline else ()
+    outcome = None
+    if decision is not None:  # what it does not rest on told nothing, or came too late to tell
+        outcome = decision.outcomes.get(question)
+    elif answers and timeline is not None:
+        _, (outcome,) = timeline.judge(lives, grace=books.attribution.settings.grace)
+    if outcome is not None and outcome.answer not in answers:
+        answers = sorted((*answers, outcome.answer), key=lambda answer: answer.arrived)
+    confirmed = timeline.range if timeline else None
+    return AskedQuestion(
+        shape=question.shape,
+        workspace=question.workspace,
+        namespace=question.namespace,
+        source=question.source,
+        destination=question.destination,
+        answers=tuple(_heard(answer, lives, outcome, epoch) for answer in answers),
+        rule=outcome.rule if outcome else "",
+        owners=_sorted(outcome.owners) if outcome else (),
+        confirmed_from=confirmed.first_arrived + epoch if confirmed and confirmed.answers > 1 else None,
+        confirmed_until=confirmed.last_asked + epoch if confirmed and confirmed.answers > 1 else None,
+        error=timeline.failure if timeline else None,
+    )
+
+
+def _heard(answer: Answer, lives: Lives, outcome: Outcome | None, epoch: float) -> HeardAnswer:
+    owners, relation = _sorted(answer.owners), _relation(answer, lives)
+    rests_on = outcome is not None and answer == outcome.answer
+    return HeardAnswer(answer.asked + epoch, answer.arrived + epoch, owners, relation, rests_on)
+
+
+def _relation(answer: Answer, lives: Lives) -> Relation:
+    """See :class:`Relation`; the same comparisons as the rules of time make."""
+    if answer.arrived <= lives.born_after[0]:
+        return Relation.BEFORE
+    if answer.asked >= lives.ended_by[0]:
+        return Relation.AFTER
+    if answer.asked >= lives.born_by[0] and answer.arrived <= lives.alive_until[0]:
+        return Relation.INSIDE
+    return Relation.UNCERTAIN
+
+
+def _life(lives: Lives, epoch: float) -> Life:
+    columns = (lives.born_after, lives.born_by, lives.alive_until, lives.proven_until, lives.ended_by)
+    times = [float(column[0]) for column in columns]
+    return Life(*(instant + epoch if np.isfinite(instant) else None for instant in times))
+
+
+def _because(books: Books, row: int, service: End) -> str:
+    columns = books.table.columns
+    called = Address(int(columns.server_high[row]), int(columns.server_low[row]))
+    kept = service.address == called and service.port == int(columns.ports[row]) >> 32 & 0xFFFF
+    asked = "as the client called it" if kept else "as it is after destination NAT, which really answers"
+    return f"the client as it is before source NAT, since many can share the address after it; the service end {asked}"
+
+
+def _combination(semantics: Semantics, asked: Sequence[AskedQuestion], decision: Decision | None) -> str:
+    reading = READINGS[semantics]
+    client = _joined(reading.of_client, asked)
+    service = _joined(reading.of_service, asked)
+    said = f"({service})" if len(reading.of_service) > 1 and client else service
+    parts = [part for part in (client, said) if part]
+    ties = [f"{one.shape} {_names(one)}" for one in asked if one.shape in _TIES and one.rule]
+    if decision is None:
+        return " ∩ ".join(parts)
+    left = "{" + ", ".join(sorted(owner.name for owner in decision.owners)) + "}"
+    return " ∩ ".join(parts + ties) + f" = {left}"
+
+
+def _joined(shapes: Sequence[Shape], asked: Sequence[AskedQuestion]) -> str:
+    """``sink {orders} ∪ source {}``: what each shape contributes, all places together."""
+    return " ∪ ".join(f"{shape} {_names(*(one for one in asked if one.shape == shape))}" for shape in shapes)
+
+
+def _names(*asked: AskedQuestion) -> str:
+    """Names of whom the questions contribute; ``?`` where one is waited for, or the decision does without it."""
+    names = {owner.name for one in asked for owner in one.owners}
+    if any(not one.rule for one in asked):
+        names.add("?")
+    return "{" + ", ".join(sorted(names)) + "}"
+
+
+def _sorted(owners: Owners) -> tuple[Owner, ...]:
+    return tuple(sorted(owners))
+
+
+_TIES = (Shape.LINK, Shape.EXACT)

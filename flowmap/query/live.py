@@ -1,0 +1,370 @@
+"""Questions of users about the books, answered with immutable values. Runs on the writer's thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flowmap.attribute.answers.timeline import NO_OWNERS, Outcome
+from flowmap.attribute.decisions import STATES, Decision
+from flowmap.attribute.jobs import placed
+from flowmap.attribute.questions import (
+    CONFIDENCE,
+    SHAPES,
+    Owners,
+    Question,
+    Shape,
+    candidates,
+    question_for,
+    state_of,
+)
+from flowmap.attribute.report import DATA_FLOW
+from flowmap.engine.accounting import Books
+from flowmap.errors import QueryError
+from flowmap.flows.columns import IGNORED, Mask, Row
+from flowmap.flows.endpoints import End
+from flowmap.flows.hash_index import Rows
+from flowmap.model.address import Address, Endpoint, protocol_name, protocol_number
+from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.views import AttributionView, Evidence, FlowFilter, FlowPage, FlowView
+from flowmap.query.explain import explain
+from flowmap.query.windows import within
+
+CLOCK_SET = 0.5
+"""Seconds by which the wall clock must have moved to be followed: less would only make shown times flicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection as a user names it; port None means any."""
+
+    source: Address
+    source_port: int | None
+    destination: Address
+    destination_port: int | None
+    protocol: int
+
+
+class Queries:
+    """Reads the books. ``epoch`` is what to add to a monotonic instant to get seconds since the epoch."""
+
+    def __init__(self, books: Books, *, source: str, epoch: float, origin: str = "") -> None:
+        """``origin``: where all answers come from, in place of what their age says."""
+        self._books = books
+        self._origin = origin
+        self._source = source
+        self._epoch = epoch
+
+    def follow_clock(self, epoch: float) -> None:
+        """Take over what to add to a monotonic instant now; it changes where the wall clock is set."""
+        if abs(epoch - self._epoch) > CLOCK_SET:
+            self._epoch = epoch
+
+    def find(self, connection: Connection) -> Rows:
+        """Rows of the flows that match, in either direction and on either side of NAT, the newest last."""
+        return self.matching(self._books.table.live(), connection)
+
+    def matching(self, rows: Rows, connection: Connection) -> Rows:
+        """Those of ``rows`` that are the connection, as :meth:`find` says."""
+        columns = self._books.table.columns
+        rows = rows[(columns.protocol(rows) == np.uint64(connection.protocol)) & (columns.series[rows] != IGNORED)]
+        forward = (connection.source, connection.source_port, connection.destination, connection.destination_port)
+        mask = self._has_ends(rows, *forward) | self._has_ends(rows, *forward[2:], *forward[:2])
+        found: Rows = rows[mask]
+        newest_last: Rows = found[np.argsort(columns.born_by[found], kind="stable")]
+        return newest_last
+
+    def answer(self, connection: Connection, now: float, *, explain: bool = False) -> AttributionView | None:
+        """Who owns it, as far as flowmap saw it; None if it did not. Of many that match, never just the first.
+
+        ``explain``: with the whole chain from the connection to its owners.
+        """
+        rows = self.find(connection)
+        if not len(rows):
+            return None
+        if connection.source_port is None or connection.destination_port is None:
+            columns = self._books.table.columns
+            is_open = columns.flags[rows] & np.uint16(Row.OPEN) != 0
+            matching = rows[is_open] if is_open.any() else rows
+            verdicts = np.unique(np.stack((columns.state[matching], columns.verdict[matching]), axis=1), axis=0)
+            found = {(STATES[state], self._owners(verdict)) for state, verdict in verdicts.tolist()}
+            if len(found) > 1:
+                return self._differing(found, len(matching))
+            rows = matching
+        return self.explain(int(rows[-1]), now, chain=explain)
+
+    def _owners(self, verdict: int) -> Owners:
+        decision = self._books.attribution.decisions.get(verdict)
+        return decision.owners if decision else NO_OWNERS
+
+    def _differing(self, found: set[tuple[State, Owners]], flows: int) -> AttributionView:
+        owners = NO_OWNERS.union(*(owners for _, owners in found))
+        named = all(state in _NAMED for state, _ in found)
+        state = state_of(owners, self._books.attribution.settings.owners_limit) if named else State.AMBIGUOUS
+        deployments = self._described(owners) if state in _NAMED else ()
+        cause = f"{flows} connections match and differ in their owners; give both ports"
+        return AttributionView(state, deployments, (), None, cause)
+
+    def explain(self, row: int, now: float, *, chain: bool = False) -> AttributionView:
+        """What is known of the owner of one flow; with ``chain`` also how it came to be."""
+        view = self._rests_on(row, now)
+        if not chain:
+            return view
+        jobs_are = view.deployments[0].jobs_are if view.deployments else None
+        explanation = explain(self._books, row, source=self._source, epoch=self._epoch, jobs_are=jobs_are)
+        return replace(view, explanation=explanation)
+
+    def _rests_on(self, row: int, now: float) -> AttributionView:
+        columns = self._books.table.columns
+        decision = self._books.attribution.decisions.get(int(columns.verdict[row]))
+        flow = self.flow(row)
+        if decision is None:
+            numbers = (int(columns.client[row]), int(columns.service[row]))
+            questions = [q for number in numbers for q in self._books.attribution.questions_about(number)]
+            evidence = tuple(self._known(question, now) for question in questions)
+            errors = [one.error for one in evidence if one.error]
+            waiting = f"waiting for the control plane: {errors[0]}" if errors else self._why_pending(row)
+            return AttributionView(State.PENDING, (), evidence, flow, waiting)
+        evidence = tuple(self._rested_on(question, outcome) for question, outcome in decision.outcomes.items())
+        if decision.state in _SEVERAL:  # what was asked about both ends, though it told nothing apart
+            about = self._books.attribution.ties.about(row, decision)
+            evidence += tuple(self._known(question, now) for question in about if question not in decision.outcomes)
+        cause = _cause(decision)
+        if decision.reason == State.UNKNOWN and self._books.attribution.readings.suggests_dataflow(now=now):
+            return AttributionView(decision.state, (), evidence, flow, f"{cause}; {DATA_FLOW}")
+        return AttributionView(decision.state, flow.deployments, evidence, flow, cause)
+
+    def ask(self, connection: Connection, fresh_for: float, now: float) -> tuple[AttributionView, list[Question]]:
+        """What the newest answers say of a connection nobody saw, and the questions that have to be asked first."""
+        attribution = self._books.attribution
+        settings, special = attribution.settings, attribution.special
+        ends = connection.source, connection.destination
+        if cause := special.addresses.cause(*ends, by_client=special.by_client):
+            return AttributionView(State.UNKNOWN, (), (), None, cause), []
+        client = End(connection.source, 0, 0, False)
+        service = End(connection.destination, connection.destination_port or 0, connection.protocol, True)
+        questions = [
+            question_for(place, shape, client if shape is Shape.CLIENT else service)
+            for shape in SHAPES[settings.semantics]
+            for place in settings.places
+        ]
+        answers: dict[Shape, Owners | None] = {}
+        missing = []
+        for question in questions:
+            timeline = attribution.timeline(question)
+            newest = timeline.latest() if timeline else None
+            restored = timeline is not None and timeline.restored  # from before a restart, and not confirmed since
+            if newest is None or restored or now - newest.arrived > fresh_for:
+                missing.append(question)
+                newest = None  # what was true then is no answer now
+            known = answers.get(question.shape, NO_OWNERS)
+            answers[question.shape] = None if newest is None or known is None else known | newest.owners
+        owners = candidates(settings.semantics, answers)
+        evidence = tuple(self._known(question, now) for question in questions)
+        if owners is None:
+            errors = [one.error for one in evidence if one.error]
+            state = State.FAILED if errors else State.PENDING
+            return AttributionView(state, (), evidence, None, errors[0] if errors else "not asked yet"), missing
+        state = state_of(owners, settings.owners_limit)
+        stale = any(one.origin == "stale" for one in evidence)
+        when = "said of its ends before it stopped answering" if stale else "says of its ends now"
+        cause = f"flowmap does not see this connection now; this is what the control plane {when}"
+        return AttributionView(state, self._described(owners), evidence, None, cause), missing
+
+    def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
+        """Flows that pass, in the order of their rows. QueryError for a filter or cursor that cannot be read."""
+        columns, rows = self._books.table.columns, self._books.table.live()
+        rows = rows[(columns.series[rows] != IGNORED) & (rows >= _position(cursor))]
+        rows = rows[self._passes(rows, wanted)]
+        page = rows[:limit].tolist()
+        more = str(page[-1] + 1) if page and len(rows) > limit else None
+        return FlowPage(tuple(self.flow(row) for row in page), more)
+
+    def flow(self, row: int) -> FlowView:
+        """One flow."""
+        columns = self._books.table.columns
+        flags, ports = int(columns.flags[row]), int(columns.ports[row])
+        client = Address(int(columns.client_high[row]), int(columns.client_low[row]))
+        server = Address(int(columns.server_high[row]), int(columns.server_low[row]))
+        ended = flags & (Row.ENDED | Row.OPEN) != Row.OPEN
+        state = STATES[int(columns.state[row])]
+        decision = self._books.attribution.decisions.get(int(columns.verdict[row]))
+        total = columns.total(np.array([row], np.int32))[0].tolist()
+        return FlowView(
+            protocol=protocol_name(ports & 0xFF),
+            client=Endpoint(client, ports >> 48),
+            server=Endpoint(server, ports >> 32 & 0xFFFF),
+            translated=self._translated(row) if flags & Row.TRANSLATED else None,
+            started_at=None if flags & (Row.PREEXISTING | Row.JOINED) else float(columns.born_by[row]) + self._epoch,
+            ended_at=float(columns.ended_by[row]) + self._epoch if ended else None,
+            transmit_bytes=total[0],
+            receive_bytes=total[1],
+            transmit_packets=total[2],
+            receive_packets=total[3],
+            state=state,
+            deployments=self._placed(decision.owners, row) if decision and state in _NAMED else (),
+            guessed=bool(flags & Row.GUESSED),
+            source=self._source,
+        )
+
+    def describe(self, owner: Owner) -> DeploymentInfo:
+        """What the control plane last said of a deployment."""
+        return self._books.describe(owner)
+
+    def _placed(self, owners: Owners, row: int) -> tuple[DeploymentInfo, ...]:
+        """The owners of a flow, with the jobs that ran when it began."""
+        columns = self._books.table.columns
+        known = not int(columns.flags[row]) & Row.PREEXISTING
+        after = float(columns.born_after[row]) + self._epoch if known else -np.inf
+        by = float(columns.born_by[row]) + self._epoch
+        return tuple(placed(info, after, by) for info in self._described(owners))
+
+    def _described(self, owners: Owners) -> tuple[DeploymentInfo, ...]:
+        return tuple(self.describe(owner) for owner in sorted(owners))
+
+    def _translated(self, row: int) -> tuple[Endpoint, Endpoint]:
+        columns = self._books.table.columns
+        client_high, client_low, server_high, server_low = columns.translated[row].tolist()
+        ports = int(columns.translated_ports[row])
+        return (
+            Endpoint(Address(client_high, client_low), ports >> 16),
+            Endpoint(Address(server_high, server_low), ports & 0xFFFF),
+        )
+
+    def _has_ends(
+        self, rows: Rows, client: Address, client_port: int | None, server: Address, server_port: int | None
+    ) -> Mask:
+        columns = self._books.table.columns
+        seen = _equals(columns.client_high[rows], columns.client_low[rows], client)
+        seen &= _equals(columns.server_high[rows], columns.server_low[rows], server)
+        ports = columns.ports[rows]
+        seen &= _port(ports >> np.uint64(48), client_port) & _port(
+            ports >> np.uint64(32) & np.uint64(0xFFFF), server_port
+        )
+        nat = columns.flags[rows] & np.uint16(Row.TRANSLATED) != 0
+        ends, nat_ports = columns.translated[rows], columns.translated_ports[rows].astype(np.uint64)
+        behind = nat & _equals(ends[:, 0], ends[:, 1], client) & _equals(ends[:, 2], ends[:, 3], server)
+        behind &= _port(nat_ports >> np.uint64(16), client_port) & _port(nat_ports & np.uint64(0xFFFF), server_port)
+        either: Mask = seen | behind
+        return either
+
+    def _passes(self, rows: Rows, wanted: FlowFilter) -> Mask:
+        columns, books = self._books.table.columns, self._books
+        passes = within(books, rows, wanted.since, wanted.until, self._epoch)
+        if wanted.protocol is not None:
+            passes &= columns.protocol(rows) == np.uint64(_protocol(wanted.protocol))
+        if wanted.state is not None:
+            passes &= columns.state[rows] == STATES.index(wanted.state)
+        if wanted.client is not None:
+            address, port = read_endpoint(wanted.client, "client")
+            passes &= _equals(columns.client_high[rows], columns.client_low[rows], address)
+            passes &= _port(columns.ports[rows] >> np.uint64(48), port)
+        if wanted.deployment is not None:
+            numbers = [n for n, made in books.attribution.decisions.items() if _concerns(made, wanted.deployment)]
+            passes &= np.isin(columns.verdict[rows], numbers)
+        if wanted.peer is not None:
+            services = np.unique(columns.service[rows[passes]]).tolist()
+            passes &= np.isin(columns.service[rows], [n for n in services if self._is_peer(n, wanted.peer)])
+        return passes
+
+    def _is_peer(self, service: int, peer: str) -> bool:
+        end = self._books.table.ends.end(service)
+        return peer in (self._books.peer(service), str(Endpoint(end.address, end.port)), str(end.address))
+
+    def _why_pending(self, row: int) -> str:
+        columns, attribution = self._books.table.columns, self._books.attribution
+        numbers = (int(columns.client[row]), int(columns.service[row]))
+        known = [attribution.timeline(q) for number in numbers for q in attribution.questions_about(number)]
+        if not any(timeline and timeline.answers for timeline in known):
+            return "the control plane has not answered yet"
+        return "no answer is known to fall into this connection's life yet; the next confirmation will tell"
+
+    def _known(self, question: Question, now: float) -> Evidence:
+        """The newest answer to a question, whether or not it counts."""
+        timeline = self._books.attribution.timeline(question)
+        newest = timeline.latest() if timeline else None
+        failure = timeline.failure if timeline else None
+        confidence = CONFIDENCE[question.shape]
+        if newest is None:
+            return Evidence(question.shape, confidence, None, None, "none", error=failure)
+        age = now - newest.arrived
+        stale = age >= self._books.attribution.settings.positive_ttl
+        origin = "stale" if stale else "live" if age < 1 else "cached"
+        if timeline is not None and timeline.restored:
+            origin = "history"
+        origin = self._origin or origin
+        asked, arrived = newest.asked + self._epoch, newest.arrived + self._epoch
+        owners = tuple(sorted(newest.owners))
+        return Evidence(question.shape, confidence, asked, arrived, origin, owners=owners, error=failure)
+
+    def _rested_on(self, question: Question, outcome: Outcome) -> Evidence:
+        asked, arrived = outcome.answer.asked + self._epoch, outcome.answer.arrived + self._epoch
+        confidence = CONFIDENCE[question.shape]
+        origin = self._origin or ("cached" if outcome.rule == "fast" else "live")
+        owners = tuple(sorted(outcome.owners))
+        return Evidence(question.shape, confidence, asked, arrived, origin, outcome.rule, owners)
+
+
+_NAMED = (State.ATTRIBUTED, State.SHARED)
+_SEVERAL = (State.PENDING, State.SHARED, State.AMBIGUOUS)
+
+
+def parse_address(text: str, field: str) -> Address:
+    """Read an address; QueryError names ``field``."""
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise QueryError(f"{text!r} is not an IP address", field=field) from error
+
+
+def _protocol(text: str) -> int:
+    try:
+        return protocol_number(text)
+    except ValueError as error:
+        raise QueryError(str(error), field="protocol") from error
+
+
+def read_endpoint(text: str, field: str) -> tuple[Address, int | None]:
+    """Address and port of ``ip``, ``ip:port`` or ``[ip]:port``; QueryError names ``field``."""
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdecimal() and (host.endswith("]") or ":" not in host):
+        return parse_address(host.strip("[]"), field), int(port)
+    return parse_address(text.strip("[]"), field), None
+
+
+def _position(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isdecimal() or len(cursor) > 9:
+        raise QueryError("not a cursor of an earlier answer", field="cursor")
+    return int(cursor)
+
+
+def _equals(high: np.ndarray, low: np.ndarray, address: Address) -> Mask:
+    same: Mask = (high == np.uint64(address.high)) & (low == np.uint64(address.low))
+    return same
+
+
+def _port(ports: np.ndarray, wanted: int | None) -> Mask:
+    same: Mask = ports == np.uint64(wanted) if wanted is not None else np.ones(len(ports), np.bool_)
+    return same
+
+
+def _concerns(decision: Decision, deployment: str) -> bool:
+    told = decision.state is not State.PENDING  # candidates of a tie are nobody's yet
+    return told and any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
+
+
+def _cause(decision: Decision) -> str | None:
+    if decision.cause:
+        return decision.cause
+    rules = {outcome.rule for outcome in decision.outcomes.values()}
+    match decision.state:
+        case State.UNKNOWN if "unconfirmed" in rules:
+            return "no answer falls into this connection's life, and those around it do not agree or are too few"
+        case State.UNKNOWN:
+            return "the control plane names no deployment for both ends"
+        case State.AMBIGUOUS:
+            return f"{len(decision.owners)} deployments are possible, more than attribute.owners_limit"
+    return None

@@ -1,1 +1,0 @@
-"""Recordings: the commands of the engine with their instants, kept in a file and read back."""

@@ -1,0 +1,1 @@
+"""Recordings: every command to the accounting with its time, in a file."""

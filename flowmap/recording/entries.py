@@ -1,0 +1,92 @@
+"""What is recorded: commands, and what a replay checks itself by. Times are monotonic seconds."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from flowmap.engine.accounting import Books
+from flowmap.engine.commands import Command
+from flowmap.flows.batch import Datagrams
+from flowmap.sources.base import SourceStats
+
+
+@dataclass(frozen=True, slots=True)
+class Undecoded:
+    """A :class:`TakeStep` whose batch is recorded as the datagrams it was decoded from."""
+
+    now: float
+    read_at: float
+    datagrams: Datagrams
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An :class:`Ask`, with its outcome."""
+
+    now: float
+    limit: int
+    questions: int
+    """How many there were to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """From here on the wall clock is the monotonic one plus ``epoch`` seconds."""
+
+    epoch: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the books came to; a replay that comes to anything else is none."""
+
+    observed: tuple[int, int]
+    pending: tuple[int, int]
+    ignored: int
+    flows: int
+    open_flows: int
+    pending_flows: int
+    contradictions: int
+    complete_reads: int
+    credited: Mapping[str, tuple[int, int]]
+    """Bytes by kind of series, and those that expired."""
+    series: int
+    """CRC-32 of every series with its name and its bytes."""
+
+    @classmethod
+    def of(cls, books: Books) -> Figures:
+        """Those of ``books``."""
+        ledger = books.ledger.freeze()
+        names = "".join(ledger.texts).encode(errors="surrogatepass")
+        series = zlib.crc32(ledger.receive_bytes.tobytes(), zlib.crc32(ledger.transmit_bytes.tobytes()))
+        return cls(
+            observed=(books.observed[0], books.observed[1]),
+            pending=(books.pending[0], books.pending[1]),
+            ignored=books.ignored,
+            flows=len(books.table),
+            open_flows=books.table.open_flows,
+            pending_flows=books.pending_flows,
+            contradictions=books.attribution.contradictions.count,
+            complete_reads=books.complete_reads,
+            credited={name: (part[0], part[1]) for name, part in ledger.totals()._asdict().items()},
+            series=zlib.crc32(names, series),
+        )
+
+    def difference(self, other: Figures) -> str:
+        """The first figure that is not the same in ``other``, as text; empty if all are."""
+        mine, theirs = asdict(self), asdict(other)
+        return next((f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A look at the books and at the source, about once a second."""
+
+    now: float
+    figures: Figures
+    stats: SourceStats = field(default_factory=SourceStats)
+
+
+Entry = Command | Undecoded | Asked | ClockSet | Marked

@@ -1,0 +1,72 @@
+"""Which of the configuration a recording keeps: what decides how it replays, and no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from flowmap.config import Config
+from flowmap.engine.factory import knows_loopback
+from flowmap.errors import DecodeError
+
+KEPT: Mapping[str, frozenset[str] | None] = {
+    "control_plane": frozenset(("endpoint", "workspace", "namespaces", "workspaces", "rate", "burst", "max_in_flight")),
+    "collect": None,
+    "attribute": None,
+    "export": None,
+    "http": frozenset(("listen",)),
+}
+"""Sections, and which of their keys (None: all). What is not named here is never written."""
+
+
+def kept_settings(config: Config) -> dict[str, Any]:
+    """The part of ``config`` that goes into a recording, in the form of the configuration file."""
+    wanted = {section: True if keys is None else set(keys) for section, keys in KEPT.items()}
+    kept = config.model_dump(mode="json", include=wanted)
+    if not knows_loopback(config):  # where else the control plane is decides nothing
+        kept["control_plane"]["endpoint"] = None
+    return kept
+
+
+class RecordedSettings(NamedTuple):
+    """The configuration of a recording, with defaults for all keys that it lacks."""
+
+    config: Config
+    unknown: tuple[str, ...] = ()
+    """Keys that this flowmap does not know, left out: a later one may decide otherwise because of them."""
+
+
+def read_settings(kept: object) -> RecordedSettings:
+    """The settings of a recording; DecodeError if they cannot be used."""
+    try:
+        return RecordedSettings(Config.model_validate(kept))
+    except ValidationError as error:
+        problems = error.errors(include_input=False)
+    for problem in problems:
+        if problem["type"] != "extra_forbidden":
+            raise DecodeError(f"the settings of the recording cannot be used: {_said(problem['loc'], problem['msg'])}")
+    known: Any = deepcopy(kept)
+    for problem in problems:
+        *sections, key = problem["loc"]
+        place = known
+        for name in sections:
+            place = place[name]
+        del place[key]
+    return RecordedSettings(Config.model_validate(known), tuple(_key(problem["loc"]) for problem in problems))
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong first, and where, on one line."""
+    problem = error.errors(include_input=False)[0]
+    return _said(problem["loc"], problem["msg"])
+
+
+def _said(location: tuple[int | str, ...], message: str) -> str:
+    return f"{_key(location)}: {message}".splitlines()[0]
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)

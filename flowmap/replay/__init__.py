@@ -1,0 +1,1 @@
+"""Recordings and capture files, attributed offline."""

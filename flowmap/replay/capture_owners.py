@@ -1,0 +1,108 @@
+"""Who is at an end at an instant, for captures: from a catalog file, from a daemon's history, or from nobody."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.questions import Question
+from flowmap.catalog_file.catalog import Catalog, DeploymentEntry, JobEntry
+from flowmap.catalog_file.matching import Index, IpQuestion
+from flowmap.config import Config
+from flowmap.engine.resolver import may_own
+from flowmap.model.address import Endpoint
+from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.replay.driver import Answerer, Reply, answer, failure
+
+NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"
+
+CHANGING = "the catalog has other owners shortly before or after"
+
+UNCONFIRMED = "history confirms nobody for this end at this moment"
+
+Ranges = Callable[[Iterable[Question], float], Mapping[Question, Sequence[Range]]]
+
+LATENCY = 0.001
+"""Seconds an answer from a file takes: an answer is given after it was asked."""
+ASK_AGAIN = 2.0
+"""Seconds after which a catalog is asked again, at most."""
+
+
+def from_catalog(index: Index, *, grace: float) -> Answerer:
+    """Answers as the embedded control plane would have given them at the instant of the question.
+
+    None is given within ``grace`` seconds of a change of owners: there, an answer is taken for the owners of a moment
+    at which they were others (rule ``grace``), and a file knows when that is.
+    """
+    changes = sorted(_changes(index.catalog))
+
+    def owners(question: Question, now: float) -> list[DeploymentInfo]:
+        asked = IpQuestion(*_end(question.source), *_end(question.destination))
+        found = index.by_ip(question.namespace, asked, now=now)
+        infos = (_describe(entry, index.catalog.workspace, now) for entry in found)
+        return [info for info in infos if may_own(info)]
+
+    def answerer(question: Question, now: float) -> Reply:
+        infos = owners(question, now)
+        near = changes[bisect_left(changes, now - grace) : bisect_right(changes, now + grace)]
+        around = (owners(question, instant) for change in near for instant in (change, math.nextafter(change, 0)))
+        names = {info.owner for info in infos}
+        if any({info.owner for info in others} != names for others in around):
+            return failure(question, now, CHANGING, latency=LATENCY, retry_after=near[-1] + grace - now + LATENCY)
+        return answer(question, now, infos, latency=LATENCY)
+
+    return answerer
+
+
+def with_catalog(config: Config, catalog: Catalog) -> Config:
+    """The configuration to go with :func:`from_catalog`: the catalog's places, asked often since that costs no call."""
+    places = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
+    pauses = {name: min(getattr(config.attribute, name), ASK_AGAIN) for name in ("positive_ttl", "negative_ttl")}
+    sections = {"control_plane": places, "attribute": pauses}
+    update = {name: getattr(config, name).model_copy(update=changed) for name, changed in sections.items()}
+    return config.model_copy(update=update)
+
+
+def _changes(catalog: Catalog) -> Iterator[float]:
+    """Instants at which an owner comes or goes."""
+    for entry in catalog.deployments:
+        for address in entry.addresses:
+            yield from (instant for instant in (address.since, address.until) if instant is not None)
+        yield from (job.end_time for job in entry.jobs if job.end_time is not None)
+
+
+def from_history(ranges: Ranges) -> Answerer:
+    """What a daemon's history has confirmed for the instant of the question; where that is nothing, there is no
+    answer. ``ranges``: see ``history.archive.Archive.ranges``."""
+
+    def answerer(question: Question, now: float) -> Reply:
+        owners = {one.owners for one in ranges([question], now)[question]}
+        if len(owners) != 1:
+            return failure(question, now, UNCONFIRMED, latency=LATENCY)
+        return answer(question, now, [DeploymentInfo(owner, seen_at=now) for owner in sorted(*owners)], latency=LATENCY)
+
+    return answerer
+
+
+def _end(endpoint: Endpoint | None) -> tuple[str | None, int | None]:
+    return (None, None) if endpoint is None else (str(endpoint.address), endpoint.port or None)
+
+
+def _describe(entry: DeploymentEntry, workspace: str, now: float) -> DeploymentInfo:
+    states = Counter("finished" if _is_over(job, now) else job.status.lower() for job in entry.jobs)
+    return DeploymentInfo(
+        owner=Owner(workspace, entry.namespace, entry.id, entry.name),
+        execution_mode=entry.execution_mode,
+        engine_version=entry.engine_version,
+        creator=entry.creator_name,
+        labels={key: str(value) for key, value in entry.labels.items()},
+        jobs_by_state=dict(states),
+        seen_at=now,
+    )
+
+
+def _is_over(job: JobEntry, now: float) -> bool:
+    return job.end_time is not None and job.end_time <= now

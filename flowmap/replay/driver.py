@@ -1,0 +1,152 @@
+"""Books over steps that are there already: what the writer's thread does live, without its thread, clock and calls.
+
+The clock is that of the steps. Between two of them the questions that are due are asked of a function, its replies
+come back when it says they do, and the books are settled and tidied, in the order of the writer's own turns. Used to
+attribute capture files, and to tell what a recording would have cost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from typing import NamedTuple
+
+from flowmap.attribute.answers.timeline import Answer
+from flowmap.attribute.calls.budget import CallBudget
+from flowmap.attribute.questions import Question
+from flowmap.engine.accounting import Books
+from flowmap.engine.commands import Apply, Ask, Decide, Deliver, Delivery, GiveUp, TakeStep, Tidy
+from flowmap.model.deployment import DeploymentInfo
+from flowmap.sources.base import Step
+
+TURN = 0.1
+"""Seconds between two turns while a question waits or is on its way."""
+IDLE_TURN = 1.0
+"""The same while none does: ends whose answers grow old are found that late."""
+TIDY_EVERY = 30.0
+QUIET = 600.0
+"""Seconds without a step after which time is passed over: what is due to be asked again is asked after it."""
+
+
+class TimedStep(NamedTuple):
+    """A step of a source, read between two instants (seconds; any origin, never going back).
+
+    A flow's answers count only once a ``CaughtUp`` says that the source came to their arrival, so there must be some.
+    """
+
+    step: Step
+    now: float
+    read_at: float
+
+
+class Reply(NamedTuple):
+    """What comes of one question, and when."""
+
+    delivery: Delivery
+    arrives: float
+
+
+Answerer = Callable[[Question, float], Reply]
+"""What the control plane says to a question that is asked at an instant of the steps' clock."""
+
+
+def answer(question: Question, asked: float, deployments: Iterable[DeploymentInfo], *, latency: float) -> Reply:
+    """The reply that names ``deployments`` (each may own) ``latency`` seconds after the asking."""
+    infos = tuple(deployments)
+    given = Answer(asked, asked + latency, frozenset(info.owner for info in infos))
+    return Reply(Delivery(question, given, infos), asked + latency)
+
+
+def failure(question: Question, asked: float, cause: str, *, latency: float, retry_after: float | None = None) -> Reply:
+    """The reply that there is no answer, because of ``cause``; asking makes sense again after ``retry_after`` s."""
+    return Reply(Delivery(question, None, cause=cause, retry_after=retry_after), asked + latency)
+
+
+class Offline:
+    """Drives books over steps. ``calls`` counts what was asked."""
+
+    def __init__(
+        self,
+        books: Books,
+        answerer: Answerer | None,
+        *,
+        budget: CallBudget | None = None,
+        give_up_after: float = math.inf,
+        tidy_every: float = TIDY_EVERY,
+        apply: Apply | None = None,
+    ) -> None:
+        """Without ``budget`` everything that is due is asked at once; without ``answerer`` nothing is. Times are in
+        seconds.
+
+        ``apply``: a recorder's, in front of that of the books.
+        """
+        self.books = books
+        self._apply: Apply = books.apply if apply is None else apply
+        self.calls = 0
+        self._answerer = answerer
+        self._budget = budget
+        self._give_up_after = give_up_after
+        self._tidy_every = tidy_every
+        self._arriving: list[tuple[float, int, Reply]] = []
+        self._order = count()
+        self._questions: deque[Question] = deque()
+        self._now = self._turned = self._tidied = -math.inf
+        self._changed = False  # a step was taken since the last turn
+
+    def run(self, steps: Iterable[TimedStep]) -> Iterator[TimedStep]:
+        """Take the steps in order, turns between them; yields each step after it was taken."""
+        for timed in steps:
+            self._pass_time(timed.now)
+            self._apply(TakeStep(*timed))
+            self._now, self._changed = timed.now, True
+            yield timed
+        if self._changed:
+            self._turn(self._now)
+
+    def _pass_time(self, until: float) -> None:
+        if math.isinf(self._turned):
+            self._turned = self._tidied = until
+        quiet = min(until, self._now + QUIET)
+        while (due := self._next_turn()) <= quiet:
+            self._turn(due)
+        self._turned = max(self._turned, until - IDLE_TURN if quiet < until else self._turned)
+
+    def _next_turn(self) -> float:
+        attribution = self.books.attribution
+        waits = self._arriving or self._questions or attribution.plan.waiting or attribution.has_news
+        # Never before the last step: what it brought was not known then.
+        return max(self._now, self._turned + (TURN if waits or self._changed else IDLE_TURN))
+
+    def _turn(self, now: float) -> None:
+        self._turned, self._changed = now, False
+        while self._arriving and self._arriving[0][0] <= now:
+            arrives, _, reply = heapq.heappop(self._arriving)
+            if self._budget is not None:
+                self._budget.finish()
+            self._apply(Deliver(arrives, reply.delivery))
+        self._apply(Decide(now))
+        self._ask(now)
+        if now - self._tidied >= self._tidy_every:
+            self._tidied = now
+            self._apply(GiveUp(now - self._give_up_after, now))
+            self._apply(Tidy(now))
+
+    def _ask(self, now: float) -> None:
+        if self._answerer is None:
+            return
+        limit = self._available(now)
+        if limit > len(self._questions):
+            self._questions.extend(self._apply(Ask(now, limit)))
+        while self._questions and self._available(now):
+            question = self._questions.popleft()
+            if self._budget is not None:
+                self._budget.start(now)
+            self.calls += 1
+            reply = self._answerer(question, now)
+            heapq.heappush(self._arriving, (max(reply.arrives, now), next(self._order), reply))
+
+    def _available(self, now: float) -> int:
+        return self.books.table.ends.capacity if self._budget is None else self._budget.available(now)

@@ -1,0 +1,124 @@
+"""Applies the commands of a recording again: every decision as it was, and proof that it is so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from flowmap.engine.commands import Ask, Deliver, TakeStep
+from flowmap.engine.factory import make_books, make_snapshot
+from flowmap.export.snapshot import Snapshot
+from flowmap.flows.batch import FlowBatch
+from flowmap.flows.hash_index import Rows
+from flowmap.query.live import Queries
+from flowmap.recording.entries import Asked, ClockSet, Entry, Figures, Marked, Undecoded
+from flowmap.recording.reader import RecordingReader
+from flowmap.sources.base import SourceStats
+from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a replay first came to something else than the daemon."""
+
+    at: float
+    """Seconds since the epoch."""
+    what: str
+
+
+class Replay:
+    """A recording and the books it is done to. ``queries`` may look at any time between two entries."""
+
+    def __init__(self, reader: RecordingReader, *, leaving: Callable[[Rows], None] | None = None) -> None:
+        """``leaving`` is called with flows that are over and decided, before the books forget them."""
+        begin = reader.begin
+        self.reader = reader
+        self.source = begin.source
+        self.books = make_books(begin.config, announces_births=begin.source.announces_births)
+        if leaving is not None:
+            self.books.leaving = leaving
+        self.epoch = begin.epoch
+        self.queries = Queries(self.books, source=begin.source.name, epoch=begin.epoch)
+        self.now = -math.inf
+        """Monotonic instant of the last entry."""
+        self.stopped_early = False
+        self.difference: Difference | None = None
+        self.stats = SourceStats()
+        """The source's counts when last noted."""
+        self.answers = self.failures = self.records = 0
+        self._decoder = ColumnDecoder()
+
+    def run(self, until: float = math.inf) -> Iterator[float]:
+        """Do everything up to ``until`` (seconds since the epoch); yields the share that is done after every entry.
+
+        DecodeError for what is no entry.
+        """
+        for entry in self.reader.entries():
+            now = getattr(entry, "now", None)
+            if now is not None and now + self.epoch > until:
+                self.stopped_early = True
+                return
+            self._do(entry)
+            self.now = self.now if now is None else max(self.now, now)
+            yield self.reader.offset / self.reader.size
+
+    def findings(self) -> list[str]:
+        """A line on whatever keeps this from being the whole of what the daemon did; empty if nothing does."""
+        lines = [self.reader.missing] if self.reader.missing else []
+        if unknown := self.reader.begin.unknown:
+            lines.append(f"replayed without settings that this flowmap does not know: {', '.join(unknown)}")
+        if self.difference is not None:
+            when = datetime.fromtimestamp(self.difference.at, UTC).isoformat(timespec="milliseconds")
+            lines.append(
+                f"from {when} on this is not what the daemon (flowmap {self.reader.begin.flowmap}) came to: "
+                f"{self.difference.what}"
+            )
+        return lines
+
+    def snapshot(self) -> Snapshot:
+        """What the daemon would have published now."""
+        at = self.now + self.epoch if np.isfinite(self.now) else self.reader.begin.started_at
+        return make_snapshot(self.books, self.source, self.stats, taken_at=at)
+
+    def _do(self, entry: Entry) -> None:
+        match entry:
+            case Undecoded():
+                self._take(decoded(entry, self._decoder))
+            case TakeStep():
+                self._take(entry)
+            case Asked(now, limit, questions):
+                found = len(self.books.apply(Ask(now, limit)))
+                if found != questions:
+                    self._differs(now, f"questions to ask {found}, not {questions}")
+            case ClockSet(epoch):
+                self.epoch = epoch
+                self.queries.follow_clock(epoch)
+            case Marked(now, figures, stats):
+                self.stats = stats
+                if difference := Figures.of(self.books).difference(figures):
+                    self._differs(now, difference)
+            case _:
+                if isinstance(entry, Deliver):
+                    self.answers += entry.delivery.answer is not None
+                    self.failures += entry.delivery.answer is None
+                self.books.apply(entry)
+
+    def _take(self, command: TakeStep) -> None:
+        self.records += len(command.step) if isinstance(command.step, FlowBatch) else 0
+        self.books.apply(command)
+
+    def _differs(self, now: float, what: str) -> None:
+        if self.difference is None:
+            self.difference = Difference(now + self.epoch, what)
+
+
+def decoded(entry: Undecoded, decoder: ColumnDecoder) -> TakeStep:
+    """The command as the daemon applied it. ``decoder``: one for all entries of a recording."""
+    data, starts, marked = entry.datagrams
+    batch = decoder.decode(data, starts).batch
+    batch.flags |= np.uint16(marked)
+    return TakeStep(batch, entry.now, entry.read_at)

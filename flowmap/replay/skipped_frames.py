@@ -1,0 +1,44 @@
+"""Lines on the frames of a capture that are not counted, or count twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from flowmap.replay.capture_steps import CaptureSteps
+from flowmap.wire.packets.packets import MALFORMED
+
+KINDS = 10
+"""Kinds of frames that get a line of their own; the rest share one."""
+
+_WRITER = (
+    ": the program that wrote the file stored the cut length as the length on the wire, or these packets are broken; "
+    "capture with tcpdump or dumpcap"
+)
+
+
+def lines(steps: CaptureSteps) -> Iterator[str]:
+    """A line on each kind of frames that could not be used."""
+    for reason, number in sorted(steps.malformed.items()):
+        more = _WRITER if reason == "wire_length" else ""
+        yield f"{number:,} of {steps.frames:,} frames are {MALFORMED[reason]}, and not counted{more}"
+    for what, number in _most(steps.unread):
+        yield f"{number:,} frames of {what} cannot be read; IP packets in them are not counted"
+    watch = steps.copies
+    if watch.matters:
+        yield (
+            f"{watch.copies:,} of {watch.looked:,} packets that were compared are copies of others, and count twice: "
+            "the capture is of several interfaces and does not say which; capture on one (tcpdump -i eth0), or with "
+            "the number of the interface in each frame (tcpdump -i any -y LINUX_SLL2)"
+        )
+
+
+def not_ip(steps: CaptureSteps) -> str:
+    """What sound frames without IP are."""
+    return ", ".join(f"{number:,} {what}" for what, number in _most(steps.other))
+
+
+def _most(counts: Counter[str]) -> list[tuple[str, int]]:
+    most = counts.most_common()
+    rest = most[KINDS:]
+    return most[:KINDS] + ([(f"{len(rest)} other kinds", sum(number for _, number in rest))] if rest else [])

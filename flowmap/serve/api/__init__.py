@@ -1,0 +1,1 @@
+"""The HTTP interface: paths, parameters, JSON forms, OpenAPI."""

@@ -1,0 +1,370 @@
+"""The answers of /api/v1 as pydantic models: camelCase like the control plane's API, times in RFC 3339 (UTC).
+
+answers.py makes them from the values of ``attribute.view``; openapi.py describes them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from flowmap.model.deployment import JobsAre, State
+from flowmap.model.explanation import Relation
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Seconds since the epoch as ``2026-01-31T12:00:00.000Z``; None for None, and past year 9999."""
+    if seconds is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encodable(text: object) -> object:
+    """Lone surrogates, which JSON strings can hold and UTF-8 cannot, become ``?``."""
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(encodable)]
+Time = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
+"""Made by :func:`rfc3339`."""
+
+
+class Answer(BaseModel):
+    """Base of all: names are snake_case here and camelCase outside."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class Job(Answer):
+    """One job instance of a deployment; times by the control plane's clock."""
+
+    job_id: Text
+    status: Text
+    started_at: Time
+    ended_at: Time = Field(description="null while it is not over, or where that is not known.")
+
+
+class DeploymentName(Answer):
+    """Which deployment."""
+
+    workspace: Text
+    namespace: Text
+    deployment_id: Text
+    name: Text
+
+
+class Deployment(DeploymentName):
+    """A deployment as the control plane last described it."""
+
+    jobs: list[Job]
+    jobs_are: JobsAre = Field(
+        description="Which jobs these are. unlisted: not listed yet. latest: those not over, or else the last. all: "
+        "every one kept. Of a flow: atStart, those that ran when it began (several cannot be told apart; none: none "
+        "is known), or running, those not over when last listed, where it is not known which it began with."
+    )
+    jobs_by_state: dict[Text, int] = Field(description="Number of jobs by state; empty if the answer had none.")
+    labels: dict[Text, Text]
+    execution_mode: Text
+    engine_version: Text
+    creator: Text
+
+
+class Evidence(Answer):
+    """One answer of the control plane an attribution rests on."""
+
+    shape: Text = Field(description="client, sink, source, link or exact.")
+    confidence: Text = Field(description="exact, strong or candidate.")
+    asked_at: Time
+    answered_at: Time
+    origin: Text = Field(description="live, cached, stale, history or none; of captures also catalog or assumed.")
+    rule: Text = Field(description="Rule of time by which it counts: inside, around, grace or fast; empty if none.")
+    owners: list[DeploymentName]
+    error: Text | None = Field(description="Why there is no answer, where the last try failed.")
+
+
+class End(Answer):
+    """One end of a connection; port 0 where the protocol has none."""
+
+    ip: str
+    port: int
+
+
+class Translated(Answer):
+    """The ends as the server sees them."""
+
+    client: End
+    server: End
+
+
+class Flow(Answer):
+    """One flow; transmit is from client to server."""
+
+    protocol: str
+    client: End
+    server: End
+    translated: Translated | None = Field(description="Where NAT changed either end.")
+    started_at: Time = Field(description="null if the flow is older than the daemon and the kernel does not tell.")
+    ended_at: Time
+    transmit_bytes: int
+    receive_bytes: int
+    transmit_packets: int
+    receive_packets: int
+    state: State
+    deployments: list[Deployment]
+    orientation: Literal["seen", "guessed"] = Field(description="How it is known which end is the client.")
+    source: Text
+
+
+class HeardAnswer(Answer):
+    """One answer to a question."""
+
+    asked_at: Time
+    answered_at: Time
+    owners: list[DeploymentName]
+    relation: Relation = Field(
+        description="To the connection's life: before its beginning, inside, after its end; uncertain where it was "
+        "under way at either, or where it is not known yet that the connection was open when it arrived."
+    )
+    rests_on: bool = Field(description="Whether the rule took this one; the last, where it took several.")
+
+
+class AskedQuestion(Answer):
+    """One question of GetDeploymentsByIp that matters for a connection."""
+
+    shape: Text
+    workspace: Text = Field(description="Empty: that of control_plane.workspace.")
+    namespace: Text
+    source: End | None = Field(description="srcIp and srcPort; port 0: none.")
+    destination: End | None = Field(description="dstIp and dstPort; port 0: none.")
+    answers: list[HeardAnswer] = Field(
+        description="Those that are kept, and the one that the rule took; the oldest first."
+    )
+    rule: Text = Field(
+        description="Rule of time by which an answer counts: inside, around, grace or fast; unconfirmed: none can any "
+        "more; empty: the next answer will tell, or the decision does not rest on this question."
+    )
+    owners: list[DeploymentName] = Field(description="Whom it contributes.")
+    confirmed_from: Time = Field(description="Its last answers, all alike, confirm their owners from here on …")
+    confirmed_until: Time = Field(description="… to here; null where there is one answer only.")
+    error: Text | None
+
+
+class Life(Answer):
+    """When a connection began and ended, as far as it is known."""
+
+    started_after: Time
+    started_by: Time
+    open_until: Time = Field(description="It was still open then.")
+    client_seen_until: Time = Field(description="Its client was there then.")
+    ended_by: Time
+
+
+class Explanation(Answer):
+    """The whole chain from a connection to its owners."""
+
+    seen_by: list[Text]
+    orientation: Text = Field(description="How it is known which end is the client.")
+    client: End = Field(description="The client end that was asked about.")
+    service: End = Field(description="The service end that was asked about.")
+    asked_because: Text = Field(description="Why these ends, where NAT changed one; else empty.")
+    life: Life
+    questions: list[AskedQuestion]
+    combination: Text = Field(description="How what the questions contribute combines.")
+    decided_at: Time
+    jobs: Text = Field(description="How the jobs beside the owners were found.")
+
+
+class Attribution(Answer):
+    """Who owns a connection."""
+
+    state: State
+    deployments: list[Deployment]
+    evidence: list[Evidence]
+    flow: Flow | None = Field(description="What was observed of it; null if it was not seen.")
+    cause: Text | None = Field(description="Why there is no name, where there is none.")
+    explanation: Explanation | None = Field(
+        description="With explain=1, where flowmap has the connection in its table."
+    )
+
+
+class Flows(Answer):
+    """A part of a listing."""
+
+    flows: list[Flow]
+    next_cursor: Text | None = Field(description="Give it as cursor to get the next part; null on the last.")
+
+
+class Traffic(Answer):
+    """Running totals since the daemon started, as seen from the deployment's end."""
+
+    transmit_bytes: int
+    receive_bytes: int
+    transmit_packets: int
+    receive_packets: int
+    connections: int
+    open_connections: int
+
+
+class PeerTraffic(Answer):
+    """Traffic with one peer; of the deployments named, or of the one that was asked about."""
+
+    peer: Text
+    protocol: Text
+    traffic: Traffic
+    deployments: list[DeploymentName]
+
+
+class PeerSeen(Answer):
+    """Traffic of a deployment with one peer in a window of time."""
+
+    peer: Text
+    protocol: Text
+    traffic: Traffic = Field(description="Of the flows that were open at some moment of the window, each whole.")
+    deployments: list[DeploymentName] = Field(description="More than one where it cannot be told from others.")
+    first_seen: Time
+    last_seen: Time
+
+
+class PeerWindow(Answer):
+    """Whom a deployment talked to in a window of time."""
+
+    from_: Time = Field(alias="from")
+    to: Time
+    peers: list[PeerSeen]
+
+
+class Window(Answer):
+    """A window of time."""
+
+    from_: Time = Field(alias="from")
+    to: Time
+
+
+class PeerChanges(Answer):
+    """Which peers of a deployment came and went between two windows of time."""
+
+    before: Window
+    now: Window
+    new: list[PeerSeen] = Field(description="Peers of the later window that the earlier one has not.")
+    vanished: list[PeerSeen] = Field(description="Peers of the earlier window that the later one has not.")
+
+
+class DeploymentTraffic(Deployment):
+    """A deployment with its traffic by peer."""
+
+    packages: list[Text] = Field(description="URIs of the files it is made of, without query.")
+    traffic: Traffic
+    peers: list[PeerTraffic]
+    shared: list[PeerTraffic] = Field(description="Traffic it has in common with deployments it can't be told from.")
+
+
+class Deployments(Answer):
+    """Every deployment seen in traffic."""
+
+    deployments: list[DeploymentTraffic]
+
+
+class Peers(Answer):
+    """Every peer seen in traffic."""
+
+    peers: list[PeerTraffic]
+
+
+class Source(Answer):
+    """State of one source of flows."""
+
+    name: Text
+    up: bool
+    records: int
+    overruns: int
+    lost: dict[Text, int]
+    resyncs: dict[Text, int]
+    notes: dict[Text, Text] = Field(description="Degradations in force, with what they mean.")
+    error: Text | None
+    role: Text = Field(description="traffic: its records are counted; health: it measures what another one counts.")
+    why: Text = Field(description="Why it is read, where the configuration does not name it; else empty.")
+    special: dict[Text, int] = Field(
+        description="Packets that count unlike others, by reason; as in flowmap_source_special_total."
+    )
+
+
+class Contradiction(Answer):
+    """An answer that denies what was attributed; that stays as it is."""
+
+    question: Text = Field(description="Shape and what was asked about.")
+    namespace: Text
+    asked_at: Time
+    answered_at: Time
+    attributed: list[DeploymentName] = Field(description="Whose the flows are.")
+    answered: list[DeploymentName] = Field(description="Whom the answer names.")
+    flows: int = Field(description="Open flows it denies; 0: only what was confirmed for its time.")
+    client: End | None = Field(description="One of these flows.")
+    server: End | None
+
+
+class Reading(Answer):
+    """What questions of one shape have brought since the start."""
+
+    shape: Text
+    asked: int
+    answered: int
+    named: int = Field(description="Answers that named somebody.")
+    silent: bool = Field(description="Whether it names nobody anywhere, so that repeats of it are fewer.")
+
+
+class AttributionStatus(Answer):
+    """How the attribution stands."""
+
+    readings: list[Reading]
+    contradictions: list[Contradiction] = Field(description="The newest 100, the last one first.")
+    tied_pairs: int = Field(description="Pairs of ends between which flows have several possible owners.")
+    ties_waiting: int = Field(description="Questions about both ends of these for which there was no call.")
+    hint: Text | None = Field(description="What the answers say about the settings.")
+
+
+class Status(Answer):
+    """The daemon's own state."""
+
+    version: str
+    started_at: Time
+    ready: bool
+    sources: list[Source]
+    control_plane: dict[str, str | int | float | bool | None]
+    flows: dict[str, int]
+    bytes: dict[str, dict[str, int]]
+    conserved: bool = Field(description="Whether observed bytes equal the sum of the others, exactly.")
+    attribution: AttributionStatus
+    configuration: dict[str, str | int | float | bool | None] = Field(
+        description="Process id and file of the daemon, and how its last reload went."
+    )
+    recording: dict[str, str | int | float | bool | None] | None = Field(
+        description="Where flowmap run --record writes, how much so far, and why that ended; null without it."
+    )
+    history: dict[str, str | int | float | bool | None] | None = Field(
+        description="How the history file stands: whether it can be written, flows in it and lost, size, what is "
+        "wrong; null without history."
+    )
+
+
+class FieldProblem(Answer):
+    """What is wrong with one parameter."""
+
+    field: str
+    reason: Text
+
+
+class Problem(Answer):
+    """An error, as RFC 9457 describes it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: Text
+    errors: list[FieldProblem] = Field(default=[], description="Each parameter at fault.")

@@ -1,0 +1,80 @@
+"""Errors as application/problem+json (RFC 9457), with each parameter at fault.
+
+The handlers are coroutines: starlette runs plain functions in threads that it starts on demand.
+"""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Mapping, Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from flowmap.errors import ControlError, HistoryError, QueryError
+from flowmap.serve.api.models import FieldProblem, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+SAFE_HEADERS = {
+    # Whatever a browser takes an answer for, it runs, loads, frames and lends nothing.
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "deny",
+    "cache-control": "no-store",
+}
+"""Of every answer that does not say otherwise."""
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: Sequence[FieldProblem] = (),
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error answer; ``detail`` is one sentence that says what to do."""
+    body = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors))
+    return Response(body.model_dump_json(by_alias=True), status, headers, media_type=MEDIA_TYPE)
+
+
+def bad_parameters(errors: Sequence[FieldProblem]) -> Response:
+    """400 for parameters that cannot be read."""
+    return problem(400, "; ".join(f"{error.field}: {error.reason}" for error in errors), errors)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """404 and 405, as the router raises them."""
+    assert isinstance(error, HTTPException)
+    detail = {
+        404: "There is nothing at this path; /openapi.json lists what there is.",
+        405: f"{request.method} is not allowed here; use GET or HEAD.",
+    }.get(error.status_code, error.detail)
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+async def on_query_error(request: Request, error: Exception) -> Response:
+    """400: the question cannot be answered as asked."""
+    assert isinstance(error, QueryError)
+    fields = [FieldProblem(field=error.field, reason=str(error))] if error.field else []
+    return problem(400, str(error), fields)
+
+
+async def on_control_error(request: Request, error: Exception) -> Response:
+    """502: the control plane had to be asked and gave no usable answer."""
+    assert isinstance(error, ControlError)
+    return problem(502, f"The control plane gave no usable answer ({error.reason}).")
+
+
+async def on_history_error(request: Request, error: Exception) -> Response:
+    """503: the history file cannot be read now."""
+    assert isinstance(error, HistoryError)
+    return problem(503, f"The history cannot be read now ({error.reason}); /api/v1/status says more.")
+
+
+async def on_defect(request: Request, error: Exception) -> Response:
+    """500: a defect of flowmap. The client learns nothing of its inside; the log gets the traceback."""
+    return problem(500, "flowmap failed to answer; its log says more.", headers=SAFE_HEADERS)

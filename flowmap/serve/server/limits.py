@@ -1,0 +1,103 @@
+"""What every request and answer is held to: sizes, queries at one time, headers that tell browsers what not to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flowmap.serve.api.problem import SAFE_HEADERS, problem
+from flowmap.serve.server.access import AREAS, Refused
+
+LONGEST_TARGET = 8000
+"""Bytes of path and query: every client and proxy must manage 8000 (RFC 9110, section 4.1)."""
+LONGEST_HEAD = 16 * 1024
+"""Bytes of a request's head. h11 has this limit only while a head is not whole, so one that came at once is here."""
+LARGEST_BODY = 16 * 1024
+"""Bytes of a body, which no request here needs; one this small is passed over."""
+MAX_QUERIES = 16
+"""Queries answered at one time. Scrapes and health checks do not count, so they always find a way."""
+
+
+class SafeHeaders:
+    """ASGI middleware: every answer gets the safe headers, and those the operator chose over them."""
+
+    def __init__(self, app: ASGIApp, *, chosen: Callable[[], Mapping[str, str]]) -> None:
+        self._app = app
+        self._chosen = chosen
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.update(self._chosen())
+            await send(message)
+
+        await self._app(scope, receive, send_safe)
+
+
+class Sizes:
+    """ASGI middleware: 505 for another HTTP than 1, 414 for a long target, 431 for a long head, 413 for a body; no
+    second request on a connection that sent a body.
+
+    Where a body ends is what request smuggling lies about. Nothing here takes one, so nothing after one is believed.
+    """
+
+    def __init__(self, app: ASGIApp, *, refused: Refused) -> None:
+        self._app = app
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        chunked = "transfer-encoding" in headers
+        length = headers.get("content-length", "0").lstrip("0")  # digits only: h11 has looked
+        app = self._app
+        if scope["http_version"] not in ("1.0", "1.1"):
+            app = self._no(505, "This version of HTTP is not known here.", "malformed")
+        elif len(scope.get("raw_path", b"")) + len(scope["query_string"]) > LONGEST_TARGET:
+            app = self._no(414, f"The target is longer than {LONGEST_TARGET} bytes.")
+        elif sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > LONGEST_HEAD:  # ": ", CR, LF
+            app = self._no(431, "The head of the request is too long.")
+        elif chunked or len(length) > 9 or int(length or "0") > LARGEST_BODY:
+            app = self._no(413, f"No request here needs a body, and none above {LARGEST_BODY} bytes is read.")
+
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        await app(scope, receive, send_last if chunked or length else send)
+
+    def _no(self, status: int, detail: str, reason: str = "too_large") -> Response:
+        self._refused(reason)
+        return problem(status, detail, headers={"connection": "close"})
+
+
+class Queries:
+    """ASGI middleware: 503 for a query while too many are being answered."""
+
+    def __init__(self, app: ASGIApp, *, refused: Refused) -> None:
+        self._app = app
+        self._refused = refused
+        self._answering = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in AREAS:
+            await self._app(scope, receive, send)
+        elif self._answering >= MAX_QUERIES:
+            self._refused("queries")
+            refusal = problem(503, "Too many queries at once; try again.", headers={"retry-after": "1"})
+            await refusal(scope, receive, send)
+        else:
+            self._answering += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._answering -= 1

@@ -1,0 +1,196 @@
+"""One HTTP connection: uvicorn's protocol with the deadlines it lacks, and errors as problems."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from flowmap.serve.api.problem import SAFE_HEADERS, problem
+from flowmap.serve.server.tls import names
+
+HEAD_DEADLINE = 10.0
+"""Seconds from a connection's begin, or from a request's first byte, until its head must be there."""
+ANSWER_DEADLINE = 60.0
+"""Seconds a client may take to receive its answer."""
+CLOSE_DEADLINE = 5.0
+"""Seconds a client may take to receive what is left when the connection is closed."""
+REFUSAL_DEADLINE = 2.0
+"""Seconds a connection that is one too many gets to hear so."""
+
+_DETAILS = {
+    431: "The head of the request is too long.",
+    501: "This transfer encoding is not known here.",
+}
+
+
+class Connection(H11Protocol):
+    """uvicorn's HTTP protocol, which by itself lets a client take forever over a head, an answer or its end.
+
+    One timer a connection: for the head while a request is awaited, for the answer while one is given, for the rest
+    when it is closed. Between two requests uvicorn's own keep-alive timer holds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        *,
+        network: str,
+        refused: Callable[[str], None],
+        ended: Callable[[Connection], None] = lambda _: None,
+        client_names: frozenset[str] = frozenset(),
+        turned_away: bool = False,
+    ) -> None:
+        """``network``: what counts as its client. ``refused`` counts, by reason, why it came to nothing; ``ended``
+        hears when it is over. ``client_names``: the client's certificate must have one; empty: any.
+        ``turned_away``: it says 503 and ends."""
+        super().__init__(config, state, {})
+        self.network = network
+        self.answering = False
+        self.answered = 0
+        self.since = self.loop.time()
+        self.turned_away = turned_away
+        self._opening: asyncio.Task[None] | None = None
+        self._refused = refused
+        self._ended = ended
+        self._client_names = client_names
+        self._deadline: asyncio.TimerHandle | None = None
+        if turned_away:
+            self.app: ASGIApp = _full
+
+    def open(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Take over an accepted socket, with a TLS handshake if there is a ``context``."""
+        self._opening = self.loop.create_task(self._open(accepted, context))
+
+    async def _open(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
+        times = {}
+        if context is not None:
+            handshake = REFUSAL_DEADLINE if self.turned_away else HEAD_DEADLINE
+            times = {"ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": CLOSE_DEADLINE}
+        try:
+            await self.loop.connect_accepted_socket(lambda: self, accepted, ssl=context, **times)
+        except OSError:  # the handshake failed or took too long, or the client is gone
+            self._refused("handshake")
+            self._ended(self)
+        except asyncio.CancelledError:
+            accepted.close()
+            self._ended(self)
+            raise
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        if self._client_names and not self._client_names & names(transport.get_extra_info("peercert")):
+            self._refused("certificate")
+            transport.abort()
+            return
+        self._arm(REFUSAL_DEADLINE if self.turned_away else HEAD_DEADLINE)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        self.answered += 1
+        self._disarm()
+        self.answering = False
+        super().on_response_complete()
+        self._look()
+        if not self.answering:
+            self.since = self.loop.time()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._look()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._ended(self)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's meaning: whether it stays open
+        """The client sends no more. Without TLS it may still read the answer that is being given."""
+        if self.answering and self.scheme == "http":
+            self.cycle.keep_alive = False
+            return True
+        self._arm(CLOSE_DEADLINE)
+        return False
+
+    def give_way(self) -> None:
+        """End at once, whatever the state."""
+        if self.transport is not None:
+            self.transport.abort()
+        elif self._opening is not None:
+            self._opening.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, and close. uvicorn calls it where h11 has raised, whose hint is the status."""
+        self._refused("malformed")
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            # What came before was understood: its answer goes out, and is the last.
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if self.conn.our_state is not h11.IDLE:  # the answer is out already, and no other can follow it
+            self.transport.abort()
+            return
+        status = getattr(sys.exc_info()[1], "error_status_hint", 400)
+        answer = problem(status if status in _DETAILS else 400, _DETAILS.get(status, "This is no HTTP request."))
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        headers += [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
+        for event in (
+            h11.Response(status_code=answer.status_code, headers=headers),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _look(self) -> None:
+        """Arm the deadline that fits the state."""
+        cycle: Any = self.cycle
+        if self.transport.is_closing():
+            self._arm(CLOSE_DEADLINE)
+        elif cycle is not None and not cycle.response_complete:
+            if not self.answering:
+                self.answering, self.since = True, self.loop.time()
+                self._arm(ANSWER_DEADLINE)
+        elif self._deadline is None and self.timeout_keep_alive_task is None:
+            self._arm(HEAD_DEADLINE)
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(seconds, self._expired)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expired(self) -> None:
+        self._deadline = None
+        if not self.turned_away:
+            self._refused("deadline")
+        self.transport.abort()
+
+
+async def _full(scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {"retry-after": "1", "connection": "close", **SAFE_HEADERS}
+    await problem(503, "Too many connections; try again.", headers=headers)(scope, receive, send)

@@ -1,0 +1,1 @@
+"""Packets of interfaces, from a ring shared with the kernel."""

@@ -1,0 +1,333 @@
+"""The capture source: flows from the packets that interfaces see, through a ring shared with the kernel.
+
+It has no table of the kernel's to read: the first full read is over at once, and what is older than the source turns
+up with its next packet, as a flow that was picked up in the middle. After a loss nothing can be read again: flows are
+known to be alive only when they send again, and after a long gap all begin anew.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from flowmap.errors import SourceError
+from flowmap.flows.batch import FlowBatch
+from flowmap.flows.filter import Pattern
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceStats, Step
+from flowmap.sources.capture.filter import compile_filter
+from flowmap.sources.capture.interfaces import Interface, InterfaceWatch, by_name
+from flowmap.sources.capture.ring import BLOCK, BLOCK_TIMEOUT, NOTHING, PacketRing
+from flowmap.sources.packets.flows import PacketFlows
+from flowmap.sources.sockets.kernel import ephemeral_ports
+from flowmap.wire.packets.bpf import Program, capture_program
+from flowmap.wire.packets.frames import Tunnels, decode_frames
+from flowmap.wire.packets.numbers import LinkType
+from flowmap.wire.packets.packets import Index, Mark, Packets
+from flowmap.wire.packets.tpacket import Frames, Hardware
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the interfaces, and the longest rest between two polls while there are flows."""
+TELL_EVERY = 0.5
+"""Seconds for which growing counters wait."""
+LONG_GAP = 2.0
+"""Seconds of unread ring after which, if packets were lost, nothing is taken to have gone on."""
+ODD_RATE = 50_000
+"""Frames a second that are decoded one by one, with as many at once: less than half of a core, so that no flood of
+them keeps the ring from being read."""
+LAST_BLOCK = 3 * BLOCK_TIMEOUT / 1000
+"""Seconds to wait, in the end, for a block that is not full."""
+_BLOCKS = 16
+_IP = (0x0800, 0x86DD)
+
+
+class CaptureSource:
+    """Packets of the network namespace of the thread that calls :meth:`open`.
+
+    ``interfaces``: names; none for all. ``ring``: its size in bytes. ``snap``: bytes kept of each packet. ``pcap``: a
+    filter in tcpdump's language. ``include``, ``exclude``: patterns of flows, for the kernel to leave out what cannot
+    matter. ``tunnels``: whether the flow of a tunnel or that inside counts.
+    """
+
+    name = "capture"
+    counts: Literal["ip", "payload"] = "ip"
+    announces_births = True
+    tells_health = False
+
+    def __init__(
+        self,
+        *,
+        interfaces: Sequence[str] = (),
+        ring: int = 64 << 20,
+        snap: int = 128,
+        pcap: str = "",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        tunnels: Tunnels = "outer",
+        max_flows: int = 1_000_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """ConfigError if ``pcap`` cannot be compiled."""
+        self.stats = SourceStats()
+        self.as_of = -np.inf
+        self._waiting: tuple[int, float] | None = None
+        """A block that was not ready, and an instant before which all packets are in it or in earlier ones."""
+        self._names = tuple(interfaces)
+        self._size, self._snap, self._tunnels, self._max_flows, self._clock = ring, snap, tunnels, max_flows, clock
+        self._user = compile_filter(pcap) if pcap else None
+        self._patterns: tuple[list[Pattern], list[Pattern]] = [], []
+        if tunnels == "outer":  # what is inside a tunnel cannot be seen from the kernel's filter
+            self._patterns = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
+        self._seed = os.urandom(48)
+        self._ring: PacketRing | None = None
+        self._watch: InterfaceWatch | None = None
+        self._flows = self._new_flows(1)
+
+    def refilter(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        """Other patterns of flows that count, from now on.
+
+        The kernel goes on to let through what any patterns so far do: flows that count already still do.
+        """
+        had = self._patterns
+        wanted = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
+        either = [*had[0], *(one for one in wanted[0] if one not in had[0])] if had[0] and wanted[0] else []
+        self._patterns = either, [one for one in had[1] if one in wanted[1]]
+        if self._ring is not None:
+            self._look(self._ring, attach=True)
+
+    def open(self) -> None:
+        """Make the ring; SourceDenied without CAP_NET_RAW."""
+        self.close()
+        self._numbers: dict[str, int] = {}
+        self._heard: set[int] = set()
+        self._gone: Counter[str] = Counter()
+        self._ring = ring = PacketRing(self._size)
+        try:
+            self._watch = InterfaceWatch()
+            self._look(ring, attach=True)
+        except SourceError:
+            self.close()
+            raise
+        self._flows = self._new_flows(self._flows.next_id)
+        self._begun, self.as_of = False, -np.inf
+        self._polled = self._opened = self._clock()
+        self._odd_left, self._odd_since = float(ODD_RATE), self._polled
+        self._waiting = None
+        self.stats.receive_buffer = ring.size
+        self.stats.up = True
+
+    def close(self) -> None:
+        """Close the sockets; safe to call twice."""
+        self.stats.up = False
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def fileno(self) -> int:
+        """Readable while a block is ready; -1 while closed."""
+        return -1 if self._ring is None else self._ring.fileno()
+
+    def deadline(self) -> float:
+        """When interfaces and silent flows are due to be looked at."""
+        return self._polled + LOOK_EVERY
+
+    def poll(self) -> Iterator[Step]:
+        """Deliver what is in the ring; at most as much as it holds."""
+        if self._ring is None:
+            raise SourceError("the capture source is not open")
+        if not self._begun:
+            self._begun = True
+            self.stats.resyncs = {**self.stats.resyncs, "start": self.stats.resyncs.get("start", 0) + 1}
+            yield ReadStarted("start")
+            yield ReadFinished(True)
+            yield CaughtUp(self._opened)  # what shakes hands from here on began after it
+        began = self._clock()
+        self._allow_odd(began)
+        dropped = self._ring.counts().dropped
+        yield from self._read(self._ring, began)
+        if dropped:
+            yield from self._after_loss(dropped, began - self._polled)
+        yield from self._flows.expire(self.as_of)
+        if self.as_of > -np.inf:
+            yield CaughtUp(self.as_of)
+        if self._clock() - self._looked >= LOOK_EVERY:
+            lost, found = self._look(self._ring)
+            for number in lost:
+                yield from self._flows.lose_sight(number)
+            if found:
+                self._flows.missed()
+        self._polled = self._clock()
+
+    def finish(self) -> Iterator[Step]:
+        """Take no more packets, wait for the block the kernel still fills, and tell all counters."""
+        if self._ring is None:
+            return
+        self._ring.attach(NOTHING)
+        until = self._clock() + LAST_BLOCK
+        yield from self.poll()
+        while self._ring.filling() is not None and self._clock() < until:
+            time.sleep(0.01)
+            yield from self.poll()
+        yield self._flows.tell()
+
+    def _allow_odd(self, now: float) -> None:
+        self._odd_left = min(ODD_RATE, self._odd_left + ODD_RATE * (now - self._odd_since))
+        self._odd_since = now
+
+    def _after_loss(self, dropped: int, gap: float) -> list[FlowBatch]:
+        """What is in a ring that was full is older than what was dropped, so this comes after it was read."""
+        self._lose({"ring_full": dropped})
+        self.stats.overruns += 1
+        return self._flows.begin_anew() if gap > LONG_GAP else [self._flows.doubt()]
+
+    def _read(self, ring: PacketRing, began: float) -> Iterator[Step]:
+        offset = time.time() - self._clock()
+        left = ring.size // BLOCK + _BLOCKS
+        while left > 0:
+            ready = ring.ready(min(left, _BLOCKS))
+            if ready is None:
+                break
+            left -= len(ready.blocks)
+            self._lose({"malformed_block": ready.broken})
+            try:
+                batches = self._decode(ring, ready.frames, offset)
+            finally:
+                ring.release(ready)
+            if self._waiting is not None and self._waiting[0] in ready.blocks:
+                self.as_of, self._waiting = self._waiting[1], None
+            yield from batches
+        filling = ring.filling()
+        if filling is None:
+            self.as_of, self._waiting = began, None
+        elif self._waiting is None:
+            self._waiting = filling, began
+
+    def _decode(self, ring: PacketRing, frames: Frames, offset: float) -> list[FlowBatch]:
+        """Records of what the frames changed. A link layer's header is read only where it is not IP that follows."""
+        if not len(frames):
+            return []
+        self.stats.records += len(frames)
+        times = np.minimum(frames.time - offset, self._clock())
+        is_ip = np.isin(frames.protocol, _IP)
+        if is_ip.all():
+            packets, index = self._packets(ring, frames, frames.net, LinkType.RAW)
+        else:
+            ethernet = (frames.hardware == Hardware.ETHER) | (frames.hardware == Hardware.LOOPBACK)
+            places = np.flatnonzero(is_ip), np.flatnonzero(~is_ip & ethernet)
+            self._note_special({"not_ip": int(np.count_nonzero(~is_ip & ~ethernet))})
+            plain = self._packets(ring, frames.take(places[0]), frames.net[places[0]], LinkType.RAW)
+            odd = self._packets(ring, frames.take(places[1]), frames.mac[places[1]], LinkType.ETHERNET)
+            packets, index = _merged(plain, odd, places)
+        if not len(packets):
+            return []
+        before = self._flows.counts.special()
+        batches = self._flows.take(packets, times[index], frames.interface[index])
+        after = self._flows.counts.special()
+        self._note_special({reason: number - before[reason] for reason, number in after.items()})
+        if self._flows.counts.shed:
+            note = f"{self._flows.counts.shed} flows left before their end: raise collect.max_flows"
+            self.stats.notes = {**self.stats.notes, "shed": note}
+        return batches
+
+    def _packets(self, ring: PacketRing, frames: Frames, starts: Index, link_type: LinkType) -> tuple[Packets, Index]:
+        ahead = starts - frames.mac
+        decoded = decode_frames(
+            ring.data,
+            starts,
+            frames.captured - ahead,
+            frames.length - ahead,
+            link_type,
+            tunnels=self._tunnels,
+            limit=int(self._odd_left),
+        )
+        self._odd_left -= decoded.general
+        self._lose({**decoded.malformed, "odd": decoded.refused})
+        unopened = int(np.count_nonzero(decoded.packets.flags & np.uint16(Mark.UNOPENED)))
+        not_ip = sum(decoded.other.values()) + sum(decoded.unread.values())
+        self._note_special({"not_ip": not_ip, "unopened": unopened})
+        return decoded.packets, decoded.index
+
+    def _note_special(self, reasons: Mapping[str, int]) -> None:
+        self.stats.special = _added(self.stats.special, reasons)
+
+    def _lose(self, reasons: Mapping[str, int]) -> None:
+        self.stats.lost = _added(self.stats.lost, reasons)
+
+    def _look(self, ring: PacketRing, *, attach: bool = False) -> tuple[set[int], set[int]]:
+        """Which interfaces are there now. What comes back under its name is listened to again, whatever its number.
+
+        The numbers of those where nothing is heard any more, and of those where something may be heard now.
+        """
+        self._looked = self._clock()
+        found = self._interfaces()
+        heard, self._heard = self._heard, {interface.number for interface in found.values() if interface.up}
+        numbers = {name: interface.number for name, interface in found.items()} if self._names else {}
+        for name in self._numbers.keys() - numbers.keys():
+            self._gone[name] += 1
+        if attach or numbers != self._numbers:
+            ring.attach(self._program(sorted(set(numbers.values())) if self._names else None))
+            self._numbers = numbers
+        self._tell_interfaces(found)
+        return heard - self._heard, self._heard - heard
+
+    def _interfaces(self) -> dict[str, Interface]:
+        """Those that are listened to, by the names of the configuration."""
+        assert self._watch is not None, "open with the ring"
+        if (there := self._watch.refresh()) is not None:
+            self._there = by_name(there, self._names)
+        return self._there
+
+    def _tell_interfaces(self, found: Mapping[str, Interface]) -> None:
+        notes = {key: note for key, note in self.stats.notes.items() if not key.startswith("interface ")}
+        for name in self._names:
+            if name not in found:
+                notes[f"interface {name}"] = "not there; it is listened to from the second on in which it comes"
+            elif not found[name].up:
+                notes[f"interface {name}"] = "down"
+            elif self._gone[name]:
+                notes[f"interface {name}"] = f"was gone {self._gone[name]} times; what passed meanwhile was not seen"
+        if notes != self.stats.notes:
+            self.stats.notes = notes
+        self.stats.interfaces = {name: name in found and found[name].up for name in self._names}
+
+    def _program(self, interfaces: Sequence[int] | None) -> Program:
+        include, exclude = self._patterns
+        return capture_program(
+            snap=self._snap, interfaces=interfaces, include=include, exclude=exclude, user=self._user
+        )
+
+    def _new_flows(self, first_id: int) -> PacketFlows:
+        ports = ephemeral_ports()
+        self.stats.notes = {**self.stats.notes, **ports.notes()}
+        return PacketFlows(
+            self._max_flows,
+            seed=self._seed,
+            ephemeral=(ports.first, ports.last),
+            tell_every=TELL_EVERY,
+            first_id=first_id,
+        )
+
+
+def _added(counts: dict[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """The sums; the same object where there is nothing to add, as others read it meanwhile."""
+    some = {reason: number for reason, number in more.items() if number}
+    return counts | {reason: counts.get(reason, 0) + number for reason, number in some.items()} if some else counts
+
+
+def _merged(
+    plain: tuple[Packets, Index], odd: tuple[Packets, Index], places: tuple[Index, Index]
+) -> tuple[Packets, Index]:
+    """Packets of two sorts of frames in the order in which the frames came."""
+    index = np.concatenate([place[found] for place, (_, found) in zip(places, (plain, odd), strict=True)])
+    order = np.argsort(index, kind="stable")
+    packets = Packets(len(index))
+    for name in packets.columns():
+        setattr(packets, name, np.concatenate([getattr(plain[0], name), getattr(odd[0], name)])[order])
+    return packets, index[order]

@@ -1,0 +1,1 @@
+"""The connection tracking table of the kernel, over netlink."""

@@ -1,0 +1,103 @@
+"""One full read of a conntrack table on a socket of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import Executor, wait
+
+import numpy as np
+
+from flowmap.errors import SourceDenied, SourceError
+from flowmap.flows.batch import Datagrams, FlowBatch
+from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
+from flowmap.wire.netlink.conntrack import Decoded
+from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
+from flowmap.wire.netlink.conntrack_encode import encode_dump_request
+
+CHUNK = 4 << 20
+"""Bytes read and decoded at a time: about 15,000 entries."""
+PATIENCE = 5.0
+"""Seconds without an answer after which the dump is given up."""
+
+_PASSING = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
+
+
+class Dump:
+    """Use once: iterate ``batches`` to the end, then look at ``complete``.
+
+    A socket for each dump, so that no rest of an earlier one can be taken for a part of this.
+    """
+
+    def __init__(self, decoder: ColumnDecoder, ahead: Executor | None = None, *, marked: int = 0) -> None:
+        """``ahead`` reads the next part while one is decoded; None: this thread does both.
+
+        ``marked``: flags set on every entry besides its own.
+        """
+        self._decoder = decoder
+        self._ahead = ahead
+        self._marked = marked
+        self.complete = False
+        """The kernel sent its end, all of it was read, and it was consistent."""
+        self.malformed = 0
+
+    def batches(self) -> Iterator[FlowBatch]:
+        """The entries in slices, IPv4 and IPv6; SourceDenied or SourceError if the kernel refuses."""
+        dump = NetlinkSocket(NETLINK_NETFILTER, chunk=CHUNK, buffers=2)
+        try:
+            # The columnar decoder finds messages by the sequence number, so it should be rare in what they hold.
+            dump.send(encode_dump_request(secrets.randbits(31) | 1 << 30))
+            yield from self._decode(_read_ahead(dump, self._ahead))
+        finally:
+            dump.close()
+
+    def _decode(self, parts: Iterator[Received]) -> Iterator[FlowBatch]:
+        sound = True
+        for received in parts:
+            decoded = self._decoder.decode(received.data, received.starts)
+            self.malformed += decoded.malformed
+            lost = received.overrun or received.truncated or decoded.unframed or decoded.interrupted
+            sound = sound and not lost
+            if len(decoded.batch):
+                decoded.batch.flags |= np.uint16(self._marked)
+                decoded.batch.datagrams = Datagrams(received.data, received.starts, self._marked)
+                yield decoded.batch
+            if decoded.end is not None:
+                self.complete = self._ended(decoded) and sound
+                return
+
+    def _ended(self, decoded: Decoded) -> bool:
+        end = decoded.end
+        if end is None or end.errno in _PASSING:
+            return False
+        if not end.errno:
+            return True
+        message = f"cannot read the conntrack table: {end.text or os.strerror(end.errno)}"
+        if end.errno in (errno.EPERM, errno.EACCES):
+            raise SourceDenied(message, remedy="run as root or with CAP_NET_ADMIN")
+        raise SourceError(message, remedy="modprobe nf_conntrack_netlink")
+
+
+def _read_ahead(dump: NetlinkSocket, ahead: Executor | None) -> Iterator[Received]:
+    """The dump in parts, until nothing more comes within the patience.
+
+    The kernel makes a dump while it is read, without the interpreter's lock: the next part is read on another thread
+    while the caller works on this one.
+    """
+    received = dump.receive(wait=PATIENCE)
+    if received.drained or ahead is None:  # all of it in one part, or nobody to read ahead
+        while received.starts:
+            yield received
+            received = dump.receive(wait=PATIENCE)
+        return
+    while received.starts:
+        coming = ahead.submit(dump.receive)
+        try:
+            yield received
+        finally:  # whoever stops here closes the socket
+            wait([coming])
+        received = coming.result()
+        if not received.starts and not received.overrun:
+            received = dump.receive(wait=PATIENCE)

@@ -1,0 +1,1 @@
+"""Flows from packets, whether live or from a file."""

@@ -1,0 +1,108 @@
+"""A packet that is seen on several interfaces counts once.
+
+For each flow and direction one interface counts: the first that shows it. Packets on others are copies, unless that
+one has been silent for :data:`SILENT` seconds: then the other takes over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.hash_index import Positions, Rows
+from flowmap.sources.packets.keys import Mask
+from flowmap.sources.packets.table import PacketTable, Times
+
+SILENT = 1.0
+"""Seconds after which an interface has lost a flow; more than any queue between two interfaces holds a packet."""
+
+NOBODY = -1
+"""No interface showed this direction yet."""
+
+Interfaces = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Packets with the flow they are of; ``rows`` and ``first`` by group, the rest by packet."""
+
+    rows: Rows
+    group: Positions
+    first: Positions
+    turned: Mask
+    time: Times
+    interface: Interfaces
+
+
+class Sightings:
+    """Where the packets of each flow are counted."""
+
+    def __init__(self, table: PacketTable) -> None:
+        self._table = table
+        self._only: int | None = None
+        self._several = False
+
+    def interfaces(self, interfaces: Interfaces | int, count: int) -> Interfaces | None:
+        """The interface of each packet; None as long as there was never more than one."""
+        if not self._several:
+            first = interfaces if isinstance(interfaces, int) else int(interfaces[0])
+            only = first if self._only is None else self._only
+            self._only = only
+            if first == only and (isinstance(interfaces, int) or bool((interfaces == only).all())):
+                return None
+            self._begin(only)
+        return np.full(count, interfaces, np.int32) if isinstance(interfaces, int) else interfaces
+
+    def _begin(self, only: int) -> None:
+        """What was counted so far came from one interface."""
+        self._several = True
+        self._table.interface[self._table.live()] = only
+
+    def counted_on(self, interface: int) -> Rows:
+        """Flows that are counted on an interface, be it in one direction."""
+        rows = self._table.live()
+        if not self._several:
+            return rows if interface == self._only else rows[:0]
+        there: Rows = rows[(self._table.interface[rows] == interface).any(axis=1)]
+        return there
+
+    def first(self, seen: Seen) -> Mask:
+        """For each packet whether it counts."""
+        way = seen.group * 2 + seen.turned
+        n = 2 * len(seen.rows)
+        heard, owner = self._table.heard[seen.rows].reshape(n), self._table.interface[seen.rows].reshape(n)
+        position = np.arange(len(way))
+        first, last = np.full(n, -1), np.full(n, -1)
+        first[way[::-1]], last[way] = position[::-1], position
+        there = np.flatnonzero(first >= 0)
+        begin, end = seen.time[first[there]], seen.time[last[there]]
+        newest, holder = seen.interface[first[there]], owner[there]
+        held = (holder != NOBODY) & (holder != newest) & (begin - heard[there] <= SILENT)
+        since = np.where(held, heard[there], begin)
+        owner[there] = np.where(held, holder, newest)
+        counts: Mask = seen.interface == owner[way]
+        # Within a second nothing can change hands; where a slice is longer, what is mixed is looked at one by one.
+        long = np.zeros(n, np.bool_)
+        long[there] = end - since > SILENT
+        if long.any():
+            mixed = np.zeros(n, np.bool_)
+            mixed[way[~counts]] = True
+            for one in np.flatnonzero(long & mixed).tolist():
+                members = np.flatnonzero(way == one)
+                counts[members], owner[one] = self._one_by_one(seen, members, one)
+        self._table.interface[seen.rows] = owner.reshape(-1, 2)
+        return counts
+
+    def _one_by_one(self, seen: Seen, members: Positions, way: int) -> tuple[list[bool], int]:
+        row, side = int(seen.rows[way // 2]), way % 2
+        owner, heard = int(self._table.interface[row, side]), float(self._table.heard[row, side])
+        counts = []
+        for interface, time in zip(seen.interface[members].tolist(), seen.time[members].tolist(), strict=True):
+            if interface == owner or owner == NOBODY or time - heard > SILENT:
+                owner, heard = interface, time
+                counts.append(True)
+            else:
+                counts.append(False)
+        return counts, owner

@@ -1,0 +1,130 @@
+"""Which flow each packet is of: its two ends in one order for both directions, and packets of one flow as a group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.hash_index import Hasher, Hashes, Positions
+from flowmap.wire.packets.packets import Packets
+
+U64 = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+WIDE = np.uint16(1 << 8)
+"""In ``meta``: an address does not fit into 48 bits (an IPv4 address does, as ``::ffff:a.b.c.d``)."""
+SLOTS = 1 << 18
+"""Places to meet for packets of one flow: four times what a slice holds at most, so few flows share one."""
+
+_PORT_BITS = np.uint64(16)
+_OUTSIDE = np.uint64(48)
+
+
+@dataclass(frozen=True, slots=True)
+class Wide:
+    """What of the two ends is not in ``Keys.ends``; zero where both are IPv4."""
+
+    high: tuple[U64, U64]
+    top: tuple[U64, U64]
+    """The upper 16 bits of the lower half."""
+
+    def take(self, index: Positions) -> Wide:
+        """Those at ``index``."""
+        (a, b), (c, d) = self.high, self.top
+        return Wide((a[index], b[index]), (c[index], d[index]))
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The flow of each packet: the same for both directions."""
+
+    ends: tuple[U64, U64]
+    """The lower and the higher end: 48 bits of address above 16 bits of port."""
+    meta: npt.NDArray[np.uint16]
+    """IANA protocol, and WIDE."""
+    wide: Wide | None
+    """None if no packet is WIDE."""
+    turned: Mask
+    """The packet's source is the higher end."""
+    hashes: Hashes
+
+    def take(self, index: Positions) -> Keys:
+        """Those at ``index``."""
+        low, high = self.ends
+        wide = None if self.wide is None else self.wide.take(index)
+        return Keys((low[index], high[index]), self.meta[index], wide, self.turned[index], self.hashes[index])
+
+    def same(self, leaders: Positions, positions: Positions | slice) -> Mask:
+        """Whether each packet at ``positions`` is of the flow of its leader."""
+        same: Mask = self.ends[0][leaders] == self.ends[0][positions]
+        same &= self.ends[1][leaders] == self.ends[1][positions]
+        same &= self.meta[leaders] == self.meta[positions]
+        if self.wide is not None:
+            for column in (*self.wide.high, *self.wide.top):
+                same &= column[leaders] == column[positions]
+        return same
+
+
+def keys_of(packets: Packets, hasher: Hasher) -> Keys:
+    """The flow of each packet."""
+    source = packets.source_low << _PORT_BITS | packets.source_port
+    destination = packets.destination_low << _PORT_BITS | packets.destination_port
+    meta = packets.protocol.astype(np.uint16)
+    high = packets.source_high | packets.destination_high
+    top = (packets.source_low | packets.destination_low) >> _OUTSIDE
+    is_wide = (high | top) != 0
+    if not is_wide.any():
+        turned = source > destination
+        ends = np.minimum(source, destination), np.maximum(source, destination)
+        return Keys(ends, meta, None, turned, hasher((*ends, meta.astype(np.uint64))))
+    meta[is_wide] |= WIDE
+    tops = packets.source_low >> _OUTSIDE, packets.destination_low >> _OUTSIDE
+    turned = _higher(source, packets.source_high, tops[0], destination, packets.destination_high, tops[1])
+    ends = _ordered(source, destination, turned)
+    wide = Wide(_ordered(packets.source_high, packets.destination_high, turned), _ordered(*tops, turned))
+    hashes = hasher((*ends, meta.astype(np.uint64)))
+    hashes[is_wide] ^= hasher([column[is_wide] for column in (*wide.high, *wide.top)])
+    return Keys(ends, meta, wide, turned, hashes)
+
+
+def _higher(a: U64, a_high: U64, a_top: U64, b: U64, b_high: U64, b_top: U64) -> Mask:
+    by_high = (a_high > b_high) | ((a_high == b_high) & (a_top > b_top))
+    higher: Mask = (a > b) | ((a == b) & by_high)
+    return higher
+
+
+def _ordered(source: U64, destination: U64, turned: Mask) -> tuple[U64, U64]:
+    return np.where(turned, destination, source), np.where(turned, source, destination)
+
+
+class Grouping:
+    """Finds the packets of one flow within a slice, without sorting them."""
+
+    def __init__(self) -> None:
+        self._slots = np.zeros(SLOTS, np.int32)
+
+    def __call__(self, keys: Keys) -> tuple[Positions, Positions]:
+        """For each packet the number of its group, and for each group its first packet; groups are in that order.
+
+        Every packet writes its position into the place its hash names, the last one first, so that what stays is the
+        first packet that meets there. Those that find a packet of another flow meet again elsewhere.
+        """
+        positions = np.arange(len(keys.hashes))
+        leaders = self._meet(keys.hashes, positions)
+        strangers = positions[~keys.same(leaders, slice(None))]
+        shift = 0
+        while len(strangers):
+            shift = (shift + 11) % 46
+            found = self._meet(keys.hashes[strangers] >> np.uint64(shift), strangers)
+            leaders[strangers] = found
+            strangers = strangers[~keys.same(found, strangers)]
+        leads = leaders == positions
+        number = np.cumsum(leads) - 1
+        return number[leaders], np.flatnonzero(leads)
+
+    def _meet(self, hashes: Hashes, positions: Positions) -> Positions:
+        places = (hashes & np.uint64(SLOTS - 1)).astype(np.intp)
+        self._slots[places[::-1]] = positions[::-1]
+        return self._slots[places].astype(np.intp)

@@ -1,0 +1,230 @@
+"""The flows that packets made, in columns: one row a flow, 168 bytes of memory each."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.hash_index import KeyIndex, Positions, Rows
+from flowmap.sources.packets.keys import WIDE, Keys, Mask
+
+TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+Times = npt.NDArray[np.float64]
+
+LINGER = 10.0
+"""Shortest time-out of all: within so many seconds no flow can fall silent and begin anew."""
+UNREPLIED, REPLIED, ESTABLISHED, OTHER = 30.0, 120.0, 432_000.0, 600.0
+
+LONGEST_SILENCE: Times = np.full(256, OTHER)
+"""By protocol, the seconds that a flow may be silent and go on."""
+LONGEST_SILENCE[[TCP, UDP, ICMP, ICMP6]] = ESTABLISHED, REPLIED, UNREPLIED, UNREPLIED
+
+
+class State(IntFlag):
+    """What is known of one flow. The bits of the higher end are the lower one's shifted by one."""
+
+    USED = 1
+    CLIENT_HIGHER = 2
+    """The client is the higher end."""
+    GUESSED = 4
+    FIN_LOWER = 8
+    FIN_HIGHER = 16
+    RESET = 32
+    SENT_LOWER = 64
+    SENT_HIGHER = 128
+    CHANGED = 256
+    """Counters grew since they were told last."""
+    ENDING_TOLD = 512
+    DOUBTED = 1024
+    """Packets were lost since its last one: its end may have been among them."""
+    TOLD = 2048
+    """A record of it was delivered."""
+    JOINED = 4096
+    """It may be older than its first packet here."""
+    TALKED_LOWER = 8192
+    """That end sent something else than a SYN: for it the handshake is over."""
+    TALKED_HIGHER = 16384
+
+
+FIN = np.uint16(State.FIN_LOWER | State.FIN_HIGHER)
+SENT = np.uint16(State.SENT_LOWER | State.SENT_HIGHER)
+CLOSING = np.uint16(State.FIN_LOWER | State.FIN_HIGHER | State.RESET)
+
+
+class PacketTable:
+    """At most ``rows`` flows. What they are made of is in ``flows/batch.py``'s words only when they are told."""
+
+    def __init__(self, rows: int, *, first_id: int = 1) -> None:
+        self.ends = np.zeros((rows, 2), np.uint64)
+        self.high = np.zeros((rows, 2), np.uint64)  # written and read only where WIDE
+        self.top = np.zeros((rows, 2), np.uint64)
+        self.meta = np.zeros(rows, np.uint16)
+        self.id = np.zeros(rows, np.uint64)
+        self.bytes = np.zeros((rows, 2), np.uint64)  # sent by the lower and by the higher end
+        self.packets = np.zeros((rows, 2), np.uint64)
+        self.heard = np.zeros((rows, 2), np.float64)  # time of the last packet of each
+        self.interface = np.zeros((rows, 2), np.int32)  # where its packets are counted
+        self.sequence = np.zeros((rows, 2), np.uint32)  # of each end's SYN; 0: not seen
+        self.state = np.zeros(rows, np.uint16)
+        self._index = KeyIndex(rows)
+        self._free = np.arange(rows - 1, -1, -1, dtype=np.int32)
+        self._unused = rows
+        self._top = 0
+        self._next_id = first_id
+
+    def __len__(self) -> int:
+        return len(self._free) - self._unused
+
+    @property
+    def next_id(self) -> int:
+        """One more than the largest id given so far."""
+        return self._next_id
+
+    def live(self) -> Rows:
+        """Every row in use."""
+        return np.flatnonzero(self.state[: self._top]).astype(np.int32)
+
+    def those(self, state: State) -> Rows:
+        """Rows with one of the bits."""
+        return np.flatnonzero(self.state[: self._top] & np.uint16(state)).astype(np.int32)
+
+    def find(self, keys: Keys) -> Rows:
+        """The row of each flow, -1 if there is none."""
+
+        def equal(positions: Positions, rows: Rows) -> Mask:
+            same: Mask = self.ends[rows, 0] == keys.ends[0][positions]
+            same &= self.ends[rows, 1] == keys.ends[1][positions]
+            same &= self.meta[rows] == keys.meta[positions]
+            if keys.wide is not None:
+                narrow = (keys.meta[positions] & WIDE) == 0  # what their rows have there is left from others
+                for column, (low, high) in ((self.high, keys.wide.high), (self.top, keys.wide.top)):
+                    same &= narrow | ((column[rows, 0] == low[positions]) & (column[rows, 1] == high[positions]))
+            return same
+
+        return self._index.find(keys.hashes, equal)
+
+    def last(self, rows: Rows) -> Times:
+        """Time of the last packet of each."""
+        heard = self.heard[rows]
+        return np.maximum(heard[:, 0], heard[:, 1])
+
+    def open(self, keys: Keys, state: npt.NDArray[np.uint16], now: Times) -> Rows:
+        """Rows for flows that have none and begin ``now``; every key comes once."""
+        self._unused -= len(keys.hashes)
+        rows = self._free[self._unused : self._unused + len(keys.hashes)][::-1].copy()
+        self._top = max(self._top, int(rows.max(initial=-1)) + 1)
+        self.ends[rows, 0], self.ends[rows, 1] = keys.ends
+        self.meta[rows] = keys.meta
+        if keys.wide is not None:
+            self.high[rows, 0], self.high[rows, 1] = keys.wide.high
+            self.top[rows, 0], self.top[rows, 1] = keys.wide.top
+        self.heard[rows] = -np.inf
+        self.interface[rows] = -1
+        self.renew(rows, state, keys.turned, now)
+        self._index.insert(rows, keys.hashes)
+        return rows
+
+    def renew(self, rows: Rows, state: npt.NDArray[np.uint16], turned: Mask, now: Times) -> None:
+        """Other flows of the same ends take the place of ``rows``; their first packet comes ``now``."""
+        self.id[rows] = np.arange(self._next_id, self._next_id + len(rows), dtype=np.uint64)
+        self._next_id += len(rows)
+        self.bytes[rows] = self.packets[rows] = self.sequence[rows] = 0
+        self.heard[rows, turned.astype(np.intp)] = now
+        self.state[rows] = state | np.uint16(State.USED)
+
+    def close(self, rows: Rows) -> None:
+        """Give up rows."""
+        self._index.remove(rows)
+        self.state[rows] = 0
+        self._free[self._unused : self._unused + len(rows)] = rows
+        self._unused += len(rows)
+
+    def timeouts(self, rows: Rows) -> Times:
+        """Seconds of silence after which each flow is over; close to what conntrack has by default.
+
+        TCP: 10 s after a reset, 30 s after both FINs, 120 s after one or while nobody answered, five days otherwise.
+        UDP: 30 s, 120 s once both ends sent. ICMP: 30 s. Everything else: 600 s.
+        """
+        state, protocol = self.state[rows], self.meta[rows] & np.uint16(0xFF)
+        replied = (state & SENT) == SENT
+        timeout: Times = LONGEST_SILENCE[protocol]
+        timeout[(protocol == UDP) & ~replied] = UNREPLIED
+        tcp = protocol == TCP
+        fin = state & FIN
+        timeout[tcp] = np.where(replied | ((state & np.uint16(State.GUESSED)) != 0), ESTABLISHED, REPLIED)[tcp]
+        timeout[tcp & (fin != 0)] = REPLIED
+        timeout[tcp & (fin == FIN)] = UNREPLIED
+        timeout[tcp & ((state & np.uint16(State.RESET)) != 0)] = LINGER
+        return timeout
+
+    def surplus(self, count: int) -> Rows:
+        """The ``count`` rows that are missed least: those that are over, then those nobody answered, then silent ones.
+
+        Of each kind the ones that are silent for longest.
+        """
+        rows = self.live()
+        state = self.state[rows]
+        grade = np.where((state & CLOSING) != 0, 0, np.where((state & SENT) == SENT, 2, 1))
+        order = np.lexsort((self.last(rows), grade))
+        chosen: Rows = rows[order[:count]]
+        return chosen
+
+    def records(self, rows: Rows, kind: Kind) -> FlowBatch:
+        """The rows as records of ``kind`` with their counters."""
+        batch = FlowBatch(len(rows))
+        state = self.state[rows]
+        turned = (state & np.uint16(State.CLIENT_HIGHER)) != 0
+        batch.kind[:] = int(kind)
+        batch.protocol[:] = self.meta[rows] & np.uint16(0xFF)
+        batch.id[:] = self.id[rows]
+        batch.flags[:] = self._flags(state)
+        self._put_ends(batch, rows, turned)
+        for name, column in (("bytes", self.bytes), ("packets", self.packets)):
+            pair = column[rows]
+            getattr(batch, f"transmit_{name}")[:] = np.where(turned, pair[:, 1], pair[:, 0])
+            getattr(batch, f"receive_{name}")[:] = np.where(turned, pair[:, 0], pair[:, 1])
+        self.state[rows] = (state & ~np.uint16(State.CHANGED)) | np.uint16(State.TOLD)
+        return batch
+
+    def doubtful(self, rows: Rows) -> FlowBatch:
+        """Records that say that the end of these flows may have been missed."""
+        batch = FlowBatch(len(rows))
+        state = self.state[rows]
+        batch.kind[:] = int(Kind.SEEN)
+        batch.protocol[:] = self.meta[rows] & np.uint16(0xFF)
+        batch.id[:] = self.id[rows]
+        batch.flags[:] = self._flags(state) & ~np.uint16(Flag.COUNTERS) | np.uint16(Flag.DOUBTFUL | Flag.JOINED)
+        self._put_ends(batch, rows, (state & np.uint16(State.CLIENT_HIGHER)) != 0)
+        self.state[rows] = state | np.uint16(State.DOUBTED)
+        return batch
+
+    def _put_ends(self, batch: FlowBatch, rows: Rows, turned: Mask) -> None:
+        ends = self.ends[rows]
+        low, high = ends >> np.uint64(16), np.zeros_like(ends)
+        wide = np.flatnonzero(self.meta[rows] & WIDE)
+        if len(wide):
+            low[wide] |= self.top[rows[wide]] << np.uint64(48)
+            high[wide] = self.high[rows[wide]]
+        ports = ends & np.uint64(0xFFFF)
+        for name, lower in (("client", ~turned), ("server", turned)):
+            for part, pair in (("high", high), ("low", low), ("port", ports)):
+                column = np.where(lower, pair[:, 0], pair[:, 1])
+                getattr(batch, f"{name}_{part}")[:] = column
+                getattr(batch, f"translated_{name}_{part}")[:] = column
+
+    def _flags(self, state: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+        flags = np.full(len(state), int(Flag.COUNTERS), np.uint16)
+        flags[(state & CLOSING) != 0] |= np.uint16(Flag.ENDING)
+        flags[(state & SENT) == SENT] |= np.uint16(Flag.REPLIED | Flag.ASSURED)
+        flags[(state & np.uint16(State.GUESSED)) != 0] |= np.uint16(Flag.GUESSED)
+        flags[(state & np.uint16(State.JOINED)) != 0] |= np.uint16(Flag.JOINED)
+        return flags
+
+
+def gone(table: PacketTable, rows: Rows, now: float) -> Rows:
+    """Those of ``rows`` that are silent for longer than their time-out."""
+    over: Rows = rows[now - table.last(rows) > table.timeouts(rows)]
+    return over

@@ -1,0 +1,1 @@
+"""The socket table of the kernel, over netlink."""

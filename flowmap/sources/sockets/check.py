@@ -1,0 +1,103 @@
+"""What the sockets source can see here: for ``flowmap check``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowmap.errors import SourceError
+from flowmap.sources.base import Finding
+from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.sources.sockets.kernel import SocketQueries, ephemeral_ports
+from flowmap.sources.sockets.payload import CONNECTED
+from flowmap.sources.sockets.source import RECEIVE_BUFFER
+from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, SENT_COUNTED, TIMER_TIME_WAIT, DestroyGroup
+
+_NOTIFICATION = 1_280
+"""Bytes of (doubled) buffer one destroy notification took on 6.18: 380 of message, the rest is bookkeeping."""
+_ENOUGH = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What looking the way the source does has shown."""
+
+    asked: int
+    """Bytes of receive buffer."""
+    granted: int = 0
+    groups: SourceError | None = None
+    """Why the destroy groups cannot be joined."""
+    dump: SourceError | None = None
+    """Why sockets cannot be listed."""
+    sockets: int = 0
+    info_size: int | None = None
+    """Bytes of tcp_info of the sockets listed; None if there were none."""
+
+
+def read_probe(receive_buffer: int = RECEIVE_BUFFER) -> Probe:
+    """Join the groups and list the sockets of the calling thread's network namespace once."""
+    try:
+        events = NetlinkSocket(NETLINK_SOCK_DIAG, groups=DestroyGroup, receive_buffer=receive_buffer)
+    except SourceError as error:
+        return Probe(receive_buffer, groups=error)
+    granted = events.receive_buffer
+    events.close()
+    try:
+        sockets, info_size = _count()
+    except SourceError as error:
+        return Probe(receive_buffer, granted, dump=error)
+    return Probe(receive_buffer, granted, sockets=sockets, info_size=info_size)
+
+
+def _count() -> tuple[int, int | None]:
+    queries = SocketQueries(receive_buffer=0)
+    number, sizes = 0, [0][:0]
+    try:
+        for family in FAMILIES:
+            for part in queries.dump(family, CONNECTED):
+                rows = part.decoded.sockets
+                rows = rows[rows["timer"] != TIMER_TIME_WAIT]
+                number += len(rows)
+                sizes += rows["info_size"][:1].tolist()
+    finally:
+        queries.close()
+    return number, min(sizes, default=None)
+
+
+def findings(probe: Probe | None = None) -> list[Finding]:
+    """One finding for each thing looked at, the essential ones first; looks for itself without a ``probe``."""
+    probe = probe or read_probe()
+    if probe.groups is not None:
+        message = f"{probe.groups}: connections shorter than the interval are not seen"
+        return [Finding("sockets.destroy_events", "failed", message, probe.groups.remedy or "needs Linux 4.3 or later")]
+    found = [Finding("sockets.destroy_events", "ok", "every closed socket is announced, with its final counters")]
+    if probe.dump is not None:
+        return [*found, Finding("sockets.dump", "failed", str(probe.dump), probe.dump.remedy)]
+    return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *_SCOPE]
+
+
+def _dump(probe: Probe) -> Finding:
+    message = f"{probe.sockets} TCP connections of this network namespace are visible"
+    if probe.info_size is None or probe.info_size >= SENT_COUNTED:
+        return Finding("sockets.dump", "ok", message)
+    if probe.info_size < COUNTED:
+        message = f"{message}, but this kernel counts no bytes for them: they are left out"
+        return Finding("sockets.dump", "failed", message, "needs Linux 4.1 or later")
+    message = f"{message}; this kernel does not tell payload from SYN and FIN: counts may be off by one byte"
+    return Finding("sockets.dump", "degraded", message, "Linux 4.19 or later counts exactly")
+
+
+def _buffer(probe: Probe) -> Finding:
+    room = f"{probe.granted} bytes: about {probe.granted * 2 // _NOTIFICATION} sockets may close between two reads"
+    if probe.granted >= min(probe.asked, _ENOUGH):
+        return Finding("sockets.receive_buffer", "ok", room)
+    remedy = f"sysctl -w net.core.rmem_max={probe.asked}, or give flowmap CAP_NET_ADMIN"
+    return Finding("sockets.receive_buffer", "degraded", f"{room}; {probe.asked} were asked for", remedy)
+
+
+_SCOPE = (
+    Finding(
+        "sockets.scope",
+        "ok",
+        "TCP of this network namespace only: containers with a namespace of their own, and UDP, are not seen",
+    ),
+)

@@ -1,0 +1,155 @@
+"""Questions to the kernel about the namespace's TCP sockets and addresses; none needs a permission."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from flowmap.errors import SourceError
+from flowmap.model.address import Address, Endpoint
+from flowmap.sources.base import Finding
+from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.sources.route_watch import RouteWatch
+from flowmap.system import proc
+from flowmap.wire.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket, encode_dump, encode_lookup
+from flowmap.wire.netlink.inet_diag_columns import Decoded, decode_sockets
+from flowmap.wire.netlink.messages import Control, Message, decode_messages, decode_status
+from flowmap.wire.netlink.rtnetlink import NEW_ADDRESS, AddressGroup, decode_address, encode_addresses
+
+_WAIT = 5.0  # seconds for the next part of an answer; the kernel answers within the send
+NOTE = "client_ports"
+"""Key of the note and name of the finding about a range of client ports that cannot be read."""
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+class Part(NamedTuple):
+    """A part of a dump."""
+
+    decoded: Decoded
+    truncated: int
+    last: bool
+    complete: bool
+    """False if the kernel said, or the socket showed, that something is missing."""
+
+
+class SocketQueries:
+    """Dumps and look-ups on one netlink socket, one at a time."""
+
+    def __init__(self, *, receive_buffer: int) -> None:
+        self._socket = NetlinkSocket(NETLINK_SOCK_DIAG, receive_buffer=receive_buffer)
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def dump(self, family: int, states: int, *, info: bool = True) -> Iterator[Part]:
+        """The sockets of ``family`` in ``states``, in parts; SourceError if the kernel refuses."""
+        finished = False
+        try:
+            self._socket.send(encode_dump(family, states, info=info, sequence=self._next()))
+            while not finished:
+                received = self._socket.receive(wait=_WAIT)
+                decoded = decode_sockets(received.data, received.starts)
+                finished = _ended(decoded.controls)
+                silent = not received.starts and not received.overrun
+                whole = not (decoded.interrupted or received.overrun or received.truncated or silent)
+                yield Part(decoded, received.truncated, finished or silent, whole)
+                if silent:
+                    break
+        finally:
+            # What is left of this dump must not be taken for an answer to the next question.
+            while not finished and (received := self._socket.receive(wait=_WAIT)).starts:
+                finished = _ended(decode_sockets(received.data, received.starts).controls)
+
+    def lookup(self, socket: Socket, *, turned: bool) -> Socket | None:
+        """The socket with the ends of ``socket``, or with the two exchanged; None if there is none."""
+        local = Endpoint(Address(socket.local_high, socket.local_low), socket.local_port)
+        remote = Endpoint(Address(socket.remote_high, socket.remote_low), socket.remote_port)
+        if turned:
+            local, remote = remote, local
+        sequence = self._next()
+        self._socket.send(encode_lookup(local, remote, interface=socket.interface, sequence=sequence))
+        while received := self._socket.receive(wait=_WAIT):
+            if not received.starts:
+                return None
+            for message in decode_messages(received.data):
+                if message.sequence == sequence:
+                    return _answer(message, local, remote)
+        return None
+
+    def _next(self) -> int:
+        self._sequence = self._sequence % 0x7FFF_FFFF + 1
+        return self._sequence
+
+
+def _ended(controls: list[Message]) -> bool:
+    """Whether the dump is over; SourceError if it ended with an error."""
+    for message in controls:
+        if message.type in (Control.DONE, Control.ERROR):
+            status = decode_status(message)
+            if status.errno:
+                raise SourceError(
+                    f"the kernel refused to list TCP sockets (errno {status.errno}) {status.text}".rstrip(),
+                    remedy="load the modules inet_diag and tcp_diag",
+                )
+            return True
+    return False
+
+
+def _answer(message: Message, local: Endpoint, remote: Endpoint) -> Socket | None:
+    if message.type != SOCK_DIAG_BY_FAMILY:
+        return None
+    found = decode_socket(message.payload)
+    # Without a match the kernel falls back to a listener.
+    return found if (found.local_port, found.remote_port) == (local.port, remote.port) else None
+
+
+class AddressWatch(RouteWatch[set[Address]]):
+    """The addresses of the namespace."""
+
+    what = "addresses"
+
+    def __init__(self) -> None:
+        super().__init__(AddressGroup)
+
+    def _encode(self, sequence: int) -> bytes:
+        return encode_addresses(sequence=sequence)
+
+    def _collect(self, messages: Iterator[Message]) -> set[Address]:
+        decoded = (decode_address(message.payload) for message in messages if message.type == NEW_ADDRESS)
+        return {address for address in decoded if address is not None}
+
+
+class EphemeralPorts(NamedTuple):
+    """The ports the kernel gives to clients."""
+
+    first: int = 32768
+    last: int = 60999
+    cause: str = ""
+    """Why they cannot be read, and Linux' default is taken for them; empty where they were read."""
+
+    def notes(self) -> dict[str, str]:
+        """What that costs, as a note of a source."""
+        if not self.cause:
+            return {}
+        default = f"Linux' default, {self.first} to {self.last}, is taken for the range of client ports"
+        return {NOTE: f"{default}: {self.cause}; more guesses of which end is the client may be wrong"}
+
+    def findings(self, source: str) -> list[Finding]:
+        """The same for ``flowmap check``."""
+        return [
+            Finding(f"{source}.{key}", "degraded", note, "make /proc/sys visible to flowmap")
+            for key, note in self.notes().items()
+        ]
+
+
+def ephemeral_ports(path: Path = _EPHEMERAL) -> EphemeralPorts:
+    """What is set in this network namespace."""
+    text = proc.read(path)
+    if isinstance(text, proc.Unknown):
+        return EphemeralPorts(cause=text.cause)
+    words = text.split()
+    if len(words) != 2 or not all(word.isdecimal() for word in words):
+        return EphemeralPorts(cause=f"{path} holds no range")
+    return EphemeralPorts(int(words[0]), int(words[1]))

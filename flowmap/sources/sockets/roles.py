@@ -1,0 +1,147 @@
+"""Which end of a socket's connection is the server, and which of two sockets of one connection counts. Pure policy.
+
+Evidence, best first: the counters (sockets_payload.opened), a listening socket on one of the ends, and, marked as a
+guess, the range of ephemeral ports. The two sockets of a connection within this host vote together, so that exactly
+one of them is the client's, whatever each of them knows; the client's socket counts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.filter import are_v4
+from flowmap.model.address import V4_MAPPED, Address
+from flowmap.wire.netlink.inet_diag_columns import Rows
+
+Unsigned = npt.NDArray[np.uint64]
+Roles = npt.NDArray[np.int8]
+Mask = npt.NDArray[np.bool_]
+
+LISTENER_LIMIT = 16_384
+LISTENER_LIFE = 600.0
+"""Seconds an end counts as listened on after its listener was last seen: accepted sockets outlive listeners."""
+
+_VOTE_REMEMBERED, _VOTE_PROOF, _VOTE_LISTENER = 1 << 20, 1 << 10, 1
+_PORTS = 1 << 16
+_LOOPBACK = Address.parse("::1")
+_V4_NET = np.uint64((V4_MAPPED >> 24) | 127)
+
+
+def mix(high: Unsigned, low: Unsigned, port: Unsigned, seed: int) -> Unsigned:
+    """One 64-bit number for an end (splitmix64 of its parts); ``seed`` keeps others from choosing equal ones."""
+    mixed = _scramble(low ^ np.uint64(seed))
+    mixed = _scramble(mixed ^ high)
+    return _scramble(mixed ^ port)
+
+
+def _scramble(x: Unsigned) -> Unsigned:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class Listeners:
+    """The ends that are, or lately were, listened on."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, int, int], tuple[bool, float]] = {}
+        self._exact = np.zeros(0, np.uint64)
+        self._any_v4 = np.zeros(_PORTS, bool)
+        self._any_v6 = np.zeros(_PORTS, bool)
+
+    def update(self, rows: Rows, *, now: float) -> None:
+        """Take the listening sockets of one read; forget what was not seen for LISTENER_LIFE, and beyond the limit."""
+        fields = ["local_high", "local_low", "local_port", "v6only"]
+        for high, low, port, v6only in rows[fields].tolist():
+            self._seen.pop((high, low, port), None)  # to the end: the order is by time seen
+            self._seen[high, low, port] = (bool(v6only), now)
+        overdue = [end for end, (_, seen) in self._seen.items() if now - seen > LISTENER_LIFE]
+        excess = len(self._seen) - len(overdue) - LISTENER_LIMIT
+        for end in overdue:
+            del self._seen[end]
+        for end in list(self._seen)[: max(excess, 0)]:
+            del self._seen[end]
+        self._index()
+
+    def _index(self) -> None:
+        ends = np.array(list(self._seen), np.uint64).reshape(-1, 3)
+        self._exact = mix(ends[:, 0], ends[:, 1], ends[:, 2], 0)
+        self._any_v4[:] = False
+        self._any_v6[:] = False
+        for (high, low, port), (v6only, _) in self._seen.items():
+            if high == 0 and low == V4_MAPPED:
+                self._any_v4[port] = True
+            elif high == low == 0:
+                self._any_v6[port] = True
+                self._any_v4[port] |= not v6only
+
+    def holds(self, high: Unsigned, low: Unsigned, port: Unsigned) -> Mask:
+        """Which of these ends are listened on, by their own address or by a wildcard of their family."""
+        wild = np.where(are_v4(high, low), self._any_v4[port], self._any_v6[port])
+        return np.asarray(wild | np.isin(mix(high, low, port, 0), self._exact))
+
+
+class LocalAddresses:
+    """The addresses of this network namespace."""
+
+    def __init__(self, addresses: set[Address] | None = None) -> None:
+        self._known = _address_keys(addresses or set())
+
+    def holds(self, high: Unsigned, low: Unsigned) -> Mask:
+        """Which of these addresses are here: 127.0.0.0/8, ::1 and the given ones."""
+        loopback = (high == 0) & ((low >> np.uint64(24) == _V4_NET) | (low == _LOOPBACK.low))
+        return np.asarray(loopback | np.isin(mix(high, low, np.zeros_like(low), 0), self._known))
+
+
+def _address_keys(addresses: set[Address]) -> Unsigned:
+    parts = np.array(sorted(addresses), np.uint64).reshape(-1, 2)
+    return mix(parts[:, 0], parts[:, 1], np.zeros(len(parts), np.uint64), 0)
+
+
+def pair_keys(rows: Rows, seed: int) -> tuple[Unsigned, npt.NDArray[np.int8]]:
+    """A number for each connection, equal for its two sockets; and 1 or -1, opposite for the two.
+
+    0 for a socket that is connected to itself.
+    """
+    local = mix(rows["local_high"], rows["local_low"], rows["local_port"], seed)
+    remote = mix(rows["remote_high"], rows["remote_low"], rows["remote_port"], seed)
+    side = (local < remote).astype(np.int8) - (local > remote).astype(np.int8)
+    return local + remote, side
+
+
+def guess(rows: Rows, ephemeral: tuple[int, int]) -> Roles:
+    """1 (client) or -1 (server) from the ports alone: an ephemeral port is the client's, else the higher one is.
+
+    0 for equal ports. What one socket of a connection gets, the other gets with the opposite sign.
+    """
+    first, last = ephemeral
+    local, remote = rows["local_port"], rows["remote_port"]
+    ours = (local >= first) & (local <= last)
+    theirs = (remote >= first) & (remote <= last)
+    higher = (local > remote).astype(np.int8) - (local < remote).astype(np.int8)
+    return np.where(ours == theirs, higher, np.where(ours, 1, -1)).astype(np.int8)
+
+
+def decide(
+    proof: Roles, remembered: Roles, listened: Roles, guessed: Roles, pair: Unsigned, side: Roles, both_here: Mask
+) -> tuple[Roles, Mask]:
+    """The role of every socket, and which are guesses.
+
+    The inputs are 1 (client), -1 (server) or 0 (not told) of each kind of evidence. Sockets with ``both_here`` and the
+    same ``pair`` are decided together and get opposite roles; a self-connection (``side`` 0) is its own client.
+    """
+    votes = (
+        remembered * np.int64(_VOTE_REMEMBERED) + proof * np.int64(_VOTE_PROOF) + listened * np.int64(_VOTE_LISTENER)
+    )
+    joint = both_here & (side != 0)
+    if joint.any():
+        _, group = np.unique(pair[joint], return_inverse=True)
+        total = np.bincount(group, weights=(votes[joint] * side[joint]).astype(np.float64))
+        votes[joint] = total[group].astype(np.int64) * side[joint]
+    unknown = votes == 0
+    fallback = np.where(guessed != 0, guessed, np.where(joint, side, 1))
+    roles = np.where(unknown, fallback, np.sign(votes)).astype(np.int8)
+    roles[side == 0] = 1
+    return roles, unknown & (side != 0)

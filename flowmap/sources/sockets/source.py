@@ -1,0 +1,296 @@
+"""The socket table as a source of flows: TCP payload of every connection of this namespace, without any privilege.
+
+A full read (sock_diag dump) each interval shows the connections there are; the destroy groups deliver the final
+counters of every socket that goes, so connections shorter than any interval are counted too. What that cannot see:
+UDP, other network namespaces, and the last counters of connections this host itself aborts (SO_LINGER 0; counted as
+lost).
+
+Packets are TCP segments as the counted socket's host saw them (tcpi_segs_out, tcpi_segs_in), acknowledgements included.
+
+Only a full read tells that a connection is alive: nothing is said when one is closed by its peer or reset, until its
+application lets go of it. So CaughtUp follows full reads alone, with the time the read began.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+
+from flowmap.errors import SourceError
+from flowmap.flows.batch import FlowBatch, Kind
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
+from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.sources.sockets.closing import PATIENCE, Closings
+from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
+from flowmap.sources.sockets.payload import CONNECTED, states_mask
+from flowmap.sources.sockets.policy import Policy
+from flowmap.sources.sockets.roles import LocalAddresses
+from flowmap.sources.sockets.tracker import Facts, Known, Ledger, closed_batch, counts, flow_batch
+from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, TcpState
+from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Decoded, Rows, decode_sockets
+
+RECEIVE_BUFFER = 4 << 20
+"""Bytes asked for the queue of destroy notifications: room for 6,500 sockets that close between two reads."""
+
+_QUERY_BUFFER = 1 << 20
+_CHUNK = 256 << 10  # bytes of notifications a step: about 650 sockets
+_WAITS = 8  # times a full read waits for word of other ends
+_OVERRUN_GAP = 1.0  # seconds at least from the end of a full read to one that an overrun asks for
+
+
+class SocketsSource:
+    """TCP sockets of the network namespace of the thread that calls :meth:`open`.
+
+    ``interval`` is the time between full reads in seconds, ``receive_buffer`` the bytes asked for the queue of
+    notifications. Linux 4.3 or later; before 4.19 byte counts of closing connections can be off by one.
+    """
+
+    name = "sockets"
+    counts: Literal["ip", "payload"] = "payload"
+    announces_births = False
+    """A new connection is first seen in a full read or when it is gone: it began after the last complete read began."""
+    tells_health = True
+    as_of = float("inf")
+
+    def __init__(
+        self,
+        *,
+        interval: float,
+        receive_buffer: int = RECEIVE_BUFFER,
+        bytes_count: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``bytes_count``: whether the consumer goes by its bytes, so that what they miss is worth telling."""
+        self.stats = SourceStats()
+        self._bytes_count = bytes_count
+        self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
+        self._seed = int.from_bytes(os.urandom(8), "little")
+        self._events: NetlinkSocket | None = None
+
+    def open(self) -> None:
+        """Join the destroy groups and open the sockets for questions; SourceError if the kernel lacks them."""
+        self.close()
+        events = NetlinkSocket(
+            NETLINK_SOCK_DIAG, groups=DestroyGroup, receive_buffer=self._receive_buffer, chunk=_CHUNK
+        )
+        try:
+            self._queries = SocketQueries(receive_buffer=_QUERY_BUFFER)
+            self._watch = AddressWatch()
+        except SourceError:
+            events.close()
+            raise
+        self._events = events
+        self._ledger = Ledger()
+        self._closings = Closings(self._ledger, self._queries)
+        self._policy = Policy(self._ledger, self._closings, self._queries, seed=self._seed)
+        self._next_read = self._finished_at = float("-inf")
+        self._undecided: Rows = np.zeros(0, SOCKETS)  # destroyed within this host, while the other end says nothing
+        self._undecided_until = float("inf")
+        self._missed = False  # an overrun since the last complete read began
+        self._aborted = 0
+        self.stats.receive_buffer = events.receive_buffer
+        self.stats.up = True
+
+    def close(self) -> None:
+        """Close the descriptors; safe to call twice."""
+        self.stats.up = False
+        if self._events is not None:
+            for socket in (self._events, self._queries, self._watch):
+                socket.close()
+            self._events = None
+
+    def fileno(self) -> int:
+        """Readable while notifications wait; -1 while closed."""
+        return -1 if self._events is None else self._events.fileno()
+
+    def deadline(self) -> float:
+        """When the next full read is due, or a closed connection has waited long enough for word of its other end."""
+        due = self._next_read
+        if self._missed:
+            due = min(due, self._finished_at + self._gap())
+        return min(due, self._patience_ends())
+
+    def _patience_ends(self) -> float:
+        return min(self._closings.deadline(), self._undecided_until)
+
+    def poll(self) -> Iterator[Step]:
+        """Read what waits, after a full read where one is due."""
+        if self._events is None:
+            raise SourceError("the sockets source is not open")
+        try:
+            reason = self._due(self._clock())
+            yield from self._read_all(reason) if reason else self._drain(self._events)
+        except SourceError:
+            self.stats.up = False
+            raise
+
+    def finish(self) -> Iterator[Step]:
+        """A full read."""
+        if self._next_read != float("-inf"):
+            self._next_read = 0.0
+        yield from self.poll()
+
+    def _due(self, now: float) -> ReadReason | None:
+        if self._next_read == float("-inf"):
+            return "start"
+        if self._missed and now >= self._finished_at + self._gap():
+            return "overrun"
+        return "timer" if now >= self._next_read else None
+
+    def _gap(self) -> float:
+        return max(_OVERRUN_GAP, 4 * self.stats.resync_seconds)
+
+    def _read_all(self, reason: ReadReason) -> Iterator[Step]:
+        assert self._events is not None
+        began = self._clock()
+        missed, self._missed = self._missed, False
+        self.stats.resyncs[reason] = self.stats.resyncs.get(reason, 0) + 1
+        yield ReadStarted(reason)
+        self._look_around()
+        parts: list[Rows] = []
+        complete = True
+        for family in FAMILIES:
+            for part in self._queries.dump(family, CONNECTED):
+                complete = complete and part.complete
+                parts.append(self._accept(part.decoded, part.truncated))
+                yield FlowBatch(0)  # a place for other work
+        yield self._seen(np.concatenate(parts))
+        yield from self._drain(self._events)
+        yield from self._drain_waiting(self._events)
+        complete = complete and not self._missed
+        if complete and missed:
+            self._ledger.drop_lingering()
+        elif complete:
+            yield self._ledger.lingering()
+        self._missed = self._missed or (missed and not complete)
+        self._finished_at = self._clock()
+        self._next_read = max(began + self.interval, self._finished_at)
+        self.stats.resync_seconds = self._finished_at - began
+        yield ReadFinished(complete)
+        if complete:
+            yield CaughtUp(began)
+
+    def _look_around(self) -> None:
+        """Listeners, addresses and the range of ephemeral ports as they are now."""
+        self._read_addresses()
+        ports = ephemeral_ports()
+        self._policy.ephemeral = ports.first, ports.last
+        others = {key: note for key, note in self.stats.notes.items() if key != NOTE}
+        self.stats.notes = others | ports.notes()
+        self._read_listeners()
+
+    def _read_addresses(self) -> None:
+        if (addresses := self._watch.refresh()) is not None:
+            self._policy.addresses = LocalAddresses(addresses)
+
+    def _read_listeners(self) -> None:
+        parts = [
+            part.decoded.sockets
+            for family in FAMILIES
+            for part in self._queries.dump(family, states_mask((TcpState.LISTEN,)), info=False)
+        ]
+        self._policy.listeners.update(np.concatenate(parts), now=self._clock())
+
+    def _accept(self, decoded: Decoded, truncated: int) -> Rows:
+        """The sockets with counters; what could not be read is counted."""
+        rows = decoded.sockets
+        self.stats.records += len(rows)
+        self._lose("malformed", decoded.malformed)
+        self._lose("truncated", truncated)
+        usable = (rows["timer"] != TIMER_TIME_WAIT) & (rows["info_size"] >= COUNTED)
+        return rows if usable.all() else rows[usable]
+
+    def _lose(self, reason: str, number: int) -> None:
+        if number:
+            self.stats.lost[reason] = self.stats.lost.get(reason, 0) + number
+
+    def _seen(self, rows: Rows) -> FlowBatch:
+        # A dump that resumes in a hash chain that changed can show a socket twice.
+        _, first = np.unique(rows["cookie"], return_index=True)
+        rows = rows[first]
+        facts, _ = self._policy.judge(rows)
+        new = facts["read"] == 0
+        self._ledger.adopt(rows, facts)
+        self._policy.remember(facts, new)
+        counted = counts(facts)
+        return flow_batch(rows[counted], facts[counted], Kind.SEEN)
+
+    def _drain_waiting(self, events: NetlinkSocket) -> Iterator[Step]:
+        """A flow without a record in a full read is taken to be gone, so none may be waiting when the read ends."""
+        for _ in range(_WAITS):
+            left = self._patience_ends() - self._clock()
+            if left == float("inf"):
+                return
+            yield from self._drain(events, wait=min(max(left, 0.001), PATIENCE))
+        yield self._expired(float("inf"))
+
+    def _drain(self, events: NetlinkSocket, *, wait: float = 0.0) -> Iterator[Step]:
+        """Deliver what the queue holds; at most about as much as fits in it, so that a storm cannot hold the caller."""
+        budget = 2 * self.stats.receive_buffer + _CHUNK
+        while budget > 0:
+            received = events.receive(wait=wait)
+            budget -= max(len(received.data), 1)
+            if received.starts or received.truncated:
+                decoded = decode_sockets(received.data, received.starts)
+                yield self._closed(self._accept(decoded, received.truncated))
+            if received.overrun:
+                self.stats.overruns += 1
+                self._missed = True
+                self._closings.reset()
+                yield Lost("overrun")
+            if received.drained:
+                break
+            wait = 0.0
+        now = self._clock()
+        if now >= self._patience_ends():
+            yield self._expired(now)
+        if self._bytes_count:
+            self._account()
+
+    def _expired(self, now: float) -> FlowBatch:
+        records: list[Known] = []
+        if now >= self._undecided_until:
+            rows, self._undecided = self._undecided, self._undecided[:0]
+            self._undecided_until = float("inf")
+            records = self._records(rows, self._policy.judge_destroyed(rows)[0])
+        return closed_batch(records + self._closings.expire(now))
+
+    def _closed(self, rows: Rows) -> FlowBatch:
+        self._read_addresses()
+        rows = np.concatenate([self._undecided, rows])
+        facts, guessed = self._policy.judge_destroyed(rows)
+        if guessed.any():  # a listener younger than the last read?
+            self._read_listeners()
+            facts, guessed = self._policy.judge_destroyed(rows)
+        later = guessed & facts["here"]
+        self._undecided = rows[later]
+        if not later.any():
+            self._undecided_until = float("inf")
+        elif self._undecided_until == float("inf"):
+            self._undecided_until = self._clock() + PATIENCE
+        return closed_batch(self._records(rows[~later], facts[~later]))
+
+    def _records(self, rows: Rows, facts: Facts) -> list[Known]:
+        new = facts["read"] == 0
+        self._policy.remember(facts, new & (rows["remote_port"] != 0))
+        now = self._clock()
+        records: list[Known] = []
+        for at, row in enumerate(rows.tolist()):
+            record = self._closings.close(Socket(*row), facts[at : at + 1], now)
+            if record is not None:
+                records.append(record)
+        return records
+
+    def _account(self) -> None:
+        closings = self._closings
+        for reason, number in (("aborted", closings.unknown), ("late", closings.late)):
+            if number:
+                self.stats.lost[reason] = number
+        if closings.unsure:
+            self.stats.notes["final_byte"] = (
+                f"{closings.unsure} closed connections may count the peer's FIN as one byte received, or miss one"
+            )

@@ -1,0 +1,200 @@
+"""The memory of sockets in use: a connection keeps its role and its id, and its counters never fall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.sources.sockets.payload import FIN_RECEIVED, in_states, received_payload, sent_payload
+from flowmap.wire.netlink.inet_diag import Socket, TcpState
+from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Rows
+
+FACTS = np.dtype(
+    [
+        ("role", np.int8),  # 1 client's socket, -1 server's
+        ("syn", np.bool_),  # this end's SYN is among bytes_acked
+        ("guessed", np.bool_),
+        ("here", np.bool_),  # the other end is an address of this namespace too
+        ("fin", np.bool_),  # the other end's FIN is among bytes_received
+        ("gone", np.bool_),  # a notification said it is destroyed
+        ("pair", np.uint64),
+        ("side", np.int8),
+        # What was reported last: no later report is lower.
+        ("sent", np.uint64),
+        ("received", np.uint64),
+        ("out", np.uint64),
+        ("in", np.uint64),
+        ("read", np.uint64),  # number of the full read that saw it last
+    ]
+)
+Facts = npt.NDArray[np.void]
+Mask = npt.NDArray[np.bool_]
+
+LINGERING_LIMIT = 65_536
+TOMBSTONE_LIMIT = 65_536
+_PROTOCOL_TCP = 6
+_ENDING = (
+    TcpState.FIN_WAIT1,
+    TcpState.FIN_WAIT2,
+    TcpState.CLOSING,
+    TcpState.LAST_ACK,
+    TcpState.TIME_WAIT,
+    TcpState.CLOSE,
+    # The other end has closed: its process may be gone and its address with it, for as long as this one dawdles.
+    TcpState.CLOSE_WAIT,
+)
+_OPENING = (TcpState.SYN_SENT, TcpState.SYN_RECV)
+_LOW, _WRAP = np.uint64(0xFFFF_FFFF), np.uint64(1 << 32)
+
+
+class Known(NamedTuple):
+    """What is remembered of one socket."""
+
+    socket: Socket
+    facts: Facts  # a copy, one element
+
+
+class Ledger:
+    """The sockets of the last full read, sorted by cookie, and those that left it without a word.
+
+    A socket that was reset or is in TIME_WAIT leaves the kernel's table while its application still holds it, and a
+    dump can miss one when its hash chain changes under it. Such a socket lingers: it is reported as ending, with its
+    last counters, until its destroy notification comes. Without that the same bytes could be reported for a flow
+    that the consumer has given up.
+    """
+
+    def __init__(self) -> None:
+        self.rows: Rows = np.zeros(0, SOCKETS)
+        self.facts: Facts = np.zeros(0, FACTS)
+        self._read = 0
+        self._tombs: dict[int, None] = {}
+
+    def recall(self, rows: Rows) -> Facts:
+        """The facts of these sockets; zeros where a socket is new or has connected anew since."""
+        at = self._find(rows["cookie"])
+        facts = np.zeros(len(rows), FACTS)
+        if len(self.rows) == 0:
+            return facts
+        same = np.ones(len(rows), bool)
+        for name in ("cookie", "local_port", "remote_port", "remote_high", "remote_low"):
+            same &= self.rows[name][at] == rows[name]
+        facts[same] = self.facts[at[same]]
+        return facts
+
+    def adopt(self, rows: Rows, facts: Facts) -> None:
+        """Take a full read's sockets (sorted by cookie) with their roles, and carry their counters forward."""
+        self._read += 1
+        count(rows, facts)
+        facts["read"] = self._read
+        left = ~np.isin(self.rows["cookie"], rows["cookie"]) & ~self.facts["gone"]
+        if not left.any():
+            self.rows, self.facts = rows, facts
+            return
+        joined = np.concatenate([rows, self.rows[left]])
+        order = np.argsort(joined["cookie"], kind="stable")
+        self.rows, self.facts = joined[order], np.concatenate([facts, self.facts[left]])[order]
+
+    def lingering(self) -> FlowBatch:
+        """Sockets that the last read did not show and no notification buried; beyond the limit they are forgotten."""
+        linger = (self.facts["read"] != self._read) & ~self.facts["gone"]
+        excess = np.flatnonzero(linger)[LINGERING_LIMIT:]
+        self._forget(excess)
+        linger[excess] = False
+        linger &= counts(self.facts)
+        rows = self.rows[linger]
+        rows["state"] = TcpState.CLOSE
+        return flow_batch(rows, self.facts[linger], Kind.SEEN)
+
+    def drop_lingering(self) -> None:
+        """Notifications were lost: forget those of whom it is unknown whether they still exist."""
+        self._forget(np.flatnonzero((self.facts["read"] != self._read) & ~self.facts["gone"]))
+
+    def bury(self, cookie: int) -> Known | None:
+        """Take out a destroyed socket."""
+        if len(self.rows) == 0:
+            return None
+        at = int(self._find(np.array([cookie], np.uint64))[0])
+        if self.rows["cookie"][at] != cookie or self.facts["gone"][at]:
+            return None
+        facts = self.facts[at : at + 1].copy()
+        self.facts["gone"][at] = True
+        return Known(Socket(*self.rows[at].tolist()), facts)
+
+    def is_forgotten(self, cookie: int) -> bool:
+        """Whether this socket was reported and then forgotten: its counters were counted once already."""
+        return cookie in self._tombs
+
+    def _forget(self, at: npt.NDArray[np.int64]) -> None:
+        for cookie in self.rows["cookie"][at].tolist():
+            self._tombs[cookie] = None
+        for cookie in list(self._tombs)[: max(len(self._tombs) - TOMBSTONE_LIMIT, 0)]:
+            del self._tombs[cookie]
+        self.facts["gone"][at] = True
+
+    def _find(self, cookies: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        at = np.searchsorted(self.rows["cookie"], cookies)
+        return np.minimum(at, max(len(self.rows) - 1, 0)).astype(np.int64)
+
+
+def count(rows: Rows, facts: Facts) -> None:
+    """Bring the counters in ``facts`` up to ``rows``; none falls, and the kernel's 32-bit ones go on past 2³².
+
+    The state is read a moment before the counters, so a FIN may be counted as payload while it arrives: one byte, once,
+    which the next report makes good only by not adding it again.
+    """
+    fin = in_states(rows, FIN_RECEIVED)
+    known_fin = (rows["state"] == TcpState.CLOSE) & facts["fin"]
+    received = received_payload(rows, fin | known_fin).astype(np.uint64)
+    facts["sent"] = np.maximum(facts["sent"], sent_payload(rows, facts["syn"]).astype(np.uint64))
+    facts["received"] = np.maximum(facts["received"], received)
+    facts["fin"] |= fin
+    for name, counter in (("out", "segments_out"), ("in", "segments_in")):
+        value = (facts[name] & ~_LOW) | rows[counter]
+        facts[name] = np.where(value < facts[name], value + _WRAP, value)
+
+
+def closed_batch(closed: Iterable[Known]) -> FlowBatch:
+    """Records of destroyed sockets; ``fin`` in their facts is decided."""
+    items = list(closed)
+    rows = np.array([tuple(item.socket) for item in items], SOCKETS)
+    facts = np.concatenate([item.facts for item in items]) if items else np.zeros(0, FACTS)
+    rows["state"] = TcpState.CLOSE
+    count(rows, facts)
+    return flow_batch(rows, facts, Kind.CLOSED)
+
+
+def counts(facts: Facts) -> Mask:
+    """Which sockets count: of the two of a connection within this host the client's alone."""
+    return np.asarray(~facts["here"] | (facts["role"] > 0))
+
+
+def flow_batch(rows: Rows, facts: Facts, kind: Kind) -> FlowBatch:
+    """Records of sockets whose role and counters are known."""
+    batch = FlowBatch(len(rows))
+    ours = facts["role"] > 0
+    for part in ("high", "low", "port"):
+        local, remote = rows[f"local_{part}"], rows[f"remote_{part}"]
+        client, server = np.where(ours, local, remote), np.where(ours, remote, local)
+        for prefix in ("", "translated_"):
+            getattr(batch, f"{prefix}client_{part}")[:] = client
+            getattr(batch, f"{prefix}server_{part}")[:] = server
+    for unit, sent, received in (("bytes", "sent", "received"), ("packets", "out", "in")):
+        getattr(batch, f"transmit_{unit}")[:] = np.where(ours, facts[sent], facts[received])
+        getattr(batch, f"receive_{unit}")[:] = np.where(ours, facts[received], facts[sent])
+    batch.kind[:] = kind
+    batch.protocol[:] = _PROTOCOL_TCP
+    batch.id[:] = rows["cookie"]
+    batch.retransmits[:] = rows["total_retransmits"]
+    batch.round_trip[:] = rows["round_trip"]
+    batch.flags[:] = (
+        int(Flag.COUNTERS | Flag.HEALTH | Flag.REPLIED)
+        + ~in_states(rows, _OPENING) * int(Flag.ASSURED)
+        + in_states(rows, _ENDING) * int(Flag.ENDING)
+        + facts["guessed"] * int(Flag.GUESSED)
+        + ours * int(Flag.PRESENT)
+    )
+    return batch

@@ -1,0 +1,1 @@
+"""Netlink messages: conntrack, sockets, addresses, interfaces."""

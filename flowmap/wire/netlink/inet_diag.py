@@ -1,0 +1,199 @@
+"""inet_diag: what the kernel tells about TCP sockets (linux/inet_diag.h, linux/sock_diag.h, linux/tcp.h).
+
+:func:`decode_socket` reads one message into names. :mod:`flowmap.wire.netlink.inet_diag_columns` gives the same result.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from enum import IntEnum
+from typing import NamedTuple
+
+from flowmap.errors import DecodeError
+from flowmap.model.address import V4_MAPPED, Address, Endpoint
+from flowmap.wire.netlink.messages import AttributeReader, MessageFlag, encode_message
+
+SOCK_DIAG_BY_FAMILY = 20
+"""Type of requests, of the answers to them, and of destroy notifications."""
+
+AF_INET, AF_INET6 = 2, 10
+FAMILIES = (AF_INET, AF_INET6)
+_IPPROTO_TCP = 6
+
+
+class DestroyGroup(IntEnum):
+    """SKNLGRP_*: a message for every TCP socket that is destroyed, with its last counters (since 4.3)."""
+
+    INET_TCP = 1
+    INET6_TCP = 3
+
+
+class TcpState(IntEnum):
+    """net/tcp_states.h."""
+
+    ESTABLISHED = 1
+    SYN_SENT = 2
+    SYN_RECV = 3
+    FIN_WAIT1 = 4
+    FIN_WAIT2 = 5
+    TIME_WAIT = 6
+    CLOSE = 7
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    LISTEN = 10
+    CLOSING = 11
+
+
+class Attribute(IntEnum):
+    """INET_DIAG_*."""
+
+    INFO = 2
+    SKV6ONLY = 11  # of sockets in LISTEN and CLOSE
+
+
+TIMER_TIME_WAIT = 3
+"""``timer`` of the small socket that stays behind in TIME_WAIT or FIN_WAIT2; it has no counters."""
+
+NO_COOKIE = 0xFFFF_FFFF_FFFF_FFFF
+"""INET_DIAG_NOCOOKIE: any socket will do."""
+
+
+class Socket(NamedTuple):
+    """One inet_diag message. Addresses as in flows.address, numbers in host order; what the kernel left out is 0."""
+
+    family: int
+    state: int
+    timer: int
+    local_port: int
+    remote_port: int
+    local_high: int
+    local_low: int
+    remote_high: int
+    remote_low: int
+    interface: int  # bound to, else 0
+    cookie: int
+    receive_queue: int  # rcv_nxt - copied_seq: bytes (and a FIN) the application has not read
+    send_queue: int  # write_seq - snd_una: bytes (and a FIN) not acknowledged, sent or not
+    uid: int
+    inode: int
+    v6only: int
+    info_size: int  # of struct tcp_info as the kernel sent it; it grows with the kernel
+    send_scale: int
+    receive_scale: int
+    app_limited: int
+    fastopen_fail: int
+    unacked: int  # segments in flight
+    round_trip: int  # smoothed, µs
+    total_retransmits: int
+    bytes_acked: int
+    bytes_received: int
+    segments_out: int
+    segments_in: int
+    not_sent: int  # write_seq - snd_nxt
+    data_segments_in: int
+    bytes_sent: int  # payload, repetitions included
+    bytes_retransmitted: int
+
+
+INFO_FIELDS: tuple[tuple[str, int, int], ...] = (
+    ("unacked", 24, 4),
+    ("round_trip", 68, 4),
+    ("total_retransmits", 100, 4),
+    ("bytes_acked", 120, 8),  # 4.1
+    ("bytes_received", 128, 8),  # 4.1
+    ("segments_out", 136, 4),  # 4.2
+    ("segments_in", 140, 4),  # 4.2
+    ("not_sent", 144, 4),  # 4.6
+    ("data_segments_in", 152, 4),  # 4.6
+    ("bytes_sent", 200, 8),  # 4.19
+    ("bytes_retransmitted", 208, 8),  # 4.19
+)
+"""Name, offset in struct tcp_info, size: in host order. The first kernel that has them where it matters."""
+
+BIT_FIELDS: tuple[tuple[str, int, int, int], ...] = (
+    ("send_scale", 6, 0, 0x0F),
+    ("receive_scale", 6, 4, 0x0F),
+    ("app_limited", 7, 0, 0x01),
+    ("fastopen_fail", 7, 1, 0x03),
+)
+"""Name, byte in struct tcp_info, shift, mask; as gcc lays bit-fields out on little-endian machines."""
+
+COUNTED = 136
+"""``info_size`` from which the byte counters are there."""
+SENT_COUNTED = 216
+"""``info_size`` from which ``bytes_sent`` and ``bytes_retransmitted`` are there."""
+
+# struct inet_diag_msg: family, state, timer, retransmits, struct inet_diag_sockid, expires, queues, uid, inode
+_MESSAGE = struct.Struct("=BBBx2s2s16s16sIQ4xIIII")
+MESSAGE_SIZE = _MESSAGE.size
+_REQUEST = struct.Struct("=BBBxI2s2s16s16sIQ")  # struct inet_diag_req_v2
+_EXTENSION_INFO = 1 << (Attribute.INFO - 1)
+
+
+def encode_dump(family: int, states: int, *, info: bool = True, sequence: int = 0) -> bytes:
+    """Ask for all TCP sockets of ``family`` in ``states`` (bits ``1 << TcpState``), with tcp_info if ``info``."""
+    extensions = _EXTENSION_INFO if info else 0
+    body = _REQUEST.pack(family, _IPPROTO_TCP, extensions, states, b"", b"", b"", b"", 0, NO_COOKIE)
+    return encode_message(SOCK_DIAG_BY_FAMILY, MessageFlag.REQUEST | MessageFlag.DUMP, body, sequence=sequence)
+
+
+def encode_lookup(local: Endpoint, remote: Endpoint, *, interface: int = 0, sequence: int = 0) -> bytes:
+    """Ask for the one socket with these ends. The answer may be a listener if there is none (inet_lookup)."""
+    body = _REQUEST.pack(
+        AF_INET6,  # the kernel looks IPv4-mapped ends up as IPv4 (inet_diag_find_one_icsk)
+        _IPPROTO_TCP,
+        _EXTENSION_INFO,
+        0xFFFF_FFFF,
+        local.port.to_bytes(2, "big"),
+        remote.port.to_bytes(2, "big"),
+        _pack(local.address),
+        _pack(remote.address),
+        interface,
+        NO_COOKIE,
+    )
+    return encode_message(SOCK_DIAG_BY_FAMILY, MessageFlag.REQUEST, body, sequence=sequence)
+
+
+def decode_socket(payload: bytes | memoryview) -> Socket:
+    """One message after its netlink header; DecodeError if it is cut or an attribute is."""
+    if len(payload) < MESSAGE_SIZE:
+        raise DecodeError(f"inet_diag message: {len(payload)} bytes, expected at least {MESSAGE_SIZE}")
+    family, state, timer, local_port, remote_port, local, remote, *rest = _MESSAGE.unpack_from(payload)
+    if family not in (AF_INET, AF_INET6):
+        raise DecodeError(f"inet_diag message: family {family} is neither IPv4 nor IPv6")
+    v6only, info = _attributes(memoryview(payload)[MESSAGE_SIZE:])
+    fields = [family, state, timer, int.from_bytes(local_port, "big"), int.from_bytes(remote_port, "big")]
+    fields += [*_address(family, local), *_address(family, remote), *rest, v6only, len(info), *_info(info)]
+    return Socket._make(fields)
+
+
+def _attributes(data: memoryview) -> tuple[int, memoryview]:
+    v6only, info = 0, memoryview(b"")
+    reader = AttributeReader(data, "inet_diag message")
+    while reader.next():
+        if reader.type == Attribute.INFO:
+            info = reader.bytes()
+        elif reader.type == Attribute.SKV6ONLY:
+            v6only = reader.host(1)
+    reader.check()
+    return v6only, info
+
+
+def _info(info: memoryview) -> list[int]:
+    """BIT_FIELDS, then INFO_FIELDS: the order they have in Socket."""
+    bits = [info[at] >> shift & mask if at < len(info) else 0 for _, at, shift, mask in BIT_FIELDS]
+    return bits + [
+        int.from_bytes(info[at : at + size], sys.byteorder) if at + size <= len(info) else 0
+        for _, at, size in INFO_FIELDS
+    ]
+
+
+def _address(family: int, raw: bytes) -> Address:
+    if family == AF_INET:
+        return Address(0, V4_MAPPED | int.from_bytes(raw[:4], "big"))
+    return Address(int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:], "big"))
+
+
+def _pack(address: Address) -> bytes:
+    return address.high.to_bytes(8, "big") + address.low.to_bytes(8, "big")

@@ -1,0 +1,1 @@
+"""Frames and packets, and the ring they come from."""

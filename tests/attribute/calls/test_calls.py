@@ -1,0 +1,30 @@
+"""What the plan costs: a few minutes of the benchmark's hour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flowmap.attribute.questions import Semantics
+from flowmap.attribute.settings import Settings
+from tests.bench.bench_questions import Traffic, allowed, run
+
+SHORT = Traffic(clients=10, services=6, flows=600, seconds=200.0)
+
+
+@pytest.mark.parametrize("semantics", ["connection", "both"])
+def test_calls_are_as_many_as_ends_not_as_connections(semantics: Semantics) -> None:
+    settings = Settings(namespaces=("ns",), semantics=semantics)
+    result = run(SHORT, settings)
+    assert result.ties == 0
+    assert result.total <= allowed(SHORT, settings)
+    assert (result.pending, result.attributed > 0.9 * SHORT.flows) == (0, True)
+
+
+def test_ties_are_few_and_counted_apart() -> None:
+    traffic, settings = replace(SHORT, shared=2), Settings(namespaces=("ns",), semantics="connection")
+    result = run(traffic, settings)
+    assert 0 < result.ties <= 2 * 6 * (2 + 320 / settings.positive_ttl)
+    assert result.total - result.ties <= allowed(traffic, settings)
+    assert result.pending == 0

@@ -1,0 +1,111 @@
+"""Listing flows part by part, and following them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from flowmap.cli import command
+from flowmap.cli.output.text import print_table
+from flowmap.cli.shared.client import DaemonClient
+from flowmap.cli.traffic import flows
+
+Flow = dict[str, Any]
+
+
+def flow(port: int, **changes: Any) -> Flow:
+    plain = {
+        "protocol": "tcp",
+        "client": {"ip": "10.0.0.1", "port": port},
+        "server": {"ip": "2001:db8::1", "port": 9092},
+        "startedAt": "2026-11-21T20:16:07.000Z",
+        "endedAt": None,
+        "transmitBytes": 1234,
+        "receiveBytes": 0,
+        "state": "attributed",
+        "deployments": [{"deploymentId": "1", "name": "orders\x1b[2J"}],
+    }
+    return plain | changes
+
+
+class Daemon:
+    """Gives out ``looks``, one list of flows after the other, in parts of at most two."""
+
+    def __init__(self, *looks: list[Flow]) -> None:
+        self.looks = list(looks)
+        self.asked: list[dict[str, str]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        query = dict(request.url.params)
+        self.asked.append(query)
+        start = int(query.get("cursor", 0))
+        stop = start + min(2, int(query["limit"]))
+        here = self.looks[0]
+        if stop >= len(here) and len(self.looks) > 1:
+            self.looks.pop(0)
+        cursor = str(stop) if stop < len(here) else None
+        return httpx.Response(200, json={"flows": here[start:stop], "nextCursor": cursor})
+
+    def client(self) -> DaemonClient:
+        return DaemonClient("http://daemon", transport=httpx.MockTransport(self))
+
+
+FETCHES = [
+    # flows there are, limit: flows given, whether there are more
+    (0, 5, 0, False),
+    (1, 5, 1, False),
+    (5, 5, 5, False),
+    (5, 100, 5, False),
+    (5, 4, 4, True),
+    (5, 3, 3, True),
+    (5, 1, 1, True),
+]
+
+
+@pytest.mark.parametrize(("there", "limit", "given", "more"), FETCHES)
+def test_fetch(there: int, limit: int, given: int, more: bool) -> None:
+    every = [flow(port) for port in range(1, there + 1)]
+    daemon = Daemon(every)
+    with daemon.client() as client:
+        assert flows.fetch(client, {"state": "attributed", "peer": None}, limit) == (every[:given], more)
+    assert all(query["state"] == "attributed" and "peer" not in query for query in daemon.asked)
+
+
+def test_a_row_shows_what_matters_and_obeys_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(flows.HEADER, [flows.row(flow(5)), flows.row(flow(6, state="unknown", deployments=[]))])
+    _, first, second = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
+    assert first == r"attributed orders\x1b[2J 10.0.0.1:5 [2001:db8::1]:9092 tcp 1.2 kB 0 B 11-21 20:16:07"
+    assert second.startswith("unknown - 10.0.0.1:6")
+
+
+def test_follow_adds_what_is_new_or_changed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = [
+        [flow(1), flow(2, state="pending")],
+        [flow(1, transmitBytes=99999), flow(2, state="unknown"), flow(3)],
+        [flow(1, endedAt="2026-11-21T20:16:08.000Z"), flow(3)],
+        [flow(3)],
+    ]
+    pauses = iter([None, None, None, KeyboardInterrupt()])
+
+    def pause(_: float) -> None:
+        event = next(pauses)
+        if event is not None:
+            raise event
+
+    monkeypatch.setattr("flowmap.cli.traffic.flows.time.sleep", pause)
+    daemon = Daemon(*looks)
+    monkeypatch.setattr("flowmap.cli.shared.client.DaemonClient", lambda *_, **__: daemon.client())
+    assert command.main(["flows", "--follow", "-o", "json"]) == 130
+    seen = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["client"]["port"], one["state"], one["endedAt"] is not None) for one in seen] == [
+        (1, "attributed", False),
+        (2, "pending", False),
+        (2, "unknown", False),
+        (3, "attributed", False),
+        (1, "attributed", True),
+    ]

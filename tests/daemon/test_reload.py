@@ -1,0 +1,310 @@
+"""Reloads: every key that is said to change does, every other is refused by name, and on any error nothing changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from flowmap.config import Config
+from flowmap.config.loading import read
+from flowmap.config.reloading import changed, live
+from flowmap.daemon.reload import Reloader, prepare
+from flowmap.daemon.wiring import Pipeline, build
+from flowmap.engine.engine import MAX_REQUESTS
+from flowmap.sources.conntrack.source import ConntrackSource
+from flowmap.sources.sockets.source import SocketsSource
+from tests.support.scripted_source import ScriptedSource, until
+
+SECTIONS = dict[str, Any]
+BASE: SECTIONS = {
+    "control_plane": {
+        "endpoint": "http://127.0.0.1:9",
+        "workspace": "w",
+        "credentials": {"access_key_id": "id", "access_key_secret": "secret"},
+    },
+    "collect": {"max_flows": 1000},
+    "http": {"listen": "127.0.0.1:0"},
+}
+
+
+class Changing:
+    """A pipeline whose writer runs, and its file."""
+
+    def __init__(self, directory: Path, source: Any) -> None:
+        self.file = directory / "flowmap.yaml"
+        self.write(BASE)
+        config = read(str(self.file), {}).config
+        self.source = source
+        self.pipeline = build(config, source=source)
+        self.reloader = Reloader(self.pipeline, config, lambda: read(str(self.file), {}), file=str(self.file))
+
+    def write(self, sections: SECTIONS) -> None:
+        self.file.write_text(json.dumps(sections, indent=1))
+
+    def change(self, key: str, value: object) -> None:
+        """The file with one more key."""
+        tree = json.loads(json.dumps(BASE))
+        *sections, last = key.split(".")
+        place = tree
+        for name in sections:
+            place = place.setdefault(name, {})
+        place[last] = value
+        self.write(tree)
+
+    def lines(self) -> dict[str, float]:
+        """The page's metrics about reloads."""
+        page = self.pipeline.exposition.metrics.text()
+        return {
+            line.split()[0]: float(line.split()[1]) for line in page.splitlines() if line.startswith("flowmap_config")
+        }
+
+
+def changing(
+    directory: Path, steps: Callable[[Changing], Coroutine[Any, Any, None]], source: Any = None, *, start: bool = True
+) -> None:
+    async def run() -> None:
+        scripted = ScriptedSource()
+        made = Changing(directory, source or scripted)
+        try:
+            if start:
+                made.pipeline.engine.start()
+            await steps(made)
+        finally:
+            if start:
+                made.pipeline.engine.stop()
+                await asyncio.to_thread(made.pipeline.engine.join, 10)
+            await made.pipeline.client.aclose()
+            scripted.free()
+
+    asyncio.run(run())
+
+
+def key_of(pipeline: Pipeline) -> str:
+    return repr(pipeline.client._caller._credentials)
+
+
+def proxy_of(pipeline: Pipeline) -> str:
+    return str(pipeline.client.transport._route.proxy)  # type: ignore[attr-defined]
+
+
+CA = Path(__file__).parent / "data/tls/ca.pem"
+
+CHANGES: list[tuple[str, object, Callable[[Pipeline], object], object]] = [
+    ("control_plane.credentials.access_key_id", "other", key_of, "StaticCredentials('other')"),
+    ("control_plane.rate", 7.0, lambda p: p.engine.budget.rate, 7.0),
+    ("control_plane.burst", 9, lambda p: p.engine.budget.burst, 9),
+    ("control_plane.max_in_flight", 3, lambda p: p.engine.budget.max_in_flight, 3),
+    ("control_plane.timeout", "3s", lambda p: (p.client._caller._timeout, p.backend._timeout), (3.0, 4.0)),
+    ("control_plane.proxy_url", "http://ann:canary@p:1", proxy_of, "http://ann:<secret>@p:1"),
+    ("control_plane.proxy_from_environment", True, proxy_of, "http://env:1"),
+    ("control_plane.tls.ca_file", str(CA), lambda p: p.client.transport._route.tls is not None, True),  # type: ignore[attr-defined]
+    ("control_plane.catalog.refresh", "9s", lambda p: p.catalog.parts[0]._every, 9.0),
+    ("control_plane.catalog.label", "team=a,b", lambda p: p.catalog.parts[0]._label, ("team", ("a", "b"))),
+    ("control_plane.blink.projects", ["legacy"], lambda p: None, None),
+    ("collect.include", ["10.0.0.0/8"], lambda p: len(p.engine.books.table._admit._include), 1),
+    ("collect.exclude", ["10.0.0.0/8", "tcp/1"], lambda p: len(p.engine.books.table._admit._exclude), 4),
+    ("attribute.confirm", "fast", lambda p: p.engine.books.attribution.settings.confirm, "fast"),
+    ("attribute.grace", "5s", lambda p: p.engine.books.attribution.settings.grace, 5.0),
+    ("attribute.owners_limit", 2, lambda p: p.engine.books.attribution.settings.owners_limit, 2),
+    ("attribute.positive_ttl", "7s", lambda p: p.engine.books.attribution.settings.positive_ttl, 7.0),
+    ("attribute.negative_ttl", "8s", lambda p: p.engine.books.attribution.settings.negative_ttl, 8.0),
+    ("attribute.stale_for", "9s", lambda p: p.backend._stale_for, 9.0),
+    ("attribute.give_up_after", "11s", lambda p: p.engine.books.attribution.settings.give_up_after, 11.0),
+    ("export.peers", {"orders": ["10.0.0.1"]}, lambda p: len(p.engine.books._peers._patterns), 1),
+    ("export.deployment_labels", ["team"], lambda p: p.exposition._label_names, {"team": "label_team"}),
+    ("export.idle_after", "40s", lambda p: p.engine.books.ledger.idle_after, 40.0),
+    ("log.level", "warning", lambda p: logging.getLogger().level, logging.WARNING),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "found", "wanted"), CHANGES, ids=[change[0] for change in CHANGES])
+def test_a_live_key_changes(
+    key: str, value: object, found: Callable[[Pipeline], object], wanted: object, tmp_path: Path
+) -> None:
+    async def steps(made: Changing) -> None:
+        before = found(made.pipeline)
+        assert before != wanted or wanted is None
+        made.change(key, value)
+        assert await made.reloader.reload()
+        assert found(made.pipeline) == wanted
+        made.write(BASE)
+        assert await made.reloader.reload()
+        assert found(made.pipeline) == before, "and back to the default"
+
+    changing(tmp_path, steps)
+
+
+@pytest.mark.parametrize(
+    ("key", "source", "name"),
+    [
+        ("collect.conntrack.resync", ConntrackSource(resync=30.0), "resync"),
+        ("collect.sockets.interval", SocketsSource(interval=5.0), "interval"),
+    ],
+)
+def test_the_times_of_a_source_change(key: str, source: Any, name: str, tmp_path: Path) -> None:
+    async def steps(made: Changing) -> None:
+        made.change(key, "3s")
+        on_writer, _ = prepare(made.pipeline, made.reloader.config, read(str(made.file), {}).config)
+        on_writer()
+        assert getattr(source, name) == 3.0
+
+    changing(tmp_path, steps, source, start=False)
+
+
+@pytest.fixture(autouse=True)
+def quiet_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root logger is pytest's; only its level may change."""
+    monkeypatch.setattr("flowmap.logs.set_up", lambda level, form: logging.getLogger().setLevel(level.upper()))
+    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
+
+
+@pytest.fixture(autouse=True)
+def proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is there, and unused unless asked for."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://env:1")
+
+
+def leaves(model: BaseModel, prefix: str = "") -> list[str]:
+    found = []
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        found += leaves(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [f"{prefix}{name}"]
+    return found
+
+
+def test_every_live_key_has_a_row() -> None:
+    keys = leaves(Config())
+    rows = {change[0] for change in CHANGES} | {"collect.conntrack.resync", "collect.sockets.interval"}
+    assert {row for row in rows if row not in keys} == set()
+    whole = ("control_plane.credentials.", "control_plane.blink.", "log.")
+    """Sections that apply as one: a row for one key is enough."""
+    missing = {key for key in keys if live(key)} - rows
+    assert {key for key in missing if not key.startswith(whole)} == set()
+
+
+REFUSED: list[tuple[str, object, str]] = [
+    ("control_plane.workspace", "other", "control_plane.workspace: needs a restart"),
+    ("control_plane.namespaces", ["a", "b"], "control_plane.namespaces: needs a restart"),
+    ("collect.source", "sockets", "collect.source: needs a restart"),
+    ("collect.max_flows", 5, "collect.max_flows: needs a restart"),
+    ("attribute.nat", "original", "attribute.nat: needs a restart"),
+    ("export.labels", ["deployment"], "export.labels: needs a restart"),
+    ("http.listen", "127.0.0.1:1", "http.listen: needs a restart"),
+    ("log.levle", "info", "log.levle: unknown key (did you mean level?)"),
+    ("attribute.grace", "soon", "attribute.grace: not a duration"),
+    ("control_plane.catalog.label", "team=,", "control_plane.catalog.label: "),
+    ("control_plane.tls.ca_file", "/nowhere.pem", "control_plane.tls.ca_file: /nowhere.pem: cannot be read"),
+    ("control_plane.credentials.access_key_secret", "with\nnewline", "access_key_secret has a blank"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_what_cannot_be_changes_nothing_at_all(
+    key: str, value: object, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def steps(made: Changing) -> None:
+        made.change(key, value)
+        tree = json.loads(made.file.read_text())
+        tree["control_plane"]["rate"] = 99.0  # could change, if all of it could
+        made.write(tree)
+        before = made.reloader.config
+        assert not await made.reloader.reload()
+        assert made.reloader.config is before
+        assert made.pipeline.engine.budget.rate == 2.0
+        assert made.lines()["flowmap_config_last_reload_successful"] == 0
+        status = made.reloader.status()
+        assert said in str(status["lastError"])
+        assert status["lastReloadSuccessful"] is False
+        made.write(BASE)
+        assert await made.reloader.reload()
+        assert made.lines()["flowmap_config_last_reload_successful"] == 1
+        assert (made.reloader.status()["lastError"], made.reloader.status()["reloads"]) == (None, 2)
+
+    changing(tmp_path, steps)
+    (line, *_) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert line.startswith("reload refused, the configuration in force stays: ")
+    if "restart" in said or "unknown" in said or "duration" in said:
+        assert f"{tmp_path}/flowmap.yaml:" in line, "with the line of the file"
+
+
+BROKEN = ["control_plane: [", "\t", "x: \x00", "[]", "control_plane: {workspace: w}\ncontrol_plane: {}\n", "\xff\xfe"]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_file_that_is_none_changes_nothing(text: str, tmp_path: Path) -> None:
+    async def steps(made: Changing) -> None:
+        made.file.write_text(text, encoding="latin-1")
+        assert not await made.reloader.reload()
+        made.file.unlink()
+        assert not await made.reloader.reload()
+        assert made.reloader.config.control_plane.workspace == "w"
+
+    changing(tmp_path, steps)
+
+
+def test_a_writer_that_is_busy_refuses_and_has_changed_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowmap.daemon.reload.WRITER_SECONDS", 0.05)
+
+    async def steps(made: Changing) -> None:
+        made.change("control_plane.rate", 7.0)
+        assert not await made.reloader.reload(), "the writer was never started"
+        assert "busy" in str(made.reloader.error)
+        for _ in range(MAX_REQUESTS - 1):
+            made.pipeline.engine.call(lambda: None)
+        assert not await made.reloader.reload()
+        made.pipeline.engine.start()
+        began = made.pipeline.engine.beat
+        until(lambda: made.pipeline.engine.beat > began, "the writer runs")
+        made.pipeline.engine.call(lambda: None)
+        made.pipeline.engine.stop()
+        await asyncio.to_thread(made.pipeline.engine.join, 10)
+        assert made.pipeline.engine.budget.rate == 2.0, "a request that was given up is not served later"
+
+    changing(tmp_path, steps, start=False)
+
+
+def test_a_defect_in_a_reload_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    async def steps(made: Changing) -> None:
+        reloader = Reloader(made.pipeline, made.reloader.config, lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+        assert not await reloader.reload()
+        assert "ZeroDivisionError" in str(reloader.error)
+        assert await made.reloader.reload()
+
+    changing(tmp_path, steps)
+
+
+def test_changed_names_every_key() -> None:
+    old = Config()
+    new = old.model_copy(update={"log": old.log.model_copy(update={"level": "debug"})})
+    assert list(changed(old, old)) == []
+    assert list(changed(old, new)) == ["log.level"]
+    assert (live("log.level"), live("http.listen"), live("control_plane.credentials.security_token_file")) == (
+        "everything",
+        None,
+        "the next call",
+    )
+
+
+def test_temporary_keys_stay_while_the_configuration_of_keys_does(tmp_path: Path) -> None:
+    async def steps(made: Changing) -> None:
+        tree = json.loads(json.dumps(BASE))
+        del tree["control_plane"]["credentials"]
+        made.write(tree)
+        assert await made.reloader.reload()
+        chain = made.pipeline.client._caller._credentials
+        assert await made.reloader.reload()
+        assert made.pipeline.client._caller._credentials is chain
+        made.write(BASE)
+        assert await made.reloader.reload()
+        first = made.pipeline.client._caller._credentials
+        assert await made.reloader.reload()
+        assert made.pipeline.client._caller._credentials is not first, "files of secrets are read again"
+
+    changing(tmp_path, steps)

@@ -1,0 +1,321 @@
+"""The writer's thread: a real thread, with a source and a control plane that tests play."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+
+import pytest
+
+from flowmap.attribute.calls.budget import CallBudget
+from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.settings import Settings
+from flowmap.engine.accounting import Books
+from flowmap.engine.commands import Command, TakeStep
+from flowmap.engine.engine import MAX_REQUESTS, MAX_URGENT, Engine
+from flowmap.errors import QueryError, SourceError
+from flowmap.export.series import SeriesKey
+from flowmap.export.snapshot import Snapshot
+from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.deployment import Owner
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from tests.support.accounting import Auditor, books_for
+from tests.support.records import Record, batch_of, replace
+from tests.support.scripted_source import Desk, ScriptedSource, until
+
+X = Owner("w", "ns", "x", "x")
+FLOW = Record(Kind.OPENED, flags=int(Flag.PRESENT))
+READ = (ReadStarted("start"), ReadFinished(True))
+
+
+def snapshot_of(books: Books) -> Snapshot:
+    return Snapshot(
+        observed_transmit_bytes=books.observed[0],
+        observed_receive_bytes=books.observed[1],
+        pending_transmit_bytes=books.pending[0],
+        pending_receive_bytes=books.pending[1],
+        open_flows=books.table.open_flows,
+        ledger=books.ledger.freeze(),
+    )
+
+
+class Running:
+    """An engine with all it needs."""
+
+    def __init__(self, *, rate: float = 1000.0, burst: int = 100, max_in_flight: int = 100) -> None:
+        self.source, self.desk = ScriptedSource(), Desk()
+        self.books = books_for(Settings(namespaces=("ns",)), max_flows=5000)
+        self.budget = CallBudget(rate=rate, burst=burst, max_in_flight=max_in_flight)
+        self.engine = Engine(
+            self.books,
+            self.source,
+            self.budget,
+            ask=self.desk.ask,
+            take_snapshot=snapshot_of,
+        )
+        self.desk.deliver = self.engine.deliver
+        self.source.open()
+
+    def start(self) -> Running:
+        self.source.hand(*READ)
+        self.engine.start()
+        return self
+
+    def stop(self) -> Snapshot:
+        self.engine.stop()
+        self.engine.join(10)
+        assert not self.engine.is_alive()
+        return self.engine.snapshot
+
+    def catch_up(self) -> None:
+        self.source.hand(CaughtUp(time.monotonic()))
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    made = Running()
+    yield made
+    if made.engine.is_alive():
+        made.stop()
+    made.source.free()
+    assert made.engine.failure is None
+
+
+def question(n: int) -> Question:
+    return Question("ns", Shape.CLIENT, Endpoint(Address(0, n), 0), None)
+
+
+def test_bytes_become_traffic_of_their_deployment(running: Running) -> None:
+    running.desk.answers = lambda _: (X,)
+    running.start()
+    running.source.hand(batch_of(FLOW), batch_of(replace(FLOW, kind=Kind.SEEN, counters=(100, 50, 1, 1))))
+    until(lambda: running.engine.answers >= 3, "three answers")
+    running.catch_up()
+    until(lambda: running.engine.snapshot.ledger.totals().deployment == (100, 50), "the bytes have an owner")
+    assert running.engine.snapshot.conserved()
+    assert {one.shape for one in running.desk.all} == {Shape.CLIENT, Shape.SINK, Shape.SOURCE}
+    assert len(running.desk.all) == 3, "what was answered is not asked again before its time"
+
+
+def test_a_writer_that_has_not_come_round_yet_does_not_hang(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.monotonic()
+    monkeypatch.setattr(running.engine, "_turn", lambda: time.sleep(0.001))
+    running.start()
+    assert began <= running.engine.beat <= time.monotonic()
+
+
+def test_the_last_counters_are_taken_at_the_end(running: Running) -> None:
+    running.start()
+    until(lambda: running.books.complete_reads, "the first read")
+    running.source.script.append(batch_of(FLOW, replace(FLOW, kind=Kind.CLOSED, counters=(7, 8, 1, 1))))
+    last = running.stop()
+    assert (last.observed_transmit_bytes, last.pending_receive_bytes) == (7, 8)
+    assert running.source.closed == 1
+    Auditor(running.books).check()
+
+
+def test_a_source_that_fails_is_opened_again_and_nothing_is_counted_twice(running: Running) -> None:
+    running.start()
+    running.source.hand(batch_of(replace(FLOW, counters=(10, 10, 1, 1))))
+    until(lambda: running.engine.snapshot.observed_transmit_bytes == 10, "the first bytes")
+    running.source.hand(ReadStarted("timer"), SourceError("the kernel said no"))
+    until(lambda: running.engine.source_error, "the failure shows")
+    assert running.engine.source_error == "the kernel said no"
+    assert not running.source.stats.up
+    seen = batch_of(replace(FLOW, kind=Kind.SEEN, counters=(25, 10, 1, 1)))
+    running.source.hand(ReadStarted("start"), seen, ReadFinished(True))
+    until(lambda: running.engine.snapshot.observed_transmit_bytes == 25, "it goes on after a second")
+    assert running.source.opened == 2
+    until(lambda: running.engine.source_error is None, "no error is left")
+
+
+def test_the_pause_grows_while_a_source_cannot_be_opened(running: Running) -> None:
+    clock = [0.0]
+    engine = running.engine
+    engine._clock = lambda: clock[0]
+    running.source.refuses = 5
+    pauses = []
+    engine._source_failed(SourceError("gone"), 0.0)
+    for _ in range(5):
+        assert engine._retry_at is not None
+        pauses.append(engine._retry_at - clock[0])
+        clock[0] = engine._retry_at
+        assert not engine._source_due(clock[0])
+    assert pauses == [1, 2, 4, 8, 16]
+    assert engine._retry_at is not None
+    clock[0] = engine._retry_at
+    assert engine._source_due(clock[0])
+    assert engine._retry_at is None
+
+
+def test_who_asks_is_told_what_was_read_for_it(running: Running) -> None:
+    """Not what was read before: on the same ports there may be another connection by now."""
+    running.start()
+    for n in range(1, 6):
+        running.source.hand(batch_of(replace(FLOW, client_port=n, id=n)))
+        running.engine._polled = time.monotonic() - 0.05  # within the time in which changes may gather
+        assert running.engine.call(lambda: running.books.table.open_flows).result(5) == n
+
+
+def test_requests_are_served_between_the_steps_of_a_long_read(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowmap.engine.engine.FRESH", 0.0)
+    found: list[int] = []
+    asked = threading.Event()
+
+    def ask() -> None:
+        future = running.engine.call(lambda: running.books.table.open_flows)
+        future.add_done_callback(lambda done: found.append(done.result()))
+        asked.set()
+
+    batches = [batch_of(replace(FLOW, client_port=n, id=n)) for n in range(1, 4)]
+    running.source.hand(*READ, batches[0], ask, batches[1], batches[2])
+    running.engine.start()
+    until(lambda: found, "the answer")
+    assert found == [2], "after the second batch, before the third"
+
+
+def test_an_error_of_a_request_is_the_callers(running: Running) -> None:
+    running.start()
+    with pytest.raises(ZeroDivisionError):
+        running.engine.call(lambda: 1 // 0).result(5)
+    assert running.engine.call(lambda: 5).result(5) == 5
+
+
+def test_requests_are_bounded_and_a_cancelled_one_is_not_run(running: Running) -> None:
+    ran: list[int] = []
+    futures = [running.engine.call(lambda: ran.append(1)) for _ in range(MAX_REQUESTS)]
+    with pytest.raises(QueryError, match="too many"):
+        running.engine.call(lambda: None)
+    futures[0].cancel()
+    running.start()
+    futures[-1].result(5)
+    assert len(ran) == MAX_REQUESTS - 1
+    with pytest.raises(CancelledError):
+        futures[0].result()
+
+
+def test_the_budget_is_kept(running: Running) -> None:
+    running.budget.__init__(rate=0.001, burst=5, max_in_flight=2)  # type: ignore[misc]
+    running.start()
+    flows = [replace(FLOW, client=f"10.0.0.{n}", id=n) for n in range(1, 30)]
+    running.source.hand(batch_of(*flows))
+    until(lambda: len(running.desk.waiting) == 2, "two calls are under way")
+    for _ in range(3):
+        until(lambda: running.desk.waiting, "a call")
+        running.desk.answer(next(iter(running.desk.waiting)))
+    until(lambda: len(running.desk.all) == 5, "as many calls as the burst allows")
+    running.engine.call(lambda: None).result(5)
+    assert (len(running.desk.all), running.desk.most) == (5, 2)
+    assert running.engine.questions_waiting > 0
+
+
+def test_a_question_of_a_user_comes_before_those_that_wait(running: Running) -> None:
+    running.budget.__init__(rate=1000.0, burst=10, max_in_flight=1)  # type: ignore[misc]
+    running.start()
+    flows = [replace(FLOW, client=f"10.0.0.{n}", id=n) for n in range(1, 30)]
+    running.source.hand(batch_of(*flows))
+    until(lambda: running.desk.waiting, "the first call")
+    done = running.engine.call(lambda: running.engine.ask_now(question(99))).result(5)
+    for _ in range(2):
+        until(lambda: running.desk.waiting, "a call")
+        running.desk.answer(next(iter(running.desk.waiting)), X)
+    until(lambda: running.desk.waiting, "a call")
+    assert question(99) in running.desk.all[:3]
+    if question(99) in running.desk.waiting:
+        running.desk.answer(question(99), X)
+    done.result(5)
+
+
+def test_users_and_plan_take_turns_and_users_are_bounded(running: Running) -> None:
+    running.budget.__init__(rate=1000.0, burst=1, max_in_flight=1)  # type: ignore[misc]
+    running.start()
+    flows = [replace(FLOW, client=f"10.0.0.{n}", id=n) for n in range(1, 30)]
+    running.source.hand(batch_of(*flows))
+    until(lambda: running.desk.waiting, "the first call")
+
+    def flood() -> int:
+        for n in range(1000, 2000):
+            try:
+                running.engine.ask_now(question(n))
+            except QueryError:
+                return n - 1000
+        return 1000
+
+    assert running.engine.call(flood).result(5) <= MAX_URGENT + 1
+
+    def of_plan() -> int:
+        return sum(one.shape is not Shape.CLIENT or one.source.address.low > 5000 for one in running.desk.all)  # type: ignore[union-attr]
+
+    before, answered = of_plan(), 0
+    while of_plan() < before + 3:
+        until(lambda: running.desk.waiting, "a call")
+        running.desk.answer(next(iter(running.desk.waiting)))
+        answered += 1
+        assert answered < 2000, "the plan never has its turn"
+        if not answered % 5:
+            running.engine.call(flood).result(5)
+
+
+def test_one_question_serves_everybody_who_asks_it(running: Running) -> None:
+    running.start()
+    waits = running.engine.call(lambda: [running.engine.ask_now(question(1)) for _ in range(5)]).result(5)
+    until(lambda: running.desk.waiting, "the call")
+    waits.append(running.engine.call(lambda: running.engine.ask_now(question(1))).result(5))
+    running.desk.fail(question(1))
+    for wait in waits:
+        wait.result(5)
+    assert running.desk.all == [question(1)]
+    assert running.engine.last_failure == "timeout: late"
+
+
+def test_a_failed_question_is_asked_again(running: Running) -> None:
+    running.start()
+    running.source.hand(batch_of(FLOW))
+    until(lambda: len(running.desk.waiting) == 3, "three questions")
+    for one in list(running.desk.waiting):
+        running.desk.fail(one)
+    until(lambda: len(running.desk.all) >= 6, "they are asked again")
+
+
+def test_a_defect_ends_the_thread_and_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    made = Running()
+
+    def broken() -> None:
+        raise RuntimeError("defect")
+
+    made.source.hand(*READ, broken)
+    made.engine.start()
+    made.engine.join(10)
+    assert isinstance(made.engine.failure, RuntimeError)
+    assert made.source.closed == 1
+    made.source.free()
+
+
+def test_what_a_step_holds_may_be_as_old_as_its_poll(running: Running) -> None:
+    # Sources read ahead, and netlink fills the next part of a dump while it hands out the one before.
+    moments: list[tuple[float, float]] = []
+    clock = iter(range(100, 10_000))
+    running.engine._clock = lambda: float(next(clock))
+
+    def apply(command: Command) -> Sequence[Question]:
+        assert isinstance(command, TakeStep)
+        moments.append((command.read_at, command.now))
+        return ()
+
+    running.engine._apply = apply
+    running.source.hand(*[FlowBatch(0) for _ in range(4)])
+    running.engine._take_steps(running.source.poll)
+    assert {read_at for read_at, _ in moments} == {100.0}
+    assert [now for _, now in moments] == sorted({now for _, now in moments})
+
+
+def test_a_short_idle_time_tidies_more_often(running: Running) -> None:
+    running.books.ledger.idle_after = 0.4
+    row = running.books.ledger.series(SeriesKey("unattributed", (), "late", "other", "any"), now=time.monotonic())
+    running.start()
+    until(lambda: not running.books.ledger.kinds[row], "the idle series leaves long before 30 s")

@@ -1,0 +1,212 @@
+"""Questions become calls, and whatever comes of a call is delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from flowmap.attribute.questions import UNREADABLE, Question, Shape
+from flowmap.control.alibaba.api.client import DeploymentsAnswer
+from flowmap.control.alibaba.api.models import Deployment, JobSummary
+from flowmap.engine.commands import Delivery
+from flowmap.engine.resolver import Asker, may_own
+from flowmap.errors import Throttled, Transient
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.deployment import DeploymentInfo, Owner
+
+QUESTION = Question("ns", Shape.SINK, None, Endpoint(Address.parse("10.1.0.1"), 9092))
+ORDERS = Deployment(
+    deployment_id="d1", name="orders", labels={"team": "a"}, job_summary=JobSummary(running=1, failed=2)
+)
+
+
+class Plane:
+    """Stands for the control client: ``reply`` makes an answer or raises."""
+
+    workspace = "w"
+
+    def __init__(self, reply: Callable[[], object]) -> None:
+        self.reply, self.asked = reply, list[dict[str, object]]()
+        self.workspaces: list[str] = []
+
+    def of_workspace(self, workspace: str) -> Plane:
+        self.workspaces.append(workspace)
+        return self
+
+    async def get_deployments_by_ip(self, **parameters: object) -> object:
+        self.asked.append(parameters)
+        await asyncio.sleep(0)
+        found = self.reply()
+        return await found if asyncio.iscoroutine(found) else found
+
+
+def answer(*deployments: Deployment, dropped: int = 0, ago: float = 0.0) -> DeploymentsAnswer:
+    now = time.time()
+    return DeploymentsAnswer(deployments, "r", dropped, now - ago, now)
+
+
+def deliver(reply: Callable[[], object], question: Question = QUESTION) -> tuple[Delivery, dict[str, object]]:
+    """What comes of one question."""
+    plane, delivered = Plane(reply), list[Delivery]()
+
+    async def ask() -> None:
+        asker = Asker(plane, delivered.append)  # type: ignore[arg-type]
+        asker.start(question)
+        while not delivered:
+            await asyncio.sleep(0)
+        await asker.aclose()
+
+    asyncio.run(asyncio.wait_for(ask(), 5))
+    (one,) = delivered
+    return one, plane.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "parameters"),
+    [
+        (QUESTION, {"dst_ip": "10.1.0.1", "dst_port": 9092, "src_ip": None, "src_port": None}),
+        (
+            Question("ns", Shape.CLIENT, Endpoint(Address.parse("2001:db8::1"), 0), None),
+            {"src_ip": "2001:db8::1", "src_port": None, "dst_ip": None, "dst_port": None},
+        ),
+    ],
+)
+def test_a_question_is_asked_with_its_parameters(question: Question, parameters: dict[str, object]) -> None:
+    assert deliver(answer, question)[1] == {"namespace": "ns", **parameters}
+
+
+def test_an_answer_names_owners_and_describes_deployments() -> None:
+    before = time.monotonic()
+    delivery, _ = deliver(lambda: answer(ORDERS, ago=0.0))
+    assert delivery.answer is not None
+    assert delivery.answer.owners == {Owner("w", "ns", "d1", "orders")}
+    assert before <= delivery.answer.asked <= delivery.answer.arrived <= time.monotonic()
+    (info,) = delivery.deployments
+    assert (info.labels, info.jobs_by_state) == ({"team": "a"}, {"running": 1, "failed": 2})
+
+
+def test_a_deployment_says_where_it_is_and_without_a_name_goes_by_its_id() -> None:
+    elsewhere = replace(ORDERS, workspace="w2", namespace="n2", name=None)
+    delivery, _ = deliver(lambda: answer(elsewhere))
+    assert delivery.answer is not None
+    assert delivery.answer.owners == {Owner("w2", "n2", "d1", "d1")}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "owns"),
+    [({}, True), ({"running": 1}, True), ({"cancelling": 1}, True), ({"failed": 3, "running": 0}, False)],
+)
+def test_who_has_no_job_that_could_hold_a_connection_owns_none(jobs: dict[str, int], owns: bool) -> None:
+    assert may_own(DeploymentInfo(Owner("w", "ns", "d", "d"), jobs_by_state=jobs)) is owns
+
+
+def test_deployments_that_could_not_be_read_are_somebody_without_a_name() -> None:
+    delivery, _ = deliver(lambda: answer(ORDERS, dropped=2))
+    assert delivery.answer is not None
+    assert {owner.deployment_id for owner in delivery.answer.owners} == {"d1", UNREADABLE}
+
+
+def test_an_answer_of_which_nothing_could_be_read_is_none() -> None:
+    delivery, _ = deliver(lambda: answer(dropped=2))
+    assert (delivery.answer, delivery.unreadable) == (None, 2)
+    assert "2 elements" in delivery.cause
+
+
+def test_an_error_is_delivered_with_its_reason_and_when_to_come_again() -> None:
+    def refuse() -> object:
+        raise Throttled("slow down", retry_after=7.0)
+
+    delivery, _ = deliver(refuse)
+    assert (delivery.answer, delivery.cause, delivery.retry_after) == (None, "throttled: slow down", 7.0)
+
+
+def test_a_defect_does_not_leave_a_question_in_flight(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> object:
+        raise KeyError("x")
+
+    assert "KeyError" in deliver(broken)[0].cause
+    nonsense = answer("not a deployment")  # type: ignore[arg-type]
+    assert "defect" in deliver(lambda: nonsense)[0].cause
+    assert len(caplog.records) == 2
+
+
+def test_calls_under_way_at_the_end_are_delivered_too() -> None:
+    delivered: list[Delivery] = []
+
+    async def ask() -> None:
+        asker = Asker(Plane(lambda: asyncio.sleep(60)), delivered.append)  # type: ignore[arg-type]
+        asker.start(QUESTION)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await asker.aclose()
+
+    asyncio.run(ask())
+    assert [one.cause for one in delivered] == ["flowmap is stopping"]
+
+
+@pytest.mark.parametrize("step", [-3600.0, 5.0])
+def test_a_wall_clock_that_is_set_meanwhile_makes_no_answer_younger(
+    step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = time.time()
+    moved = [0.0]
+    monkeypatch.setattr(time, "time", lambda: wall + moved[0])
+
+    def reply() -> DeploymentsAnswer:
+        asked = time.time()
+        moved[0] = step
+        return DeploymentsAnswer((ORDERS,), "r", 0, asked, time.time())
+
+    before = time.monotonic()
+    delivery, _ = deliver(reply)
+    assert delivery.answer is not None
+    assert before <= delivery.answer.asked <= before + 1
+    assert delivery.answer.asked <= delivery.answer.arrived <= time.monotonic()
+
+
+def test_a_retry_counts_from_the_request_that_was_answered() -> None:
+    def reply() -> DeploymentsAnswer:
+        time.sleep(0.05)
+        return answer(ORDERS, ago=0.0)
+
+    before = time.monotonic()
+    delivery, _ = deliver(reply)
+    assert delivery.answer is not None
+    assert delivery.answer.asked >= before + 0.04
+
+
+def test_one_line_for_many_failures(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse() -> object:
+        raise Transient("away")
+
+    async def ask() -> None:
+        delivered: list[Delivery] = []
+        asker = Asker(Plane(refuse), delivered.append)  # type: ignore[arg-type]
+        for _ in range(20):
+            asker.start(QUESTION)
+        while len(delivered) < 20:
+            await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    assert len(caplog.records) == 1
+
+
+def test_a_question_of_another_workspace_is_asked_there_and_its_owners_are_of_it() -> None:
+    found = answer(Deployment(deployment_id="a", name="n"))
+    plane, delivered = Plane(lambda: found), list[Delivery]()
+
+    async def ask() -> None:
+        asker = Asker(plane, delivered.append)  # type: ignore[arg-type]
+        for question in (QUESTION._replace(workspace="v"), QUESTION):
+            asker.start(question)
+        while len(delivered) < 2:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(ask(), 5))
+    assert plane.workspaces == ["v"]
+    owners = {one.question.workspace: set(one.answer.owners) for one in delivered if one.answer}
+    assert owners == {"v": {Owner("v", "ns", "a", "n")}, "": {Owner("w", "ns", "a", "n")}}

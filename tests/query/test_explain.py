@@ -1,0 +1,142 @@
+"""The chain behind a flow's owners tells what was decided, and on what."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmap.attribute.answers.timeline import Answer
+from flowmap.attribute.questions import Shape
+from flowmap.attribute.settings import Settings
+from flowmap.engine.commands import TakeStep
+from flowmap.flows.batch import Flag, Kind
+from flowmap.model.deployment import State
+from flowmap.model.explanation import Explanation, Relation
+from flowmap.model.views import AttributionView
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from tests.query.test_live import EPOCH, FLOW, Desk, X, desk
+from tests.support.accounting import books_for
+from tests.support.records import replace
+
+__all__ = ["desk"]
+
+
+def explained(desk: Desk, source: str, destination: str, protocol: int = 6) -> tuple[AttributionView, Explanation]:
+    view = desk.queries.answer(desk.connection(source, destination, protocol=protocol), desk.now, explain=True)
+    assert view is not None and view.explanation is not None
+    return view, view.explanation
+
+
+def test_the_whole_chain(desk: Desk) -> None:
+    view, chain = explained(desk, "10.0.0.1", "10.1.0.1")
+    assert view.state is State.ATTRIBUTED
+    assert chain.seen_by == ("test",)
+    assert chain.orientation == "seen"
+    assert (str(chain.client), str(chain.service)) == ("10.0.0.1:40000", "10.1.0.1:9092")
+    assert chain.asked_because == ""
+    assert chain.combination == "client {x} ∩ (sink {x, y} ∪ source {x, y}) = {x}"
+    (client,) = [question for question in chain.questions if question.shape == "client"]
+    assert [answer.relation for answer in client.answers] == [Relation.INSIDE]
+    assert (client.rule, client.owners) == ("inside", (X,))
+    assert client.answers[0].owners == (X,)
+    assert client.answers[0].asked_at - EPOCH == pytest.approx(client.answers[0].answered_at - EPOCH - 0.25)
+    assert chain.decided_at is not None
+    assert chain.jobs == "not listed yet"
+
+
+@pytest.mark.parametrize(
+    "ends", [("10.0.0.1", "10.1.0.1", 6), ("10.0.0.2", "10.1.0.1", 6), ("2001:db8::1", "2001:db8::2", 17)]
+)
+def test_only_what_the_decision_rests_on_is_combined(desk: Desk, ends: tuple[str, str, int]) -> None:
+    """A link that was answered, though not within a life that is proven, tells nothing apart and must not seem to."""
+    view, chain = explained(desk, *ends)
+    rests_on = {piece.shape for piece in view.evidence if piece.rule}
+    assert {question.shape for question in chain.questions if question.rule} == rests_on
+    for tie in ("link", "exact"):
+        assert (f"∩ {tie}" in chain.combination) == (tie in rests_on)
+
+
+def test_the_answer_that_decided_is_told_though_newer_ones_took_its_place(desk: Desk) -> None:
+    _, before = explained(desk, "10.0.0.1", "10.1.0.1", 6)
+    (decisive,) = (answer for answer in before.questions[0].answers if answer.rests_on)
+    for question in [question for question, _ in desk.books.attribution.ranges()]:
+        timeline = desk.books.attribution.timeline(question)
+        assert timeline is not None
+        timeline.answers[:] = [Answer(desk.now, desk.now, frozenset())]
+    _, after = explained(desk, "10.0.0.1", "10.1.0.1", 6)
+    assert [answer.rests_on for answer in after.questions[0].answers] == [True, False]
+    assert after.questions[0].answers[0].answered_at == decisive.answered_at
+    assert after.questions[0].rule == before.questions[0].rule != ""
+
+
+def test_it_is_there_only_where_it_is_asked_for(desk: Desk) -> None:
+    view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1"), desk.now)
+    assert view is not None and view.explanation is None
+
+
+def test_nat_and_a_tie(desk: Desk) -> None:
+    view, chain = explained(desk, "10.0.0.2", "10.1.0.1")
+    assert view.state is State.SHARED
+    assert (str(chain.client), str(chain.service)) == ("10.0.0.2:40000", "10.8.0.1:8080")
+    assert "before source NAT" in chain.asked_because and "really answers" in chain.asked_because
+    assert chain.combination.startswith("client {x, y} ∩ (sink {x, y} ∪ source {x, y})")
+    assert chain.combination.endswith(" = {x, y}")
+
+
+def test_a_guess_and_nobody(desk: Desk) -> None:
+    view, chain = explained(desk, "2001:db8::1", "2001:db8::2", protocol=17)
+    assert view.state is State.UNKNOWN
+    assert chain.orientation.startswith("guessed")
+    assert chain.combination.startswith("client {} ∩")
+    assert chain.combination.endswith("= {}")
+
+
+def test_what_still_has_to_come_is_shown_as_such() -> None:
+    desk = Desk(books_for(Settings(namespaces=("ns",))))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        desk.books.apply(TakeStep(step, desk.now, desk.now))
+    desk.tell(FLOW)
+    view, chain = explained(desk, "10.0.0.1", "10.1.0.1")
+    assert view.state is State.PENDING
+    assert chain.combination == "client {?} ∩ (sink {?} ∪ source {?})"
+    assert chain.decided_at is None
+    assert {question.answers for question in chain.questions} == {()}
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 2)), min_size=1, max_size=6), st.booleans())
+def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tuple[float, float]], ends: bool) -> None:
+    desk = Desk(books_for(Settings(namespaces=("ns",))))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        desk.books.apply(TakeStep(step, desk.now, desk.now))
+    desk.tell(replace(FLOW, flags=0))
+    (question,) = [q for q in desk.books.attribution.ask(now=desk.now, limit=100) if q.shape is Shape.CLIENT]
+    at = desk.now - 2
+    for pause, length in gaps:
+        desk.books.attribution.answered(question, Answer(at + pause, at + pause + length, frozenset({X})))
+        at += pause + length
+    desk.now = at + 1
+    if ends:
+        desk.tell(replace(FLOW, kind=Kind.CLOSED, flags=0))
+    else:
+        desk.books.apply(TakeStep(CaughtUp(desk.now), desk.now, desk.now))
+    (row,) = desk.queries.find(desk.connection("10.0.0.1", "10.1.0.1")).tolist()
+    chain = desk.queries.explain(row, desk.now, chain=True).explanation
+    assert chain is not None
+    (asked,) = [one for one in chain.questions if one.shape == "client"]
+    for answer in asked.answers:
+        began, over = chain.life.started_by, chain.life.open_until
+        assert began is not None
+        inside = answer.asked_at >= began and over is not None and answer.answered_at <= over
+        assert (answer.relation is Relation.INSIDE) == inside
+    times = [answer.asked_at for answer in asked.answers]
+    assert times == sorted(times)
+
+
+def test_both_of_a_pair_are_named_as_sources() -> None:
+    desk = Desk(books_for(Settings(namespaces=("ns",))))
+    desk.tell(replace(FLOW, flags=0))
+    desk.tell(replace(FLOW, kind=Kind.MEASURED, id=0, counters=None, retransmits=1, flags=Flag.PRESENT))
+    _, chain = explained(desk, "10.0.0.1", "10.1.0.1")
+    assert chain.seen_by == ("test", "sockets")
+    assert chain.life.client_seen_until is not None

@@ -1,0 +1,300 @@
+"""Questions of users about the books."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowmap.attribute.answers.timeline import Answer
+from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.settings import Settings
+from flowmap.engine.accounting import Books
+from flowmap.engine.commands import Decide, TakeStep
+from flowmap.errors import QueryError
+from flowmap.flows.batch import Flag, Kind
+from flowmap.model.address import Address
+from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.views import FlowFilter
+from flowmap.query.live import Connection, Queries
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from tests.support.accounting import books_for
+from tests.support.records import Record, batch_of, replace
+
+X, Y, Z = (Owner("w", "ns", f"id-{name}", name) for name in "xyz")
+EPOCH = 5000.0
+FLOW = Record(Kind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
+NAT = replace(FLOW, client="10.0.0.2", id=2, translated=("10.9.0.2", 1234, "10.8.0.1", 8080))
+SIX = replace(FLOW, client="2001:db8::1", server="2001:db8::2", protocol=17, server_port=53, id=3, flags=Flag.GUESSED)
+OWNERS = {"10.0.0.1": [X], "10.0.0.2": [X, Y], "2001:db8::1": []}
+
+
+class Desk:
+    """Books, queries and answers by client address."""
+
+    def __init__(self, books: Books) -> None:
+        self.books, self.now = books, 1000.0
+        self.queries = Queries(books, source="test", epoch=EPOCH)
+        for owner in (X, Y):
+            books.deployments[owner.namespace, owner.deployment_id] = DeploymentInfo(owner, creator="me")
+
+    def tell(self, *records: Record) -> None:
+        self.now += 1
+        self.books.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
+
+    def answer(self, owners: dict[str, list[Owner]] | None = None) -> None:
+        owners = OWNERS if owners is None else owners
+        everybody = [owner for some in owners.values() for owner in some]
+        for question in self.books.attribution.ask(now=self.now, limit=1000):
+            named = everybody
+            if question.shape is Shape.CLIENT and question.source is not None:
+                named = owners.get(str(question.source.address), [])
+            self.books.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(named)))
+        self.now += 1
+        self.books.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
+        self.books.apply(Decide(self.now))
+
+    def connection(
+        self, source: str, destination: str, ports: tuple[int | None, int | None] = (None, None), protocol: int = 6
+    ) -> Connection:
+        return Connection(Address.parse(source), ports[0], Address.parse(destination), ports[1], protocol)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    made = Desk(books_for(Settings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        made.books.apply(TakeStep(step, made.now, made.now))
+    made.tell(FLOW, NAT, SIX, replace(FLOW, server_port=22, id=4))
+    made.answer()
+    # UDP has no end that is told: its client is there while it sends.
+    made.tell(replace(SIX, kind=Kind.SEEN, counters=(600, 70, 6, 1)))
+    made.books.apply(TakeStep(ReadStarted("timer"), made.now, made.now))
+    shown = [replace(one, kind=Kind.SEEN, counters=None) for one in (FLOW, NAT, replace(FLOW, server_port=22, id=4))]
+    made.tell(*shown, replace(SIX, kind=Kind.SEEN, counters=(700, 70, 7, 1)))
+    made.books.apply(TakeStep(ReadFinished(True), made.now, made.now))
+    made.answer()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "ports", "protocol", "state"),
+    [
+        ("10.0.0.1", "10.1.0.1", (40000, 9092), 6, State.ATTRIBUTED),
+        ("10.0.0.1", "10.1.0.1", (None, 9092), 6, State.ATTRIBUTED),
+        ("10.0.0.1", "10.1.0.1", (None, None), 6, State.ATTRIBUTED),
+        ("10.1.0.1", "10.0.0.1", (9092, 40000), 6, State.ATTRIBUTED),
+        ("10.0.0.2", "10.1.0.1", (40000, 9092), 6, State.SHARED),
+        ("10.9.0.2", "10.8.0.1", (1234, 8080), 6, State.SHARED),
+        ("10.8.0.1", "10.9.0.2", (8080, None), 6, State.SHARED),
+        ("10.0.0.2", "10.8.0.1", (None, None), 6, None),
+        ("2001:db8::1", "2001:db8::2", (40000, 53), 17, State.UNKNOWN),
+        ("2001:db8::2", "2001:db8::1", (None, None), 17, State.UNKNOWN),
+        ("2001:db8::1", "2001:db8::2", (40000, 53), 6, None),
+        ("10.0.0.1", "10.1.0.1", (40001, 9092), 6, None),
+        ("10.0.0.1", "10.1.0.1", (40000, 22), 6, None),
+    ],
+)
+def test_a_connection_is_found_from_either_end_and_either_side_of_nat(
+    desk: Desk,
+    source: str,
+    destination: str,
+    ports: tuple[int | None, int | None],
+    protocol: int,
+    state: State | None,
+) -> None:
+    view = desk.queries.answer(desk.connection(source, destination, ports, protocol), desk.now)
+    assert (view and view.state) == state
+
+
+def test_a_name_comes_with_its_evidence_and_its_flow(desk: Desk) -> None:
+    view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1"), desk.now)
+    assert view is not None and view.flow is not None
+    assert [(info.owner, info.creator) for info in view.deployments] == [(X, "me")]
+    assert {(one.shape, one.rule, one.origin) for one in view.evidence} == {
+        ("client", "inside", "live"),
+        ("sink", "inside", "live"),
+        ("source", "inside", "live"),
+    }
+    assert [one.asked_at for one in view.evidence] == [1001 + EPOCH] * 3
+    assert (view.flow.transmit_bytes, view.flow.receive_packets, view.flow.source) == (500, 1, "test")
+    assert (view.flow.started_at, view.flow.ended_at, view.flow.guessed) == (1001 + EPOCH, None, False)
+
+
+def test_nat_and_guesses_are_told(desk: Desk) -> None:
+    flows = {str(flow.client.address): flow for flow in desk.queries.flows(FlowFilter(), 10, None).flows}
+    behind = flows["10.0.0.2"].translated
+    assert behind is not None
+    assert [str(end) for end in behind] == ["10.9.0.2:1234", "10.8.0.1:8080"]
+    assert (flows["10.0.0.1"].translated, flows["2001:db8::1"].guessed) == (None, True)
+    assert flows["2001:db8::1"].protocol == "udp"
+
+
+def test_the_newest_of_several_with_one_tuple_is_told(desk: Desk) -> None:
+    desk.tell(replace(FLOW, kind=Kind.CLOSED), replace(FLOW, id=9, counters=None))
+    view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1", (40000, 9092)), desk.now)
+    assert view is not None and view.flow is not None
+    assert (view.state, view.deployments, view.flow.transmit_bytes) == (State.PENDING, (), 0)
+    assert view.cause is not None and "next confirmation" in view.cause
+
+
+def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) -> None:
+    wanted = desk.connection("10.0.0.1", "10.1.0.1")
+    desk.tell(replace(FLOW, client_port=2, id=9, kind=Kind.CLOSED), replace(FLOW, kind=Kind.CLOSED))
+    desk.tell(replace(FLOW, client_port=3, id=10), replace(FLOW, client_port=4, id=11))
+    desk.now += 60
+    desk.answer({"10.0.0.1": [X]})
+    assert desk.queries.answer(wanted, desk.now) is not None
+    columns, rows = desk.books.table.columns, desk.queries.find(wanted)
+    decisions = desk.books.attribution.decisions
+    columns.state[rows], columns.verdict[rows] = 1, list(range(900, 900 + len(rows)))
+    first = next(iter(decisions.values()))
+    for n, owner in enumerate([X, Y] if len(rows) == 2 else [X] * len(rows)):
+        decisions[900 + n] = type(first)(State.ATTRIBUTED, frozenset({owner}), {}, desk.now)
+    view = desk.queries.answer(wanted, desk.now)
+    assert view is not None
+    assert (view.state, [info.owner for info in view.deployments], view.flow) == (State.SHARED, [X, Y], None)
+    columns.state[rows[0]], columns.verdict[rows[0]] = 0, -1
+    view = desk.queries.answer(wanted, desk.now)
+    assert view is not None
+    assert (view.state, view.deployments) == (State.AMBIGUOUS, ())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "clients"),
+    [
+        (FlowFilter(), ["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
+        (FlowFilter(deployment="x"), ["10.0.0.1", "10.0.0.2"]),
+        (FlowFilter(deployment="id-y"), ["10.0.0.2"]),
+        (FlowFilter(deployment="nobody"), []),
+        (FlowFilter(peer="10.1.0.1:9092"), ["10.0.0.1"]),
+        (FlowFilter(peer="10.1.0.1"), ["10.0.0.1"]),
+        (FlowFilter(peer="10.8.0.1:8080"), ["10.0.0.2"]),
+        (FlowFilter(peer="[2001:db8::2]:53"), ["2001:db8::1"]),
+        (FlowFilter(peer="2001:db8::2"), ["2001:db8::1"]),
+        (FlowFilter(client="10.0.0.1"), ["10.0.0.1"]),
+        (FlowFilter(client="10.0.0.1:40000"), ["10.0.0.1"]),
+        (FlowFilter(client="10.0.0.1:40001"), []),
+        (FlowFilter(client="[2001:db8::1]:40000"), ["2001:db8::1"]),
+        (FlowFilter(client="2001:db8::1"), ["2001:db8::1"]),
+        (FlowFilter(state=State.UNKNOWN), ["2001:db8::1"]),
+        (FlowFilter(state=State.PENDING), []),
+        (FlowFilter(protocol="udp"), ["2001:db8::1"]),
+        (FlowFilter(protocol="6", state=State.SHARED), ["10.0.0.2"]),
+        (FlowFilter(deployment="x", peer="10.1.0.1"), ["10.0.0.1"]),
+    ],
+)
+def test_filters(desk: Desk, wanted: FlowFilter, clients: list[str]) -> None:
+    page = desk.queries.flows(wanted, 10, None)
+    assert ([str(flow.client.address) for flow in page.flows], page.next_cursor) == (clients, None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cursor", "field"),
+    [
+        (FlowFilter(protocol="carrier pigeon"), None, "protocol"),
+        (FlowFilter(client="home"), None, "client"),
+        (FlowFilter(client="10.0.0.1:http"), None, "client"),
+        (FlowFilter(), "-1", "cursor"),
+        (FlowFilter(), "9" * 30, "cursor"),
+    ],
+)
+def test_what_cannot_be_read_is_told(desk: Desk, wanted: FlowFilter, cursor: str | None, field: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        desk.queries.flows(wanted, 10, cursor)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_pages_show_every_flow_once(desk: Desk, limit: int) -> None:
+    seen, cursor = [], None
+    for _ in range(5):
+        page = desk.queries.flows(FlowFilter(), limit, cursor)
+        assert len(page.flows) <= limit
+        seen += [str(flow.client.address) for flow in page.flows]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert seen == ["10.0.0.1", "10.0.0.2", "2001:db8::1"]
+
+
+def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(desk: Desk) -> None:
+    unseen = desk.connection("10.0.0.1", "10.1.0.1", (1, 9092))
+    view, missing = desk.queries.ask(unseen, 60.0, desk.now)
+    assert (view.state, missing, view.flow) == (State.ATTRIBUTED, [], None)
+    later = desk.now + 1000
+    view, missing = desk.queries.ask(unseen, 60.0, later)
+    assert (view.state, view.deployments, len(missing)) == (State.PENDING, (), 3)
+    assert {one.origin for one in view.evidence} == {"stale"}
+    desk.books.attribution.failed(missing[0], "timeout: away", now=later)
+    view, _ = desk.queries.ask(unseen, 60.0, later)
+    assert (view.state, view.cause) == (State.FAILED, "timeout: away")
+
+
+def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> None:
+    view, missing = desk.queries.ask(desk.connection("10.7.0.1", "10.7.0.2", (None, 443)), 60.0, desk.now)
+    assert view.state is State.PENDING
+    assert [one.shape for one in missing] == [Shape.CLIENT, Shape.SINK, Shape.SOURCE]
+    assert missing[1] == Question("ns", Shape.SINK, None, missing[1].destination)
+    assert str(missing[1].destination) == "10.7.0.2:443"
+
+
+def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None:
+    made = Desk(books_for(Settings(namespaces=("ns",), semantics="connection")))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        made.books.apply(TakeStep(step, made.now, made.now))
+    flow = replace(FLOW, flags=int(Flag.PRESENT))
+    made.tell(flow)
+    made.answer({"10.0.0.1": [X, Y]})
+    (link,) = made.books.attribution.ask(now=made.now, limit=9)
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
+    assert view is not None and view.flow is not None and view.cause is not None
+    assert (view.state, view.deployments, view.flow.deployments) == (State.PENDING, (), ())
+    assert "2 deployments are possible" in view.cause
+    shown = [(one.shape, one.confidence, one.origin, {owner.name for owner in one.owners}) for one in view.evidence]
+    both = {"x", "y"}
+    assert shown == [
+        ("client", "strong", "live", both),
+        ("sink", "candidate", "live", both),
+        ("link", "strong", "none", set()),
+    ]
+    assert made.queries.flows(FlowFilter(deployment="x"), 10, None).flows == (), "a candidate is no owner"
+    made.books.attribution.answered(link, Answer(made.now, made.now + 0.25, frozenset({X})))
+    made.answer({})
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
+    assert view is not None
+    assert (view.state, [one.owner for one in view.deployments]) == (State.ATTRIBUTED, [X])
+    assert [(one.shape, one.rule) for one in view.evidence][-1] == ("link", "inside")
+
+
+def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
+    made = Desk(books_for(Settings(namespaces=("ns",), semantics="connection")))
+    for question, known in desk.books.attribution.ranges():
+        made.books.attribution.restore(question, known, now=desk.now)
+    made.tell(FLOW)
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), desk.now)
+    assert view is not None
+    assert {one.origin for one in view.evidence} == {"history"}
+
+
+def test_unknown_flows_say_where_the_reading_of_the_api_may_be_wrong() -> None:
+    made = Desk(books_for(Settings(namespaces=("ns",))))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        made.books.apply(TakeStep(step, made.now, made.now))
+    made.tell(
+        *[replace(FLOW, client=f"10.0.0.{n}", server_port=n, flags=int(Flag.PRESENT), id=n) for n in range(1, 10)]
+    )
+    made.answer({"nobody's": [X]})
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
+    assert view is not None and view.cause is not None
+    assert (view.state, "dataflow" in view.cause) == (State.UNKNOWN, True)
+
+
+def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
+    desk.tell(replace(FLOW, client="10.7.0.1", id=20))
+    wanted = desk.connection("10.7.0.1", "10.1.0.1")
+    view = desk.queries.answer(wanted, desk.now)
+    assert view is not None and view.cause is not None
+    assert (view.state, "next confirmation" in view.cause) == (State.PENDING, True)
+    (client,) = [one for one in desk.books.attribution.ask(now=desk.now, limit=9) if one.shape is Shape.CLIENT]
+    desk.books.attribution.failed(client, "auth: no permission", now=desk.now)
+    view = desk.queries.answer(wanted, desk.now)
+    assert view is not None and view.cause == "waiting for the control plane: auth: no permission"

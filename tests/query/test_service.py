@@ -1,0 +1,234 @@
+"""What HTTP asks, over a real engine with a source and a control plane that tests play."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.calls.budget import CallBudget
+from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.settings import Settings
+from flowmap.engine.accounting import Books
+from flowmap.engine.commands import Delivery, Restore
+from flowmap.engine.engine import Engine
+from flowmap.errors import QueryError
+from flowmap.export.series import SeriesKey
+from flowmap.export.series_table import Ledger
+from flowmap.export.snapshot import Snapshot
+from flowmap.flows.batch import Flag, Kind
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.views import FlowFilter
+from flowmap.query.live import Queries
+from flowmap.query.service import Backend, _deployment_views
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from tests.support.accounting import books_for
+from tests.support.records import Record, batch_of, replace
+from tests.support.scripted_source import Desk, ScriptedSource, until
+
+X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
+FLOW = Record(Kind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
+T = TypeVar("T")
+
+
+class Client:
+    breaker_open = False
+    clock_skew = None
+
+
+def snapshot_of(books: Books) -> Snapshot:
+    return Snapshot(
+        observed_transmit_bytes=books.observed[0],
+        observed_receive_bytes=books.observed[1],
+        pending_transmit_bytes=books.pending[0],
+        pending_receive_bytes=books.pending[1],
+        open_flows=books.table.open_flows,
+        pending_flows=books.pending_flows,
+        flows_limit=books.table.max_flows,
+        ledger=books.ledger.freeze(),
+        deployments=books.described(),
+    )
+
+
+class House:
+    """The daemon without its sockets."""
+
+    def __init__(self) -> None:
+        self.source, self.desk = ScriptedSource(), Desk()
+        self.books = books_for(Settings(namespaces=("ns",)))
+        self.engine = Engine(
+            self.books,
+            self.source,
+            CallBudget(rate=1000.0, burst=100, max_in_flight=100),
+            ask=self.desk.ask,
+            take_snapshot=snapshot_of,
+        )
+        self.desk.deliver = self.engine.deliver
+        queries = Queries(self.books, source="scripted", epoch=time.time() - time.monotonic())
+        self.backend = Backend(
+            self.engine,
+            queries,
+            Client(),  # type: ignore[arg-type]
+            endpoint="http://127.0.0.1:1",
+            timeout=0.5,
+            stale_for=600,
+            source_status=lambda: (),
+        )
+        self.source.open()
+
+    def named(self) -> House:
+        """One flow, open and attributed."""
+        self.desk.answers = lambda _: (X,)
+        self.source.hand(batch_of(FLOW))
+        until(lambda: self.engine.answers >= 3, "three answers")
+        self.source.hand(CaughtUp(time.monotonic()))
+        until(lambda: self.backend.snapshot().ledger.totals().deployment == (500, 70), "a name")
+        return self
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    made.source.hand(ReadStarted("start"), ReadFinished(True))
+    made.engine.start()
+    yield made
+    made.engine.stop()
+    made.engine.join(10)
+    made.source.free()
+    assert made.engine.failure is None
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(coroutine)
+
+
+def test_a_connection_that_was_seen(house: House) -> None:
+    house.named()
+    view = run(house.backend.attribution("10.0.0.1", 40000, "10.1.0.1", 9092, "tcp", None))
+    assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
+    assert len(house.desk.all) == 3, "nothing more was asked"
+    (flow,) = run(house.backend.flows(FlowFilter(), 10, None)).flows
+    assert flow.transmit_bytes == 500
+
+
+def test_what_was_known_before_a_restart_answers_nobody(house: House) -> None:
+    now = time.monotonic()
+    client = Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.9"), 0), None)
+    known = Range(frozenset({Y}), now - 9, now - 8, now - 2, now - 1, 5)
+    run_on_writer(house, lambda: house.books.apply(Restore(((client, known),), now)))
+    house.desk.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
+    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
+    assert client in house.desk.all, "it was asked again"
+
+
+def run_on_writer(house: House, function: Callable[[], object]) -> None:
+    house.engine.call(function).result(10)
+
+
+def test_a_connection_that_was_not_seen_is_asked_about(house: House) -> None:
+    house.desk.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
+    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    assert (view.state, [info.owner for info in view.deployments], view.flow) == (State.ATTRIBUTED, [X], None)
+    run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    assert len(house.desk.all) == 3, "the second time the answers are there"
+
+
+def test_a_control_plane_that_does_not_answer_keeps_nobody_waiting_for_long(house: House) -> None:
+    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    assert (view.state, view.deployments) == (State.PENDING, ())
+
+
+def test_a_control_plane_that_fails(house: House) -> None:
+    house.engine._ask = lambda question: house.engine.deliver(Delivery(question, None, cause="auth: no"))
+    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    assert (view.state, view.cause) == (State.FAILED, "auth: no")
+
+
+@pytest.mark.parametrize(
+    ("source", "at", "field"), [("home", None, "srcIp"), ("10.0.0.1", 12345.0, "at")], ids=["address", "past"]
+)
+def test_what_cannot_be_answered(house: House, source: str, at: float | None, field: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        run(house.backend.attribution(source, None, "10.1.0.1", 80, "tcp", at))
+    assert caught.value.field == field
+
+
+def test_a_busy_writer_is_told(house: House) -> None:
+    house.engine.call(lambda: time.sleep(1.0))
+    with pytest.raises(QueryError, match="busy"):
+        run(house.backend.flows(FlowFilter(), 10, None))
+
+
+def test_deployments_and_peers(house: House) -> None:
+    house.named()
+    (view,) = run(house.backend.deployments())
+    assert (view.info.owner, view.traffic.transmit_bytes, view.traffic.open_connections) == (X, 500, 1)
+    assert [(peer.peer, peer.traffic.receive_bytes) for peer in view.peers] == [("10.1.0.1:9092", 70)]
+    (peer,) = run(house.backend.peers())
+    assert (peer.peer, peer.protocol, peer.traffic.transmit_bytes) == ("10.1.0.1:9092", "tcp", 500)
+    assert run(house.backend.deployment("id-x")) == view
+    assert run(house.backend.deployment("id-z")) is None
+
+
+def test_status_adds_up(house: House) -> None:
+    house.named()
+    status = house.backend.status()
+    assert status.conserved and status.ready and house.backend.healthy()
+    assert status.bytes["observed"] == {"transmit": 500, "receive": 70}
+    assert status.bytes["attributed"] == {"transmit": 500, "receive": 70}
+    assert (status.flows["open"], status.flows["pending"], status.flows["tracked"]) == (1, 0, 1)
+    assert status.control_plane["answers"] == 3
+
+
+def test_ready_after_the_first_read_and_an_answer() -> None:
+    made = House()
+    assert not made.backend.ready() and not made.backend.healthy()
+    made.source.hand(ReadStarted("start"), batch_of(replace(FLOW, kind=Kind.SEEN)), ReadFinished(True))
+    made.engine.start()
+    until(lambda: made.desk.waiting and made.backend.snapshot().open_flows, "a question")
+    assert not made.backend.ready()
+    made.desk.answer(next(iter(made.desk.waiting)))
+    until(made.backend.ready, "ready")
+    made.engine.stop()
+    made.engine.join(10)
+    made.source.free()
+
+
+@pytest.mark.parametrize(
+    ("labels", "same_name", "described"),
+    [
+        (["namespace", "deployment_id", "deployment", "peer"], False, True),
+        (["deployment_id"], False, True),
+        (["deployment"], False, True),
+        (["deployment"], True, False),
+        (["namespace", "deployment"], True, True),
+    ],
+)
+def test_a_series_is_described_only_if_its_labels_mean_one_deployment(
+    labels: list[str], same_name: bool, described: bool
+) -> None:
+    ledger = Ledger(labels=labels, max_series=100, idle_after=60.0)
+    ledger.series(SeriesKey("deployment", (X,), "", "p", "tcp"), now=0.0)
+    other = X._replace(namespace="other", deployment_id="id-2") if same_name else Y
+    infos = tuple(DeploymentInfo(owner, creator="me") for owner in (other, X))
+    (view,) = _deployment_views(ledger.freeze(), infos)
+    assert (view.info.owner == X and view.info.creator == "me") is described
+
+
+def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: House) -> None:
+    house.desk.answers = lambda _: (X,)
+    ends = ("10.9.0.1", 40000, "10.9.0.2", 9092, "tcp", None)
+    assert run(house.backend.attribution(*ends)).state is State.ATTRIBUTED
+    house.books.attribution.settings.positive_ttl = 0.0
+    house.desk.answers = None
+    view = run(house.backend.attribution(*ends))
+    assert (view.state, {one.origin for one in view.evidence}) == (State.ATTRIBUTED, {"stale"})
+    assert view.cause is not None and "stopped answering" in view.cause
+    house.backend._stale_for = 0.0
+    assert run(house.backend.attribution(*ends)).state is not State.ATTRIBUTED

@@ -1,0 +1,214 @@
+"""A backend with known answers, on a real ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from flowmap.errors import QueryError
+from flowmap.export.series_table import Ledger, SeriesKey
+from flowmap.export.snapshot import Snapshot, SourceReport
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.deployment import DeploymentInfo, Job, JobsAre, Owner, State
+from flowmap.model.explanation import AskedQuestion, Explanation, HeardAnswer, Life, Relation
+from flowmap.model.status import AttributionReport, Contradiction, ReadingView, SourceStatus, StatusView
+from flowmap.model.views import (
+    AttributionView,
+    DeploymentView,
+    Evidence,
+    FlowFilter,
+    FlowPage,
+    FlowView,
+    PeerChanges,
+    PeerSeen,
+    PeerTraffic,
+    PeerWindow,
+    Traffic,
+)
+
+OWNER = Owner("ws", "default-namespace", "id-1", "orders <b>&\"'")
+INFO = DeploymentInfo(
+    OWNER,
+    "STREAMING",
+    "vvr-8.0",
+    "ann",
+    labels={"team": "pay", "bad": "\ud800"},
+    jobs_by_state={"running": 1},
+    jobs=(Job("job-1", "RUNNING", 1_700_000_000), Job("job-0", "FAILED", None, 1_700_000_000, over=True)),
+    jobs_are=JobsAre.AT_START,
+    packages=("oss://bucket/orders.jar",),
+)
+TRAFFIC = Traffic(5_000_000, 20, 3, 4, 2, 1)
+PEER = PeerTraffic("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,))
+SEEN = PeerSeen("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,), 1_700_000_000.0, 1_700_000_100.0)
+FLOW = FlowView(
+    "tcp",
+    Endpoint(Address.parse("10.0.0.1"), 40000),
+    Endpoint(Address.parse("2001:db8::9"), 9092),
+    (Endpoint(Address.parse("10.0.0.2"), 40001), Endpoint(Address.parse("10.0.0.9"), 9092)),
+    1_700_000_000.25,
+    None,
+    1,
+    2,
+    3,
+    4,
+    State.ATTRIBUTED,
+    (INFO,),
+    True,
+    "conntrack",
+)
+ATTRIBUTION = AttributionView(
+    State.ATTRIBUTED,
+    (INFO,),
+    (Evidence("sink", "strong", 1_700_000_000.0, 1_700_000_001.5, "live", "inside", (OWNER,)),),
+    FLOW,
+)
+EXPLANATION = Explanation(
+    ("conntrack", "sockets"),
+    "seen: the handshake",
+    FLOW.client,
+    FLOW.server,
+    "because of NAT",
+    Life(None, 1_700_000_000.0, 1_700_000_009.0, 1_700_000_008.0, None),
+    (
+        AskedQuestion(
+            "client",
+            "",
+            "ns \ud800",
+            Endpoint(FLOW.client.address, 0),
+            None,
+            (
+                HeardAnswer(1_700_000_000.0, 1_700_000_000.5, (), Relation.UNCERTAIN),
+                HeardAnswer(1_700_000_001.0, 1_700_000_001.5, (OWNER,), Relation.INSIDE, True),
+            ),
+            "inside",
+            (OWNER,),
+            1_700_000_000.5,
+            1_700_000_001.0,
+        ),
+        AskedQuestion("sink", "w", "ns", None, FLOW.server, (), "", (), error="timeout: no answer"),
+    ),
+    "client {a} ∩ sink {?}",
+    None,
+    "not listed yet",
+)
+
+
+def snapshot(rows: int = 3) -> Snapshot:
+    ledger = Ledger(labels=("namespace", "deployment", "peer", "protocol"), max_series=rows * 2 + 10, idle_after=600)
+    ids = np.array(
+        [ledger.series(SeriesKey("deployment", (OWNER,), "", f"p{row}:1", "tcp"), now=0) for row in range(rows)],
+        np.int32,
+    )
+    counts = np.arange(1, rows + 1, dtype=np.uint64)
+    ledger.credit(ids, counts, counts, counts, counts, now=0)
+    return Snapshot(
+        source="conntrack",
+        observed_transmit_bytes=int(counts.sum()),
+        observed_receive_bytes=int(counts.sum()),
+        ledger=ledger.freeze(),
+        deployments=(INFO,),
+        sources=(SourceReport("conntrack", up=True),),
+    )
+
+
+class FakeBackend:
+    """Answers from the constants above; ``asked`` keeps what it was asked; ``error`` is raised instead, if set."""
+
+    def __init__(self, rows: int = 3) -> None:
+        self.asked: list[object] = []
+        self.error: Exception | None = None
+        self.is_ready = True
+        self.is_healthy = True
+        self.snapshots = 0
+        self._snapshot = snapshot(rows)
+
+    async def attribution(
+        self,
+        src_ip: str,
+        src_port: int | None,
+        dst_ip: str,
+        dst_port: int | None,
+        protocol: str,
+        at: float | None,
+        *,
+        explain: bool = False,
+    ) -> AttributionView:
+        self._note((src_ip, src_port, dst_ip, dst_port, protocol, at))
+        return replace(ATTRIBUTION, explanation=EXPLANATION) if explain else ATTRIBUTION
+
+    async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
+        self._note((filter, limit, cursor))
+        if cursor == "stale":
+            raise QueryError("this cursor is no longer valid; start again", field="cursor")
+        return FlowPage((FLOW,) * min(limit, 2), "next")
+
+    async def deployments(self) -> tuple[DeploymentView, ...]:
+        return (DeploymentView(INFO, TRAFFIC, (PEER,)),)
+
+    async def deployment(self, deployment_id: str) -> DeploymentView | None:
+        self._note(deployment_id)
+        return DeploymentView(INFO, TRAFFIC, (PEER,), (PEER,)) if deployment_id == "id-1" else None
+
+    async def deployment_peers(self, deployment: str, since: float, until: float) -> PeerWindow:
+        self._note((deployment, since, until))
+        return PeerWindow(since, until, (SEEN,))
+
+    async def peer_changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
+        self._note((deployment, before, now))
+        return PeerChanges(PeerWindow(*before, ()), PeerWindow(*now, (SEEN,)), (SEEN,), ())
+
+    async def peers(self) -> tuple[PeerTraffic, ...]:
+        return (PEER,)
+
+    def status(self) -> StatusView:
+        notes = {"accounting": "<script>alert(1)</script>"}
+        return StatusView(
+            "1.2.3",
+            1_700_000_000.0,
+            self.is_ready,
+            (SourceStatus("conntrack", True, 5, 1, {"malformed": 2}, {"start": 1}, notes, special={"duplicate": 3}),),
+            {
+                "endpoint": "http://127.0.0.1:1",
+                "last_success_at": 1_700_000_000.0,
+                "last_error": None,
+                "budget_left": 4.5,
+            },
+            {"open": 1, "flows_limit": 10},
+            {"observed": {"transmit": 6, "receive": 6}},
+            True,
+            attribution=AttributionReport(
+                (ReadingView("client", 5, 4, 0, True),),
+                (
+                    Contradiction(
+                        1_700_000_000.0,
+                        1_700_000_001.0,
+                        "client 10.0.0.1",
+                        "ns",
+                        (INFO.owner,),
+                        (),
+                        2,
+                        (FLOW.client, FLOW.server),
+                    ),
+                ),
+                tied_pairs=1,
+                hint="set it",
+            ),
+            history={"up": True, "oldest_at": 1_700_000_000.0, "notes": None},
+        )
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def healthy(self) -> bool:
+        return self.is_healthy
+
+    def snapshot(self) -> Snapshot:
+        self.snapshots += 1
+        return self._snapshot
+
+    def _note(self, question: object) -> None:
+        self.asked.append(question)
+        if self.error is not None:
+            raise self.error

@@ -1,0 +1,46 @@
+"""A disk that fills up, or turns read-only, under a history; run inside a mount namespace of its own, as root."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.history.test_writer import House, lost_and_found
+
+
+def main(fault: str, directory: str) -> None:
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", directory], check=True)
+    house = House(Path(directory) / "history.db")
+    house.close_some(5, first=500)
+    assert house.flush() == 6
+    filler = Path(directory) / "filler"
+
+    def spoil() -> None:
+        if fault == "read_only":
+            house.historian._store.close()
+            subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
+        else:
+            with filler.open("wb", buffering=0) as file:
+                try:
+                    while file.write(b"x" * 4096):
+                        pass
+                except OSError:
+                    pass
+
+    def mend() -> None:
+        if fault == "read_only":
+            subprocess.run(["mount", "-o", "remount,rw", directory], check=True)
+        else:
+            filler.unlink()
+
+    spoil()
+    lost_and_found(house, mend, reason=fault)
+    assert len(house.flows()) == 8, "nothing of what was there is gone"
+    assert house.historian.figures.set_aside == 0
+    house.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

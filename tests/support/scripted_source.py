@@ -1,0 +1,134 @@
+"""A source that delivers what a test hands it, and a place where questions wait for a test to answer them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import pytest
+
+from flowmap.attribute.answers.timeline import Answer
+from flowmap.attribute.questions import Question
+from flowmap.engine.commands import Delivery
+from flowmap.errors import SourceError
+from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.sources.base import SourceStats, Step
+
+
+class ScriptedSource:
+    """Steps are delivered in the order they were handed in; an exception among them is raised."""
+
+    name = "scripted"
+    counts: Literal["ip", "payload"] = "payload"
+    announces_births = True
+    tells_health = True
+    as_of = float("inf")
+
+    def __init__(self) -> None:
+        self.stats = SourceStats()
+        self.script: deque[Step | SourceError | Callable[[], None]] = deque()
+        self.opened = 0
+        self.closed = 0
+        self.refuses = 0
+        """How often ``open`` fails from now on."""
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def hand(self, *steps: Step | SourceError | Callable[[], None]) -> None:
+        self.script.extend(steps)
+        os.write(self._write, b"x")
+
+    def open(self) -> None:
+        if self.refuses:
+            self.refuses -= 1
+            raise SourceError("not yet")
+        self.opened += 1
+        self.stats.up = True
+
+    def close(self) -> None:
+        self.closed += 1
+        self.stats.up = False
+
+    def fileno(self) -> int:
+        return self._read
+
+    def deadline(self) -> float:
+        return time.monotonic() + 60
+
+    def poll(self) -> Iterator[Step]:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 65536)
+        while self.script:
+            step = self.script.popleft()
+            if isinstance(step, SourceError):
+                raise step
+            if callable(step):
+                step()
+            else:
+                yield step
+
+    def finish(self) -> Iterator[Step]:
+        yield from self.poll()
+
+    def free(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+
+class Desk:
+    """Takes questions from the engine; the test answers them when it likes."""
+
+    def __init__(self) -> None:
+        self.deliver: Callable[[Delivery], None] = lambda _: None
+        self.waiting: dict[Question, float] = {}
+        self.all: list[Question] = []
+        self.most = 0
+        self.answers: Callable[[Question], tuple[Owner, ...]] | None = None
+        """Answers at once where set."""
+        self._lock = threading.Lock()
+
+    def ask(self, question: Question) -> None:
+        with self._lock:
+            assert question not in self.waiting, "one question in flight a key"
+            self.waiting[question] = time.monotonic()
+            self.all.append(question)
+            self.most = max(self.most, len(self.waiting))
+        if self.answers is not None:
+            self.answer(question, *self.answers(question))
+
+    def answer(self, question: Question, *owners: Owner) -> None:
+        with self._lock:
+            asked = self.waiting.pop(question)
+        infos = tuple(DeploymentInfo(owner) for owner in owners)
+        self.deliver(Delivery(question, Answer(asked, time.monotonic(), frozenset(owners)), infos))
+
+    def fail(self, question: Question, cause: str = "timeout: late") -> None:
+        with self._lock:
+            del self.waiting[question]
+        self.deliver(Delivery(question, None, cause=cause))
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    """Wait for another thread; AssertionError with ``what`` if it takes too long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.005)
+
+
+def refuse_sockets(monkeypatch: pytest.MonkeyPatch, family: int) -> None:
+    """The kernel knows no such address family from now on, or a filter of system calls hides it."""
+    real = socket.socket
+
+    def refuse(given: int = socket.AF_INET, *arguments: Any, **options: Any) -> socket.socket:
+        if given == family:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return real(given, *arguments, **options)
+
+    monkeypatch.setattr(socket, "socket", refuse)
