@@ -12,16 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from flowmap.attribute.answers.cache import Knowledge
+from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.contradictions import Contradictions
-from flowmap.attribute.answers.intervals import Change, Range
-from flowmap.attribute.answers.shape_stats import Readings
-from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Lives, Outcome, Timeline
+from flowmap.attribute.answers.intervals import Change, OwnershipInterval
+from flowmap.attribute.answers.shape_stats import ShapeStats
+from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.calls.outage import Outage
-from flowmap.attribute.calls.schedule import MAX_BACKOFF, Plan
+from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
 from flowmap.attribute.decisions import CODE, Decision, by_shape
 from flowmap.attribute.distinct import distinct_rows
-from flowmap.attribute.narrowing import Ties
+from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.questions import (
     READINGS,
     UNREADABLE,
@@ -31,8 +31,8 @@ from flowmap.attribute.questions import (
     question_for,
     state_of,
 )
-from flowmap.attribute.settings import Settings
-from flowmap.attribute.special_addresses import SpecialEnds
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
@@ -49,24 +49,24 @@ _TIED = (State.SHARED, State.AMBIGUOUS)
 class Attribution:
     """Answers, when to ask for more, and what they mean for the flows of one table. One thread uses it."""
 
-    def __init__(self, settings: Settings, table: FlowTable) -> None:
+    def __init__(self, settings: AttributionSettings, table: FlowTable) -> None:
         self.settings = settings = settings.model_copy()
         self.asked: Counter[Shape] = Counter()
         """Questions asked, by shape."""
-        self.special = SpecialEnds(table, settings)
-        self.plan = Plan(self.special, table.ends.capacity, settings)
-        self.readings = Readings(settings)
+        self.special = SpecialEndpoints(table, settings)
+        self.schedule = Schedule(self.special, table.ends.capacity, settings)
+        self.shape_stats = ShapeStats(settings)
         self.decisions: dict[int, Decision] = {}
         """Decisions by the number in the ``verdict`` column."""
         self._next_decision = 0
         self._table = table
-        self._knowledge = Knowledge(settings)
-        self.contradictions = Contradictions(table, self.decisions, self._knowledge)
+        self._cache = AnswerCache(settings)
+        self.contradictions = Contradictions(table, self.decisions, self._cache)
         self.now = NEVER
         """When answers were last looked at."""
-        self.ties = Ties(table, self.decisions, settings, self.readings, self._knowledge)
+        self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
         self._asked_about: dict[Question, list[int]] = {}  # numbers of the ends that wait for each answer
-        self._insisted: set[Question] = set()  # questions of a silent shape that are needed all the same
+        self._forced: set[Question] = set()  # questions of a silent shape that are needed all the same
         self._probe_at = NEVER
         self._news: dict[int, float] = {}  # end number: arrival of its newest answer
         self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
@@ -75,17 +75,17 @@ class Attribution:
 
     def __len__(self) -> int:
         """Questions with answers in the cache."""
-        return len(self._knowledge)
+        return len(self._cache)
 
     @property
     def has_news(self) -> bool:
         """Whether answers came that flows were not judged by yet."""
-        return bool(self._news) or self.ties.has_news
+        return bool(self._news) or self.narrowing.has_news
 
     @property
     def waiting(self) -> int:
         """Ends and ties that were due when last looked at, and found no call."""
-        return self.plan.waiting + self.ties.waiting
+        return self.schedule.waiting + self.narrowing.waiting
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """Questions to ask now: as many as ``limit`` allows, though never a part of those about one end.
@@ -93,46 +93,46 @@ class Attribution:
         First those about single ends; ties get what calls are left.
         """
         questions: list[Question] = []
-        chosen = self.plan.choose(self._table, now=now, limit=limit)
+        chosen = self.schedule.choose(self._table, now=now, limit=limit)
         for number in chosen or self._probes(now, limit):
             questions += self._ask_about(number, now)
-        if len(questions) < limit and self.plan.waiting <= len(chosen):
-            questions += self.ties.ask(now=now, limit=limit - len(questions))
+        if len(questions) < limit and self.schedule.waiting <= len(chosen):
+            questions += self.narrowing.ask(now=now, limit=limit - len(questions))
         self.asked.update(question.shape for question in questions)
         return questions
 
     def _ask_about(self, number: int, now: float) -> list[Question]:
         about = self.questions_about(number)
-        due = self._knowledge.due_since_restart(about)
+        due = self._cache.due_since_restart(about)
         worth = [question for question in about if self._worth_asking(question, now)]
         if due > now or not worth:
-            self.plan.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
+            self.schedule.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
             if about and about[0].shape is Shape.CLIENT:
-                self.plan.mark_barren(number, self._knowledge.names_nobody(about))
+                self.schedule.mark_unowned(number, self._cache.names_nobody(about))
             return []
-        self.plan.started(number, len(worth))
+        self.schedule.started(number, len(worth))
         new = [question for question in worth if question not in self._asked_about]
         for question in worth:
             # Two ends can share a question (a port of TCP and of UDP): one call, and its answer is for both.
             self._asked_about.setdefault(question, []).append(number)
-        self._insisted.difference_update(worth)
+        self._forced.difference_update(worth)
         return new
 
     def _worth_asking(self, question: Question, now: float) -> bool:
         """Whether it is not a repeat, too early, of a question of a silent shape."""
-        if question in self._insisted or not self.readings.is_silent(question.shape, now=now):
+        if question in self._forced or not self.shape_stats.never_names(question.shape, now=now):
             return True
-        timeline = self._knowledge.timeline(question)
+        timeline = self._cache.timeline(question)
         newest = timeline.latest() if timeline else None
-        return newest is None or now - newest.arrived >= self.readings.pause
+        return newest is None or now - newest.arrived >= self.shape_stats.pause
 
     def _probes(self, now: float, limit: int) -> list[int]:
         """Service ends that no deployment's client uses, while no client is ever named: see :data:`PROBES`."""
-        silent = self.settings.semantics == "both" and self.readings.is_silent(Shape.CLIENT, now=now)
+        silent = self.settings.semantics == "both" and self.shape_stats.never_names(Shape.CLIENT, now=now)
         if not silent or now < self._probe_at:
             return []
-        self._probe_at = now + self.readings.pause / PROBES
-        return self.plan.choose(self._table, now=now, limit=min(limit, 1), strangers=True)
+        self._probe_at = now + self.shape_stats.pause / PROBES
+        return self.schedule.choose(self._table, now=now, limit=min(limit, 1), strangers=True)
 
     def questions_about(self, number: int) -> list[Question]:
         """Everything the settings want to know of one end; nothing of one that no deployment can have."""
@@ -145,50 +145,50 @@ class Attribution:
     def answered(self, question: Question, answer: Answer) -> Change:
         """Keep an answer; it counts once the table has caught up with its arrival. Returns what it did to the
         question's ranges."""
-        change = self._knowledge.add(question, answer)
+        change = self._cache.add(question, answer)
         if self._outage.answered(answer.arrived) >= MAX_BACKOFF:
-            self.plan.retry_now(answer.arrived)
-        self.readings.heard(question, answer.owners, now=answer.arrived)
+            self.schedule.retry_now(answer.arrived)
+        self.shape_stats.heard(question, answer.owners, now=answer.arrived)
         if change.contradicted:
             self.contradictions.deny(question, answer, change.current.owners)
-        self.ties.heard(question, answer.asked, now=answer.arrived)
+        self.narrowing.heard(question, answer.asked, now=answer.arrived)
         for number in self._asked_about.pop(question, ()):
             self._news[number] = answer.arrived
             self._answered.add(number)
             self._heard_of[number] = True
-            self.plan.finished(number, named=bool(answer.owners), now=answer.arrived)
+            self.schedule.finished(number, named=bool(answer.owners), now=answer.arrived)
             if question.shape is Shape.CLIENT:
-                self.plan.mark_barren(number, self._knowledge.names_nobody(self.questions_about(number)))
+                self.schedule.mark_unowned(number, self._cache.names_nobody(self.questions_about(number)))
         return change
 
     def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
         """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
-        self._knowledge.failed(question, cause)
+        self._cache.failed(question, cause)
         self._outage.failed(now, cause)
-        self.ties.heard(question, None, now=now, retry_after=retry_after)
+        self.narrowing.heard(question, None, now=now, retry_after=retry_after)
         for number in self._asked_about.pop(question, ()):
-            self.plan.finished(number, named=None, now=now, retry_after=retry_after)
+            self.schedule.finished(number, named=None, now=now, retry_after=retry_after)
 
-    def restore(self, question: Question, known: Range, *, now: float) -> None:
+    def restore(self, question: Question, known: OwnershipInterval, *, now: float) -> None:
         """Begin with a range from before a restart; ignored where newer is known, and if it is of the future.
 
         It names nobody by itself: flows wait for an answer that confirms it. It is the witness such an answer needs,
         and its end is not asked about until a confirmation is due.
         """
-        self._knowledge.restore(question, known, now=now)
+        self._cache.restore(question, known, now=now)
 
-    def ranges(self) -> Iterator[tuple[Question, Range]]:
+    def ranges(self) -> Iterator[tuple[Question, OwnershipInterval]]:
         """The last range of every question that is kept."""
-        return self._knowledge.ranges()
+        return self._cache.ranges()
 
     @property
     def lookups(self) -> Counter[tuple[str, str]]:
         """See :attr:`Knowledge.lookups`."""
-        return self._knowledge.lookups
+        return self._cache.lookups
 
     def timeline(self, question: Question) -> Timeline | None:
         """What is known of a question. Looking is no use of it: what a user asks must not change what is forgotten."""
-        return self._knowledge.timeline(question)
+        return self._cache.timeline(question)
 
     def opened(self, rows: Rows) -> None:
         """New flows; with ``confirm: fast`` what is known already may decide them."""
@@ -202,18 +202,18 @@ class Attribution:
         columns, rows = self._table.columns, self._heard(self._undecided())
         for numbers in (columns.client[rows], columns.service[rows]):
             self._news.update(dict.fromkeys(np.unique(numbers).tolist(), NEVER))
-        self.ties.look_again()
+        self.narrowing.look_again()
 
     def forget(self, numbers: Rows) -> None:
         """The numbers of these ends were freed and will stand for others."""
-        self.plan.forget(numbers)
+        self.schedule.forget(numbers)
         self.special.forget(numbers)
         freed = set(numbers.tolist())
-        self.ties.forget(freed)
+        self.narrowing.forget(freed)
         self._news = {number: at for number, at in self._news.items() if number not in freed}
         self._answered -= freed
         self._heard_of[numbers] = False
-        self._insisted.clear()
+        self._forced.clear()
         kept = {question: [n for n in ends if n not in freed] for question, ends in self._asked_about.items()}
         self._asked_about = {question: ends for question, ends in kept.items() if ends}
 
@@ -221,7 +221,7 @@ class Attribution:
         """Decisions that the answers allow now, and the rows each is for."""
         self.now = now
         decided = [self._record(*one) for one in self.special.decide(now)] + self._decide_ends(now)
-        broken = self.ties.resolve(self.lives, now=now)
+        broken = self.narrowing.resolve(self.lives, now=now)
         return decided + [self._record(decision, rows) for decision, rows in broken]
 
     def _decide_ends(self, now: float) -> list[tuple[Decision, Rows]]:
@@ -268,7 +268,7 @@ class Attribution:
         """Why the answers about a flow that ended before ``since`` never came."""
         for number in ends:
             for question in self.questions_about(number):
-                timeline = self._knowledge.timeline(question)
+                timeline = self._cache.timeline(question)
                 if timeline is not None and timeline.failure is not None:
                     return f"errors: {timeline.failure}"
         return self._outage.cause(since) or "budget: the calls allowed did not suffice to ask about it in time"
@@ -277,9 +277,9 @@ class Attribution:
         """Drop answers that no flow can need: ``before`` is the earliest start of any flow that may still come."""
         born_after = self._table.columns.born_after
         instant = min(before, float(born_after[self._undecided()].min(initial=np.inf)))
-        of_ties = min(before, float(born_after[self.ties.rows()].min(initial=np.inf)))
+        of_ties = min(before, float(born_after[self.narrowing.rows()].min(initial=np.inf)))
         if instant > NEVER or of_ties > NEVER:
-            self._knowledge.forget_before(instant, of_ties=of_ties)
+            self._cache.forget_before(instant, of_ties=of_ties)
 
     def forget_decisions(self) -> None:
         """Drop decisions that no flow rests on any more."""
@@ -307,9 +307,9 @@ class Attribution:
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
         lives = self.lives(rows)
         columns = self._table.columns
-        known: list[Mapping[Question, Outcome | None]] = [{}]
-        of_client = self._knowledge.judge_ends(columns.client[rows], lives, known, self.questions_about, now)
-        of_service = self._knowledge.judge_ends(columns.service[rows], lives, known, self.questions_about, now)
+        known: list[Mapping[Question, Judgement | None]] = [{}]
+        of_client = self._cache.judge_ends(columns.client[rows], lives, known, self.questions_about, now)
+        of_service = self._cache.judge_ends(columns.service[rows], lives, known, self.questions_about, now)
         order = np.lexsort((of_service, of_client))
         pairs = np.stack((of_client, of_service), axis=1)[order]
         starts = np.flatnonzero((pairs[1:] != pairs[:-1]).any(axis=1)) + 1
@@ -328,15 +328,15 @@ class Attribution:
 
     def _set_tied_aside(self, decision: Decision, rows: Rows) -> Rows:
         """Let flows wait for their tie to be broken; returns those that have nothing to wait for."""
-        waits = self.ties.worth_waiting(rows) & (self._table.columns.series[rows] == PENDING)
-        self.ties.found()
+        waits = self.narrowing.worth_waiting(rows) & (self._table.columns.series[rows] == PENDING)
+        self.narrowing.found()
         if waits.any():
             cause = f"{len(decision.owners)} deployments are possible; asking about both ends together"
             self._record(replace(decision, state=State.PENDING, cause=cause), rows[waits])
         rest: Rows = rows[~waits]
         return rest
 
-    def _decision(self, known: Mapping[Question, Outcome | None], now: float) -> Decision | None:
+    def _decision(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
         owners = candidates(self.settings.semantics, by_shape(known))
         if owners is None:
             return self._without_silent(known, now)
@@ -345,7 +345,7 @@ class Attribution:
             return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
         return Decision(state_of(owners, self.settings.owners_limit), owners, outcomes, now)
 
-    def _without_silent(self, known: Mapping[Question, Outcome | None], now: float) -> Decision | None:
+    def _without_silent(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
         """What can be said though answers of a silent shape are not confirmed: that nobody is known, never who it is.
 
         Where such an answer could add to names there are, it is asked for.
@@ -355,12 +355,12 @@ class Attribution:
             for question, outcome in known.items()
             if outcome is None and question.shape is not Shape.CLIENT and self._is_resting(question, now)
         ]
-        nobody = Outcome(NO_OWNERS, "", Answer(now, now, NO_OWNERS))
+        nobody = Judgement(NO_OWNERS, "", Answer(now, now, NO_OWNERS))
         owners = candidates(self.settings.semantics, by_shape({**known, **dict.fromkeys(resting, nobody)}))
         if owners is None or not resting:
             return None
         if owners:
-            self._insisted.update(resting)
+            self._forced.update(resting)
             return None
         outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
         shapes = " and ".join(dict.fromkeys(question.shape for question in resting))
@@ -369,14 +369,16 @@ class Attribution:
 
     def _is_resting(self, question: Question, now: float) -> bool:
         """Whether the question is of a silent shape, and named nobody when it was last asked."""
-        timeline = self._knowledge.timeline(question)
+        timeline = self._cache.timeline(question)
         newest = timeline.latest() if timeline else None
-        silent = self.readings.is_silent(question.shape, now=now)
+        silent = self.shape_stats.never_names(question.shape, now=now)
         return silent and newest is not None and not newest.owners
 
-    def lives(self, rows: Rows) -> Lives:
+    def lives(self, rows: Rows) -> Lifetimes:
         """When each flow began and ended, as far as it is known."""
         columns, alive_until = self._table.columns, self._table.alive_until(rows)
         present = columns.flags[rows] & np.uint16(Row.PRESENT) != 0
         proven_until = np.where(present, alive_until, columns.active[rows])
-        return Lives(columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows])
+        return Lifetimes(
+            columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows]
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowmap.attribute.answers.timeline import NO_OWNERS, Outcome
+from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.flows.hash_index import Rows
 from flowmap.model.deployment import State
@@ -34,7 +34,7 @@ class Decision:
 
     state: State
     owners: Owners
-    outcomes: Mapping[Question, Outcome]
+    outcomes: Mapping[Question, Judgement]
     """What the answers to every question that counted say; :func:`by_shape` joins them."""
     decided_at: float
     cause: str = ""
@@ -47,7 +47,7 @@ class Decision:
         return self.special or self.state.value
 
 
-def by_shape(outcomes: Mapping[Question, Outcome | None]) -> dict[Shape, Owners | None]:
+def by_shape(outcomes: Mapping[Question, Judgement | None]) -> dict[Shape, Owners | None]:
     """The owners of every shape, all places together; None for a shape of which an answer is missing."""
     joined: dict[Shape, Owners | None] = {}
     for question, outcome in outcomes.items():

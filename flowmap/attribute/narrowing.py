@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowmap.attribute.answers.cache import Knowledge
-from flowmap.attribute.answers.shape_stats import Readings
-from flowmap.attribute.answers.timeline import NO_OWNERS, Lives, Outcome
-from flowmap.attribute.calls.narrowing_questions import Ends, Pair, Round, TieQuestions, by_place
+from flowmap.attribute.answers.cache import AnswerCache
+from flowmap.attribute.answers.shape_stats import ShapeStats
+from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement, Lifetimes
+from flowmap.attribute.calls.narrowing_questions import Ends, NarrowingQuestions, Pair, Round, by_place
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.columns import PENDING, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
@@ -46,28 +46,28 @@ class _Part(NamedTuple):
 
     rows: Rows
     owners: Owners
-    outcomes: Mapping[Question, Outcome]
+    outcomes: Mapping[Question, Judgement]
 
 
-class Ties:
+class Narrowing:
     """What to ask to break ties, and which are broken. Ends go by their numbers."""
 
     def __init__(
         self,
         table: FlowTable,
         decisions: Mapping[int, Decision],
-        settings: Settings,
-        readings: Readings,
-        knowledge: Knowledge,
+        settings: AttributionSettings,
+        shape_stats: ShapeStats,
+        cache: AnswerCache,
     ) -> None:
         """``decisions``: by the number in the ``verdict`` column."""
         self._table = table
         self._decisions = decisions
         self._settings = settings
-        self._shapes = READINGS[settings.semantics].ties
-        self._readings = readings
-        self._knowledge = knowledge
-        self.questions = TieQuestions(table, decisions, settings, readings, knowledge.latest)
+        self._shapes = READINGS[settings.semantics].narrowing
+        self._shape_stats = shape_stats
+        self._cache = cache
+        self.questions = NarrowingQuestions(table, decisions, settings, shape_stats, cache.latest)
         self._any = False
         self._news: list[float] = []
         self._checked = NEVER
@@ -132,7 +132,7 @@ class Ties:
         if asked is not None and self._any:
             self._news.append(now)
 
-    def resolve(self, lives: Callable[[Rows], Lives], *, now: float) -> list[tuple[Decision, Rows]]:
+    def resolve(self, lives: Callable[[Rows], Lifetimes], *, now: float) -> list[tuple[Decision, Rows]]:
         """Ties that are broken now, or cannot be any more."""
         if not self._any:
             self._news.clear()
@@ -162,7 +162,7 @@ class Ties:
             if len(members):
                 yield int(columns.verdict[members[0]]), members
 
-    def _parts(self, decision: Decision, rows: Rows, lives: Lives) -> Iterator[_Part]:
+    def _parts(self, decision: Decision, rows: Rows, lives: Lifetimes) -> Iterator[_Part]:
         ends = self._ends(rows)
         pair = self.questions.pairs.get(ends)
         if pair is None:
@@ -180,7 +180,7 @@ class Ties:
         pair: Pair,
         places: Mapping[Place, Owners],
         ends: Ends,
-        lives: Lives,
+        lives: Lifetimes,
         every: Rows,
     ) -> Iterator[_Part]:
         """Narrow by what is known of single connections."""
@@ -197,12 +197,12 @@ class Ties:
             yield part._replace(rows=part.rows[rest])
 
     def _narrowed(
-        self, part: _Part, questions: Sequence[Question], places: Mapping[Place, Owners], lives: Lives
+        self, part: _Part, questions: Sequence[Question], places: Mapping[Place, Owners], lives: Lifetimes
     ) -> Iterator[_Part]:
         """``part``, split where answers leave different candidates. ``lives`` are those of its rows, in their order."""
         living = [places[question.place] & part.owners for question in questions]
         judged = [
-            self._knowledge.tell_apart(question, lives, some) for question, some in zip(questions, living, strict=True)
+            self._cache.tell_apart(question, lives, some) for question, some in zip(questions, living, strict=True)
         ]
         cases, case = distinct_rows([position for position, _ in judged])
         for number, positions in enumerate(cases):
@@ -245,7 +245,7 @@ class Ties:
     def _told_all(self, decision: Decision, rows: Rows, now: float) -> Mask:
         """Whether everything was asked about each flow within its life, and came back."""
         columns, ends = self._table.columns, self._ends(rows)
-        silent = {shape: self._readings.is_silent(shape, now=now) for shape in self._shapes}
+        silent = {shape: self._shape_stats.never_names(shape, now=now) for shape in self._shapes}
         pair = self.questions.pairs.get(ends)
         if pair is None or self.questions.name_one(by_place(decision), ends):
             return np.full(len(rows), all(silent.values()) and pair is None)

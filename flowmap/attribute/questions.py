@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import Owner, State
 
@@ -59,7 +59,7 @@ class Reading(NamedTuple):
     """About client addresses; what these answers and those about the service end have in common are candidates."""
     of_service: tuple[Shape, ...]
     """About service ends; these answers add up."""
-    ties: tuple[Shape, ...]
+    narrowing: tuple[Shape, ...]
     """About both ends together, while that leaves several; in this order."""
 
 
@@ -109,7 +109,7 @@ class Question(NamedTuple):
         return Place(self.workspace, self.namespace)
 
 
-def question_for(place: Place | str, shape: Shape, end: End) -> Question:
+def question_for(place: Place | str, shape: Shape, end: EndpointKey) -> Question:
     """The ``client``, ``sink`` or ``source`` question about one end; a place that is text is a namespace."""
     workspace, namespace = ("", place) if isinstance(place, str) else place
     if shape is Shape.CLIENT:
@@ -120,7 +120,7 @@ def question_for(place: Place | str, shape: Shape, end: End) -> Question:
     return Question(namespace, shape, endpoint, None, workspace)
 
 
-def link_question(place: Place, client: End, service: End, client_port: int = 0) -> Question:
+def link_question(place: Place, client: EndpointKey, service: EndpointKey, client_port: int = 0) -> Question:
     """The ``link`` question about a client address and a service end; with the client's port the ``exact`` one."""
     shape = Shape.EXACT if client_port else Shape.LINK
     source, destination = Endpoint(client.address, client_port), Endpoint(service.address, service.port)

@@ -15,22 +15,22 @@ DATA_FLOW = (
 
 def attribution_report(attribution: Attribution) -> AttributionReport:
     """As of the last look at the answers; times are monotonic seconds."""
-    readings, now = attribution.readings, attribution.now
+    shape_stats, now = attribution.shape_stats, attribution.now
     reading = READINGS[attribution.settings.semantics]
-    shapes = (*reading.of_client, *reading.of_service, *reading.ties)
+    shapes = (*reading.of_client, *reading.of_service, *reading.narrowing)
     return AttributionReport(
         tuple(
             ReadingView(
                 shape,
                 attribution.asked[shape],
-                readings.answered[shape],
-                readings.named[shape],
-                readings.is_silent(shape, now=now),
+                shape_stats.answered[shape],
+                shape_stats.named[shape],
+                shape_stats.never_names(shape, now=now),
             )
             for shape in shapes
         ),
         attribution.contradictions.latest(),
-        len(attribution.ties),
-        attribution.ties.waiting,
-        DATA_FLOW if readings.suggests_dataflow(now=now) else None,
+        len(attribution.narrowing),
+        attribution.narrowing.waiting,
+        DATA_FLOW if shape_stats.suggests_dataflow(now=now) else None,
     )

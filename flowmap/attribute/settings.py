@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 from flowmap.attribute.questions import Place
-from flowmap.config.models import Attribute
+from flowmap.config.models import AttributeConfig
 
 
-class Settings(Attribute, frozen=False):
+class AttributionSettings(AttributeConfig, frozen=False):
     """Every key of the section, as it applies now. All parts of one attribution hold the same object.
 
     A live key is declared in the configuration model and read where it is used: :meth:`update` changes it for all.
@@ -26,7 +26,7 @@ class Settings(Attribute, frozen=False):
         """Everywhere that questions are asked."""
         return tuple(Place("", namespace) for namespace in self.namespaces) + self.elsewhere
 
-    def update(self, section: Attribute) -> None:
+    def update(self, section: AttributeConfig) -> None:
         """Apply another section. ``semantics``, ``nat`` and ``cache_size`` have to be the same as before."""
-        for name in Attribute.model_fields:
+        for name in AttributeConfig.model_fields:
             setattr(self, name, getattr(section, name))

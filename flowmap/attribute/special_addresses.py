@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from flowmap.attribute.answers.timeline import NO_OWNERS
 from flowmap.attribute.decisions import Decision
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.columns import PENDING, Mask, Row
 from flowmap.flows.filter import LOOPBACK, Network
 from flowmap.flows.hash_index import Rows
@@ -78,10 +78,10 @@ def _cause(of_client: int, of_service: int) -> str:
     return f"no deployment can have the {side}'s address: it is {KINDS[kind]}" if kind else ""
 
 
-class SpecialEnds:
+class SpecialEndpoints:
     """The special addresses among the ends of one table, and the flows that they decide."""
 
-    def __init__(self, table: FlowTable, settings: Settings) -> None:
+    def __init__(self, table: FlowTable, settings: AttributionSettings) -> None:
         self.by_client = settings.semantics != "dataflow"
         self.addresses = SpecialAddresses(loopback=settings.loopback)
         self._table = table

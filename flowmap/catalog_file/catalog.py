@@ -23,7 +23,7 @@ SIZE_LIMIT = 64 << 20
 """Bytes of a catalog file."""
 
 
-class Semantics(StrEnum):
+class CatalogSemantics(StrEnum):
     """How ``srcIp`` and ``dstIp`` are understood; the API document can be read either way."""
 
     CONNECTION = "connection"
@@ -34,7 +34,7 @@ class Semantics(StrEnum):
     """The union of the two."""
 
 
-class ServiceEnd(NamedTuple):
+class ServiceEndpoint(NamedTuple):
     """An end a job reads from or writes to; ``port`` None means any port of the address."""
 
     ip: str
@@ -56,10 +56,10 @@ def service_end(value: object) -> object:
         return value
     host, colon, port = value.rpartition(":")
     if not colon or (":" in host and not host.startswith("[")):
-        return ServiceEnd(normal_ip(value.strip("[]")), None)
+        return ServiceEndpoint(normal_ip(value.strip("[]")), None)
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ValueError(f"{value!r} is not ip:port")
-    return ServiceEnd(normal_ip(host.strip("[]")), int(port))
+    return ServiceEndpoint(normal_ip(host.strip("[]")), int(port))
 
 
 def _epoch(value: object) -> object:
@@ -79,7 +79,7 @@ ApiArtifact = Annotated[Artifact, BeforeValidator(_artifact)]
 """As the API writes it."""
 
 Ip = Annotated[str, BeforeValidator(normal_ip)]
-End = Annotated[ServiceEnd, BeforeValidator(service_end)]
+End = Annotated[ServiceEndpoint, BeforeValidator(service_end)]
 Moment = Annotated[float, BeforeValidator(_epoch)]
 """Seconds since the epoch; a file may also say ``2026-01-31T08:00:00Z``."""
 
@@ -164,12 +164,12 @@ class PackageJobEntry(_Entry):
     modify_time: Moment = 1_583_722_910.0
 
 
-class Catalog(_Entry):
+class CatalogFile(_Entry):
     """Everything the embedded control plane answers from."""
 
     workspace: str = "sandbox"
     namespaces: tuple[str, ...] = ("default-namespace",)
-    semantics: Semantics = Semantics.BOTH
+    semantics: CatalogSemantics = CatalogSemantics.BOTH
     deployments: tuple[DeploymentEntry, ...] = ()
     blink_jobs: tuple[PackageJobEntry, ...] = ()
     """What the legacy operation answers from."""
@@ -186,12 +186,12 @@ class Catalog(_Entry):
         return self
 
 
-def parse_catalog(value: object, *, origin: str = "catalog", text: str = "") -> Catalog:
+def parse_catalog(value: object, *, origin: str = "catalog", text: str = "") -> CatalogFile:
     """Check a catalog; ConfigError names ``origin``, the place in it, and the line if ``text`` is its YAML."""
-    if isinstance(value, Catalog):
+    if isinstance(value, CatalogFile):
         return value
     try:
-        return Catalog.model_validate(value)
+        return CatalogFile.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = [part for part in first["loc"] if not str(part).startswith("function-")]
@@ -203,7 +203,7 @@ def parse_catalog(value: object, *, origin: str = "catalog", text: str = "") -> 
         raise ConfigError(f"{where}: {'.'.join(map(str, place)) or 'the catalog'}: {message}") from error
 
 
-def load_catalog(path: Path) -> Catalog:
+def load_catalog(path: Path) -> CatalogFile:
     """Read a catalog file, YAML or JSON (which is YAML)."""
     try:
         if path.stat().st_size > SIZE_LIMIT:
@@ -223,7 +223,7 @@ def load_catalog(path: Path) -> Catalog:
     return parse_catalog(value if value is not None else {}, origin=str(path), text=text)
 
 
-def example_catalog() -> Catalog:
+def example_catalog() -> CatalogFile:
     """Four deployments on loopback addresses: a reader, a writer, and two that share a service end."""
     kafka, mysql, redis = "127.0.2.1:9092", "127.0.2.2:3306", "127.0.2.3:6379"
     rows: Sequence[tuple[str, str, str, list[str], list[str], dict[str, str | int]]] = (
@@ -232,7 +232,7 @@ def example_catalog() -> Catalog:
         ("00000000-0000-0000-0000-000000000003", "orders-report", "127.0.1.3", [kafka], [mysql], {"team": "orders"}),
         ("00000000-0000-0000-0000-000000000004", "cache-warmup", "127.0.1.4", [redis], [], {"team": "risk", "tier": 2}),
     )
-    return Catalog.model_validate(
+    return CatalogFile.model_validate(
         {
             "deployments": [
                 {

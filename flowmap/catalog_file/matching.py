@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from flowmap.catalog_file.catalog import AddressEntry, Catalog, DeploymentEntry, Semantics, ServiceEnd
+from flowmap.catalog_file.catalog import AddressEntry, CatalogFile, CatalogSemantics, DeploymentEntry, ServiceEndpoint
 
 Positions = set[int]
 """Positions in the catalog's list."""
@@ -50,12 +50,12 @@ _SHAPES: dict[tuple[bool, ...], str] = {
 class Index:
     """A catalog prepared for questions."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: CatalogFile) -> None:
         self.catalog = catalog
         self._addresses: dict[str, list[tuple[AddressEntry, int]]] = defaultdict(list)
         self._reads: _Ends = defaultdict(list)
         self._writes: _Ends = defaultdict(list)
-        self._connections: dict[ServiceEnd, list[tuple[ServiceEnd, int]]] = defaultdict(list)
+        self._connections: dict[ServiceEndpoint, list[tuple[ServiceEndpoint, int]]] = defaultdict(list)
         self._by_id = {entry.id: entry for entry in catalog.deployments}
         self._listed: dict[str, list[DeploymentEntry]] = {}
         for position, entry in enumerate(catalog.deployments):
@@ -115,7 +115,7 @@ class Index:
             return found
         known = {
             position
-            for server, position in self._connections.get(ServiceEnd(question.src_ip, question.src_port), ())
+            for server, position in self._connections.get(ServiceEndpoint(question.src_ip, question.src_port), ())
             if question.dst_ip is None or server == (question.dst_ip, question.dst_port)
         }
         return known & found if known else found
@@ -131,10 +131,10 @@ class Index:
 
 _Ends = dict[str, list[tuple[int | None, int]]]
 
-_READINGS: Mapping[Semantics, Sequence[Callable[[Index, IpQuestion, float], Positions]]] = {
-    Semantics.CONNECTION: (Index.connection_reading,),
-    Semantics.DATAFLOW: (Index.dataflow_reading,),
-    Semantics.BOTH: (Index.connection_reading, Index.dataflow_reading),
+_READINGS: Mapping[CatalogSemantics, Sequence[Callable[[Index, IpQuestion, float], Positions]]] = {
+    CatalogSemantics.CONNECTION: (Index.connection_reading,),
+    CatalogSemantics.DATAFLOW: (Index.dataflow_reading,),
+    CatalogSemantics.BOTH: (Index.connection_reading, Index.dataflow_reading),
 }
 
 

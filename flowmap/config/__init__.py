@@ -1,29 +1,40 @@
 """The configuration: models a section, reading it, and the documentation made from it."""
 
-from flowmap.config.control_plane import Blink, Catalog, ControlPlane, Credentials
+from flowmap.config.control_plane import BlinkConfig, CatalogConfig, ControlPlaneConfig, CredentialsConfig
 from flowmap.config.loading import load, read_web_config, require_control_plane
-from flowmap.config.models import Attribute, Capture, Collect, Config, Conntrack, Export, History, Http, Log, Sockets
+from flowmap.config.models import (
+    AttributeConfig,
+    CaptureConfig,
+    CollectConfig,
+    Config,
+    ConntrackConfig,
+    ExportConfig,
+    HistoryConfig,
+    HttpConfig,
+    LogConfig,
+    SocketsConfig,
+)
 from flowmap.config.reference import config_markdown, example_yaml, masked, schema
 from flowmap.config.values import Listen
 from flowmap.config.web import Access, TlsServer, WebConfig
 
 __all__ = [
     "Access",
-    "Attribute",
-    "Blink",
-    "Capture",
-    "Catalog",
-    "Collect",
+    "AttributeConfig",
+    "BlinkConfig",
+    "CaptureConfig",
+    "CatalogConfig",
+    "CollectConfig",
     "Config",
-    "Conntrack",
-    "ControlPlane",
-    "Credentials",
-    "Export",
-    "History",
-    "Http",
+    "ConntrackConfig",
+    "ControlPlaneConfig",
+    "CredentialsConfig",
+    "ExportConfig",
+    "HistoryConfig",
+    "HttpConfig",
     "Listen",
-    "Log",
-    "Sockets",
+    "LogConfig",
+    "SocketsConfig",
     "TlsServer",
     "WebConfig",
     "config_markdown",

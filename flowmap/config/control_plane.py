@@ -26,7 +26,7 @@ from flowmap.config.fields import (
 )
 
 
-class Credentials(Section):
+class CredentialsConfig(Section):
     """Key of the account that may read the deployments; without one the usual places are looked at."""
 
     access_key_id: str | None = Field(
@@ -59,7 +59,7 @@ class Credentials(Section):
         return self
 
 
-class Catalog(Section):
+class CatalogConfig(Section):
     """The list of deployments kept beside the answers by address."""
 
     refresh: Span = Field(default=60.0, description="How often the list is read again.")
@@ -70,7 +70,7 @@ class Catalog(Section):
     )
 
 
-class Blink(Section):
+class BlinkConfig(Section):
     """The legacy operation GetRefPackageJob; only commands ask it, never the daemon."""
 
     enabled: bool = Field(default=False, description="Ask it at all; needs control_plane.region.")
@@ -80,7 +80,7 @@ class Blink(Section):
     )
 
 
-class ControlPlaneTls(Section):
+class ControlPlaneTlsConfig(Section):
     """How certificates of the control plane and of the credential endpoints are checked."""
 
     ca_file: str | None = Field(
@@ -90,7 +90,7 @@ class ControlPlaneTls(Section):
     )
 
 
-class Workspace(Section):
+class WorkspaceConfig(Section):
     """One more workspace of the same account and endpoint."""
 
     workspace: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Workspace id.")
@@ -99,7 +99,7 @@ class Workspace(Section):
     )
 
 
-class ControlPlane(Section):
+class ControlPlaneConfig(Section):
     """Realtime Compute for Apache Flink: who is asked for owners, and how often."""
 
     region: str | None = Field(
@@ -116,12 +116,14 @@ class ControlPlane(Section):
     namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
         default=("default-namespace",), description="Namespaces to ask; each costs its own calls."
     )
-    workspaces: tuple[Workspace, ...] = Field(
+    workspaces: tuple[WorkspaceConfig, ...] = Field(
         default=(),
         description="More workspaces that are asked: [{workspace: ID, namespaces: [...]}]. Of the commands that ask "
         "the control plane themselves, only query --direct and check ask these, too.",
     )
-    credentials: Annotated[Credentials, NEXT_CALL] = Field(default=Credentials(), description="Key of the account.")
+    credentials: Annotated[CredentialsConfig, NEXT_CALL] = Field(
+        default=CredentialsConfig(), description="Key of the account."
+    )
     rate: Annotated[float, AT_ONCE] = Field(default=2.0, gt=0, le=10_000, description="Calls a second.")
     burst: Annotated[int, AT_ONCE] = Field(
         default=5, ge=1, le=100_000, description="Calls that may be made at once after a quiet time."
@@ -138,13 +140,15 @@ class ControlPlane(Section):
     proxy_from_environment: Annotated[bool, NEXT_CALL] = Field(
         default=False, description="Use HTTPS_PROXY and NO_PROXY of the environment; without this they are ignored."
     )
-    tls: Annotated[ControlPlaneTls, NEXT_CALL] = Field(
-        default=ControlPlaneTls(), description="How certificates are checked."
+    tls: Annotated[ControlPlaneTlsConfig, NEXT_CALL] = Field(
+        default=ControlPlaneTlsConfig(), description="How certificates are checked."
     )
-    catalog: Annotated[Catalog, Live("the next listing")] = Field(
-        default=Catalog(), description="The list of deployments."
+    catalog: Annotated[CatalogConfig, Live("the next listing")] = Field(
+        default=CatalogConfig(), description="The list of deployments."
     )
-    blink: Annotated[Blink, Live("commands only")] = Field(default=Blink(), description="The legacy operation.")
+    blink: Annotated[BlinkConfig, Live("commands only")] = Field(
+        default=BlinkConfig(), description="The legacy operation."
+    )
 
     @model_validator(mode="after")
     def _one_proxy(self) -> Self:

@@ -66,7 +66,7 @@ class _Problems:
             raise ConfigError("\n".join(self.lines))
 
 
-class Loaded(NamedTuple):
+class LoadedConfig(NamedTuple):
     """A configuration, and where it was read."""
 
     config: Config
@@ -84,7 +84,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
     return read(path, environ).config
 
 
-def read(path: str | None, environ: Mapping[str, str]) -> Loaded:
+def read(path: str | None, environ: Mapping[str, str]) -> LoadedConfig:
     """As :func:`load`, with the places."""
     problems = _Problems()
     tree = _read_file(path, problems) if path is not None else {}
@@ -94,7 +94,7 @@ def read(path: str | None, environ: Mapping[str, str]) -> Loaded:
     _try_secrets(config, problems)
     _try_web(config, problems)
     problems.settle()
-    return Loaded(config, problems.places)
+    return LoadedConfig(config, problems.places)
 
 
 def read_web_config(path: str) -> WebConfig:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from flowmap.config import values
-from flowmap.config.control_plane import ControlPlane
+from flowmap.config.control_plane import ControlPlaneConfig
 from flowmap.config.fields import (
     AT_ONCE,
     NEW_FLOWS,
@@ -39,7 +39,7 @@ from flowmap.config.fields import (
 from flowmap.config.web import Access, TlsServer, Users
 
 
-class Conntrack(Section):
+class ConntrackConfig(Section):
     """The kernel's connection tracking table (needs CAP_NET_ADMIN)."""
 
     resync: Annotated[Span, NEXT_READ] = Field(
@@ -57,7 +57,7 @@ class Conntrack(Section):
     )
 
 
-class Sockets(Section):
+class SocketsConfig(Section):
     """This host's TCP sockets (needs no privilege)."""
 
     interval: Annotated[Span, NEXT_READ] = Field(
@@ -65,7 +65,7 @@ class Sockets(Section):
     )
 
 
-class Capture(Section):
+class CaptureConfig(Section):
     """Packets from the wire (needs CAP_NET_RAW)."""
 
     interfaces: Annotated[tuple[InterfaceName, ...], AfterValidator(distinct)] = Field(
@@ -96,7 +96,7 @@ class Capture(Section):
         return max(self.snap, 256) if self.tunnels == "inner" else self.snap
 
 
-class Collect(Section):
+class CollectConfig(Section):
     """Where connections are read from, and which of them count."""
 
     source: Literal["auto", "conntrack", "sockets", "capture", "replay"] = Field(
@@ -112,9 +112,9 @@ class Collect(Section):
     exclude: Annotated[tuple[Pattern, ...], NEW_FLOWS] = Field(
         default=(), description="Flows that do not count, in the same form; wins over include."
     )
-    conntrack: Conntrack = Field(default=Conntrack(), description="The connection tracking table.")
-    sockets: Sockets = Field(default=Sockets(), description="The socket table.")
-    capture: Capture = Field(default=Capture(), description="Packets.")
+    conntrack: ConntrackConfig = Field(default=ConntrackConfig(), description="The connection tracking table.")
+    sockets: SocketsConfig = Field(default=SocketsConfig(), description="The socket table.")
+    capture: CaptureConfig = Field(default=CaptureConfig(), description="Packets.")
     max_flows: int = Field(default=1_000_000, ge=1, le=100_000_000, description="Flows tracked at one time.")
 
     @field_validator("source")
@@ -125,7 +125,7 @@ class Collect(Section):
         return source
 
 
-class Attribute(Section):
+class AttributeConfig(Section):
     """How an owner is found, and when an answer counts."""
 
     semantics: Literal["connection", "dataflow", "both"] = Field(
@@ -166,7 +166,7 @@ class Attribute(Section):
     )
 
 
-class Export(Section):
+class ExportConfig(Section):
     """The series in /metrics."""
 
     labels: Annotated[tuple[Label, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
@@ -187,7 +187,7 @@ class Export(Section):
     )
 
 
-class History(Section):
+class HistoryConfig(Section):
     """What was true when, kept on disk."""
 
     path: str | None = Field(default=None, min_length=1, description="SQLite file; null: no history.")
@@ -195,7 +195,7 @@ class History(Section):
     max_size: Size = Field(default=1 << 30, ge=1 << 20, description="Largest size of the file.")
 
 
-class Http(Section):
+class HttpConfig(Section):
     """The HTTP server."""
 
     listen: Listen = Field(
@@ -244,7 +244,7 @@ class Http(Section):
             raise ValueError(f"access: there is no user {', '.join(map(repr, strangers))}")
 
 
-class Log(Section):
+class LogConfig(Section):
     """What the daemon says about itself, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level shown.")
@@ -256,13 +256,13 @@ class Log(Section):
 class Config(Section):
     """Everything that can be configured."""
 
-    control_plane: ControlPlane = Field(default=ControlPlane(), description="Who is asked.")
-    collect: Collect = Field(default=Collect(), description="Where connections are read from.")
-    attribute: Attribute = Field(default=Attribute(), description="How an owner is found.")
-    export: Export = Field(default=Export(), description="The series in /metrics.")
-    history: History = Field(default=History(), description="The past.")
-    http: Http = Field(default=Http(), description="The HTTP server.")
-    log: Annotated[Log, AT_ONCE] = Field(default=Log(), description="Logging.")
+    control_plane: ControlPlaneConfig = Field(default=ControlPlaneConfig(), description="Who is asked.")
+    collect: CollectConfig = Field(default=CollectConfig(), description="Where connections are read from.")
+    attribute: AttributeConfig = Field(default=AttributeConfig(), description="How an owner is found.")
+    export: ExportConfig = Field(default=ExportConfig(), description="The series in /metrics.")
+    history: HistoryConfig = Field(default=HistoryConfig(), description="The past.")
+    http: HttpConfig = Field(default=HttpConfig(), description="The HTTP server.")
+    log: Annotated[LogConfig, AT_ONCE] = Field(default=LogConfig(), description="Logging.")
 
     @property
     def excluded(self) -> tuple[str, ...]:

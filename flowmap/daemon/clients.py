@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from flowmap.config import Config, ControlPlane
+from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.alibaba.api.caller import Admit, default_transport, no_limit
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.catalog.refresh import Label
@@ -17,7 +17,7 @@ from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.errors import ConfigError
 
 
-def endpoint_url(settings: ControlPlane) -> str:
+def endpoint_url(settings: ControlPlaneConfig) -> str:
     """Where the control plane is; ConfigError if the configuration does not say."""
     if settings.endpoint is not None:
         return settings.endpoint
@@ -27,7 +27,7 @@ def endpoint_url(settings: ControlPlane) -> str:
 
 
 def control_client(
-    settings: ControlPlane,
+    settings: ControlPlaneConfig,
     *,
     observe: Callable[[str, float, str | None], None] = lambda *_: None,
     admit: Admit = no_limit,
@@ -48,19 +48,19 @@ def control_client(
     )
 
 
-def control_route(settings: ControlPlane, environ: Mapping[str, str] = os.environ) -> Route:
+def control_route(settings: ControlPlaneConfig, environ: Mapping[str, str] = os.environ) -> Route:
     """The proxy and the authorities as configured, with the file of the latter as it is now; ConfigError."""
     ca_file = settings.tls.ca_file
     proxy = environment_proxy(environ) if settings.proxy_from_environment else settings.proxy_url
     return Route(proxy, None if ca_file is None else trusting(ca_file))
 
 
-def control_transport(settings: ControlPlane) -> Transport:
+def control_transport(settings: ControlPlaneConfig) -> Transport:
     """What carries all calls to the control plane and for its keys; ConfigError."""
     return default_transport(control_route(settings))
 
 
-def catalog_label(settings: ControlPlane) -> Label | None:
+def catalog_label(settings: ControlPlaneConfig) -> Label | None:
     """The label that narrows the catalog; ConfigError for one the API cannot be asked about."""
     return Label.parse(settings.catalog.label) if settings.catalog.label is not None else None
 
@@ -70,7 +70,7 @@ def query_timeout(config: Config) -> float:
     return config.control_plane.timeout + 1
 
 
-def credentials_provider(settings: ControlPlane, transport: Transport) -> CredentialsProvider:
+def credentials_provider(settings: ControlPlaneConfig, transport: Transport) -> CredentialsProvider:
     """The configured key, or else the chain, which asks over ``transport`` where it has to."""
     given = settings.credentials
     if given.access_key_id is None:

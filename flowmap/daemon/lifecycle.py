@@ -16,7 +16,7 @@ from types import FrameType
 from flowmap import logs
 from flowmap.config import Config
 from flowmap.daemon.reload import Reloader, Reread
-from flowmap.daemon.supervisor import Watch
+from flowmap.daemon.supervisor import Supervisor
 from flowmap.daemon.textfile import OneRun, TextFile
 from flowmap.daemon.wiring import Pipeline, build
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
@@ -133,7 +133,7 @@ async def _main(
         LOOKUPS.start()
     workers.start()
     pipeline.page_workers.start()
-    watch = Watch(pipeline, notifier)
+    watch = Supervisor(pipeline, notifier)
     reloader = Reloader(pipeline, config, reread, file=file)
     pipeline.backend.configuration_status = reloader.status
     textfile = TextFile(once.textfile, pipeline.page) if once.textfile is not None else None
@@ -175,7 +175,7 @@ def _open(pipeline: Pipeline, config: Config) -> None:
         log.warning("a library has started threads before privileges were dropped; they keep theirs")
 
 
-async def _live(signals: _Signals, watch: Watch, reloader: Reloader, notifier: Notifier) -> int:
+async def _live(signals: _Signals, watch: Supervisor, reloader: Reloader, notifier: Notifier) -> int:
     """Until a signal or a worker's death; the exit status."""
     stopped = asyncio.create_task(signals.stop.wait(), name="stop")
     watching = asyncio.create_task(watch.run(), name="watch")
@@ -195,7 +195,7 @@ async def _live(signals: _Signals, watch: Watch, reloader: Reloader, notifier: N
         await asyncio.wait(tasks, timeout=1.0)
 
 
-async def _reload_when_asked(signals: _Signals, watch: Watch, reloader: Reloader, notifier: Notifier) -> None:
+async def _reload_when_asked(signals: _Signals, watch: Supervisor, reloader: Reloader, notifier: Notifier) -> None:
     """One reload after the other; what is asked for during one is a single further one."""
     while True:
         await signals.reload.wait()
@@ -208,10 +208,10 @@ async def _reload_when_asked(signals: _Signals, watch: Watch, reloader: Reloader
 
 
 async def _open_history(pipeline: Pipeline) -> None:
-    if pipeline.historian is not None:
-        known = await asyncio.to_thread(pipeline.historian.open)
+    if pipeline.history_writer is not None:
+        known = await asyncio.to_thread(pipeline.history_writer.open)
         pipeline.engine.restore(known)
-        pipeline.historian.start()
+        pipeline.history_writer.start()
 
 
 async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
@@ -226,11 +226,11 @@ async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
         pipeline.source.close()
     if pipeline.recorder is not None:
         await _ended(pipeline.recorder.finish(whole=not pipeline.engine.is_alive()), CLOSE_SECONDS)
-    if pipeline.historian is not None and pipeline.historian.is_alive():
-        pipeline.historian.stop()
-        await _ended(pipeline.historian, STOP_SECONDS)
+    if pipeline.history_writer is not None and pipeline.history_writer.is_alive():
+        pipeline.history_writer.stop()
+        await _ended(pipeline.history_writer, STOP_SECONDS)
     pipeline.backend.close()
-    await pipeline.asker.aclose()
+    await pipeline.resolver.aclose()
     await pipeline.client.aclose()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(pipeline.server.stop(), max(0.1, end - time.monotonic() - 0.5))

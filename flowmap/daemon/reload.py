@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 
 from flowmap import logs
-from flowmap.config import Config, ControlPlane
-from flowmap.config.loading import Loaded
+from flowmap.config import Config, ControlPlaneConfig
+from flowmap.config.loading import LoadedConfig
 from flowmap.config.reloading import changed, live
 from flowmap.control.alibaba.credentials.base import CredentialsProvider
 from flowmap.control.alibaba.http.route import Route
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 WRITER_SECONDS = 10.0
 """Longest wait for the writer to come to a configuration."""
 
-Reread = Callable[[], Loaded]
+Reread = Callable[[], LoadedConfig]
 """Reads file and environment again; ConfigError for what cannot be used."""
 
 
@@ -90,7 +90,7 @@ class Reloader:
         self.config = config
 
 
-def refuse_fixed(keys: tuple[str, ...], loaded: Loaded) -> None:
+def refuse_fixed(keys: tuple[str, ...], loaded: LoadedConfig) -> None:
     """ConfigError if a key changed that cannot change while the daemon runs."""
     fixed = [key for key in keys if live(key) is None]
     if fixed:
@@ -121,14 +121,14 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
     return on_writer, on_loop
 
 
-def new_route(old: ControlPlane, new: ControlPlane) -> Route | None:
+def new_route(old: ControlPlaneConfig, new: ControlPlaneConfig) -> Route | None:
     """The route from now on; None where it stays. A file of authorities is read again: it may have been renewed."""
     route = control_route(new)
     same = all(getattr(old, key) == getattr(new, key) for key in ("proxy_url", "proxy_from_environment", "tls"))
     return None if same and route.tls is None else route
 
 
-def new_credentials(pipeline: Pipeline, old: ControlPlane, new: ControlPlane) -> CredentialsProvider | None:
+def new_credentials(pipeline: Pipeline, old: ControlPlaneConfig, new: ControlPlaneConfig) -> CredentialsProvider | None:
     """Keys to use from now on; None where those in use stay: temporary ones are still good while nothing changed."""
     if old.credentials == new.credentials and new.credentials.access_key_id is None:
         return None

@@ -16,7 +16,7 @@ LOSS_EVERY = 60.0
 _NUMBER = re.compile(r"\d+")
 
 
-class Complaints:
+class SourceLog:
     """Looks at the statistics of sources, which their own thread writes meanwhile."""
 
     def __init__(self, sources: Sequence[Source]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from flowmap.daemon.source_log import Complaints
+from flowmap.daemon.source_log import SourceLog
 from flowmap.daemon.wiring import Pipeline
 from flowmap.sources.combined import names, parts
 from flowmap.system.notify import Notifier
@@ -21,7 +21,7 @@ READY_AFTER = 30.0
 ready: it serves, and says on /-/ready and in its state what it waits for. systemd would kill it instead."""
 
 
-class Watch:
+class Supervisor:
     """Looks after the parts of a pipeline, in its event loop."""
 
     def __init__(self, pipeline: Pipeline, notifier: Notifier) -> None:
@@ -29,7 +29,7 @@ class Watch:
         """Whether systemd knows that the service has started."""
         self._pipeline = pipeline
         self._notifier = notifier
-        self._complaints = Complaints(parts(pipeline.source))
+        self._source_log = SourceLog(parts(pipeline.source))
         self._began = time.monotonic()
         self._told_at = float("-inf")
         self._was_ready = False
@@ -58,7 +58,7 @@ class Watch:
         error = pipeline.engine.source_error
         parts = [f"{pipeline.source.name} is down: {error}" if error else f"reading {names(pipeline.source)}"]
         if not self._was_ready:
-            read = pipeline.engine.books.complete_reads
+            read = pipeline.engine.accounting.complete_reads
             parts.append("waiting for the first answer" if read else "the first full read is not done")
         if pipeline.client.breaker_open:
             parts.append("the control plane keeps failing")
@@ -69,7 +69,7 @@ class Watch:
 
     def _look(self) -> None:
         now = time.monotonic()
-        self._complaints.look(now)
+        self._source_log.look(now)
         ready = self._pipeline.backend.ready()
         if ready and not self._was_ready:
             self._was_ready = True

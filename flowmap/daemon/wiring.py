@@ -14,29 +14,28 @@ from dataclasses import dataclass
 
 from flowmap import __version__, logs
 from flowmap.attribute.calls.budget import CallBudget, Permits
-from flowmap.config import Config, ControlPlane
+from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.catalog import Catalog
-from flowmap.control.alibaba.catalog.refresh import SEEN, CatalogRefresher
+from flowmap.control.alibaba.catalog.catalog import DeploymentCatalog
+from flowmap.control.alibaba.catalog.refresh import SEEN_LIMIT, CatalogRefresher
 from flowmap.daemon.clients import catalog_label, control_client, endpoint_url, query_timeout
-from flowmap.engine.accounting import Books
-from flowmap.engine.catalog_adapter import Directories, Directory, Gate, Refreshers, owners_seen
+from flowmap.engine.accounting import FlowAccounting
+from flowmap.engine.catalog_adapter import CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate, owners_seen
 from flowmap.engine.engine import Engine
-from flowmap.engine.factory import make_books, make_snapshot
-from flowmap.engine.resolver import Asker
+from flowmap.engine.factory import make_accounting, make_snapshot
+from flowmap.engine.resolver import Resolver
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import Format
 from flowmap.export.peers import Peers
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.snapshot import HistoryReport, Snapshot
 from flowmap.history.file import Limits
-from flowmap.history.reader import Archive
-from flowmap.history.writer import Figures as HistoryFigures
-from flowmap.history.writer import Historian
+from flowmap.history.reader import HistoryReader
+from flowmap.history.writer import HistoryFigures, HistoryWriter
 from flowmap.model.status import SourceStatus
-from flowmap.query.history import Past
-from flowmap.query.live import Queries
-from flowmap.query.service import Backend
+from flowmap.query.history import HistoryQueries
+from flowmap.query.live import LiveQueries
+from flowmap.query.service import QueryService
 from flowmap.recording.recorder import Recorder, RecordTo, start_recording
 from flowmap.serve.api.app import build_app
 from flowmap.serve.api.pages import THREADS as PAGE_THREADS
@@ -57,15 +56,15 @@ class Pipeline:
     why: str
     """Why this source, where it was not named in the configuration; else empty."""
     engine: Engine
-    asker: Asker
+    resolver: Resolver
     client: ControlClient
-    catalog: Refreshers
-    backend: Backend
+    catalog: CatalogRefreshers
+    backend: QueryService
     server: HttpServer
     page_workers: Workers
     exposition: Exposition
     recorder: Recorder | None
-    historian: Historian | None
+    history_writer: HistoryWriter | None
     """None where ``history.path`` is not set."""
 
     def page(self) -> bytes:
@@ -82,59 +81,75 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     permits = Permits(budget)
     client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
     catalogs = _catalogs(config.control_plane, client)
-    directory = Directories([Directory(catalog, of.workspace) for of, catalog in catalogs])
-    historian = _historian(config, source)
-    books = make_books(config, announces_births=source.announces_births, directory=directory, journal=historian)
-    recorder = None if record is None else start_recording(record, config, books, source)
-
-    def take_snapshot(books: Books) -> Snapshot:
-        metrics.set_breaker(client.breaker_open)
-        metrics.questions(books.attribution.lookups)
-        metrics.log_lines(logs.take_counts())
-        return make_snapshot(
-            *(books, SourceFacts.of(source), source.stats),
-            beside=[(SourceFacts.of(part), part.stats) for part in parts(source)[1:]],
-            catalog=directory.report(),
-            recording=None if recorder is None else recorder.report(),
-            history=None if historian is None else _history_report(historian.figures),
-        )
+    directory = CatalogDirectories([CatalogDirectory(catalog, of.workspace) for of, catalog in catalogs])
+    history_writer = _history_writer(config, source)
+    accounting = make_accounting(
+        config, announces_births=source.announces_births, directory=directory, journal=history_writer
+    )
+    recorder = None if record is None else start_recording(record, config, accounting, source)
 
     deliver: list[Callable[..., None]] = []
-    asker = Asker(client, lambda delivery: deliver[0](delivery))
+    resolver = Resolver(client, lambda delivery: deliver[0](delivery))
     engine = Engine(
-        books,
+        accounting,
         source,
         budget,
-        ask=asker.start,
-        take_snapshot=take_snapshot,
+        ask=resolver.start,
+        take_snapshot=_snapshots(metrics, client, source, directory, recorder, history_writer),
         resting_for=lambda: client.resting_for,
         permits=permits,
         apply=None if recorder is None else recorder.apply,
         networks=BroadcastWatch().steps,
     )
     deliver.append(engine.deliver)
-    refresher = Refreshers([_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs])
-    queries = Queries(books, source=source.name, epoch=time.time() - time.monotonic())
-    past = _past(config, engine, queries, historian)
-    backend = _backend(config, engine, queries, client, refresher, past, lambda: _statuses(source, engine, why))
+    refresher = CatalogRefreshers(
+        [_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs]
+    )
+    queries = LiveQueries(accounting, source=source.name, epoch=time.time() - time.monotonic())
+    history_queries = _history_queries(config, engine, queries, history_writer)
+    backend = _backend(
+        config, engine, queries, client, refresher, history_queries, lambda: _statuses(source, engine, why)
+    )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     pages = Workers("page", PAGE_THREADS)
     server = _server(config, backend, exposition, pages)
-    return Pipeline(
-        *(source, why, engine, asker, client, refresher, backend, server, pages, exposition, recorder, historian)
-    )
+    work = (resolver, client, refresher, backend, server, pages, exposition, recorder, history_writer)
+    return Pipeline(source, why, engine, *work)
+
+
+def _snapshots(
+    metrics: SelfMetrics,
+    client: ControlClient,
+    source: Source,
+    directory: CatalogDirectories,
+    recorder: Recorder | None,
+    history_writer: HistoryWriter | None,
+) -> Callable[[FlowAccounting], Snapshot]:
+    def take_snapshot(accounting: FlowAccounting) -> Snapshot:
+        metrics.set_breaker(client.breaker_open)
+        metrics.questions(accounting.attribution.lookups)
+        metrics.log_lines(logs.take_counts())
+        return make_snapshot(
+            *(accounting, SourceFacts.of(source), source.stats),
+            beside=[(SourceFacts.of(part), part.stats) for part in parts(source)[1:]],
+            catalog=directory.report(),
+            recording=None if recorder is None else recorder.report(),
+            history=None if history_writer is None else _history_report(history_writer.figures),
+        )
+
+    return take_snapshot
 
 
 def _backend(
     config: Config,
     engine: Engine,
-    queries: Queries,
+    queries: LiveQueries,
     client: ControlClient,
-    refresher: Refreshers,
-    past: Past | None,
+    refresher: CatalogRefreshers,
+    history_queries: HistoryQueries | None,
     source_status: Callable[[], tuple[SourceStatus, ...]],
-) -> Backend:
-    return Backend(
+) -> QueryService:
+    return QueryService(
         engine,
         queries,
         client,
@@ -143,7 +158,7 @@ def _backend(
         stale_for=config.attribute.stale_for,
         source_status=source_status,
         catalog_status=refresher.status,
-        past=past,
+        history_queries=history_queries,
     )
 
 
@@ -151,14 +166,14 @@ def _chosen(config: Config) -> Chosen:
     return choose_source(config.collect, own_port=config.http.listen.port)
 
 
-def _catalogs(settings: ControlPlane, client: ControlClient) -> list[tuple[ControlClient, Catalog]]:
+def _catalogs(settings: ControlPlaneConfig, client: ControlClient) -> list[tuple[ControlClient, DeploymentCatalog]]:
     """An empty catalog for each workspace, the main one first, and who asks for it."""
-    more = [(client.of_workspace(one.workspace), Catalog(one.namespaces)) for one in settings.workspaces]
-    return [(client, Catalog(settings.namespaces)), *more]
+    more = [(client.of_workspace(one.workspace), DeploymentCatalog(one.namespaces)) for one in settings.workspaces]
+    return [(client, DeploymentCatalog(settings.namespaces)), *more]
 
 
 def _refresher(
-    settings: ControlPlane, client: ControlClient, catalog: Catalog, engine: Engine, *, only: bool
+    settings: ControlPlaneConfig, client: ControlClient, catalog: DeploymentCatalog, engine: Engine, *, only: bool
 ) -> CatalogRefresher:
     """``only``: whether deployments of other workspaces are not its."""
     workspace = client.workspace if only else None
@@ -168,31 +183,33 @@ def _refresher(
         namespaces=catalog.namespaces,
         every=settings.catalog.refresh,
         label=catalog_label(settings),
-        seen=lambda: owners_seen(engine, SEEN, workspace),
+        seen=lambda: owners_seen(engine, SEEN_LIMIT, workspace),
     )
 
 
-def _server(config: Config, backend: Backend, exposition: Exposition, page_workers: Workers) -> HttpServer:
+def _server(config: Config, backend: QueryService, exposition: Exposition, page_workers: Workers) -> HttpServer:
     metrics = exposition.metrics
     web = Web(config.http, report=metrics.set_http_settings)
     app = build_app(backend, exposition, web, page_workers=page_workers)
     return HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
 
 
-def _historian(config: Config, source: Source) -> Historian | None:
+def _history_writer(config: Config, source: Source) -> HistoryWriter | None:
     history = config.history
     if history.path is None:
         return None
-    return Historian(history.path, Limits(history.retain, history.max_size), source=source.name)
+    return HistoryWriter(history.path, Limits(history.retain, history.max_size), source=source.name)
 
 
-def _past(config: Config, engine: Engine, queries: Queries, historian: Historian | None) -> Past | None:
-    if historian is None or config.history.path is None:
+def _history_queries(
+    config: Config, engine: Engine, queries: LiveQueries, history_writer: HistoryWriter | None
+) -> HistoryQueries | None:
+    if history_writer is None or config.history.path is None:
         return None
     translated = config.attribute.nat == "translated"
     names = Peers(config.export.peers).name
-    archive = Archive(config.history.path, peer_name=names, translated_ends=translated)
-    return Past(engine, queries, historian, archive)
+    history_reader = HistoryReader(config.history.path, peer_name=names, translated_ends=translated)
+    return HistoryQueries(engine, queries, history_writer, history_reader)
 
 
 def _history_report(figures: HistoryFigures) -> HistoryReport:

@@ -27,19 +27,19 @@ from flowmap.engine.commands import (
     CountFlowless,
     Decide,
     Deliver,
-    Delivery,
     Finish,
     GiveUp,
+    QuestionResult,
     Restore,
     TakeStep,
     Tidy,
 )
 from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
-from flowmap.export.series_table import Ledger
+from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import exact_bytes
 from flowmap.flows.batch import FlowBatch
-from flowmap.flows.changes import Applied
+from flowmap.flows.changes import Changes
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Row
 from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Rows
@@ -54,7 +54,7 @@ _OPEN = np.uint16(Row.OPEN)
 _KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
 
 
-class Directory(Protocol):
+class DeploymentDirectory(Protocol):
     """What a list of deployments and jobs adds to what answers say; see ``flowmap.engine.catalog_adapter``."""
 
     @property
@@ -91,23 +91,23 @@ class NoDirectory:
         return told
 
 
-class Books:
+class FlowAccounting:
     """Flows, decisions and totals kept in step. One thread uses it; :meth:`apply` is all that changes it."""
 
     def __init__(
         self,
         table: FlowTable,
         attribution: Attribution,
-        ledger: Ledger,
+        series_table: SeriesTable,
         *,
         announces_births: bool,
-        directory: Directory | None = None,
+        directory: DeploymentDirectory | None = None,
         journal: Journal | None = None,
     ) -> None:
         """``announces_births``: whether the source reports a flow when it begins, or only when it is read or ends."""
         self.table = table
         self.attribution = attribution
-        self.ledger = ledger
+        self.series_table = series_table
         self.observed = [0, 0]
         """Bytes: transmit, receive."""
         self.pending = [0, 0]
@@ -185,7 +185,7 @@ class Books:
             case Broadcasts(addresses):
                 self.attribution.special.set_broadcasts(addresses)
 
-    def _deliver(self, delivery: Delivery, now: float) -> None:
+    def _deliver(self, delivery: QuestionResult, now: float) -> None:
         if delivery.answer is None:
             self.attribution.failed(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
             return
@@ -199,16 +199,16 @@ class Books:
             self._take(*one, now)
 
     def _tidy(self, now: float) -> None:
-        self.ledger.expire(now=now)
+        self.series_table.expire(now=now)
         if self.table.ends.room < self.table.ends.capacity * 3 // 4:
-            self._forget_ends(self.table.sweep_ends())
+            self._forget_ends(self.table.sweep_endpoints())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
 
     def _configure(self, config: Config) -> None:
         self.table.set_filter(Filter(config.collect.include, config.excluded))
         self.attribution.settings.update(config.attribute)
-        self.ledger.idle_after = config.export.idle_after
+        self.series_table.idle_after = config.export.idle_after
         self._peers = Peers(config.export.peers)
         self._peer_names.clear()
 
@@ -226,10 +226,10 @@ class Books:
 
     def described(self) -> tuple[DeploymentInfo, ...]:
         """Deployments named by a series, for the info metrics."""
-        state = (self.ledger.generation, len(self.ledger), self.answered, self._directory.generation)
+        state = (self.series_table.generation, len(self.series_table), self.answered, self._directory.generation)
         if self._described_at != state:
             self._described_at = state
-            named = {owner_key(owner) for key in self.ledger.freeze().keys if key for owner in key.owners}
+            named = {owner_key(owner) for key in self.series_table.freeze().keys if key for owner in key.owners}
             known = (self._directory.describe(*key, told) for key, told in self.deployments.items() if key in named)
             self._described = tuple(info for info in known if info is not None)
         return self._described
@@ -258,7 +258,7 @@ class Books:
             del self.deployments[next(iter(self.deployments))]
 
     def _count_flowless(self, reason: str, totals: tuple[int, int, int, int], now: float) -> None:
-        self.ledger.count(SeriesKey("unattributed", (), reason, OTHER, "any"), totals, now=now)
+        self.series_table.count(SeriesKey("unattributed", (), reason, OTHER, "any"), totals, now=now)
         self._add(self.observed, *totals[:2])
 
     def _leave_open(self) -> None:
@@ -278,7 +278,7 @@ class Books:
                 self._born_after = self._read_started
             self.attribution.look_again()
 
-    def _book(self, applied: Applied, now: float) -> None:
+    def _book(self, applied: Changes, now: float) -> None:
         columns = self.table.columns
         if len(applied.opened):
             self.pending_flows += int(np.count_nonzero(columns.series[applied.opened] == PENDING))
@@ -289,14 +289,14 @@ class Books:
             self._shed_untracked(applied, now)
         self._close(applied.closed)
 
-    def _credit(self, applied: Applied, now: float) -> None:
+    def _credit(self, applied: Changes, now: float) -> None:
         series = self.table.columns.series[applied.rows]
         decided = series >= 0
         if decided.any():
-            self.ledger.credit(series[decided], *applied.deltas[decided].T, now=now)
+            self.series_table.credit(series[decided], *applied.deltas[decided].T, now=now)
             resent = decided & (applied.retransmits != 0)
             if resent.any():
-                self.ledger.retransmitted(series[resent], applied.retransmits[resent].astype(np.uint64))
+                self.series_table.retransmitted(series[resent], applied.retransmits[resent].astype(np.uint64))
         waiting = series == PENDING
         transmit, receive = exact_bytes(applied.deltas[waiting])
         self._add(self.pending, transmit, receive)
@@ -308,7 +308,7 @@ class Books:
         series = self.table.columns.series[rows]
         credited = series[series >= 0]
         if len(credited):
-            self.ledger.closed(credited)
+            self.series_table.closed(credited)
         self._free(rows[series != PENDING])
 
     def _take(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
@@ -320,18 +320,18 @@ class Books:
         kind = _KINDS.get(state, "unattributed")
         whose = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
         keys = [SeriesKey(*whose, *end) for end in zip(names, protocols, strict=True)]
-        series = np.array([self.ledger.series(key, now=now) for key in keys], np.int32)
+        series = np.array([self.series_table.series(key, now=now) for key in keys], np.int32)
         ids = series[position.reshape(-1)]
         before = columns.series[rows]
         is_open = columns.flags[rows] & _OPEN != 0
-        self.ledger.closed(before[(before >= 0) & is_open])
+        self.series_table.closed(before[(before >= 0) & is_open])
         columns.series[rows] = ids
-        self.ledger.opened(ids)
-        self.ledger.closed(ids[~is_open])
+        self.series_table.opened(ids)
+        self.series_table.closed(ids[~is_open])
         waited = before == PENDING
         totals = columns.total(rows[waited])
-        self.ledger.credit(ids[waited], *totals.T, now=now)
-        self.ledger.retransmitted(ids[waited], columns.resent[rows[waited]].astype(np.uint64))
+        self.series_table.credit(ids[waited], *totals.T, now=now)
+        self.series_table.retransmitted(ids[waited], columns.resent[rows[waited]].astype(np.uint64))
         transmit, receive = exact_bytes(totals)
         self._add(self.pending, -transmit, -receive)
         self.pending_flows -= int(np.count_nonzero(waited))
@@ -346,7 +346,7 @@ class Books:
                 self._journal.left(self.table.columns, decided, self.attribution.decisions)
         self.table.free(rows)
 
-    def _shed_untracked(self, applied: Applied, now: float) -> None:
+    def _shed_untracked(self, applied: Changes, now: float) -> None:
         """Flows that found no room: their final counters, where one came, still count."""
         self.shed["table_full"] += applied.shed
         self.ignored += applied.shed_ignored
@@ -361,7 +361,7 @@ class Books:
             self._credit_decided([self.attribution.shed(rows, now=now)], now)
             return
         self.pending_flows -= int(np.count_nonzero(series == PENDING))
-        self.ledger.closed(series[series >= 0])
+        self.series_table.closed(series[series >= 0])
         self.table.free(rows)
 
     @staticmethod

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flowmap.attribute.calls.budget import Permits
 from flowmap.attribute.jobs import latest
-from flowmap.control.alibaba.catalog.catalog import OVER, Catalog, CatalogEntry, JobRun, JobsListing, Key
+from flowmap.control.alibaba.catalog.catalog import OVER, CatalogEntry, DeploymentCatalog, JobRun, JobsListing, Key
 from flowmap.control.alibaba.catalog.refresh import CatalogRefresher, Label
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
@@ -44,10 +44,10 @@ def _nothing() -> None:
     """A repeat's place in flight is its question's."""
 
 
-class Directory:
-    """Implements ``flowmap.engine.accounting.Directory``: look-ups in the catalog, from any thread."""
+class CatalogDirectory:
+    """Implements ``flowmap.engine.accounting.CatalogDirectory``: look-ups in the catalog, from any thread."""
 
-    def __init__(self, catalog: Catalog, workspace: str) -> None:
+    def __init__(self, catalog: DeploymentCatalog, workspace: str) -> None:
         self._catalog = catalog
         self.workspace = workspace
 
@@ -79,10 +79,10 @@ class Directory:
         return CatalogReport(len(catalog), catalog.left_out, bool(catalog.suspicious), catalog.succeeded_at)
 
 
-class Directories:
+class CatalogDirectories:
     """The directories of several workspaces as one."""
 
-    def __init__(self, parts: Sequence[Directory]) -> None:
+    def __init__(self, parts: Sequence[CatalogDirectory]) -> None:
         self._parts = parts
 
     @property
@@ -111,7 +111,7 @@ class Directories:
         )
 
 
-class Refreshers:
+class CatalogRefreshers:
     """The refreshers of several workspaces as one."""
 
     def __init__(self, parts: Sequence[CatalogRefresher]) -> None:
@@ -157,7 +157,7 @@ async def owners_seen(engine: Engine, limit: int, workspace: str | None = None) 
     say."""
 
     def look() -> Sequence[Key]:
-        seen, told = engine.books.owners_seen(limit), engine.books.deployments
+        seen, told = engine.accounting.owners_seen(limit), engine.accounting.deployments
         return [key for key in seen if workspace is None or (key in told and told[key].owner.workspace == workspace)]
 
     try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question
 from flowmap.config.models import Config
@@ -21,7 +21,7 @@ from flowmap.sources.base import Step
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class QuestionResult:
     """What came back for a question; times are monotonic seconds."""
 
     question: Question
@@ -57,7 +57,7 @@ class Deliver:
     """Take the result of a question, asked by :class:`Ask` or by a user."""
 
     now: float
-    delivery: Delivery
+    delivery: QuestionResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Configure:
 class Restore:
     """Start with the ownership that a daemon before this one knew; precedes every other command."""
 
-    known: tuple[tuple[Question, Range], ...]
+    known: tuple[tuple[Question, OwnershipInterval], ...]
     now: float
 
 

@@ -17,20 +17,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.calls.budget import CallBudget, Permits
 from flowmap.attribute.questions import Question
 from flowmap.config.models import Config
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import (
     Apply,
     Ask,
     Configure,
     Decide,
     Deliver,
-    Delivery,
     Finish,
     GiveUp,
+    QuestionResult,
     Restore,
     TakeStep,
     Tidy,
@@ -60,12 +60,12 @@ class Engine(threading.Thread):
 
     def __init__(
         self,
-        books: Books,
+        accounting: FlowAccounting,
         source: Source,
         budget: CallBudget,
         *,
         ask: Callable[[Question], None],
-        take_snapshot: Callable[[Books], Snapshot],
+        take_snapshot: Callable[[FlowAccounting], Snapshot],
         resting_for: Callable[[], float] = lambda: 0.0,
         permits: Permits | None = None,
         apply: Apply | None = None,
@@ -79,8 +79,8 @@ class Engine(threading.Thread):
         ``networks``: what is new about the host's networks, asked at every turn.
         """
         super().__init__(name="engine")
-        self.books = books
-        self._apply: Apply = books.apply if apply is None else apply
+        self.accounting = accounting
+        self._apply: Apply = accounting.apply if apply is None else apply
         self.source = source
         self.failure: BaseException | None = None
         self.source_error: str | None = None
@@ -102,7 +102,7 @@ class Engine(threading.Thread):
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._requests: deque[Callable[[], None]] = deque()
-        self._deliveries: deque[Delivery] = deque()
+        self._deliveries: deque[QuestionResult] = deque()
         self._questions: deque[Question] = deque()
         self._urgent: deque[Question] = deque()
         self._urgent_next = True
@@ -129,9 +129,9 @@ class Engine(threading.Thread):
     @property
     def questions_waiting(self) -> int:
         """Questions that are due and not yet asked."""
-        return len(self._questions) + len(self._urgent) + self.books.attribution.waiting
+        return len(self._questions) + len(self._urgent) + self.accounting.attribution.waiting
 
-    def restore(self, known: Sequence[tuple[Question, Range]]) -> None:
+    def restore(self, known: Sequence[tuple[Question, OwnershipInterval]]) -> None:
         """Begin with the ranges of ownership from before a restart; before :meth:`start`."""
         if known:
             self._apply(Restore(tuple(known), self._clock()))
@@ -145,7 +145,7 @@ class Engine(threading.Thread):
         """Other settings from now on (on the writer's thread only)."""
         self._apply(Configure(config))
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: QuestionResult) -> None:
         """Hand in what came back for a question."""
         self._deliveries.append(delivery)
         self._wake()
@@ -205,9 +205,9 @@ class Engine(threading.Thread):
         now = self._clock()
         self._apply(Decide(now))
         self._start_questions(now)
-        if now - self._tidied >= min(TIDY_EVERY, self.books.ledger.idle_after / 4):
+        if now - self._tidied >= min(TIDY_EVERY, self.accounting.series_table.idle_after / 4):
             self._tidied = now
-            self._apply(GiveUp(now - self.books.attribution.settings.give_up_after, now))
+            self._apply(GiveUp(now - self.accounting.attribution.settings.give_up_after, now))
             self._apply(Tidy(now))
         # Where it costs little the page is as new as every answer: who was told of a name finds it there.
         wanted = self._requests and self._publish_every <= PUBLISH_EVERY
@@ -236,9 +236,9 @@ class Engine(threading.Thread):
             until = min(until, max(self.source.deadline(), self._polled + GATHER))
             if now >= self._polled + GATHER:
                 watched.append(self.source.fileno())
-            if now < self._polled + GATHER or self.books.attribution.has_news:
+            if now < self._polled + GATHER or self.accounting.attribution.has_news:
                 until = min(until, self._polled + GATHER)
-        if self._questions or self._urgent or self.books.attribution.waiting:
+        if self._questions or self._urgent or self.accounting.attribution.waiting:
             until = min(until, max(self.budget.next_at(now), now + 0.02, now + self._resting_for()))
         if len(self._permits):
             until = min(until, max(self._permits.next_at(now), now + 0.02, now + self._resting_for()))
@@ -252,7 +252,7 @@ class Engine(threading.Thread):
         if now < self._polled + GATHER:
             return False
         # An answer counts once the source has caught up with it, so news is a reason to look, too.
-        wanted = self._changes_wait or self.books.attribution.has_news
+        wanted = self._changes_wait or self.accounting.attribution.has_news
         return wanted or now >= min(self.source.deadline(), self._polled + IDLE_WAIT)
 
     def _requests_want_news(self, now: float) -> bool:
@@ -338,7 +338,7 @@ class Engine(threading.Thread):
 
     def _publish(self, now: float) -> None:
         began = self._clock()
-        self._snapshot = self._take_snapshot(self.books)
+        self._snapshot = self._take_snapshot(self.accounting)
         self._published = now
         # A snapshot looks at every flow; with a million of them it must not take more than a twentieth of the time.
         self._publish_every = max(PUBLISH_EVERY, 20 * (self._clock() - began))

@@ -9,48 +9,50 @@ from collections.abc import Sequence
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.questions import Place
 from flowmap.attribute.report import attribution_report
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.config import Config
 from flowmap.config.values import loopback_port
-from flowmap.engine.accounting import Books, Directory, Journal
+from flowmap.engine.accounting import DeploymentDirectory, FlowAccounting, Journal
 from flowmap.engine.commands import Configure
 from flowmap.export.open_flows import measure
-from flowmap.export.series_table import Ledger
+from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot, SourceReport
 from flowmap.flows.table import FlowTable
 from flowmap.sources.base import SourceFacts, SourceStats
 
 
-def make_books(
+def make_accounting(
     config: Config,
     *,
     announces_births: bool,
-    directory: Directory | None = None,
+    directory: DeploymentDirectory | None = None,
     journal: Journal | None = None,
     loopback: bool | None = None,
-) -> Books:
+) -> FlowAccounting:
     """Empty books; what they decide follows from ``config`` and from what is done to them, and from nothing else.
 
     ``loopback``: whether loopback addresses can have owners; None: as the configured control plane.
     """
     table = FlowTable(config.collect.max_flows, seed=os.urandom(48), nat=config.attribute.nat)
-    ledger = Ledger(
+    series_table = SeriesTable(
         labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after
     )
-    settings = Settings(
+    settings = AttributionSettings(
         namespaces=config.control_plane.namespaces,
         elsewhere=elsewhere(config),
         loopback=knows_loopback(config) if loopback is None else loopback,
         **dict(config.attribute),
     )
     attribution = Attribution(settings, table)
-    books = Books(table, attribution, ledger, announces_births=announces_births, directory=directory, journal=journal)
-    books.apply(Configure(config))
-    return books
+    accounting = FlowAccounting(
+        table, attribution, series_table, announces_births=announces_births, directory=directory, journal=journal
+    )
+    accounting.apply(Configure(config))
+    return accounting
 
 
 def make_snapshot(
-    books: Books,
+    accounting: FlowAccounting,
     source: SourceFacts,
     stats: SourceStats,
     *,
@@ -64,28 +66,28 @@ def make_snapshot(
 
     ``beside``: sources that measure what ``source`` counts.
     """
-    flows = measure(books.table, books.ledger.used, health=source.tells_health)
+    flows = measure(accounting.table, accounting.series_table.used, health=source.tells_health)
     return Snapshot(
         taken_at=time.time() if taken_at is None else taken_at,
         source=source.name,
-        observed_transmit_bytes=books.observed[0],
-        observed_receive_bytes=books.observed[1],
-        ignored_bytes=books.ignored,
-        pending_transmit_bytes=books.pending[0],
-        pending_receive_bytes=books.pending[1],
-        open_flows=books.table.open_flows - flows.closing,
-        pending_flows=books.pending_flows,
-        flows_limit=books.table.max_flows,
-        flows_ended_unseen=books.table.ended_unseen,
-        shed=dict(books.shed),
-        contradictions=books.attribution.contradictions.count,
-        attribution=attribution_report(books.attribution),
+        observed_transmit_bytes=accounting.observed[0],
+        observed_receive_bytes=accounting.observed[1],
+        ignored_bytes=accounting.ignored,
+        pending_transmit_bytes=accounting.pending[0],
+        pending_receive_bytes=accounting.pending[1],
+        open_flows=accounting.table.open_flows - flows.closing,
+        pending_flows=accounting.pending_flows,
+        flows_limit=accounting.table.max_flows,
+        flows_ended_unseen=accounting.table.ended_unseen,
+        shed=dict(accounting.shed),
+        contradictions=accounting.attribution.contradictions.count,
+        attribution=attribution_report(accounting.attribution),
         health=source.tells_health,
-        ledger=books.ledger.freeze(flows),
-        deployments=books.described(),
+        series_table=accounting.series_table.freeze(flows),
+        deployments=accounting.described(),
         sources=(
             _report(source, stats),
-            *(_report(*one, untracked=books.table.untracked.connections) for one in beside),
+            *(_report(*one, untracked=accounting.table.untracked.connections) for one in beside),
         ),
         catalog=catalog,
         recording=recording,

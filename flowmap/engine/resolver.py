@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import UNREADABLE, Question
-from flowmap.engine.commands import Delivery
+from flowmap.engine.commands import QuestionResult
 from flowmap.errors import ControlError
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
@@ -29,10 +29,10 @@ COMPLAIN_EVERY = 30.0
 _GONE = frozenset({"cancelled", "finished", "failed"})
 
 
-class Asker:
+class Resolver:
     """Turns questions into calls. Lives in one event loop; :meth:`start` may be called from any thread."""
 
-    def __init__(self, client: ControlClient, deliver: Callable[[Delivery], None]) -> None:
+    def __init__(self, client: ControlClient, deliver: Callable[[QuestionResult], None]) -> None:
         self._client = client
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
@@ -69,13 +69,15 @@ class Asker:
             delivery = self._delivery(question, answer, *begun)
         except ControlError as error:
             self._complain(f"{question.shape} question about {_subject(question)}: {error}")
-            self._deliver(Delivery(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after))
+            self._deliver(
+                QuestionResult(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after)
+            )
         except asyncio.CancelledError:
-            self._deliver(Delivery(question, None, cause="flowmap is stopping"))
+            self._deliver(QuestionResult(question, None, cause="flowmap is stopping"))
             raise
         except Exception as error:  # a defect here must not leave the question in flight for ever
             log.exception("%s question about %s", question.shape, _subject(question))
-            self._deliver(Delivery(question, None, cause=f"defect: {error!r}"))
+            self._deliver(QuestionResult(question, None, cause=f"defect: {error!r}"))
         else:
             self._deliver(delivery)
 
@@ -89,7 +91,9 @@ class Asker:
         log.warning("%s%s", message, more)
         self._complained, self._silenced = now, 0
 
-    def _delivery(self, question: Question, answer: DeploymentsAnswer, begun: float, begun_wall: float) -> Delivery:
+    def _delivery(
+        self, question: Question, answer: DeploymentsAnswer, begun: float, begun_wall: float
+    ) -> QuestionResult:
         # The engine's time is monotonic, the answer's is not. Where the wall clock was set meanwhile, the call counts
         # as asked when it began, retries and all: too early is safe, too late would take it for younger than it is.
         arrived = time.monotonic()
@@ -102,10 +106,10 @@ class Asker:
             what = f"{answer.dropped} elements of the answer could not be read"
             self._complain(f"{question.shape} question about {_subject(question)}: {what}")
             if not infos:  # nothing was learnt, which is not the same as nobody
-                return Delivery(question, None, cause=f"protocol: {what}", unreadable=answer.dropped)
+                return QuestionResult(question, None, cause=f"protocol: {what}", unreadable=answer.dropped)
             owners.add(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE))
         given = Answer(min(asked, arrived), arrived, frozenset(owners))
-        return Delivery(question, given, infos, unreadable=answer.dropped)
+        return QuestionResult(question, given, infos, unreadable=answer.dropped)
 
 
 def describe(deployment: Deployment, workspace: str, namespace: str, answer: DeploymentsAnswer) -> DeploymentInfo:

@@ -20,7 +20,7 @@ from flowmap.export.metric import Metric
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series import KINDS
-from flowmap.export.snapshot import LedgerSnapshot, Snapshot
+from flowmap.export.snapshot import SeriesSnapshot, Snapshot
 
 _TRAFFIC = tuple((kind, tuple(metric for metric in METRICS if metric.room == kind)) for kind in KINDS)
 _ROWS_A_CHUNK = 4096
@@ -62,34 +62,34 @@ def compress(page: bytes) -> bytes:
 
 
 def _traffic(snapshot: Snapshot, form: Format) -> Iterator[str]:
-    ledger = snapshot.ledger
+    series_table = snapshot.series_table
     for kind, metrics in _TRAFFIC:
-        rows = ledger.rows(kind)
+        rows = series_table.rows(kind)
         for metric in metrics:
             if metric.name not in HEALTH:
-                yield from _column(metric, ledger, rows, form)
+                yield from _column(metric, series_table, rows, form)
             elif snapshot.health:
-                yield from _column(metric, ledger, _sampled(metric, ledger, rows), form)
+                yield from _column(metric, series_table, _sampled(metric, series_table, rows), form)
 
 
-def _sampled(metric: Metric, ledger: LedgerSnapshot, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _sampled(metric: Metric, series_table: SeriesSnapshot, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Rows to show: a mean over open connections has no sample where none is open."""
     if metric.column != "round_trip":
         return rows
-    return rows[~np.isnan(ledger.round_trip[rows]) & (ledger.open_connections[rows] > 0)]
+    return rows[~np.isnan(series_table.round_trip[rows]) & (series_table.open_connections[rows] > 0)]
 
 
-def _column(metric: Metric, ledger: LedgerSnapshot, rows: npt.NDArray[np.intp], form: Format) -> Iterator[str]:
+def _column(metric: Metric, series_table: SeriesSnapshot, rows: npt.NDArray[np.intp], form: Format) -> Iterator[str]:
     """One metric of all ``rows``: header, then lines in chunks."""
     if not len(rows):
         return
     yield _header(metric, form)
-    values = getattr(ledger, metric.column)[rows].tolist()
+    values = getattr(series_table, metric.column)[rows].tolist()
     numbers = rows.tolist()
     between = "\n" + metric.name
     for start in range(0, len(numbers), _ROWS_A_CHUNK):
         end = start + _ROWS_A_CHUNK
-        texts = map(ledger.texts.__getitem__, numbers[start:end])
+        texts = map(series_table.texts.__getitem__, numbers[start:end])
         yield f"{metric.name}{between.join(map(add, texts, map(str, values[start:end])))}\n"
 
 

@@ -41,7 +41,7 @@ def _by_reason(counts: Mapping[str, int], **labels: str) -> list[Sample]:
 
 
 def _conservation(snapshot: Snapshot) -> dict[str, list[Sample]]:
-    expired = snapshot.ledger.expired
+    expired = snapshot.series_table.expired
     counters = {
         "flowmap_observed_transmit_bytes_total": snapshot.observed_transmit_bytes,
         "flowmap_observed_receive_bytes_total": snapshot.observed_receive_bytes,
@@ -59,16 +59,16 @@ def _conservation(snapshot: Snapshot) -> dict[str, list[Sample]]:
 
 
 def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
-    ledger = snapshot.ledger
+    series_table = snapshot.series_table
     return {
         "flowmap_open_flows": [_sample(snapshot.open_flows)],
         "flowmap_pending_flows": [_sample(snapshot.pending_flows)],
         "flowmap_flows_limit": [_sample(snapshot.flows_limit)],
         "flowmap_flows_shed_total": _by_reason(snapshot.shed),
         "flowmap_flows_ended_unseen_total": [_sample(snapshot.flows_ended_unseen)],
-        "flowmap_series": [_sample(ledger.count)],
-        "flowmap_series_limit": [_sample(ledger.limit)],
-        "flowmap_series_folded_total": [_sample(ledger.folded)],
+        "flowmap_series": [_sample(series_table.count)],
+        "flowmap_series_limit": [_sample(series_table.limit)],
+        "flowmap_series_folded_total": [_sample(series_table.folded)],
         "flowmap_contradictions_total": [_sample(snapshot.contradictions)],
     }
 

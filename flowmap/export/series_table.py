@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.series import KINDS, OTHER, SeriesKey, SeriesKind, SeriesLabels, last_resort
-from flowmap.export.snapshot import ByteCount, LedgerSnapshot, Totals, exact_sum
+from flowmap.export.snapshot import ByteCount, SeriesSnapshot, Totals, exact_sum
 
-__all__ = ["Ids", "Ledger", "SeriesKey", "SeriesKind"]
+__all__ = ["Ids", "SeriesKey", "SeriesKind", "SeriesTable"]
 
 Ids = npt.NDArray[np.int32]
 U64 = npt.NDArray[np.uint64]
@@ -40,11 +40,11 @@ _COLUMNS: dict[str, np.dtype[np.generic]] = {
     "open_connections": np.dtype(np.int64),
     "active": np.dtype(np.float64),
 }
-_FROZEN = [field.name for field in fields(LedgerSnapshot) if field.name in _COLUMNS]
+_FROZEN = [field.name for field in fields(SeriesSnapshot) if field.name in _COLUMNS]
 _FIRST_CAPACITY = 256
 
 
-class Ledger:
+class SeriesTable:
     """The totals of all series. Times are monotonic seconds; ids are valid until their series expires."""
 
     kinds: npt.NDArray[np.uint8]
@@ -171,7 +171,7 @@ class Ledger:
         """Rows in use or free again: greater than every id."""
         return len(self._keys)
 
-    def freeze(self, flows: OpenFlows | None = None) -> LedgerSnapshot:
+    def freeze(self, flows: OpenFlows | None = None) -> SeriesSnapshot:
         """A copy that never changes. Names are copied only if a series came or went since the last one.
 
         ``flows``: adds round-trip times, and takes closing connections from the open ones: they hold their series,
@@ -187,7 +187,7 @@ class Ledger:
         for column in columns.values():
             column.flags.writeable = False
         keys, texts = self._frozen_names
-        return LedgerSnapshot(
+        return SeriesSnapshot(
             keys=keys,
             texts=texts,
             count=len(self),

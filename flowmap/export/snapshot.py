@@ -39,7 +39,7 @@ def _nothing() -> U64:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LedgerSnapshot:
+class SeriesSnapshot:
     """The series at one moment. Columns have one entry a row; rows not in use have kind 0, no key and zeros."""
 
     kinds: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
@@ -181,7 +181,8 @@ class HistoryReport:
 class Snapshot:
     """Everything the page and the status answer are made from, at one tick.
 
-    Exactly, in both directions: observed = deployments + shared + unattributed + expired (all in ``ledger``) + pending.
+    Exactly, in both directions: observed = deployments + shared + unattributed + expired + pending. All but the last
+    are in ``series_table``.
     """
 
     taken_at: float = 0.0
@@ -211,7 +212,7 @@ class Snapshot:
     """Its times are monotonic seconds."""
     health: bool = False
     """Whether the source tells retransmits and round-trip times (the socket table does)."""
-    ledger: LedgerSnapshot = field(default_factory=LedgerSnapshot)
+    series_table: SeriesSnapshot = field(default_factory=SeriesSnapshot)
     deployments: tuple[DeploymentInfo, ...] = ()
     """Deployments to describe with info metrics; the caller bounds them."""
     sources: tuple[SourceReport, ...] = ()
@@ -224,7 +225,7 @@ class Snapshot:
 
     def conserved(self) -> bool:
         """Whether observed equals the sum of its parts, exactly, in both directions."""
-        parts = self.ledger.totals()
+        parts = self.series_table.totals()
         transmit = sum(part.transmit for part in parts) + self.pending_transmit_bytes
         receive = sum(part.receive for part in parts) + self.pending_receive_bytes
         return (transmit, receive) == (self.observed_transmit_bytes, self.observed_receive_bytes)

@@ -12,14 +12,14 @@ import numpy.typing as npt
 Column = npt.NDArray[np.generic]
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a record says about its flow."""
 
     OPENED = 1
     """The flow began now (conntrack NEW)."""
     UPDATED = 2
     """The flow is open and something changed (conntrack UPDATE)."""
-    SEEN = 3
+    DUMPED = 3
     """The flow was in a full read (dump)."""
     CLOSED = 4
     """The flow is over; its counters, where present, are final (conntrack DESTROY, socket destroyed)."""
@@ -46,10 +46,10 @@ class Flag(IntFlag):
     """Traffic was seen in both directions."""
     PRESENT = 64
     """The client's own socket is on this host: as long as the flow is open, its client is there."""
-    SILENT = 128
+    END_UNANNOUNCED = 128
     """The flow may be older than the source's listening, and the kernel may never announce its end: until an event
     for it comes, only its being in a full read says that it is alive."""
-    JOINED = 256
+    PICKED_UP = 256
     """The flow was picked up in the middle: it may be much older than its first record, where its counters begin."""
     DOUBTFUL = 512
     """Changes were lost, the end of this flow may be among them: known to be alive only up to its record before."""

@@ -21,7 +21,7 @@ class Moment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class Changes:
     """What a batch changed. A row can be in several fields, and more than once in ``rows``."""
 
     rows: Rows
@@ -42,16 +42,16 @@ class Applied:
 
 
 class Shed(NamedTuple):
-    """The last fields of :class:`Applied`."""
+    """The last fields of :class:`Changes`."""
 
     records: int = 0
     totals: tuple[int, int, int, int] = (0, 0, 0, 0)
     ignored: int = 0
 
 
-def joined(results: list[Applied]) -> Applied:
+def joined(results: list[Changes]) -> Changes:
     """The changes of several batches, in order."""
-    return Applied(
+    return Changes(
         np.concatenate([result.rows for result in results]),
         np.concatenate([result.deltas for result in results]),
         np.concatenate([result.retransmits for result in results]),

@@ -41,13 +41,13 @@ class Row(IntFlag):
     """Records of this tuple find this row."""
     HEALTH_READ = 256
     """Retransmissions were read at least once."""
-    SILENT = 512
+    END_UNANNOUNCED = 512
     """The kernel may never announce the end: only a full read says that the flow is alive."""
     PRESENT = 2048
     """While the flow is open its client is there: its socket is on this host."""
     UNANNOUNCED = 1024
     """Found by a read or a change; its opening may still be on the way."""
-    JOINED = 4096
+    PICKED_UP = 4096
     """Picked up in the middle: when it began is not known."""
     DOUBTED = 8192
     """The full read under way showed counters that went back: zeroed, or of a new flow with the same tuple and id."""
@@ -99,7 +99,7 @@ class FlowColumns:
         protocol: U64 = self.ports[rows] & np.uint64(0xFFFF)
         return protocol
 
-    def ends_of(self, row: int) -> tuple[Endpoint, Endpoint]:
+    def endpoints_of(self, row: int) -> tuple[Endpoint, Endpoint]:
         """Client and server end of one row, as the client sees them."""
         ports = int(self.ports[row])
         client = Address(int(self.client_high[row]), int(self.client_low[row]))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Column, Flag, FlowBatch, Kind
+from flowmap.flows.batch import Column, Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import U64, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 
 TCP = 6
 
 # numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
-CLOSED, OPENED, SEEN = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.SEEN)
+CLOSED, OPENED, DUMPED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.DUMPED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
 PREEXISTING, READ, HEALTH_READ, UNANNOUNCED, DOUBTED, SET_BACK = (
     np.uint16(flag) for flag in (Row.PREEXISTING, Row.READ, Row.HEALTH_READ, Row.UNANNOUNCED, Row.DOUBTED, Row.SET_BACK)
@@ -61,7 +61,7 @@ def _set_back(
     one waits among the events. Then nothing is counted until the read is over, which includes those events.
     """
     back = row[where]
-    doubtful = (kind[where] == SEEN) & ((columns.flags[back] & SET_BACK) == 0)
+    doubtful = (kind[where] == DUMPED) & ((columns.flags[back] & SET_BACK) == 0)
     columns.flags[back[doubtful]] |= DOUBTED
     current[where[doubtful]] = columns.last[back[doubtful]]
     delta[where[doubtful]] = 0

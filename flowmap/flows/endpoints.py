@@ -19,7 +19,7 @@ U64 = npt.NDArray[np.uint64]
 _SERVICE = 1  # lowest bit of ``meta``: a service end; then protocol << 8, port << 16
 
 
-class End(NamedTuple):
+class EndpointKey(NamedTuple):
     """A client address (``port`` and ``protocol`` 0) or a service end."""
 
     address: Address
@@ -28,7 +28,7 @@ class End(NamedTuple):
     service: bool
 
 
-class EndTable:
+class EndpointTable:
     """Numbers for ends; a number stays the same until :meth:`sweep` frees it."""
 
     def __init__(self, capacity: int, hasher: Hasher) -> None:
@@ -55,11 +55,11 @@ class EndTable:
         """How many more ends fit."""
         return self.capacity - len(self)
 
-    def end(self, number: int) -> End:
+    def end(self, number: int) -> EndpointKey:
         """What the number stands for."""
         meta = int(self._meta[number])
         address = Address(int(self._high[number]), int(self._low[number]))
-        return End(address, meta >> 16, meta >> 8 & 0xFF, bool(meta & _SERVICE))
+        return EndpointKey(address, meta >> 16, meta >> 8 & 0xFF, bool(meta & _SERVICE))
 
     def addresses(self, numbers: Rows) -> tuple[U64, U64]:
         """The addresses of many ends, as two columns."""
@@ -74,7 +74,7 @@ class EndTable:
         meta = port.astype(np.uint64) << np.uint64(16) | protocol.astype(np.uint64) << np.uint64(8)
         return self._intern(high, low, meta | np.uint64(_SERVICE))
 
-    def find(self, end: End) -> int:
+    def find(self, end: EndpointKey) -> int:
         """Number of one end, or -1 if no flow has it."""
         meta = end.port << 16 | end.protocol << 8 | _SERVICE if end.service else 0
         columns = [np.array([value], np.uint64) for value in (*end.address, meta)]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Hashes, Rows
 
@@ -27,7 +27,7 @@ Evict = Callable[[Literal["unanswered", "pending"], Rows], None]
 or closed ones without a decision (``pending``)."""
 
 COUNTERS, ASSURED = int(Flag.COUNTERS), int(Flag.ASSURED)
-SEEN, OPENED = int(Kind.SEEN), int(Kind.OPENED)
+DUMPED, OPENED = int(RecordKind.DUMPED), int(RecordKind.OPENED)
 _OPEN, _FACTS = np.uint16(Row.OPEN | Row.INDEXED), np.uint16(Row.OPEN | Row.INDEXED | Row.ASSURED)
 _ROW_ASSURED = np.uint16(Row.ASSURED)
 
@@ -57,7 +57,7 @@ def uncounted(columns: FlowColumns, rows: Rows) -> Mask:
 
 def withheld(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> FlowBatch:
     """The batch without the counters of flows that may be evicted."""
-    waits = (batch.kind == SEEN) & ((columns.flags[rows] & _ROW_ASSURED) == 0)
+    waits = (batch.kind == DUMPED) & ((columns.flags[rows] & _ROW_ASSURED) == 0)
     waits &= (batch.transmit_packets <= FEW_PACKETS) & (batch.receive_packets <= FEW_PACKETS)
     waits[waits] = uncounted(columns, rows[waits])
     if not waits.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowmap.flows.batch import Flag, FlowBatch
-from flowmap.flows.changes import Applied
+from flowmap.flows.changes import Changes
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.counters import health
 from flowmap.flows.hash_index import Rows
@@ -14,7 +14,7 @@ _ENDED = np.uint16(Row.ENDED)
 _NO_ROWS = np.zeros(0, np.int32)
 
 
-def measure(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> Applied:
+def measure(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> Changes:
     """Take records of ``Kind.MEASURED``; ``rows`` are those of their flows, -1 where there is none.
 
     A connection that is over is not the one with the same tuple that is open, and the other way round: such records
@@ -27,4 +27,4 @@ def measure(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) 
     here = rows[(batch.flags & np.uint16(Flag.PRESENT | Flag.ENDING)) == np.uint16(Flag.PRESENT)]
     columns.active[here] = np.maximum(columns.active[here], read_at)
     grew = np.flatnonzero(resent)
-    return Applied(rows[grew], np.zeros((len(grew), 4), np.uint64), resent[grew], _NO_ROWS, _NO_ROWS)
+    return Changes(rows[grew], np.zeros((len(grew), 4), np.uint64), resent[grew], _NO_ROWS, _NO_ROWS)

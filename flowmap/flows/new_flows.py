@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Positions, Rows
 
-SEEN, UPDATED = int(Kind.SEEN), int(Kind.UPDATED)
+DUMPED, UPDATED = int(RecordKind.DUMPED), int(RecordKind.UPDATED)
 NEWS = int(Flag.COUNTERS | Flag.ENDING | Flag.HEALTH | Flag.ASSURED)
-USED, OPEN, PREEXISTING, SILENT, UNANNOUNCED = (
-    np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.SILENT, Row.UNANNOUNCED)
+USED, OPEN, PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
+    np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
 )
 
 
@@ -22,10 +22,10 @@ def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
     flags[before] |= PREEXISTING
     flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
     flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
-    flags[(batch.flags & Flag.SILENT) != 0] |= SILENT
-    flags[(batch.flags & Flag.JOINED) != 0] |= np.uint16(Row.JOINED)
+    flags[(batch.flags & Flag.END_UNANNOUNCED) != 0] |= END_UNANNOUNCED
+    flags[(batch.flags & Flag.PICKED_UP) != 0] |= np.uint16(Row.PICKED_UP)
     flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint16(Row.PRESENT)
-    flags[(batch.kind == SEEN) | (batch.kind == UPDATED)] |= UNANNOUNCED
+    flags[(batch.kind == DUMPED) | (batch.kind == UPDATED)] |= UNANNOUNCED
     return flags
 
 

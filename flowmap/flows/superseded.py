@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flowmap.flows.hash_index import Hashes, Rows
 
 
-class Aside:
+class Superseded:
     """At most ``limit`` rows by the hash of their tuple and the kernel's id; the oldest is given up first."""
 
     def __init__(self, limit: int) -> None:

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
-from flowmap.flows.changes import Applied, Moment, Shed, joined
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.changes import Changes, Moment, Shed, joined
 from flowmap.flows.columns import (
     IGNORED,
     PENDING,
@@ -25,25 +25,27 @@ from flowmap.flows.columns import (
     same_key,
 )
 from flowmap.flows.counters import TCP, count, health, late_openings, settle_doubts, sums
-from flowmap.flows.endpoints import EndTable
+from flowmap.flows.endpoints import EndpointTable
 from flowmap.flows.eviction import SHARE, Evict, assured, deserving, ended_waiting, lacking, unanswered, withheld
 from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.health import measure
 from flowmap.flows.new_flows import keep_translation, opening_flags, worth_applying
-from flowmap.flows.superseded import Aside
+from flowmap.flows.superseded import Superseded
 from flowmap.flows.untracked import Untracked
 
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
 
 # numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
-CLOSED, OPENED, UPDATED = int(Kind.CLOSED), int(Kind.OPENED), int(Kind.UPDATED)
-SEEN, MEASURED = int(Kind.SEEN), int(Kind.MEASURED)
+CLOSED, OPENED, UPDATED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.UPDATED)
+DUMPED, MEASURED = int(RecordKind.DUMPED), int(RecordKind.MEASURED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
-JOINED, DOUBTFUL, ASSURED = int(Flag.JOINED), int(Flag.DOUBTFUL), int(Flag.ASSURED)
+PICKED_UP, DOUBTFUL, ASSURED = int(Flag.PICKED_UP), int(Flag.DOUBTFUL), int(Flag.ASSURED)
 USED, OPEN, ENDED, INDEXED = (np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
-PREEXISTING, SILENT, UNANNOUNCED = (np.uint16(flag) for flag in (Row.PREEXISTING, Row.SILENT, Row.UNANNOUNCED))
+PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
+    np.uint16(flag) for flag in (Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
+)
 
 Times = npt.NDArray[np.float64]
 
@@ -66,7 +68,7 @@ class FlowTable:
         hasher = Hasher(seed)
         self.max_flows = max_flows
         self.columns = FlowColumns(max_flows)
-        self.ends = EndTable(2 * max_flows, hasher)
+        self.ends = EndpointTable(2 * max_flows, hasher)
         self.open_flows = 0
         """Open rows that are not ignored."""
         self.ended_unseen = 0
@@ -82,7 +84,7 @@ class FlowTable:
         self._top = 0
         self._read = 0
         self._starting = True
-        self._aside = Aside(MAX_SUPERSEDED)
+        self._aside = Superseded(MAX_SUPERSEDED)
         self._crowded = False  # a flow found no room since the last complete read that placed every flow began
         self._crowded_now = False
         self._swept: list[Rows] = []
@@ -104,7 +106,7 @@ class FlowTable:
     def alive_until(self, rows: Rows) -> Times:
         """The latest instant at which each flow is known to have been alive."""
         columns, flags = self.columns, self.columns.flags[rows]
-        told = np.where((flags & SILENT) != 0, columns.read_at[rows], self.alive_at)
+        told = np.where((flags & END_UNANNOUNCED) != 0, columns.read_at[rows], self.alive_at)
         until = np.where(columns.protocol(rows) == TCP, told, columns.active[rows])
         return np.where((flags & ENDED) != 0, columns.ended_after[rows], until)
 
@@ -136,7 +138,7 @@ class FlowTable:
 
     def apply(
         self, batch: FlowBatch, *, now: float, read_at: float, born_after: float = NEVER, evict: Evict | None = None
-    ) -> Applied:
+    ) -> Changes:
         """Take the records of ``batch`` in order.
 
         ``read_at`` and ``now`` are monotonic instants before and after the batch was read from the kernel;
@@ -189,7 +191,7 @@ class FlowTable:
         self.columns.flags[rows] = 0
         self._free.extend(rows.tolist())
 
-    def sweep_ends(self) -> Rows:
+    def sweep_endpoints(self) -> Rows:
         """Free the numbers of ends that no flow has any more; returns them."""
         in_use = np.zeros(self.ends.capacity, np.bool_)
         live = self.live()
@@ -202,7 +204,7 @@ class FlowTable:
         swept, self._swept = self._swept, []
         return np.concatenate(swept) if swept else _NO_ROWS
 
-    def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: Moment) -> Applied:
+    def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: Moment) -> Changes:
         """One part of a batch, in which every key comes once."""
         columns = self.columns
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
@@ -225,8 +227,8 @@ class FlowTable:
             kept = np.flatnonzero(rows >= 0)
             batch, rows = batch.take(kept), rows[kept]
         columns.read[rows] = self._read
-        columns.flags[rows[batch.kind != SEEN]] &= ~SILENT
-        columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= SILENT
+        columns.flags[rows[batch.kind != DUMPED]] &= ~END_UNANNOUNCED
+        columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= END_UNANNOUNCED
         columns.flags[rows[(batch.flags & ASSURED) != 0]] |= _ASSURED
         if self._withholding:
             batch = withheld(columns, batch, rows)
@@ -238,7 +240,7 @@ class FlowTable:
         self._close(closed, moment.now)
         grew = np.flatnonzero(deltas.any(axis=1) | (resent != 0))
         closed = np.concatenate((closed, replaced))
-        return Applied(rows[grew], deltas[grew], resent[grew], opened, closed, *shed)
+        return Changes(rows[grew], deltas[grew], resent[grew], opened, closed, *shed)
 
     def _turn_away(self, batch: FlowBatch) -> Shed:
         """Records of flows without room. Whoever is seen later for the first time may be one of them, and old."""
@@ -313,7 +315,7 @@ class FlowTable:
             getattr(columns, name)[rows] = values[placed]
         columns.id[rows] = records.id
         columns.client[rows], columns.service[rows] = self._ends_asked(records)
-        joined = (records.flags & JOINED) != 0
+        joined = (records.flags & PICKED_UP) != 0
         before = self._starting & (records.kind != OPENED) & ~joined
         columns.flags[rows] = opening_flags(records, before)
         perhaps_old = before | joined | (self._crowded & (records.kind != OPENED))
@@ -352,7 +354,7 @@ class FlowTable:
 
     def _ends_asked(self, batch: FlowBatch) -> tuple[Rows, Rows]:
         if self.ends.room < 2 * len(batch):
-            self._swept.append(self.sweep_ends())
+            self._swept.append(self.sweep_endpoints())
         # The client as it is before source NAT, always: behind one translated address there can be many, and whoever
         # has that address himself (the router, a host's own job) must not get their traffic.
         clients = self.ends.clients(batch.client_high, batch.client_low)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from flowmap.errors import DecodeError
-from flowmap.history.flows import COLUMNS, ClosedFlows, Column, Judged, Verdict
+from flowmap.history.flows import COLUMNS, ClosedFlows, Column, Judged, StoredDecision
 from flowmap.model.deployment import Owner, State
 
 _MAGIC = b"FB1\0"
@@ -66,7 +66,7 @@ class Block:
     def __len__(self) -> int:
         return int(self._flows)
 
-    def verdicts(self) -> tuple[Verdict, ...]:
+    def verdicts(self) -> tuple[StoredDecision, ...]:
         """What the ``verdict`` column numbers."""
         try:
             return _load(zlib.decompress(self._verdicts).decode())
@@ -109,7 +109,7 @@ def _encode_column(column: Column) -> tuple[int, int, bytes]:
     return low & 0xFFFF_FFFF_FFFF_FFFF, width, zlib.compress(np.ascontiguousarray(planes).tobytes(), _LEVEL)
 
 
-def _dump(verdicts: Iterable[Verdict]) -> str:
+def _dump(verdicts: Iterable[StoredDecision]) -> str:
     owners: dict[Owner, int] = {}
 
     def numbers(several: Iterable[Owner]) -> list[int]:
@@ -128,11 +128,11 @@ def _dump(verdicts: Iterable[Verdict]) -> str:
     return json.dumps([list(owners), rows], separators=(",", ":"))
 
 
-def _load(text: str) -> tuple[Verdict, ...]:
+def _load(text: str) -> tuple[StoredDecision, ...]:
     names, rows = json.loads(text)
     owners = [Owner(*name) for name in names]
     return tuple(
-        Verdict(
+        StoredDecision(
             State(state),
             source,
             tuple(owners[number] for number in owned),

@@ -71,7 +71,7 @@ class Judged(NamedTuple):
     owners: tuple[Owner, ...]
 
 
-class Verdict(NamedTuple):
+class StoredDecision(NamedTuple):
     """What was decided about a group of flows, and by what."""
 
     state: State
@@ -87,7 +87,7 @@ class ClosedFlows:
     """Flows in the order in which they left the table: a column a name of :data:`COLUMNS`, and their verdicts."""
 
     columns: Mapping[str, Column]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[StoredDecision, ...]
 
     def __len__(self) -> int:
         return len(self.columns["verdict"])
@@ -100,7 +100,7 @@ class ClosedFlows:
     def concatenate(cls, parts: Iterable[ClosedFlows]) -> ClosedFlows:
         """All of them in order, with every verdict once."""
         parts = tuple(parts)
-        known: dict[Verdict, int] = {}
+        known: dict[StoredDecision, int] = {}
         columns: dict[str, list[Column]] = {name: [] for name in COLUMNS}
         for part in parts:
             place = np.array([known.setdefault(verdict, len(known)) for verdict in part.verdicts], np.uint32)
@@ -200,17 +200,17 @@ def _microseconds(seconds: Column) -> npt.NDArray[np.int64]:
     return whole
 
 
-def _verdicts(handed: Handover) -> tuple[npt.NDArray[np.uint32], tuple[Verdict, ...]]:
+def _verdicts(handed: Handover) -> tuple[npt.NDArray[np.uint32], tuple[StoredDecision, ...]]:
     distinct, position = np.unique(handed.columns["verdict"], return_inverse=True)
-    known: dict[Verdict, int] = {}
+    known: dict[StoredDecision, int] = {}
     verdicts = [_verdict(handed.decisions[number], handed.source) for number in distinct.tolist()]
     place = [known.setdefault(verdict, len(known)) for verdict in verdicts]
     return np.array(place, np.uint32)[position.reshape(-1)], tuple(known)
 
 
-def _verdict(decision: Decision, source: str) -> Verdict:
+def _verdict(decision: Decision, source: str) -> StoredDecision:
     evidence = tuple(
         Judged(str(question.shape), outcome.rule, tuple(sorted(outcome.owners)))
         for question, outcome in decision.outcomes.items()
     )
-    return Verdict(decision.state, source, tuple(sorted(decision.owners)), evidence, decision.cause)
+    return StoredDecision(decision.state, source, tuple(sorted(decision.owners)), evidence, decision.cause)

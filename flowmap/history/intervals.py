@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import Question, Shape
 from flowmap.history.flows import MICROSECONDS
 from flowmap.model.address import Address, Endpoint
@@ -42,11 +42,11 @@ _SELECT = (
 )
 
 
-class Span(NamedTuple):
+class StoredInterval(NamedTuple):
     """One range as the file has it; its times are seconds since the epoch."""
 
     question: Question
-    range: Range
+    range: OwnershipInterval
     continues: bool
     """Whether it is the range of its question that the file has as growing."""
     boot: int
@@ -54,7 +54,9 @@ class Span(NamedTuple):
     """What was added to monotonic instants to get these times."""
 
     @classmethod
-    def read(cls, database: sqlite3.Connection, condition: str, values: tuple[object, ...] = ()) -> list[Span]:
+    def read(
+        cls, database: sqlite3.Connection, condition: str, values: tuple[object, ...] = ()
+    ) -> list[StoredInterval]:
         """Those of which ``condition`` holds, the earliest first."""
         rows = database.execute(f"{_SELECT} {condition} ORDER BY first_arrived", values)
         return [cls._of(*row) for row in rows]
@@ -69,12 +71,12 @@ class Span(NamedTuple):
         destination: bytes,
         names: str,
         *rest: int | float | None,
-    ) -> Span:
+    ) -> StoredInterval:
         first_asked, first_arrived, last_asked, last_arrived, answers, closed_at, closed_by, boot, epoch = rest
         question = Question(namespace, Shape(shape), _endpoint(source), _endpoint(destination), workspace)
         owners = frozenset(Owner(*name) for name in json.loads(names))
         closed = None if closed_at is None else _seconds(closed_at)
-        known = Range(
+        known = OwnershipInterval(
             owners,
             *(_seconds(first_asked), _seconds(first_arrived), _seconds(last_asked), _seconds(last_arrived)),
             int(answers or 0),
@@ -84,7 +86,7 @@ class Span(NamedTuple):
         return cls(question, known, closed_at is None, int(boot or 0), float(epoch or 0))
 
 
-def put_spans(database: sqlite3.Connection, spans: Iterable[Span]) -> None:
+def put_spans(database: sqlite3.Connection, spans: Iterable[StoredInterval]) -> None:
     """Write ranges: over the growing one of their question, or as new ones, which ends what grew before."""
     for span in spans:
         question, owners = _question_id(database, span.question), _owners_id(database, span.range.owners)
@@ -112,15 +114,15 @@ def drop_spans(database: sqlite3.Connection, before: int) -> None:
         database.execute("DELETE FROM owners WHERE id NOT IN (SELECT owners FROM span)")
 
 
-def spans_at(database: sqlite3.Connection, question: Question, at: float) -> list[Span]:
+def spans_at(database: sqlite3.Connection, question: Question, at: float) -> list[StoredInterval]:
     """Ranges of one question whose owners are confirmed for the instant."""
     micro = _micro(at)
-    return Span.read(
+    return StoredInterval.read(
         database, f"{_SAME} AND first_arrived <= ? AND last_asked >= ?", (*_question_key(question), micro, micro)
     )
 
 
-def on_scale(known: Range, offset: float) -> Range:
+def on_scale(known: OwnershipInterval, offset: float) -> OwnershipInterval:
     """A range with all its times moved by ``offset`` seconds."""
     return known._replace(
         first_asked=known.first_asked + offset,
@@ -131,7 +133,7 @@ def on_scale(known: Range, offset: float) -> Range:
     )
 
 
-def _row(known: Range) -> tuple[int | str | None, ...]:
+def _row(known: OwnershipInterval) -> tuple[int | str | None, ...]:
     times = (known.first_asked, known.first_arrived, known.last_asked, known.last_arrived)
     closed_at = None if known.closed_at is None else _micro(known.closed_at)
     return (*(_micro(time) for time in times), known.answers, closed_at, known.closed_by)

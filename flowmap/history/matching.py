@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.history.block import Block
-from flowmap.history.flows import MICROSECONDS, Column, Fact, Mask, Verdict
+from flowmap.history.flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
 
 U64 = npt.NDArray[np.uint64]
 
 
-class Tuple(NamedTuple):
+class FlowTuple(NamedTuple):
     """A connection to look for, from either side; a port that is None is any."""
 
     one: Address
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
     protocol: int | None = None
 
 
-class Reading:
+class BlockMatcher:
     """One block and what was decoded of it. DecodeError where its bytes are broken."""
 
     def __init__(self, block: Block, *, translated: bool) -> None:
@@ -60,7 +60,7 @@ class Reading:
         return column
 
     @cached_property
-    def verdicts(self) -> tuple[Verdict, ...]:
+    def verdicts(self) -> tuple[StoredDecision, ...]:
         return self._block.verdicts()
 
     @cached_property
@@ -92,7 +92,7 @@ class Reading:
         micro = microseconds(at)
         return np.asarray((self["born_by"] <= micro) & (self["ended_after"] >= micro))
 
-    def between(self, wanted: Tuple) -> Mask:
+    def between(self, wanted: FlowTuple) -> Mask:
         """Flows with these ends, in either direction and on either side of NAT."""
         ends = ((wanted.one, wanted.one_port), (wanted.other, wanted.other_port))
         found = self._has_ends(*ends) | self._has_ends(*reversed(ends))
@@ -104,7 +104,7 @@ class Reading:
             lambda verdict: any(deployment in (owner.deployment_id, owner.name) for owner in verdict.owners)
         )
 
-    def passes(self, wanted: Wanted, peer_name: Callable[[End], str]) -> Mask:
+    def passes(self, wanted: Wanted, peer_name: Callable[[EndpointKey], str]) -> Mask:
         """Flows that a listing shows."""
         passes = self.within(wanted.since, wanted.until)
         if wanted.deployment is not None and passes.any():
@@ -122,20 +122,20 @@ class Reading:
             passes[rows] = self._is_peer(rows, wanted.peer, peer_name)
         return passes
 
-    def services(self, rows: npt.NDArray[np.intp]) -> tuple[list[End], npt.NDArray[np.intp]]:
+    def services(self, rows: npt.NDArray[np.intp]) -> tuple[list[EndpointKey], npt.NDArray[np.intp]]:
         """The different service ends of some flows, and for each flow the position of its own."""
         high, low, port = self.service
         parts = (high[rows], low[rows], port[rows] << np.uint64(8) | self.protocol[rows])
         distinct, position = np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)
-        ends = [End(Address(a, b), meta >> 8, meta & 0xFF, True) for a, b, meta in distinct.tolist()]
+        ends = [EndpointKey(Address(a, b), meta >> 8, meta & 0xFF, True) for a, b, meta in distinct.tolist()]
         return ends, position.reshape(-1)
 
-    def _is_peer(self, rows: npt.NDArray[np.intp], peer: str, peer_name: Callable[[End], str]) -> Mask:
+    def _is_peer(self, rows: npt.NDArray[np.intp], peer: str, peer_name: Callable[[EndpointKey], str]) -> Mask:
         ends, position = self.services(rows)
         names = [(peer_name(end), str(Endpoint(end.address, end.port)), str(end.address)) for end in ends]
         return np.array([peer in several for several in names], np.bool_)[position]
 
-    def _by_verdict(self, holds: Callable[[Verdict], bool]) -> Mask:
+    def _by_verdict(self, holds: Callable[[StoredDecision], bool]) -> Mask:
         chosen = [number for number, verdict in enumerate(self.verdicts) if holds(verdict)]
         if not chosen:
             return np.zeros(len(self), np.bool_)

@@ -17,16 +17,16 @@ from urllib.parse import quote
 
 import numpy as np
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import CONFIDENCE, Question, Shape
 from flowmap.errors import DecodeError, HistoryError, QueryError
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.history import filters
 from flowmap.history.block import Block
 from flowmap.history.file import translated
-from flowmap.history.flows import MICROSECONDS, Fact, Verdict
+from flowmap.history.flows import MICROSECONDS, Fact, StoredDecision
 from flowmap.history.intervals import spans_at
-from flowmap.history.matching import Reading, Tuple, Wanted, microseconds, totals
+from flowmap.history.matching import BlockMatcher, FlowTuple, Wanted, microseconds, totals
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.model.views import Evidence, FlowView, PeerSeen, Traffic
@@ -59,7 +59,7 @@ class KeptPage(NamedTuple):
     below: int | None
 
 
-class Archive:
+class HistoryReader:
     """The file, open for reading. Its methods block: HistoryError where it cannot be read, QueryError where a question
     takes too long."""
 
@@ -67,7 +67,7 @@ class Archive:
         self,
         path: str,
         *,
-        peer_name: Callable[[End], str],
+        peer_name: Callable[[EndpointKey], str],
         translated_ends: bool,
         seconds: float = QUERY_SECONDS,
     ) -> None:
@@ -95,7 +95,7 @@ class Archive:
                     found.append(_kept(reading, row, sure=True))
         return KeptPage(tuple(found), None)
 
-    def at(self, wanted: Tuple, moment: float) -> list[KeptFlow]:
+    def at(self, wanted: FlowTuple, moment: float) -> list[KeptFlow]:
         """Flows between these ends that were open at the moment, or may have been; at most 1000."""
         key = filters.key_of(*wanted)
         found: list[KeptFlow] = []
@@ -110,7 +110,7 @@ class Archive:
                     break
         return found
 
-    def last(self, wanted: Tuple) -> KeptFlow | None:
+    def last(self, wanted: FlowTuple) -> KeptFlow | None:
         """The flow between these ends that ended last."""
         now = time.time()
         with self._database() as database:
@@ -134,12 +134,12 @@ class Archive:
                     seen[key] = seen[key].joined(one) if key in seen else one
         return list(seen.values())
 
-    def ranges(self, questions: Iterable[Question], moment: float) -> Mapping[Question, list[Range]]:
+    def ranges(self, questions: Iterable[Question], moment: float) -> Mapping[Question, list[OwnershipInterval]]:
         """For each question the ranges that are confirmed for the moment."""
         with self._database() as database, translated(self._path):
             return {question: [span.range for span in spans_at(database, question, moment)] for question in questions}
 
-    def _tally(self, reading: Reading, rows: np.ndarray) -> Iterator[PeerSeen]:
+    def _tally(self, reading: BlockMatcher, rows: np.ndarray) -> Iterator[PeerSeen]:
         if not len(rows):
             return
         ends, end_of = reading.services(rows)
@@ -170,7 +170,7 @@ class Archive:
 
     def _blocks(
         self, database: sqlite3.Connection, since: float, until: float, below: int, *, key: int | None = None
-    ) -> Iterator[tuple[int, Reading, int]]:
+    ) -> Iterator[tuple[int, BlockMatcher, int]]:
         """Blocks that may have flows open between the two (with ``key``: and of that connection), the newest first:
         number of the first flow, the block, and how many of its flows are below ``below``."""
         end = time.monotonic() + self._seconds
@@ -186,7 +186,7 @@ class Archive:
                 if self._closed or time.monotonic() > end:
                     raise self._too_long()
                 if data is not None and (block := self._decoded(data)) is not None:
-                    yield seq, Reading(block, translated=self._translated), min(len(block), below - seq)
+                    yield seq, BlockMatcher(block, translated=self._translated), min(len(block), below - seq)
             if len(listed) < step:
                 return
             below = listed[-1][0]
@@ -226,7 +226,7 @@ FROM block WHERE seq < ? AND first <= ? AND last >= ? ORDER BY seq DESC LIMIT ?
 """
 
 
-def _kept(reading: Reading, row: int, *, sure: bool) -> KeptFlow:
+def _kept(reading: BlockMatcher, row: int, *, sure: bool) -> KeptFlow:
     verdict = reading.verdicts[int(reading["verdict"][row])]
     flags = int(reading["flags"][row])
     unbounded = bool(flags & (Fact.UNBOUNDED | Fact.PREEXISTING))
@@ -234,7 +234,7 @@ def _kept(reading: Reading, row: int, *, sure: bool) -> KeptFlow:
     return KeptFlow(_view(reading, row, verdict, flags), _evidence(verdict), verdict.cause, float(after), sure)
 
 
-def _view(reading: Reading, row: int, verdict: Verdict, flags: int) -> FlowView:
+def _view(reading: BlockMatcher, row: int, verdict: StoredDecision, flags: int) -> FlowView:
     ports = int(reading["ports"][row])
     began, ended = (int(reading[name][row]) / MICROSECONDS for name in ("born_by", "ended_by"))
     return FlowView(
@@ -255,17 +255,17 @@ def _view(reading: Reading, row: int, verdict: Verdict, flags: int) -> FlowView:
     )
 
 
-def _behind(reading: Reading, row: int) -> tuple[Endpoint, Endpoint]:
+def _behind(reading: BlockMatcher, row: int) -> tuple[Endpoint, Endpoint]:
     ports = int(reading["translated_ports"][row])
     client = _endpoint(reading, row, "translated_client", ports >> 16)
     return client, _endpoint(reading, row, "translated_server", ports & 0xFFFF)
 
 
-def _endpoint(reading: Reading, row: int, end: str, port: int) -> Endpoint:
+def _endpoint(reading: BlockMatcher, row: int, end: str, port: int) -> Endpoint:
     return Endpoint(Address(int(reading[f"{end}_high"][row]), int(reading[f"{end}_low"][row])), port)
 
 
-def _evidence(verdict: Verdict) -> tuple[Evidence, ...]:
+def _evidence(verdict: StoredDecision) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(piece.shape, CONFIDENCE[Shape(piece.shape)], None, None, "history", piece.rule, piece.owners)
         for piece in verdict.evidence

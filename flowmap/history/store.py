@@ -20,7 +20,7 @@ from flowmap.errors import DecodeError, HistoryError
 from flowmap.history import block, filters
 from flowmap.history.file import PAGE, Limits, check_place, own_file, set_aside, size_of, translated
 from flowmap.history.flows import MICROSECONDS, ClosedFlows
-from flowmap.history.intervals import SPAN_INDEX, SPAN_TABLES, Span, drop_spans, put_spans
+from flowmap.history.intervals import SPAN_INDEX, SPAN_TABLES, StoredInterval, drop_spans, put_spans
 from flowmap.history.merging import Extent, run_to_merge
 
 APPLICATION_ID = 0x464D4150  # "FMAP"
@@ -103,7 +103,7 @@ class Store:
             with contextlib.suppress(sqlite3.Error):
                 database.close()
 
-    def write(self, flows: ClosedFlows, spans: Sequence[Span], *, now: float) -> Written:
+    def write(self, flows: ClosedFlows, spans: Sequence[StoredInterval], *, now: float) -> Written:
         """Append flows and changed ranges in one transaction, as far as the limits ask older ones to leave.
 
         ``now``: seconds since the epoch. At most :attr:`Limits.block_flows` flows.
@@ -147,11 +147,11 @@ class Store:
         self._measure(database)
         return True
 
-    def spans(self) -> list[Span]:
+    def spans(self) -> list[StoredInterval]:
         """Ranges that may still grow: the last one of every question."""
         database = self._usable()
         with translated(self.path):
-            return Span.read(database, "closed_at IS NULL")
+            return StoredInterval.read(database, "closed_at IS NULL")
 
     def size(self) -> int:
         """Bytes of the file, its log and its index on disk."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from flowmap.attribute.answers.intervals import Change, Range
+from flowmap.attribute.answers.intervals import Change, OwnershipInterval
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.errors import HistoryError
@@ -24,7 +24,7 @@ from flowmap.flows.table import Times
 from flowmap.history import clock
 from flowmap.history.file import Limits
 from flowmap.history.flows import MICROSECONDS, ClosedFlows, Handover, gather, settle
-from flowmap.history.intervals import Span, on_scale
+from flowmap.history.intervals import StoredInterval, on_scale
 from flowmap.history.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ COMPLAIN_EVERY = 60.0
 
 
 @dataclass(slots=True)
-class Figures:
+class HistoryFigures:
     """What history says about itself; written by its thread (``lost`` by the writer's, too), read by anyone."""
 
     limits: Limits
@@ -76,7 +76,7 @@ class _Confirmed:
     change: Change
 
 
-class Historian(threading.Thread):
+class HistoryWriter(threading.Thread):
     """Implements ``flowmap.engine.accounting.Journal``. Runs until :meth:`stop`, which writes what is left."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Historian(threading.Thread):
         epoch: Callable[[], float] = clock.epoch,
     ) -> None:
         super().__init__(name="history", daemon=True)  # a file that hangs (a network's) must not keep the daemon
-        self.figures = Figures(limits)
+        self.figures = HistoryFigures(limits)
         self._store = Store(path, limits)
         self._source = source
         self._flush_every = flush_every
@@ -150,12 +150,12 @@ class Historian(threading.Thread):
 
     # For any thread.
 
-    def open(self) -> list[tuple[Question, Range]]:
+    def open(self) -> list[tuple[Question, OwnershipInterval]]:
         """Open the file before the thread starts; the ranges of the last run, on the monotonic clock of now.
 
         A file that cannot be opened is none: history says so and goes on trying.
         """
-        known: list[tuple[Question, Range]] = []
+        known: list[tuple[Question, OwnershipInterval]] = []
         try:
             self._reopen()
             epoch = self._epoch()
@@ -274,7 +274,7 @@ class Historian(threading.Thread):
         while self._store.merge():
             pass
 
-    def _spans(self, one: _Confirmed, growing: dict[Question, float]) -> list[Span]:
+    def _spans(self, one: _Confirmed, growing: dict[Question, float]) -> list[StoredInterval]:
         """The rows that a confirmation changes; ``growing`` and ``_growing`` say which range the file has."""
         epoch = self._epoch()
         spans = []
@@ -282,7 +282,7 @@ class Historian(threading.Thread):
             if known is not None:
                 before = growing.get(one.question, self._growing.get(one.question))
                 continues = before == known.first_asked
-                spans.append(Span(one.question, on_scale(known, epoch), continues, self._boot, epoch))
+                spans.append(StoredInterval(one.question, on_scale(known, epoch), continues, self._boot, epoch))
                 growing[one.question] = known.first_asked
         return spans
 

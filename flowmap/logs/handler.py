@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 
-from flowmap.logs.repeats import WINDOW, Kind, Repeats
+from flowmap.logs.repeats import WINDOW, LineKind, Repeats
 from flowmap.logs.sink import Sink
 
 
@@ -45,7 +45,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._counts["line", record.levelname.lower()] += 1
-        kind = Kind(record.name, record.levelno, str(record.msg))
+        kind = LineKind(record.name, record.levelno, str(record.msg))
         # Whoever asked for debug lines wants them all.
         if record.levelno > logging.DEBUG and not self._repeats.admit(kind, time.monotonic()):
             self._counts["dropped", "suppressed"] += 1

@@ -15,7 +15,7 @@ LONGEST = 300
 """Characters that are kept of a line that was not shown."""
 
 
-class Kind(NamedTuple):
+class LineKind(NamedTuple):
     """What makes lines alike: who logs them, how grave, and the message before its arguments are filled in."""
 
     logger: str
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
 class Suppressed(NamedTuple):
     """What there is to say of one kind."""
 
-    kind: Kind
+    kind: LineKind
     lines: int
     last: str
     """The last line that was not shown; empty if it was not kept."""
@@ -46,9 +46,9 @@ class Repeats:
     """Counts lines by kind. Used under one lock; times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._windows: OrderedDict[Kind, _Window] = OrderedDict()
+        self._windows: OrderedDict[LineKind, _Window] = OrderedDict()
 
-    def admit(self, kind: Kind, now: float) -> bool:
+    def admit(self, kind: LineKind, now: float) -> bool:
         """Whether a line is to be shown."""
         window = self._windows.get(kind)
         if window is None or (not window.suppressed and now - window.began >= WINDOW):
@@ -62,7 +62,7 @@ class Repeats:
         window.suppressed += 1
         return False
 
-    def keep(self, kind: Kind, line: str) -> None:
+    def keep(self, kind: LineKind, line: str) -> None:
         """The line that was just not admitted: one of a kind is kept, cut in length."""
         self._windows[kind].last = line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 

@@ -23,7 +23,7 @@ class Relation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class HeardAnswer:
+class ReceivedAnswer:
     """One answer to a question; times are seconds since the epoch."""
 
     asked_at: float
@@ -45,7 +45,7 @@ class AskedQuestion:
     source: Endpoint | None
     """srcIp and srcPort; port 0 means none."""
     destination: Endpoint | None
-    answers: tuple[HeardAnswer, ...]
+    answers: tuple[ReceivedAnswer, ...]
     """Those that are kept, and the one that the rule took, oldest first."""
     rule: str
     """The rule of time by which an answer counts for the flow; ``unconfirmed`` where none can any more. Empty: nothing
@@ -61,7 +61,7 @@ class AskedQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class Lifetime:
     """When a flow began and ended, as far as it is known; seconds since the epoch, None where nothing is."""
 
     started_after: float | None
@@ -87,7 +87,7 @@ class Explanation:
     """The service end that was asked about."""
     asked_because: str
     """Why these ends, where NAT changed one; else empty."""
-    life: Life
+    life: Lifetime
     questions: tuple[AskedQuestion, ...]
     combination: str
     """How what they contribute combines."""

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowmap.attribute.answers.timeline import Answer, Lives, Outcome
+from flowmap.attribute.answers.timeline import Answer, Judgement, Lifetimes
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import READINGS, Owners, Question, Semantics, Shape
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import Row
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import JobsAre, Owner
-from flowmap.model.explanation import AskedQuestion, Explanation, HeardAnswer, Life, Relation
+from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 
 ORIENTATION: Mapping[str, str] = {
     "conntrack": "seen: the kernel tracks the connection from the client's first packet on",
@@ -33,27 +33,31 @@ JOBS: Mapping[JobsAre, str] = {
 }
 
 
-def explain(books: Books, row: int, *, source: str, epoch: float, jobs_are: JobsAre | None) -> Explanation:
+def explain(
+    accounting: FlowAccounting, row: int, *, source: str, epoch: float, jobs_are: JobsAre | None
+) -> Explanation:
     """Everything that bears on the flow in ``row``. ``epoch``: what makes a monotonic instant a time; ``jobs_are``:
     how its jobs were found, None where it has no owner."""
-    columns, attribution = books.table.columns, books.attribution
+    columns, attribution = accounting.table.columns, accounting.attribution
     lives = attribution.lives(np.array([row], np.int32))
     decision = attribution.decisions.get(int(columns.verdict[row]))
     numbers = int(columns.client[row]), int(columns.service[row])
     questions = [question for number in numbers for question in attribution.questions_about(number)]
     if decision is not None:
         known = dict.fromkeys(questions) | dict.fromkeys(decision.outcomes)
-        of_ties = (question for question in attribution.ties.about(row, decision) if attribution.timeline(question))
+        of_ties = (
+            question for question in attribution.narrowing.about(row, decision) if attribution.timeline(question)
+        )
         questions = list(known | dict.fromkeys(of_ties))
-    asked = tuple(_asked(books, question, lives, decision, epoch) for question in questions)
-    client, service = (books.table.ends.end(number) for number in numbers)
+    asked = tuple(_asked(accounting, question, lives, decision, epoch) for question in questions)
+    client, service = (accounting.table.ends.end(number) for number in numbers)
     flags = int(columns.flags[row])
     return Explanation(
         seen_by=(source, "sockets") if flags & Row.HEALTH_READ and source != "sockets" else (source,),
         orientation=GUESSED if flags & Row.GUESSED else ORIENTATION.get(source, "seen"),
         client=Endpoint(client.address, int(columns.ports[row]) >> 48),
         service=Endpoint(service.address, service.port),
-        asked_because=_because(books, row, service) if flags & Row.TRANSLATED else "",
+        asked_because=_because(accounting, row, service) if flags & Row.TRANSLATED else "",
         life=_life(lives, epoch),
         questions=asked,
         combination=_combination(attribution.settings.semantics, asked, decision),
@@ -62,14 +66,16 @@ def explain(books: Books, row: int, *, source: str, epoch: float, jobs_are: Jobs
     )
 
 
-def _asked(books: Books, question: Question, lives: Lives, decision: Decision | None, epoch: float) -> AskedQuestion:
-    timeline = books.attribution.timeline(question)
+def _asked(
+    accounting: FlowAccounting, question: Question, lives: Lifetimes, decision: Decision | None, epoch: float
+) -> AskedQuestion:
+    timeline = accounting.attribution.timeline(question)
     answers: Sequence[Answer] = timeline.answers if timeline else ()
     outcome = None
     if decision is not None:  # what it does not rest on told nothing, or came too late to tell
         outcome = decision.outcomes.get(question)
     elif answers and timeline is not None:
-        _, (outcome,) = timeline.judge(lives, grace=books.attribution.settings.grace)
+        _, (outcome,) = timeline.judge(lives, grace=accounting.attribution.settings.grace)
     if outcome is not None and outcome.answer not in answers:
         answers = sorted((*answers, outcome.answer), key=lambda answer: answer.arrived)
     confirmed = timeline.range if timeline else None
@@ -88,13 +94,13 @@ def _asked(books: Books, question: Question, lives: Lives, decision: Decision | 
     )
 
 
-def _heard(answer: Answer, lives: Lives, outcome: Outcome | None, epoch: float) -> HeardAnswer:
+def _heard(answer: Answer, lives: Lifetimes, outcome: Judgement | None, epoch: float) -> ReceivedAnswer:
     owners, relation = _sorted(answer.owners), _relation(answer, lives)
     rests_on = outcome is not None and answer == outcome.answer
-    return HeardAnswer(answer.asked + epoch, answer.arrived + epoch, owners, relation, rests_on)
+    return ReceivedAnswer(answer.asked + epoch, answer.arrived + epoch, owners, relation, rests_on)
 
 
-def _relation(answer: Answer, lives: Lives) -> Relation:
+def _relation(answer: Answer, lives: Lifetimes) -> Relation:
     """See :class:`Relation`; the same comparisons as the rules of time make."""
     if answer.arrived <= lives.born_after[0]:
         return Relation.BEFORE
@@ -105,14 +111,14 @@ def _relation(answer: Answer, lives: Lives) -> Relation:
     return Relation.UNCERTAIN
 
 
-def _life(lives: Lives, epoch: float) -> Life:
+def _life(lives: Lifetimes, epoch: float) -> Lifetime:
     columns = (lives.born_after, lives.born_by, lives.alive_until, lives.proven_until, lives.ended_by)
     times = [float(column[0]) for column in columns]
-    return Life(*(instant + epoch if np.isfinite(instant) else None for instant in times))
+    return Lifetime(*(instant + epoch if np.isfinite(instant) else None for instant in times))
 
 
-def _because(books: Books, row: int, service: End) -> str:
-    columns = books.table.columns
+def _because(accounting: FlowAccounting, row: int, service: EndpointKey) -> str:
+    columns = accounting.table.columns
     called = Address(int(columns.server_high[row]), int(columns.server_low[row]))
     kept = service.address == called and service.port == int(columns.ports[row]) >> 32 & 0xFFFF
     asked = "as the client called it" if kept else "as it is after destination NAT, which really answers"
@@ -125,11 +131,11 @@ def _combination(semantics: Semantics, asked: Sequence[AskedQuestion], decision:
     service = _joined(reading.of_service, asked)
     said = f"({service})" if len(reading.of_service) > 1 and client else service
     parts = [part for part in (client, said) if part]
-    ties = [f"{one.shape} {_names(one)}" for one in asked if one.shape in _TIES and one.rule]
+    narrowing = [f"{one.shape} {_names(one)}" for one in asked if one.shape in _TIES and one.rule]
     if decision is None:
         return " ∩ ".join(parts)
     left = "{" + ", ".join(sorted(owner.name for owner in decision.owners)) + "}"
-    return " ∩ ".join(parts + ties) + f" = {left}"
+    return " ∩ ".join(parts + narrowing) + f" = {left}"
 
 
 def _joined(shapes: Sequence[Shape], asked: Sequence[AskedQuestion]) -> str:

@@ -15,17 +15,17 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.jobs import placed
 from flowmap.attribute.questions import CONFIDENCE, SHAPES, Owners, Question, Shape, candidates, question_for, state_of
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.engine import Engine
 from flowmap.errors import HistoryError, QueryError
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.history import clock
-from flowmap.history.matching import Tuple, Wanted
-from flowmap.history.reader import Archive, KeptFlow
-from flowmap.history.writer import Historian
+from flowmap.history.matching import FlowTuple, Wanted
+from flowmap.history.reader import HistoryReader, KeptFlow
+from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import protocol_number
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import (
@@ -38,7 +38,7 @@ from flowmap.model.views import (
     PeerSeen,
     PeerWindow,
 )
-from flowmap.query.live import Connection, Queries, read_endpoint
+from flowmap.query.live import Connection, LiveQueries, read_endpoint
 from flowmap.query.windows import peers_of, rows_at
 
 T = TypeVar("T")
@@ -52,23 +52,25 @@ _CURSOR = "h"
 _NAMED = (State.ATTRIBUTED, State.SHARED)
 
 
-class Past:
+class HistoryQueries:
     """Answers from the history file, joined with what is tracked still. Lives in the event loop."""
 
-    def __init__(self, engine: Engine, queries: Queries, historian: Historian, archive: Archive) -> None:
+    def __init__(
+        self, engine: Engine, queries: LiveQueries, history_writer: HistoryWriter, history_reader: HistoryReader
+    ) -> None:
         self._engine = engine
         self._queries = queries
-        self._historian = historian
-        self._archive = archive
+        self._history_writer = history_writer
+        self._history_reader = history_reader
         self._reading = asyncio.Semaphore(READERS)
 
     def close(self) -> None:
         """No more questions: those under way end, too."""
-        self._archive.close()
+        self._history_reader.close()
 
     def status(self) -> Mapping[str, object]:
         """Facts for the status answer."""
-        figures = self._historian.figures
+        figures = self._history_writer.figures
         return {
             "up": figures.up,
             "flows": figures.flows,
@@ -79,17 +81,19 @@ class Past:
             "sizeBytes": figures.size,
             "limitBytes": figures.limits.max_size,
             "filesSetAside": figures.set_aside,
-            "blocksUnreadable": self._archive.unreadable,
+            "blocksUnreadable": self._history_reader.unreadable,
             "notes": "; ".join(dict(figures.notes).values()) or None,
         }
 
     async def attribution(self, connection: Connection, at: float) -> AttributionView:
         """Who owned a connection at a moment: its flow in the file, else in the table, else whose its ends were."""
         ends = (connection.source, connection.source_port, connection.destination, connection.destination_port)
-        wanted = Tuple(*ends, connection.protocol)
-        tracked, flushed = await self._on_writer(lambda: (self._tracked_at(connection, at), self._historian.flush()))
+        wanted = FlowTuple(*ends, connection.protocol)
+        tracked, flushed = await self._on_writer(
+            lambda: (self._tracked_at(connection, at), self._history_writer.flush())
+        )
         await self._written(flushed)
-        kept = await self._read(lambda: self._archive.at(wanted, at))
+        kept = await self._read(lambda: self._history_reader.at(wanted, at))
         sure = await self._views([one for one in kept if one.sure])
         views = sure + tracked or await self._views(kept)
         return self._one_of(views) if views else await self._from_ranges(connection, at)
@@ -97,8 +101,8 @@ class Past:
     async def last(self, connection: Connection) -> AttributionView | None:
         """A connection that is not tracked any more, as it was in the end; None if the file does not know it."""
         ends = (connection.source, connection.source_port, connection.destination, connection.destination_port)
-        await self._written(self._historian.flush())
-        kept = await self._read(lambda: self._archive.last(Tuple(*ends, connection.protocol)))
+        await self._written(self._history_writer.flush())
+        kept = await self._read(lambda: self._history_reader.last(FlowTuple(*ends, connection.protocol)))
         if kept is None:
             return None
         (view,) = await self._views([kept])
@@ -121,8 +125,8 @@ class Past:
             below = _position(cursor)
         if len(flows) == limit:
             return FlowPage(flows, _CURSOR)
-        await self._written(self._historian.flush())
-        kept = await self._read(lambda: self._archive.flows(_wanted(wanted), limit - len(flows), below))
+        await self._written(self._history_writer.flush())
+        kept = await self._read(lambda: self._history_reader.flows(_wanted(wanted), limit - len(flows), below))
         views = [view.flow for view in await self._views(kept.flows) if view.flow is not None]
         return FlowPage((*flows, *views), None if kept.below is None else f"{_CURSOR}{kept.below}")
 
@@ -131,12 +135,12 @@ class Past:
         now, epoch = time.monotonic(), clock.epoch()
         tracked, flushed = await self._on_writer(
             lambda: (
-                peers_of(self._engine.books, deployment, since, until, epoch=epoch, now=now),
-                self._historian.flush(),
+                peers_of(self._engine.accounting, deployment, since, until, epoch=epoch, now=now),
+                self._history_writer.flush(),
             )
         )
         below = await self._written(flushed)
-        kept = await self._read(lambda: self._archive.peers(deployment, since, until, below))
+        kept = await self._read(lambda: self._history_reader.peers(deployment, since, until, below))
         seen: dict[tuple[object, ...], PeerSeen] = {}
         for one in (*kept, *tracked):
             key = (one.peer, one.protocol, one.owners)
@@ -155,14 +159,14 @@ class Past:
     def _tracked_at(self, connection: Connection, at: float) -> list[AttributionView]:
         """Flows that are still tracked; one of each kind of answer is enough."""
         epoch, now = clock.epoch(), time.monotonic()
-        rows = rows_at(self._engine.books, self._queries.find(connection), at - epoch)
+        rows = rows_at(self._engine.accounting, self._queries.find(connection), at - epoch)
         return [self._queries.explain(row, now) for row in rows]
 
     async def _views(self, kept: Sequence[KeptFlow]) -> list[AttributionView]:
         owners = {info.owner for one in kept for info in one.view.deployments}
         if not owners:
             return [_view(one, {}) for one in kept]
-        infos = await self._on_writer(lambda: _described(self._engine.books, owners))
+        infos = await self._on_writer(lambda: _described(self._engine.accounting, owners))
         return [_view(one, infos) for one in kept]
 
     def _one_of(self, views: Sequence[AttributionView]) -> AttributionView:
@@ -173,7 +177,9 @@ class Past:
             return last
         owners = frozenset[Owner]().union(*(several for _, several in found))
         named = all(state in _NAMED for state, _ in found)
-        state = state_of(owners, self._engine.books.attribution.settings.owners_limit) if named else State.AMBIGUOUS
+        state = (
+            state_of(owners, self._engine.accounting.attribution.settings.owners_limit) if named else State.AMBIGUOUS
+        )
         infos = {info.owner: info for view in views for info in view.deployments}
         deployments = tuple(infos[owner] for owner in sorted(owners)) if state in _NAMED else ()
         cause = f"{len(views)} connections match that moment and differ in their owners; give both ports"
@@ -181,15 +187,15 @@ class Past:
 
     async def _from_ranges(self, connection: Connection, at: float) -> AttributionView:
         """Nobody saw the connection: whose were its ends then? A gap between two ranges is a gap in the answer."""
-        settings = self._engine.books.attribution.settings
-        client = End(connection.source, 0, 0, False)
-        service = End(connection.destination, connection.destination_port or 0, connection.protocol, True)
+        settings = self._engine.accounting.attribution.settings
+        client = EndpointKey(connection.source, 0, 0, False)
+        service = EndpointKey(connection.destination, connection.destination_port or 0, connection.protocol, True)
         questions = [
             question_for(place, shape, client if shape is Shape.CLIENT else service)
             for shape in SHAPES[settings.semantics]
             for place in settings.places
         ]
-        ranges = await self._read(lambda: self._archive.ranges(questions, at))
+        ranges = await self._read(lambda: self._history_reader.ranges(questions, at))
         answers: dict[Shape, Owners | None] = {}
         for question in questions:
             owned, known = _agreed(ranges[question]), answers.get(question.shape, frozenset())
@@ -200,7 +206,7 @@ class Past:
             cause = "flowmap saw no such connection at that moment, and whose its ends were then was not confirmed"
             return AttributionView(State.UNKNOWN, (), evidence, None, cause)
         state = state_of(owners, settings.owners_limit)
-        infos = await self._on_writer(lambda: _described(self._engine.books, owners)) if state in _NAMED else {}
+        infos = await self._on_writer(lambda: _described(self._engine.accounting, owners)) if state in _NAMED else {}
         cause = "flowmap saw no such connection at that moment; this is whose its ends were then"
         return AttributionView(state, tuple(infos[owner] for owner in sorted(infos)), evidence, None, cause)
 
@@ -226,13 +232,13 @@ class Past:
                 return await asyncio.to_thread(function)
         except HistoryError as error:
             if error.reason == "corrupt":
-                self._historian.suspect(error)
+                self._history_writer.suspect(error)
             raise
 
 
-def _described(books: Books, owners: Iterable[Owner]) -> Mapping[Owner, DeploymentInfo]:
+def _described(accounting: FlowAccounting, owners: Iterable[Owner]) -> Mapping[Owner, DeploymentInfo]:
     """What is known of deployments now, under the names they had."""
-    return {owner: replace(books.describe(owner), owner=owner) for owner in owners}
+    return {owner: replace(accounting.describe(owner), owner=owner) for owner in owners}
 
 
 def _view(one: KeptFlow, infos: Mapping[Owner, DeploymentInfo]) -> AttributionView:
@@ -244,13 +250,13 @@ def _view(one: KeptFlow, infos: Mapping[Owner, DeploymentInfo]) -> AttributionVi
     return AttributionView(one.view.state, named, one.evidence, flow, one.cause or None)
 
 
-def _agreed(ranges: Sequence[Range]) -> Owners | None:
+def _agreed(ranges: Sequence[OwnershipInterval]) -> Owners | None:
     """The owners that every range for a moment names (a clock that was set can make two); None without agreement."""
     owners = {known.owners for known in ranges}
     return next(iter(owners)) if len(owners) == 1 else None
 
 
-def _evidence(question: Question, ranges: Sequence[Range]) -> Evidence:
+def _evidence(question: Question, ranges: Sequence[OwnershipInterval]) -> Evidence:
     confidence = CONFIDENCE[question.shape]
     if _agreed(ranges) is None:
         why = "two ranges differ: the clock was set" if ranges else "not confirmed for that moment"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flowmap.attribute.answers.timeline import NO_OWNERS, Outcome
+from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement
 from flowmap.attribute.decisions import STATES, Decision
 from flowmap.attribute.jobs import placed
 from flowmap.attribute.questions import (
@@ -20,10 +20,10 @@ from flowmap.attribute.questions import (
     state_of,
 )
 from flowmap.attribute.report import DATA_FLOW
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.errors import QueryError
 from flowmap.flows.columns import IGNORED, Mask, Row
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.hash_index import Rows
 from flowmap.model.address import Address, Endpoint, protocol_name, protocol_number
 from flowmap.model.deployment import DeploymentInfo, Owner, State
@@ -46,12 +46,12 @@ class Connection:
     protocol: int
 
 
-class Queries:
+class LiveQueries:
     """Reads the books. ``epoch`` is what to add to a monotonic instant to get seconds since the epoch."""
 
-    def __init__(self, books: Books, *, source: str, epoch: float, origin: str = "") -> None:
+    def __init__(self, accounting: FlowAccounting, *, source: str, epoch: float, origin: str = "") -> None:
         """``origin``: where all answers come from, in place of what their age says."""
-        self._books = books
+        self._accounting = accounting
         self._origin = origin
         self._source = source
         self._epoch = epoch
@@ -63,11 +63,11 @@ class Queries:
 
     def find(self, connection: Connection) -> Rows:
         """Rows of the flows that match, in either direction and on either side of NAT, the newest last."""
-        return self.matching(self._books.table.live(), connection)
+        return self.matching(self._accounting.table.live(), connection)
 
     def matching(self, rows: Rows, connection: Connection) -> Rows:
         """Those of ``rows`` that are the connection, as :meth:`find` says."""
-        columns = self._books.table.columns
+        columns = self._accounting.table.columns
         rows = rows[(columns.protocol(rows) == np.uint64(connection.protocol)) & (columns.series[rows] != IGNORED)]
         forward = (connection.source, connection.source_port, connection.destination, connection.destination_port)
         mask = self._has_ends(rows, *forward) | self._has_ends(rows, *forward[2:], *forward[:2])
@@ -84,7 +84,7 @@ class Queries:
         if not len(rows):
             return None
         if connection.source_port is None or connection.destination_port is None:
-            columns = self._books.table.columns
+            columns = self._accounting.table.columns
             is_open = columns.flags[rows] & np.uint16(Row.OPEN) != 0
             matching = rows[is_open] if is_open.any() else rows
             verdicts = np.unique(np.stack((columns.state[matching], columns.verdict[matching]), axis=1), axis=0)
@@ -95,13 +95,13 @@ class Queries:
         return self.explain(int(rows[-1]), now, chain=explain)
 
     def _owners(self, verdict: int) -> Owners:
-        decision = self._books.attribution.decisions.get(verdict)
+        decision = self._accounting.attribution.decisions.get(verdict)
         return decision.owners if decision else NO_OWNERS
 
     def _differing(self, found: set[tuple[State, Owners]], flows: int) -> AttributionView:
         owners = NO_OWNERS.union(*(owners for _, owners in found))
         named = all(state in _NAMED for state, _ in found)
-        state = state_of(owners, self._books.attribution.settings.owners_limit) if named else State.AMBIGUOUS
+        state = state_of(owners, self._accounting.attribution.settings.owners_limit) if named else State.AMBIGUOUS
         deployments = self._described(owners) if state in _NAMED else ()
         cause = f"{flows} connections match and differ in their owners; give both ports"
         return AttributionView(state, deployments, (), None, cause)
@@ -112,38 +112,38 @@ class Queries:
         if not chain:
             return view
         jobs_are = view.deployments[0].jobs_are if view.deployments else None
-        explanation = explain(self._books, row, source=self._source, epoch=self._epoch, jobs_are=jobs_are)
+        explanation = explain(self._accounting, row, source=self._source, epoch=self._epoch, jobs_are=jobs_are)
         return replace(view, explanation=explanation)
 
     def _rests_on(self, row: int, now: float) -> AttributionView:
-        columns = self._books.table.columns
-        decision = self._books.attribution.decisions.get(int(columns.verdict[row]))
+        columns = self._accounting.table.columns
+        decision = self._accounting.attribution.decisions.get(int(columns.verdict[row]))
         flow = self.flow(row)
         if decision is None:
             numbers = (int(columns.client[row]), int(columns.service[row]))
-            questions = [q for number in numbers for q in self._books.attribution.questions_about(number)]
+            questions = [q for number in numbers for q in self._accounting.attribution.questions_about(number)]
             evidence = tuple(self._known(question, now) for question in questions)
             errors = [one.error for one in evidence if one.error]
             waiting = f"waiting for the control plane: {errors[0]}" if errors else self._why_pending(row)
             return AttributionView(State.PENDING, (), evidence, flow, waiting)
         evidence = tuple(self._rested_on(question, outcome) for question, outcome in decision.outcomes.items())
         if decision.state in _SEVERAL:  # what was asked about both ends, though it told nothing apart
-            about = self._books.attribution.ties.about(row, decision)
+            about = self._accounting.attribution.narrowing.about(row, decision)
             evidence += tuple(self._known(question, now) for question in about if question not in decision.outcomes)
         cause = _cause(decision)
-        if decision.reason == State.UNKNOWN and self._books.attribution.readings.suggests_dataflow(now=now):
+        if decision.reason == State.UNKNOWN and self._accounting.attribution.shape_stats.suggests_dataflow(now=now):
             return AttributionView(decision.state, (), evidence, flow, f"{cause}; {DATA_FLOW}")
         return AttributionView(decision.state, flow.deployments, evidence, flow, cause)
 
     def ask(self, connection: Connection, fresh_for: float, now: float) -> tuple[AttributionView, list[Question]]:
         """What the newest answers say of a connection nobody saw, and the questions that have to be asked first."""
-        attribution = self._books.attribution
+        attribution = self._accounting.attribution
         settings, special = attribution.settings, attribution.special
         ends = connection.source, connection.destination
         if cause := special.addresses.cause(*ends, by_client=special.by_client):
             return AttributionView(State.UNKNOWN, (), (), None, cause), []
-        client = End(connection.source, 0, 0, False)
-        service = End(connection.destination, connection.destination_port or 0, connection.protocol, True)
+        client = EndpointKey(connection.source, 0, 0, False)
+        service = EndpointKey(connection.destination, connection.destination_port or 0, connection.protocol, True)
         questions = [
             question_for(place, shape, client if shape is Shape.CLIENT else service)
             for shape in SHAPES[settings.semantics]
@@ -174,7 +174,7 @@ class Queries:
 
     def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """Flows that pass, in the order of their rows. QueryError for a filter or cursor that cannot be read."""
-        columns, rows = self._books.table.columns, self._books.table.live()
+        columns, rows = self._accounting.table.columns, self._accounting.table.live()
         rows = rows[(columns.series[rows] != IGNORED) & (rows >= _position(cursor))]
         rows = rows[self._passes(rows, wanted)]
         page = rows[:limit].tolist()
@@ -183,20 +183,20 @@ class Queries:
 
     def flow(self, row: int) -> FlowView:
         """One flow."""
-        columns = self._books.table.columns
+        columns = self._accounting.table.columns
         flags, ports = int(columns.flags[row]), int(columns.ports[row])
         client = Address(int(columns.client_high[row]), int(columns.client_low[row]))
         server = Address(int(columns.server_high[row]), int(columns.server_low[row]))
         ended = flags & (Row.ENDED | Row.OPEN) != Row.OPEN
         state = STATES[int(columns.state[row])]
-        decision = self._books.attribution.decisions.get(int(columns.verdict[row]))
+        decision = self._accounting.attribution.decisions.get(int(columns.verdict[row]))
         total = columns.total(np.array([row], np.int32))[0].tolist()
         return FlowView(
             protocol=protocol_name(ports & 0xFF),
             client=Endpoint(client, ports >> 48),
             server=Endpoint(server, ports >> 32 & 0xFFFF),
             translated=self._translated(row) if flags & Row.TRANSLATED else None,
-            started_at=None if flags & (Row.PREEXISTING | Row.JOINED) else float(columns.born_by[row]) + self._epoch,
+            started_at=None if flags & (Row.PREEXISTING | Row.PICKED_UP) else float(columns.born_by[row]) + self._epoch,
             ended_at=float(columns.ended_by[row]) + self._epoch if ended else None,
             transmit_bytes=total[0],
             receive_bytes=total[1],
@@ -210,11 +210,11 @@ class Queries:
 
     def describe(self, owner: Owner) -> DeploymentInfo:
         """What the control plane last said of a deployment."""
-        return self._books.describe(owner)
+        return self._accounting.describe(owner)
 
     def _placed(self, owners: Owners, row: int) -> tuple[DeploymentInfo, ...]:
         """The owners of a flow, with the jobs that ran when it began."""
-        columns = self._books.table.columns
+        columns = self._accounting.table.columns
         known = not int(columns.flags[row]) & Row.PREEXISTING
         after = float(columns.born_after[row]) + self._epoch if known else -np.inf
         by = float(columns.born_by[row]) + self._epoch
@@ -224,7 +224,7 @@ class Queries:
         return tuple(self.describe(owner) for owner in sorted(owners))
 
     def _translated(self, row: int) -> tuple[Endpoint, Endpoint]:
-        columns = self._books.table.columns
+        columns = self._accounting.table.columns
         client_high, client_low, server_high, server_low = columns.translated[row].tolist()
         ports = int(columns.translated_ports[row])
         return (
@@ -235,7 +235,7 @@ class Queries:
     def _has_ends(
         self, rows: Rows, client: Address, client_port: int | None, server: Address, server_port: int | None
     ) -> Mask:
-        columns = self._books.table.columns
+        columns = self._accounting.table.columns
         seen = _equals(columns.client_high[rows], columns.client_low[rows], client)
         seen &= _equals(columns.server_high[rows], columns.server_low[rows], server)
         ports = columns.ports[rows]
@@ -250,8 +250,8 @@ class Queries:
         return either
 
     def _passes(self, rows: Rows, wanted: FlowFilter) -> Mask:
-        columns, books = self._books.table.columns, self._books
-        passes = within(books, rows, wanted.since, wanted.until, self._epoch)
+        columns, accounting = self._accounting.table.columns, self._accounting
+        passes = within(accounting, rows, wanted.since, wanted.until, self._epoch)
         if wanted.protocol is not None:
             passes &= columns.protocol(rows) == np.uint64(_protocol(wanted.protocol))
         if wanted.state is not None:
@@ -261,7 +261,7 @@ class Queries:
             passes &= _equals(columns.client_high[rows], columns.client_low[rows], address)
             passes &= _port(columns.ports[rows] >> np.uint64(48), port)
         if wanted.deployment is not None:
-            numbers = [n for n, made in books.attribution.decisions.items() if _concerns(made, wanted.deployment)]
+            numbers = [n for n, made in accounting.attribution.decisions.items() if _concerns(made, wanted.deployment)]
             passes &= np.isin(columns.verdict[rows], numbers)
         if wanted.peer is not None:
             services = np.unique(columns.service[rows[passes]]).tolist()
@@ -269,11 +269,11 @@ class Queries:
         return passes
 
     def _is_peer(self, service: int, peer: str) -> bool:
-        end = self._books.table.ends.end(service)
-        return peer in (self._books.peer(service), str(Endpoint(end.address, end.port)), str(end.address))
+        end = self._accounting.table.ends.end(service)
+        return peer in (self._accounting.peer(service), str(Endpoint(end.address, end.port)), str(end.address))
 
     def _why_pending(self, row: int) -> str:
-        columns, attribution = self._books.table.columns, self._books.attribution
+        columns, attribution = self._accounting.table.columns, self._accounting.attribution
         numbers = (int(columns.client[row]), int(columns.service[row]))
         known = [attribution.timeline(q) for number in numbers for q in attribution.questions_about(number)]
         if not any(timeline and timeline.answers for timeline in known):
@@ -282,14 +282,14 @@ class Queries:
 
     def _known(self, question: Question, now: float) -> Evidence:
         """The newest answer to a question, whether or not it counts."""
-        timeline = self._books.attribution.timeline(question)
+        timeline = self._accounting.attribution.timeline(question)
         newest = timeline.latest() if timeline else None
         failure = timeline.failure if timeline else None
         confidence = CONFIDENCE[question.shape]
         if newest is None:
             return Evidence(question.shape, confidence, None, None, "none", error=failure)
         age = now - newest.arrived
-        stale = age >= self._books.attribution.settings.positive_ttl
+        stale = age >= self._accounting.attribution.settings.positive_ttl
         origin = "stale" if stale else "live" if age < 1 else "cached"
         if timeline is not None and timeline.restored:
             origin = "history"
@@ -298,7 +298,7 @@ class Queries:
         owners = tuple(sorted(newest.owners))
         return Evidence(question.shape, confidence, asked, arrived, origin, owners=owners, error=failure)
 
-    def _rested_on(self, question: Question, outcome: Outcome) -> Evidence:
+    def _rested_on(self, question: Question, outcome: Judgement) -> Evidence:
         asked, arrived = outcome.answer.asked + self._epoch, outcome.answer.arrived + self._epoch
         confidence = CONFIDENCE[question.shape]
         origin = self._origin or ("cached" if outcome.rule == "fast" else "live")

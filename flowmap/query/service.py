@@ -13,7 +13,7 @@ import flowmap
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.engine.engine import Engine
 from flowmap.errors import HistoryError, QueryError
-from flowmap.export.snapshot import ByteCount, LedgerSnapshot, Snapshot
+from flowmap.export.snapshot import ByteCount, SeriesSnapshot, Snapshot
 from flowmap.model.address import protocol_number
 from flowmap.model.deployment import DeploymentInfo, JobsAre, Owner
 from flowmap.model.status import AttributionReport, SourceStatus, StatusView
@@ -27,8 +27,8 @@ from flowmap.model.views import (
     PeerWindow,
     Traffic,
 )
-from flowmap.query.history import Past
-from flowmap.query.live import Connection, Queries, parse_address
+from flowmap.query.history import HistoryQueries
+from flowmap.query.live import Connection, LiveQueries, parse_address
 
 T = TypeVar("T")
 
@@ -40,13 +40,13 @@ READY_WITHOUT_ANSWER_AFTER = 5.0
 """Seconds by which a control plane that does not answer may delay readiness."""
 
 
-class Backend:
-    """Implements ``flowmap.serve.api.backend.Backend``."""
+class QueryService:
+    """Implements ``flowmap.serve.api.backend.QueryService``."""
 
     def __init__(
         self,
         engine: Engine,
-        queries: Queries,
+        queries: LiveQueries,
         client: ControlClient,
         *,
         endpoint: str,
@@ -54,7 +54,7 @@ class Backend:
         stale_for: float,
         source_status: Callable[[], tuple[SourceStatus, ...]],
         catalog_status: Callable[[], Mapping[str, object]] = dict,
-        past: Past | None = None,
+        history_queries: HistoryQueries | None = None,
     ) -> None:
         """``timeout``: longest wait of a query for the control plane; ``stale_for``: how old an answer may be that a
         query gets while the control plane fails. Both in seconds."""
@@ -66,7 +66,7 @@ class Backend:
         self._stale_for = stale_for
         self._source_status = source_status
         self._catalog_status = catalog_status
-        self._past = past
+        self._history_queries = history_queries
         self.configuration_status: Callable[[], Mapping[str, object]] = dict
         """Facts about the configuration in force, for the status."""
         self._started_at = time.time()
@@ -103,10 +103,10 @@ class Backend:
 
     async def _over(self, connection: Connection) -> AttributionView | None:
         """One connection that history knows and that is over: who has its ends now does not matter."""
-        if self._past is None or connection.source_port is None or connection.destination_port is None:
+        if self._history_queries is None or connection.source_port is None or connection.destination_port is None:
             return None
         try:
-            return await self._past.last(connection)
+            return await self._history_queries.last(connection)
         except HistoryError:  # the present can be told all the same
             return None
 
@@ -117,7 +117,7 @@ class Backend:
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
         snapshot = self.snapshot()
-        return await asyncio.to_thread(lambda: tuple(_deployment_views(snapshot.ledger, snapshot.deployments)))
+        return await asyncio.to_thread(lambda: tuple(_deployment_views(snapshot.series_table, snapshot.deployments)))
 
     async def deployment(self, deployment_id: str) -> DeploymentView | None:
         for view in await self.deployments():
@@ -132,11 +132,11 @@ class Backend:
         return await self._history(None).changes(deployment, before, now)
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
-        return await asyncio.to_thread(_peers, self.snapshot().ledger)
+        return await asyncio.to_thread(_peers, self.snapshot().series_table)
 
     def status(self) -> StatusView:
         snapshot, engine = self.snapshot(), self._engine
-        totals = snapshot.ledger.totals()
+        totals = snapshot.series_table.totals()
         parts = {
             "observed": ByteCount(snapshot.observed_transmit_bytes, snapshot.observed_receive_bytes),
             "attributed": totals.deployment,
@@ -158,14 +158,14 @@ class Backend:
                 "unreadableElements": engine.unreadable,
                 "breakerOpen": self._client.breaker_open,
                 "clockSkewSeconds": self._client.clock_skew,
-                "questionsCached": len(engine.books.attribution),
+                "questionsCached": len(engine.accounting.attribution),
                 "questionsWaiting": engine.questions_waiting,
                 **self._catalog_status(),
             },
             flows={
                 "open": snapshot.open_flows,
                 "pending": snapshot.pending_flows,
-                "tracked": len(engine.books.table),
+                "tracked": len(engine.accounting.table),
                 "limit": snapshot.flows_limit,
             },
             bytes={name: count._asdict() for name, count in parts.items()},
@@ -173,11 +173,11 @@ class Backend:
             configuration=self.configuration_status(),
             attribution=_with_epoch_times(snapshot.attribution, time.time() - time.monotonic()),
             recording=asdict(snapshot.recording) if snapshot.recording else None,
-            history=None if self._past is None else self._past.status(),
+            history=None if self._history_queries is None else self._history_queries.status(),
         )
 
     def ready(self) -> bool:
-        if not self._engine.books.complete_reads:
+        if not self._engine.accounting.complete_reads:
             return False
         now = time.monotonic()
         if self._read_at is None:
@@ -186,8 +186,8 @@ class Backend:
 
     def close(self) -> None:
         """No more questions about the past."""
-        if self._past is not None:
-            self._past.close()
+        if self._history_queries is not None:
+            self._history_queries.close()
 
     def healthy(self) -> bool:
         return self._engine.is_alive() and time.monotonic() - self._engine.beat < HANGS_AFTER
@@ -195,10 +195,10 @@ class Backend:
     def snapshot(self) -> Snapshot:
         return self._engine.snapshot
 
-    def _history(self, field: str | None) -> Past:
-        if self._past is None:
+    def _history(self, field: str | None) -> HistoryQueries:
+        if self._history_queries is None:
             raise QueryError("this daemon keeps no history (history.path), so it can only tell of now", field=field)
-        return self._past
+        return self._history_queries
 
     def _nobody_asked(self) -> bool:
         snapshot = self.snapshot()
@@ -206,7 +206,7 @@ class Backend:
 
     async def _ask(self, connection: Connection) -> AttributionView:
         """Nobody saw the connection: what do the control plane's answers about its ends say?"""
-        fresh_for = self._engine.books.attribution.settings.positive_ttl
+        fresh_for = self._engine.accounting.attribution.settings.positive_ttl
         view, missing = await self._call(lambda: self._queries.ask(connection, fresh_for, time.monotonic()))
         if missing:
             waits = await self._call(lambda: [self._engine.ask_now(question) for question in missing])
@@ -260,13 +260,13 @@ def _sum(parts: Iterable[Traffic]) -> Traffic:
     return Traffic(*(sum(column) for column in columns))
 
 
-def _peers(ledger: LedgerSnapshot) -> tuple[PeerTraffic, ...]:
+def _peers(series_table: SeriesSnapshot) -> tuple[PeerTraffic, ...]:
     traffic: defaultdict[tuple[str, str], Traffic] = defaultdict(Traffic)
     owners: defaultdict[tuple[str, str], set[Owner]] = defaultdict(set)
-    for row, key in enumerate(ledger.keys):
+    for row, key in enumerate(series_table.keys):
         if key is not None and key.peer:
             place = (key.peer, key.protocol)
-            traffic[place] = _sum((traffic[place], ledger.traffic(row)))
+            traffic[place] = _sum((traffic[place], series_table.traffic(row)))
             owners[place].update(key.owners)
     return tuple(
         PeerTraffic(peer, protocol, traffic[peer, protocol], tuple(sorted(owners[peer, protocol])))
@@ -274,13 +274,13 @@ def _peers(ledger: LedgerSnapshot) -> tuple[PeerTraffic, ...]:
     )
 
 
-def _deployment_views(ledger: LedgerSnapshot, infos: tuple[DeploymentInfo, ...]) -> Iterable[DeploymentView]:
+def _deployment_views(series_table: SeriesSnapshot, infos: tuple[DeploymentInfo, ...]) -> Iterable[DeploymentView]:
     own: defaultdict[Owner, list[PeerTraffic]] = defaultdict(list)
     shared: defaultdict[Owner, list[PeerTraffic]] = defaultdict(list)
-    for row, key in enumerate(ledger.keys):
+    for row, key in enumerate(series_table.keys):
         if key is not None:
             for owner in key.owners:
-                peer = PeerTraffic(key.peer, key.protocol, ledger.traffic(row), key.owners)
+                peer = PeerTraffic(key.peer, key.protocol, series_table.traffic(row), key.owners)
                 (own if key.kind == "deployment" else shared)[owner].append(peer)
     known: defaultdict[tuple[str, str], list[DeploymentInfo]] = defaultdict(list)
     for info in infos:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.model.address import protocol_name
 from flowmap.model.views import PeerSeen, Traffic
 
 
-def within(books: Books, rows: Rows, since: float | None, until: float | None, epoch: float) -> Mask:
+def within(accounting: FlowAccounting, rows: Rows, since: float | None, until: float | None, epoch: float) -> Mask:
     """Which rows were, or may have been, open at some moment between the two (seconds since the epoch).
 
     Of flows that were found, not seen to begin, only what comes after the first look is known.
     """
-    columns = books.table.columns
+    columns = accounting.table.columns
     begun = np.where(np.isfinite(columns.born_after[rows]), columns.born_after[rows], columns.born_by[rows])
     inside = np.ones(len(rows), np.bool_)
     if since is not None:
@@ -26,17 +26,19 @@ def within(books: Books, rows: Rows, since: float | None, until: float | None, e
     return inside
 
 
-def peers_of(books: Books, deployment: str, since: float, until: float, *, epoch: float, now: float) -> list[PeerSeen]:
+def peers_of(
+    accounting: FlowAccounting, deployment: str, since: float, until: float, *, epoch: float, now: float
+) -> list[PeerSeen]:
     """Peers of a deployment (id or name) in flows that are tracked and were open in the window, each with its bytes."""
-    decisions = books.attribution.decisions
+    decisions = accounting.attribution.decisions
     numbers = [
         number
         for number, decision in decisions.items()
         if any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
     ]
-    columns, rows = books.table.columns, books.table.live()
+    columns, rows = accounting.table.columns, accounting.table.live()
     rows = rows[(columns.series[rows] >= 0) & np.isin(columns.verdict[rows], numbers)]
-    rows = rows[within(books, rows, since, until, epoch)]
+    rows = rows[within(accounting, rows, since, until, epoch)]
     seen: dict[tuple[object, ...], PeerSeen] = {}
     totals = columns.total(rows).tolist()
     for row, (sent, received, packets_sent, packets_received) in zip(rows.tolist(), totals, strict=True):
@@ -46,17 +48,17 @@ def peers_of(books: Books, deployment: str, since: float, until: float, *, epoch
         last = now if is_open else float(columns.ended_by[row])
         times = float(columns.born_by[row]) + epoch, last + epoch
         owners = tuple(sorted(decisions[int(columns.verdict[row])].owners))
-        protocol = protocol_name(books.table.ends.end(service).protocol)
-        one = PeerSeen(books.peer(service), protocol, traffic, owners, *times)
+        protocol = protocol_name(accounting.table.ends.end(service).protocol)
+        one = PeerSeen(accounting.peer(service), protocol, traffic, owners, *times)
         key = (one.peer, one.protocol, owners)
         seen[key] = seen[key].joined(one) if key in seen else one
     return list(seen.values())
 
 
-def rows_at(books: Books, rows: Rows, at: float) -> list[int]:
+def rows_at(accounting: FlowAccounting, rows: Rows, at: float) -> list[int]:
     """Of these rows, those that were, or may have been, open at the monotonic instant: one for each decision."""
-    columns = books.table.columns
-    rows = rows[within(books, rows, at, at, 0.0)]
+    columns = accounting.table.columns
+    rows = rows[within(accounting, rows, at, at, 0.0)]
     pairs = np.stack((columns.state[rows].astype(np.int64), columns.verdict[rows].astype(np.int64)), axis=1)
     _, first = np.unique(pairs[::-1], axis=0, return_index=True)
     chosen: list[int] = rows[::-1][first].tolist()

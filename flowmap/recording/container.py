@@ -34,7 +34,7 @@ _CRC = struct.Struct("<I")
 OVERHEAD = _HEADER.size + _CRC.size
 
 
-class Kind(IntEnum):
+class ChunkKind(IntEnum):
     """What a chunk holds."""
 
     BEGIN = 1
@@ -51,7 +51,7 @@ class Chunk(NamedTuple):
     data: bytes
 
 
-def encode_chunk(kind: Kind, number: int, data: bytes) -> bytes:
+def encode_chunk(kind: ChunkKind, number: int, data: bytes) -> bytes:
     """The chunk as it is stored."""
     stored = zlib.compress(data, LEVEL)
     header = _HEADER.pack(_MARK, kind, number, len(stored), len(data))

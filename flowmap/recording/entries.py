@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Command
 from flowmap.flows.batch import Datagrams
 from flowmap.sources.base import SourceStats
@@ -39,7 +39,7 @@ class ClockSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Checkpoint:
     """What the books came to; a replay that comes to anything else is none."""
 
     observed: tuple[int, int]
@@ -56,25 +56,25 @@ class Figures:
     """CRC-32 of every series with its name and its bytes."""
 
     @classmethod
-    def of(cls, books: Books) -> Figures:
-        """Those of ``books``."""
-        ledger = books.ledger.freeze()
-        names = "".join(ledger.texts).encode(errors="surrogatepass")
-        series = zlib.crc32(ledger.receive_bytes.tobytes(), zlib.crc32(ledger.transmit_bytes.tobytes()))
+    def of(cls, accounting: FlowAccounting) -> Checkpoint:
+        """Those of ``accounting``."""
+        series_table = accounting.series_table.freeze()
+        names = "".join(series_table.texts).encode(errors="surrogatepass")
+        series = zlib.crc32(series_table.receive_bytes.tobytes(), zlib.crc32(series_table.transmit_bytes.tobytes()))
         return cls(
-            observed=(books.observed[0], books.observed[1]),
-            pending=(books.pending[0], books.pending[1]),
-            ignored=books.ignored,
-            flows=len(books.table),
-            open_flows=books.table.open_flows,
-            pending_flows=books.pending_flows,
-            contradictions=books.attribution.contradictions.count,
-            complete_reads=books.complete_reads,
-            credited={name: (part[0], part[1]) for name, part in ledger.totals()._asdict().items()},
+            observed=(accounting.observed[0], accounting.observed[1]),
+            pending=(accounting.pending[0], accounting.pending[1]),
+            ignored=accounting.ignored,
+            flows=len(accounting.table),
+            open_flows=accounting.table.open_flows,
+            pending_flows=accounting.pending_flows,
+            contradictions=accounting.attribution.contradictions.count,
+            complete_reads=accounting.complete_reads,
+            credited={name: (part[0], part[1]) for name, part in series_table.totals()._asdict().items()},
             series=zlib.crc32(names, series),
         )
 
-    def difference(self, other: Figures) -> str:
+    def difference(self, other: Checkpoint) -> str:
         """The first figure that is not the same in ``other``, as text; empty if all are."""
         mine, theirs = asdict(self), asdict(other)
         return next((f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]), "")
@@ -85,7 +85,7 @@ class Marked:
     """A look at the books and at the source, about once a second."""
 
     now: float
-    figures: Figures
+    figures: Checkpoint
     stats: SourceStats = field(default_factory=SourceStats)
 
 

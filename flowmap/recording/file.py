@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowmap.errors import ConfigError
 from flowmap.recording.codec import to_json
-from flowmap.recording.container import SIGNATURE, Kind, encode_chunk
+from flowmap.recording.container import SIGNATURE, ChunkKind, encode_chunk
 
 FORMAT = 2
 """Version of what the chunks hold, whatever flowmap wrote them. It grows when an older reader would not understand
@@ -46,12 +46,12 @@ class RecordingFile:
     def begin(self, facts: object) -> None:
         """Write the signature and what is recorded. OSError or :class:`Full` as for :meth:`append`."""
         self._write(SIGNATURE)
-        self.append(Kind.BEGIN, to_json(facts))
+        self.append(ChunkKind.BEGIN, to_json(facts))
 
-    def append(self, kind: Kind, data: bytes) -> None:
+    def append(self, kind: ChunkKind, data: bytes) -> None:
         """Write one chunk. OSError if the disk does not take it, :class:`Full` if it would become too large."""
         chunk = encode_chunk(kind, self._number, data)
-        if kind is not Kind.END and self.size + len(chunk) + LAST_WORDS > self._max_size:
+        if kind is not ChunkKind.END and self.size + len(chunk) + LAST_WORDS > self._max_size:
             raise Full
         self._write(chunk)
         self._number += 1
@@ -60,7 +60,7 @@ class RecordingFile:
         """Write why the recording ends, if that is possible, and close. What is not whole is cut off."""
         try:
             self._cut()
-            self.append(Kind.END, to_json(facts))
+            self.append(ChunkKind.END, to_json(facts))
             os.fsync(self._descriptor)
         except OSError:  # the marker is lost, and a reader says so
             self._cut()

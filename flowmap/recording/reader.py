@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from flowmap.config import Config
 from flowmap.errors import DecodeError
 from flowmap.recording.codec import decode_entries
-from flowmap.recording.container import SIGNATURE, Chunk, Chunks, Kind
+from flowmap.recording.container import SIGNATURE, Chunk, ChunkKind, Chunks
 from flowmap.recording.entries import Entry
 from flowmap.recording.file import FORMAT
 from flowmap.recording.settings import read_settings
@@ -82,10 +82,10 @@ class RecordingReader:
     def entries(self) -> Iterator[Entry]:
         """Everything that was recorded, in order; DecodeError for what is no entry. Once."""
         for chunk in self._iterator:
-            if chunk.kind == Kind.END:
+            if chunk.kind == ChunkKind.END:
                 self.ended = str(_facts(chunk.data).get("reason", "unknown"))
                 return
-            if chunk.kind != Kind.OPERATIONS:
+            if chunk.kind != ChunkKind.OPERATIONS:
                 raise DecodeError(f"{self.path}: a chunk of the unknown kind {chunk.kind}")
             yield from decode_entries(chunk.data)
         left = self.size - self.offset
@@ -95,7 +95,7 @@ class RecordingReader:
             self.missing = f"{self.path} has no end: flowmap still writes it, or was killed"
 
     def _begin(self, chunk: Chunk | None) -> Begin:
-        if chunk is None or chunk.kind != Kind.BEGIN:
+        if chunk is None or chunk.kind != ChunkKind.BEGIN:
             problem = self._chunks.problem or "is cut off"
             raise DecodeError(f"{self.path} {problem} before anything was recorded")
         facts = _facts(chunk.data)

@@ -19,13 +19,13 @@ from typing import Literal
 from flowmap import __version__
 from flowmap.attribute.questions import Question
 from flowmap.config import Config
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Command, Decide, Deliver, Restore, TakeStep
 from flowmap.export.snapshot import RecordingReport
 from flowmap.flows.batch import COLUMNS, Datagrams, FlowBatch
 from flowmap.recording.codec import encode_entries
-from flowmap.recording.container import Kind
-from flowmap.recording.entries import Asked, ClockSet, Entry, Figures, Marked, Undecoded
+from flowmap.recording.container import ChunkKind
+from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.file import FORMAT, Full, RecordingFile
 from flowmap.recording.settings import kept_settings
 from flowmap.sources.base import Source, SourceFacts, SourceStats
@@ -82,11 +82,11 @@ class RecordTo:
     overwrite: bool = False
 
 
-def start_recording(wanted: RecordTo, config: Config, books: Books, source: Source) -> Recorder:
+def start_recording(wanted: RecordTo, config: Config, accounting: FlowAccounting, source: Source) -> Recorder:
     """Make the file and begin; ConfigError if that cannot be done. The source is not open yet."""
     file = RecordingFile(wanted.path, max_size=wanted.max_size, overwrite=wanted.overwrite)
     facts = {"source": SourceFacts.of(source), "settings": kept_settings(config)}
-    return Recorder(books, file, facts=facts, stats=lambda: source.stats)
+    return Recorder(accounting, file, facts=facts, stats=lambda: source.stats)
 
 
 class Recorder:
@@ -94,7 +94,7 @@ class Recorder:
 
     def __init__(
         self,
-        books: Books,
+        accounting: FlowAccounting,
         file: RecordingFile,
         *,
         facts: Mapping[str, object],
@@ -104,7 +104,7 @@ class Recorder:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``facts`` say what is recorded; ``stats`` gives the source's counts, on the writer's thread."""
-        self._books = books
+        self._accounting = accounting
         self._file = file
         self._stats = stats
         self._max_waiting = max_waiting
@@ -127,12 +127,12 @@ class Recorder:
     def apply(self, command: Command) -> Sequence[Question]:
         """Note the command and apply it; see ``Books.apply``."""
         if isinstance(command, Ask):
-            questions = self._books.apply(command)
+            questions = self._accounting.apply(command)
             self._note(Asked(command.now, command.limit, len(questions)))
             return questions
         if self._ending is None:
             self._note(*_noted(command))
-        self._books.apply(command)
+        self._accounting.apply(command)
         if isinstance(command, Decide) and command.now - self._sealed_at >= SEAL_EVERY:  # there is one every turn
             self._seal(command.now)
         return ()
@@ -193,7 +193,7 @@ class Recorder:
             began = self._clock()
             stats = self._stats()
             copied = replace(stats, lost=dict(stats.lost), resyncs=dict(stats.resyncs), notes=dict(stats.notes))
-            self._note(Marked(now, Figures.of(self._books), copied))
+            self._note(Marked(now, Checkpoint.of(self._accounting), copied))
             # With 100,000 series the figures take a while; they must not take more than a hundredth of the time.
             self._mark_at = now + 100 * (self._clock() - began)
         self._hand_over()
@@ -238,7 +238,7 @@ class Recorder:
             if not self._waiting:
                 return self._ending is None
             entries, size = self._waiting.popleft()
-        self._file.append(Kind.OPERATIONS, encode_entries(entries))
+        self._file.append(ChunkKind.OPERATIONS, encode_entries(entries))
         with self._lock:
             self._waiting_bytes -= size
         return True

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 from flowmap.config import Config
 from flowmap.engine.commands import CountFlowless
-from flowmap.engine.factory import make_books, make_snapshot
+from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.export.snapshot import Snapshot
-from flowmap.query.live import Queries
+from flowmap.query.live import LiveQueries
 from flowmap.replay import skipped_frames
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.capture_steps import FACTS, CaptureSteps
-from flowmap.replay.driver import Answerer, Offline, TimedStep
+from flowmap.replay.driver import Answerer, ReplayDriver, TimedStep
 from flowmap.sources.base import SourceStats
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.wire.packets.frames import Tunnels
@@ -40,13 +40,13 @@ class CaptureReplay:
         loopback: bool | None = None,
     ) -> None:
         """``answerer`` says who is at an end at an instant (None: nobody does), ``origin`` where it knows that from.
-        ``loopback``: see :func:`make_books`."""
+        ``loopback``: see :func:`make_accounting`."""
         flows = PacketFlows(config.collect.max_flows, seed=os.urandom(48), tell_every=TELL_EVERY)
         self.steps = CaptureSteps(file, flows, tunnels=tunnels)
-        self.books = make_books(config, announces_births=FACTS.announces_births, loopback=loopback)
-        self.queries = Queries(self.books, source=FACTS.name, epoch=0.0, origin=origin)
+        self.accounting = make_accounting(config, announces_births=FACTS.announces_births, loopback=loopback)
+        self.queries = LiveQueries(self.accounting, source=FACTS.name, epoch=0.0, origin=origin)
         self.now = -math.inf
-        self._offline = Offline(self.books, answerer)
+        self._offline = ReplayDriver(self.accounting, answerer)
         self._late = 0
         attribute = config.attribute
         longest = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace)
@@ -62,7 +62,7 @@ class CaptureReplay:
 
     def snapshot(self) -> Snapshot:
         """How the books stand."""
-        return make_snapshot(self.books, FACTS, self._stats(), taken_at=max(self.now, 0.0))
+        return make_snapshot(self.accounting, FACTS, self._stats(), taken_at=max(self.now, 0.0))
 
     def findings(self) -> list[str]:
         """A line on each part of the file that could not be used."""
@@ -100,7 +100,7 @@ class CaptureReplay:
         for at in self.steps.steps(until):
             yield TimedStep(*at)
         for at in self.steps.silence(self._wait):
-            if at.now > until or not self.books.pending_flows:
+            if at.now > until or not self.accounting.pending_flows:
                 return
             yield TimedStep(*at)
 
@@ -108,7 +108,7 @@ class CaptureReplay:
         """Packets that are far out of order: their bytes, without names."""
         late, self._late = self.steps.late_bytes - self._late, self.steps.late_bytes
         if late:
-            self.books.apply(CountFlowless(self.now, "late", (late, 0, 0, 0)))
+            self.accounting.apply(CountFlowless(self.now, "late", (late, 0, 0, 0)))
 
     def _stats(self) -> SourceStats:
         steps = self.steps

@@ -17,7 +17,7 @@ from flowmap.errors import DecodeError, SourceError
 from flowmap.wire.capture_files.foreign import FIRST_BYTES, describe_foreign
 from flowmap.wire.capture_files.pcap import PcapReader
 from flowmap.wire.capture_files.pcapng import PcapngReader
-from flowmap.wire.capture_files.reader import Frames, Reader
+from flowmap.wire.capture_files.reader import CapturedFrames, Reader
 
 PIECE = 1 << 22
 """Bytes read and decoded at a time: so many that lanes (see wire/pcap_chain.py) are worth it; more is no faster."""
@@ -71,7 +71,7 @@ class CaptureFile:
         """Frames that the capture itself lost, as far as the file says so far."""
         return self._reader.dropped
 
-    def pieces(self) -> Iterator[list[Frames]]:
+    def pieces(self) -> Iterator[list[CapturedFrames]]:
         """All frames that can be read, those of a piece of the file at a time; then ``fault`` says if that is all.
 
         Frames of one piece are in the same data; where they begin there is their order. The data is overwritten by the

@@ -7,9 +7,9 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import Question
-from flowmap.catalog_file.catalog import Catalog, DeploymentEntry, JobEntry
+from flowmap.catalog_file.catalog import CatalogFile, DeploymentEntry, JobEntry
 from flowmap.catalog_file.matching import Index, IpQuestion
 from flowmap.config import Config
 from flowmap.engine.resolver import may_own
@@ -23,7 +23,7 @@ CHANGING = "the catalog has other owners shortly before or after"
 
 UNCONFIRMED = "history confirms nobody for this end at this moment"
 
-Ranges = Callable[[Iterable[Question], float], Mapping[Question, Sequence[Range]]]
+Ranges = Callable[[Iterable[Question], float], Mapping[Question, Sequence[OwnershipInterval]]]
 
 LATENCY = 0.001
 """Seconds an answer from a file takes: an answer is given after it was asked."""
@@ -57,7 +57,7 @@ def from_catalog(index: Index, *, grace: float) -> Answerer:
     return answerer
 
 
-def with_catalog(config: Config, catalog: Catalog) -> Config:
+def with_catalog(config: Config, catalog: CatalogFile) -> Config:
     """The configuration to go with :func:`from_catalog`: the catalog's places, asked often since that costs no call."""
     places = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
     pauses = {name: min(getattr(config.attribute, name), ASK_AGAIN) for name in ("positive_ttl", "negative_ttl")}
@@ -66,7 +66,7 @@ def with_catalog(config: Config, catalog: Catalog) -> Config:
     return config.model_copy(update=update)
 
 
-def _changes(catalog: Catalog) -> Iterator[float]:
+def _changes(catalog: CatalogFile) -> Iterator[float]:
     """Instants at which an owner comes or goes."""
     for entry in catalog.deployments:
         for address in entry.addresses:

@@ -15,10 +15,10 @@ from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.copies import CopyWatch, interfaces_of
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, Step
 from flowmap.sources.packets.flows import PacketFlows
-from flowmap.wire.capture_files.reader import NO_INTERFACE, Frames
+from flowmap.wire.capture_files.reader import NO_INTERFACE, CapturedFrames
 from flowmap.wire.packets.frames import Tunnels, decode_frames
 from flowmap.wire.packets.packets import Mark, Packets
-from flowmap.wire.packets.scapy_fallback import OddFrames
+from flowmap.wire.packets.scapy_fallback import ScapyFallback
 
 FACTS = SourceFacts("replay", "ip", True)
 
@@ -77,7 +77,7 @@ class CaptureSteps:
         """Whether it stopped before a frame, because of its time."""
         self.now = -math.inf
         """The time of the latest packet, going on in the silence after the last."""
-        self._odd = OddFrames()
+        self._odd = ScapyFallback()
         self._tunnels: Tunnels = tunnels
 
     def steps(self, until: float = math.inf) -> Iterator[At]:
@@ -124,7 +124,7 @@ class CaptureSteps:
         if pool:
             yield _joined(pool)
 
-    def _before(self, until: float) -> Iterator[list[Frames]]:
+    def _before(self, until: float) -> Iterator[list[CapturedFrames]]:
         """The frames of each piece of the file, up to the first that is later."""
         for piece in self.file.pieces():
             late = [frames.starts[frames.times > until * 1e9] for frames in piece] if until < math.inf else []
@@ -170,7 +170,7 @@ class CaptureSteps:
         behind: npt.NDArray[np.bool_] = times < np.maximum(np.maximum.accumulate(times), self.now) - DISORDER
         return behind
 
-    def _decoded(self, frames: list[Frames]) -> _Piece:
+    def _decoded(self, frames: list[CapturedFrames]) -> _Piece:
         parts = [self._part(one) for one in frames]
         if len(parts) == 1:
             return parts[0][0]
@@ -180,7 +180,7 @@ class CaptureSteps:
         interfaces = np.concatenate([piece.interfaces for piece, _ in parts])
         return _Piece(packets.take(order), times[order], interfaces[order])
 
-    def _part(self, frames: Frames) -> tuple[_Piece, npt.NDArray[np.int64]]:
+    def _part(self, frames: CapturedFrames) -> tuple[_Piece, npt.NDArray[np.int64]]:
         """The packets of frames of one link type, and where their frames begin."""
         self.frames += len(frames.starts)
         if frames.link_type == NO_INTERFACE:
@@ -208,7 +208,7 @@ class CaptureSteps:
         self.copies.look(frames, decoded, interfaces)
         return _Piece(decoded.packets, times / 1e9, interfaces), starts
 
-    def _note(self, frames: Frames) -> None:
+    def _note(self, frames: CapturedFrames) -> None:
         """What their times say."""
         if not frames.timed:
             self.timeless += len(frames.times)
@@ -217,7 +217,7 @@ class CaptureSteps:
             self.ended = max(self.ended, float(frames.times.max()) / 1e9)
 
 
-def _first(frames: Frames, number: int) -> Frames:
+def _first(frames: CapturedFrames, number: int) -> CapturedFrames:
     """The first so many of them."""
     names = ("starts", "captured", "wire_lengths", "times", "interfaces")
     return replace(frames, **{name: getattr(frames, name)[:number] for name in names})

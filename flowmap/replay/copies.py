@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.model.address import V4_MAPPED
-from flowmap.wire.capture_files.reader import Frames, gather
-from flowmap.wire.packets.frames import Decoded
+from flowmap.wire.capture_files.reader import CapturedFrames, gather
+from flowmap.wire.packets.frames import DecodedFrames
 from flowmap.wire.packets.numbers import LinkType
 
 Interfaces = npt.NDArray[np.int32]
@@ -41,7 +41,7 @@ _UNSPECIFIED = np.array([0, V4_MAPPED], np.uint64)
 _BYTES = 192  # of a frame that are looked at
 
 
-def interfaces_of(frames: Frames, decoded: Decoded) -> Interfaces:
+def interfaces_of(frames: CapturedFrames, decoded: DecodedFrames) -> Interfaces:
     """A number for the interface of each packet; each way of a cooked capture is an interface of its own.
 
     Not where the source is the unspecified address: hosts that have none yet share it, so packets that came in and
@@ -75,7 +75,7 @@ class CopyWatch:
         """Whether there are more copies than a network makes."""
         return self.copies > self.looked * SHARE
 
-    def look(self, frames: Frames, decoded: Decoded, interfaces: Interfaces) -> None:
+    def look(self, frames: CapturedFrames, decoded: DecodedFrames, interfaces: Interfaces) -> None:
         """Look at some packets of a piece of a file. ``interfaces``: of each packet of ``decoded``."""
         number = SAMPLE if self.looked else FIRST_SAMPLE
         index, packets = decoded.index[:number], decoded.packets.take(slice(number))

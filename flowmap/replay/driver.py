@@ -17,8 +17,8 @@ from typing import NamedTuple
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Question
-from flowmap.engine.accounting import Books
-from flowmap.engine.commands import Apply, Ask, Decide, Deliver, Delivery, GiveUp, TakeStep, Tidy
+from flowmap.engine.accounting import FlowAccounting
+from flowmap.engine.commands import Apply, Ask, Decide, Deliver, GiveUp, QuestionResult, TakeStep, Tidy
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.sources.base import Step
 
@@ -45,7 +45,7 @@ class TimedStep(NamedTuple):
 class Reply(NamedTuple):
     """What comes of one question, and when."""
 
-    delivery: Delivery
+    delivery: QuestionResult
     arrives: float
 
 
@@ -57,20 +57,20 @@ def answer(question: Question, asked: float, deployments: Iterable[DeploymentInf
     """The reply that names ``deployments`` (each may own) ``latency`` seconds after the asking."""
     infos = tuple(deployments)
     given = Answer(asked, asked + latency, frozenset(info.owner for info in infos))
-    return Reply(Delivery(question, given, infos), asked + latency)
+    return Reply(QuestionResult(question, given, infos), asked + latency)
 
 
 def failure(question: Question, asked: float, cause: str, *, latency: float, retry_after: float | None = None) -> Reply:
     """The reply that there is no answer, because of ``cause``; asking makes sense again after ``retry_after`` s."""
-    return Reply(Delivery(question, None, cause=cause, retry_after=retry_after), asked + latency)
+    return Reply(QuestionResult(question, None, cause=cause, retry_after=retry_after), asked + latency)
 
 
-class Offline:
+class ReplayDriver:
     """Drives books over steps. ``calls`` counts what was asked."""
 
     def __init__(
         self,
-        books: Books,
+        accounting: FlowAccounting,
         answerer: Answerer | None,
         *,
         budget: CallBudget | None = None,
@@ -83,8 +83,8 @@ class Offline:
 
         ``apply``: a recorder's, in front of that of the books.
         """
-        self.books = books
-        self._apply: Apply = books.apply if apply is None else apply
+        self.accounting = accounting
+        self._apply: Apply = accounting.apply if apply is None else apply
         self.calls = 0
         self._answerer = answerer
         self._budget = budget
@@ -115,8 +115,8 @@ class Offline:
         self._turned = max(self._turned, until - IDLE_TURN if quiet < until else self._turned)
 
     def _next_turn(self) -> float:
-        attribution = self.books.attribution
-        waits = self._arriving or self._questions or attribution.plan.waiting or attribution.has_news
+        attribution = self.accounting.attribution
+        waits = self._arriving or self._questions or attribution.schedule.waiting or attribution.has_news
         # Never before the last step: what it brought was not known then.
         return max(self._now, self._turned + (TURN if waits or self._changed else IDLE_TURN))
 
@@ -149,4 +149,4 @@ class Offline:
             heapq.heappush(self._arriving, (max(reply.arrives, now), next(self._order), reply))
 
     def _available(self, now: float) -> int:
-        return self.books.table.ends.capacity if self._budget is None else self._budget.available(now)
+        return self.accounting.table.ends.capacity if self._budget is None else self._budget.available(now)

@@ -20,14 +20,14 @@ from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.decisions import STATES
 from flowmap.attribute.questions import Question, Shape
 from flowmap.config import Config
-from flowmap.engine.commands import Configure, Deliver, Delivery, TakeStep
-from flowmap.engine.factory import make_books
+from flowmap.engine.commands import Configure, Deliver, QuestionResult, TakeStep
+from flowmap.engine.factory import make_accounting
 from flowmap.flows.columns import IGNORED
 from flowmap.flows.hash_index import Rows
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.recording.entries import Undecoded
 from flowmap.recording.reader import RecordingReader
-from flowmap.replay.driver import Offline, Reply, TimedStep, answer
+from flowmap.replay.driver import ReplayDriver, Reply, TimedStep, answer
 from flowmap.replay.recording import decoded
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 
@@ -97,7 +97,7 @@ class DryRun:
                 self.calls, self._last = offline.calls, timed.now
                 yield (1 + reader.offset / reader.size) / 2
             self.calls, self.missing = offline.calls, reader.missing
-            self._count(offline.books.table.live())
+            self._count(offline.accounting.table.live())
 
     def cost(self) -> Cost:
         """What it came to."""
@@ -111,13 +111,15 @@ class DryRun:
             recorded=self._known.recorded,
         )
 
-    def _offline(self, reader: RecordingReader) -> Offline:
+    def _offline(self, reader: RecordingReader) -> ReplayDriver:
         config = self._config or reader.begin.config
-        self._books = make_books(config, announces_births=reader.begin.source.announces_births)
-        self._books.leaving = self._count
+        self._accounting = make_accounting(config, announces_births=reader.begin.source.announces_births)
+        self._accounting.leaving = self._count
         plane = config.control_plane
         self._budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
-        return Offline(self._books, self._ask, budget=self._budget, give_up_after=config.attribute.give_up_after)
+        return ReplayDriver(
+            self._accounting, self._ask, budget=self._budget, give_up_after=config.attribute.give_up_after
+        )
 
     def _configure_budget(self, config: Config) -> None:
         plane = config.control_plane
@@ -131,7 +133,7 @@ class DryRun:
                 taken = decoded(entry, decoder) if isinstance(entry, Undecoded) else entry
                 yield TimedStep(taken.step, taken.now, taken.read_at)
             elif isinstance(entry, Configure) and self._config is None:
-                self._books.apply(entry)
+                self._accounting.apply(entry)
                 self._configure_budget(entry.config)
 
     def _ask(self, question: Question, now: float) -> Reply:
@@ -139,7 +141,7 @@ class DryRun:
         return answer(question, now, self._known.about(question, now), latency=self._known.latency)
 
     def _count(self, rows: Rows) -> None:
-        columns = self._books.table.columns
+        columns = self._accounting.table.columns
         counted = rows[columns.series[rows] != IGNORED]
         for code, count in enumerate(np.bincount(columns.state[counted], minlength=len(STATES)).tolist()):
             if count:
@@ -170,7 +172,7 @@ class KnownAnswers:
             self._latency = median(self._latencies) if self._latencies else USUAL_LATENCY
         return self._latency
 
-    def add(self, delivery: Delivery) -> None:
+    def add(self, delivery: QuestionResult) -> None:
         """Take one delivery, in the order of the recording."""
         self.recorded += 1
         if delivery.answer is None:

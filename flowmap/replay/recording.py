@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from flowmap.engine.commands import Ask, Deliver, TakeStep
-from flowmap.engine.factory import make_books, make_snapshot
+from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.hash_index import Rows
-from flowmap.query.live import Queries
-from flowmap.recording.entries import Asked, ClockSet, Entry, Figures, Marked, Undecoded
+from flowmap.query.live import LiveQueries
+from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.reader import RecordingReader
 from flowmap.sources.base import SourceStats
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
@@ -38,11 +38,11 @@ class Replay:
         begin = reader.begin
         self.reader = reader
         self.source = begin.source
-        self.books = make_books(begin.config, announces_births=begin.source.announces_births)
+        self.accounting = make_accounting(begin.config, announces_births=begin.source.announces_births)
         if leaving is not None:
-            self.books.leaving = leaving
+            self.accounting.leaving = leaving
         self.epoch = begin.epoch
-        self.queries = Queries(self.books, source=begin.source.name, epoch=begin.epoch)
+        self.queries = LiveQueries(self.accounting, source=begin.source.name, epoch=begin.epoch)
         self.now = -math.inf
         """Monotonic instant of the last entry."""
         self.stopped_early = False
@@ -82,7 +82,7 @@ class Replay:
     def snapshot(self) -> Snapshot:
         """What the daemon would have published now."""
         at = self.now + self.epoch if np.isfinite(self.now) else self.reader.begin.started_at
-        return make_snapshot(self.books, self.source, self.stats, taken_at=at)
+        return make_snapshot(self.accounting, self.source, self.stats, taken_at=at)
 
     def _do(self, entry: Entry) -> None:
         match entry:
@@ -91,7 +91,7 @@ class Replay:
             case TakeStep():
                 self._take(entry)
             case Asked(now, limit, questions):
-                found = len(self.books.apply(Ask(now, limit)))
+                found = len(self.accounting.apply(Ask(now, limit)))
                 if found != questions:
                     self._differs(now, f"questions to ask {found}, not {questions}")
             case ClockSet(epoch):
@@ -99,17 +99,17 @@ class Replay:
                 self.queries.follow_clock(epoch)
             case Marked(now, figures, stats):
                 self.stats = stats
-                if difference := Figures.of(self.books).difference(figures):
+                if difference := Checkpoint.of(self.accounting).difference(figures):
                     self._differs(now, difference)
             case _:
                 if isinstance(entry, Deliver):
                     self.answers += entry.delivery.answer is not None
                     self.failures += entry.delivery.answer is None
-                self.books.apply(entry)
+                self.accounting.apply(entry)
 
     def _take(self, command: TakeStep) -> None:
         self.records += len(command.step) if isinstance(command.step, FlowBatch) else 0
-        self.books.apply(command)
+        self.accounting.apply(command)
 
     def _differs(self, now: float, what: str) -> None:
         if self.difference is None:

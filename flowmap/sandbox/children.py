@@ -24,15 +24,15 @@ PATIENCE = 10.0
 class Child:
     """One process: its output, and what it complained about."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], complaints: IO[bytes]) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[str], source_log: IO[bytes]) -> None:
         self.name = name
         self.process = process
-        self._complaints = complaints
+        self._source_log = source_log
 
     def complaint(self) -> str:
         """The last line it wrote to stderr."""
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").splitlines()
+        self._source_log.seek(0)
+        lines = self._source_log.read().decode(errors="replace").splitlines()
         return lines[-1] if lines else "it said nothing"
 
     def check(self) -> None:
@@ -67,12 +67,12 @@ class Children:
         self, name: str, argv: Sequence[str], *, environ: dict[str, str], descriptors: Sequence[int] = ()
     ) -> Child:
         """Run ``argv`` with stdout on a pipe."""
-        complaints = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+        source_log = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=source_log,
             text=True,
             env=environ,
             pass_fds=descriptors,
@@ -81,7 +81,7 @@ class Children:
         )
         if process.stdout is not None:
             self._files.enter_context(process.stdout)
-        child = Child(name, process, complaints)
+        child = Child(name, process, source_log)
         self._all.append(child)
         return child
 

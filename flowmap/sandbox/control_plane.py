@@ -12,10 +12,10 @@ from typing import Any
 
 import uvicorn
 
-from flowmap.catalog_file.catalog import Catalog
+from flowmap.catalog_file.catalog import CatalogFile
 from flowmap.errors import ConfigError
 from flowmap.model.address import format_endpoint
-from flowmap.sandbox.plane import ControlPlane
+from flowmap.sandbox.plane import SandboxControlPlane
 from flowmap.sandbox.verify import DEFAULT_KEYS, Keys
 
 BACKLOG = 512
@@ -25,7 +25,7 @@ def serve(
     listen: str = "127.0.0.1:0",
     catalog_path: Path | None = None,
     *,
-    catalog: Catalog | Mapping[str, Any] | None = None,
+    catalog: CatalogFile | Mapping[str, Any] | None = None,
     keys: Keys = DEFAULT_KEYS,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -33,7 +33,7 @@ def serve(
 
     ``on_ready`` is called with the URL once the port is open. ConfigError for a bad address or catalog.
     """
-    plane = ControlPlane(catalog, catalog_path=catalog_path, keys=keys)
+    plane = SandboxControlPlane(catalog, catalog_path=catalog_path, keys=keys)
     with open_listener(listen) as listener:
         if on_ready is not None:
             on_ready(url_of(listener))
@@ -52,7 +52,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def make_server(plane: ControlPlane) -> uvicorn.Server:
+def make_server(plane: SandboxControlPlane) -> uvicorn.Server:
     """A server that logs nothing and leaves the Date header to the plane, whose clock may be off on purpose."""
     return _Server(
         uvicorn.Config(

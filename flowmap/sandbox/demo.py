@@ -27,7 +27,7 @@ from flowmap.model.address import format_endpoint
 from flowmap.sandbox import jobs, scenario
 from flowmap.sandbox.children import Child, Children
 from flowmap.sandbox.jobs import Truth
-from flowmap.sandbox.scenario import LINKS, SERVICES, Amount, SeriesName, Verdict
+from flowmap.sandbox.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName
 from flowmap.sandbox.scrape import Page, read_page
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 
@@ -45,12 +45,12 @@ ANSWER = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DemoResult:
     """How the demo ended."""
 
     page: Page
     truth: Mapping[SeriesName, Amount]
-    verdict: Verdict
+    verdict: ExpectedVerdict
 
     @property
     def good(self) -> bool:
@@ -96,7 +96,7 @@ class Demo:
         except OSError as error:
             raise FlowmapError(f"the daemon does not answer: {error}") from error
 
-    def finish(self) -> Outcome:
+    def finish(self) -> DemoResult:
         """End the workers, wait until every byte has its owner, and compare with the truth."""
         truths = []
         for worker in self._workers:
@@ -106,7 +106,7 @@ class Demo:
         deadline = time.monotonic() + SETTLE
         while True:
             page = self.page()
-            outcome = Outcome(page, truth, scenario.judge(page.rows, truth))
+            outcome = DemoResult(page, truth, scenario.judge(page.rows, truth))
             if outcome.good or time.monotonic() > deadline:
                 return outcome
             time.sleep(0.25)

@@ -77,7 +77,7 @@ def stop_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Stop:
+class StopSignal:
     """SIGTERM and SIGINT, held back so that an exchange that runs is finished first."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ def connect(worker: Worker, truth: Truth) -> socket.socket:
     return connection
 
 
-def work(worker: Worker, stop: Stop) -> Truth:
+def work(worker: Worker, stop: StopSignal) -> Truth:
     """Do the worker's exchanges until told to stop; every connection is closed when this returns."""
     truth = Truth(worker.name)
     held = [connect(worker, truth) for _ in range(worker.connections)]
@@ -165,7 +165,7 @@ def work(worker: Worker, stop: Stop) -> Truth:
 
 def main(arguments: Sequence[str]) -> int:
     """The two commands of this module."""
-    stop = Stop()
+    stop = StopSignal()
     if arguments[0] == "serve":
         serve([socket.socket(fileno=int(number)) for number in arguments[1:]])
         while not stop.wait(60.0):

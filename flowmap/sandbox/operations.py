@@ -27,7 +27,7 @@ _PATH = re.compile(r"/api/v2/namespaces/([^/]+)(/.+)")
 _BLINK_PATH = re.compile(r"/api/v2/projects/([^/]+)/packages/([^/]+)/jobs")
 
 
-class Asked(NamedTuple):
+class SandboxRequest(NamedTuple):
     """A question that passed the gateway."""
 
     action: str
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
         return Refused(400, f"InvalidParameter.{name}", why or f"{self.parameters.get(name)!r} is not valid")
 
 
-class Answered(NamedTuple):
+class SandboxAnswer(NamedTuple):
     """What a question was found to be about, and its answer without the envelope's request id."""
 
     shape: str
@@ -62,43 +62,45 @@ def route_blink(action: str, path: str) -> tuple[str, str] | None:
     return (unquote(found[1]), unquote(found[2])) if found and action == BLINK_ACTION else None
 
 
-def answer_blink(index: Index, asked: Asked, package: str) -> Answered:
+def answer_blink(index: Index, asked: SandboxRequest, package: str) -> SandboxAnswer:
     """Answer the legacy operation; the namespace of ``asked`` is its project."""
     every = index.catalog.blink_jobs
     found = [job for job in every if job.project == asked.namespace and package in job.packages]
     numbers = _page_numbers(asked)
     if isinstance(numbers, Refused):
-        return Answered("", numbers)
+        return SandboxAnswer("", numbers)
     page, size = numbers
     part = found[(page - 1) * size : page * size]
-    return Answered(
+    return SandboxAnswer(
         "",
         lambda request_id: rendering.blink_page(request_id, part, index=page, size=size, total=len(found)),
     )
 
 
-def answer(index: Index, asked: Asked) -> Answered:
+def answer(index: Index, asked: SandboxRequest) -> SandboxAnswer:
     """Answer ``asked`` from ``index``."""
     return OPERATIONS[asked.action].answer(index, asked)
 
 
-def _by_ip(index: Index, asked: Asked) -> Answered:
+def _by_ip(index: Index, asked: SandboxRequest) -> SandboxAnswer:
     question = _ip_question(asked)
     if isinstance(question, Refused):
-        return Answered("other", question)
-    return Answered(question.shape, _deployments(index, asked, index.by_ip(asked.namespace, question, now=asked.now)))
+        return SandboxAnswer("other", question)
+    return SandboxAnswer(
+        question.shape, _deployments(index, asked, index.by_ip(asked.namespace, question, now=asked.now))
+    )
 
 
-def _by_label(index: Index, asked: Asked) -> Answered:
+def _by_label(index: Index, asked: SandboxRequest) -> SandboxAnswer:
     key, values = asked.parameters.get("labelKey"), asked.parameters.get("labelValue")
     if not key:
-        return Answered("", asked.invalid("labelKey"))
+        return SandboxAnswer("", asked.invalid("labelKey"))
     if not values:
-        return Answered("", asked.invalid("labelValue"))
-    return Answered("", _deployments(index, asked, index.by_label(asked.namespace, key, values.split(","))))
+        return SandboxAnswer("", asked.invalid("labelValue"))
+    return SandboxAnswer("", _deployments(index, asked, index.by_label(asked.namespace, key, values.split(","))))
 
 
-def _list_deployments(index: Index, asked: Asked) -> Answered:
+def _list_deployments(index: Index, asked: SandboxRequest) -> SandboxAnswer:
     found = index.listed(asked.namespace)
     for name, test in _FILTERS.items():
         wanted = asked.parameters.get(name)
@@ -112,10 +114,10 @@ def _list_deployments(index: Index, asked: Asked) -> Answered:
     return _page(asked, found, lambda entry: rendering.deployment(entry, workspace=workspace, in_list=True))
 
 
-def _list_jobs(index: Index, asked: Asked) -> Answered:
+def _list_jobs(index: Index, asked: SandboxRequest) -> SandboxAnswer:
     identity = asked.parameters.get("deploymentId")
     if not identity:
-        return Answered("", asked.invalid("deploymentId"))
+        return SandboxAnswer("", asked.invalid("deploymentId"))
     entry = index.deployment(asked.namespace, identity)
     workspace = index.catalog.workspace
     if entry is None:
@@ -127,7 +129,7 @@ def _list_jobs(index: Index, asked: Asked) -> Answered:
 class _Operation(NamedTuple):
     tail: str
     """Path after the namespace."""
-    answer: Callable[[Index, Asked], Answered]
+    answer: Callable[[Index, SandboxRequest], SandboxAnswer]
 
 
 OPERATIONS: Mapping[str, _Operation] = {
@@ -146,7 +148,9 @@ _FILTERS: Mapping[str, Callable[[DeploymentEntry, str], bool]] = {
 }
 
 
-def _deployments(index: Index, asked: Asked, found: Sequence[DeploymentEntry]) -> Callable[[str], Json] | Refused:
+def _deployments(
+    index: Index, asked: SandboxRequest, found: Sequence[DeploymentEntry]
+) -> Callable[[str], Json] | Refused:
     flags = {
         name: asked.parameters.get(name, "false").lower() for name in ("ignoreJobSummary", "ignoreResourceSetting")
     }
@@ -166,19 +170,19 @@ def _deployments(index: Index, asked: Asked, found: Sequence[DeploymentEntry]) -
     return lambda request_id: rendering.success(request_id, data)
 
 
-def _page(asked: Asked, found: Sequence[Item], render: Callable[[Item], Json]) -> Answered:
+def _page(asked: SandboxRequest, found: Sequence[Item], render: Callable[[Item], Json]) -> SandboxAnswer:
     numbers = _page_numbers(asked)
     if isinstance(numbers, Refused):
-        return Answered("", numbers)
+        return SandboxAnswer("", numbers)
     page, size = numbers
     data = [render(item) for item in found[(page - 1) * size : page * size]]
-    return Answered(
+    return SandboxAnswer(
         "",
         lambda request_id: rendering.success(request_id, data, pageIndex=page, pageSize=size, totalSize=len(found)),
     )
 
 
-def _page_numbers(asked: Asked) -> tuple[int, int] | Refused:
+def _page_numbers(asked: SandboxRequest) -> tuple[int, int] | Refused:
     numbers = []
     for name, default, high in (("pageIndex", 1, 2**31 - 1), ("pageSize", PAGE_SIZE, 100)):
         text = asked.parameters.get(name, str(default))
@@ -188,7 +192,7 @@ def _page_numbers(asked: Asked) -> tuple[int, int] | Refused:
     return numbers[0], numbers[1]
 
 
-def _ip_question(asked: Asked) -> IpQuestion | Refused:
+def _ip_question(asked: SandboxRequest) -> IpQuestion | Refused:
     addresses: dict[str, str | None] = {}
     for name in ("srcIp", "dstIp"):
         try:

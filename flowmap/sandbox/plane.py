@@ -28,14 +28,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from flowmap.catalog_file.catalog import SIZE_LIMIT, Catalog, example_catalog, load_catalog, parse_catalog
+from flowmap.catalog_file.catalog import SIZE_LIMIT, CatalogFile, example_catalog, load_catalog, parse_catalog
 from flowmap.catalog_file.matching import Index
 from flowmap.errors import ConfigError
 from flowmap.sandbox import operations, rendering
 from flowmap.sandbox.fault_book import DESCRIPTIONS, Fault, FaultBook, parse_faults
 from flowmap.sandbox.faults import HungUp, commit, json_response
-from flowmap.sandbox.operations import Answered, Asked
-from flowmap.sandbox.verify import DEFAULT_KEYS, Keys, Received, Refused, Verifier
+from flowmap.sandbox.operations import SandboxAnswer, SandboxRequest
+from flowmap.sandbox.verify import DEFAULT_KEYS, Keys, Refused, SignedRequest, Verifier
 from flowmap.serve.server.request_target import OriginForm
 
 RECORDED = 1000
@@ -46,11 +46,11 @@ REQUEST_LIMIT = 1 << 16
 
 log = logging.getLogger(__name__)
 
-Passed = tuple[str, Answered]
+Passed = tuple[str, SandboxAnswer]
 """A request that passed the gateway: its action, and what it gets."""
 
 
-class ControlPlane:
+class SandboxControlPlane:
     """A catalog, the faults in force and the memory of what was asked. ``app`` is its ASGI application.
 
     The setters may be called from any thread: each replaces a reference, and a request uses what it finds at its start.
@@ -58,7 +58,7 @@ class ControlPlane:
 
     def __init__(
         self,
-        catalog: Catalog | Mapping[str, Any] | None = None,
+        catalog: CatalogFile | Mapping[str, Any] | None = None,
         *,
         catalog_path: Path | None = None,
         keys: Keys = DEFAULT_KEYS,
@@ -81,7 +81,7 @@ class ControlPlane:
         """Requests that were signed and well formed, by operation and shape."""
         self.refused: Counter[str] = Counter()
         """Requests refused, by code."""
-        self.recorded: deque[Received] = deque(maxlen=RECORDED)
+        self.recorded: deque[SignedRequest] = deque(maxlen=RECORDED)
         """The last requests, as received."""
         self.app = Starlette(
             routes=[
@@ -96,10 +96,10 @@ class ControlPlane:
         )
 
     @property
-    def catalog(self) -> Catalog:
+    def catalog(self) -> CatalogFile:
         return self._index.catalog
 
-    def set_catalog(self, catalog: Catalog | Mapping[str, Any]) -> None:
+    def set_catalog(self, catalog: CatalogFile | Mapping[str, Any]) -> None:
         """Answer from ``catalog`` from now on; ConfigError if it is none."""
         self._index = Index(parse_catalog(catalog))
 
@@ -135,7 +135,7 @@ class ControlPlane:
         response.headers["date"] = formatdate(now, usegmt=True)
         return response
 
-    async def _answer(self, received: Received, request_id: str, now: float, hung_up: HungUp) -> Response:
+    async def _answer(self, received: SignedRequest, request_id: str, now: float, hung_up: HungUp) -> Response:
         host = received.headers.get("host", "")
         legacy = received.headers.get("x-acs-version") == operations.BLINK_VERSION
         passed = self._legacy_gateway(received, now) if legacy else self._gateway(received, now)
@@ -156,7 +156,7 @@ class ControlPlane:
         body = rendering.gateway_error(request_id, code=refused.code, message=refused.message, host=host)
         return json_response(body, status=refused.status)
 
-    def _gateway(self, received: Received, now: float) -> Passed | Refused:
+    def _gateway(self, received: SignedRequest, now: float) -> Passed | Refused:
         """What is asked and its answer, if the request may pass."""
         refused = self._verifier.check(received, now=now)
         if refused is not None:
@@ -168,13 +168,13 @@ class ControlPlane:
             return _no_such_api(received)
         if not headers.get("workspace"):
             return Refused(400, "MissingWorkspace", "workspace is mandatory for this action.")
-        answered = operations.answer(self._index, Asked(action, namespace, dict(received.parameters), now))
+        answered = operations.answer(self._index, SandboxRequest(action, namespace, dict(received.parameters), now))
         unknown = self._unknown(headers["workspace"], namespace)
         if unknown is not None and not isinstance(answered.answer, Refused):
             answered = answered._replace(answer=unknown)
         return action, answered
 
-    def _legacy_gateway(self, received: Received, now: float) -> Passed | Refused:
+    def _legacy_gateway(self, received: SignedRequest, now: float) -> Passed | Refused:
         refused = self._verifier.check_legacy(received, now=now)
         if refused is not None:
             return refused
@@ -183,7 +183,7 @@ class ControlPlane:
         if found is None or received.method != "GET":
             return _no_such_api(received)
         project, package = found
-        asked = Asked(action, project, dict(received.parameters), now)
+        asked = SandboxRequest(action, project, dict(received.parameters), now)
         return action, operations.answer_blink(self._index, asked, package)
 
     def _unknown(self, workspace: str, namespace: str) -> Callable[[str], rendering.Json] | None:
@@ -234,7 +234,7 @@ class ControlPlane:
         return json_response({"ok": True})
 
 
-def _no_such_api(received: Received) -> Refused:
+def _no_such_api(received: SignedRequest) -> Refused:
     action = received.headers["x-acs-action"]
     return Refused(404, "InvalidApi.NotFound", f"{received.method} {received.path} is not a path of {action}")
 
@@ -250,11 +250,11 @@ async def _body(request: Request, limit: int) -> bytes | None:
     return b"".join(parts)
 
 
-async def _received(request: Request) -> Received | None:
+async def _received(request: Request) -> SignedRequest | None:
     body = await _body(request, REQUEST_LIMIT)
     if body is None:
         return None
-    return Received(
+    return SignedRequest(
         method=request.method,
         path=request.scope["raw_path"].decode("latin-1"),
         query=request.scope["query_string"].decode("latin-1"),

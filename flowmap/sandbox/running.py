@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flowmap.catalog_file.catalog import Catalog
+from flowmap.catalog_file.catalog import CatalogFile
 from flowmap.sandbox.control_plane import make_server, open_listener, run_server, url_of
-from flowmap.sandbox.plane import ControlPlane
+from flowmap.sandbox.plane import SandboxControlPlane
 from flowmap.sandbox.verify import DEFAULT_KEYS, Keys
 
 
-class RunningSandbox(ControlPlane):
+class RunningSandbox(SandboxControlPlane):
     """A control plane that is being served at ``url``."""
 
     url: str = ""
@@ -22,7 +22,7 @@ class RunningSandbox(ControlPlane):
 
 @contextmanager
 def running_sandbox(
-    catalog: Catalog | Mapping[str, Any] | None = None,
+    catalog: CatalogFile | Mapping[str, Any] | None = None,
     *,
     catalog_path: Path | None = None,
     listen: str = "127.0.0.1:0",
@@ -32,7 +32,7 @@ def running_sandbox(
     """Serve a control plane from a thread of its own while the block runs.
 
     It answers from ``catalog`` (an example if None) on a free port of 127.0.0.1; ``options`` go to
-    :class:`ControlPlane`. On leaving, requests still open are cut.
+    :class:`SandboxControlPlane`. On leaving, requests still open are cut.
     """
     plane = RunningSandbox(catalog, catalog_path=catalog_path, keys=keys, **options)
     listener = open_listener(listen)

@@ -136,7 +136,7 @@ def expected(truths: Iterable[Truth]) -> dict[SeriesName, Amount]:
     return rows
 
 
-class Verdict(NamedTuple):
+class ExpectedVerdict(NamedTuple):
     """How the daemon's figures compare with the truth, in bytes of both directions."""
 
     attributed: int
@@ -151,7 +151,7 @@ class Verdict(NamedTuple):
         return self.misattributed == 0 and self.missing == 0
 
 
-def judge(seen: Mapping[SeriesName, Amount], truth: Mapping[SeriesName, Amount]) -> Verdict:
+def judge(seen: Mapping[SeriesName, Amount], truth: Mapping[SeriesName, Amount]) -> ExpectedVerdict:
     """Compare row by row. A row with more than the truth has taken bytes of another; one with less lacks some."""
     attributed = misattributed = missing = 0
     for name in seen.keys() | truth.keys():
@@ -160,4 +160,4 @@ def judge(seen: Mapping[SeriesName, Amount], truth: Mapping[SeriesName, Amount])
             attributed += min(got, true) if name.deployments else 0
             misattributed += max(0, got - true) if name.deployments else 0
             missing += max(0, true - got)
-    return Verdict(attributed, misattributed, missing)
+    return ExpectedVerdict(attributed, misattributed, missing)

@@ -36,20 +36,20 @@ _AUTHORIZATION = re.compile(
 )
 
 
-class Key(NamedTuple):
+class AccessKey(NamedTuple):
     """The secret of an access key; ``token`` where it is temporary."""
 
     secret: str
     token: str | None = None
 
 
-Keys = Mapping[str, Key]
+Keys = Mapping[str, AccessKey]
 
-DEFAULT_KEYS: Keys = {ACCESS_KEY_ID: Key(ACCESS_KEY_SECRET)}
+DEFAULT_KEYS: Keys = {ACCESS_KEY_ID: AccessKey(ACCESS_KEY_SECRET)}
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class SignedRequest:
     """A request as it came from the wire."""
 
     method: str
@@ -87,7 +87,7 @@ class Verifier:
         self._nonces: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._limit = nonces
 
-    def check(self, request: Received, *, now: float) -> Refused | None:
+    def check(self, request: SignedRequest, *, now: float) -> Refused | None:
         """None for a request that may pass; ``now`` is the server's clock in epoch seconds."""
         headers = request.headers
         for name in REQUIRED:
@@ -110,7 +110,7 @@ class Verifier:
                 return refused
         return None
 
-    def check_legacy(self, request: Received, *, now: float) -> Refused | None:
+    def check_legacy(self, request: SignedRequest, *, now: float) -> Refused | None:
         """The same for the legacy gateway: HMAC-SHA1 over the raw path, a ``Date`` header and no nonce."""
         headers = request.headers
         for name in ("x-acs-action", "x-acs-version", "date"):
@@ -151,7 +151,9 @@ class Verifier:
             return Refused(400, "InvalidSecurityToken.MismatchWithAccessKey", "Specified SecurityToken does not match.")
         return None
 
-    def _check_signature(self, request: Received, key_id: str, signed: tuple[str, ...], given: str) -> Refused | None:
+    def _check_signature(
+        self, request: SignedRequest, key_id: str, signed: tuple[str, ...], given: str
+    ) -> Refused | None:
         try:
             parameters = dict(request.parameters)
             query = canonical_query(parameters)

@@ -19,7 +19,7 @@ ReadReason = Literal["start", "timer", "overrun"]
 
 @dataclass(frozen=True, slots=True)
 class ReadStarted:
-    """A full read begins; every open flow will follow as a ``Kind.SEEN`` record."""
+    """A full read begins; every open flow will follow as a ``Kind.DUMPED`` record."""
 
     reason: ReadReason
 

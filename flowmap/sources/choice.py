@@ -13,7 +13,7 @@ from flowmap.sources.conntrack import check
 from flowmap.system.proc import Unknown
 
 if TYPE_CHECKING:
-    from flowmap.config import Collect
+    from flowmap.config import CollectConfig
 
 
 class Choice(NamedTuple):
@@ -34,22 +34,22 @@ class Chosen(NamedTuple):
     """Empty where the configuration names it."""
 
 
-def choose_source(settings: Collect, *, own_port: int = 0) -> Chosen:
+def choose_source(settings: CollectConfig, *, own_port: int = 0) -> Chosen:
     """The source that is configured; for ``auto`` as :func:`choose` says."""
     if settings.source != "auto":
         return Chosen(_named(settings.source, settings), "")
     choice = choose(settings, own_port=own_port)
     chosen = _named(choice.kind, settings)
     if choice.kind == "conntrack":
-        from flowmap.sources.combined import PairedSource
+        from flowmap.sources.combined import CombinedSource
         from flowmap.sources.sockets.source import SocketsSource
 
         health = SocketsSource(interval=settings.sockets.interval, bytes_count=False)
-        return Chosen(PairedSource(chosen, health), choice.why)
+        return Chosen(CombinedSource(chosen, health), choice.why)
     return Chosen(chosen, choice.why)
 
 
-def choose(settings: Collect, *, own_port: int = 0) -> Choice:
+def choose(settings: CollectConfig, *, own_port: int = 0) -> Choice:
     """What ``auto`` takes: conntrack where it is permitted, tracks something and counts bytes, with the socket table
     for the health of TCP; else the socket table alone; and where that cannot be read either, packets, if interfaces
     are named. ``own_port``: see :func:`tracks`. Changes nothing."""
@@ -68,7 +68,7 @@ def choose(settings: Collect, *, own_port: int = 0) -> Choice:
     return Choice(choice.kind, f"{choice.why}; {wish}", costs=True)
 
 
-def _named(kind: str, settings: Collect) -> Source:
+def _named(kind: str, settings: CollectConfig) -> Source:
     if kind == "conntrack":
         from flowmap.sources.conntrack.source import ConntrackSource
 
@@ -87,7 +87,7 @@ def _named(kind: str, settings: Collect) -> Source:
     raise ConfigError(f"collect.source: {kind} is read by `flowmap replay`, not here")
 
 
-def _capture(settings: Collect) -> Source:
+def _capture(settings: CollectConfig) -> Source:
     from flowmap.sources.capture.source import CaptureSource
 
     capture = settings.capture
@@ -103,7 +103,7 @@ def _capture(settings: Collect) -> Source:
     )
 
 
-def retime(source: Source, settings: Collect) -> None:
+def retime(source: Source, settings: CollectConfig) -> None:
     """Other times between full reads, and other filters (on the thread that reads the source only)."""
     from flowmap.sources.capture.source import CaptureSource
     from flowmap.sources.combined import parts
@@ -119,7 +119,7 @@ def retime(source: Source, settings: Collect) -> None:
             part.refilter(settings.include, settings.exclude)
 
 
-def _best_table(settings: Collect, own_port: int) -> Choice:
+def _best_table(settings: CollectConfig, own_port: int) -> Choice:
     """conntrack needs a rule that tracks (else its table stays empty), bytes, and the permission to read it."""
     from flowmap.sources.conntrack.source import ConntrackSource
 

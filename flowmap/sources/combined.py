@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, SourceStats, Step
 
 _TOLD = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
@@ -27,7 +27,7 @@ RETRY_LIMIT = 60.0
 """Longest pause, in seconds, before the second source is tried again."""
 
 
-class PairedSource:
+class CombinedSource:
     """``traffic`` counts; ``health`` measures."""
 
     tells_health = True
@@ -121,7 +121,7 @@ class PairedSource:
 def measured(batch: FlowBatch) -> FlowBatch:
     """The records as measurements: what they count is left out, and whose identity they have."""
     told = batch.take(slice(None))
-    told.kind = np.full(len(batch), Kind.MEASURED, np.uint8)
+    told.kind = np.full(len(batch), RecordKind.MEASURED, np.uint8)
     told.flags = batch.flags & _TOLD
     told.id = np.zeros(len(batch), np.uint64)
     return told
@@ -143,4 +143,4 @@ def names(source: Source) -> str:
 
 def parts(source: Source) -> tuple[Source, ...]:
     """The sources that are read."""
-    return source.parts if isinstance(source, PairedSource) else (source,)
+    return source.parts if isinstance(source, CombinedSource) else (source,)

@@ -11,10 +11,10 @@ from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.calls.schedule import MAX_BACKOFF
 from flowmap.attribute.questions import Owners, Place, Question, Semantics, Shape, candidates, question_for, state_of
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import GiveUp, TakeStep
-from flowmap.flows.batch import Flag, Kind
-from flowmap.flows.endpoints import End
+from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import ReadFinished, ReadStarted
@@ -24,7 +24,7 @@ from tests.support.records import Record, batch_of, replace
 
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
 NONE: Owners = frozenset()
-FLOW = Record(Kind.OPENED)
+FLOW = Record(RecordKind.OPENED)
 C, S, R = Shape.CLIENT, Shape.SINK, Shape.SOURCE
 
 
@@ -64,7 +64,7 @@ def test_states(number: int, state: str) -> None:
 @pytest.mark.parametrize("shape", [C, S, R])
 def test_questions_are_about_one_end(shape: Shape) -> None:
     address = Address.parse("2001:db8::1")
-    end = End(address, 0, 0, False) if shape is C else End(address, 9092, 6, True)
+    end = EndpointKey(address, 0, 0, False) if shape is C else EndpointKey(address, 9092, 6, True)
     asked = question_for("ns", shape, end)
     place = Endpoint(address, end.port)
     assert (asked.source, asked.destination) == ((None, place) if shape is S else (place, None))
@@ -87,14 +87,14 @@ def test_one_question_in_flight_a_key() -> None:
 
 
 def test_every_namespace_is_asked_and_their_answers_join() -> None:
-    desk = Desk(Settings(namespaces=tuple(f"ns{n}" for n in range(300)), semantics="connection"))
+    desk = Desk(AttributionSettings(namespaces=tuple(f"ns{n}" for n in range(300)), semantics="connection"))
     desk.tell(FLOW)
     asked = desk.ask()
     assert len(asked) == 600
     for one in asked[:-1]:
         desk.answer(one, *([X] if one.namespace == "ns7" else []))
     desk.settle()
-    assert desk.books.pending_flows == 1
+    assert desk.accounting.pending_flows == 1
     desk.answer(asked[-1])
     desk.settle()
     (decision,) = desk.attribution.decisions.values()
@@ -102,7 +102,7 @@ def test_every_namespace_is_asked_and_their_answers_join() -> None:
 
 
 def test_who_waits_longest_is_asked_about_first_and_nobody_for_ever() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection", negative_ttl=1.0, positive_ttl=1.0))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", negative_ttl=1.0, positive_ttl=1.0))
     for n in range(4):
         desk.tell(replace(FLOW, client=f"10.0.0.{n}", id=n + 1))
     turns = []
@@ -131,18 +131,18 @@ def test_service_ends_of_strangers_are_not_asked_about() -> None:
 
 
 def test_data_flow_needs_no_clients() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="dataflow"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(FLOW)
     asked = desk.ask()
     assert {one.shape for one in asked} == {S, R}
     for one in asked:
         desk.answer(one, X)
     desk.settle()
-    assert desk.books.pending_flows == 0
+    assert desk.accounting.pending_flows == 0
 
 
 def test_failures_back_off_and_success_ends_that() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="dataflow"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(FLOW)
     pauses = []
     for n in range(9):
@@ -152,7 +152,7 @@ def test_failures_back_off_and_success_ends_that() -> None:
         desk.attribution.failed(sink, "timeout", now=desk.now)
         desk.answer(source, X)
         began = desk.now
-        while not desk.attribution.plan.choose(desk.books.table, now=desk.now, limit=1):
+        while not desk.attribution.schedule.choose(desk.accounting.table, now=desk.now, limit=1):
             desk.now += 0.25
         pauses.append(desk.now - began)
     assert pauses[:6] == pytest.approx([1, 2, 4, 8, 16, 32], abs=0.6)
@@ -167,24 +167,24 @@ def test_failures_back_off_and_success_ends_that() -> None:
 
 
 def test_ends_that_share_a_question_both_hear_the_answer() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="dataflow"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(replace(FLOW, server_port=53), replace(FLOW, server_port=53, protocol=17))
     asked = desk.ask()
     assert len(asked) == len(set(asked)) == 2
     for one in asked:
         desk.answer(one, X)
     desk.now += 61
-    assert sorted(desk.attribution.plan.choose(desk.books.table, now=desk.now, limit=9)) != []
-    assert len(desk.attribution.plan.choose(desk.books.table, now=desk.now, limit=9)) == 2
+    assert sorted(desk.attribution.schedule.choose(desk.accounting.table, now=desk.now, limit=9)) != []
+    assert len(desk.attribution.schedule.choose(desk.accounting.table, now=desk.now, limit=9)) == 2
 
 
 def test_the_numbers_of_ends_are_forgotten_with_them() -> None:
     desk = Desk()
     desk.tell(FLOW)
     asked = desk.ask()
-    desk.tell(replace(FLOW, kind=Kind.CLOSED))
-    desk.books.apply(GiveUp(desk.now + 1, desk.now))
-    sweep(desk.books)
+    desk.tell(replace(FLOW, kind=RecordKind.CLOSED))
+    desk.accounting.apply(GiveUp(desk.now + 1, desk.now))
+    sweep(desk.accounting)
     desk.tell(replace(FLOW, client="10.0.0.7", server="10.1.0.7"))
     for one in asked:
         desk.answer(one)
@@ -194,7 +194,7 @@ def test_the_numbers_of_ends_are_forgotten_with_them() -> None:
 
 
 def test_contradictions_count_once_an_answer() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
     desk.tell(FLOW)
     for one in desk.ask():
         desk.answer(one, X)
@@ -207,9 +207,9 @@ def test_contradictions_count_once_an_answer() -> None:
     assert desk.attribution.contradictions.count == 1
     desk.tell(replace(FLOW, client_port=2, id=2))
     for _ in range(3):  # looking again is no new answer
-        desk.books.apply(TakeStep(ReadStarted("timer"), desk.now, desk.now))
-        desk.tell(replace(FLOW, kind=Kind.SEEN), replace(FLOW, kind=Kind.SEEN, client_port=2, id=2))
-        desk.books.apply(TakeStep(ReadFinished(True), desk.now, desk.now))
+        desk.accounting.apply(TakeStep(ReadStarted("timer"), desk.now, desk.now))
+        desk.tell(replace(FLOW, kind=RecordKind.DUMPED), replace(FLOW, kind=RecordKind.DUMPED, client_port=2, id=2))
+        desk.accounting.apply(TakeStep(ReadFinished(True), desk.now, desk.now))
         desk.settle()
     assert desk.attribution.contradictions.count == 1
     (decision, *_) = desk.attribution.decisions.values()
@@ -217,7 +217,7 @@ def test_contradictions_count_once_an_answer() -> None:
 
 
 def test_answers_are_kept_within_bounds() -> None:
-    desk = Desk(Settings(namespaces=("ns",), cache_size=5))
+    desk = Desk(AttributionSettings(namespaces=("ns",), cache_size=5))
     for n in range(20):
         question = Question("ns", C, Endpoint(Address(0, n), 0), None)
         desk.answer(question, X)
@@ -228,13 +228,13 @@ def test_answers_are_kept_within_bounds() -> None:
 def test_what_was_known_before_a_restart_names_nobody_until_it_is_confirmed() -> None:
     confirms: list[Literal["strict", "fast"]] = ["strict", "fast"]
     for confirm in confirms:
-        first = Desk(Settings(namespaces=("ns",), semantics="connection"))
+        first = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
         first.tell(FLOW)
         for one in first.ask():
             first.answer(one, X)
         known = dict(first.attribution.ranges())
         assert [range_.owners for range_ in known.values()] == [{X}, {X}]
-        desk = Desk(Settings(namespaces=("ns",), semantics="connection", confirm=confirm))
+        desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", confirm=confirm))
         desk.now = first.now + 10
         desk.settle()
         for question, range_ in known.items():
@@ -242,12 +242,12 @@ def test_what_was_known_before_a_restart_names_nobody_until_it_is_confirmed() ->
         desk.tell(FLOW)
         assert desk.ask() == [], "asked a while ago: not due yet"
         desk.settle()
-        assert desk.books.pending_flows == 1
+        assert desk.accounting.pending_flows == 1
         desk.now += 60
         for one in desk.ask():
             desk.answer(one, X)
         desk.settle()
-        assert desk.books.pending_flows == 0
+        assert desk.accounting.pending_flows == 0
         (decision,) = desk.attribution.decisions.values()
         assert decision.owners == {X}
         ranges = dict(desk.attribution.ranges())
@@ -273,7 +273,7 @@ def test_many_flows_whose_ends_were_never_heard_of_cost_little(monkeypatch: pyte
     batch = batch_of(FLOW).take(np.zeros(len(addresses), np.intp))
     for name in ("client_low", "translated_client_low"):
         setattr(batch, name, (0xFFFF_0B00_0000 + addresses).astype(np.uint64))
-    desk.books.apply(TakeStep(batch, desk.now, desk.now))
+    desk.accounting.apply(TakeStep(batch, desk.now, desk.now))
     for one in desk.ask(limit=3):
         desk.answer(one)
     looked_at: list[int] = []
@@ -286,7 +286,7 @@ def test_many_flows_whose_ends_were_never_heard_of_cost_little(monkeypatch: pyte
     monkeypatch.setattr(desk.attribution, "questions_about", counted)
     desk.attribution.look_again()
     desk.settle()
-    assert desk.books.pending_flows > 49_000
+    assert desk.accounting.pending_flows > 49_000
     assert len(looked_at) < 20
 
 
@@ -322,14 +322,14 @@ def test_answers_that_no_flow_can_need_are_dropped() -> None:
     assert len(timeline.answers) == 5, "the flow that waits began before all of them"
     desk.attribution.forget_answers(float("-inf"))
     assert len(timeline.answers) == 5
-    desk.tell(replace(FLOW, kind=Kind.CLOSED))
-    desk.books.apply(GiveUp(desk.now + 1, desk.now))
+    desk.tell(replace(FLOW, kind=RecordKind.CLOSED))
+    desk.accounting.apply(GiveUp(desk.now + 1, desk.now))
     desk.attribution.forget_answers(desk.now - 2)
     assert [answer.arrived for answer in timeline.answers][0] <= desk.now - 2 < timeline.answers[1].arrived
 
 
 def test_looking_at_an_answer_does_not_keep_it() -> None:
-    attribution = books_for(Settings(namespaces=("ns",), cache_size=2)).attribution
+    attribution = books_for(AttributionSettings(namespaces=("ns",), cache_size=2)).attribution
     first, second, third = (Question("ns", C, Endpoint(Address(0, n), 0), None) for n in range(3))
     for question in (first, second):
         attribution.answered(question, Answer(1.0, 2.0, some(X)))
@@ -341,7 +341,7 @@ def test_looking_at_an_answer_does_not_keep_it() -> None:
 
 def test_every_workspace_is_asked_and_owners_carry_theirs() -> None:
     elsewhere = Place("v", "ns")
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection", elsewhere=(elsewhere,)))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", elsewhere=(elsewhere,)))
     desk.tell(replace(FLOW, flags=int(Flag.PRESENT)))
     asked = desk.ask()
     assert [(one.shape, one.place) for one in asked] == [
@@ -356,7 +356,7 @@ def test_every_workspace_is_asked_and_owners_carry_theirs() -> None:
 
 
 def test_contradictions_are_listed_with_a_flow_and_what_was_said() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
     desk.tell(FLOW, replace(FLOW, client_port=2, id=2))
     for one in desk.ask():
         desk.answer(one, X)
@@ -388,13 +388,13 @@ def test_contradictions_are_listed_with_a_flow_and_what_was_said() -> None:
     [("nothing", "budget: "), ("failure", "errors: timeout"), ("failure elsewhere", "breaker: ")],
 )
 def test_failed_says_its_cause(what: str, cause: str) -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
     desk.tell(FLOW, replace(FLOW, client="10.0.0.2", id=2, server_port=80))
-    desk.tell(replace(FLOW, kind=Kind.CLOSED))
+    desk.tell(replace(FLOW, kind=RecordKind.CLOSED))
     if what != "nothing":
         about = "10.0.0.1" if what == "failure" else "10.0.0.2"
         (one,) = [one for one in desk.ask() if one.source and str(one.source.address) == about]
         desk.attribution.failed(one, "timeout: no answer", now=desk.now)
-    desk.books.apply(GiveUp(desk.now + 1, desk.now))
+    desk.accounting.apply(GiveUp(desk.now + 1, desk.now))
     (decision,) = desk.attribution.decisions.values()
     assert (decision.state, decision.cause.startswith(cause)) == (State.FAILED, True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from flowmap.attribute.calls.schedule import FAIR
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.sources.base import ReadFinished, ReadStarted
 from tests.support.attribution import Desk
 from tests.support.records import Record
@@ -16,11 +16,14 @@ REAL = 5
 
 def flooded() -> Desk:
     """A table of 500 in which 400 flows that nobody answered came before five that carry bytes."""
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection"), max_flows=500)
-    desk.tell(*(Record(Kind.OPENED, client=f"11.0.{n // 200}.{n % 200}", id=n + 1) for n in range(FLOOD)))
-    real = [Record(Kind.OPENED, client=f"10.0.0.{n}", id=1000 + n, flags=int(Flag.ASSURED)) for n in range(REAL)]
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"), max_flows=500)
+    desk.tell(*(Record(RecordKind.OPENED, client=f"11.0.{n // 200}.{n % 200}", id=n + 1) for n in range(FLOOD)))
+    real = [Record(RecordKind.OPENED, client=f"10.0.0.{n}", id=1000 + n, flags=int(Flag.ASSURED)) for n in range(REAL)]
     desk.tell(*real)
-    seen = [Record(Kind.SEEN, client=one.client, id=one.id, counters=(500, 500, 5, 5), flags=one.flags) for one in real]
+    seen = [
+        Record(RecordKind.DUMPED, client=one.client, id=one.id, counters=(500, 500, 5, 5), flags=one.flags)
+        for one in real
+    ]
     desk.tell(*seen)
     return desk
 
@@ -36,7 +39,7 @@ def test_who_carries_bytes_is_asked_about_first() -> None:
 def test_of_whom_nothing_was_heard_nothing_is_decided_again_and_again() -> None:
     desk = flooded()
     desk.settle()
-    desk.books.apply(TakeStep(ReadStarted("timer"), desk.now, desk.now))
-    desk.books.apply(TakeStep(ReadFinished(False), desk.now, desk.now))
+    desk.accounting.apply(TakeStep(ReadStarted("timer"), desk.now, desk.now))
+    desk.accounting.apply(TakeStep(ReadFinished(False), desk.now, desk.now))
     desk.attribution.look_again()
     assert not desk.attribution.has_news

@@ -8,9 +8,9 @@ from flowmap.attribute.answers.shape_stats import ENOUGH
 from flowmap.attribute.calls.narrowing_questions import EXACT_EACH
 from flowmap.attribute.decisions import STATES
 from flowmap.attribute.questions import UNREADABLE, Question, Shape
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep, Tidy
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp
 from tests.support.accounting import Auditor, sweep
@@ -19,18 +19,18 @@ from tests.support.records import Record, replace
 
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
 THERE = int(Flag.PRESENT)
-FLOW = Record(Kind.OPENED, flags=THERE, counters=(100, 10, 1, 1))
+FLOW = Record(RecordKind.OPENED, flags=THERE, counters=(100, 10, 1, 1))
 TIED = (Shape.LINK, Shape.EXACT)
-SETTINGS = Settings(namespaces=("ns",), semantics="connection", tie_wait=30.0)
+SETTINGS = AttributionSettings(namespaces=("ns",), semantics="connection", tie_wait=30.0)
 
 
 class Tie(Desk):
     """A desk at which both ends name everybody in ``both``."""
 
-    def __init__(self, settings: Settings = SETTINGS, *, both: tuple[Owner, ...] = (X, Y)) -> None:
+    def __init__(self, settings: AttributionSettings = SETTINGS, *, both: tuple[Owner, ...] = (X, Y)) -> None:
         super().__init__(settings)
         self.both = both
-        self.auditor = Auditor(self.books)
+        self.auditor = Auditor(self.accounting)
 
     def ends(self) -> list[Question]:
         """Answer what is asked about single ends; the questions about both together that were asked beside."""
@@ -53,17 +53,17 @@ class Tie(Desk):
         self.auditor.check()
 
     def states(self) -> list[State]:
-        columns, rows = self.books.table.columns, self.books.table.live()
+        columns, rows = self.accounting.table.columns, self.accounting.table.live()
         return [STATES[state] for state in columns.state[rows].tolist()]
 
     def owners(self) -> list[set[str]]:
-        columns, rows = self.books.table.columns, self.books.table.live()
+        columns, rows = self.accounting.table.columns, self.accounting.table.live()
         numbers = columns.verdict[rows].tolist()
         return [{owner.name for owner in self.attribution.decisions[number].owners} for number in numbers]
 
     def bytes(self) -> dict[tuple[str, str], int]:
         """Transmitted bytes by kind and names (or reason)."""
-        frozen = self.books.ledger.freeze()
+        frozen = self.accounting.series_table.freeze()
         return {
             (key.kind, key.reason or "+".join(owner.name for owner in key.owners)): int(frozen.transmit_bytes[row])
             for row, key in enumerate(frozen.keys)
@@ -115,7 +115,7 @@ def test_answers_that_tell_nothing_apart_remove_nobody(said: list[Owner]) -> Non
 
 def test_every_place_narrows_its_own_candidates_only() -> None:
     other = Owner("w", "other", "o", "o")
-    tie = Tie(Settings(namespaces=("ns", "other"), semantics="connection"), both=(X, Y, other))
+    tie = Tie(AttributionSettings(namespaces=("ns", "other"), semantics="connection"), both=(X, Y, other))
     links = tie.open(FLOW)
     assert sorted(one.namespace for one in links) == ["ns", "other"]
     for link in links:
@@ -129,7 +129,7 @@ def test_every_place_narrows_its_own_candidates_only() -> None:
 
 
 def test_where_candidates_do_not_live_nothing_is_asked_about_both() -> None:
-    tie = Tie(Settings(namespaces=("ns", "other"), semantics="connection"))
+    tie = Tie(AttributionSettings(namespaces=("ns", "other"), semantics="connection"))
     assert [one.namespace for one in tie.open(FLOW)] == ["ns"]
 
 
@@ -145,23 +145,23 @@ def test_nobody_waits_longer_than_tie_wait_and_is_still_narrowed_later() -> None
     assert tie.states() == [State.SHARED]
     (decision,) = [one for one in tie.attribution.decisions.values() if one.state == "shared"]
     assert "attribute.tie_wait" in decision.cause
-    tie.tell(replace(FLOW, kind=Kind.SEEN, counters=(150, 10, 2, 1)))
+    tie.tell(replace(FLOW, kind=RecordKind.DUMPED, counters=(150, 10, 2, 1)))
     tie.now += 10
     (link,) = tie.ends()
     tie.answer(link, Y)
     tie.settle()
-    tie.tell(replace(FLOW, kind=Kind.CLOSED, counters=(175, 10, 3, 1)))
+    tie.tell(replace(FLOW, kind=RecordKind.CLOSED, counters=(175, 10, 3, 1)))
     assert tie.bytes() == {("shared", "x+y"): 150, ("deployment", "y"): 25}
 
 
 def test_a_flow_that_is_over_waits_for_nothing() -> None:
     tie = Tie()
     (link,) = tie.open(FLOW)
-    tie.tell(replace(FLOW, kind=Kind.CLOSED, counters=(300, 30, 3, 3)))
+    tie.tell(replace(FLOW, kind=RecordKind.CLOSED, counters=(300, 30, 3, 3)))
     tie.answer(link, X)
     tie.settle()
     assert tie.bytes() == {("shared", "x+y"): 300}, "the answer came after its end: another's connection may be meant"
-    assert len(tie.books.table) == 0
+    assert len(tie.accounting.table) == 0
     assert tie.ask() == []
     (decision,) = [one for one in tie.attribution.decisions.values() if one.state == "shared"]
     assert "ended before" in decision.cause
@@ -172,15 +172,15 @@ def test_an_answer_within_its_life_counts_though_the_flow_is_over_when_it_is_loo
     (link,) = tie.open(FLOW)
     tie.answer(link, X)
     tie.now += 1
-    tie.books.apply(TakeStep(CaughtUp(tie.now), tie.now, tie.now))
-    tie.tell(replace(FLOW, kind=Kind.CLOSED, counters=(300, 30, 3, 3)))
+    tie.accounting.apply(TakeStep(CaughtUp(tie.now), tie.now, tie.now))
+    tie.tell(replace(FLOW, kind=RecordKind.CLOSED, counters=(300, 30, 3, 3)))
     tie.settle()
     assert tie.bytes() == {("deployment", "x"): 300}
 
 
 def test_a_flow_of_which_nothing_is_heard_after_the_answer_is_not_narrowed() -> None:
     # Its entry may be left over, and the connections the answer speaks of may be others'.
-    tie = Tie(Settings(namespaces=("ns",), semantics="connection", grace=60.0, tie_wait=30.0))
+    tie = Tie(AttributionSettings(namespaces=("ns",), semantics="connection", grace=60.0, tie_wait=30.0))
     silent = replace(FLOW, flags=0)
     tie.tell(silent)
     for one in tie.ask():
@@ -262,19 +262,19 @@ def test_shapes_that_never_tell_are_not_waited_for() -> None:
         for one in tie.ask():
             tie.answer(one)
         tie.settle()
-    assert set(tie.attribution.readings.silent(now=tie.now)) == set(TIED)
+    assert set(tie.attribution.shape_stats.silent(now=tie.now)) == set(TIED)
     assert tie.open(replace(FLOW, client="10.0.2.1", server_port=99, id=99)) == []
     assert set(tie.states()) == {State.SHARED}
 
 
 def test_data_flow_has_no_ties_to_break() -> None:
-    tie = Tie(Settings(namespaces=("ns",), semantics="dataflow"))
+    tie = Tie(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
     assert tie.open(FLOW) == []
     assert tie.states() == [State.SHARED]
 
 
 def test_more_than_the_limit_is_ambiguous_until_told_apart() -> None:
-    tie = Tie(Settings(namespaces=("ns",), semantics="connection", owners_limit=1))
+    tie = Tie(AttributionSettings(namespaces=("ns",), semantics="connection", owners_limit=1))
     (link,) = tie.open(FLOW)
     tie.answer(link)
     (exact,) = tie.ends() or tie.ask()
@@ -287,13 +287,13 @@ def test_more_than_the_limit_is_ambiguous_until_told_apart() -> None:
 def test_ends_that_are_gone_take_their_ties_with_them() -> None:
     tie = Tie()
     (link,) = tie.open(FLOW)
-    tie.tell(replace(FLOW, kind=Kind.CLOSED))
+    tie.tell(replace(FLOW, kind=RecordKind.CLOSED))
     tie.now += 2
     tie.settle()
-    sweep(tie.books)
+    sweep(tie.accounting)
     tie.answer(link, X)
     tie.settle()
-    assert len(tie.attribution.ties) == 0
-    tie.books.apply(Tidy(tie.now))
+    assert len(tie.attribution.narrowing) == 0
+    tie.accounting.apply(Tidy(tie.now))
     assert tie.attribution.timeline(link) is None, "no flow can need it"
-    assert not tie.attribution.plan._answered.any()
+    assert not tie.attribution.schedule._answered.any()

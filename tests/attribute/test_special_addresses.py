@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from flowmap.attribute.questions import Semantics, Shape
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import KINDS, SpecialAddresses
 from flowmap.engine.commands import GiveUp, TakeStep
-from flowmap.flows.batch import Kind
+from flowmap.flows.batch import RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 from flowmap.model.views import FlowFilter
-from flowmap.query.live import Connection, Queries
+from flowmap.query.live import Connection, LiveQueries
 from flowmap.sources.base import Broadcasts
 from tests.support.accounting import Auditor, books_for, sweep
 from tests.support.attribution import Desk
 from tests.support.records import Record, replace
 
 X = Owner("w", "ns", "id-x", "x")
-FLOW = Record(Kind.OPENED, protocol=17, server_port=5353, counters=(60, 0, 1, 0))
+FLOW = Record(RecordKind.OPENED, protocol=17, server_port=5353, counters=(60, 0, 1, 0))
 HOST = (Address.parse("10.9.1.255"),)
 
 
@@ -73,10 +73,10 @@ def test_kinds(text: str, kind: str) -> None:
 
 def reasons(desk: Desk) -> dict[str, int]:
     """Bytes without an owner, both ways, by reason."""
-    ledger = desk.books.ledger.freeze()
+    series_table = desk.accounting.series_table.freeze()
     return {
-        key.reason: int(ledger.transmit_bytes[row] + ledger.receive_bytes[row])
-        for row, key in enumerate(ledger.keys)
+        key.reason: int(series_table.transmit_bytes[row] + series_table.receive_bytes[row])
+        for row, key in enumerate(series_table.keys)
         if key is not None and key.kind == "unattributed"
     }
 
@@ -103,33 +103,33 @@ def reasons(desk: Desk) -> dict[str, int]:
 def test_one_such_address_decides_the_flow_at_once(
     client: str, server: str, semantics: Semantics, loopback: bool, cause: str
 ) -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics=semantics, loopback=loopback))
-    auditor = Auditor(desk.books)
-    desk.books.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics=semantics, loopback=loopback))
+    auditor = Auditor(desk.accounting)
+    desk.accounting.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
     desk.tell(replace(FLOW, client=client, server=server))
     desk.settle()
     auditor.check()
     assert bool(desk.ask()) == (cause == "")
     if not cause:
-        assert (reasons(desk), desk.books.pending) == ({}, [60, 0])
+        assert (reasons(desk), desk.accounting.pending) == ({}, [60, 0])
         return
-    assert (reasons(desk), desk.books.pending) == ({"special_address": 60}, [0, 0])
-    (flow,) = Queries(desk.books, source="s", epoch=0).flows(FlowFilter(), 9, None).flows
-    view = Queries(desk.books, source="s", epoch=0).explain(0, desk.now, chain=True)
+    assert (reasons(desk), desk.accounting.pending) == ({"special_address": 60}, [0, 0])
+    (flow,) = LiveQueries(desk.accounting, source="s", epoch=0).flows(FlowFilter(), 9, None).flows
+    view = LiveQueries(desk.accounting, source="s", epoch=0).explain(0, desk.now, chain=True)
     assert (flow.state, view.state, view.cause) == (State.UNKNOWN, State.UNKNOWN, f"no deployment can have {cause}")
     assert desk.attribution.waiting == 0
-    desk.tell(replace(FLOW, kind=Kind.UPDATED, client=client, server=server, counters=(100, 7, 2, 1)))
+    desk.tell(replace(FLOW, kind=RecordKind.UPDATED, client=client, server=server, counters=(100, 7, 2, 1)))
     desk.now += 600
     desk.settle()
     assert desk.ask() == [], "nor later"
-    desk.tell(replace(FLOW, kind=Kind.CLOSED, client=client, server=server, counters=(100, 8, 2, 1)))
+    desk.tell(replace(FLOW, kind=RecordKind.CLOSED, client=client, server=server, counters=(100, 8, 2, 1)))
     desk.settle()
     auditor.check()
-    assert (reasons(desk), len(desk.books.table)) == ({"special_address": 108}, 0)
+    assert (reasons(desk), len(desk.accounting.table)) == ({"special_address": 108}, 0)
 
 
 def test_other_flows_of_the_same_client_are_named() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection", loopback=False))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", loopback=False))
     desk.tell(replace(FLOW, server="224.0.0.251"), replace(FLOW, id=2))
     desk.settle()
     asked = desk.ask()
@@ -141,56 +141,56 @@ def test_other_flows_of_the_same_client_are_named() -> None:
         desk.answer(question, X)
     desk.settle()
     desk.settle()
-    assert (reasons(desk), desk.books.pending_flows) == ({"special_address": 60}, 0)
-    assert desk.books.ledger.freeze().totals().deployment == (60, 0), "the client alone names nothing"
+    assert (reasons(desk), desk.accounting.pending_flows) == ({"special_address": 60}, 0)
+    assert desk.accounting.series_table.freeze().totals().deployment == (60, 0), "the client alone names nothing"
 
 
 def test_an_opening_and_its_end_in_one_batch() -> None:
     desk = Desk()
-    auditor = Auditor(desk.books)
-    gone = replace(FLOW, kind=Kind.CLOSED, server="224.0.0.1", counters=(90, 0, 2, 0))
+    auditor = Auditor(desk.accounting)
+    gone = replace(FLOW, kind=RecordKind.CLOSED, server="224.0.0.1", counters=(90, 0, 2, 0))
     desk.tell(replace(FLOW, server="224.0.0.1"), gone)
     auditor.check()
     desk.settle()
     auditor.check()
-    assert (reasons(desk), len(desk.books.table)) == ({"special_address": 90}, 0)
+    assert (reasons(desk), len(desk.accounting.table)) == ({"special_address": 90}, 0)
 
 
 def test_flows_that_the_filters_leave_out_stay_out() -> None:
     desk = Desk()
-    desk.books = books_for(Settings(namespaces=("ns",)), exclude=("224.0.0.0/4",))
+    desk.accounting = books_for(AttributionSettings(namespaces=("ns",)), exclude=("224.0.0.0/4",))
     desk.tell(replace(FLOW, server="224.0.0.1"))
     desk.settle()
-    assert (reasons(desk), desk.books.ignored) == ({}, 60)
+    assert (reasons(desk), desk.accounting.ignored) == ({}, 60)
 
 
 def test_networks_that_become_known_later_decide_what_waits_and_nothing_else() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection"))
-    auditor = Auditor(desk.books)
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
+    auditor = Auditor(desk.accounting)
     desk.tell(replace(FLOW, server="10.9.1.255"), replace(FLOW, id=2))
     desk.settle()
-    assert desk.books.pending_flows == 2
-    desk.books.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
+    assert desk.accounting.pending_flows == 2
+    desk.accounting.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
     desk.settle()
     auditor.check()
-    assert (reasons(desk), desk.books.pending_flows) == ({"special_address": 60}, 1)
-    desk.books.apply(TakeStep(Broadcasts(()), desk.now, desk.now))
+    assert (reasons(desk), desk.accounting.pending_flows) == ({"special_address": 60}, 1)
+    desk.accounting.apply(TakeStep(Broadcasts(()), desk.now, desk.now))
     desk.tell(replace(FLOW, id=3, client_port=4, server="10.9.1.255"))
     desk.settle()
-    assert (reasons(desk), desk.books.pending_flows) == ({"special_address": 60}, 2), "a decision stays"
+    assert (reasons(desk), desk.accounting.pending_flows) == ({"special_address": 60}, 2), "a decision stays"
 
 
 def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
-    desk = Desk(Settings(namespaces=("ns",), semantics="connection"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
     for server, decided in (("224.0.0.1", True), ("10.1.0.1", False), ("224.0.0.1", True)):
         desk.tell(replace(FLOW, server=server))
         desk.settle()
-        assert (desk.books.pending_flows == 0) == decided
-        desk.tell(replace(FLOW, kind=Kind.CLOSED, server=server))
-        desk.books.apply(GiveUp(desk.now + 1, desk.now + 1))
+        assert (desk.accounting.pending_flows == 0) == decided
+        desk.tell(replace(FLOW, kind=RecordKind.CLOSED, server=server))
+        desk.accounting.apply(GiveUp(desk.now + 1, desk.now + 1))
         desk.settle()
-        sweep(desk.books)
-        assert len(desk.books.table) == 0
+        sweep(desk.accounting)
+        assert len(desk.accounting.table) == 0
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
     [("224.0.0.251", False, State.UNKNOWN), ("127.0.0.1", False, State.UNKNOWN), ("10.1.0.1", True, State.PENDING)],
 )
 def test_a_connection_that_was_not_seen(destination: str, asks: bool, state: State) -> None:
-    desk = Desk(Settings(namespaces=("ns",), loopback=False))
+    desk = Desk(AttributionSettings(namespaces=("ns",), loopback=False))
     connection = Connection(Address.parse("10.0.0.1"), 1, Address.parse(destination), 2, 6)
-    view, missing = Queries(desk.books, source="s", epoch=0).ask(connection, 60.0, desk.now)
+    view, missing = LiveQueries(desk.accounting, source="s", epoch=0).ask(connection, 60.0, desk.now)
     assert (bool(missing), view.state) == (asks, state)
     assert view.cause

@@ -23,7 +23,7 @@ from flowmap.sources.conntrack.dump import CHUNK, Dump
 from flowmap.sources.conntrack.source import ConntrackSource
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.system.workers import Workers
-from flowmap.wire.netlink.conntrack import Attribute, Operation
+from flowmap.wire.netlink.conntrack import CtAttribute, CtMessage
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_dump_request, encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, decode_messages, decode_status, encode_attribute
@@ -50,10 +50,10 @@ def entry(number: int) -> dict[str, int]:
     return values
 
 
-def requests(numbers: range, operation: Operation, size: int = 100) -> Iterator[bytes]:
+def requests(numbers: range, operation: CtMessage, size: int = 100) -> Iterator[bytes]:
     """Requests to create or delete entries, many in a datagram; only the last of each asks for an answer."""
-    timeout = encode_attribute(Attribute.TIMEOUT, (3600).to_bytes(4, "big"))
-    flags = MessageFlag.REQUEST | (MessageFlag.CREATE | MessageFlag.EXCL if operation is Operation.NEW else 0)
+    timeout = encode_attribute(CtAttribute.TIMEOUT, (3600).to_bytes(4, "big"))
+    flags = MessageFlag.REQUEST | (MessageFlag.CREATE | MessageFlag.EXCL if operation is CtMessage.NEW else 0)
     for start in range(numbers.start, numbers.stop, size):
         part = [
             encode_entry(operation, flags, entry(number), extra=timeout)
@@ -73,7 +73,7 @@ def submit(channel: NetlinkSocket, request: bytes) -> None:
 
 def fill(entries: int) -> None:
     channel = NetlinkSocket(NETLINK_NETFILTER)
-    for request in requests(range(entries), Operation.NEW):
+    for request in requests(range(entries), CtMessage.NEW):
         submit(channel, request)
     channel.close()
 
@@ -175,7 +175,7 @@ def generate(path: str, pairs: int, rate: float, ready: object) -> None:
     batches = [
         request
         for start in range(0, 4000, 500)
-        for operation in (Operation.NEW, Operation.DELETE)
+        for operation in (CtMessage.NEW, CtMessage.DELETE)
         for request in requests(range(start, start + 500), operation)
     ]
     ready.wait()  # type: ignore[attr-defined]

@@ -25,10 +25,10 @@ from flowmap.attribute.decisions import CODE, Decision
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.history.file import Limits
 from flowmap.history.flows import MICROSECONDS, ClosedFlows, gather, settle
-from flowmap.history.matching import Tuple, Wanted
-from flowmap.history.reader import Archive
+from flowmap.history.matching import FlowTuple, Wanted
+from flowmap.history.reader import HistoryReader
 from flowmap.history.store import Store
-from flowmap.history.writer import Historian
+from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 
@@ -74,23 +74,23 @@ def bursts(directory: Path, seconds: int) -> float:
     """CPU seconds that history's thread takes for a second of bursts."""
     columns, decisions = filled(BURST, 1, 0.0, 0.1)
     rows = np.arange(BURST, dtype=np.int32)
-    historian = Historian(str(directory / "bursts.db"), Limits(7 * DAY, 1 << 30), source="bench")
-    historian.open()
-    historian.start()
+    history_writer = HistoryWriter(str(directory / "bursts.db"), Limits(7 * DAY, 1 << 30), source="bench")
+    history_writer.open()
+    history_writer.start()
     spans, late, begun = [], 0.0, time.perf_counter()
     for n in range(seconds * A_SECOND // BURST):
         due = begun + n * BURST / A_SECOND
         time.sleep(max(0.0, due - time.perf_counter()))
         at = time.perf_counter()
         late = max(late, at - due)
-        historian.left(columns, rows, decisions)
+        history_writer.left(columns, rows, decisions)
         spans.append(time.perf_counter() - at)
-    queued = historian.figures.queued
-    historian.flush().result(60)
-    own = cpu_of(historian) / seconds
-    figures = historian.figures
-    historian.stop()
-    historian.join()
+    queued = history_writer.figures.queued
+    history_writer.flush().result(60)
+    own = cpu_of(history_writer) / seconds
+    figures = history_writer.figures
+    history_writer.stop()
+    history_writer.join()
     print(f"{A_SECOND:,} flows/s in bursts of {BURST:,} for {seconds} s")
     print(
         f"  writer's thread: {np.median(spans) * 1e3:.2f} ms a burst (most {max(spans) * 1e3:.1f}), at most "
@@ -160,7 +160,7 @@ def best_of(times: int, ask: Callable[[int], object]) -> str:
 
 
 def questions(path: str, kept: ClosedFlows) -> None:
-    archive = Archive(path, peer_name=lambda end: str(end.address), translated_ends=True, seconds=60.0)
+    history_reader = HistoryReader(path, peer_name=lambda end: str(end.address), translated_ends=True, seconds=60.0)
     some = np.random.default_rng(5).integers(0, len(kept), 20)
 
     def ends(n: int) -> tuple[Address, int, Address, int]:
@@ -174,22 +174,22 @@ def questions(path: str, kept: ClosedFlows) -> None:
         return float(kept.columns["born_by"][row] + kept.columns["ended_by"][row]) / 2 / MICROSECONDS
 
     def whole(n: int) -> None:
-        assert archive.at(Tuple(*ends(n), 6), moment(n)), "it is there"
+        assert history_reader.at(FlowTuple(*ends(n), 6), moment(n)), "it is there"
 
     def without_port(n: int) -> None:
         client, _, server, port = ends(n)
-        assert archive.at(Tuple(client, None, server, port, 6), moment(n)), "it is there"
+        assert history_reader.at(FlowTuple(client, None, server, port, 6), moment(n)), "it is there"
 
     def long_ago(n: int) -> None:
-        archive.at(Tuple(*ends(n), 6), 1.7e9 - (n + 1) * DAY / 4)
+        history_reader.at(FlowTuple(*ends(n), 6), 1.7e9 - (n + 1) * DAY / 4)
 
     print(f"  by tuple and time             {best_of(20, whole)}")
     print(f"  the same, some days before    {best_of(20, long_ago)}")
     print(f"  without the client's port     {best_of(20, without_port)}")
     day = Wanted(1.7e9 - DAY, 1.7e9, deployment="job-7")
-    print(f"  a page of a deployment's day  {best_of(3, lambda _: archive.flows(day, 100))}")
-    print(f"  its peers of that day         {best_of(3, lambda _: archive.peers('job-7', 1.7e9 - DAY, 1.7e9))}")
-    print(f"  its peers of the week         {best_of(1, lambda _: archive.peers('job-7', 0.0, 1.7e9))}")
+    print(f"  a page of a deployment's day  {best_of(3, lambda _: history_reader.flows(day, 100))}")
+    print(f"  its peers of that day         {best_of(3, lambda _: history_reader.peers('job-7', 1.7e9 - DAY, 1.7e9))}")
+    print(f"  its peers of the week         {best_of(1, lambda _: history_reader.peers('job-7', 0.0, 1.7e9))}")
 
 
 def main(arguments: list[str]) -> None:

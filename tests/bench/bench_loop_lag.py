@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.calls.budget import CallBudget
-from flowmap.attribute.settings import Settings
-from flowmap.engine.accounting import Books
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.engine import Engine
-from flowmap.export.series_table import Ledger
+from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.table import FlowTable
 from flowmap.sources.conntrack.dump import Dump
@@ -44,16 +44,16 @@ async def worst_lag(done: Callable[[], bool]) -> float:
 def engine() -> Engine:
     table = FlowTable(1_000_000)
     labels = ("namespace", "deployment_id", "deployment", "peer", "protocol")
-    books = Books(
+    accounting = FlowAccounting(
         table,
-        Attribution(Settings(namespaces=("default-namespace",)), table),
-        Ledger(labels=labels, max_series=10_000, idle_after=600),
+        Attribution(AttributionSettings(namespaces=("default-namespace",)), table),
+        SeriesTable(labels=labels, max_series=10_000, idle_after=600),
         announces_births=True,
     )
     source = ConntrackSource(resync=0.5)
     source.open()
     budget = CallBudget(rate=2, burst=5, max_in_flight=2)
-    return Engine(books, source, budget, ask=lambda question: None, take_snapshot=lambda books: Snapshot())
+    return Engine(accounting, source, budget, ask=lambda question: None, take_snapshot=lambda accounting: Snapshot())
 
 
 def lag_of_engine() -> tuple[float, float]:
@@ -61,7 +61,7 @@ def lag_of_engine() -> tuple[float, float]:
     running = engine()
     running.start()
     began = time.perf_counter()
-    worst = asyncio.run(worst_lag(lambda: running.books.complete_reads >= 3))
+    worst = asyncio.run(worst_lag(lambda: running.accounting.complete_reads >= 3))
     seconds = time.perf_counter() - began
     running.stop()
     running.join()

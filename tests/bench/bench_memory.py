@@ -22,11 +22,11 @@ def books_mib() -> float:
     import numpy as np
 
     from flowmap.attribute.attribution import Attribution
-    from flowmap.attribute.settings import Settings
-    from flowmap.engine.accounting import Books
+    from flowmap.attribute.settings import AttributionSettings
+    from flowmap.engine.accounting import FlowAccounting
     from flowmap.engine.commands import TakeStep
-    from flowmap.export.series_table import Ledger
-    from flowmap.flows.batch import Flag, FlowBatch, Kind
+    from flowmap.export.series_table import SeriesTable
+    from flowmap.flows.batch import Flag, FlowBatch, RecordKind
     from flowmap.flows.table import FlowTable
     from flowmap.model.address import V4_MAPPED
     from flowmap.sources.base import ReadFinished, ReadStarted
@@ -34,7 +34,7 @@ def books_mib() -> float:
     def batch(start: int, grown: int) -> FlowBatch:
         made = FlowBatch(BATCH)
         number = np.arange(start, start + BATCH, dtype=np.uint64)
-        made.kind[:], made.flags[:], made.protocol[:] = Kind.SEEN, Flag.COUNTERS, 6
+        made.kind[:], made.flags[:], made.protocol[:] = RecordKind.DUMPED, Flag.COUNTERS, 6
         made.id[:] = number + np.uint64(1)
         made.client_low[:] = np.uint64(V4_MAPPED | 0x0A000000) + number // np.uint64(2)
         made.client_port[:] = 1024 + number % np.uint64(50_000)
@@ -47,16 +47,16 @@ def books_mib() -> float:
 
     table = FlowTable(FLOWS)
     labels = ("namespace", "deployment_id", "deployment", "peer", "protocol")
-    ledger = Ledger(labels=labels, max_series=10_000, idle_after=600)
-    attribution = Attribution(Settings(namespaces=("default-namespace",)), table)
-    books = Books(table, attribution, ledger, announces_births=True)
+    series_table = SeriesTable(labels=labels, max_series=10_000, idle_after=600)
+    attribution = Attribution(AttributionSettings(namespaces=("default-namespace",)), table)
+    accounting = FlowAccounting(table, attribution, series_table, announces_births=True)
     idle = resident_mib()
     for turn in range(2):
-        books.apply(TakeStep(ReadStarted("start"), turn, turn))
+        accounting.apply(TakeStep(ReadStarted("start"), turn, turn))
         for start in range(0, FLOWS, BATCH):
-            books.apply(TakeStep(batch(start, turn), turn, turn))
-        books.apply(TakeStep(ReadFinished(True), turn, turn))
-        books.attribution.ask(now=turn, limit=5)
+            accounting.apply(TakeStep(batch(start, turn), turn, turn))
+        accounting.apply(TakeStep(ReadFinished(True), turn, turn))
+        accounting.attribution.ask(now=turn, limit=5)
     assert len(table) == FLOWS
     gc.collect()
     return resident_mib() - idle

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Owners, Question, Shape
-from flowmap.attribute.settings import Settings
-from flowmap.engine.accounting import Books
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Decide, TakeStep, Tidy
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import books_for
@@ -58,7 +58,7 @@ class Result:
         return sum(self.calls.values())
 
     @property
-    def ties(self) -> int:
+    def narrowing(self) -> int:
         return self.calls.get(Shape.LINK, 0) + self.calls.get(Shape.EXACT, 0)
 
 
@@ -93,19 +93,21 @@ def records(traffic: Traffic) -> list[tuple[float, Record]]:
         client, service = chance.randrange(traffic.clients), chance.randrange(traffic.services)
         flags = int(Flag.PRESENT)
         flow = Record(
-            Kind.OPENED, f"10.0.1.{client}", 1024 + n % 60_000, "10.1.0.1", 1000 + service, id=n + 1, flags=flags
+            RecordKind.OPENED, f"10.0.1.{client}", 1024 + n % 60_000, "10.1.0.1", 1000 + service, id=n + 1, flags=flags
         )
         found.append((began, flow))
-        found.append((began + lasts, replace(flow, kind=Kind.CLOSED, counters=(chance.randrange(1 << 20), 9, 9, 9))))
+        found.append(
+            (began + lasts, replace(flow, kind=RecordKind.CLOSED, counters=(chance.randrange(1 << 20), 9, 9, 9)))
+        )
     return sorted(found, key=lambda one: (one[0], one[1].id))
 
 
-def run(traffic: Traffic, settings: Settings) -> Result:
+def run(traffic: Traffic, settings: AttributionSettings) -> Result:
     """Play the hour."""
-    books, plane = books_for(settings, max_flows=traffic.flows + 10), ControlPlane(traffic)
+    accounting, plane = books_for(settings, max_flows=traffic.flows + 10), ControlPlane(traffic)
     budget = CallBudget(rate=2.0, burst=5, max_in_flight=2)
     for step in (ReadStarted("start"), ReadFinished(True)):
-        books.apply(TakeStep(step, 0.0, 0.0))
+        accounting.apply(TakeStep(step, 0.0, 0.0))
     waiting = records(traffic)[::-1]
     under_way: list[UnderWay] = []
     calls, now = 0, 0.0
@@ -115,41 +117,43 @@ def run(traffic: Traffic, settings: Settings) -> Result:
         while waiting and waiting[-1][0] <= now:
             due.append(waiting.pop()[1])
         if due:
-            books.apply(TakeStep(batch_of(*due), now, now - 0.01))
-        books.apply(TakeStep(CaughtUp(now), now, now))
-        _answer(books, plane, budget, under_way, now)
-        books.apply(Decide(now))
-        for question in books.apply(Ask(now, budget.available(now))):
+            accounting.apply(TakeStep(batch_of(*due), now, now - 0.01))
+        accounting.apply(TakeStep(CaughtUp(now), now, now))
+        _answer(accounting, plane, budget, under_way, now)
+        accounting.apply(Decide(now))
+        for question in accounting.apply(Ask(now, budget.available(now))):
             calls += 1
             budget.start(now)
             heapq.heappush(under_way, (now + 0.2, calls, now, question))
         if now % 30 < STEP:
-            books.apply(Tidy(now))
-    named = int(books.ledger.connections[books.ledger.kinds == 1].sum())
-    return Result(traffic.flows, dict(books.attribution.asked), named, books.pending_flows)
+            accounting.apply(Tidy(now))
+    named = int(accounting.series_table.connections[accounting.series_table.kinds == 1].sum())
+    return Result(traffic.flows, dict(accounting.attribution.asked), named, accounting.pending_flows)
 
 
-def _answer(books: Books, plane: ControlPlane, budget: CallBudget, under_way: list[UnderWay], now: float) -> None:
+def _answer(
+    accounting: FlowAccounting, plane: ControlPlane, budget: CallBudget, under_way: list[UnderWay], now: float
+) -> None:
     while under_way and under_way[0][0] <= now:
         arrived, _, asked, question = heapq.heappop(under_way)
         budget.finish()
-        books.attribution.answered(question, Answer(asked, arrived, plane.answer(question)))
+        accounting.attribution.answered(question, Answer(asked, arrived, plane.answer(question)))
 
 
-def allowed(traffic: Traffic, settings: Settings) -> float:
+def allowed(traffic: Traffic, settings: AttributionSettings) -> float:
     """Calls that the plan may cost besides those for ties: every end once in a ``positive_ttl``."""
     rounds = 1 + (traffic.seconds + 120) / settings.positive_ttl
     return 1.2 * rounds * (traffic.clients + 2 * traffic.services)
 
 
-def line(name: str, traffic: Traffic, settings: Settings) -> str:
+def line(name: str, traffic: Traffic, settings: AttributionSettings) -> str:
     """One line of the table."""
     result = run(traffic, settings)
-    bound, ties = allowed(traffic, settings), result.ties
+    bound, narrowing = allowed(traffic, settings), result.narrowing
     per_thousand = 1000 * result.total / result.flows
     return (
-        f"{name:34} {result.total:6} {per_thousand:9.1f} {result.total / result.flows:9.3f} {ties:6}"
-        f" {100 * result.attributed / result.flows:9.2f} % {result.pending:7} {result.total - ties <= bound!s:>6}"
+        f"{name:34} {result.total:6} {per_thousand:9.1f} {result.total / result.flows:9.3f} {narrowing:6}"
+        f" {100 * result.attributed / result.flows:9.2f} % {result.pending:7} {result.total - narrowing <= bound!s:>6}"
     )
 
 
@@ -159,16 +163,18 @@ def main() -> None:
     flows = parser.parse_args().flows
     plain = Traffic(flows=flows)
     print(f"{'':34} {'calls':>6} {'per 1000':>9} {'of peer':>9} {'ties':>6} {'named':>11} {'pending':>7} {'bound':>6}")
-    print(line("both", plain, Settings(namespaces=("ns",))))
-    print(line("connection", plain, Settings(namespaces=("ns",), semantics="connection")))
+    print(line("both", plain, AttributionSettings(namespaces=("ns",))))
+    print(line("connection", plain, AttributionSettings(namespaces=("ns",), semantics="connection")))
     print(
         line(
             "connection, positive_ttl 5m",
             plain,
-            Settings(namespaces=("ns",), semantics="connection", positive_ttl=300.0),
+            AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=300.0),
         )
     )
-    print(line("both, 4 addresses of two jobs", Traffic(flows=flows, shared=4), Settings(namespaces=("ns",))))
+    print(
+        line("both, 4 addresses of two jobs", Traffic(flows=flows, shared=4), AttributionSettings(namespaces=("ns",)))
+    )
     print(f"{'peer: one question a connection':34} {flows:6} {1000.0:9.1f} {1.0:9.3f}")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flowmap.config import Config
 from flowmap.engine.commands import Apply, Decide, TakeStep
-from flowmap.engine.factory import make_books
+from flowmap.engine.factory import make_accounting
 from flowmap.flows.batch import Datagrams
 from flowmap.recording.file import RecordingFile
 from flowmap.recording.reader import RecordingReader
@@ -25,7 +25,7 @@ from flowmap.recording.settings import kept_settings
 from flowmap.replay.recording import Replay
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, SourceStats
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
-from flowmap.wire.netlink.conntrack import Group, Operation
+from flowmap.wire.netlink.conntrack import CtMessage, Group
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from tests.bench.bench_conntrack import requests, submit
 from tests.support.netns import namespace
@@ -46,7 +46,7 @@ def collect(events: int) -> list[Slice]:
         listener = NetlinkSocket(NETLINK_NETFILTER, groups=Group, receive_buffer=64 << 20, chunk=1 << 20)
         channel = NetlinkSocket(NETLINK_NETFILTER)
         for start in range(0, events // 2, A_POLL // 2):
-            for operation in (Operation.NEW, Operation.DELETE):
+            for operation in (CtMessage.NEW, CtMessage.DELETE):
                 for request in requests(range(start, start + A_POLL // 2), operation):
                     submit(channel, request)
             received = listener.receive()
@@ -84,15 +84,15 @@ def bench(slices: list[Slice], directory: Path, rounds: int) -> None:
     raw, records, path = sum(len(data) for data, _ in slices), 0, directory / "recording"
     for turn in range(2 * rounds):
         recorded = bool(turn % 2)
-        books = make_books(config, announces_births=True)
+        accounting = make_accounting(config, announces_births=True)
         recorder = None
         if recorded:
             file = RecordingFile(path, max_size=1 << 30, overwrite=True)
             facts = {"source": FACTS, "settings": kept_settings(config)}
-            recorder = Recorder(books, file, facts=facts, stats=SourceStats, max_waiting=1 << 30)
+            recorder = Recorder(accounting, file, facts=facts, stats=SourceStats, max_waiting=1 << 30)
             recorder.start()
         began, began_thread = time.process_time(), time.thread_time()
-        records = work(slices, books.apply if recorder is None else recorder.apply)
+        records = work(slices, accounting.apply if recorder is None else recorder.apply)
         own = time.thread_time() - began_thread
         if recorder is not None:
             recorder.close()

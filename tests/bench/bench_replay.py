@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowmap.catalog_file.catalog import Catalog
+from flowmap.catalog_file.catalog import CatalogFile
 from flowmap.catalog_file.matching import Index
 from flowmap.config import Config
 from flowmap.replay.capture import CaptureReplay
@@ -68,7 +68,7 @@ def ours(path: Path) -> tuple[float, float, int]:
     entries = [
         {"id": f"d{n}", "name": f"d{n}", "addresses": [f"10.0.0.{n}"], "reads": ["10.1.0.1:9092"]} for n in range(1, 9)
     ]
-    index = Index(Catalog.model_validate({"deployments": entries}))
+    index = Index(CatalogFile.model_validate({"deployments": entries}))
     with CaptureFile(path) as file:
         replay = CaptureReplay(file, Config(), from_catalog(index, grace=Config().attribute.grace), origin="catalog")
         wall, cpu = time.perf_counter(), time.process_time()

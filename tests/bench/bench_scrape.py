@@ -21,7 +21,7 @@ from flowmap.export.definitions import HEALTH, METRICS
 from flowmap.export.exposition import Exposition, compress
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.series_table import Ledger, SeriesKey
+from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import Snapshot
 from flowmap.model.deployment import Owner
 
@@ -37,13 +37,13 @@ def key(number: int) -> SeriesKey:
     return SeriesKey("deployment", (owner,), "", peer, "tcp")
 
 
-def filled(rows: int) -> Ledger:
-    ledger = Ledger(labels=LABELS, max_series=rows * 2, idle_after=600)
-    ids = np.array([ledger.series(key(number), now=0) for number in range(rows)], np.int32)
+def filled(rows: int) -> SeriesTable:
+    series_table = SeriesTable(labels=LABELS, max_series=rows * 2, idle_after=600)
+    ids = np.array([series_table.series(key(number), now=0) for number in range(rows)], np.int32)
     counts = np.random.default_rng(1).integers(0, 1 << 40, rows).astype(U64)
-    ledger.credit(ids, counts, counts + U64(7), counts >> U64(9), counts >> U64(8), now=0)
-    ledger.opened(ids)
-    return ledger
+    series_table.credit(ids, counts, counts + U64(7), counts >> U64(9), counts >> U64(8), now=0)
+    series_table.opened(ids)
+    return series_table
 
 
 class Equal(Collector):
@@ -53,10 +53,10 @@ class Equal(Collector):
         self._snapshot = snapshot
 
     def collect(self) -> Iterable[Metric]:
-        ledger = self._snapshot.ledger
+        series_table = self._snapshot.series_table
         values = [
             (k.owners[0].namespace, k.owners[0].deployment_id, k.owners[0].name, k.peer, k.protocol)
-            for k in ledger.keys
+            for k in series_table.keys
             if k is not None
         ]
         for metric in METRICS:
@@ -64,7 +64,7 @@ class Equal(Collector):
                 continue
             make = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
             family = make(metric.family, metric.help, labels=LABELS)
-            for labels, value in zip(values, getattr(ledger, metric.column).tolist(), strict=True):
+            for labels, value in zip(values, getattr(series_table, metric.column).tolist(), strict=True):
                 family.add_metric(labels, value)
             yield family
 
@@ -79,8 +79,8 @@ def best(build: Callable[[], object], times: int) -> float:
 
 
 def measure(rows: int, *, peer: bool) -> None:
-    ledger = filled(rows)
-    snapshot = Snapshot(source="conntrack", ledger=ledger.freeze())
+    series_table = filled(rows)
+    snapshot = Snapshot(source="conntrack", series_table=series_table.freeze())
     page_of = Exposition(SelfMetrics("bench")).page
     page = page_of(snapshot, Format.TEXT)
     lines = sum(line.startswith(b"flowmap_deployment_") for line in page.splitlines())
@@ -89,7 +89,7 @@ def measure(rows: int, *, peer: bool) -> None:
     print(f"  flowmap, text           {own:8.3f} s   {own / lines * 1e6:.2f} µs a series")
     print(f"  flowmap, OpenMetrics    {best(lambda: page_of(snapshot, Format.OPENMETRICS), 3):8.3f} s")
     print(f"  gzip level 1            {best(lambda: compress(page), 2):8.3f} s")
-    print(f"  freeze (writer)         {best(ledger.freeze, 20) * 1000:8.2f} ms")
+    print(f"  freeze (writer)         {best(series_table.freeze, 20) * 1000:8.2f} ms")
     if peer:
         their = Equal(snapshot)
         theirs = best(lambda: generate_latest(their), 2)

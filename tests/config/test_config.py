@@ -711,4 +711,4 @@ def test_the_schema_accepts_what_the_example_says() -> None:
     definitions = schema()["$defs"]
     assert schema()["additionalProperties"] is False
     assert all(section["additionalProperties"] is False for section in definitions.values())
-    assert set(definitions["Attribute"]["properties"]) == set(masked(Config())["attribute"])
+    assert set(definitions["AttributeConfig"]["properties"]) == set(masked(Config())["attribute"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowmap.daemon.source_log import LOSS_EVERY, Complaints
+from flowmap.daemon.source_log import LOSS_EVERY, SourceLog
 from flowmap.sources.base import SourceStats
 
 Said = list[tuple[str, str]]
@@ -113,13 +113,13 @@ class Looks:
         caplog.set_level("INFO")
         self._caplog = caplog
         self._source: Any = SimpleNamespace(name="capture", stats=SourceStats())
-        self._complaints = Complaints([self._source])
+        self._source_log = SourceLog([self._source])
 
     def said(self, now: float, stats: SourceStats) -> Said:
         for name in ("notes", "lost", "overruns"):
             setattr(self._source.stats, name, getattr(stats, name))
         self._caplog.clear()
-        self._complaints.look(now)
+        self._source_log.look(now)
         return [(record.levelname, record.getMessage()) for record in self._caplog.records]
 
 
@@ -138,7 +138,7 @@ def test_losses(caplog: pytest.LogCaptureFixture, steps: list[tuple[float, Sourc
 def test_each_source_for_itself(caplog: pytest.LogCaptureFixture) -> None:
     sources: list[Any] = [SimpleNamespace(name=name, stats=counted(1)) for name in ("conntrack", "sockets")]
     sources[1].stats.notes["failed"] = "no"
-    Complaints(sources).look(0.0)
+    SourceLog(sources).look(0.0)
     assert caplog.messages == [
         "conntrack: the kernel dropped changes once; a full read follows",
         "sockets: failed: no",
@@ -149,8 +149,8 @@ def test_each_source_for_itself(caplog: pytest.LogCaptureFixture) -> None:
 def test_maps_that_are_changed_in_place(caplog: pytest.LogCaptureFixture) -> None:
     stats = SourceStats()
     source: Any = SimpleNamespace(name="sockets", stats=stats)
-    complaints = Complaints([source])
+    source_log = SourceLog([source])
     for at, number in ((0.0, 2), (LOSS_EVERY, 5)):
         stats.lost["late"] = number
-        complaints.look(at)
+        source_log.look(at)
     assert caplog.messages == ["sockets: lost 2 records (late)", "sockets: lost 3 records (late)"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowmap.daemon import supervisor as watching
-from flowmap.daemon.supervisor import Watch
+from flowmap.daemon.supervisor import Supervisor
 from flowmap.sources.base import SourceStats
 from flowmap.system.notify import Notifier
 
@@ -32,7 +32,7 @@ class Parts:
         self.alive = self.serves = self.runs = self.is_healthy = True
         self.is_ready = False
         self.engine = SimpleNamespace(
-            is_alive=lambda: self.alive, source_error=None, books=SimpleNamespace(complete_reads=0)
+            is_alive=lambda: self.alive, source_error=None, accounting=SimpleNamespace(complete_reads=0)
         )
         self.source = SimpleNamespace(name="conntrack", stats=SourceStats())
         self.client = SimpleNamespace(breaker_open=False)
@@ -49,9 +49,9 @@ class Parts:
         return SimpleNamespace(runs=self.runs)
 
 
-def looked_at(parts: Parts) -> tuple[Watch, Ears]:
+def looked_at(parts: Parts) -> tuple[Supervisor, Ears]:
     ears = Ears()
-    return Watch(parts, ears), ears  # type: ignore[arg-type]
+    return Supervisor(parts, ears), ears  # type: ignore[arg-type]
 
 
 def test_the_watchdog_is_fed_only_while_the_writer_makes_progress() -> None:
@@ -82,7 +82,7 @@ def test_ready_is_told_once_and_at_last_in_any_case(monkeypatch: pytest.MonkeyPa
 def test_the_state_says_what_is_wrong() -> None:
     parts = Parts()
     watch, _ = looked_at(parts)
-    parts.engine.books.complete_reads = 1
+    parts.engine.accounting.complete_reads = 1
     assert watch.state() == "reading conntrack; waiting for the first answer"
     parts.engine.source_error = "no buffer"
     parts.client.breaker_open = True

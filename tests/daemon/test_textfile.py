@@ -55,7 +55,7 @@ def test_a_full_disk_keeps_what_is_there(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 from pathlib import Path
-from flowmap.textfile import TextFile
+from flowmap.daemon.textfile import TextFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 TextFile(Path(sys.argv[1]), lambda: b"flowmap_x 1\\n" * 1000).write()

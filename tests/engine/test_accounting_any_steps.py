@@ -9,11 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.decisions import STATES
 from flowmap.attribute.questions import Owners, Question, Shape
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.config import Config
 from flowmap.engine.commands import Configure, Decide, GiveUp, TakeStep, Tidy
 from flowmap.export.open_flows import measure
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted
 from tests.support.accounting import Auditor, books_for, sweep
@@ -23,7 +23,7 @@ OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
 
 records = st.builds(
     Record,
-    kind=st.sampled_from([kind for kind in Kind if kind is not Kind.MEASURED]),
+    kind=st.sampled_from([kind for kind in RecordKind if kind is not RecordKind.MEASURED]),
     client=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
     client_port=st.integers(1, 4),
     server_port=st.sampled_from([53, 9092]),
@@ -31,7 +31,7 @@ records = st.builds(
     protocol=st.sampled_from([6, 6, 17]),
     id=st.integers(0, 3),
     counters=st.one_of(st.none(), st.tuples(*[st.one_of(st.integers(0, 50), st.integers(0, 1 << 50))] * 4)),
-    flags=st.sampled_from([0, *map(int, (Flag.PRESENT, Flag.ENDING, Flag.SILENT, Flag.ASSURED))]),
+    flags=st.sampled_from([0, *map(int, (Flag.PRESENT, Flag.ENDING, Flag.END_UNANNOUNCED, Flag.ASSURED))]),
     retransmits=st.one_of(st.none(), st.integers(0, 9)),
 )
 
@@ -49,7 +49,7 @@ class AnySteps(RuleBasedStateMachine):
         announces=st.booleans(),
     )
     def begin(self, max_flows, max_series, confirm, semantics, namespaces, exclude, announces) -> None:  # type: ignore[no-untyped-def]
-        wanted = Settings(
+        wanted = AttributionSettings(
             namespaces=namespaces,
             semantics=semantics,
             confirm=confirm,
@@ -57,7 +57,7 @@ class AnySteps(RuleBasedStateMachine):
             positive_ttl=20.0,
             negative_ttl=20.0,
         )
-        self.books = books_for(
+        self.accounting = books_for(
             wanted,
             max_flows=max_flows,
             max_series=max_series,
@@ -65,7 +65,7 @@ class AnySteps(RuleBasedStateMachine):
             exclude=exclude,
             announces_births=announces,
         )
-        self.auditor = Auditor(self.books)
+        self.auditor = Auditor(self.accounting)
         self.now = 1000.0
         self.asked: dict[Question, float] = {}
         self.known: dict[tuple[object, ...], tuple[State, Owners]] = {}
@@ -77,12 +77,12 @@ class AnySteps(RuleBasedStateMachine):
     @rule(batch=st.lists(records, min_size=1, max_size=8), complete=st.booleans())
     def the_sockets_are_read(self, batch: list[Record], complete: bool) -> None:
         flags = int(Flag.PRESENT | Flag.ASSURED)
-        self._step(batch_of(*(replace(one, kind=Kind.MEASURED, id=0, flags=flags) for one in batch)))
+        self._step(batch_of(*(replace(one, kind=RecordKind.MEASURED, id=0, flags=flags) for one in batch)))
         self._step(MeasuringFinished(complete))
 
     @invariant()
     def no_more_than_there_are_clients_is_said_to_be_missing(self) -> None:
-        assert 0 <= self.books.table.untracked.connections <= 8
+        assert 0 <= self.accounting.table.untracked.connections <= 8
 
     @rule()
     def a_read_starts(self) -> None:
@@ -102,7 +102,7 @@ class AnySteps(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5))
     def ask(self, limit: int) -> None:
-        for question in self.books.attribution.ask(now=self.now, limit=limit):
+        for question in self.accounting.attribution.ask(now=self.now, limit=limit):
             self.asked.setdefault(question, self.now)
 
     @rule(data=st.data(), owners=st.frozensets(st.sampled_from(OWNERS)))
@@ -110,44 +110,44 @@ class AnySteps(RuleBasedStateMachine):
         if self.asked:
             question = data.draw(st.sampled_from(sorted(self.asked, key=repr)))
             self.now += 0.5
-            self.books.attribution.answered(question, Answer(self.asked.pop(question), self.now, owners))
+            self.accounting.attribution.answered(question, Answer(self.asked.pop(question), self.now, owners))
 
     @rule(owners=st.frozensets(st.sampled_from(OWNERS), max_size=2))
     def all_questions_get_one_answer(self, owners: frozenset[Owner]) -> None:
-        for question in self.books.attribution.ask(now=self.now, limit=50):
+        for question in self.accounting.attribution.ask(now=self.now, limit=50):
             self.asked.setdefault(question, self.now)
         self.now += 25.0
         for question in list(self.asked):
-            self.books.attribution.answered(question, Answer(self.now - 24.0, self.now - 23.0, owners))
+            self.accounting.attribution.answered(question, Answer(self.now - 24.0, self.now - 23.0, owners))
         self.asked.clear()
         self._step(CaughtUp(self.now))
-        self.books.apply(Decide(self.now))
+        self.accounting.apply(Decide(self.now))
 
     @rule(data=st.data(), retry_after=st.sampled_from([None, 5.0]))
     def a_question_fails(self, data: st.DataObject, retry_after: float | None) -> None:
         if self.asked:
             question = data.draw(st.sampled_from(sorted(self.asked, key=repr)))
             del self.asked[question]
-            self.books.attribution.failed(question, "timeout", now=self.now, retry_after=retry_after)
+            self.accounting.attribution.failed(question, "timeout", now=self.now, retry_after=retry_after)
 
     @rule()
     def an_answer_nobody_waits_for(self) -> None:
         self.now += 0.5
         question = Question("ns", Shape.CLIENT, None, None)
-        self.books.attribution.answered(question, Answer(self.now - 0.25, self.now, frozenset(OWNERS[:1])))
+        self.accounting.attribution.answered(question, Answer(self.now - 0.25, self.now, frozenset(OWNERS[:1])))
 
     @rule()
     def settle(self) -> None:
-        self.books.apply(Decide(self.now))
+        self.accounting.apply(Decide(self.now))
 
     @rule(age=st.sampled_from([0.0, 30.0]))
     def give_up(self, age: float) -> None:
-        self.books.apply(GiveUp(self.now - age, self.now))
+        self.accounting.apply(GiveUp(self.now - age, self.now))
 
     @rule(pause=st.sampled_from([1.0, 10.0, 100.0]))
     def tidy(self, pause: float) -> None:
         self.now += pause
-        self.books.apply(Tidy(self.now))
+        self.accounting.apply(Tidy(self.now))
 
     @rule(
         confirm=st.sampled_from(["strict", "fast"]),
@@ -160,7 +160,7 @@ class AnySteps(RuleBasedStateMachine):
     )
     def the_configuration_changes(self, confirm, grace, owners_limit, ttl, patterns, peers, idle_after) -> None:  # type: ignore[no-untyped-def]
         include, exclude = patterns
-        settings = self.books.attribution.settings
+        settings = self.accounting.attribution.settings
         attribute = {
             "semantics": settings.semantics,
             "confirm": confirm,
@@ -172,33 +172,33 @@ class AnySteps(RuleBasedStateMachine):
         collect = {"include": include, "exclude": exclude}
         export = {"peers": peers, "idle_after": idle_after}
         wanted = Config.model_validate({"attribute": attribute, "collect": collect, "export": export})
-        self.books.apply(Configure(wanted))
+        self.accounting.apply(Configure(wanted))
 
     @rule()
     def unused_endpoints_are_freed(self) -> None:
-        sweep(self.books)
+        sweep(self.accounting)
 
     @rule()
     def look_at_round_trips(self) -> None:
-        measure(self.books.table, self.books.ledger.used, health=True)
+        measure(self.accounting.table, self.accounting.series_table.used, health=True)
 
     @invariant()
     def the_books_are_in_order(self) -> None:
         if hasattr(self, "auditor"):
             self.auditor.check()
-            assert len(self.books.table) <= self.books.table.max_flows
+            assert len(self.accounting.table) <= self.accounting.table.max_flows
 
     @invariant()
     def no_flow_changes_its_owner_silently(self) -> None:
         if not hasattr(self, "auditor"):
             return
-        columns, rows = self.books.table.columns, self.books.table.live()
+        columns, rows = self.accounting.table.columns, self.accounting.table.live()
         known: dict[tuple[object, ...], tuple[State, Owners]] = {}
         for row in rows.tolist():
             state = STATES[int(columns.state[row])]
             if state is not State.PENDING:
-                flow: tuple[object, ...] = row, columns.ends_of(row), int(columns.id[row])
-                known[flow] = state, self.books.attribution.decisions[int(columns.verdict[row])].owners
+                flow: tuple[object, ...] = row, columns.endpoints_of(row), int(columns.id[row])
+                known[flow] = state, self.accounting.attribution.decisions[int(columns.verdict[row])].owners
         for key, (state, owners) in known.items():
             before, had = self.known.get(key, (State.UNKNOWN, owners))
             if before is not State.UNKNOWN and (before, had) != (state, owners):
@@ -208,7 +208,7 @@ class AnySteps(RuleBasedStateMachine):
 
     def _step(self, step) -> None:  # type: ignore[no-untyped-def]
         self.now += 1
-        self.books.apply(TakeStep(step, self.now, self.now - 0.5))
+        self.accounting.apply(TakeStep(step, self.now, self.now - 0.5))
 
 
 AnySteps.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -17,9 +17,9 @@ import pytest
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Owners, Question, Shape
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import Decide, TakeStep, Tidy
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import Row
 from flowmap.flows.hash_index import Rows
 from flowmap.model.address import Address
@@ -42,8 +42,8 @@ class Entry:
     transmit: int = 0
     receive: int = 0
 
-    def told(self, kind: Kind) -> Record:
-        if kind in (Kind.OPENED, Kind.UPDATED):
+    def told(self, kind: RecordKind) -> Record:
+        if kind in (RecordKind.OPENED, RecordKind.UPDATED):
             return replace(self.record, kind=kind)
         return replace(self.record, kind=kind, counters=(self.transmit, self.receive, 1, 1))
 
@@ -54,7 +54,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.names: Counter[str] = Counter()
-        wanted = Settings(
+        wanted = AttributionSettings(
             namespaces=("ns",),
             semantics=self.random.choice(["both", "connection"]),
             grace=GRACE,
@@ -65,9 +65,9 @@ class World:
         self.present = self.random.choice([0, int(Flag.PRESENT)])
         max_flows = self.random.choice([6, 40, 40])
         ids = self.random.choice([2, 1 << 30, 1 << 30])
-        self.books = books_for(wanted, max_flows=max_flows)
+        self.accounting = books_for(wanted, max_flows=max_flows)
         self.ids = ids
-        self.auditor = Auditor(self.books)
+        self.auditor = Auditor(self.accounting)
         self.now = 1000.0
         self.owners: dict[str, Owners] = {client: frozenset({named(client)}) for client in CLIENTS}
         self.born = 0
@@ -112,13 +112,13 @@ class World:
         self.born += 1
         hosted = self.owners[client]
         owner = frozenset({self.random.choice(sorted(hosted))} if hosted else ())
-        record = Record(Kind.OPENED, client, port, server, server_port, protocol, id=1 + self.born % self.ids)
+        record = Record(RecordKind.OPENED, client, port, server, server_port, protocol, id=1 + self.born % self.ids)
         record = replace(record, flags=self.present)
         entry = Entry(record, owner, 60, 40)
         self.entries[key] = entry
         self.flows.setdefault((client, port, server_port, protocol, record.id), []).append(entry)
         self._add(60, 40)
-        self.queue.append(entry.told(Kind.OPENED))
+        self.queue.append(entry.told(RecordKind.OPENED))
 
     def bytes_flow(self) -> None:
         if not self.entries:
@@ -129,7 +129,7 @@ class World:
         entry.receive += got
         self._add(sent, got)
         if self.random.random() < 0.3:
-            self.queue.append(entry.told(Kind.UPDATED))
+            self.queue.append(entry.told(RecordKind.UPDATED))
 
     def a_connection_closes(self) -> None:
         if self.entries:
@@ -168,8 +168,8 @@ class World:
         shown = list(self.entries.values())
         if shown:
             half = len(shown) // 2
-            self._step(batch_of(*(entry.told(Kind.SEEN) for entry in shown[:half])))
-            self._step(batch_of(*(entry.told(Kind.SEEN) for entry in shown[half:])))
+            self._step(batch_of(*(entry.told(RecordKind.DUMPED) for entry in shown[:half])))
+            self._step(batch_of(*(entry.told(RecordKind.DUMPED) for entry in shown[half:])))
         if self.queue:
             self._step(batch_of(*self.queue))
             self.queue.clear()
@@ -180,7 +180,7 @@ class World:
     # Questions and answers.
 
     def questions_are_asked(self) -> None:
-        for question in self.books.attribution.ask(now=self.now, limit=self.random.randrange(1, 6)):
+        for question in self.accounting.attribution.ask(now=self.now, limit=self.random.randrange(1, 6)):
             self.asked.setdefault(question, self.now)
 
     def an_answer_comes(self) -> None:
@@ -191,36 +191,36 @@ class World:
         self.now += self.random.choice([0.0, 0.5, 5.0])
         asked = self.asked.pop(question)
         asked = sent if self.random.random() < 0.7 else asked
-        self.books.attribution.answered(question, Answer(asked, self.now, truth))
-        self.books.apply(Decide(self.now))
+        self.accounting.attribution.answered(question, Answer(asked, self.now, truth))
+        self.accounting.apply(Decide(self.now))
 
     def everything_due_is_asked_and_answered(self) -> None:
         took = self.random.choice([0.5, 0.5, 2.5])
-        for question in self.books.attribution.ask(now=self.now, limit=100):
+        for question in self.accounting.attribution.ask(now=self.now, limit=100):
             self.asked.setdefault(question, self.now)
         truths = {question: self._truth(question) for question in self.asked}
         self.now += took
         for question, truth in truths.items():
-            self.books.attribution.answered(question, Answer(self.now - took, self.now, truth))
+            self.accounting.attribution.answered(question, Answer(self.now - took, self.now, truth))
         self.asked.clear()
         self.now += 0.25
         self.random.choice([self._read, self.events_are_read, self.events_are_read])()
-        self.books.apply(Decide(self.now))
+        self.accounting.apply(Decide(self.now))
 
     def a_question_fails(self) -> None:
         if not self.asked:
             return
         question = self.random.choice(list(self.asked))
         del self.asked[question]
-        self.books.attribution.failed(question, "timeout", now=self.now)
+        self.accounting.attribution.failed(question, "timeout", now=self.now)
 
     def decisions_are_made(self) -> None:
-        self.books.apply(Decide(self.now))
+        self.accounting.apply(Decide(self.now))
 
     def the_house_is_tidied(self) -> None:
-        self.books.apply(Tidy(self.now))
+        self.accounting.apply(Tidy(self.now))
         if self.random.random() < 0.5:
-            sweep(self.books)
+            sweep(self.accounting)
 
     def run(self, steps: int) -> None:
         """So many random steps, each followed by a look at the books."""
@@ -229,26 +229,26 @@ class World:
             self.auditor.check()
         self._read()
         self.auditor.check()
-        if self.certain and not self.books.shed:
-            assert self.books.observed == self.bytes
+        if self.certain and not self.accounting.shed:
+            assert self.accounting.observed == self.bytes
         self._questions_end()
 
     def _questions_end(self) -> None:
         """Every end with a flow is asked about again sooner or later: none waits for an answer that came."""
         for question in list(self.asked):
             del self.asked[question]
-            self.books.attribution.answered(question, Answer(self.now, self.now, self._truth(question)))
+            self.accounting.attribution.answered(question, Answer(self.now, self.now, self._truth(question)))
         self.now += 100
-        self.books.apply(Decide(self.now))  # ties of flows that are over
-        columns, rows = self.books.table.columns, self.books.table.live()
-        due = self.books.attribution.plan.choose(self.books.table, now=self.now, limit=1000)
+        self.accounting.apply(Decide(self.now))  # ties of flows that are over
+        columns, rows = self.accounting.table.columns, self.accounting.table.live()
+        due = self.accounting.attribution.schedule.choose(self.accounting.table, now=self.now, limit=1000)
         named = [row for row in rows.tolist() if self._owned(int(columns.client[row]))]
         wanted = set(columns.client[rows].tolist()) | set(columns.service[named].tolist())
         assert wanted <= set(due)
 
     def _owned(self, client: int) -> bool:
-        questions = self.books.attribution.questions_about(client)
-        timelines = [self.books.attribution.timeline(question) for question in questions]
+        questions = self.accounting.attribution.questions_about(client)
+        timelines = [self.accounting.attribution.timeline(question) for question in questions]
         return any(timeline and timeline.answers and timeline.answers[-1].owners for timeline in timelines)
 
     def _truth(self, question: Question) -> Owners:
@@ -272,8 +272,8 @@ class World:
         self.now += 0.25
         self.entries = {key: one for key, one in self.entries.items() if one is not entry}
         if entry.record.protocol == 6:
-            self.queue.append(replace(entry.told(Kind.UPDATED), flags=int(Flag.ENDING) | self.present))
-        self.queue.append(entry.told(Kind.CLOSED))
+            self.queue.append(replace(entry.told(RecordKind.UPDATED), flags=int(Flag.ENDING) | self.present))
+        self.queue.append(entry.told(RecordKind.CLOSED))
 
     def _add(self, sent: int, got: int) -> None:
         self.bytes[0] += sent
@@ -282,10 +282,10 @@ class World:
     def _step(self, step: Step) -> None:
         read_at = self.now
         self.now += 0.125
-        self.books.apply(TakeStep(step, self.now, read_at))
+        self.accounting.apply(TakeStep(step, self.now, read_at))
 
     def _watch_decisions(self) -> None:
-        attribution = self.books.attribution
+        attribution = self.accounting.attribution
         decide = attribution.decide
 
         def checked(*, now: float) -> list[tuple[Decision, Rows]]:
@@ -307,7 +307,7 @@ class World:
                 self._check_name(row, decision)
 
     def _check_name(self, row: int, decision: Decision) -> None:
-        columns = self.books.table.columns
+        columns = self.accounting.table.columns
         ports = int(columns.ports[row])
         client = str(Address(int(columns.client_high[row]), int(columns.client_low[row])))
         possible = self.flows[client, ports >> 48, ports >> 32 & 0xFFFF, ports & 0xFF, int(columns.id[row])]
@@ -319,9 +319,9 @@ class World:
                 assert is_right(decision, self.entries[key])
 
     def _check_changes(self, rows: list[int], decision: Decision) -> None:
-        columns = self.books.table.columns
+        columns = self.accounting.table.columns
         for row in rows:
-            key = row, float(columns.born_by[row]), str(columns.ends_of(row)[0]), int(columns.id[row])
+            key = row, float(columns.born_by[row]), str(columns.endpoints_of(row)[0]), int(columns.id[row])
             before = self.last.get(key)
             if before is not None and before.state is not State.UNKNOWN:
                 assert before.state in (State.SHARED, State.AMBIGUOUS), "a flow changed its owner"
@@ -374,7 +374,7 @@ def test_the_world_is_one_in_which_flows_get_names() -> None:
         world = World(seed)
         world.run(400)
         names += world.names
-        asked += world.books.attribution.asked
+        asked += world.accounting.attribution.asked
     for found in ("attributed inside", "attributed grace", "attributed around", "shared inside", "unknown"):
         assert any(name.startswith(found) for name in names), (found, names)
     assert asked[Shape.LINK] > 20 and asked[Shape.EXACT] > 5

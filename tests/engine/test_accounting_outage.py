@@ -9,10 +9,10 @@ import pytest
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Owners, Question, Shape
-from flowmap.attribute.settings import Settings
-from flowmap.engine.accounting import Books
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Decide, TakeStep
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.hash_index import Rows
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
@@ -32,8 +32,10 @@ class Day:
     """Books, a control plane that knows the truth, and a clock. Each client talks to a service end of its own."""
 
     def __init__(self) -> None:
-        self.books = books_for(Settings(namespaces=("ns",), semantics="connection", positive_ttl=TTL), max_flows=1000)
-        self.auditor = Auditor(self.books)
+        self.accounting = books_for(
+            AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=TTL), max_flows=1000
+        )
+        self.auditor = Auditor(self.accounting)
         self.budget = CallBudget(rate=RATE, burst=5, max_in_flight=5)
         self.now, self.away, self.calls = 0.0, False, 0
         self.owners = {address(n): Owner("w", "ns", f"job{n}", f"job{n}") for n in range(CLIENTS)}
@@ -45,14 +47,14 @@ class Day:
         self.step(ReadFinished(True))
 
     def step(self, step: Step) -> None:
-        self.books.apply(TakeStep(step, self.now, self.now - 0.01))
+        self.accounting.apply(TakeStep(step, self.now, self.now - 0.01))
 
-    def tell(self, kind: Kind, client: int, flow: int, transmit: int = 0) -> None:
+    def tell(self, kind: RecordKind, client: int, flow: int, transmit: int = 0) -> None:
         """A record of the flow; ``transmit`` are its bytes so far."""
         record = Record(kind, address(client), 1024 + flow, "10.1.0.1", 1000 + client, id=flow + 1)
-        if kind is Kind.OPENED:
+        if kind is RecordKind.OPENED:
             self.truth[flow + 1] = self.owners[record.client]
-        if kind is Kind.CLOSED:
+        if kind is RecordKind.CLOSED:
             self.observed += transmit
             record = replace(record, counters=(transmit, 0, 1, 0))
         self.step(batch_of(replace(record, flags=int(Flag.PRESENT))))
@@ -63,10 +65,10 @@ class Day:
         while self.now < until:
             self.now += 0.5
             meanwhile()
-            for question in self.books.apply(Ask(self.now, self.budget.available(self.now))):
+            for question in self.accounting.apply(Ask(self.now, self.budget.available(self.now))):
                 self.call(question)
             self.step(CaughtUp(self.now))
-            self.books.apply(Decide(self.now))
+            self.accounting.apply(Decide(self.now))
             if self.now % 10 == 0:
                 self.auditor.check()
 
@@ -75,9 +77,9 @@ class Day:
         self.budget.finish()
         self.calls += 1
         if self.away:
-            self.books.attribution.failed(question, "timeout: no answer", now=self.now)
+            self.accounting.attribution.failed(question, "timeout: no answer", now=self.now)
         else:
-            self.books.attribution.answered(question, Answer(self.now - 0.2, self.now - 0.1, self._said(question)))
+            self.accounting.attribution.answered(question, Answer(self.now - 0.2, self.now - 0.1, self._said(question)))
 
     def _said(self, question: Question) -> Owners:
         if question.shape is Shape.CLIENT and question.source is not None:
@@ -86,16 +88,18 @@ class Day:
         return frozenset({self.owners[address(question.destination.port - 1000)]})
 
     def _watch(self) -> None:
-        take = Books._take
+        take = FlowAccounting._take
 
-        def taken(books: Books, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
+        def taken(
+            accounting: FlowAccounting, state: State, owners: Owners, reason: str, rows: Rows, now: float
+        ) -> None:
             if state is State.ATTRIBUTED:
-                for flow in books.table.columns.id[rows].tolist():
+                for flow in accounting.table.columns.id[rows].tolist():
                     self.named.append((flow, owners))
                     assert owners == {self.truth[flow]}, "a wrong name"
-            take(books, state, owners, reason, rows, now)
+            take(accounting, state, owners, reason, rows, now)
 
-        self.books._take = taken.__get__(self.books)  # type: ignore[method-assign]
+        self.accounting._take = taken.__get__(self.accounting)  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +107,18 @@ def day() -> Day:
     """A day with 30 minutes without the control plane, in which every client had a short connection of its own size."""
     day = Day()
     for client in range(CLIENTS):
-        day.tell(Kind.OPENED, client, client)
+        day.tell(RecordKind.OPENED, client, client)
     day.spend(300)
     assert len(day.named) == CLIENTS
     day.away = True
     day.spend(60)
     for client in range(CLIENTS):
-        day.tell(Kind.OPENED, client, 100 + client)
+        day.tell(RecordKind.OPENED, client, 100 + client)
     day.spend(600)
     for client in range(CLIENTS):
-        day.tell(Kind.CLOSED, client, 100 + client, transmit=1000 * (1 + client * 7 % CLIENTS))
+        day.tell(RecordKind.CLOSED, client, 100 + client, transmit=1000 * (1 + client * 7 % CLIENTS))
     moved = address(3)  # while nobody could be asked, one address changed hands: its open connection ended before
-    day.tell(Kind.CLOSED, 3, 3, transmit=5)
+    day.tell(RecordKind.CLOSED, 3, 3, transmit=5)
     day.spend(60)
     day.owners[moved] = Owner("w", "ns", "another", "another")
     day.spend(1080)
@@ -122,9 +126,9 @@ def day() -> Day:
 
 
 def test_nothing_is_lost_and_nothing_named_while_it_is_away(day: Day) -> None:
-    assert day.books.observed[0] == day.observed
+    assert day.accounting.observed[0] == day.observed
     assert len(day.named) == CLIENTS
-    assert day.books.pending_flows == CLIENTS
+    assert day.accounting.pending_flows == CLIENTS
 
 
 def test_when_it_returns_the_largest_are_named_first_and_none_is_left(day: Day) -> None:
@@ -134,10 +138,10 @@ def test_when_it_returns_the_largest_are_named_first_and_none_is_left(day: Day) 
     sizes = {101 + client: 1000 * (1 + client * 7 % CLIENTS) for client in range(CLIENTS)}
     named = [sizes[flow] for flow, _ in day.named[before:] if flow in sizes]
     assert len(named) == CLIENTS - 1, "all but the one whose address moved meanwhile"
-    assert day.books.pending_flows == 0
+    assert day.accounting.pending_flows == 0
     assert day.calls <= RATE * (day.now - began) + 5
     ten_largest = sorted(sizes.values(), reverse=True)[:10]
     assert set(named[:16]) >= set(ten_largest), "one call in four is for who waited longest"
-    totals = day.books.ledger.totals()
+    totals = day.accounting.series_table.totals()
     assert totals.unattributed.transmit == sizes[104]
     assert totals.deployment.transmit + totals.unattributed.transmit == day.observed

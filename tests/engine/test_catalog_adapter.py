@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from flowmap.attribute.calls.budget import CallBudget, Permits
-from flowmap.attribute.settings import Settings
-from flowmap.control.alibaba.catalog.catalog import Catalog, CatalogEntry, JobRun
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.control.alibaba.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun
 from flowmap.control.alibaba.catalog.packages import FileUse
-from flowmap.engine.catalog_adapter import BY_IP, Directories, Directory, Gate, Refreshers
+from flowmap.engine.catalog_adapter import BY_IP, CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate
 from flowmap.model.deployment import DeploymentInfo, JobsAre, Owner
-from flowmap.query.live import Queries
+from flowmap.query.live import LiveQueries
 from tests.support.accounting import books_for
 
 NS = "ns"
@@ -53,11 +53,11 @@ DESCRIPTIONS: list[tuple[CatalogEntry | None, float, DeploymentInfo | None, Depl
 ]
 
 
-def directory(entry: CatalogEntry | None, at: float) -> tuple[Catalog, Directory]:
-    catalog = Catalog([NS])
+def directory(entry: CatalogEntry | None, at: float) -> tuple[DeploymentCatalog, CatalogDirectory]:
+    catalog = DeploymentCatalog([NS])
     if entry is not None:
         catalog.take_listing(NS, [entry], complete=True, at=at, now=at)
-    return catalog, Directory(catalog, "w")
+    return catalog, CatalogDirectory(catalog, "w")
 
 
 @pytest.mark.parametrize(("entry", "at", "told", "expected"), DESCRIPTIONS)
@@ -145,7 +145,7 @@ def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
 
 
 def test_times_follow_a_wall_clock_that_is_set() -> None:
-    queries = Queries(books_for(Settings(namespaces=(NS,))), source="test", epoch=1000.0)
+    queries = LiveQueries(books_for(AttributionSettings(namespaces=(NS,))), source="test", epoch=1000.0)
     queries.follow_clock(1000.4)
     assert queries._epoch == 1000.0
     queries.follow_clock(1060.0)
@@ -153,9 +153,9 @@ def test_times_follow_a_wall_clock_that_is_set() -> None:
 
 
 def test_several_workspaces_are_one_directory() -> None:
-    catalogs = [Catalog([NS]), Catalog([NS, "more"])]
+    catalogs = [DeploymentCatalog([NS]), DeploymentCatalog([NS, "more"])]
     entries = [replace(ENTRY, deployment_id="a", name="first"), replace(ENTRY, deployment_id="b", name="second")]
-    both = Directories([Directory(catalog, name) for catalog, name in zip(catalogs, "wv", strict=True)])
+    both = CatalogDirectories([CatalogDirectory(catalog, name) for catalog, name in zip(catalogs, "wv", strict=True)])
     before = both.generation
     for catalog, entry in zip(catalogs, entries, strict=True):
         catalog.take_listing(NS, [entry], complete=True, at=100, now=100)
@@ -195,7 +195,7 @@ def test_several_refreshers_are_started_set_and_told_of_as_one() -> None:
             return {"catalog_deployments": 2, "catalog_listed_at": self.at, "catalog_error": error}
 
     parts = [Part("a", 5.0), Part("b", 3.0)]
-    both = Refreshers(parts)  # type: ignore[arg-type]
+    both = CatalogRefreshers(parts)  # type: ignore[arg-type]
     both.start()
     both.configure(every=9.0, label=None)
     asyncio.run(both.aclose())

@@ -11,14 +11,14 @@ import pytest
 
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Question, Shape
-from flowmap.attribute.settings import Settings
-from flowmap.engine.accounting import Books
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Command, TakeStep
 from flowmap.engine.engine import MAX_REQUESTS, MAX_URGENT, Engine
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.series import SeriesKey
 from flowmap.export.snapshot import Snapshot
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
@@ -27,18 +27,18 @@ from tests.support.records import Record, batch_of, replace
 from tests.support.scripted_source import Desk, ScriptedSource, until
 
 X = Owner("w", "ns", "x", "x")
-FLOW = Record(Kind.OPENED, flags=int(Flag.PRESENT))
+FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT))
 READ = (ReadStarted("start"), ReadFinished(True))
 
 
-def snapshot_of(books: Books) -> Snapshot:
+def snapshot_of(accounting: FlowAccounting) -> Snapshot:
     return Snapshot(
-        observed_transmit_bytes=books.observed[0],
-        observed_receive_bytes=books.observed[1],
-        pending_transmit_bytes=books.pending[0],
-        pending_receive_bytes=books.pending[1],
-        open_flows=books.table.open_flows,
-        ledger=books.ledger.freeze(),
+        observed_transmit_bytes=accounting.observed[0],
+        observed_receive_bytes=accounting.observed[1],
+        pending_transmit_bytes=accounting.pending[0],
+        pending_receive_bytes=accounting.pending[1],
+        open_flows=accounting.table.open_flows,
+        series_table=accounting.series_table.freeze(),
     )
 
 
@@ -47,10 +47,10 @@ class Running:
 
     def __init__(self, *, rate: float = 1000.0, burst: int = 100, max_in_flight: int = 100) -> None:
         self.source, self.desk = ScriptedSource(), Desk()
-        self.books = books_for(Settings(namespaces=("ns",)), max_flows=5000)
+        self.accounting = books_for(AttributionSettings(namespaces=("ns",)), max_flows=5000)
         self.budget = CallBudget(rate=rate, burst=burst, max_in_flight=max_in_flight)
         self.engine = Engine(
-            self.books,
+            self.accounting,
             self.source,
             self.budget,
             ask=self.desk.ask,
@@ -91,10 +91,10 @@ def question(n: int) -> Question:
 def test_bytes_become_traffic_of_their_deployment(running: Running) -> None:
     running.desk.answers = lambda _: (X,)
     running.start()
-    running.source.hand(batch_of(FLOW), batch_of(replace(FLOW, kind=Kind.SEEN, counters=(100, 50, 1, 1))))
+    running.source.hand(batch_of(FLOW), batch_of(replace(FLOW, kind=RecordKind.DUMPED, counters=(100, 50, 1, 1))))
     until(lambda: running.engine.answers >= 3, "three answers")
     running.catch_up()
-    until(lambda: running.engine.snapshot.ledger.totals().deployment == (100, 50), "the bytes have an owner")
+    until(lambda: running.engine.snapshot.series_table.totals().deployment == (100, 50), "the bytes have an owner")
     assert running.engine.snapshot.conserved()
     assert {one.shape for one in running.desk.all} == {Shape.CLIENT, Shape.SINK, Shape.SOURCE}
     assert len(running.desk.all) == 3, "what was answered is not asked again before its time"
@@ -109,12 +109,12 @@ def test_a_writer_that_has_not_come_round_yet_does_not_hang(running: Running, mo
 
 def test_the_last_counters_are_taken_at_the_end(running: Running) -> None:
     running.start()
-    until(lambda: running.books.complete_reads, "the first read")
-    running.source.script.append(batch_of(FLOW, replace(FLOW, kind=Kind.CLOSED, counters=(7, 8, 1, 1))))
+    until(lambda: running.accounting.complete_reads, "the first read")
+    running.source.script.append(batch_of(FLOW, replace(FLOW, kind=RecordKind.CLOSED, counters=(7, 8, 1, 1))))
     last = running.stop()
     assert (last.observed_transmit_bytes, last.pending_receive_bytes) == (7, 8)
     assert running.source.closed == 1
-    Auditor(running.books).check()
+    Auditor(running.accounting).check()
 
 
 def test_a_source_that_fails_is_opened_again_and_nothing_is_counted_twice(running: Running) -> None:
@@ -125,7 +125,7 @@ def test_a_source_that_fails_is_opened_again_and_nothing_is_counted_twice(runnin
     until(lambda: running.engine.source_error, "the failure shows")
     assert running.engine.source_error == "the kernel said no"
     assert not running.source.stats.up
-    seen = batch_of(replace(FLOW, kind=Kind.SEEN, counters=(25, 10, 1, 1)))
+    seen = batch_of(replace(FLOW, kind=RecordKind.DUMPED, counters=(25, 10, 1, 1)))
     running.source.hand(ReadStarted("start"), seen, ReadFinished(True))
     until(lambda: running.engine.snapshot.observed_transmit_bytes == 25, "it goes on after a second")
     assert running.source.opened == 2
@@ -157,7 +157,7 @@ def test_who_asks_is_told_what_was_read_for_it(running: Running) -> None:
     for n in range(1, 6):
         running.source.hand(batch_of(replace(FLOW, client_port=n, id=n)))
         running.engine._polled = time.monotonic() - 0.05  # within the time in which changes may gather
-        assert running.engine.call(lambda: running.books.table.open_flows).result(5) == n
+        assert running.engine.call(lambda: running.accounting.table.open_flows).result(5) == n
 
 
 def test_requests_are_served_between_the_steps_of_a_long_read(
@@ -168,7 +168,7 @@ def test_requests_are_served_between_the_steps_of_a_long_read(
     asked = threading.Event()
 
     def ask() -> None:
-        future = running.engine.call(lambda: running.books.table.open_flows)
+        future = running.engine.call(lambda: running.accounting.table.open_flows)
         future.add_done_callback(lambda done: found.append(done.result()))
         asked.set()
 
@@ -315,7 +315,9 @@ def test_what_a_step_holds_may_be_as_old_as_its_poll(running: Running) -> None:
 
 
 def test_a_short_idle_time_tidies_more_often(running: Running) -> None:
-    running.books.ledger.idle_after = 0.4
-    row = running.books.ledger.series(SeriesKey("unattributed", (), "late", "other", "any"), now=time.monotonic())
+    running.accounting.series_table.idle_after = 0.4
+    row = running.accounting.series_table.series(
+        SeriesKey("unattributed", (), "late", "other", "any"), now=time.monotonic()
+    )
     running.start()
-    until(lambda: not running.books.ledger.kinds[row], "the idle series leaves long before 30 s")
+    until(lambda: not running.accounting.series_table.kinds[row], "the idle series leaves long before 30 s")

@@ -6,8 +6,8 @@ import pytest
 
 from flowmap.config import Config
 from flowmap.engine.commands import Decide, TakeStep
-from flowmap.engine.factory import make_books
-from flowmap.flows.batch import Kind
+from flowmap.engine.factory import make_accounting
+from flowmap.flows.batch import RecordKind
 from tests.support.records import Record, batch_of
 
 
@@ -27,14 +27,14 @@ from tests.support.records import Record, batch_of
 )
 def test_what_becomes_of_a_connection(endpoint: str | None, server: str, port: int, fate: str) -> None:
     config = Config.model_validate({"control_plane": {"endpoint": endpoint}})
-    books = make_books(config, announces_births=True)
+    accounting = make_accounting(config, announces_births=True)
     client = {"10.1.0.1": "10.0.0.1"}.get(server, server)
-    record = Record(Kind.OPENED, client=client, server=server, server_port=port, counters=(60, 0, 1, 0))
-    books.apply(TakeStep(batch_of(record), 1000.0, 999.5))
-    books.apply(Decide(1001.0))
+    record = Record(RecordKind.OPENED, client=client, server=server, server_port=port, counters=(60, 0, 1, 0))
+    accounting.apply(TakeStep(batch_of(record), 1000.0, 999.5))
+    accounting.apply(Decide(1001.0))
     found = {
-        "ignored": books.ignored == 60,
-        "pending": books.pending == [60, 0],
-        "decided": books.ledger.freeze().totals().unattributed == (60, 0),
+        "ignored": accounting.ignored == 60,
+        "pending": accounting.pending == [60, 0],
+        "decided": accounting.series_table.freeze().totals().unattributed == (60, 0),
     }
     assert [name for name, holds in found.items() if holds] == [fate]

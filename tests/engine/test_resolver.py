@@ -12,8 +12,8 @@ import pytest
 from flowmap.attribute.questions import UNREADABLE, Question, Shape
 from flowmap.control.alibaba.api.client import DeploymentsAnswer
 from flowmap.control.alibaba.api.models import Deployment, JobSummary
-from flowmap.engine.commands import Delivery
-from flowmap.engine.resolver import Asker, may_own
+from flowmap.engine.commands import QuestionResult
+from flowmap.engine.resolver import Resolver, may_own
 from flowmap.errors import Throttled, Transient
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
@@ -49,16 +49,16 @@ def answer(*deployments: Deployment, dropped: int = 0, ago: float = 0.0) -> Depl
     return DeploymentsAnswer(deployments, "r", dropped, now - ago, now)
 
 
-def deliver(reply: Callable[[], object], question: Question = QUESTION) -> tuple[Delivery, dict[str, object]]:
+def deliver(reply: Callable[[], object], question: Question = QUESTION) -> tuple[QuestionResult, dict[str, object]]:
     """What comes of one question."""
-    plane, delivered = Plane(reply), list[Delivery]()
+    plane, delivered = Plane(reply), list[QuestionResult]()
 
     async def ask() -> None:
-        asker = Asker(plane, delivered.append)  # type: ignore[arg-type]
-        asker.start(question)
+        resolver = Resolver(plane, delivered.append)  # type: ignore[arg-type]
+        resolver.start(question)
         while not delivered:
             await asyncio.sleep(0)
-        await asker.aclose()
+        await resolver.aclose()
 
     asyncio.run(asyncio.wait_for(ask(), 5))
     (one,) = delivered
@@ -135,14 +135,14 @@ def test_a_defect_does_not_leave_a_question_in_flight(caplog: pytest.LogCaptureF
 
 
 def test_calls_under_way_at_the_end_are_delivered_too() -> None:
-    delivered: list[Delivery] = []
+    delivered: list[QuestionResult] = []
 
     async def ask() -> None:
-        asker = Asker(Plane(lambda: asyncio.sleep(60)), delivered.append)  # type: ignore[arg-type]
-        asker.start(QUESTION)
+        resolver = Resolver(Plane(lambda: asyncio.sleep(60)), delivered.append)  # type: ignore[arg-type]
+        resolver.start(QUESTION)
         for _ in range(5):
             await asyncio.sleep(0)
-        await asker.aclose()
+        await resolver.aclose()
 
     asyncio.run(ask())
     assert [one.cause for one in delivered] == ["flowmap is stopping"]
@@ -184,10 +184,10 @@ def test_one_line_for_many_failures(caplog: pytest.LogCaptureFixture) -> None:
         raise Transient("away")
 
     async def ask() -> None:
-        delivered: list[Delivery] = []
-        asker = Asker(Plane(refuse), delivered.append)  # type: ignore[arg-type]
+        delivered: list[QuestionResult] = []
+        resolver = Resolver(Plane(refuse), delivered.append)  # type: ignore[arg-type]
         for _ in range(20):
-            asker.start(QUESTION)
+            resolver.start(QUESTION)
         while len(delivered) < 20:
             await asyncio.sleep(0)
 
@@ -197,12 +197,12 @@ def test_one_line_for_many_failures(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_question_of_another_workspace_is_asked_there_and_its_owners_are_of_it() -> None:
     found = answer(Deployment(deployment_id="a", name="n"))
-    plane, delivered = Plane(lambda: found), list[Delivery]()
+    plane, delivered = Plane(lambda: found), list[QuestionResult]()
 
     async def ask() -> None:
-        asker = Asker(plane, delivered.append)  # type: ignore[arg-type]
+        resolver = Resolver(plane, delivered.append)  # type: ignore[arg-type]
         for question in (QUESTION._replace(workspace="v"), QUESTION):
-            asker.start(question)
+            resolver.start(question)
         while len(delivered) < 2:
             await asyncio.sleep(0)
 

@@ -20,12 +20,12 @@ from flowmap.export.exposition import Exposition, compress
 from flowmap.export.negotiation import Format
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.series_table import Ledger, SeriesKey
+from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import (
     CatalogReport,
     HistoryReport,
-    LedgerSnapshot,
     RecordingReport,
+    SeriesSnapshot,
     Snapshot,
     SourceReport,
 )
@@ -37,8 +37,8 @@ A = Owner("ws", "ns", "id-a", "orders")
 B = Owner("ws", "ns", "id-b", 'pay "fast"\\\n')
 
 
-def filled() -> LedgerSnapshot:
-    ledger = Ledger(labels=LABELS, max_series=100, idle_after=10)
+def filled() -> SeriesSnapshot:
+    series_table = SeriesTable(labels=LABELS, max_series=100, idle_after=10)
     keys = [
         SeriesKey("deployment", (A,), "", "gone:1", "tcp"),
         SeriesKey("deployment", (A,), "", "kafka", "tcp"),
@@ -46,17 +46,17 @@ def filled() -> LedgerSnapshot:
         SeriesKey("shared", (A, B), "", "10.0.0.1:3306", "tcp"),
         SeriesKey("unattributed", (), "unknown", "10.0.0.2:53", "udp"),
     ]
-    ids = np.array([ledger.series(key, now=0) for key in keys], np.int32)
+    ids = np.array([series_table.series(key, now=0) for key in keys], np.int32)
     counts = np.array([100, 2**64 - 1, 2, 3, 4], np.uint64)
-    ledger.credit(ids, counts, counts // np.uint64(2), counts % np.uint64(7), counts % np.uint64(5), now=0)
-    ledger.opened(ids[1:])  # the first is idle, and expires below
-    ledger.closed(ids[2:3])
-    ledger.retransmitted(ids[1:2], np.array([9], np.uint64))
-    ledger.series(keys[2], now=5)
-    ledger.expire(now=10)
-    round_trip = np.full(ledger.used, np.nan)
+    series_table.credit(ids, counts, counts // np.uint64(2), counts % np.uint64(7), counts % np.uint64(5), now=0)
+    series_table.opened(ids[1:])  # the first is idle, and expires below
+    series_table.closed(ids[2:3])
+    series_table.retransmitted(ids[1:2], np.array([9], np.uint64))
+    series_table.series(keys[2], now=5)
+    series_table.expire(now=10)
+    round_trip = np.full(series_table.used, np.nan)
     round_trip[ids[1:3]] = 0.00025, 0.5
-    return ledger.freeze(OpenFlows(0, np.zeros(ledger.used, np.int64), round_trip))
+    return series_table.freeze(OpenFlows(0, np.zeros(series_table.used, np.int64), round_trip))
 
 
 def snapshot(*, health: bool = True) -> Snapshot:
@@ -86,7 +86,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
         shed={"full": 3},
         contradictions=1,
         health=health,
-        ledger=filled(),
+        series_table=filled(),
         deployments=infos,
         sources=(
             SourceReport(
@@ -193,10 +193,10 @@ def test_every_metric_is_on_the_page_under_its_type() -> None:
 
 
 def test_chunks_join_without_a_seam() -> None:
-    ledger = Ledger(labels=("peer",), max_series=30_000, idle_after=10)
+    series_table = SeriesTable(labels=("peer",), max_series=30_000, idle_after=10)
     for number in range(10_000):
-        ledger.series(SeriesKey("deployment", (A,), "", f"p{number}", "tcp"), now=0)
-    page = exposition().page(Snapshot(ledger=ledger.freeze()), Format.TEXT).decode()
+        series_table.series(SeriesKey("deployment", (A,), "", f"p{number}", "tcp"), now=0)
+    page = exposition().page(Snapshot(series_table=series_table.freeze()), Format.TEXT).decode()
     lines = [line for line in page.splitlines() if line.startswith("flowmap_deployment_receive_packets_total")]
     assert lines == [f'flowmap_deployment_receive_packets_total{{peer="p{number}"}} 0' for number in range(10_000)]
 
@@ -220,15 +220,15 @@ HOSTILE = st.text(st.characters(codec=None), max_size=150)
 @settings(max_examples=60, deadline=None)
 @given(st.sets(st.tuples(HOSTILE, HOSTILE), min_size=1, max_size=5), st.sampled_from(list(Format)))
 def test_hostile_names(names: set[tuple[str, str]], form: Format) -> None:
-    ledger = Ledger(labels=LABELS, max_series=100, idle_after=10)
+    series_table = SeriesTable(labels=LABELS, max_series=100, idle_after=10)
     infos = []
     for name, peer in names:
         owner = Owner(name, peer, name, peer)
-        ledger.series(SeriesKey("deployment", (owner,), "", peer, "tcp"), now=0)
-        ledger.series(SeriesKey("shared", (owner, A), "", peer, "tcp"), now=0)
-        ledger.series(SeriesKey("unattributed", (), name, peer, "tcp"), now=0)
+        series_table.series(SeriesKey("deployment", (owner,), "", peer, "tcp"), now=0)
+        series_table.series(SeriesKey("shared", (owner, A), "", peer, "tcp"), now=0)
+        series_table.series(SeriesKey("unattributed", (), name, peer, "tcp"), now=0)
         infos.append(DeploymentInfo(owner, name, peer, labels={"ownerTeam": name}, jobs_by_state={peer: 1}))
-    page = exposition().page(Snapshot(ledger=ledger.freeze(), deployments=tuple(infos)), form)
+    page = exposition().page(Snapshot(series_table=series_table.freeze(), deployments=tuple(infos)), form)
     parsed = {family.name.removesuffix("_info"): family for family in families(page, form)}
     for family in ("deployment_transmit_bytes", "shared_transmit_bytes", "unattributed_transmit_bytes", "deployment"):
         samples = parsed[f"flowmap_{family}"].samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowmap.export.peers import Peers
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address
 
 PEERS = Peers(
@@ -33,13 +33,13 @@ PEERS = Peers(
     ],
 )
 def test_the_first_pattern_that_covers_an_end_names_it(address: str, port: int, protocol: int, name: str) -> None:
-    assert PEERS.name(End(Address.parse(address), port, protocol, True)) == name
+    assert PEERS.name(EndpointKey(Address.parse(address), port, protocol, True)) == name
 
 
 def test_an_end_without_a_name_is_its_address_and_port() -> None:
     peers = Peers({})
-    assert peers.name(End(Address.parse("2001:db9::1"), 443, 6, True)) == "[2001:db9::1]:443"
-    assert peers.name(End(Address.parse("2001:db8::1"), 0, 58, True)) == "2001:db8::1"
+    assert peers.name(EndpointKey(Address.parse("2001:db9::1"), 443, 6, True)) == "[2001:db9::1]:443"
+    assert peers.name(EndpointKey(Address.parse("2001:db8::1"), 0, 58, True)) == "2001:db8::1"
 
 
 def test_a_bad_pattern_is_told() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.flows.endpoints import EndTable
+from flowmap.flows.endpoints import EndpointTable
 from flowmap.flows.hash_index import Hasher
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_ends_are_numbered_as_they_come_whatever_the_seed(seed: int) -> None:
-    table = EndTable(200, Hasher(np.random.default_rng(seed).bytes(48)))
+    table = EndpointTable(200, Hasher(np.random.default_rng(seed).bytes(48)))
     low = np.array([7, 3, 7, 9, 3, 1], np.uint64)
     assert table.clients(np.zeros(6, np.uint64), low).tolist() == [0, 1, 0, 2, 1, 3]
     many = np.arange(1, 101, dtype=np.uint64)[::-1].copy()

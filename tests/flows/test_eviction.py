@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, Kind
-from flowmap.flows.changes import Applied
+from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.changes import Changes
 from flowmap.flows.eviction import FEW_PACKETS, Evict
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import FlowTable
 from tests.support.records import Record, batch_of, replace
 
-OPENED, UPDATED, SEEN, CLOSED = Kind.OPENED, Kind.UPDATED, Kind.SEEN, Kind.CLOSED
+OPENED, UPDATED, DUMPED, CLOSED = RecordKind.OPENED, RecordKind.UPDATED, RecordKind.DUMPED, RecordKind.CLOSED
 ASSURED = int(Flag.ASSURED)
 
 
@@ -26,7 +26,7 @@ class Full:
         for port, flag in enumerate(flags, 1):
             self(flow(port, OPENED), flow(port, UPDATED, flags=flag))
 
-    def __call__(self, *records: Record, evict: Evict | None = None) -> Applied:
+    def __call__(self, *records: Record, evict: Evict | None = None) -> Changes:
         self.now += 1
         return self.table.apply(batch_of(*records), now=self.now, read_at=self.now - 0.5, evict=evict)
 
@@ -48,7 +48,7 @@ class Full:
         return sorted(int(port) >> 48 for port in self.table.columns.ports[self.table.live()])
 
 
-def flow(port: int, kind: Kind, *, packets: int | None = None, flags: int = 0) -> Record:
+def flow(port: int, kind: RecordKind, *, packets: int | None = None, flags: int = 0) -> Record:
     counters = None if packets is None else (100 * packets, 0, packets, 0)
     return Record(kind, client_port=port, id=port, counters=counters, flags=flags)
 
@@ -57,13 +57,13 @@ def flow(port: int, kind: Kind, *, packets: int | None = None, flags: int = 0) -
     ("record", "evicted"),
     [
         (flow(9, OPENED), 1),
-        (flow(9, SEEN, flags=ASSURED), 1),
+        (flow(9, DUMPED, flags=ASSURED), 1),
         (flow(9, CLOSED, flags=ASSURED), 1),
-        (flow(9, SEEN), 0),
+        (flow(9, DUMPED), 0),
         (flow(9, UPDATED), 0),
         (flow(9, CLOSED), 0),
-        (flow(1, SEEN, flags=ASSURED), 0),
-        (replace(flow(1, SEEN, flags=ASSURED), id=77), 1),
+        (flow(1, DUMPED, flags=ASSURED), 0),
+        (replace(flow(1, DUMPED, flags=ASSURED), id=77), 1),
     ],
     ids=["begins", "answered", "over, answered", "seen", "changed", "over", "known", "known under another id"],
 )
@@ -82,16 +82,16 @@ def test_the_oldest_that_nobody_answered_gives_way_and_no_other() -> None:
 
 def test_what_was_counted_stays() -> None:
     full = Full(0)
-    full(flow(1, SEEN, packets=1))
+    full(flow(1, DUMPED, packets=1))
     assert not len(full.table.evict_unanswered(1))
 
 
 @pytest.mark.parametrize(
     ("record", "grown"),
     [
-        (flow(3, SEEN, packets=FEW_PACKETS), 0),
-        (flow(3, SEEN, packets=FEW_PACKETS + 1), 100 * (FEW_PACKETS + 1)),
-        (flow(3, SEEN, packets=1, flags=ASSURED), 100),
+        (flow(3, DUMPED, packets=FEW_PACKETS), 0),
+        (flow(3, DUMPED, packets=FEW_PACKETS + 1), 100 * (FEW_PACKETS + 1)),
+        (flow(3, DUMPED, packets=1, flags=ASSURED), 100),
         (flow(3, UPDATED, packets=1), 100),
         (flow(3, CLOSED, packets=1), 100),
     ],
@@ -104,8 +104,8 @@ def test_above_half_the_counters_of_the_unanswered_wait(record: Record, grown: i
 def test_counters_that_waited_count_once_however_it_ends() -> None:
     answered, over, gone = Full(0, 0, 0), Full(0, 0, 0), Full(0, 0, 0)
     for full in (answered, over, gone):
-        assert not full(flow(3, SEEN, packets=2)).deltas.any()
-    assert answered(flow(3, UPDATED, flags=ASSURED), flow(3, SEEN, packets=3)).deltas[:, 0].tolist() == [300]
+        assert not full(flow(3, DUMPED, packets=2)).deltas.any()
+    assert answered(flow(3, UPDATED, flags=ASSURED), flow(3, DUMPED, packets=3)).deltas[:, 0].tolist() == [300]
     assert over(flow(3, CLOSED, packets=3)).deltas[:, 0].tolist() == [300]
     gone.table.free(gone.table.evict_unanswered(3))
     gone(*[flow(port, OPENED) for port in (5, 6, 7, 8)])
@@ -114,12 +114,12 @@ def test_counters_that_waited_count_once_however_it_ends() -> None:
 
 def test_where_there_is_room_for_some_the_answered_get_it() -> None:
     full = Full(ASSURED, ASSURED, ASSURED)
-    applied = full(flow(4, SEEN), flow(5, SEEN, flags=ASSURED), flow(6, SEEN))
+    applied = full(flow(4, DUMPED), flow(5, DUMPED, flags=ASSURED), flow(6, DUMPED))
     assert (full.ports(), applied.shed) == ([1, 2, 3, 5], 2)
 
 
 def test_a_flow_that_comes_back_may_be_old() -> None:
     full = Full(0, 0, 0, 0)
     full.table.free(full.table.evict_unanswered(1))
-    (row,) = full(flow(1, SEEN, flags=ASSURED)).opened.tolist()
+    (row,) = full(flow(1, DUMPED, flags=ASSURED)).opened.tolist()
     assert full.table.columns.born_after[row] == -np.inf

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.flows.batch import Kind
+from flowmap.flows.batch import RecordKind
 from flowmap.flows.filter import Filter, Pattern
 from tests.support.records import Record, batch_of, replace
 
-FLOW = Record(Kind.OPENED)  # 10.0.0.1:40000 to 10.1.0.1:9092, TCP
+FLOW = Record(RecordKind.OPENED)  # 10.0.0.1:40000 to 10.1.0.1:9092, TCP
 SIX = replace(FLOW, client="2001:db8::1", server="2001:db9::1", server_port=443)
 NAT = replace(FLOW, translated=("192.0.2.1", 1, "172.16.0.1", 8080))
 

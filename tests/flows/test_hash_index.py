@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flowmap.flows.columns import occurrence_rounds
-from flowmap.flows.endpoints import End, EndTable
+from flowmap.flows.endpoints import EndpointKey, EndpointTable
 from flowmap.flows.hash_index import Hasher, KeyIndex
 from flowmap.model.address import Address
 
@@ -71,22 +71,22 @@ def test_hashes_differ_in_every_column_and_by_seed() -> None:
 
 
 def test_ends_keep_their_numbers_until_swept() -> None:
-    ends = EndTable(6, Hasher(SEED))
+    ends = EndpointTable(6, Hasher(SEED))
     a, b = Address.parse("10.0.0.1"), Address.parse("2001:db8::1")
     high, low = numbers([a.high, b.high, a.high]), numbers([a.low, b.low, a.low])
     clients = ends.clients(high, low)
     services = ends.services(high, low, np.array([53, 53, 53], np.uint16), np.array([6, 6, 17], np.uint8))
     assert clients.tolist()[0] == clients.tolist()[2]
     assert len({*clients.tolist(), *services.tolist()}) == len(ends) == 5
-    assert ends.end(int(services[2])) == End(a, 53, 17, True)
-    assert ends.find(End(a, 53, 17, True)) == services[2]
-    assert ends.find(End(a, 54, 17, True)) == -1
+    assert ends.end(int(services[2])) == EndpointKey(a, 53, 17, True)
+    assert ends.find(EndpointKey(a, 53, 17, True)) == services[2]
+    assert ends.find(EndpointKey(a, 54, 17, True)) == -1
     in_use = np.zeros(6, np.bool_)
     in_use[services] = True
     assert sorted(ends.sweep(in_use).tolist()) == sorted(set(clients.tolist()))
-    assert (len(ends), ends.room, ends.find(End(a, 0, 0, False))) == (3, 3, -1)
+    assert (len(ends), ends.room, ends.find(EndpointKey(a, 0, 0, False))) == (3, 3, -1)
     again = ends.clients(high[:1], low[:1])
-    assert ends.end(int(again[0])) == End(a, 0, 0, False)
+    assert ends.end(int(again[0])) == EndpointKey(a, 0, 0, False)
     with pytest.raises(OverflowError, match="sweep"):
         ends.clients(numbers([7, 8, 9]), numbers([7, 8, 9]))
 
@@ -99,7 +99,7 @@ class Colliding(Hasher):
 
 
 def test_ends_whose_hashes_collide_stay_apart() -> None:
-    ends = EndTable(10, Colliding(SEED))
+    ends = EndpointTable(10, Colliding(SEED))
     low = numbers([1, 2, 3, 1, 2])
     found = ends.clients(numbers([0] * 5), low)
     assert [ends.end(number).address.low for number in found.tolist()] == [1, 2, 3, 1, 2]

@@ -7,12 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import Row
 from tests.flows.test_table import bytes_of, started
 from tests.support.records import Record, replace
 
-OPENED, UPDATED, SEEN, CLOSED, MEASURED = Kind.OPENED, Kind.UPDATED, Kind.SEEN, Kind.CLOSED, Kind.MEASURED
+OPENED, UPDATED, DUMPED, CLOSED, MEASURED = (
+    RecordKind.OPENED,
+    RecordKind.UPDATED,
+    RecordKind.DUMPED,
+    RecordKind.CLOSED,
+    RecordKind.MEASURED,
+)
 OPEN = Record(OPENED, id=7, counters=bytes_of(100))
 TOLD = Record(MEASURED, id=0, retransmits=3, round_trip=250)
 
@@ -66,7 +72,7 @@ def test_the_last_word_is_for_a_connection_that_is_over() -> None:
 def test_what_was_before_the_daemon_is_not_counted() -> None:
     feed = started()
     feed.table._starting = True
-    feed(Record(SEEN, id=7, counters=bytes_of(100)))
+    feed(Record(DUMPED, id=7, counters=bytes_of(100)))
     assert feed(TOLD).retransmits.tolist() == []
     assert feed(replace(TOLD, retransmits=4)).retransmits.tolist() == [1]
 

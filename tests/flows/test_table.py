@@ -7,16 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, Kind
-from flowmap.flows.changes import Applied
+from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.changes import Changes
 from flowmap.flows.columns import IGNORED, Row
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from tests.support.records import Record, batch_of, replace
 
-OPENED, UPDATED, SEEN, CLOSED = Kind.OPENED, Kind.UPDATED, Kind.SEEN, Kind.CLOSED
+OPENED, UPDATED, DUMPED, CLOSED = RecordKind.OPENED, RecordKind.UPDATED, RecordKind.DUMPED, RecordKind.CLOSED
 
 
 class Feed:
@@ -26,7 +26,7 @@ class Feed:
         self.table, self.now, self.born_after = table, 100.0, -math.inf
         self.total = np.zeros(4, object)
 
-    def __call__(self, *records: Record, free: bool = True) -> Applied:
+    def __call__(self, *records: Record, free: bool = True) -> Changes:
         self.now += 1
         applied = self.table.apply(batch_of(*records), now=self.now, read_at=self.now - 0.5, born_after=self.born_after)
         self.total = self.total + np.array(applied.deltas.tolist(), object).reshape(-1, 4).sum(axis=0)
@@ -59,7 +59,7 @@ def bytes_of(n: int) -> tuple[int, int, int, int]:
     return n, 2 * n, n // 10, n // 5
 
 
-A, B, C = (Record(SEEN, id=flow_id) for flow_id in (1, 2, 3))
+A, B, C = (Record(DUMPED, id=flow_id) for flow_id in (1, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_tuple_that_comes_again_with_the_same_kernel_id_is_another_flow() -> N
 
 def test_an_old_flow_whose_end_is_never_told_does_not_lend_its_past_to_its_successor() -> None:
     feed = Feed(FlowTable(10))
-    feed.read(replace(A, counters=bytes_of(1000), flags=Flag.SILENT))
+    feed.read(replace(A, counters=bytes_of(1000), flags=Flag.END_UNANNOUNCED))
     feed(replace(A, kind=OPENED))
     assert feed.total[0] == 0
     feed(replace(A, kind=CLOSED, counters=bytes_of(5)))
@@ -216,17 +216,20 @@ def test_a_flow_that_found_no_room_at_first_may_be_older_than_it_looks() -> None
     feed(two)
     feed(replace(one, kind=CLOSED))
     feed.catch_up()
-    feed.read(replace(two, kind=SEEN))
+    feed.read(replace(two, kind=DUMPED))
     assert feed.table.columns.born_after[feed.table.live()].tolist() == [-math.inf]
     feed(replace(two, kind=CLOSED))
     feed.catch_up()
-    feed(replace(three, kind=SEEN))
+    feed(replace(three, kind=DUMPED))
     assert feed.table.columns.born_after[feed.table.live()].tolist() == [feed.born_after], "all had room again"
 
 
 def test_a_silent_flow_lives_only_as_long_as_reads_show_it() -> None:
     feed = Feed(FlowTable(10))
-    feed.read(replace(A, counters=bytes_of(10), flags=Flag.SILENT), Record(SEEN, client_port=2, counters=bytes_of(1)))
+    feed.read(
+        replace(A, counters=bytes_of(10), flags=Flag.END_UNANNOUNCED),
+        Record(DUMPED, client_port=2, counters=bytes_of(1)),
+    )
     seen_at = feed.now - 1.5
     feed.now += 50
     feed.catch_up()
@@ -239,9 +242,9 @@ def test_a_silent_flow_lives_only_as_long_as_reads_show_it() -> None:
 @pytest.mark.parametrize(
     ("record", "shows_client"),
     [
-        (replace(A, kind=SEEN), True),
+        (replace(A, kind=DUMPED), True),
         (replace(A, kind=UPDATED), True),
-        (replace(A, kind=SEEN, flags=int(Flag.ENDING)), False),
+        (replace(A, kind=DUMPED, flags=int(Flag.ENDING)), False),
         (replace(A, kind=CLOSED), False),
     ],
 )
@@ -264,9 +267,9 @@ def test_nat_decides_which_ends_are_asked_about(nat: str, client: str, service: 
     feed(replace(A, kind=OPENED, translated=("10.9.0.1", 1234, "10.8.0.1", 8080)))
     (row,) = feed.table.live().tolist()
     ends, columns = feed.table.ends, feed.table.columns
-    assert ends.end(int(columns.client[row])) == End(Address.parse(client), 0, 0, False)
+    assert ends.end(int(columns.client[row])) == EndpointKey(Address.parse(client), 0, 0, False)
     port = 8080 if nat == "translated" else 9092
-    assert ends.end(int(columns.service[row])) == End(Address.parse(service), port, 6, True)
+    assert ends.end(int(columns.service[row])) == EndpointKey(Address.parse(service), port, 6, True)
 
 
 def test_ends_make_room_by_themselves_and_say_which_numbers_changed_hands() -> None:
@@ -293,13 +296,13 @@ def test_rows_used_again_know_nothing_of_who_had_them() -> None:
     assert (columns.series[row], columns.state[row], columns.verdict[row]) == (-1, 0, -1)
     assert (columns.resent[row], columns.round_trip[row], columns.active[row]) == (0, 0, -math.inf)
     assert Row(int(columns.flags[row])) == Row.USED | Row.OPEN | Row.INDEXED
-    feed(Record(SEEN, client="2001:db8::9", id=8, counters=bytes_of(1), flags=int(Flag.ASSURED)))
+    feed(Record(DUMPED, client="2001:db8::9", id=8, counters=bytes_of(1), flags=int(Flag.ASSURED)))
     assert feed.total[0] == 99 + 1
 
 
 def test_ignored_flows_are_tracked_but_not_open() -> None:
     feed = started(admit=Filter(include=["10.1.0.0/16:9092"]))
-    feed(A, Record(SEEN, server_port=443))
+    feed(A, Record(DUMPED, server_port=443))
     assert feed.table.open_flows == 1
     assert sorted(feed.table.columns.series[feed.table.live()].tolist()) == [IGNORED, -1]
     feed.read()

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import Row
 from flowmap.flows.eviction import FEW_PACKETS
 from flowmap.flows.table import FlowTable
@@ -115,56 +115,56 @@ class Model:
         for record in records:
             key = key_of(record)
             news = record.counters is not None or record.flags & (Flag.ENDING | Flag.ASSURED)
-            if record.kind is not Kind.UPDATED or news or key not in seen:
+            if record.kind is not RecordKind.UPDATED or news or key not in seen:
                 self._apply(record, key, now, read_at, born_after)
             seen.add(key)
 
     def _apply(self, record: Record, key: Key, now: float, read_at: float, born_after: float) -> None:
         flow = self._find(record, key, now)
         if flow is None:
-            joined = bool(record.flags & Flag.JOINED)
-            old = self.starting and record.kind is not Kind.OPENED and not joined
+            joined = bool(record.flags & Flag.PICKED_UP)
+            old = self.starting and record.kind is not RecordKind.OPENED and not joined
             flow = Flow(
                 key,
                 record.id,
-                -math.inf if old or joined or (self.crowded and record.kind is not Kind.OPENED) else born_after,
+                -math.inf if old or joined or (self.crowded and record.kind is not RecordKind.OPENED) else born_after,
                 now,
                 preexisting=old,
-                unannounced=record.kind in (Kind.SEEN, Kind.UPDATED),
-                silent=bool(record.flags & Flag.SILENT),
+                unannounced=record.kind in (RecordKind.DUMPED, RecordKind.UPDATED),
+                silent=bool(record.flags & Flag.END_UNANNOUNCED),
             )
-            if record.kind is not Kind.CLOSED:
+            if record.kind is not RecordKind.CLOSED:
                 self.current[key] = flow
             self.done.append(flow)
         flow.read = self.number
-        if record.kind is not Kind.SEEN:
+        if record.kind is not RecordKind.DUMPED:
             flow.silent = False
         if record.flags & Flag.DOUBTFUL:
             flow.silent = True
         flow.assured |= bool(record.flags & Flag.ASSURED)
-        over = record.kind is Kind.CLOSED or bool(record.flags & Flag.ENDING)
-        waits = self.withholding and record.kind is Kind.SEEN and flow.waits(record.counters or (0, 0, 0, 0))
+        over = record.kind is RecordKind.CLOSED or bool(record.flags & Flag.ENDING)
+        waits = self.withholding and record.kind is RecordKind.DUMPED and flow.waits(record.counters or (0, 0, 0, 0))
         if record.counters is not None and not waits:
-            flow.count(record.counters, read_at, over, record.kind is Kind.SEEN)
-        if record.kind is Kind.OPENED:
+            flow.count(record.counters, read_at, over, record.kind is RecordKind.DUMPED)
+        if record.kind is RecordKind.OPENED:
             flow.announce(born_after)
         if record.flags & Flag.ENDING:
             self._end(flow, now)
-        if record.kind is Kind.CLOSED:
+        if record.kind is RecordKind.CLOSED:
             self._close(flow, now)
 
     def _find(self, record: Record, key: Key, now: float) -> Flow | None:
         flow = self.current.get(key)
         if flow is not None and (flow.id == record.id or 0 in (flow.id, record.id)):
-            if record.kind is Kind.OPENED and not flow.unannounced:
+            if record.kind is RecordKind.OPENED and not flow.unannounced:
                 self._close(flow, now)
                 return None
             return flow
         held = self.aside.get((key, record.id))
-        if record.kind is Kind.CLOSED:
+        if record.kind is RecordKind.CLOSED:
             self.aside.pop((key, record.id), None)
             return held[0] if held else None
-        if held is not None and flow is not None and record.kind is Kind.UPDATED:
+        if held is not None and flow is not None and record.kind is RecordKind.UPDATED:
             return held[0]
         if flow is not None:
             self.aside[key, flow.id] = flow, flow.ended
@@ -195,7 +195,7 @@ class Model:
         if self.current.get(flow.key) is flow:
             del self.current[flow.key]
 
-    def give_way(self, gone: list[tuple[object, ...]], wanted: int) -> None:
+    def evict(self, gone: list[tuple[object, ...]], wanted: int) -> None:
         """``gone``: facts of flows that gave way. They must have been allowed to, and the oldest."""
         able = sorted((flow for flow in self.current.values() if not flow.assured and flow.uncounted), key=_came)
         leave = [flow for flow in able if flow.facts() in gone]
@@ -234,13 +234,15 @@ numbers = st.one_of(st.integers(0, 30), st.integers(0, 1 << 56))
 counters = st.one_of(st.none(), st.tuples(numbers, numbers, numbers, numbers), st.tuples(*[st.integers(0, 30)] * 4))
 records = st.builds(
     Record,
-    kind=st.sampled_from([kind for kind in Kind if kind is not Kind.MEASURED]),
+    kind=st.sampled_from([kind for kind in RecordKind if kind is not RecordKind.MEASURED]),
     client=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
     protocol=st.sampled_from([6, 6, 17]),
     zone=st.sampled_from([0, 0, 0, 7]),
     id=st.sampled_from([1, 1, 1, 2, 3, 0]),
     counters=counters,
-    flags=st.sampled_from([0, 0, 0, *map(int, (Flag.ENDING, Flag.SILENT, Flag.JOINED, Flag.DOUBTFUL, Flag.ASSURED))]),
+    flags=st.sampled_from(
+        [0, 0, 0, *map(int, (Flag.ENDING, Flag.END_UNANNOUNCED, Flag.PICKED_UP, Flag.DOUBTFUL, Flag.ASSURED))]
+    ),
 )
 
 
@@ -295,10 +297,10 @@ class Comparison(RuleBasedStateMachine):
         self.table.caught_up(self.now)
 
     @rule(wanted=st.integers(1, 4))
-    def give_way(self, wanted: int) -> None:
+    def evict(self, wanted: int) -> None:
         gone = self.table.evict_unanswered(wanted)
         assert len(set(gone.tolist())) == len(gone)
-        self.model.give_way([self._facts(row) for row in gone.tolist()], wanted)
+        self.model.evict([self._facts(row) for row in gone.tolist()], wanted)
         self.table.free(gone)
         for row in gone.tolist():
             assert self.grown.pop(row) == (0, 0, 0, 0), "nothing was counted"
@@ -306,7 +308,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.table.sweep_ends()
+        self.table.sweep_endpoints()
 
     @invariant()
     def every_end_is_there(self) -> None:

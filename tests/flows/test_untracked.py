@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from flowmap.engine.commands import TakeStep
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.sources.base import Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from tests.support.accounting import books_for
 from tests.support.records import Record, batch_of, replace
 
-OPENED, SEEN, CLOSED, MEASURED = Kind.OPENED, Kind.SEEN, Kind.CLOSED, Kind.MEASURED
+OPENED, DUMPED, CLOSED, MEASURED = RecordKind.OPENED, RecordKind.DUMPED, RecordKind.CLOSED, RecordKind.MEASURED
 SOCKET = Record(MEASURED, id=0, retransmits=0, flags=int(Flag.PRESENT | Flag.ASSURED))
-FLOW = Record(SEEN, id=7)
+FLOW = Record(DUMPED, id=7)
 
 
 def of(n: int) -> tuple[int, int, int, int]:
@@ -25,14 +25,14 @@ class Day:
     """Books, and sockets and flows that work or idle, a second a read."""
 
     def __init__(self, *, max_flows: int = 8, exclude: tuple[str, ...] = ()) -> None:
-        self.books = books_for(max_flows=max_flows, exclude=exclude)
+        self.accounting = books_for(max_flows=max_flows, exclude=exclude)
         self.now, self.payload = 100.0, 1000
         self.flows()
 
     def __call__(self, *steps: Step) -> None:
         for step in steps:
             self.now += 0.125
-            self.books.apply(TakeStep(step, self.now, self.now))
+            self.accounting.apply(TakeStep(step, self.now, self.now))
 
     def flows(self, *records: Record, complete: bool = True) -> None:
         """A full read of the source that counts."""
@@ -42,7 +42,7 @@ class Day:
         """A full read of the sockets, all of which have carried ``grows`` bytes more; what is told then."""
         self.payload += grows
         self(batch_of(*(replace(one, counters=of(self.payload)) for one in records)), MeasuringFinished(complete))
-        return self.books.table.untracked.connections
+        return self.accounting.table.untracked.connections
 
     def watch(self, *sockets: Record, flows: tuple[Record, ...] = (), grows: int = 10) -> list[int]:
         """What is told in five rounds of both reads."""
@@ -152,7 +152,7 @@ def test_flows_without_room_are_not_missing() -> None:
     day = Day(max_flows=2)
     others = tuple(replace(FLOW, client_port=port, counters=of(5)) for port in (1, 2, 3))
     assert day.watch(SOCKET, flows=others) == [0] * 5
-    assert day.books.shed
+    assert day.accounting.shed
     assert day.watch(SOCKET, flows=others[:1])[-1] == 1, "there is room again"
 
 

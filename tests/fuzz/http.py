@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from flowmap.config import Http
+from flowmap.config import HttpConfig
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import accepts_gzip, choose_format
 from flowmap.export.selfmetrics import SelfMetrics
@@ -14,7 +14,7 @@ from flowmap.serve.api import parameters
 from flowmap.serve.api.app import build_app
 from flowmap.serve.server.access import client_network, read_login
 from flowmap.serve.server.hosts import AllowedHosts
-from flowmap.serve.server.protocol import Connection
+from flowmap.serve.server.protocol import HttpConnection
 from flowmap.serve.server.server import _config, _Server
 from flowmap.serve.server.web import Web
 from tests.fuzz.target import Target
@@ -25,7 +25,7 @@ from tests.support.fake_backend import FakeBackend
 class Wire(asyncio.Transport):
     """A transport that keeps what is written."""
 
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connection: HttpConnection, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self._connection, self._loop, self._closing = connection, loop, False
         self.written = b""
@@ -65,7 +65,7 @@ class Stack:
 
     def __init__(self, **http: object) -> None:
         self._loop = asyncio.new_event_loop()
-        web = Web(Http.model_validate(http))
+        web = Web(HttpConfig.model_validate(http))
         app = build_app(FakeBackend(), Exposition(SelfMetrics("fuzz")), web)
         self._server = _Server(_config(app))
         self._faults = Faults()
@@ -79,7 +79,7 @@ class Stack:
             raise AssertionError(self._faults.found.pop())
 
     async def _talk(self, data: bytes) -> None:
-        connection = Connection(
+        connection = HttpConnection(
             self._server.config, self._server.server_state, network="127.0.0.1", refused=lambda _: None
         )
         wire = Wire(connection, self._loop)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowmap.model.address import format_endpoint
-from flowmap.sandbox.plane import ControlPlane
+from flowmap.sandbox.plane import SandboxControlPlane
 from tests.ground_truth.schedule import Connect, Deployment, Plan
 from tests.support.host import WORKSPACE
 
@@ -17,7 +17,7 @@ Holders = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
 class World:
     """Keeps the control plane's catalog true."""
 
-    def __init__(self, plan: Plan, plane: ControlPlane) -> None:
+    def __init__(self, plan: Plan, plane: SandboxControlPlane) -> None:
         self.plane = plane
         self.deployments: Mapping[str, Deployment] = {one.id: one for one in plan.deployments}
         self._plan = plan

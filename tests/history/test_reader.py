@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import Question, Shape
 from flowmap.errors import HistoryError, QueryError
 from flowmap.export.peers import Peers
 from flowmap.history.file import Limits
 from flowmap.history.flows import ClosedFlows, Fact
-from flowmap.history.intervals import Span
-from flowmap.history.matching import Tuple, Wanted
-from flowmap.history.reader import Archive
+from flowmap.history.intervals import StoredInterval
+from flowmap.history.matching import FlowTuple, Wanted
+from flowmap.history.reader import HistoryReader
 from flowmap.history.store import Store
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
@@ -36,7 +36,7 @@ class House:
         self.path = path
         self.store = Store(path, LIMITS)
         self.store.open()
-        self.archive = Archive(
+        self.history_reader = HistoryReader(
             path, peer_name=Peers({"kafka": ["10.1.0.1:9092"]}).name, translated_ends=True, seconds=5.0
         )
 
@@ -44,8 +44,8 @@ class House:
         self.store.write(closed(*flows), (), now=NOW)
 
     def at(self, moment: float, client_port: int | None = 40000, server: str = "10.1.0.1") -> list[bool]:
-        wanted = Tuple(Address.parse("10.0.0.1"), client_port, Address.parse(server), 9092, 6)
-        return [one.sure for one in self.archive.at(wanted, moment)]
+        wanted = FlowTuple(Address.parse("10.0.0.1"), client_port, Address.parse(server), 9092, 6)
+        return [one.sure for one in self.history_reader.at(wanted, moment)]
 
 
 @pytest.fixture
@@ -73,23 +73,25 @@ def test_a_flow_at_a_moment(house: House, moment: float, found: list[bool]) -> N
 
 
 def test_the_last_flow_between_two_ends(house: House) -> None:
-    wanted = Tuple(Address.parse("10.0.0.1"), 40000, Address.parse("10.1.0.1"), 9092, 6)
-    assert house.archive.last(wanted) is None
+    wanted = FlowTuple(Address.parse("10.0.0.1"), 40000, Address.parse("10.1.0.1"), 9092, 6)
+    assert house.history_reader.last(wanted) is None
     house.write(Flow(born=NOW - 90_000, ended=NOW - 80_000), Flow(client_port=7))
     house.write(Flow(born=NOW - 8, ended=NOW - 3), Flow(born=NOW - 60, ended=NOW - 50), Flow(client="10.0.0.9"))
-    found = house.archive.last(wanted)
+    found = house.history_reader.last(wanted)
     assert found is not None and found.view.ended_at == pytest.approx(NOW - 3)
-    assert house.archive.last(wanted._replace(protocol=17)) is None
+    assert house.history_reader.last(wanted._replace(protocol=17)) is None
 
 
 def test_a_flow_is_found_from_either_side_and_behind_nat(house: House) -> None:
     house.write(Flow(translated=("10.9.0.1", 50, "10.9.0.2", 60)))
     ends = [("10.0.0.1", 40000, "10.1.0.1", 9092), ("10.9.0.1", 50, "10.9.0.2", 60)]
     for one, one_port, other, other_port in [*ends, *((b, q, a, p) for a, p, b, q in ends)]:
-        wanted = Tuple(Address.parse(one), one_port, Address.parse(other), other_port, 6)
-        assert len(house.archive.at(wanted, NOW - 5)) == 1
-        assert not house.archive.at(wanted._replace(protocol=17), NOW - 5)
-    assert not house.archive.at(Tuple(Address.parse("10.0.0.1"), 40000, Address.parse("10.9.0.2"), 60, 6), NOW - 5)
+        wanted = FlowTuple(Address.parse(one), one_port, Address.parse(other), other_port, 6)
+        assert len(house.history_reader.at(wanted, NOW - 5)) == 1
+        assert not house.history_reader.at(wanted._replace(protocol=17), NOW - 5)
+    assert not house.history_reader.at(
+        FlowTuple(Address.parse("10.0.0.1"), 40000, Address.parse("10.9.0.2"), 60, 6), NOW - 5
+    )
 
 
 def test_long_lives_among_short_ones_are_found(house: House) -> None:
@@ -103,7 +105,7 @@ def test_what_is_told_of_a_flow(house: House) -> None:
         Flow(owners=(X, Y), flags=Fact.GUESSED, translated=("10.9.0.1", 50, "10.9.0.2", 60)),
         Flow(flags=Fact.PREEXISTING | Fact.CUT, owners=()),
     )
-    older, newer = reversed(house.archive.flows(EVER, 10).flows)
+    older, newer = reversed(house.history_reader.flows(EVER, 10).flows)
     view = older.view
     assert (view.state, [info.owner for info in view.deployments], view.guessed) == (State.SHARED, [X, Y], True)
     assert (view.transmit_bytes, view.receive_bytes, view.transmit_packets, view.receive_packets) == (100, 200, 3, 4)
@@ -147,7 +149,7 @@ def test_listings_are_filtered(house: House, wanted: Wanted, ports: set[int]) ->
     expected = known.get(wanted.deployment or "", ports) if wanted.deployment else ports
     if wanted.state is State.UNKNOWN:
         expected = {4, 7, 8}
-    assert {one.view.client.port for one in house.archive.flows(wanted, 100).flows} == expected
+    assert {one.view.client.port for one in house.history_reader.flows(wanted, 100).flows} == expected
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -162,7 +164,7 @@ def test_pages_show_every_flow_once_the_newest_first_while_blocks_are_joined(
     seen: list[tuple[int, int]] = []
     below: int | None = None
     while True:
-        page = house.archive.flows(EVER, limit, below)
+        page = house.history_reader.flows(EVER, limit, below)
         seen += [(one.view.client.port, one.view.transmit_bytes) for one in page.flows]
         below = page.below
         if below is None:
@@ -184,37 +186,37 @@ def test_peers_of_a_deployment_in_a_window(house: House) -> None:
         Flow(born=NOW - 500, ended=NOW - 400),
     )
     house.write(Flow(counters=(1, 1, 1, 1)))
-    seen = {(one.peer, one.owners): one for one in house.archive.peers("id-x", NOW - 100, NOW)}
+    seen = {(one.peer, one.owners): one for one in house.history_reader.peers("id-x", NOW - 100, NOW)}
     assert seen.keys() == {("kafka", (X,)), ("10.1.0.8:9092", (X, Y))}
     kafka = seen["kafka", (X,)]
     assert (kafka.traffic.transmit_bytes, kafka.traffic.receive_bytes, kafka.traffic.connections) == (2 * big + 1, 4, 3)
     assert (kafka.first_seen, kafka.last_seen) == (NOW - 50, NOW - 1)
-    assert not house.archive.peers("id-x", NOW + 5, NOW + 6)
-    assert sum(one.traffic.connections for one in house.archive.peers("x", -math.inf, math.inf, below=6)) == 4
+    assert not house.history_reader.peers("id-x", NOW + 5, NOW + 6)
+    assert sum(one.traffic.connections for one in house.history_reader.peers("x", -math.inf, math.inf, below=6)) == 4
 
 
 def question(address: str = "10.0.0.1", workspace: str = "") -> Question:
     return Question("ns", Shape.CLIENT, Endpoint(Address.parse(address), 0), None, workspace)
 
 
-def confirmed(first: float, last: float, *owners: object, closed: bool = False) -> Range:
-    known = Range(frozenset(owners), NOW + first, NOW + first + 0.5, NOW + last, NOW + last + 0.5, 3)  # type: ignore[arg-type]
+def confirmed(first: float, last: float, *owners: object, closed: bool = False) -> OwnershipInterval:
+    known = OwnershipInterval(frozenset(owners), NOW + first, NOW + first + 0.5, NOW + last, NOW + last + 0.5, 3)  # type: ignore[arg-type]
     return known._replace(closed_at=NOW + last + 9, closed_by="denied") if closed else known
 
 
 def test_ranges_of_ownership_have_gaps(house: House) -> None:
     spans = [
-        Span(question(), confirmed(0, 10, X), False, 1, 0.0),
-        Span(question(), confirmed(0, 20, X, closed=True), True, 1, 0.0),
-        Span(question(), confirmed(30, 40, Y), False, 1, 0.0),
-        Span(question("10.0.0.2"), confirmed(0, 100), False, 1, 0.0),
-        Span(question(workspace="other"), confirmed(0, 100, Y), False, 1, 0.0),
+        StoredInterval(question(), confirmed(0, 10, X), False, 1, 0.0),
+        StoredInterval(question(), confirmed(0, 20, X, closed=True), True, 1, 0.0),
+        StoredInterval(question(), confirmed(30, 40, Y), False, 1, 0.0),
+        StoredInterval(question("10.0.0.2"), confirmed(0, 100), False, 1, 0.0),
+        StoredInterval(question(workspace="other"), confirmed(0, 100, Y), False, 1, 0.0),
     ]
     house.store.write(NOTHING, spans, now=NOW)
     for moment, owners in [(0.4, None), (0.6, {X}), (20, {X}), (20.5, None), (35, {Y}), (41, None)]:
-        found = house.archive.ranges([question()], NOW + moment)[question()]
+        found = house.history_reader.ranges([question()], NOW + moment)[question()]
         assert [set(known.owners) for known in found] == ([] if owners is None else [owners]), moment
-    (nobody,) = house.archive.ranges([question("10.0.0.2")], NOW + 50)[question("10.0.0.2")]
+    (nobody,) = house.history_reader.ranges([question("10.0.0.2")], NOW + 50)[question("10.0.0.2")]
     assert nobody.owners == frozenset()
     growing = {span.question: span.range for span in house.store.spans()}
     assert growing[question()] == confirmed(30, 40, Y)
@@ -222,24 +224,24 @@ def test_ranges_of_ownership_have_gaps(house: House) -> None:
 
 
 def test_a_range_that_begins_anew_ends_the_one_that_grew(house: House) -> None:
-    house.store.write(NOTHING, [Span(question(), confirmed(0, 10, X), False, 1, 0.0)], now=NOW)
-    house.store.write(NOTHING, [Span(question(), confirmed(30, 40, X), False, 1, 0.0)], now=NOW)
-    assert not house.archive.ranges([question()], NOW + 20)[question()]
+    house.store.write(NOTHING, [StoredInterval(question(), confirmed(0, 10, X), False, 1, 0.0)], now=NOW)
+    house.store.write(NOTHING, [StoredInterval(question(), confirmed(30, 40, X), False, 1, 0.0)], now=NOW)
+    assert not house.history_reader.ranges([question()], NOW + 20)[question()]
     assert [span.range for span in house.store.spans()] == [confirmed(30, 40, X)]
 
 
 def test_a_question_that_takes_too_long_is_given_up(house: House) -> None:
     house.write(Flow())
-    slow = Archive(house.path, peer_name=str, translated_ends=True, seconds=-1.0)
+    slow = HistoryReader(house.path, peer_name=str, translated_ends=True, seconds=-1.0)
     with pytest.raises(QueryError, match="narrow"):
         slow.flows(EVER, 10)
 
 
 def test_a_daemon_that_stops_waits_for_no_question(house: House) -> None:
     house.write(Flow())
-    house.archive.close()
+    house.history_reader.close()
     with pytest.raises(QueryError):
-        house.archive.flows(EVER, 10)
+        house.history_reader.flows(EVER, 10)
 
 
 def test_a_block_that_cannot_be_decoded_is_left_out_and_counted(house: House) -> None:
@@ -247,8 +249,8 @@ def test_a_block_that_cannot_be_decoded_is_left_out_and_counted(house: House) ->
     house.write(Flow(client_port=2))
     with closing(sqlite3.connect(house.path)) as database, database:
         database.execute("UPDATE block SET data = zeroblob(length(data)) WHERE seq = 1")
-    assert [one.view.client.port for one in house.archive.flows(EVER, 10).flows] == [2]
-    assert house.archive.unreadable == 1
+    assert [one.view.client.port for one in house.history_reader.flows(EVER, 10).flows] == [2]
+    assert house.history_reader.unreadable == 1
     for _ in range(20):
         house.write(Flow())
         house.store.merge()
@@ -257,5 +259,5 @@ def test_a_block_that_cannot_be_decoded_is_left_out_and_counted(house: House) ->
 
 def test_no_file_is_an_error_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(HistoryError) as caught:
-        Archive(str(tmp_path / "none"), peer_name=str, translated_ends=True).flows(EVER, 1)
+        HistoryReader(str(tmp_path / "none"), peer_name=str, translated_ends=True).flows(EVER, 1)
     assert caught.value.reason == "cannot_open"

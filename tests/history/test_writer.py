@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowmap.attribute.answers.intervals import Change, Range, fold
+from flowmap.attribute.answers.intervals import Change, OwnershipInterval, fold
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Finish, GiveUp
 from flowmap.errors import HistoryError
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.history.clock import boot
 from flowmap.history.file import Limits
 from flowmap.history.matching import Wanted
-from flowmap.history.reader import Archive, KeptFlow
-from flowmap.history.writer import Historian
+from flowmap.history.reader import HistoryReader, KeptFlow
+from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
 from tests.engine.test_accounting import Day
@@ -35,7 +35,7 @@ from tests.support.records import Record, replace
 from tests.support.scripted_source import until
 
 LIMITS = Limits(retain=1e9, max_size=4 << 20)
-FLOW = Record(Kind.OPENED, flags=int(Flag.PRESENT))
+FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT))
 EVER = Wanted(-1e12, 1e12)
 EPOCH = 1_700_000_000.0
 
@@ -43,38 +43,38 @@ EPOCH = 1_700_000_000.0
 class House:
     """Books whose journal is a historian with a clock that can be set."""
 
-    def __init__(self, path: Path, books: Books | None = None, **options: object) -> None:
+    def __init__(self, path: Path, accounting: FlowAccounting | None = None, **options: object) -> None:
         self.path, self.epoch = str(path), EPOCH
-        self.historian = Historian(
+        self.history_writer = HistoryWriter(
             self.path,
             LIMITS,
             source="scripted",
             epoch=lambda: self.epoch,
             **options,  # type: ignore[arg-type]
         )
-        self.known = self.historian.open()
-        self.day = Day(books or books_for())
-        self.day.books._journal = self.historian
-        self.historian.start()
+        self.known = self.history_writer.open()
+        self.day = Day(accounting or books_for())
+        self.day.accounting._journal = self.history_writer
+        self.history_writer.start()
 
     def stop(self) -> None:
-        self.historian.stop()
-        self.historian.join(10)
-        assert not self.historian.is_alive()
+        self.history_writer.stop()
+        self.history_writer.join(10)
+        assert not self.history_writer.is_alive()
 
     def flush(self) -> int | None:
-        return self.historian.flush().result(10)
+        return self.history_writer.flush().result(10)
 
     def flows(self) -> list[KeptFlow]:
-        archive = Archive(self.path, peer_name=str, translated_ends=True)
-        return list(archive.flows(EVER, 1000).flows)[::-1]
+        history_reader = HistoryReader(self.path, peer_name=str, translated_ends=True)
+        return list(history_reader.flows(EVER, 1000).flows)[::-1]
 
     def close_some(self, count: int, first: int = 1) -> None:
         """So many flows that are over and named."""
         records = [replace(FLOW, client_port=n, id=n) for n in range(first, first + count)]
         self.day(*records)
         self.day.answer(X, after=100)  # when all that was asked before is due again
-        self.day(*(replace(record, kind=Kind.CLOSED, counters=(5, 6, 1, 2)) for record in records))
+        self.day(*(replace(record, kind=RecordKind.CLOSED, counters=(5, 6, 1, 2)) for record in records))
 
 
 @pytest.fixture
@@ -88,13 +88,13 @@ def test_every_decided_flow_is_kept_when_it_leaves(house: House) -> None:
     day = house.day
     day(FLOW)
     day.answer(X)
-    day(replace(FLOW, kind=Kind.CLOSED, counters=(500, 70, 5, 1)))  # decided before it ended
+    day(replace(FLOW, kind=RecordKind.CLOSED, counters=(500, 70, 5, 1)))  # decided before it ended
     other = replace(FLOW, client="10.0.0.2", id=2, translated=("10.0.0.9", 1, "10.2.0.1", 2))
-    day(other, replace(other, kind=Kind.CLOSED, counters=(9, 8, 7, 6)))
-    assert len(day.books.table) == 1, "it waits"
+    day(other, replace(other, kind=RecordKind.CLOSED, counters=(9, 8, 7, 6)))
+    assert len(day.accounting.table) == 1, "it waits"
     house.flush()
     assert len(house.flows()) == 1
-    day.books.apply(GiveUp(day.now + 1, day.now))  # decided after it ended
+    day.accounting.apply(GiveUp(day.now + 1, day.now))  # decided after it ended
     house.flush()
     first, second = house.flows()
     assert (first.view.state, first.view.deployments[0].owner, first.view.transmit_bytes) == (State.ATTRIBUTED, X, 500)
@@ -104,16 +104,16 @@ def test_every_decided_flow_is_kept_when_it_leaves(house: House) -> None:
     assert second.view.translated is not None and second.view.translated[1].port == 2
     start, end = first.view.started_at, first.view.ended_at
     assert start is not None and end is not None and EPOCH + 1000 < start < end <= EPOCH + day.now
-    assert house.historian.figures.written == 2
+    assert house.history_writer.figures.written == 2
 
 
 def test_ignored_flows_are_not_kept_and_open_ones_at_the_end_are(tmp_path: Path) -> None:
     house = House(tmp_path / "history.db", books_for(exclude=("tcp/53",)))
-    house.day(replace(FLOW, server_port=53, id=9), replace(FLOW, server_port=53, id=9, kind=Kind.CLOSED))
+    house.day(replace(FLOW, server_port=53, id=9), replace(FLOW, server_port=53, id=9, kind=RecordKind.CLOSED))
     house.day(FLOW, replace(FLOW, client_port=2, id=2))
     house.day.answer(X)
     house.day(replace(FLOW, client_port=3, id=3))
-    house.day.books.apply(Finish())
+    house.day.accounting.apply(Finish())
     house.stop()
     flows = house.flows()
     assert {one.view.client.port for one in flows} == {40000, 2}, "those without a decision are nobody's past"
@@ -123,7 +123,7 @@ def test_ignored_flows_are_not_kept_and_open_ones_at_the_end_are(tmp_path: Path)
 def test_a_flow_given_up_for_want_of_room_has_failed(tmp_path: Path) -> None:
     house = House(tmp_path / "history.db", books_for(max_flows=2))
     for port in (1, 2):
-        house.day(replace(FLOW, client_port=port, id=port, kind=Kind.CLOSED, counters=(port, port, 1, 1)))
+        house.day(replace(FLOW, client_port=port, id=port, kind=RecordKind.CLOSED, counters=(port, port, 1, 1)))
     house.day(replace(FLOW, client_port=3, id=3))
     house.stop()
     (only,) = house.flows()
@@ -133,11 +133,11 @@ def test_a_flow_given_up_for_want_of_room_has_failed(tmp_path: Path) -> None:
 def test_a_full_queue_loses_what_comes_last_and_counts_it(tmp_path: Path) -> None:
     house = House(tmp_path / "history.db", max_queued=10, flush_every=60.0)
     house.close_some(25)
-    assert house.historian.figures.queued == 10
-    assert house.historian.figures.lost == {"queue_full": 15}
+    assert house.history_writer.figures.queued == 10
+    assert house.history_writer.figures.lost == {"queue_full": 15}
     house.stop()
     assert [one.view.client.port for one in house.flows()] == list(range(1, 11))
-    assert house.historian.figures.queued == 0
+    assert house.history_writer.figures.queued == 0
 
 
 def test_numbers_of_a_flush_tell_earlier_from_later(house: House) -> None:
@@ -151,9 +151,9 @@ def question() -> Question:
     return Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.1"), 0), None)
 
 
-def confirm(house: House, known: Range | None, at: float, *owners: object) -> Range:
+def confirm(house: House, known: OwnershipInterval | None, at: float, *owners: object) -> OwnershipInterval:
     change = fold(known, Answer(at, at + 0.5, frozenset(owners)))  # type: ignore[arg-type]
-    house.historian.confirmed(question(), change)
+    house.history_writer.confirmed(question(), change)
     return change.current
 
 
@@ -170,11 +170,11 @@ def test_ranges_come_back_after_a_restart(tmp_path: Path, reboot: bool) -> None:
     again = House(tmp_path / "history.db")
     if reboot:  # then only the wall clock can tell
         again.stop()
-        again.historian = Historian(again.path, LIMITS, source="scripted", epoch=lambda: EPOCH)
-        again.historian._boot += 1
-        ((_, known),) = again.historian.open()
+        again.history_writer = HistoryWriter(again.path, LIMITS, source="scripted", epoch=lambda: EPOCH)
+        again.history_writer._boot += 1
+        ((_, known),) = again.history_writer.open()
         assert known.last_arrived == pytest.approx(first.last_arrived + 5000.0)
-        again.historian.start()
+        again.history_writer.start()
     else:
         ((_, known),) = again.known
         assert known == first._replace(owners=known.owners)
@@ -190,21 +190,21 @@ def test_ranges_come_back_after_a_restart(tmp_path: Path, reboot: bool) -> None:
 
 def test_contradictions_change_no_range(house: House) -> None:
     first = confirm(house, None, 1000.0, X)
-    house.historian.confirmed(question(), Change(first, contradicted=True))
+    house.history_writer.confirmed(question(), Change(first, contradicted=True))
     house.flush()
-    assert house.historian.figures.ranges_written == 1
+    assert house.history_writer.figures.ranges_written == 1
 
 
 def lost_and_found(house: House, mend: object, *, reason: str) -> None:
     """While the file cannot be written, flows wait, and the daemon goes on; then it goes on writing by itself."""
-    figures = house.historian.figures
-    house.historian._retry_at = 0.0
+    figures = house.history_writer.figures
+    house.history_writer._retry_at = 0.0
     house.close_some(3)
     house.flush()
     until(lambda: not figures.up, f"the fault is noticed: {figures.notes}")
     assert reason in figures.notes["file"] and figures.queued == 3
     mend()  # type: ignore[operator]
-    house.historian._retry_at = 0.0
+    house.history_writer._retry_at = 0.0
     until(lambda: house.flush() is not None and figures.queued == 0, f"it goes on: {figures.notes}", seconds=20)
     assert figures.up and "file" not in figures.notes and not figures.lost
     assert len(house.flows()) >= 3
@@ -224,7 +224,7 @@ def test_a_lock_of_another_process(house: House) -> None:
 
 @pytest.mark.parametrize("garble", ["head", "cut"])
 def test_a_file_that_breaks_while_it_is_open_is_replaced(house: House, garble: str) -> None:
-    figures = house.historian.figures
+    figures = house.history_writer.figures
     for n in range(5):
         house.close_some(20, first=1 + 100 * n)
         house.flush()
@@ -235,7 +235,7 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced(house: House, garble: s
     else:
         for suffix in ("", "-wal"):
             os.truncate(house.path + suffix, 100)
-    house.historian._store.close()
+    house.history_writer._store.close()
     house.close_some(3, first=9000)
     until(lambda: house.flush() is not None and figures.up and figures.queued == 0, "a new file", seconds=20)
     assert figures.set_aside == 1 and "set_aside" in figures.notes
@@ -245,17 +245,17 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced(house: House, garble: s
 def test_a_reader_that_finds_the_file_broken_has_it_replaced(house: House) -> None:
     house.close_some(3)
     house.flush()
-    house.historian.suspect(HistoryError("page 7", reason="corrupt"))
-    until(lambda: house.historian.figures.set_aside == 1 and house.historian.figures.up, "a new file")
+    house.history_writer.suspect(HistoryError("page 7", reason="corrupt"))
+    until(lambda: house.history_writer.figures.set_aside == 1 and house.history_writer.figures.up, "a new file")
 
 
 def test_a_daemon_that_cannot_open_its_file_lives_and_goes_on_trying(tmp_path: Path) -> None:
     house = House(tmp_path / "missing" / "history.db")
-    figures = house.historian.figures
+    figures = house.history_writer.figures
     assert not figures.up and "cannot_open" in figures.notes["file"]
     house.close_some(2)
     (tmp_path / "missing").mkdir()
-    house.historian._retry_at = 0.0
+    house.history_writer._retry_at = 0.0
     until(lambda: house.flush() is not None and figures.queued == 0, "it goes on", seconds=20)
     house.stop()
     assert len(house.flows()) == 2
@@ -276,10 +276,10 @@ def test_a_disk_that_is_full_or_read_only(tmp_path: Path, fault: str) -> None:
 
 
 def test_what_a_handover_costs_the_writer_is_a_copy(house: House) -> None:
-    columns = house.day.books.table.columns
+    columns = house.day.accounting.table.columns
     before = {name: np.array(value) for name, value in vars(columns).items()}
     house.close_some(5)
-    taken = list(house.historian._queue)
+    taken = list(house.history_writer._queue)
     house.day(replace(FLOW, client_port=77, id=77))  # rows are used again
     house.flush()
     assert {one.view.client.port for one in house.flows()} == {1, 2, 3, 4, 5}

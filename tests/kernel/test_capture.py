@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.sources.capture import source as capture
 from flowmap.sources.capture.check import findings
@@ -259,7 +259,7 @@ def test_no_flow_goes_on_over_a_time_in_which_its_interface_was_not_seen(
             ear.until(lambda: ear.of(9000), "it is seen")
             for change in away:
                 left.run("ip", "link", "set", *change.split())
-            ear.until(lambda: ear.of(9000)[0]["kind"] == Kind.CLOSED, "it is not taken to go on")
+            ear.until(lambda: ear.of(9000)[0]["kind"] == RecordKind.CLOSED, "it is not taken to go on")
             for change in back:
                 left.run("ip", "link", "set", *change.split())
 
@@ -269,7 +269,7 @@ def test_no_flow_goes_on_over_a_time_in_which_its_interface_was_not_seen(
                 return len(ear.of(9000)) == 2
 
             ear.until(seen_again, "what comes then is another")
-        assert Flag.JOINED in Flag(ear.of(9000)[1]["flags"])
+        assert Flag.PICKED_UP in Flag(ear.of(9000)[1]["flags"])
 
 
 def test_frames_with_vlan_tags_from_a_raw_socket() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.conntrack import check as conntrack_check
@@ -69,7 +69,7 @@ def poll(source: ConntrackSource, space: Namespace) -> list[Step]:
         return list(source.poll())
 
 
-def records(steps: list[Step], *kinds: Kind) -> FlowBatch:
+def records(steps: list[Step], *kinds: RecordKind) -> FlowBatch:
     batch = FlowBatch.concatenate([step for step in steps if isinstance(step, FlowBatch)])
     return batch.take(np.isin(batch.kind, kinds)) if kinds else batch
 
@@ -100,10 +100,10 @@ def until_closed(source: ConntrackSource, space: Namespace, n: int, patience: fl
     end = time.monotonic() + patience
     while time.monotonic() < end:
         steps += poll(source, space)
-        if len(records(steps, Kind.CLOSED)) >= n:
+        if len(records(steps, RecordKind.CLOSED)) >= n:
             return steps
         time.sleep(0.05)
-    raise AssertionError(f"{len(records(steps, Kind.CLOSED))} of {n} flows closed")
+    raise AssertionError(f"{len(records(steps, RecordKind.CLOSED))} of {n} flows closed")
 
 
 def end_all(space: Namespace) -> None:
@@ -118,7 +118,7 @@ def test_tcp_counts_payload_and_headers_exactly(net: Routed, source: ConntrackSo
         (listed,) = traffic.listed(net.router)
     end_all(net.router)
     steps += until_closed(source, net.router, 1)
-    opened_records, closed = records(steps, Kind.OPENED), records(steps, Kind.CLOSED)
+    opened_records, closed = records(steps, RecordKind.OPENED), records(steps, RecordKind.CLOSED)
     assert not opened_records.flags[0] & Flag.COUNTERS
     assert Flag(int(closed.flags[0])) == Flag.COUNTERS | Flag.REPLIED | Flag.ASSURED | Flag.ENDING
     assert (address(closed, "client"), int(closed.client_port[0])) == (CLIENT, port)
@@ -134,7 +134,7 @@ def test_udp_bytes_are_payload_and_headers(net: Routed, source: ConntrackSource,
     poll(source, net.router)
     port = traffic.datagrams(net.client, net.server, target, 5353, (700, 30))
     end_all(net.router)
-    closed = records(until_closed(source, net.router, 1), Kind.CLOSED)
+    closed = records(until_closed(source, net.router, 1), RecordKind.CLOSED)
     closed = closed.take(closed.protocol == 17)
     assert closed.client_port.tolist() == [port]
     assert (int(closed.transmit_bytes[0]), int(closed.receive_bytes[0])) == (700 + overhead, 30 + overhead)
@@ -148,7 +148,7 @@ def test_a_full_read_is_what_the_conntrack_tool_lists(net: Routed, source: Connt
         traffic.datagrams(net.client, net.server, target, 5353, (10, 20))
     expected = {entry.id: entry[:5] for entry in traffic.listed(net.router)}
     steps = poll(source, net.router)
-    seen = records(steps, Kind.SEEN)
+    seen = records(steps, RecordKind.DUMPED)
     seen = seen.take((seen.protocol == 6) | (seen.protocol == 17))
     assert tuples(seen) == expected
     assert len(expected) == 4
@@ -161,7 +161,7 @@ def test_pings_with_different_identifiers_are_different_flows(net: Routed, sourc
     for identifier in (7, 8):
         traffic.ping(net.client, SERVER, identifier)
         traffic.ping(net.client, SERVER6, identifier)
-    batch = records(poll(source, net.router), Kind.OPENED)
+    batch = records(poll(source, net.router), RecordKind.OPENED)
     v4, v6 = batch.take(batch.protocol == 1), batch.take(batch.protocol == 58)
     assert v4.client_port.tolist() == [7, 8]
     assert v4.server_port.tolist() == [0, 0]
@@ -183,7 +183,7 @@ def test_nat_keeps_both_tuples(net: Routed, source: ConntrackSource) -> None:
             port = traffic.exchange(net.client, (traffic.ALIAS, 80), listener, 10, 10)
         listed = {entry.id: entry[:5] for entry in traffic.listed(net.router, "ipv4")}
         end_all(net.router)
-        closed = records(until_closed(source, net.router, 1), Kind.CLOSED)
+        closed = records(until_closed(source, net.router, 1), RecordKind.CLOSED)
     finally:
         net.router.run("nft", "delete", "table", "ip", "nat")
     assert closed.flags[0] & Flag.TRANSLATED
@@ -206,7 +206,7 @@ def test_zones_tell_equal_tuples_apart(alone: Namespace) -> None:
         for port in (7001, 7002):
             sender.sendto(b"x", ("127.0.0.1", port))
         steps = list(source.poll())
-    seen = records(steps, Kind.SEEN)
+    seen = records(steps, RecordKind.DUMPED)
     assert dict(zip(seen.server_port.tolist(), seen.zone.tolist(), strict=True)) == {7001: 7, 7002: 0}
 
 
@@ -218,10 +218,10 @@ def test_connections_shorter_than_a_poll_are_all_counted(net: Routed, source: Co
             ports.append(traffic.exchange(net.client, (SERVER, 8080), listener, n, 2 * n))
     end_all(net.router)
     steps = until_closed(source, net.router, 200)
-    closed = records(steps, Kind.CLOSED)
+    closed = records(steps, RecordKind.CLOSED)
     assert sorted(closed.client_port.tolist()) == sorted(ports)
     assert (closed.flags & np.uint16(Flag.COUNTERS) != 0).all()
-    assert sorted(records(steps, Kind.OPENED).client_port.tolist()) == sorted(ports)
+    assert sorted(records(steps, RecordKind.OPENED).client_port.tolist()) == sorted(ports)
     sent = dict(zip(closed.client_port.tolist(), closed.transmit_bytes.tolist(), strict=True))
     packets = dict(zip(closed.client_port.tolist(), closed.transmit_packets.tolist(), strict=True))
     expected = [packets[port] * IP_AND_TCP + traffic.SYN_OPTIONS + n for n, port in enumerate(ports)]
@@ -241,11 +241,11 @@ def ends_told_of_an_older_entry(events: int) -> int:
         space.sysctl("net.netfilter.nf_conntrack_events", events)
         make_flow(space, 7001)
         with opened(space) as source:
-            seen = records(poll(source, space), Kind.SEEN)
-            assert (seen.flags & np.uint16(Flag.SILENT) != 0).tolist() == [True]
+            seen = records(poll(source, space), RecordKind.DUMPED)
+            assert (seen.flags & np.uint16(Flag.END_UNANNOUNCED) != 0).tolist() == [True]
             assert ("events" in source.stats.notes) == (events == 2)
             end_all(space)
-            return len(records(poll(source, space), Kind.CLOSED))
+            return len(records(poll(source, space), RecordKind.CLOSED))
 
 
 def test_entries_older_than_the_listener_end_unannounced() -> None:
@@ -270,11 +270,11 @@ def test_entries_younger_than_the_listener_are_not_silent_after_the_first_read(a
     with opened(alone, resync=30.0, clock=lambda: clock[0]) as source:  # type: ignore[arg-type]
         poll(source, alone)
         make_flow(alone, 7001)
-        assert len(records(poll(source, alone), Kind.OPENED)) == 1
+        assert len(records(poll(source, alone), RecordKind.OPENED)) == 1
         clock[0] = 31.0
         steps = poll(source, alone)
         assert ReadStarted("timer") in steps
-        assert (records(steps, Kind.SEEN).flags & np.uint16(Flag.SILENT) == 0).all()
+        assert (records(steps, RecordKind.DUMPED).flags & np.uint16(Flag.END_UNANNOUNCED) == 0).all()
         assert source.stats.resyncs == {"start": 1, "timer": 1}
 
 
@@ -296,12 +296,12 @@ def test_accounting_is_off_by_default_and_counts_only_later_entries(alone: Names
         assert alone.sysctl("net.netfilter.nf_conntrack_acct") == 1
         make_flow(alone, 7002)
         steps = poll(source, alone)
-        seen = records(steps, Kind.SEEN)
+        seen = records(steps, RecordKind.DUMPED)
         counted = (seen.flags & np.uint16(Flag.COUNTERS)) != 0
         assert dict(zip(seen.server_port.tolist(), counted.tolist(), strict=True)) == {7001: False, 7002: True}
         assert "1 entries" in source.stats.notes["uncounted"]
         make_flow(alone, 7003)
-        opened_record = records(poll(source, alone), Kind.OPENED)
+        opened_record = records(poll(source, alone), RecordKind.OPENED)
         assert not opened_record.flags[0] & Flag.COUNTERS
 
 
@@ -329,7 +329,7 @@ def test_after_an_overrun_a_full_read_finds_the_truth(alone: Namespace) -> None:
         steps = poll(source, alone)
         assert Lost("overrun") in steps
         assert not any(isinstance(step, CaughtUp) for step in steps)
-        assert len(records(steps, Kind.OPENED)) < 3000
+        assert len(records(steps, RecordKind.OPENED)) < 3000
         assert source.stats.overruns >= 1
         assert source.stats.lost == {}
         assert source.stats.receive_buffer == 128 << 10
@@ -337,9 +337,9 @@ def test_after_an_overrun_a_full_read_finds_the_truth(alone: Namespace) -> None:
         steps = poll(source, alone)
         assert steps[0] == ReadStarted("overrun")
         assert isinstance(steps[-1], CaughtUp)
-        seen = records(steps, Kind.SEEN)
+        seen = records(steps, RecordKind.DUMPED)
         assert len(seen) == int(alone.run("conntrack", "-C")) == 3000
-        assert (seen.flags & np.uint16(Flag.SILENT) == 0).all()
+        assert (seen.flags & np.uint16(Flag.END_UNANNOUNCED) == 0).all()
 
 
 def test_the_granted_receive_buffer_is_told(alone: Namespace) -> None:

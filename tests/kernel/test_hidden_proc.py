@@ -99,7 +99,8 @@ def test_what_auto_takes(tmp_path: Path, place: str, rule: bool, accounting: int
 
 def test_who_listens_and_who_is_who_cannot_be_seen(tmp_path: Path) -> None:
     code = (
-        "import socket\nfrom flowmap.cli import check_host, reload\nfrom flowmap.config import Config\n"
+        "import socket\nfrom flowmap.cli.check import host as check_host\n"
+        "from flowmap.cli.daemon import reload\nfrom flowmap.config import Config\n"
         "taken = socket.create_server(('127.0.0.1', 10817))\n"
         "print(check_host.listening(Config()))\n"
         "try: reload.hang_up(1)\nexcept Exception as error: print(type(error).__name__, error)\n"

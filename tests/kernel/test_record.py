@@ -61,8 +61,8 @@ def told(flow: dict[str, Any]) -> tuple[str, ...]:
 def churn(machine: Host, daemon: Daemon) -> int:
     """Short connections while addresses change hands and the control plane fails; returns the bytes sent."""
     sent = 0
-    for turn, (orders, archive) in enumerate([(FIRST, SECOND), (SECOND, FIRST), (FIRST, SECOND)]):
-        catalog = [deployment("orders", orders, END), deployment("archive", archive, END)]
+    for turn, (orders, history_reader) in enumerate([(FIRST, SECOND), (SECOND, FIRST), (FIRST, SECOND)]):
+        catalog = [deployment("orders", orders, END), deployment("archive", history_reader, END)]
         machine.sandbox.set_catalog({"workspace": WORKSPACE, "deployments": catalog})
         machine.sandbox.set_faults([{"kind": "error", "status": 503, "times": 4}] if turn == 1 else [])
         for n in range(60):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.sockets.source import SocketsSource
@@ -56,14 +56,14 @@ class Watcher:
             time.sleep(0.01)
         assert done()
 
-    def of(self, port: int, kind: Kind | None = None) -> list[Row]:
+    def of(self, port: int, kind: RecordKind | None = None) -> list[Row]:
         """Records that name ``port`` at either end."""
         rows = [row for row in self.rows if port in (row["client_port"], row["server_port"])]
         return [row for row in rows if kind is None or row["kind"] == kind]
 
     def closed(self, port: int, number: int = 1) -> list[Row]:
-        self.until(lambda: len(self.of(port, Kind.CLOSED)) >= number)
-        return self.of(port, Kind.CLOSED)
+        self.until(lambda: len(self.of(port, RecordKind.CLOSED)) >= number)
+        return self.of(port, RecordKind.CLOSED)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_payload_is_exact_and_counted_once(
     if seen:
         watcher.read()
         (row,) = watcher.of(c.port)
-        assert (row["kind"], row["transmit_bytes"], row["receive_bytes"]) == (Kind.SEEN, 1000, 3000)
+        assert (row["kind"], row["transmit_bytes"], row["receive_bytes"]) == (RecordKind.DUMPED, 1000, 3000)
     close(c)
     (row,) = watcher.closed(c.port)
     c.listener.close()
@@ -210,8 +210,8 @@ def test_payload_is_exact_and_counted_once(
     assert len({(row["id"], row["client_port"]) for row in watcher.of(c.port)}) == 1
     time.sleep(0.02)
     watcher.read()
-    assert [row["kind"] for row in watcher.of(c.port)].count(Kind.CLOSED) == 1
-    assert watcher.of(c.port)[-1]["kind"] == Kind.CLOSED
+    assert [row["kind"] for row in watcher.of(c.port)].count(RecordKind.CLOSED) == 1
+    assert watcher.of(c.port)[-1]["kind"] == RecordKind.CLOSED
 
 
 def test_two_hundred_connections_shorter_than_any_poll(watcher: Watcher) -> None:
@@ -265,7 +265,7 @@ def test_listeners_attempts_and_time_wait_are_no_flows(watcher: Watcher) -> None
     c.listener.close()
     watcher.closed(c.port)
     watcher.read()
-    assert [row["kind"] for row in watcher.of(c.port)] == [Kind.SEEN, Kind.CLOSED]
+    assert [row["kind"] for row in watcher.of(c.port)] == [RecordKind.DUMPED, RecordKind.CLOSED]
     assert watcher.of(nobody) == []
 
 
@@ -291,7 +291,7 @@ def test_a_reset_connection_lingers_until_its_application_lets_go(watcher: Watch
     watcher.read()
     watcher.read()
     rows = watcher.of(c.port)
-    assert [row["kind"] for row in rows] == [Kind.SEEN] * 3
+    assert [row["kind"] for row in rows] == [RecordKind.DUMPED] * 3
     assert [bool(row["flags"] & Flag.ENDING) for row in rows] == [False, True, True]
     c.client.close()
     c.listener.close()
@@ -355,7 +355,7 @@ def test_overrun_is_told_and_mended() -> None:
             assert not any(isinstance(step, CaughtUp) for step in watcher.steps[lost:again])
             assert watcher.steps[again + 1] == ReadFinished(True)
             assert isinstance(watcher.steps[again + 2], CaughtUp)
-            assert watcher.of(held.port, Kind.SEEN)
+            assert watcher.of(held.port, RecordKind.DUMPED)
             for end in (held.client, held.server, held.listener):
                 end.close()
         finally:
@@ -535,16 +535,18 @@ def test_conservation_in_a_crowd() -> None:
             while any(each.is_alive() for each in crowd):
                 watcher.poll()
                 time.sleep(0.005)
-            watcher.until(lambda: sum(row["kind"] == Kind.CLOSED for row in watcher.rows) >= len(truth))
+            watcher.until(lambda: sum(row["kind"] == RecordKind.CLOSED for row in watcher.rows) >= len(truth))
             watcher.read()
         finally:
             source.close()
     names = ("client_port", "server_port", "transmit_bytes", "receive_bytes")
-    assert sorted(truth) == sorted(tuple(row[n] for n in names) for row in watcher.rows if row["kind"] == Kind.CLOSED)
+    assert sorted(truth) == sorted(
+        tuple(row[n] for n in names) for row in watcher.rows if row["kind"] == RecordKind.CLOSED
+    )
     last: dict[int, Row] = {}
     for row in watcher.rows:
         before = last.get(row["id"], dict.fromkeys(row, 0))
-        assert before["kind"] != Kind.CLOSED, "nothing follows the end"
+        assert before["kind"] != RecordKind.CLOSED, "nothing follows the end"
         assert all(row[name] >= before[name] for name in names[2:]), "counters never fall"
         last[row["id"]] = row
-    assert {row["kind"] for row in last.values()} == {Kind.CLOSED}
+    assert {row["kind"] for row in last.values()} == {RecordKind.CLOSED}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.logs.repeats import BURST, KINDS, LONGEST, WINDOW, Kind, Repeats, Suppressed
+from flowmap.logs.repeats import BURST, KINDS, LONGEST, WINDOW, LineKind, Repeats, Suppressed
 
 
-def kind(n: int) -> Kind:
-    return Kind("flowmap.x", 30, f"template {n}")
+def kind(n: int) -> LineKind:
+    return LineKind("flowmap.x", 30, f"template {n}")
 
 
 def test_so_many_a_window_and_the_rest_is_told_when_it_is_over() -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Shape
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import State
 from flowmap.model.explanation import Explanation, Relation
 from flowmap.model.views import AttributionView
@@ -60,8 +60,8 @@ def test_only_what_the_decision_rests_on_is_combined(desk: Desk, ends: tuple[str
 def test_the_answer_that_decided_is_told_though_newer_ones_took_its_place(desk: Desk) -> None:
     _, before = explained(desk, "10.0.0.1", "10.1.0.1", 6)
     (decisive,) = (answer for answer in before.questions[0].answers if answer.rests_on)
-    for question in [question for question, _ in desk.books.attribution.ranges()]:
-        timeline = desk.books.attribution.timeline(question)
+    for question in [question for question, _ in desk.accounting.attribution.ranges()]:
+        timeline = desk.accounting.attribution.timeline(question)
         assert timeline is not None
         timeline.answers[:] = [Answer(desk.now, desk.now, frozenset())]
     _, after = explained(desk, "10.0.0.1", "10.1.0.1", 6)
@@ -93,9 +93,9 @@ def test_a_guess_and_nobody(desk: Desk) -> None:
 
 
 def test_what_still_has_to_come_is_shown_as_such() -> None:
-    desk = Desk(books_for(Settings(namespaces=("ns",))))
+    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        desk.books.apply(TakeStep(step, desk.now, desk.now))
+        desk.accounting.apply(TakeStep(step, desk.now, desk.now))
     desk.tell(FLOW)
     view, chain = explained(desk, "10.0.0.1", "10.1.0.1")
     assert view.state is State.PENDING
@@ -106,20 +106,20 @@ def test_what_still_has_to_come_is_shown_as_such() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 2)), min_size=1, max_size=6), st.booleans())
 def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tuple[float, float]], ends: bool) -> None:
-    desk = Desk(books_for(Settings(namespaces=("ns",))))
+    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        desk.books.apply(TakeStep(step, desk.now, desk.now))
+        desk.accounting.apply(TakeStep(step, desk.now, desk.now))
     desk.tell(replace(FLOW, flags=0))
-    (question,) = [q for q in desk.books.attribution.ask(now=desk.now, limit=100) if q.shape is Shape.CLIENT]
+    (question,) = [q for q in desk.accounting.attribution.ask(now=desk.now, limit=100) if q.shape is Shape.CLIENT]
     at = desk.now - 2
     for pause, length in gaps:
-        desk.books.attribution.answered(question, Answer(at + pause, at + pause + length, frozenset({X})))
+        desk.accounting.attribution.answered(question, Answer(at + pause, at + pause + length, frozenset({X})))
         at += pause + length
     desk.now = at + 1
     if ends:
-        desk.tell(replace(FLOW, kind=Kind.CLOSED, flags=0))
+        desk.tell(replace(FLOW, kind=RecordKind.CLOSED, flags=0))
     else:
-        desk.books.apply(TakeStep(CaughtUp(desk.now), desk.now, desk.now))
+        desk.accounting.apply(TakeStep(CaughtUp(desk.now), desk.now, desk.now))
     (row,) = desk.queries.find(desk.connection("10.0.0.1", "10.1.0.1")).tolist()
     chain = desk.queries.explain(row, desk.now, chain=True).explanation
     assert chain is not None
@@ -134,9 +134,9 @@ def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tu
 
 
 def test_both_of_a_pair_are_named_as_sources() -> None:
-    desk = Desk(books_for(Settings(namespaces=("ns",))))
+    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
     desk.tell(replace(FLOW, flags=0))
-    desk.tell(replace(FLOW, kind=Kind.MEASURED, id=0, counters=None, retransmits=1, flags=Flag.PRESENT))
+    desk.tell(replace(FLOW, kind=RecordKind.MEASURED, id=0, counters=None, retransmits=1, flags=Flag.PRESENT))
     _, chain = explained(desk, "10.0.0.1", "10.1.0.1")
     assert chain.seen_by == ("test", "sockets")
     assert chain.life.client_seen_until is not None

@@ -6,22 +6,22 @@ import pytest
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
-from flowmap.attribute.settings import Settings
-from flowmap.engine.accounting import Books
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Decide, TakeStep
 from flowmap.errors import QueryError
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import FlowFilter
-from flowmap.query.live import Connection, Queries
+from flowmap.query.live import Connection, LiveQueries
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import books_for
 from tests.support.records import Record, batch_of, replace
 
 X, Y, Z = (Owner("w", "ns", f"id-{name}", name) for name in "xyz")
 EPOCH = 5000.0
-FLOW = Record(Kind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
+FLOW = Record(RecordKind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
 NAT = replace(FLOW, client="10.0.0.2", id=2, translated=("10.9.0.2", 1234, "10.8.0.1", 8080))
 SIX = replace(FLOW, client="2001:db8::1", server="2001:db8::2", protocol=17, server_port=53, id=3, flags=Flag.GUESSED)
 OWNERS = {"10.0.0.1": [X], "10.0.0.2": [X, Y], "2001:db8::1": []}
@@ -30,27 +30,27 @@ OWNERS = {"10.0.0.1": [X], "10.0.0.2": [X, Y], "2001:db8::1": []}
 class Desk:
     """Books, queries and answers by client address."""
 
-    def __init__(self, books: Books) -> None:
-        self.books, self.now = books, 1000.0
-        self.queries = Queries(books, source="test", epoch=EPOCH)
+    def __init__(self, accounting: FlowAccounting) -> None:
+        self.accounting, self.now = accounting, 1000.0
+        self.queries = LiveQueries(accounting, source="test", epoch=EPOCH)
         for owner in (X, Y):
-            books.deployments[owner.namespace, owner.deployment_id] = DeploymentInfo(owner, creator="me")
+            accounting.deployments[owner.namespace, owner.deployment_id] = DeploymentInfo(owner, creator="me")
 
     def tell(self, *records: Record) -> None:
         self.now += 1
-        self.books.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
+        self.accounting.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
 
     def answer(self, owners: dict[str, list[Owner]] | None = None) -> None:
         owners = OWNERS if owners is None else owners
         everybody = [owner for some in owners.values() for owner in some]
-        for question in self.books.attribution.ask(now=self.now, limit=1000):
+        for question in self.accounting.attribution.ask(now=self.now, limit=1000):
             named = everybody
             if question.shape is Shape.CLIENT and question.source is not None:
                 named = owners.get(str(question.source.address), [])
-            self.books.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(named)))
+            self.accounting.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(named)))
         self.now += 1
-        self.books.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
-        self.books.apply(Decide(self.now))
+        self.accounting.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
+        self.accounting.apply(Decide(self.now))
 
     def connection(
         self, source: str, destination: str, ports: tuple[int | None, int | None] = (None, None), protocol: int = 6
@@ -60,17 +60,19 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Desk:
-    made = Desk(books_for(Settings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
+    made = Desk(books_for(AttributionSettings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        made.books.apply(TakeStep(step, made.now, made.now))
+        made.accounting.apply(TakeStep(step, made.now, made.now))
     made.tell(FLOW, NAT, SIX, replace(FLOW, server_port=22, id=4))
     made.answer()
     # UDP has no end that is told: its client is there while it sends.
-    made.tell(replace(SIX, kind=Kind.SEEN, counters=(600, 70, 6, 1)))
-    made.books.apply(TakeStep(ReadStarted("timer"), made.now, made.now))
-    shown = [replace(one, kind=Kind.SEEN, counters=None) for one in (FLOW, NAT, replace(FLOW, server_port=22, id=4))]
-    made.tell(*shown, replace(SIX, kind=Kind.SEEN, counters=(700, 70, 7, 1)))
-    made.books.apply(TakeStep(ReadFinished(True), made.now, made.now))
+    made.tell(replace(SIX, kind=RecordKind.DUMPED, counters=(600, 70, 6, 1)))
+    made.accounting.apply(TakeStep(ReadStarted("timer"), made.now, made.now))
+    shown = [
+        replace(one, kind=RecordKind.DUMPED, counters=None) for one in (FLOW, NAT, replace(FLOW, server_port=22, id=4))
+    ]
+    made.tell(*shown, replace(SIX, kind=RecordKind.DUMPED, counters=(700, 70, 7, 1)))
+    made.accounting.apply(TakeStep(ReadFinished(True), made.now, made.now))
     made.answer()
     return made
 
@@ -129,7 +131,7 @@ def test_nat_and_guesses_are_told(desk: Desk) -> None:
 
 
 def test_the_newest_of_several_with_one_tuple_is_told(desk: Desk) -> None:
-    desk.tell(replace(FLOW, kind=Kind.CLOSED), replace(FLOW, id=9, counters=None))
+    desk.tell(replace(FLOW, kind=RecordKind.CLOSED), replace(FLOW, id=9, counters=None))
     view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1", (40000, 9092)), desk.now)
     assert view is not None and view.flow is not None
     assert (view.state, view.deployments, view.flow.transmit_bytes) == (State.PENDING, (), 0)
@@ -138,13 +140,13 @@ def test_the_newest_of_several_with_one_tuple_is_told(desk: Desk) -> None:
 
 def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) -> None:
     wanted = desk.connection("10.0.0.1", "10.1.0.1")
-    desk.tell(replace(FLOW, client_port=2, id=9, kind=Kind.CLOSED), replace(FLOW, kind=Kind.CLOSED))
+    desk.tell(replace(FLOW, client_port=2, id=9, kind=RecordKind.CLOSED), replace(FLOW, kind=RecordKind.CLOSED))
     desk.tell(replace(FLOW, client_port=3, id=10), replace(FLOW, client_port=4, id=11))
     desk.now += 60
     desk.answer({"10.0.0.1": [X]})
     assert desk.queries.answer(wanted, desk.now) is not None
-    columns, rows = desk.books.table.columns, desk.queries.find(wanted)
-    decisions = desk.books.attribution.decisions
+    columns, rows = desk.accounting.table.columns, desk.queries.find(wanted)
+    decisions = desk.accounting.attribution.decisions
     columns.state[rows], columns.verdict[rows] = 1, list(range(900, 900 + len(rows)))
     first = next(iter(decisions.values()))
     for n, owner in enumerate([X, Y] if len(rows) == 2 else [X] * len(rows)):
@@ -224,7 +226,7 @@ def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(desk: Desk) -> 
     view, missing = desk.queries.ask(unseen, 60.0, later)
     assert (view.state, view.deployments, len(missing)) == (State.PENDING, (), 3)
     assert {one.origin for one in view.evidence} == {"stale"}
-    desk.books.attribution.failed(missing[0], "timeout: away", now=later)
+    desk.accounting.attribution.failed(missing[0], "timeout: away", now=later)
     view, _ = desk.queries.ask(unseen, 60.0, later)
     assert (view.state, view.cause) == (State.FAILED, "timeout: away")
 
@@ -238,13 +240,13 @@ def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> Non
 
 
 def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None:
-    made = Desk(books_for(Settings(namespaces=("ns",), semantics="connection")))
+    made = Desk(books_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        made.books.apply(TakeStep(step, made.now, made.now))
+        made.accounting.apply(TakeStep(step, made.now, made.now))
     flow = replace(FLOW, flags=int(Flag.PRESENT))
     made.tell(flow)
     made.answer({"10.0.0.1": [X, Y]})
-    (link,) = made.books.attribution.ask(now=made.now, limit=9)
+    (link,) = made.accounting.attribution.ask(now=made.now, limit=9)
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
     assert view is not None and view.flow is not None and view.cause is not None
     assert (view.state, view.deployments, view.flow.deployments) == (State.PENDING, (), ())
@@ -257,7 +259,7 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
         ("link", "strong", "none", set()),
     ]
     assert made.queries.flows(FlowFilter(deployment="x"), 10, None).flows == (), "a candidate is no owner"
-    made.books.attribution.answered(link, Answer(made.now, made.now + 0.25, frozenset({X})))
+    made.accounting.attribution.answered(link, Answer(made.now, made.now + 0.25, frozenset({X})))
     made.answer({})
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
     assert view is not None
@@ -266,9 +268,9 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
 
 
 def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
-    made = Desk(books_for(Settings(namespaces=("ns",), semantics="connection")))
-    for question, known in desk.books.attribution.ranges():
-        made.books.attribution.restore(question, known, now=desk.now)
+    made = Desk(books_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    for question, known in desk.accounting.attribution.ranges():
+        made.accounting.attribution.restore(question, known, now=desk.now)
     made.tell(FLOW)
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), desk.now)
     assert view is not None
@@ -276,9 +278,9 @@ def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
 
 
 def test_unknown_flows_say_where_the_reading_of_the_api_may_be_wrong() -> None:
-    made = Desk(books_for(Settings(namespaces=("ns",))))
+    made = Desk(books_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        made.books.apply(TakeStep(step, made.now, made.now))
+        made.accounting.apply(TakeStep(step, made.now, made.now))
     made.tell(
         *[replace(FLOW, client=f"10.0.0.{n}", server_port=n, flags=int(Flag.PRESENT), id=n) for n in range(1, 10)]
     )
@@ -294,7 +296,7 @@ def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
     view = desk.queries.answer(wanted, desk.now)
     assert view is not None and view.cause is not None
     assert (view.state, "next confirmation" in view.cause) == (State.PENDING, True)
-    (client,) = [one for one in desk.books.attribution.ask(now=desk.now, limit=9) if one.shape is Shape.CLIENT]
-    desk.books.attribution.failed(client, "auth: no permission", now=desk.now)
+    (client,) = [one for one in desk.accounting.attribution.ask(now=desk.now, limit=9) if one.shape is Shape.CLIENT]
+    desk.accounting.attribution.failed(client, "auth: no permission", now=desk.now)
     view = desk.queries.answer(wanted, desk.now)
     assert view is not None and view.cause == "waiting for the control plane: auth: no permission"

@@ -9,30 +9,30 @@ from typing import Any, TypeVar
 
 import pytest
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Question, Shape
-from flowmap.attribute.settings import Settings
-from flowmap.engine.accounting import Books
-from flowmap.engine.commands import Delivery, Restore
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.accounting import FlowAccounting
+from flowmap.engine.commands import QuestionResult, Restore
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.series import SeriesKey
-from flowmap.export.series_table import Ledger
+from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import Snapshot
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import FlowFilter
-from flowmap.query.live import Queries
-from flowmap.query.service import Backend, _deployment_views
+from flowmap.query.live import LiveQueries
+from flowmap.query.service import QueryService, _deployment_views
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import books_for
 from tests.support.records import Record, batch_of, replace
 from tests.support.scripted_source import Desk, ScriptedSource, until
 
 X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
-FLOW = Record(Kind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
+FLOW = Record(RecordKind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
 T = TypeVar("T")
 
 
@@ -41,17 +41,17 @@ class Client:
     clock_skew = None
 
 
-def snapshot_of(books: Books) -> Snapshot:
+def snapshot_of(accounting: FlowAccounting) -> Snapshot:
     return Snapshot(
-        observed_transmit_bytes=books.observed[0],
-        observed_receive_bytes=books.observed[1],
-        pending_transmit_bytes=books.pending[0],
-        pending_receive_bytes=books.pending[1],
-        open_flows=books.table.open_flows,
-        pending_flows=books.pending_flows,
-        flows_limit=books.table.max_flows,
-        ledger=books.ledger.freeze(),
-        deployments=books.described(),
+        observed_transmit_bytes=accounting.observed[0],
+        observed_receive_bytes=accounting.observed[1],
+        pending_transmit_bytes=accounting.pending[0],
+        pending_receive_bytes=accounting.pending[1],
+        open_flows=accounting.table.open_flows,
+        pending_flows=accounting.pending_flows,
+        flows_limit=accounting.table.max_flows,
+        series_table=accounting.series_table.freeze(),
+        deployments=accounting.described(),
     )
 
 
@@ -60,17 +60,17 @@ class House:
 
     def __init__(self) -> None:
         self.source, self.desk = ScriptedSource(), Desk()
-        self.books = books_for(Settings(namespaces=("ns",)))
+        self.accounting = books_for(AttributionSettings(namespaces=("ns",)))
         self.engine = Engine(
-            self.books,
+            self.accounting,
             self.source,
             CallBudget(rate=1000.0, burst=100, max_in_flight=100),
             ask=self.desk.ask,
             take_snapshot=snapshot_of,
         )
         self.desk.deliver = self.engine.deliver
-        queries = Queries(self.books, source="scripted", epoch=time.time() - time.monotonic())
-        self.backend = Backend(
+        queries = LiveQueries(self.accounting, source="scripted", epoch=time.time() - time.monotonic())
+        self.backend = QueryService(
             self.engine,
             queries,
             Client(),  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ class House:
         self.source.hand(batch_of(FLOW))
         until(lambda: self.engine.answers >= 3, "three answers")
         self.source.hand(CaughtUp(time.monotonic()))
-        until(lambda: self.backend.snapshot().ledger.totals().deployment == (500, 70), "a name")
+        until(lambda: self.backend.snapshot().series_table.totals().deployment == (500, 70), "a name")
         return self
 
 
@@ -119,8 +119,8 @@ def test_a_connection_that_was_seen(house: House) -> None:
 def test_what_was_known_before_a_restart_answers_nobody(house: House) -> None:
     now = time.monotonic()
     client = Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.9"), 0), None)
-    known = Range(frozenset({Y}), now - 9, now - 8, now - 2, now - 1, 5)
-    run_on_writer(house, lambda: house.books.apply(Restore(((client, known),), now)))
+    known = OwnershipInterval(frozenset({Y}), now - 9, now - 8, now - 2, now - 1, 5)
+    run_on_writer(house, lambda: house.accounting.apply(Restore(((client, known),), now)))
     house.desk.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
     view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
     assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
@@ -145,7 +145,7 @@ def test_a_control_plane_that_does_not_answer_keeps_nobody_waiting_for_long(hous
 
 
 def test_a_control_plane_that_fails(house: House) -> None:
-    house.engine._ask = lambda question: house.engine.deliver(Delivery(question, None, cause="auth: no"))
+    house.engine._ask = lambda question: house.engine.deliver(QuestionResult(question, None, cause="auth: no"))
     view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
     assert (view.state, view.cause) == (State.FAILED, "auth: no")
 
@@ -189,7 +189,7 @@ def test_status_adds_up(house: House) -> None:
 def test_ready_after_the_first_read_and_an_answer() -> None:
     made = House()
     assert not made.backend.ready() and not made.backend.healthy()
-    made.source.hand(ReadStarted("start"), batch_of(replace(FLOW, kind=Kind.SEEN)), ReadFinished(True))
+    made.source.hand(ReadStarted("start"), batch_of(replace(FLOW, kind=RecordKind.DUMPED)), ReadFinished(True))
     made.engine.start()
     until(lambda: made.desk.waiting and made.backend.snapshot().open_flows, "a question")
     assert not made.backend.ready()
@@ -213,11 +213,11 @@ def test_ready_after_the_first_read_and_an_answer() -> None:
 def test_a_series_is_described_only_if_its_labels_mean_one_deployment(
     labels: list[str], same_name: bool, described: bool
 ) -> None:
-    ledger = Ledger(labels=labels, max_series=100, idle_after=60.0)
-    ledger.series(SeriesKey("deployment", (X,), "", "p", "tcp"), now=0.0)
+    series_table = SeriesTable(labels=labels, max_series=100, idle_after=60.0)
+    series_table.series(SeriesKey("deployment", (X,), "", "p", "tcp"), now=0.0)
     other = X._replace(namespace="other", deployment_id="id-2") if same_name else Y
     infos = tuple(DeploymentInfo(owner, creator="me") for owner in (other, X))
-    (view,) = _deployment_views(ledger.freeze(), infos)
+    (view,) = _deployment_views(series_table.freeze(), infos)
     assert (view.info.owner == X and view.info.creator == "me") is described
 
 
@@ -225,7 +225,7 @@ def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: H
     house.desk.answers = lambda _: (X,)
     ends = ("10.9.0.1", 40000, "10.9.0.2", 9092, "tcp", None)
     assert run(house.backend.attribution(*ends)).state is State.ATTRIBUTED
-    house.books.attribution.settings.positive_ttl = 0.0
+    house.accounting.attribution.settings.positive_ttl = 0.0
     house.desk.answers = None
     view = run(house.backend.attribution(*ends))
     assert (view.state, {one.origin for one in view.evidence}) == (State.ATTRIBUTED, {"stale"})

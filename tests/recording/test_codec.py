@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.config import Config
@@ -22,9 +22,9 @@ from flowmap.engine.commands import (
     CountFlowless,
     Decide,
     Deliver,
-    Delivery,
     Finish,
     GiveUp,
+    QuestionResult,
     Restore,
     TakeStep,
     Tidy,
@@ -35,7 +35,7 @@ from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.recording import messages
 from flowmap.recording.codec import CODES, decode_entries, encode_entries
-from flowmap.recording.entries import Asked, ClockSet, Entry, Figures, Marked, Undecoded
+from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.file import FORMAT
 from flowmap.sources.base import (
     Broadcasts,
@@ -54,16 +54,16 @@ from tests.support.records import batch_of
 QUESTION = Question("ns", Shape.LINK, Endpoint(Address(1 << 63, (1 << 64) - 1), 0), Endpoint(Address(0, 5), 9092))
 OWNER = Owner("w", "ns", "id-1", "naïve ☃ \ud800 \x00\n")
 INFO = DeploymentInfo(OWNER, labels={"team": "ä", "": ""}, jobs_by_state={"running": 1}, seen_at=1.5)
-FIGURES = Figures((1 << 70, 2), (3, 4), 5, 6, 7, 8, 9, 10, {"deployment": (11, 12)}, 13)
+FIGURES = Checkpoint((1 << 70, 2), (3, 4), 5, 6, 7, 8, 9, 10, {"deployment": (11, 12)}, 13)
 
 ENTRIES: list[Entry] = [
     Asked(1e9 + 1 / 3, 5, 0),
-    Deliver(0.3, Delivery(QUESTION, Answer(0.1, 0.2, frozenset((OWNER,))), (INFO,), unreadable=2)),
-    Deliver(float("inf"), Delivery(QUESTION, None, cause="timeout: late \ud800", retry_after=0.1)),
+    Deliver(0.3, QuestionResult(QUESTION, Answer(0.1, 0.2, frozenset((OWNER,))), (INFO,), unreadable=2)),
+    Deliver(float("inf"), QuestionResult(QUESTION, None, cause="timeout: late \ud800", retry_after=0.1)),
     Decide(5e-324),
     Tidy(1.5),
     Configure(Config.model_validate({"attribute": {"grace": "1500ms"}, "export": {"peers": {"ä": ["10.0.0.1:1"]}}})),
-    Restore(((QUESTION, Range(frozenset((OWNER,)), 1.0, 2.0, 3.0, 4.0, 5)),), 6.0),
+    Restore(((QUESTION, OwnershipInterval(frozenset((OWNER,)), 1.0, 2.0, 3.0, 4.0, 5)),), 6.0),
     CountFlowless(7.0, "late", (1 << 63, 1, 2, 3)),
     Finish(),
     GiveUp(float("-inf"), 2.0),
@@ -77,7 +77,7 @@ ENTRIES: list[Entry] = [
     TakeStep(Broadcasts((Address.parse("10.0.0.255"), Address(1 << 63, (1 << 64) - 1))), 2.0, 1.0),
     TakeStep(Broadcasts(()), 2.0, 1.0),
     Undecoded(2.0, 1.0, Datagrams(b"", ())),
-    Undecoded(2.0, 1.0, Datagrams(bytes(range(64)), (0, 4, 4, 60), int(Flag.SILENT))),
+    Undecoded(2.0, 1.0, Datagrams(bytes(range(64)), (0, 4, 4, 60), int(Flag.END_UNANNOUNCED))),
     Undecoded(2.0, 1.0, Datagrams(b"abcdefgh", (0,))),
 ]
 

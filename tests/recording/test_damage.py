@@ -10,7 +10,7 @@ import pytest
 
 from flowmap.engine.commands import TakeStep
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import FlowBatch, Kind
+from flowmap.flows.batch import FlowBatch, RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.recording.container import SIGNATURE, Chunks
 from flowmap.recording.reader import RecordingReader, is_recording
@@ -23,9 +23,9 @@ SCRIPT: list[Any] = [
     ("step", ReadStarted("start")),
     ("step", ReadFinished(True)),
     ("settle",),
-    ("step", batch_of(Record(Kind.OPENED, counters=(0, 0, 0, 0)))),
+    ("step", batch_of(Record(RecordKind.OPENED, counters=(0, 0, 0, 0)))),
     ("confirm", X),
-    ("step", batch_of(Record(Kind.CLOSED, counters=(100, 50, 2, 1)))),
+    ("step", batch_of(Record(RecordKind.CLOSED, counters=(100, 50, 2, 1)))),
     ("tidy", 10.0),
     ("settle",),
 ]

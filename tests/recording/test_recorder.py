@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowmap.config import Config, ControlPlane
-from flowmap.engine.commands import Decide, Deliver, Delivery
-from flowmap.engine.factory import make_books
+from flowmap.config import Config, ControlPlaneConfig
+from flowmap.engine.commands import Decide, Deliver, QuestionResult
+from flowmap.engine.factory import make_accounting
 from flowmap.errors import ConfigError
-from flowmap.flows.batch import Datagrams, Flag, FlowBatch, Kind
+from flowmap.flows.batch import Datagrams, Flag, FlowBatch, RecordKind
 from flowmap.recording.container import SIGNATURE, Chunks
-from flowmap.recording.entries import Asked, ClockSet, Figures, Marked
+from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Marked
 from flowmap.recording.file import RecordingFile
 from flowmap.recording.reader import RecordingReader
 from flowmap.recording.recorder import Recorder
 from flowmap.recording.settings import KEPT, kept_settings, read_settings
 from flowmap.sources.base import ReadFinished, ReadStarted, SourceStats
-from flowmap.wire.netlink.conntrack import Operation
+from flowmap.wire.netlink.conntrack import CtMessage
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import MessageFlag
@@ -35,7 +35,7 @@ from tests.support.commands import SOURCE, Actor, Clock, config, recorded, state
 from tests.support.records import Record, batch_of, replace
 from tests.support.scripted_source import until
 
-FLOW = Record(Kind.OPENED, counters=(0, 0, 0, 0))
+FLOW = Record(RecordKind.OPENED, counters=(0, 0, 0, 0))
 
 
 def twenty(turn: int) -> FlowBatch:
@@ -60,13 +60,13 @@ class SlowFile(RecordingFile):
 
 def recorder_for(file: RecordingFile, **options: Any) -> tuple[Recorder, Actor]:
     wanted, clock = config(), Clock()
-    books = make_books(wanted, announces_births=True)
+    accounting = make_accounting(wanted, announces_births=True)
     facts = {"source": SOURCE, "settings": kept_settings(wanted)}
     stats = options.pop("stats", SourceStats)
     recorder = Recorder(
-        books, file, facts=facts, stats=stats, clock=lambda: clock.now, wall_clock=clock.wall, **options
+        accounting, file, facts=facts, stats=stats, clock=lambda: clock.now, wall_clock=clock.wall, **options
     )
-    return recorder, Actor(recorder.apply, books, clock)
+    return recorder, Actor(recorder.apply, accounting, clock)
 
 
 def test_the_size_allowed_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -74,16 +74,16 @@ def test_the_size_allowed_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCap
     path, whole = tmp_path / "bounded", tmp_path / "whole"
     recorded(whole, LONG)
     for size in (600, 5_000, 20_000):
-        books, recorder = recorded(path, LONG, max_size=size)
+        accounting, recorder = recorded(path, LONG, max_size=size)
         assert path.stat().st_size <= size < whole.stat().st_size
         assert recorder.report().size == path.stat().st_size
         assert (recorder.report().active, recorder.report().ended) == (False, "size")
         assert f"the recording to {path} ends after {path.stat().st_size} bytes: it has the size" in caplog.text
-        Auditor(books).check()
+        Auditor(accounting).check()
         if size > 600:  # not even what is recorded has room there
             replay = replayed(path)
             assert (replay.difference, replay.reader.ended, replay.reader.missing) == (None, "size", "")
-            assert 0 < replay.books.complete_reads + replay.records < 250 * 20
+            assert 0 < replay.accounting.complete_reads + replay.records < 250 * 20
 
 
 def test_a_limit_of_the_file_system_ends_the_recording_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -91,7 +91,7 @@ def test_a_limit_of_the_file_system_ends_the_recording_only(tmp_path: Path, capl
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
     try:
-        books, recorder = recorded(path, LONG)
+        accounting, recorder = recorded(path, LONG)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert recorder.report().ended == "disk"
@@ -100,7 +100,7 @@ def test_a_limit_of_the_file_system_ends_the_recording_only(tmp_path: Path, capl
     replay = replayed(path)
     assert replay.difference is None
     assert replay.reader.ended == "disk" or "has no end" in replay.reader.missing
-    Auditor(books).check()
+    Auditor(accounting).check()
 
 
 def test_a_disk_that_is_too_slow_ends_the_recording_and_what_was_taken_is_kept(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_no_secret_is_ever_written(tmp_path: Path) -> None:
 
 def test_of_every_key_of_the_control_plane_it_is_decided_whether_it_is_kept() -> None:
     left_out = {"region", "credentials", "timeout", "proxy_url", "proxy_from_environment", "tls", "catalog", "blink"}
-    assert set(ControlPlane.model_fields) == left_out | set(KEPT["control_plane"] or ())
+    assert set(ControlPlaneConfig.model_fields) == left_out | set(KEPT["control_plane"] or ())
     assert set(Config.model_fields) == set(KEPT) | {"history", "log"}
 
 
@@ -248,13 +248,13 @@ def events() -> tuple[bytes, list[int]]:
         }
         if n % 7 == 0:
             values |= {"tcp_state": 3}
-        message = encode_entry(Operation.NEW, MessageFlag.CREATE if n % 2 else 0, values)
+        message = encode_entry(CtMessage.NEW, MessageFlag.CREATE if n % 2 else 0, values)
         parts.append(message if n != 11 else message[:20] + b"\xff" * (len(message) - 20))
     starts = np.cumsum([0, *map(len, parts)]).tolist()[:-1]
     return b"".join(parts), starts
 
 
-@pytest.mark.parametrize("marked", [0, int(Flag.SILENT)])
+@pytest.mark.parametrize("marked", [0, int(Flag.END_UNANNOUNCED)])
 def test_messages_are_decoded_again(tmp_path: Path, marked: int) -> None:
     data, starts = events()
     recorder, actor = recorder_for(RecordingFile(tmp_path / "x", max_size=1 << 30))
@@ -272,7 +272,7 @@ def test_messages_are_decoded_again(tmp_path: Path, marked: int) -> None:
     recorder.close()
     replay = replayed(tmp_path / "x")
     assert replay.difference is None
-    assert state(replay.books) == state(recorder._books)
+    assert state(replay.accounting) == state(recorder._accounting)
     assert replay.records == 3 * len(batch) + 3 == 3 * 39 + 3
 
 
@@ -289,7 +289,7 @@ def tampered(path: Path, *entries: Any) -> None:
 
 def test_a_replay_that_comes_to_something_else_says_from_when(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    figures = Figures.of(make_books(config(), announces_births=True))
+    figures = Checkpoint.of(make_accounting(config(), announces_births=True))
     right, wrong = Marked(2000.0, figures), Marked(2001.0, replace(figures, pending=(1, 0)))
     for entries, expected in (
         ((Decide(1999.0), right), []),
@@ -307,10 +307,10 @@ def test_failures_of_the_control_plane_are_kept_with_their_causes(tmp_path: Path
     recorder.start()
     actor.run([("step", ReadStarted("start")), ("step", ReadFinished(True)), ("step", batch_of(FLOW)), ("ask", 9)])
     question = actor.asked[0]
-    recorder.apply(Deliver(actor.clock.now, Delivery(question, None, cause="auth: no")))
+    recorder.apply(Deliver(actor.clock.now, QuestionResult(question, None, cause="auth: no")))
     recorder.close()
     replay = replayed(tmp_path / "x")
-    timeline = replay.books.attribution.timeline(question)
+    timeline = replay.accounting.attribution.timeline(question)
     assert timeline is not None
     assert timeline.failure == "auth: no"
     assert replay.source == SOURCE

@@ -15,7 +15,7 @@ from flowmap.errors import DecodeError
 from flowmap.flows.columns import IGNORED
 from flowmap.flows.hash_index import Rows
 from flowmap.recording.codec import to_json
-from flowmap.recording.container import Kind
+from flowmap.recording.container import ChunkKind
 from flowmap.recording.file import FORMAT, RecordingFile
 from flowmap.recording.reader import RecordingReader
 from flowmap.recording.settings import kept_settings
@@ -33,7 +33,7 @@ def outcome(path: Path) -> dict[str, Any]:
     flows: list[list[Any]] = []
 
     def add(rows: Rows) -> None:
-        for row in rows[replay.books.table.columns.series[rows] != IGNORED].tolist():
+        for row in rows[replay.accounting.table.columns.series[rows] != IGNORED].tolist():
             flow = replay.queries.flow(row)
             names = [info.owner.name for info in flow.deployments]
             flows.append(
@@ -44,14 +44,14 @@ def outcome(path: Path) -> dict[str, Any]:
         replay = Replay(reader, leaving=add)
         for _ in replay.run():
             pass
-    add(replay.books.table.live())
+    add(replay.accounting.table.live())
     snapshot = replay.snapshot()
     assert snapshot.conserved()
     series = {
         f"{'+'.join(owner.name for owner in key.owners) or key.reason} {key.peer}": list(
-            astuple(snapshot.ledger.traffic(row))
+            astuple(snapshot.series_table.traffic(row))
         )
-        for row, key in enumerate(snapshot.ledger.keys)
+        for row, key in enumerate(snapshot.series_table.keys)
         if key is not None
     }
     return {
@@ -112,8 +112,8 @@ def test_a_setting_that_a_recording_lacks_has_its_default(tmp_path: Path) -> Non
     del kept["attribute"]["grace"], kept["export"]
     replay = replayed(written(tmp_path / "x", settings=kept))
     assert replay.findings() == []
-    assert replay.books.attribution.settings.grace == 2.0
-    assert replay.books.attribution.settings.positive_ttl == 20.0, "those it has apply"
+    assert replay.accounting.attribution.settings.grace == 2.0
+    assert replay.accounting.attribution.settings.positive_ttl == 20.0, "those it has apply"
 
 
 def test_settings_of_a_later_flowmap_are_named_and_left_out(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_settings_of_a_later_flowmap_are_named_and_left_out(tmp_path: Path) -> N
     (finding,) = replay.findings()
     assert finding.startswith("replayed without settings that this flowmap does not know: ")
     assert set(finding.partition(": ")[2].split(", ")) == {"attribute.patience", "collect.conntrack.zones", "rooms"}
-    assert replay.books.attribution.settings.positive_ttl == 20.0
+    assert replay.accounting.attribution.settings.positive_ttl == 20.0
 
 
 def test_settings_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_an_entry_that_is_no_json_is_refused(tmp_path: Path) -> None:
     file = RecordingFile(tmp_path / "x", max_size=1 << 20)
     file.begin({"format": FORMAT, "flowmap": "9.1", "startedAt": 1.0, "epoch": 0.0, "source": SOURCE, "settings": {}})
     stream = bytes((17, 3, 0, 0, 0)) + b"{[]"
-    file.append(Kind.OPERATIONS, len(stream).to_bytes(4, "little") + stream)
+    file.append(ChunkKind.OPERATIONS, len(stream).to_bytes(4, "little") + stream)
     file.end(to_json({"reason": "stopped"}).decode())
     with pytest.raises(DecodeError, match="the settings of a reload in a recording cannot be read"):
         replayed(tmp_path / "x")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from flowmap.attribute.questions import Question, Shape
-from flowmap.catalog_file.catalog import Catalog
+from flowmap.catalog_file.catalog import CatalogFile
 from flowmap.catalog_file.matching import Index
 from flowmap.model.address import Address, Endpoint
 from flowmap.replay.capture_owners import CHANGING, LATENCY, from_catalog
 
-CATALOG = Catalog.model_validate(
+CATALOG = CatalogFile.model_validate(
     {
         "deployments": [
             {"id": "a", "name": "a", "addresses": [{"ip": "10.0.0.1", "until": 1000}]},

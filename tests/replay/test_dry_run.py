@@ -11,14 +11,14 @@ import pytest
 
 from flowmap.attribute.questions import Question, Shape
 from flowmap.config import Config
-from flowmap.engine.factory import make_books
-from flowmap.flows.batch import Flag, Kind
+from flowmap.engine.factory import make_accounting
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.recording.file import RecordingFile
 from flowmap.recording.recorder import Recorder
 from flowmap.recording.settings import kept_settings
-from flowmap.replay.driver import Offline, Reply, TimedStep, answer
+from flowmap.replay.driver import ReplayDriver, Reply, TimedStep, answer
 from flowmap.replay.dry_run import Cost, DryRun
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceStats
 from tests.support.commands import SOURCE, WALL
@@ -26,7 +26,7 @@ from tests.support.records import Record, batch_of, replace
 
 CLIENTS, SERVICES, MINUTES = 12, 5, 30
 SECONDS = 60.0 * MINUTES
-OPEN = Record(Kind.OPENED, flags=int(Flag.PRESENT), counters=(0, 0, 0, 0))
+OPEN = Record(RecordKind.OPENED, flags=int(Flag.PRESENT), counters=(0, 0, 0, 0))
 
 
 def settings(**attribute: Any) -> Config:
@@ -52,7 +52,7 @@ def flows(second: int) -> list[Record]:
         for c in range(1, CLIENTS + 1)
         for s in range(1, SERVICES + 1)
     ]
-    return begun if ends == 5 else [replace(flow, kind=Kind.CLOSED, counters=(100, 50, 2, 1)) for flow in begun]
+    return begun if ends == 5 else [replace(flow, kind=RecordKind.CLOSED, counters=(100, 50, 2, 1)) for flow in begun]
 
 
 def number(client: int, service: int, minute: int) -> int:
@@ -82,9 +82,9 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """The half hour as a daemon would have recorded it, and how many questions it asked."""
     path, clock = tmp_path_factory.mktemp("hour") / "recording", [0.0]
     wanted = settings()
-    books = make_books(wanted, announces_births=True)
+    accounting = make_accounting(wanted, announces_births=True)
     recorder = Recorder(
-        books,
+        accounting,
         RecordingFile(path, max_size=1 << 30),
         facts={"source": SOURCE, "settings": kept_settings(wanted)},
         stats=SourceStats,
@@ -92,11 +92,11 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
         wall_clock=lambda: clock[0] + WALL,
     )
     recorder.start()
-    offline = Offline(books, plane, apply=recorder.apply)
+    offline = ReplayDriver(accounting, plane, apply=recorder.apply)
     for timed in offline.run(half_hour()):
         clock[0] = timed.now
     recorder.close()
-    assert books.pending_flows == 0
+    assert accounting.pending_flows == 0
     return path, offline.calls
 
 

@@ -31,8 +31,8 @@ def replayed(path: Path, until: float = float("inf")) -> Replay:
 def test_any_operations_replay_to_the_same_books(script: list[Any], confirm: str, semantics: str) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "recording"
-        books, _ = recorded(path, script, config(confirm=confirm, semantics=semantics))
+        accounting, _ = recorded(path, script, config(confirm=confirm, semantics=semantics))
         replay = replayed(path)
         assert replay.difference is None
         assert (replay.reader.missing, replay.reader.ended) == ("", "stopped")
-        assert state(replay.books) == state(books)
+        assert state(replay.accounting) == state(accounting)

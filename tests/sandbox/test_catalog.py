@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.catalog_file.catalog import ServiceEnd, example_catalog, load_catalog, parse_catalog, service_end
+from flowmap.catalog_file.catalog import ServiceEndpoint, example_catalog, load_catalog, parse_catalog, service_end
 from flowmap.errors import ConfigError
 
 GOOD = """\
@@ -87,14 +87,14 @@ def test_python_names_are_understood() -> None:
 @pytest.mark.parametrize(
     ("text", "end"),
     [
-        ("10.0.0.1:1", ServiceEnd("10.0.0.1", 1)),
-        ("10.0.0.1", ServiceEnd("10.0.0.1", None)),
-        ("[2001:DB8::1]:2", ServiceEnd("2001:db8::1", 2)),
-        ("2001:db8::1", ServiceEnd("2001:db8::1", None)),
-        ("[::ffff:10.0.0.1]:65535", ServiceEnd("10.0.0.1", 65535)),
+        ("10.0.0.1:1", ServiceEndpoint("10.0.0.1", 1)),
+        ("10.0.0.1", ServiceEndpoint("10.0.0.1", None)),
+        ("[2001:DB8::1]:2", ServiceEndpoint("2001:db8::1", 2)),
+        ("2001:db8::1", ServiceEndpoint("2001:db8::1", None)),
+        ("[::ffff:10.0.0.1]:65535", ServiceEndpoint("10.0.0.1", 65535)),
     ],
 )
-def test_service_ends(text: str, end: ServiceEnd) -> None:
+def test_service_ends(text: str, end: ServiceEndpoint) -> None:
     assert service_end(text) == end
 
 

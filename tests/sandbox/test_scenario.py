@@ -7,7 +7,7 @@ import pytest
 from flowmap.catalog_file.catalog import parse_catalog
 from flowmap.sandbox import scenario
 from flowmap.sandbox.jobs import Truth
-from flowmap.sandbox.scenario import LINKS, SERVICES, Amount, SeriesName, Verdict, judge
+from flowmap.sandbox.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName, judge
 from flowmap.sandbox.scrape import Page, Sample, read_page, samples
 
 PORTS = {name: port for name, (_, port) in SERVICES.items()}
@@ -15,19 +15,29 @@ A, B = SeriesName(("a",), "kafka"), SeriesName(("b",), "kafka")
 BOTH, NOBODY = SeriesName(("a", "b"), "kafka"), SeriesName((), "kafka")
 
 VERDICTS = [
-    ("equal", {A: Amount(5, 7), NOBODY: Amount(1, 1)}, {A: Amount(5, 7), NOBODY: Amount(1, 1)}, Verdict(12, 0, 0)),
-    ("connections do not matter", {A: Amount(5, 7, 9)}, {A: Amount(5, 7, 1)}, Verdict(12, 0, 0)),
-    ("taken from another", {A: Amount(6, 7), B: Amount(2, 0)}, {A: Amount(5, 7), B: Amount(3, 0)}, Verdict(14, 1, 1)),
-    ("a name for nobody's", {A: Amount(5, 0)}, {NOBODY: Amount(5, 0)}, Verdict(0, 5, 5)),
-    ("no name for somebody's", {NOBODY: Amount(5, 0)}, {A: Amount(5, 0)}, Verdict(0, 0, 5)),
-    ("one of a set", {A: Amount(5, 0)}, {BOTH: Amount(5, 0)}, Verdict(0, 5, 5)),
-    ("one direction for the other", {A: Amount(5, 7)}, {A: Amount(7, 5)}, Verdict(10, 2, 2)),
-    ("nothing seen", {}, {A: Amount(5, 7)}, Verdict(0, 0, 12)),
+    (
+        "equal",
+        {A: Amount(5, 7), NOBODY: Amount(1, 1)},
+        {A: Amount(5, 7), NOBODY: Amount(1, 1)},
+        ExpectedVerdict(12, 0, 0),
+    ),
+    ("connections do not matter", {A: Amount(5, 7, 9)}, {A: Amount(5, 7, 1)}, ExpectedVerdict(12, 0, 0)),
+    (
+        "taken from another",
+        {A: Amount(6, 7), B: Amount(2, 0)},
+        {A: Amount(5, 7), B: Amount(3, 0)},
+        ExpectedVerdict(14, 1, 1),
+    ),
+    ("a name for nobody's", {A: Amount(5, 0)}, {NOBODY: Amount(5, 0)}, ExpectedVerdict(0, 5, 5)),
+    ("no name for somebody's", {NOBODY: Amount(5, 0)}, {A: Amount(5, 0)}, ExpectedVerdict(0, 0, 5)),
+    ("one of a set", {A: Amount(5, 0)}, {BOTH: Amount(5, 0)}, ExpectedVerdict(0, 5, 5)),
+    ("one direction for the other", {A: Amount(5, 7)}, {A: Amount(7, 5)}, ExpectedVerdict(10, 2, 2)),
+    ("nothing seen", {}, {A: Amount(5, 7)}, ExpectedVerdict(0, 0, 12)),
 ]
 
 
 @pytest.mark.parametrize(("seen", "truth", "verdict"), [row[1:] for row in VERDICTS], ids=[row[0] for row in VERDICTS])
-def test_verdict(seen: dict[SeriesName, Amount], truth: dict[SeriesName, Amount], verdict: Verdict) -> None:
+def test_verdict(seen: dict[SeriesName, Amount], truth: dict[SeriesName, Amount], verdict: ExpectedVerdict) -> None:
     assert judge(seen, truth) == verdict
     assert verdict.right == (verdict.misattributed == verdict.missing == 0)
 

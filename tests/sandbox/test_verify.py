@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from flowmap.control.alibaba.http.signing import EMPTY_SHA256, canonical_query, sign_acs3
-from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Received, Refused, Verifier
+from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Refused, SignedRequest, Verifier
 
 NOW = 1_767_225_600.0
 
@@ -35,7 +35,7 @@ def signed(
     names: list[str] | None = None,
     key: str = ACCESS_KEY_ID,
     secret: str = ACCESS_KEY_SECRET,
-) -> Received:
+) -> SignedRequest:
     signature = sign_acs3(
         method="GET",
         path="/p",
@@ -46,10 +46,10 @@ def signed(
         access_key_id=key,
         access_key_secret=secret,
     )
-    return Received("GET", "/p", query, (*given.items(), ("authorization", signature.authorization)))
+    return SignedRequest("GET", "/p", query, (*given.items(), ("authorization", signature.authorization)))
 
 
-def check(request: Received, *, now: float = NOW) -> str | None:
+def check(request: SignedRequest, *, now: float = NOW) -> str | None:
     refused = Verifier().check(request, now=now)
     assert refused is None or isinstance(refused, Refused)
     return refused.code if refused else None
@@ -61,9 +61,9 @@ def without(name: str) -> Headers:
     return given
 
 
-def changed(request: Received, **fields: object) -> Received:
+def changed(request: SignedRequest, **fields: object) -> SignedRequest:
     values = {"method": request.method, "path": request.path, "query": request.query, "body": request.body}
-    return Received(header_list=request.header_list, **{**values, **fields})  # type: ignore[arg-type]
+    return SignedRequest(header_list=request.header_list, **{**values, **fields})  # type: ignore[arg-type]
 
 
 def test_a_good_request_passes() -> None:
@@ -75,7 +75,7 @@ def test_a_good_request_passes() -> None:
 @pytest.mark.parametrize(
     ("make", "code"),
     [
-        (lambda: Received("GET", "/p", "", tuple(headers().items())), "IncompleteSignature"),
+        (lambda: SignedRequest("GET", "/p", "", tuple(headers().items())), "IncompleteSignature"),
         (lambda: signed(without("x-acs-date")), "MissingXAcsDate"),
         (lambda: signed(without("x-acs-signature-nonce")), "MissingXAcsSignatureNonce"),
         (lambda: signed(without("x-acs-action")), "MissingXAcsAction"),
@@ -96,14 +96,14 @@ def test_a_good_request_passes() -> None:
         (lambda: changed(signed(headers()), body=b"x"), "InvalidContentSha256"),
     ],
 )
-def test_one_thing_wrong(make: Callable[[], Received], code: str) -> None:
+def test_one_thing_wrong(make: Callable[[], SignedRequest], code: str) -> None:
     assert check(make()) == code
 
 
 def test_the_workspace_is_part_of_what_is_signed() -> None:
     request = signed(headers())
     moved = tuple((name, "v" if name == "workspace" else value) for name, value in request.header_list)
-    assert check(Received("GET", "/p", "a=1", moved)) == "SignatureDoesNotMatch"
+    assert check(SignedRequest("GET", "/p", "a=1", moved)) == "SignatureDoesNotMatch"
 
 
 def test_a_query_may_be_encoded_in_any_way() -> None:

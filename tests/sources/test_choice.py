@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.config import Collect
+from flowmap.config import CollectConfig
 from flowmap.errors import ConfigError, SourceError
 from flowmap.sources import choice
 from flowmap.sources.capture import filter as pcap_filter
@@ -27,14 +27,14 @@ def test_auto_takes_packets_last_and_only_where_interfaces_are_named(
 ) -> None:
     monkeypatch.setattr(choice, "tracks", lambda _: False)
     monkeypatch.setattr(SocketsSource, "open", refuse)
-    chosen = choice.choose_source(Collect.model_validate({"capture": {"interfaces": interfaces}}))
+    chosen = choice.choose_source(CollectConfig.model_validate({"capture": {"interfaces": interfaces}}))
     assert isinstance(chosen.source, kind)
     assert ("no socket table here (another kernel)" in chosen.why) == bool(interfaces)
 
 
 def test_auto_prefers_the_socket_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "tracks", lambda _: False)
-    chosen = choice.choose_source(Collect.model_validate({"capture": {"interfaces": ["lo"]}}))
+    chosen = choice.choose_source(CollectConfig.model_validate({"capture": {"interfaces": ["lo"]}}))
     assert isinstance(chosen.source, SocketsSource)
     assert chosen.why.endswith("interfaces are not captured: collect.source: capture does that")
 
@@ -43,7 +43,7 @@ def test_the_words_of_a_refusal_are_followed_by_what_to_do(monkeypatch: pytest.M
     monkeypatch.setattr(choice, "tracks", lambda _: True)
     monkeypatch.setattr(ConntrackSource, "open", refuse)
     why = "the kernel tracks connections, but its table cannot be read: no socket table here (another kernel)"
-    assert choice.choose(Collect()) == ("sockets", why, True)
+    assert choice.choose(CollectConfig()) == ("sockets", why, True)
 
 
 HIDDEN = "/proc/sys is hidden"
@@ -62,8 +62,8 @@ def test_what_cannot_be_known_is_not_denied(
 ) -> None:
     monkeypatch.setattr(choice, "tracks", lambda _: tracked)
     monkeypatch.setattr(ConntrackSource, "open", lambda _: None)
-    monkeypatch.setattr(conntrack_check, "read_settings", lambda: conntrack_check.Settings(1))
-    chosen = choice.choose(Collect())
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: conntrack_check.ConntrackSysctls(1))
+    chosen = choice.choose(CollectConfig())
     assert chosen.kind == kind and chosen.why.startswith(words)
 
 
@@ -103,10 +103,12 @@ def test_a_table_without_bytes_is_not_taken(
     attempt = conntrack_check.try_accounting
     monkeypatch.setattr(choice, "tracks", lambda _: True)
     monkeypatch.setattr(ConntrackSource, "open", lambda _: None)
-    monkeypatch.setattr(conntrack_check, "read_settings", lambda: conntrack_check.Settings(accounting, cause=HIDDEN))
+    monkeypatch.setattr(
+        conntrack_check, "read_settings", lambda: conntrack_check.ConntrackSysctls(accounting, cause=HIDDEN)
+    )
     monkeypatch.setattr(choice, "counts_bytes", lambda _: None)
     monkeypatch.setattr(conntrack_check, "try_accounting", lambda: attempt(tmp_path))
-    chosen = choice.choose(Collect.model_validate({"conntrack": {"enable_accounting": enable}}))
+    chosen = choice.choose(CollectConfig.model_validate({"conntrack": {"enable_accounting": enable}}))
     assert (chosen.kind, chosen.costs) == (kind, kind == "sockets")
     assert words in chosen.why
     assert not writable or (tmp_path / "nf_conntrack_acct").read_text() == "0", "looking changes nothing"
@@ -124,7 +126,7 @@ def test_a_table_without_bytes_is_not_taken(
     ],
 )
 def test_what_is_captured(settings: dict[str, object], listened_on: tuple[str, ...], kept: int) -> None:
-    capture = Collect.model_validate({"capture": settings}).capture
+    capture = CollectConfig.model_validate({"capture": settings}).capture
     assert (capture.listened_on, capture.kept) == (listened_on, kept)
 
 
@@ -140,6 +142,6 @@ def test_a_filter_without_libpcap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bad_filter_is_the_configuration_s_fault() -> None:
-    settings = Collect.model_validate({"source": "capture", "capture": {"filter": "tcp nonsense"}})
+    settings = CollectConfig.model_validate({"source": "capture", "capture": {"filter": "tcp nonsense"}})
     with pytest.raises(ConfigError, match=r"collect\.capture\.filter: libpcap does not understand 'tcp nonsense'"):
         choice.choose_source(settings)

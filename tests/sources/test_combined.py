@@ -8,14 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
-from flowmap.sources.combined import PairedSource, measured, names, parts
+from flowmap.sources.combined import CombinedSource, measured, names, parts
 from tests.support.records import Record, batch_of
 from tests.support.scripted_source import ScriptedSource
 
-SEEN = batch_of(
-    Record(Kind.SEEN, id=9, counters=(1, 2, 3, 4), retransmits=5, round_trip=6, flags=Flag.PRESENT | Flag.REPLIED)
+DUMPED = batch_of(
+    Record(
+        RecordKind.DUMPED, id=9, counters=(1, 2, 3, 4), retransmits=5, round_trip=6, flags=Flag.PRESENT | Flag.REPLIED
+    )
 )
 
 
@@ -31,7 +33,7 @@ class Pair:
         self.clock = Clock()
         self.traffic, self.health = ScriptedSource(), ScriptedSource()
         self.traffic.name, self.health.name = "conntrack", "sockets"
-        self.both = PairedSource(self.traffic, self.health, clock=self.clock)
+        self.both = CombinedSource(self.traffic, self.health, clock=self.clock)
 
     def poll(self) -> list[Step]:
         return list(self.both.poll())
@@ -51,22 +53,22 @@ def pair() -> Iterator[Pair]:
 
 def test_only_measurements_come_from_the_second(pair: Pair) -> None:
     pair.both.open()
-    first = batch_of(Record(Kind.OPENED, counters=(1, 1, 1, 1)))
+    first = batch_of(Record(RecordKind.OPENED, counters=(1, 1, 1, 1)))
     pair.traffic.hand(ReadStarted("start"), first, ReadFinished(True), CaughtUp(1.0))
-    pair.health.hand(ReadStarted("start"), SEEN, FlowBatch(0), ReadFinished(True), CaughtUp(2.0), Lost("overrun"))
+    pair.health.hand(ReadStarted("start"), DUMPED, FlowBatch(0), ReadFinished(True), CaughtUp(2.0), Lost("overrun"))
     *steps, told, over = pair.poll()
     assert steps == [ReadStarted("start"), first, ReadFinished(True), CaughtUp(1.0)]
     assert over == MeasuringFinished(True)
     assert isinstance(told, FlowBatch)
-    assert (told.kind.tolist(), told.id.tolist()) == ([Kind.MEASURED], [0])
+    assert (told.kind.tolist(), told.id.tolist()) == ([RecordKind.MEASURED], [0])
     assert told.flags.tolist() == [Flag.HEALTH | Flag.PRESENT]
     assert (told.retransmits.tolist(), told.round_trip.tolist()) == ([5], [6])
 
 
 def test_measuring_leaves_the_batch_as_it_was() -> None:
-    before = SEEN.rows()
-    measured(SEEN)
-    assert SEEN.rows() == before
+    before = DUMPED.rows()
+    measured(DUMPED)
+    assert DUMPED.rows() == before
 
 
 def test_either_wakes(pair: Pair) -> None:
@@ -108,7 +110,7 @@ def test_the_second_is_tried_again_with_pauses_that_grow(pair: Pair) -> None:
         pair.clock.now += 0.25
     assert tries == [101.0, 103.0, "up"]
     assert pair.health.stats.notes == {}
-    pair.health.hand(SEEN)
+    pair.health.hand(DUMPED)
     assert len(pair.poll()) == 1
 
 

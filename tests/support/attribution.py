@@ -5,8 +5,8 @@ from __future__ import annotations
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.questions import Question
-from flowmap.attribute.settings import Settings
-from flowmap.engine.accounting import Books
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Decide, TakeStep
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
@@ -17,19 +17,19 @@ from tests.support.records import Record, batch_of
 class Desk:
     """Books with a clock; answers by what is asked."""
 
-    def __init__(self, settings: Settings | None = None, max_flows: int = 200) -> None:
-        self.books: Books = books_for(settings, max_flows=max_flows)
+    def __init__(self, settings: AttributionSettings | None = None, max_flows: int = 200) -> None:
+        self.accounting: FlowAccounting = books_for(settings, max_flows=max_flows)
         self.now = 1000.0
         for step in (ReadStarted("start"), ReadFinished(True), CaughtUp(self.now)):
-            self.books.apply(TakeStep(step, self.now, self.now))
+            self.accounting.apply(TakeStep(step, self.now, self.now))
 
     @property
     def attribution(self) -> Attribution:
-        return self.books.attribution
+        return self.accounting.attribution
 
     def tell(self, *records: Record) -> None:
         self.now += 1
-        self.books.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
+        self.accounting.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
 
     def ask(self, limit: int = 100) -> list[Question]:
         return self.attribution.ask(now=self.now, limit=limit)
@@ -39,5 +39,5 @@ class Desk:
 
     def settle(self) -> None:
         self.now += 1
-        self.books.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
-        self.books.apply(Decide(self.now))
+        self.accounting.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
+        self.accounting.apply(Decide(self.now))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flowmap.history.flows import COLUMNS, MICROSECONDS, ClosedFlows, Fact, Judged, Verdict
+from flowmap.history.flows import COLUMNS, MICROSECONDS, ClosedFlows, Fact, Judged, StoredDecision
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 
@@ -17,11 +17,11 @@ NOW = 1_700_000_000.0
 X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
 
 
-def verdict(*owners: Owner, source: str = "scripted") -> Verdict:
+def verdict(*owners: Owner, source: str = "scripted") -> StoredDecision:
     """Nobody, one, or a set."""
     state = (State.UNKNOWN, State.ATTRIBUTED, State.SHARED)[min(2, len(owners))]
     evidence = (Judged("client", "inside", tuple(owners)), Judged("sink", "around", tuple(owners)))
-    return Verdict(state, source, tuple(owners), evidence, "")
+    return StoredDecision(state, source, tuple(owners), evidence, "")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Flow:
 def closed(*flows: Flow) -> ClosedFlows:
     """The flows as history keeps them."""
     columns = {name: np.zeros(len(flows), dtype) for name, dtype in COLUMNS.items()}
-    verdicts: dict[Verdict, int] = {}
+    verdicts: dict[StoredDecision, int] = {}
     for n, flow in enumerate(flows):
         client, server = Address.parse(flow.client), Address.parse(flow.server)
         values: dict[str, int] = {

@@ -9,11 +9,11 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.config import Config
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import (
     Apply,
     Ask,
@@ -21,15 +21,15 @@ from flowmap.engine.commands import (
     CountFlowless,
     Decide,
     Deliver,
-    Delivery,
     Finish,
     GiveUp,
+    QuestionResult,
     Restore,
     TakeStep,
     Tidy,
 )
-from flowmap.engine.factory import make_books
-from flowmap.flows.batch import Flag, Kind
+from flowmap.engine.factory import make_accounting
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.recording.file import RecordingFile
@@ -54,7 +54,7 @@ WALL = 1_800_000_000.0
 
 records = st.builds(
     Record,
-    kind=st.sampled_from([kind for kind in Kind if kind is not Kind.MEASURED]),
+    kind=st.sampled_from([kind for kind in RecordKind if kind is not RecordKind.MEASURED]),
     client=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
     client_port=st.integers(1, 4),
     server_port=st.sampled_from([53, 9092]),
@@ -62,7 +62,7 @@ records = st.builds(
     protocol=st.sampled_from([6, 6, 17]),
     id=st.integers(0, 3),
     counters=st.one_of(st.none(), st.tuples(*[st.one_of(st.integers(0, 50), st.integers(0, 1 << 50))] * 4)),
-    flags=st.sampled_from([0, int(Flag.PRESENT), int(Flag.ENDING), int(Flag.SILENT)]),
+    flags=st.sampled_from([0, int(Flag.PRESENT), int(Flag.ENDING), int(Flag.END_UNANNOUNCED)]),
     retransmits=st.one_of(st.none(), st.integers(0, 9)),
 )
 steps = st.one_of(
@@ -102,7 +102,7 @@ operations = st.one_of(
     st.tuples(st.just("confirm"), st.frozensets(st.sampled_from(OWNERS), min_size=1, max_size=1)),
 )
 restorations = st.tuples(st.just("restore"), st.frozensets(st.sampled_from(OWNERS)), st.sampled_from([1.0, 100.0]))
-opened = records.map(lambda record: replace(record, kind=Kind.OPENED, flags=int(Flag.PRESENT)))
+opened = records.map(lambda record: replace(record, kind=RecordKind.OPENED, flags=int(Flag.PRESENT)))
 beginnings = st.tuples(
     st.just(("step", ReadStarted("start"))),
     st.just(("step", ReadFinished(True))),
@@ -136,7 +136,7 @@ class Actor:
     """Applies a script, the way the engine does."""
 
     apply: Apply
-    books: Books
+    accounting: FlowAccounting
     clock: Clock
     asked: list[Question] = field(default_factory=list)
 
@@ -159,12 +159,14 @@ class Actor:
             question = self.asked.pop(place % len(self.asked))
             infos = tuple(DeploymentInfo(owner, labels={"team": "t"}, seen_at=self.clock.wall()) for owner in owners)
             answer = Answer(self.clock.now - 0.2, self.clock.now - 0.1, owners)
-            self.apply(Deliver(self.clock.now, Delivery(question, answer, infos)))
+            self.apply(Deliver(self.clock.now, QuestionResult(question, answer, infos)))
 
     def fail(self, place: int, retry_after: float | None) -> None:
         if self.asked:
             question = self.asked.pop(place % len(self.asked))
-            self.apply(Deliver(self.clock.now, Delivery(question, None, cause="timeout", retry_after=retry_after)))
+            self.apply(
+                Deliver(self.clock.now, QuestionResult(question, None, cause="timeout", retry_after=retry_after))
+            )
 
     def settle(self) -> None:
         self.apply(Decide(self.clock.now))
@@ -183,7 +185,7 @@ class Actor:
         exclude: tuple[str, ...],
         peers: dict[str, tuple[str, ...]],
     ) -> None:
-        semantics = self.books.attribution.settings.semantics
+        semantics = self.accounting.attribution.settings.semantics
         wanted = {
             "attribute": {"semantics": semantics, **attribute},
             "collect": {"include": include, "exclude": exclude},
@@ -201,7 +203,9 @@ class Actor:
         """What a daemon before this one knew of one client, confirmed up to ``age`` seconds ago."""
         question = Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.1"), 0), None)
         last = self.clock.now - age
-        self.apply(Restore(((question, Range(owners, last - 9, last - 8, last - 1, last, 5)),), self.clock.now))
+        self.apply(
+            Restore(((question, OwnershipInterval(owners, last - 9, last - 8, last - 1, last, 5)),), self.clock.now)
+        )
 
     def confirm(self, owners: frozenset[Owner]) -> None:
         """Everything is asked, answered and counts."""
@@ -225,14 +229,16 @@ def config(**attribute: Any) -> Config:
     )
 
 
-def recorded(path: Path, script: list[Any], wanted: Config | None = None, **limits: Any) -> tuple[Books, Recorder]:
+def recorded(
+    path: Path, script: list[Any], wanted: Config | None = None, **limits: Any
+) -> tuple[FlowAccounting, Recorder]:
     """Books that ``script`` was done to, recorded in ``path``; the recorder is closed."""
     wanted = wanted or config()
-    books = make_books(wanted, announces_births=SOURCE.announces_births)
+    accounting = make_accounting(wanted, announces_births=SOURCE.announces_births)
     clock = Clock()
     file = RecordingFile(path, max_size=limits.pop("max_size", 1 << 30), overwrite=True)
     recorder = Recorder(
-        books,
+        accounting,
         file,
         facts={"source": SOURCE, "settings": kept_settings(wanted)},
         stats=lambda: SourceStats(up=True, records=7, lost={"malformed": 1}),
@@ -241,34 +247,36 @@ def recorded(path: Path, script: list[Any], wanted: Config | None = None, **limi
         **limits,
     )
     recorder.start()
-    Actor(recorder.apply, books, clock).run(script)
+    Actor(recorder.apply, accounting, clock).run(script)
     recorder.close()
-    return books, recorder
+    return accounting, recorder
 
 
-def state(books: Books) -> dict[str, Any]:
+def state(accounting: FlowAccounting) -> dict[str, Any]:
     """All that books hold of flows, owners and traffic; equal states go on equally."""
-    live = books.table.live()
-    columns = {name: getattr(books.table.columns, name)[live].tolist() for name in vars(books.table.columns)}
-    plan = {
-        name: value.tolist() for name, value in vars(books.attribution.plan).items() if isinstance(value, np.ndarray)
+    live = accounting.table.live()
+    columns = {name: getattr(accounting.table.columns, name)[live].tolist() for name in vars(accounting.table.columns)}
+    schedule = {
+        name: value.tolist()
+        for name, value in vars(accounting.attribution.schedule).items()
+        if isinstance(value, np.ndarray)
     }
-    ledger = books.ledger.freeze()
+    series_table = accounting.series_table.freeze()
     return {
         "rows": live.tolist(),
         "columns": columns,
-        "plan": plan,
-        "decisions": dict(books.attribution.decisions),
-        "lookups": dict(books.attribution.lookups),
-        "contradictions": books.attribution.contradictions.count,
-        "totals": ledger.totals(),
-        "series": ledger.texts,
-        "connections": ledger.connections.tolist(),
-        "open": ledger.open_connections.tolist(),
-        "observed": list(books.observed),
-        "pending": list(books.pending),
-        "ignored": books.ignored,
-        "shed": dict(books.shed),
-        "deployments": dict(books.deployments),
-        "reads": books.complete_reads,
+        "plan": schedule,
+        "decisions": dict(accounting.attribution.decisions),
+        "lookups": dict(accounting.attribution.lookups),
+        "contradictions": accounting.attribution.contradictions.count,
+        "totals": series_table.totals(),
+        "series": series_table.texts,
+        "connections": series_table.connections.tolist(),
+        "open": series_table.open_connections.tolist(),
+        "observed": list(accounting.observed),
+        "pending": list(accounting.pending),
+        "ignored": accounting.ignored,
+        "shed": dict(accounting.shed),
+        "deployments": dict(accounting.deployments),
+        "reads": accounting.complete_reads,
     }

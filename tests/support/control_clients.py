@@ -11,7 +11,7 @@ import httpx
 
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.credentials.base import StaticCredentials
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.route import Route
 from flowmap.errors import ControlError
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 NAMESPACE = "default-namespace"
 
-GOOD = Reply(200, {"date": "Thu, 01 Jan 2026 00:00:00 GMT"}, b'{"success": true, "requestId": "R", "data": []}')
+GOOD = HttpReply(200, {"date": "Thu, 01 Jan 2026 00:00:00 GMT"}, b'{"success": true, "requestId": "R", "data": []}')
 
 EPOCH = 1_767_225_600.0
 """The date of :data:`GOOD`."""
@@ -46,7 +46,7 @@ def ask(url: str, question: Callable[[ControlClient], Awaitable[T]], **options: 
 class Script:
     """A transport that answers from a list, and the clock that its client uses."""
 
-    replies: list[Reply | ControlError | BaseException]
+    replies: list[HttpReply | ControlError | BaseException]
     now: float = 1000.0
     wall: float = EPOCH
     took: float = 0.01
@@ -57,7 +57,7 @@ class Script:
     observed: list[tuple[str, str | None]] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> Reply:
+    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> HttpReply:
         self.sent.append(dict(headers))
         self.urls.append(url)
         self.timeouts.append(timeout)
@@ -103,7 +103,7 @@ class Script:
         self.wall += seconds
 
 
-def script(*replies: Reply | BaseException) -> Script:
+def script(*replies: HttpReply | BaseException) -> Script:
     return Script(list(replies))
 
 

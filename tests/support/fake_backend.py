@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from flowmap.errors import QueryError
-from flowmap.export.series_table import Ledger, SeriesKey
+from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import Snapshot, SourceReport
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Job, JobsAre, Owner, State
-from flowmap.model.explanation import AskedQuestion, Explanation, HeardAnswer, Life, Relation
+from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 from flowmap.model.status import AttributionReport, Contradiction, ReadingView, SourceStatus, StatusView
 from flowmap.model.views import (
     AttributionView,
@@ -41,7 +41,7 @@ INFO = DeploymentInfo(
 )
 TRAFFIC = Traffic(5_000_000, 20, 3, 4, 2, 1)
 PEER = PeerTraffic("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,))
-SEEN = PeerSeen("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,), 1_700_000_000.0, 1_700_000_100.0)
+DUMPED = PeerSeen("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,), 1_700_000_000.0, 1_700_000_100.0)
 FLOW = FlowView(
     "tcp",
     Endpoint(Address.parse("10.0.0.1"), 40000),
@@ -70,7 +70,7 @@ EXPLANATION = Explanation(
     FLOW.client,
     FLOW.server,
     "because of NAT",
-    Life(None, 1_700_000_000.0, 1_700_000_009.0, 1_700_000_008.0, None),
+    Lifetime(None, 1_700_000_000.0, 1_700_000_009.0, 1_700_000_008.0, None),
     (
         AskedQuestion(
             "client",
@@ -79,8 +79,8 @@ EXPLANATION = Explanation(
             Endpoint(FLOW.client.address, 0),
             None,
             (
-                HeardAnswer(1_700_000_000.0, 1_700_000_000.5, (), Relation.UNCERTAIN),
-                HeardAnswer(1_700_000_001.0, 1_700_000_001.5, (OWNER,), Relation.INSIDE, True),
+                ReceivedAnswer(1_700_000_000.0, 1_700_000_000.5, (), Relation.UNCERTAIN),
+                ReceivedAnswer(1_700_000_001.0, 1_700_000_001.5, (OWNER,), Relation.INSIDE, True),
             ),
             "inside",
             (OWNER,),
@@ -96,18 +96,20 @@ EXPLANATION = Explanation(
 
 
 def snapshot(rows: int = 3) -> Snapshot:
-    ledger = Ledger(labels=("namespace", "deployment", "peer", "protocol"), max_series=rows * 2 + 10, idle_after=600)
+    series_table = SeriesTable(
+        labels=("namespace", "deployment", "peer", "protocol"), max_series=rows * 2 + 10, idle_after=600
+    )
     ids = np.array(
-        [ledger.series(SeriesKey("deployment", (OWNER,), "", f"p{row}:1", "tcp"), now=0) for row in range(rows)],
+        [series_table.series(SeriesKey("deployment", (OWNER,), "", f"p{row}:1", "tcp"), now=0) for row in range(rows)],
         np.int32,
     )
     counts = np.arange(1, rows + 1, dtype=np.uint64)
-    ledger.credit(ids, counts, counts, counts, counts, now=0)
+    series_table.credit(ids, counts, counts, counts, counts, now=0)
     return Snapshot(
         source="conntrack",
         observed_transmit_bytes=int(counts.sum()),
         observed_receive_bytes=int(counts.sum()),
-        ledger=ledger.freeze(),
+        series_table=series_table.freeze(),
         deployments=(INFO,),
         sources=(SourceReport("conntrack", up=True),),
     )
@@ -153,11 +155,11 @@ class FakeBackend:
 
     async def deployment_peers(self, deployment: str, since: float, until: float) -> PeerWindow:
         self._note((deployment, since, until))
-        return PeerWindow(since, until, (SEEN,))
+        return PeerWindow(since, until, (DUMPED,))
 
     async def peer_changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
         self._note((deployment, before, now))
-        return PeerChanges(PeerWindow(*before, ()), PeerWindow(*now, (SEEN,)), (SEEN,), ())
+        return PeerChanges(PeerWindow(*before, ()), PeerWindow(*now, (DUMPED,)), (DUMPED,), ())
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         return (PEER,)

@@ -19,7 +19,7 @@ def main(fault: str, directory: str) -> None:
 
     def spoil() -> None:
         if fault == "read_only":
-            house.historian._store.close()
+            house.history_writer._store.close()
             subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
         else:
             with filler.open("wb", buffering=0) as file:
@@ -38,7 +38,7 @@ def main(fault: str, directory: str) -> None:
     spoil()
     lost_and_found(house, mend, reason=fault)
     assert len(house.flows()) == 8, "nothing of what was there is gone"
-    assert house.historian.figures.set_aside == 0
+    assert house.history_writer.figures.set_aside == 0
     house.stop()
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
-from flowmap.wire.netlink.conntrack import Attribute, Operation
+from flowmap.wire.netlink.conntrack import CtAttribute, CtMessage
 from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import MessageFlag, encode_attribute
 from tests.support.netns import Namespace, connect, namespace
@@ -166,7 +166,7 @@ def _listed(protocol: int, fields: list[tuple[str, str]]) -> Listed:
 def insert(space: Namespace, n: int, *, first: int = 0, status: int = 0xE, timeout: int = 600) -> None:
     """Make ``n`` UDP entries of as many clients (11.0.0.0 and on, beginning with number ``first``) as fast as the
     kernel takes them. Status 8 instead of 0xE: nobody answered."""
-    seconds = encode_attribute(Attribute.TIMEOUT, timeout.to_bytes(4, "big"))
+    seconds = encode_attribute(CtAttribute.TIMEOUT, timeout.to_bytes(4, "big"))
     values = {"status": status, "original_protocol": 17, "reply_protocol": 17}
     values |= {"original_destination_port": 9, "reply_source_port": 9}
     values |= {"original_v4_destination": 0x0A000001, "reply_v4_source": 0x0A000001}
@@ -178,6 +178,6 @@ def insert(space: Namespace, n: int, *, first: int = 0, status: int = 0xE, timeo
         for number in range(start, min(start + 100, first + n)):
             client = {"original_v4_source": 0x0B000000 + number, "reply_v4_destination": 0x0B000000 + number}
             ports = {"original_source_port": 5, "reply_destination_port": 5}
-            part.append(encode_entry(Operation.NEW, flags, values | client | ports, extra=seconds))
+            part.append(encode_entry(CtMessage.NEW, flags, values | client | ports, extra=seconds))
         channel.send(b"".join(part))
     channel.close()

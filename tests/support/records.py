@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
 
 __all__ = ["Record", "batch_of", "replace"]
@@ -14,7 +14,7 @@ __all__ = ["Record", "batch_of", "replace"]
 class Record:
     """One record; ``counters`` are transmit and receive bytes, then packets, or None."""
 
-    kind: Kind
+    kind: RecordKind
     client: str = "10.0.0.1"
     client_port: int = 40000
     server: str = "10.1.0.1"

@@ -16,7 +16,7 @@ import pytest
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question
-from flowmap.engine.commands import Delivery
+from flowmap.engine.commands import QuestionResult
 from flowmap.errors import SourceError
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.sources.base import SourceStats, Step
@@ -85,7 +85,7 @@ class Desk:
     """Takes questions from the engine; the test answers them when it likes."""
 
     def __init__(self) -> None:
-        self.deliver: Callable[[Delivery], None] = lambda _: None
+        self.deliver: Callable[[QuestionResult], None] = lambda _: None
         self.waiting: dict[Question, float] = {}
         self.all: list[Question] = []
         self.most = 0
@@ -106,12 +106,12 @@ class Desk:
         with self._lock:
             asked = self.waiting.pop(question)
         infos = tuple(DeploymentInfo(owner) for owner in owners)
-        self.deliver(Delivery(question, Answer(asked, time.monotonic(), frozenset(owners)), infos))
+        self.deliver(QuestionResult(question, Answer(asked, time.monotonic(), frozenset(owners)), infos))
 
     def fail(self, question: Question, cause: str = "timeout: late") -> None:
         with self._lock:
             del self.waiting[question]
-        self.deliver(Delivery(question, None, cause=cause))
+        self.deliver(QuestionResult(question, None, cause=cause))
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from flowmap.config import Config
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.route import Route
 from flowmap.daemon.wiring import Pipeline, build
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
@@ -31,9 +31,9 @@ class Called:
     def __init__(self) -> None:
         self.urls: list[str] = []
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> Reply:
+    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> HttpReply:
         self.urls.append(url)
-        return Reply(200, {}, b'{"success": true, "requestId": "r", "data": []}')
+        return HttpReply(200, {}, b'{"success": true, "requestId": "r", "data": []}')
 
     def configure(self, route: Route) -> None:
         pass
@@ -46,7 +46,7 @@ class Called:
 async def house(monkeypatch: pytest.MonkeyPatch, **http: object) -> AsyncIterator[tuple[Pipeline, Called]]:
     """The daemon, ready, listening on a free port of loopback."""
     called = Called()
-    monkeypatch.setattr("flowmap.daemon.wiring.default_transport", lambda _: called)
+    monkeypatch.setattr("flowmap.daemon.clients.default_transport", lambda _: called)
     plane = {
         "endpoint": ENDPOINT,
         "workspace": "ws",
@@ -69,7 +69,7 @@ async def house(monkeypatch: pytest.MonkeyPatch, **http: object) -> AsyncIterato
     finally:
         pipeline.engine.stop()
         pipeline.engine.join(5)
-        await pipeline.asker.aclose()
+        await pipeline.resolver.aclose()
         await pipeline.client.aclose()
         await pipeline.server.stop()
         source.free()

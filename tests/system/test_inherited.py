@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-SEEN = """
+DUMPED = """
 import json, os, resource, signal, sys
 from flowmap.system import inherited
 inherited.own_signals()
@@ -65,7 +65,7 @@ PARENTS = [(nothing, 1024), (blocked, 1024), (ignored, 1024), (open_to_all, 1024
 def test_what_a_parent_leaves_is_set(tmp_path: Path, parent: Callable[[], None], files: int) -> None:
     file = tmp_path / "made"
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    done = subprocess.run([sys.executable, "-c", SEEN, str(file)], capture_output=True, text=True, preexec_fn=parent)
+    done = subprocess.run([sys.executable, "-c", DUMPED, str(file)], capture_output=True, text=True, preexec_fn=parent)
     seen: dict[str, Any] = json.loads(done.stdout)
     assert (seen["blocked"], seen["child"]) == ([], signal.SIG_DFL)
     assert (seen["mode"], seen["files"] >= min(files, hard)) == (0o600, True)

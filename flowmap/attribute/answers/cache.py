@@ -9,23 +9,23 @@ import numpy as np
 import numpy.typing as npt
 from cachetools import Cache, LRUCache
 
-from flowmap.attribute.answers.intervals import Change, Range
-from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Lives, Outcome, Timeline
+from flowmap.attribute.answers.intervals import Change, OwnershipInterval
+from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners, Question, Shape
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.hash_index import Rows
 
-Judged = tuple[npt.NDArray[np.intp], Sequence[Outcome | None]]
+Judged = tuple[npt.NDArray[np.intp], Sequence[Judgement | None]]
 """For each flow a position in a list of outcomes; None there means: wait."""
 
 _TIES = (Shape.LINK, Shape.EXACT)
 
 
-class Knowledge:
+class AnswerCache:
     """Timelines by question, and how often they were of use."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AttributionSettings) -> None:
         self._settings = settings
         self._timelines: LRUCache[Question, Timeline] = LRUCache(settings.cache_size)
         self.lookups: Counter[tuple[str, str]] = Counter()
@@ -43,12 +43,12 @@ class Knowledge:
         """A question got no answer."""
         self._known(question).failure = cause
 
-    def restore(self, question: Question, known: Range, *, now: float) -> None:
+    def restore(self, question: Question, known: OwnershipInterval, *, now: float) -> None:
         """See :meth:`Attribution.restore`."""
         if question not in self._timelines and known.last_arrived <= now:
             self._known(question).restore(known)
 
-    def ranges(self) -> Iterator[tuple[Question, Range]]:
+    def ranges(self) -> Iterator[tuple[Question, OwnershipInterval]]:
         """The last range of every question that is kept."""
         for question in list(self._timelines):
             timeline = self.timeline(question)
@@ -81,7 +81,7 @@ class Knowledge:
             due.append(newest.arrived + ttl)
         return min(due, default=-np.inf)
 
-    def judge(self, question: Question, lives: Lives, now: float) -> Judged:
+    def judge(self, question: Question, lives: Lifetimes, now: float) -> Judged:
         """What the answers to a question say about flows."""
         timeline = self._timelines.get(question)
         nothing = np.zeros(len(lives.born_by), np.intp)
@@ -92,14 +92,14 @@ class Knowledge:
         cached = not timeline.restored and now - newest.arrived < self._settings.positive_ttl
         if self._settings.confirm == "fast" and cached:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
-            return nothing, [Outcome(newest.owners, "fast", newest)]
+            return nothing, [Judgement(newest.owners, "fast", newest)]
         position, outcomes = timeline.judge(lives, grace=self._settings.grace)
         for outcome in outcomes:
             kind = "stale" if outcome is None else "hit" if outcome.owners else "negative"
             self.lookups[question.shape, kind] += 1
         return position, outcomes
 
-    def tell_apart(self, question: Question, lives: Lives, candidates: Owners) -> Judged:
+    def tell_apart(self, question: Question, lives: Lifetimes, candidates: Owners) -> Judged:
         """Which candidates the answers to a question about both ends leave, see :meth:`Timeline.tell_apart`."""
         timeline = self._timelines.get(question)
         if timeline is None or not timeline.answers:
@@ -113,8 +113,8 @@ class Knowledge:
     def judge_ends(
         self,
         numbers: Rows,
-        lives: Lives,
-        known: list[Mapping[Question, Outcome | None]],
+        lives: Lifetimes,
+        known: list[Mapping[Question, Judgement | None]],
         questions_about: Callable[[int], Sequence[Question]],
         now: float,
     ) -> npt.NDArray[np.intp]:

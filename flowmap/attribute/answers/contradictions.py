@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowmap.attribute.answers.cache import Knowledge
+from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.questions import Owners, Question
@@ -31,12 +31,12 @@ _OPEN, _OVER = np.uint16(Row.OPEN), np.uint16(Row.OPEN | Row.ENDED)
 class Contradictions:
     """How many there were, and the newest of them."""
 
-    def __init__(self, table: FlowTable, decisions: Mapping[int, Decision], knowledge: Knowledge) -> None:
+    def __init__(self, table: FlowTable, decisions: Mapping[int, Decision], cache: AnswerCache) -> None:
         self.count = 0
         """Open flows that an answer denied their owners, and answers that denied the inside of a range."""
         self._table = table
         self._decisions = decisions
-        self._knowledge = knowledge
+        self._cache = cache
         self._latest: deque[Contradiction] = deque(maxlen=LISTED)
 
     def latest(self) -> tuple[Contradiction, ...]:
@@ -56,7 +56,7 @@ class Contradictions:
         pairs, first, counts = np.unique(pairs, axis=0, return_index=True, return_counts=True)
         for (verdict, client), row, count in zip(pairs.tolist(), rows[first].tolist(), counts.tolist(), strict=True):
             owners = self._decisions[verdict].owners
-            named = NO_OWNERS.union(*(self._knowledge.latest(question) for question in clients[client]))
+            named = NO_OWNERS.union(*(self._cache.latest(question) for question in clients[client]))
             # By id: a deployment that was given another name is still the same.
             if {owner[:3] for owner in owners}.isdisjoint(owner[:3] for owner in named):
                 question, answer = self._newest(clients[client])
@@ -75,14 +75,14 @@ class Contradictions:
                 tuple(sorted(owners)),
                 tuple(sorted(answer.owners)),
                 flows,
-                self._table.columns.ends_of(row) if flows else None,
+                self._table.columns.endpoints_of(row) if flows else None,
             )
         )
 
     def _newest(self, questions: Sequence[Question]) -> tuple[Question, Answer]:
         found = []
         for question in questions:
-            timeline = self._knowledge.timeline(question)
+            timeline = self._cache.timeline(question)
             answer = timeline.latest() if timeline else None
             if answer is not None:
                 found.append((question, answer))

@@ -34,7 +34,7 @@ class Answer(NamedTuple):
     """Deployments that were named and had a job that ran (or did not say)."""
 
 
-class Range(NamedTuple):
+class OwnershipInterval(NamedTuple):
     """Owners confirmed from ``first_arrived`` to ``last_asked`` (for a single answer: at a moment between its asking
     and its arrival, and no longer)."""
 
@@ -57,17 +57,17 @@ class Range(NamedTuple):
 class Change(NamedTuple):
     """What one answer did."""
 
-    current: Range
+    current: OwnershipInterval
     """The last range, as it is now."""
-    closed: Range | None = None
+    closed: OwnershipInterval | None = None
     """The one before, where this answer ended it; then ``current`` is new."""
     contradicted: bool = False
     """The answer denies the inside of ``current``; nothing was changed."""
 
 
-def fold(current: Range | None, answer: Answer) -> Change:
+def fold(current: OwnershipInterval | None, answer: Answer) -> Change:
     """Take in one more answer; ``current`` is the last range so far, None before the first answer."""
-    begun = Range(answer.owners, answer.asked, answer.arrived, answer.asked, answer.arrived)
+    begun = OwnershipInterval(answer.owners, answer.asked, answer.arrived, answer.asked, answer.arrived)
     if current is None:
         return Change(begun)
     agrees = answer.owners == current.owners
@@ -79,7 +79,7 @@ def fold(current: Range | None, answer: Answer) -> Change:
     return Change(begun, current._replace(closed_at=answer.arrived, closed_by=closed_by))
 
 
-def _widened(current: Range, answer: Answer) -> Range:
+def _widened(current: OwnershipInterval, answer: Answer) -> OwnershipInterval:
     return current._replace(
         last_asked=max(current.last_asked, answer.asked),
         last_arrived=max(current.last_arrived, answer.arrived),

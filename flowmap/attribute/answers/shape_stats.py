@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 
 from flowmap.attribute.questions import Owners, Question, Shape
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 
 ENOUGH = 8
 """So many different ends without a name, and none with one since, make a shape silent."""
@@ -19,10 +19,10 @@ PAUSE = 5
 """What a silent shape was asked is repeated after so many times ``negative_ttl`` (not before ``positive_ttl``)."""
 
 
-class Readings:
+class ShapeStats:
     """Counts answers by shape. Times are monotonic seconds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AttributionSettings) -> None:
         self.answered: Counter[Shape] = Counter()
         self.named: Counter[Shape] = Counter()
         """Those of ``answered`` that named somebody."""
@@ -46,7 +46,7 @@ class Readings:
         elif len(in_vain) < ENOUGH:
             in_vain.add(question._replace(namespace="", workspace=""))
 
-    def is_silent(self, shape: Shape, *, now: float) -> bool:
+    def never_names(self, shape: Shape, *, now: float) -> bool:
         """Whether the shape names nobody anywhere."""
         named = self._last_named.get(shape)
         return len(self._in_vain[shape]) >= ENOUGH and (named is None or now - named > self.pause)
@@ -54,11 +54,11 @@ class Readings:
     def suggests_dataflow(self, *, now: float) -> bool:
         """Whether the API seems to read src and dst as data flow, though ``both`` needs a name for the client."""
         ends_named = any(now - self._last_named.get(shape, -self.pause) <= self.pause for shape in _OF_SERVICE)
-        return self._settings.semantics == "both" and ends_named and self.is_silent(Shape.CLIENT, now=now)
+        return self._settings.semantics == "both" and ends_named and self.never_names(Shape.CLIENT, now=now)
 
     def silent(self, *, now: float) -> tuple[Shape, ...]:
         """The silent shapes."""
-        return tuple(shape for shape in Shape if self.is_silent(shape, now=now))
+        return tuple(shape for shape in Shape if self.never_names(shape, now=now))
 
 
 _OF_SERVICE = (Shape.SINK, Shape.SOURCE)

@@ -27,11 +27,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.answers.intervals import Answer, Change, Range, fold
+from flowmap.attribute.answers.intervals import Answer, Change, OwnershipInterval, fold
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import UNREADABLE, Owners
 
-__all__ = ["Answer", "Lives", "MAX_ANSWERS", "NO_OWNERS", "Outcome", "Timeline"]
+__all__ = ["Answer", "Judgement", "Lifetimes", "MAX_ANSWERS", "NO_OWNERS", "Timeline"]
 
 Times = npt.NDArray[np.float64]
 
@@ -39,7 +39,7 @@ NO_OWNERS: Owners = frozenset()
 MAX_ANSWERS = 64
 
 
-class Outcome(NamedTuple):
+class Judgement(NamedTuple):
     """What the answers to one question say about a flow."""
 
     owners: Owners
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class Lifetimes:
     """When flows began and ended; one entry a flow in each column."""
 
     born_after: Times
@@ -62,10 +62,10 @@ class Lives:
     ended_by: Times
     """Instant by which the flow was over; infinite while it is open."""
 
-    def take(self, index: npt.NDArray[np.intp]) -> Lives:
+    def take(self, index: npt.NDArray[np.intp]) -> Lifetimes:
         """The lives at ``index``."""
         columns = (self.born_after, self.born_by, self.alive_until, self.proven_until, self.ended_by)
-        return Lives(*(column[index] for column in columns))
+        return Lifetimes(*(column[index] for column in columns))
 
 
 class Timeline:
@@ -78,7 +78,7 @@ class Timeline:
         self.answers: list[Answer] = []
         self.failure: str | None = None
         """Why the last try failed; None if it did not."""
-        self.range: Range | None = None
+        self.range: OwnershipInterval | None = None
         """The last range; its times outlive the answers it was made of."""
         self.restored = False
         """Whether all that is known is from before a restart."""
@@ -94,7 +94,7 @@ class Timeline:
             del self.answers[:-MAX_ANSWERS]
         return change
 
-    def restore(self, known: Range) -> None:
+    def restore(self, known: OwnershipInterval) -> None:
         """Begin with a range from before a restart: it is what was known last, and a confirmation widens it."""
         self.range, self.restored = known, True
         self.answers = [Answer(known.last_asked, known.last_arrived, known.owners)]
@@ -110,7 +110,7 @@ class Timeline:
             keep += 1
         del self.answers[:keep]
 
-    def judge(self, lives: Lives, *, grace: float) -> tuple[npt.NDArray[np.intp], list[Outcome | None]]:
+    def judge(self, lives: Lifetimes, *, grace: float) -> tuple[npt.NDArray[np.intp], list[Judgement | None]]:
         """The outcome for each flow, as positions in a list of distinct outcomes; None there means: wait."""
         asked = np.array([answer.asked for answer in self.answers])
         arrived = np.array([answer.arrived for answer in self.answers])
@@ -128,7 +128,7 @@ class Timeline:
         )
         return position, [_outcome(self.answers, _Case(*case)) for case in cases]
 
-    def tell_apart(self, lives: Lives, candidates: Owners) -> tuple[npt.NDArray[np.intp], list[Outcome | None]]:
+    def tell_apart(self, lives: Lifetimes, candidates: Owners) -> tuple[npt.NDArray[np.intp], list[Judgement | None]]:
         """Which of a flow's candidates remain, as :meth:`judge` gives it; None: the answers tell nothing.
 
         For questions about both ends: at every moment of its life a flow's owner has a connection there, while the
@@ -155,7 +155,7 @@ class _Case(NamedTuple):
     near_start: int
 
 
-def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
+def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
     before = answers[case.last_before] if case.last_before >= 0 else None
     after = answers[case.first_after] if case.first_after < len(answers) else None
     in_grace = before is None and bool(case.near_start)
@@ -168,26 +168,26 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Outcome | None:
         if not named and in_grace and answers[0].owners & _named(inside):
             named = answers[0].owners
         if named or not _named(inside):
-            return Outcome(named, "inside", inside[-1])
+            return Judgement(named, "inside", inside[-1])
     if in_grace:
-        return Outcome(answers[0].owners, "grace", answers[0])
+        return Judgement(answers[0].owners, "grace", answers[0])
     if after is None:
         return None
     if before is None:
-        return Outcome(NO_OWNERS, "unconfirmed", after)
+        return Judgement(NO_OWNERS, "unconfirmed", after)
     around = answers[case.last_before : case.first_after + 1]
     if before.owners.intersection(*(answer.owners for answer in around)):
-        return Outcome(_named(around), "around", after)
-    return Outcome(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
+        return Judgement(_named(around), "around", after)
+    return Judgement(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
 
 
-def _remaining(answers: Sequence[Answer], candidates: Owners) -> Outcome | None:
+def _remaining(answers: Sequence[Answer], candidates: Owners) -> Judgement | None:
     left, last = candidates, None
     for answer in answers:
         whole = all(owner.deployment_id != UNREADABLE for owner in answer.owners)
         if whole and answer.owners & candidates:
             left, last = left & answer.owners, answer
-    return Outcome(left, "inside", last) if left and last is not None else None
+    return Judgement(left, "inside", last) if left and last is not None else None
 
 
 def _named(answers: Sequence[Answer]) -> Owners:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.answers.shape_stats import Readings
+from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS
 from flowmap.attribute.calls.schedule import MAX_BACKOFF
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Owners, Place, Question, Shape, link_question
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 
@@ -81,15 +81,15 @@ class Pair:
     exact_again_at: float = NEVER
 
 
-class TieQuestions:
+class NarrowingQuestions:
     """What is asked about pairs of ends. Times are monotonic seconds."""
 
     def __init__(
         self,
         table: FlowTable,
         decisions: Mapping[int, Decision],
-        settings: Settings,
-        readings: Readings,
+        settings: AttributionSettings,
+        shape_stats: ShapeStats,
         latest: Callable[[Question], Owners],
     ) -> None:
         """``latest`` tells whom the newest answer to a question names."""
@@ -99,7 +99,7 @@ class TieQuestions:
         self._table = table
         self._decisions = decisions
         self._settings = settings
-        self._readings = readings
+        self._shape_stats = shape_stats
         self._latest = latest
         self._rounds: dict[Question, list[Round]] = {}
         self._probe_at: dict[Shape, float] = {}
@@ -180,10 +180,10 @@ class TieQuestions:
 
     def _rests(self, shape: Shape, now: float) -> bool:
         """Whether the shape names nobody anywhere, and was tried again not long ago."""
-        return self._readings.is_silent(shape, now=now) and now < self._probe_at.get(shape, NEVER)
+        return self._shape_stats.never_names(shape, now=now) and now < self._probe_at.get(shape, NEVER)
 
     def _begin(self, round_: Round, about: tuple[Question, ...], pair: Pair, now: float) -> list[Question]:
-        self._probe_at[about[0].shape] = now + self._readings.pause
+        self._probe_at[about[0].shape] = now + self._shape_stats.pause
         if round_.port:
             pair.exact_left -= 1
             pair.exact[round_.port] = round_

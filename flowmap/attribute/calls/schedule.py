@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.calls.selection import first_few
-from flowmap.attribute.settings import Settings
-from flowmap.attribute.special_addresses import SpecialEnds
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import FlowTable
@@ -28,10 +28,10 @@ FAIR = 4
 _OPEN = np.uint16(Row.OPEN)
 
 
-class Plan:
+class Schedule:
     """When each end, by its number in the end table, is due. Numbers come from one table and are forgotten with it."""
 
-    def __init__(self, special: SpecialEnds, capacity: int, settings: Settings) -> None:
+    def __init__(self, special: SpecialEndpoints, capacity: int, settings: AttributionSettings) -> None:
         self._special = special
         self._settings = settings
         self._by_client = special.by_client
@@ -87,8 +87,8 @@ class Plan:
             amount += columns.last[rows, way] - columns.base[rows, way]
         traffic = np.zeros(ends)
         born = columns.born_by[rows]
-        for ends_of, counts in ((columns.client, True), (columns.service, promising)):
-            numbers = ends_of[rows]
+        for endpoints_of, counts in ((columns.client, True), (columns.service, promising)):
+            numbers = endpoints_of[rows]
             answered = self._answered[numbers]
             fresh = ((born > answered) | (answered == 0)) & counts
             traffic += np.bincount(numbers[fresh], weights=amount[fresh], minlength=ends)
@@ -137,9 +137,9 @@ class Plan:
         """Do not ask about the end before then."""
         self._due[number] = until
 
-    def mark_barren(self, number: int, barren: bool) -> None:
+    def mark_unowned(self, number: int, unowned: bool) -> None:
         """Whether the newest answers say that no deployment owns the client."""
-        self._barren[number] = barren
+        self._barren[number] = unowned
 
     def forget(self, numbers: npt.NDArray[np.int32]) -> None:
         """The numbers will stand for other ends."""

@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from flowmap.cli.shared.asking import blink_client
-from flowmap.config import Config, ControlPlane
+from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.alibaba.api.caller import default_transport
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.models import Deployment
@@ -77,7 +77,7 @@ async def look(config: Config) -> list[Finding]:
         await transport.aclose()
 
 
-def _route(plane: ControlPlane, route: Route) -> list[Finding]:
+def _route(plane: ControlPlaneConfig, route: Route) -> list[Finding]:
     """Which proxy and which authorities are used, where anything says that one should be."""
     found = []
     proxy, target = route.proxy, urlsplit(endpoint_url(plane))
@@ -96,7 +96,7 @@ def _route(plane: ControlPlane, route: Route) -> list[Finding]:
     return found
 
 
-async def _everywhere(client: ControlClient, plane: ControlPlane) -> list[Finding]:
+async def _everywhere(client: ControlClient, plane: ControlPlaneConfig) -> list[Finding]:
     """Every namespace. Where the control plane cannot be reached for one, the others would only wait as long."""
     places = [(client, "", namespace) for namespace in plane.namespaces]
     for more in plane.workspaces:
@@ -185,7 +185,7 @@ def _clock(skew: float | None) -> list[Finding]:
     ]
 
 
-async def _legacy(plane: ControlPlane) -> list[Finding]:
+async def _legacy(plane: ControlPlaneConfig) -> list[Finding]:
     """A call of the legacy operation, where it is switched on."""
     if not plane.blink.enabled:
         return []

@@ -25,18 +25,18 @@ EXIT_NONE = 3
 SHAPES = ("client", "sink", "source", "link", "exact")
 
 
-class End(NamedTuple):
+class NamedEndpoint(NamedTuple):
     """What one side of a question says: parameters of GetDeploymentsByIp."""
 
     ip: str | None = None
     port: int | None = None
 
 
-Parameters = tuple[End, End]
+Parameters = tuple[NamedEndpoint, NamedEndpoint]
 """src and dst."""
 
 
-class Reply(NamedTuple):
+class ShapeReply(NamedTuple):
     """What all namespaces said to one question."""
 
     returns: frozenset[str]
@@ -49,7 +49,7 @@ class Reply(NamedTuple):
     """Why there is no answer, or only a part of it."""
 
 
-class Finding(NamedTuple):
+class ReadingFinding(NamedTuple):
     """What the replies mean."""
 
     semantics: str | None
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     for end, word in ((arguments.source, "SRC"), (arguments.destination, "DST")):
         if end.port is None:
             raise QueryError(f"{word}: its port is needed, for the question about this very connection")
-    asked = questions(End(*arguments.source), End(*arguments.destination))
+    asked = questions(NamedEndpoint(*arguments.source), NamedEndpoint(*arguments.destination))
     config = asking.configured(arguments)
     replies = asking.run(_ask_all(arguments, config, asked))
     finding = judge(arguments.deployment_id, replies)
@@ -90,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if finding.semantics else EXIT_NONE
 
 
-def questions(client: End, service: End) -> dict[str, Parameters]:
+def questions(client: NamedEndpoint, service: NamedEndpoint) -> dict[str, Parameters]:
     """Every question, by its name."""
-    address, nothing = End(client.ip), End()
+    address, nothing = NamedEndpoint(client.ip), NamedEndpoint()
     return {
         "client": (address, nothing),
         "sink": (nothing, service),
@@ -105,30 +105,34 @@ def questions(client: End, service: End) -> dict[str, Parameters]:
     }
 
 
-def judge(deployment: str, replies: Mapping[str, Reply]) -> Finding:
+def judge(deployment: str, replies: Mapping[str, ShapeReply]) -> ReadingFinding:
     """Which reading names the deployment: its client's answer and its service end's answer must both return it."""
     found = {name for name, reply in replies.items() if deployment in reply.returns}
     lacking = [name for name in SHAPES[:3] if replies[name].error and name not in found]
     if "client" in found and found & {"sink", "source"}:
         if "sink" in found and not replies["source"].returns and not replies["source"].error:
-            return Finding(
+            return ReadingFinding(
                 "connection", "its own address and the service as destination return it, and nobody reads src"
             )
         if "source" in found or replies["source"].returns:
-            return Finding("both", "its own address returns it, and the service is known as what jobs read from")
+            return ReadingFinding("both", "its own address returns it, and the service is known as what jobs read from")
     if lacking:
         causes = "; ".join(f"{name}: {replies[name].error}" for name in lacking)
-        return Finding(None, f"it cannot be told without these answers ({causes})")
+        return ReadingFinding(None, f"it cannot be told without these answers ({causes})")
     if "exact turned round" in found and "exact" not in found:
-        return Finding(None, "the question with the ends turned round returns it: SRC must be the deployment's end")
+        return ReadingFinding(
+            None, "the question with the ends turned round returns it: SRC must be the deployment's end"
+        )
     if "client" in found:
-        return Finding(None, "its own address returns it, but no question about the service does: is DST its real end?")
+        return ReadingFinding(
+            None, "its own address returns it, but no question about the service does: is DST its real end?"
+        )
     if found & {"sink", "source"}:
-        return Finding(
+        return ReadingFinding(
             "dataflow",
             "the service returns it, and its own address does not; right only where nobody but deployments uses it",
         )
-    return Finding(None, _why_none(found))
+    return ReadingFinding(None, _why_none(found))
 
 
 def _why_none(found: set[str]) -> str:
@@ -137,7 +141,9 @@ def _why_none(found: set[str]) -> str:
     return "no question returns it: is the id right, is the connection still open, and does NAT stand between the ends?"
 
 
-async def _ask_all(arguments: argparse.Namespace, config: Config, asked: Mapping[str, Parameters]) -> dict[str, Reply]:
+async def _ask_all(
+    arguments: argparse.Namespace, config: Config, asked: Mapping[str, Parameters]
+) -> dict[str, ShapeReply]:
     from flowmap.cli.shared import asking
     from flowmap.daemon.clients import control_client
     from flowmap.errors import UNREACHED, BadRequest, ControlError
@@ -172,7 +178,7 @@ async def _ask_all(arguments: argparse.Namespace, config: Config, asked: Mapping
     return replies
 
 
-def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], workspace: str) -> Reply:
+def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], workspace: str) -> ShapeReply:
     from flowmap.engine.resolver import describe, may_own
     from flowmap.errors import ControlError
 
@@ -187,10 +193,10 @@ def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], work
         owners |= {info.owner for info in infos if may_own(info)}
         if answer.dropped:
             errors.append(f"protocol: {answer.dropped} elements of the answer could not be read")
-    return Reply(frozenset(names), frozenset(owners), names, "; ".join(dict.fromkeys(errors)))
+    return ShapeReply(frozenset(names), frozenset(owners), names, "; ".join(dict.fromkeys(errors)))
 
 
-def outcome(replies: Mapping[str, Reply], semantics: str) -> tuple[str, list[str]]:
+def outcome(replies: Mapping[str, ShapeReply], semantics: str) -> tuple[str, list[str]]:
     """State and deployments of the connection under a reading, by the daemon's own rule."""
     from flowmap.attribute.questions import Shape, candidates, state_of
 
@@ -204,7 +210,7 @@ def outcome(replies: Mapping[str, Reply], semantics: str) -> tuple[str, list[str
 
 
 def as_json(
-    deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, Reply], finding: Finding
+    deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, ShapeReply], finding: ReadingFinding
 ) -> dict[str, Any]:
     """Everything, for programs."""
     state, names = outcome(replies, finding.semantics) if finding.semantics else (None, [])
@@ -227,7 +233,9 @@ def as_json(
     }
 
 
-def _print(deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, Reply], finding: Finding) -> None:
+def _print(
+    deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, ShapeReply], finding: ReadingFinding
+) -> None:
     rows = []
     for name, reply in replies.items():
         said = _returns(deployment, reply)
@@ -244,12 +252,12 @@ def _print(deployment: str, asked: Mapping[str, Parameters], replies: Mapping[st
         print(f"  with it, this connection is {state}{': ' if names else ''}{text.clean(', '.join(names))}")
 
 
-def _returns(deployment: str, reply: Reply) -> bool | None:
+def _returns(deployment: str, reply: ShapeReply) -> bool | None:
     """None: without an answer, or with a part that could not be read, that it is not there says nothing."""
     return True if deployment in reply.returns else None if reply.error else False
 
 
-def _in_words(deployment: str, reply: Reply) -> str:
+def _in_words(deployment: str, reply: ShapeReply) -> str:
     if deployment not in reply.returns:
         return "no"
     return "yes" if any(owner.deployment_id == deployment for owner in reply.owners) else "yes, without a job that runs"

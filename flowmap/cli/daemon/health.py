@@ -28,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and say what it answers."""
-    from flowmap.config import Http, load, read_web_config
+    from flowmap.config import HttpConfig, load, read_web_config
     from flowmap.model.address import format_endpoint
 
-    http: Http = load(arguments.config, os.environ).http
+    http: HttpConfig = load(arguments.config, os.environ).http
     tls = http.tls is not None
     if http.web_config is not None:
         tls = read_web_config(http.web_config).tls_server_config is not None

@@ -16,7 +16,7 @@ from flowmap.cli.shared import options
 from flowmap.cli.shared.environment import ENVIRONMENT
 
 if TYPE_CHECKING:
-    from flowmap.config.loading import Loaded
+    from flowmap.config.loading import LoadedConfig
     from flowmap.recording.recorder import RecordTo
 
 
@@ -75,7 +75,7 @@ def _record(arguments: argparse.Namespace) -> RecordTo | None:
     return RecordTo(arguments.record, arguments.record_max_size, arguments.record_overwrite)
 
 
-def load_again(arguments: argparse.Namespace) -> Loaded:
+def load_again(arguments: argparse.Namespace) -> LoadedConfig:
     """The configuration as it is now: what the command line says goes before environment and file."""
     from flowmap.config import require_control_plane
     from flowmap.config.loading import read

@@ -22,7 +22,7 @@ from flowmap.daemon.clients import control_client
 from flowmap.engine.resolver import describe, may_own
 from flowmap.errors import ControlError, QueryError
 from flowmap.export.peers import Peers
-from flowmap.history.reader import Archive
+from flowmap.history.reader import HistoryReader
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.replay.capture import CaptureReplay
 from flowmap.replay.capture_file import CaptureFile
@@ -78,8 +78,10 @@ def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Con
         yield with_catalog(config, catalog), from_catalog(Index(catalog), grace=config.attribute.grace)
     elif not arguments.assume_current and config.history.path is not None:
         nat = config.attribute.nat == "translated"
-        archive = Archive(config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat)
-        yield config, from_history(archive.ranges)
+        history_reader = HistoryReader(
+            config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat
+        )
+        yield config, from_history(history_reader.ranges)
     elif not arguments.assume_current:
         yield config, None
     else:

@@ -16,7 +16,7 @@ from flowmap.cli.output.answer import print_answer
 from flowmap.cli.output.progress import Progress
 from flowmap.cli.shared import options
 from flowmap.cli.traffic import query
-from flowmap.engine.accounting import Books
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
@@ -26,7 +26,7 @@ from flowmap.flows.hash_index import Rows
 from flowmap.model.address import Address, protocol_number
 from flowmap.model.deployment import Owner, State
 from flowmap.model.views import AttributionView, FlowView
-from flowmap.query.live import Connection, Queries
+from flowmap.query.live import Connection, LiveQueries
 from flowmap.serve.api import answers as forms
 
 EXIT_PARTIAL = 3
@@ -37,8 +37,8 @@ HEADER = ("DEPLOYMENT", "PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS"
 class Replayed(Protocol):
     """What is being replayed."""
 
-    books: Books
-    queries: Queries
+    accounting: FlowAccounting
+    queries: LiveQueries
     now: float
     """The instant it has come to, on the clock of the books."""
 
@@ -79,7 +79,7 @@ def show(replayed: Replayed, arguments: argparse.Namespace, *, deployment_labels
 def _finish(replayed: Replayed, until: float) -> None:
     with Progress() as progress:
         for share in replayed.run(until):
-            progress.show(f"{share:4.0%}  {len(replayed.books.table)} flows")
+            progress.show(f"{share:4.0%}  {len(replayed.accounting.table)} flows")
 
 
 def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: float) -> bool:
@@ -97,7 +97,7 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
         for row in replayed.queries.matching(rows, wanted).tolist():
             gone[:] = [replayed.queries.explain(row, replayed.now, chain=arguments.explain)]
 
-    replayed.books.leaving = leaving
+    replayed.accounting.leaving = leaving
     _finish(replayed, until)
     found = replayed.queries.answer(wanted, replayed.now, explain=arguments.explain) or (gone[0] if gone else None)
     absent = found is None
@@ -127,13 +127,13 @@ def _show_flows(replayed: Replayed, until: float) -> None:
         between = ",\n"
 
     def leaving(rows: Rows) -> None:
-        for row in rows[replayed.books.table.columns.series[rows] != IGNORED].tolist():
+        for row in rows[replayed.accounting.table.columns.series[rows] != IGNORED].tolist():
             show_flow(replayed.queries.flow(row))
 
     sys.stdout.write('{"flows": [\n')
-    replayed.books.leaving = leaving
+    replayed.accounting.leaving = leaving
     _finish(replayed, until)
-    leaving(replayed.books.table.live())
+    leaving(replayed.accounting.table.live())
     sys.stdout.write("\n]}\n")
 
 
@@ -144,7 +144,7 @@ def _flow_json(flow: FlowView) -> str:
 def _show_table(replayed: Replayed) -> None:
     snapshot = replayed.snapshot()
     text.print_table(HEADER, _rows(snapshot))
-    totals = snapshot.ledger.totals()
+    totals = snapshot.series_table.totals()
     facts: dict[str, ByteCount] = {
         "observed": ByteCount(snapshot.observed_transmit_bytes, snapshot.observed_receive_bytes),
         "of deployments": totals.deployment,
@@ -161,9 +161,9 @@ def _show_table(replayed: Replayed) -> None:
 
 def _rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:
     rows = []
-    for row, key in enumerate(snapshot.ledger.keys):
+    for row, key in enumerate(snapshot.series_table.keys):
         if key is not None:
-            traffic = snapshot.ledger.traffic(row)
+            traffic = snapshot.series_table.traffic(row)
             states = {"deployment": "attributed", "shared": "shared"}
             rows.append(
                 (

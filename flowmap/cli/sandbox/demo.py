@@ -14,7 +14,7 @@ from flowmap.cli.output.text import amount, table, terminal_width
 from flowmap.cli.shared import options
 
 if TYPE_CHECKING:
-    from flowmap.sandbox.demo import Demo, Outcome
+    from flowmap.sandbox.demo import Demo, DemoResult
     from flowmap.sandbox.scenario import SeriesName
     from flowmap.sandbox.scrape import Page
 
@@ -92,7 +92,7 @@ def _names(name: SeriesName) -> str:
     return ", ".join(name.deployments) or "(no deployment)"
 
 
-def _conclude(outcome: Outcome) -> None:
+def _conclude(outcome: DemoResult) -> None:
     page, truth, verdict = outcome.page, outcome.truth, outcome.verdict
     rows = []
     for name in sorted(page.rows.keys() | truth.keys(), key=lambda name: (name.state, name)):

@@ -15,7 +15,7 @@ from typing import TypeVar
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.cli.output.progress import Progress
 from flowmap.cli.output.text import clean
-from flowmap.config import Config, ControlPlane, load, require_control_plane
+from flowmap.config import Config, ControlPlaneConfig, load, require_control_plane
 from flowmap.control.alibaba.api.blink import BlinkClient
 from flowmap.control.alibaba.api.envelope import Element
 from flowmap.control.alibaba.api.listing import Listing
@@ -83,7 +83,7 @@ def in_words(message: str) -> str:
     return _WORD.sub(lambda match: WORDS[match[1]], said) + quote + rest
 
 
-def blink_client(settings: ControlPlane) -> BlinkClient:
+def blink_client(settings: ControlPlaneConfig) -> BlinkClient:
     """A client of the legacy API; ConfigError where it is switched off."""
     if not settings.blink.enabled or settings.region is None:
         raise ConfigError(
@@ -102,7 +102,7 @@ def blink_client(settings: ControlPlane) -> BlinkClient:
 class Pace:
     """The configured budget of calls, for one command. Belongs to one event loop."""
 
-    def __init__(self, settings: ControlPlane) -> None:
+    def __init__(self, settings: ControlPlaneConfig) -> None:
         self._budget = CallBudget(rate=settings.rate, burst=settings.burst, max_in_flight=settings.max_in_flight)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
         self._unused = 0

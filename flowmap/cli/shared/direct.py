@@ -28,7 +28,7 @@ from flowmap.daemon.clients import control_client
 from flowmap.engine.factory import elsewhere, knows_loopback
 from flowmap.engine.resolver import describe, may_own
 from flowmap.errors import UNREACHED, ControlError, QueryError
-from flowmap.flows.endpoints import End
+from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint, protocol_number
 from flowmap.model.deployment import DeploymentInfo, State
 from flowmap.model.views import AttributionView, Evidence
@@ -62,8 +62,8 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
 def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:
     """What is asked under the configured reading of the API, for both ends, in each namespace."""
     protocol = protocol_number(arguments.protocol)
-    client = End(Address.parse(arguments.source.ip), 0, 0, False)
-    service = End(Address.parse(arguments.destination.ip), arguments.destination.port, protocol, True)
+    client = EndpointKey(Address.parse(arguments.source.ip), 0, 0, False)
+    service = EndpointKey(Address.parse(arguments.destination.ip), arguments.destination.port, protocol, True)
     return [
         question_for(place, shape, client if shape is Shape.CLIENT else service)
         for shape in SHAPES[config.attribute.semantics]

@@ -14,7 +14,7 @@ from flowmap.model.address import Address, format_endpoint, protocol_name, proto
 DEFAULT_URL = "http://127.0.0.1:10817"
 
 
-class End(NamedTuple):
+class EndpointArgument(NamedTuple):
     """One end of a connection as typed by a user; the port may be left out."""
 
     ip: str
@@ -24,7 +24,7 @@ class End(NamedTuple):
         return self.ip if self.port is None else format_endpoint(self.ip, self.port)
 
 
-def end(text: str) -> End:
+def end(text: str) -> EndpointArgument:
     """``10.0.0.1``, ``10.0.0.1:9092``, ``2001:db8::1`` or ``[2001:db8::1]:9092``; ValueError-like for argparse."""
     address, port = text, ""
     if text.startswith("["):
@@ -40,7 +40,7 @@ def end(text: str) -> End:
         raise argparse.ArgumentTypeError(f"{address!r} is not an IP address") from None
     if text.endswith(":") and text.count(":") == 1 or text.endswith("]:"):
         raise argparse.ArgumentTypeError(f"{text!r}: the port is missing")
-    return End(ip, port_number(port) if port else None)
+    return EndpointArgument(ip, port_number(port) if port else None)
 
 
 def port_number(text: str) -> int:

@@ -124,4 +124,4 @@ def row(flow: Flow) -> tuple[object, ...]:
 
 def end(value: dict[str, Any]) -> str:
     """``ip:port`` of one end."""
-    return str(options.End(value["ip"], value["port"]))
+    return str(options.EndpointArgument(value["ip"], value["port"]))

@@ -19,20 +19,20 @@ from flowmap.serve.api.models import (
     DeploymentName,
     Deployments,
     DeploymentTraffic,
-    End,
     Evidence,
     Explanation,
     Flow,
+    FlowEndpoint,
     Flows,
-    HeardAnswer,
     Job,
-    Life,
+    Lifetime,
     PeerChanges,
     Peers,
     PeerSeen,
     PeerTraffic,
     PeerWindow,
     Reading,
+    ReceivedAnswer,
     Source,
     Status,
     Traffic,
@@ -105,7 +105,7 @@ def _explanation(chain: explanation.Explanation) -> Explanation:
         client=_end(chain.client),
         service=_end(chain.service),
         asked_because=chain.asked_because,
-        life=Life.model_validate({name: rfc3339(getattr(chain.life, name)) for name in Life.model_fields}),
+        life=Lifetime.model_validate({name: rfc3339(getattr(chain.life, name)) for name in Lifetime.model_fields}),
         questions=[_asked(question) for question in chain.questions],
         combination=chain.combination,
         decided_at=rfc3339(chain.decided_at),
@@ -121,7 +121,7 @@ def _asked(question: explanation.AskedQuestion) -> AskedQuestion:
         source=_end(question.source) if question.source else None,
         destination=_end(question.destination) if question.destination else None,
         answers=[
-            HeardAnswer(
+            ReceivedAnswer(
                 asked_at=rfc3339(answer.asked_at),
                 answered_at=rfc3339(answer.answered_at),
                 owners=[deployment_name(owner) for owner in answer.owners],
@@ -242,8 +242,8 @@ def _peer_seen(peer: views.PeerSeen) -> PeerSeen:
     )
 
 
-def _end(endpoint: Endpoint) -> End:
-    return End(ip=str(endpoint.address), port=endpoint.port)
+def _end(endpoint: Endpoint) -> FlowEndpoint:
+    return FlowEndpoint(ip=str(endpoint.address), port=endpoint.port)
 
 
 def _deployment_fields(info: deployment_model.DeploymentInfo) -> dict[str, object]:

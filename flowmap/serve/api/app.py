@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from flowmap import __version__
-from flowmap.config import Http
+from flowmap.config import HttpConfig
 from flowmap.errors import ControlError, HistoryError, QueryError
 from flowmap.export.exposition import Exposition
 from flowmap.model.views import FlowFilter
@@ -35,7 +35,7 @@ from flowmap.serve.api.problem import (
 )
 from flowmap.serve.server.access import Guard
 from flowmap.serve.server.hosts import AllowedHosts
-from flowmap.serve.server.limits import Queries, SafeHeaders, Sizes
+from flowmap.serve.server.limits import SafeHeaders, Sizes, TargetLimit
 from flowmap.serve.server.request_target import OriginForm
 from flowmap.serve.server.web import Web
 from flowmap.system.workers import Workers
@@ -52,7 +52,7 @@ def build_app(
 
     ``page_workers`` build the page of metrics.
     """
-    web = web or Web(Http())
+    web = web or Web(HttpConfig())
     refused = exposition.metrics.http_refused
     site = _Site(backend, exposition, page_workers or Workers("page", THREADS))
     endpoints: dict[str, Endpoint] = {
@@ -78,7 +78,7 @@ def build_app(
             Middleware(OriginForm, refuse=partial(_refuse_target, refused)),
             Middleware(AllowedHosts, allowed=web.http.allowed_hosts, refused=refused),
             Middleware(Guard, access=web.http.access, passwords=lambda: web.passwords, refused=refused),
-            Middleware(Queries, refused=refused),
+            Middleware(TargetLimit, refused=refused),
         ],
         exception_handlers={
             HTTPException: on_http_exception,

@@ -89,7 +89,7 @@ class Evidence(Answer):
     error: Text | None = Field(description="Why there is no answer, where the last try failed.")
 
 
-class End(Answer):
+class FlowEndpoint(Answer):
     """One end of a connection; port 0 where the protocol has none."""
 
     ip: str
@@ -99,16 +99,16 @@ class End(Answer):
 class Translated(Answer):
     """The ends as the server sees them."""
 
-    client: End
-    server: End
+    client: FlowEndpoint
+    server: FlowEndpoint
 
 
 class Flow(Answer):
     """One flow; transmit is from client to server."""
 
     protocol: str
-    client: End
-    server: End
+    client: FlowEndpoint
+    server: FlowEndpoint
     translated: Translated | None = Field(description="Where NAT changed either end.")
     started_at: Time = Field(description="null if the flow is older than the daemon and the kernel does not tell.")
     ended_at: Time
@@ -122,7 +122,7 @@ class Flow(Answer):
     source: Text
 
 
-class HeardAnswer(Answer):
+class ReceivedAnswer(Answer):
     """One answer to a question."""
 
     asked_at: Time
@@ -141,9 +141,9 @@ class AskedQuestion(Answer):
     shape: Text
     workspace: Text = Field(description="Empty: that of control_plane.workspace.")
     namespace: Text
-    source: End | None = Field(description="srcIp and srcPort; port 0: none.")
-    destination: End | None = Field(description="dstIp and dstPort; port 0: none.")
-    answers: list[HeardAnswer] = Field(
+    source: FlowEndpoint | None = Field(description="srcIp and srcPort; port 0: none.")
+    destination: FlowEndpoint | None = Field(description="dstIp and dstPort; port 0: none.")
+    answers: list[ReceivedAnswer] = Field(
         description="Those that are kept, and the one that the rule took; the oldest first."
     )
     rule: Text = Field(
@@ -156,7 +156,7 @@ class AskedQuestion(Answer):
     error: Text | None
 
 
-class Life(Answer):
+class Lifetime(Answer):
     """When a connection began and ended, as far as it is known."""
 
     started_after: Time
@@ -171,10 +171,10 @@ class Explanation(Answer):
 
     seen_by: list[Text]
     orientation: Text = Field(description="How it is known which end is the client.")
-    client: End = Field(description="The client end that was asked about.")
-    service: End = Field(description="The service end that was asked about.")
+    client: FlowEndpoint = Field(description="The client end that was asked about.")
+    service: FlowEndpoint = Field(description="The service end that was asked about.")
     asked_because: Text = Field(description="Why these ends, where NAT changed one; else empty.")
-    life: Life
+    life: Lifetime
     questions: list[AskedQuestion]
     combination: Text = Field(description="How what the questions contribute combines.")
     decided_at: Time
@@ -305,8 +305,8 @@ class Contradiction(Answer):
     attributed: list[DeploymentName] = Field(description="Whose the flows are.")
     answered: list[DeploymentName] = Field(description="Whom the answer names.")
     flows: int = Field(description="Open flows it denies; 0: only what was confirmed for its time.")
-    client: End | None = Field(description="One of these flows.")
-    server: End | None
+    client: FlowEndpoint | None = Field(description="One of these flows.")
+    server: FlowEndpoint | None
 
 
 class Reading(Answer):

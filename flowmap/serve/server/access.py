@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from flowmap.config import Access
 from flowmap.config.web import ANONYMOUS, LOOPBACK
 from flowmap.serve.api.problem import problem
-from flowmap.serve.server.passwords import Passwords, Verdict
+from flowmap.serve.server.passwords import PasswordCheck, Passwords
 
 AREAS = {"/metrics": "scrape", "/-/healthy": "health", "/-/ready": "health"}
 """What a path belongs to; all others, also those there are not, are queries."""
@@ -57,9 +57,9 @@ class Guard:
         if login is None:
             return self._no("login", 401, "Give a user name and a password.")
         verdict = await passwords.check(*login, client_network(address))
-        if verdict is Verdict.BUSY:
+        if verdict is PasswordCheck.BUSY:
             return self._no("login", 429, "Too many wrong passwords, or too many at once; try again later.")
-        if verdict is Verdict.WRONG:
+        if verdict is PasswordCheck.WRONG:
             return self._no("login", 401, "The user name or the password is wrong.")
         if allowed is not None and login[0] not in allowed:
             return self._no("forbidden", 403, "http.access does not let this user ask this.")

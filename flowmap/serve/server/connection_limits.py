@@ -40,7 +40,7 @@ def over_limit(members: Iterable[Member], network: str) -> str:
     return "connections" if counts.total() >= MAX_CONNECTIONS else ""
 
 
-def gives_way(members: Iterable[Member], network: str | None, now: float) -> Member | None:
+def evict_idle(members: Iterable[Member], network: str | None, now: float) -> Member | None:
     """The connection that must go for a newcomer, among those of ``network`` or, for None, among all."""
     everyone = list(members)
     counts = Counter(member.network for member in everyone)

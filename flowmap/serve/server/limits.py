@@ -80,7 +80,7 @@ class Sizes:
         return problem(status, detail, headers={"connection": "close"})
 
 
-class Queries:
+class TargetLimit:
     """ASGI middleware: 503 for a query while too many are being answered."""
 
     def __init__(self, app: ASGIApp, *, refused: Refused) -> None:

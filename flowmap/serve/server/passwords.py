@@ -35,7 +35,7 @@ _LONGEST = 72  # bytes of a password that bcrypt looks at
 _NOBODY = "abcdefghijklmnopqrstuu" + "." * 31  # a salt, and a digest nobody knows a password for
 
 
-class Verdict(Enum):
+class PasswordCheck(Enum):
     """What a check found."""
 
     RIGHT = "right"
@@ -64,23 +64,23 @@ class Passwords:
         cost = max((secret[4:6] for secret in hashes.values()), default="10")
         self._nobody = f"$2b${cost}${_NOBODY}"
 
-    async def check(self, user: str, password: str, address: str) -> Verdict:
+    async def check(self, user: str, password: str, address: str) -> PasswordCheck:
         """Whether ``user`` has ``password``. ``address`` is the client's, for the limit on wrong ones."""
         known = self._hashes.get(user)
         secret = known if known is not None else self._nobody
         key = self._digest(user, secret, password)
         if known is not None and key in self._right:
             self._right.move_to_end(key)
-            return Verdict.RIGHT
+            return PasswordCheck.RIGHT
         task = self._checking.get(key)
         if task is None:
             if len(self._checking) >= WAITING or not self._take_token(address):
-                return Verdict.BUSY
+                return PasswordCheck.BUSY
             task = asyncio.create_task(self._verify(key, password, secret, known is not None, address))
             self._checking[key] = task
             task.add_done_callback(lambda _: self._checking.pop(key))
         # Shielded: others may wait for the same check, and what was begun is not undone.
-        return Verdict.RIGHT if await asyncio.shield(task) else Verdict.WRONG
+        return PasswordCheck.RIGHT if await asyncio.shield(task) else PasswordCheck.WRONG
 
     async def _verify(self, key: bytes, password: str, secret: str, exists: bool, address: str) -> bool:
         async with self._turn:

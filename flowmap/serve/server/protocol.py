@@ -33,7 +33,7 @@ _DETAILS = {
 }
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """uvicorn's HTTP protocol, which by itself lets a client take forever over a head, an answer or its end.
 
     One timer a connection: for the head while a request is awaited, for the answer while one is given, for the rest
@@ -47,25 +47,25 @@ class Connection(H11Protocol):
         *,
         network: str,
         refused: Callable[[str], None],
-        ended: Callable[[Connection], None] = lambda _: None,
+        ended: Callable[[HttpConnection], None] = lambda _: None,
         client_names: frozenset[str] = frozenset(),
-        turned_away: bool = False,
+        rejected: bool = False,
     ) -> None:
         """``network``: what counts as its client. ``refused`` counts, by reason, why it came to nothing; ``ended``
         hears when it is over. ``client_names``: the client's certificate must have one; empty: any.
-        ``turned_away``: it says 503 and ends."""
+        ``rejected``: it says 503 and ends."""
         super().__init__(config, state, {})
         self.network = network
         self.answering = False
         self.answered = 0
         self.since = self.loop.time()
-        self.turned_away = turned_away
+        self.rejected = rejected
         self._opening: asyncio.Task[None] | None = None
         self._refused = refused
         self._ended = ended
         self._client_names = client_names
         self._deadline: asyncio.TimerHandle | None = None
-        if turned_away:
+        if rejected:
             self.app: ASGIApp = _full
 
     def open(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
@@ -75,7 +75,7 @@ class Connection(H11Protocol):
     async def _open(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
         times = {}
         if context is not None:
-            handshake = REFUSAL_DEADLINE if self.turned_away else HEAD_DEADLINE
+            handshake = REFUSAL_DEADLINE if self.rejected else HEAD_DEADLINE
             times = {"ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": CLOSE_DEADLINE}
         try:
             await self.loop.connect_accepted_socket(lambda: self, accepted, ssl=context, **times)
@@ -93,7 +93,7 @@ class Connection(H11Protocol):
             self._refused("certificate")
             transport.abort()
             return
-        self._arm(REFUSAL_DEADLINE if self.turned_away else HEAD_DEADLINE)
+        self._arm(REFUSAL_DEADLINE if self.rejected else HEAD_DEADLINE)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -132,7 +132,7 @@ class Connection(H11Protocol):
         self._arm(CLOSE_DEADLINE)
         return False
 
-    def give_way(self) -> None:
+    def evict(self) -> None:
         """End at once, whatever the state."""
         if self.transport is not None:
             self.transport.abort()
@@ -186,7 +186,7 @@ class Connection(H11Protocol):
 
     def _expired(self) -> None:
         self._deadline = None
-        if not self.turned_away:
+        if not self.rejected:
             self._refused("deadline")
         self.transport.abort()
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Generator
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flowmap.config import Http
+from flowmap.config import HttpConfig
 from flowmap.errors import SourceError
 from flowmap.model.address import format_endpoint
 from flowmap.serve.server.access import client_network
-from flowmap.serve.server.connection_limits import gives_way, over_limit
+from flowmap.serve.server.connection_limits import evict_idle, over_limit
 from flowmap.serve.server.limits import LONGEST_HEAD
-from flowmap.serve.server.protocol import Connection
+from flowmap.serve.server.protocol import HttpConnection
 from flowmap.serve.server.web import Web
 from flowmap.system.names import look_up, lookup_problem
 
@@ -51,14 +51,14 @@ class HttpServer:
         self._app = app
         self._host = host
         self._port = port
-        self._web = web or Web(Http())
+        self._web = web or Web(HttpConfig())
         self._refused = refused
         self._listener: socket.socket | None = None
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._connections: set[Connection] = set()
+        self._connections: set[HttpConnection] = set()
         """Those that were let in; with the ones that are being opened."""
-        self._turned_away: set[Connection] = set()
+        self._turned_away: set[HttpConnection] = set()
         self.address = ""
         """``host:port`` that is really listened on; empty before the start."""
 
@@ -117,7 +117,7 @@ class HttpServer:
         _, late = await asyncio.wait([serving], timeout=STOP_SECONDS)
         # First the connections: the server does not complain about a request whose client is gone.
         for connection in (*self._connections, *self._turned_away):
-            connection.give_way()
+            connection.evict()
         if late:
             for task in self._server.server_state.tasks:
                 task.cancel()
@@ -140,32 +140,32 @@ class HttpServer:
         assert self._server is not None
         reason = over_limit(self._connections, network)
         if reason:
-            goes = gives_way(
+            goes = evict_idle(
                 self._connections, network if reason == "client" else None, asyncio.get_running_loop().time()
             )
-            if isinstance(goes, Connection):
+            if isinstance(goes, HttpConnection):
                 self._refused("idle")
                 self._connections.discard(goes)
-                goes.give_way()
+                goes.evict()
                 reason = ""
         if reason:
             self._refused(reason)
             if len(self._turned_away) >= TURNED_AWAY:
                 accepted.close()
                 return
-        connection = Connection(
+        connection = HttpConnection(
             self._server.config,
             self._server.server_state,
             network=network,
             refused=self._refused,
             client_names=self._web.client_names,
-            turned_away=bool(reason),
+            rejected=bool(reason),
             ended=self._ended,
         )
         (self._turned_away if reason else self._connections).add(connection)
         connection.open(accepted, self._web.context)
 
-    def _ended(self, connection: Connection) -> None:
+    def _ended(self, connection: HttpConnection) -> None:
         self._connections.discard(connection)
         self._turned_away.discard(connection)
 
@@ -203,7 +203,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
     return uvicorn.Config(
         until_cancelled,
-        http=Connection,
+        http=HttpConnection,
         ws="none",
         lifespan="off",
         interface="asgi3",

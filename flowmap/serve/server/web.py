@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from flowmap.config import Http, read_web_config
+from flowmap.config import HttpConfig, read_web_config
 from flowmap.config.web import HttpHeaders, TlsServer
 from flowmap.errors import ConfigError
 from flowmap.serve.server.passwords import Passwords
@@ -28,7 +28,7 @@ Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedWebConfig:
     """Settings as read, checked, with the files they came from."""
 
     tls: TlsServer | None
@@ -38,7 +38,7 @@ class Loaded:
     files: tuple[str, ...]
 
 
-def load_web(http: Http) -> Loaded:
+def load_web(http: HttpConfig) -> LoadedWebConfig:
     """Read everything; ConfigError for what cannot be used."""
     tls, users, headers = http.tls, http.users or {}, HttpHeaders()
     files: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ def load_web(http: Http) -> Loaded:
             http.check_guard(tls is not None, users)
         except ValueError as error:
             raise ConfigError(f"http: {error}") from error
-    return Loaded(
+    return LoadedWebConfig(
         tls=tls,
         context=server_context(tls) if tls is not None else None,
         hashes={name: secret.get_secret_value() for name, secret in users.items()},
@@ -62,7 +62,7 @@ def load_web(http: Http) -> Loaded:
 class Web:
     """The settings in force."""
 
-    def __init__(self, http: Http, *, report: Callable[[bool], None] = lambda _: None) -> None:
+    def __init__(self, http: HttpConfig, *, report: Callable[[bool], None] = lambda _: None) -> None:
         """ConfigError if they cannot be used. ``report`` hears whether the files, as they are now, can be."""
         self.http = http
         self._report = report
@@ -111,7 +111,7 @@ class Web:
         log.info("TLS settings and users were read again")
         return True
 
-    def _take(self, loaded: Loaded) -> None:
+    def _take(self, loaded: LoadedWebConfig) -> None:
         self._loaded = loaded
         if not loaded.hashes:
             self.passwords = None

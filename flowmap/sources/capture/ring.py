@@ -24,7 +24,7 @@ import numpy.typing as npt
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.wire.packets import bpf
 from flowmap.wire.packets.packets import Index
-from flowmap.wire.packets.tpacket import BLOCK_STATUS, NUM_PACKETS, Frames, Status, find_packets
+from flowmap.wire.packets.tpacket import BLOCK_STATUS, NUM_PACKETS, BlockStatus, RingFrames, find_packets
 
 BLOCK = 1 << 20
 """Bytes of a block, unless the ring would have less than four."""
@@ -59,7 +59,7 @@ class Ready:
     """Blocks that the kernel handed over; theirs until :meth:`PacketRing.release`."""
 
     blocks: list[int]
-    frames: Frames
+    frames: RingFrames
     broken: int
     """Blocks whose packets cannot be found."""
 
@@ -125,7 +125,7 @@ class PacketRing:
         """At most ``limit`` blocks that are ready, one after the other in memory; None if there is none."""
         words, step = self._words, self.block >> 2
         first, last = self._next >> 2, min(self._next + limit * self.block, self.size) >> 2
-        status = words[first + BLOCK_STATUS : last : step] & np.uint32(Status.USER)
+        status = words[first + BLOCK_STATUS : last : step] & np.uint32(BlockStatus.USER)
         count = len(status) if status.all() else int(status.argmin())
         if not count:
             return None
@@ -135,14 +135,14 @@ class PacketRing:
         places: list[Index] = [places for places in found if places is not None]
         self._next = (self._next + count * self.block) % self.size
         every = np.concatenate([np.zeros(0, np.int64), *places])
-        return Ready(blocks, Frames.at(self._bytes, every), len(found) - len(places))
+        return Ready(blocks, RingFrames.at(self._bytes, every), len(found) - len(places))
 
     def release(self, ready: Ready) -> None:
         """Hand the blocks back; what was made of their bytes must be a copy by now."""
         places = np.array(ready.blocks) >> 2
         self._words[places + NUM_PACKETS] = 0
         self._synchronise()
-        self._words[places + BLOCK_STATUS] = np.uint32(Status.KERNEL)
+        self._words[places + BLOCK_STATUS] = np.uint32(BlockStatus.KERNEL)
 
     def filling(self) -> int | None:
         """The block that comes next, if packets wait in it already."""

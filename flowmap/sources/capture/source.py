@@ -28,7 +28,7 @@ from flowmap.wire.packets.bpf import Program, capture_program
 from flowmap.wire.packets.frames import Tunnels, decode_frames
 from flowmap.wire.packets.numbers import LinkType
 from flowmap.wire.packets.packets import Index, Mark, Packets
-from flowmap.wire.packets.tpacket import Frames, Hardware
+from flowmap.wire.packets.tpacket import Hardware, RingFrames
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the interfaces, and the longest rest between two polls while there are flows."""
@@ -209,7 +209,7 @@ class CaptureSource:
         elif self._waiting is None:
             self._waiting = filling, began
 
-    def _decode(self, ring: PacketRing, frames: Frames, offset: float) -> list[FlowBatch]:
+    def _decode(self, ring: PacketRing, frames: RingFrames, offset: float) -> list[FlowBatch]:
         """Records of what the frames changed. A link layer's header is read only where it is not IP that follows."""
         if not len(frames):
             return []
@@ -236,7 +236,9 @@ class CaptureSource:
             self.stats.notes = {**self.stats.notes, "shed": note}
         return batches
 
-    def _packets(self, ring: PacketRing, frames: Frames, starts: Index, link_type: LinkType) -> tuple[Packets, Index]:
+    def _packets(
+        self, ring: PacketRing, frames: RingFrames, starts: Index, link_type: LinkType
+    ) -> tuple[Packets, Index]:
         ahead = starts - frames.mac
         decoded = decode_frames(
             ring.data,

@@ -15,7 +15,7 @@ from flowmap.sources.conntrack.dump import Dump
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.system import proc
 from flowmap.system.proc import Unknown
-from flowmap.wire.netlink.conntrack import Group, Operation, TableSize, decode_table_size
+from flowmap.wire.netlink.conntrack import CtMessage, Group, TableSize, decode_table_size
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_table_size_request
 from flowmap.wire.netlink.messages import Control, decode_messages, decode_status
@@ -30,7 +30,7 @@ _ROOM = "net.netfilter.nf_conntrack_max"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ConntrackSysctls:
     """What the kernel says; None where it does not."""
 
     accounting: int | None = None
@@ -42,7 +42,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ConntrackProbe:
     """Result of opening the event socket as the source does."""
 
     asked: int
@@ -89,7 +89,7 @@ def read_census() -> Census:
     return census
 
 
-def read_settings(directory: Path = SYSCTLS) -> Settings:
+def read_settings(directory: Path = SYSCTLS) -> ConntrackSysctls:
     """The settings in force in the calling thread's network namespace.
 
     How full the table is, is asked over netlink where the files do not tell; that needs CAP_NET_ADMIN.
@@ -98,10 +98,10 @@ def read_settings(directory: Path = SYSCTLS) -> Settings:
     missing = [value for value in values if isinstance(value, Unknown)]
     accounting, events, entries, limit = (None if isinstance(value, Unknown) else value for value in values)
     if len(missing) == len(values) and missing[0].absent:
-        return Settings()
+        return ConntrackSysctls()
     if entries is None and not isinstance(size := ask_table_size(), Unknown):
         entries, limit = size
-    return Settings(accounting, events, entries, limit, missing[0].cause if missing else "")
+    return ConntrackSysctls(accounting, events, entries, limit, missing[0].cause if missing else "")
 
 
 def read_entries(directory: Path = SYSCTLS) -> int | Unknown:
@@ -131,7 +131,7 @@ def ask_table_size() -> TableSize | Unknown:
     try:
         asking.send(encode_table_size_request(1))
         for message in decode_messages(asking.receive(wait=1.0).data):
-            if message.type == Operation.STATISTICS:
+            if message.type == CtMessage.STATISTICS:
                 return decode_table_size(message.payload)
             if message.type == Control.ERROR:
                 return Unknown(f"conntrack does not answer: {os.strerror(decode_status(message).errno)}")
@@ -152,17 +152,17 @@ def try_accounting(directory: Path = SYSCTLS) -> None:
     os.close(os.open(directory / "nf_conntrack_acct", os.O_WRONLY | os.O_CLOEXEC))
 
 
-def read_probe(receive_buffer: int) -> Probe:
+def read_probe(receive_buffer: int) -> ConntrackProbe:
     """Open the event socket, join its groups, and close it again."""
     try:
         opened = NetlinkSocket(NETLINK_NETFILTER, groups=Group, receive_buffer=receive_buffer)
     except SourceError as error:
-        return Probe(receive_buffer, error=error)
+        return ConntrackProbe(receive_buffer, error=error)
     opened.close()
-    return Probe(receive_buffer, opened.receive_buffer)
+    return ConntrackProbe(receive_buffer, opened.receive_buffer)
 
 
-def findings(settings: Settings, probe: Probe, *, enable_accounting: bool = False) -> list[Finding]:
+def findings(settings: ConntrackSysctls, probe: ConntrackProbe, *, enable_accounting: bool = False) -> list[Finding]:
     """One finding for each thing looked at, the essential one first."""
     if probe.error is not None:
         return [Finding("conntrack.access", "failed", str(probe.error), probe.error.remedy)]
@@ -202,7 +202,7 @@ def notes(found: list[Finding]) -> dict[str, str]:
     }
 
 
-def _accounting(settings: Settings, enable: bool) -> Finding:
+def _accounting(settings: ConntrackSysctls, enable: bool) -> Finding:
     name = "conntrack.accounting"
     if settings.accounting is None:
         return _hidden(name, "nf_conntrack_acct", settings)
@@ -235,11 +235,11 @@ _EVENTS: dict[int | None, Finding] = {
 }
 
 
-def _events(settings: Settings) -> Finding:
+def _events(settings: ConntrackSysctls) -> Finding:
     return _EVENTS.get(settings.events) or _hidden(_EVENTS_NAME, "nf_conntrack_events", settings)
 
 
-def _table(settings: Settings) -> Finding:
+def _table(settings: ConntrackSysctls) -> Finding:
     name = "conntrack.table"
     entries, limit = settings.entries, settings.limit
     if entries is None:
@@ -267,7 +267,7 @@ def _buffer(asked: int, granted: int) -> Finding:
     return Finding(name, "degraded", message, "give CAP_NET_ADMIN, or raise net.core.rmem_max")
 
 
-def _hidden(name: str, sysctl: str, settings: Settings) -> Finding:
+def _hidden(name: str, sysctl: str, settings: ConntrackSysctls) -> Finding:
     message = f"net.netfilter.{sysctl} cannot be read: {settings.cause}"
-    remedy = "modprobe nf_conntrack" if settings == Settings() else "make /proc/sys visible to flowmap"
+    remedy = "modprobe nf_conntrack" if settings == ConntrackSysctls() else "make /proc/sys visible to flowmap"
     return Finding(name, "degraded", message, remedy)

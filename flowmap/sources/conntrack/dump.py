@@ -13,7 +13,7 @@ import numpy as np
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import Datagrams, FlowBatch
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
-from flowmap.wire.netlink.conntrack import Decoded
+from flowmap.wire.netlink.conntrack import DecodedEntries
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_dump_request
 
@@ -68,7 +68,7 @@ class Dump:
                 self.complete = self._ended(decoded) and sound
                 return
 
-    def _ended(self, decoded: Decoded) -> bool:
+    def _ended(self, decoded: DecodedEntries) -> bool:
         end = decoded.end
         if end is None or end.errno in _PASSING:
             return False

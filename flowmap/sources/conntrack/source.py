@@ -130,7 +130,7 @@ class ConntrackSource:
         yield ReadStarted(reason)
         self._finishing = False
         for _ in range(DUMP_ATTEMPTS):
-            marked = int(Flag.SILENT) if self._blind else 0
+            marked = int(Flag.END_UNANNOUNCED) if self._blind else 0
             dump, census = Dump(self._decoder, self._ahead, marked=marked), check.Census()
             for batch in dump.batches():
                 self.stats.records += len(batch)
@@ -212,10 +212,10 @@ class ConntrackSource:
         self.stats.notes = {**self.stats.notes, "loss": wait}
         self._backoff = min(max(LOSS_BACKOFF, 2 * self._backoff), LOSS_BACKOFF_LIMIT)
 
-    def _degradations(self, settings: check.Settings) -> dict[str, str]:
+    def _degradations(self, settings: check.ConntrackSysctls) -> dict[str, str]:
         if settings.events is not None:
             self._announced = settings.events != 0
-        probe = check.Probe(self._receive_buffer, self.stats.receive_buffer)
+        probe = check.ConntrackProbe(self._receive_buffer, self.stats.receive_buffer)
         found = check.notes(check.findings(settings, probe))
         return found if settings.accounting else found | self._refused
 

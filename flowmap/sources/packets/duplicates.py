@@ -1,7 +1,7 @@
 """A packet that is seen on several interfaces counts once.
 
 For each flow and direction one interface counts: the first that shows it. Packets on others are copies, unless that
-one has been silent for :data:`SILENT` seconds: then the other takes over.
+one has been silent for :data:`SILENCE` seconds: then the other takes over.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flowmap.flows.hash_index import Positions, Rows
 from flowmap.sources.packets.keys import Mask
 from flowmap.sources.packets.table import PacketTable, Times
 
-SILENT = 1.0
+SILENCE = 1.0
 """Seconds after which an interface has lost a flow; more than any queue between two interfaces holds a packet."""
 
 NOBODY = -1
@@ -36,7 +36,7 @@ class Seen:
     interface: Interfaces
 
 
-class Sightings:
+class Duplicates:
     """Where the packets of each flow are counted."""
 
     def __init__(self, table: PacketTable) -> None:
@@ -79,13 +79,13 @@ class Sightings:
         there = np.flatnonzero(first >= 0)
         begin, end = seen.time[first[there]], seen.time[last[there]]
         newest, holder = seen.interface[first[there]], owner[there]
-        held = (holder != NOBODY) & (holder != newest) & (begin - heard[there] <= SILENT)
+        held = (holder != NOBODY) & (holder != newest) & (begin - heard[there] <= SILENCE)
         since = np.where(held, heard[there], begin)
         owner[there] = np.where(held, holder, newest)
         counts: Mask = seen.interface == owner[way]
         # Within a second nothing can change hands; where a slice is longer, what is mixed is looked at one by one.
         long = np.zeros(n, np.bool_)
-        long[there] = end - since > SILENT
+        long[there] = end - since > SILENCE
         if long.any():
             mixed = np.zeros(n, np.bool_)
             mixed[way[~counts]] = True
@@ -100,7 +100,7 @@ class Sightings:
         owner, heard = int(self._table.interface[row, side]), float(self._table.heard[row, side])
         counts = []
         for interface, time in zip(seen.interface[members].tolist(), seen.time[members].tolist(), strict=True):
-            if interface == owner or owner == NOBODY or time - heard > SILENT:
+            if interface == owner or owner == NOBODY or time - heard > SILENCE:
                 owner, heard = interface, time
                 counts.append(True)
             else:

@@ -11,7 +11,7 @@ RST, with a SYN of an end that sent something else before or a SYN with another 
 a longer silence.
 
 **Several interfaces.** What a bridge or router passes on is seen twice. A flow is counted, in each direction, on the
-interface that showed it first; another takes over once that one has been silent for :data:`SILENT` seconds. So the
+interface that showed it first; another takes over once that one has been silent for :data:`SILENCE` seconds. So the
 first second after a change of route is not counted; where the packets of one connection are spread over interfaces,
 only those of one are. Under NAT both sides are flows of their own, and both count.
 
@@ -25,12 +25,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import FlowBatch, Kind
+from flowmap.flows.batch import FlowBatch, RecordKind
 from flowmap.flows.hash_index import Hasher, Positions, Rows
-from flowmap.sources.packets.duplicates import Seen, Sightings
+from flowmap.sources.packets.duplicates import Duplicates, Seen
 from flowmap.sources.packets.fragments import Fragments
 from flowmap.sources.packets.keys import SLOTS, Grouping, Keys, Mask, keys_of
-from flowmap.sources.packets.table import CLOSING, LINGER, LONGEST_SILENCE, TCP, PacketTable, State, Times, gone
+from flowmap.sources.packets.table import (
+    CLOSING,
+    LINGER,
+    LONGEST_SILENCE,
+    TCP,
+    PacketFlowState,
+    PacketTable,
+    Times,
+    gone,
+)
 from flowmap.wire.packets.packets import Packets
 
 SLICE = SLOTS // 4
@@ -42,7 +51,7 @@ RESTARTS = 64
 
 _FIN, _SYN, _RST, _ACK = (np.uint8(1 << bit) for bit in (0, 1, 2, 4))
 _SPECIAL = np.uint8(_FIN | _SYN | _RST)
-_TALKED = np.array([State.TALKED_LOWER, State.TALKED_HIGHER], np.uint16)
+_TALKED = np.array([PacketFlowState.TALKED_LOWER, PacketFlowState.TALKED_HIGHER], np.uint16)
 
 
 @dataclass(slots=True)
@@ -98,7 +107,7 @@ class PacketFlows:
         self._table = PacketTable(max_flows + SLICE, first_id=first_id)
         self._hasher = Hasher(seed)
         self._group = Grouping()
-        self._sightings = Sightings(self._table)
+        self._sightings = Duplicates(self._table)
         self._fragments = Fragments()
         self._ephemeral = ephemeral
         self._tell_every = tell_every
@@ -147,7 +156,7 @@ class PacketFlows:
     def tell(self) -> FlowBatch:
         """Records of all counters that were not told yet."""
         self._told = self._now
-        return self._table.records(self._table.those(State.CHANGED), Kind.UPDATED)
+        return self._table.records(self._table.those(PacketFlowState.CHANGED), RecordKind.UPDATED)
 
     def missed(self) -> None:
         """Packets before now may not have been seen: what begins with the next may be older."""
@@ -157,7 +166,7 @@ class PacketFlows:
         """Packets were lost: records that say of every open flow that its end may have been among them."""
         self.missed()
         table, rows = self._table, self._table.live()
-        rows = rows[(table.state[rows] & (CLOSING | np.uint16(State.DOUBTED))) == 0]
+        rows = rows[(table.state[rows] & (CLOSING | np.uint16(PacketFlowState.DOUBTED))) == 0]
         return table.doubtful(rows)
 
     def begin_anew(self) -> list[FlowBatch]:
@@ -233,9 +242,9 @@ class PacketFlows:
         client = np.where(handshake, np.where((flags & _ACK) != 0, -sender, sender), client)
         guessed = ~handshake & (tcp | (by_ports != sender))
         joined = guessed & (tcp | (part.time[position] - self._since <= LONGEST_SILENCE[protocol]))
-        state = (client > 0) * np.uint16(State.CLIENT_HIGHER)
-        state |= guessed * np.uint16(State.GUESSED)
-        state |= joined * np.uint16(State.JOINED)
+        state = (client > 0) * np.uint16(PacketFlowState.CLIENT_HIGHER)
+        state |= guessed * np.uint16(PacketFlowState.GUESSED)
+        state |= joined * np.uint16(PacketFlowState.PICKED_UP)
         return state
 
     def _restarted(self, part: _Slice, group: Positions, first: Positions, rows: Rows) -> Positions:
@@ -267,7 +276,7 @@ class PacketFlows:
         others = np.flatnonzero((part.tcp_flags & _SYN) == 0)[::-1]
         talked[way[others]] = np.minimum(talked[way[others]], others)
         opening = (part.tcp_flags[syn] & _ACK) == 0
-        guessed = (state[group[syn]] & np.uint16(State.GUESSED)) != 0
+        guessed = (state[group[syn]] & np.uint16(PacketFlowState.GUESSED)) != 0
         again = (syn > over[group[syn]]) | (syn > talked[way[syn]])
         found: Positions = syn[(opening & again) | guessed | self._other_sequence(part, rows, syn, way[syn])]
         return found
@@ -293,8 +302,8 @@ class PacketFlows:
         heard.reshape(-1)[way] = part.time  # in order: the last one stays
         table.heard[rows] = heard
         state = table.state[rows]
-        state &= ~np.uint16(State.DOUBTED)
-        state |= np.uint16(State.CHANGED)
+        state &= ~np.uint16(PacketFlowState.DOUBTED)
+        state |= np.uint16(PacketFlowState.CHANGED)
         syn = np.flatnonzero(part.tcp_flags & _SYN)
         if len(syn):
             sequence = table.sequence[rows]
@@ -302,8 +311,8 @@ class PacketFlows:
             table.sequence[rows] = sequence
         others = packets - np.bincount(way[syn], minlength=2 * n).reshape(n, 2)
         for side in (0, 1):
-            state |= (packets[:, side] > 0) * np.uint16(State.SENT_LOWER << side)
-            state |= (others[:, side] > 0) * np.uint16(State.TALKED_LOWER << side)
+            state |= (packets[:, side] > 0) * np.uint16(PacketFlowState.SENT_LOWER << side)
+            state |= (others[:, side] > 0) * np.uint16(PacketFlowState.TALKED_LOWER << side)
         self._note_ends(part, group, state)
         table.state[rows] = state
         return self._announce(rows, state)
@@ -312,26 +321,26 @@ class PacketFlows:
         ends = np.flatnonzero(part.tcp_flags & np.uint8(_FIN | _RST))
         if len(ends):
             flags, turned = part.tcp_flags[ends], part.keys.turned[ends]
-            bits = np.where(turned, np.uint16(State.FIN_HIGHER), np.uint16(State.FIN_LOWER))
+            bits = np.where(turned, np.uint16(PacketFlowState.FIN_HIGHER), np.uint16(PacketFlowState.FIN_LOWER))
             bits = np.where((flags & _FIN) != 0, bits, np.uint16(0))
-            bits |= np.where((flags & _RST) != 0, np.uint16(State.RESET), np.uint16(0))
+            bits |= np.where((flags & _RST) != 0, np.uint16(PacketFlowState.RESET), np.uint16(0))
             np.bitwise_or.at(state, group[ends], bits)
 
     def _announce(self, rows: Rows, state: npt.NDArray[np.uint16]) -> list[FlowBatch]:
         """Flows that are new, and those that began to end."""
-        new = (state & np.uint16(State.TOLD)) == 0
+        new = (state & np.uint16(PacketFlowState.TOLD)) == 0
         batches = self._openings(rows[new])
-        untold = ((state & CLOSING) != 0) & ((state & np.uint16(State.ENDING_TOLD)) == 0)
+        untold = ((state & CLOSING) != 0) & ((state & np.uint16(PacketFlowState.ENDING_TOLD)) == 0)
         if untold.any():
-            self._table.state[rows[untold]] |= np.uint16(State.ENDING_TOLD)
-            batches.append(self._table.records(rows[untold & ~new], Kind.UPDATED))
+            self._table.state[rows[untold]] |= np.uint16(PacketFlowState.ENDING_TOLD)
+            batches.append(self._table.records(rows[untold & ~new], RecordKind.UPDATED))
         return batches
 
     def _openings(self, rows: Rows) -> list[FlowBatch]:
-        joined = (self._table.state[rows] & np.uint16(State.JOINED)) != 0
+        joined = (self._table.state[rows] & np.uint16(PacketFlowState.PICKED_UP)) != 0
         return [
             self._table.records(some, kind)
-            for some, kind in ((rows[~joined], Kind.OPENED), (rows[joined], Kind.UPDATED))
+            for some, kind in ((rows[~joined], RecordKind.OPENED), (rows[joined], RecordKind.UPDATED))
             if len(some)
         ]
 
@@ -339,8 +348,8 @@ class PacketFlows:
         """The last records of flows, which are over."""
         if not len(rows):
             return []
-        untold = (self._table.state[rows] & np.uint16(State.TOLD)) == 0
-        return [*self._openings(rows[untold]), self._table.records(rows, Kind.CLOSED)]
+        untold = (self._table.state[rows] & np.uint16(PacketFlowState.TOLD)) == 0
+        return [*self._openings(rows[untold]), self._table.records(rows, RecordKind.CLOSED)]
 
     def _close(self, rows: Rows) -> list[FlowBatch]:
         batches = self._last_words(rows)

@@ -7,7 +7,7 @@ from enum import IntFlag
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.hash_index import KeyIndex, Positions, Rows
 from flowmap.sources.packets.keys import WIDE, Keys, Mask
 
@@ -23,7 +23,7 @@ LONGEST_SILENCE: Times = np.full(256, OTHER)
 LONGEST_SILENCE[[TCP, UDP, ICMP, ICMP6]] = ESTABLISHED, REPLIED, UNREPLIED, UNREPLIED
 
 
-class State(IntFlag):
+class PacketFlowState(IntFlag):
     """What is known of one flow. The bits of the higher end are the lower one's shifted by one."""
 
     USED = 1
@@ -42,16 +42,16 @@ class State(IntFlag):
     """Packets were lost since its last one: its end may have been among them."""
     TOLD = 2048
     """A record of it was delivered."""
-    JOINED = 4096
+    PICKED_UP = 4096
     """It may be older than its first packet here."""
     TALKED_LOWER = 8192
     """That end sent something else than a SYN: for it the handshake is over."""
     TALKED_HIGHER = 16384
 
 
-FIN = np.uint16(State.FIN_LOWER | State.FIN_HIGHER)
-SENT = np.uint16(State.SENT_LOWER | State.SENT_HIGHER)
-CLOSING = np.uint16(State.FIN_LOWER | State.FIN_HIGHER | State.RESET)
+FIN = np.uint16(PacketFlowState.FIN_LOWER | PacketFlowState.FIN_HIGHER)
+SENT = np.uint16(PacketFlowState.SENT_LOWER | PacketFlowState.SENT_HIGHER)
+CLOSING = np.uint16(PacketFlowState.FIN_LOWER | PacketFlowState.FIN_HIGHER | PacketFlowState.RESET)
 
 
 class PacketTable:
@@ -87,7 +87,7 @@ class PacketTable:
         """Every row in use."""
         return np.flatnonzero(self.state[: self._top]).astype(np.int32)
 
-    def those(self, state: State) -> Rows:
+    def those(self, state: PacketFlowState) -> Rows:
         """Rows with one of the bits."""
         return np.flatnonzero(self.state[: self._top] & np.uint16(state)).astype(np.int32)
 
@@ -133,7 +133,7 @@ class PacketTable:
         self._next_id += len(rows)
         self.bytes[rows] = self.packets[rows] = self.sequence[rows] = 0
         self.heard[rows, turned.astype(np.intp)] = now
-        self.state[rows] = state | np.uint16(State.USED)
+        self.state[rows] = state | np.uint16(PacketFlowState.USED)
 
     def close(self, rows: Rows) -> None:
         """Give up rows."""
@@ -154,10 +154,12 @@ class PacketTable:
         timeout[(protocol == UDP) & ~replied] = UNREPLIED
         tcp = protocol == TCP
         fin = state & FIN
-        timeout[tcp] = np.where(replied | ((state & np.uint16(State.GUESSED)) != 0), ESTABLISHED, REPLIED)[tcp]
+        timeout[tcp] = np.where(replied | ((state & np.uint16(PacketFlowState.GUESSED)) != 0), ESTABLISHED, REPLIED)[
+            tcp
+        ]
         timeout[tcp & (fin != 0)] = REPLIED
         timeout[tcp & (fin == FIN)] = UNREPLIED
-        timeout[tcp & ((state & np.uint16(State.RESET)) != 0)] = LINGER
+        timeout[tcp & ((state & np.uint16(PacketFlowState.RESET)) != 0)] = LINGER
         return timeout
 
     def surplus(self, count: int) -> Rows:
@@ -172,11 +174,11 @@ class PacketTable:
         chosen: Rows = rows[order[:count]]
         return chosen
 
-    def records(self, rows: Rows, kind: Kind) -> FlowBatch:
+    def records(self, rows: Rows, kind: RecordKind) -> FlowBatch:
         """The rows as records of ``kind`` with their counters."""
         batch = FlowBatch(len(rows))
         state = self.state[rows]
-        turned = (state & np.uint16(State.CLIENT_HIGHER)) != 0
+        turned = (state & np.uint16(PacketFlowState.CLIENT_HIGHER)) != 0
         batch.kind[:] = int(kind)
         batch.protocol[:] = self.meta[rows] & np.uint16(0xFF)
         batch.id[:] = self.id[rows]
@@ -186,19 +188,19 @@ class PacketTable:
             pair = column[rows]
             getattr(batch, f"transmit_{name}")[:] = np.where(turned, pair[:, 1], pair[:, 0])
             getattr(batch, f"receive_{name}")[:] = np.where(turned, pair[:, 0], pair[:, 1])
-        self.state[rows] = (state & ~np.uint16(State.CHANGED)) | np.uint16(State.TOLD)
+        self.state[rows] = (state & ~np.uint16(PacketFlowState.CHANGED)) | np.uint16(PacketFlowState.TOLD)
         return batch
 
     def doubtful(self, rows: Rows) -> FlowBatch:
         """Records that say that the end of these flows may have been missed."""
         batch = FlowBatch(len(rows))
         state = self.state[rows]
-        batch.kind[:] = int(Kind.SEEN)
+        batch.kind[:] = int(RecordKind.DUMPED)
         batch.protocol[:] = self.meta[rows] & np.uint16(0xFF)
         batch.id[:] = self.id[rows]
-        batch.flags[:] = self._flags(state) & ~np.uint16(Flag.COUNTERS) | np.uint16(Flag.DOUBTFUL | Flag.JOINED)
-        self._put_ends(batch, rows, (state & np.uint16(State.CLIENT_HIGHER)) != 0)
-        self.state[rows] = state | np.uint16(State.DOUBTED)
+        batch.flags[:] = self._flags(state) & ~np.uint16(Flag.COUNTERS) | np.uint16(Flag.DOUBTFUL | Flag.PICKED_UP)
+        self._put_ends(batch, rows, (state & np.uint16(PacketFlowState.CLIENT_HIGHER)) != 0)
+        self.state[rows] = state | np.uint16(PacketFlowState.DOUBTED)
         return batch
 
     def _put_ends(self, batch: FlowBatch, rows: Rows, turned: Mask) -> None:
@@ -219,8 +221,8 @@ class PacketTable:
         flags = np.full(len(state), int(Flag.COUNTERS), np.uint16)
         flags[(state & CLOSING) != 0] |= np.uint16(Flag.ENDING)
         flags[(state & SENT) == SENT] |= np.uint16(Flag.REPLIED | Flag.ASSURED)
-        flags[(state & np.uint16(State.GUESSED)) != 0] |= np.uint16(Flag.GUESSED)
-        flags[(state & np.uint16(State.JOINED)) != 0] |= np.uint16(Flag.JOINED)
+        flags[(state & np.uint16(PacketFlowState.GUESSED)) != 0] |= np.uint16(Flag.GUESSED)
+        flags[(state & np.uint16(PacketFlowState.PICKED_UP)) != 0] |= np.uint16(Flag.PICKED_UP)
         return flags
 
 

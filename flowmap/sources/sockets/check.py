@@ -18,7 +18,7 @@ _ENOUGH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class SocketsProbe:
     """What looking the way the source does has shown."""
 
     asked: int
@@ -33,19 +33,19 @@ class Probe:
     """Bytes of tcp_info of the sockets listed; None if there were none."""
 
 
-def read_probe(receive_buffer: int = RECEIVE_BUFFER) -> Probe:
+def read_probe(receive_buffer: int = RECEIVE_BUFFER) -> SocketsProbe:
     """Join the groups and list the sockets of the calling thread's network namespace once."""
     try:
         events = NetlinkSocket(NETLINK_SOCK_DIAG, groups=DestroyGroup, receive_buffer=receive_buffer)
     except SourceError as error:
-        return Probe(receive_buffer, groups=error)
+        return SocketsProbe(receive_buffer, groups=error)
     granted = events.receive_buffer
     events.close()
     try:
         sockets, info_size = _count()
     except SourceError as error:
-        return Probe(receive_buffer, granted, dump=error)
-    return Probe(receive_buffer, granted, sockets=sockets, info_size=info_size)
+        return SocketsProbe(receive_buffer, granted, dump=error)
+    return SocketsProbe(receive_buffer, granted, sockets=sockets, info_size=info_size)
 
 
 def _count() -> tuple[int, int | None]:
@@ -63,7 +63,7 @@ def _count() -> tuple[int, int | None]:
     return number, min(sizes, default=None)
 
 
-def findings(probe: Probe | None = None) -> list[Finding]:
+def findings(probe: SocketsProbe | None = None) -> list[Finding]:
     """One finding for each thing looked at, the essential ones first; looks for itself without a ``probe``."""
     probe = probe or read_probe()
     if probe.groups is not None:
@@ -75,7 +75,7 @@ def findings(probe: Probe | None = None) -> list[Finding]:
     return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *_SCOPE]
 
 
-def _dump(probe: Probe) -> Finding:
+def _dump(probe: SocketsProbe) -> Finding:
     message = f"{probe.sockets} TCP connections of this network namespace are visible"
     if probe.info_size is None or probe.info_size >= SENT_COUNTED:
         return Finding("sockets.dump", "ok", message)
@@ -86,7 +86,7 @@ def _dump(probe: Probe) -> Finding:
     return Finding("sockets.dump", "degraded", message, "Linux 4.19 or later counts exactly")
 
 
-def _buffer(probe: Probe) -> Finding:
+def _buffer(probe: SocketsProbe) -> Finding:
     room = f"{probe.granted} bytes: about {probe.granted * 2 // _NOTIFICATION} sockets may close between two reads"
     if probe.granted >= min(probe.asked, _ENOUGH):
         return Finding("sockets.receive_buffer", "ok", room)

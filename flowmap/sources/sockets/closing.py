@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from flowmap.sources.sockets.tracker import Facts, Known, Ledger
-from flowmap.wire.netlink.inet_diag import COUNTED, SENT_COUNTED, TIMER_TIME_WAIT, Socket, TcpState
+from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker
+from flowmap.wire.netlink.inet_diag import COUNTED, SENT_COUNTED, TIMER_TIME_WAIT, Socket, SocketState
 
 PATIENCE = 0.1
 """Seconds a destroyed socket waits for word of its other end, which the kernel sends from a work queue."""
@@ -39,8 +39,8 @@ class Closings:
     Connections within this host have two notifications, in any order; ``pair`` is what the two have in common.
     """
 
-    def __init__(self, ledger: Ledger, kernel: Kernel) -> None:
-        self._ledger = ledger
+    def __init__(self, tracker: SocketTracker, kernel: Kernel) -> None:
+        self._tracker = tracker
         self._kernel = kernel
         self._waiting: dict[int, _Waiting] = {}  # client's sockets whose other end is not heard of yet
         self._servers: dict[int, Known] = {}  # server's sockets that went first
@@ -94,10 +94,10 @@ class Closings:
 
     def close(self, socket: Socket, facts: Facts, now: float) -> Known | None:
         """Take one notification; ``facts`` are what the policy says of the socket. The record, if there is one now."""
-        known = self._ledger.bury(socket.cookie)
+        known = self._tracker.mark_destroyed(socket.cookie)
         if socket.remote_port == 0:
             return self._abort(socket, known, now)
-        if known is None and self._ledger.is_forgotten(socket.cookie):
+        if known is None and self._tracker.is_forgotten(socket.cookie):
             self.late += 1
             return None
         if known is None and _never_connected(socket):
@@ -186,7 +186,7 @@ class Closings:
             # Nothing stays behind of the end that closed second: it had the FIN before it sent its own. The end that
             # closed first stays; with close() the other's FIN comes after the counters stopped, with shutdown() before.
             fin = not lingers
-            self.unsure += left is not None and left.state == TcpState.TIME_WAIT
+            self.unsure += left is not None and left.state == SocketState.TIME_WAIT
         elif fin is None:
             self.unsure += 1
         record.facts["fin"] = bool(fin)

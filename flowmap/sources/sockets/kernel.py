@@ -13,7 +13,7 @@ from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.route_watch import RouteWatch
 from flowmap.system import proc
 from flowmap.wire.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket, encode_dump, encode_lookup
-from flowmap.wire.netlink.inet_diag_columns import Decoded, decode_sockets
+from flowmap.wire.netlink.inet_diag_columns import DecodedSockets, decode_sockets
 from flowmap.wire.netlink.messages import Control, Message, decode_messages, decode_status
 from flowmap.wire.netlink.rtnetlink import NEW_ADDRESS, AddressGroup, decode_address, encode_addresses
 
@@ -23,10 +23,10 @@ NOTE = "client_ports"
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-class Part(NamedTuple):
+class DumpPart(NamedTuple):
     """A part of a dump."""
 
-    decoded: Decoded
+    decoded: DecodedSockets
     truncated: int
     last: bool
     complete: bool
@@ -43,7 +43,7 @@ class SocketQueries:
     def close(self) -> None:
         self._socket.close()
 
-    def dump(self, family: int, states: int, *, info: bool = True) -> Iterator[Part]:
+    def dump(self, family: int, states: int, *, info: bool = True) -> Iterator[DumpPart]:
         """The sockets of ``family`` in ``states``, in parts; SourceError if the kernel refuses."""
         finished = False
         try:
@@ -54,7 +54,7 @@ class SocketQueries:
                 finished = _ended(decoded.controls)
                 silent = not received.starts and not received.overrun
                 whole = not (decoded.interrupted or received.overrun or received.truncated or silent)
-                yield Part(decoded, received.truncated, finished or silent, whole)
+                yield DumpPart(decoded, received.truncated, finished or silent, whole)
                 if silent:
                     break
         finally:

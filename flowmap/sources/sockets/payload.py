@@ -19,29 +19,29 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.wire.netlink.inet_diag import SENT_COUNTED, TcpState
+from flowmap.wire.netlink.inet_diag import SENT_COUNTED, SocketState
 from flowmap.wire.netlink.inet_diag_columns import Rows
 
 Signed = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-OPEN_STATES = (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT)
-FIN_RECEIVED = (TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.CLOSING)
-SKIPPED = (TcpState.SYN_SENT, TcpState.SYN_RECV, TcpState.TIME_WAIT, TcpState.LISTEN)
+OPEN_STATES = (SocketState.ESTABLISHED, SocketState.CLOSE_WAIT)
+FIN_RECEIVED = (SocketState.CLOSE_WAIT, SocketState.LAST_ACK, SocketState.CLOSING)
+SKIPPED = (SocketState.SYN_SENT, SocketState.SYN_RECV, SocketState.TIME_WAIT, SocketState.LISTEN)
 """No connection yet, or no more, or never: SYN_SENT has moved nothing; SYN_RECV and TIME_WAIT have no counters."""
 
 _SHIFT = 16
 
 
-def states_mask(states: tuple[TcpState, ...]) -> int:
+def states_mask(states: tuple[SocketState, ...]) -> int:
     """The bits sock_diag asks for states with."""
     return sum(1 << state for state in states)
 
 
-CONNECTED = states_mask(tuple(state for state in TcpState if state not in SKIPPED))
+CONNECTED = states_mask(tuple(state for state in SocketState if state not in SKIPPED))
 
 
-def in_states(rows: Rows, states: tuple[TcpState, ...]) -> Mask:
+def in_states(rows: Rows, states: tuple[SocketState, ...]) -> Mask:
     """Which rows are in one of ``states``."""
     bits = np.uint64(states_mask(states))
     return np.asarray((bits >> np.minimum(rows["state"], _SHIFT)) & np.uint64(1) == 1)
@@ -56,10 +56,10 @@ def opened(rows: Rows) -> npt.NDArray[np.int8]:
     unique = _unique(rows)
     beyond = rows["bytes_acked"].astype(np.int64) - unique
     in_flight = rows["send_queue"].astype(np.int64) - rows["not_sent"].astype(np.int64)
-    closed = rows["state"] == TcpState.CLOSE
+    closed = rows["state"] == SocketState.CLOSE
     beyond = np.where(closed, beyond + in_flight, beyond)
     quiet = (rows["unacked"] == 0) & (rows["info_size"] >= SENT_COUNTED)
-    fin_acked = rows["state"] == TcpState.FIN_WAIT2
+    fin_acked = rows["state"] == SocketState.FIN_WAIT2
     live = quiet & (in_states(rows, OPEN_STATES) | fin_acked)
     excess = np.where(fin_acked, beyond - 1, beyond)
     # Destroyed: 0 is neither SYN nor FIN, 2 is both; 1 may be either.
@@ -75,7 +75,7 @@ def sent_payload(rows: Rows, syn: npt.NDArray[np.bool_]) -> Signed:
     Before Linux 4.19 the FIN is taken out by state; a destroyed socket with an empty queue is taken to have sent one.
     """
     acked = np.maximum(rows["bytes_acked"].astype(np.int64) - syn, 0)
-    fin = (rows["state"] == TcpState.FIN_WAIT2) | ((rows["state"] == TcpState.CLOSE) & (rows["send_queue"] == 0))
+    fin = (rows["state"] == SocketState.FIN_WAIT2) | ((rows["state"] == SocketState.CLOSE) & (rows["send_queue"] == 0))
     capped = np.minimum(acked, _unique(rows))
     return np.where(rows["info_size"] >= SENT_COUNTED, capped, np.maximum(acked - fin, 0))
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from flowmap.sources.sockets.closing import Closings, Kernel
 from flowmap.sources.sockets.payload import opened
 from flowmap.sources.sockets.roles import Listeners, LocalAddresses, decide, guess, pair_keys
-from flowmap.sources.sockets.tracker import Facts, Ledger
-from flowmap.wire.netlink.inet_diag import SENT_COUNTED, TIMER_TIME_WAIT, Socket, TcpState
+from flowmap.sources.sockets.tracker import Facts, SocketTracker
+from flowmap.wire.netlink.inet_diag import SENT_COUNTED, TIMER_TIME_WAIT, Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Rows
 
 Roles = npt.NDArray[np.int8]
@@ -19,8 +19,8 @@ Mask = npt.NDArray[np.bool_]
 class Policy:
     """Judges sockets: role, pair, and whether the connection is within this host. Decided once for each connection."""
 
-    def __init__(self, ledger: Ledger, closings: Closings, kernel: Kernel, *, seed: int) -> None:
-        self._ledger, self._closings, self._kernel, self._seed = ledger, closings, kernel, seed
+    def __init__(self, tracker: SocketTracker, closings: Closings, kernel: Kernel, *, seed: int) -> None:
+        self._tracker, self._closings, self._kernel, self._seed = tracker, closings, kernel, seed
         self.listeners = Listeners()
         self.addresses = LocalAddresses()
         self.ephemeral = (0, 0)
@@ -30,7 +30,7 @@ class Policy:
 
         ``hints`` are roles that are known from elsewhere, 0 where not.
         """
-        facts = self._ledger.recall(rows)
+        facts = self._tracker.recall(rows)
         new = facts["role"] == 0
         if not new.any():
             return facts, np.zeros(len(rows), bool)
@@ -77,7 +77,7 @@ class Policy:
         if twin is None:
             return int(self._closings.met_abort(socket.remote_port))  # reset: no FIN
         if twin.timer == TIMER_TIME_WAIT:
-            return -int(twin.state == TcpState.TIME_WAIT)  # it has received a FIN
+            return -int(twin.state == SocketState.TIME_WAIT)  # it has received a FIN
         return -int(opened(np.array([tuple(twin)], SOCKETS))[0])
 
     def remember(self, facts: Facts, which: Mask) -> None:

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import FlowBatch, Kind
+from flowmap.flows.batch import FlowBatch, RecordKind
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.sockets.closing import PATIENCE, Closings
@@ -29,9 +29,9 @@ from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ep
 from flowmap.sources.sockets.payload import CONNECTED, states_mask
 from flowmap.sources.sockets.policy import Policy
 from flowmap.sources.sockets.roles import LocalAddresses
-from flowmap.sources.sockets.tracker import Facts, Known, Ledger, closed_batch, counts, flow_batch
-from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, TcpState
-from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Decoded, Rows, decode_sockets
+from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_batch, counts, flow_batch
+from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
+from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes asked for the queue of destroy notifications: room for 6,500 sockets that close between two reads."""
@@ -84,9 +84,9 @@ class SocketsSource:
             events.close()
             raise
         self._events = events
-        self._ledger = Ledger()
-        self._closings = Closings(self._ledger, self._queries)
-        self._policy = Policy(self._ledger, self._closings, self._queries, seed=self._seed)
+        self._tracker = SocketTracker()
+        self._closings = Closings(self._tracker, self._queries)
+        self._policy = Policy(self._tracker, self._closings, self._queries, seed=self._seed)
         self._next_read = self._finished_at = float("-inf")
         self._undecided: Rows = np.zeros(0, SOCKETS)  # destroyed within this host, while the other end says nothing
         self._undecided_until = float("inf")
@@ -163,9 +163,9 @@ class SocketsSource:
         yield from self._drain_waiting(self._events)
         complete = complete and not self._missed
         if complete and missed:
-            self._ledger.drop_lingering()
+            self._tracker.drop_lingering()
         elif complete:
-            yield self._ledger.lingering()
+            yield self._tracker.lingering()
         self._missed = self._missed or (missed and not complete)
         self._finished_at = self._clock()
         self._next_read = max(began + self.interval, self._finished_at)
@@ -191,11 +191,11 @@ class SocketsSource:
         parts = [
             part.decoded.sockets
             for family in FAMILIES
-            for part in self._queries.dump(family, states_mask((TcpState.LISTEN,)), info=False)
+            for part in self._queries.dump(family, states_mask((SocketState.LISTEN,)), info=False)
         ]
         self._policy.listeners.update(np.concatenate(parts), now=self._clock())
 
-    def _accept(self, decoded: Decoded, truncated: int) -> Rows:
+    def _accept(self, decoded: DecodedSockets, truncated: int) -> Rows:
         """The sockets with counters; what could not be read is counted."""
         rows = decoded.sockets
         self.stats.records += len(rows)
@@ -214,10 +214,10 @@ class SocketsSource:
         rows = rows[first]
         facts, _ = self._policy.judge(rows)
         new = facts["read"] == 0
-        self._ledger.adopt(rows, facts)
+        self._tracker.adopt(rows, facts)
         self._policy.remember(facts, new)
         counted = counts(facts)
-        return flow_batch(rows[counted], facts[counted], Kind.SEEN)
+        return flow_batch(rows[counted], facts[counted], RecordKind.DUMPED)
 
     def _drain_waiting(self, events: NetlinkSocket) -> Iterator[Step]:
         """A flow without a record in a full read is taken to be gone, so none may be waiting when the read ends."""

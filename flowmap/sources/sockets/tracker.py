@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.sockets.payload import FIN_RECEIVED, in_states, received_payload, sent_payload
-from flowmap.wire.netlink.inet_diag import Socket, TcpState
+from flowmap.wire.netlink.inet_diag import Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Rows
 
 FACTS = np.dtype(
@@ -38,16 +38,16 @@ LINGERING_LIMIT = 65_536
 TOMBSTONE_LIMIT = 65_536
 _PROTOCOL_TCP = 6
 _ENDING = (
-    TcpState.FIN_WAIT1,
-    TcpState.FIN_WAIT2,
-    TcpState.CLOSING,
-    TcpState.LAST_ACK,
-    TcpState.TIME_WAIT,
-    TcpState.CLOSE,
+    SocketState.FIN_WAIT1,
+    SocketState.FIN_WAIT2,
+    SocketState.CLOSING,
+    SocketState.LAST_ACK,
+    SocketState.TIME_WAIT,
+    SocketState.CLOSE,
     # The other end has closed: its process may be gone and its address with it, for as long as this one dawdles.
-    TcpState.CLOSE_WAIT,
+    SocketState.CLOSE_WAIT,
 )
-_OPENING = (TcpState.SYN_SENT, TcpState.SYN_RECV)
+_OPENING = (SocketState.SYN_SENT, SocketState.SYN_RECV)
 _LOW, _WRAP = np.uint64(0xFFFF_FFFF), np.uint64(1 << 32)
 
 
@@ -58,7 +58,7 @@ class Known(NamedTuple):
     facts: Facts  # a copy, one element
 
 
-class Ledger:
+class SocketTracker:
     """The sockets of the last full read, sorted by cookie, and those that left it without a word.
 
     A socket that was reset or is in TIME_WAIT leaves the kernel's table while its application still holds it, and a
@@ -106,14 +106,14 @@ class Ledger:
         linger[excess] = False
         linger &= counts(self.facts)
         rows = self.rows[linger]
-        rows["state"] = TcpState.CLOSE
-        return flow_batch(rows, self.facts[linger], Kind.SEEN)
+        rows["state"] = SocketState.CLOSE
+        return flow_batch(rows, self.facts[linger], RecordKind.DUMPED)
 
     def drop_lingering(self) -> None:
         """Notifications were lost: forget those of whom it is unknown whether they still exist."""
         self._forget(np.flatnonzero((self.facts["read"] != self._read) & ~self.facts["gone"]))
 
-    def bury(self, cookie: int) -> Known | None:
+    def mark_destroyed(self, cookie: int) -> Known | None:
         """Take out a destroyed socket."""
         if len(self.rows) == 0:
             return None
@@ -147,7 +147,7 @@ def count(rows: Rows, facts: Facts) -> None:
     which the next report makes good only by not adding it again.
     """
     fin = in_states(rows, FIN_RECEIVED)
-    known_fin = (rows["state"] == TcpState.CLOSE) & facts["fin"]
+    known_fin = (rows["state"] == SocketState.CLOSE) & facts["fin"]
     received = received_payload(rows, fin | known_fin).astype(np.uint64)
     facts["sent"] = np.maximum(facts["sent"], sent_payload(rows, facts["syn"]).astype(np.uint64))
     facts["received"] = np.maximum(facts["received"], received)
@@ -162,9 +162,9 @@ def closed_batch(closed: Iterable[Known]) -> FlowBatch:
     items = list(closed)
     rows = np.array([tuple(item.socket) for item in items], SOCKETS)
     facts = np.concatenate([item.facts for item in items]) if items else np.zeros(0, FACTS)
-    rows["state"] = TcpState.CLOSE
+    rows["state"] = SocketState.CLOSE
     count(rows, facts)
-    return flow_batch(rows, facts, Kind.CLOSED)
+    return flow_batch(rows, facts, RecordKind.CLOSED)
 
 
 def counts(facts: Facts) -> Mask:
@@ -172,7 +172,7 @@ def counts(facts: Facts) -> Mask:
     return np.asarray(~facts["here"] | (facts["role"] > 0))
 
 
-def flow_batch(rows: Rows, facts: Facts, kind: Kind) -> FlowBatch:
+def flow_batch(rows: Rows, facts: Facts, kind: RecordKind) -> FlowBatch:
     """Records of sockets whose role and counters are known."""
     batch = FlowBatch(len(rows))
     ours = facts["role"] > 0

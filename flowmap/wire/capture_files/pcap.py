@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from flowmap.wire.capture_files.pcap_chain import RECORD, find_records
-from flowmap.wire.capture_files.reader import Data, Frames, Read, gather
+from flowmap.wire.capture_files.reader import CapturedFrames, Data, Read, gather
 
 _HEADER = 24
 _MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # ns of one in the second part of a time
@@ -54,5 +54,5 @@ class PcapReader:
         captured, wire = head["captured"].astype(np.int64), head["wire"].astype(np.int64)
         times = head["seconds"].astype(np.int64) * 1_000_000_000 + head["fraction"].astype(np.int64) * self._unit
         interfaces = np.zeros(len(records), np.int32)
-        frames = Frames(view, records + RECORD, captured, wire, times, self._link_type, interfaces)
+        frames = CapturedFrames(view, records + RECORD, captured, wire, times, self._link_type, interfaces)
         return Read([frames] if len(records) else [], taken, fault)

@@ -13,7 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.wire.capture_files.reader import FRAME_LIMIT, NO_INTERFACE, Bytes, Data, Frames, Index, Read, gather
+from flowmap.wire.capture_files.reader import (
+    FRAME_LIMIT,
+    NO_INTERFACE,
+    Bytes,
+    CapturedFrames,
+    Data,
+    Index,
+    Read,
+    gather,
+)
 
 BLOCK_LIMIT = 1 << 24
 """Bytes of one block at most; those with names or secrets can be long."""
@@ -59,7 +68,7 @@ class PcapngReader:
 
     def read(self, data: Data) -> Read:
         """See :class:`flowmap.wire.capture_files.reader.Reader`."""
-        found: list[Frames] = []
+        found: list[CapturedFrames] = []
         at, before, fault = 0, -1, ""
         while at != before and not fault:
             before = at
@@ -88,7 +97,7 @@ class PcapngReader:
             at += size
         return starts, at
 
-    def _enhanced(self, data: Data, starts: list[int], found: list[Frames]) -> int:
+    def _enhanced(self, data: Data, starts: list[int], found: list[CapturedFrames]) -> int:
         """Read these blocks; how many of them there are before one that contradicts itself."""
         view, blocks, order = np.frombuffer(data, np.uint8), np.array(starts, np.int64), self._order
         names = ("kind", "size", "interface", "high", "low", "captured", "wire")
@@ -112,7 +121,7 @@ class PcapngReader:
         wire: Index,
         ticks: npt.NDArray[np.uint64],
         interfaces: Index,
-        found: list[Frames],
+        found: list[CapturedFrames],
     ) -> None:
         """Frames with their interfaces, to ``found``, by link type."""
         if not len(starts):
@@ -129,9 +138,11 @@ class PcapngReader:
         numbers = np.where(kinds == NO_INTERFACE, 0, interfaces).astype(np.int32)
         for kind in np.unique(kinds).tolist():
             rows = kinds == kind
-            found.append(Frames(data, starts[rows], captured[rows], wire[rows], times[rows], kind, numbers[rows]))
+            found.append(
+                CapturedFrames(data, starts[rows], captured[rows], wire[rows], times[rows], kind, numbers[rows])
+            )
 
-    def _other(self, data: Data, at: int, found: list[Frames]) -> int:
+    def _other(self, data: Data, at: int, found: list[CapturedFrames]) -> int:
         """Read the block that is at ``at``; its size, or 0 if it is not whole."""
         block = memoryview(data)[at:]
         if len(block) < _LEAST:
@@ -160,7 +171,7 @@ class PcapngReader:
                 return
         raise _Fault("a section that does not say its byte order")
 
-    def _take(self, kind: int, body: memoryview, found: list[Frames], data: Bytes, at: int) -> None:
+    def _take(self, kind: int, body: memoryview, found: list[CapturedFrames], data: Bytes, at: int) -> None:
         """Read the ``body`` of a block, which is at ``at``."""
         unpack = struct.unpack_from
         if kind == _INTERFACE:
@@ -181,7 +192,7 @@ class PcapngReader:
         elif kind == _ENHANCED:
             raise IndexError
 
-    def _single(self, index: int, ticks: int | None, captured: int, wire: int, data: Bytes, at: int) -> Frames:
+    def _single(self, index: int, ticks: int | None, captured: int, wire: int, data: Bytes, at: int) -> CapturedFrames:
         """The columns of the one frame at ``at``; without ``ticks`` it has the time of the one before."""
         kind, time = NO_INTERFACE, 0
         if index < len(self._interfaces):
@@ -191,7 +202,7 @@ class PcapngReader:
             kind, time = interface.link_type, self._time
         start, size, length, when = np.array([[at], [captured], [wire], [time]], np.int64)
         number = np.array([0 if kind == NO_INTERFACE else index], np.int32)
-        return Frames(data, start, size, length, when, kind, number, timed=ticks is not None)
+        return CapturedFrames(data, start, size, length, when, kind, number, timed=ticks is not None)
 
     def _begin_interface(self, body: memoryview) -> None:
         link_type, _, snap = struct.unpack_from(f"{self._order}HHI", body)

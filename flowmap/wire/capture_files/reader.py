@@ -20,7 +20,7 @@ Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class CapturedFrames:
     """Frames of one link type, in the order of the file."""
 
     data: Bytes
@@ -41,7 +41,7 @@ class Frames:
 class Read(NamedTuple):
     """What a piece of a file gave."""
 
-    frames: list[Frames]
+    frames: list[CapturedFrames]
     taken: int
     """Bytes that were read; the rest is needed again, with more after it."""
     fault: str = ""

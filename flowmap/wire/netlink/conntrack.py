@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import COLUMNS, Flag, FlowBatch, Kind
+from flowmap.flows.batch import COLUMNS, Flag, FlowBatch, RecordKind
 from flowmap.model.address import V4_MAPPED
 from flowmap.wire.netlink.messages import (
     MIN_TYPE,
@@ -22,7 +22,7 @@ from flowmap.wire.netlink.messages import (
     Control,
     Message,
     MessageFlag,
-    Status,
+    ReplyStatus,
     decode_messages,
     decode_status,
 )
@@ -33,7 +33,7 @@ NFGENMSG = struct.Struct("!BBH")
 SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK, the high byte of the message type
 
 
-class Operation(IntEnum):
+class CtMessage(IntEnum):
     """Message types (IPCTNL_MSG_CT_*) with the subsystem in them."""
 
     NEW = SUBSYSTEM | 0
@@ -50,7 +50,7 @@ class Group(IntEnum):
     DESTROY = 3
 
 
-class Attribute(IntEnum):
+class CtAttribute(IntEnum):
     """CTA_*."""
 
     TUPLE_ORIG = 1
@@ -80,7 +80,7 @@ class TableSize(NamedTuple):
     """None where the kernel is too old to tell."""
 
 
-class TcpState(IntEnum):
+class CtTcpState(IntEnum):
     """enum tcp_conntrack (linux/netfilter/nf_conntrack_tcp.h): what conntrack saw, not the state of a socket."""
 
     NONE = 0
@@ -111,7 +111,7 @@ TCP = 6
 
 # From the first FIN on, the end that sent it may be gone and its address with it. conntrack's CLOSE_WAIT comes after
 # FIN_WAIT (that FIN was acknowledged), so unlike a socket's it proves nothing about the end that closed.
-ENDING_STATES = range(TcpState.FIN_WAIT, TcpState.CLOSE + 1)
+ENDING_STATES = range(CtTcpState.FIN_WAIT, CtTcpState.CLOSE + 1)
 
 
 class Field(NamedTuple):
@@ -148,22 +148,22 @@ def _counters(side: str) -> Schema:
 
 
 SCHEMA: Schema = {
-    Attribute.TUPLE_ORIG: _tuple("original"),
-    Attribute.TUPLE_REPLY: _tuple("reply"),
-    Attribute.STATUS: Field("status", 4),
-    Attribute.PROTOINFO: {1: {1: Field("tcp_state", 1)}},  # CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
-    Attribute.COUNTERS_ORIG: _counters("original"),
-    Attribute.COUNTERS_REPLY: _counters("reply"),
-    Attribute.ID: Field("id", 4),
-    Attribute.ZONE: Field("zone", 2),
-    Attribute.TIMESTAMP: {1: Field("started", 8)},  # CTA_TIMESTAMP_START
+    CtAttribute.TUPLE_ORIG: _tuple("original"),
+    CtAttribute.TUPLE_REPLY: _tuple("reply"),
+    CtAttribute.STATUS: Field("status", 4),
+    CtAttribute.PROTOINFO: {1: {1: Field("tcp_state", 1)}},  # CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE
+    CtAttribute.COUNTERS_ORIG: _counters("original"),
+    CtAttribute.COUNTERS_REPLY: _counters("reply"),
+    CtAttribute.ID: Field("id", 4),
+    CtAttribute.ZONE: Field("zone", 2),
+    CtAttribute.TIMESTAMP: {1: Field("started", 8)},  # CTA_TIMESTAMP_START
 }
 """Every attribute that is read, by type; all others are passed over."""
 
 COUNTER_FIELDS = ("original_bytes", "reply_bytes", "original_packets", "reply_packets")
 
 
-class Decoded(NamedTuple):
+class DecodedEntries(NamedTuple):
     """What one buffer of messages held."""
 
     batch: FlowBatch
@@ -173,7 +173,7 @@ class Decoded(NamedTuple):
     """How many of those were rests of datagrams, which may have held any number of records."""
     interrupted: bool = False
     """The kernel marked the dump as inconsistent (NLM_F_DUMP_INTR)."""
-    end: Status | None = None
+    end: ReplyStatus | None = None
     """How the request ended, if its end was in here."""
     fault: str = ""
     """What was wrong with the first malformed message."""
@@ -194,7 +194,7 @@ def decode_record(message: Message) -> tuple[int, ...]:
 
     ICMP has no ports, but conntrack tells two pings apart by their identifier: it is put in the client's port.
     """
-    if message.type not in (Operation.NEW, Operation.DELETE):
+    if message.type not in (CtMessage.NEW, CtMessage.DELETE):
         raise DecodeError(f"netlink message of type {message.type:#x} is not a conntrack entry")
     if len(message.payload) < NFGENMSG.size:
         raise DecodeError("conntrack message: header cut")
@@ -205,16 +205,16 @@ def decode_record(message: Message) -> tuple[int, ...]:
     return _row(decode_kind(message), values)
 
 
-def decode_kind(message: Message) -> Kind:
+def decode_kind(message: Message) -> RecordKind:
     """What the message's type and flags say about its entry."""
-    if message.type == Operation.DELETE:
-        return Kind.CLOSED
+    if message.type == CtMessage.DELETE:
+        return RecordKind.CLOSED
     if message.flags & MessageFlag.MULTI:
-        return Kind.SEEN
-    return Kind.OPENED if message.flags & MessageFlag.CREATE else Kind.UPDATED
+        return RecordKind.DUMPED
+    return RecordKind.OPENED if message.flags & MessageFlag.CREATE else RecordKind.UPDATED
 
 
-def _row(kind: Kind, values: Mapping[str, int]) -> tuple[int, ...]:
+def _row(kind: RecordKind, values: Mapping[str, int]) -> tuple[int, ...]:
     get = values.get
     if "original_protocol" not in values:
         raise DecodeError("conntrack message: the original tuple has no protocol")
@@ -265,14 +265,14 @@ def to_batch(rows: Sequence[tuple[int, ...]]) -> FlowBatch:
     return batch
 
 
-class Outcome:
+class DecodeTally:
     """Gathers what is not a record while a buffer is decoded."""
 
     def __init__(self, *, interrupted: bool = False) -> None:
         self.malformed = 0
         self.unframed = 0
         self.interrupted = interrupted
-        self.end: Status | None = None
+        self.end: ReplyStatus | None = None
         self.fault = ""
 
     def reject(self, error: DecodeError) -> None:
@@ -291,13 +291,13 @@ class Outcome:
             self.reject(error)
         return None
 
-    def decoded(self, batch: FlowBatch) -> Decoded:
-        return Decoded(batch, self.malformed, self.unframed, self.interrupted, self.end, self.fault)
+    def decoded(self, batch: FlowBatch) -> DecodedEntries:
+        return DecodedEntries(batch, self.malformed, self.unframed, self.interrupted, self.end, self.fault)
 
 
-def decode(data: bytes | memoryview, starts: Iterable[int] = (0,)) -> Decoded:
+def decode(data: bytes | memoryview, starts: Iterable[int] = (0,)) -> DecodedEntries:
     """All messages of the datagrams that begin at ``starts`` in ``data``, in order."""
-    view, outcome = memoryview(data), Outcome()
+    view, outcome = memoryview(data), DecodeTally()
     rows: list[tuple[int, ...]] = []
     bounds = [*starts, len(view)]
     for start, stop in zip(bounds, bounds[1:], strict=False):

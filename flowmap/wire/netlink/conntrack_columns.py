@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import V4_MAPPED
 from flowmap.wire.netlink import conntrack
 from flowmap.wire.netlink.columns import TYPE_AND_FLAGS, Offsets, Words, find_messages
@@ -26,9 +26,9 @@ from flowmap.wire.netlink.conntrack import (
     REPLIED,
     SCHEMA,
     TCP,
+    CtMessage,
     EntryStatus,
     Field,
-    Operation,
     Schema,
 )
 from flowmap.wire.netlink.messages import HEADER, AttributeReader, MessageFlag, decode_messages
@@ -71,7 +71,7 @@ class ColumnDecoder:
         self._few = few
         self._layouts: dict[int, list[Layout]] = {}
 
-    def decode(self, data: bytes | memoryview, starts: Sequence[int] = (0,)) -> conntrack.Decoded:
+    def decode(self, data: bytes | memoryview, starts: Sequence[int] = (0,)) -> conntrack.DecodedEntries:
         """As :func:`flowmap.wire.netlink.conntrack.decode`: all messages of the datagrams at ``starts``, in order."""
         found = find_messages(data, starts) if len(data) > self._few else None
         if found is None:
@@ -83,7 +83,7 @@ class ColumnDecoder:
         left = [np.flatnonzero(kinds == 0)]
         for shape in np.unique(shapes[kinds != 0]).tolist():
             left.append(self._decode_shape(shape, np.flatnonzero(shapes == shape), words, offsets, batch))
-        outcome = conntrack.Outcome(interrupted=interrupted)
+        outcome = conntrack.DecodeTally(interrupted=interrupted)
         return _decode_rest(words, offsets, np.sort(np.concatenate(left)), batch, outcome)
 
     def _decode_shape(self, shape: int, index: Offsets, words: Words, offsets: Offsets, batch: FlowBatch) -> Offsets:
@@ -116,11 +116,11 @@ def _survey_headers(words: Words, offsets: Offsets) -> tuple[npt.NDArray[np.uint
     """The Kind (0 if it is no record) and the shape of every message, and whether any says DUMP_INTR."""
     halves = words[offsets + TYPE_AND_FLAGS].view(np.uint16)
     types, flags = halves[0::2], halves[1::2]
-    kinds = np.where(flags & _CREATED, np.uint8(Kind.OPENED), np.uint8(Kind.UPDATED))
-    kinds[(flags & np.uint16(MessageFlag.MULTI)) != 0] = Kind.SEEN
-    kinds[types == Operation.DELETE] = Kind.CLOSED
+    kinds = np.where(flags & _CREATED, np.uint8(RecordKind.OPENED), np.uint8(RecordKind.UPDATED))
+    kinds[(flags & np.uint16(MessageFlag.MULTI)) != 0] = RecordKind.DUMPED
+    kinds[types == CtMessage.DELETE] = RecordKind.CLOSED
     lengths = words[offsets]
-    record = ((types == Operation.NEW) | (types == Operation.DELETE)) & (lengths >= _BODY)
+    record = ((types == CtMessage.NEW) | (types == CtMessage.DELETE)) & (lengths >= _BODY)
     kinds[~record] = 0
     families = words.view(np.uint8)[np.where(record, offsets * 4 + HEADER.size, 0)]
     shapes = (lengths.astype(np.uint64) << np.uint64(16)) | (families.astype(np.uint64) << np.uint64(8))
@@ -249,8 +249,8 @@ def _ends(values: Values, side: str, order: tuple[str, str]) -> Values:
 
 
 def _decode_rest(
-    words: Words, offsets: Offsets, rest: Offsets, batch: FlowBatch, outcome: conntrack.Outcome
-) -> conntrack.Decoded:
+    words: Words, offsets: Offsets, rest: Offsets, batch: FlowBatch, outcome: conntrack.DecodeTally
+) -> conntrack.DecodedEntries:
     """Give the messages at ``rest`` to the general decoder and leave out what is not a record."""
     keep = np.ones(len(batch), np.bool_)
     for position in rest.tolist():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flowmap.wire.netlink.conntrack import NFGENMSG, SCHEMA, Field, Operation, Schema
+from flowmap.wire.netlink.conntrack import NFGENMSG, SCHEMA, CtMessage, Field, Schema
 from flowmap.wire.netlink.messages import MessageFlag, encode_attribute, encode_message
 
 AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
@@ -13,12 +13,12 @@ AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 def encode_dump_request(sequence: int, family: int = AF_UNSPEC) -> bytes:
     """Ask for every entry of ``family`` (AF_UNSPEC: of all)."""
     header = NFGENMSG.pack(family, 0, 0)
-    return encode_message(Operation.GET, MessageFlag.REQUEST | MessageFlag.DUMP, header, sequence=sequence)
+    return encode_message(CtMessage.GET, MessageFlag.REQUEST | MessageFlag.DUMP, header, sequence=sequence)
 
 
 def encode_table_size_request(sequence: int) -> bytes:
     """Ask how full the table is."""
-    return encode_message(Operation.STATISTICS, MessageFlag.REQUEST, NFGENMSG.pack(AF_UNSPEC, 0, 0), sequence=sequence)
+    return encode_message(CtMessage.STATISTICS, MessageFlag.REQUEST, NFGENMSG.pack(AF_UNSPEC, 0, 0), sequence=sequence)
 
 
 def encode_fields(schema: Schema, values: Mapping[str, int]) -> bytes:
@@ -34,7 +34,7 @@ def encode_fields(schema: Schema, values: Mapping[str, int]) -> bytes:
 
 
 def encode_entry(
-    operation: Operation,
+    operation: CtMessage,
     flags: int,
     values: Mapping[str, int],
     *,

@@ -29,7 +29,7 @@ class DestroyGroup(IntEnum):
     INET6_TCP = 3
 
 
-class TcpState(IntEnum):
+class SocketState(IntEnum):
     """net/tcp_states.h."""
 
     ESTABLISHED = 1
@@ -45,7 +45,7 @@ class TcpState(IntEnum):
     CLOSING = 11
 
 
-class Attribute(IntEnum):
+class DiagAttribute(IntEnum):
     """INET_DIAG_*."""
 
     INFO = 2
@@ -128,7 +128,7 @@ SENT_COUNTED = 216
 _MESSAGE = struct.Struct("=BBBx2s2s16s16sIQ4xIIII")
 MESSAGE_SIZE = _MESSAGE.size
 _REQUEST = struct.Struct("=BBBxI2s2s16s16sIQ")  # struct inet_diag_req_v2
-_EXTENSION_INFO = 1 << (Attribute.INFO - 1)
+_EXTENSION_INFO = 1 << (DiagAttribute.INFO - 1)
 
 
 def encode_dump(family: int, states: int, *, info: bool = True, sequence: int = 0) -> bytes:
@@ -172,9 +172,9 @@ def _attributes(data: memoryview) -> tuple[int, memoryview]:
     v6only, info = 0, memoryview(b"")
     reader = AttributeReader(data, "inet_diag message")
     while reader.next():
-        if reader.type == Attribute.INFO:
+        if reader.type == DiagAttribute.INFO:
             info = reader.bytes()
-        elif reader.type == Attribute.SKV6ONLY:
+        elif reader.type == DiagAttribute.SKV6ONLY:
             v6only = reader.host(1)
     reader.check()
     return v6only, info

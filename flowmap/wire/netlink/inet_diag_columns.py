@@ -21,7 +21,7 @@ from flowmap.wire.netlink.inet_diag import (
     INFO_FIELDS,
     MESSAGE_SIZE,
     SOCK_DIAG_BY_FAMILY,
-    Attribute,
+    DiagAttribute,
     Socket,
     decode_socket,
 )
@@ -41,7 +41,7 @@ _WORD = 4
 _LAYOUT_LIMIT = 16  # layouts tried for one length before the rest is decoded one by one
 
 
-class Decoded(NamedTuple):
+class DecodedSockets(NamedTuple):
     """What some datagrams held."""
 
     sockets: Rows
@@ -54,7 +54,7 @@ class Decoded(NamedTuple):
     """A message said NLM_F_DUMP_INTR."""
 
 
-def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> Decoded:
+def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> DecodedSockets:
     """Decode the datagrams of ``data`` that begin at ``starts`` (multiples of 4, ascending; the last ends ``data``)."""
     view = memoryview(data)
     whole = view if len(view) % _WORD == 0 else bytes(view) + bytes(-len(view) % _WORD)
@@ -75,7 +75,7 @@ def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> Decoded:
             good[one] = _by_one(view[index[one] : index[one] + size], rows, one)
     bad = len(good) - int(good.sum())
     interrupted = bool(frames.flags & MessageFlag.DUMP_INTR)
-    return Decoded(rows if bad == 0 else rows[good], frames.controls, frames.malformed + bad, interrupted)
+    return DecodedSockets(rows if bad == 0 else rows[good], frames.controls, frames.malformed + bad, interrupted)
 
 
 class _Frames:
@@ -177,9 +177,9 @@ def _learn(payload: memoryview) -> _Layout:
     while reader.next():
         start = MESSAGE_SIZE + reader.start
         headers.append((start - _WORD, int.from_bytes(payload[start - _WORD : start], "little")))
-        if reader.type == Attribute.INFO:
+        if reader.type == DiagAttribute.INFO:
             info, info_size = start, reader.length
-        elif reader.type == Attribute.SKV6ONLY:
+        elif reader.type == DiagAttribute.SKV6ONLY:
             v6only = start
     return _Layout(payload[0], headers, info, info_size, v6only)
 

@@ -66,7 +66,7 @@ class Message(NamedTuple):
     payload: memoryview
 
 
-class Status(NamedTuple):
+class ReplyStatus(NamedTuple):
     """How a request ended: ``errno`` is 0 for success; ``text`` is the kernel's own words, if it had any."""
 
     errno: int
@@ -94,19 +94,19 @@ def decode_messages(data: bytes | memoryview) -> Iterator[Message]:
         at += align(length)
 
 
-def decode_status(message: Message) -> Status:
+def decode_status(message: Message) -> ReplyStatus:
     """What an ERROR or DONE message says; DecodeError if it is cut.
 
     An ERROR repeats the request (its header alone with CAPPED); a DONE of an old kernel may be empty, which is success.
     """
     payload = message.payload
     if message.type == Control.DONE and not payload:
-        return Status(0)
+        return ReplyStatus(0)
     if len(payload) < _STATUS.size:
         raise DecodeError(f"netlink status: {len(payload)} bytes, expected at least {_STATUS.size}")
     number = -_STATUS.unpack_from(payload)[0]
     if not message.flags & MessageFlag.ACK_TLVS:
-        return Status(number)
+        return ReplyStatus(number)
     return _with_words(number, payload[_skip_request(message) :])
 
 
@@ -119,7 +119,7 @@ def _skip_request(message: Message) -> int:
     return _STATUS.size + (HEADER.size if message.flags & MessageFlag.CAPPED else align(length))
 
 
-def _with_words(number: int, attributes: memoryview) -> Status:
+def _with_words(number: int, attributes: memoryview) -> ReplyStatus:
     text, offset = "", 0
     reader = AttributeReader(attributes, "netlink error")
     while reader.next():
@@ -128,7 +128,7 @@ def _with_words(number: int, attributes: memoryview) -> Status:
         elif reader.type == ErrorAttribute.OFFSET:
             offset = reader.host(4)
     reader.check()
-    return Status(number, text, offset)
+    return ReplyStatus(number, text, offset)
 
 
 def encode_message(type: int, flags: int, payload: bytes, *, sequence: int = 0, port: int = 0) -> bytes:

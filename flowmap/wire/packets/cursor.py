@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowmap.wire.packets.packets import Skipped, Why
 
 
-class Stop(Exception):
+class DecodeStop(Exception):
     """The end of a decoding without a packet."""
 
     def __init__(self, reason: str, why: Why = Why.MALFORMED) -> None:
@@ -26,9 +26,9 @@ class Cursor:
     def need(self, size: int) -> None:
         """Stop unless ``size`` bytes are there."""
         if self.at + size > self.wire:
-            raise Stop("runt")
+            raise DecodeStop("runt")
         if self.at + size > self.end:
-            raise Stop("snapped")
+            raise DecodeStop("snapped")
 
     def has(self, size: int) -> bool:
         """Whether ``size`` bytes are there."""
@@ -56,9 +56,9 @@ class Cursor:
     def limit(self, size: int, least: int) -> None:
         """A header says that the rest is ``size`` bytes, of which ``least`` are its own."""
         if size < least:
-            raise Stop("length")
+            raise DecodeStop("length")
         if self.at + size > self.wire:
-            raise Stop("length" if self.end < self.wire else "wire_length")
+            raise DecodeStop("length" if self.end < self.wire else "wire_length")
         self.wire = self.at + size
         self.end = min(self.end, self.wire)
 

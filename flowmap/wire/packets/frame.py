@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 
 from flowmap.model.address import V4_MAPPED
-from flowmap.wire.packets.cursor import Cursor, Stop
+from flowmap.wire.packets.cursor import Cursor, DecodeStop
 from flowmap.wire.packets.link import ethernet, find_ip, find_ip_behind
 from flowmap.wire.packets.numbers import (
     EXTENSIONS,
@@ -57,7 +57,7 @@ def decode_frame(frame: bytes, wire_length: int, link_type: int, *, inner: bool 
     cursor = Cursor(frame, 0, len(frame), max(wire_length, len(frame)))
     try:
         return _ip(cursor, find_ip(cursor, link_type), TUNNELS if inner else -1)
-    except Stop as stop:
+    except DecodeStop as stop:
         return stop.skipped
 
 
@@ -70,7 +70,7 @@ def _ipv4(cursor: Cursor, tunnels: int) -> Packet:
     first, total, number, fragment, protocol, source, destination = _IPV4.unpack_from(cursor.data, cursor.at)
     header = (first & 15) * 4
     if first >> 4 != 4 or header < 20:
-        raise Stop("version")
+        raise DecodeStop("version")
     total = total or cursor.wire - cursor.at
     cursor.limit(total, header)
     cursor.need(header)
@@ -86,7 +86,7 @@ def _ipv6(cursor: Cursor, tunnels: int) -> Packet:
     cursor.need(40)
     first, payload, protocol, *ends = _IPV6.unpack_from(cursor.data, cursor.at)
     if first >> 28 != 6:
-        raise Stop("version")
+        raise DecodeStop("version")
     total = 40 + payload
     if payload == 0 and protocol != Protocol.NONE:
         total = cursor.wire - cursor.at
@@ -137,7 +137,7 @@ def _extensions(cursor: Cursor, protocol: int) -> tuple[int, Mark, int]:
         cursor.at += size
         protocol = following
     if protocol in EXTENSIONS:
-        raise Stop("extensions")
+        raise DecodeStop("extensions")
     return protocol, marks, number
 
 
@@ -161,9 +161,9 @@ def _transport(
         return outer
     try:
         if marks:
-            raise Stop("fragment")
+            raise DecodeStop("fragment")
         return _open(cursor, protocol, ports[1], tunnels)
-    except Stop:
+    except DecodeStop:
         return outer._replace(flags=marks | Mark.UNOPENED)
 
 
@@ -174,7 +174,7 @@ def _is_tunnel_port(port: int) -> bool:
 def _open(cursor: Cursor, protocol: int, port: int, tunnels: int) -> Packet:
     """The packet inside; ``cursor`` is at the tunnel's header."""
     if tunnels == 0:
-        raise Stop("tunnels")
+        raise DecodeStop("tunnels")
     tunnels -= 1
     if protocol == Protocol.IPV4:
         return _ipv4(cursor, tunnels)
@@ -186,14 +186,14 @@ def _open(cursor: Cursor, protocol: int, port: int, tunnels: int) -> Packet:
         return _bridged(cursor, _geneve(cursor), tunnels)
     cursor.need(16)
     if not cursor.u8(8) & 0x08:  # RFC 7348, section 5: the network identifier is valid
-        raise Stop("vxlan")
+        raise DecodeStop("vxlan")
     cursor.at += 16
     return _bridged(cursor, EtherType.BRIDGED, tunnels)
 
 
 def _bridged(cursor: Cursor, kind: int, tunnels: int) -> Packet:
     if kind < LEAST_ETHERTYPE:
-        raise Stop("version")
+        raise DecodeStop("version")
     kind = ethernet(cursor) if kind == EtherType.BRIDGED else kind
     return _ip(cursor, find_ip_behind(cursor, kind), tunnels)
 
@@ -203,7 +203,7 @@ def _gre(cursor: Cursor) -> int:
     cursor.need(4)
     flags, kind = cursor.u16(0), cursor.u16(2)
     if flags & 0x4007:  # RFC 1701's routing, or another version: PPTP's
-        raise Stop("gre")
+        raise DecodeStop("gre")
     size = 4 + 4 * sum(bool(flags & bit) for bit in (0x8000, 0x2000, 0x1000))
     cursor.need(size)
     cursor.at += size
@@ -218,11 +218,11 @@ def _erspan(cursor: Cursor, kind: int, numbered: int) -> int:
         cursor.need(1)
         size = _ERSPAN_HEADERS.get((EtherType(kind), cursor.u8(0) >> 4), 0)
         if not size:
-            raise Stop("version")
+            raise DecodeStop("version")
         cursor.need(size)
         if kind == EtherType.ERSPAN3:
             if cursor.u8(10) & 0x7C:  # not an Ethernet frame
-                raise Stop("version")
+                raise DecodeStop("version")
             size += 8 if cursor.u8(11) & 1 else 0  # a subheader of the platform
             cursor.need(size)
         cursor.at += size
@@ -234,7 +234,7 @@ def _geneve(cursor: Cursor) -> int:
     cursor.need(16)
     first, control, kind = cursor.u8(8), cursor.u8(9) & 0x80, cursor.u16(10)
     if first >> 6 or control:
-        raise Stop("geneve")
+        raise DecodeStop("geneve")
     size = 16 + (first & 0x3F) * 4
     cursor.need(size)
     cursor.at += size

@@ -39,7 +39,7 @@ from flowmap.wire.packets.numbers import (
     Protocol,
 )
 from flowmap.wire.packets.packets import Index, Mark, Packet, Packets, Skipped, Why
-from flowmap.wire.packets.scapy_fallback import OddFrames
+from flowmap.wire.packets.scapy_fallback import ScapyFallback
 
 Data = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
 Tunnels = Literal["outer", "inner"]
@@ -49,7 +49,7 @@ _Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedFrames:
     """What some frames held."""
 
     packets: Packets
@@ -133,9 +133,9 @@ def decode_frames(
     link_type: int,
     *,
     tunnels: Tunnels = "outer",
-    odd: OddFrames | None = None,
+    odd: ScapyFallback | None = None,
     limit: int | None = None,
-) -> Decoded:
+) -> DecodedFrames:
     """Decode the frames of ``data`` that begin at ``starts``, of which ``captured`` bytes each are there.
 
     ``wire_lengths`` is what they had on the wire. ``link_type`` is a :class:`LinkType`. VLAN tags that the kernel took
@@ -170,7 +170,7 @@ def decode_frames(
         packets = packets.take(index)
     malformed, unread, other = (dict(counts[why]) for why in (Why.MALFORMED, Why.UNREAD, Why.NOT_IP))
     unread |= counts[Why.LINK]
-    return Decoded(packets, index, malformed, unread, other, len(left), waiting - len(left))
+    return DecodedFrames(packets, index, malformed, unread, other, len(left), waiting - len(left))
 
 
 class _Columns:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flowmap.wire.packets.cursor import Cursor, Stop
+from flowmap.wire.packets.cursor import Cursor, DecodeStop
 from flowmap.wire.packets.names import describe_ethertype, describe_link, describe_llc, describe_ppp, describe_snap
 from flowmap.wire.packets.numbers import (
     ARPHRD_NETLINK,
@@ -58,7 +58,7 @@ def find_ip_behind(cursor: Cursor, kind: int) -> int:
         if kind in _IP:
             return kind
         kind = _step(cursor, kind)
-    raise Stop("tags")
+    raise DecodeStop("tags")
 
 
 def ethernet(cursor: Cursor) -> int:
@@ -74,7 +74,7 @@ def unwrap(cursor: Cursor, link_type: int) -> int:
     cursor.need(least)
     size = cursor.u16le(2) if link_type == LinkType.PPI else cursor.u32le(0)
     if size < least:
-        raise Stop("length")
+        raise DecodeStop("length")
     cursor.need(size)
     link_type = cursor.u32le(place)
     cursor.at += size
@@ -90,7 +90,7 @@ def _link(cursor: Cursor, link_type: int) -> int:
         _fixed(cursor, _BEFORE_LLC[link_type])
         return _llc(cursor)
     if link_type not in _LINKS:
-        raise Stop(describe_link(link_type), Why.LINK)
+        raise DecodeStop(describe_link(link_type), Why.LINK)
     return _LINKS[link_type](cursor, link_type)
 
 
@@ -115,7 +115,7 @@ def _family(family: int) -> int:
         return EtherType.IPV4
     if family in FAMILY_IPV6:
         return EtherType.IPV6
-    raise Stop("address families that are not IP", Why.NOT_IP)
+    raise DecodeStop("address families that are not IP", Why.NOT_IP)
 
 
 def _loopback(cursor: Cursor, link_type: int) -> int:
@@ -140,11 +140,11 @@ def _cooked(cursor: Cursor, link_type: int) -> int:
     kind, device = cursor.u16(protocol), cursor.u16(hardware)
     cursor.at += size
     if device == ARPHRD_NETLINK:
-        raise Stop("netlink messages", Why.NOT_IP)
+        raise DecodeStop("netlink messages", Why.NOT_IP)
     if kind == _ETH_P_802_2:
         return _llc(cursor)
     if kind < LEAST_ETHERTYPE:
-        raise Stop(describe_ethertype(kind), Why.NOT_IP)  # a number of Linux's own, as for CAN
+        raise DecodeStop(describe_ethertype(kind), Why.NOT_IP)  # a number of Linux's own, as for CAN
     return kind
 
 
@@ -158,7 +158,7 @@ def _nflog(cursor: Cursor, link_type: int) -> int:
         little = cursor.u8(2) != 0  # the type's lower byte comes first: no type is larger than 255
         size, number = (cursor.u16le(0), cursor.u16le(2)) if little else (cursor.u16(0), cursor.u16(2))
         if size < 4:
-            raise Stop("length")
+            raise DecodeStop("length")
         if number == _NFLOG_PAYLOAD:
             cursor.limit(size, 4)
             cursor.at += 4
@@ -187,7 +187,7 @@ def _frame_relay(cursor: Cursor, link_type: int) -> int:
     """RFC 2427, or Cisco's: an ethertype behind the address."""
     cursor.need(4)
     if not cursor.u8(1) & 1:  # addresses of more than two bytes
-        raise Stop(describe_link(link_type), Why.LINK)
+        raise DecodeStop(describe_link(link_type), Why.LINK)
     if cursor.u8(2) != 3:
         return _fixed(cursor, 4, 2)
     cursor.at += 3 + (cursor.u8(3) == 0)  # a byte of padding
@@ -198,7 +198,7 @@ def _frame_relay(cursor: Cursor, link_type: int) -> int:
         return _snap(cursor)
     cursor.at += 1
     if kind not in _NLPID:
-        raise Stop(f"frame relay NLPID {kind:#04x}", Why.UNREAD)
+        raise DecodeStop(f"frame relay NLPID {kind:#04x}", Why.UNREAD)
     return _NLPID[kind]
 
 
@@ -227,7 +227,7 @@ def _ppp(cursor: Cursor) -> int:
         if hardware == 1:
             return ethernet(cursor)
     if kind not in _PPP:
-        raise Stop(describe_ppp(kind), Why.UNREAD if kind < 0x8000 else Why.NOT_IP)
+        raise DecodeStop(describe_ppp(kind), Why.UNREAD if kind < 0x8000 else Why.NOT_IP)
     return _PPP[kind]
 
 
@@ -247,7 +247,7 @@ def _step(cursor: Cursor, kind: int) -> int:
         cursor.need(2)
         size = 2 + 4 * cursor.u8(1)
         return _fixed(cursor, size + 2, size)
-    raise Stop(describe_ethertype(kind), Why.NOT_IP if kind in OTHER_NAMES else Why.UNREAD)
+    raise DecodeStop(describe_ethertype(kind), Why.NOT_IP if kind in OTHER_NAMES else Why.UNREAD)
 
 
 def _llc(cursor: Cursor) -> int:
@@ -258,7 +258,7 @@ def _llc(cursor: Cursor) -> int:
         cursor.at += 3
         return EtherType.IPV4
     if head != _SNAP:
-        raise Stop(describe_llc(head[0]), Why.NOT_IP)
+        raise DecodeStop(describe_llc(head[0]), Why.NOT_IP)
     return _snap(cursor)
 
 
@@ -266,7 +266,7 @@ def _snap(cursor: Cursor) -> int:
     cursor.need(8)
     vendor, kind = cursor.u8(3) << 16 | cursor.u16(4), cursor.u16(6)
     if vendor not in (0, 0xF8) or kind < LEAST_ETHERTYPE:
-        raise Stop(*describe_snap(vendor, kind))
+        raise DecodeStop(*describe_snap(vendor, kind))
     cursor.at += 8
     return kind
 
@@ -288,8 +288,8 @@ def _mpls(cursor: Cursor) -> int:
             if _is_ethernet(cursor, ahead):
                 cursor.at += ahead
                 return ethernet(cursor)
-        raise Stop("MPLS with something else than IP inside", Why.UNREAD)
-    raise Stop("tags")
+        raise DecodeStop("MPLS with something else than IP inside", Why.UNREAD)
+    raise DecodeStop("tags")
 
 
 def _is_ethernet(cursor: Cursor, ahead: int) -> bool:
@@ -304,7 +304,7 @@ def _pppoe(cursor: Cursor, link_type: int) -> int:
     """RFC 2516, section 4."""
     cursor.need(6)
     if cursor.u16(0) != 0x1100:  # version 1, type 1, session data
-        raise Stop("PPPoE without session data", Why.NOT_IP)
+        raise DecodeStop("PPPoE without session data", Why.NOT_IP)
     size = cursor.u16(4)
     cursor.at += 6
     cursor.limit(size, 0)

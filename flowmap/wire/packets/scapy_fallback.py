@@ -23,7 +23,7 @@ FRAME_LIMIT = 512
 """Bytes of a frame that scapy gets to see; no header it is asked to find is deeper."""
 
 
-class OddFrames:
+class ScapyFallback:
     """Finds packets in odd frames; scapy is imported with the first (0.5 s)."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ HEADER = 48
 _ADDRESS_FAMILY = 17  # AF_PACKET
 
 
-class Status(IntFlag):
+class BlockStatus(IntFlag):
     """TP_STATUS_* of a block."""
 
     KERNEL = 0
@@ -55,7 +55,7 @@ _FRAME = np.dtype(
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class RingFrames:
     """What some blocks hold, in order; offsets are from the begin of the ring."""
 
     time: npt.NDArray[np.float64]
@@ -76,12 +76,12 @@ class Frames:
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, index: Index) -> Frames:
+    def take(self, index: Index) -> RingFrames:
         """Those at ``index``."""
-        return Frames(*(getattr(self, field.name)[index] for field in fields(self)))
+        return RingFrames(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @classmethod
-    def at(cls, ring: npt.NDArray[np.uint8], places: Index) -> Frames:
+    def at(cls, ring: npt.NDArray[np.uint8], places: Index) -> RingFrames:
         """The frames whose headers begin at ``places``."""
         # One structure an element, overlapping: a gather of whole headers would copy what nobody reads.
         view = np.ndarray(max(len(ring) - _FRAME.itemsize + 8, 0) // 8, _FRAME, ring, strides=(8,))

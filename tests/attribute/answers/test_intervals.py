@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from flowmap.attribute.answers.intervals import BRIDGE, Answer, ClosedBy, Range, fold
+from flowmap.attribute.answers.intervals import BRIDGE, Answer, ClosedBy, OwnershipInterval, fold
 from flowmap.attribute.answers.timeline import Timeline
 from flowmap.attribute.questions import Owners
 from flowmap.model.deployment import Owner
@@ -20,17 +20,19 @@ def answer(asked: float, *owners: Owner, took: float = 1.0) -> Answer:
     return Answer(asked, asked + took, frozenset(owners))
 
 
-def ranges_of(*answers: Answer) -> list[Range]:
-    ranges: list[Range] = []
+def ranges_of(*answers: Answer) -> list[OwnershipInterval]:
+    ranges: list[OwnershipInterval] = []
     for one in answers:
         change = fold(ranges[-1] if ranges else None, one)
         ranges[-1:] = [change.current] if change.closed is None else [change.closed, change.current]
     return ranges
 
 
-def x_range(first: float, last: float, answers: int = 1, closed_at: float | None = None, by: str = "denied") -> Range:
+def x_range(
+    first: float, last: float, answers: int = 1, closed_at: float | None = None, by: str = "denied"
+) -> OwnershipInterval:
     """A range of X; every answer took a second."""
-    known = Range(frozenset({X}), first, first + 1, last, last + 1, answers)
+    known = OwnershipInterval(frozenset({X}), first, first + 1, last, last + 1, answers)
     closed_by: ClosedBy = "pause" if by == "pause" else "denied"
     return known if closed_at is None else known._replace(closed_at=closed_at, closed_by=closed_by)
 
@@ -38,20 +40,20 @@ def x_range(first: float, last: float, answers: int = 1, closed_at: float | None
 ROWS = {
     "one answer": ([answer(10, X)], [x_range(10, 10)]),
     "a confirmation widens": ([answer(10, X), answer(70, X)], [x_range(10, 70, 2)]),
-    "nobody is an answer, too": ([answer(10), answer(70)], [Range(NOBODY, 10, 11, 70, 71, 2)]),
+    "nobody is an answer, too": ([answer(10), answer(70)], [OwnershipInterval(NOBODY, 10, 11, 70, 71, 2)]),
     "a gap where the owners changed": (
         [answer(10, X), answer(20, X), answer(80, Y)],
-        [x_range(10, 20, 2, 81), Range(frozenset({Y}), 80, 81, 80, 81)],
+        [x_range(10, 20, 2, 81), OwnershipInterval(frozenset({Y}), 80, 81, 80, 81)],
     ),
     "one more owner is another set": (
         [answer(10, X), answer(70, X, Y)],
-        [x_range(10, 10, 1, 71), Range(frozenset({X, Y}), 70, 71, 70, 71)],
+        [x_range(10, 10, 1, 71), OwnershipInterval(frozenset({X, Y}), 70, 71, 70, 71)],
     ),
     "an owner who comes back begins anew": (
         [answer(10, X), answer(20), answer(30, X)],
         [
             x_range(10, 10, 1, 21),
-            Range(NOBODY, 20, 21, 20, 21, 1, 31, "denied"),
+            OwnershipInterval(NOBODY, 20, 21, 20, 21, 1, 31, "denied"),
             x_range(30, 30),
         ],
     ),
@@ -78,7 +80,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("answers", "expected"), ROWS.values(), ids=ROWS)
-def test_what_answers_add_up_to(answers: list[Answer], expected: list[Range]) -> None:
+def test_what_answers_add_up_to(answers: list[Answer], expected: list[OwnershipInterval]) -> None:
     assert ranges_of(*answers) == expected
 
 
@@ -131,7 +133,7 @@ class AnyAnswers(RuleBasedStateMachine):
         super().__init__()
         self.timeline = Timeline()
         self.now = 0.0
-        self.ranges: list[Range] = []
+        self.ranges: list[OwnershipInterval] = []
 
     @rule(pause=st.one_of(spans, st.just(BRIDGE + 1)), took=spans, owners=owner_sets)
     def an_answer(self, pause: float, took: float, owners: Owners) -> None:

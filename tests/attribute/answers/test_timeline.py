@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.attribute.answers.timeline import MAX_ANSWERS, Answer, Lives, Outcome, Timeline
+from flowmap.attribute.answers.timeline import MAX_ANSWERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.questions import Owners
 from flowmap.model.deployment import Owner
 
@@ -33,12 +33,12 @@ def answer(asked: float, *owners: Owner, took: float = 0.5) -> Answer:
     return Answer(asked, asked + took, frozenset(owners))
 
 
-def judge(answers: list[Answer], *lives: Life, grace: float = 2.0) -> list[Outcome | None]:
+def judge(answers: list[Answer], *lives: Life, grace: float = 2.0) -> list[Judgement | None]:
     timeline = Timeline()
     for one in answers:
         timeline.add(one)
     columns = [np.array(column, np.float64) for column in zip(*lives, strict=True)]
-    position, outcomes = timeline.judge(Lives(*columns), grace=grace)
+    position, outcomes = timeline.judge(Lifetimes(*columns), grace=grace)
     return [outcomes[n] for n in position.tolist()]
 
 

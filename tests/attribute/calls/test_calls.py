@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flowmap.attribute.questions import Semantics
-from flowmap.attribute.settings import Settings
+from flowmap.attribute.settings import AttributionSettings
 from tests.bench.bench_questions import Traffic, allowed, run
 
 SHORT = Traffic(clients=10, services=6, flows=600, seconds=200.0)
@@ -15,16 +15,16 @@ SHORT = Traffic(clients=10, services=6, flows=600, seconds=200.0)
 
 @pytest.mark.parametrize("semantics", ["connection", "both"])
 def test_calls_are_as_many_as_ends_not_as_connections(semantics: Semantics) -> None:
-    settings = Settings(namespaces=("ns",), semantics=semantics)
+    settings = AttributionSettings(namespaces=("ns",), semantics=semantics)
     result = run(SHORT, settings)
-    assert result.ties == 0
+    assert result.narrowing == 0
     assert result.total <= allowed(SHORT, settings)
     assert (result.pending, result.attributed > 0.9 * SHORT.flows) == (0, True)
 
 
 def test_ties_are_few_and_counted_apart() -> None:
-    traffic, settings = replace(SHORT, shared=2), Settings(namespaces=("ns",), semantics="connection")
+    traffic, settings = replace(SHORT, shared=2), AttributionSettings(namespaces=("ns",), semantics="connection")
     result = run(traffic, settings)
-    assert 0 < result.ties <= 2 * 6 * (2 + 320 / settings.positive_ttl)
-    assert result.total - result.ties <= allowed(traffic, settings)
+    assert 0 < result.narrowing <= 2 * 6 * (2 + 320 / settings.positive_ttl)
+    assert result.total - result.narrowing <= allowed(traffic, settings)
     assert result.pending == 0

@@ -12,8 +12,8 @@ import pytest
 from flowmap.cli import command
 from flowmap.cli.check import command as check
 from flowmap.cli.check import host as check_host
-from flowmap.config import ControlPlane, load
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.config import ControlPlaneConfig, load
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.daemon.clients import credentials_provider
 from flowmap.errors import AuthError
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
@@ -211,7 +211,7 @@ def test_a_token_file_is_read_again_when_it_was_replaced(tmp_path: Path) -> None
         "access_key_secret_file": f"{tmp_path}/secret",
         "security_token_file": f"{tmp_path}/token",
     }
-    provider = credentials_provider(ControlPlane.model_validate({"credentials": given}), script())
+    provider = credentials_provider(ControlPlaneConfig.model_validate({"credentials": given}), script())
     before = asyncio.run(provider.get())
     (tmp_path / "token").write_text("second\n")
     assert (before.security_token, before.origin) == ("first", "config")
@@ -225,8 +225,8 @@ def test_the_instance_is_asked_only_where_switched_on(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED")  # the transport is a script: nothing leaves this process
-    transport = script(*[Reply(404, {}, b"")] * 3)
-    settings = ControlPlane.model_validate({"credentials": {"ecs_ram_role": switched_on}})
+    transport = script(*[HttpReply(404, {}, b"")] * 3)
+    settings = ControlPlaneConfig.model_validate({"credentials": {"ecs_ram_role": switched_on}})
     with pytest.raises(AuthError):
         asyncio.run(credentials_provider(settings, transport).get())
     assert [url for url in transport.urls if "100.100.100.200" not in url] == []

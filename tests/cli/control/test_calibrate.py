@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowmap.cli.control.calibrate import Finding, Reply, judge
+from flowmap.cli.control.calibrate import ReadingFinding, ShapeReply, judge
 from tests.support.shell import Shell
 
 TASK_MANAGER, KAFKA, MYSQL = "10.0.0.1", "10.1.0.1:9092", "10.1.0.2:3306"
@@ -146,8 +146,8 @@ def test_ends_in_the_wrong_order_are_noticed() -> None:
     assert found.semantics is None and "only link returns it" in found.because
 
 
-def reply(*returns: str, error: str = "") -> Reply:
-    return Reply(frozenset(returns), frozenset(), {}, error)
+def reply(*returns: str, error: str = "") -> ShapeReply:
+    return ShapeReply(frozenset(returns), frozenset(), {}, error)
 
 
 def test_an_answer_that_returns_it_counts_though_a_part_could_not_be_read() -> None:
@@ -155,4 +155,4 @@ def test_an_answer_that_returns_it_counts_though_a_part_could_not_be_read() -> N
     damaged = silent | {"client": reply("x", error="protocol"), "sink": reply("x")}
     assert judge("x", damaged).semantics == "connection"
     missing = silent | {"client": reply(error="protocol"), "sink": reply("x")}
-    assert judge("x", missing) == Finding(None, "it cannot be told without these answers (client: protocol)")
+    assert judge("x", missing) == ReadingFinding(None, "it cannot be told without these answers (client: protocol)")

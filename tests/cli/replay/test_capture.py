@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from flowmap.attribute.answers.intervals import Range
+from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import Question, Shape
 from flowmap.cli import command
 from flowmap.history.file import Limits
-from flowmap.history.intervals import Span
+from flowmap.history.intervals import StoredInterval
 from flowmap.history.store import Store
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
@@ -197,7 +197,7 @@ def test_what_a_daemon_kept_says_whose_it_was(
     sink = Question("default-namespace", Shape.SINK, None, service)
     source = Question("default-namespace", Shape.SOURCE, service, None)
     spans = [
-        Span(question, Range(owner, since, since, until, until, 2), False, 1, 0.0)
+        StoredInterval(question, OwnershipInterval(owner, since, since, until, until, 2), False, 1, 0.0)
         for question in (client, sink, source)
         for since, until in known
     ]

@@ -12,13 +12,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flowmap.cli.command import main
-from flowmap.flows.batch import Flag, Kind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.sources.base import ReadFinished, ReadStarted
 from tests.support.commands import OWNERS, recorded
 from tests.support.records import Record, batch_of, replace
 
 X = frozenset(OWNERS[:1])
-FLOW = Record(Kind.OPENED, flags=int(Flag.PRESENT), counters=(0, 0, 0, 0))
+FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT), counters=(0, 0, 0, 0))
 OTHER = replace(FLOW, client="10.0.0.2", client_port=7, id=2)
 IGNORED = replace(FLOW, client="127.0.0.1", server="127.0.0.1", server_port=10817, id=3)
 SCRIPT: list[Any] = [
@@ -26,9 +26,9 @@ SCRIPT: list[Any] = [
     ("step", ReadFinished(True)),
     ("step", batch_of(FLOW, OTHER, IGNORED)),
     ("confirm", X),
-    ("step", batch_of(replace(FLOW, kind=Kind.CLOSED, counters=(100, 50, 2, 1)))),
+    ("step", batch_of(replace(FLOW, kind=RecordKind.CLOSED, counters=(100, 50, 2, 1)))),
     ("settle",),
-    ("step", batch_of(replace(OTHER, kind=Kind.UPDATED, counters=(7, 8, 1, 1)))),
+    ("step", batch_of(replace(OTHER, kind=RecordKind.UPDATED, counters=(7, 8, 1, 1)))),
     ("settle",),
 ]
 ABSENT = "flowmap: --query: there is no such connection in the file"

@@ -10,8 +10,8 @@ import pytest
 
 from flowmap.cli.shared import asking
 from flowmap.cli.shared.asking import LINES, Losses, Pace, in_words
-from flowmap.config import ControlPlane
-from flowmap.control.alibaba.api.envelope import Answer
+from flowmap.config import ControlPlaneConfig
+from flowmap.control.alibaba.api.envelope import Elements
 from flowmap.control.alibaba.api.listing import Listing
 from flowmap.control.alibaba.api.models import Job
 
@@ -45,10 +45,10 @@ class Clock:
 def pages(*sizes: int) -> Listing[Job]:
     """A listing with pages of 10 jobs, the last shorter."""
 
-    async def ask(index: int) -> Answer[Job]:
+    async def ask(index: int) -> Elements[Job]:
         start = sum(sizes[: index - 1])
         items = tuple(Job(job_id=str(start + number)) for number in range(sizes[index - 1]))
-        return Answer(items, page_index=index, page_size=10, total_size=sum(sizes))
+        return Elements(items, page_index=index, page_size=10, total_size=sum(sizes))
 
     return Listing(ask, lambda job: job.job_id, page_size=10)
 
@@ -61,7 +61,7 @@ def test_calls_are_as_fast_as_configured(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = Clock(monkeypatch)
 
     async def run() -> None:
-        pace = Pace(ControlPlane(rate=2, burst=3))
+        pace = Pace(ControlPlaneConfig(rate=2, burst=3))
         assert await count(pace.pages(pages(10, 10, 4))) == [10, 10, 4]  # the burst
         assert clock.now == pytest.approx(100.5)  # it cannot know that the listing is over
         assert await count(pace.pages(pages(10, 4))) == [10, 4]  # but what was not asked is not lost
@@ -72,7 +72,7 @@ def test_calls_are_as_fast_as_configured(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_no_more_in_flight_than_configured() -> None:
     async def run() -> int:
-        pace, inside, most = Pace(ControlPlane(rate=1000, burst=1000, max_in_flight=3)), 0, 0
+        pace, inside, most = Pace(ControlPlaneConfig(rate=1000, burst=1000, max_in_flight=3)), 0, 0
 
         async def call() -> None:
             nonlocal inside, most

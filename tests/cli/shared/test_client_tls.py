@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.cli import command
-from flowmap.config import Http
+from flowmap.config import HttpConfig
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.serve.api.app import build_app
@@ -22,7 +22,7 @@ from tests.support.whole_daemon import in_thread
 
 
 @contextlib.asynccontextmanager
-async def serving(http: Http) -> AsyncIterator[str]:
+async def serving(http: HttpConfig) -> AsyncIterator[str]:
     """The address of a server."""
     web = Web(http)
     server = HttpServer(build_app(FakeBackend(), Exposition(SelfMetrics("test")), web), "127.0.0.1", 0, web=web)
@@ -33,7 +33,7 @@ async def serving(http: Http) -> AsyncIterator[str]:
         await server.stop()
 
 
-def daemon(http: Http) -> AbstractContextManager[str]:
+def daemon(http: HttpConfig) -> AbstractContextManager[str]:
     """The same in another thread: the commands block."""
     return in_thread(lambda: serving(http))
 
@@ -48,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     (directory / "wrong").write_text("wrong\n")
     (directory / "junk").write_text("junk\n")
     http = {"tls": {"cert_file": certificate, "key_file": key}, "users": {"ann": HASH}}
-    with daemon(Http.model_validate(http)) as address:
+    with daemon(HttpConfig.model_validate(http)) as address:
         yield address, directory
 
 
@@ -110,7 +110,7 @@ def test_the_password_itself_in_the_environment(site: tuple[str, Path], monkeypa
 def test_the_wrong_scheme_is_told(site: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["flows", "--url", f"http://{site[0]}"]) == 1
     assert "is it https://?" in capsys.readouterr().err
-    with daemon(Http()) as plain:
+    with daemon(HttpConfig()) as plain:
         assert command.main(["flows", "--url", f"https://{plain}"]) == 1
         assert "it speaks no TLS; is it http://?" in capsys.readouterr().err
 
@@ -132,7 +132,7 @@ def test_a_daemon_that_wants_a_certificate(tmp_path: Path, capsys: pytest.Captur
         "client_auth_type": "RequireAndVerifyClientCert",
         "client_ca_file": str(authority.file),
     }
-    with daemon(Http.model_validate({"tls": tls})) as address:
+    with daemon(HttpConfig.model_validate({"tls": tls})) as address:
         words = ["flows", "--url", f"https://{address}", "--ca-file", str(authority.file)]
         assert command.main(words) == 1
         assert "does it want a certificate (--cert-file, --key-file)?" in capsys.readouterr().err

@@ -9,14 +9,16 @@ import pytest
 from flowmap.attribute.questions import Question, Shape
 from flowmap.cli import command
 from flowmap.cli.shared import direct
-from flowmap.cli.shared.options import End
+from flowmap.cli.shared.options import EndpointArgument
 from flowmap.config import Config, load
 from flowmap.control.alibaba.api.client import DeploymentsAnswer
 from flowmap.control.alibaba.api.models import Deployment, JobSummary
 from flowmap.errors import ControlError, Throttled
 from flowmap.model.deployment import State
 
-CONNECTION = argparse.Namespace(source=End("10.0.0.1", 5), destination=End("10.0.0.2", 9092), protocol="tcp", at=None)
+CONNECTION = argparse.Namespace(
+    source=EndpointArgument("10.0.0.1", 5), destination=EndpointArgument("10.0.0.2", 9092), protocol="tcp", at=None
+)
 
 
 def config(**changes: str) -> Config:
@@ -159,7 +161,11 @@ def test_addresses_that_no_deployment_can_have_cost_no_call(
     monkeypatch.setattr(direct, "load", lambda *_: configured)
     source, destination = ends
     arguments = argparse.Namespace(
-        source=End(source, 5), destination=End(destination, 9092), protocol="tcp", at=None, config=None
+        source=EndpointArgument(source, 5),
+        destination=EndpointArgument(destination, 9092),
+        protocol="tcp",
+        at=None,
+        config=None,
     )
     answer = direct.answer(arguments)
     assert (bool(asked), answer["state"]) == (asks, "unknown")

@@ -8,16 +8,16 @@ import time
 import pytest
 
 from flowmap.cli.shared import options
-from flowmap.cli.shared.options import End
+from flowmap.cli.shared.options import EndpointArgument
 
 ENDS = [
-    ("10.0.0.1", End("10.0.0.1", None)),
-    ("10.0.0.1:9092", End("10.0.0.1", 9092)),
-    ("2001:db8::1", End("2001:db8::1", None)),
-    ("[2001:db8::1]", End("2001:db8::1", None)),
-    ("[2001:DB8::1]:443", End("2001:db8::1", 443)),
-    ("::ffff:10.0.0.1", End("10.0.0.1", None)),
-    ("[::ffff:10.0.0.1]:1", End("10.0.0.1", 1)),
+    ("10.0.0.1", EndpointArgument("10.0.0.1", None)),
+    ("10.0.0.1:9092", EndpointArgument("10.0.0.1", 9092)),
+    ("2001:db8::1", EndpointArgument("2001:db8::1", None)),
+    ("[2001:db8::1]", EndpointArgument("2001:db8::1", None)),
+    ("[2001:DB8::1]:443", EndpointArgument("2001:db8::1", 443)),
+    ("::ffff:10.0.0.1", EndpointArgument("10.0.0.1", None)),
+    ("[::ffff:10.0.0.1]:1", EndpointArgument("10.0.0.1", 1)),
     ("", None),
     ("host", None),
     ("10.0.0.1:", None),
@@ -35,7 +35,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("text", "end"), ENDS)
-def test_end(text: str, end: End | None) -> None:
+def test_end(text: str, end: EndpointArgument | None) -> None:
     if end is None:
         with pytest.raises(argparse.ArgumentTypeError):
             options.end(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-SILENT = """
+NO_ANSWER = """
 import socket, sys, threading
 real = socket.getaddrinfo
 def hang(host, *rest, **more):
@@ -23,9 +23,10 @@ def hang(host, *rest, **more):
     sys.stderr.write(f"asked {name}\\n")
     threading.Event().wait()
 socket.getaddrinfo = hang
-from flowmap.cli import client, command
+from flowmap.cli import command
+from flowmap.cli.shared import client
 client.TIMEOUT = 0.3
-from flowmap.serve import server
+from flowmap.serve.server import server
 server.LOOKUP_SECONDS = 0.3
 sys.exit(command.main(sys.argv[1:]))
 """
@@ -61,7 +62,7 @@ COMMANDS: list[tuple[list[str], str]] = [
 @pytest.mark.parametrize(("words", "said"), COMMANDS, ids=[row[0][0] for row in COMMANDS])
 def test_a_command_ends_and_names_the_cause(words: list[str], said: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SILENT, *words, "-c", str(write(tmp_path, "500ms"))],
+        [sys.executable, "-c", NO_ANSWER, *words, "-c", str(write(tmp_path, "500ms"))],
         capture_output=True,
         text=True,
         timeout=60,
@@ -75,7 +76,7 @@ def test_a_command_ends_and_names_the_cause(words: list[str], said: str, tmp_pat
 
 def test_the_name_of_a_daemon() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SILENT, "flows", "--url", "http://daemon.example:1"],
+        [sys.executable, "-c", NO_ANSWER, "flows", "--url", "http://daemon.example:1"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -102,7 +103,7 @@ INTERRUPTED = [DIRECT, ["deployments", "list"], ["check"], ["flows", "--url", "h
 
 @pytest.mark.parametrize("words", INTERRUPTED, ids=[words[0] for words in INTERRUPTED])
 def test_ctrl_c_ends_a_command_that_waits_for_a_name(words: list[str], tmp_path: Path) -> None:
-    script = SILENT.replace("0.3", "1000")
+    script = NO_ANSWER.replace("0.3", "1000")
     given = words if "--url" in words else [*words, "-c", str(write(tmp_path, "1000s"))]
     with running([sys.executable, "-c", script, *given]) as process:
         assert process.stderr is not None
@@ -117,7 +118,7 @@ def test_a_daemon_that_waits_for_a_name_ends_in_order(tmp_path: Path) -> None:
     settings["http"] = {"listen": "127.0.0.1:0"}
     file = tmp_path / "flowmap.yaml"
     file.write_text(json.dumps(settings))
-    words = [sys.executable, "-c", SILENT, "run", "-c", str(file)]
+    words = [sys.executable, "-c", NO_ANSWER, "run", "-c", str(file)]
     with running(words) as process:
         assert process.stderr is not None
         while (line := process.stderr.readline()) != "asked plane.example\n":

@@ -24,7 +24,7 @@ from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.alibaba.credentials.chain import CredentialsChain
 from flowmap.control.alibaba.http.transport import HttpTransport
 from flowmap.sandbox.running import RunningSandbox, running_sandbox
-from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Received
+from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SignedRequest
 from tests.support.control_clients import ask, key
 
 tea_client = pytest.importorskip("alibabacloud_ververica20220718.client", reason="needs the extra oracle")
@@ -171,7 +171,7 @@ def test_what_flowmap_sends_verifies_with_the_sdk(sandbox: RunningSandbox, name:
         assert sdk_signature(request) == request.headers["authorization"]
 
 
-def sdk_signature(request: Received) -> str:
+def sdk_signature(request: SignedRequest) -> str:
     """What the SDK would have put into ``Authorization`` for the request that was received."""
     signed = request.headers["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
     made = darabonba.DaraRequest()

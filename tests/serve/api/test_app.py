@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from flowmap.config import Http
+from flowmap.config import HttpConfig
 from flowmap.errors import HistoryError, Throttled
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
@@ -38,7 +38,7 @@ def ask(
     allowed: tuple[str, ...] = (),
 ) -> httpx.Response:
     used: Backend = backend or FakeBackend()
-    app = build_app(used, Exposition(SelfMetrics("test")), Web(Http(allowed_hosts=allowed)))
+    app = build_app(used, Exposition(SelfMetrics("test")), Web(HttpConfig(allowed_hosts=allowed)))
 
     async def request() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -22,7 +22,7 @@ from flowmap.cli.traffic.flows import HEADER, row
 from flowmap.export.exposition import Exposition
 from flowmap.export.labels import clean
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.series_table import Ledger, SeriesKey
+from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import Snapshot, SourceReport
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
 from flowmap.model.status import StatusView
@@ -89,13 +89,15 @@ class Named(FakeBackend):
         return dataclasses.replace(plain, sources=(source,), control_plane={"last_error": self.name})
 
     def snapshot(self) -> Snapshot:
-        ledger = Ledger(labels=("namespace", "deployment", "peer", "protocol"), max_series=10, idle_after=600)
+        series_table = SeriesTable(
+            labels=("namespace", "deployment", "peer", "protocol"), max_series=10, idle_after=600
+        )
         for kind in ("deployment", "shared"):
             owners = (self.info.owner, self.info.owner._replace(deployment_id="other"))
-            ledger.series(SeriesKey(kind, owners[: 1 + (kind == "shared")], "", self.name, "tcp"), now=0)
+            series_table.series(SeriesKey(kind, owners[: 1 + (kind == "shared")], "", self.name, "tcp"), now=0)
         return Snapshot(
             source="conntrack",
-            ledger=ledger.freeze(),
+            series_table=series_table.freeze(),
             deployments=(self.info,),
             sources=(SourceReport("conntrack", up=False, lost={self.name: 1}),),
         )

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmap.config import Http
+from flowmap.config import HttpConfig
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.serve.api.app import build_app
 from flowmap.serve.server import passwords
 from flowmap.serve.server.access import client_network, is_loopback, read_login
-from flowmap.serve.server.passwords import BURST, REFILL, WAITING, Passwords, Verdict
+from flowmap.serve.server.passwords import BURST, REFILL, WAITING, PasswordCheck, Passwords
 from flowmap.serve.server.web import Web
 from tests.support.certificates import HASH, PASSWORD
 from tests.support.fake_backend import FakeBackend
@@ -63,7 +63,7 @@ def test_who_may_do_what(
     monkeypatch.setattr(passwords, "BURST", 1000)
 
     async def run() -> None:
-        web = Web(Http.model_validate(http))
+        web = Web(HttpConfig.model_validate(http))
         app = build_app(FakeBackend(), Exposition(SelfMetrics("test")), web)
         transport = httpx.ASGITransport(app, client=(address, 4))
         login = None if user is None else (user, PASSWORD)
@@ -156,12 +156,12 @@ def test_a_right_password_costs_one_bcrypt_and_a_stranger_as_much(checks: list[s
     async def run() -> None:
         guard = Passwords({"ann": HASH})
         for _ in range(3):
-            assert await guard.check("ann", PASSWORD, "a") is Verdict.RIGHT
+            assert await guard.check("ann", PASSWORD, "a") is PasswordCheck.RIGHT
         assert checks == [HASH]
-        assert await guard.check("eve", PASSWORD, "a") is Verdict.WRONG
+        assert await guard.check("eve", PASSWORD, "a") is PasswordCheck.WRONG
         assert [secret[:7] for secret in checks] == [HASH[:7]] * 2
         for _ in range(2):
-            assert await guard.check("ann", "wrong", "a") is Verdict.WRONG
+            assert await guard.check("ann", "wrong", "a") is PasswordCheck.WRONG
         assert len(checks) == 4  # a wrong one is not remembered
 
     asyncio.run(run())
@@ -172,16 +172,16 @@ def test_the_memory_holds_no_password_and_cannot_be_poisoned(checks: list[str]) 
 
     async def run() -> None:
         guard = Passwords({"ann": HASH, "annb": HASH})
-        assert await guard.check("ann", PASSWORD, "a") is Verdict.RIGHT
-        assert await guard.check(f"ann{HASH}", PASSWORD, "a") is Verdict.WRONG
-        assert await guard.check("", f"ann{HASH}{PASSWORD}", "a") is Verdict.WRONG
-        assert await guard.check("annb", PASSWORD[1:], "a") is Verdict.WRONG
+        assert await guard.check("ann", PASSWORD, "a") is PasswordCheck.RIGHT
+        assert await guard.check(f"ann{HASH}", PASSWORD, "a") is PasswordCheck.WRONG
+        assert await guard.check("", f"ann{HASH}{PASSWORD}", "a") is PasswordCheck.WRONG
+        assert await guard.check("annb", PASSWORD[1:], "a") is PasswordCheck.WRONG
         assert PASSWORD not in repr(vars(guard))
         guard.replace({"ann": HASH.replace("$2b$", "$2y$")})  # another hash: the memory does not count
-        assert await guard.check("ann", PASSWORD, "a") is Verdict.RIGHT
+        assert await guard.check("ann", PASSWORD, "a") is PasswordCheck.RIGHT
         assert len(checks) == 5
         guard.replace({})
-        assert await guard.check("ann", PASSWORD, "a") is Verdict.WRONG
+        assert await guard.check("ann", PASSWORD, "a") is PasswordCheck.WRONG
 
     asyncio.run(run())
 
@@ -191,14 +191,14 @@ def test_guessing_is_slowed_down_counted_and_told_once(checks: list[str], caplog
         clock = Clock()
         guard = Passwords({"ann": HASH}, clock=clock)
         found = [await guard.check("ann", f"guess {n}\n\x1b[31m", "10.0.0.1") for n in range(BURST + 5)]
-        assert found == [Verdict.WRONG] * BURST + [Verdict.BUSY] * 5
+        assert found == [PasswordCheck.WRONG] * BURST + [PasswordCheck.BUSY] * 5
         assert len(checks) == BURST
         # Neither another client nor the right password from a client that is known suffers.
-        assert await guard.check("ann", PASSWORD, "10.0.0.2") is Verdict.RIGHT
-        assert await guard.check("ann", PASSWORD, "10.0.0.1") is Verdict.RIGHT
+        assert await guard.check("ann", PASSWORD, "10.0.0.2") is PasswordCheck.RIGHT
+        assert await guard.check("ann", PASSWORD, "10.0.0.1") is PasswordCheck.RIGHT
         clock.now = REFILL
-        assert await guard.check("ann", "guess", "10.0.0.1") is Verdict.WRONG
-        assert await guard.check("ann", "guess", "10.0.0.1") is Verdict.BUSY
+        assert await guard.check("ann", "guess", "10.0.0.1") is PasswordCheck.WRONG
+        assert await guard.check("ann", "guess", "10.0.0.1") is PasswordCheck.BUSY
         clock.now = 3600
         await guard.check("ann", "guess", "10.0.0.1")
         lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -219,7 +219,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, checks: list[str]) -
         for n in range(20):
             await guard.check("ann", "guess", f"10.0.0.{n}")
         for name in "abcd":
-            assert await guard.check(name, PASSWORD, "x") is Verdict.RIGHT
+            assert await guard.check(name, PASSWORD, "x") is PasswordCheck.RIGHT
         assert (len(guard._tokens), len(guard._right), len(guard._checking)) == (8, 2, 0)
 
     asyncio.run(run())
@@ -238,9 +238,9 @@ def test_checks_wait_in_a_short_line_and_the_loop_goes_on(monkeypatch: pytest.Mo
         asked = [asyncio.create_task(guard.check("ann", str(n), str(n))) for n in range(WAITING)]
         same = [asyncio.create_task(guard.check("ann", "0", "many")) for _ in range(50)]
         await asyncio.sleep(0)
-        assert await guard.check("ann", "one more", "x") is Verdict.BUSY
+        assert await guard.check("ann", "one more", "x") is PasswordCheck.BUSY
         gate.set()
-        assert set(await asyncio.gather(*asked, *same)) == {Verdict.RIGHT}
+        assert set(await asyncio.gather(*asked, *same)) == {PasswordCheck.RIGHT}
 
     asyncio.run(run())
 
@@ -252,8 +252,8 @@ ODD = ["", "\0", "x" * 73, "x" * 100_000, "\ud800", "p\0q", "ü" * 50]
 def test_odd_passwords_are_wrong_and_nothing_else(password: str) -> None:
     async def run() -> None:
         guard = Passwords({"ann": HASH})
-        assert await guard.check("ann", password, "a") is Verdict.WRONG
-        assert await guard.check("\ud800\0" * 100, password, "a") is Verdict.WRONG
+        assert await guard.check("ann", password, "a") is PasswordCheck.WRONG
+        assert await guard.check("\ud800\0" * 100, password, "a") is PasswordCheck.WRONG
 
     asyncio.run(run())
 
@@ -266,7 +266,7 @@ def test_a_long_password_counts_as_far_as_bcrypt_looks() -> None:
 
     async def run() -> None:
         guard = Passwords({"ann": secret})
-        assert await guard.check("ann", long, "a") is Verdict.RIGHT
-        assert await guard.check("ann", long[:71], "a") is Verdict.WRONG
+        assert await guard.check("ann", long, "a") is PasswordCheck.RIGHT
+        assert await guard.check("ann", long[:71], "a") is PasswordCheck.WRONG
 
     asyncio.run(run())

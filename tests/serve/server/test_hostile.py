@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flowmap.config import Http
+from flowmap.config import HttpConfig
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.model.views import FlowFilter, FlowPage
@@ -120,7 +120,7 @@ def attack(request: pytest.FixtureRequest, authority: Authority) -> Callable[...
             "key_file": str(authority.directory / "server.key"),
         }
         metrics = SelfMetrics("test")
-        web = Web(Http.model_validate(http | ({"tls": files} if with_tls else {})))
+        web = Web(HttpConfig.model_validate(http | ({"tls": files} if with_tls else {})))
         app = build_app(backend or FakeBackend(), Exposition(metrics), web)
         server = HttpServer(app, "127.0.0.1", 0, web=web, refused=metrics.http_refused)
         await server.start()
@@ -231,7 +231,7 @@ def test_a_handshake_that_never_ends_is_cut(authority: Authority, hello: bytes) 
             "key_file": str(authority.directory / "server.key"),
         }
         metrics = SelfMetrics("test")
-        web = Web(Http.model_validate({"tls": files}))
+        web = Web(HttpConfig.model_validate({"tls": files}))
         server = HttpServer(
             build_app(FakeBackend(), Exposition(metrics), web), "127.0.0.1", 0, web=web, refused=metrics.http_refused
         )

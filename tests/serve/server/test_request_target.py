@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from flowmap.config import Http
+from flowmap.config import HttpConfig
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.sandbox.running import running_sandbox
@@ -72,7 +72,7 @@ def ask(requests: list[tuple[str, str, str]], **http: object) -> list[tuple[int,
     """What each request line and Host gets, in order, from one server."""
 
     async def run() -> list[tuple[int, str]]:
-        web = Web(Http.model_validate(http))
+        web = Web(HttpConfig.model_validate(http))
         server = HttpServer(build_app(FakeBackend(), Exposition(SelfMetrics("test")), web), "127.0.0.1", 0, web=web)
         await server.start()
         try:

@@ -19,7 +19,7 @@ import httpx
 import pytest
 import yaml
 
-from flowmap.config import Http, Listen
+from flowmap.config import HttpConfig, Listen
 from flowmap.errors import ConfigError
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
@@ -33,7 +33,7 @@ from tests.support.fake_backend import FakeBackend
 class Site:
     """A running server, its settings and what it counted."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: HttpConfig) -> None:
         self.metrics = SelfMetrics("test")
         self.web = Web(http, report=self.metrics.set_http_settings)
         app = build_app(FakeBackend(), Exposition(self.metrics), self.web)
@@ -50,7 +50,7 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def running(**http: Any) -> AsyncIterator[Site]:
-    site = Site(Http(**http))
+    site = Site(HttpConfig(**http))
     await site.server.start()
     try:
         yield site
@@ -114,7 +114,7 @@ def test_promtool_reads_the_web_configuration_as_we_do(authority: Authority) -> 
     file = full_web(authority)
     checked = subprocess.run(["promtool", "check", "web-config", file], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
-    web = Web(Http(web_config=file))
+    web = Web(HttpConfig(web_config=file))
     assert web.context is not None
     assert web.passwords is not None
     assert dict(web.headers) == {"strict-transport-security": "max-age=60", "x-frame-options": "sameorigin"}
@@ -137,7 +137,7 @@ def test_promtool_refuses_what_we_refuse(authority: Authority, sections: dict[st
     file = write_web(authority.directory, **sections)
     assert subprocess.run(["promtool", "check", "web-config", file], capture_output=True).returncode != 0
     with pytest.raises(ConfigError):
-        Web(Http(web_config=file))
+        Web(HttpConfig(web_config=file))
 
 
 def test_tls_users_and_headers(authority: Authority) -> None:

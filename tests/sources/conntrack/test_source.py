@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from flowmap.errors import SourceDenied, SourceError
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.base import CaughtUp, Finding, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.conntrack import check as conntrack_check
 from flowmap.sources.conntrack import dump as conntrack_dump
 from flowmap.sources.conntrack import source as conntrack
 from flowmap.sources.conntrack.check import (
     Census,
-    Probe,
-    Settings,
+    ConntrackProbe,
+    ConntrackSysctls,
     findings,
     notes,
     offload_finding,
@@ -30,14 +30,14 @@ from flowmap.sources.conntrack.source import LOSS_BACKOFF, LOSS_BACKOFF_LIMIT, C
 from flowmap.sources.netlink_socket import Received
 from flowmap.system import proc
 from flowmap.system.proc import Unknown
-from flowmap.wire.netlink.conntrack import Operation, TableSize
+from flowmap.wire.netlink.conntrack import CtMessage, TableSize
 from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, encode_message
 from tests.support.netlink_recordings import joined
 from tests.wire.netlink.test_conntrack import DUMP, EVENT, NEW, tcp
 
 QUIET = Received(memoryview(b""), [], True, False, 0)
-GOOD = Settings(accounting=1, events=1, entries=10, limit=1000)
+GOOD = ConntrackSysctls(accounting=1, events=1, entries=10, limit=1000)
 
 
 def received(*parts: bytes, drained: bool = True, overrun: bool = False, truncated: int = 0) -> Received:
@@ -46,15 +46,15 @@ def received(*parts: bytes, drained: bool = True, overrun: bool = False, truncat
 
 
 def entry(number: int) -> bytes:
-    return encode_entry(Operation.NEW, DUMP, tcp(id=number))
+    return encode_entry(CtMessage.NEW, DUMP, tcp(id=number))
 
 
 def event(number: int) -> bytes:
-    return encode_entry(Operation.NEW, NEW, tcp(id=number))
+    return encode_entry(CtMessage.NEW, NEW, tcp(id=number))
 
 
 def destroyed(number: int) -> bytes:
-    return encode_entry(Operation.DELETE, EVENT, tcp(id=number))
+    return encode_entry(CtMessage.DELETE, EVENT, tcp(id=number))
 
 
 def done(status: int = 0, flags: int = 2) -> bytes:
@@ -133,7 +133,9 @@ def told(source: ConntrackSource) -> list[object]:
 
 def tell(step: Step) -> object:
     if isinstance(step, FlowBatch):
-        return [(Kind(kind).name, number) for kind, number in zip(step.kind.tolist(), step.id.tolist(), strict=True)]
+        return [
+            (RecordKind(kind).name, number) for kind, number in zip(step.kind.tolist(), step.id.tolist(), strict=True)
+        ]
     return step
 
 
@@ -143,8 +145,8 @@ def test_the_first_poll_reads_all_then_the_events_queued_meanwhile(kernel: Kerne
     assert source.deadline() == 100.0
     assert told(source) == [
         ReadStarted("start"),
-        [("SEEN", 1), ("SEEN", 2)],
-        [("SEEN", 3)],
+        [("DUMPED", 1), ("DUMPED", 2)],
+        [("DUMPED", 3)],
         [("OPENED", 4), ("CLOSED", 1)],
         ReadFinished(complete=True),
         CaughtUp(100.0),
@@ -192,7 +194,9 @@ def test_records_of_the_first_complete_read_may_end_unannounced(kernel: Kernel, 
     flags = []
     for now in (100.0, 110.0, 140.0):
         kernel.now = now
-        flags.append([bool(step.flags[0] & Flag.SILENT) for step in source.poll() if isinstance(step, FlowBatch)])
+        flags.append(
+            [bool(step.flags[0] & Flag.END_UNANNOUNCED) for step in source.poll() if isinstance(step, FlowBatch)]
+        )
     assert flags == [[True] * 3, [True], [False]], "the first read was not complete, so the second is still the first"
 
 
@@ -266,10 +270,10 @@ def test_truncated_datagrams_are_counted_and_are_a_loss(kernel: Kernel, source: 
 
 
 def test_malformed_messages_are_counted_and_passed_over(kernel: Kernel, source: ConntrackSource) -> None:
-    kernel.dumps = [[received(entry(1), encode_message(Operation.NEW, 2, b""), entry(2), done())]]
+    kernel.dumps = [[received(entry(1), encode_message(CtMessage.NEW, 2, b""), entry(2), done())]]
     kernel.events += [received(encode_message(0x0200, 0, bytes(8)), event(3))]
     assert told(source)[1:] == [
-        [("SEEN", 1), ("SEEN", 2)],
+        [("DUMPED", 1), ("DUMPED", 2)],
         [("OPENED", 3)],
         ReadFinished(complete=True),
         CaughtUp(100.0),
@@ -281,8 +285,8 @@ def test_an_inconsistent_dump_is_begun_again(kernel: Kernel, source: ConntrackSo
     kernel.dumps = [[received(entry(1), INTERRUPTED)], [received(entry(1), entry(2), done())]]
     assert told(source) == [
         ReadStarted("start"),
-        [("SEEN", 1)],
-        [("SEEN", 1), ("SEEN", 2)],
+        [("DUMPED", 1)],
+        [("DUMPED", 1), ("DUMPED", 2)],
         ReadFinished(complete=True),
         CaughtUp(100.0),
     ]
@@ -303,7 +307,7 @@ def test_a_dump_that_is_never_whole_finishes_incomplete(
     kernel: Kernel, source: ConntrackSource, dump: list[Received]
 ) -> None:
     kernel.dumps = [dump, dump, dump, [received(entry(1), done())]]
-    assert told(source) == [ReadStarted("start"), *[[("SEEN", 1)]] * 3, ReadFinished(complete=False)]
+    assert told(source) == [ReadStarted("start"), *[[("DUMPED", 1)]] * 3, ReadFinished(complete=False)]
     assert told(source)[0] == ReadStarted("start"), "it is begun again at once"
 
 
@@ -333,14 +337,14 @@ def test_a_storm_does_not_hold_the_caller(
 def test_without_events_nothing_is_claimed(
     kernel: Kernel, source: ConntrackSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conntrack_check, "read_settings", lambda: Settings(1, 0, 5, 100))
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: ConntrackSysctls(1, 0, 5, 100))
     assert told(source) == [ReadStarted("start"), ReadFinished(complete=True)]
 
 
 def test_where_it_cannot_be_known_the_first_event_shows_that_there_are_events(
     kernel: Kernel, source: ConntrackSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conntrack_check, "read_settings", lambda: Settings(1, None, 5, 100))
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: ConntrackSysctls(1, None, 5, 100))
     source.open()
     assert told(source) == [ReadStarted("start"), ReadFinished(complete=True)]
     kernel.events += [received(event(1))]
@@ -370,14 +374,14 @@ def test_entries_without_counters_are_noted(kernel: Kernel, source: ConntrackSou
 def test_entries_without_counters_are_not_said_to_be_old_while_accounting_is_off(
     kernel: Kernel, source: ConntrackSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conntrack_check, "read_settings", lambda: Settings(0, 1, 5, 100))
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: ConntrackSysctls(0, 1, 5, 100))
     kernel.dumps = [[received(entry(1), done())]]
     told(source)
     assert source.stats.notes["uncounted"] == "1 entries of the last full read have no byte counters: accounting is off"
 
 
 def offloaded(number: int, *, hardware: bool = False) -> bytes:
-    return encode_entry(Operation.NEW, DUMP, tcp(id=number, status=0xC00E if hardware else 0x400E))
+    return encode_entry(CtMessage.NEW, DUMP, tcp(id=number, status=0xC00E if hardware else 0x400E))
 
 
 def test_offloaded_connections_are_counted_by_every_full_read(kernel: Kernel, source: ConntrackSource) -> None:
@@ -436,14 +440,14 @@ def test_accounting_is_switched_on_only_if_asked(
     refused = ConntrackSource(clock=kernel.clock, enable_accounting=True)
     refused.open()
     assert "enable_accounting" not in refused.stats.notes, "it is on"
-    monkeypatch.setattr(conntrack_check, "read_settings", lambda: Settings(0, 1, 10, 1000))
+    monkeypatch.setattr(conntrack_check, "read_settings", lambda: ConntrackSysctls(0, 1, 10, 1000))
     refused.open()
     assert "No such file" in refused.stats.notes["enable_accounting"]
     told(refused)
     assert "No such file" in refused.stats.notes["enable_accounting"], "a full read changes nothing about that"
 
 
-WHOLE = Probe(asked=1000, granted=1000)
+WHOLE = ConntrackProbe(asked=1000, granted=1000)
 
 
 @pytest.mark.parametrize(
@@ -451,25 +455,31 @@ WHOLE = Probe(asked=1000, granted=1000)
     [
         (GOOD, WHOLE, "access", "ok", "can be read"),
         (GOOD, WHOLE, "accounting", "ok", "byte counters"),
-        (Settings(0, 1, 10, 1000), WHOLE, "accounting", "degraded", "without bytes"),
-        (Settings(None, 1, 10, 1000), WHOLE, "accounting", "degraded", "cannot be read"),
+        (ConntrackSysctls(0, 1, 10, 1000), WHOLE, "accounting", "degraded", "without bytes"),
+        (ConntrackSysctls(None, 1, 10, 1000), WHOLE, "accounting", "degraded", "cannot be read"),
         (GOOD, WHOLE, "events", "ok", "announced"),
-        (Settings(1, 2, 10, 1000), WHOLE, "events", "degraded", "older than flowmap"),
-        (Settings(1, 0, 10, 1000), WHOLE, "events", "degraded", "only by full reads"),
-        (Settings(1, None, 10, 1000), WHOLE, "events", "degraded", "cannot be read"),
+        (ConntrackSysctls(1, 2, 10, 1000), WHOLE, "events", "degraded", "older than flowmap"),
+        (ConntrackSysctls(1, 0, 10, 1000), WHOLE, "events", "degraded", "only by full reads"),
+        (ConntrackSysctls(1, None, 10, 1000), WHOLE, "events", "degraded", "cannot be read"),
         (GOOD, WHOLE, "table", "ok", "10 of 1000"),
-        (Settings(1, 1, 0, 1000), WHOLE, "table", "degraded", "ct rule"),
-        (Settings(1, 1, 750, 1000), WHOLE, "table", "degraded", "750 of 1000"),
-        (Settings(1, 1, 749, 1000), WHOLE, "table", "ok", "749 of 1000"),
-        (Settings(1, 1, None, 1000), WHOLE, "table", "degraded", "cannot be read"),
-        (Settings(1, 1, 10, None, "hidden"), WHOLE, "table", "degraded", "nf_conntrack_max cannot be read: hidden"),
-        (Settings(1, 1, 10, 0), WHOLE, "table", "ok", "10 entries in use, without a limit"),
-        (Settings(), WHOLE, "table", "degraded", "cannot be read: conntrack is not loaded"),
+        (ConntrackSysctls(1, 1, 0, 1000), WHOLE, "table", "degraded", "ct rule"),
+        (ConntrackSysctls(1, 1, 750, 1000), WHOLE, "table", "degraded", "750 of 1000"),
+        (ConntrackSysctls(1, 1, 749, 1000), WHOLE, "table", "ok", "749 of 1000"),
+        (ConntrackSysctls(1, 1, None, 1000), WHOLE, "table", "degraded", "cannot be read"),
+        (
+            ConntrackSysctls(1, 1, 10, None, "hidden"),
+            WHOLE,
+            "table",
+            "degraded",
+            "nf_conntrack_max cannot be read: hidden",
+        ),
+        (ConntrackSysctls(1, 1, 10, 0), WHOLE, "table", "ok", "10 entries in use, without a limit"),
+        (ConntrackSysctls(), WHOLE, "table", "degraded", "cannot be read: conntrack is not loaded"),
         (GOOD, WHOLE, "receive_buffer", "ok", "1000 bytes"),
-        (GOOD, Probe(1000, 200), "receive_buffer", "degraded", "200 bytes of the 1000"),
+        (GOOD, ConntrackProbe(1000, 200), "receive_buffer", "degraded", "200 bytes of the 1000"),
     ],
 )
-def test_findings(settings: Settings, probe: Probe, name: str, level: str, words: str) -> None:
+def test_findings(settings: ConntrackSysctls, probe: ConntrackProbe, name: str, level: str, words: str) -> None:
     (finding,) = [found for found in findings(settings, probe) if found.name == f"conntrack.{name}"]
     assert finding.level == level
     assert words in finding.message
@@ -477,26 +487,28 @@ def test_findings(settings: Settings, probe: Probe, name: str, level: str, words
 
 
 def test_accounting_that_will_be_switched_on_is_still_late_for_old_entries() -> None:
-    found = {f.name: f for f in findings(Settings(0, 1, 1, 9), WHOLE, enable_accounting=True)}
+    found = {f.name: f for f in findings(ConntrackSysctls(0, 1, 1, 9), WHOLE, enable_accounting=True)}
     assert "switched on at start" in found["conntrack.accounting"].message
 
 
 def test_without_access_nothing_else_matters() -> None:
-    denied = Probe(1000, error=SourceDenied("cannot join", remedy="be root"))
+    denied = ConntrackProbe(1000, error=SourceDenied("cannot join", remedy="be root"))
     assert findings(GOOD, denied) == [Finding("conntrack.access", "failed", "cannot join", "be root")]
 
 
 def test_notes_are_the_degraded_findings() -> None:
-    found = findings(Settings(0, 1, 10, 1000), WHOLE)
+    found = findings(ConntrackSysctls(0, 1, 10, 1000), WHOLE)
     assert list(notes(found)) == ["accounting"]
     assert "sysctl" in notes(found)["accounting"]
 
 
 def test_settings_are_read_where_they_can_be(tmp_path: Path) -> None:
-    assert read_settings(tmp_path) == Settings()
+    assert read_settings(tmp_path) == ConntrackSysctls()
     for name, text in (("acct", "1\n"), ("events", "2"), ("count", "5"), ("max", "nonsense")):
         (tmp_path / f"nf_conntrack_{name}").write_text(text)
-    assert read_settings(tmp_path) == Settings(1, 2, 5, None, cause=f"{tmp_path}/nf_conntrack_max holds no number")
+    assert read_settings(tmp_path) == ConntrackSysctls(
+        1, 2, 5, None, cause=f"{tmp_path}/nf_conntrack_max holds no number"
+    )
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -512,12 +524,12 @@ def test_a_table_that_is_not_there_is_not_one_that_cannot_be_seen(
     asked: list[TableSize | Unknown] = [Unknown("no permission"), TableSize(7, 100)]
     monkeypatch.setattr(conntrack_check, "ask_table_size", lambda: asked.pop(0))
     if not hidden:
-        assert (read_settings(where), read_entries(where)) == (Settings(), 0)
+        assert (read_settings(where), read_entries(where)) == (ConntrackSysctls(), 0)
         assert len(asked) == 2
         return
     cause = f"{tmp_path}/sys is hidden from this process"
-    assert read_settings(where) == Settings(cause=cause)
-    assert read_settings(where) == Settings(None, None, 7, 100, cause)
+    assert read_settings(where) == ConntrackSysctls(cause=cause)
+    assert read_settings(where) == ConntrackSysctls(None, None, 7, 100, cause)
     asked += [Unknown("no permission"), TableSize(7, 100)]
     assert read_entries(where) == Unknown(f"{cause}, and no permission")
     assert read_entries(where) == 7

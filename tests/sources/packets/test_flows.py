@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import Row
 from flowmap.flows.table import FlowTable
 from flowmap.sources.packets.flows import PacketFlows
@@ -25,8 +25,8 @@ def take(flows: PacketFlows, *packets: Packet) -> list[FlowBatch]:
     return flows.take(packets_of(*packets), np.array([packet.time for packet in packets]), interfaces)
 
 
-def kinds(batches: list[FlowBatch]) -> list[Kind]:
-    return [Kind(kind) for batch in batches for kind in batch.kind.tolist()]
+def kinds(batches: list[FlowBatch]) -> list[RecordKind]:
+    return [RecordKind(kind) for batch in batches for kind in batch.kind.tolist()]
 
 
 def packet(source_port: int, destination_port: int, tcp_flags: int = ACK, protocol: int = 6, time: float = 0) -> Packet:
@@ -56,7 +56,7 @@ def test_who_is_the_client(first: Packet, client_port: int, guessed: bool) -> No
     (batch,) = take(PacketFlows(10), first)
     assert batch.client_port.tolist() == [client_port]
     assert bool(batch.flags[0] & Flag.GUESSED) == guessed
-    assert kinds([batch]) == [Kind.UPDATED if guessed else Kind.OPENED]
+    assert kinds([batch]) == [RecordKind.UPDATED if guessed else RecordKind.OPENED]
 
 
 @pytest.mark.parametrize(
@@ -69,21 +69,23 @@ def test_what_never_shakes_hands_is_new_after_a_long_enough_silence(protocol: in
     (batch,) = (
         one for one in take(flows, packet(9092, 9092, 0, protocol, time=float(silence))) if protocol in one.protocol
     )
-    assert (Flag.JOINED not in Flag(int(batch.flags[0])), batch.kind[0] == Kind.OPENED) == (new, new)
+    assert (Flag.PICKED_UP not in Flag(int(batch.flags[0])), batch.kind[0] == RecordKind.OPENED) == (new, new)
     assert Flag.GUESSED in Flag(int(batch.flags[0]))
     gaps: list[Callable[[], object]] = [flows.doubt, flows.begin_anew, flows.missed, partial(flows.lose_sight, 1)]
     for number, gap in enumerate(gaps):
         gap()
         ends = (f"10.0.1.{number}", 9092, "10.0.0.4", 9092)
         after = take(flows, Packet(*ends, protocol, 0, time=silence + 1.0))
-        assert any(Flag.JOINED in Flag(int(flags)) for one in after for flags in one.flags), "its beginning may be lost"
+        assert any(Flag.PICKED_UP in Flag(int(flags)) for one in after for flags in one.flags), (
+            "its beginning may be lost"
+        )
 
 
 def test_a_handshake_on_a_flow_picked_up_in_the_middle_begins_another() -> None:
     flows = PacketFlows(10)
     (old,) = take(flows, packet(9092, 9093))
     closed, new = take(flows, packet(9092, 9093, SYN, time=1))
-    assert kinds([old, closed, new]) == [Kind.UPDATED, Kind.CLOSED, Kind.OPENED]
+    assert kinds([old, closed, new]) == [RecordKind.UPDATED, RecordKind.CLOSED, RecordKind.OPENED]
     assert (old.id == closed.id).all() and (new.id != old.id).all()
     assert (old.client_port[0], new.client_port[0]) == (9093, 9092)
 
@@ -96,7 +98,7 @@ def test_a_client_that_vanished_does_not_go_on_in_who_has_its_address_next() -> 
     assert len(flows) == 1 and flows.next_id == 2, "a SYN that is sent again is of the same connection"
     take(flows, handshake[2])
     closed, new = take(flows, packet(EPHEMERAL, 80, SYN, time=1))
-    assert kinds([closed, new]) == [Kind.CLOSED, Kind.OPENED]
+    assert kinds([closed, new]) == [RecordKind.CLOSED, RecordKind.OPENED]
     assert (closed.transmit_packets[0], new.transmit_packets[0]) == (3, 1)
 
 
@@ -116,7 +118,7 @@ def test_a_handshake_with_another_sequence_number_is_not_one_sent_again(
         take(flows, packet(*ports[::-1], SYN | ACK, time=1.5))
     assert flows.next_id == 2
     closed, new = take(flows, sent(99_000, 2.0), sent(99_000, 3.0))
-    assert kinds([closed, new]) == [Kind.CLOSED, Kind.OPENED]
+    assert kinds([closed, new]) == [RecordKind.CLOSED, RecordKind.OPENED]
     assert (closed.client_port[0], new.client_port[0]) == (EPHEMERAL, EPHEMERAL)
     assert new.transmit_packets[0] + new.receive_packets[0] == 2
 
@@ -130,7 +132,7 @@ def test_an_end_is_told_at_once_and_the_flow_leaves_after_a_while() -> None:
     assert take(flows, packet(80, EPHEMERAL, FIN | ACK, time=0.7)) == []
     assert flows.expire(30.0) == []
     (closed,) = flows.expire(31.0)
-    assert kinds([closed]) == [Kind.CLOSED]
+    assert kinds([closed]) == [RecordKind.CLOSED]
     assert (closed.transmit_bytes[0], closed.receive_bytes[0]) == (300, 200)
     assert len(flows) == 0
 
@@ -154,7 +156,7 @@ def test_silence_ends_a_flow(packets: list[Packet], seconds: float) -> None:
     take(flows, *packets)
     assert flows.expire(seconds - 1.5) == []
     assert flows.expire(seconds) == []
-    assert kinds(flows.expire(seconds + 1)) == [Kind.CLOSED]
+    assert kinds(flows.expire(seconds + 1)) == [RecordKind.CLOSED]
 
 
 def test_what_there_is_no_room_for_is_told_all_the_same() -> None:
@@ -175,7 +177,7 @@ def test_a_packet_seen_on_two_interfaces_counts_once_until_the_first_falls_silen
     flows = PacketFlows(10)
     for n, (interface, time) in enumerate([(1, 0.0), (2, 0.001), (1, 0.5), (2, 0.501), (2, 1.4), (2, 1.6), (1, 1.7)]):
         take(flows, Packet(length=1 << n, interface=interface, time=time))
-    (batch,) = [flows._table.records(flows._table.live(), Kind.UPDATED)]
+    (batch,) = [flows._table.records(flows._table.live(), RecordKind.UPDATED)]
     assert batch.transmit_bytes.tolist() == [1 + 4 + 32]
     assert flows.counts.duplicates == 4
 
@@ -227,4 +229,4 @@ def test_a_flow_picked_up_in_the_middle_may_be_old_and_counts_from_there() -> No
     applied = table.apply(batch, now=1.0, read_at=0.5, born_after=0.4)  # before the first full read is over, even
     assert applied.deltas.tolist() == [[100, 0, 1, 0]]
     assert table.columns.born_after[applied.opened].tolist() == [-np.inf]
-    assert table.columns.flags[applied.opened] & Row.JOINED
+    assert table.columns.flags[applied.opened] & Row.PICKED_UP

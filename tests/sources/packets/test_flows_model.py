@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
 from flowmap.sources.packets import flows as packet_flows
 from flowmap.sources.packets.flows import PacketFlows
@@ -150,11 +150,11 @@ class Listener:
                 self._hear(batch, n)
 
     def _hear(self, batch: FlowBatch, n: int) -> None:
-        kind, flags, number = Kind(batch.kind[n]), Flag(int(batch.flags[n])), int(batch.id[n])
+        kind, flags, number = RecordKind(batch.kind[n]), Flag(int(batch.flags[n])), int(batch.id[n])
         before = self.flows.get(number)
         assert before is None or not before[-1], "nothing comes after the end"
-        assert (before is None) == (kind is Kind.OPENED or (kind is Kind.UPDATED and before is None))
-        assert (kind is Kind.OPENED) <= (Flag.JOINED not in flags)
+        assert (before is None) == (kind is RecordKind.OPENED or (kind is RecordKind.UPDATED and before is None))
+        assert (kind is RecordKind.OPENED) <= (Flag.PICKED_UP not in flags)
         client = str(Address(int(batch.client_high[n]), int(batch.client_low[n])))
         server = str(Address(int(batch.server_high[n]), int(batch.server_low[n])))
         sent = int(batch.transmit_bytes[n]), int(batch.receive_bytes[n])
@@ -170,9 +170,9 @@ class Listener:
             sent,
             packets,
             Flag.GUESSED in flags,
-            Flag.JOINED in flags,
+            Flag.PICKED_UP in flags,
             Flag.ENDING in flags,
-            kind is Kind.CLOSED,
+            kind is RecordKind.CLOSED,
         )
         assert Flag.COUNTERS in flags
         assert (Flag.REPLIED in flags) == all(self.flows[number][6])

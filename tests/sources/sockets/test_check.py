@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from flowmap.errors import SourceDenied, SourceError
-from flowmap.sources.sockets.check import Probe, findings, read_probe
+from flowmap.sources.sockets.check import SocketsProbe, findings, read_probe
 
 ROWS = [
-    (Probe(4096, 4096, sockets=3, info_size=280), ["ok", "ok", "ok", "ok"], "3 TCP connections"),
-    (Probe(4096, 4096), ["ok", "ok", "ok", "ok"], "0 TCP connections"),
-    (Probe(4 << 20, 100_000, info_size=280), ["ok", "ok", "degraded", "ok"], "4194304 were asked for"),
-    (Probe(4 << 20, 2 << 20, info_size=280), ["ok", "ok", "ok", "ok"], "2097152 bytes"),
-    (Probe(1, 1, info_size=200), ["ok", "degraded", "ok", "ok"], "off by one byte"),
-    (Probe(1, 1, info_size=104), ["ok", "failed", "ok", "ok"], "counts no bytes"),
-    (Probe(1, groups=SourceError("no such group")), ["failed"], "shorter than the interval"),
-    (Probe(1, 1, dump=SourceDenied("no module", remedy="load it")), ["ok", "failed"], "no module"),
+    (SocketsProbe(4096, 4096, sockets=3, info_size=280), ["ok", "ok", "ok", "ok"], "3 TCP connections"),
+    (SocketsProbe(4096, 4096), ["ok", "ok", "ok", "ok"], "0 TCP connections"),
+    (SocketsProbe(4 << 20, 100_000, info_size=280), ["ok", "ok", "degraded", "ok"], "4194304 were asked for"),
+    (SocketsProbe(4 << 20, 2 << 20, info_size=280), ["ok", "ok", "ok", "ok"], "2097152 bytes"),
+    (SocketsProbe(1, 1, info_size=200), ["ok", "degraded", "ok", "ok"], "off by one byte"),
+    (SocketsProbe(1, 1, info_size=104), ["ok", "failed", "ok", "ok"], "counts no bytes"),
+    (SocketsProbe(1, groups=SourceError("no such group")), ["failed"], "shorter than the interval"),
+    (SocketsProbe(1, 1, dump=SourceDenied("no module", remedy="load it")), ["ok", "failed"], "no module"),
 ]
 
 
 @pytest.mark.parametrize(("probe", "levels", "words"), ROWS)
-def test_findings(probe: Probe, levels: list[str], words: str) -> None:
+def test_findings(probe: SocketsProbe, levels: list[str], words: str) -> None:
     found = findings(probe)
     assert [finding.level for finding in found] == levels
     assert any(words in finding.message for finding in found)

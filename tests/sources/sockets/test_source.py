@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmap.flows.batch import Flag, FlowBatch, Kind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
 from flowmap.sources.sockets.closing import PATIENCE, Closings
 from flowmap.sources.sockets.kernel import ephemeral_ports
@@ -24,8 +24,8 @@ from flowmap.sources.sockets.roles import (
     guess,
     pair_keys,
 )
-from flowmap.sources.sockets.tracker import FACTS, Facts, Known, Ledger, closed_batch, counts
-from flowmap.wire.netlink.inet_diag import Socket, TcpState
+from flowmap.sources.sockets.tracker import FACTS, Facts, Known, SocketTracker, closed_batch, counts
+from flowmap.wire.netlink.inet_diag import Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Rows
 
 NOTHING = dict.fromkeys(Socket._fields, 0)
@@ -36,7 +36,7 @@ def sock(local: str = CLIENT, remote: str = SERVER, ports: tuple[int, int] = (40
     """An IPv4 connection; from the client's side unless told otherwise."""
     here, there = Address.parse(local), Address.parse(remote)
     known = {"local_high": here.high, "local_low": here.low, "remote_high": there.high, "remote_low": there.low}
-    known |= {"local_port": ports[0], "remote_port": ports[1], "info_size": 280, "state": TcpState.ESTABLISHED}
+    known |= {"local_port": ports[0], "remote_port": ports[1], "info_size": 280, "state": SocketState.ESTABLISHED}
     return Socket(**NOTHING | known | fields)
 
 
@@ -54,7 +54,7 @@ def rows(*sockets: Socket) -> Rows:
     return np.array([tuple(each) for each in sockets], SOCKETS)
 
 
-S = TcpState
+S = SocketState
 COUNTERS = [  # state, fields, opened, sent, received (with what is known of the FIN): payload is 1000 up, 3000 down
     (S.ESTABLISHED, {"bytes_acked": 1001, "bytes_sent": 1000, "bytes_received": 3000}, 1, 1000, 3000),
     (S.ESTABLISHED, {"bytes_acked": 3000, "bytes_sent": 3000, "bytes_received": 1000}, -1, 3000, 1000),
@@ -89,7 +89,7 @@ COUNTERS = [  # state, fields, opened, sent, received (with what is known of the
 
 
 @pytest.mark.parametrize(("state", "fields", "opener", "sent", "received"), COUNTERS)
-def test_payload(state: TcpState, fields: dict[str, int], opener: int, sent: int, received: int) -> None:
+def test_payload(state: SocketState, fields: dict[str, int], opener: int, sent: int, received: int) -> None:
     row = rows(sock()._replace(**fields, state=state))
     assert opened(row).tolist() == [opener]
     assert sent_payload(row, np.array([opener >= 0])).tolist() == [sent]
@@ -200,39 +200,39 @@ def facts(role: int = 1, *, here: bool = False, number: int = 1, **more: int) ->
 
 
 def test_counters_never_fall_and_go_on_past_32_bits() -> None:
-    ledger = Ledger()
+    tracker = SocketTracker()
     first = rows(sock(cookie=5, bytes_acked=1001, bytes_sent=1000, bytes_received=10, segments_out=0xFFFF_FFFF))
-    ledger.adopt(first, facts())
+    tracker.adopt(first, facts())
     second = rows(sock(cookie=5, bytes_acked=1001, bytes_sent=1000, bytes_received=10, segments_out=4))
-    second["state"] = TcpState.CLOSE_WAIT  # a FIN was counted as payload a moment too early
-    again = ledger.recall(second)
-    ledger.adopt(second, again)
+    second["state"] = SocketState.CLOSE_WAIT  # a FIN was counted as payload a moment too early
+    again = tracker.recall(second)
+    tracker.adopt(second, again)
     assert (again["sent"][0], again["received"][0], again["out"][0]) == (1000, 10, (1 << 32) + 4)
     assert again["fin"][0]
 
 
 def test_a_reused_socket_is_new() -> None:
-    ledger = Ledger()
-    ledger.adopt(rows(sock(cookie=5)), facts())
-    assert ledger.recall(rows(sock(cookie=5)))["role"].tolist() == [1]
-    assert ledger.recall(rows(sock(cookie=5, ports=(40001, 9092)), sock(cookie=6)))["role"].tolist() == [0, 0]
+    tracker = SocketTracker()
+    tracker.adopt(rows(sock(cookie=5)), facts())
+    assert tracker.recall(rows(sock(cookie=5)))["role"].tolist() == [1]
+    assert tracker.recall(rows(sock(cookie=5, ports=(40001, 9092)), sock(cookie=6)))["role"].tolist() == [0, 0]
 
 
 def test_a_socket_that_leaves_without_a_word_lingers_once_a_read() -> None:
-    ledger = Ledger()
-    ledger.adopt(rows(sock(cookie=5), sock(cookie=6)), facts(number=2))
-    assert len(ledger.lingering()) == 0
-    ledger.adopt(rows(sock(cookie=6)), ledger.recall(rows(sock(cookie=6))))
-    batch = ledger.lingering()
-    assert (batch.id.tolist(), batch.kind.tolist()) == ([5], [Kind.SEEN]) and batch.flags[0] & Flag.ENDING
-    known = ledger.bury(5)
+    tracker = SocketTracker()
+    tracker.adopt(rows(sock(cookie=5), sock(cookie=6)), facts(number=2))
+    assert len(tracker.lingering()) == 0
+    tracker.adopt(rows(sock(cookie=6)), tracker.recall(rows(sock(cookie=6))))
+    batch = tracker.lingering()
+    assert (batch.id.tolist(), batch.kind.tolist()) == ([5], [RecordKind.DUMPED]) and batch.flags[0] & Flag.ENDING
+    known = tracker.mark_destroyed(5)
     assert known is not None and known.socket.cookie == 5
-    assert ledger.bury(5) is None and ledger.bury(99) is None
-    assert len(ledger.lingering()) == 0
-    ledger.adopt(rows(), facts(number=0))
-    ledger.drop_lingering()
-    assert ledger.is_forgotten(6) and not ledger.is_forgotten(5)
-    assert ledger.bury(6) is None
+    assert tracker.mark_destroyed(5) is None and tracker.mark_destroyed(99) is None
+    assert len(tracker.lingering()) == 0
+    tracker.adopt(rows(), facts(number=0))
+    tracker.drop_lingering()
+    assert tracker.is_forgotten(6) and not tracker.is_forgotten(5)
+    assert tracker.mark_destroyed(6) is None
 
 
 def test_only_the_servers_socket_within_this_host_does_not_count() -> None:
@@ -259,8 +259,8 @@ class Case:
     """Closings with a ledger and a kernel of its own."""
 
     def __init__(self) -> None:
-        self.ledger, self.kernel = Ledger(), FakeKernel()
-        self.closings = Closings(self.ledger, self.kernel)
+        self.tracker, self.kernel = SocketTracker(), FakeKernel()
+        self.closings = Closings(self.tracker, self.kernel)
 
     def close(self, socket: Socket, role: int = 1, *, here: bool = False, now: float = 0.0) -> list[tuple[int, int]]:
         record = self.closings.close(socket, facts(role, here=here), now)
@@ -280,20 +280,20 @@ def case() -> Iterator[Case]:
 def ended(fin: bool, *, own_fin: bool = True, **fields: int) -> Socket:
     """A destroyed client's socket: 1000 up, 3000 down."""
     given = {"bytes_acked": 1001 + own_fin, "bytes_sent": 1000, "bytes_received": 3000 + fin, "data_segments_in": 3}
-    return sock()._replace(**given | {"cookie": 5, "state": TcpState.CLOSE} | fields)
+    return sock()._replace(**given | {"cookie": 5, "state": SocketState.CLOSE} | fields)
 
 
 def server_of(client: Socket, **fields: int) -> Socket:
     given = {"bytes_acked": 3001, "bytes_sent": 3000, "bytes_received": 1001, "data_segments_in": 1}
-    given |= {"state": TcpState.CLOSE, "cookie": 6}
+    given |= {"state": SocketState.CLOSE, "cookie": 6}
     return turned(client, **given | fields)
 
 
 REMNANT = [  # fin, what is left in the kernel, bytes, unsure
     (True, None, 3000, 0),  # closed second: nothing is left
-    (False, sock(state=TcpState.FIN_WAIT2, timer=3), 3000, 0),
-    (False, sock(state=TcpState.TIME_WAIT, timer=3), 3000, 1),
-    (True, sock(state=TcpState.TIME_WAIT, timer=3), 3001, 1),  # shut down first, read to the end: off by one, told
+    (False, sock(state=SocketState.FIN_WAIT2, timer=3), 3000, 0),
+    (False, sock(state=SocketState.TIME_WAIT, timer=3), 3000, 1),
+    (True, sock(state=SocketState.TIME_WAIT, timer=3), 3001, 1),  # shut down first, read to the end: off by one, told
 ]
 
 
@@ -308,8 +308,8 @@ def test_the_final_byte_of_a_connection_to_another_host(
 
 CERTAIN = [
     (ended(True, receive_queue=1), 3000),
-    (sock(state=TcpState.CLOSE, bytes_acked=2, bytes_received=1, cookie=5), 0),
-    (sock(state=TcpState.CLOSE, bytes_acked=2, cookie=5), 0),
+    (sock(state=SocketState.CLOSE, bytes_acked=2, bytes_received=1, cookie=5), 0),
+    (sock(state=SocketState.CLOSE, bytes_acked=2, cookie=5), 0),
 ]
 
 
@@ -332,7 +332,7 @@ def test_within_this_host_the_other_socket_tells(case: Case, fin: bool, order: s
         assert case.closings.deadline() == PATIENCE
         assert case.close(server, -1, here=True) == [(1000, 3000)]
     else:
-        case.kernel.twin = server_of(client, state=TcpState.CLOSE_WAIT)
+        case.kernel.twin = server_of(client, state=SocketState.CLOSE_WAIT)
         assert case.close(client, here=True) == [(1000, 3000)]
         assert case.close(server, -1, here=True) == []
     assert case.closings.deadline() == float("inf")
@@ -344,7 +344,7 @@ def test_patience_ends(case: Case) -> None:
     client = ended(False)
     assert case.close(client, here=True, now=10.0) == []
     assert case.closings.expire(10.0 + PATIENCE / 2) == []
-    case.kernel.own = sock(state=TcpState.TIME_WAIT, timer=3)
+    case.kernel.own = sock(state=SocketState.TIME_WAIT, timer=3)
     assert case.bytes(case.closings.expire(10.0 + PATIENCE)) == [(1000, 3000)]
     assert case.close(server_of(client), -1, here=True, now=99.0) == [], "once only"
 
@@ -362,16 +362,16 @@ def test_an_aborted_client_within_this_host_is_counted_from_its_server(case: Cas
 
 def test_an_aborted_connection_to_another_host_is_told(case: Case) -> None:
     seen = sock(cookie=5, bytes_acked=11, bytes_sent=10, bytes_received=20)
-    case.ledger.adopt(rows(seen), facts())
+    case.tracker.adopt(rows(seen), facts())
     assert case.close(seen._replace(remote_port=0, bytes_acked=0, send_queue=65538)) == [(10, 20)]
     assert case.closings.unknown == 1
-    assert case.close(sock(cookie=8, ports=(40009, 0), send_queue=65538, state=TcpState.CLOSE)) == []
+    assert case.close(sock(cookie=8, ports=(40009, 0), send_queue=65538, state=SocketState.CLOSE)) == []
     assert case.closings.expire(PATIENCE) == [] and case.closings.unknown == 2
 
 
 NO_FLOWS = [
-    sock(ports=(9092, 0), state=TcpState.CLOSE),  # a listener
-    sock(state=TcpState.CLOSE, send_queue=1),  # a SYN that was refused
+    sock(ports=(9092, 0), state=SocketState.CLOSE),  # a listener
+    sock(state=SocketState.CLOSE, send_queue=1),  # a SYN that was refused
 ]
 
 
@@ -382,9 +382,9 @@ def test_no_flow(case: Case, socket: Socket) -> None:
 
 
 def test_a_forgotten_socket_is_not_counted_again(case: Case) -> None:
-    case.ledger.adopt(rows(sock(cookie=5)), facts())
-    case.ledger.adopt(rows(), facts(number=0))
-    case.ledger.drop_lingering()
+    case.tracker.adopt(rows(sock(cookie=5)), facts())
+    case.tracker.adopt(rows(), facts(number=0))
+    case.tracker.drop_lingering()
     assert case.close(ended(True)) == []
     assert case.closings.late == 1
 

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import COLUMNS, Flag, Kind
+from flowmap.flows.batch import COLUMNS, Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.wire.netlink import conntrack
 from flowmap.wire.netlink.conntrack import (
     SCHEMA,
+    CtMessage,
+    CtTcpState,
     Field,
-    Operation,
     Schema,
     TableSize,
-    TcpState,
     decode,
     decode_record,
     decode_table_size,
@@ -30,7 +30,7 @@ from flowmap.wire.netlink.messages import (
     AttributeReader,
     Control,
     MessageFlag,
-    Status,
+    ReplyStatus,
     decode_messages,
     encode_attribute,
     encode_message,
@@ -98,7 +98,7 @@ def without(values: dict[str, int], *names: str) -> dict[str, int]:
     return {name: value for name, value in values.items() if name not in names}
 
 
-def record(operation: Operation, flags: int, values: dict[str, int]) -> dict[str, int]:
+def record(operation: CtMessage, flags: int, values: dict[str, int]) -> dict[str, int]:
     (message,) = decode_messages(encode_entry(operation, flags, values))
     return dict(zip(COLUMNS, decode_record(message), strict=True))
 
@@ -119,14 +119,14 @@ PLAIN = ends("", "10.0.0.1", 40000, "10.0.0.2", 9092) | ends("translated_", "10.
 @pytest.mark.parametrize(
     "operation, flags, kind",
     [
-        (Operation.NEW, NEW, Kind.OPENED),
-        (Operation.NEW, EVENT, Kind.UPDATED),
-        (Operation.NEW, DUMP, Kind.SEEN),
-        (Operation.NEW, DUMP | MessageFlag.DUMP_INTR, Kind.SEEN),
-        (Operation.DELETE, EVENT, Kind.CLOSED),
+        (CtMessage.NEW, NEW, RecordKind.OPENED),
+        (CtMessage.NEW, EVENT, RecordKind.UPDATED),
+        (CtMessage.NEW, DUMP, RecordKind.DUMPED),
+        (CtMessage.NEW, DUMP | MessageFlag.DUMP_INTR, RecordKind.DUMPED),
+        (CtMessage.DELETE, EVENT, RecordKind.CLOSED),
     ],
 )
-def test_kind(operation: Operation, flags: int, kind: Kind) -> None:
+def test_kind(operation: CtMessage, flags: int, kind: RecordKind) -> None:
     found = record(operation, flags, tcp())
     assert found == dict.fromkeys(COLUMNS, 0) | PLAIN | {
         "kind": kind,
@@ -201,14 +201,14 @@ def test_kind(operation: Operation, flags: int, kind: Kind) -> None:
     ],
 )
 def test_fields(values: dict[str, int], expected: dict[str, int]) -> None:
-    found = record(Operation.NEW, EVENT, values)
+    found = record(CtMessage.NEW, EVENT, values)
     assert {name: found[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("state", TcpState)
-def test_a_connection_is_ending_from_the_first_fin_on(state: TcpState) -> None:
+@pytest.mark.parametrize("state", CtTcpState)
+def test_a_connection_is_ending_from_the_first_fin_on(state: CtTcpState) -> None:
     ending = {"FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE"}
-    found = record(Operation.NEW, EVENT, tcp(tcp_state=state))
+    found = record(CtMessage.NEW, EVENT, tcp(tcp_state=state))
     assert bool(found["flags"] & Flag.ENDING) == (state.name in ending)
 
 
@@ -224,7 +224,7 @@ def test_ipv6() -> None:
         "reply_source_port": 65535,
         "reply_destination_port": 1,
     }
-    found = record(Operation.NEW, EVENT, values)
+    found = record(CtMessage.NEW, EVENT, values)
     expected = ends("", "2001:db8::1", 1, "2001:db8::ffff:0:0:2", 65535) | {"protocol": 17, "flags": 0}
     assert {name: found[name] for name in expected} == expected
 
@@ -243,7 +243,7 @@ ADDRESSES = {name: value for name, value in tcp().items() if "_v4_" in name}
 )
 def test_other_protocols(protocol: int, more: dict[str, int], ports: tuple[int, ...]) -> None:
     values = ADDRESSES | more | {"original_protocol": protocol, "reply_protocol": protocol}
-    found = record(Operation.NEW, EVENT, values)
+    found = record(CtMessage.NEW, EVENT, values)
     names = ("client_port", "server_port", "translated_client_port", "translated_server_port")
     assert tuple(found[name] for name in names) == ports
     assert found["protocol"] == protocol
@@ -261,7 +261,7 @@ def test_other_protocols(protocol: int, more: dict[str, int], ports: tuple[int, 
 )
 def test_what_cannot_be_a_flow_is_refused(missing: tuple[str, ...], fault: str) -> None:
     with pytest.raises(DecodeError, match=fault):
-        record(Operation.NEW, EVENT, without(tcp(), *missing))
+        record(CtMessage.NEW, EVENT, without(tcp(), *missing))
 
 
 def test_a_message_of_another_kind_is_refused() -> None:
@@ -276,23 +276,23 @@ def test_the_dump_request_is_what_the_kernel_expects() -> None:
 
 
 def test_control_messages_tell_how_a_dump_ended() -> None:
-    entry = encode_entry(Operation.NEW, DUMP | MessageFlag.DUMP_INTR, tcp())
+    entry = encode_entry(CtMessage.NEW, DUMP | MessageFlag.DUMP_INTR, tcp())
     done = encode_message(Control.DONE, DUMP, struct.pack("=i", -4))
     found = decode(entry + done)
-    assert (len(found.batch), found.interrupted, found.end, found.malformed) == (1, True, Status(4), 0)
+    assert (len(found.batch), found.interrupted, found.end, found.malformed) == (1, True, ReplyStatus(4), 0)
     noop = decode(encode_message(Control.NOOP, 0, b""))
     assert (len(noop.batch), noop.end, noop.malformed) == (0, None, 0)
 
 
 def test_malformed_messages_are_counted_and_passed_over() -> None:
-    good, foreign = encode_entry(Operation.NEW, NEW, tcp()), encode_message(0x0200, 0, bytes(4))
-    found = decode(good + foreign + encode_message(Operation.NEW, 0, b"") + good)
+    good, foreign = encode_entry(CtMessage.NEW, NEW, tcp()), encode_message(0x0200, 0, bytes(4))
+    found = decode(good + foreign + encode_message(CtMessage.NEW, 0, b"") + good)
     assert (len(found.batch), found.malformed, found.unframed) == (2, 2, 0)
     assert "0x200" in found.fault
 
 
 def test_a_datagram_that_cannot_be_framed_spares_the_others() -> None:
-    good = encode_entry(Operation.NEW, NEW, tcp())
+    good = encode_entry(CtMessage.NEW, NEW, tcp())
     data, starts = recordings.joined([good, good + b"\1\0\0\0" + bytes(16), good])
     found = decode(data, starts)
     assert (len(found.batch), found.malformed, found.unframed) == (3, 1, 1)
@@ -300,14 +300,14 @@ def test_a_datagram_that_cannot_be_framed_spares_the_others() -> None:
 
 def test_cut_at_every_byte_it_is_a_shorter_result_or_a_fault() -> None:
     values = tcp(**COUNTERS, tcp_state=3, started=5, zone=4)
-    message = encode_entry(Operation.NEW, NEW, values)
+    message = encode_entry(CtMessage.NEW, NEW, values)
     for size in range(len(message)):
         found = decode(message[:size])
         assert len(found.batch) == 0
         assert found.malformed == found.unframed == (1 if size else 0)
     body = message[16:]
     for size in range(len(body)):
-        found = decode(encode_message(Operation.NEW, NEW, body[:size]))
+        found = decode(encode_message(CtMessage.NEW, NEW, body[:size]))
         assert len(found.batch) + found.malformed == 1
 
 
@@ -328,8 +328,8 @@ def test_fields_go_two_ways(values: dict[str, int]) -> None:
 
 
 def test_unknown_attributes_are_passed_over_and_flag_bits_ignored() -> None:
-    extra = encode_attribute(99, b"whatever") + encode_attribute(conntrack.Attribute.ID | 0x4000, b"\0\0\0\5")
-    (message,) = decode_messages(encode_entry(Operation.NEW, EVENT, without(tcp(), "id"), extra=extra))
+    extra = encode_attribute(99, b"whatever") + encode_attribute(conntrack.CtAttribute.ID | 0x4000, b"\0\0\0\5")
+    (message,) = decode_messages(encode_entry(CtMessage.NEW, EVENT, without(tcp(), "id"), extra=extra))
     assert dict(zip(COLUMNS, decode_record(message), strict=True))["id"] == 5
 
 
@@ -339,7 +339,7 @@ def test_recorded_messages_decode_whole(name: str) -> None:
     data, starts = recordings.joined(recordings.datagrams(name))
     found = decode(data, starts)
     assert found.malformed == 0
-    assert (found.end == Status(0)) == name.startswith("dump")
+    assert (found.end == ReplyStatus(0)) == name.startswith("dump")
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in found.batch.rows()]
     assert {row["protocol"] for row in rows} == {1, 6, 17, 58}
     assert {row["zone"] for row in rows} == {0, 7}
@@ -354,11 +354,11 @@ def recorded(name: str) -> list[dict[str, Any]]:
 @recordings.little_endian
 def test_recorded_events_tell_a_whole_life() -> None:
     rows = recorded("events-stamped")
-    by_kind = {kind: {row["id"] for row in rows if row["kind"] == kind} for kind in Kind}
-    assert by_kind[Kind.OPENED] == by_kind[Kind.CLOSED]
-    assert len(by_kind[Kind.OPENED]) == 13
-    assert not any(row["flags"] & Flag.COUNTERS for row in rows if row["kind"] == Kind.OPENED)
-    closed = [row for row in rows if row["kind"] == Kind.CLOSED]
+    by_kind = {kind: {row["id"] for row in rows if row["kind"] == kind} for kind in RecordKind}
+    assert by_kind[RecordKind.OPENED] == by_kind[RecordKind.CLOSED]
+    assert len(by_kind[RecordKind.OPENED]) == 13
+    assert not any(row["flags"] & Flag.COUNTERS for row in rows if row["kind"] == RecordKind.OPENED)
+    closed = [row for row in rows if row["kind"] == RecordKind.CLOSED]
     assert all(row["flags"] & Flag.COUNTERS and row["transmit_bytes"] for row in closed)
     assert all(row["started"] > 1_700_000_000 * 10**9 for row in closed)
     assert all(row["flags"] & Flag.ENDING for row in closed if row["protocol"] == 6)

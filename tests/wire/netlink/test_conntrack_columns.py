@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowmap.flows.batch import Flag
 from flowmap.wire.netlink import columns as netlink_columns
 from flowmap.wire.netlink import conntrack
-from flowmap.wire.netlink.conntrack import Operation
+from flowmap.wire.netlink.conntrack import CtMessage
 from flowmap.wire.netlink.conntrack_columns import LAYOUTS_A_SHAPE, SHAPES, ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, encode_attribute, encode_message
@@ -27,7 +27,7 @@ RECORDED = [datagram for name in recordings.NAMES for datagram in recordings.dat
 DONE = encode_message(Control.DONE, MessageFlag.MULTI, bytes(4), sequence=9, port=8)
 
 
-def check_same(decoder: ColumnDecoder, data: bytes, starts: Sequence[int] = (0,)) -> conntrack.Decoded:
+def check_same(decoder: ColumnDecoder, data: bytes, starts: Sequence[int] = (0,)) -> conntrack.DecodedEntries:
     """Decode both ways; every field of the results must be equal."""
     expected, found = conntrack.decode(data, starts), decoder.decode(data, starts)
     assert found.batch.rows() == expected.batch.rows()
@@ -105,13 +105,13 @@ VALUES = st.fixed_dictionaries({}, optional={n: st.integers(0, 256**s - 1) for n
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([Operation.NEW, Operation.DELETE]), st.sampled_from([NEW, EVENT, DUMP]), VALUES),
+        st.tuples(st.sampled_from([CtMessage.NEW, CtMessage.DELETE]), st.sampled_from([NEW, EVENT, DUMP]), VALUES),
         min_size=1,
         max_size=8,
     )
 )
 @settings(deadline=None)
-def test_any_fields(entries: list[tuple[Operation, int, dict[str, int]]]) -> None:
+def test_any_fields(entries: list[tuple[CtMessage, int, dict[str, int]]]) -> None:
     """Entries of a known kind with any fields changed, removed or added."""
     parts = [encode_entry(operation, flags, tcp() | values) for operation, flags, values in entries]
     parts += [encode_entry(operation, flags, values) for operation, flags, values in entries]
@@ -120,7 +120,7 @@ def test_any_fields(entries: list[tuple[Operation, int, dict[str, int]]]) -> Non
 
 def dump_of(*values: dict[str, int]) -> bytes:
     """A datagram of a dump: many messages of one sequence and port, and its end."""
-    return b"".join(encode_entry(Operation.NEW, DUMP, one, sequence=9, port=8) for one in values) + DONE
+    return b"".join(encode_entry(CtMessage.NEW, DUMP, one, sequence=9, port=8) for one in values) + DONE
 
 
 def test_offloaded_entries_among_others(decoder: ColumnDecoder) -> None:
@@ -157,16 +157,16 @@ def test_a_datagram_boundary_inside_a_message_is_seen(decoder: ColumnDecoder) ->
 @pytest.mark.parametrize("length", [4, 8, 12])
 def test_a_length_shorter_than_a_header_is_a_fault(decoder: ColumnDecoder, length: int) -> None:
     stub = struct.pack("=I", length) + bytes(length - 4)
-    for parts in ([encode_entry(Operation.NEW, NEW, tcp()), stub], [stub, encode_entry(Operation.NEW, NEW, tcp())]):
+    for parts in ([encode_entry(CtMessage.NEW, NEW, tcp()), stub], [stub, encode_entry(CtMessage.NEW, NEW, tcp())]):
         found = check_same(decoder, *recordings.joined(parts))
         assert (len(found.batch), found.unframed) == (1, 1)
 
 
 def test_two_layouts_of_one_shape(decoder: ColumnDecoder) -> None:
     """Equal length, family and type, but the attributes stand in another order."""
-    other = encode_attribute(conntrack.Attribute.ZONE, b"\0\5")
-    one = encode_entry(Operation.NEW, DUMP, ADDRESSES | {"original_protocol": 50, "zone": 5})
-    two = encode_entry(Operation.NEW, DUMP, ADDRESSES | {"original_protocol": 50}, extra=other)
+    other = encode_attribute(conntrack.CtAttribute.ZONE, b"\0\5")
+    one = encode_entry(CtMessage.NEW, DUMP, ADDRESSES | {"original_protocol": 50, "zone": 5})
+    two = encode_entry(CtMessage.NEW, DUMP, ADDRESSES | {"original_protocol": 50}, extra=other)
     swapped = one[:20] + one[-8:] + one[20:-8]
     assert len(one) == len(two) == len(swapped)
     data, starts = recordings.joined([one, swapped, two] * 5)
@@ -176,15 +176,15 @@ def test_two_layouts_of_one_shape(decoder: ColumnDecoder) -> None:
 def test_what_is_remembered_is_bounded(decoder: ColumnDecoder) -> None:
     for number in range(SHAPES + 10):
         extra = encode_attribute(99, bytes(4 * number))
-        check_same(decoder, encode_entry(Operation.NEW, DUMP, tcp(), extra=extra))
+        check_same(decoder, encode_entry(CtMessage.NEW, DUMP, tcp(), extra=extra))
     assert len(decoder._layouts) <= SHAPES
     for number in range(LAYOUTS_A_SHAPE + 10):
-        check_same(decoder, encode_entry(Operation.NEW, DUMP, tcp(), extra=encode_attribute(100 + number, b"")))
+        check_same(decoder, encode_entry(CtMessage.NEW, DUMP, tcp(), extra=encode_attribute(100 + number, b"")))
     assert max(len(layouts) for layouts in decoder._layouts.values()) == LAYOUTS_A_SHAPE
 
 
 def test_small_buffers_go_to_the_general_decoder() -> None:
-    decoder, message = ColumnDecoder(), encode_entry(Operation.NEW, NEW, tcp())
+    decoder, message = ColumnDecoder(), encode_entry(CtMessage.NEW, NEW, tcp())
     assert len(decoder.decode(message).batch) == 1
     assert not decoder._layouts
     decoder.decode(*recordings.joined([message] * 20))

@@ -18,9 +18,9 @@ from flowmap.wire.netlink.inet_diag import (
     INFO_FIELDS,
     MESSAGE_SIZE,
     SOCK_DIAG_BY_FAMILY,
-    Attribute,
+    DiagAttribute,
     Socket,
-    TcpState,
+    SocketState,
     decode_socket,
     encode_dump,
     encode_lookup,
@@ -65,7 +65,7 @@ def message(
         14,
         15,
     )
-    return fixed + extra + (encode_attribute(Attribute.INFO, info) if info is not None else b"")
+    return fixed + extra + (encode_attribute(DiagAttribute.INFO, info) if info is not None else b"")
 
 
 def framed(*payloads: bytes, flags: int = 0) -> bytes:
@@ -75,12 +75,12 @@ def framed(*payloads: bytes, flags: int = 0) -> bytes:
 def test_recorded_dump() -> None:
     sockets = general((DATA / "dump4.bin").read_bytes())
     by_ports = {(each.local_port, each.remote_port): each for each in sockets}
-    (listener,) = [each for each in sockets if each.state == TcpState.LISTEN]
+    (listener,) = [each for each in sockets if each.state == SocketState.LISTEN]
     assert (listener.local_port, listener.remote_port, listener.info_size) == (9092, 0, 280)
-    (remnant,) = [each for each in sockets if each.state == TcpState.TIME_WAIT]
+    (remnant,) = [each for each in sockets if each.state == SocketState.TIME_WAIT]
     assert (remnant.timer, remnant.info_size, remnant.bytes_acked) == (3, 0, 0)
     client, server = (
-        next(s for ports, s in by_ports.items() if ports[end] == 9092 and s.state == TcpState.ESTABLISHED)
+        next(s for ports, s in by_ports.items() if ports[end] == 9092 and s.state == SocketState.ESTABLISHED)
         for end in (1, 0)
     )
     assert Address(client.local_high, client.local_low) == Address.parse("127.0.0.1")
@@ -91,15 +91,15 @@ def test_recorded_dump() -> None:
 
 def test_recorded_dump_ipv6() -> None:
     sockets = general((DATA / "dump6.bin").read_bytes())
-    assert {(s.local_port, s.v6only) for s in sockets if s.state == TcpState.LISTEN} == {(8081, 0), (8082, 1)}
-    mapped = next(s for s in sockets if s.local_port == 8081 and s.state == TcpState.CLOSE_WAIT)
+    assert {(s.local_port, s.v6only) for s in sockets if s.state == SocketState.LISTEN} == {(8081, 0), (8082, 1)}
+    mapped = next(s for s in sockets if s.local_port == 8081 and s.state == SocketState.CLOSE_WAIT)
     assert (mapped.family, mapped.bytes_received, mapped.receive_queue) == (AF_INET6, 1001, 1)
     assert Address(mapped.remote_high, mapped.remote_low) == Address.parse("127.0.0.1")
 
 
 def test_recorded_notifications() -> None:
     sockets = general((DATA / "destroyed.bin").read_bytes())
-    assert len(sockets) == 6 and {s.state for s in sockets} == {TcpState.CLOSE}
+    assert len(sockets) == 6 and {s.state for s in sockets} == {SocketState.CLOSE}
     assert {s.bytes_acked for s in sockets} == {1002, 3001}
 
 
@@ -168,7 +168,7 @@ def test_fixed_part() -> None:
         *(AF_INET, 1, 1, 443, 50000, 0, 0xFFFF01020304, 0, 0xFFFF65666768),
         *(7, 0x1122334455667788, 12, 13, 14, 15, 0),
     )
-    six = decode_socket(message(AF_INET6, extra=encode_attribute(Attribute.SKV6ONLY, b"\x01")))
+    six = decode_socket(message(AF_INET6, extra=encode_attribute(DiagAttribute.SKV6ONLY, b"\x01")))
     assert (six.local_high, six.local_low) == (0x0102030405060708, 0x090A0B0C0D0E0F10)
     assert six.v6only == 1
 
@@ -180,7 +180,7 @@ BAD = [
     (message(info=None, extra=b"\x03\x00\x02\x00"), "length 3"),
     (message(info=None, extra=b"\x09\x00\x02\x00"), "length 9, but 4 bytes are left"),
     (message(info=None, extra=b"\x04\x00\x02"), "3 bytes left over"),
-    (message(extra=encode_attribute(Attribute.SKV6ONLY, b"\x01\x00")), "2 bytes, expected 1"),
+    (message(extra=encode_attribute(DiagAttribute.SKV6ONLY, b"\x01\x00")), "2 bytes, expected 1"),
 ]
 
 

@@ -16,7 +16,7 @@ from flowmap.wire.netlink.messages import (
     Control,
     Message,
     MessageFlag,
-    Status,
+    ReplyStatus,
     align,
     decode_messages,
     decode_status,
@@ -67,18 +67,18 @@ TLVS, CAPPED = MessageFlag.ACK_TLVS, MessageFlag.CAPPED
 @pytest.mark.parametrize(
     "message, expected",
     [
-        (status(Control.ERROR, 0, 0, REQUEST), Status(0)),
-        (status(Control.ERROR, errno.EPERM, 0, REQUEST), Status(errno.EPERM)),
-        (status(Control.ERROR, errno.EPERM, CAPPED, REQUEST[:16]), Status(errno.EPERM)),
-        (status(Control.ERROR, 22, TLVS, REQUEST + WORDS), Status(22, "no such thing", 24)),
-        (status(Control.ERROR, 22, TLVS | CAPPED, REQUEST[:16] + WORDS), Status(22, "no such thing", 24)),
-        (status(Control.DONE, 0), Status(0)),
-        (status(Control.DONE, 4), Status(4)),
-        (status(Control.DONE, 22, TLVS, WORDS), Status(22, "no such thing", 24)),
-        (Message(Control.DONE, 0, 0, 0, memoryview(b"")), Status(0)),
+        (status(Control.ERROR, 0, 0, REQUEST), ReplyStatus(0)),
+        (status(Control.ERROR, errno.EPERM, 0, REQUEST), ReplyStatus(errno.EPERM)),
+        (status(Control.ERROR, errno.EPERM, CAPPED, REQUEST[:16]), ReplyStatus(errno.EPERM)),
+        (status(Control.ERROR, 22, TLVS, REQUEST + WORDS), ReplyStatus(22, "no such thing", 24)),
+        (status(Control.ERROR, 22, TLVS | CAPPED, REQUEST[:16] + WORDS), ReplyStatus(22, "no such thing", 24)),
+        (status(Control.DONE, 0), ReplyStatus(0)),
+        (status(Control.DONE, 4), ReplyStatus(4)),
+        (status(Control.DONE, 22, TLVS, WORDS), ReplyStatus(22, "no such thing", 24)),
+        (Message(Control.DONE, 0, 0, 0, memoryview(b"")), ReplyStatus(0)),
     ],
 )
-def test_status(message: Message, expected: Status) -> None:
+def test_status(message: Message, expected: ReplyStatus) -> None:
     assert decode_status(message) == expected
 
 

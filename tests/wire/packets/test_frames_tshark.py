@@ -23,7 +23,7 @@ from flowmap.wire.packets.frame import decode_frame
 from flowmap.wire.packets.frames import Tunnels, decode_frames
 from flowmap.wire.packets.numbers import LinkType
 from flowmap.wire.packets.packets import Mark, Packet
-from flowmap.wire.packets.scapy_fallback import LINKS, OddFrames
+from flowmap.wire.packets.scapy_fallback import LINKS, ScapyFallback
 from tests.support.made_frames import ERSPAN, ETHERNET, FRONTS, TAGS, Below
 from tests.wire.capture_files.test_reader import block, section
 
@@ -235,7 +235,7 @@ def by_columns(path: Path, mode: Tunnels) -> dict[int, Packet]:
     for frames in read.frames:
         decoded = decode_frames(
             frames.data, frames.starts, frames.captured, frames.wire_lengths, frames.link_type,
-            tunnels=mode, odd=OddFrames(),
+            tunnels=mode, odd=ScapyFallback(),
         )  # fmt: skip
         numbers = np.searchsorted(order, frames.starts[decoded.index]).tolist()
         found.update(zip(numbers, (Packet(*row) for row in decoded.packets.rows()), strict=True))

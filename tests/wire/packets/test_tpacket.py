@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.wire.packets.tpacket import BLOCK_HEADER, HEADER, Frames, find_packets
+from flowmap.wire.packets.tpacket import BLOCK_HEADER, HEADER, RingFrames, find_packets
 
 SIZE = 1 << 14
 MAC = 82
@@ -43,7 +43,7 @@ def test_all_packets_of_a_block_are_found(captured: list[int], payload: bytes) -
     data = bytearray(SIZE) + block_of(captured, payload=payload)
     places = find_packets(words(data), SIZE, SIZE)
     assert places is not None and len(places) == len(captured)
-    frames = Frames.at(np.frombuffer(data, np.uint8), places)
+    frames = RingFrames.at(np.frombuffer(data, np.uint8), places)
     assert frames.captured.tolist() == captured
     assert frames.length.tolist() == [size + 9 for size in captured]
     assert frames.interface.tolist() == [n % 3 for n in range(len(captured))]

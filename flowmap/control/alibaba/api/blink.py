@@ -17,13 +17,13 @@ from pydantic import BeforeValidator
 
 from flowmap.control.alibaba.api import requests
 from flowmap.control.alibaba.api.caller import USER_AGENT, Caller, Observe, Outgoing, default_transport, no_observer
-from flowmap.control.alibaba.api.envelope import Answer
+from flowmap.control.alibaba.api.envelope import Elements
 from flowmap.control.alibaba.api.listing import Listing
 from flowmap.control.alibaba.api.models import ApiModel, Identifier, Seconds, api_model
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
 from flowmap.control.alibaba.http.endpoint import Endpoint, parse_endpoint, region_id
 from flowmap.control.alibaba.http.json_tree import read_tree
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.signing import canonical_query, encode, sign_hmac_sha1
 from flowmap.control.alibaba.http.text import plain_text
 from flowmap.control.alibaba.http.transport_api import Transport
@@ -72,7 +72,7 @@ class BlinkJob(ApiModel):
     modify_time: Seconds | None = None
 
 
-def read_blink_answer(body: bytes) -> Answer[BlinkJob]:
+def read_blink_answer(body: bytes) -> Elements[BlinkJob]:
     """Read a page of jobs. ``Jobs`` may be a list, an object around a list or around one job, or left out where
     ``TotalCount`` is there; ProtocolError for anything else."""
     try:
@@ -86,7 +86,7 @@ def read_blink_answer(body: bytes) -> Answer[BlinkJob]:
     if items is None:
         raise ProtocolError("the answer has neither 'Jobs' nor 'TotalCount'", status=200, request_id=request_id)
     jobs = [job for item in items if (job := _job(item)) is not None]
-    return Answer(
+    return Elements(
         items=tuple(jobs),
         request_id=request_id or "",
         dropped=len(items) - len(jobs),
@@ -142,7 +142,7 @@ class BlinkClient:
         segments = ("projects", _name("project", project), "packages", _name("package", package), "jobs")
         size = requests.integer("page_size", page_size, low=1, high=requests.PAGE_SIZE)
 
-        async def ask(index: int) -> Answer[BlinkJob]:
+        async def ask(index: int) -> Elements[BlinkJob]:
             query = {"pageIndex": str(index), "pageSize": size, "RegionId": self._region}
             answered = await self._caller.call(
                 ACTION, sign=lambda keys, now: self._sign(segments, query, keys, now), read=_read, scope=project
@@ -188,7 +188,7 @@ class BlinkClient:
         return Outgoing(f"{self._endpoint.url}{path}?{canonical_query(query)}", headers)
 
 
-def _read(reply: Reply) -> Answer[BlinkJob]:
+def _read(reply: HttpReply) -> Elements[BlinkJob]:
     return read_blink_answer(reply.body)
 
 

@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 import flowmap
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
 from flowmap.control.alibaba.http.breaker import Breaker, Pause
-from flowmap.control.alibaba.http.refusals import CLOCK_CODE, NEW_KEYS_DO_NOT_HELP, Reply, refusal_error
+from flowmap.control.alibaba.http.refusals import CLOCK_CODE, NEW_KEYS_DO_NOT_HELP, HttpReply, refusal_error
 from flowmap.control.alibaba.http.retry import THROTTLE_WAIT, full_jitter, parse_date, server_hint, worth_repeating
 from flowmap.control.alibaba.http.route import DIRECT, Route
 from flowmap.control.alibaba.http.transport_api import Transport
@@ -52,7 +52,7 @@ class Outgoing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered(Generic[T]):
+class CallResult(Generic[T]):
     """What came back, and between which moments (epoch seconds) it was true."""
 
     value: T
@@ -171,9 +171,9 @@ class Caller:
         operation: str,
         *,
         sign: Callable[[Credentials, float], Outgoing],
-        read: Callable[[Reply], T],
+        read: Callable[[HttpReply], T],
         scope: str = "",
-    ) -> Answered[T]:
+    ) -> CallResult[T]:
         """Ask until there is an answer, an error that asking again cannot mend, or no time left.
 
         ``sign`` makes a fresh request for every attempt from keys and the time (epoch seconds); ``read`` turns a 200
@@ -220,9 +220,9 @@ class Caller:
         call: _Call,
         credentials: Credentials,
         sign: Callable[[Credentials, float], Outgoing],
-        read: Callable[[Reply], T],
+        read: Callable[[HttpReply], T],
         last: ControlError | None,
-    ) -> Answered[T]:
+    ) -> CallResult[T]:
         if not self._breaker.admit(now=self._monotonic()):
             rest = self._breaker.remaining(now=self._monotonic())
             raise last or Transient(
@@ -244,9 +244,9 @@ class Caller:
             raise
         finally:
             self._settle(call, reason, self._monotonic() - started)
-        return Answered(value, asked_at, answered_at)
+        return CallResult(value, asked_at, answered_at)
 
-    def _read(self, reply: Reply, read: Callable[[Reply], T], credentials: Credentials, now: float) -> T:
+    def _read(self, reply: HttpReply, read: Callable[[HttpReply], T], credentials: Credentials, now: float) -> T:
         try:
             if reply.status != 200:
                 raise refusal_error(reply, hint=server_hint(reply.headers, now=now + (self.clock_skew or 0.0)))
@@ -328,7 +328,7 @@ class Caller:
             status=kept.error.status,
         )
 
-    def _note_clock(self, reply: Reply, middle: float) -> None:
+    def _note_clock(self, reply: HttpReply, middle: float) -> None:
         date = parse_date(reply.headers.get("date"))
         if date is not None:
             # The header has whole seconds, cut off: half a second is the middle of what it may have been.

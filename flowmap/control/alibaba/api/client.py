@@ -16,21 +16,21 @@ from flowmap.control.alibaba.api import requests
 from flowmap.control.alibaba.api.caller import (
     USER_AGENT,
     Admit,
-    Answered,
     Caller,
+    CallResult,
     Observe,
     Outgoing,
     default_transport,
     no_limit,
     no_observer,
 )
-from flowmap.control.alibaba.api.envelope import Answer, Element, read_answer
+from flowmap.control.alibaba.api.envelope import Element, Elements, read_answer
 from flowmap.control.alibaba.api.listing import Listing
 from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.alibaba.api.requests import Request
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
 from flowmap.control.alibaba.http.endpoint import parse_endpoint
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
 from flowmap.control.alibaba.http.transport_api import Transport
 
@@ -240,16 +240,16 @@ class ControlClient:
     ) -> Listing[Element]:
         page(1)  # checks the parameters before anybody waits for the first page
 
-        async def ask(index: int) -> Answer[Element]:
+        async def ask(index: int) -> Elements[Element]:
             return (await self._ask(page(index), element)).value
 
         return Listing(ask, identity, page_size=page_size)
 
-    async def _ask(self, request: Request, element: type[Element]) -> Answered[Answer[Element]]:
+    async def _ask(self, request: Request, element: type[Element]) -> CallResult[Elements[Element]]:
         def sign(credentials: Credentials, now: float) -> Outgoing:
             return self._sign(request, credentials, now)
 
-        def read(reply: Reply) -> Answer[Element]:
+        def read(reply: HttpReply) -> Elements[Element]:
             return read_answer(reply.body, element, status=reply.status)
 
         return await self._caller.call(request.action, sign=sign, read=read, scope=f"{self._workspace} {request.path}")
@@ -283,6 +283,6 @@ class ControlClient:
         return Outgoing(self._endpoint.url + request.target, headers)
 
 
-def _deployments(answered: Answered[Answer[Deployment]]) -> DeploymentsAnswer:
+def _deployments(answered: CallResult[Elements[Deployment]]) -> DeploymentsAnswer:
     answer = answered.value
     return DeploymentsAnswer(answer.items, answer.request_id, answer.dropped, answered.asked_at, answered.answered_at)

@@ -21,7 +21,7 @@ Element = TypeVar("Element", bound=ApiModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[Element]):
+class Elements(Generic[Element]):
     """The elements of one successful answer."""
 
     items: tuple[Element, ...]
@@ -58,7 +58,7 @@ class _Envelope(BaseModel, Generic[Element]):
     data: list[Element] | None = None
 
 
-def read_answer(body: bytes, element: type[Element], *, status: int = 200) -> Answer[Element]:
+def read_answer(body: bytes, element: type[Element], *, status: int = 200) -> Elements[Element]:
     """Read the body of an answer.
 
     BusinessError, Throttled or Transient for ``success: false``, by the ``httpCode`` and ``errorCode`` inside;
@@ -76,7 +76,7 @@ def read_answer(body: bytes, element: type[Element], *, status: int = 200) -> An
         raise ProtocolError(
             "the answer says success but has no list 'data'", status=status, request_id=envelope.request_id
         )
-    return Answer(
+    return Elements(
         items=tuple(envelope.data),
         request_id=envelope.request_id or "",
         dropped=dropped,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic
 
-from flowmap.control.alibaba.api.envelope import Answer, Element
+from flowmap.control.alibaba.api.envelope import Element, Elements
 from flowmap.control.alibaba.api.paging import Pager
 
 
@@ -17,7 +17,7 @@ class Listing(Generic[Element]):
 
     def __init__(
         self,
-        ask: Callable[[int], Awaitable[Answer[Element]]],
+        ask: Callable[[int], Awaitable[Elements[Element]]],
         identity: Callable[[Element], str],
         *,
         page_size: int,

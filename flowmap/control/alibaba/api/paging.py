@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic
 
-from flowmap.control.alibaba.api.envelope import Answer, Element
+from flowmap.control.alibaba.api.envelope import Element, Elements
 
 PAGES = 1000
 """Pages of one pass; a listing that is longer is incomplete."""
@@ -43,7 +43,7 @@ class Pager(Generic[Element]):
         self.next_page: int | None = 1
         """Index of the page to ask for, from 1; None when the listing is read."""
 
-    def take(self, answer: Answer[Element]) -> tuple[Element, ...]:
+    def take(self, answer: Elements[Element]) -> tuple[Element, ...]:
         """Elements of the page just read that were not seen before; moves :attr:`next_page`."""
         fresh = []
         for item in answer.items:

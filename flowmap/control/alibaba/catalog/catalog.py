@@ -131,7 +131,7 @@ class _Namespace:
     left_out: int = 0
 
 
-class Catalog:
+class DeploymentCatalog:
     """Deployments by namespace and id, and the jobs of some of them."""
 
     def __init__(self, namespaces: Sequence[str], *, limit: int = DEPLOYMENTS, grace: float = GRACE) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flowmap.control.alibaba.api import requests
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.catalog import Catalog, CatalogEntry, JobRun, Key
+from flowmap.control.alibaba.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun, Key
 from flowmap.errors import BadRequest, ConfigError, ControlError
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ FIRST_WITHIN = 2.0
 JITTER = 0.1
 """Part of the refresh time by which each refresh comes earlier or later."""
 
-SEEN = 1000
+SEEN_LIMIT = 1000
 """Deployments whose jobs are kept fresh: those most recently seen."""
 
 COMPLAIN_EVERY = 300.0
@@ -59,7 +59,7 @@ class CatalogRefresher:
     def __init__(
         self,
         client: ControlClient,
-        catalog: Catalog,
+        catalog: DeploymentCatalog,
         *,
         namespaces: Sequence[str],
         every: float,
@@ -163,7 +163,7 @@ class CatalogRefresher:
             self._looked = now
             seen = await self._seen()
             if seen is not None:
-                self._wanted = tuple(seen)[:SEEN]
+                self._wanted = tuple(seen)[:SEEN_LIMIT]
                 self._jobs_due = {key: self._jobs_due[key] for key in self._wanted if key in self._jobs_due}
         if not self._wanted:
             return None

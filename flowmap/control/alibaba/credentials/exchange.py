@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from flowmap.control.alibaba.credentials.base import Credentials, read_secret
 from flowmap.control.alibaba.http.endpoint import is_loopback
 from flowmap.control.alibaba.http.json_tree import read_tree
-from flowmap.control.alibaba.http.refusals import Reply, read_refusal
+from flowmap.control.alibaba.http.refusals import HttpReply, read_refusal
 from flowmap.control.alibaba.http.signing import canonical_query, encode
 from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
@@ -144,11 +144,11 @@ class EcsRole:
             return {}
         raise AuthError(f"the metadata service gave no token (HTTP {reply.status})")
 
-    async def _get(self, path: str, headers: Mapping[str, str]) -> Reply:
+    async def _get(self, path: str, headers: Mapping[str, str]) -> HttpReply:
         return await self._transport.send("GET", self._endpoint + path, headers, timeout=METADATA_TIMEOUT)
 
 
-def _object(reply: Reply, who: str) -> dict[str, Any]:
+def _object(reply: HttpReply, who: str) -> dict[str, Any]:
     """The JSON object of a good answer; the error of another."""
     if reply.status != 200:
         code = read_refusal(reply).code or "no error code"

@@ -37,7 +37,7 @@ CLOCK_CODE = "InvalidTimeStamp.Expired"
 _XML_FIELD = re.compile(rb"<(Code|Message|RequestId)>([^<]{0,1000})</")
 
 
-class Reply(NamedTuple):
+class HttpReply(NamedTuple):
     """An HTTP answer, read whole."""
 
     status: int
@@ -55,7 +55,7 @@ class Refusal(NamedTuple):
     request_id: str | None = None
 
 
-def read_refusal(reply: Reply) -> Refusal:
+def read_refusal(reply: HttpReply) -> Refusal:
     """Read an error body of any of the documented shapes; all None for another."""
     if "xml" in reply.headers.get("content-type", ""):
         found = {name.decode(): value.decode(errors="replace") for name, value in _XML_FIELD.findall(reply.body)}
@@ -73,7 +73,7 @@ def read_refusal(reply: Reply) -> Refusal:
     )
 
 
-def refusal_error(reply: Reply, *, hint: float | None) -> ControlError:
+def refusal_error(reply: HttpReply, *, hint: float | None) -> ControlError:
     """The error of a reply whose status is not 200; ``hint`` is the server's wish to wait, in seconds."""
     if 300 <= reply.status < 400:
         target = urlsplit(reply.headers.get("location", "")).hostname or "nowhere"
@@ -98,7 +98,7 @@ def refusal_error(reply: Reply, *, hint: float | None) -> ControlError:
     )
 
 
-def _kind(reply: Reply, code: str) -> tuple[type[ControlError], str | None]:
+def _kind(reply: HttpReply, code: str) -> tuple[type[ControlError], str | None]:
     # The vendor's SDK keys throttling off the header, whatever status and code say.
     if reply.status == 429 or code.startswith("Throttling") or positive(reply.headers.get("x-acs-retry-after")):
         return Throttled, None

@@ -16,7 +16,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.route import DIRECT, Proxy, Route
 from flowmap.errors import ControlError, ProtocolError, Transient
 from flowmap.system.names import is_being_looked_up, lookup_problem, unanswered
@@ -49,7 +49,7 @@ class HttpTransport:
         self._retired: list[httpx.AsyncClient] = []
         """Those that get no further exchange, until they are closed."""
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> Reply:
+    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> HttpReply:
         """One exchange in at most ``timeout`` seconds; Transient or ProtocolError if there is no whole answer."""
         client = self._client or self._open()
         request = client.build_request(method, url, headers={**headers, "accept-encoding": "gzip"})
@@ -103,7 +103,7 @@ class HttpTransport:
         )
         return self._client
 
-    async def _exchange(self, client: httpx.AsyncClient, request: httpx.Request) -> Reply:
+    async def _exchange(self, client: httpx.AsyncClient, request: httpx.Request) -> HttpReply:
         response = await client.send(request, stream=True)
         try:
             encoding = response.headers.get("content-encoding", "identity").strip().lower()
@@ -117,7 +117,7 @@ class HttpTransport:
             body = b"".join([chunk async for chunk in chunks])
         finally:
             await response.aclose()
-        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
+        return HttpReply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
 
     async def _capped(self, chunks: AsyncIterator[bytes], limit: int, what: str) -> AsyncIterator[bytes]:
         total = 0

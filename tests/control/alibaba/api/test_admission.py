@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.errors import Transient
 from tests.support.control_clients import GOOD, NAMESPACE, Script, run_questions, script
 
-BUSY = Reply(503, {}, b"")
+BUSY = HttpReply(503, {}, b"")
 LOST = Transient("the connection broke")
 
 
@@ -35,17 +35,19 @@ class Desk:
         self.held -= 1
 
 
-ROWS: list[tuple[tuple[Reply | BaseException, ...], int]] = [
+ROWS: list[tuple[tuple[HttpReply | BaseException, ...], int]] = [
     ((GOOD,), 1),
     ((BUSY, GOOD), 2),
     ((BUSY, LOST, GOOD), 3),
     ((LOST, LOST, LOST), 3),
-    ((Reply(403, {}, b'{"Code": "Forbidden.RAM", "Message": "no"}'),), 1),
+    ((HttpReply(403, {}, b'{"Code": "Forbidden.RAM", "Message": "no"}'),), 1),
 ]
 
 
 @pytest.mark.parametrize(("replies", "exchanges"), ROWS)
-def test_each_exchange_is_admitted_and_given_back(replies: tuple[Reply | BaseException, ...], exchanges: int) -> None:
+def test_each_exchange_is_admitted_and_given_back(
+    replies: tuple[HttpReply | BaseException, ...], exchanges: int
+) -> None:
     played = script(*replies)
     desk = Desk(played)
     run_questions(played.client(admit=desk.admit))

@@ -12,7 +12,7 @@ import pytest
 from flowmap.control.alibaba.api.caller import REFUSED_FOR
 from flowmap.control.alibaba.api.client import DeploymentsAnswer
 from flowmap.control.alibaba.credentials.base import StaticCredentials
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.errors import (
     AuthError,
     BusinessError,
@@ -23,46 +23,46 @@ from flowmap.errors import (
 )
 from tests.support.control_clients import EPOCH, GOOD, NAMESPACE, Script, header, run_questions, script
 
-SERVER_ERROR = Reply(503, {"content-type": "text/html"}, b"<html>down</html>")
-BUSINESS = Reply(200, {}, b'{"success": false, "errorCode": "990301", "errorMessage": "no", "httpCode": 400}')
+SERVER_ERROR = HttpReply(503, {"content-type": "text/html"}, b"<html>down</html>")
+BUSINESS = HttpReply(200, {}, b'{"success": false, "errorCode": "990301", "errorMessage": "no", "httpCode": 400}')
 
 
-def gateway(status: int, code: str, message: str = "m", **headers: str) -> Reply:
+def gateway(status: int, code: str, message: str = "m", **headers: str) -> HttpReply:
     body = f'{{"Code": "{code}", "Message": "{message}", "RequestId": "G"}}'
-    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body.encode())
+    return HttpReply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body.encode())
 
 
-ENDINGS: list[tuple[str, list[Reply | BaseException], type[ControlError] | None, list[str | None]]] = [
+ENDINGS: list[tuple[str, list[HttpReply | BaseException], type[ControlError] | None, list[str | None]]] = [
     ("success", [GOOD], None, [None]),
     ("5xx, then success", [SERVER_ERROR, GOOD], None, ["server", None]),
     ("5xx three times", [SERVER_ERROR] * 3, Transient, ["server"] * 3),
     ("lost connection", [Transient("cut"), GOOD], None, ["transient", None]),
     ("TLS is not repeated", [Transient("bad certificate", reason="tls")], Transient, ["tls"]),
-    ("malformed, then success", [Reply(200, {}, b"{"), GOOD], None, ["malformed", None]),
-    ("empty body", [Reply(200, {}, b"")] * 3, ProtocolError, ["malformed"] * 3),
-    ("no content", [Reply(204, {}, b"")] * 3, ProtocolError, ["malformed"] * 3),
-    ("null", [Reply(200, {}, b"null")], ProtocolError, ["protocol"]),
-    ("list", [Reply(200, {}, b"[]")], ProtocolError, ["protocol"]),
-    ("success without data", [Reply(200, {}, b'{"success": true}')], ProtocolError, ["protocol"]),
-    ("redirect", [Reply(302, {"location": "http://evil/"}, b"")], ProtocolError, ["protocol"]),
+    ("malformed, then success", [HttpReply(200, {}, b"{"), GOOD], None, ["malformed", None]),
+    ("empty body", [HttpReply(200, {}, b"")] * 3, ProtocolError, ["malformed"] * 3),
+    ("no content", [HttpReply(204, {}, b"")] * 3, ProtocolError, ["malformed"] * 3),
+    ("null", [HttpReply(200, {}, b"null")], ProtocolError, ["protocol"]),
+    ("list", [HttpReply(200, {}, b"[]")], ProtocolError, ["protocol"]),
+    ("success without data", [HttpReply(200, {}, b'{"success": true}')], ProtocolError, ["protocol"]),
+    ("redirect", [HttpReply(302, {"location": "http://evil/"}, b"")], ProtocolError, ["protocol"]),
     ("business", [BUSINESS], BusinessError, ["business"]),
     ("gateway 4xx with a code", [gateway(404, "InvalidApi.NotFound")], BusinessError, ["business"]),
-    ("4xx with a JSON list", [Reply(400, {}, b"[]")], ProtocolError, ["protocol"]),
+    ("4xx with a JSON list", [HttpReply(400, {}, b"[]")], ProtocolError, ["protocol"]),
     ("permission", [gateway(403, "Forbidden.RAM")], AuthError, ["auth"]),
     ("unknown key", [gateway(404, "InvalidAccessKeyId.NotFound")], AuthError, ["auth"]),
     ("bad signature", [gateway(400, "SignatureDoesNotMatch")], AuthError, ["auth"]),
     ("used nonce", [gateway(400, "SignatureNonceUsed"), GOOD], None, ["transient", None]),
     ("throttled, then success", [gateway(400, "Throttling.User"), GOOD], None, ["throttled", None]),
-    ("429", [Reply(429, {}, b"")] * 3, Throttled, ["throttled"] * 3),
+    ("429", [HttpReply(429, {}, b"")] * 3, Throttled, ["throttled"] * 3),
     (
         "business throttling",
-        [Reply(200, {}, b'{"success": false, "errorCode": "Throttling.Api"}'), GOOD],
+        [HttpReply(200, {}, b'{"success": false, "errorCode": "Throttling.Api"}'), GOOD],
         None,
         ["throttled", None],
     ),
     (
         "business 503 inside a 200",
-        [Reply(200, {}, b'{"success": false, "httpCode": 503}'), GOOD],
+        [HttpReply(200, {}, b'{"success": false, "httpCode": 503}'), GOOD],
         None,
         ["transient", None],
     ),
@@ -71,7 +71,7 @@ ENDINGS: list[tuple[str, list[Reply | BaseException], type[ControlError] | None,
 
 @pytest.mark.parametrize(("name", "replies", "error", "reasons"), ENDINGS, ids=[row[0] for row in ENDINGS])
 def test_how_a_question_ends(
-    name: str, replies: list[Reply | BaseException], error: type[ControlError] | None, reasons: list[str | None]
+    name: str, replies: list[HttpReply | BaseException], error: type[ControlError] | None, reasons: list[str | None]
 ) -> None:
     server = script(*replies)
     (result,) = run_questions(server.client())
@@ -130,14 +130,14 @@ def test_no_attempt_starts_after_the_deadline() -> None:
     ],
 )
 def test_the_server_says_how_long_to_wait(headers: dict[str, str], waited: float) -> None:
-    server = script(Reply(429, headers, b""), GOOD)
+    server = script(HttpReply(429, headers, b""), GOOD)
     (result,) = run_questions(server.client(chance=0.0))
     assert isinstance(result, DeploymentsAnswer)
     assert sum(server.slept) == pytest.approx(waited, abs=0.02)
 
 
 def test_throttling_pauses_every_question_to_the_endpoint() -> None:
-    server = script(Reply(429, {"retry-after": "60"}, b""))
+    server = script(HttpReply(429, {"retry-after": "60"}, b""))
     client = server.client()
     first, second = run_questions(client, 2)
     assert isinstance(first, Throttled) and first.retry_after == 60
@@ -149,12 +149,12 @@ def test_throttling_pauses_every_question_to_the_endpoint() -> None:
 
 
 def test_a_long_hint_is_capped_and_a_silly_one_ignored() -> None:
-    capped = script(Reply(429, {"x-acs-retry-after": "9" * 400}, b""))
+    capped = script(HttpReply(429, {"x-acs-retry-after": "9" * 400}, b""))
     client = capped.client()
     run_questions(client)
     assert client.paused_for == pytest.approx(120, abs=0.1)
     for hint in ("-5", "soon", "0", "1.5", "Thu, 01 Jan 1970 00:00:00 GMT"):
-        server = script(Reply(429, {"retry-after": hint}, b""), GOOD)
+        server = script(HttpReply(429, {"retry-after": hint}, b""), GOOD)
         run_questions(server.client(chance=0.0))
         assert sum(server.slept) == 0
 
@@ -180,7 +180,7 @@ def test_the_breaker_opens_and_lets_one_probe_through() -> None:
 
 def test_only_one_probe_at_a_time() -> None:
     class Slow(Script):
-        async def send(self, *args: object, **options: object) -> Reply:
+        async def send(self, *args: object, **options: object) -> HttpReply:
             await asyncio.sleep(0)
             return await super().send(*args, **options)  # type: ignore[arg-type]
 

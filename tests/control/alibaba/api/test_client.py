@@ -27,7 +27,7 @@ from flowmap.errors import (
     Transient,
 )
 from flowmap.sandbox.running import RunningSandbox, running_sandbox
-from flowmap.sandbox.verify import ACCESS_KEY_ID, Key
+from flowmap.sandbox.verify import ACCESS_KEY_ID, AccessKey
 from tests.support.control_clients import NAMESPACE, ask, everything_of, key
 
 KAFKA = {"dst_ip": "127.0.2.1", "dst_port": 9092}
@@ -86,7 +86,7 @@ def test_awkward_namespaces_arrive_whole(namespace: str) -> None:
 
 
 def test_a_temporary_key_sends_its_token() -> None:
-    keys = {"STS.x": Key("secret", "tok+en/==")}
+    keys = {"STS.x": AccessKey("secret", "tok+en/==")}
     with running_sandbox(keys=keys) as sandbox:
         answer = ask(sandbox.url, who, credentials=StaticCredentials("STS.x", "secret", "tok+en/=="))
         assert len(answer.deployments) == 3
@@ -264,7 +264,7 @@ TOKEN = "canary-token-91c2"
 def test_no_secret_shows(fault: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     provider = StaticCredentials("STS.canary", CANARY, TOKEN)
-    with running_sandbox(keys={"STS.canary": Key(CANARY, TOKEN)}) as sandbox:
+    with running_sandbox(keys={"STS.canary": AccessKey(CANARY, TOKEN)}) as sandbox:
         sandbox.set_faults([fault])
         with pytest.raises(ControlError) as caught:
             ask(sandbox.url, who, credentials=provider, timeout=1.0)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.control.alibaba.api.envelope import Answer, read_answer
+from flowmap.control.alibaba.api.envelope import Elements, read_answer
 from flowmap.control.alibaba.api.models import ApiModel, Deployment, Job, camel
 from flowmap.control.alibaba.http.text import plain_text
 from flowmap.errors import BusinessError, ControlError, ProtocolError, Throttled, Transient
@@ -220,7 +220,7 @@ def test_what_is_no_answer(body: bytes, error: type[ControlError], reason: str) 
 
 
 def test_an_empty_list_is_an_answer() -> None:
-    assert read_answer(answer(), Deployment) == Answer(items=(), request_id="R")
+    assert read_answer(answer(), Deployment) == Elements(items=(), request_id="R")
     assert read_answer(b"\xef\xbb\xbf" + answer(), Deployment).items == ()
 
 

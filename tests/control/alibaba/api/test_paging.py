@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmap.control.alibaba.api.envelope import Answer
+from flowmap.control.alibaba.api.envelope import Elements
 from flowmap.control.alibaba.api.models import Deployment
 from flowmap.control.alibaba.api.paging import PASSES, Pager
 
@@ -17,9 +17,9 @@ def pager(size: int = 3, **options: int) -> Pager[Deployment]:
     return Pager(lambda item: item.deployment_id, page_size=size, **options)
 
 
-def page(listing: list[str], index: int, size: int, *, total: bool = True) -> Answer[Deployment]:
+def page(listing: list[str], index: int, size: int, *, total: bool = True) -> Elements[Deployment]:
     items = tuple(Deployment(deployment_id=name) for name in listing[(index - 1) * size : index * size])
-    return Answer(items, page_index=index, page_size=size, total_size=len(listing) if total else None)
+    return Elements(items, page_index=index, page_size=size, total_size=len(listing) if total else None)
 
 
 def read(reader: Pager[Deployment], states: list[list[str]], size: int = 3, *, total: bool = True) -> list[str]:
@@ -91,8 +91,8 @@ def test_a_server_with_smaller_pages_is_believed() -> None:
 
 def test_dropped_elements_count_as_seen() -> None:
     reader = pager(3)
-    reader.take(Answer((Deployment(deployment_id="a"),), dropped=2, page_size=3, total_size=4))
-    reader.take(Answer((Deployment(deployment_id="b"),), page_size=3, total_size=4))
+    reader.take(Elements((Deployment(deployment_id="a"),), dropped=2, page_size=3, total_size=4))
+    reader.take(Elements((Deployment(deployment_id="b"),), page_size=3, total_size=4))
     assert (reader.next_page, reader.complete, reader.dropped) == (None, True, 2)
 
 
@@ -101,7 +101,7 @@ def test_pages_that_say_there_is_more_and_give_none_end() -> None:
     asked = 0
     while reader.next_page is not None:
         asked += 1
-        reader.take(Answer((), page_size=3, total_size=100))
+        reader.take(Elements((), page_size=3, total_size=100))
     assert (asked, reader.complete) == (PASSES, False)
 
 
@@ -111,5 +111,5 @@ def test_the_number_of_pages_is_capped() -> None:
     while reader.next_page is not None:
         index = reader.next_page
         asked += 1
-        reader.take(Answer((Deployment(deployment_id=str(index)),) * 3, page_size=3, total_size=10**9))
+        reader.take(Elements((Deployment(deployment_id=str(index)),) * 3, page_size=3, total_size=10**9))
     assert (asked, reader.complete) == (4, False)

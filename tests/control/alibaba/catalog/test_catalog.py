@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmap.control.alibaba.api.models import Deployment, Job
-from flowmap.control.alibaba.catalog.catalog import JOBS_EACH, LISTED_JOBS, Catalog, CatalogEntry, JobRun
+from flowmap.control.alibaba.catalog.catalog import JOBS_EACH, LISTED_JOBS, CatalogEntry, DeploymentCatalog, JobRun
 
 NS = "ns"
 
@@ -27,7 +27,7 @@ def entries(names: str) -> list[CatalogEntry]:
     return [entry(name) for name in names]
 
 
-def names(catalog: Catalog) -> str:
+def names(catalog: DeploymentCatalog) -> str:
     return "".join(sorted(one.name for one in catalog.entries()))
 
 
@@ -58,7 +58,7 @@ LISTINGS: list[tuple[list[tuple[str, bool, float]], str, str]] = [
 
 @pytest.mark.parametrize(("listings", "verdict", "known"), LISTINGS)
 def test_listings(listings: list[tuple[str, bool, float]], verdict: str, known: str) -> None:
-    catalog = Catalog([NS], grace=10)
+    catalog = DeploymentCatalog([NS], grace=10)
     last = ""
     for listed, complete, now in listings:
         last = catalog.take_listing(NS, entries(listed), complete=complete, at=1000 + now, now=now)
@@ -68,7 +68,7 @@ def test_listings(listings: list[tuple[str, bool, float]], verdict: str, known: 
 
 
 def test_a_new_name_new_labels_and_a_new_state_are_taken_over() -> None:
-    catalog = Catalog([NS])
+    catalog = DeploymentCatalog([NS])
     catalog.take_listing(NS, [entry("a")], complete=True, at=1, now=1)
     changed = entry("a", name="b", labels={}, jobs_by_state={"failed": 1}, engine_version="9")
     catalog.take_listing(NS, [changed], complete=True, at=2, now=2)
@@ -76,14 +76,14 @@ def test_a_new_name_new_labels_and_a_new_state_are_taken_over() -> None:
 
 
 def test_what_a_listing_leaves_out_of_a_deployment_stays_as_it_was() -> None:
-    catalog = Catalog([NS])
+    catalog = DeploymentCatalog([NS])
     catalog.take_listing(NS, [entry("a")], complete=True, at=1, now=1)
     catalog.take_listing(NS, [entry("a", labels=None, jobs_by_state=None)], complete=True, at=2, now=2)
     assert catalog.entry(NS, "id-a") == (entry("a"), 2)
 
 
 def test_even_a_suspicious_listing_tells_of_those_it_has() -> None:
-    catalog = Catalog([NS])
+    catalog = DeploymentCatalog([NS])
     catalog.take_listing(NS, entries("abc"), complete=True, at=1, now=1)
     renamed = entry("a", name="z")
     assert catalog.take_listing(NS, [renamed], complete=True, at=2, now=2) == "suspicious"
@@ -94,7 +94,7 @@ def test_even_a_suspicious_listing_tells_of_those_it_has() -> None:
 
 
 def test_namespaces_are_apart_and_share_the_limit() -> None:
-    catalog = Catalog(["x", "y"], limit=4)
+    catalog = DeploymentCatalog(["x", "y"], limit=4)
     catalog.take_listing("x", entries("abc"), complete=True, at=1, now=1)
     assert not catalog.succeeded_at
     catalog.take_listing("y", entries("defg"), complete=True, at=2, now=2)
@@ -115,7 +115,7 @@ def test_namespaces_are_apart_and_share_the_limit() -> None:
     st.integers(1, 8),
 )
 def test_whatever_comes_nothing_is_lost_before_its_time(steps: list[tuple[set[str], bool, float]], limit: int) -> None:
-    catalog, now = Catalog([NS], limit=limit, grace=10), 0.0
+    catalog, now = DeploymentCatalog([NS], limit=limit, grace=10), 0.0
     for listed, complete, pause in steps:
         now += pause
         before = set(names(catalog))
@@ -138,7 +138,7 @@ def run(number: int, status: str = "RUNNING", start: int | None = None, end: int
 
 
 def test_jobs_not_over_come_first_then_the_newest() -> None:
-    catalog = Catalog([NS])
+    catalog = DeploymentCatalog([NS])
     runs = [run(1, "FAILED", 100, 150), run(2, "RUNNING", 50), run(3, "FINISHED", 200, 250), run(4, "STARTING")]
     catalog.take_jobs((NS, "id"), runs, complete=True, asked_at=300, skew=0.5)
     listing = catalog.jobs(NS, "id")
@@ -158,7 +158,7 @@ def test_jobs_not_over_come_first_then_the_newest() -> None:
     ],
 )
 def test_old_jobs_are_left_out_and_it_is_said_since_when_all_are_known(runs: list[JobRun], known_from: float) -> None:
-    catalog = Catalog([NS])
+    catalog = DeploymentCatalog([NS])
     catalog.take_jobs((NS, "id"), runs, complete=True, asked_at=300, skew=None)
     listing = catalog.jobs(NS, "id")
     assert listing is not None
@@ -167,7 +167,7 @@ def test_old_jobs_are_left_out_and_it_is_said_since_when_all_are_known(runs: lis
 
 
 def test_the_jobs_of_those_longest_not_listed_go_first() -> None:
-    catalog = Catalog([NS])
+    catalog = DeploymentCatalog([NS])
     for number in range(LISTED_JOBS):
         catalog.take_jobs((NS, str(number)), [], complete=True, asked_at=1, skew=None)
     catalog.take_jobs((NS, "0"), [], complete=True, asked_at=2, skew=None)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.catalog import Catalog, Key
+from flowmap.control.alibaba.catalog.catalog import DeploymentCatalog, Key
 from flowmap.control.alibaba.catalog.refresh import LOOK_AGAIN, CatalogRefresher, Label
 from flowmap.errors import ConfigError
 from flowmap.sandbox.running import RunningSandbox
@@ -34,11 +34,11 @@ class World:
     now: float = 1000.0
     admitted: list[tuple[str, int]] = field(default_factory=list)
 
-    def run(self, *steps: Callable[[CatalogRefresher], None]) -> Catalog:
+    def run(self, *steps: Callable[[CatalogRefresher], None]) -> DeploymentCatalog:
         """Refresh until nothing is due; after each step that long again."""
 
-        async def go() -> Catalog:
-            catalog = Catalog(self.namespaces, grace=self.grace)
+        async def go() -> DeploymentCatalog:
+            catalog = DeploymentCatalog(self.namespaces, grace=self.grace)
             options: dict[str, Any] = {"endpoint": self.sandbox.url, "workspace": "sandbox", "credentials": key()}
             async with ControlClient(**options, timeout=4, admit=self._admit) as client:
                 refresher = CatalogRefresher(
@@ -81,7 +81,7 @@ def catalog_of(*deployments: Mapping[str, Any]) -> dict[str, Any]:
     return {"workspace": "sandbox", "namespaces": [NAMESPACE, "other"], "deployments": list(deployments)}
 
 
-def names(catalog: Catalog) -> list[str]:
+def names(catalog: DeploymentCatalog) -> list[str]:
     return sorted(entry.name for entry in catalog.entries())
 
 
@@ -331,7 +331,7 @@ def test_while_the_endpoint_rests_nothing_is_asked(sandbox: RunningSandbox) -> N
         options: dict[str, Any] = {"endpoint": sandbox.url, "workspace": "sandbox", "credentials": key()}
         async with ControlClient(**options, timeout=4) as client:
             refresher = CatalogRefresher(
-                client, Catalog([NAMESPACE]), namespaces=[NAMESPACE], every=EVERY, seen=world._seen
+                client, DeploymentCatalog([NAMESPACE]), namespaces=[NAMESPACE], every=EVERY, seen=world._seen
             )
             pauses.extend([await refresher.turn(), await refresher.turn()])
 
@@ -363,7 +363,7 @@ def test_the_task_goes_on_after_a_defect_and_ends_when_told(
         options: dict[str, Any] = {"endpoint": sandbox.url, "workspace": "sandbox", "credentials": key()}
         async with ControlClient(**options, timeout=4) as client:
             refresher = CatalogRefresher(
-                client, Catalog([NAMESPACE]), namespaces=[NAMESPACE], every=0.01, seen=broken, sleep=sleep
+                client, DeploymentCatalog([NAMESPACE]), namespaces=[NAMESPACE], every=0.01, seen=broken, sleep=sleep
             )
             refresher.start()
             await asyncio.wait_for(again.wait(), 10)

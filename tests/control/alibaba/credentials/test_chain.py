@@ -22,12 +22,12 @@ from flowmap.control.alibaba.credentials.exchange import CredentialsUri, EcsRole
 from flowmap.control.alibaba.credentials.files import OtherKind, parse_cli, parse_ini
 from flowmap.control.alibaba.credentials.refreshing import AGAIN_AFTER, AHEAD, RefreshingCredentials
 from flowmap.control.alibaba.credentials.vendor import VendorExchange
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.route import Route
 from flowmap.control.alibaba.http.transport import HttpTransport
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
 from flowmap.sandbox.running import running_sandbox
-from flowmap.sandbox.verify import Key
+from flowmap.sandbox.verify import AccessKey
 from tests.support.control_clients import EPOCH, NAMESPACE
 
 SECRET = "canary-5e1d"
@@ -50,14 +50,14 @@ class Web:
         self.pages = dict(pages)
         self.asked: list[tuple[str, str, Mapping[str, str]]] = []
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> Reply:
+    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> HttpReply:
         self.asked.append((method, url, headers))
         page = self.pages.get(f"{method} {urlsplit(url).path}", 404)
         if isinstance(page, Exception):
             raise page
         if isinstance(page, int):
-            return Reply(page, {}, b"")
-        return Reply(200, {}, page if isinstance(page, bytes) else json.dumps(page).encode())
+            return HttpReply(page, {}, b"")
+        return HttpReply(200, {}, page if isinstance(page, bytes) else json.dumps(page).encode())
 
     def configure(self, route: Route) -> None:
         raise AssertionError("no test asks for it")
@@ -521,5 +521,5 @@ def test_the_whole_way_with_the_role_of_the_instance(tmp_path: Path) -> None:
             answer = await client.get_deployments_by_ip(namespace=NAMESPACE, dst_ip="127.0.2.1", dst_port=9092)
         return len(answer.deployments)
 
-    with metadata_service() as metadata, running_sandbox(keys={"STS.1": Key(SECRET, TOKEN)}) as sandbox:
+    with metadata_service() as metadata, running_sandbox(keys={"STS.1": AccessKey(SECRET, TOKEN)}) as sandbox:
         assert asyncio.run(ask(sandbox.url, metadata)) == 3

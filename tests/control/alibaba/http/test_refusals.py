@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmap.control.alibaba.api.client import DeploymentsAnswer
-from flowmap.control.alibaba.http.refusals import Reply, read_refusal, refusal_error
+from flowmap.control.alibaba.http.refusals import HttpReply, read_refusal, refusal_error
 from flowmap.errors import AuthError, BusinessError, ControlError, ProtocolError, Throttled, Transient
 from tests.support.control_clients import run_questions, script
 
@@ -32,7 +32,7 @@ BODIES: list[tuple[dict[str, str], bytes, tuple[str | None, str | None, str | No
 
 @pytest.mark.parametrize(("headers", "body", "found"), BODIES, ids=[str(row[1][:40]) for row in BODIES])
 def test_bodies(headers: dict[str, str], body: bytes, found: tuple[str | None, str | None, str | None]) -> None:
-    assert tuple(read_refusal(Reply(400, headers, body))) == found
+    assert tuple(read_refusal(HttpReply(400, headers, body))) == found
 
 
 CODES: list[tuple[int, str | None, dict[str, str], type[ControlError]]] = [
@@ -68,7 +68,7 @@ CODES: list[tuple[int, str | None, dict[str, str], type[ControlError]]] = [
 @pytest.mark.parametrize(("status", "code", "headers", "kind"), CODES, ids=[f"{row[0]}-{row[1]}" for row in CODES])
 def test_codes(status: int, code: str | None, headers: dict[str, str], kind: type[ControlError]) -> None:
     body = json.dumps({"Code": code, "Message": "m", "RequestId": "R"} if code else {}).encode()
-    error = refusal_error(Reply(status, headers, body), hint=4.0)
+    error = refusal_error(HttpReply(status, headers, body), hint=4.0)
     assert type(error) is kind
     if code is not None:
         assert (error.code, error.request_id, error.status, error.retry_after) == (code, "R", status, 4.0)
@@ -87,8 +87,8 @@ bodies = st.binary(max_size=60) | st.dictionaries(
 
 
 @settings(max_examples=200)
-@given(st.lists(st.builds(Reply, st.integers(200, 599), headers, bodies), min_size=3, max_size=3))
-def test_any_replies_end_in_an_answer_or_one_of_our_errors(replies: list[Reply]) -> None:
+@given(st.lists(st.builds(HttpReply, st.integers(200, 599), headers, bodies), min_size=3, max_size=3))
+def test_any_replies_end_in_an_answer_or_one_of_our_errors(replies: list[HttpReply]) -> None:
     server = script(*replies)
     (result,) = run_questions(server.client())
     if isinstance(result, DeploymentsAnswer):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.route import DIRECT, Proxy, Route, environment_proxy, parse_proxy, trusting
 from flowmap.control.alibaba.http.transport import CONNECTIONS, HttpTransport
 from flowmap.errors import ConfigError, ControlError, Transient
@@ -126,8 +126,8 @@ def plane_behind(proxy: ConnectProxy, authority: Authority, *, tls_to_proxy: boo
         yield stack.enter_context(running(proxy, shown_by(authority) if tls_to_proxy else None))
 
 
-def ask(route: Route, url: str = "https://plane.example/x?token=canary", *, timeout: float = 5.0) -> Reply:
-    async def run() -> Reply:
+def ask(route: Route, url: str = "https://plane.example/x?token=canary", *, timeout: float = 5.0) -> HttpReply:
+    async def run() -> HttpReply:
         transport = HttpTransport(route)
         try:
             return await transport.send("GET", url, {"authorization": "canary"}, timeout=timeout)
@@ -223,7 +223,7 @@ def test_bad_files_of_authorities(tmp_path: Path, content: str | None, said: str
 def test_tunnels_that_hang_do_not_use_up_the_connections(authority: Authority) -> None:
     proxy = ConnectProxy(silent=True)
 
-    async def run() -> Reply:
+    async def run() -> HttpReply:
         transport = HttpTransport(Route(parse_proxy(proxy.url), trusting(str(authority.file))))
         for _ in range(CONNECTIONS + 1):
             with pytest.raises(ControlError):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.control.alibaba.http.refusals import Reply
+from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.route import Route
 from flowmap.control.alibaba.http.transport import HttpTransport
 from flowmap.errors import ControlError, ProtocolError, Transient
@@ -62,8 +62,8 @@ def server(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[str
         listener.close()
 
 
-def send(url: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None, limit: int = 1 << 20) -> Reply:
-    async def run() -> Reply:
+def send(url: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None, limit: int = 1 << 20) -> HttpReply:
+    async def run() -> HttpReply:
         transport = HttpTransport(Route(tls=tls), wire_limit=limit, body_limit=limit)
         try:
             return await transport.send("GET", f"{url}/x?token=canary", {"authorization": "canary"}, timeout=timeout)
