@@ -94,7 +94,7 @@ def proxy_of(pipeline: Pipeline) -> str:
     return str(pipeline.client.transport._route.proxy)  # type: ignore[attr-defined]
 
 
-CA = Path(__file__).parent / "data/tls/ca.pem"
+CA = Path(__file__).parents[1] / "data/tls/ca.pem"
 
 CHANGES: list[tuple[str, object, Callable[[Pipeline], object], object]] = [
     ("control_plane.credentials.access_key_id", "other", key_of, "StaticCredentials('other')"),
