@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobsAre
+from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobSelection
 
 MARGIN = 3.0
 """Seconds of doubt about a time of the list: cut to whole seconds, and the clocks compared to about one."""
@@ -39,9 +39,9 @@ def placed(info: DeploymentInfo, after: float, by: float) -> DeploymentInfo:
     skew = listed.skew or 0.0
     told = listed.complete and by + MARGIN <= listed.asked_at and after - margin + skew > listed.known_from
     if after == -math.inf or not told:
-        return replace(info, jobs=_not_over(listed.jobs), jobs_are=JobsAre.RUNNING)
+        return replace(info, jobs=_not_over(listed.jobs), job_selection=JobSelection.RUNNING)
     ran = tuple(job for job in listed.jobs if _overlaps(job, after - margin + skew, by + margin + skew))
-    return replace(info, jobs=ran, jobs_are=JobsAre.AT_START)
+    return replace(info, jobs=ran, job_selection=JobSelection.AT_START)
 
 
 def _not_over(jobs: Iterable[Job]) -> tuple[Job, ...]:

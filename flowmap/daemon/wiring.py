@@ -243,7 +243,7 @@ def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, .
             error=engine.source_error if place == 0 else part.stats.notes.get("failed"),
             role="traffic" if place == 0 else "health",
             why=why,
-            special=dict(part.stats.special),
+            exceptional_packets=dict(part.stats.exceptional_packets),
         )
         for place, part in enumerate(parts(source))
     )

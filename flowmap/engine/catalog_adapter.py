@@ -13,7 +13,7 @@ from flowmap.control.alibaba.catalog.refresh import CatalogRefresher, Label
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.snapshot import CatalogReport
-from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobsAre, Owner
+from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobSelection, Owner
 
 BY_IP = "GetDeploymentsByIp"
 """The operation of the writer's questions."""
@@ -71,7 +71,7 @@ class CatalogDirectory:
         if info is None or listing is None:
             return info
         listed = _jobs(listing)
-        return replace(info, jobs=latest(listed), jobs_are=JobsAre.LATEST, listed=listed)
+        return replace(info, jobs=latest(listed), job_selection=JobSelection.LATEST, listed=listed)
 
     def report(self) -> CatalogReport:
         """Figures for the page and the status."""

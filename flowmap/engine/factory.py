@@ -106,7 +106,7 @@ def _report(source: SourceFacts, stats: SourceStats, *, untracked: int | None = 
         resyncs=dict(stats.resyncs),
         resync_seconds=stats.resync_seconds,
         receive_buffer=stats.receive_buffer,
-        special=dict(stats.special),
+        exceptional_packets=dict(stats.exceptional_packets),
         interfaces=dict(stats.interfaces),
         offloaded=dict(stats.offloaded),
         accounting="accounting" not in stats.notes if source.name == "conntrack" else None,

@@ -247,7 +247,7 @@ _SOURCES = (
         ("source",),
     ),
     Metric(
-        "flowmap_source_special_total",
+        "flowmap_source_exceptional_packets_total",
         "counter",
         "Packets that count unlike others: duplicate (seen on a second interface) and not_ip do not count, "
         "lone_fragment counts without ports, unopened as the tunnel's own flow.",

@@ -89,8 +89,8 @@ def _sources(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_source_receive_buffer_bytes": [
             _sample(source.receive_buffer, source=source.name) for source in sources if source.receive_buffer
         ],
-        "flowmap_source_special_total": [
-            row for source in sources for row in _by_reason(source.special, source=source.name)
+        "flowmap_source_exceptional_packets_total": [
+            row for source in sources for row in _by_reason(source.exceptional_packets, source=source.name)
         ],
         "flowmap_source_interface_up": [
             _sample(int(up), source=source.name, interface=name)

@@ -118,7 +118,7 @@ class SourceReport:
     resync_seconds: float = 0.0
     receive_buffer: int = 0
     """Bytes granted; 0 leaves the metric out."""
-    special: Mapping[str, int] = field(default_factory=dict)
+    exceptional_packets: Mapping[str, int] = field(default_factory=dict)
     """Packets by reason."""
     interfaces: Mapping[str, bool] = field(default_factory=dict)
     """Whether each that is named is there and up."""

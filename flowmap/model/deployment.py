@@ -31,7 +31,7 @@ class Owner(NamedTuple):
     name: str
 
 
-class JobsAre(StrEnum):
+class JobSelection(StrEnum):
     """Which of a deployment's jobs are given beside it."""
 
     UNLISTED = "unlisted"
@@ -87,7 +87,7 @@ class DeploymentInfo:
     jobs: tuple[Job, ...] = ()
     seen_at: float = 0.0
     """Seconds since the epoch of the answer this came from."""
-    jobs_are: JobsAre = JobsAre.UNLISTED
+    job_selection: JobSelection = JobSelection.UNLISTED
     listed: Jobs | None = None
     """What ``jobs`` is chosen from; None if the jobs were not listed."""
     packages: tuple[str, ...] = ()

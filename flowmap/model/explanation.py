@@ -30,7 +30,7 @@ class ReceivedAnswer:
     answered_at: float
     owners: tuple[Owner, ...]
     relation: Relation
-    rests_on: bool = False
+    decisive: bool = False
     """Whether the rule took this one (the last, where it took several)."""
 
 
@@ -85,7 +85,7 @@ class Explanation:
     """The client end that was asked about."""
     service: Endpoint
     """The service end that was asked about."""
-    asked_because: str
+    endpoint_reason: str
     """Why these ends, where NAT changed one; else empty."""
     life: Lifetime
     questions: tuple[AskedQuestion, ...]

@@ -47,7 +47,7 @@ class SourceStatus:
     """``traffic``: its records are counted; ``health``: it measures what another source counts."""
     why: str = ""
     """Why it is read, where it was not named in the configuration."""
-    special: Mapping[str, int] = field(default_factory=dict)
+    exceptional_packets: Mapping[str, int] = field(default_factory=dict)
     """Packets that count unlike others, by reason."""
 
 

@@ -16,7 +16,7 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import Row
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import JobsAre, Owner
+from flowmap.model.deployment import JobSelection, Owner
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 
 ORIENTATION: Mapping[str, str] = {
@@ -26,18 +26,20 @@ ORIENTATION: Mapping[str, str] = {
 }
 """How each source knows which end is the client, where it is not a guess."""
 GUESSED = "guessed: the beginning was not seen, so the ports had to tell"
-JOBS: Mapping[JobsAre, str] = {
-    JobsAre.AT_START: "those that ran when the connection began, by the deployment's list of jobs",
-    JobsAre.RUNNING: "those not over when last listed: it is not known which ran when the connection began",
-    JobsAre.UNLISTED: "not listed yet",
+JOBS: Mapping[JobSelection, str] = {
+    JobSelection.AT_START: "those that ran when the connection began, by the deployment's list of jobs",
+    JobSelection.RUNNING: "those not over when last listed: it is not known which ran when the connection began",
+    JobSelection.UNLISTED: "not listed yet",
 }
 
 
 def explain(
-    accounting: FlowAccounting, row: int, *, source: str, epoch: float, jobs_are: JobsAre | None
+    accounting: FlowAccounting, row: int, *, source: str, epoch: float, job_selection: JobSelection | None
 ) -> Explanation:
-    """Everything that bears on the flow in ``row``. ``epoch``: what makes a monotonic instant a time; ``jobs_are``:
-    how its jobs were found, None where it has no owner."""
+    """Everything that bears on the flow in ``row``.
+
+    ``epoch`` makes a monotonic instant a time. ``job_selection``: how its jobs were found, None without an owner.
+    """
     columns, attribution = accounting.table.columns, accounting.attribution
     lives = attribution.lives(np.array([row], np.int32))
     decision = attribution.decisions.get(int(columns.verdict[row]))
@@ -57,12 +59,12 @@ def explain(
         orientation=GUESSED if flags & Row.GUESSED else ORIENTATION.get(source, "seen"),
         client=Endpoint(client.address, int(columns.ports[row]) >> 48),
         service=Endpoint(service.address, service.port),
-        asked_because=_because(accounting, row, service) if flags & Row.TRANSLATED else "",
+        endpoint_reason=_because(accounting, row, service) if flags & Row.TRANSLATED else "",
         life=_life(lives, epoch),
         questions=asked,
         combination=_combination(attribution.settings.semantics, asked, decision),
         decided_at=None if decision is None else decision.decided_at + epoch,
-        jobs="" if jobs_are is None else JOBS.get(jobs_are, ""),
+        jobs="" if job_selection is None else JOBS.get(job_selection, ""),
     )
 
 
@@ -96,8 +98,8 @@ def _asked(
 
 def _heard(answer: Answer, lives: Lifetimes, outcome: Judgement | None, epoch: float) -> ReceivedAnswer:
     owners, relation = _sorted(answer.owners), _relation(answer, lives)
-    rests_on = outcome is not None and answer == outcome.answer
-    return ReceivedAnswer(answer.asked + epoch, answer.arrived + epoch, owners, relation, rests_on)
+    decisive = outcome is not None and answer == outcome.answer
+    return ReceivedAnswer(answer.asked + epoch, answer.arrived + epoch, owners, relation, decisive)
 
 
 def _relation(answer: Answer, lives: Lifetimes) -> Relation:

@@ -111,8 +111,10 @@ class LiveQueries:
         view = self._rests_on(row, now)
         if not chain:
             return view
-        jobs_are = view.deployments[0].jobs_are if view.deployments else None
-        explanation = explain(self._accounting, row, source=self._source, epoch=self._epoch, jobs_are=jobs_are)
+        job_selection = view.deployments[0].job_selection if view.deployments else None
+        explanation = explain(
+            self._accounting, row, source=self._source, epoch=self._epoch, job_selection=job_selection
+        )
         return replace(view, explanation=explanation)
 
     def _rests_on(self, row: int, now: float) -> AttributionView:

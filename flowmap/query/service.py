@@ -15,7 +15,7 @@ from flowmap.engine.engine import Engine
 from flowmap.errors import HistoryError, QueryError
 from flowmap.export.snapshot import ByteCount, SeriesSnapshot, Snapshot
 from flowmap.model.address import protocol_number
-from flowmap.model.deployment import DeploymentInfo, JobsAre, Owner
+from flowmap.model.deployment import DeploymentInfo, JobSelection, Owner
 from flowmap.model.status import AttributionReport, SourceStatus, StatusView
 from flowmap.model.views import (
     AttributionView,
@@ -239,7 +239,9 @@ def _with_epoch_times(report: AttributionReport, epoch: float) -> AttributionRep
 def _with_every_job(info: DeploymentInfo) -> DeploymentInfo:
     if info.listed is None:
         return info
-    return replace(info, jobs=info.listed.jobs, jobs_are=JobsAre.ALL if info.listed.complete else JobsAre.LATEST)
+    return replace(
+        info, jobs=info.listed.jobs, job_selection=JobSelection.ALL if info.listed.complete else JobSelection.LATEST
+    )
 
 
 def _sum(parts: Iterable[Traffic]) -> Traffic:

@@ -112,12 +112,16 @@ class CaptureReplay:
 
     def _stats(self) -> SourceStats:
         steps = self.steps
-        special = {"not_ip": sum(steps.other.values()), "unopened": steps.unopened, **steps.flows.counts.special()}
+        exceptional = {
+            "not_ip": sum(steps.other.values()),
+            "unopened": steps.unopened,
+            **steps.flows.counts.exceptional(),
+        }
         return SourceStats(
             up=not steps.file.fault,
             records=steps.packets,
             lost={**steps.malformed, **({"unread": lost} if (lost := steps.unread.total()) else {})},
-            special={reason: number for reason, number in special.items() if number},
+            exceptional_packets={reason: number for reason, number in exceptional.items() if number},
         )
 
 

@@ -88,7 +88,7 @@ class SourceStats:
     """Wall time of the last full read."""
     receive_buffer: int = 0
     """Bytes of socket buffer really granted."""
-    special: dict[str, int] = field(default_factory=dict)
+    exceptional_packets: dict[str, int] = field(default_factory=dict)
     """Packets that do not count as flows of their own ends, by reason: ``duplicate`` (seen on a second interface),
     ``not_ip``, ``lone_fragment`` (counts without ports), ``unopened`` (counts as the tunnel's own)."""
     offloaded: dict[str, int] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmap.attribute.jobs import MARGIN, UNMEASURED, latest, placed
-from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobsAre, Owner
+from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobSelection, Owner
 
 OWNER = Owner("w", "ns", "id", "name")
 OLD = Job("old", "FINISHED", 100, 200, over=True)
@@ -24,9 +24,9 @@ def listed(*jobs: Job, complete: bool = True, known_from: float = NEVER, skew: f
     return Jobs(jobs, 1000.0, complete, known_from, skew)
 
 
-START, RUN = JobsAre.AT_START, JobsAre.RUNNING
+START, RUN = JobSelection.AT_START, JobSelection.RUNNING
 
-ROWS: list[tuple[Jobs, float, float, JobsAre, str]] = [
+ROWS: list[tuple[Jobs, float, float, JobSelection, str]] = [
     # the list (asked for at 1000), the flow began after and by, what the jobs are, and which
     (listed(NOW, OLD), 500, 501, START, "now"),
     (listed(NOW, OLD), 150, 151, START, "old"),
@@ -61,15 +61,15 @@ ROWS: list[tuple[Jobs, float, float, JobsAre, str]] = [
 
 
 @pytest.mark.parametrize(("jobs", "after", "by", "are", "which"), ROWS)
-def test_placed(jobs: Jobs, after: float, by: float, are: JobsAre, which: str) -> None:
+def test_placed(jobs: Jobs, after: float, by: float, are: JobSelection, which: str) -> None:
     info = placed(DeploymentInfo(OWNER, listed=jobs), after, by)
-    assert (info.jobs_are, " ".join(job.job_id for job in info.jobs)) == (are, which)
+    assert (info.job_selection, " ".join(job.job_id for job in info.jobs)) == (are, which)
 
 
 def test_without_a_list_there_is_nothing_to_place_on() -> None:
     info = DeploymentInfo(OWNER)
     assert placed(info, 1, 2) == info
-    assert info.jobs_are is JobsAre.UNLISTED
+    assert info.job_selection is JobSelection.UNLISTED
 
 
 @pytest.mark.parametrize(
@@ -97,5 +97,5 @@ def test_the_job_that_a_flow_began_in_is_always_among_those_given(
         began = start + cut + data.draw(st.floats(0, 1)) * length
         after = began - data.draw(st.floats(0, 50))
         info = placed(DeploymentInfo(OWNER, listed=listing), after, began)
-        assert info.jobs_are is JobsAre.AT_START
+        assert info.job_selection is JobSelection.AT_START
         assert f"job-{n}" in {job.job_id for job in info.jobs}

@@ -13,7 +13,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.control.alibaba.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun
 from flowmap.control.alibaba.catalog.packages import FileUse
 from flowmap.engine.catalog_adapter import BY_IP, CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate
-from flowmap.model.deployment import DeploymentInfo, JobsAre, Owner
+from flowmap.model.deployment import DeploymentInfo, JobSelection, Owner
 from flowmap.query.live import LiveQueries
 from tests.support.accounting import books_for
 
@@ -77,7 +77,7 @@ def test_jobs_belong_to_whoever_was_told_of_or_listed() -> None:
     info = found.describe(NS, "id", TOLD)
     assert info is not None
     assert info.listed is not None
-    assert (info.jobs_are, [job.job_id for job in info.jobs]) == (JobsAre.LATEST, ["new"])
+    assert (info.job_selection, [job.job_id for job in info.jobs]) == (JobSelection.LATEST, ["new"])
     assert [(job.job_id, job.over, job.ended_at) for job in info.listed.jobs] == [
         ("new", False, None),
         ("old", True, 2),

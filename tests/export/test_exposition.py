@@ -102,7 +102,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
                 untracked=3,
             ),
             SourceReport("conntrack", accounting=False, offloaded={"software": 2, "hardware": 1}),
-            SourceReport("capture", special={"duplicate": 4}, interfaces={"eth0": True, "eth1": False}),
+            SourceReport("capture", exceptional_packets={"duplicate": 4}, interfaces={"eth0": True, "eth1": False}),
         ),
         catalog=CatalogReport(3, 1, True, 1_700_000_000.25),
         recording=RecordingReport("/var/lib/flowmap.rec", 4096, active=False, ended="size"),

@@ -204,8 +204,8 @@ def test_a_router_shows_every_packet_on_two_interfaces_and_it_counts_once() -> N
         with echo(right, "10.8.0.2"):
             exchange(left, "10.8.0.2", 400_000)
             ear.until(lambda: ear.total(9000) == counted(left), "each byte is there once")
-        assert ear.source.stats.special["duplicate"] >= sum(counted(left)[2:])
-        assert ear.source.stats.special["not_ip"] >= 4, "ARP on both sides"
+        assert ear.source.stats.exceptional_packets["duplicate"] >= sum(counted(left)[2:])
+        assert ear.source.stats.exceptional_packets["not_ip"] >= 4, "ARP on both sides"
 
 
 def test_a_link_that_goes_and_comes_back() -> None:

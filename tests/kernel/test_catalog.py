@@ -69,7 +69,7 @@ def test_jobs_labels_and_packages_of_who_is_behind_a_connection(machine: Host) -
             # A list of jobs proves which one it was only if it was asked for after the connection began.
             answer = daemon.json(query)
             named = answer["flow"] is not None and answer["state"] == "attributed"
-            return named and answer["deployments"][0]["jobsAre"] == "atStart"
+            return named and answer["deployments"][0]["jobSelection"] == "atStart"
 
         until(placed, "the connection has a job")
         answer = only(daemon, query)
@@ -82,7 +82,7 @@ def test_jobs_labels_and_packages_of_who_is_behind_a_connection(machine: Host) -
 
         detail = daemon.json("/api/v1/deployments/id-orders")
         assert [one["jobId"] for one in detail["jobs"]] == ["second", "first"]
-        assert (detail["jobsAre"], detail["packages"]) == ("all", ["oss://bucket/orders.jar"])
+        assert (detail["jobSelection"], detail["packages"]) == ("all", ["oss://bucket/orders.jar"])
         assert [one["jobId"] for one in only(daemon, "/api/v1/deployments")["jobs"]] == ["second"]
 
         samples = daemon.samples()
@@ -143,7 +143,7 @@ def test_a_failing_listing_shows_and_harms_no_attribution(machine: Host) -> None
         machine.exchange(ORDERS, SERVICE, PORT, 1000)
         until(lambda: total_of(daemon.samples(), "flowmap_deployment_connections_total") == 1, "the flow is named")
         until(lambda: daemon.json("/api/v1/status")["controlPlane"]["catalogError"], "the failure shows")
-        assert only(daemon, "/api/v1/deployments")["jobsAre"] == "unlisted"
+        assert only(daemon, "/api/v1/deployments")["jobSelection"] == "unlisted"
         assert "flowmap_catalog_last_success" not in daemon.get("/metrics")
         samples = daemon.samples()
         assert total_of(samples, "flowmap_api_request_failures_total", operation="ListDeployments", reason="auth")

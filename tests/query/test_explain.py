@@ -34,7 +34,7 @@ def test_the_whole_chain(desk: Desk) -> None:
     assert chain.seen_by == ("test",)
     assert chain.orientation == "seen"
     assert (str(chain.client), str(chain.service)) == ("10.0.0.1:40000", "10.1.0.1:9092")
-    assert chain.asked_because == ""
+    assert chain.endpoint_reason == ""
     assert chain.combination == "client {x} ∩ (sink {x, y} ∪ source {x, y}) = {x}"
     (client,) = [question for question in chain.questions if question.shape == "client"]
     assert [answer.relation for answer in client.answers] == [Relation.INSIDE]
@@ -51,21 +51,21 @@ def test_the_whole_chain(desk: Desk) -> None:
 def test_only_what_the_decision_rests_on_is_combined(desk: Desk, ends: tuple[str, str, int]) -> None:
     """A link that was answered, though not within a life that is proven, tells nothing apart and must not seem to."""
     view, chain = explained(desk, *ends)
-    rests_on = {piece.shape for piece in view.evidence if piece.rule}
-    assert {question.shape for question in chain.questions if question.rule} == rests_on
+    decisive = {piece.shape for piece in view.evidence if piece.rule}
+    assert {question.shape for question in chain.questions if question.rule} == decisive
     for tie in ("link", "exact"):
-        assert (f"∩ {tie}" in chain.combination) == (tie in rests_on)
+        assert (f"∩ {tie}" in chain.combination) == (tie in decisive)
 
 
 def test_the_answer_that_decided_is_told_though_newer_ones_took_its_place(desk: Desk) -> None:
     _, before = explained(desk, "10.0.0.1", "10.1.0.1", 6)
-    (decisive,) = (answer for answer in before.questions[0].answers if answer.rests_on)
+    (decisive,) = (answer for answer in before.questions[0].answers if answer.decisive)
     for question in [question for question, _ in desk.accounting.attribution.ranges()]:
         timeline = desk.accounting.attribution.timeline(question)
         assert timeline is not None
         timeline.answers[:] = [Answer(desk.now, desk.now, frozenset())]
     _, after = explained(desk, "10.0.0.1", "10.1.0.1", 6)
-    assert [answer.rests_on for answer in after.questions[0].answers] == [True, False]
+    assert [answer.decisive for answer in after.questions[0].answers] == [True, False]
     assert after.questions[0].answers[0].answered_at == decisive.answered_at
     assert after.questions[0].rule == before.questions[0].rule != ""
 
@@ -79,7 +79,7 @@ def test_nat_and_a_tie(desk: Desk) -> None:
     view, chain = explained(desk, "10.0.0.2", "10.1.0.1")
     assert view.state is State.SHARED
     assert (str(chain.client), str(chain.service)) == ("10.0.0.2:40000", "10.8.0.1:8080")
-    assert "before source NAT" in chain.asked_because and "really answers" in chain.asked_because
+    assert "before source NAT" in chain.endpoint_reason and "really answers" in chain.endpoint_reason
     assert chain.combination.startswith("client {x, y} ∩ (sink {x, y} ∪ source {x, y})")
     assert chain.combination.endswith(" = {x, y}")
 

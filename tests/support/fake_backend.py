@@ -10,7 +10,7 @@ from flowmap.errors import QueryError
 from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import Snapshot, SourceReport
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import DeploymentInfo, Job, JobsAre, Owner, State
+from flowmap.model.deployment import DeploymentInfo, Job, JobSelection, Owner, State
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 from flowmap.model.status import AttributionReport, Contradiction, ReadingView, SourceStatus, StatusView
 from flowmap.model.views import (
@@ -36,7 +36,7 @@ INFO = DeploymentInfo(
     labels={"team": "pay", "bad": "\ud800"},
     jobs_by_state={"running": 1},
     jobs=(Job("job-1", "RUNNING", 1_700_000_000), Job("job-0", "FAILED", None, 1_700_000_000, over=True)),
-    jobs_are=JobsAre.AT_START,
+    job_selection=JobSelection.AT_START,
     packages=("oss://bucket/orders.jar",),
 )
 TRAFFIC = Traffic(5_000_000, 20, 3, 4, 2, 1)
@@ -170,7 +170,11 @@ class FakeBackend:
             "1.2.3",
             1_700_000_000.0,
             self.is_ready,
-            (SourceStatus("conntrack", True, 5, 1, {"malformed": 2}, {"start": 1}, notes, special={"duplicate": 3}),),
+            (
+                SourceStatus(
+                    "conntrack", True, 5, 1, {"malformed": 2}, {"start": 1}, notes, exceptional_packets={"duplicate": 3}
+                ),
+            ),
             {
                 "endpoint": "http://127.0.0.1:1",
                 "last_success_at": 1_700_000_000.0,

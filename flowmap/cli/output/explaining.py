@@ -29,7 +29,7 @@ def _facts(chain: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "seen by", " and ".join(chain["seenBy"])
     yield "client is", f"{end(chain['client'])}, {chain['orientation']}"
     yield "asked about", f"{end(chain['client'])} and {end(chain['service'])}"
-    yield "  because", chain["askedBecause"]
+    yield "  because", chain["endpointReason"]
     yield "began", _between(life["startedAfter"], life["startedBy"])
     yield "open until", life["openUntil"]
     yield "client there", life["clientSeenUntil"]
@@ -53,12 +53,12 @@ def _answers(question: dict[str, Any], waits: str | None) -> Iterator[tuple[obje
     ]
     subject = " ".join([question["shape"], *ends, f"in {question['namespace']}"]).replace(":0 ", " ")
     older, answers = question["answers"][:-ANSWERS], question["answers"][-ANSWERS:]
-    answers = [answer for answer in older if answer["restsOn"]] + answers
+    answers = [answer for answer in older if answer["decisive"]] + answers
     if not answers:
         yield subject, None, None, question["error"] or "not answered yet", None, None
     for number, answer in enumerate(answers):
         named = ", ".join(owner["name"] for owner in answer["owners"]) or "nobody"
-        rule = question["rule"] if answer["restsOn"] else ""
+        rule = question["rule"] if answer["decisive"] else ""
         if number == len(answers) - 1 and not question["rule"]:
             rule = waits
         yield (

@@ -104,7 +104,7 @@ def _explanation(chain: explanation.Explanation) -> Explanation:
         orientation=chain.orientation,
         client=_end(chain.client),
         service=_end(chain.service),
-        asked_because=chain.asked_because,
+        endpoint_reason=chain.endpoint_reason,
         life=Lifetime.model_validate({name: rfc3339(getattr(chain.life, name)) for name in Lifetime.model_fields}),
         questions=[_asked(question) for question in chain.questions],
         combination=chain.combination,
@@ -126,7 +126,7 @@ def _asked(question: explanation.AskedQuestion) -> AskedQuestion:
                 answered_at=rfc3339(answer.answered_at),
                 owners=[deployment_name(owner) for owner in answer.owners],
                 relation=answer.relation,
-                rests_on=answer.rests_on,
+                decisive=answer.decisive,
             )
             for answer in question.answers
         ],
@@ -254,7 +254,7 @@ def _deployment_fields(info: deployment_model.DeploymentInfo) -> dict[str, objec
         "deployment_id": owner.deployment_id,
         "name": owner.name,
         "jobs": [_job(job) for job in info.jobs],
-        "jobs_are": info.jobs_are,
+        "job_selection": info.job_selection,
         "jobs_by_state": dict(info.jobs_by_state),
         "labels": dict(info.labels),
         "execution_mode": info.execution_mode,
@@ -290,7 +290,7 @@ def _source(source: status_model.SourceStatus) -> Source:
         error=source.error,
         role=source.role,
         why=source.why,
-        special=dict(source.special),
+        exceptional_packets=dict(source.exceptional_packets),
     )
 
 

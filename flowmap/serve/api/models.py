@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from flowmap.model.deployment import JobsAre, State
+from flowmap.model.deployment import JobSelection, State
 from flowmap.model.explanation import Relation
 
 
@@ -64,7 +64,7 @@ class Deployment(DeploymentName):
     """A deployment as the control plane last described it."""
 
     jobs: list[Job]
-    jobs_are: JobsAre = Field(
+    job_selection: JobSelection = Field(
         description="Which jobs these are. unlisted: not listed yet. latest: those not over, or else the last. all: "
         "every one kept. Of a flow: atStart, those that ran when it began (several cannot be told apart; none: none "
         "is known), or running, those not over when last listed, where it is not known which it began with."
@@ -132,7 +132,7 @@ class ReceivedAnswer(Answer):
         description="To the connection's life: before its beginning, inside, after its end; uncertain where it was "
         "under way at either, or where it is not known yet that the connection was open when it arrived."
     )
-    rests_on: bool = Field(description="Whether the rule took this one; the last, where it took several.")
+    decisive: bool = Field(description="Whether the rule took this one; the last, where it took several.")
 
 
 class AskedQuestion(Answer):
@@ -173,7 +173,7 @@ class Explanation(Answer):
     orientation: Text = Field(description="How it is known which end is the client.")
     client: FlowEndpoint = Field(description="The client end that was asked about.")
     service: FlowEndpoint = Field(description="The service end that was asked about.")
-    asked_because: Text = Field(description="Why these ends, where NAT changed one; else empty.")
+    endpoint_reason: Text = Field(description="Why these ends, where NAT changed one; else empty.")
     life: Lifetime
     questions: list[AskedQuestion]
     combination: Text = Field(description="How what the questions contribute combines.")
@@ -290,8 +290,8 @@ class Source(Answer):
     error: Text | None
     role: Text = Field(description="traffic: its records are counted; health: it measures what another one counts.")
     why: Text = Field(description="Why it is read, where the configuration does not name it; else empty.")
-    special: dict[Text, int] = Field(
-        description="Packets that count unlike others, by reason; as in flowmap_source_special_total."
+    exceptional_packets: dict[Text, int] = Field(
+        description="Packets that count unlike others, by reason; as in flowmap_source_exceptional_packets_total."
     )
 
 

@@ -227,9 +227,9 @@ class CaptureSource:
             packets, index = _merged(plain, odd, places)
         if not len(packets):
             return []
-        before = self._flows.counts.special()
+        before = self._flows.counts.exceptional()
         batches = self._flows.take(packets, times[index], frames.interface[index])
-        after = self._flows.counts.special()
+        after = self._flows.counts.exceptional()
         self._note_special({reason: number - before[reason] for reason, number in after.items()})
         if self._flows.counts.shed:
             note = f"{self._flows.counts.shed} flows left before their end: raise collect.max_flows"
@@ -257,7 +257,7 @@ class CaptureSource:
         return decoded.packets, decoded.index
 
     def _note_special(self, reasons: Mapping[str, int]) -> None:
-        self.stats.special = _added(self.stats.special, reasons)
+        self.stats.exceptional_packets = _added(self.stats.exceptional_packets, reasons)
 
     def _lose(self, reasons: Mapping[str, int]) -> None:
         self.stats.lost = _added(self.stats.lost, reasons)

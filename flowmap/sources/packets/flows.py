@@ -65,8 +65,8 @@ class PacketCounts:
     lone_fragments: int = 0
     """Later fragments whose first was not seen: they count as a flow without ports."""
 
-    def special(self) -> dict[str, int]:
-        """Those of :attr:`flowmap.sources.base.SourceStats.special`."""
+    def exceptional(self) -> dict[str, int]:
+        """Those of :attr:`flowmap.sources.base.SourceStats.exceptional_packets`."""
         return {"duplicate": self.duplicates, "lone_fragment": self.lone_fragments}
 
 

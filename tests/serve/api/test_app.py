@@ -68,7 +68,7 @@ def test_an_explanation_in_full() -> None:
         "orientation": "seen: the handshake",
         "client": {"ip": "10.0.0.1", "port": 40000},
         "service": {"ip": "2001:db8::9", "port": 9092},
-        "askedBecause": "because of NAT",
+        "endpointReason": "because of NAT",
         "life": {
             "startedAfter": None,
             "startedBy": "2023-11-14T22:13:20.000Z",
@@ -100,7 +100,7 @@ def test_attribution_in_full() -> None:
             {"jobId": "job-1", "status": "RUNNING", "startedAt": "2023-11-14T22:13:20.000Z", "endedAt": None},
             {"jobId": "job-0", "status": "FAILED", "startedAt": None, "endedAt": "2023-11-14T22:13:20.000Z"},
         ],
-        "jobsAre": "atStart",
+        "jobSelection": "atStart",
         "jobsByState": {"running": 1},
         "labels": {"team": "pay", "bad": "?"},
         "executionMode": "STREAMING",
@@ -302,7 +302,7 @@ def test_status() -> None:
                 "error": None,
                 "role": "traffic",
                 "why": "",
-                "special": {"duplicate": 3},
+                "exceptionalPackets": {"duplicate": 3},
             }
         ],
         "controlPlane": {
