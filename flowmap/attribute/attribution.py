@@ -87,6 +87,12 @@ class Attribution:
         """Ends and ties that were due when last looked at, and found no call."""
         return self.schedule.waiting + self.narrowing.waiting
 
+    @property
+    def next_due(self) -> float:
+        """Before this instant there is nothing to ask or decide, unless a flow begins; in the past if that is open."""
+        probing = self.settings.semantics == "both" and self.shape_stats.never_names(Shape.CLIENT, now=self.now)
+        return NEVER if probing or self.narrowing.unsettled else self.schedule.next_due
+
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """Questions to ask now: as many as ``limit`` allows, though never a part of those about one end.
 
@@ -191,9 +197,9 @@ class Attribution:
         return self._cache.timeline(question)
 
     def opened(self, rows: Rows) -> None:
-        """New flows; with ``confirm: fast`` what is known already may decide them."""
+        """New flows; with ``Settings.at_once`` what is known already may decide them."""
         self.special.opened(rows)
-        if self.settings.confirm == "fast":
+        if self.settings.at_once:
             ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
             self._news.update(dict.fromkeys(ends.tolist(), NEVER))
 
@@ -241,9 +247,9 @@ class Attribution:
 
     def _heard(self, rows: Rows) -> Rows:
         """Those about whose end something was heard: nothing can be said of the others, a million in a flood."""
-        columns, strict = self._table.columns, self.settings.confirm == "strict"
+        columns = self._table.columns
         decisive = columns.service if self.settings.semantics == "dataflow" else columns.client
-        return rows[self._heard_of[decisive[rows]]] if strict else rows
+        return rows if self.settings.at_once else rows[self._heard_of[decisive[rows]]]
 
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
         """Closed flows that have waited since before ``older_than`` without an answer: failed."""

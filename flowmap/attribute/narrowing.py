@@ -77,6 +77,11 @@ class Narrowing:
         return len(self.questions.pairs)
 
     @property
+    def unsettled(self) -> bool:
+        """Whether there may be flows whose tie is not broken."""
+        return self._any
+
+    @property
     def waiting(self) -> int:
         """Questions that were due when last looked for, and found no call."""
         return self.questions.waiting
@@ -257,7 +262,7 @@ class Narrowing:
 
         def told_by(round_: Round) -> Mask:
             in_life: Mask = (born <= round_.asked) & (round_.arrived <= alive_until)
-            return in_life
+            return in_life | (self._settings.timeless and round_.arrived > NEVER)
 
         exactly = (ports == 0) | silent[Shape.EXACT]
         for port, round_ in pair.exact.items():
@@ -268,8 +273,9 @@ class Narrowing:
         return told
 
     def _is_open(self, rows: Rows) -> Mask:
+        """Whether an answer that is given now can still count for each flow: it is open, or no rule of time applies."""
         is_open: Mask = self._table.columns.flags[rows] & _OVER == _OPEN
-        return is_open
+        return is_open | self._settings.timeless
 
     def _ends(self, rows: Rows) -> Ends:
         columns = self._table.columns

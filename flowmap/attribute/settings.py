@@ -18,8 +18,15 @@ class AttributionSettings(AttributeConfig, frozen=False):
     """Of the main workspace."""
     loopback: bool = True
     """Whether the control plane can know loopback addresses."""
+    timeless: bool = False
+    """Owners are taken to be the same at all times (``replay --assume-current``): no rule of time applies."""
     elsewhere: tuple[Place, ...] = ()
     """Namespaces of other workspaces."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether an answer that is known already may decide a flow that has just begun."""
+        return self.timeless or self.confirm == "fast"
 
     @cached_property
     def places(self) -> tuple[Place, ...]:

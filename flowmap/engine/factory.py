@@ -28,10 +28,12 @@ def make_accounting(
     directory: DeploymentDirectory | None = None,
     journal: Journal | None = None,
     loopback: bool | None = None,
+    timeless: bool = False,
 ) -> FlowAccounting:
     """Empty books; what they decide follows from ``config`` and from what is done to them, and from nothing else.
 
     ``loopback``: whether loopback addresses can have owners; None: as the configured control plane.
+    ``timeless``: see :class:`flowmap.attribute.settings.AttributionSettings`.
     """
     table = FlowTable(config.collect.max_flows, seed=os.urandom(48), nat=config.attribute.nat)
     series_table = SeriesTable(
@@ -41,6 +43,7 @@ def make_accounting(
         namespaces=config.control_plane.namespaces,
         elsewhere=elsewhere(config),
         loopback=knows_loopback(config) if loopback is None else loopback,
+        timeless=timeless,
         **dict(config.attribute),
     )
     attribution = Attribution(settings, table)

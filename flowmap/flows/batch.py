@@ -107,10 +107,28 @@ class Datagrams(NamedTuple):
     """Flags that the source set on every record besides."""
 
 
+class Moments(NamedTuple):
+    """When what each record tells happened; one entry a record, in seconds on the clock of the steps.
+
+    For sources that know it of each record. Of others it is known of the batch: between two reads of the source.
+    """
+
+    before: npt.NDArray[np.float64]
+    """An instant after which it happened: up to here nothing of it had."""
+    by: npt.NDArray[np.float64]
+    """An instant by which it had happened."""
+    sent: npt.NDArray[np.float64]
+    """When the client sent its last packet that is counted; -inf if it sent none."""
+
+    def take(self, index: npt.NDArray[np.generic] | slice) -> Moments:
+        """Those of the records at ``index``."""
+        return Moments(self.before[index], self.by[index], self.sent[index])
+
+
 class FlowBatch:
     """``n`` records in arrival order; one numpy array of length ``n`` per name in :data:`COLUMNS`, as attributes."""
 
-    __slots__ = (*COLUMNS, "_n", "datagrams")
+    __slots__ = (*COLUMNS, "_n", "datagrams", "moments")
 
     kind: npt.NDArray[np.uint8]
     flags: npt.NDArray[np.uint16]
@@ -138,11 +156,14 @@ class FlowBatch:
     round_trip: npt.NDArray[np.uint32]
     datagrams: Datagrams | None
     """What all records were decoded from, where the source says so; other batches made of them have none."""
+    moments: Moments | None
+    """When each record happened, where the source knows; not in recordings."""
 
     def __init__(self, n: int) -> None:
         """``n`` records with every column zero."""
         self._n = n
         self.datagrams = None
+        self.moments = None
         for name, dtype in COLUMNS.items():
             setattr(self, name, np.zeros(n, dtype))
 
@@ -159,6 +180,7 @@ class FlowBatch:
         for name in COLUMNS:
             setattr(taken, name, getattr(self, name)[index])
         taken._n, taken.datagrams = len(taken.kind), None
+        taken.moments = None if self.moments is None else self.moments.take(index)
         return taken
 
     def rows(self) -> list[tuple[int, ...]]:
@@ -167,12 +189,12 @@ class FlowBatch:
 
     @classmethod
     def concatenate(cls, batches: list[FlowBatch]) -> FlowBatch:
-        """One batch of all records, in order."""
+        """One batch of all records, in order; without moments, if there are several."""
         if len(batches) == 1:
             return batches[0]
         joined = cls.__new__(cls)
         for name, dtype in COLUMNS.items():
             parts = [getattr(batch, name) for batch in batches]
             setattr(joined, name, np.concatenate(parts) if parts else np.zeros(0, dtype))
-        joined._n, joined.datagrams = len(joined.kind), None
+        joined._n, joined.datagrams, joined.moments = len(joined.kind), None, None
         return joined

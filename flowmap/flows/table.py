@@ -30,6 +30,7 @@ from flowmap.flows.eviction import SHARE, Evict, assured, deserving, ended_waiti
 from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.health import measure
+from flowmap.flows.moments import note_moments
 from flowmap.flows.new_flows import keep_translation, opening_flags, worth_applying
 from flowmap.flows.superseded import Superseded
 from flowmap.flows.untracked import Untracked
@@ -142,7 +143,8 @@ class FlowTable:
         """Take the records of ``batch`` in order.
 
         ``read_at`` and ``now`` are monotonic instants before and after the batch was read from the kernel;
-        no flow that is still unknown began before ``born_after``. Without ``evict`` no flow is evicted for new ones.
+        no flow that is still unknown began before ``born_after``. ``moments`` of the batch go before these. Without
+        ``evict`` no flow is evicted for new ones.
         """
         moment = Moment(now, read_at, born_after)
         key = key_columns(batch)
@@ -235,6 +237,7 @@ class FlowTable:
         deltas = count(columns, batch, rows, moment.read_at)
         late_openings(columns, batch, rows, deltas, moment.born_after)
         resent = health(columns, batch, rows)
+        note_moments(columns, batch, rows, self.alive_until)
         self._end(rows[(batch.flags & ENDING) != 0], moment.now)
         closed = rows[batch.kind == CLOSED]
         self._close(closed, moment.now)
@@ -319,8 +322,9 @@ class FlowTable:
         before = self._starting & (records.kind != OPENED) & ~joined
         columns.flags[rows] = opening_flags(records, before)
         perhaps_old = before | joined | (self._crowded & (records.kind != OPENED))
-        columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after)
-        columns.born_by[rows] = moment.now
+        each = records.moments
+        columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after if each is None else each.before)
+        columns.born_by[rows] = moment.now if each is None else each.by
         for column in (columns.ended_after, columns.active):
             column[rows] = NEVER
         columns.ended_by[rows] = np.inf

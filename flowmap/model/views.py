@@ -27,7 +27,8 @@ class Evidence:
     """``live``, ``cached``, ``stale``, ``history`` or ``none``; of captures also ``catalog``, and ``assumed``: today's
     answer, taken for the capture's time."""
     rule: str = ""
-    """Which rule of time let the answer count: ``inside``, ``around``, ``grace``, ``fast``; empty if none did."""
+    """Which rule of time let the answer count: ``inside``, ``around``, ``grace``, ``fast``, ``assumed``; empty if
+    none did."""
     owners: tuple[Owner, ...] = ()
     error: str | None = None
     """Why there is no answer, where the last try failed."""

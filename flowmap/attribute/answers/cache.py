@@ -89,6 +89,9 @@ class AnswerCache:
             self.lookups[question.shape, "miss"] += 1
             return nothing, [None]
         newest = timeline.answers[-1]
+        if self._settings.timeless:
+            self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
+            return nothing, [Judgement(newest.owners, "assumed", newest)]
         cached = not timeline.restored and now - newest.arrived < self._settings.positive_ttl
         if self._settings.confirm == "fast" and cached:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
@@ -105,7 +108,7 @@ class AnswerCache:
         if timeline is None or not timeline.answers:
             self.lookups[question.shape, "miss"] += 1
             return np.zeros(len(lives.born_by), np.intp), [None]
-        position, outcomes = timeline.tell_apart(lives, candidates)
+        position, outcomes = timeline.tell_apart(lives.endless() if self._settings.timeless else lives, candidates)
         for outcome in outcomes:
             self.lookups[question.shape, "negative" if outcome is None else "hit"] += 1
         return position, outcomes

@@ -8,6 +8,7 @@ An answer is true for the moment it was given, between asking and arrival. A flo
     grace    nothing was known before, and the first answer was asked within ``grace`` of the flow's start,
              be it just before (it was on its way when the flow began) or after
     fast     (only with ``attribute.confirm: fast``) a cached answer younger than ``positive_ttl``
+    assumed  (only with ``replay --assume-current``) the newest answer, whenever it was asked
 
 An entry of a connection whose client vanished without a word stays in the kernel for days, and its address goes to
 somebody else. So an answer inside a flow's life needs a witness: the last answer before its start, or the one in
@@ -44,7 +45,7 @@ class Judgement(NamedTuple):
 
     owners: Owners
     rule: str
-    """``inside``, ``around``, ``grace``, ``fast``, or ``unconfirmed``: no rule can hold any more."""
+    """``inside``, ``around``, ``grace``, ``fast``, ``assumed``, or ``unconfirmed``: no rule can hold any more."""
     answer: Answer
     """The answer it rests on (the last one, where it is several)."""
 
@@ -61,6 +62,11 @@ class Lifetimes:
     """Latest instant after which its client is known to have sent something."""
     ended_by: Times
     """Instant by which the flow was over; infinite while it is open."""
+
+    def endless(self) -> Lifetimes:
+        """As if the flows had been alive at all times."""
+        always = np.full(len(self.born_by), np.inf)
+        return Lifetimes(-always, -always, always, always, always)
 
     def take(self, index: npt.NDArray[np.intp]) -> Lifetimes:
         """The lives at ``index``."""

@@ -46,6 +46,8 @@ class Schedule:
         self._turn = 0
         self.waiting = 0
         """Ends that were due when last looked at."""
+        self.next_due = -np.inf
+        """No end is due before this instant, unless a flow begins."""
 
     def choose(self, table: FlowTable, *, now: float, limit: int, strangers: bool = False) -> list[int]:
         """At most ``limit`` numbers of ends to ask about now, the most urgent first.
@@ -67,7 +69,11 @@ class Schedule:
             promising = ~self._barren[clients]
         _lower(oldest, services[promising], since[promising])
         numbers = np.flatnonzero(~np.isnan(oldest))
-        numbers = numbers[(self._due[numbers] <= now) & (self._outstanding[numbers] == 0)]
+        numbers = numbers[self._outstanding[numbers] == 0]
+        is_due = self._due[numbers] <= now
+        if not strangers:
+            self.next_due = float(self._due[numbers[~is_due]].min(initial=np.inf))
+        numbers = numbers[is_due]
         self.waiting = 0 if strangers else len(numbers)
         due = self._due[numbers]
         age = np.maximum(oldest[numbers], due)
@@ -125,17 +131,19 @@ class Schedule:
             if not self._broken[number]:
                 self._answered[number] = now
             self._failures[number] = min(int(self._failures[number]) + 1, 16) if self._broken[number] else 0
-            self._due[number] = now + (self._pause(number) if retry_after is None else retry_after)
+            self.postpone(number, now + (self._pause(number) if retry_after is None else retry_after))
 
     def retry_now(self, now: float) -> None:
         """Nothing was answered for long, and now something was: what failed meanwhile waits for its pause no more, so
         that the largest traffic comes first and not whose pause ends first."""
         failed = (self._failures > 0) & (self._outstanding == 0)
         self._due[failed] = np.minimum(self._due[failed], now)
+        self.next_due = min(self.next_due, now)
 
     def postpone(self, number: int, until: float) -> None:
         """Do not ask about the end before then."""
         self._due[number] = until
+        self.next_due = min(self.next_due, until)
 
     def mark_unowned(self, number: int, unowned: bool) -> None:
         """Whether the newest answers say that no deployment owns the client."""

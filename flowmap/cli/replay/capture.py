@@ -45,7 +45,10 @@ def replay(arguments: argparse.Namespace) -> int:
         origin = ASSUMED if arguments.assume_current else "catalog" if arguments.catalog is not None else "history"
         tunnels = arguments.tunnels or config.collect.capture.tunnels
         loopback = True if arguments.catalog is not None else None  # a catalog may know loopback addresses
-        replayed = CaptureReplay(file, config, answerer, tunnels=tunnels, origin=origin, loopback=loopback)
+        timeless = arguments.assume_current
+        replayed = CaptureReplay(
+            file, config, answerer, tunnels=tunnels, origin=origin, loopback=loopback, timeless=timeless
+        )
         labels = config.export.deployment_labels
         status = output.show(replayed, arguments, deployment_labels=labels)
     notes = [*replayed.notes(), *_of_settings(config), *_of_owners(arguments, config)]

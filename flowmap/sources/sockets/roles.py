@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from flowmap.flows.filter import are_v4
 from flowmap.model.address import V4_MAPPED, Address
+from flowmap.sources.port_roles import likelier_client
 from flowmap.wire.netlink.inet_diag_columns import Rows
 
 Unsigned = npt.NDArray[np.uint64]
@@ -112,16 +113,14 @@ def pair_keys(rows: Rows, seed: int) -> tuple[Unsigned, npt.NDArray[np.int8]]:
 
 
 def guess(rows: Rows, ephemeral: tuple[int, int]) -> Roles:
-    """1 (client) or -1 (server) from the ports alone: an ephemeral port is the client's, else the higher one is.
+    """1 (client) or -1 (server) from the ports alone: the likelier client's port (see ``port_roles``), else the higher.
 
     0 for equal ports. What one socket of a connection gets, the other gets with the opposite sign.
     """
-    first, last = ephemeral
     local, remote = rows["local_port"], rows["remote_port"]
-    ours = (local >= first) & (local <= last)
-    theirs = (remote >= first) & (remote <= last)
+    by_role = likelier_client(local, remote, ephemeral)
     higher = (local > remote).astype(np.int8) - (local < remote).astype(np.int8)
-    return np.where(ours == theirs, higher, np.where(ours, 1, -1)).astype(np.int8)
+    return np.where(by_role != 0, by_role, higher)
 
 
 def decide(

@@ -406,11 +406,11 @@ def test_until(
         assert ("; the rest is later than --until\n" in told) is stopped
 
 
-@pytest.mark.parametrize(("seconds", "state"), [("39.459", "pending"), ("39.6", "attributed")])
+@pytest.mark.parametrize(("seconds", "state"), [("39.458", "pending"), ("39.5", "attributed")])
 def test_until_lets_answers_come_up_to_then(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, seconds: str, state: str
 ) -> None:
-    """Two connections begin and end at 39.458; a turn later somebody is asked, and at the next it is known."""
+    """Two connections begin and end by 39.458; then somebody is asked, and a turn later it is known."""
     until = f"2026-11-25T04:14:{seconds}Z"
     flows, _ = replay(capsys, HTTP, "--until", until, "--catalog", catalog(tmp_path, "10.9.0.1"))
     assert [flow["state"] for flow in flows if flow["client"]["ip"] == "10.9.0.1"] == [state] * 2
