@@ -12,7 +12,7 @@ import pytest
 from flowmap.cli import command
 from tests.wire.capture_files.test_reader import SECOND, Row, pcap
 
-CAPTURES = Path(__file__).parents[1] / "data" / "captures"
+CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 EPOCH = 1_700_000_000
 """Time of the first frame of each file."""
 
