@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"attribute", "config", "control", "errors", "export", "flows", "model", "sources"},
     "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model"},
     "serve": {"config", "errors", "export", "model", "system"},
-    "recording": {"attribute", "config", "engine", "errors", "export", "flows", "sources", "wire"},
+    "recording": {"attribute", "config", "engine", "errors", "export", "flows", "model", "sources", "wire"},
     "catalog_file": {"control", "errors"},
     "replay": {
         *("attribute", "catalog_file", "config", "engine", "errors", "export", "flows", "model"),

@@ -168,7 +168,7 @@ def _open(pipeline: Pipeline, config: Config) -> None:
     pipeline.source.open()
     pipeline.server.bind(take_listener(os.environ, config.http.listen.host, config.http.listen.port))
     try:
-        privileges.drop(privileges.KEPT.get(pipeline.source.name, frozenset()))
+        privileges.drop(privileges.KEPT.get(pipeline.source.facts.name, frozenset()))
     except OSError as error:  # a filter of system calls may refuse it
         log.warning("privileges could not be given up: %s", error.strerror)
     if (privileges.threads() or 1) > 1:

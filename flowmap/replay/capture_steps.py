@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.model.source import SourceFacts
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.copies import CopyWatch, interfaces_of
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, Step
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.wire.capture_files.reader import NO_INTERFACE, CapturedFrames
 from flowmap.wire.packets.frames import Tunnels, decode_frames

@@ -8,11 +8,12 @@ two of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from flowmap.flows.batch import FlowBatch
 from flowmap.model.address import Address
+from flowmap.model.source import SourceFacts, SourceStats
 
 ReadReason = Literal["start", "timer", "overrun"]
 
@@ -71,46 +72,10 @@ class Broadcasts:
 Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished | Broadcasts
 
 
-@dataclass(slots=True)
-class SourceStats:
-    """Running counts of one source; written by its thread, read by anyone (each field is one reference)."""
-
-    up: bool = False
-    records: int = 0
-    """Entries, events or packets read."""
-    lost: dict[str, int] = field(default_factory=dict)
-    """Records known to be lost or skipped, by reason (``malformed``, ``truncated``, …); never a guess."""
-    overruns: int = 0
-    """Times the kernel said it dropped changes; says nothing about how many."""
-    resyncs: dict[str, int] = field(default_factory=dict)
-    """Full reads begun, by reason (``start``, ``timer``, ``overrun``)."""
-    resync_seconds: float = 0.0
-    """Wall time of the last full read."""
-    receive_buffer: int = 0
-    """Bytes of socket buffer really granted."""
-    exceptional_packets: dict[str, int] = field(default_factory=dict)
-    """Packets that do not count as flows of their own ends, by reason: ``duplicate`` (seen on a second interface),
-    ``not_ip``, ``lone_fragment`` (counts without ports), ``unopened`` (counts as the tunnel's own)."""
-    offloaded: dict[str, int] = field(default_factory=dict)
-    """Connections of the last full read that a flowtable forwards, by path (``software``, ``hardware``); empty where
-    that is not known."""
-    interfaces: dict[str, bool] = field(default_factory=dict)
-    """Whether each interface that is named is there and up."""
-    notes: dict[str, str] = field(default_factory=dict)
-    """Degradations in force: a short key and one line with what it means and how to mend it."""
-
-
 class Source(Protocol):
     """One source of flows."""
 
-    name: str
-    """Metric label: ``conntrack``, ``sockets``, …"""
-    counts: Literal["ip", "payload"]
-    """What its byte counters hold: IP packet lengths, or TCP payload."""
-    announces_births: bool
-    """Whether a flow is reported when it begins. If not, a new one may have begun since the last full read began."""
-    tells_health: bool
-    """Whether it tells retransmissions and round-trip times of TCP."""
+    facts: SourceFacts
     as_of: float
     """The counters in the step last delivered hold all that came before this instant; infinite: before the poll."""
     stats: SourceStats
@@ -136,21 +101,6 @@ class Source(Protocol):
 
     def finish(self) -> Iterator[Step]:
         """As ``poll``, for the last time: also the counters of what is open, as far as they can be had in a moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFacts:
-    """What of a source never changes; see :class:`Source`."""
-
-    name: str
-    counts: Literal["ip", "payload"]
-    announces_births: bool
-    tells_health: bool = False
-
-    @classmethod
-    def of(cls, source: Source) -> SourceFacts:
-        """Those of ``source``."""
-        return cls(source.name, source.counts, source.announces_births, source.tells_health)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
-from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, SourceStats, Step
+from flowmap.model.source import SourceStats
+from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, Step
 
 _TOLD = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 RETRY_LIMIT = 60.0
@@ -30,12 +31,10 @@ RETRY_LIMIT = 60.0
 class CombinedSource:
     """``traffic`` counts; ``health`` measures."""
 
-    tells_health = True
     as_of = float("inf")
 
     def __init__(self, traffic: Source, health: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.name, self.announces_births = traffic.name, traffic.announces_births
-        self.counts: Literal["ip", "payload"] = traffic.counts
+        self.facts = replace(traffic.facts, tells_health=True)
         self.stats: SourceStats = traffic.stats
         self._traffic, self._health, self._clock = traffic, health, clock
         self._ready: select.epoll | None = None
@@ -138,7 +137,7 @@ def untracked_note(number: int) -> dict[str, str]:
 
 def names(source: Source) -> str:
     """What is read, for people."""
-    return " and ".join(part.name for part in parts(source))
+    return " and ".join(part.facts.name for part in parts(source))
 
 
 def parts(source: Source) -> tuple[Source, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from flowmap.daemon import supervisor as watching
 from flowmap.daemon.supervisor import Supervisor
-from flowmap.sources.base import SourceStats
+from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.system.notify import Notifier
 
 
@@ -34,7 +34,7 @@ class Parts:
         self.engine = SimpleNamespace(
             is_alive=lambda: self.alive, source_error=None, accounting=SimpleNamespace(complete_reads=0)
         )
-        self.source = SimpleNamespace(name="conntrack", stats=SourceStats())
+        self.source = SimpleNamespace(facts=SourceFacts("conntrack", "ip", announces_births=True), stats=SourceStats())
         self.client = SimpleNamespace(breaker_open=False)
         self.backend = SimpleNamespace(
             healthy=lambda: self.is_healthy, ready=lambda: self.is_ready, configuration_status=dict

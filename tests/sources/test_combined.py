@@ -31,8 +31,7 @@ class Clock:
 class Pair:
     def __init__(self) -> None:
         self.clock = Clock()
-        self.traffic, self.health = ScriptedSource(), ScriptedSource()
-        self.traffic.name, self.health.name = "conntrack", "sockets"
+        self.traffic, self.health = ScriptedSource("conntrack"), ScriptedSource("sockets")
         self.both = CombinedSource(self.traffic, self.health, clock=self.clock)
 
     def poll(self) -> list[Step]:

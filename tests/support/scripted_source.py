@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -19,19 +19,17 @@ from flowmap.attribute.questions import Question
 from flowmap.engine.commands import QuestionResult
 from flowmap.errors import SourceError
 from flowmap.model.deployment import DeploymentInfo, Owner
-from flowmap.sources.base import SourceStats, Step
+from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.sources.base import Step
 
 
 class ScriptedSource:
     """Steps are delivered in the order they were handed in; an exception among them is raised."""
 
-    name = "scripted"
-    counts: Literal["ip", "payload"] = "payload"
-    announces_births = True
-    tells_health = True
     as_of = float("inf")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "scripted") -> None:
+        self.facts = SourceFacts(name, "payload", announces_births=True, tells_health=True)
         self.stats = SourceStats()
         self.script: deque[Step | SourceError | Callable[[], None]] = deque()
         self.opened = 0

@@ -11,14 +11,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.filter import Pattern
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceStats, Step
+from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
 from flowmap.sources.capture.filter import compile_filter
 from flowmap.sources.capture.interfaces import Interface, InterfaceWatch, by_name
 from flowmap.sources.capture.ring import BLOCK, BLOCK_TIMEOUT, NOTHING, PacketRing
@@ -53,10 +53,7 @@ class CaptureSource:
     matter. ``tunnels``: whether the flow of a tunnel or that inside counts.
     """
 
-    name = "capture"
-    counts: Literal["ip", "payload"] = "ip"
-    announces_births = True
-    tells_health = False
+    facts = SourceFacts("capture", "ip", announces_births=True)
 
     def __init__(
         self,
@@ -144,7 +141,7 @@ class CaptureSource:
             raise SourceError("the capture source is not open")
         if not self._begun:
             self._begun = True
-            self.stats.resyncs = {**self.stats.resyncs, "start": self.stats.resyncs.get("start", 0) + 1}
+            self.stats.count_resync("start")
             yield ReadStarted("start")
             yield ReadFinished(True)
             yield CaughtUp(self._opened)  # what shakes hands from here on began after it

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import Datagrams, Flag
-from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
+from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
 from flowmap.sources.conntrack import check
 from flowmap.sources.conntrack.dump import Dump
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
@@ -43,10 +43,7 @@ class ConntrackSource:
     overrun, up to four times. ``enable_accounting``: switch ``nf_conntrack_acct`` on.
     """
 
-    name = "conntrack"
-    counts: Literal["ip", "payload"] = "ip"
-    announces_births = True
-    tells_health = False
+    facts = SourceFacts("conntrack", "ip", announces_births=True)
     as_of = float("inf")
 
     def __init__(
@@ -126,7 +123,7 @@ class ConntrackSource:
     def _read_all(self, reason: ReadReason) -> Iterator[Step]:
         self._ahead.start()  # not in open(): privileges are given up after it
         began = self._clock()
-        self.stats.resyncs = _counted(self.stats.resyncs, reason)
+        self.stats.count_resync(reason)
         yield ReadStarted(reason)
         self._finishing = False
         for _ in range(DUMP_ATTEMPTS):
@@ -136,7 +133,7 @@ class ConntrackSource:
                 self.stats.records += len(batch)
                 census.add(batch)
                 yield batch
-            self._count_malformed(dump.malformed)
+            self.stats.count_lost("malformed", dump.malformed)
             if dump.complete:
                 break
         self._finishing = dump.complete
@@ -160,7 +157,7 @@ class ConntrackSource:
             received = events.receive()
             if received.starts:
                 decoded = self._decoder.decode(received.data, received.starts)
-                self._count_malformed(decoded.malformed)
+                self.stats.count_lost("malformed", decoded.malformed)
                 self.stats.records += len(decoded.batch)
                 if self._announced is None and len(decoded.batch):
                     self._announced = True
@@ -190,8 +187,7 @@ class ConntrackSource:
         self._trusted = False
         if self._finishing is not None:
             self._finishing = False
-        if received.truncated:
-            self.stats.lost = _counted(self.stats.lost, "truncated", received.truncated)
+        self.stats.count_lost("truncated", received.truncated)
         if received.overrun:
             self.stats.overruns += 1
             self.stats.receive_buffer = events.grow(
@@ -213,6 +209,7 @@ class ConntrackSource:
         self._backoff = min(max(LOSS_BACKOFF, 2 * self._backoff), LOSS_BACKOFF_LIMIT)
 
     def _degradations(self, settings: check.ConntrackSysctls) -> dict[str, str]:
+        self.stats.accounting = bool(settings.accounting)
         if settings.events is not None:
             self._announced = settings.events != 0
         probe = check.ConntrackProbe(self._receive_buffer, self.stats.receive_buffer)
@@ -225,15 +222,6 @@ class ConntrackSource:
         except OSError as error:
             return {"enable_accounting": f"nf_conntrack_acct could not be switched on: {error.strerror}"}
         return {}
-
-    def _count_malformed(self, n: int) -> None:
-        if n:
-            self.stats.lost = _counted(self.stats.lost, "malformed", n)
-
-
-def _counted(counts: dict[str, int], key: str, n: int = 1) -> dict[str, int]:
-    """A new mapping, so that a reader of the old one in another thread is not disturbed."""
-    return {**counts, key: counts.get(key, 0) + n}
 
 
 def _bare_note(bare: int, *, counting: bool) -> dict[str, str]:

@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import FlowBatch, RecordKind
-from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
+from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.sockets.closing import PATIENCE, Closings
 from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
@@ -49,11 +49,7 @@ class SocketsSource:
     notifications. Linux 4.3 or later; before 4.19 byte counts of closing connections can be off by one.
     """
 
-    name = "sockets"
-    counts: Literal["ip", "payload"] = "payload"
-    announces_births = False
-    """A new connection is first seen in a full read or when it is gone: it began after the last complete read began."""
-    tells_health = True
+    facts = SourceFacts("sockets", "payload", announces_births=False, tells_health=True)
     as_of = float("inf")
 
     def __init__(
@@ -148,7 +144,7 @@ class SocketsSource:
         assert self._events is not None
         began = self._clock()
         missed, self._missed = self._missed, False
-        self.stats.resyncs[reason] = self.stats.resyncs.get(reason, 0) + 1
+        self.stats.count_resync(reason)
         yield ReadStarted(reason)
         self._look_around()
         parts: list[Rows] = []
@@ -199,14 +195,10 @@ class SocketsSource:
         """The sockets with counters; what could not be read is counted."""
         rows = decoded.sockets
         self.stats.records += len(rows)
-        self._lose("malformed", decoded.malformed)
-        self._lose("truncated", truncated)
+        self.stats.count_lost("malformed", decoded.malformed)
+        self.stats.count_lost("truncated", truncated)
         usable = (rows["timer"] != TIMER_TIME_WAIT) & (rows["info_size"] >= COUNTED)
         return rows if usable.all() else rows[usable]
-
-    def _lose(self, reason: str, number: int) -> None:
-        if number:
-            self.stats.lost[reason] = self.stats.lost.get(reason, 0) + number
 
     def _seen(self, rows: Rows) -> FlowBatch:
         # A dump that resumes in a hash chain that changed can show a socket twice.
