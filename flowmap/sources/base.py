@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from flowmap.flows.batch import FlowBatch
 from flowmap.model.address import Address
 from flowmap.model.source import SourceFacts, SourceStats
 
+if TYPE_CHECKING:
+    from flowmap.config import CollectConfig
+
+Level = Literal["ok", "degraded", "failed"]
 ReadReason = Literal["start", "timer", "overrun"]
 
 
@@ -80,6 +84,9 @@ class Source(Protocol):
     """The counters in the step last delivered hold all that came before this instant; infinite: before the poll."""
     stats: SourceStats
 
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply the settings that a reload may change; called on the thread that polls."""
+
     def open(self) -> None:
         """Open the descriptors; SourceError (with a remedy) if that cannot be done."""
 
@@ -109,7 +116,7 @@ class Finding:
 
     name: str
     """What was looked at: ``conntrack.accounting``, ``sockets.destroy_events``, …"""
-    level: Literal["ok", "degraded", "failed"]
+    level: Level
     message: str
     """What was found and, unless ok, what it costs the user."""
     remedy: str = ""

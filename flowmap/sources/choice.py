@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from flowmap.errors import ConfigError, SourceError
+from flowmap.errors import SourceError
 from flowmap.sources.base import Source
 from flowmap.sources.conntrack import check
+from flowmap.sources.kinds import KINDS, SOCKETS
 from flowmap.system.proc import Unknown
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Choice(NamedTuple):
     """What ``auto`` takes."""
 
-    kind: Literal["conntrack", "sockets", "capture"]
+    kind: str
     """conntrack: with the socket table for health."""
     why: str
     costs: bool
@@ -37,9 +38,9 @@ class Chosen(NamedTuple):
 def choose_source(settings: CollectConfig, *, own_port: int = 0) -> Chosen:
     """The source that is configured; for ``auto`` as :func:`choose` says."""
     if settings.source != "auto":
-        return Chosen(_named(settings.source, settings), "")
+        return Chosen(KINDS[settings.source].make(settings), "")
     choice = choose(settings, own_port=own_port)
-    chosen = _named(choice.kind, settings)
+    chosen = KINDS[choice.kind].make(settings)
     if choice.kind == "conntrack":
         from flowmap.sources.combined import CombinedSource
         from flowmap.sources.sockets.source import SocketsSource
@@ -57,7 +58,7 @@ def choose(settings: CollectConfig, *, own_port: int = 0) -> Choice:
     if not settings.capture.interfaces:
         return choice
     if choice.kind == "sockets":
-        probe = _named("sockets", settings)
+        probe = SOCKETS.make(settings)
         try:
             probe.open()
         except SourceError as error:
@@ -66,57 +67,6 @@ def choose(settings: CollectConfig, *, own_port: int = 0) -> Choice:
             probe.close()
     wish = "collect.capture.interfaces are not captured: collect.source: capture does that"
     return Choice(choice.kind, f"{choice.why}; {wish}", costs=True)
-
-
-def _named(kind: str, settings: CollectConfig) -> Source:
-    if kind == "conntrack":
-        from flowmap.sources.conntrack.source import ConntrackSource
-
-        conntrack = settings.conntrack
-        return ConntrackSource(
-            resync=conntrack.resync,
-            receive_buffer=conntrack.receive_buffer,
-            enable_accounting=conntrack.enable_accounting,
-        )
-    if kind == "sockets":
-        from flowmap.sources.sockets.source import SocketsSource
-
-        return SocketsSource(interval=settings.sockets.interval)
-    if kind == "capture":
-        return _capture(settings)
-    raise ConfigError(f"collect.source: {kind} is read by `flowmap replay`, not here")
-
-
-def _capture(settings: CollectConfig) -> Source:
-    from flowmap.sources.capture.source import CaptureSource
-
-    capture = settings.capture
-    return CaptureSource(
-        interfaces=capture.listened_on,
-        ring=capture.ring,
-        snap=capture.kept,
-        pcap=capture.filter,
-        include=settings.include,
-        exclude=settings.exclude,
-        tunnels=capture.tunnels,
-        max_flows=settings.max_flows,
-    )
-
-
-def retime(source: Source, settings: CollectConfig) -> None:
-    """Other times between full reads, and other filters (on the thread that reads the source only)."""
-    from flowmap.sources.capture.source import CaptureSource
-    from flowmap.sources.combined import parts
-    from flowmap.sources.conntrack.source import ConntrackSource
-    from flowmap.sources.sockets.source import SocketsSource
-
-    for part in parts(source):
-        if isinstance(part, ConntrackSource):
-            part.resync = settings.conntrack.resync
-        elif isinstance(part, SocketsSource):
-            part.interval = settings.sockets.interval
-        elif isinstance(part, CaptureSource):
-            part.refilter(settings.include, settings.exclude)
 
 
 def _best_table(settings: CollectConfig, own_port: int) -> Choice:

@@ -15,6 +15,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from flowmap.errors import SourceError
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
 from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, Step
+
+if TYPE_CHECKING:
+    from flowmap.config import CollectConfig
 
 _TOLD = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 RETRY_LIMIT = 60.0
@@ -45,6 +49,11 @@ class CombinedSource:
     def parts(self) -> tuple[Source, Source]:
         """The source that counts, and the one that measures."""
         return self._traffic, self._health
+
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply the settings of both."""
+        for part in self.parts:
+            part.configure(settings)
 
     def open(self) -> None:
         """Open both; SourceError if the first cannot be."""

@@ -30,17 +30,6 @@ class Capability(IntEnum):
     NET_RAW = 13
 
 
-KEPT: dict[str, frozenset[Capability]] = {
-    "conntrack": frozenset({Capability.NET_ADMIN}),
-    "capture": frozenset({Capability.NET_RAW}),
-}
-"""What a source needs for as long as it runs; the others need nothing once they are open.
-
-The kernel asks for CAP_NET_ADMIN again for every full read of the connection tracking table (netlink_net_capable looks
-at who sends, not only at who opened the socket), and a capture opens new sockets when an interface comes back.
-"""
-
-
 class _Header(ctypes.Structure):
     _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 

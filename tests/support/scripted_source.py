@@ -16,6 +16,7 @@ import pytest
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question
+from flowmap.config import CollectConfig
 from flowmap.engine.commands import QuestionResult
 from flowmap.errors import SourceError
 from flowmap.model.deployment import DeploymentInfo, Owner
@@ -41,6 +42,9 @@ class ScriptedSource:
     def hand(self, *steps: Step | SourceError | Callable[[], None]) -> None:
         self.script.extend(steps)
         os.write(self._write, b"x")
+
+    def configure(self, settings: CollectConfig) -> None:
+        """It has no settings."""
 
     def open(self) -> None:
         if self.refuses:

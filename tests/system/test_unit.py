@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.sources.conntrack.check import SYSCTLS
-from flowmap.system.privileges import KEPT
+from flowmap.sources.kinds import kept_capabilities
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 DROP_INS = {"conntrack": None, "sockets": "sockets-only", "capture": "capture"}
@@ -56,7 +56,7 @@ def test_the_capabilities_are_those_the_code_keeps(installed: tuple[str, Path]) 
         granted: set[str] = set()
         for value in re.findall(rf"^{setting}=(.*)$", text, re.MULTILINE):
             granted = granted | set(value.split()) if value else set()  # an empty value takes back what was before
-        assert granted == {f"CAP_{capability.name}" for capability in KEPT.get(source, frozenset())}
+        assert granted == {f"CAP_{capability.name}" for capability in kept_capabilities(source)}
 
 
 def test_what_is_read_in_proc_stays_visible(installed: tuple[str, Path]) -> None:

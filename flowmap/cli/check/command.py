@@ -81,12 +81,13 @@ def _safely(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Findin
 
 def sources(config: Config) -> list[Finding]:
     """What the configured source can do here; with ``auto``, one of the two is enough."""
-    looks = {"conntrack": _conntrack, "sockets": _sockets, "capture": _capture}
-    if config.collect.source in looks:
-        return looks[config.collect.source](config)
-    found = {
-        name: look(config) for name, look in looks.items() if name != "capture" or config.collect.capture.interfaces
-    }
+    from flowmap.sources.kinds import CAPTURE, KINDS
+
+    settings = config.collect
+    if settings.source != "auto":
+        return KINDS[settings.source].check(settings)
+    kinds = [kind for kind in KINDS.values() if kind is not CAPTURE or settings.capture.interfaces]
+    found = {kind.facts.name: kind.check(settings) for kind in kinds}
     chosen = _auto(config)
     works = {name: all(finding.level != "failed" for finding in those) for name, those in found.items()}
     return [chosen] + [
@@ -104,33 +105,3 @@ def _auto(config: Config) -> Finding:
     choice = choose(config.collect, own_port=config.http.listen.port)
     taken = {"conntrack": "conntrack and sockets"}.get(choice.kind, choice.kind)
     return Finding("collect.source", "degraded" if choice.costs else "ok", f"auto takes {taken}: {choice.why}")
-
-
-def _conntrack(config: Config) -> list[Finding]:
-    from flowmap.errors import SourceError
-    from flowmap.sources.base import Finding
-    from flowmap.sources.conntrack.check import findings, offload_finding, read_census, read_probe, read_settings
-
-    settings = config.collect.conntrack
-    probe = read_probe(settings.receive_buffer)
-    found = findings(read_settings(), probe, enable_accounting=settings.enable_accounting)
-    if probe.error is not None:
-        return found
-    try:
-        return [*found, offload_finding(read_census())]
-    except SourceError as error:
-        message = f"whether connections are offloaded is not known: {error}"
-        return [*found, Finding("conntrack.offload", "degraded", message, error.remedy or "run check again")]
-
-
-def _capture(config: Config) -> list[Finding]:
-    from flowmap.sources.capture.check import findings
-
-    settings = config.collect.capture
-    return findings(interfaces=settings.listened_on, ring=settings.ring, pcap=settings.filter)
-
-
-def _sockets(config: Config) -> list[Finding]:
-    from flowmap.sources.sockets.check import findings
-
-    return findings()

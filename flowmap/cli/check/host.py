@@ -13,15 +13,10 @@ from pydantic import BaseModel, SecretStr
 from flowmap.config import Config
 from flowmap.errors import SourceError
 from flowmap.serve.server.server import listen
-from flowmap.sources.base import Finding
+from flowmap.sources.base import Finding, Level
+from flowmap.sources.kinds import KINDS, PREFERRED
 from flowmap.system import proc
-from flowmap.system.privileges import KEPT, held
-
-COSTS = {
-    "conntrack": "the connection tracking table cannot be read: only TCP of this network namespace can be seen",
-    "capture": "packets cannot be captured",
-}
-"""What it costs when a source's capability is missing."""
+from flowmap.system.privileges import held
 
 GRANT = "run as root, or grant it: AmbientCapabilities= in the unit, --cap-add for a container"
 
@@ -80,11 +75,12 @@ def _holds_secret(model: BaseModel) -> bool:
 def capabilities(config: Config) -> Iterator[Finding]:
     """What the configured source needs; ``auto`` can do without."""
     source = config.collect.source
-    wanted = KEPT.get("conntrack" if source == "auto" else source, frozenset())
+    kind = PREFERRED if source == "auto" else KINDS[source]
+    wanted = kind.capabilities
     missing = ", ".join(f"CAP_{capability.name}" for capability in sorted(wanted - held()))
     if missing:
-        message = f"{missing} is missing: {COSTS['conntrack' if source == 'auto' else source]}"
-        yield Finding("host.capabilities", "degraded" if source == "auto" else "failed", message, GRANT)
+        level: Level = "degraded" if source == "auto" else "failed"
+        yield Finding("host.capabilities", level, f"{missing} is missing: {kind.without}", GRANT)
     else:
         names = ", ".join(f"CAP_{capability.name}" for capability in sorted(wanted)) or "none"
         yield Finding("host.capabilities", "ok", f"all that is needed ({names}); the daemon gives up the others")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from flowmap.wire.netlink.conntrack import CtMessage, Group, TableSize, decode_t
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_table_size_request
 from flowmap.wire.netlink.messages import Control, decode_messages, decode_status
+
+if TYPE_CHECKING:
+    from flowmap.config.models import ConntrackConfig
 
 SYSCTLS = Path("/proc/sys/net/netfilter")
 """Shows the network namespace of the thread that reads it."""
@@ -160,6 +164,19 @@ def read_probe(receive_buffer: int) -> ConntrackProbe:
         return ConntrackProbe(receive_buffer, error=error)
     opened.close()
     return ConntrackProbe(receive_buffer, opened.receive_buffer)
+
+
+def look(settings: ConntrackConfig) -> list[Finding]:
+    """Everything conntrack can and cannot do here: settings, permissions, offloaded connections."""
+    probe = read_probe(settings.receive_buffer)
+    found = findings(read_settings(), probe, enable_accounting=settings.enable_accounting)
+    if probe.error is not None:
+        return found
+    try:
+        return [*found, offload_finding(read_census())]
+    except SourceError as error:
+        message = f"offloaded connections are unknown: {error}"
+        return [*found, Finding("conntrack.offload", "degraded", message, error.remedy or "run check again")]
 
 
 def findings(settings: ConntrackSysctls, probe: ConntrackProbe, *, enable_accounting: bool = False) -> list[Finding]:

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import Datagrams, Flag
-from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
 from flowmap.sources.conntrack import check
 from flowmap.sources.conntrack.dump import Dump
+from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
 from flowmap.system.workers import Workers
 from flowmap.wire.netlink.conntrack import Group
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
+
+if TYPE_CHECKING:
+    from flowmap.config import CollectConfig
 
 EVENT_CHUNK = 1 << 20
 """Bytes of events decoded at a time: about 4,000."""
@@ -43,7 +48,7 @@ class ConntrackSource:
     overrun, up to four times. ``enable_accounting``: switch ``nf_conntrack_acct`` on.
     """
 
-    facts = SourceFacts("conntrack", "ip", announces_births=True)
+    facts = KINDS["conntrack"].facts
     as_of = float("inf")
 
     def __init__(
@@ -74,6 +79,10 @@ class ConntrackSource:
         """Whether the kernel sends events at all; None while that cannot be known."""
         self._blind = True
         """No read was complete yet, so entries older than the event socket may turn up; they may end unannounced."""
+
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply the time between full reads; for the thread that reads the source."""
+        self.resync = settings.conntrack.resync
 
     def open(self) -> None:
         """Join the event groups; SourceDenied without CAP_NET_ADMIN."""

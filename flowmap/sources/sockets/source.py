@@ -16,13 +16,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import FlowBatch, RecordKind
-from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
+from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.sockets.closing import PATIENCE, Closings
 from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
@@ -32,6 +34,9 @@ from flowmap.sources.sockets.roles import LocalAddresses
 from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_batch, counts, flow_batch
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
+
+if TYPE_CHECKING:
+    from flowmap.config import CollectConfig
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes asked for the queue of destroy notifications: room for 6,500 sockets that close between two reads."""
@@ -49,7 +54,7 @@ class SocketsSource:
     notifications. Linux 4.3 or later; before 4.19 byte counts of closing connections can be off by one.
     """
 
-    facts = SourceFacts("sockets", "payload", announces_births=False, tells_health=True)
+    facts = KINDS["sockets"].facts
     as_of = float("inf")
 
     def __init__(
@@ -66,6 +71,10 @@ class SocketsSource:
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
+
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply the time between full reads; for the thread that reads the source."""
+        self.interval = settings.sockets.interval
 
     def open(self) -> None:
         """Join the destroy groups and open the sockets for questions; SourceError if the kernel lacks them."""

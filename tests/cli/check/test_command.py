@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.daemon.clients import credentials_provider
 from flowmap.errors import AuthError
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
-from flowmap.sources import choice
+from flowmap.sources import choice, kinds
 from flowmap.sources.base import Finding
 from tests.support.control_clients import script
 from tests.support.shell import CATALOG, Shell
@@ -45,8 +47,9 @@ SOURCES: list[tuple[str, Level, Level, list[Level]]] = [
 def test_one_source_is_enough_for_auto(
     source: str, conntrack: Level, sockets: Level, levels: list[Level], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "_conntrack", lambda _: [finding("conntrack.access", conntrack)])
-    monkeypatch.setattr(check, "_sockets", lambda _: [finding("sockets.access", sockets)])
+    for kind, level in ((kinds.CONNTRACK, conntrack), (kinds.SOCKETS, sockets)):
+        always = partial(lambda found, _: [found], finding(f"{kind.facts.name}.access", level))
+        monkeypatch.setitem(kinds.KINDS, kind.facts.name, replace(kind, check=always))
     monkeypatch.setattr(choice, "choose", lambda *_, **__: choice.Choice("sockets", "so it is", costs=True))
     config = load(None, {"FLOWMAP__COLLECT__SOURCE": source})
     found = check.sources(config)
