@@ -1,8 +1,7 @@
-"""What every source of flows offers, and the steps it delivers.
+"""The protocol of all sources of flows, and the steps a source delivers.
 
-A source is pulled: the engine waits until ``fileno()`` is readable or ``deadline()`` has come, then iterates
-``poll()`` to its end, applying each step in order. Steps are small enough that the engine can do other work between
-two of them.
+The engine waits until ``fileno()`` is readable or ``deadline()`` has passed. Then it iterates ``poll()`` to its end and
+applies each step in order. Steps are small, so that the engine can do other work between two of them.
 """
 
 from __future__ import annotations
@@ -24,16 +23,17 @@ ReadReason = Literal["start", "timer", "overrun"]
 
 @dataclass(frozen=True, slots=True)
 class ReadStarted:
-    """A full read begins; every open flow will follow as a ``Kind.DUMPED`` record."""
+    """A full read starts; every open flow follows as a ``RecordKind.DUMPED`` record."""
 
     reason: ReadReason
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFinished:
-    """The full read is over and all changes that happened meanwhile were delivered too.
+    """The full read has ended, and all changes during it were delivered.
 
-    If ``complete``, a flow without a record since ``ReadStarted`` is gone. An interrupted or cut read is not complete.
+    If ``complete``, a flow without a record since ``ReadStarted`` has ended. An interrupted or truncated read is not
+    complete.
     """
 
     complete: bool
@@ -43,7 +43,7 @@ class ReadFinished:
 class CaughtUp:
     """Every change before ``at`` (monotonic seconds) was delivered: a flow that is still open was alive at ``at``.
 
-    Taken before the read that found nothing more to read. Never sent between a loss and the next complete full read.
+    ``at`` is the time before the read that found the queue empty. Not sent between a loss and the next complete read.
     """
 
     at: float
@@ -51,16 +51,16 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The kernel dropped changes (``reason``: ``overrun``, …). How many is unknown; a full read follows."""
+    """The kernel dropped changes (``reason``: ``overrun``, …). Their number is unknown; a full read follows."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuringFinished:
-    """The source that only measures has read all its connections, which came as ``Kind.MEASURED``.
+    """A full read of the source that only measures has ended; its records are ``RecordKind.MEASURED``.
 
-    If not ``complete``, those since the last such step are only some of them.
+    If not ``complete``, records of some connections are missing since the previous step of this type.
     """
 
     complete: bool
@@ -68,7 +68,7 @@ class MeasuringFinished:
 
 @dataclass(frozen=True, slots=True)
 class Broadcasts:
-    """From now on these are the directed broadcast addresses of the host's networks."""
+    """The directed broadcast addresses of the host's networks, valid from now on."""
 
     addresses: tuple[Address, ...]
 
@@ -81,33 +81,32 @@ class Source(Protocol):
 
     facts: SourceFacts
     as_of: float
-    """The counters in the step last delivered hold all that came before this instant; infinite: before the poll."""
+    """The counters of the last step include everything before this instant; infinity: everything before the poll."""
     stats: SourceStats
 
     def configure(self, settings: CollectConfig) -> None:
         """Apply the settings that a reload may change; called on the thread that polls."""
 
     def open(self) -> None:
-        """Open the descriptors; SourceError (with a remedy) if that cannot be done."""
+        """Open the descriptors; SourceError, with a remedy, on failure."""
 
     def close(self) -> None:
         """Close the descriptors; safe to call twice."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable while changes wait."""
+        """A descriptor that is readable while changes are waiting."""
 
     def deadline(self) -> float:
-        """Monotonic time at which ``poll`` wants to be called even if nothing is readable."""
+        """Monotonic time at which ``poll`` must be called even if nothing is readable."""
 
     def poll(self) -> Iterator[Step]:
-        """Read what waits (and do a full read where due) and deliver it as steps.
+        """Steps of all waiting changes, after a full read if one is due.
 
-        Returns when nothing more waits. SourceError if the source can no longer be read: the caller closes it and
-        opens it again later.
+        SourceError if the source can no longer be read: the caller closes it and opens it again later.
         """
 
     def finish(self) -> Iterator[Step]:
-        """As ``poll``, for the last time: also the counters of what is open, as far as they can be had in a moment."""
+        """The last ``poll``: also reads the counters of open flows if that takes about a second at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +114,9 @@ class Finding:
     """One line of ``flowmap check``."""
 
     name: str
-    """What was looked at: ``conntrack.accounting``, ``sockets.destroy_events``, …"""
+    """The subject: ``conntrack.accounting``, ``sockets.destroy_events``, …"""
     level: Level
     message: str
-    """What was found and, unless ok, what it costs the user."""
+    """What was found and, unless ok, its cost."""
     remedy: str = ""
-    """What to do about it; empty when ok."""
+    """What to do; empty when ok."""

@@ -59,14 +59,14 @@ ROWS = [
         True,
         1,
         False,
-        f"auto takes sockets: whether the kernel tracks connections here cannot be known: {HIDDEN}, and conntrack",
+        f"auto takes sockets: unknown whether the kernel tracks connections here: {HIDDEN}, and conntrack",
     ),
     (
         "/proc",
         True,
         1,
         False,
-        f"auto takes sockets: whether the kernel tracks connections here cannot be known: {NOT_MOUNTED}",
+        f"auto takes sockets: unknown whether the kernel tracks connections here: {NOT_MOUNTED}",
     ),
 ]
 

@@ -36,7 +36,7 @@ def test_auto_prefers_the_socket_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "tracks", lambda _: False)
     chosen = choice.choose_source(CollectConfig.model_validate({"capture": {"interfaces": ["lo"]}}))
     assert isinstance(chosen.source, SocketsSource)
-    assert chosen.why.endswith("interfaces are not captured: collect.source: capture does that")
+    assert chosen.why.endswith("interfaces is not used: set collect.source: capture to capture packets")
 
 
 def test_the_words_of_a_refusal_are_followed_by_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ HIDDEN = "/proc/sys is hidden"
     [
         (True, "conntrack", "the kernel tracks connections here"),
         (False, "sockets", "the kernel tracks no connections here"),
-        (Unknown(HIDDEN), "sockets", f"whether the kernel tracks connections here cannot be known: {HIDDEN}"),
+        (Unknown(HIDDEN), "sockets", f"unknown whether the kernel tracks connections here: {HIDDEN}"),
     ],
 )
 def test_what_cannot_be_known_is_not_denied(
@@ -81,10 +81,16 @@ def test_an_empty_table_says_nothing_until_something_was_sent(
 COUNTING: list[tuple[int | None, bool, bool, str, str]] = [
     # nf_conntrack_acct, enable_accounting, may be written; what is taken, and words of why
     (1, False, False, "conntrack", "the kernel tracks connections here"),
-    (None, False, False, "sockets", "whether it counts their bytes cannot be known: /proc/sys is hidden; collect."),
+    (None, False, False, "sockets", "unknown whether it counts their bytes: /proc/sys is hidden; set collect."),
     (0, True, True, "conntrack", "the kernel tracks connections here"),
-    (0, False, True, "sockets", "(nf_conntrack_acct is 0); sysctl -w net.netfilter.nf_conntrack_acct=1, or collect."),
-    (0, True, False, "sockets", "(nf_conntrack_acct is 0), and it cannot be switched on: No such file or directory"),
+    (
+        0,
+        False,
+        True,
+        "sockets",
+        "(nf_conntrack_acct is 0); sysctl -w net.netfilter.nf_conntrack_acct=1, or set collect.",
+    ),
+    (0, True, False, "sockets", "(nf_conntrack_acct is 0) and cannot be enabled: No such file or directory"),
 ]
 
 
