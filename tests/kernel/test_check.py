@@ -134,8 +134,8 @@ def jobs_refused(bench: Bench) -> None:
 
 TAKEN: list[tuple[Callable[[Bench], None], dict[str, tuple[str, str, str]]]] = [
     (accounting_off, {"conntrack.accounting": ("degraded", "without bytes", "nf_conntrack_acct=1")}),
-    (events_auto, {"conntrack.events": ("degraded", "noticed only by the next full read", "nf_conntrack_events=1")}),
-    (events_off, {"conntrack.events": ("degraded", "short connections not at all", "nf_conntrack_events=1")}),
+    (events_auto, {"conntrack.events": ("degraded", "only the next full read notices", "nf_conntrack_events=1")}),
+    (events_off, {"conntrack.events": ("degraded", "short connections are missed", "nf_conntrack_events=1")}),
     (no_rule, {"conntrack.table": ("degraded", "the kernel tracks nothing", "add an nft or iptables rule")}),
     (port_taken, {"http.listen": ("failed", "in use by python", "choose another http.listen")}),
     (address_of_another_host, {"http.listen": ("failed", "cannot listen on 192.0.2.1", "choose another http.listen")}),

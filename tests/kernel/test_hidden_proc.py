@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.sources.conntrack.check import ask_table_size
+from flowmap.sources.conntrack.check import read_table_size
 from flowmap.system.proc import Unknown
 from flowmap.wire.netlink.conntrack import TableSize
 from tests.support.host import deployment, host, total_of, until
@@ -117,11 +117,11 @@ def test_how_full_the_table_is_over_netlink() -> None:
         inside.track()
         with inside.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
             one.sendto(b"", ("127.0.0.1", 9))
-            size = ask_table_size()
+            size = read_table_size()
         entries = inside.sysctl("net.netfilter.nf_conntrack_count")
         limit = inside.sysctl("net.netfilter.nf_conntrack_max")
         with inside.entered():
-            code = "from flowmap.sources.conntrack.check import ask_table_size as ask; print(ask())"
+            code = "from flowmap.sources.conntrack.check import read_table_size as ask; print(ask())"
             weak = subprocess.check_output([*WEAK, sys.executable, "-c", code], text=True)
     assert size == TableSize(entries, limit) and entries > 0
     assert weak.strip() == str(Unknown("conntrack does not answer: Operation not permitted"))

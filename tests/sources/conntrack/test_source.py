@@ -457,9 +457,9 @@ WHOLE = ConntrackProbe(asked=1000, granted=1000)
         (GOOD, WHOLE, "accounting", "ok", "byte counters"),
         (ConntrackSysctls(0, 1, 10, 1000), WHOLE, "accounting", "degraded", "without bytes"),
         (ConntrackSysctls(None, 1, 10, 1000), WHOLE, "accounting", "degraded", "cannot be read"),
-        (GOOD, WHOLE, "events", "ok", "announced"),
+        (GOOD, WHOLE, "events", "ok", "the kernel reports every change"),
         (ConntrackSysctls(1, 2, 10, 1000), WHOLE, "events", "degraded", "older than flowmap"),
-        (ConntrackSysctls(1, 0, 10, 1000), WHOLE, "events", "degraded", "only by full reads"),
+        (ConntrackSysctls(1, 0, 10, 1000), WHOLE, "events", "degraded", "only full reads see"),
         (ConntrackSysctls(1, None, 10, 1000), WHOLE, "events", "degraded", "cannot be read"),
         (GOOD, WHOLE, "table", "ok", "10 of 1000"),
         (ConntrackSysctls(1, 1, 0, 1000), WHOLE, "table", "degraded", "ct rule"),
@@ -476,7 +476,7 @@ WHOLE = ConntrackProbe(asked=1000, granted=1000)
         (ConntrackSysctls(1, 1, 10, 0), WHOLE, "table", "ok", "10 entries in use, without a limit"),
         (ConntrackSysctls(), WHOLE, "table", "degraded", "cannot be read: conntrack is not loaded"),
         (GOOD, WHOLE, "receive_buffer", "ok", "1000 bytes"),
-        (GOOD, ConntrackProbe(1000, 200), "receive_buffer", "degraded", "200 bytes of the 1000"),
+        (GOOD, ConntrackProbe(1000, 200), "receive_buffer", "degraded", "200 of 1000 bytes"),
     ],
 )
 def test_findings(settings: ConntrackSysctls, probe: ConntrackProbe, name: str, level: str, words: str) -> None:
@@ -488,7 +488,7 @@ def test_findings(settings: ConntrackSysctls, probe: ConntrackProbe, name: str, 
 
 def test_accounting_that_will_be_switched_on_is_still_late_for_old_entries() -> None:
     found = {f.name: f for f in findings(ConntrackSysctls(0, 1, 1, 9), WHOLE, enable_accounting=True)}
-    assert "switched on at start" in found["conntrack.accounting"].message
+    assert "enabled at start" in found["conntrack.accounting"].message
 
 
 def test_without_access_nothing_else_matters() -> None:
@@ -522,7 +522,7 @@ def test_a_table_that_is_not_there_is_not_one_that_cannot_be_seen(
     if not hidden:
         (tmp_path / "sys" / "kernel").mkdir()
     asked: list[TableSize | Unknown] = [Unknown("no permission"), TableSize(7, 100)]
-    monkeypatch.setattr(conntrack_check, "ask_table_size", lambda: asked.pop(0))
+    monkeypatch.setattr(conntrack_check, "read_table_size", lambda: asked.pop(0))
     if not hidden:
         assert (read_settings(where), read_entries(where)) == (ConntrackSysctls(), 0)
         assert len(asked) == 2

@@ -394,8 +394,8 @@ PORTS: list[tuple[str | None, tuple[int, int], str]] = [
     ("1024\t65535\n", (1024, 65535), ""),
     ("0\t0\n", (0, 0), ""),
     (None, (32768, 60999), "does not exist"),
-    ("nonsense", (32768, 60999), "holds no range"),
-    ("1 2 3", (32768, 60999), "holds no range"),
+    ("nonsense", (32768, 60999), "contains no range"),
+    ("1 2 3", (32768, 60999), "contains no range"),
 ]
 
 
