@@ -139,13 +139,13 @@ TAKEN: list[tuple[Callable[[Bench], None], dict[str, tuple[str, str, str]]]] = [
     (no_rule, {"conntrack.table": ("degraded", "the kernel tracks nothing", "add an nft or iptables rule")}),
     (port_taken, {"http.listen": ("failed", "in use by python", "choose another http.listen")}),
     (address_of_another_host, {"http.listen": ("failed", "cannot listen on 192.0.2.1", "choose another http.listen")}),
-    (secret_for_all, {"files.access_key_secret_file": ("degraded", "everybody may read", "chmod o-rwx")}),
-    (config_for_all, {"files.config": ("degraded", "everybody may read the secrets", "files of their own")}),
-    (config_changed_by_all, {"files.config": ("degraded", "everybody may change it", "chmod o-w")}),
+    (secret_for_all, {"files.access_key_secret_file": ("degraded", "every user may read", "chmod o-rwx")}),
+    (config_for_all, {"files.config": ("degraded", "every user may read the secrets", "separate files")}),
+    (config_changed_by_all, {"files.config": ("degraded", "every user may change it", "chmod o-w")}),
     (nobody_answers, {f"{NAMESPACE}.GetDeploymentsByIp": ("failed", "no connection can be named", "endpoint")}),
-    (no_key_file, {"config": ("failed", "No such file", "mend the configuration")}),
-    (clock_off, {"control_plane.clock": ("degraded", "s ahead", "set this host's clock")}),
-    (jobs_refused, {f"{NAMESPACE}.ListJobs": ("degraded", "jobs are not told", "permissions")}),
+    (no_key_file, {"config": ("failed", "No such file", "correct the configuration")}),
+    (clock_off, {"control_plane.clock": ("degraded", "s ahead", "correct this host's clock")}),
+    (jobs_refused, {f"{NAMESPACE}.ListJobs": ("degraded", "jobs and the packages", "permissions")}),
 ]
 
 

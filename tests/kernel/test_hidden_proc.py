@@ -108,7 +108,7 @@ def test_who_listens_and_who_is_who_cannot_be_seen(tmp_path: Path) -> None:
     with namespace() as inside, inside.entered():
         told = subprocess.check_output([*without("/proc"), sys.executable, "-c", code], text=True)
     listening, signal = told.splitlines()
-    assert "level='degraded'" in listening and f"by whom cannot be seen, {NOT_MOUNTED}" in listening
+    assert "level='degraded'" in listening and f"an unknown process ({NOT_MOUNTED})" in listening
     assert signal.startswith("QueryError cannot see whether process 1 is `flowmap run`: /proc is not mounted")
 
 

@@ -124,8 +124,8 @@ def test_without_a_deployment_there_is_nobody_to_ask_jobs_for(shell: Shell, monk
     shell.sandbox.set_catalog(CATALOG | {"deployments": []})
     status, found = asked(shell, monkeypatch, blink={"enabled": True})
     assert status == 0
-    assert found["risk.ListJobs"] == ("ok", "not asked: no deployment was listed to ask for")
-    assert found["blink.GetRefPackageJob"] == ("ok", "not asked: control_plane.blink.projects is empty")
+    assert found["risk.ListJobs"] == ("ok", "not checked: no deployment was listed")
+    assert found["blink.GetRefPackageJob"] == ("ok", "not checked: control_plane.blink.projects is empty")
     assert "ListJobs" not in shell.asked()
 
 
@@ -133,7 +133,7 @@ COSTLY = [
     ("GetDeploymentsByIp", "failed", 1, "no connection can be named"),
     ("GetDeploymentsByLabel", "degraded", 0, "`flowmap deployments by-label` do not work"),
     ("ListDeployments", "degraded", 0, "`flowmap deployments list` do not work"),
-    ("ListJobs", "degraded", 0, "jobs are not told"),
+    ("ListJobs", "degraded", 0, "jobs and the packages they use are unknown"),
 ]
 
 

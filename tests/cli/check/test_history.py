@@ -31,11 +31,11 @@ def test_a_place_that_works(tmp_path: Path) -> None:
 
 
 def test_what_stands_in_the_way(tmp_path: Path) -> None:
-    assert told(tmp_path / "none" / "history.db") == ("degraded", "DIR is no directory: nothing of the past is kept")
+    assert told(tmp_path / "none" / "history.db") == ("degraded", "DIR is not a directory: no history is kept")
     (tmp_path / "history.db").mkdir()
-    assert told(tmp_path / "history.db") == ("degraded", "FILE is no file: nothing of the past is kept")
+    assert told(tmp_path / "history.db") == ("degraded", "FILE is not a file: no history is kept")
     (tmp_path / "file").write_bytes(b"")
-    assert told(tmp_path / "file" / "history.db") == ("degraded", "DIR is no directory: nothing of the past is kept")
+    assert told(tmp_path / "file" / "history.db") == ("degraded", "DIR is not a directory: no history is kept")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
@@ -43,11 +43,11 @@ def test_a_place_of_somebody_else(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert told(tmp_path / "history.db") == (
         "degraded",
-        "DIR cannot be written by this user: nothing of the past is kept",
+        "DIR cannot be written by this user: no history is kept",
     )
     tmp_path.chmod(0o700)
 
 
 def test_a_disk_that_will_be_full(tmp_path: Path) -> None:
     level, message = told(tmp_path / "history.db", "1000TiB")
-    assert (level, message.endswith("MiB: a full disk keeps no history")) == ("degraded", True)
+    assert (level, message.endswith("MiB: history stops on a full disk")) == ("degraded", True)

@@ -36,9 +36,9 @@ def configured(tls: dict[str, str]) -> Config:
 @pytest.mark.parametrize(
     ("days", "level", "message"),
     [
-        (100.5, "ok", "is valid for 100 days more"),
-        (3.2, "degraded", "is valid for 3 days more"),
-        (-1.0, "degraded", "certificate has expired: no client that looks at it connects"),
+        (100.5, "ok", "is valid for 100 more days"),
+        (3.2, "degraded", "is valid for 3 more days"),
+        (-1.0, "degraded", "certificate has expired: clients that verify it cannot connect"),
     ],
 )
 def test_the_days_that_are_left(tmp_path: Path, days: float, level: str, message: str) -> None:
