@@ -124,7 +124,7 @@ async def _main(
     notifier = Notifier(os.environ)
     notifier.status("starting")
     pipeline = build(config, record=record)
-    for line in proc.shortcomings():
+    for line in proc.unreadable():
         log.warning("%s", line)
     _open(pipeline, config)
     signals = _Signals(lambda: last_resort.start(pipeline))  # until now a signal ends it at once: nothing was counted

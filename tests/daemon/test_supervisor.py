@@ -21,7 +21,7 @@ class Ears(Notifier):
         super().__init__({"WATCHDOG_USEC": "2000000"})
         self.heard: list[str] = []
 
-    def _send(self, *lines: str, patience: float = 0.0) -> None:
+    def _send(self, *lines: str, timeout: float = 0.0) -> None:
         self.heard.append(lines[0].partition("=")[0] if lines[0].startswith(("WATCHDOG", "READY")) else lines[0])
 
 

@@ -119,7 +119,7 @@ def test_a_line_that_cannot_be_made_says_so(pipe: Pipe) -> None:
     pipe.logger.info("%d flows", "many")
     pipe.handler.finish(5)
     (message,) = pipe.messages()
-    assert message.startswith("cannot make this line: '%d flows'")
+    assert message.startswith("cannot format this line: '%d flows'")
 
 
 def test_a_storm_of_lines_that_cannot_be_made_is_cut_too(pipe: Pipe) -> None:
@@ -148,7 +148,7 @@ logs.close()
 
 def test_what_dies_and_what_warns_is_logged_and_level_and_form_change() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert "critical flowmap.logs: the thread worker died" in done.stderr
+    assert "critical flowmap.logs: thread worker died" in done.stderr
     assert "ZeroDivisionError" in done.stderr
     assert "warning py.warnings: " in done.stderr
     assert "secret" not in done.stderr

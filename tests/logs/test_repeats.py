@@ -39,7 +39,7 @@ def test_at_the_end_everything_is_told() -> None:
     repeats = Repeats()
     for _ in range(BURST + 1):
         repeats.admit(kind(1), now=0.0)
-    assert repeats.due(1.0, ends=True) == [(kind(1), 1, "")]
+    assert repeats.due(1.0, final=True) == [(kind(1), 1, "")]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ PROBLEMS: list[tuple[BaseException | None, str]] = [
     (OSError("refused"), ""),
     (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
     (wrapped(socket.gaierror(-3, "Temporary failure")), "Temporary failure"),
-    (wrapped(UnicodeError("label too long")), "it is not a host name"),
+    (wrapped(UnicodeError("label too long")), "not a host name"),
 ]
 
 

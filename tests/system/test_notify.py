@@ -110,12 +110,12 @@ def test_a_socket_that_is_handed_over_must_be_the_configured_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert take(listener, "127.0.0.1", port) == "(3, False, False)"
-        assert "make them the same" in take(listener, "0.0.0.0", port)
-        assert "make them the same" in take(listener, "127.0.0.1", port + 1)
-        assert "flowmap takes one" in take(listener, "127.0.0.1", port, number="2")
+        assert "use the same address" in take(listener, "0.0.0.0", port)
+        assert "use the same address" in take(listener, "127.0.0.1", port + 1)
+        assert "flowmap accepts one" in take(listener, "127.0.0.1", port, number="2")
         assert take(listener, "127.0.0.1", port, number="0") == "None"
     with socket.socket(socket.AF_UNIX) as other:
-        assert "none of TCP" in take(other, "127.0.0.1", port)
+        assert "non-TCP socket" in take(other, "127.0.0.1", port)
 
 
 def test_a_descriptor_that_is_no_socket_is_said() -> None:
@@ -124,4 +124,4 @@ def test_a_descriptor_that_is_no_socket_is_said() -> None:
         for given in (str(file.fileno()), "-"):
             command = ["bash", "-c", start + given, sys.executable, TAKE]
             done = subprocess.run(command, pass_fds=[file.fileno()], capture_output=True, text=True, check=True)
-            assert done.stdout.startswith("LISTEN_FDS names a socket as descriptor 3, and there is none: ")
+            assert done.stdout.startswith("LISTEN_FDS announces a socket as descriptor 3, which is none: ")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.system import proc
-from flowmap.system.proc import COSTS, Unknown, read, shortcomings
+from flowmap.system.proc import COSTS, Unknown, read, unreadable
 
 ROWS = [
     # what there is, the file, and what is read of it
@@ -36,7 +36,7 @@ def test_bytes_that_are_no_text_are_escaped(tmp_path: Path) -> None:
 
 def test_what_it_costs_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(proc, "PROC", tmp_path)
-    assert list(shortcomings()) == [f"{tmp_path} is not mounted: {cost}" for cost in COSTS.values()]
+    assert list(unreadable()) == [f"{tmp_path} is not mounted: {cost}" for cost in COSTS.values()]
     (tmp_path / "self" / "task").mkdir(parents=True)
     (tmp_path / "stat").touch()
-    assert list(shortcomings()) == []
+    assert list(unreadable()) == []

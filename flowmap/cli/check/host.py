@@ -88,7 +88,7 @@ def capabilities(config: Config) -> Iterator[Finding]:
 
 def hidden() -> Iterator[Finding]:
     """Parts of /proc that cannot be read, for all sources."""
-    lines = list(proc.shortcomings())
+    lines = list(proc.unreadable())
     if lines:
         yield Finding(
             "host.proc", "degraded", "; ".join(lines), "mount /proc, and do not set ProcSubset=pid in the unit"
