@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
-from flowmap.sources.sockets.closing import PATIENCE, Closings
+from flowmap.sources.sockets.closing import PEER_WAIT, Closings
 from flowmap.sources.sockets.kernel import ephemeral_ports
 from flowmap.sources.sockets.payload import opened, received_payload, sent_payload
 from flowmap.sources.sockets.roles import (
@@ -329,7 +329,7 @@ def test_within_this_host_the_other_socket_tells(case: Case, fin: bool, order: s
         assert case.close(client, here=True) == [(1000, 3000)]
     elif order == "client first":
         assert case.close(client, here=True) == []
-        assert case.closings.deadline() == PATIENCE
+        assert case.closings.deadline() == PEER_WAIT
         assert case.close(server, -1, here=True) == [(1000, 3000)]
     else:
         case.kernel.twin = server_of(client, state=SocketState.CLOSE_WAIT)
@@ -340,12 +340,12 @@ def test_within_this_host_the_other_socket_tells(case: Case, fin: bool, order: s
     assert case.closings.unsure == 0
 
 
-def test_patience_ends(case: Case) -> None:
+def test_the_wait_for_the_peer_ends(case: Case) -> None:
     client = ended(False)
     assert case.close(client, here=True, now=10.0) == []
-    assert case.closings.expire(10.0 + PATIENCE / 2) == []
+    assert case.closings.expire(10.0 + PEER_WAIT / 2) == []
     case.kernel.own = sock(state=SocketState.TIME_WAIT, timer=3)
-    assert case.bytes(case.closings.expire(10.0 + PATIENCE)) == [(1000, 3000)]
+    assert case.bytes(case.closings.expire(10.0 + PEER_WAIT)) == [(1000, 3000)]
     assert case.close(server_of(client), -1, here=True, now=99.0) == [], "once only"
 
 
@@ -366,7 +366,7 @@ def test_an_aborted_connection_to_another_host_is_told(case: Case) -> None:
     assert case.close(seen._replace(remote_port=0, bytes_acked=0, send_queue=65538)) == [(10, 20)]
     assert case.closings.unknown == 1
     assert case.close(sock(cookie=8, ports=(40009, 0), send_queue=65538, state=SocketState.CLOSE)) == []
-    assert case.closings.expire(PATIENCE) == [] and case.closings.unknown == 2
+    assert case.closings.expire(PEER_WAIT) == [] and case.closings.unknown == 2
 
 
 NO_FLOWS = [
