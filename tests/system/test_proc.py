@@ -21,7 +21,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("there", "name", "cause"), ROWS)
-def test_the_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: list[str], name: str, cause: str) -> None:
+def test_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: list[str], name: str, cause: str) -> None:
     monkeypatch.setattr(proc, "PROC", tmp_path)
     monkeypatch.setattr(proc, "SYS", tmp_path / "sys")
     for one in there:
@@ -29,12 +29,12 @@ def test_the_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: list[
     assert read(tmp_path / name) == Unknown(cause.format(proc=tmp_path), absent="does not exist" in cause)
 
 
-def test_bytes_that_are_no_text_are_escaped(tmp_path: Path) -> None:
+def test_bytes_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"a\xffb\n")
     assert read(tmp_path / "x") == "a\\xffb\n"
 
 
-def test_what_it_costs_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_costs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(proc, "PROC", tmp_path)
     assert list(unreadable()) == [f"{tmp_path} is not mounted: {cost}" for cost in COSTS.values()]
     (tmp_path / "self" / "task").mkdir(parents=True)
