@@ -30,9 +30,9 @@ ARROWS: dict[str, set[str]] = {
     "history": {"attribute", "errors", "flows", "model"},
     "sources": {"config", "errors", "flows", "model", "system", "wire"},
     "engine": {"attribute", "config", "control", "errors", "export", "flows", "model", "sources"},
-    "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model"},
+    "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model", "sources"},
     "serve": {"config", "errors", "export", "model", "system"},
-    "recording": {"attribute", "config", "engine", "errors", "export", "flows", "sources", "wire"},
+    "recording": {"attribute", "config", "engine", "errors", "export", "flows", "model", "sources", "wire"},
     "catalog_file": {"control", "errors"},
     "replay": {
         *("attribute", "catalog_file", "config", "engine", "errors", "export", "flows", "model"),

@@ -21,7 +21,6 @@ from flowmap.control.alibaba.http.route import Route
 from flowmap.daemon.clients import catalog_label, control_route, credentials_provider, query_timeout
 from flowmap.daemon.wiring import Pipeline
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
-from flowmap.sources.choice import retime
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +106,7 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
     def on_writer() -> None:
         engine.budget.configure(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
         engine.configure(new)
-        retime(pipeline.source, new.collect)
+        pipeline.source.configure(new.collect)
 
     def on_loop() -> None:
         pipeline.client.configure(timeout=plane.timeout, credentials=keys)

@@ -265,7 +265,7 @@ class Engine(threading.Thread):
         except (SourceError, OSError) as error:
             self._source_failed(error, now)
             return False
-        log.info("source %s is open again", self.source.name)
+        log.info("source %s is open again", self.source.facts.name)
         self._retry_at, self._retry_pause, self.source_error = None, 1.0, None
         return True
 
@@ -274,7 +274,7 @@ class Engine(threading.Thread):
         self.source.stats.up = False
         self.source.close()
         self._retry_at = now + self._retry_pause
-        log.warning("source %s failed: %s; trying again in %.0f s", self.source.name, error, self._retry_pause)
+        log.warning("source %s failed: %s; trying again in %.0f s", self.source.facts.name, error, self._retry_pause)
         self._retry_pause = min(60.0, self._retry_pause * 2)
 
     def _take_steps(self, steps: Callable[[], Iterator[Step]]) -> None:

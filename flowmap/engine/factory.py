@@ -16,9 +16,9 @@ from flowmap.engine.accounting import DeploymentDirectory, FlowAccounting, Journ
 from flowmap.engine.commands import Configure
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
-from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot, SourceReport
+from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot
 from flowmap.flows.table import FlowTable
-from flowmap.sources.base import SourceFacts, SourceStats
+from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 
 
 def make_accounting(
@@ -89,31 +89,15 @@ def make_snapshot(
         series_table=accounting.series_table.freeze(flows),
         deployments=accounting.described(),
         sources=(
-            _report(source, stats),
-            *(_report(*one, untracked=accounting.table.untracked.connections) for one in beside),
+            SourceReport(source, stats.snapshot()),
+            *(
+                SourceReport(facts, one.snapshot(), accounting.table.untracked.connections if one.up else None)
+                for facts, one in beside
+            ),
         ),
         catalog=catalog,
         recording=recording,
         history=history,
-    )
-
-
-def _report(source: SourceFacts, stats: SourceStats, *, untracked: int | None = None) -> SourceReport:
-    return SourceReport(
-        name=source.name,
-        counts=source.counts,
-        up=stats.up,
-        records=stats.records,
-        lost=dict(stats.lost),
-        overruns=stats.overruns,
-        resyncs=dict(stats.resyncs),
-        resync_seconds=stats.resync_seconds,
-        receive_buffer=stats.receive_buffer,
-        exceptional_packets=dict(stats.exceptional_packets),
-        interfaces=dict(stats.interfaces),
-        offloaded=dict(stats.offloaded),
-        accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
-        untracked=untracked if stats.up else None,
     )
 
 

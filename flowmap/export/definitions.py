@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowmap.export.history_metrics import HISTORY
 from flowmap.export.metric import Metric
 from flowmap.export.self_definitions import SELF
+from flowmap.export.source_metrics import SOURCES
 
 SERIES = ("export.labels",)
 """Stands for the labels the operator chose."""
@@ -217,69 +218,6 @@ _TABLES = (
     ),
 )
 
-_SOURCES = (
-    Metric("flowmap_source_up", "gauge", "Whether the source of flows can be read.", ("source",)),
-    Metric(
-        "flowmap_source_info",
-        "info",
-        "What the source's bytes are: IP packet lengths (ip) or TCP payload (payload).",
-        ("source", "bytes"),
-    ),
-    Metric("flowmap_source_records_total", "counter", "Entries, events or packets read.", ("source",)),
-    Metric(
-        "flowmap_source_lost_total",
-        "counter",
-        "Records known to be lost or skipped; what an overrun lost is unknown and not in here.",
-        ("source", "reason"),
-    ),
-    Metric(
-        "flowmap_source_overruns_total",
-        "counter",
-        "Times the kernel said that it dropped changes; a full read follows.",
-        ("source",),
-    ),
-    Metric("flowmap_source_resyncs_total", "counter", "Full reads begun.", ("source", "reason")),
-    Metric("flowmap_source_resync_seconds", "gauge", "Wall time of the last full read.", ("source",)),
-    Metric(
-        "flowmap_source_receive_buffer_bytes",
-        "gauge",
-        "Receive buffer the kernel granted to the source's socket.",
-        ("source",),
-    ),
-    Metric(
-        "flowmap_source_exceptional_packets_total",
-        "counter",
-        "Packets that count unlike others: duplicate (seen on a second interface) and not_ip do not count, "
-        "lone_fragment counts without ports, unopened as the tunnel's own flow.",
-        ("source", "reason"),
-    ),
-    Metric(
-        "flowmap_source_interface_up",
-        "gauge",
-        "Whether an interface that collect.capture.interfaces names is there and up.",
-        ("source", "interface"),
-    ),
-    Metric(
-        "flowmap_source_untracked_connections",
-        "gauge",
-        "TCP connections of clients on this host that the socket table sees at work and conntrack does not count "
-        "(no rule tracks them); only with collect.source auto, loopback left out.",
-        ("source",),
-    ),
-    Metric(
-        "flowmap_conntrack_offloaded_connections",
-        "gauge",
-        "Connections of the last full read that a flowtable forwards, by path (software, hardware). Their byte "
-        "counters stand still unless the flowtable has the counter flag; in hardware the driver must report them, too.",
-        ("path",),
-    ),
-    Metric(
-        "flowmap_conntrack_accounting_enabled",
-        "gauge",
-        "Whether the kernel counts bytes of connections (sysctl net.netfilter.nf_conntrack_acct).",
-    ),
-)
-
 _CATALOG = (
     Metric("flowmap_catalog_deployments", "gauge", "Deployments in the list that is read every catalog.refresh."),
     Metric(
@@ -314,7 +252,7 @@ METRICS: tuple[Metric, ...] = (
     + _DESCRIPTIONS
     + _CONSERVATION
     + _TABLES
-    + _SOURCES
+    + tuple(one.metric for one in SOURCES)
     + _CATALOG
     + _RECORDING
     + HISTORY

@@ -8,7 +8,9 @@ from flowmap.export.definitions import BY_NAME
 from flowmap.export.labels import label_text, quoted
 from flowmap.export.metric import Metric
 from flowmap.export.snapshot import Snapshot
+from flowmap.export.source_metrics import SOURCES, SourceMetric
 from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.source import SourceReport
 
 Sample = tuple[str, int | float]
 """Label text and value of one line."""
@@ -74,37 +76,20 @@ def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
 
 
 def _sources(snapshot: Snapshot) -> dict[str, list[Sample]]:
-    sources = snapshot.sources
-    accounting = [source.accounting for source in sources if source.accounting is not None]
     return {
-        "flowmap_source_up": [_sample(int(source.up), source=source.name) for source in sources],
-        "flowmap_source_info": [_sample(1, source=source.name, bytes=source.counts) for source in sources],
-        "flowmap_source_records_total": [_sample(source.records, source=source.name) for source in sources],
-        "flowmap_source_lost_total": [row for source in sources for row in _by_reason(source.lost, source=source.name)],
-        "flowmap_source_overruns_total": [_sample(source.overruns, source=source.name) for source in sources],
-        "flowmap_source_resyncs_total": [
-            row for source in sources for row in _by_reason(source.resyncs, source=source.name)
-        ],
-        "flowmap_source_resync_seconds": [_sample(source.resync_seconds, source=source.name) for source in sources],
-        "flowmap_source_receive_buffer_bytes": [
-            _sample(source.receive_buffer, source=source.name) for source in sources if source.receive_buffer
-        ],
-        "flowmap_source_exceptional_packets_total": [
-            row for source in sources for row in _by_reason(source.exceptional_packets, source=source.name)
-        ],
-        "flowmap_source_interface_up": [
-            _sample(int(up), source=source.name, interface=name)
-            for source in sources
-            for name, up in sorted(source.interfaces.items())
-        ],
-        "flowmap_source_untracked_connections": [
-            _sample(source.untracked, source=source.name) for source in sources if source.untracked is not None
-        ],
-        "flowmap_conntrack_offloaded_connections": [
-            _sample(count, path=path) for source in sources for path, count in sorted(source.offloaded.items())
-        ],
-        "flowmap_conntrack_accounting_enabled": [_sample(int(any(accounting)))] if accounting else [],
+        one.metric.name: [sample for source in snapshot.sources for sample in _of_source(one, source)]
+        for one in SOURCES
     }
+
+
+def _of_source(one: SourceMetric, source: SourceReport) -> Iterator[Sample]:
+    labels = {"source": source.facts.name} if "source" in one.metric.labels else {}
+    value = one.value(source)
+    if isinstance(value, Mapping):
+        for key, number in sorted(value.items()):
+            yield _sample(int(number), **labels, **{one.metric.labels[-1]: key})
+    elif value is not None:
+        yield _sample(value, **labels)
 
 
 def _catalog(snapshot: Snapshot) -> dict[str, list[Sample]]:

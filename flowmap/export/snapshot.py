@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
 from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.source import SourceReport
 from flowmap.model.status import AttributionReport
 from flowmap.model.views import Traffic
 
@@ -98,36 +99,6 @@ def exact_sum(column: U64) -> int:
 def exact_bytes(counters: U64) -> tuple[int, int]:
     """Transmitted and received bytes of flows whose four counters stand side by side."""
     return exact_sum(counters[:, 0]), exact_sum(counters[:, 1])
-
-
-@dataclass(frozen=True, slots=True)
-class SourceReport:
-    """One source's own figures (see ``collect.base.SourceStats``), copied for the page."""
-
-    name: str
-    """Label ``source``."""
-    counts: Literal["ip", "payload"] = "ip"
-    """What its byte counters hold."""
-    up: bool = False
-    records: int = 0
-    lost: Mapping[str, int] = field(default_factory=dict)
-    """By reason; known losses only."""
-    overruns: int = 0
-    resyncs: Mapping[str, int] = field(default_factory=dict)
-    """By reason: ``start``, ``timer``, ``overrun``."""
-    resync_seconds: float = 0.0
-    receive_buffer: int = 0
-    """Bytes granted; 0 leaves the metric out."""
-    exceptional_packets: Mapping[str, int] = field(default_factory=dict)
-    """Packets by reason."""
-    interfaces: Mapping[str, bool] = field(default_factory=dict)
-    """Whether each that is named is there and up."""
-    offloaded: Mapping[str, int] = field(default_factory=dict)
-    """Connections that a flowtable forwards, by path."""
-    accounting: bool | None = None
-    """Whether the kernel's conntrack accounting is on; None where that does not matter, and the metric is left out."""
-    untracked: int | None = None
-    """Connections it sees that the source that counts does not; None where that is not known, or not its part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import Owner
-
-if TYPE_CHECKING:
-    pass
+from flowmap.model.source import SourceStatus
 
 
 class Contradiction(NamedTuple):
@@ -29,26 +27,6 @@ class Contradiction(NamedTuple):
     """Open flows it denies; 0: only a range."""
     flow: tuple[Endpoint, Endpoint] | None
     """Client and server end of one of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """State of one source, for the status answer."""
-
-    name: str
-    up: bool
-    records: int
-    overruns: int
-    lost: Mapping[str, int]
-    resyncs: Mapping[str, int]
-    notes: Mapping[str, str]
-    error: str | None = None
-    role: str = "traffic"
-    """``traffic``: its records are counted; ``health``: it measures what another source counts."""
-    why: str = ""
-    """Why it is read, where it was not named in the configuration."""
-    exceptional_packets: Mapping[str, int] = field(default_factory=dict)
-    """Packets that count unlike others, by reason."""
 
 
 class ReadingView(NamedTuple):

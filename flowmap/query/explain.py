@@ -18,13 +18,8 @@ from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import JobSelection, Owner
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
+from flowmap.sources.kinds import KINDS
 
-ORIENTATION: Mapping[str, str] = {
-    "conntrack": "seen: the kernel tracks the connection from the client's first packet on",
-    "sockets": "seen: a listening socket, or the port a socket was given, tells which end is which",
-    "capture": "seen: the handshake tells who opened it",
-}
-"""How each source knows which end is the client, where it is not a guess."""
 GUESSED = "guessed: the beginning was not seen, so the ports had to tell"
 JOBS: Mapping[JobSelection, str] = {
     JobSelection.AT_START: "those that ran when the connection began, by the deployment's list of jobs",
@@ -56,7 +51,7 @@ def explain(
     flags = int(columns.flags[row])
     return Explanation(
         seen_by=(source, "sockets") if flags & Row.HEALTH_READ and source != "sockets" else (source,),
-        orientation=GUESSED if flags & Row.GUESSED else ORIENTATION.get(source, "seen"),
+        orientation=GUESSED if flags & Row.GUESSED else (KINDS[source].orientation if source in KINDS else "seen"),
         client=Endpoint(client.address, int(columns.ports[row]) >> 48),
         service=Endpoint(service.address, service.port),
         endpoint_reason=_because(accounting, row, service) if flags & Row.TRANSLATED else "",

@@ -11,12 +11,12 @@ from flowmap.config import Config
 from flowmap.engine.commands import CountFlowless
 from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.export.snapshot import Snapshot
+from flowmap.model.source import SourceStats
 from flowmap.query.live import LiveQueries
 from flowmap.replay import skipped_frames
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.capture_steps import FACTS, CaptureSteps
 from flowmap.replay.driver import Answerer, ReplayDriver, TimedStep
-from flowmap.sources.base import SourceStats
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.wire.packets.frames import Tunnels
 

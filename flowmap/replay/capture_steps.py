@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.batch import FlowBatch
+from flowmap.model.source import SourceFacts
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.copies import CopyWatch, interfaces_of
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, Step
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
 from flowmap.sources.packets.flows import SLICE, PacketFlows
 from flowmap.sources.packets.silence import SPAN
 from flowmap.sources.packets.table import OTHER

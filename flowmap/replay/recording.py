@@ -14,10 +14,10 @@ from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.hash_index import Rows
+from flowmap.model.source import SourceStats
 from flowmap.query.live import LiveQueries
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.reader import RecordingReader
-from flowmap.sources.base import SourceStats
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from flowmap.daemon import supervisor as watching
 from flowmap.daemon.supervisor import Supervisor
-from flowmap.sources.base import SourceStats
+from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.system.notify import Notifier
 
 
@@ -21,7 +21,7 @@ class Ears(Notifier):
         super().__init__({"WATCHDOG_USEC": "2000000"})
         self.heard: list[str] = []
 
-    def _send(self, *lines: str, patience: float = 0.0) -> None:
+    def _send(self, *lines: str, timeout: float = 0.0) -> None:
         self.heard.append(lines[0].partition("=")[0] if lines[0].startswith(("WATCHDOG", "READY")) else lines[0])
 
 
@@ -34,7 +34,7 @@ class Parts:
         self.engine = SimpleNamespace(
             is_alive=lambda: self.alive, source_error=None, accounting=SimpleNamespace(complete_reads=0)
         )
-        self.source = SimpleNamespace(name="conntrack", stats=SourceStats())
+        self.source = SimpleNamespace(facts=SourceFacts("conntrack", "ip", announces_births=True), stats=SourceStats())
         self.client = SimpleNamespace(breaker_open=False)
         self.backend = SimpleNamespace(
             healthy=lambda: self.is_healthy, ready=lambda: self.is_ready, configuration_status=dict

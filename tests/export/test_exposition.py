@@ -21,15 +21,9 @@ from flowmap.export.negotiation import Format
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series_table import SeriesKey, SeriesTable
-from flowmap.export.snapshot import (
-    CatalogReport,
-    HistoryReport,
-    RecordingReport,
-    SeriesSnapshot,
-    Snapshot,
-    SourceReport,
-)
+from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, SeriesSnapshot, Snapshot
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
+from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 
 GOLDEN = Path(__file__).parent
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")
@@ -90,19 +84,18 @@ def snapshot(*, health: bool = True) -> Snapshot:
         deployments=infos,
         sources=(
             SourceReport(
-                "sockets",
-                "payload",
-                True,
-                10,
-                {"malformed": 1},
-                2,
-                {"start": 1, "timer": 4},
-                0.125,
-                425984,
+                SourceFacts("sockets", "payload", announces_births=False, tells_health=True),
+                SourceStats(True, 10, {"malformed": 1}, 2, {"start": 1, "timer": 4}, 0.125, 425984),
                 untracked=3,
             ),
-            SourceReport("conntrack", accounting=False, offloaded={"software": 2, "hardware": 1}),
-            SourceReport("capture", exceptional_packets={"duplicate": 4}, interfaces={"eth0": True, "eth1": False}),
+            SourceReport(
+                SourceFacts("conntrack", "ip", announces_births=True),
+                SourceStats(accounting=False, offloaded={"software": 2, "hardware": 1}),
+            ),
+            SourceReport(
+                SourceFacts("capture", "ip", announces_births=True),
+                SourceStats(exceptional_packets={"duplicate": 4}, interfaces={"eth0": True, "eth1": False}),
+            ),
         ),
         catalog=CatalogReport(3, 1, True, 1_700_000_000.25),
         recording=RecordingReport("/var/lib/flowmap.rec", 4096, active=False, ended="size"),

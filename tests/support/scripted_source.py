@@ -10,28 +10,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question
+from flowmap.config import CollectConfig
 from flowmap.engine.commands import QuestionResult
 from flowmap.errors import SourceError
 from flowmap.model.deployment import DeploymentInfo, Owner
-from flowmap.sources.base import SourceStats, Step
+from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.sources.base import Step
 
 
 class ScriptedSource:
     """Steps are delivered in the order they were handed in; an exception among them is raised."""
 
-    name = "scripted"
-    counts: Literal["ip", "payload"] = "payload"
-    announces_births = True
-    tells_health = True
     as_of = float("inf")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "scripted") -> None:
+        self.facts = SourceFacts(name, "payload", announces_births=True, tells_health=True)
         self.stats = SourceStats()
         self.script: deque[Step | SourceError | Callable[[], None]] = deque()
         self.opened = 0
@@ -43,6 +42,9 @@ class ScriptedSource:
     def hand(self, *steps: Step | SourceError | Callable[[], None]) -> None:
         self.script.extend(steps)
         os.write(self._write, b"x")
+
+    def configure(self, settings: CollectConfig) -> None:
+        """It has no settings."""
 
     def open(self) -> None:
         if self.refuses:
