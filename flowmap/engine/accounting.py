@@ -200,7 +200,7 @@ class FlowAccounting:
 
     def _tidy(self, now: float) -> None:
         self.series_table.expire(now=now)
-        if self.table.ends.room < self.table.ends.capacity * 3 // 4:
+        if self.table.endpoints.room < self.table.endpoints.capacity * 3 // 4:
             self._forget_ends(self.table.sweep_endpoints())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
@@ -221,7 +221,7 @@ class FlowAccounting:
         """The peer label of a service end, by its number."""
         name = self._peer_names.get(service)
         if name is None:
-            name = self._peer_names[service] = self._peers.name(self.table.ends.end(service))
+            name = self._peer_names[service] = self._peers.name(self.table.endpoints.key(service))
         return name
 
     def described(self) -> tuple[DeploymentInfo, ...]:
@@ -316,7 +316,7 @@ class FlowAccounting:
         columns = self.table.columns
         services, position = np.unique(columns.service[rows], return_inverse=True)
         names = [self.peer(number) for number in services.tolist()]
-        protocols = [protocol_name(self.table.ends.end(number).protocol) for number in services.tolist()]
+        protocols = [protocol_name(self.table.endpoints.key(number).protocol) for number in services.tolist()]
         kind = _KINDS.get(state, "unattributed")
         whose = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
         keys = [SeriesKey(*whose, *end) for end in zip(names, protocols, strict=True)]

@@ -55,7 +55,7 @@ class EndpointTable:
         """How many more ends fit."""
         return self.capacity - len(self)
 
-    def end(self, number: int) -> EndpointKey:
+    def key(self, number: int) -> EndpointKey:
         """What the number stands for."""
         meta = int(self._meta[number])
         address = Address(int(self._high[number]), int(self._low[number]))
@@ -65,19 +65,21 @@ class EndpointTable:
         """The addresses of many ends, as two columns."""
         return self._high[numbers], self._low[numbers]
 
-    def clients(self, high: U64, low: U64) -> Rows:
+    def intern_clients(self, high: U64, low: U64) -> Rows:
         """Numbers of client addresses."""
         return self._intern(high, low, np.zeros(len(high), np.uint64))
 
-    def services(self, high: U64, low: U64, port: npt.NDArray[np.uint16], protocol: npt.NDArray[np.uint8]) -> Rows:
+    def intern_services(
+        self, high: U64, low: U64, port: npt.NDArray[np.uint16], protocol: npt.NDArray[np.uint8]
+    ) -> Rows:
         """Numbers of service ends."""
         meta = port.astype(np.uint64) << np.uint64(16) | protocol.astype(np.uint64) << np.uint64(8)
         return self._intern(high, low, meta | np.uint64(_SERVICE))
 
-    def find(self, end: EndpointKey) -> int:
+    def find(self, key: EndpointKey) -> int:
         """Number of one end, or -1 if no flow has it."""
-        meta = end.port << 16 | end.protocol << 8 | _SERVICE if end.service else 0
-        columns = [np.array([value], np.uint64) for value in (*end.address, meta)]
+        meta = key.port << 16 | key.protocol << 8 | _SERVICE if key.service else 0
+        columns = [np.array([value], np.uint64) for value in (*key.address, meta)]
         return int(self._find(columns, self._hasher(columns))[0])
 
     def sweep(self, in_use: npt.NDArray[np.bool_]) -> Rows:

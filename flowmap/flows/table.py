@@ -68,7 +68,7 @@ class FlowTable:
         hasher = Hasher(seed)
         self.max_flows = max_flows
         self.columns = FlowColumns(max_flows)
-        self.ends = EndpointTable(2 * max_flows, hasher)
+        self.endpoints = EndpointTable(2 * max_flows, hasher)
         self.open_flows = 0
         """Open rows that are not ignored."""
         self.ended_unseen = 0
@@ -193,11 +193,11 @@ class FlowTable:
 
     def sweep_endpoints(self) -> Rows:
         """Free the numbers of ends that no flow has any more; returns them."""
-        in_use = np.zeros(self.ends.capacity, np.bool_)
+        in_use = np.zeros(self.endpoints.capacity, np.bool_)
         live = self.live()
         in_use[self.columns.client[live]] = True
         in_use[self.columns.service[live]] = True
-        return self.ends.sweep(in_use)
+        return self.endpoints.sweep(in_use)
 
     def take_swept(self) -> Rows:
         """Numbers of ends that ``apply`` freed for want of room; they may stand for others already."""
@@ -314,7 +314,7 @@ class FlowTable:
         for name, values in zip(("client_high", "client_low", "server_high", "server_low", "ports"), key, strict=True):
             getattr(columns, name)[rows] = values[placed]
         columns.id[rows] = records.id
-        columns.client[rows], columns.service[rows] = self._ends_asked(records)
+        columns.client[rows], columns.service[rows] = self._intern_endpoints(records)
         joined = (records.flags & PICKED_UP) != 0
         before = self._starting & (records.kind != OPENED) & ~joined
         columns.flags[rows] = opening_flags(records, before)
@@ -352,17 +352,17 @@ class FlowTable:
         self._top += fresh
         return rows
 
-    def _ends_asked(self, batch: FlowBatch) -> tuple[Rows, Rows]:
-        if self.ends.room < 2 * len(batch):
+    def _intern_endpoints(self, batch: FlowBatch) -> tuple[Rows, Rows]:
+        if self.endpoints.room < 2 * len(batch):
             self._swept.append(self.sweep_endpoints())
         # The client as it is before source NAT, always: behind one translated address there can be many, and whoever
         # has that address himself (the router, a host's own job) must not get their traffic.
-        clients = self.ends.clients(batch.client_high, batch.client_low)
+        clients = self.endpoints.intern_clients(batch.client_high, batch.client_low)
         if self._nat == "original":
             address = (batch.server_high, batch.server_low, batch.server_port)
         else:
             address = (batch.translated_server_high, batch.translated_server_low, batch.translated_server_port)
-        return clients, self.ends.services(*address, batch.protocol)
+        return clients, self.endpoints.intern_services(*address, batch.protocol)
 
     def _end(self, rows: Rows, now: float) -> None:
         """The connections are over; the kernel may keep their entries."""

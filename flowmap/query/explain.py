@@ -52,7 +52,7 @@ def explain(
         )
         questions = list(known | dict.fromkeys(of_ties))
     asked = tuple(_asked(accounting, question, lives, decision, epoch) for question in questions)
-    client, service = (accounting.table.ends.end(number) for number in numbers)
+    client, service = (accounting.table.endpoints.key(number) for number in numbers)
     flags = int(columns.flags[row])
     return Explanation(
         seen_by=(source, "sockets") if flags & Row.HEALTH_READ and source != "sockets" else (source,),

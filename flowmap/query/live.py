@@ -271,7 +271,7 @@ class LiveQueries:
         return passes
 
     def _is_peer(self, service: int, peer: str) -> bool:
-        end = self._accounting.table.ends.end(service)
+        end = self._accounting.table.endpoints.key(service)
         return peer in (self._accounting.peer(service), str(Endpoint(end.address, end.port)), str(end.address))
 
     def _why_pending(self, row: int) -> str:

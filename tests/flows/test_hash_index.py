@@ -1,4 +1,4 @@
-"""The hash index and the ends it interns, against dictionaries."""
+"""The hash index and the endpoints it interns, against dictionaries."""
 
 from __future__ import annotations
 
@@ -71,24 +71,24 @@ def test_hashes_differ_in_every_column_and_by_seed() -> None:
 
 
 def test_ends_keep_their_numbers_until_swept() -> None:
-    ends = EndpointTable(6, Hasher(SEED))
+    endpoints = EndpointTable(6, Hasher(SEED))
     a, b = Address.parse("10.0.0.1"), Address.parse("2001:db8::1")
     high, low = numbers([a.high, b.high, a.high]), numbers([a.low, b.low, a.low])
-    clients = ends.clients(high, low)
-    services = ends.services(high, low, np.array([53, 53, 53], np.uint16), np.array([6, 6, 17], np.uint8))
+    clients = endpoints.intern_clients(high, low)
+    services = endpoints.intern_services(high, low, np.array([53, 53, 53], np.uint16), np.array([6, 6, 17], np.uint8))
     assert clients.tolist()[0] == clients.tolist()[2]
-    assert len({*clients.tolist(), *services.tolist()}) == len(ends) == 5
-    assert ends.end(int(services[2])) == EndpointKey(a, 53, 17, True)
-    assert ends.find(EndpointKey(a, 53, 17, True)) == services[2]
-    assert ends.find(EndpointKey(a, 54, 17, True)) == -1
+    assert len({*clients.tolist(), *services.tolist()}) == len(endpoints) == 5
+    assert endpoints.key(int(services[2])) == EndpointKey(a, 53, 17, True)
+    assert endpoints.find(EndpointKey(a, 53, 17, True)) == services[2]
+    assert endpoints.find(EndpointKey(a, 54, 17, True)) == -1
     in_use = np.zeros(6, np.bool_)
     in_use[services] = True
-    assert sorted(ends.sweep(in_use).tolist()) == sorted(set(clients.tolist()))
-    assert (len(ends), ends.room, ends.find(EndpointKey(a, 0, 0, False))) == (3, 3, -1)
-    again = ends.clients(high[:1], low[:1])
-    assert ends.end(int(again[0])) == EndpointKey(a, 0, 0, False)
+    assert sorted(endpoints.sweep(in_use).tolist()) == sorted(set(clients.tolist()))
+    assert (len(endpoints), endpoints.room, endpoints.find(EndpointKey(a, 0, 0, False))) == (3, 3, -1)
+    again = endpoints.intern_clients(high[:1], low[:1])
+    assert endpoints.key(int(again[0])) == EndpointKey(a, 0, 0, False)
     with pytest.raises(OverflowError, match="sweep"):
-        ends.clients(numbers([7, 8, 9]), numbers([7, 8, 9]))
+        endpoints.intern_clients(numbers([7, 8, 9]), numbers([7, 8, 9]))
 
 
 class Colliding(Hasher):
@@ -99,11 +99,11 @@ class Colliding(Hasher):
 
 
 def test_ends_whose_hashes_collide_stay_apart() -> None:
-    ends = EndpointTable(10, Colliding(SEED))
+    endpoints = EndpointTable(10, Colliding(SEED))
     low = numbers([1, 2, 3, 1, 2])
-    found = ends.clients(numbers([0] * 5), low)
-    assert [ends.end(number).address.low for number in found.tolist()] == [1, 2, 3, 1, 2]
-    assert len(ends) == 3
+    found = endpoints.intern_clients(numbers([0] * 5), low)
+    assert [endpoints.key(number).address.low for number in found.tolist()] == [1, 2, 3, 1, 2]
+    assert len(endpoints) == 3
 
 
 @pytest.mark.parametrize(

@@ -266,10 +266,10 @@ def test_nat_decides_which_ends_are_asked_about(nat: str, client: str, service: 
     feed = started(nat=nat)
     feed(replace(A, kind=OPENED, translated=("10.9.0.1", 1234, "10.8.0.1", 8080)))
     (row,) = feed.table.live().tolist()
-    ends, columns = feed.table.ends, feed.table.columns
-    assert ends.end(int(columns.client[row])) == EndpointKey(Address.parse(client), 0, 0, False)
+    endpoints, columns = feed.table.endpoints, feed.table.columns
+    assert endpoints.key(int(columns.client[row])) == EndpointKey(Address.parse(client), 0, 0, False)
     port = 8080 if nat == "translated" else 9092
-    assert ends.end(int(columns.service[row])) == EndpointKey(Address.parse(service), port, 6, True)
+    assert endpoints.key(int(columns.service[row])) == EndpointKey(Address.parse(service), port, 6, True)
 
 
 def test_ends_make_room_by_themselves_and_say_which_numbers_changed_hands() -> None:
@@ -277,7 +277,7 @@ def test_ends_make_room_by_themselves_and_say_which_numbers_changed_hands() -> N
     for n in range(9):
         record = Record(OPENED, client=f"10.0.0.{n}", server=f"10.1.0.{n}")
         (row,) = feed(record).opened.tolist()
-        end = feed.table.ends.end(int(feed.table.columns.service[row]))
+        end = feed.table.endpoints.key(int(feed.table.columns.service[row]))
         assert str(end.address) == record.server
         feed(replace(record, kind=CLOSED))
     assert len(feed.table.take_swept()) >= 4

@@ -125,7 +125,7 @@ class NarrowingQuestions:
 
     def questions(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> tuple[Question, ...]:
         """The ``link`` question of a pair for each place; with the client's port the ``exact`` one."""
-        client, service = (self._table.ends.end(number) for number in ends)
+        client, service = (self._table.endpoints.key(number) for number in ends)
         return tuple(link_question(place, client, service, port) for place in places)
 
     def name_one(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> bool:
