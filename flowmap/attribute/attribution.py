@@ -42,7 +42,7 @@ PROBES = 8
 """Service ends of clients nobody knows that are asked about, in a ``Readings.pause``, while no client is ever named:
 so that it shows if only the reading of the API is another."""
 
-_OPEN = np.uint16(Row.OPEN)
+_OPEN = np.uint32(Row.OPEN)
 _TIED = (State.SHARED, State.AMBIGUOUS)
 
 
@@ -377,7 +377,7 @@ class Attribution:
     def lives(self, rows: Rows) -> Lifetimes:
         """When each flow began and ended, as far as it is known."""
         columns, alive_until = self._table.columns, self._table.alive_until(rows)
-        present = columns.flags[rows] & np.uint16(Row.PRESENT) != 0
+        present = columns.flags[rows] & np.uint32(Row.PRESENT) != 0
         proven_until = np.where(present, alive_until, columns.active[rows])
         return Lifetimes(
             columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows]

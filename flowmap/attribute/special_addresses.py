@@ -124,7 +124,7 @@ class SpecialEndpoints:
             return
         rows, self._opened = np.unique(np.concatenate(self._opened)), []
         columns = self._table.columns
-        used = (columns.flags[rows] & np.uint16(Row.USED)) != 0
+        used = (columns.flags[rows] & np.uint32(Row.USED)) != 0
         rows = rows[used & (columns.series[rows] == PENDING)]
         rows = rows[self.holds(rows)]  # another flow may have taken the row since
         of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))

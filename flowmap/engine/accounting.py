@@ -50,7 +50,7 @@ from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, 
 
 MAX_DEPLOYMENTS = 100_000
 
-_OPEN = np.uint16(Row.OPEN)
+_OPEN = np.uint32(Row.OPEN)
 _KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from flowmap.flows.columns import IGNORED, Row
 from flowmap.flows.table import FlowTable
 
-_OPEN = np.uint16(Row.OPEN)
-_CLOSING = np.uint16(Row.OPEN | Row.ENDED)
+_OPEN = np.uint32(Row.OPEN)
+_CLOSING = np.uint32(Row.OPEN | Row.ENDED)
 
 
 class OpenFlows(NamedTuple):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
+from enum import IntFlag, auto
 
 import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.hash_index import Hashes, Positions, Rows
+from flowmap.flows.ports import client_ports, pack, protocols, server_ports, unpack, unpack_nat
 from flowmap.model.address import Address, Endpoint
 
 U64 = npt.NDArray[np.uint64]
@@ -24,36 +25,36 @@ TRANSMIT_BYTES, RECEIVE_BYTES, TRANSMIT_PACKETS, RECEIVE_PACKETS = range(4)
 
 
 class Row(IntFlag):
-    """Facts about one row."""
+    """Facts about one row; numbers hold while the process runs, no file keeps them."""
 
-    USED = 1
-    OPEN = 2
+    USED = auto()
+    OPEN = auto()
     """The kernel still has the flow."""
-    ENDED = 4
+    ENDED = auto()
     """The connection is over (``ended_after``, ``ended_by`` are set), even if the kernel still keeps an entry."""
-    PREEXISTING = 8
+    PREEXISTING = auto()
     """The flow is older than the first full read; what it carried before is not counted."""
-    GUESSED = 16
-    TRANSLATED = 32
-    READ = 64
+    GUESSED = auto()
+    TRANSLATED = auto()
+    READ = auto()
     """Counters were read at least once (``read_at``)."""
-    INDEXED = 128
+    INDEXED = auto()
     """Records of this tuple find this row."""
-    HEALTH_READ = 256
+    HEALTH_READ = auto()
     """Retransmissions were read at least once."""
-    END_UNANNOUNCED = 512
+    END_UNANNOUNCED = auto()
     """The kernel may never announce the end: only a full read says that the flow is alive."""
-    PRESENT = 2048
+    PRESENT = auto()
     """While the flow is open its client is there: its socket is on this host."""
-    UNANNOUNCED = 1024
+    UNANNOUNCED = auto()
     """Found by a read or a change; its opening may still be on the way."""
-    PICKED_UP = 4096
+    PICKED_UP = auto()
     """Picked up in the middle: when it began is not known."""
-    DOUBTED = 8192
+    DOUBTED = auto()
     """The full read under way showed counters that went back: zeroed, or of a new flow with the same tuple and id."""
-    SET_BACK = 16384
+    SET_BACK = auto()
     """They were zeroed: all events from before that read are in, and told of no new flow."""
-    ASSURED = 32768
+    ASSURED = auto()
     """Both ends take part; see ``flowmap.flows.eviction``."""
 
 
@@ -61,17 +62,17 @@ class FlowColumns:
     """``n`` rows. Arrays start as untouched zero pages, so room for a million flows costs nothing until it is used."""
 
     def __init__(self, n: int) -> None:
-        self.flags = np.zeros(n, np.uint16)
+        self.flags = np.zeros(n, np.uint32)  # Row
         # Identity: the original tuple, the zone and the kernel's id.
         self.client_high = np.zeros(n, np.uint64)
         self.client_low = np.zeros(n, np.uint64)
         self.server_high = np.zeros(n, np.uint64)
         self.server_low = np.zeros(n, np.uint64)
-        self.ports = np.zeros(n, np.uint64)  # client port << 48 | server port << 32 | zone << 16 | protocol
+        self.ports = np.zeros(n, np.uint64)  # with zone and protocol, packed: see ``flows.ports``
         self.id = np.zeros(n, np.uint64)
         # Written only for flows with NAT.
         self.translated = np.zeros((n, 4), np.uint64)  # client high, low, server high, low
-        self.translated_ports = np.zeros(n, np.uint32)  # client port << 16 | server port
+        self.translated_ports = np.zeros(n, np.uint32)  # packed
         # Numbers of the ends that are asked about.
         self.client = np.zeros(n, np.int32)
         self.service = np.zeros(n, np.int32)
@@ -96,15 +97,30 @@ class FlowColumns:
 
     def protocol(self, rows: Rows) -> U64:
         """IANA numbers of the rows."""
-        protocol: U64 = self.ports[rows] & np.uint64(0xFFFF)
-        return protocol
+        return protocols(self.ports[rows])
+
+    def client_port(self, rows: Rows) -> U64:
+        """Client ports of the rows, before NAT."""
+        return client_ports(self.ports[rows])
+
+    def server_port(self, rows: Rows) -> U64:
+        """Server ports of the rows, before NAT."""
+        return server_ports(self.ports[rows])
 
     def endpoints_of(self, row: int) -> tuple[Endpoint, Endpoint]:
-        """Client and server end of one row, as the client sees them."""
-        ports = int(self.ports[row])
+        """Client and server endpoint of one row, before NAT."""
+        ports = unpack(int(self.ports[row]))
         client = Address(int(self.client_high[row]), int(self.client_low[row]))
         server = Address(int(self.server_high[row]), int(self.server_low[row]))
-        return Endpoint(client, ports >> 48), Endpoint(server, ports >> 32 & 0xFFFF)
+        return Endpoint(client, ports.client), Endpoint(server, ports.server)
+
+    def translated_endpoints_of(self, row: int) -> tuple[Endpoint, Endpoint]:
+        """Client and server endpoint of one row with NAT, as the server sees them."""
+        client_high, client_low, server_high, server_low = self.translated[row].tolist()
+        client_port, server_port = unpack_nat(int(self.translated_ports[row]))
+        return Endpoint(Address(client_high, client_low), client_port), Endpoint(
+            Address(server_high, server_low), server_port
+        )
 
     def total(self, rows: Rows) -> U64:
         """What was observed of each row: its four counters side by side."""
@@ -114,10 +130,7 @@ class FlowColumns:
 
 def key_columns(batch: FlowBatch) -> list[U64]:
     """The columns that identify a flow within its kernel: addresses, and ports with zone and protocol in one."""
-    ports = batch.client_port.astype(np.uint64) << np.uint64(48)
-    ports |= batch.server_port.astype(np.uint64) << np.uint64(32)
-    ports |= batch.zone.astype(np.uint64) << np.uint64(16)
-    ports |= batch.protocol
+    ports = pack(batch.client_port, batch.server_port, batch.zone, batch.protocol)
     return [batch.client_high, batch.client_low, batch.server_high, batch.server_low, ports]
 
 

@@ -15,7 +15,7 @@ TCP = 6
 CLOSED, OPENED, DUMPED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.DUMPED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
 PREEXISTING, READ, HEALTH_READ, UNANNOUNCED, DOUBTED, SET_BACK = (
-    np.uint16(flag) for flag in (Row.PREEXISTING, Row.READ, Row.HEALTH_READ, Row.UNANNOUNCED, Row.DOUBTED, Row.SET_BACK)
+    np.uint32(flag) for flag in (Row.PREEXISTING, Row.READ, Row.HEALTH_READ, Row.UNANNOUNCED, Row.DOUBTED, Row.SET_BACK)
 )
 
 

@@ -28,8 +28,8 @@ or closed ones without a decision (``pending``)."""
 
 COUNTERS, ASSURED = int(Flag.COUNTERS), int(Flag.ASSURED)
 DUMPED, OPENED = int(RecordKind.DUMPED), int(RecordKind.OPENED)
-_OPEN, _FACTS = np.uint16(Row.OPEN | Row.INDEXED), np.uint16(Row.OPEN | Row.INDEXED | Row.ASSURED)
-_ROW_ASSURED = np.uint16(Row.ASSURED)
+_OPEN, _FACTS = np.uint32(Row.OPEN | Row.INDEXED), np.uint32(Row.OPEN | Row.INDEXED | Row.ASSURED)
+_ROW_ASSURED = np.uint32(Row.ASSURED)
 
 
 def assured(batch: FlowBatch) -> Mask:
@@ -80,7 +80,7 @@ def ended_waiting(columns: FlowColumns, rows: Rows, wanted: int, answered: int) 
     """Closed pending rows to evict for ``wanted`` new flows, of which ``answered`` are answered: unanswered ones first,
     then, for answered new flows only, the longest closed."""
     flags = columns.flags[rows]
-    over = (columns.series[rows] == PENDING) & (flags & np.uint16(Row.OPEN) == 0)
+    over = (columns.series[rows] == PENDING) & (flags & np.uint32(Row.OPEN) == 0)
     rows, later = rows[over], (flags[over] & _ROW_ASSURED) != 0
     rows = rows[np.lexsort((columns.ended_by[rows], later))]
     return rows[: max(0, answered, min(wanted, int(np.count_nonzero(~later))))]

@@ -10,7 +10,7 @@ from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.counters import health
 from flowmap.flows.hash_index import Rows
 
-_ENDED = np.uint16(Row.ENDED)
+_ENDED = np.uint32(Row.ENDED)
 _NO_ROWS = np.zeros(0, np.int32)
 
 

@@ -8,23 +8,24 @@ import numpy.typing as npt
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Positions, Rows
+from flowmap.flows.ports import pack_nat
 
 DUMPED, UPDATED = int(RecordKind.DUMPED), int(RecordKind.UPDATED)
 NEWS = int(Flag.COUNTERS | Flag.ENDING | Flag.HEALTH | Flag.ASSURED)
 USED, OPEN, PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
-    np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
+    np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
 )
 
 
-def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
+def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint32]:
     """Facts about rows that begin with these records; ``before``: which flows are older than the first read."""
-    flags = np.full(len(batch), USED | OPEN, np.uint16)
+    flags = np.full(len(batch), USED | OPEN, np.uint32)
     flags[before] |= PREEXISTING
-    flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
-    flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
+    flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint32(Row.GUESSED)
+    flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint32(Row.TRANSLATED)
     flags[(batch.flags & Flag.END_UNANNOUNCED) != 0] |= END_UNANNOUNCED
-    flags[(batch.flags & Flag.PICKED_UP) != 0] |= np.uint16(Row.PICKED_UP)
-    flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint16(Row.PRESENT)
+    flags[(batch.flags & Flag.PICKED_UP) != 0] |= np.uint32(Row.PICKED_UP)
+    flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint32(Row.PRESENT)
     flags[(batch.kind == DUMPED) | (batch.kind == UPDATED)] |= UNANNOUNCED
     return flags
 
@@ -37,8 +38,7 @@ def keep_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None
         client = (some.translated_client_high, some.translated_client_low)
         server = (some.translated_server_high, some.translated_server_low)
         columns.translated[rows[changed]] = np.stack((*client, *server), axis=1)
-        ports = some.translated_client_port.astype(np.uint32) << np.uint32(16)
-        columns.translated_ports[rows[changed]] = ports | some.translated_server_port
+        columns.translated_ports[rows[changed]] = pack_nat(some.translated_client_port, some.translated_server_port)
 
 
 def worth_applying(batch: FlowBatch, part: Positions) -> Positions:

@@ -42,15 +42,15 @@ CLOSED, OPENED, UPDATED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(Re
 DUMPED, MEASURED = int(RecordKind.DUMPED), int(RecordKind.MEASURED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
 PICKED_UP, DOUBTFUL, ASSURED = int(Flag.PICKED_UP), int(Flag.DOUBTFUL), int(Flag.ASSURED)
-USED, OPEN, ENDED, INDEXED = (np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
+USED, OPEN, ENDED, INDEXED = (np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
 PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
-    np.uint16(flag) for flag in (Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
+    np.uint32(flag) for flag in (Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
 )
 
 Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
-_ASSURED = np.uint16(Row.ASSURED)
+_ASSURED = np.uint32(Row.ASSURED)
 
 
 class FlowTable:

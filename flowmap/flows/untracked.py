@@ -18,6 +18,8 @@ from flowmap.flows.batch import Flag, FlowBatch
 from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row, key_columns, same_key
 from flowmap.flows.filter import LOOPBACK, Filter
 from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
+from flowmap.flows.ports import swapped
+from flowmap.flows.ports import zones as zones_of
 
 MAX_ZONES = 64
 """Conntrack zones in which a connection is looked for; where there are more, none is said to be missing."""
@@ -36,9 +38,7 @@ Sockets = npt.NDArray[np.void]
 
 _JUDGED = np.uint16(Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 _CLIENT = np.uint16(Flag.PRESENT | Flag.ASSURED)
-_UNSURE = np.uint16(Row.DOUBTED | Row.SET_BACK)
-_LOW, _PORT = np.uint64(0xFFFF_FFFF), np.uint64(0xFFFF)
-_16, _32, _48 = (np.uint64(bits) for bits in (16, 32, 48))
+_UNSURE = np.uint32(Row.DOUBTED | Row.SET_BACK)
 
 
 class Untracked:
@@ -70,7 +70,7 @@ class Untracked:
         judged = np.ones(len(rows), np.bool_)
         if len(missing):
             lost = batch.take(missing)
-            zones = np.flatnonzero(np.bincount((self._columns.ports[:top] >> _16 & _PORT).astype(np.intp), minlength=1))
+            zones = np.flatnonzero(np.bincount(zones_of(self._columns.ports[:top]).astype(np.intp), minlength=1))
             rows[missing] = self._find(lost, zones)
             judged[missing] = ~admit.ignores(lost) & (not crowded and len(zones) <= MAX_ZONES)
         judged[rows >= 0] = self._columns.series[rows[rows >= 0]] != IGNORED
@@ -124,7 +124,7 @@ class Untracked:
 
 def _other_keys(batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Iterator[list[U64]]:
     client_high, client_low, server_high, server_low, ports = key_columns(batch)
-    turned = ports & _LOW | ports >> _48 << _32 | (ports >> _32 & _PORT) << _48
+    turned = swapped(ports)
     for zone in zones.tolist():
         in_zone = np.uint64(zone << 16)
         yield [client_high, client_low, server_high, server_low, ports | in_zone]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows.ports import client_ports, nat_ports, protocols, server_ports
 from flowmap.history.flows import Column, Fact
 from flowmap.model.address import Address
 
@@ -24,19 +25,19 @@ NO_PORT = 0xFFFF_FFFF
 def keys_of(columns: dict[str, Column]) -> U64:
     """Keys of flows, each once: of their pairs of addresses and of their tuples, before and after NAT."""
     ports = columns["ports"]
-    protocol = ports & np.uint64(0xFF)
+    protocol = protocols(ports)
     seen = _keys(
-        (columns["client_high"], columns["client_low"], ports >> np.uint64(48)),
-        (columns["server_high"], columns["server_low"], ports >> np.uint64(32) & np.uint64(0xFFFF)),
+        (columns["client_high"], columns["client_low"], client_ports(ports)),
+        (columns["server_high"], columns["server_low"], server_ports(ports)),
         protocol,
     )
     behind = np.flatnonzero(columns["flags"] & np.uint8(Fact.TRANSLATED))
     if len(behind):
         some = {name: columns[name][behind] for name in columns if name.startswith("translated_")}
-        nat_ports = some["translated_ports"].astype(np.uint64)
+        client, server = nat_ports(some["translated_ports"])
         seen += _keys(
-            (some["translated_client_high"], some["translated_client_low"], nat_ports >> np.uint64(16)),
-            (some["translated_server_high"], some["translated_server_low"], nat_ports & np.uint64(0xFFFF)),
+            (some["translated_client_high"], some["translated_client_low"], client),
+            (some["translated_server_high"], some["translated_server_low"], server),
             protocol[behind],
         )
     return np.unique(np.concatenate(seen))

@@ -30,7 +30,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
         "born_after": np.int64,
         "ended_after": np.int64,
         "flags": np.uint8,  # Fact
-        "ports": np.uint64,  # client port << 48 | server port << 32 | zone << 16 | protocol
+        "ports": np.uint64,  # with zone and protocol, packed: see ``flows.ports``
         "client_low": np.uint64,
         "server_low": np.uint64,
         "client_high": np.uint64,
@@ -44,7 +44,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
         "translated_client_low": np.uint64,
         "translated_server_high": np.uint64,
         "translated_server_low": np.uint64,
-        "translated_ports": np.uint32,  # client port << 16 | server port
+        "translated_ports": np.uint32,  # packed
     }.items()
 }
 """Name and type of every column, in the order of a block."""
@@ -152,7 +152,7 @@ def gather(
     total = table.last[rows] - table.base[rows]
     for place, name in enumerate(("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")):
         columns[name] = total[:, place]
-    translated = flags & np.uint16(Row.TRANSLATED) != 0
+    translated = flags & np.uint32(Row.TRANSLATED) != 0
     if translated.any():
         columns["translated"] = np.where(translated[:, None], table.translated[rows], np.uint64(0))
         columns["translated_ports"] = np.where(translated, table.translated_ports[rows], np.uint32(0))
@@ -175,11 +175,11 @@ def settle(handed: Handover) -> ClosedFlows:
     ended_after = np.where(seen_last, np.nan_to_num(given["ended_after"], neginf=0.0, posinf=0.0) + handed.epoch, 0.0)
     flags = np.zeros(n, np.uint8)
     for row, fact in ((Row.PREEXISTING, Fact.PREEXISTING), (Row.GUESSED, Fact.GUESSED)):
-        flags |= np.where(given["flags"] & np.uint16(row) != 0, np.uint8(fact), np.uint8(0))
+        flags |= np.where(given["flags"] & np.uint32(row) != 0, np.uint8(fact), np.uint8(0))
     flags |= np.where(bounded, np.uint8(0), np.uint8(Fact.UNBOUNDED))
     columns: dict[str, Column] = {name: np.zeros(n, dtype) for name, dtype in COLUMNS.items()}
     if "translated_ports" in given:
-        flags |= np.where(given["flags"] & np.uint16(Row.TRANSLATED) != 0, np.uint8(Fact.TRANSLATED), np.uint8(0))
+        flags |= np.where(given["flags"] & np.uint32(Row.TRANSLATED) != 0, np.uint8(Fact.TRANSLATED), np.uint8(0))
         ends = ("client_high", "client_low", "server_high", "server_low")
         columns |= {f"translated_{name}": given["translated"][:, place] for place, name in enumerate(ends)}
         columns["translated_ports"] = given["translated_ports"]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.endpoints import EndpointKey
+from flowmap.flows.ports import client_ports, nat_ports, protocols, server_ports
 from flowmap.history.block import Block
 from flowmap.history.flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
 from flowmap.model.address import Address, Endpoint
@@ -65,7 +66,7 @@ class BlockMatcher:
 
     @cached_property
     def protocol(self) -> U64:
-        return np.asarray(self["ports"] & np.uint64(0xFF), np.uint64)
+        return protocols(self["ports"])
 
     @cached_property
     def translated(self) -> Mask:
@@ -75,11 +76,11 @@ class BlockMatcher:
     def service(self) -> tuple[U64, U64, U64]:
         """Address and port of every service end."""
         high, low = self["server_high"], self["server_low"]
-        port = self["ports"] >> np.uint64(32) & np.uint64(0xFFFF)
+        port = server_ports(self["ports"])
         if self._behind and self.translated.any():
             high = np.where(self.translated, self["translated_server_high"], high)
             low = np.where(self.translated, self["translated_server_low"], low)
-            port = np.where(self.translated, self["translated_ports"].astype(np.uint64) & np.uint64(0xFFFF), port)
+            port = np.where(self.translated, nat_ports(self["translated_ports"])[1], port)
         return high, low, port
 
     def within(self, since: float, until: float) -> Mask:
@@ -116,7 +117,7 @@ class BlockMatcher:
         if wanted.client is not None and passes.any():
             address, port = wanted.client
             passes &= _equals(self["client_high"], self["client_low"], address)
-            passes &= _port(self["ports"] >> np.uint64(48), port)
+            passes &= _port(client_ports(self["ports"]), port)
         if wanted.peer is not None and passes.any():
             rows = np.flatnonzero(passes)
             passes[rows] = self._is_peer(rows, wanted.peer, peer_name)
@@ -142,17 +143,16 @@ class BlockMatcher:
         return np.isin(self["verdict"], np.array(chosen, np.uint32))
 
     def _has_ends(self, client: tuple[Address, int | None], server: tuple[Address, int | None]) -> Mask:
-        ports = self["ports"]
         seen = _equals(self["client_high"], self["client_low"], client[0])
         seen &= _equals(self["server_high"], self["server_low"], server[0])
-        seen &= _port(ports >> np.uint64(48), client[1])
-        seen &= _port(ports >> np.uint64(32) & np.uint64(0xFFFF), server[1])
+        seen &= _port(client_ports(self["ports"]), client[1])
+        seen &= _port(server_ports(self["ports"]), server[1])
         if not self.translated.any():
             return seen
         behind = _equals(self["translated_client_high"], self["translated_client_low"], client[0])
         behind &= _equals(self["translated_server_high"], self["translated_server_low"], server[0])
-        nat_ports = self["translated_ports"].astype(np.uint64)
-        behind &= _port(nat_ports >> np.uint64(16), client[1]) & _port(nat_ports & np.uint64(0xFFFF), server[1])
+        client_port, server_port = nat_ports(self["translated_ports"])
+        behind &= _port(client_port, client[1]) & _port(server_port, server[1])
         return np.asarray(seen | (behind & self.translated))
 
 

@@ -21,6 +21,7 @@ from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import CONFIDENCE, Question, Shape
 from flowmap.errors import DecodeError, HistoryError, QueryError
 from flowmap.flows.endpoints import EndpointKey
+from flowmap.flows.ports import unpack, unpack_nat
 from flowmap.history import filters
 from flowmap.history.block import Block
 from flowmap.history.file import translated
@@ -235,12 +236,12 @@ def _kept(reading: BlockMatcher, row: int, *, sure: bool) -> KeptFlow:
 
 
 def _view(reading: BlockMatcher, row: int, verdict: StoredDecision, flags: int) -> FlowView:
-    ports = int(reading["ports"][row])
+    ports = unpack(int(reading["ports"][row]))
     began, ended = (int(reading[name][row]) / MICROSECONDS for name in ("born_by", "ended_by"))
     return FlowView(
-        protocol_name(ports & 0xFF),
-        _endpoint(reading, row, "client", ports >> 48),
-        _endpoint(reading, row, "server", ports >> 32 & 0xFFFF),
+        protocol_name(ports.protocol),
+        _endpoint(reading, row, "client", ports.client),
+        _endpoint(reading, row, "server", ports.server),
         _behind(reading, row) if flags & Fact.TRANSLATED else None,
         None if flags & Fact.PREEXISTING else began,
         None if flags & Fact.CUT else ended,
@@ -256,9 +257,8 @@ def _view(reading: BlockMatcher, row: int, verdict: StoredDecision, flags: int) 
 
 
 def _behind(reading: BlockMatcher, row: int) -> tuple[Endpoint, Endpoint]:
-    ports = int(reading["translated_ports"][row])
-    client = _endpoint(reading, row, "translated_client", ports >> 16)
-    return client, _endpoint(reading, row, "translated_server", ports & 0xFFFF)
+    client, server = unpack_nat(int(reading["translated_ports"][row]))
+    return _endpoint(reading, row, "translated_client", client), _endpoint(reading, row, "translated_server", server)
 
 
 def _endpoint(reading: BlockMatcher, row: int, end: str, port: int) -> Endpoint:

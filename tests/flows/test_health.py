@@ -93,5 +93,5 @@ def test_no_byte_and_no_flow_depends_on_it(told: list[tuple[int, int, int]]) -> 
     assert with_it.total.tolist() == without.total.tolist()
     assert with_it.table.live().tolist() == without.table.live().tolist()
     for row in without.table.live().tolist():
-        known = with_it.table.columns.flags[row] & ~np.uint16(Row.HEALTH_READ)
+        known = with_it.table.columns.flags[row] & ~np.uint32(Row.HEALTH_READ)
         assert known == without.table.columns.flags[row]

@@ -25,7 +25,7 @@ LISTED = 100
 """The newest contradictions that are listed."""
 
 _NAMED = [CODE[State.ATTRIBUTED], CODE[State.SHARED]]
-_OPEN, _OVER = np.uint16(Row.OPEN), np.uint16(Row.OPEN | Row.ENDED)
+_OPEN, _OVER = np.uint32(Row.OPEN), np.uint32(Row.OPEN | Row.ENDED)
 
 
 class Contradictions:

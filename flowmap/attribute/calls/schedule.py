@@ -25,7 +25,7 @@ from flowmap.flows.table import FlowTable
 MAX_BACKOFF = 60.0
 FAIR = 4
 """While more ends are due than can be asked about, one in so many is chosen by how long it has waited."""
-_OPEN = np.uint16(Row.OPEN)
+_OPEN = np.uint32(Row.OPEN)
 
 
 class Schedule:
