@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-Column = npt.NDArray[np.generic]
+from flowmap.flows.column_batch import ColumnBatch
 
 
 class RecordKind(IntEnum):
@@ -107,10 +107,12 @@ class Datagrams(NamedTuple):
     """Flags that the source set on every record besides."""
 
 
-class FlowBatch:
-    """``n`` records in arrival order; one numpy array of length ``n`` per name in :data:`COLUMNS`, as attributes."""
+class FlowBatch(ColumnBatch):
+    """Records of flows in arrival order, in the columns of :data:`COLUMNS`."""
 
-    __slots__ = (*COLUMNS, "_n", "datagrams")
+    __slots__ = (*COLUMNS, "datagrams")
+
+    COLUMNS = COLUMNS
 
     kind: npt.NDArray[np.uint8]
     flags: npt.NDArray[np.uint16]
@@ -141,38 +143,11 @@ class FlowBatch:
 
     def __init__(self, n: int) -> None:
         """``n`` records with every column zero."""
-        self._n = n
+        super().__init__(n)
         self.datagrams = None
-        for name, dtype in COLUMNS.items():
-            setattr(self, name, np.zeros(n, dtype))
-
-    def __len__(self) -> int:
-        return self._n
-
-    def columns(self) -> dict[str, Column]:
-        """The arrays by name (not copies)."""
-        return {name: getattr(self, name) for name in COLUMNS}
-
-    def take(self, index: npt.NDArray[np.generic] | slice) -> FlowBatch:
-        """The records at ``index`` (integers, a mask or a slice), in that order."""
-        taken = FlowBatch.__new__(FlowBatch)
-        for name in COLUMNS:
-            setattr(taken, name, getattr(self, name)[index])
-        taken._n, taken.datagrams = len(taken.kind), None
-        return taken
-
-    def rows(self) -> list[tuple[int, ...]]:
-        """Every record as a tuple in column order: for comparison in tests, not for the hot path."""
-        return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
 
     @classmethod
-    def concatenate(cls, batches: list[FlowBatch]) -> FlowBatch:
-        """One batch of all records, in order."""
-        if len(batches) == 1:
-            return batches[0]
-        joined = cls.__new__(cls)
-        for name, dtype in COLUMNS.items():
-            parts = [getattr(batch, name) for batch in batches]
-            setattr(joined, name, np.concatenate(parts) if parts else np.zeros(0, dtype))
-        joined._n, joined.datagrams = len(joined.kind), None
-        return joined
+    def _blank(cls) -> Self:
+        made = super()._blank()
+        made.datagrams = None
+        return made

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Column, Flag, FlowBatch, RecordKind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.column_batch import Column
 from flowmap.flows.columns import U64, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 
