@@ -122,12 +122,8 @@ class SeriesTable:
 
     def opened(self, ids: Ids) -> None:
         """Count new connections, and count them as open."""
-        self.reopened(ids)
-        np.add.at(self.connections, ids, np.uint64(1))
-
-    def reopened(self, ids: Ids) -> None:
-        """Count connections as open that were counted as new before (their series changed)."""
         self._check(ids)
+        np.add.at(self.connections, ids, np.uint64(1))
         np.add.at(self.open_connections, ids, np.int64(1))
 
     def closed(self, ids: Ids) -> None:

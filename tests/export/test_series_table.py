@@ -133,12 +133,11 @@ def test_columns_of_one_series() -> None:
     row = series_table.series(key(), now=0)
     one, two, three, four = (np.array([n], U64) for n in (1, 2, 3, 4))
     series_table.credit(ids(row), one, two, three, four, now=1)
-    series_table.opened(ids(row, row))
+    series_table.opened(ids(row, row, row))
     series_table.closed(ids(row))
-    series_table.reopened(ids(row))
     series_table.retransmitted(ids(row, row), np.array([5, 6], U64))
     snapshot = series_table.freeze(OpenFlows(1, np.array([1]), np.array([0.25])))
-    assert snapshot.traffic(row) == Traffic(1, 2, 3, 4, 2, 1), "one of the two open ones is closing"
+    assert snapshot.traffic(row) == Traffic(1, 2, 3, 4, 3, 1), "one of the two open ones is closing"
     assert snapshot.retransmits[row] == 11
     assert snapshot.round_trip[row] == 0.25
 
@@ -227,7 +226,7 @@ def test_an_expired_id_is_refused() -> None:
     series_table.expire(now=1000)
     with pytest.raises(ValueError, match="expired"):
         give(series_table, [row], [1])
-    for use in (series_table.opened, series_table.reopened, series_table.closed):
+    for use in (series_table.opened, series_table.closed):
         with pytest.raises(ValueError, match="expired"):
             use(ids(row))
     assert series_table.totals().expired == ByteCount()
