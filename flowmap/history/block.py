@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from flowmap.errors import DecodeError
-from flowmap.history.flows import COLUMNS, ClosedFlows, Column, Judged, StoredDecision
+from flowmap.history.closed_flows import COLUMNS, ClosedFlows, Column, Judged, StoredDecision
 from flowmap.model.deployment import Owner, State
 
 _MAGIC = b"FB1\0"

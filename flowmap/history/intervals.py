@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import Question, Shape
-from flowmap.history.flows import MICROSECONDS
+from flowmap.history.closed_flows import MICROSECONDS
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 

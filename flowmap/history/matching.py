@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.ports import client_ports, nat_ports, protocols, server_ports
 from flowmap.history.block import Block
-from flowmap.history.flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
+from flowmap.history.closed_flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
 

@@ -22,10 +22,10 @@ from flowmap.attribute.questions import CONFIDENCE, Question, Shape
 from flowmap.errors import DecodeError, HistoryError, QueryError
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.ports import unpack, unpack_nat
-from flowmap.history import filters
+from flowmap.history import bloom
 from flowmap.history.block import Block
+from flowmap.history.closed_flows import MICROSECONDS, Fact, StoredDecision
 from flowmap.history.file import translated
-from flowmap.history.flows import MICROSECONDS, Fact, StoredDecision
 from flowmap.history.intervals import spans_at
 from flowmap.history.matching import BlockMatcher, FlowTuple, Wanted, microseconds, totals
 from flowmap.model.address import Address, Endpoint, protocol_name
@@ -98,7 +98,7 @@ class HistoryReader:
 
     def at(self, wanted: FlowTuple, moment: float) -> list[KeptFlow]:
         """Flows between these ends that were open at the moment, or may have been; at most 1000."""
-        key = filters.key_of(*wanted)
+        key = bloom.key_of(*wanted)
         found: list[KeptFlow] = []
         with self._database() as database:
             for _, reading, size in self._blocks(database, moment, moment, _NEWEST, key=key):
@@ -115,7 +115,7 @@ class HistoryReader:
         """The flow between these ends that ended last."""
         now = time.time()
         with self._database() as database:
-            for _, reading, size in self._blocks(database, 0.0, now, _NEWEST, key=filters.key_of(*wanted)):
+            for _, reading, size in self._blocks(database, 0.0, now, _NEWEST, key=bloom.key_of(*wanted)):
                 rows = np.flatnonzero(reading.between(wanted)[:size])
                 if len(rows):
                     row = int(rows[np.argmax(reading["ended_by"][rows])])
@@ -181,7 +181,7 @@ class HistoryReader:
             step = min(MOST_A_STEP, 2 * step)
             with self._step(database, end):
                 listed = database.execute(_CANDIDATES, (last, below, last, first, step)).fetchall()
-                chosen = [seq for seq, made in listed if key is None or filters.may_hold(made, key)]
+                chosen = [seq for seq, made in listed if key is None or bloom.may_hold(made, key)]
                 read = [(seq, self._read(database, seq)) for seq in chosen]
             for seq, data in read:
                 if self._closed or time.monotonic() > end:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmap.errors import DecodeError, HistoryError
-from flowmap.history import block, filters
+from flowmap.history import block, bloom
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows
 from flowmap.history.file import PAGE, Limits, check_place, own_file, set_aside, size_of, translated
-from flowmap.history.flows import MICROSECONDS, ClosedFlows
 from flowmap.history.intervals import SPAN_INDEX, SPAN_TABLES, StoredInterval, drop_spans, put_spans
 from flowmap.history.merging import Extent, run_to_merge
 
@@ -327,8 +327,8 @@ class _Row(NamedTuple):
             int(usual),
             int(ended.min()),
             int(ended.max()),
-            filters.make(filters.keys_of(some)),
-            filters.make(filters.keys_of(columns)),
+            bloom.make(bloom.keys_of(some)),
+            bloom.make(bloom.keys_of(columns)),
             block.encode(flows),
         )
 

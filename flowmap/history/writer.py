@@ -22,8 +22,8 @@ from flowmap.flows.columns import FlowColumns
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import Times
 from flowmap.history import clock
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, Handover, gather, settle
 from flowmap.history.file import Limits
-from flowmap.history.flows import MICROSECONDS, ClosedFlows, Handover, gather, settle
 from flowmap.history.intervals import StoredInterval, on_scale
 from flowmap.history.store import Store
 

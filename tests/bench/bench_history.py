@@ -23,8 +23,8 @@ import numpy as np
 
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.flows.columns import FlowColumns, Row
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, gather, settle
 from flowmap.history.file import Limits
-from flowmap.history.flows import MICROSECONDS, ClosedFlows, gather, settle
 from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader
 from flowmap.history.store import Store

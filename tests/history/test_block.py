@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmap.errors import DecodeError
-from flowmap.history import filters
+from flowmap.history import bloom
 from flowmap.history.block import Block, encode
-from flowmap.history.flows import COLUMNS, ClosedFlows
+from flowmap.history.closed_flows import COLUMNS, ClosedFlows
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner
 from tests.support.closed_flows import Flow, X, Y, closed, replace, rows, spread, verdict
@@ -74,20 +74,20 @@ ENDS = st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"])
 @given(st.lists(st.tuples(ENDS, PORTS, ENDS, PORTS), min_size=1, max_size=30), st.booleans())
 def test_a_filter_never_hides_what_is_there(ends: list[tuple[str, int, str, int]], translated: bool) -> None:
     flows = [Flow(*end, translated=("10.9.0.1", 5, "10.9.0.2", 6) if translated else None) for end in ends]
-    made = filters.make(filters.keys_of(dict(closed(*flows).columns)))
+    made = bloom.make(bloom.keys_of(dict(closed(*flows).columns)))
     looked_for = [*ends, ("10.9.0.1", 5, "10.9.0.2", 6)] if translated else ends
     for client, client_port, server, server_port in looked_for:
         one, other = Address.parse(client), Address.parse(server)
         for ports in ((client_port, server_port), (None, server_port), (client_port, None)):
-            assert filters.may_hold(made, filters.key_of(one, ports[0], other, ports[1], 6))
-            assert filters.may_hold(made, filters.key_of(other, ports[1], one, ports[0], 6)), "either way round"
+            assert bloom.may_hold(made, bloom.key_of(one, ports[0], other, ports[1], 6))
+            assert bloom.may_hold(made, bloom.key_of(other, ports[1], one, ports[0], 6)), "either way round"
 
 
 def test_a_filter_turns_most_others_away() -> None:
-    made = filters.make(filters.keys_of(dict(spread(5000).columns)))
-    others = [filters.key_of(Address(0, n), 1, Address(0, n + 1), 2, 6) for n in range(2000)]
-    assert sum(filters.may_hold(made, key) for key in others) < 40
-    assert not filters.may_hold(filters.make(np.zeros(0, np.uint64)), others[0])
+    made = bloom.make(bloom.keys_of(dict(spread(5000).columns)))
+    others = [bloom.key_of(Address(0, n), 1, Address(0, n + 1), 2, 6) for n in range(2000)]
+    assert sum(bloom.may_hold(made, key) for key in others) < 40
+    assert not bloom.may_hold(bloom.make(np.zeros(0, np.uint64)), others[0])
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])

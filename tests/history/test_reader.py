@@ -16,8 +16,8 @@ from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import Question, Shape
 from flowmap.errors import HistoryError, QueryError
 from flowmap.export.peers import Peers
+from flowmap.history.closed_flows import ClosedFlows, Fact
 from flowmap.history.file import Limits
-from flowmap.history.flows import ClosedFlows, Fact
 from flowmap.history.intervals import StoredInterval
 from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader

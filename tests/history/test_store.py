@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from flowmap.errors import HistoryError
 from flowmap.history.block import Block
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows
 from flowmap.history.file import MOST_SET_ASIDE, Limits
-from flowmap.history.flows import MICROSECONDS, ClosedFlows
 from flowmap.history.merging import FACTOR, Extent, run_to_merge
 from flowmap.history.store import Store
 from tests.support.closed_flows import NOW, Flow, closed, replace, rows, spread

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flowmap.history.flows import COLUMNS, MICROSECONDS, ClosedFlows, Fact, Judged, StoredDecision
+from flowmap.history.closed_flows import COLUMNS, MICROSECONDS, ClosedFlows, Fact, Judged, StoredDecision
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 

@@ -6,8 +6,8 @@ import sys
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import Question, Shape
+from flowmap.history.closed_flows import Fact
 from flowmap.history.file import Limits
-from flowmap.history.flows import Fact
 from flowmap.history.intervals import StoredInterval
 from flowmap.history.store import Store
 from flowmap.model.address import Address, Endpoint

@@ -6,7 +6,7 @@ import numpy as np
 
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.flows.columns import FlowColumns
-from flowmap.history.flows import gather, settle
+from flowmap.history.closed_flows import gather, settle
 from flowmap.model.deployment import State
 from tests.support.closed_flows import X
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.ports import client_ports, nat_ports, protocols, server_ports
-from flowmap.history.flows import Column, Fact
+from flowmap.history.closed_flows import Column, Fact
 from flowmap.model.address import Address
 
 U64 = npt.NDArray[np.uint64]
