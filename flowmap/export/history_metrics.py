@@ -21,8 +21,10 @@ HISTORY = (
         ("reason",),
     ),
     Metric("flowmap_history_queued_flows", "gauge", "Flows that wait to be written."),
-    Metric("flowmap_history_ranges_written_total", "counter", "Confirmed ranges of ownership that were written."),
-    Metric("flowmap_history_ranges_lost_total", "counter", "Confirmed ranges of ownership that found no room to wait."),
+    Metric("flowmap_history_intervals_written_total", "counter", "Ownership intervals written to the history file."),
+    Metric(
+        "flowmap_history_intervals_lost_total", "counter", "Ownership intervals lost because the write queue was full."
+    ),
     Metric("flowmap_history_size_bytes", "gauge", "Size of the history file with its log and index."),
     Metric("flowmap_history_limit_bytes", "gauge", "Size it has at most (history.max_size)."),
     Metric("flowmap_history_oldest_timestamp_seconds", "gauge", "When the oldest flow in the history file ended."),

@@ -168,8 +168,8 @@ class HistoryReport:
     removed: Mapping[str, int]
     """Flows that left it: ``age``, ``size``."""
     queued: int
-    ranges_written: int
-    ranges_lost: int
+    intervals_written: int
+    intervals_lost: int
     size: int
     limit: int
     oldest: float | None

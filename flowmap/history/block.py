@@ -1,6 +1,6 @@
 """A block: some thousands of flows as bytes, a column after the other.
 
-    block     magic "FB1", compression level of nothing else; number of flows; directory; verdicts; columns
+    block     magic "FB1", compression level of nothing else; number of flows; directory; decisions; columns
     column    least value, bytes a value, bytes in the block: what is left after taking the least value off
 
 Values of one column lie close together (times of one minute, ports of one service), so most need one to four bytes
@@ -18,26 +18,26 @@ from typing import Any
 import numpy as np
 
 from flowmap.errors import DecodeError
-from flowmap.history.closed_flows import COLUMNS, ClosedFlows, Column, Judged, StoredDecision
+from flowmap.history.closed_flows import COLUMNS, ClosedFlows, Column, StoredDecision, StoredEvidence
 from flowmap.model.deployment import Owner, State
 
 _MAGIC = b"FB1\0"
-_HEAD = struct.Struct("<4sIII")  # magic, flows, length and CRC of directory and verdicts
+_HEAD = struct.Struct("<4sIII")  # magic, flows, length and CRC of directory and decisions
 _ENTRY = struct.Struct("<QBI")  # least value (modulo 2**64), bytes a value (0: all are equal), length
 _LEVEL = 1  # of zlib: higher ones cost much more time and save little
 _LONGEST = 1 << 24  # flows in a block that can be meant
 
 
 def encode(flows: ClosedFlows) -> bytes:
-    """Flows as bytes; their verdicts are compacted."""
+    """Flows as bytes; their decisions are compacted."""
     flows = flows.compact()
-    verdicts = zlib.compress(_dump(flows.verdicts).encode(), _LEVEL)
+    decisions = zlib.compress(_dump(flows.decisions).encode(), _LEVEL)
     directory, bodies = [], []
     for name in COLUMNS:
         least, width, body = _encode_column(flows.columns[name])
         directory.append(_ENTRY.pack(least, width, len(body)))
         bodies.append(body)
-    head = b"".join(directory) + verdicts
+    head = b"".join(directory) + decisions
     return b"".join((_HEAD.pack(_MAGIC, len(flows), len(head), zlib.crc32(head)), head, *bodies))
 
 
@@ -61,17 +61,17 @@ class Block:
             at += size
         if at != len(data):
             raise DecodeError(f"history block: {len(data)} bytes where {at} were written")
-        self._verdicts = head[len(COLUMNS) * _ENTRY.size :]
+        self._decisions = head[len(COLUMNS) * _ENTRY.size :]
 
     def __len__(self) -> int:
         return int(self._flows)
 
-    def verdicts(self) -> tuple[StoredDecision, ...]:
-        """What the ``verdict`` column numbers."""
+    def decisions(self) -> tuple[StoredDecision, ...]:
+        """What the ``decision`` column numbers."""
         try:
-            return _load(zlib.decompress(self._verdicts).decode())
+            return _load(zlib.decompress(self._decisions).decode())
         except (zlib.error, ValueError, TypeError, LookupError) as error:
-            raise DecodeError(f"history block: verdicts: {error}") from error
+            raise DecodeError(f"history block: decisions: {error}") from error
 
     def column(self, name: str) -> Column:
         """One column."""
@@ -93,7 +93,7 @@ class Block:
 
     def flows(self) -> ClosedFlows:
         """All of it."""
-        return ClosedFlows({name: self.column(name) for name in COLUMNS}, self.verdicts())
+        return ClosedFlows({name: self.column(name) for name in COLUMNS}, self.decisions())
 
 
 def _encode_column(column: Column) -> tuple[int, int, bytes]:
@@ -109,7 +109,7 @@ def _encode_column(column: Column) -> tuple[int, int, bytes]:
     return low & 0xFFFF_FFFF_FFFF_FFFF, width, zlib.compress(np.ascontiguousarray(planes).tobytes(), _LEVEL)
 
 
-def _dump(verdicts: Iterable[StoredDecision]) -> str:
+def _dump(decisions: Iterable[StoredDecision]) -> str:
     owners: dict[Owner, int] = {}
 
     def numbers(several: Iterable[Owner]) -> list[int]:
@@ -117,13 +117,13 @@ def _dump(verdicts: Iterable[StoredDecision]) -> str:
 
     rows: list[list[Any]] = [
         [
-            verdict.state.value,
-            verdict.source,
-            numbers(verdict.owners),
-            [[piece.shape, piece.rule, numbers(piece.owners)] for piece in verdict.evidence],
-            verdict.cause,
+            decision.state.value,
+            decision.source,
+            numbers(decision.owners),
+            [[piece.shape, piece.rule, numbers(piece.owners)] for piece in decision.evidence],
+            decision.cause,
         ]
-        for verdict in verdicts
+        for decision in decisions
     ]
     return json.dumps([list(owners), rows], separators=(",", ":"))
 
@@ -136,7 +136,7 @@ def _load(text: str) -> tuple[StoredDecision, ...]:
             State(state),
             source,
             tuple(owners[number] for number in owned),
-            tuple(Judged(shape, rule, tuple(owners[number] for number in of)) for shape, rule, of in evidence),
+            tuple(StoredEvidence(shape, rule, tuple(owners[number] for number in of)) for shape, rule, of in evidence),
             cause,
         )
         for state, source, owned, evidence, cause in rows

@@ -24,7 +24,7 @@ MICROSECONDS = 1_000_000
 COLUMNS: dict[str, np.dtype[Any]] = {
     name: np.dtype(kind)
     for name, kind in {
-        "verdict": np.uint32,  # position in the block's list of verdicts
+        "decision": np.uint32,  # position in the block's list of decisions
         "born_by": np.int64,  # µs since the epoch, as all times here: the flow began in (born_after, born_by]
         "ended_by": np.int64,  # and ended in [ended_after, ended_by]
         "born_after": np.int64,
@@ -63,8 +63,8 @@ class Fact(IntFlag):
     """It was still open at ``ended_by``, when the daemon stopped."""
 
 
-class Judged(NamedTuple):
-    """One answer's share in a verdict."""
+class StoredEvidence(NamedTuple):
+    """One answer's share in a decision."""
 
     shape: str
     rule: str
@@ -78,51 +78,51 @@ class StoredDecision(NamedTuple):
     source: str
     """The source of flows that saw them."""
     owners: tuple[Owner, ...]
-    evidence: tuple[Judged, ...]
+    evidence: tuple[StoredEvidence, ...]
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedFlows:
-    """Flows in the order in which they left the table: a column a name of :data:`COLUMNS`, and their verdicts."""
+    """Flows in the order in which they left the table: a column a name of :data:`COLUMNS`, and their decisions."""
 
     columns: Mapping[str, Column]
-    verdicts: tuple[StoredDecision, ...]
+    decisions: tuple[StoredDecision, ...]
 
     def __len__(self) -> int:
-        return len(self.columns["verdict"])
+        return len(self.columns["decision"])
 
     def take(self, index: npt.NDArray[Any] | slice) -> ClosedFlows:
-        """Those at ``index``; all verdicts stay."""
-        return ClosedFlows({name: column[index] for name, column in self.columns.items()}, self.verdicts)
+        """Those at ``index``; all decisions stay."""
+        return ClosedFlows({name: column[index] for name, column in self.columns.items()}, self.decisions)
 
     @classmethod
     def concatenate(cls, parts: Iterable[ClosedFlows]) -> ClosedFlows:
-        """All of them in order, with every verdict once."""
+        """All of them in order, with every decision once."""
         parts = tuple(parts)
         known: dict[StoredDecision, int] = {}
         columns: dict[str, list[Column]] = {name: [] for name in COLUMNS}
         for part in parts:
-            place = np.array([known.setdefault(verdict, len(known)) for verdict in part.verdicts], np.uint32)
+            place = np.array([known.setdefault(decision, len(known)) for decision in part.decisions], np.uint32)
             for name, column in part.columns.items():
-                columns[name].append(place[column] if name == "verdict" else column)
+                columns[name].append(place[column] if name == "decision" else column)
         joined = {
             name: np.concatenate(columns[name]) if parts else np.zeros(0, dtype) for name, dtype in COLUMNS.items()
         }
         return cls(joined, tuple(known))
 
     def compact(self) -> ClosedFlows:
-        """The same flows with the verdicts that they have, in ascending order of their first place in the list."""
-        used, place = np.unique(self.columns["verdict"], return_inverse=True)
-        columns = {**self.columns, "verdict": place.reshape(-1).astype(np.uint32)}
-        return ClosedFlows(columns, tuple(self.verdicts[number] for number in used.tolist()))
+        """The same flows with the decisions that they have, in ascending order of their first place in the list."""
+        used, place = np.unique(self.columns["decision"], return_inverse=True)
+        columns = {**self.columns, "decision": place.reshape(-1).astype(np.uint32)}
+        return ClosedFlows(columns, tuple(self.decisions[number] for number in used.tolist()))
 
 
-class Handover(NamedTuple):
+class CopiedFlows(NamedTuple):
     """Rows of the flow table as the writer left them, copied."""
 
     columns: Mapping[str, Column]
-    """As in :class:`ClosedFlows`, but times are monotonic seconds (float) and ``verdict`` numbers a decision."""
+    """As in :class:`ClosedFlows`, but times are monotonic seconds (float) and ``decision`` numbers a decision."""
     decisions: Mapping[int, Decision]
     """Those of these rows: each has one. The attribution forgets its own when no flow that is tracked rests on them."""
     epoch: float
@@ -130,10 +130,10 @@ class Handover(NamedTuple):
     source: str
 
     def __len__(self) -> int:
-        return len(self.columns["verdict"])
+        return len(self.columns["decision"])
 
 
-def gather(
+def copy_flows(
     table: FlowColumns,
     rows: Rows,
     decisions: Mapping[int, Decision],
@@ -142,12 +142,12 @@ def gather(
     source: str,
     open_until: Times | None = None,
     now: float = 0.0,
-) -> Handover:
+) -> CopiedFlows:
     """Copy what history keeps of ``rows``: the writer's share of the work, some microseconds for hundred flows."""
     flags = table.flags[rows]
     names = ("born_after", "born_by", "ended_after", "ended_by", "client_high", "client_low", "server_high")
     columns: dict[str, Column] = {name: getattr(table, name)[rows] for name in (*names, "server_low", "ports")}
-    columns["verdict"] = table.verdict[rows]
+    columns["decision"] = table.verdict[rows]
     columns["flags"] = flags
     total = table.last[rows] - table.base[rows]
     for place, name in enumerate(("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")):
@@ -160,12 +160,12 @@ def gather(
         columns["ended_after"] = open_until
         columns["ended_by"] = np.maximum(columns["born_by"], now)  # it is open, but only until then was it looked at
         columns["cut"] = np.ones(len(rows), np.bool_)
-    numbers = np.unique(columns["verdict"]).tolist()
-    return Handover(columns, {number: decisions[number] for number in numbers}, epoch, source)
+    numbers = np.unique(columns["decision"]).tolist()
+    return CopiedFlows(columns, {number: decisions[number] for number in numbers}, epoch, source)
 
 
-def settle(handed: Handover) -> ClosedFlows:
-    """What was handed over, in the form that is kept: wall time, own flags, verdicts. History's share of the work."""
+def convert(handed: CopiedFlows) -> ClosedFlows:
+    """What was handed over, in the form that is kept: wall time, own flags, decisions. History's share of the work."""
     given, n = handed.columns, len(handed)
     born_by = _microseconds(given["born_by"] + handed.epoch)
     ended_by = np.maximum(_microseconds(given["ended_by"] + handed.epoch), born_by)
@@ -191,8 +191,8 @@ def settle(handed: Handover) -> ClosedFlows:
     columns["born_after"] = np.where(bounded, np.minimum(_microseconds(born_after), born_by), born_by)
     clear = np.where(seen_last, np.clip(_microseconds(ended_after), born_by, ended_by), born_by)
     columns["ended_after"] = clear
-    columns["verdict"], verdicts = _verdicts(handed)
-    return ClosedFlows(columns, verdicts)
+    columns["decision"], decisions = _stored_decisions(handed)
+    return ClosedFlows(columns, decisions)
 
 
 def _microseconds(seconds: Column) -> npt.NDArray[np.int64]:
@@ -200,17 +200,17 @@ def _microseconds(seconds: Column) -> npt.NDArray[np.int64]:
     return whole
 
 
-def _verdicts(handed: Handover) -> tuple[npt.NDArray[np.uint32], tuple[StoredDecision, ...]]:
-    distinct, position = np.unique(handed.columns["verdict"], return_inverse=True)
+def _stored_decisions(handed: CopiedFlows) -> tuple[npt.NDArray[np.uint32], tuple[StoredDecision, ...]]:
+    distinct, position = np.unique(handed.columns["decision"], return_inverse=True)
     known: dict[StoredDecision, int] = {}
-    verdicts = [_verdict(handed.decisions[number], handed.source) for number in distinct.tolist()]
-    place = [known.setdefault(verdict, len(known)) for verdict in verdicts]
+    decisions = [_stored_decision(handed.decisions[number], handed.source) for number in distinct.tolist()]
+    place = [known.setdefault(decision, len(known)) for decision in decisions]
     return np.array(place, np.uint32)[position.reshape(-1)], tuple(known)
 
 
-def _verdict(decision: Decision, source: str) -> StoredDecision:
+def _stored_decision(decision: Decision, source: str) -> StoredDecision:
     evidence = tuple(
-        Judged(str(question.shape), outcome.rule, tuple(sorted(outcome.owners)))
+        StoredEvidence(str(question.shape), outcome.rule, tuple(sorted(outcome.owners)))
         for question, outcome in decision.outcomes.items()
     )
     return StoredDecision(decision.state, source, tuple(sorted(decision.owners)), evidence, decision.cause)

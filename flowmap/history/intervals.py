@@ -19,7 +19,7 @@ from flowmap.history.closed_flows import MICROSECONDS
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 
-SPAN_TABLES = {
+INTERVAL_TABLES = {
     "question": (
         "id INTEGER PRIMARY KEY, workspace TEXT NOT NULL, namespace TEXT NOT NULL, shape TEXT NOT NULL, "
         "source BLOB NOT NULL, destination BLOB NOT NULL, UNIQUE (workspace, namespace, shape, source, destination)"
@@ -32,7 +32,7 @@ SPAN_TABLES = {
         "closed_at INTEGER, closed_by TEXT, boot INTEGER NOT NULL, epoch REAL NOT NULL"
     ),
 }
-SPAN_INDEX = "CREATE INDEX span_by_question ON span (question, first_arrived)"
+INTERVAL_INDEX = "CREATE INDEX span_by_question ON span (question, first_arrived)"
 
 _TIMES = "first_asked, first_arrived, last_asked, last_arrived, answers, closed_at, closed_by, boot, epoch"
 _SAME = "workspace = ? AND namespace = ? AND shape = ? AND source = ? AND destination = ?"
@@ -46,7 +46,7 @@ class StoredInterval(NamedTuple):
     """One range as the file has it; its times are seconds since the epoch."""
 
     question: Question
-    range: OwnershipInterval
+    interval: OwnershipInterval
     continues: bool
     """Whether it is the range of its question that the file has as growing."""
     boot: int
@@ -81,17 +81,17 @@ class StoredInterval(NamedTuple):
             *(_seconds(first_asked), _seconds(first_arrived), _seconds(last_asked), _seconds(last_arrived)),
             int(answers or 0),
             closed,
-            closed_by,  # type: ignore[arg-type]  # as put_spans wrote it
+            closed_by,  # type: ignore[arg-type]  # as write_intervals wrote it
         )
         return cls(question, known, closed_at is None, int(boot or 0), float(epoch or 0))
 
 
-def put_spans(database: sqlite3.Connection, spans: Iterable[StoredInterval]) -> None:
+def write_intervals(database: sqlite3.Connection, intervals: Iterable[StoredInterval]) -> None:
     """Write ranges: over the growing one of their question, or as new ones, which ends what grew before."""
-    for span in spans:
-        question, owners = _question_id(database, span.question), _owners_id(database, span.range.owners)
-        times = (*_row(span.range), span.boot, span.epoch)
-        if span.continues:
+    for interval in intervals:
+        question, owners = _question_id(database, interval.question), _owners_id(database, interval.interval.owners)
+        times = (*_row(interval.interval), interval.boot, interval.epoch)
+        if interval.continues:
             names = ", ".join(f"{name} = ?" for name in _TIMES.split(", "))
             changed = database.execute(
                 f"UPDATE span SET owners = ?, {names} WHERE question = ? AND closed_at IS NULL",
@@ -107,14 +107,14 @@ def put_spans(database: sqlite3.Connection, spans: Iterable[StoredInterval]) -> 
         database.execute(f"INSERT INTO span (question, owners, {_TIMES}) VALUES ({marks})", (question, owners, *times))
 
 
-def drop_spans(database: sqlite3.Connection, before: int) -> None:
+def drop_intervals(database: sqlite3.Connection, before: int) -> None:
     """Forget ranges that were last confirmed before ``before`` (µs since the epoch), and what only they named."""
     if database.execute("DELETE FROM span WHERE last_arrived < ?", (before,)).rowcount:
         database.execute("DELETE FROM question WHERE id NOT IN (SELECT question FROM span)")
         database.execute("DELETE FROM owners WHERE id NOT IN (SELECT owners FROM span)")
 
 
-def spans_at(database: sqlite3.Connection, question: Question, at: float) -> list[StoredInterval]:
+def intervals_at(database: sqlite3.Connection, question: Question, at: float) -> list[StoredInterval]:
     """Ranges of one question whose owners are confirmed for the instant."""
     micro = _micro(at)
     return StoredInterval.read(

@@ -61,8 +61,8 @@ class BlockMatcher:
         return column
 
     @cached_property
-    def verdicts(self) -> tuple[StoredDecision, ...]:
-        return self._block.verdicts()
+    def decisions(self) -> tuple[StoredDecision, ...]:
+        return self._block.decisions()
 
     @cached_property
     def protocol(self) -> U64:
@@ -101,8 +101,8 @@ class BlockMatcher:
 
     def of_deployment(self, deployment: str) -> Mask:
         """Flows that the deployment owns, alone or with others."""
-        return self._by_verdict(
-            lambda verdict: any(deployment in (owner.deployment_id, owner.name) for owner in verdict.owners)
+        return self._by_decision(
+            lambda decision: any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
         )
 
     def passes(self, wanted: Wanted, peer_name: Callable[[EndpointKey], str]) -> Mask:
@@ -111,7 +111,7 @@ class BlockMatcher:
         if wanted.deployment is not None and passes.any():
             passes &= self.of_deployment(wanted.deployment)
         if wanted.state is not None and passes.any():
-            passes &= self._by_verdict(lambda verdict: verdict.state is wanted.state)
+            passes &= self._by_decision(lambda decision: decision.state is wanted.state)
         if wanted.protocol is not None:
             passes &= self.protocol == np.uint64(wanted.protocol)
         if wanted.client is not None and passes.any():
@@ -136,11 +136,11 @@ class BlockMatcher:
         names = [(peer_name(end), str(Endpoint(end.address, end.port)), str(end.address)) for end in ends]
         return np.array([peer in several for several in names], np.bool_)[position]
 
-    def _by_verdict(self, holds: Callable[[StoredDecision], bool]) -> Mask:
-        chosen = [number for number, verdict in enumerate(self.verdicts) if holds(verdict)]
+    def _by_decision(self, holds: Callable[[StoredDecision], bool]) -> Mask:
+        chosen = [number for number, decision in enumerate(self.decisions) if holds(decision)]
         if not chosen:
             return np.zeros(len(self), np.bool_)
-        return np.isin(self["verdict"], np.array(chosen, np.uint32))
+        return np.isin(self["decision"], np.array(chosen, np.uint32))
 
     def _has_ends(self, client: tuple[Address, int | None], server: tuple[Address, int | None]) -> Mask:
         seen = _equals(self["client_high"], self["client_low"], client[0])

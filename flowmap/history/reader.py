@@ -26,7 +26,7 @@ from flowmap.history import bloom
 from flowmap.history.block import Block
 from flowmap.history.closed_flows import MICROSECONDS, Fact, StoredDecision
 from flowmap.history.file import translated
-from flowmap.history.intervals import spans_at
+from flowmap.history.intervals import intervals_at
 from flowmap.history.matching import BlockMatcher, FlowTuple, Wanted, microseconds, totals
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo
@@ -40,7 +40,7 @@ _NEWEST = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFlow:
+class StoredFlow:
     """One flow of the past."""
 
     view: FlowView
@@ -53,10 +53,10 @@ class KeptFlow:
     """Whether it was open for sure at the moment that was asked about."""
 
 
-class KeptPage(NamedTuple):
+class StoredPage(NamedTuple):
     """A part of a listing, the last that ended first; ``below`` is None on the last part."""
 
-    flows: tuple[KeptFlow, ...]
+    flows: tuple[StoredFlow, ...]
     below: int | None
 
 
@@ -84,22 +84,22 @@ class HistoryReader:
         """End the questions under way: the daemon stops."""
         self._closed = True
 
-    def flows(self, wanted: Wanted, limit: int, below: int | None = None) -> KeptPage:
+    def flows(self, wanted: Wanted, limit: int, below: int | None = None) -> StoredPage:
         """Flows that pass, those that left the table last first; ``below``: only ones with a smaller number."""
-        found: list[KeptFlow] = []
+        found: list[StoredFlow] = []
         with self._database() as database:
             for seq, reading, size in self._blocks(database, wanted.since, wanted.until, below or _NEWEST):
                 rows = np.flatnonzero(reading.passes(wanted, self._peer_name)[:size])[::-1]
                 for row in rows.tolist():
                     if len(found) == limit:
-                        return KeptPage(tuple(found), seq + row + 1)
+                        return StoredPage(tuple(found), seq + row + 1)
                     found.append(_kept(reading, row, sure=True))
-        return KeptPage(tuple(found), None)
+        return StoredPage(tuple(found), None)
 
-    def at(self, wanted: FlowTuple, moment: float) -> list[KeptFlow]:
+    def at(self, wanted: FlowTuple, moment: float) -> list[StoredFlow]:
         """Flows between these ends that were open at the moment, or may have been; at most 1000."""
         key = bloom.key_of(*wanted)
-        found: list[KeptFlow] = []
+        found: list[StoredFlow] = []
         with self._database() as database:
             for _, reading, size in self._blocks(database, moment, moment, _NEWEST, key=key):
                 mask = reading.between(wanted)
@@ -111,7 +111,7 @@ class HistoryReader:
                     break
         return found
 
-    def last(self, wanted: FlowTuple) -> KeptFlow | None:
+    def last(self, wanted: FlowTuple) -> StoredFlow | None:
         """The flow between these ends that ended last."""
         now = time.time()
         with self._database() as database:
@@ -135,16 +135,19 @@ class HistoryReader:
                     seen[key] = seen[key].joined(one) if key in seen else one
         return list(seen.values())
 
-    def ranges(self, questions: Iterable[Question], moment: float) -> Mapping[Question, list[OwnershipInterval]]:
+    def intervals(self, questions: Iterable[Question], moment: float) -> Mapping[Question, list[OwnershipInterval]]:
         """For each question the ranges that are confirmed for the moment."""
         with self._database() as database, translated(self._path):
-            return {question: [span.range for span in spans_at(database, question, moment)] for question in questions}
+            return {
+                question: [interval.interval for interval in intervals_at(database, question, moment)]
+                for question in questions
+            }
 
     def _tally(self, reading: BlockMatcher, rows: np.ndarray) -> Iterator[PeerSeen]:
         if not len(rows):
             return
         ends, end_of = reading.services(rows)
-        pairs = np.stack((end_of, reading["verdict"][rows].astype(np.intp)), axis=1)
+        pairs = np.stack((end_of, reading["decision"][rows].astype(np.intp)), axis=1)
         distinct, group = np.unique(pairs, axis=0, return_inverse=True)
         group = group.reshape(-1)
         names = ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")
@@ -153,10 +156,10 @@ class HistoryReader:
         first, last = np.full(len(distinct), _NEWEST), np.zeros(len(distinct), np.int64)
         np.minimum.at(first, group, reading["born_by"][rows])
         np.maximum.at(last, group, reading["ended_by"][rows])
-        for n, (end, verdict) in enumerate(distinct.tolist()):
+        for n, (end, decision) in enumerate(distinct.tolist()):
             sent, received, packets_sent, packets_received = (column[n] for column in sums)
             traffic = Traffic(sent, received, packets_sent, packets_received, connections=counts[n])
-            owners = reading.verdicts[verdict].owners
+            owners = reading.decisions[decision].owners
             times = int(first[n]) / MICROSECONDS, int(last[n]) / MICROSECONDS
             yield PeerSeen(self._peer_name(ends[end]), protocol_name(ends[end].protocol), traffic, owners, *times)
 
@@ -227,15 +230,15 @@ FROM block WHERE seq < ? AND first <= ? AND last >= ? ORDER BY seq DESC LIMIT ?
 """
 
 
-def _kept(reading: BlockMatcher, row: int, *, sure: bool) -> KeptFlow:
-    verdict = reading.verdicts[int(reading["verdict"][row])]
+def _kept(reading: BlockMatcher, row: int, *, sure: bool) -> StoredFlow:
+    decision = reading.decisions[int(reading["decision"][row])]
     flags = int(reading["flags"][row])
     unbounded = bool(flags & (Fact.UNBOUNDED | Fact.PREEXISTING))
     after = -np.inf if unbounded else int(reading["born_after"][row]) / MICROSECONDS
-    return KeptFlow(_view(reading, row, verdict, flags), _evidence(verdict), verdict.cause, float(after), sure)
+    return StoredFlow(_view(reading, row, decision, flags), _evidence(decision), decision.cause, float(after), sure)
 
 
-def _view(reading: BlockMatcher, row: int, verdict: StoredDecision, flags: int) -> FlowView:
+def _view(reading: BlockMatcher, row: int, decision: StoredDecision, flags: int) -> FlowView:
     ports = unpack(int(reading["ports"][row]))
     began, ended = (int(reading[name][row]) / MICROSECONDS for name in ("born_by", "ended_by"))
     return FlowView(
@@ -249,10 +252,10 @@ def _view(reading: BlockMatcher, row: int, verdict: StoredDecision, flags: int) 
         int(reading["receive_bytes"][row]),
         int(reading["transmit_packets"][row]),
         int(reading["receive_packets"][row]),
-        state=verdict.state,
-        deployments=tuple(DeploymentInfo(owner) for owner in verdict.owners),
+        state=decision.state,
+        deployments=tuple(DeploymentInfo(owner) for owner in decision.owners),
         guessed=bool(flags & Fact.GUESSED),
-        source=verdict.source,
+        source=decision.source,
     )
 
 
@@ -265,8 +268,8 @@ def _endpoint(reading: BlockMatcher, row: int, end: str, port: int) -> Endpoint:
     return Endpoint(Address(int(reading[f"{end}_high"][row]), int(reading[f"{end}_low"][row])), port)
 
 
-def _evidence(verdict: StoredDecision) -> tuple[Evidence, ...]:
+def _evidence(decision: StoredDecision) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(piece.shape, CONFIDENCE[Shape(piece.shape)], None, None, "history", piece.rule, piece.owners)
-        for piece in verdict.evidence
+        for piece in decision.evidence
     )

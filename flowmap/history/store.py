@@ -20,7 +20,7 @@ from flowmap.errors import DecodeError, HistoryError
 from flowmap.history import block, bloom
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows
 from flowmap.history.file import PAGE, Limits, check_place, own_file, set_aside, size_of, translated
-from flowmap.history.intervals import SPAN_INDEX, SPAN_TABLES, StoredInterval, drop_spans, put_spans
+from flowmap.history.intervals import INTERVAL_INDEX, INTERVAL_TABLES, StoredInterval, drop_intervals, write_intervals
 from flowmap.history.merging import Extent, run_to_merge
 
 APPLICATION_ID = 0x464D4150  # "FMAP"
@@ -38,11 +38,11 @@ TABLES = {
         "since INTEGER NOT NULL, last INTEGER NOT NULL, "  # earliest and latest end
         "lasting BLOB NOT NULL, filter BLOB NOT NULL, data BLOB NOT NULL"
     ),
-    **SPAN_TABLES,
+    **INTERVAL_TABLES,
 }
 
 
-class Written(NamedTuple):
+class WriteResult(NamedTuple):
     """What became of a write."""
 
     flows: int = 0
@@ -52,7 +52,7 @@ class Written(NamedTuple):
     """Flows that left for want of room."""
 
 
-class Store:
+class HistoryStore:
     """The file, open for writing. Every method raises HistoryError with the reason."""
 
     def __init__(self, path: str, limits: Limits) -> None:
@@ -103,7 +103,7 @@ class Store:
             with contextlib.suppress(sqlite3.Error):
                 database.close()
 
-    def write(self, flows: ClosedFlows, spans: Sequence[StoredInterval], *, now: float) -> Written:
+    def write(self, flows: ClosedFlows, intervals: Sequence[StoredInterval], *, now: float) -> WriteResult:
         """Append flows and changed ranges in one transaction, as far as the limits ask older ones to leave.
 
         ``now``: seconds since the epoch. At most :attr:`Limits.block_flows` flows.
@@ -113,12 +113,12 @@ class Store:
         self._make_room_in_log(made.size if made else 0)
         with self._transaction(database):
             aged = self._forget_aged(database, now)
-            evicted = self._make_room(database, (made.size if made else 0) + 512 * len(spans) + 8 * PAGE)
-            put_spans(database, spans)
+            evicted = self._make_room(database, (made.size if made else 0) + 512 * len(intervals) + 8 * PAGE)
+            write_intervals(database, intervals)
             if made is not None:
                 self._append(database, made)
         self._measure(database)
-        return Written(len(flows), aged, evicted)
+        return WriteResult(len(flows), aged, evicted)
 
     def merge(self) -> bool:
         """Join small blocks at the end, if it is time to; whether any were."""
@@ -147,7 +147,7 @@ class Store:
         self._measure(database)
         return True
 
-    def spans(self) -> list[StoredInterval]:
+    def growing_intervals(self) -> list[StoredInterval]:
         """Ranges that may still grow: the last one of every question."""
         database = self._usable()
         with translated(self.path):
@@ -198,7 +198,7 @@ class Store:
             with self._transaction(database):
                 for name, columns in TABLES.items():
                     database.execute(f"CREATE TABLE {name} ({columns})")
-                database.execute(SPAN_INDEX)
+                database.execute(INTERVAL_INDEX)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {VERSION}")
         self._shrink(database)
@@ -235,7 +235,7 @@ class Store:
         before = int((now - self.limits.retain) * MICROSECONDS)
         aged = database.execute("SELECT seq, flows FROM block WHERE last < ? ORDER BY seq", (before,)).fetchall()
         database.executemany("DELETE FROM block WHERE seq = ?", [(seq,) for seq, _ in aged])
-        drop_spans(database, before)
+        drop_intervals(database, before)
         return sum(flows for _, flows in aged)
 
     def _make_room(self, database: sqlite3.Connection, size: int) -> int:
@@ -253,7 +253,7 @@ class Store:
                 (middle,) = database.execute("SELECT avg(last_arrived) FROM span").fetchone()
                 if middle is None:
                     break
-                drop_spans(database, int(middle) + 1)
+                drop_intervals(database, int(middle) + 1)
                 continue
             database.execute("DELETE FROM block WHERE seq = ?", (oldest[0],))
             evicted += oldest[1]

@@ -22,10 +22,10 @@ from flowmap.flows.columns import FlowColumns
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import Times
 from flowmap.history import clock
-from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, Handover, gather, settle
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, CopiedFlows, convert, copy_flows
 from flowmap.history.file import Limits
 from flowmap.history.intervals import StoredInterval, on_scale
-from flowmap.history.store import Store
+from flowmap.history.store import HistoryStore
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ MAX_QUEUED = 1 << 18
 """Flows that may wait to be written; some 120 bytes of memory each."""
 MAX_CHANGES = 50_000
 """Confirmed ranges that may wait to be written."""
-MOST_RANGES = 500
+MOST_INTERVALS = 500
 """Of them in one transaction."""
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0
 """Seconds until a file that failed is tried again, at first and at most."""
@@ -52,8 +52,8 @@ class HistoryFigures:
     """Flows."""
     lost: Counter[str] = field(default_factory=Counter)
     """Flows that are not in the file and will never be, by reason."""
-    ranges_written: int = 0
-    ranges_lost: int = 0
+    intervals_written: int = 0
+    intervals_lost: int = 0
     removed: Counter[str] = field(default_factory=Counter)
     """Flows that left the file: ``age``, ``size``."""
     queued: int = 0
@@ -91,7 +91,7 @@ class HistoryWriter(threading.Thread):
     ) -> None:
         super().__init__(name="history", daemon=True)  # a file that hangs (a network's) must not keep the daemon
         self.figures = HistoryFigures(limits)
-        self._store = Store(path, limits)
+        self._store = HistoryStore(path, limits)
         self._source = source
         self._flush_every = flush_every
         self._max_queued = max_queued
@@ -99,7 +99,7 @@ class HistoryWriter(threading.Thread):
         self._boot = clock.boot()
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._queue: deque[Handover] = deque()
+        self._queue: deque[CopiedFlows] = deque()
         self._changes: deque[_Confirmed] = deque()
         self._barriers: list[tuple[Future[int | None], int]] = []
         self._handed = 0  # flows that were ever queued
@@ -127,7 +127,7 @@ class HistoryWriter(threading.Thread):
             self.figures.lost[self._failing or "queue_full"] += len(rows) - room
             rows, open_until = rows[:room], None if open_until is None else open_until[:room]
         if len(rows):
-            handed = gather(
+            handed = copy_flows(
                 *(table, rows, decisions),
                 epoch=self._epoch(),
                 source=self._source,
@@ -143,7 +143,7 @@ class HistoryWriter(threading.Thread):
         if change.contradicted:
             return
         if len(self._changes) >= MAX_CHANGES:
-            self.figures.ranges_lost += 1
+            self.figures.intervals_lost += 1
             return
         self._changes.append(_Confirmed(question, change))
         self._note_arrival(full=False)
@@ -159,11 +159,11 @@ class HistoryWriter(threading.Thread):
         try:
             self._reopen()
             epoch = self._epoch()
-            for span in self._store.spans():
-                scale = span.epoch if span.boot == self._boot else epoch
-                restored = on_scale(span.range, -scale)
-                self._growing[span.question] = restored.first_asked
-                known.append((span.question, restored))
+            for interval in self._store.growing_intervals():
+                scale = interval.epoch if interval.boot == self._boot else epoch
+                restored = on_scale(interval.interval, -scale)
+                self._growing[interval.question] = restored.first_asked
+                known.append((interval.question, restored))
         except HistoryError as error:
             self._failed(error)
         return known
@@ -249,15 +249,15 @@ class HistoryWriter(threading.Thread):
             taken = list(self._queue)
             self._queue.clear()
         if taken:
-            self._waiting = ClosedFlows.concatenate((self._waiting, *map(settle, taken)))
+            self._waiting = ClosedFlows.concatenate((self._waiting, *map(convert, taken)))
 
     def _write_block(self, most: int) -> None:
         """One transaction: a block and some ranges. What it held is forgotten only when it is in the file."""
-        changes = [self._changes[n] for n in range(min(len(self._changes), MOST_RANGES))]
+        changes = [self._changes[n] for n in range(min(len(self._changes), MOST_INTERVALS))]
         growing: dict[Question, float] = {}
-        spans = [span for one in changes for span in self._spans(one, growing)]
+        intervals = [interval for one in changes for interval in self._intervals(one, growing)]
         part = self._waiting.take(slice(0, most))
-        written = self._store.write(part, spans, now=time.monotonic() + self._epoch())
+        written = self._store.write(part, intervals, now=time.monotonic() + self._epoch())
         self._waiting = self._waiting.take(slice(most, None))
         for _ in changes:
             self._changes.popleft()
@@ -268,23 +268,23 @@ class HistoryWriter(threading.Thread):
         with self._lock:
             figures.queued -= len(part)
         figures.written += len(part)
-        figures.ranges_written += len(spans)
+        figures.intervals_written += len(intervals)
         for reason, flows in (("age", written.aged), ("size", written.evicted)):
             figures.removed[reason] += flows
         while self._store.merge():
             pass
 
-    def _spans(self, one: _Confirmed, growing: dict[Question, float]) -> list[StoredInterval]:
+    def _intervals(self, one: _Confirmed, growing: dict[Question, float]) -> list[StoredInterval]:
         """The rows that a confirmation changes; ``growing`` and ``_growing`` say which range the file has."""
         epoch = self._epoch()
-        spans = []
+        intervals = []
         for known in (one.change.closed, one.change.current):
             if known is not None:
                 before = growing.get(one.question, self._growing.get(one.question))
                 continues = before == known.first_asked
-                spans.append(StoredInterval(one.question, on_scale(known, epoch), continues, self._boot, epoch))
+                intervals.append(StoredInterval(one.question, on_scale(known, epoch), continues, self._boot, epoch))
                 growing[one.question] = known.first_asked
-        return spans
+        return intervals
 
     def _reopen(self) -> None:
         self._store.close()

@@ -13,7 +13,7 @@ from flowmap.history.block import Block, encode
 from flowmap.history.closed_flows import COLUMNS, ClosedFlows
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner
-from tests.support.closed_flows import Flow, X, Y, closed, replace, rows, spread, verdict
+from tests.support.closed_flows import Flow, X, Y, closed, decision, replace, rows, spread
 
 OWNERS = [Owner("w", "ns", f"id-{n}", f'näme "{n}"') for n in range(4)]
 
@@ -25,7 +25,7 @@ def any_flows(draw: st.DrawFn) -> ClosedFlows:
     columns = {}
     for name, dtype in COLUMNS.items():
         info = np.iinfo(dtype)
-        low, high = (0, 2) if name == "verdict" else (int(info.min), int(info.max))
+        low, high = (0, 2) if name == "decision" else (int(info.min), int(info.max))
         span = int(rng.integers(0, 65))
         first = int(rng.integers(low, high, endpoint=True, dtype=dtype)) if span % 3 else low
         last = min(high, first + (1 << span) - 1)
@@ -33,8 +33,8 @@ def any_flows(draw: st.DrawFn) -> ClosedFlows:
         if count > 1 and span == 64:
             columns[name][:2] = low, high
     several = st.lists(st.sampled_from(OWNERS), max_size=3, unique=True)
-    verdicts = draw(st.lists(several.map(lambda owners: verdict(*owners)), min_size=3, max_size=3))
-    return ClosedFlows(columns, tuple(verdicts))
+    decisions = draw(st.lists(several.map(lambda owners: decision(*owners)), min_size=3, max_size=3))
+    return ClosedFlows(columns, tuple(decisions))
 
 
 @settings(deadline=None)
@@ -45,8 +45,8 @@ def test_what_is_written_is_what_is_read(one: ClosedFlows, other: ClosedFlows) -
     assert rows(read.flows()) == rows(one)
     joined = ClosedFlows.concatenate((read.flows(), other))
     assert rows(Block(encode(joined)).flows()) == rows(one) + rows(other)
-    used = set(joined.columns["verdict"].tolist())
-    assert len(Block(encode(joined)).verdicts()) == len(used), "verdicts that no flow has are not kept"
+    used = set(joined.columns["decision"].tolist())
+    assert len(Block(encode(joined)).decisions()) == len(used), "decisions that no flow has are not kept"
 
 
 @given(st.data())

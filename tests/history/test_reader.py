@@ -21,7 +21,7 @@ from flowmap.history.file import Limits
 from flowmap.history.intervals import StoredInterval
 from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader
-from flowmap.history.store import Store
+from flowmap.history.store import HistoryStore
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
 from tests.support.closed_flows import NOW, Flow, X, Y, closed, replace
@@ -34,7 +34,7 @@ EVER = Wanted(-math.inf, math.inf)
 class House:
     def __init__(self, path: str) -> None:
         self.path = path
-        self.store = Store(path, LIMITS)
+        self.store = HistoryStore(path, LIMITS)
         self.store.open()
         self.history_reader = HistoryReader(
             path, peer_name=Peers({"kafka": ["10.1.0.1:9092"]}).name, translated_ends=True, seconds=5.0
@@ -205,20 +205,20 @@ def confirmed(first: float, last: float, *owners: object, closed: bool = False) 
 
 
 def test_ranges_of_ownership_have_gaps(house: House) -> None:
-    spans = [
+    intervals = [
         StoredInterval(question(), confirmed(0, 10, X), False, 1, 0.0),
         StoredInterval(question(), confirmed(0, 20, X, closed=True), True, 1, 0.0),
         StoredInterval(question(), confirmed(30, 40, Y), False, 1, 0.0),
         StoredInterval(question("10.0.0.2"), confirmed(0, 100), False, 1, 0.0),
         StoredInterval(question(workspace="other"), confirmed(0, 100, Y), False, 1, 0.0),
     ]
-    house.store.write(NOTHING, spans, now=NOW)
+    house.store.write(NOTHING, intervals, now=NOW)
     for moment, owners in [(0.4, None), (0.6, {X}), (20, {X}), (20.5, None), (35, {Y}), (41, None)]:
-        found = house.history_reader.ranges([question()], NOW + moment)[question()]
+        found = house.history_reader.intervals([question()], NOW + moment)[question()]
         assert [set(known.owners) for known in found] == ([] if owners is None else [owners]), moment
-    (nobody,) = house.history_reader.ranges([question("10.0.0.2")], NOW + 50)[question("10.0.0.2")]
+    (nobody,) = house.history_reader.intervals([question("10.0.0.2")], NOW + 50)[question("10.0.0.2")]
     assert nobody.owners == frozenset()
-    growing = {span.question: span.range for span in house.store.spans()}
+    growing = {interval.question: interval.interval for interval in house.store.growing_intervals()}
     assert growing[question()] == confirmed(30, 40, Y)
     assert len(growing) == 3
 
@@ -226,8 +226,8 @@ def test_ranges_of_ownership_have_gaps(house: House) -> None:
 def test_a_range_that_begins_anew_ends_the_one_that_grew(house: House) -> None:
     house.store.write(NOTHING, [StoredInterval(question(), confirmed(0, 10, X), False, 1, 0.0)], now=NOW)
     house.store.write(NOTHING, [StoredInterval(question(), confirmed(30, 40, X), False, 1, 0.0)], now=NOW)
-    assert not house.history_reader.ranges([question()], NOW + 20)[question()]
-    assert [span.range for span in house.store.spans()] == [confirmed(30, 40, X)]
+    assert not house.history_reader.intervals([question()], NOW + 20)[question()]
+    assert [interval.interval for interval in house.store.growing_intervals()] == [confirmed(30, 40, X)]
 
 
 def test_a_question_that_takes_too_long_is_given_up(house: House) -> None:

@@ -19,7 +19,7 @@ from flowmap.history.block import Block
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows
 from flowmap.history.file import MOST_SET_ASIDE, Limits
 from flowmap.history.merging import FACTOR, Extent, run_to_merge
-from flowmap.history.store import Store
+from flowmap.history.store import HistoryStore
 from tests.support.closed_flows import NOW, Flow, closed, replace, rows, spread
 
 LIMITS = Limits(retain=3600.0, max_size=4 << 20)
@@ -31,8 +31,8 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "history.db")
 
 
-def opened(path: str, limits: Limits = LIMITS) -> Store:
-    store = Store(path, limits)
+def opened(path: str, limits: Limits = LIMITS) -> HistoryStore:
+    store = HistoryStore(path, limits)
     store.open()
     return store
 
@@ -207,7 +207,7 @@ def test_a_file_that_turns_out_to_be_broken_later(path: str) -> None:
 
 
 def test_files_are_not_set_aside_without_end(path: str) -> None:
-    store = Store(path, LIMITS)
+    store = HistoryStore(path, LIMITS)
     for n in range(MOST_SET_ASIDE + 1):
         Path(path).write_bytes(b"no database, and longer than a header" * 10)
         if n < MOST_SET_ASIDE:

@@ -10,8 +10,8 @@ import pytest
 
 from flowmap.history.file import Limits
 from flowmap.history.matching import FlowTuple, Wanted
-from flowmap.history.reader import HistoryReader, KeptFlow
-from flowmap.history.store import Store
+from flowmap.history.reader import HistoryReader, StoredFlow
+from flowmap.history.store import HistoryStore
 from flowmap.model.address import Address
 from tests.support.closed_flows import NOW, Flow, closed
 from tests.support.stored_history import CLIENT, SINK
@@ -37,7 +37,7 @@ def reader(path: str) -> HistoryReader:
     return HistoryReader(path, peer_name=str, translated_ends=True)
 
 
-def line(kept: KeptFlow) -> str:
+def line(kept: StoredFlow) -> str:
     flow = kept.view
     translated = None if flow.translated is None else ">".join(map(str, flow.translated))
     counters = (flow.transmit_bytes, flow.receive_bytes, flow.transmit_packets, flow.receive_packets)
@@ -64,17 +64,17 @@ def test_a_connection_is_found(path: str) -> None:
 
 
 def test_ownership_intervals_are_read(path: str) -> None:
-    known = reader(path).ranges((CLIENT, SINK), NOW - 40)
+    known = reader(path).intervals((CLIENT, SINK), NOW - 40)
     closed_interval, growing = known[CLIENT][0], known[SINK][0]
     assert (closed_interval.answers, closed_interval.closed_at, closed_interval.closed_by) == (3, NOW - 20, "denied")
     assert (growing.answers, growing.closed_at, {owner.name for owner in growing.owners}) == (4, None, {"x", "y"})
 
 
 def test_new_flows_are_appended(path: str) -> None:
-    store = Store(path, LIMITS)
+    store = HistoryStore(path, LIMITS)
     store.open()
     assert (store.flows, store.following, store.set_aside) == (5, 6, 0)
-    assert [(span.question, span.boot) for span in store.spans()] == [(SINK, 7)]
+    assert [(interval.question, interval.boot) for interval in store.growing_intervals()] == [(SINK, 7)]
     store.write(closed(Flow(client_port=40004)), (), now=NOW)
     store.close()
     assert len(reader(path).flows(Wanted(-math.inf, math.inf), 100).flows) == 6

@@ -23,7 +23,7 @@ from flowmap.flows.batch import Flag, RecordKind
 from flowmap.history.clock import boot
 from flowmap.history.file import Limits
 from flowmap.history.matching import Wanted
-from flowmap.history.reader import HistoryReader, KeptFlow
+from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
@@ -65,7 +65,7 @@ class House:
     def flush(self) -> int | None:
         return self.history_writer.flush().result(10)
 
-    def flows(self) -> list[KeptFlow]:
+    def flows(self) -> list[StoredFlow]:
         history_reader = HistoryReader(self.path, peer_name=str, translated_ends=True)
         return list(history_reader.flows(EVER, 1000).flows)[::-1]
 
@@ -192,7 +192,7 @@ def test_contradictions_change_no_range(house: House) -> None:
     first = confirm(house, None, 1000.0, X)
     house.history_writer.confirmed(question(), Change(first, contradicted=True))
     house.flush()
-    assert house.history_writer.figures.ranges_written == 1
+    assert house.history_writer.figures.intervals_written == 1
 
 
 def lost_and_found(house: House, mend: object, *, reason: str) -> None:

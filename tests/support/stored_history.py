@@ -9,7 +9,7 @@ from flowmap.attribute.questions import Question, Shape
 from flowmap.history.closed_flows import Fact
 from flowmap.history.file import Limits
 from flowmap.history.intervals import StoredInterval
-from flowmap.history.store import Store
+from flowmap.history.store import HistoryStore
 from flowmap.model.address import Address, Endpoint
 from tests.support.closed_flows import NOW, Flow, X, Y, closed
 
@@ -43,7 +43,7 @@ INTERVALS = (
 
 def main(path: str) -> None:
     """Write two blocks, one closed interval and one that may grow."""
-    store = Store(path, LIMITS)
+    store = HistoryStore(path, LIMITS)
     store.open()
     store.write(closed(*FLOWS[:3]), INTERVALS, now=NOW)
     store.write(closed(*FLOWS[3:]), (), now=NOW)
