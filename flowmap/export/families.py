@@ -1,4 +1,4 @@
-"""The families of the page that are not traffic series: conservation, tables, sources, descriptions of deployments."""
+"""Families of the page other than traffic series: conservation, tables, sources, descriptions of deployments."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Sample = tuple[str, int | float]
 
 
 def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterator[tuple[Metric, list[Sample]]]:
-    """Each family in the order of the definitions that follow here, with its lines (none: leave it out).
+    """Each family with its samples, in the order of the page; a family without samples is left out of the page.
 
-    ``label_names``: deployment label → label name on flowmap_deployment_info.
+    ``label_names``: from deployment label to label name of flowmap_deployment_info.
     """
     families = {
         **_descriptions(snapshot.deployments, label_names),
@@ -153,7 +153,7 @@ def _history(snapshot: Snapshot) -> dict[str, list[Sample]]:
 
 
 def _descriptions(deployments: tuple[DeploymentInfo, ...], label_names: Mapping[str, str]) -> dict[str, list[Sample]]:
-    """Info metrics. A line that is there twice would spoil the scrape, so equal labels are one line."""
+    """Info metrics. Equal labels give one line, since Prometheus rejects a page with duplicate lines."""
     infos: dict[str, int] = {}
     jobs_by_state: dict[str, int] = {}
     jobs: dict[str, int] = {}
@@ -172,7 +172,7 @@ def _descriptions(deployments: tuple[DeploymentInfo, ...], label_names: Mapping[
 
 
 def _newest(deployments: tuple[DeploymentInfo, ...]) -> list[DeploymentInfo]:
-    """Each deployment once, as it was last seen (a renamed one may be there under both names)."""
+    """Each deployment once, as it was last seen. A renamed deployment may be listed under both names."""
     newest: dict[tuple[str, str, str], DeploymentInfo] = {}
     for info in deployments:
         identity = info.owner[:3]

@@ -135,7 +135,7 @@ def test_golden(form: Format, name: str) -> None:
 
 
 @pytest.mark.parametrize("form", list(Format))
-def test_parsers_agree_with_the_ledger(form: Format) -> None:
+def test_parsers_agree_with_the_series_table(form: Format) -> None:
     page = exposition().page(snapshot(), form)
     samples = {
         (sample.name, sample.labels.get("peer")): sample.value
@@ -240,6 +240,6 @@ def test_markdown_names_every_metric() -> None:
     assert len(lines) == len(METRICS) + 2
     assert lines[2] == (
         "| `flowmap_deployment_transmit_bytes_total` | counter | `export.labels` | "
-        "Bytes the deployment sent to the peer, as seen from the deployment's end. |"
+        "Bytes that the deployment sent to the peer. |"
     )
     assert all(line.count("|") == 5 for line in lines)

@@ -269,7 +269,7 @@ KEYS = st.one_of(
 )
 
 
-class LedgerMachine(RuleBasedStateMachine):
+class SeriesTableMachine(RuleBasedStateMachine):
     """Whatever happens, what was credited is somewhere, once, and the bound holds."""
 
     def __init__(self) -> None:
@@ -309,8 +309,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(set(used)) == len(used) == snapshot.count == sum(len(snapshot.rows(kind)) for kind in KINDS)
 
 
-TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestSeriesTableMachine = SeriesTableMachine.TestCase
+TestSeriesTableMachine.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2**62)), max_size=30))
