@@ -166,7 +166,7 @@ class FlowAccounting:
                 applied = self.table.apply(
                     step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
                 )
-                if len(swept := self.table.take_swept()):
+                if len(swept := self.table.pop_swept()):
                     self._forget_ends(swept)
                 self._book(applied, now)
             case ReadStarted():
@@ -273,7 +273,7 @@ class FlowAccounting:
         self._close(closed)
         if complete:
             self.complete_reads += 1
-            self.table.untracked.whole_at = self._read_started
+            self.table.untracked.complete_at = self._read_started
             if not self._announces_births:
                 self._born_after = self._read_started
             self.attribution.look_again()

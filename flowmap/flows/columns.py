@@ -95,6 +95,14 @@ class FlowColumns:
         )  # what is known of the owner; 0 while undecided, else as the attribution says
         self.verdict = np.zeros(n, np.int32)  # number of the decision, for explanations
 
+    def reset(self, rows: Rows) -> None:
+        """Clear the counters, health, end and decision that an earlier flow left in the rows."""
+        for cleared in (self.last, self.base, self.retransmits, self.resent, self.round_trip, self.read_at, self.state):
+            cleared[rows] = 0
+        self.ended_after[rows] = self.active[rows] = -np.inf
+        self.ended_by[rows] = np.inf
+        self.verdict[rows] = -1
+
     def protocol(self, rows: Rows) -> U64:
         """IANA numbers of the rows."""
         return protocols(self.ports[rows])

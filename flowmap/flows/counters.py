@@ -42,8 +42,8 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) ->
         columns.base[row[older]] = current[older]
         delta[older] = 0
     # Who was given the address of a client that vanished answers its peer with a reset: not a sign of the client.
-    over = (batch.kind[with_counters] == CLOSED) | ((batch.flags[with_counters] & ENDING) != 0)
-    sending = row[(delta[:, 0] != 0) & ~first & ~(over & (batch.protocol[with_counters] == TCP))]
+    closing = (batch.kind[with_counters] == CLOSED) | ((batch.flags[with_counters] & ENDING) != 0)
+    sending = row[(delta[:, 0] != 0) & ~first & ~(closing & (batch.protocol[with_counters] == TCP))]
     columns.active[sending] = columns.read_at[sending]
     columns.last[row] = current
     columns.read_at[row] = read_at
@@ -72,14 +72,14 @@ def _set_back(
     delta[at] = current[at]
 
 
-def settle_doubts(columns: FlowColumns, top: int) -> None:
+def confirm_zeroed(columns: FlowColumns, top: int) -> None:
     """A full read and the events from before it are over: rows still in doubt were zeroed."""
     flags = columns.flags[:top]
     doubted = (flags & DOUBTED) != 0
     flags[doubted] ^= DOUBTED | SET_BACK
 
 
-def late_openings(columns: FlowColumns, batch: FlowBatch, rows: Rows, deltas: U64, born_after: float) -> None:
+def apply_late_openings(columns: FlowColumns, batch: FlowBatch, rows: Rows, deltas: U64, born_after: float) -> None:
     """A flow that the first full read showed before its opening was announced is not older than the daemon."""
     announced = rows[batch.kind == OPENED]
     columns.flags[announced] &= ~UNANNOUNCED
@@ -94,19 +94,19 @@ def late_openings(columns: FlowColumns, batch: FlowBatch, rows: Rows, deltas: U6
         columns.born_after[row] = born_after
 
 
-def health(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> npt.NDArray[np.uint32]:
+def count_retransmits(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> npt.NDArray[np.uint32]:
     """Growth of retransmitted segments; zero where the record does not tell."""
     resent = np.zeros(len(rows), np.uint32)
-    told = np.flatnonzero(batch.flags & HEALTH)
-    if len(told):
-        row, current = rows[told], batch.retransmits[told]
+    reported = np.flatnonzero(batch.flags & HEALTH)
+    if len(reported):
+        row, current = rows[reported], batch.retransmits[reported]
         last, flags = columns.retransmits[row], columns.flags[row]
         older = ((flags & PREEXISTING) != 0) & ((flags & HEALTH_READ) == 0)
-        resent[told] = np.where(older, 0, np.where(current < last, current, current - last))
+        resent[reported] = np.where(older, 0, np.where(current < last, current, current - last))
         columns.retransmits[row] = current
-        columns.resent[row] += resent[told]
+        columns.resent[row] += resent[reported]
         columns.flags[row] = flags | HEALTH_READ
-        columns.round_trip[row] = batch.round_trip[told]
+        columns.round_trip[row] = batch.round_trip[reported]
     return resent
 
 

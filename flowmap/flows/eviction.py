@@ -38,49 +38,49 @@ def assured(batch: FlowBatch) -> Mask:
     return found
 
 
-def deserving(batch: FlowBatch) -> Mask:
+def evicts_others(batch: FlowBatch) -> Mask:
     """Records of flows for which others are evicted: those that begin now, and those with two ends that take part."""
     found: Mask = (batch.kind == OPENED) | assured(batch)
     return found
 
 
-def lacking(new: Hashes, room: int) -> int:
+def missing_rows(new: Hashes, room: int) -> int:
     """Rows that new flows with these hashes need beyond the free ones."""
     return len(np.unique(new)) - room
 
 
-def uncounted(columns: FlowColumns, rows: Rows) -> Mask:
+def without_counts(columns: FlowColumns, rows: Rows) -> Mask:
     """Of which of the rows nothing was ever counted."""
     nothing: Mask = np.logical_not(columns.last[rows].any(axis=1) | columns.base[rows].any(axis=1))
     return nothing
 
 
-def withheld(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> FlowBatch:
+def without_evictable(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> FlowBatch:
     """The batch without the counters of flows that may be evicted."""
-    waits = (batch.kind == DUMPED) & ((columns.flags[rows] & _ROW_ASSURED) == 0)
-    waits &= (batch.transmit_packets <= FEW_PACKETS) & (batch.receive_packets <= FEW_PACKETS)
-    waits[waits] = uncounted(columns, rows[waits])
-    if not waits.any():
+    evictable = (batch.kind == DUMPED) & ((columns.flags[rows] & _ROW_ASSURED) == 0)
+    evictable &= (batch.transmit_packets <= FEW_PACKETS) & (batch.receive_packets <= FEW_PACKETS)
+    evictable[evictable] = without_counts(columns, rows[evictable])
+    if not evictable.any():
         return batch
-    told = batch.take(slice(None))
-    told.flags = np.where(waits, batch.flags & np.uint16(~COUNTERS & 0xFFFF), batch.flags)
-    return told
+    reduced = batch.take(slice(None))
+    reduced.flags = np.where(evictable, batch.flags & np.uint16(~COUNTERS & 0xFFFF), batch.flags)
+    return reduced
 
 
 def unanswered(columns: FlowColumns, top: int, wanted: int) -> Rows:
     """At most ``wanted`` rows below ``top`` that can be evicted, the oldest first."""
     rows = np.flatnonzero((columns.flags[:top] & _FACTS) == _OPEN).astype(np.int32)
-    rows = rows[uncounted(columns, rows)]
+    rows = rows[without_counts(columns, rows)]
     if len(rows) > wanted:
         rows = rows[np.argpartition(columns.born_by[rows], wanted - 1)[:wanted]]
     return rows
 
 
-def ended_waiting(columns: FlowColumns, rows: Rows, wanted: int, answered: int) -> Rows:
+def closed_pending(columns: FlowColumns, rows: Rows, wanted: int, answered: int) -> Rows:
     """Closed pending rows to evict for ``wanted`` new flows, of which ``answered`` are answered: unanswered ones first,
     then, for answered new flows only, the longest closed."""
     flags = columns.flags[rows]
-    over = (columns.series[rows] == PENDING) & (flags & np.uint32(Row.OPEN) == 0)
-    rows, later = rows[over], (flags[over] & _ROW_ASSURED) != 0
+    closed = (columns.series[rows] == PENDING) & (flags & np.uint32(Row.OPEN) == 0)
+    rows, later = rows[closed], (flags[closed] & _ROW_ASSURED) != 0
     rows = rows[np.lexsort((columns.ended_by[rows], later))]
     return rows[: max(0, answered, min(wanted, int(np.count_nonzero(~later))))]

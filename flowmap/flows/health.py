@@ -7,14 +7,14 @@ import numpy as np
 from flowmap.flows.batch import Flag, FlowBatch
 from flowmap.flows.changes import Changes
 from flowmap.flows.columns import FlowColumns, Row
-from flowmap.flows.counters import health
+from flowmap.flows.counters import count_retransmits
 from flowmap.flows.hash_index import Rows
 
 _ENDED = np.uint32(Row.ENDED)
 _NO_ROWS = np.zeros(0, np.int32)
 
 
-def measure(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> Changes:
+def apply_measured(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> Changes:
     """Take records of ``Kind.MEASURED``; ``rows`` are those of their flows, -1 where there is none.
 
     A connection that is over is not the one with the same tuple that is open, and the other way round: such records
@@ -23,7 +23,7 @@ def measure(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) 
     closing = (batch.flags & np.uint16(Flag.ENDING)) != 0
     fitting = np.flatnonzero((rows >= 0) & (closing == ((columns.flags[rows] & _ENDED) != 0)))
     batch, rows = batch.take(fitting), rows[fitting]
-    resent = health(columns, batch, rows)
+    resent = count_retransmits(columns, batch, rows)
     here = rows[(batch.flags & np.uint16(Flag.PRESENT | Flag.ENDING)) == np.uint16(Flag.PRESENT)]
     columns.active[here] = np.maximum(columns.active[here], read_at)
     grew = np.flatnonzero(resent)

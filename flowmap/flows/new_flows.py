@@ -30,7 +30,7 @@ def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint32]:
     return flags
 
 
-def keep_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
+def write_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
     """Write the translated ends of flows with NAT."""
     changed = np.flatnonzero(batch.flags & Flag.TRANSLATED)
     if len(changed):
@@ -41,7 +41,7 @@ def keep_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None
         columns.translated_ports[rows[changed]] = pack_nat(some.translated_client_port, some.translated_server_port)
 
 
-def worth_applying(batch: FlowBatch, part: Positions) -> Positions:
+def applicable(batch: FlowBatch, part: Positions) -> Positions:
     """Leave out repeated updates that carry nothing the table keeps, however many a flow sends."""
     news = (batch.flags[part] & NEWS) != 0
     chosen: Positions = part[(batch.kind[part] != UPDATED) | news]

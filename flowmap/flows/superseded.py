@@ -22,21 +22,21 @@ class Superseded:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def put(self, tuple_hash: int, flow_id: int, row: int, *, ended: bool) -> int | None:
+    def add(self, tuple_hash: int, flow_id: int, row: int, *, ended: bool) -> int | None:
         """Keep a row and whether its connection was over already; returns a row that had to be given up."""
         self._rows[tuple_hash, flow_id] = row, ended
         return self._rows.pop(next(iter(self._rows)))[0] if len(self._rows) > self._limit else None
 
-    def row(self, tuple_hash: int, flow_id: int) -> int | None:
+    def find(self, tuple_hash: int, flow_id: int) -> int | None:
         """The row of a flow; it stays here."""
         held = self._rows.get((tuple_hash, flow_id))
         return None if held is None else held[0]
 
-    def take(self, tuple_hash: int, flow_id: int) -> tuple[int, bool]:
+    def pop(self, tuple_hash: int, flow_id: int) -> tuple[int, bool]:
         """The row of a flow that is here and whether it was over already; it leaves."""
         return self._rows.pop((tuple_hash, flow_id))
 
-    def holds(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+    def may_hold(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
         """For each tuple whether a row of it may be here."""
         if not self._rows:
             return np.zeros(len(hashes), np.bool_)

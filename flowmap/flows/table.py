@@ -24,13 +24,22 @@ from flowmap.flows.columns import (
     occurrence_rounds,
     same_key,
 )
-from flowmap.flows.counters import TCP, count, health, late_openings, settle_doubts, sums
+from flowmap.flows.counters import TCP, apply_late_openings, confirm_zeroed, count, count_retransmits, sums
 from flowmap.flows.endpoints import EndpointTable
-from flowmap.flows.eviction import SHARE, Evict, assured, deserving, ended_waiting, lacking, unanswered, withheld
+from flowmap.flows.eviction import (
+    SHARE,
+    Evict,
+    assured,
+    closed_pending,
+    evicts_others,
+    missing_rows,
+    unanswered,
+    without_evictable,
+)
 from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
-from flowmap.flows.health import measure
-from flowmap.flows.new_flows import keep_translation, opening_flags, worth_applying
+from flowmap.flows.health import apply_measured
+from flowmap.flows.new_flows import applicable, opening_flags, write_translation
 from flowmap.flows.superseded import Superseded
 from flowmap.flows.untracked import Untracked
 
@@ -84,9 +93,9 @@ class FlowTable:
         self._top = 0
         self._read = 0
         self._starting = True
-        self._aside = Superseded(MAX_SUPERSEDED)
-        self._crowded = False  # a flow found no room since the last complete read that placed every flow began
-        self._crowded_now = False
+        self._superseded = Superseded(MAX_SUPERSEDED)
+        self._refused = False  # a flow found no room since the last complete read that placed every flow began
+        self._refused_in_read = False
         self._swept: list[Rows] = []
         self.withhold_above = max_flows // 2
         """Flows above which the counters of those that may have to give way wait."""
@@ -106,8 +115,8 @@ class FlowTable:
     def alive_until(self, rows: Rows) -> Times:
         """The latest instant at which each flow is known to have been alive."""
         columns, flags = self.columns, self.columns.flags[rows]
-        told = np.where((flags & END_UNANNOUNCED) != 0, columns.read_at[rows], self.alive_at)
-        until = np.where(columns.protocol(rows) == TCP, told, columns.active[rows])
+        reported = np.where((flags & END_UNANNOUNCED) != 0, columns.read_at[rows], self.alive_at)
+        until = np.where(columns.protocol(rows) == TCP, reported, columns.active[rows])
         return np.where((flags & ENDED) != 0, columns.ended_after[rows], until)
 
     def caught_up(self, at: float) -> None:
@@ -117,11 +126,11 @@ class FlowTable:
     def begin_read(self) -> None:
         """A full read begins."""
         self._read += 1
-        self._crowded_now = False
+        self._refused_in_read = False
 
     def end_read(self, *, complete: bool, now: float) -> Rows:
         """A full read is over; if it was complete, open flows it did not show are closed. Returns the closed rows."""
-        settle_doubts(self.columns, self._top)
+        confirm_zeroed(self.columns, self._top)
         if not complete:
             return _NO_ROWS
         self._starting = False
@@ -129,11 +138,11 @@ class FlowTable:
         missing = (flags & (OPEN | INDEXED)) == OPEN | INDEXED
         missing &= self.columns.read[: self._top] != self._read
         gone = np.flatnonzero(missing).astype(np.int32)
-        gone = np.concatenate((gone, self._aside.clear()))
+        gone = np.concatenate((gone, self._superseded.clear()))
         self.ended_unseen += self._not_ignored(gone)
         self._close(gone, now)
         flags &= ~UNANNOUNCED
-        self._crowded = self._crowded_now
+        self._refused = self._refused_in_read
         return gone
 
     def apply(
@@ -155,7 +164,7 @@ class FlowTable:
             return self._apply_distinct(batch, key, hashes, moment)
         results = []
         for n, part in enumerate(rounds):
-            chosen = worth_applying(batch, part) if n else part
+            chosen = applicable(batch, part) if n else part
             if len(chosen):
                 distinct = [column[chosen] for column in key]
                 results.append(self._apply_distinct(batch.take(chosen), distinct, hashes[chosen], moment))
@@ -163,25 +172,25 @@ class FlowTable:
 
     def _make_room(self, batch: FlowBatch, key: list[U64], hashes: Hashes, evict: Evict) -> None:
         """Evict flows for new ones that begin or are answered, rather too many where a tuple has another kernel id."""
-        places = np.flatnonzero(deserving(batch))
+        places = np.flatnonzero(evicts_others(batch))
         columns, hashes, key = self.columns, hashes[places], [column[places] for column in key]
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
         new = (rows < 0) | (batch.kind[places] == OPENED) | (columns.id[rows] != batch.id[places])
         room = self.max_flows - len(self)
-        if (wanted := lacking(hashes[new], room)) <= 0:
+        if (wanted := missing_rows(hashes[new], room)) <= 0:
             return
         if len(gone := self.evict_unanswered(wanted)):
             evict("unanswered", gone)
             room, new = room + len(gone), new | np.isin(rows, gone)
-        answered = lacking(hashes[new & assured(batch)[places]], room)
-        if len(gone := ended_waiting(columns, self.live(), lacking(hashes[new], room), answered)):
+        answered = missing_rows(hashes[new & assured(batch)[places]], room)
+        if len(gone := closed_pending(columns, self.live(), missing_rows(hashes[new], room), answered)):
             evict("pending", gone)
 
     def evict_unanswered(self, wanted: int) -> Rows:
         """Stop tracking ``wanted`` unanswered flows or more, as far as there are; returns rows to free."""
         rows = unanswered(self.columns, self._top, max(wanted, self.max_flows // SHARE))
         if len(rows):
-            self._crowded = self._crowded_now = True
+            self._refused = self._refused_in_read = True
             self._unindex(rows)
             self.open_flows -= self._not_ignored(rows)
         return rows
@@ -199,7 +208,7 @@ class FlowTable:
         in_use[self.columns.service[live]] = True
         return self.endpoints.sweep(in_use)
 
-    def take_swept(self) -> Rows:
+    def pop_swept(self) -> Rows:
         """Numbers of ends that ``apply`` freed for want of room; they may stand for others already."""
         swept, self._swept = self._swept, []
         return np.concatenate(swept) if swept else _NO_ROWS
@@ -209,21 +218,21 @@ class FlowTable:
         columns = self.columns
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
         if len(batch) and batch.kind[0] == MEASURED:
-            self.untracked.look(
-                batch, hashes, rows, moment.read_at, admit=self._admit, crowded=self._crowded, top=self._top
+            self.untracked.compare(
+                batch, hashes, rows, moment.read_at, admit=self._admit, refused=self._refused, top=self._top
             )
-            return measure(columns, batch, rows, moment.read_at)
-        replaced = self._meet_other_ids(batch, hashes, rows, moment.now)
+            return apply_measured(columns, batch, rows, moment.read_at)
+        replaced = self._apply_other_ids(batch, hashes, rows, moment.now)
         fresh = np.flatnonzero(rows < 0)
         room = self.max_flows - len(self)
         if len(fresh) > room:
-            fresh = fresh[np.argsort(~deserving(batch)[fresh], kind="stable")]
+            fresh = fresh[np.argsort(~evicts_others(batch)[fresh], kind="stable")]
         placed = fresh[:room]
         rows[placed] = self._open(batch, key, hashes, placed, moment)
         opened = rows[placed]
         shed = Shed()
         if len(placed) < len(fresh):
-            shed = self._turn_away(batch.take(fresh[len(placed) :]))
+            shed = self._refuse(batch.take(fresh[len(placed) :]))
             kept = np.flatnonzero(rows >= 0)
             batch, rows = batch.take(kept), rows[kept]
         columns.read[rows] = self._read
@@ -231,10 +240,10 @@ class FlowTable:
         columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= END_UNANNOUNCED
         columns.flags[rows[(batch.flags & ASSURED) != 0]] |= _ASSURED
         if self._withholding:
-            batch = withheld(columns, batch, rows)
+            batch = without_evictable(columns, batch, rows)
         deltas = count(columns, batch, rows, moment.read_at)
-        late_openings(columns, batch, rows, deltas, moment.born_after)
-        resent = health(columns, batch, rows)
+        apply_late_openings(columns, batch, rows, deltas, moment.born_after)
+        resent = count_retransmits(columns, batch, rows)
         self._end(rows[(batch.flags & ENDING) != 0], moment.now)
         closed = rows[batch.kind == CLOSED]
         self._close(closed, moment.now)
@@ -242,15 +251,15 @@ class FlowTable:
         closed = np.concatenate((closed, replaced))
         return Changes(rows[grew], deltas[grew], resent[grew], opened, closed, *shed)
 
-    def _turn_away(self, batch: FlowBatch) -> Shed:
+    def _refuse(self, batch: FlowBatch) -> Shed:
         """Records of flows without room. Whoever is seen later for the first time may be one of them, and old."""
-        self._crowded = self._crowded_now = True
+        self._refused = self._refused_in_read = True
         ignored = self._admit.ignores(batch)
         final = (batch.kind == CLOSED) & ((batch.flags & COUNTERS) != 0)
         totals = sums(batch, final & ~ignored)
         return Shed(int(np.count_nonzero(~ignored)), totals, sum(sums(batch, final & ignored)[:2]))
 
-    def _meet_other_ids(self, batch: FlowBatch, hashes: Hashes, rows: Rows, now: float) -> Rows:
+    def _apply_other_ids(self, batch: FlowBatch, hashes: Hashes, rows: Rows, now: float) -> Rows:
         """A known tuple under another kernel id is another flow; marks its record as not found, or finds its row.
 
         A full read can show the new flow before the final record of the old one was read from the event queue, so
@@ -260,21 +269,21 @@ class FlowTable:
         known, found = columns.id[rows], rows >= 0
         other = found & (known != batch.id) & (known != 0) & (batch.id != 0)
         again = found & ~other & (batch.kind == OPENED) & ((columns.flags[rows] & UNANNOUNCED) == 0)
-        other |= ~found & self._aside.holds(hashes)
-        given_up = [self._meet_other_id(batch, hashes, rows, place, now) for place in np.flatnonzero(other).tolist()]
+        other |= ~found & self._superseded.may_hold(hashes)
+        dropped = [self._apply_other_id(batch, hashes, rows, place, now) for place in np.flatnonzero(other).tolist()]
         # The kernel gave the tuple and the id of a flow to a new one, and the old one's end was never told.
-        gone = np.concatenate((rows[again], np.array([row for row in given_up if row is not None], np.int32)))
+        gone = np.concatenate((rows[again], np.array([row for row in dropped if row is not None], np.int32)))
         self.ended_unseen += self._not_ignored(gone)
         rows[again] = -1
         self._close(gone, now)
         return gone
 
-    def _meet_other_id(self, batch: FlowBatch, hashes: Hashes, rows: Rows, place: int, now: float) -> int | None:
+    def _apply_other_id(self, batch: FlowBatch, hashes: Hashes, rows: Rows, place: int, now: float) -> int | None:
         kind, current = int(batch.kind[place]), int(rows[place])
         identity = int(hashes[place]), int(batch.id[place])
-        held = self._aside.row(*identity)
+        held = self._superseded.find(*identity)
         if held is not None and kind == CLOSED:
-            rows[place] = self._aside.take(*identity)[0]
+            rows[place] = self._superseded.pop(*identity)[0]
             return None
         if held is not None and kind == UPDATED and current >= 0:
             rows[place] = held
@@ -282,20 +291,20 @@ class FlowTable:
         if kind == CLOSED:
             rows[place] = -1
             return None
-        given_up = None
+        dropped = None
         if current >= 0:
-            given_up = self._set_aside(identity[0], current, now)
-        rows[place] = -1 if held is None else self._bring_back(*identity)
-        return given_up
+            dropped = self._supersede(identity[0], current, now)
+        rows[place] = -1 if held is None else self._restore(*identity)
+        return dropped
 
-    def _set_aside(self, tuple_hash: int, row: int, now: float) -> int | None:
+    def _supersede(self, tuple_hash: int, row: int, now: float) -> int | None:
         rows, ended = np.array([row], np.int32), bool(self.columns.flags[row] & ENDED)
         self._unindex(rows)
         self._end(rows, now)
-        return self._aside.put(tuple_hash, int(self.columns.id[row]), row, ended=ended)
+        return self._superseded.add(tuple_hash, int(self.columns.id[row]), row, ended=ended)
 
-    def _bring_back(self, tuple_hash: int, flow_id: int) -> int:
-        row, ended = self._aside.take(tuple_hash, flow_id)
+    def _restore(self, tuple_hash: int, flow_id: int) -> int:
+        row, ended = self._superseded.pop(tuple_hash, flow_id)
         columns = self.columns
         self._index.insert(np.array([row], np.int32), np.array([tuple_hash], np.uint64))
         columns.flags[row] |= INDEXED
@@ -318,25 +327,12 @@ class FlowTable:
         joined = (records.flags & PICKED_UP) != 0
         before = self._starting & (records.kind != OPENED) & ~joined
         columns.flags[rows] = opening_flags(records, before)
-        perhaps_old = before | joined | (self._crowded & (records.kind != OPENED))
+        perhaps_old = before | joined | (self._refused & (records.kind != OPENED))
         columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after)
         columns.born_by[rows] = moment.now
-        for column in (columns.ended_after, columns.active):
-            column[rows] = NEVER
-        columns.ended_by[rows] = np.inf
-        for cleared in (
-            columns.last,
-            columns.base,
-            columns.retransmits,
-            columns.resent,
-            columns.round_trip,
-            columns.read_at,
-        ):
-            cleared[rows] = 0
-        columns.verdict[rows] = -1
-        columns.state[rows] = 0
+        columns.reset(rows)
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
-        keep_translation(columns, records, rows)
+        write_translation(columns, records, rows)
         self.open_flows += int(np.count_nonzero(columns.series[rows] == PENDING))
         # A final record of an unknown flow must not hide a newer flow with the same tuple.
         lasting = records.kind != CLOSED

@@ -22,7 +22,7 @@ from flowmap.flows.ports import swapped
 from flowmap.flows.ports import zones as zones_of
 
 MAX_ZONES = 64
-"""Conntrack zones in which a connection is looked for; where there are more, none is said to be missing."""
+"""Conntrack zones in which a connection is read for; where there are more, none is said to be missing."""
 
 SOCKET = np.dtype(
     [
@@ -36,7 +36,7 @@ SOCKET = np.dtype(
 )
 Sockets = npt.NDArray[np.void]
 
-_JUDGED = np.uint16(Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
+_COMPARED = np.uint16(Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 _CLIENT = np.uint16(Flag.PRESENT | Flag.ASSURED)
 _UNSURE = np.uint32(Row.DOUBTED | Row.SET_BACK)
 
@@ -47,41 +47,41 @@ class Untracked:
     def __init__(self, columns: FlowColumns, index: KeyIndex, hasher: Hasher) -> None:
         self.connections = 0
         """Connections that nobody counts, as of the last complete read of the sockets."""
-        self.whole_at = -np.inf
+        self.complete_at = -np.inf
         """Flows that are not in the table were not there at this monotonic instant."""
         self._columns, self._index, self._hasher = columns, index, hasher
-        self._looked: list[Sockets] = []
+        self._read: list[Sockets] = []
         self._known: Sockets = np.zeros(0, SOCKET)
 
-    def look(
-        self, batch: FlowBatch, hashes: Hashes, rows: Rows, read_at: float, *, admit: Filter, crowded: bool, top: int
+    def compare(
+        self, batch: FlowBatch, hashes: Hashes, rows: Rows, read_at: float, *, admit: Filter, refused: bool, top: int
     ) -> None:
         """Take records of ``Kind.MEASURED``; ``rows`` are those of their flows, -1 where there is none.
 
         Left out: servers' sockets (behind NAT they find no flow), those that open or close, guesses, loopback (often
-        excepted from tracking) and what the filters ignore. ``crowded``: flows may be missing for want of room.
+        excepted from tracking) and what the filters ignore. ``refused``: flows may be missing for want of room.
         ``top``: rows of the table that were ever used.
         """
-        chosen = np.flatnonzero(((batch.flags & _JUDGED) == _CLIENT) & ~_is_loopback(batch))
+        chosen = np.flatnonzero(((batch.flags & _COMPARED) == _CLIENT) & ~_is_loopback(batch))
         if not len(chosen):
             return
         batch, rows = batch.take(chosen), rows[chosen]
         missing = np.flatnonzero(rows < 0)
-        judged = np.ones(len(rows), np.bool_)
+        compared = np.ones(len(rows), np.bool_)
         if len(missing):
             lost = batch.take(missing)
             zones = np.flatnonzero(np.bincount(zones_of(self._columns.ports[:top]).astype(np.intp), minlength=1))
             rows[missing] = self._find(lost, zones)
-            judged[missing] = ~admit.ignores(lost) & (not crowded and len(zones) <= MAX_ZONES)
-        judged[rows >= 0] = self._columns.series[rows[rows >= 0]] != IGNORED
-        self._looked.append(self._facts(batch, hashes[chosen], rows, read_at)[judged])
+            compared[missing] = ~admit.ignores(lost) & (not refused and len(zones) <= MAX_ZONES)
+        compared[rows >= 0] = self._columns.series[rows[rows >= 0]] != IGNORED
+        self._read.append(self._facts(batch, hashes[chosen], rows, read_at)[compared])
 
     def finish_read(self, *, complete: bool) -> None:
         """A full read of the sockets is over. One that is not complete says nothing."""
-        looked, self._looked = self._looked, []
+        read, self._read = self._read, []
         if not complete:
             return
-        now = np.concatenate(looked) if looked else np.zeros(0, SOCKET)
+        now = np.concatenate(read) if read else np.zeros(0, SOCKET)
         now = now[np.unique(now["hash"], return_index=True)[1]]
         before, found = self._before(now["hash"])
         same = found & (before["row"] == now["row"]) & (before["counted"] == now["counted"])
@@ -92,7 +92,7 @@ class Untracked:
         known["grown_at"][grown] = now["grown_at"][grown]
         known["grown_at"][~same] = np.inf
         missing = now["row"] < 0
-        counted_at = np.where(missing, self.whole_at, now["counted_at"])
+        counted_at = np.where(missing, self.complete_at, now["counted_at"])
         self.connections = int(np.count_nonzero(known["grown_at"] < counted_at))
         self._known = known
 

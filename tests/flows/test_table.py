@@ -280,8 +280,8 @@ def test_ends_make_room_by_themselves_and_say_which_numbers_changed_hands() -> N
         end = feed.table.endpoints.key(int(feed.table.columns.service[row]))
         assert str(end.address) == record.server
         feed(replace(record, kind=CLOSED))
-    assert len(feed.table.take_swept()) >= 4
-    assert not len(feed.table.take_swept())
+    assert len(feed.table.pop_swept()) >= 4
+    assert not len(feed.table.pop_swept())
 
 
 def test_rows_used_again_know_nothing_of_who_had_them() -> None:
