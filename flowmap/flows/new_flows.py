@@ -1,4 +1,4 @@
-"""What the flow table takes from records before it counts: first facts of a row, and which records are worth a look."""
+"""First facts of new rows, and the choice of records that the flow table applies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USED, OPEN, PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
 
 
 def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint32]:
-    """Facts about rows that begin with these records; ``before``: which flows are older than the first read."""
+    """Flags of rows that begin with these records; ``before``: flows older than the first full read."""
     flags = np.full(len(batch), USED | OPEN, np.uint32)
     flags[before] |= PREEXISTING
     flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint32(Row.GUESSED)
@@ -31,7 +31,7 @@ def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint32]:
 
 
 def write_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
-    """Write the translated ends of flows with NAT."""
+    """Write the translated endpoints of flows with NAT."""
     changed = np.flatnonzero(batch.flags & Flag.TRANSLATED)
     if len(changed):
         some = batch.take(changed)
@@ -42,7 +42,7 @@ def write_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> Non
 
 
 def applicable(batch: FlowBatch, part: Positions) -> Positions:
-    """Leave out repeated updates that carry nothing the table keeps, however many a flow sends."""
+    """The records of ``part`` without updates that carry no fact of the table, of which a flow can send many."""
     news = (batch.flags[part] & NEWS) != 0
     chosen: Positions = part[(batch.kind[part] != UPDATED) | news]
     return chosen

@@ -1,8 +1,8 @@
-"""The table of flows: absolute counters in, deltas out.
+"""The table of flows: turns absolute counters into deltas.
 
-Every record of a batch finds the row of its flow by the original tuple and zone; a record with another kernel id is
-another flow. The table decides nothing about owners. It says which rows opened, which closed, and by how much the
-counters of each row grew, such that the sum of all deltas of a flow is exactly what was observed of it.
+Each record belongs to the row with its original tuple and zone; a record with another kernel id is another flow. The
+table returns which rows opened, which closed, and by how much the counters of each row grew. The sum of all deltas of a
+flow is exactly its observed traffic. The table does not decide about owners.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from flowmap.flows.untracked import Untracked
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
 
-# numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
+# numpy looks up a dozen attributes of an enum member at every use; plain numbers keep small batches fast.
 CLOSED, OPENED, UPDATED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.UPDATED)
 DUMPED, MEASURED = int(RecordKind.DUMPED), int(RecordKind.MEASURED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
@@ -63,7 +63,7 @@ _ASSURED = np.uint32(Row.ASSURED)
 
 
 class FlowTable:
-    """At most ``max_flows`` flows, open or waiting for a decision. One thread uses it."""
+    """At most ``max_flows`` flows, open or waiting for a decision. Only one thread may use it."""
 
     def __init__(
         self,
@@ -73,17 +73,17 @@ class FlowTable:
         nat: Literal["translated", "original"] = "translated",
         admit: Filter | None = None,
     ) -> None:
-        """``seed``: 48 random bytes that keep outsiders from choosing colliding tuples; the default is for tests."""
+        """``seed``: 48 random bytes, so that a sender cannot choose colliding tuples. The default is for tests."""
         hasher = Hasher(seed)
         self.max_flows = max_flows
         self.columns = FlowColumns(max_flows)
         self.endpoints = EndpointTable(2 * max_flows, hasher)
         self.open_flows = 0
-        """Open rows that are not ignored."""
+        """Number of open rows that are not ignored."""
         self.ended_unseen = 0
-        """Flows that vanished between two full reads without a final record; ignored ones are left out."""
+        """Flows that disappeared between two full reads without a final record, without ignored ones."""
         self.alive_at = NEVER
-        """Every TCP flow that is open and not ended was alive at this monotonic instant."""
+        """Every open TCP flow was alive at this monotonic instant."""
         self._hasher = hasher
         self._index = KeyIndex(max_flows)
         self.untracked = Untracked(self.columns, self._index, hasher)
@@ -94,42 +94,42 @@ class FlowTable:
         self._read = 0
         self._starting = True
         self._superseded = Superseded(MAX_SUPERSEDED)
-        self._refused = False  # a flow found no room since the last complete read that placed every flow began
+        self._refused = False  # a flow was refused since the start of the last complete read without refusals
         self._refused_in_read = False
         self._swept: list[Rows] = []
         self.withhold_above = max_flows // 2
-        """Flows above which the counters of those that may have to give way wait."""
+        """Number of flows above which the counters of evictable flows are not counted yet."""
         self._withholding = False
 
     def __len__(self) -> int:
         return self._top - len(self._free)
 
     def set_filter(self, admit: Filter) -> None:
-        """Which flows count of those that begin from now on; what is known of others stays as it is."""
+        """Use another filter for new flows; existing flows keep theirs."""
         self._admit = admit
 
     def live(self) -> Rows:
-        """Every row in use."""
+        """All rows in use."""
         return np.flatnonzero(self.columns.flags[: self._top] & USED).astype(np.int32)
 
     def alive_until(self, rows: Rows) -> Times:
-        """The latest instant at which each flow is known to have been alive."""
+        """The latest instant at which each flow was certainly alive."""
         columns, flags = self.columns, self.columns.flags[rows]
         reported = np.where((flags & END_UNANNOUNCED) != 0, columns.read_at[rows], self.alive_at)
         until = np.where(columns.protocol(rows) == TCP, reported, columns.active[rows])
         return np.where((flags & ENDED) != 0, columns.ended_after[rows], until)
 
     def caught_up(self, at: float) -> None:
-        """Every change before ``at`` is in the table."""
+        """Note that the table has every change before ``at``."""
         self.alive_at = max(self.alive_at, at)
 
     def begin_read(self) -> None:
-        """A full read begins."""
+        """Start a full read."""
         self._read += 1
         self._refused_in_read = False
 
     def end_read(self, *, complete: bool, now: float) -> Rows:
-        """A full read is over; if it was complete, open flows it did not show are closed. Returns the closed rows."""
+        """End a full read. A complete one closes the open flows that it did not show; returns their rows."""
         confirm_zeroed(self.columns, self._top)
         if not complete:
             return _NO_ROWS
@@ -148,10 +148,10 @@ class FlowTable:
     def apply(
         self, batch: FlowBatch, *, now: float, read_at: float, born_after: float = NEVER, evict: Evict | None = None
     ) -> Changes:
-        """Take the records of ``batch`` in order.
+        """Apply the records of ``batch`` in order.
 
-        ``read_at`` and ``now`` are monotonic instants before and after the batch was read from the kernel;
-        no flow that is still unknown began before ``born_after``. Without ``evict`` no flow is evicted for new ones.
+        ``read_at`` and ``now`` are monotonic instants before and after the batch was read from the kernel. Unknown
+        flows began after ``born_after``. Without ``evict`` no flow is evicted for new ones.
         """
         moment = Moment(now, read_at, born_after)
         key = key_columns(batch)
@@ -171,7 +171,7 @@ class FlowTable:
         return joined(results)
 
     def _make_room(self, batch: FlowBatch, key: list[U64], hashes: Hashes, evict: Evict) -> None:
-        """Evict flows for new ones that begin or are answered, rather too many where a tuple has another kernel id."""
+        """Evict flows for new ones that begin or are assured. A tuple with another kernel id counts as a new flow."""
         places = np.flatnonzero(evicts_others(batch))
         columns, hashes, key = self.columns, hashes[places], [column[places] for column in key]
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
@@ -187,7 +187,7 @@ class FlowTable:
             evict("pending", gone)
 
     def evict_unanswered(self, wanted: int) -> Rows:
-        """Stop tracking ``wanted`` unanswered flows or more, as far as there are; returns rows to free."""
+        """Stop tracking at least ``wanted`` unanswered flows, if there are as many. Returns the rows to free."""
         rows = unanswered(self.columns, self._top, max(wanted, self.max_flows // SHARE))
         if len(rows):
             self._refused = self._refused_in_read = True
@@ -196,12 +196,12 @@ class FlowTable:
         return rows
 
     def free(self, rows: Rows) -> None:
-        """Give up closed rows whose traffic is credited."""
+        """Free closed rows after their traffic was credited."""
         self.columns.flags[rows] = 0
         self._free.extend(rows.tolist())
 
     def sweep_endpoints(self) -> Rows:
-        """Free the numbers of ends that no flow has any more; returns them."""
+        """Free and return the numbers of endpoints without flows."""
         in_use = np.zeros(self.endpoints.capacity, np.bool_)
         live = self.live()
         in_use[self.columns.client[live]] = True
@@ -209,12 +209,12 @@ class FlowTable:
         return self.endpoints.sweep(in_use)
 
     def pop_swept(self) -> Rows:
-        """Numbers of ends that ``apply`` freed for want of room; they may stand for others already."""
+        """Numbers of endpoints that ``apply`` freed to make room. They may already be reused."""
         swept, self._swept = self._swept, []
         return np.concatenate(swept) if swept else _NO_ROWS
 
     def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: Moment) -> Changes:
-        """One part of a batch, in which every key comes once."""
+        """Apply one part of a batch without repeated keys."""
         columns = self.columns
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
         if len(batch) and batch.kind[0] == MEASURED:
@@ -252,7 +252,7 @@ class FlowTable:
         return Changes(rows[grew], deltas[grew], resent[grew], opened, closed, *shed)
 
     def _refuse(self, batch: FlowBatch) -> Shed:
-        """Records of flows without room. Whoever is seen later for the first time may be one of them, and old."""
+        """Count records of refused flows. A flow that is first seen later may be one of them, and old."""
         self._refused = self._refused_in_read = True
         ignored = self._admit.ignores(batch)
         final = (batch.kind == CLOSED) & ((batch.flags & COUNTERS) != 0)
@@ -260,10 +260,10 @@ class FlowTable:
         return Shed(int(np.count_nonzero(~ignored)), totals, sum(sums(batch, final & ignored)[:2]))
 
     def _apply_other_ids(self, batch: FlowBatch, hashes: Hashes, rows: Rows, now: float) -> Rows:
-        """A known tuple under another kernel id is another flow; marks its record as not found, or finds its row.
+        """Separate flows with a known tuple and another kernel id: find their row, or mark the record as new (-1).
 
-        A full read can show the new flow before the final record of the old one was read from the event queue, so
-        the old row is kept aside until that record comes or the read ends. Returns rows that are over.
+        A full read can show the new flow before the final record of the old one is read from the event queue. So the
+        old row is kept as superseded until that record arrives or the read ends. Returns the closed rows.
         """
         columns = self.columns
         known, found = columns.id[rows], rows >= 0
@@ -271,7 +271,7 @@ class FlowTable:
         again = found & ~other & (batch.kind == OPENED) & ((columns.flags[rows] & UNANNOUNCED) == 0)
         other |= ~found & self._superseded.may_hold(hashes)
         dropped = [self._apply_other_id(batch, hashes, rows, place, now) for place in np.flatnonzero(other).tolist()]
-        # The kernel gave the tuple and the id of a flow to a new one, and the old one's end was never told.
+        # The kernel reused the tuple and the id of a flow, and the event of its end was lost.
         gone = np.concatenate((rows[again], np.array([row for row in dropped if row is not None], np.int32)))
         self.ended_unseen += self._not_ignored(gone)
         rows[again] = -1
@@ -334,7 +334,7 @@ class FlowTable:
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
         write_translation(columns, records, rows)
         self.open_flows += int(np.count_nonzero(columns.series[rows] == PENDING))
-        # A final record of an unknown flow must not hide a newer flow with the same tuple.
+        # A final record of an unknown flow must not replace a newer flow with the same tuple in the index.
         lasting = records.kind != CLOSED
         self._index.insert(rows[lasting], hashes[placed][lasting])
         columns.flags[rows[lasting]] |= INDEXED
@@ -351,8 +351,8 @@ class FlowTable:
     def _intern_endpoints(self, batch: FlowBatch) -> tuple[Rows, Rows]:
         if self.endpoints.room < 2 * len(batch):
             self._swept.append(self.sweep_endpoints())
-        # The client as it is before source NAT, always: behind one translated address there can be many, and whoever
-        # has that address himself (the router, a host's own job) must not get their traffic.
+        # The client is always the one before source NAT. Many clients can share one translated address, and the host
+        # that has this address itself (the router, or a host with a job) must not get their traffic.
         clients = self.endpoints.intern_clients(batch.client_high, batch.client_low)
         if self._nat == "original":
             address = (batch.server_high, batch.server_low, batch.server_port)
@@ -361,7 +361,7 @@ class FlowTable:
         return clients, self.endpoints.intern_services(*address, batch.protocol)
 
     def _end(self, rows: Rows, now: float) -> None:
-        """The connections are over; the kernel may keep their entries."""
+        """Note the end of the connections. The kernel may keep their entries."""
         if not len(rows):
             return
         columns = self.columns
