@@ -1,4 +1,4 @@
-"""Flows that are over, as columns: what history is handed, keeps and gives back."""
+"""Closed flows as columns: the form in which history stores them, and the copy that it is made from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MICROSECONDS = 1_000_000
 COLUMNS: dict[str, np.dtype[Any]] = {
     name: np.dtype(kind)
     for name, kind in {
-        "decision": np.uint32,  # position in the block's list of decisions
+        "decision": np.uint32,  # position in the list of decisions
         "born_by": np.int64,  # µs since the epoch, as all times here: the flow began in (born_after, born_by]
         "ended_by": np.int64,  # and ended in [ended_after, ended_by]
         "born_after": np.int64,
@@ -39,7 +39,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
         "receive_bytes": np.uint64,
         "transmit_packets": np.uint64,
         "receive_packets": np.uint64,
-        # The ends as the server sees them; zero where Fact.TRANSLATED is not set.
+        # Endpoints as the server sees them; zero without Fact.TRANSLATED.
         "translated_client_high": np.uint64,
         "translated_client_low": np.uint64,
         "translated_server_high": np.uint64,
@@ -54,17 +54,17 @@ class Fact(IntFlag):
     """Facts about one flow."""
 
     PREEXISTING = 1
-    """It is older than the daemon that saw it; nobody knows when it began. ``born_by`` is when it was first seen."""
+    """The flow is older than the daemon, so its start is unknown. ``born_by`` is when it was first seen."""
     GUESSED = 2
     TRANSLATED = 4
     UNBOUNDED = 8
-    """It is not known after which instant it began: ``born_after`` is ``born_by``."""
+    """The earliest possible start is unknown: ``born_after`` is ``born_by``."""
     CUT = 16
-    """It was still open at ``ended_by``, when the daemon stopped."""
+    """The flow was still open at ``ended_by``, when the daemon stopped."""
 
 
 class StoredEvidence(NamedTuple):
-    """One answer's share in a decision."""
+    """The contribution of one answer to a decision."""
 
     shape: str
     rule: str
@@ -72,11 +72,11 @@ class StoredEvidence(NamedTuple):
 
 
 class StoredDecision(NamedTuple):
-    """What was decided about a group of flows, and by what."""
+    """A decision about some flows, with its evidence."""
 
     state: State
     source: str
-    """The source of flows that saw them."""
+    """Name of the source of these flows."""
     owners: tuple[Owner, ...]
     evidence: tuple[StoredEvidence, ...]
     cause: str
@@ -84,7 +84,7 @@ class StoredDecision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClosedFlows:
-    """Flows in the order in which they left the table: a column a name of :data:`COLUMNS`, and their decisions."""
+    """Flows in the order in which the table freed them, in the columns of :data:`COLUMNS`, and their decisions."""
 
     columns: Mapping[str, Column]
     decisions: tuple[StoredDecision, ...]
@@ -93,12 +93,12 @@ class ClosedFlows:
         return len(self.columns["decision"])
 
     def take(self, index: npt.NDArray[Any] | slice) -> ClosedFlows:
-        """Those at ``index``; all decisions stay."""
+        """The flows at ``index``, with all decisions."""
         return ClosedFlows({name: column[index] for name, column in self.columns.items()}, self.decisions)
 
     @classmethod
     def concatenate(cls, parts: Iterable[ClosedFlows]) -> ClosedFlows:
-        """All of them in order, with every decision once."""
+        """All flows of the parts in order, with every decision once."""
         parts = tuple(parts)
         known: dict[StoredDecision, int] = {}
         columns: dict[str, list[Column]] = {name: [] for name in COLUMNS}
@@ -112,21 +112,21 @@ class ClosedFlows:
         return cls(joined, tuple(known))
 
     def compact(self) -> ClosedFlows:
-        """The same flows with the decisions that they have, in ascending order of their first place in the list."""
+        """The same flows without unused decisions; the others keep their order."""
         used, place = np.unique(self.columns["decision"], return_inverse=True)
         columns = {**self.columns, "decision": place.reshape(-1).astype(np.uint32)}
         return ClosedFlows(columns, tuple(self.decisions[number] for number in used.tolist()))
 
 
 class CopiedFlows(NamedTuple):
-    """Rows of the flow table as the writer left them, copied."""
+    """Copied rows of the flow table."""
 
     columns: Mapping[str, Column]
-    """As in :class:`ClosedFlows`, but times are monotonic seconds (float) and ``decision`` numbers a decision."""
+    """As in :class:`ClosedFlows`, with times in monotonic seconds (float) and keys of ``decisions``."""
     decisions: Mapping[int, Decision]
-    """Those of these rows: each has one. The attribution forgets its own when no flow that is tracked rests on them."""
+    """The decisions of these rows. The attribution drops its own when no tracked flow has them."""
     epoch: float
-    """What to add to a monotonic instant to get seconds since the epoch."""
+    """The seconds to add to a monotonic instant for seconds since the epoch."""
     source: str
 
     def __len__(self) -> int:
@@ -143,7 +143,7 @@ def copy_flows(
     open_until: Times | None = None,
     now: float = 0.0,
 ) -> CopiedFlows:
-    """Copy what history keeps of ``rows``: the writer's share of the work, some microseconds for hundred flows."""
+    """Copy the facts of ``rows`` that history stores: the engine's part of the work, some µs for a hundred flows."""
     flags = table.flags[rows]
     names = ("born_after", "born_by", "ended_after", "ended_by", "client_high", "client_low", "server_high")
     columns: dict[str, Column] = {name: getattr(table, name)[rows] for name in (*names, "server_low", "ports")}
@@ -158,14 +158,14 @@ def copy_flows(
         columns["translated_ports"] = np.where(translated, table.translated_ports[rows], np.uint32(0))
     if open_until is not None:
         columns["ended_after"] = open_until
-        columns["ended_by"] = np.maximum(columns["born_by"], now)  # it is open, but only until then was it looked at
+        columns["ended_by"] = np.maximum(columns["born_by"], now)  # the flow is open; it was read until now
         columns["cut"] = np.ones(len(rows), np.bool_)
     numbers = np.unique(columns["decision"]).tolist()
     return CopiedFlows(columns, {number: decisions[number] for number in numbers}, epoch, source)
 
 
 def convert(handed: CopiedFlows) -> ClosedFlows:
-    """What was handed over, in the form that is kept: wall time, own flags, decisions. History's share of the work."""
+    """Convert copied rows to the stored form (wall time, flags, decisions): the part of history's thread."""
     given, n = handed.columns, len(handed)
     born_by = _microseconds(given["born_by"] + handed.epoch)
     ended_by = np.maximum(_microseconds(given["ended_by"] + handed.epoch), born_by)

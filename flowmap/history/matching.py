@@ -1,4 +1,4 @@
-"""Which flows of a block a question is about: masks over its columns, each decoded when it is first needed."""
+"""Matches the flows of a block with a question: masks over its columns, each decoded when first needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ U64 = npt.NDArray[np.uint64]
 
 
 class FlowTuple(NamedTuple):
-    """A connection to look for, from either side; a port that is None is any."""
+    """A connection to find, named from either side. A port that is None matches any."""
 
     one: Address
     one_port: int | None
@@ -30,7 +30,7 @@ class FlowTuple(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which flows to list; None lets everything through. Times in seconds since the epoch."""
+    """Criteria of a listing; None matches everything. Times are seconds since the epoch."""
 
     since: float
     until: float
@@ -43,10 +43,10 @@ class Wanted(NamedTuple):
 
 
 class BlockMatcher:
-    """One block and what was decoded of it. DecodeError where its bytes are broken."""
+    """One block with its decoded columns. DecodeError for invalid bytes."""
 
     def __init__(self, block: Block, *, translated: bool) -> None:
-        """``translated``: whether a service end is the one behind destination NAT."""
+        """``translated``: whether the service endpoint is the one after destination NAT."""
         self._block = block
         self._behind = translated
         self._columns: dict[str, Column] = {}
@@ -74,7 +74,7 @@ class BlockMatcher:
 
     @cached_property
     def service(self) -> tuple[U64, U64, U64]:
-        """Address and port of every service end."""
+        """Address and port of every service endpoint."""
         high, low = self["server_high"], self["server_low"]
         port = server_ports(self["ports"])
         if self._behind and self.translated.any():
@@ -89,14 +89,14 @@ class BlockMatcher:
         return np.asarray((self["born_after"] <= last) & (self["ended_by"] >= first))
 
     def surely_at(self, at: float) -> Mask:
-        """Flows that were open at the moment for sure."""
+        """Flows that were certainly open at the moment."""
         micro = microseconds(at)
         return np.asarray((self["born_by"] <= micro) & (self["ended_after"] >= micro))
 
     def between(self, wanted: FlowTuple) -> Mask:
-        """Flows with these ends, in either direction and on either side of NAT."""
-        ends = ((wanted.one, wanted.one_port), (wanted.other, wanted.other_port))
-        found = self._has_ends(*ends) | self._has_ends(*reversed(ends))
+        """Flows with these endpoints, in either direction, before or after NAT."""
+        endpoints = ((wanted.one, wanted.one_port), (wanted.other, wanted.other_port))
+        found = self._has_endpoints(*endpoints) | self._has_endpoints(*reversed(endpoints))
         return np.asarray(found & (self.protocol == np.uint64(wanted.protocol)))
 
     def of_deployment(self, deployment: str) -> Mask:
@@ -106,7 +106,7 @@ class BlockMatcher:
         )
 
     def passes(self, wanted: Wanted, peer_name: Callable[[EndpointKey], str]) -> Mask:
-        """Flows that a listing shows."""
+        """Flows of a listing."""
         passes = self.within(wanted.since, wanted.until)
         if wanted.deployment is not None and passes.any():
             passes &= self.of_deployment(wanted.deployment)
@@ -124,16 +124,16 @@ class BlockMatcher:
         return passes
 
     def services(self, rows: npt.NDArray[np.intp]) -> tuple[list[EndpointKey], npt.NDArray[np.intp]]:
-        """The different service ends of some flows, and for each flow the position of its own."""
+        """The distinct service endpoints of some flows, and the position of each flow's own."""
         high, low, port = self.service
         parts = (high[rows], low[rows], port[rows] << np.uint64(8) | self.protocol[rows])
         distinct, position = np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)
-        ends = [EndpointKey(Address(a, b), meta >> 8, meta & 0xFF, True) for a, b, meta in distinct.tolist()]
-        return ends, position.reshape(-1)
+        keys = [EndpointKey(Address(a, b), meta >> 8, meta & 0xFF, True) for a, b, meta in distinct.tolist()]
+        return keys, position.reshape(-1)
 
     def _is_peer(self, rows: npt.NDArray[np.intp], peer: str, peer_name: Callable[[EndpointKey], str]) -> Mask:
-        ends, position = self.services(rows)
-        names = [(peer_name(end), str(Endpoint(end.address, end.port)), str(end.address)) for end in ends]
+        services, position = self.services(rows)
+        names = [(peer_name(key), str(Endpoint(key.address, key.port)), str(key.address)) for key in services]
         return np.array([peer in several for several in names], np.bool_)[position]
 
     def _by_decision(self, holds: Callable[[StoredDecision], bool]) -> Mask:
@@ -142,7 +142,7 @@ class BlockMatcher:
             return np.zeros(len(self), np.bool_)
         return np.isin(self["decision"], np.array(chosen, np.uint32))
 
-    def _has_ends(self, client: tuple[Address, int | None], server: tuple[Address, int | None]) -> Mask:
+    def _has_endpoints(self, client: tuple[Address, int | None], server: tuple[Address, int | None]) -> Mask:
         seen = _equals(self["client_high"], self["client_low"], client[0])
         seen &= _equals(self["server_high"], self["server_low"], server[0])
         seen &= _port(client_ports(self["ports"]), client[1])
@@ -157,7 +157,7 @@ class BlockMatcher:
 
 
 def totals(columns: Iterable[Column], position: npt.NDArray[np.intp], groups: int) -> list[list[int]]:
-    """Exact sums of counters by group: one list a column. Halves are summed apart, so nothing wraps or is rounded."""
+    """Exact sums of counters by group, one list per column. Halves are summed separately against overflow."""
     sums = []
     for column in columns:
         high, low = np.zeros(groups, np.uint64), np.zeros(groups, np.uint64)
@@ -168,7 +168,7 @@ def totals(columns: Iterable[Column], position: npt.NDArray[np.intp], groups: in
 
 
 def microseconds(seconds: float) -> int:
-    """As columns have it; a time out of their range is the last that is in it."""
+    """Seconds as µs of the columns, limited to their range."""
     return round(min(max(seconds, -9e12), 9e12) * MICROSECONDS)
 
 

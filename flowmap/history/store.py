@@ -1,7 +1,7 @@
-"""What is in the file, and how it is written: by one thread, in transactions that keep to the limits.
+"""Writes the history file: one thread, in transactions within the limits.
 
-Before something is written for which there is no room, the
-oldest blocks go; their pages are used again, so a file at its limit neither grows nor is rewritten.
+If there is no room for new data, the oldest blocks are deleted and their pages reused. So a file at its limit neither
+grows nor is rewritten.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from flowmap.history.merging import Extent, run_to_merge
 APPLICATION_ID = 0x464D4150  # "FMAP"
 VERSION = 1
 LASTING = 600 * MICROSECONDS
-"""µs of life from which on a flow has a filter of its own, so that it does not blur its block's times."""
+"""µs of life from which flows have a filter of their own, so that they do not widen their block's times."""
 BUSY_SECONDS = 0.5
 CHECK_SECONDS = 2.0
-"""Longest time for SQLite's own check of a file that is opened."""
+"""Time limit of SQLite's check of a file when it is opened."""
 
 TABLES = {
     "block": (
-        "seq INTEGER PRIMARY KEY, flows INTEGER NOT NULL, "  # number of the first flow, how many
-        "first INTEGER NOT NULL, usual INTEGER NOT NULL, "  # earliest birth of all, and of those that did not last
+        "seq INTEGER PRIMARY KEY, flows INTEGER NOT NULL, "  # number of the first flow, number of flows
+        "first INTEGER NOT NULL, usual INTEGER NOT NULL, "  # earliest start: of all, of not lasting ones
         "since INTEGER NOT NULL, last INTEGER NOT NULL, "  # earliest and latest end
         "lasting BLOB NOT NULL, filter BLOB NOT NULL, data BLOB NOT NULL"
     ),
@@ -43,17 +43,17 @@ TABLES = {
 
 
 class WriteResult(NamedTuple):
-    """What became of a write."""
+    """The outcome of a write."""
 
     flows: int = 0
     aged: int = 0
-    """Flows that left because they are older than ``retain``."""
+    """Flows deleted because they are older than ``retain``."""
     evicted: int = 0
-    """Flows that left for want of room."""
+    """Flows deleted to make room."""
 
 
 class HistoryStore:
-    """The file, open for writing. Every method raises HistoryError with the reason."""
+    """The history file, open for writing. Every method raises HistoryError with a reason."""
 
     def __init__(self, path: str, limits: Limits) -> None:
         self.path = path
@@ -61,50 +61,50 @@ class HistoryStore:
         self.flows = 0
         """Flows in the file."""
         self.oldest: int | None = None
-        """µs since the epoch at which the oldest of them ended."""
+        """µs since the epoch at which the oldest flow ended."""
         self.following = 1
-        """Number that the next flow gets."""
+        """Number of the next flow."""
         self.set_aside = 0
-        """Broken files renamed since the start."""
+        """Number of broken files renamed since startup."""
         self.last_set_aside = ""
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._unreadable: set[int] = set()
-        self._condemned: HistoryError | None = None
+        self._broken: HistoryError | None = None
 
     def open(self) -> None:
-        """Open or make the file, and set a broken one aside."""
+        """Open or create the file. A broken one is renamed and replaced."""
         try:
-            if self._condemned is not None:
-                raise self._condemned
+            if self._broken is not None:
+                raise self._broken
             self._open()
         except HistoryError as error:
             self.close()
             if error.reason not in ("corrupt", "version"):
                 raise
             self.last_set_aside = set_aside(self.path, error)
-            self.set_aside, self._condemned = self.set_aside + 1, None
+            self.set_aside, self._broken = self.set_aside + 1, None
             self._unreadable.clear()
             self._open()
 
-    def condemn(self, error: HistoryError) -> None:
-        """The file turned out to be broken: the next time it is opened, it is set aside."""
-        self._condemned = error
+    def mark_broken(self, error: HistoryError) -> None:
+        """Note that the file is broken: the next :meth:`open` renames it."""
+        self._broken = error
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be tried to write."""
+        """Whether the file is open."""
         return self._database is not None
 
     def close(self) -> None:
-        """Let go of the file; safe to call twice."""
+        """Close the file. It is safe to call this twice."""
         database, self._database = self._database, None
         if database is not None:
             with contextlib.suppress(sqlite3.Error):
                 database.close()
 
     def write(self, flows: ClosedFlows, intervals: Sequence[StoredInterval], *, now: float) -> WriteResult:
-        """Append flows and changed ranges in one transaction, as far as the limits ask older ones to leave.
+        """Append flows and write intervals in one transaction. Old data beyond the limits is deleted.
 
         ``now``: seconds since the epoch. At most :attr:`Limits.block_flows` flows.
         """
@@ -112,7 +112,7 @@ class HistoryStore:
         made = _Row.of(flows) if len(flows) else None
         self._make_room_in_log(made.size if made else 0)
         with self._transaction(database):
-            aged = self._forget_aged(database, now)
+            aged = self._delete_aged(database, now)
             evicted = self._make_room(database, (made.size if made else 0) + 512 * len(intervals) + 8 * PAGE)
             write_intervals(database, intervals)
             if made is not None:
@@ -121,7 +121,7 @@ class HistoryStore:
         return WriteResult(len(flows), aged, evicted)
 
     def merge(self) -> bool:
-        """Join small blocks at the end, if it is time to; whether any were."""
+        """Merge the newest small blocks if they are due. Returns whether any were merged."""
         database = self._usable()
         with translated(self.path):
             tail = database.execute("SELECT seq, flows, since, last FROM block ORDER BY seq DESC LIMIT 64").fetchall()
@@ -148,7 +148,7 @@ class HistoryStore:
         return True
 
     def growing_intervals(self) -> list[StoredInterval]:
-        """Ranges that may still grow: the last one of every question."""
+        """Intervals that can still grow: the last one of every question."""
         database = self._usable()
         with translated(self.path):
             return StoredInterval.read(database, "closed_at IS NULL")
@@ -168,12 +168,12 @@ class HistoryStore:
         self._measure(database)
 
     def _check_identity(self, database: sqlite3.Connection) -> None:
-        """Whether the file is ours, new or not, and whole as far as can be seen in a while."""
+        """HistoryError if the file is another program's, of another version, or found corrupt within a time limit."""
         application = _pragma(database, "application_id")
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if application != APPLICATION_ID and (tables or application):
             raise HistoryError(
-                f"{self.path} is a database of another program", reason="foreign", remedy="name another history.path"
+                f"{self.path} is a database of another program", reason="foreign", remedy="set another history.path"
             )
         if not tables:
             return
@@ -190,7 +190,7 @@ class HistoryStore:
             database.execute(f"PRAGMA page_size = {PAGE}")
             database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if database.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            raise HistoryError(f"{self.path}: no write-ahead log is possible there", reason="io")
+            raise HistoryError(f"{self.path}: the file system does not allow a write-ahead log", reason="io")
         for pragma in ("synchronous = NORMAL", "wal_autocheckpoint = 0", f"journal_size_limit = {self.limits.log}"):
             database.execute(f"PRAGMA {pragma}")
         database.execute("PRAGMA cache_size = -2048")
@@ -205,7 +205,7 @@ class HistoryStore:
         database.execute(f"PRAGMA max_page_count = {self.limits.pages}")
 
     def _shrink(self, database: sqlite3.Connection) -> None:
-        """The limit may be lower than when the file grew."""
+        """Shrink the file to the limit, which may be lower than before."""
         while (over := _pragma(database, "page_count") - self.limits.pages) > 0:
             with self._transaction(database):
                 self._evict(database, min(over, 256) - _pragma(database, "freelist_count"))
@@ -222,16 +222,16 @@ class HistoryStore:
         try:
             found = os.stat(self.path)
         except OSError as error:
-            raise HistoryError(f"{self.path} is gone: {error.strerror}", reason="cannot_open") from error
+            raise HistoryError(f"{self.path} was removed: {error.strerror}", reason="cannot_open") from error
         if (found.st_dev, found.st_ino) != self._identity:
-            raise HistoryError(f"{self.path} is another file now", reason="cannot_open")
+            raise HistoryError(f"{self.path} was replaced by another file", reason="cannot_open")
         return database
 
     def _append(self, database: sqlite3.Connection, made: _Row) -> None:
         (following,) = database.execute("SELECT coalesce(max(seq + flows), 1) FROM block").fetchone()
         database.execute(_INSERT, (following, *made))
 
-    def _forget_aged(self, database: sqlite3.Connection, now: float) -> int:
+    def _delete_aged(self, database: sqlite3.Connection, now: float) -> int:
         before = int((now - self.limits.retain) * MICROSECONDS)
         aged = database.execute("SELECT seq, flows FROM block WHERE last < ? ORDER BY seq", (before,)).fetchall()
         database.executemany("DELETE FROM block WHERE seq = ?", [(seq,) for seq, _ in aged])
@@ -239,13 +239,13 @@ class HistoryStore:
         return sum(flows for _, flows in aged)
 
     def _make_room(self, database: sqlite3.Connection, size: int) -> int:
-        """Let the oldest leave until ``size`` bytes fit; returns how many flows did."""
+        """Delete the oldest data until ``size`` bytes fit. Returns the number of deleted flows."""
         free = self.limits.pages - _pragma(database, "page_count") + _pragma(database, "freelist_count")
         lacking = -(-size // PAGE) + 1 - free
         return self._evict(database, lacking) if lacking > 0 else 0
 
     def _evict(self, database: sqlite3.Connection, pages: int) -> int:
-        """Let the oldest blocks leave until so many pages more are free."""
+        """Delete the oldest blocks, then intervals, until so many more pages are free. Returns the deleted flows."""
         wanted, evicted = _pragma(database, "freelist_count") + pages, 0
         while _pragma(database, "freelist_count") < wanted:
             oldest = database.execute("SELECT seq, flows FROM block ORDER BY seq LIMIT 1").fetchone()
@@ -260,7 +260,7 @@ class HistoryStore:
         return evicted
 
     def _make_room_in_log(self, size: int) -> None:
-        """The log starts anew once all of it is in the file and no reader needs it."""
+        """Empty the log if the next write could exceed its limit. Readers can prevent that."""
         database = self._usable()
         wanted = 2 * size + 64 * PAGE
         if size_of(f"{self.path}-wal") + wanted <= self.limits.log:
@@ -268,13 +268,15 @@ class HistoryStore:
         with translated(self.path):
             busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy and size_of(f"{self.path}-wal") + wanted > self.limits.log:
-            raise HistoryError(f"{self.path}: somebody keeps the write-ahead log from being emptied", reason="locked")
+            raise HistoryError(
+                f"{self.path}: a reader prevents the write-ahead log from being emptied", reason="locked"
+            )
 
     def _data(self, database: sqlite3.Connection, seq: int) -> bytes:
         with translated(self.path):
             row = database.execute("SELECT data FROM block WHERE seq = ?", (seq,)).fetchone()
         if row is None:
-            raise DecodeError("the block has left meanwhile")
+            raise DecodeError("the block was deleted meanwhile")
         data: bytes = row[0]
         return data
 

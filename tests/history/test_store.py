@@ -199,7 +199,7 @@ def test_a_file_that_turns_out_to_be_broken_later(path: str) -> None:
     store = opened(path)
     for _ in range(5):
         store.write(spread(1000), (), now=NOW)
-    store.condemn(HistoryError("found by a reader", reason="corrupt"))
+    store.mark_broken(HistoryError("found by a reader", reason="corrupt"))
     store.close()
     store.open()
     assert (store.flows, store.set_aside) == (0, 1)
