@@ -180,8 +180,8 @@ def convert(handed: CopiedFlows) -> ClosedFlows:
     columns: dict[str, Column] = {name: np.zeros(n, dtype) for name, dtype in COLUMNS.items()}
     if "translated_ports" in given:
         flags |= np.where(given["flags"] & np.uint32(Row.TRANSLATED) != 0, np.uint8(Fact.TRANSLATED), np.uint8(0))
-        ends = ("client_high", "client_low", "server_high", "server_low")
-        columns |= {f"translated_{name}": given["translated"][:, place] for place, name in enumerate(ends)}
+        names = ("client_high", "client_low", "server_high", "server_low")
+        columns |= {f"translated_{name}": given["translated"][:, place] for place, name in enumerate(names)}
         columns["translated_ports"] = given["translated_ports"]
     if "cut" in given:
         flags |= np.uint8(Fact.CUT)
