@@ -76,12 +76,6 @@ class EndpointTable:
         meta = port.astype(np.uint64) << np.uint64(16) | protocol.astype(np.uint64) << np.uint64(8)
         return self._intern(high, low, meta | np.uint64(_SERVICE))
 
-    def find(self, key: EndpointKey) -> int:
-        """Number of one endpoint, or -1."""
-        meta = key.port << 16 | key.protocol << 8 | _SERVICE if key.service else 0
-        columns = [np.array([value], np.uint64) for value in (*key.address, meta)]
-        return int(self._find(columns, self._hasher(columns))[0])
-
     def sweep(self, in_use: npt.NDArray[np.bool_]) -> Rows:
         """Free and return the numbers not marked in ``in_use``, which has ``capacity`` flags."""
         freed = np.flatnonzero(self._used[: self._top] & ~in_use[: self._top]).astype(np.int32)

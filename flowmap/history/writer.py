@@ -87,7 +87,9 @@ class HistoryWriter(threading.Thread):
         source: str,
         flush_every: float = FLUSH_EVERY,
         max_queued: int = MAX_QUEUED,
+        retry_first: float = RETRY_FIRST,
         epoch: Callable[[], float] = clock.epoch,
+        boot: Callable[[], int] = clock.boot,
     ) -> None:
         super().__init__(
             name="history", daemon=True
@@ -98,7 +100,7 @@ class HistoryWriter(threading.Thread):
         self._flush_every = flush_every
         self._max_queued = max_queued
         self._epoch = epoch
-        self._boot = clock.boot()
+        self._boot = boot()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._queue: deque[CopiedFlows] = deque()
@@ -110,7 +112,7 @@ class HistoryWriter(threading.Thread):
         self._stopping = False
         self._suspected: HistoryError | None = None
         self._growing: dict[Question, float] = {}  # monotonic start of the growing interval in the file
-        self._retry_at, self._pause = 0.0, RETRY_FIRST
+        self._retry_at, self._retry_first, self._pause = 0.0, retry_first, retry_first
         self._failing = ""
         self._logged_at = float("-inf")
 
@@ -297,7 +299,7 @@ class HistoryWriter(threading.Thread):
         self.figures.set_aside = self._store.set_aside
         if self._failing:
             log.info("history: the file can be written again")
-        self._failing, self._pause = "", RETRY_FIRST
+        self._failing, self._pause = "", self._retry_first
         self.figures.up = True
         self.figures.notes.pop("file", None)
         self._measure()

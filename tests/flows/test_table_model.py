@@ -311,7 +311,7 @@ class Comparison(RuleBasedStateMachine):
         self.table.sweep_endpoints()
 
     @invariant()
-    def every_end_is_there(self) -> None:
+    def every_endpoint_is_known(self) -> None:
         columns = self.table.columns
         for row in self.table.live().tolist():
             client = self.table.endpoints.key(int(columns.client[row]))

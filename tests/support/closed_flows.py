@@ -18,7 +18,7 @@ X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
 
 
 def decision(*owners: Owner, source: str = "scripted") -> StoredDecision:
-    """Nobody, one, or a set."""
+    """A decision: no owner, one, or several."""
     state = (State.UNKNOWN, State.ATTRIBUTED, State.SHARED)[min(2, len(owners))]
     evidence = (StoredEvidence("client", "inside", tuple(owners)), StoredEvidence("sink", "around", tuple(owners)))
     return StoredDecision(state, source, tuple(owners), evidence, "")
