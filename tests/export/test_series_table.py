@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from flowmap.errors import ConfigError
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.series import KINDS, SeriesKind
 from flowmap.export.series_table import Ids, SeriesKey, SeriesTable
@@ -73,24 +72,6 @@ def _text(series_table: SeriesTable, wanted: SeriesKey) -> str:
     return series_table.freeze().texts[row]
 
 
-LABEL_ROWS = [
-    (("deployment", "namespace"), key(), '{deployment="job-0",namespace="ns"} '),
-    ((), key(), " "),
-    (("workspace", "peer"), key(), '{workspace="",peer="p:1"} '),
-    (
-        ("workspace",),
-        shared(1, 2),
-        '{namespace="ns",deployment_ids="id-1,id-2",deployments="job-1,job-2",workspace=""} ',
-    ),
-    (("protocol",), unknown(), '{reason="unknown",protocol="tcp"} '),
-]
-
-
-@pytest.mark.parametrize(("labels", "wanted", "text"), LABEL_ROWS)
-def test_chosen_labels(labels: tuple[str, ...], wanted: SeriesKey, text: str) -> None:
-    assert _text(make(labels), wanted) == text
-
-
 def test_a_series_of_several_keys_has_no_single_owner() -> None:
     series_table = make(("namespace", "protocol"))
     assert series_table.series(key(0), now=0) == series_table.series(key(1, "other-peer"), now=0)
@@ -102,17 +83,6 @@ def test_hidden_labels_make_no_series() -> None:
     there = SeriesKey("deployment", (owner(0)._replace(workspace="w"),), "", "p:1", "tcp")
     assert series_table.series(there, now=0) == series_table.series(key(), now=0)
     assert series_table.freeze().keys == (key(),)
-
-
-def test_shared_across_namespaces_names_each() -> None:
-    two = SeriesKey("shared", (owner(1), owner(2)._replace(namespace="ns2")), "", "p", "tcp")
-    assert _text(make(), two).startswith('{namespace="ns,ns2",')
-
-
-@pytest.mark.parametrize("labels", [("job",), ("peer", "peer")])
-def test_invalid_labels(labels: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigError, match="export.labels"):
-        make(labels)
 
 
 def test_credit_is_exact() -> None:
