@@ -42,7 +42,7 @@ PROBES = 8
 """Service ends of clients nobody knows that are asked about, in a ``Readings.pause``, while no client is ever named:
 so that it shows if only the reading of the API is another."""
 
-_OPEN = np.uint16(Row.OPEN)
+_OPEN = np.uint32(Row.OPEN)
 _TIED = (State.SHARED, State.AMBIGUOUS)
 
 
@@ -54,7 +54,7 @@ class Attribution:
         self.asked: Counter[Shape] = Counter()
         """Questions asked, by shape."""
         self.special = SpecialEndpoints(table, settings)
-        self.schedule = Schedule(self.special, table.ends.capacity, settings)
+        self.schedule = Schedule(self.special, table.endpoints.capacity, settings)
         self.shape_stats = ShapeStats(settings)
         self.decisions: dict[int, Decision] = {}
         """Decisions by the number in the ``verdict`` column."""
@@ -70,7 +70,7 @@ class Attribution:
         self._probe_at = NEVER
         self._news: dict[int, float] = {}  # end number: arrival of its newest answer
         self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
-        self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
+        self._heard_of = np.zeros(table.endpoints.capacity, np.bool_)  # ends with an answer
         self._outage = Outage()
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ class Attribution:
         """Everything the settings want to know of one end; nothing of one that no deployment can have."""
         if self.special.is_special(number):
             return []
-        end, reading = self._table.ends.end(number), READINGS[self.settings.semantics]
+        end, reading = self._table.endpoints.key(number), READINGS[self.settings.semantics]
         shapes = reading.of_service if end.service else reading.of_client
         return [question_for(place, shape, end) for shape in shapes for place in self.settings.places]
 
@@ -235,11 +235,11 @@ class Attribution:
         if not ready:
             return []
         self._news = {number: arrived for number, arrived in self._news.items() if arrived > self._table.alive_at}
-        marked = np.zeros(self._table.ends.top, np.bool_)
+        marked = np.zeros(self._table.endpoints.top, np.bool_)
         marked[ready] = True
         newly = self._answered.intersection(ready)
         self._answered -= newly
-        clients = [number for number in sorted(newly) if not self._table.ends.end(number).service]
+        clients = [number for number in sorted(newly) if not self._table.endpoints.key(number).service]
         self.contradictions.check({number: self.questions_about(number) for number in clients})
         columns, rows = self._table.columns, self._heard(self._undecided())
         rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
@@ -383,7 +383,7 @@ class Attribution:
     def lives(self, rows: Rows) -> Lifetimes:
         """When each flow began and ended, as far as it is known."""
         columns, alive_until = self._table.columns, self._table.alive_until(rows)
-        present = columns.flags[rows] & np.uint16(Row.PRESENT) != 0
+        present = columns.flags[rows] & np.uint32(Row.PRESENT) != 0
         proven_until = np.where(present, alive_until, columns.active[rows])
         return Lifetimes(
             columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows]

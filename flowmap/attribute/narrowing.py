@@ -30,14 +30,15 @@ from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.columns import PENDING, Mask, Row
 from flowmap.flows.hash_index import Rows
+from flowmap.flows.ports import unpack
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 
 CHECK_EVERY = 1.0
 """Seconds between two looks for ties that cannot be broken any more."""
 
-_OVER = np.uint16(Row.OPEN | Row.ENDED)
-_OPEN = np.uint16(Row.OPEN)
+_OVER = np.uint32(Row.OPEN | Row.ENDED)
+_OPEN = np.uint32(Row.OPEN)
 _TIED = [CODE[State.SHARED], CODE[State.AMBIGUOUS]]
 
 
@@ -125,7 +126,7 @@ class Narrowing:
     def about(self, row: int, decision: Decision) -> list[Question]:
         """The questions about both ends of one flow that may have been asked."""
         columns = self._table.columns
-        ends, port = (int(columns.client[row]), int(columns.service[row])), int(columns.ports[row]) >> 48
+        ends, port = (int(columns.client[row]), int(columns.service[row])), unpack(int(columns.ports[row])).client
         pair, places = self.questions.pairs.get(ends), by_place(decision)
         asked = pair is not None and port in pair.exact
         exact = self.questions.questions(places, ends, port) if asked else ()
@@ -190,7 +191,7 @@ class Narrowing:
     ) -> Iterator[_Part]:
         """Narrow by what is known of single connections."""
         rest = np.ones(len(part.rows), np.bool_)
-        ports = self._table.columns.ports[part.rows] >> np.uint64(48)
+        ports = self._table.columns.client_port(part.rows)
         for port in pair.exact if len(part.owners) > 1 else ():
             own = ports == np.uint64(port)
             if own.any():
@@ -256,7 +257,7 @@ class Narrowing:
             return np.full(len(rows), all(silent.values()) and pair is None)
         born, ports, alive_until = (
             columns.born_by[rows],
-            columns.ports[rows] >> np.uint64(48),
+            columns.client_port(rows),
             self._table.alive_until(rows),
         )
 

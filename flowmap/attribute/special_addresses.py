@@ -85,7 +85,7 @@ class SpecialEndpoints:
         self.by_client = settings.semantics != "dataflow"
         self.addresses = SpecialAddresses(loopback=settings.loopback)
         self._table = table
-        self._kinds = np.zeros(table.ends.capacity, np.uint8)
+        self._kinds = np.zeros(table.endpoints.capacity, np.uint8)
         self._any = False
         self._opened: list[Rows] = []
 
@@ -96,9 +96,9 @@ class SpecialEndpoints:
 
     def opened(self, rows: Rows) -> None:
         """Look at the ends of new flows."""
-        columns, ends = self._table.columns, self._table.ends
+        columns, endpoints = self._table.columns, self._table.endpoints
         numbers = np.unique(np.concatenate((columns.client[rows], columns.service[rows])))
-        kinds = self._kinds[numbers] = self.addresses.kinds(*ends.addresses(numbers))
+        kinds = self._kinds[numbers] = self.addresses.kinds(*endpoints.addresses(numbers))
         self._any |= bool(kinds.any())
         special = rows[self.holds(rows)]
         if len(special):
@@ -124,7 +124,7 @@ class SpecialEndpoints:
             return
         rows, self._opened = np.unique(np.concatenate(self._opened)), []
         columns = self._table.columns
-        used = (columns.flags[rows] & np.uint16(Row.USED)) != 0
+        used = (columns.flags[rows] & np.uint32(Row.USED)) != 0
         rows = rows[used & (columns.series[rows] == PENDING)]
         rows = rows[self.holds(rows)]  # another flow may have taken the row since
         of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))

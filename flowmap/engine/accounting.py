@@ -50,7 +50,7 @@ from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, 
 
 MAX_DEPLOYMENTS = 100_000
 
-_OPEN = np.uint16(Row.OPEN)
+_OPEN = np.uint32(Row.OPEN)
 _KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
 
 
@@ -166,7 +166,7 @@ class FlowAccounting:
                 applied = self.table.apply(
                     step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
                 )
-                if len(swept := self.table.take_swept()):
+                if len(swept := self.table.pop_swept()):
                     self._forget_ends(swept)
                 self._book(applied, now)
             case ReadStarted():
@@ -200,7 +200,7 @@ class FlowAccounting:
 
     def _tidy(self, now: float) -> None:
         self.series_table.expire(now=now)
-        if self.table.ends.room < self.table.ends.capacity * 3 // 4:
+        if self.table.endpoints.room < self.table.endpoints.capacity * 3 // 4:
             self._forget_ends(self.table.sweep_endpoints())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
@@ -221,7 +221,7 @@ class FlowAccounting:
         """The peer label of a service end, by its number."""
         name = self._peer_names.get(service)
         if name is None:
-            name = self._peer_names[service] = self._peers.name(self.table.ends.end(service))
+            name = self._peer_names[service] = self._peers.name(self.table.endpoints.key(service))
         return name
 
     def described(self) -> tuple[DeploymentInfo, ...]:
@@ -273,7 +273,7 @@ class FlowAccounting:
         self._close(closed)
         if complete:
             self.complete_reads += 1
-            self.table.untracked.whole_at = self._read_started
+            self.table.untracked.complete_at = self._read_started
             if not self._announces_births:
                 self._born_after = self._read_started
             self.attribution.look_again()
@@ -316,7 +316,7 @@ class FlowAccounting:
         columns = self.table.columns
         services, position = np.unique(columns.service[rows], return_inverse=True)
         names = [self.peer(number) for number in services.tolist()]
-        protocols = [protocol_name(self.table.ends.end(number).protocol) for number in services.tolist()]
+        protocols = [protocol_name(self.table.endpoints.key(number).protocol) for number in services.tolist()]
         kind = _KINDS.get(state, "unattributed")
         whose = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
         keys = [SeriesKey(*whose, *end) for end in zip(names, protocols, strict=True)]

@@ -1,4 +1,4 @@
-"""The families of the page that are not traffic series: conservation, tables, sources, descriptions of deployments."""
+"""Families of the page other than traffic series: conservation, tables, sources, descriptions of deployments."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Sample = tuple[str, int | float]
 
 
 def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterator[tuple[Metric, list[Sample]]]:
-    """Each family in the order of the definitions that follow here, with its lines (none: leave it out).
+    """Each family with its samples, in the order of the page; a family without samples is left out of the page.
 
-    ``label_names``: deployment label → label name on flowmap_deployment_info.
+    ``label_names``: from deployment label to label name of flowmap_deployment_info.
     """
     families = {
         **_descriptions(snapshot.deployments, label_names),
@@ -128,8 +128,8 @@ def _history(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_history_flows_lost_total": _by_reason(history.lost),
         "flowmap_history_flows_removed_total": _by_reason(history.removed),
         "flowmap_history_queued_flows": [_sample(history.queued)],
-        "flowmap_history_ranges_written_total": [_sample(history.ranges_written)],
-        "flowmap_history_ranges_lost_total": [_sample(history.ranges_lost)],
+        "flowmap_history_intervals_written_total": [_sample(history.intervals_written)],
+        "flowmap_history_intervals_lost_total": [_sample(history.intervals_lost)],
         "flowmap_history_size_bytes": [_sample(history.size)],
         "flowmap_history_limit_bytes": [_sample(history.limit)],
         "flowmap_history_oldest_timestamp_seconds": [] if oldest is None else [_sample(oldest)],
@@ -138,7 +138,7 @@ def _history(snapshot: Snapshot) -> dict[str, list[Sample]]:
 
 
 def _descriptions(deployments: tuple[DeploymentInfo, ...], label_names: Mapping[str, str]) -> dict[str, list[Sample]]:
-    """Info metrics. A line that is there twice would spoil the scrape, so equal labels are one line."""
+    """Info metrics. Equal labels give one line, since Prometheus rejects a page with duplicate lines."""
     infos: dict[str, int] = {}
     jobs_by_state: dict[str, int] = {}
     jobs: dict[str, int] = {}
@@ -157,7 +157,7 @@ def _descriptions(deployments: tuple[DeploymentInfo, ...], label_names: Mapping[
 
 
 def _newest(deployments: tuple[DeploymentInfo, ...]) -> list[DeploymentInfo]:
-    """Each deployment once, as it was last seen (a renamed one may be there under both names)."""
+    """Each deployment once, as it was last seen. A renamed deployment may be listed under both names."""
     newest: dict[tuple[str, str, str], DeploymentInfo] = {}
     for info in deployments:
         identity = info.owner[:3]

@@ -15,7 +15,7 @@ from flowmap.attribute.questions import READINGS, Owners, Question, Semantics, S
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import Row
 from flowmap.flows.endpoints import EndpointKey
-from flowmap.model.address import Address, Endpoint
+from flowmap.model.address import Endpoint
 from flowmap.model.deployment import JobSelection, Owner
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 from flowmap.sources.kinds import KINDS
@@ -47,12 +47,12 @@ def explain(
         )
         questions = list(known | dict.fromkeys(of_ties))
     asked = tuple(_asked(accounting, question, lives, decision, epoch) for question in questions)
-    client, service = (accounting.table.ends.end(number) for number in numbers)
+    service = accounting.table.endpoints.key(numbers[1])
     flags = int(columns.flags[row])
     return Explanation(
         seen_by=(source, "sockets") if flags & Row.HEALTH_READ and source != "sockets" else (source,),
         orientation=GUESSED if flags & Row.GUESSED else (KINDS[source].orientation if source in KINDS else "seen"),
-        client=Endpoint(client.address, int(columns.ports[row]) >> 48),
+        client=columns.endpoints_of(row)[0],
         service=Endpoint(service.address, service.port),
         endpoint_reason=_because(accounting, row, service) if flags & Row.TRANSLATED else "",
         life=_life(lives, epoch),
@@ -116,8 +116,7 @@ def _life(lives: Lifetimes, epoch: float) -> Lifetime:
 
 def _because(accounting: FlowAccounting, row: int, service: EndpointKey) -> str:
     columns = accounting.table.columns
-    called = Address(int(columns.server_high[row]), int(columns.server_low[row]))
-    kept = service.address == called and service.port == int(columns.ports[row]) >> 32 & 0xFFFF
+    kept = (service.address, service.port) == columns.endpoints_of(row)[1]
     asked = "as the client called it" if kept else "as it is after destination NAT, which really answers"
     return f"the client as it is before source NAT, since many can share the address after it; the service end {asked}"
 

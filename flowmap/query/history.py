@@ -24,7 +24,7 @@ from flowmap.errors import HistoryError, QueryError
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.history import clock
 from flowmap.history.matching import FlowTuple, Wanted
-from flowmap.history.reader import HistoryReader, KeptFlow
+from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import protocol_number
 from flowmap.model.deployment import DeploymentInfo, Owner, State
@@ -162,7 +162,7 @@ class HistoryQueries:
         rows = rows_at(self._engine.accounting, self._queries.find(connection), at - epoch)
         return [self._queries.explain(row, now) for row in rows]
 
-    async def _views(self, kept: Sequence[KeptFlow]) -> list[AttributionView]:
+    async def _views(self, kept: Sequence[StoredFlow]) -> list[AttributionView]:
         owners = {info.owner for one in kept for info in one.view.deployments}
         if not owners:
             return [_view(one, {}) for one in kept]
@@ -195,7 +195,7 @@ class HistoryQueries:
             for shape in SHAPES[settings.semantics]
             for place in settings.places
         ]
-        ranges = await self._read(lambda: self._history_reader.ranges(questions, at))
+        ranges = await self._read(lambda: self._history_reader.intervals(questions, at))
         answers: dict[Shape, Owners | None] = {}
         for question in questions:
             owned, known = _agreed(ranges[question]), answers.get(question.shape, frozenset())
@@ -241,7 +241,7 @@ def _described(accounting: FlowAccounting, owners: Iterable[Owner]) -> Mapping[O
     return {owner: replace(accounting.describe(owner), owner=owner) for owner in owners}
 
 
-def _view(one: KeptFlow, infos: Mapping[Owner, DeploymentInfo]) -> AttributionView:
+def _view(one: StoredFlow, infos: Mapping[Owner, DeploymentInfo]) -> AttributionView:
     by = one.view.started_at if one.view.started_at is not None else math.inf
     after = one.begun_after if one.view.started_at is not None else -math.inf
     deployments = tuple(placed(infos[info.owner], after, by) for info in one.view.deployments)

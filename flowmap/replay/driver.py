@@ -158,4 +158,4 @@ class ReplayDriver:
             heapq.heappush(self._arriving, (max(reply.arrives, now), next(self._order), reply))
 
     def _available(self, now: float) -> int:
-        return self.accounting.table.ends.capacity if self._budget is None else self._budget.available(now)
+        return self.accounting.table.endpoints.capacity if self._budget is None else self._budget.available(now)

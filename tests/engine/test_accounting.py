@@ -205,12 +205,12 @@ def test_idle_series_leave_and_what_no_flow_needs_is_forgotten() -> None:
         day(record)
         day.answer(X)
         day(replace(record, kind=CLOSED))
-    assert len(day.accounting.table.ends) == 6
+    assert len(day.accounting.table.endpoints) == 6
     day.now += 200
     day.accounting.apply(Tidy(day.now))
     day.auditor.check()
     assert (len(day.accounting.series_table), day.accounting.series_table.expired) == (0, (15, 18))
-    assert (len(day.accounting.table.ends), len(day.accounting.attribution.decisions)) == (0, 0)
+    assert (len(day.accounting.table.endpoints), len(day.accounting.attribution.decisions)) == (0, 0)
 
 
 def test_a_peer_keeps_its_own_name_when_numbers_of_ends_change_hands() -> None:

@@ -67,7 +67,7 @@ class Auditor:
     def _rows_agree(self) -> None:
         accounting, columns = self._accounting, self._accounting.table.columns
         rows = accounting.table.live()
-        series, is_open = columns.series[rows], (columns.flags[rows] & np.uint16(Row.OPEN)) != 0
+        series, is_open = columns.series[rows], (columns.flags[rows] & np.uint32(Row.OPEN)) != 0
         assert accounting.pending_flows == int(np.count_nonzero(series == PENDING))
         assert accounting.table.open_flows == int(np.count_nonzero(is_open & (series != IGNORED)))
         assert (is_open | (series == PENDING)).all(), "rows that are over and credited are free"

@@ -25,7 +25,7 @@ LISTED = 100
 """The newest contradictions that are listed."""
 
 _NAMED = [CODE[State.ATTRIBUTED], CODE[State.SHARED]]
-_OPEN, _OVER = np.uint16(Row.OPEN), np.uint16(Row.OPEN | Row.ENDED)
+_OPEN, _OVER = np.uint32(Row.OPEN), np.uint32(Row.OPEN | Row.ENDED)
 
 
 class Contradictions:
@@ -48,7 +48,7 @@ class Contradictions:
         if not clients:
             return
         columns, rows = self._table.columns, self._table.live()
-        marked = np.zeros(self._table.ends.top, np.bool_)
+        marked = np.zeros(self._table.endpoints.top, np.bool_)
         marked[list(clients)] = True
         held = np.isin(columns.state[rows], _NAMED) & (columns.flags[rows] & _OVER == _OPEN)
         rows = rows[held & marked[columns.client[rows]]]

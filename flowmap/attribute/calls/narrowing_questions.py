@@ -20,6 +20,7 @@ from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Owners, Place, Question, Shape, link_question
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.hash_index import Rows
+from flowmap.flows.ports import unpack
 from flowmap.flows.table import NEVER, FlowTable
 
 EXACT_EACH = 8
@@ -125,7 +126,7 @@ class NarrowingQuestions:
 
     def questions(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> tuple[Question, ...]:
         """The ``link`` question of a pair for each place; with the client's port the ``exact`` one."""
-        client, service = (self._table.ends.end(number) for number in ends)
+        client, service = (self._table.endpoints.key(number) for number in ends)
         return tuple(link_question(place, client, service, port) for place in places)
 
     def name_one(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> bool:
@@ -165,7 +166,7 @@ class NarrowingQuestions:
         columns = self._table.columns
         if now >= pair.exact_again_at:
             pair.exact_left, pair.exact_again_at = EXACT_EACH, now + self._settings.positive_ttl
-        ports = columns.ports[rows] >> np.uint64(48)
+        ports = columns.client_port(rows)
         wanted = (ports != 0) & ((columns.born_by[rows] <= pair.link.asked) | self._rests(Shape.LINK, now))
         for port, round_ in pair.exact.items():
             fresh = columns.born_by[rows] > round_.asked
@@ -174,7 +175,7 @@ class NarrowingQuestions:
         for row in rows[np.argsort(-_amount(columns.total(rows)), kind="stable")].tolist():
             if pair.exact_left <= 0 or self._rests(Shape.EXACT, now):
                 return
-            port = int(columns.ports[row]) >> 48
+            port = unpack(int(columns.ports[row])).client
             round_ = pair.exact.get(port) or Round(port=port)
             yield round_, self.questions(places, ends, port)
 

@@ -25,7 +25,7 @@ from flowmap.flows.table import FlowTable
 MAX_BACKOFF = 60.0
 FAIR = 4
 """While more ends are due than can be asked about, one in so many is chosen by how long it has waited."""
-_OPEN = np.uint16(Row.OPEN)
+_OPEN = np.uint32(Row.OPEN)
 
 
 class Schedule:
@@ -62,7 +62,7 @@ class Schedule:
         rows, pending = rows[wanted], pending[wanted]
         since = np.where(pending, columns.born_by[rows], np.inf)
         clients, services = columns.client[rows], columns.service[rows]
-        oldest = np.full(table.ends.top, np.nan)
+        oldest = np.full(table.endpoints.top, np.nan)
         promising = np.ones(len(rows), np.bool_)
         if self._by_client and not strangers:
             _lower(oldest, clients, since)
@@ -82,7 +82,7 @@ class Schedule:
             return by_age
         del clients, services, since, oldest  # with a million flows each is 4 or 8 MB
         rows, promising = rows[pending], promising[pending]
-        traffic = self._traffic(columns, rows, promising, table.ends.top)
+        traffic = self._traffic(columns, rows, promising, table.endpoints.top)
         by_traffic = numbers[first_few(limit, -traffic[numbers], age, due)].tolist()
         return self._in_turn(by_traffic, by_age, limit)
 

@@ -84,7 +84,7 @@ def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Con
         history_reader = HistoryReader(
             config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat
         )
-        yield config, from_history(history_reader.ranges)
+        yield config, from_history(history_reader.intervals)
     elif not arguments.assume_current:
         yield config, None
     else:

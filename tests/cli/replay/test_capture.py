@@ -20,7 +20,7 @@ from flowmap.attribute.questions import Question, Shape
 from flowmap.cli import command
 from flowmap.history.file import Limits
 from flowmap.history.intervals import StoredInterval
-from flowmap.history.store import Store
+from flowmap.history.store import HistoryStore
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 from tests.support.closed_flows import closed
@@ -202,7 +202,7 @@ def test_what_a_daemon_kept_says_whose_it_was(
         for since, until in known
     ]
     path, config = tmp_path / "history.db", tmp_path / "flowmap.yaml"
-    store = Store(str(path), Limits(retain=1e9, max_size=16 << 20))
+    store = HistoryStore(str(path), Limits(retain=1e9, max_size=16 << 20))
     store.open()
     store.write(closed(), spans, now=ENDED)
     store.close()
