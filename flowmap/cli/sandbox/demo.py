@@ -14,9 +14,9 @@ from flowmap.cli.output.text import amount, table, terminal_width
 from flowmap.cli.shared import options
 
 if TYPE_CHECKING:
-    from flowmap.sandbox.demo import Demo, DemoResult
-    from flowmap.sandbox.scenario import SeriesName
-    from flowmap.sandbox.scrape import Page
+    from flowmap.sandbox.demo.demo import Demo, DemoResult
+    from flowmap.sandbox.demo.scenario import SeriesName
+    from flowmap.sandbox.demo.scrape import Page
 
 HEADER = ("DEPLOYMENT", "PEER", "TRANSMIT", "RECEIVE", "CONNECTIONS", "OPEN", "STATE")
 FRAME = 1.0
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start everything, watch it, and say how it went: 0 if every byte was named right."""
-    from flowmap.sandbox.demo import Demo
+    from flowmap.sandbox.demo.demo import Demo
 
     print("Starting an embedded control plane, the daemon and nine sample jobs …", flush=True)
     with Demo(*arguments.listen) as demo:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from flowmap.errors import FlowmapError
-from flowmap.sandbox.demo import Demo
-from flowmap.sandbox.scenario import LINKS, SeriesName
+from flowmap.sandbox.demo.demo import Demo
+from flowmap.sandbox.demo.scenario import LINKS, SeriesName
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 
 def test_the_blocks_of_two_demos_are_apart(demo: Demo) -> None:
-    from flowmap.sandbox.demo import _listen_somewhere
+    from flowmap.sandbox.demo.demo import _listen_somewhere
 
     block, listeners = _listen_somewhere()
     for listener in listeners.values():

@@ -24,11 +24,11 @@ from typing import Any, Self
 
 from flowmap.errors import FlowmapError
 from flowmap.model.address import format_endpoint
-from flowmap.sandbox import jobs, scenario
-from flowmap.sandbox.children import Child, Children
-from flowmap.sandbox.jobs import Truth
-from flowmap.sandbox.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName
-from flowmap.sandbox.scrape import Page, read_page
+from flowmap.sandbox.demo import jobs, scenario
+from flowmap.sandbox.demo.children import Child, Children
+from flowmap.sandbox.demo.jobs import Truth
+from flowmap.sandbox.demo.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName
+from flowmap.sandbox.demo.scrape import Page, read_page
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 
 BLOCKS = range(77, 100)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from flowmap.errors import FlowmapError
-from flowmap.sandbox.children import Child, Children
+from flowmap.sandbox.demo.children import Child, Children
 
 ENVIRON = dict(os.environ)
 SLEEP = "import time; print('up', flush=True); time.sleep(100)"
@@ -74,7 +74,7 @@ def test_stop_says_so_if_it_fails() -> None:
 
 
 def test_one_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowmap.sandbox.children.PATIENCE", 0.2)
+    monkeypatch.setattr("flowmap.sandbox.demo.children.PATIENCE", 0.2)
     with Children() as children:
         first, second = start(children, STUBBORN), start(children, STUBBORN)
         wait_until_up(first)
@@ -88,7 +88,7 @@ def test_one_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_they_die_with_a_parent_that_is_killed() -> None:
     code = (
         "import os, sys, time\n"
-        "from flowmap.sandbox.children import Children\n"
+        "from flowmap.sandbox.demo.children import Children\n"
         "children = Children()\n"
         "child = children.start('c', ['sleep', '100'], environ=dict(os.environ))\n"
         "print(child.process.pid, flush=True)\n"

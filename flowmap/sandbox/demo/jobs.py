@@ -5,8 +5,8 @@ A worker counts its payload bytes, header included, and prints them as one JSON 
 truth that the daemon's figures are compared with. All of 127.0.0.0/8 is loopback, so each sample TaskManager and each
 service has an address of its own without any setting up.
 
-    python -m flowmap.sandbox.jobs serve FD…       accept on listening sockets that were inherited
-    python -m flowmap.sandbox.jobs work JSON       be one worker until SIGTERM or until the exchanges are done
+    python -m flowmap.sandbox.demo.jobs serve FD…       accept on listening sockets that were inherited
+    python -m flowmap.sandbox.demo.jobs work JSON       be one worker until SIGTERM or until the exchanges are done
 """
 
 from __future__ import annotations
@@ -178,12 +178,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def argv(worker: Worker) -> list[str]:
     """Command line of the process that is ``worker``."""
-    return [sys.executable, "-m", "flowmap.sandbox.jobs", "work", json.dumps(asdict(worker))]
+    return [sys.executable, "-m", "flowmap.sandbox.demo.jobs", "work", json.dumps(asdict(worker))]
 
 
 def argv_of_services(listeners: Sequence[socket.socket]) -> list[str]:
     """Command line of the process that serves ``listeners``; hand it their descriptors under the same numbers."""
-    return [sys.executable, "-m", "flowmap.sandbox.jobs", "serve", *(str(item.fileno()) for item in listeners)]
+    return [sys.executable, "-m", "flowmap.sandbox.demo.jobs", "serve", *(str(item.fileno()) for item in listeners)]
 
 
 if __name__ == "__main__":

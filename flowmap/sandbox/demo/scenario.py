@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from flowmap.sandbox.jobs import Truth, Worker
+from flowmap.sandbox.demo.jobs import Truth, Worker
 
 SERVICES = {
     "orders-kafka": ("1.10", 9092),
