@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model"},
     "serve": {"config", "errors", "export", "model", "system"},
     "recording": {"attribute", "config", "engine", "errors", "export", "flows", "sources", "wire"},
-    "catalog_file": {"control", "errors"},
+    "catalog_file": {"config", "control", "errors"},
     "replay": {
         *("attribute", "catalog_file", "config", "engine", "errors", "export", "flows", "model"),
         *("query", "recording", "sources", "wire"),
@@ -63,7 +63,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "scapy": ("sources", "wire"),
     "starlette": ("request_target", "serve", "sandbox"),
     "uvicorn": ("serve.server.protocol", "serve.server.server", "sandbox.control_plane"),
-    "yaml": ("catalog_file", "config"),
+    "yaml": ("config",),
 }
 """Where each third-party package may be imported."""
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from flowmap.config.yaml_file import YamlFile, read_yaml, text_problem
 from flowmap.control.alibaba.api.models import Artifact, camel
 from flowmap.errors import ConfigError
 
@@ -186,41 +186,30 @@ class CatalogFile(_Entry):
         return self
 
 
-def parse_catalog(value: object, *, origin: str = "catalog", text: str = "") -> CatalogFile:
-    """Check a catalog; ConfigError names ``origin``, the place in it, and the line if ``text`` is its YAML."""
+def parse_catalog(value: object, *, origin: str = "catalog", file: YamlFile | None = None) -> CatalogFile:
+    """Check a catalog; ConfigError names ``origin``, the line if ``file`` is what it was read from, and the key."""
     if isinstance(value, CatalogFile):
         return value
     try:
         return CatalogFile.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = [part for part in first["loc"] if not str(part).startswith("function-")]
-        line = _line_of(text, place)
-        where = f"{origin}, line {line}" if line else origin
+        key = tuple(part for part in first["loc"] if not str(part).startswith("function-"))
+        line = file.line(key) if file is not None else None
+        where = f"{origin}:{line}" if line else origin
         message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "string_type" and isinstance(first["input"], (int, float, date)):  # bool is an int
-            message = "this is no text in YAML; quote it"
-        raise ConfigError(f"{where}: {'.'.join(map(str, place)) or 'the catalog'}: {message}") from error
+        if first["type"] == "string_type":
+            message = text_problem(first["input"]) or message
+        raise ConfigError(f"{where}: {'.'.join(map(str, key)) or 'the catalog'}: {message}") from error
 
 
 def load_catalog(path: Path) -> CatalogFile:
-    """Read a catalog file, YAML or JSON (which is YAML)."""
-    try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise ConfigError(f"{path}: over {SIZE_LIMIT} bytes")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the catalog: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}") from error
-    try:
-        value = yaml.load(text, Loader=_loader())
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}, line {line}: not YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not YAML: {str(error)[:200]}") from error
-    return parse_catalog(value if value is not None else {}, origin=str(path), text=text)
+    """Read a catalog file, YAML or JSON; ConfigError names the line."""
+    file = read_yaml(str(path), largest=SIZE_LIMIT)
+    if file.repeated:
+        key = file.repeated[0]
+        raise ConfigError(f"{path}:{file.line(key)}: {'.'.join(map(str, key))}: given twice")
+    return parse_catalog({} if file.value is None else file.value, origin=str(path), file=file)
 
 
 def example_catalog() -> CatalogFile:
@@ -248,29 +237,3 @@ def example_catalog() -> CatalogFile:
             ]
         }
     )
-
-
-def _loader() -> Any:
-    # The C loader reads ten thousand deployments in a second instead of ten; PyYAML may be built without it.
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _line_of(text: str, place: Sequence[int | str]) -> int | None:
-    """Line on which ``place`` stands in the YAML ``text``; None without one."""
-    if not text:
-        return None
-    node = yaml.compose(text, Loader=_loader())
-    for part in place:
-        found = _child(node, part)
-        if found is None:
-            break
-        node = found
-    return None if node is None else int(node.start_mark.line) + 1
-
-
-def _child(node: Any, part: int | str) -> Any:
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part]
-    if isinstance(node, yaml.MappingNode):
-        return next((value for key, value in node.value if key.value == part), None)
-    return None

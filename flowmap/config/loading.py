@@ -8,28 +8,20 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import select
-import time
 from collections.abc import Mapping
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from flowmap.config.models import Config
 from flowmap.config.web import WebConfig
+from flowmap.config.yaml_file import Key, read_text, read_yaml, text_problem
 from flowmap.errors import ConfigError
 
 PREFIX = "FLOWMAP__"
 """Variables of the environment that override a key: FLOWMAP__SECTION__KEY."""
-
-LARGEST_FILE = 1 << 20
-"""Bytes of a configuration or secret file; more is not one."""
-PIPE_SECONDS = 5.0
-"""Longest wait for what somebody writes into a pipe (``-c <(…)``): a reload must end, whatever the file has become."""
 
 _WANTED = {
     "model_type": "a mapping of keys is wanted here",
@@ -39,10 +31,6 @@ _WANTED = {
     "string_unicode": "is not UTF-8 text",
 }
 """What pydantic tells in the words of Python, by its name for the problem."""
-_NO_TEXT = {int: "a number", float: "a number", bool: "true or false", date: "a date", datetime: "a date"}
-"""What YAML reads some text as where it has no quotes."""
-
-Key = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -137,93 +125,25 @@ def require_control_plane(config: Config) -> None:
         raise ConfigError("\n".join(missing))
 
 
-def read_text(path: str) -> str:
-    """The text of a file; ConfigError if it cannot be read, is no UTF-8, or is far too large."""
-    try:
-        data = _read_bytes(path, LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise ConfigError(f"{path}: larger than 1 MiB; this is not the file you mean")
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-
-
-def _read_bytes(path: str, most: int) -> bytes:
-    with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        waiting = select.poll()
-        waiting.register(file, select.POLLIN)
-        end = time.monotonic() + PIPE_SECONDS
-        data = bytearray()
-        while len(data) < most:
-            if not waiting.poll(max(0.0, end - time.monotonic()) * 1000):
-                raise ConfigError(f"{path}: is a pipe that nobody writes to")
-            part = file.read(most - len(data))
-            if part == b"":
-                break
-            data += part or b""
-        return bytes(data)
-
-
 def _read_file(path: str, problems: _Problems) -> dict[str, Any]:
-    text = read_text(path)
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        tree = _Reader(loader, path, problems).value(node, ()) if node is not None else {}
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}" if mark else path
-        raise ConfigError(f"{place}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply") from error
+    file = read_yaml(path)
+    problems.places |= {key: f"{path}:{line}" for key, line in file.lines.items()}
+    for key in file.repeated:
+        problems.add(key, "given twice")
+    tree = {} if file.value is None else file.value
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}:1: a mapping of sections is wanted, like control_plane: {{…}}")
+    _fill_empty_sections(tree, problems.root)
     return tree
 
 
-class _Reader:
-    """YAML nodes to values, noting the line of each; refuses a key given twice."""
-
-    def __init__(self, loader: yaml.SafeLoader, path: str, problems: _Problems) -> None:
-        self._loader, self._path, self._problems = loader, path, problems
-        self._open: set[int] = set()
-
-    def value(self, node: yaml.Node, key: Key) -> Any:
-        self._problems.places[key] = f"{self._path}:{node.start_mark.line + 1}"
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, key)
-        if id(node) in self._open:
-            raise ConfigError(f"{self._problems.places[key]}: an alias that contains itself")
-        self._open.add(id(node))
-        value = self._mapping(node, key) if isinstance(node, yaml.MappingNode) else self._sequence(node, key)
-        self._open.discard(id(node))
-        return value
-
-    def _scalar(self, node: yaml.ScalarNode, key: Key) -> Any:
-        try:
-            value = self._loader.construct_object(node)
-        except ValueError as error:  # 2026-13-45 looks like a date to YAML and is none
-            raise ConfigError(f"{self._problems.places[key]}: {node.value}: {error}; quote it if it is text") from error
-        # "section:" with nothing but comments below it is an empty section.
-        return {} if value is None and _is_section(_annotation(self._problems.root, key)) else value
-
-    def _sequence(self, node: yaml.Node, key: Key) -> list[Any]:
-        return [self.value(item, (*key, index)) for index, item in enumerate(node.value)]
-
-    def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name_node, value_node in node.value:
-            name = name_node.value if isinstance(name_node, yaml.ScalarNode) else "?"
-            value = self.value(value_node, (*key, name))
-            self._problems.places[(*key, name)] = f"{self._path}:{name_node.start_mark.line + 1}"
-            if name in values:
-                self._problems.add((*key, name), "given twice")
-            values[name] = value
-        return values
+def _fill_empty_sections(tree: dict[str, Any], annotation: Any) -> None:
+    """``section:`` with nothing but comments below it is an empty section, not null."""
+    for name, field in _keys(annotation).items():
+        if name in tree and tree[name] is None and _is_section(field.annotation):
+            tree[name] = {}
+        elif isinstance(tree.get(name), dict):
+            _fill_empty_sections(tree[name], field.annotation)
 
 
 def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Problems) -> None:
@@ -307,8 +227,8 @@ def _explain(root: type[BaseModel], key: Key, kind: str, message: str, value: ob
         known = list(_keys(_annotation(root, key[:-1])))
         close = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
         return key, f"unknown key (did you mean {close[0]}?)" if close else "unknown key"
-    if kind == "string_type" and type(value) in _NO_TEXT:
-        return key, f"this is {_NO_TEXT[type(value)]} in YAML, and text is wanted; quote it"
+    if kind == "string_type" and (problem := text_problem(value)):
+        return key, problem
     if kind in _WANTED:
         return key, _WANTED[kind]
     for start in ("Value error, ", "Input ", "Tuple ", "Dictionary "):

@@ -27,17 +27,19 @@ deployments:
 """
 
 BAD = [
-    ("deployments: [{id: a}]", "line 1", "deployments.0.name"),
-    ("workspace: w\ndeployments:\n- id: a\n  name: n\n  addresses: [10.0.0.300]\n", "line 5", "addresses.0"),
+    ("deployments: [{id: a}]", ":1: ", "deployments.0.name"),
+    ("workspace: w\ndeployments:\n- id: a\n  name: n\n  addresses: [10.0.0.300]\n", ":5: ", "addresses.0"),
     ("deployments:\n- {id: a, name: n}\n- {id: a, name: m}\n", "", "'a' is given twice"),
     ("deployments:\n- {id: a, name: n, namespace: x}\n", "", "namespace 'x'"),
-    ("workspace: w\n\nunheard: 1\n", "line 3", "unheard"),
-    ("deployments:\n- {id: a, name: n, reads: ['10.0.0.1:99999']}\n", "line 2", "is not ip:port"),
-    ("deployments:\n- {id: a, name: n, writes: ['kafka:9092']}\n", "line 2", "writes.0"),
-    ("semantics: maybe\n", "line 1", "semantics"),
-    ("a: [\n", "line 2", "not YAML"),
-    ("7\n", "line 1", "the catalog"),
-    ("x: *nowhere\n", "line 1", "not YAML"),
+    ("workspace: w\n\nunheard: 1\n", ":3: ", "unheard"),
+    ("deployments:\n- {id: a, name: n, reads: ['10.0.0.1:99999']}\n", ":2: ", "is not ip:port"),
+    ("deployments:\n- {id: a, name: n, writes: ['kafka:9092']}\n", ":2: ", "writes.0"),
+    ("semantics: maybe\n", ":1: ", "semantics"),
+    ("a: [\n", ":2: ", "not YAML"),
+    ("7\n", ":1: ", "the catalog"),
+    ("workspace: w\nworkspace: v\n", ":2: ", "workspace: given twice"),
+    ("deployments:\n- id: 1\n", ":2: ", "this is a number in YAML, and text is wanted; quote it"),
+    ("x: *nowhere\n", ":1: ", "not YAML"),
 ]
 
 

@@ -491,7 +491,7 @@ def test_other_outputs_conserve(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     [
         (["--dry-run"], "--dry-run: is for recordings"),
         (["--catalog", "x", "--assume-current"], "--catalog is asked instead"),
-        (["--catalog", "/nowhere"], "/nowhere: cannot read the catalog"),
+        (["--catalog", "/nowhere"], "/nowhere: cannot be read"),
     ],
 )
 def test_words_that_do_not_fit(capsys: pytest.CaptureFixture[str], words: list[str], complaint: str) -> None:
