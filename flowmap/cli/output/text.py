@@ -12,6 +12,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 ELLIPSIS = "…"
 GAP = "  "
@@ -39,9 +40,9 @@ def escape_what_streams_lack() -> None:
             stream.reconfigure(errors=_ESCAPED)
 
 
-def shown(text: str) -> str:
-    """``text`` as stdout will write it, so that its cells can be counted."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+def shown(text: str, stream: TextIO | None = None) -> str:
+    """``text`` as ``stream`` (None: stdout) will write it, so that its cells can be counted."""
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, _ESCAPED).decode(encoding)
 
 

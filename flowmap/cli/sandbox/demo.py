@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
+from flowmap.cli.output.progress import show_live, start_live
 from flowmap.cli.output.text import amount, table, terminal_width
 from flowmap.cli.shared import options
 
@@ -59,18 +62,18 @@ def _say_where(demo: Demo) -> None:
 
 
 def _watch(demo: Demo, duration: float) -> None:
-    live = sys.stdout.isatty()
     start = time.monotonic()
-    drawn = 0
-    while (elapsed := time.monotonic() - start) < duration:
-        time.sleep(min(FRAME if live else QUIET_FRAME, duration - elapsed))
-        page = demo.page()
-        lines = [f"after {time.monotonic() - start:.0f} s, {amount(page.pending)} waiting for an owner:"]
-        lines += table(HEADER, _rows(page), width=terminal_width())
-        if live and drawn:
-            sys.stdout.write(f"\x1b[{drawn}A\x1b[J")  # up to the first line of the last table, clear to the end
-        drawn = len(lines) + 1
-        print("\n".join(lines), end="\n\n", flush=True)
+    with ExitStack() as stack:
+        frame, show = QUIET_FRAME, partial(print, end="\n\n", flush=True)
+        if sys.stdout.isatty():
+            live = start_live(sys.stdout, transient=False)
+            stack.callback(live.stop)
+            frame, show = FRAME, partial(show_live, live)
+        while (elapsed := time.monotonic() - start) < duration:
+            time.sleep(min(frame, duration - elapsed))
+            page = demo.page()
+            lines = [f"after {time.monotonic() - start:.0f} s, {amount(page.pending)} waiting for an owner:"]
+            show("\n".join([*lines, *table(HEADER, _rows(page), width=terminal_width())]))
 
 
 def _rows(page: Page) -> list[tuple[object, ...]]:
