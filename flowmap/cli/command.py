@@ -14,6 +14,7 @@ from flowmap import __version__, errors
 from flowmap.cli.failures import describe
 from flowmap.cli.output.text import clean, escape_what_streams_lack
 from flowmap.cli.shared import options
+from flowmap.cli.shared.environment import leave_out_httpx_command
 from flowmap.system.descriptors import hold_standard
 from flowmap.system.inherited import own_signals
 
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Usage errors leave through argparse with status 2."""
     hold_standard()
     own_signals()
+    leave_out_httpx_command()
     escape_what_streams_lack()
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)

@@ -19,7 +19,7 @@ from flowmap.cli import command
 from flowmap.cli.command import COMMANDS
 from flowmap.config import example_yaml, schema
 
-HEAVY = ("numpy", "pydantic", "httpx", "yaml", "starlette", "uvicorn", "prometheus_client", "scapy", "asyncio")
+HEAVY = ("numpy", "rich", "pydantic", "httpx", "yaml", "starlette", "uvicorn", "prometheus_client", "scapy", "asyncio")
 
 
 def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
