@@ -53,6 +53,20 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     assert "--log-level" in said
 
 
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_overview_lists_every_command_in_its_group(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as end:
+        command.main(["--help"])
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0] for line in lines if line[:2] == "  " and line[2:3].isalpha()]
+    assert listed == list(COMMANDS)
+    assert all(f"{title}:" in lines for title in command.GROUPS)
+
+
 USAGE = [
     [],
     ["nonsense"],
