@@ -68,7 +68,7 @@ def read_yaml(path: str, *, largest: int = LARGEST_FILE) -> YamlFile:
 def text_problem(value: object) -> str | None:
     """What to do about a ``value`` that YAML did not read as text; None if it is a mapping or a list."""
     kind = _NOT_TEXT.get(type(value))
-    return None if kind is None else f"this is {kind} in YAML, and text is wanted; quote it"
+    return None if kind is None else f"this is {kind} in YAML, not text; quote it"
 
 
 def read_text(path: str, *, largest: int = LARGEST_FILE) -> str:

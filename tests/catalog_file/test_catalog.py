@@ -38,7 +38,7 @@ BAD = [
     ("a: [\n", ":2: ", "not YAML"),
     ("7\n", ":1: ", "the catalog"),
     ("workspace: w\nworkspace: v\n", ":2: ", "workspace: given twice"),
-    ("deployments:\n- id: 1\n", ":2: ", "this is a number in YAML, and text is wanted; quote it"),
+    ("deployments:\n- id: 1\n", ":2: ", "this is a number in YAML, not text; quote it"),
     ("x: *nowhere\n", ":1: ", "not YAML"),
 ]
 

@@ -187,7 +187,7 @@ PROBLEMS = [
         "open-to-all",
         "http: {listen: '0.0.0.0:1'}\n",
         "flowmap.yaml:1: http: listen 0.0.0.0:1: other hosts could see every connection; set tls or users "
-        "(or web_config), or insecure: true if something else keeps them out",
+        "(or web_config), or insecure: true if something else protects this address",
     ),
     (
         "two-guards",
@@ -207,12 +207,12 @@ PROBLEMS = [
     (
         "reserved-user",
         f"http:\n  users:\n    loopback: {BCRYPT}\n",
-        "flowmap.yaml:3: http.users.loopback: no user can be called loopback: the word has a meaning in http.access",
+        "flowmap.yaml:3: http.users.loopback: loopback is reserved in http.access; choose another user name",
     ),
     (
         "no-such-user",
         f"http:\n  users: {{ann: {BCRYPT}}}\n  access: {{query: [bob, loopback], health: [ann]}}\n",
-        "flowmap.yaml:1: http: access: there is no user 'bob'",
+        "flowmap.yaml:1: http: access: no user 'bob' in users",
     ),
     ("tls-key", "http:\n  tls: {cert_file: a}\n", "flowmap.yaml:2: http.tls.key_file: Field required"),
     (
@@ -252,7 +252,7 @@ PROBLEMS = [
     (
         "peer",
         "export:\n  peers:\n    orders: [tcp/9092]\n",
-        "flowmap.yaml:3: export.peers.orders.0: 'tcp/9092' names no address; write it like \"10.100.2.0/24:9092\"",
+        "flowmap.yaml:3: export.peers.orders.0: 'tcp/9092' has no address; write it like \"10.100.2.0/24:9092\"",
     ),
     ("label", "export: {labels: [peer, peer]}\n", "flowmap.yaml:1: export.labels: given more than once: peer"),
     (
@@ -268,19 +268,19 @@ PROBLEMS = [
     (
         "text-for-a-list",
         "collect:\n  include: 10.0.0.0/8\n",
-        "flowmap.yaml:2: collect.include: a list is wanted here, like [a, b]",
+        "flowmap.yaml:2: collect.include: must be a list, like [a, b]",
     ),
     (
         "text-for-names",
         "collect: {capture: {interfaces: a0}}\n",
-        "flowmap.yaml:1: collect.capture.interfaces: a list is wanted here, like [a, b]",
+        "flowmap.yaml:1: collect.capture.interfaces: must be a list, like [a, b]",
     ),
     (
         "list-for-a-map",
         "export: {peers: [a]}\n",
-        "flowmap.yaml:1: export.peers: a mapping of names is wanted here, like {name: …}",
+        "flowmap.yaml:1: export.peers: must be a mapping of names, like {name: …}",
     ),
-    ("scalar", "log: loud\n", "flowmap.yaml:1: log: a mapping of keys is wanted here"),
+    ("scalar", "log: loud\n", "flowmap.yaml:1: log: must be a mapping of keys"),
     (
         "half-key",
         "control_plane:\n  credentials: {access_key_id: x}\n",
@@ -290,7 +290,7 @@ PROBLEMS = [
     (
         "two-keys",
         "control_plane:\n  credentials: {access_key_id: x, access_key_secret: y, ecs_ram_role: true}\n",
-        "flowmap.yaml:2: control_plane.credentials: ecs_ram_role is never asked beside access_key_id; give one of them",
+        "flowmap.yaml:2: control_plane.credentials: give ecs_ram_role or access_key_id, not both",
     ),
     (
         "blink-without-region",
@@ -302,7 +302,7 @@ PROBLEMS = [
         "control_plane:\n  region: cn-hangzhou\n  blink: {enabled: true, projects: [a/b]}\n",
         "flowmap.yaml:3: control_plane.blink.projects.0: 'a/b' is not the name of a project",
     ),
-    ("list", "- a\n", "flowmap.yaml:1: a mapping of sections is wanted, like control_plane: {…}"),
+    ("list", "- a\n", "flowmap.yaml:1: must be a mapping of sections, like control_plane: {…}"),
     ("yaml", "log: {level: info\n", "flowmap.yaml:2: not YAML: did not find expected ',' or '}'"),
     (
         "tag",
@@ -398,7 +398,7 @@ def test_what_yaml_takes_for_no_text_is_to_be_quoted(tmp_path: Path, text: str, 
         file.write_text(text)
         load(str(file), {})
         return
-    message = f"this is {kind} in YAML, and text is wanted; quote it" if kind else "text is wanted here"
+    message = f"this is {kind} in YAML, not text; quote it" if kind else "must be text"
     lines = problems_of(tmp_path, text)
     assert f"flowmap.yaml:1: {key}: {message}" in lines
     assert "4815" not in str(lines)
@@ -407,7 +407,7 @@ def test_what_yaml_takes_for_no_text_is_to_be_quoted(tmp_path: Path, text: str, 
 BAD_VARIABLES = [
     (
         {"FLOWMAP__COLLECT__INCLUDE": "10.0.0.0/8"},
-        'FLOWMAP__COLLECT__INCLUDE: collect.include: lists and maps are given as JSON, like ["a", "b"]',
+        'FLOWMAP__COLLECT__INCLUDE: collect.include: not JSON: write lists and maps as JSON, like ["a", "b"]',
     ),
     ({"FLOWMAP__LOG__LEVLE": "info"}, "FLOWMAP__LOG__LEVLE: log.levle: unknown key (did you mean level?)"),
     (
@@ -433,8 +433,8 @@ def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ('{filter: "tcp\\0 port 1"}', "filter: a filter is one line of printable characters"),
-        ("{filter: tcp and vlan 5}", "filter: vlan matches nothing: the kernel takes VLAN tags off before it filters"),
+        ('{filter: "tcp\\0 port 1"}', "filter: must be one line of printable characters"),
+        ("{filter: tcp and vlan 5}", "filter: vlan never matches: the kernel removes VLAN tags before it filters"),
         (f"{{filter: '{'(' * 4097}'}}", "filter: .* at most 4096 characters"),
         ("{interfaces: [a, a]}", "interfaces: given more than once: a"),
         (f"{{interfaces: [{', '.join(f'n{n}' for n in range(129))}]}}", "interfaces: should have at most 128 items"),
@@ -485,7 +485,7 @@ def test_names_of_interfaces(tmp_path: Path, name: str, shown: str | None) -> No
 
 def test_a_name_of_an_interface_that_cannot_be_says_why(tmp_path: Path) -> None:
     assert problems_of(tmp_path, 'collect: {capture: {interfaces: [lo, "a b"]}}') == [
-        "flowmap.yaml:1: collect.capture.interfaces.1: 'a b' is no name of an interface: "
+        "flowmap.yaml:1: collect.capture.interfaces.1: 'a b' is not an interface name: "
         "1 to 127 bytes, no / or white space"
     ]
 
@@ -500,7 +500,7 @@ def test_two_names_of_interfaces_never_look_alike(name: bytes) -> None:
 
 def test_a_daemon_does_not_read_files(tmp_path: Path) -> None:
     (line,) = problems_of(tmp_path, "collect: {source: replay}")
-    assert line.endswith("collect.source: a file is read with `flowmap replay FILE`, not by the daemon")
+    assert line.endswith("collect.source: the daemon reads no files; use `flowmap replay FILE`")
 
 
 EXPOSED = [
@@ -542,7 +542,7 @@ WEB_PROBLEMS = [
     ("tls_server_config:\n  cert_fil: x\n  key_file: y\n", ["web.yml:2", "unknown key (did you mean cert_file?)"]),
     ("tls: {}\n", ["web.yml:1: tls: unknown key"]),
     ("basic_auth_users:\n  ann: hunter2\n", ["web.yml:2: basic_auth_users.ann: is not a bcrypt hash"]),
-    (f"basic_auth_users:\n  'a:b': {BCRYPT}\n", ["web.yml:2: basic_auth_users.a:b: a user's name"]),
+    (f"basic_auth_users:\n  'a:b': {BCRYPT}\n", ["web.yml:2: basic_auth_users.a:b: a user name must not"]),
     ("http_server_config:\n  headers:\n    X-Powered-By: me\n", ["web.yml:3", "X-Powered-By: unknown key"]),
     ("http_server_config: {headers: {X-Frame-Options: no}}\n", ["web.yml:1", "should be 'deny' or 'sameorigin'"]),
     (
@@ -559,9 +559,9 @@ WEB_PROBLEMS = [
     ),
     (
         "tls_server_config: {cert_file: a, key_file: b, cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]}\n",
-        ["web.yml:1: tls_server_config.cipher_suites.0: is none of TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"],
+        ["web.yml:1: tls_server_config.cipher_suites.0: must be one of TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"],
     ),
-    ("[]\n", ["web.yml:1: a mapping of sections is wanted"]),
+    ("[]\n", ["web.yml:1: must be a mapping of sections, like tls_server_config: {…}"]),
 ]
 
 
