@@ -1,7 +1,7 @@
-"""What the embedded control plane knows: deployments, where they run, and what they read and write.
+"""The catalog: deployments with their addresses, and the services they read and write.
 
-A catalog comes from a YAML or JSON file, from Python, or over the admin path. Field names are the API's (camel
-case); snake case is understood too. Bad input is a ConfigError that names the place.
+It comes from a YAML or JSON file, from Python, or over an admin path of the sandbox. Field names are those of the API
+(camel case) or in snake case. ConfigError names the place of an error.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ SIZE_LIMIT = 64 << 20
 
 
 class CatalogSemantics(StrEnum):
-    """How ``srcIp`` and ``dstIp`` are understood; the API document can be read either way."""
+    """How the API reads ``srcIp`` and ``dstIp``. Its document allows both readings."""
 
     CONNECTION = "connection"
-    """Source is the TaskManager that connects, destination the service it connects to."""
+    """src is the TaskManager that connects, dst the service that it connects to."""
     DATAFLOW = "dataflow"
-    """Source is what a job reads from, destination what it writes to."""
+    """src is a service that a job reads from, dst one that it writes to."""
     BOTH = "both"
     """The union of the two."""
 
 
 class ServiceEndpoint(NamedTuple):
-    """An end a job reads from or writes to; ``port`` None means any port of the address."""
+    """An endpoint that a job reads from or writes to. ``port`` None: any port."""
 
     ip: str
     port: int | None
 
 
 def normal_ip(text: object) -> str:
-    """An address in its one spelling; IPv4-mapped IPv6 becomes IPv4."""
+    """An address in canonical form. IPv4-mapped IPv6 becomes IPv4."""
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} is not an IP address; write it as text")
+        raise ValueError(f"{text!r} is not an IP address; write it as text in quotes")
     address = ipaddress.ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
 
 
-def service_end(value: object) -> object:
-    """``10.0.0.1:9092``, ``[2001:db8::1]:9092``, or an address alone for any port."""
+def parse_service_endpoint(value: object) -> object:
+    """Parse ``10.0.0.1:9092``, ``[2001:db8::1]:9092``, or an address alone for any port."""
     if not isinstance(value, str):
         return value
     host, colon, port = value.rpartition(":")
@@ -76,12 +76,12 @@ def _artifact(value: object) -> object:
 
 
 ApiArtifact = Annotated[Artifact, BeforeValidator(_artifact)]
-"""As the API writes it."""
+"""An artifact in the form of the API."""
 
 Ip = Annotated[str, BeforeValidator(normal_ip)]
-End = Annotated[ServiceEndpoint, BeforeValidator(service_end)]
+ServiceEndpointField = Annotated[ServiceEndpoint, BeforeValidator(parse_service_endpoint)]
 Moment = Annotated[float, BeforeValidator(_epoch)]
-"""Seconds since the epoch; a file may also say ``2026-01-31T08:00:00Z``."""
+"""Seconds since the epoch. A file may also have ``2026-01-31T08:00:00Z``."""
 
 
 class _Entry(BaseModel):
@@ -91,7 +91,7 @@ class _Entry(BaseModel):
 
 
 class AddressEntry(_Entry):
-    """An address one of the deployment's TaskManagers has, always or for a time (``since`` <= t < ``until``)."""
+    """An address of a TaskManager, valid always or for ``since`` <= t < ``until``."""
 
     ip: Ip
     since: Moment | None = None
@@ -103,19 +103,19 @@ class AddressEntry(_Entry):
         return {"ip": value} if isinstance(value, str) else value
 
     def holds(self, now: float) -> bool:
-        """Whether the deployment has the address at ``now``."""
+        """Whether the address is valid at ``now``."""
         return (self.since is None or self.since <= now) and (self.until is None or now < self.until)
 
 
 class ConnectionEntry(_Entry):
-    """One connection known exactly: the client end, and the service end it goes to."""
+    """A connection, by its client endpoint and its server endpoint."""
 
-    client: End
-    server: End
+    client: ServiceEndpointField
+    server: ServiceEndpointField
 
 
 class JobEntry(_Entry):
-    """One run of a deployment."""
+    """A job of a deployment."""
 
     id: str = Field(min_length=1)
     status: str = "RUNNING"
@@ -124,7 +124,7 @@ class JobEntry(_Entry):
 
 
 class DeploymentEntry(_Entry):
-    """A deployment and the truth about its connections."""
+    """A deployment with its addresses, services and connections."""
 
     id: str = Field(min_length=1)
     name: str = Field(min_length=1)
@@ -141,10 +141,10 @@ class DeploymentEntry(_Entry):
     artifact: ApiArtifact = Artifact(kind="SQLSCRIPT")
     jobs: tuple[JobEntry, ...] = ()
     addresses: tuple[AddressEntry, ...] = ()
-    reads: tuple[End, ...] = ()
-    writes: tuple[End, ...] = ()
+    reads: tuple[ServiceEndpointField, ...] = ()
+    writes: tuple[ServiceEndpointField, ...] = ()
     connections: tuple[ConnectionEntry, ...] = ()
-    """Connections known by their client port; they make an exact question exact."""
+    """Connections with known client port. They narrow an exact question."""
 
 
 class PackageJobEntry(_Entry):
@@ -165,21 +165,21 @@ class PackageJobEntry(_Entry):
 
 
 class CatalogFile(_Entry):
-    """Everything the embedded control plane answers from."""
+    """A whole catalog."""
 
     workspace: str = "sandbox"
     namespaces: tuple[str, ...] = ("default-namespace",)
     semantics: CatalogSemantics = CatalogSemantics.BOTH
     deployments: tuple[DeploymentEntry, ...] = ()
     blink_jobs: tuple[PackageJobEntry, ...] = ()
-    """What the legacy operation answers from."""
+    """The jobs of the legacy operation."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         seen: set[str] = set()
         for entry in self.deployments:
             if entry.id in seen:
-                raise ValueError(f"deployment id {entry.id!r} is given twice")
+                raise ValueError(f"deployment id {entry.id!r} occurs twice")
             if entry.namespace not in self.namespaces:
                 raise ValueError(f"deployment {entry.id!r}: namespace {entry.namespace!r} is not in namespaces")
             seen.add(entry.id)
@@ -213,7 +213,7 @@ def load_catalog(path: Path) -> CatalogFile:
 
 
 def example_catalog() -> CatalogFile:
-    """Four deployments on loopback addresses: a reader, a writer, and two that share a service end."""
+    """Four deployments on loopback addresses: a reader, a writer, and two that share a service."""
     kafka, mysql, redis = "127.0.2.1:9092", "127.0.2.2:3306", "127.0.2.3:6379"
     rows: Sequence[tuple[str, str, str, list[str], list[str], dict[str, str | int]]] = (
         ("00000000-0000-0000-0000-000000000001", "orders-ingest", "127.0.1.1", [mysql], [kafka], {"team": "orders"}),
