@@ -1,4 +1,4 @@
-"""The ``flowmap`` command: its parser, and what becomes of errors."""
+"""The ``flowmap`` command: its parser, exit statuses and errors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status. Usage errors leave through argparse with status 2."""
+    """Run one command and return its exit status. SystemExit with status 2 for wrong usage."""
     hold_standard()
     own_signals()
     leave_out_httpx_command()
@@ -91,12 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read stdout is gone; point it elsewhere so that the flush at exit is silent.
+        # The reader of stdout is gone. With another stdout the flush at exit is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except errors.FlowmapError as error:
         return _fail(error, EXIT_FAILURE, arguments)
-    except Exception as error:  # the last resort: a user gets a line, not a traceback, whatever went wrong
+    except Exception as error:  # a user gets one line, never a traceback
         return _fail(error, EXIT_FAILURE, arguments)
 
 
@@ -146,7 +146,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _fail(error: Exception, status: int, arguments: argparse.Namespace) -> int:
-    """Say what is wrong, a line for each problem; with ``--log-level debug`` also where it came from."""
+    """Print a line for each problem, and with ``--log-level debug`` the traceback."""
     if getattr(arguments, "log_level", None) == "debug":
         import traceback
 

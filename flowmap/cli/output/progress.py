@@ -27,13 +27,12 @@ class Progress:
 
     def show(self, text: str) -> None:
         """Replace the line by ``text``, unless the last update was a moment ago."""
-        now = time.monotonic()
-        if now < self._next:
+        if time.monotonic() < self._next:
             return
-        self._next = now + EVERY
         if self._live is None:
             self._live = start_live(sys.stderr, transient=True)
         show_live(self._live, shown(clean(text), sys.stderr))
+        self._next = time.monotonic() + EVERY
 
     def __enter__(self) -> Self:
         return self
