@@ -1,7 +1,7 @@
-"""calibrate: how the control plane reads src and dst, told from one connection whose deployment is known.
+"""``flowmap calibrate``: find out how the API reads src and dst, from a connection whose deployment is known.
 
-Asks every shape of the question, and two turned round, and sees which answers return the deployment. Exit status 0 if
-a reading (``attribute.semantics``) names it, 3 if none does, 1 on an error.
+Asks every question shape, and two with the endpoints swapped. Exit status 0 if a value of ``attribute.semantics``
+names the deployment, 3 if none does, 1 on an error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from flowmap.control.alibaba.api.client import DeploymentsAnswer
     from flowmap.errors import ControlError
 
-HEADER = ("QUESTION", "ASKED", "RETURNS IT", "OTHERS")
+HEADER = ("QUESTION", "PARAMETERS", "RETURNS IT", "OTHERS")
 EXIT_NONE = 3
 
 SHAPES = ("client", "sink", "source", "link", "exact")
 
 
 class NamedEndpoint(NamedTuple):
-    """What one side of a question says: parameters of GetDeploymentsByIp."""
+    """Parameters of GetDeploymentsByIp for src or dst."""
 
     ip: str | None = None
     port: int | None = None
@@ -37,45 +37,49 @@ Parameters = tuple[NamedEndpoint, NamedEndpoint]
 
 
 class ShapeReply(NamedTuple):
-    """What all namespaces said to one question."""
+    """The answers of all namespaces to one question."""
 
     returns: frozenset[str]
-    """Ids of deployments."""
+    """Ids of the deployments returned."""
     owners: Owners
-    """Of those, the ones with a job that runs, or that do not say: they can own a connection."""
+    """Those of them that can own a connection: with a running job, or without a job summary."""
     names: Mapping[str, str]
-    """By id."""
+    """Names of the deployments, by id."""
     error: str = ""
-    """Why there is no answer, or only a part of it."""
+    """Why the answer is missing or incomplete."""
 
 
 class ReadingFinding(NamedTuple):
-    """What the replies mean."""
+    """The conclusion from all replies."""
 
     semantics: str | None
-    """Value for ``attribute.semantics``; None if none works."""
+    """Value for ``attribute.semantics``; None if no value works."""
     because: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The connection and its deployment, and whom to ask."""
-    parser.add_argument("source", metavar="SRC:PORT", type=options.end, help="the deployment's end, which opened it")
-    parser.add_argument("destination", metavar="DST:PORT", type=options.end, help="the service's end")
-    parser.add_argument("deployment_id", metavar="DEPLOYMENT_ID", help="id of the deployment that it belongs to")
+    """Add the connection, its deployment, and the control plane."""
+    parser.add_argument("source", metavar="SRC:PORT", type=options.endpoint, help="client endpoint, of the deployment")
+    parser.add_argument(
+        "destination", metavar="DST:PORT", type=options.endpoint, help="server endpoint, of the service"
+    )
+    parser.add_argument("deployment_id", metavar="DEPLOYMENT_ID", help="id of the deployment that owns the connection")
     options.add_namespace(parser)
     options.add_config(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask everything, and print what it means. QueryError without both ports; ControlError if a question that
-    matters got no answer."""
+    """Ask all questions and print the conclusion.
+
+    QueryError without both ports; ControlError if a required question got no answer.
+    """
     from flowmap.cli.shared import asking
     from flowmap.errors import QueryError
 
-    for end, word in ((arguments.source, "SRC"), (arguments.destination, "DST")):
-        if end.port is None:
-            raise QueryError(f"{word}: its port is needed, for the question about this very connection")
+    for endpoint, word in ((arguments.source, "SRC"), (arguments.destination, "DST")):
+        if endpoint.port is None:
+            raise QueryError(f"{word}: the port is missing; one question needs both ports of the connection")
     asked = questions(NamedEndpoint(*arguments.source), NamedEndpoint(*arguments.destination))
     config = asking.configured(arguments)
     replies = asking.run(_ask_all(arguments, config, asked))
@@ -91,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def questions(client: NamedEndpoint, service: NamedEndpoint) -> dict[str, Parameters]:
-    """Every question, by its name."""
+    """The parameters of every question, by its name."""
     address, nothing = NamedEndpoint(client.ip), NamedEndpoint()
     return {
         "client": (address, nothing),
@@ -99,46 +103,47 @@ def questions(client: NamedEndpoint, service: NamedEndpoint) -> dict[str, Parame
         "source": (service, nothing),
         "link": (address, service),
         "exact": (client, service),
-        # No reading of the API's document answers these, unless the ends are given in the wrong order.
-        "client turned round": (nothing, address),
-        "exact turned round": (service, client),
+        # Under each reading of the API these return the deployment only if the user swapped the endpoints.
+        "client swapped": (nothing, address),
+        "exact swapped": (service, client),
     }
 
 
 def judge(deployment: str, replies: Mapping[str, ShapeReply]) -> ReadingFinding:
-    """Which reading names the deployment: its client's answer and its service end's answer must both return it."""
+    """Decide which semantics name the deployment: the answers for client and server must both return it."""
     found = {name for name, reply in replies.items() if deployment in reply.returns}
     lacking = [name for name in SHAPES[:3] if replies[name].error and name not in found]
     if "client" in found and found & {"sink", "source"}:
         if "sink" in found and not replies["source"].returns and not replies["source"].error:
             return ReadingFinding(
-                "connection", "its own address and the service as destination return it, and nobody reads src"
+                "connection", "its own address and the service as dst return it, and the service as src returns nothing"
             )
         if "source" in found or replies["source"].returns:
-            return ReadingFinding("both", "its own address returns it, and the service is known as what jobs read from")
+            return ReadingFinding("both", "its own address returns it, and the service as src returns deployments")
     if lacking:
         causes = "; ".join(f"{name}: {replies[name].error}" for name in lacking)
-        return ReadingFinding(None, f"it cannot be told without these answers ({causes})")
-    if "exact turned round" in found and "exact" not in found:
+        return ReadingFinding(None, f"answers are missing ({causes})")
+    if "exact swapped" in found and "exact" not in found:
         return ReadingFinding(
-            None, "the question with the ends turned round returns it: SRC must be the deployment's end"
+            None, "the question with swapped endpoints returns it: SRC must be the client, of the deployment"
         )
     if "client" in found:
         return ReadingFinding(
-            None, "its own address returns it, but no question about the service does: is DST its real end?"
+            None,
+            "its own address returns it, but no question about the service does: is DST the real server?",
         )
     if found & {"sink", "source"}:
         return ReadingFinding(
             "dataflow",
-            "the service returns it, and its own address does not; right only where nobody but deployments uses it",
+            "the service returns it, and its own address does not; right only if no other clients use the service",
         )
     return ReadingFinding(None, _why_none(found))
 
 
 def _why_none(found: set[str]) -> str:
     if found:
-        return f"only {', '.join(sorted(found))} returns it, and no reading rests on that alone"
-    return "no question returns it: is the id right, is the connection still open, and does NAT stand between the ends?"
+        return f"only {', '.join(sorted(found))} returns it, and no semantics use that alone"
+    return "no question returns it: is the id right, is the connection still open, and is there NAT in between?"
 
 
 async def _ask_all(
@@ -156,7 +161,7 @@ async def _ask_all(
         for name, (source, destination) in asked.items():
             answers: list[tuple[str, DeploymentsAnswer | ControlError]] = []
             for namespace in namespaces:
-                if unreached is not None:  # the other questions would only wait as long
+                if unreached is not None:  # each further call would wait for the same timeout
                     answers.append((namespace, unreached))
                     continue
                 async with pace.call():
@@ -197,7 +202,7 @@ def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], work
 
 
 def outcome(replies: Mapping[str, ShapeReply], semantics: str) -> tuple[str, list[str]]:
-    """State and deployments of the connection under a reading, by the daemon's own rule."""
+    """State and deployments of the connection under ``semantics``, by the rule of the daemon."""
     from flowmap.attribute.questions import Shape, candidates, state_of
 
     known: dict[Shape, Owners | None] = {
@@ -212,7 +217,7 @@ def outcome(replies: Mapping[str, ShapeReply], semantics: str) -> tuple[str, lis
 def as_json(
     deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, ShapeReply], finding: ReadingFinding
 ) -> dict[str, Any]:
-    """Everything, for programs."""
+    """The result as JSON."""
     state, names = outcome(replies, finding.semantics) if finding.semantics else (None, [])
     return {
         "deploymentId": deployment,
@@ -238,32 +243,32 @@ def _print(
 ) -> None:
     rows = []
     for name, reply in replies.items():
-        said = _returns(deployment, reply)
-        answer = reply.error if said is None else _in_words(deployment, reply)
+        returned = _returns(deployment, reply)
+        answer = reply.error if returned is None else _in_words(deployment, reply)
         others = ", ".join(sorted(reply.names[other] for other in reply.returns - {deployment}))
         asked_for = " ".join(f"{key}={value}" for key, value in _parameters(asked[name]).items())
         rows.append((name, asked_for, answer, others or None))
     text.print_table(HEADER, rows)
     print()
-    print(f"attribute.semantics: {finding.semantics}" if finding.semantics else "no reading of the API works")
+    print(f"attribute.semantics: {finding.semantics}" if finding.semantics else "attribute.semantics: no value works")
     print(f"  {text.clean(finding.because)}")
     if finding.semantics:
         state, names = outcome(replies, finding.semantics)
-        print(f"  with it, this connection is {state}{': ' if names else ''}{text.clean(', '.join(names))}")
+        print(f"  with this value, the connection is {state}{': ' if names else ''}{text.clean(', '.join(names))}")
 
 
 def _returns(deployment: str, reply: ShapeReply) -> bool | None:
-    """None: without an answer, or with a part that could not be read, that it is not there says nothing."""
+    """Whether the reply has the deployment; None if it is absent from an incomplete answer."""
     return True if deployment in reply.returns else None if reply.error else False
 
 
 def _in_words(deployment: str, reply: ShapeReply) -> str:
     if deployment not in reply.returns:
         return "no"
-    return "yes" if any(owner.deployment_id == deployment for owner in reply.owners) else "yes, without a job that runs"
+    return "yes" if any(owner.deployment_id == deployment for owner in reply.owners) else "yes, without a running job"
 
 
-def _parameters(ends: Parameters) -> dict[str, str | int]:
-    source, destination = ends
+def _parameters(endpoints: Parameters) -> dict[str, str | int]:
+    source, destination = endpoints
     given = {"srcIp": source.ip, "srcPort": source.port, "dstIp": destination.ip, "dstPort": destination.port}
     return {name: value for name, value in given.items() if value is not None}

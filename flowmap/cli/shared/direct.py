@@ -1,6 +1,6 @@
-"""query --direct: ask the control plane itself, and show what each question returned.
+"""``query --direct``: ask the control plane about both endpoints and combine the answers as the daemon does.
 
-Without a daemon nothing was observed, so this is what the control plane says of the two ends now.
+No connection was observed, so the answer is about the endpoints and the present only.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Answers = dict[Question, DeploymentsAnswer | ControlError]
 
 
 def answer(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The answer in the form of ``/api/v1/attribution``. ControlError if no question was answered."""
+    """The attribution in the form of ``/api/v1/attribution``. ControlError if every question failed."""
     if arguments.at is not None:
-        raise QueryError("--at: the control plane only knows the present; ask a daemon", field="at")
+        raise QueryError("--at: the control plane knows only the present; ask a daemon without --direct", field="at")
     if arguments.destination.port is None:
-        raise QueryError("DST: the port of the service is needed to ask the control plane", field="destination")
+        raise QueryError("DST: the port is missing; --direct needs the port of the service", field="destination")
     config = load(arguments.config, os.environ)
     require_control_plane(config)
-    source, destination = (Address.parse(end.ip) for end in (arguments.source, arguments.destination))
+    source, destination = (Address.parse(given.ip) for given in (arguments.source, arguments.destination))
     special = SpecialAddresses(loopback=knows_loopback(config))
     if cause := special.cause(source, destination, by_client=config.attribute.semantics != "dataflow"):
         view = AttributionView(State.UNKNOWN, (), (), None, cause)
@@ -60,7 +60,7 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:
-    """What is asked under the configured reading of the API, for both ends, in each namespace."""
+    """The questions about both endpoints in each namespace, under the configured semantics."""
     protocol = protocol_number(arguments.protocol)
     client = EndpointKey(Address.parse(arguments.source.ip), 0, 0, False)
     service = EndpointKey(Address.parse(arguments.destination.ip), arguments.destination.port, protocol, True)
@@ -72,7 +72,7 @@ def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:
 
 
 async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
-    """The answers. Where the control plane cannot be reached for one question, the others are not tried as long."""
+    """Ask all questions. Once the control plane cannot be reached, the other questions fail without a call."""
     answers: Answers = {}
     unreached: ControlError | None = None
     async with control_client(config.control_plane) as client:
@@ -84,13 +84,13 @@ async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
 
 
 async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | ControlError:
-    """What the control plane says to one question, or why it does not."""
+    """Ask one question; returns the answer or the error."""
 
-    def ip(end: Endpoint | None) -> str | None:
-        return str(end.address) if end else None
+    def ip(endpoint: Endpoint | None) -> str | None:
+        return str(endpoint.address) if endpoint else None
 
-    def port(end: Endpoint | None) -> int | None:
-        return end.port or None if end else None
+    def port(endpoint: Endpoint | None) -> int | None:
+        return endpoint.port or None if endpoint else None
 
     source, destination = question.source, question.destination
     client = client.of_workspace(question.workspace) if question.workspace else client
@@ -107,7 +107,7 @@ async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | 
 
 
 def combine(config: Config, answers: Answers) -> AttributionView:
-    """The answers as one, by the rules the daemon has."""
+    """Combine the answers into one attribution, by the rules of the daemon."""
     workspace = config.control_plane.workspace or ""
     by_shape: dict[Shape, Owners | None] = {}
     named: dict[Question, list[DeploymentInfo]] = {}
@@ -122,7 +122,7 @@ def combine(config: Config, answers: Answers) -> AttributionView:
     evidence = tuple(_evidence(question, given, named.get(question, ())) for question, given in answers.items())
     owners = candidates(config.attribute.semantics, by_shape)
     if owners is None:
-        return AttributionView(State.FAILED, (), evidence, None, "a question that matters got no usable answer")
+        return AttributionView(State.FAILED, (), evidence, None, "a required question got no usable answer")
     state = state_of(owners, config.attribute.owners_limit)
     known = {info.owner: info for infos in named.values() for info in infos}
     deployments = tuple(known[owner] for owner in sorted(owners)) if state is not State.AMBIGUOUS else ()

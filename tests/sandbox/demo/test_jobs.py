@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from flowmap.sandbox import jobs
-from flowmap.sandbox.jobs import HEADER, Truth, Worker
+from flowmap.sandbox.demo import jobs
+from flowmap.sandbox.demo.jobs import HEADER, Truth, Worker
 
 
 @pytest.fixture

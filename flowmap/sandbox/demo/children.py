@@ -1,4 +1,4 @@
-"""Child processes that do not outlive their parent."""
+"""Child processes that exit when their parent does."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from flowmap.errors import FlowmapError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-PATIENCE = 10.0
-"""Seconds a child has between SIGTERM and SIGKILL."""
+STOP_TIMEOUT = 10.0
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 class Child:
-    """One process: its output, and what it complained about."""
+    """A process, its stdout and its stderr."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], source_log: IO[bytes]) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[str], stderr: IO[bytes]) -> None:
         self.name = name
         self.process = process
-        self._source_log = source_log
+        self._stderr = stderr
 
-    def complaint(self) -> str:
-        """The last line it wrote to stderr."""
-        self._source_log.seek(0)
-        lines = self._source_log.read().decode(errors="replace").splitlines()
-        return lines[-1] if lines else "it said nothing"
+    def last_error(self) -> str:
+        """The last line on stderr."""
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").splitlines()
+        return lines[-1] if lines else "no output on stderr"
 
     def check(self) -> None:
-        """FlowmapError if it has ended."""
+        """FlowmapError if the process has exited."""
         status = self.process.poll()
         if status is not None:
-            raise FlowmapError(f"{self.name} ended with status {status}: {self.complaint()}")
+            raise FlowmapError(f"{self.name} exited with status {status}: {self.last_error()}")
 
     def stop(self) -> str:
-        """SIGTERM and wait; what it had still to say on stdout."""
+        """Send SIGTERM and wait; returns the rest of stdout. FlowmapError for a failure."""
         self.process.terminate()
         try:
-            out, _ = self.process.communicate(timeout=PATIENCE)
+            out, _ = self.process.communicate(timeout=STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()
-            raise FlowmapError(f"{self.name} did not end within {PATIENCE:.0f} s of SIGTERM") from None
+            raise FlowmapError(f"{self.name} did not exit within {STOP_TIMEOUT:.0f} s of SIGTERM") from None
         if self.process.returncode != 0:
-            raise FlowmapError(f"{self.name} ended with status {self.process.returncode}: {self.complaint()}")
+            raise FlowmapError(f"{self.name} exited with status {self.process.returncode}: {self.last_error()}")
         return out or ""
 
 
 class Children:
-    """All of them; leaving the context ends those that still run, the last started first."""
+    """A group of processes. Leaving the context stops the running ones, the last started first."""
 
     def __init__(self) -> None:
         self._all: list[Child] = []
@@ -66,27 +66,27 @@ class Children:
     def start(
         self, name: str, argv: Sequence[str], *, environ: dict[str, str], descriptors: Sequence[int] = ()
     ) -> Child:
-        """Run ``argv`` with stdout on a pipe."""
-        source_log = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+        """Start ``argv`` with stdout on a pipe."""
+        stderr = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=source_log,
+            stderr=stderr,
             text=True,
             env=environ,
             pass_fds=descriptors,
-            start_new_session=True,  # Ctrl-C is for the parent, which ends the others in order
+            start_new_session=True,  # Ctrl-C goes to the parent only, which stops its children in order
             preexec_fn=self._on_start,
         )
         if process.stdout is not None:
             self._files.enter_context(process.stdout)
-        child = Child(name, process, source_log)
+        child = Child(name, process, stderr)
         self._all.append(child)
         return child
 
     def check(self) -> None:
-        """FlowmapError if one has ended."""
+        """FlowmapError if one has exited."""
         for child in self._all:
             child.check()
 
@@ -94,8 +94,8 @@ class Children:
         """Process ids by name."""
         return {child.name: child.process.pid for child in self._all}
 
-    def forget(self, child: Child) -> None:
-        """It was stopped on purpose."""
+    def remove(self, child: Child) -> None:
+        """Stop watching ``child``, before it is stopped on purpose."""
         self._all.remove(child)
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class Children:
         running = [child.process for child in reversed(self._all) if child.process.poll() is None]
         for process in running:
             process.terminate()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + STOP_TIMEOUT
         for process in running:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
@@ -118,12 +118,12 @@ class Children:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """For the child, before it runs its program: SIGTERM as soon as ``parent`` is gone, however it went."""
+    """A function for the child, before its program starts: SIGTERM once ``parent`` has exited for any reason."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def set_signal() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # gone between fork and prctl
+        if os.getppid() != parent:  # the parent exited between fork and prctl
             os._exit(1)
 
     return set_signal

@@ -1,12 +1,11 @@
-"""Sample jobs: real processes that open real TCP connections on loopback and know what they sent.
+"""Sample jobs: processes with real TCP connections on loopback that count their bytes.
 
-Every exchange is a header (how much follows, how much is wanted back), a payload, and a reply of the wanted length.
-A worker counts its payload bytes, header included, and prints them as one JSON line when it is told to stop: the
-truth that the daemon's figures are compared with. All of 127.0.0.0/8 is loopback, so each sample TaskManager and each
-service has an address of its own without any setting up.
+An exchange is a header (length of the payload, length of the reply), the payload and the reply. A worker counts its
+TCP payload bytes, headers included, and prints them as one JSON line when it stops. The demo compares the daemon's
+bytes with them. All of 127.0.0.0/8 is loopback, so each TaskManager and each service has its own address.
 
-    python -m flowmap.sandbox.jobs serve FD…       accept on listening sockets that were inherited
-    python -m flowmap.sandbox.jobs work JSON       be one worker until SIGTERM or until the exchanges are done
+    python -m flowmap.sandbox.demo.jobs serve FD…       accept on inherited listening sockets
+    python -m flowmap.sandbox.demo.jobs work JSON       be one worker until SIGTERM or until its exchanges are done
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 HEADER = struct.Struct("!II")
-"""Bytes of payload that follow, bytes wanted back."""
+"""Length of the payload and of the reply, in bytes."""
 
 CHUNK = 1 << 16
 LARGEST = 1 << 24
-"""Bytes of the largest payload or reply."""
+"""Largest payload or reply, in bytes."""
 
 TIMEOUT = 30.0
-"""Seconds after which an exchange that does not move is a failure."""
+"""Seconds without progress after which an exchange fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One TaskManager talking to one service."""
+    """A TaskManager with connections to one service."""
 
     name: str
     source: str
-    """Its own address."""
+    """Address of the TaskManager."""
     service: str
     port: int
     upload: int
@@ -50,12 +49,12 @@ class Worker:
     connections: int = 1
     """Connections held open; 0 opens a new one for every exchange."""
     exchanges: int | None = None
-    """Rounds to do; None: until told to stop."""
+    """Number of rounds; None: until SIGTERM."""
 
 
 @dataclass(slots=True)
 class Truth:
-    """What one worker really did; bytes are TCP payload."""
+    """TCP payload bytes and connections that one worker counted."""
 
     name: str
     transmit_bytes: int = 0
@@ -68,8 +67,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def stop_held_back() -> Iterator[None]:
-    """Start jobs inside of this: a process keeps the mask of the thread that starts it, so one that is told to stop
-    before its Python is up still stops in order. A signal for the caller waits until the block is left."""
+    """Block stop signals while starting jobs.
+
+    A child inherits the signal mask, so a SIGTERM before its interpreter is ready still stops it in order. A signal
+    to the caller is delivered after the block.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -78,18 +80,18 @@ def stop_held_back() -> Iterator[None]:
 
 
 class StopSignal:
-    """SIGTERM and SIGINT, held back so that an exchange that runs is finished first."""
+    """SIGTERM and SIGINT, blocked so that a running exchange completes first."""
 
     def __init__(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep; whether it is time to stop."""
+        """Sleep; returns whether a stop signal arrived."""
         return signal.sigtimedwait(STOP_SIGNALS, seconds) is not None
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Exactly ``size`` bytes; fewer only where the other end closed."""
+    """Read ``size`` bytes; fewer if the peer closed the connection."""
     parts = bytearray()
     while len(parts) < size:
         part = connection.recv(min(CHUNK, size - len(parts)))
@@ -111,10 +113,10 @@ def answer(connection: socket.socket) -> None:
 
 
 def serve(listeners: Sequence[socket.socket]) -> None:
-    """Accept on every listener, a thread each, and a thread for every connection."""
+    """Accept on every listener, with a thread for each listener and each connection."""
 
     def run(connection: socket.socket) -> None:
-        # A worker that was killed, or that stays silent, ends its own connection only.
+        # A killed or stalled worker affects its own connection only.
         try:
             answer(connection)
         except OSError:
@@ -130,17 +132,17 @@ def serve(listeners: Sequence[socket.socket]) -> None:
 
 
 def exchange(connection: socket.socket, worker: Worker, truth: Truth) -> None:
-    """Send and receive once, and count it. OSError if the service does not answer whole."""
+    """Send and receive once and count the bytes. OSError for an incomplete reply."""
     connection.sendall(HEADER.pack(worker.upload, worker.download) + bytes(worker.upload))
     truth.transmit_bytes += HEADER.size + worker.upload
     received = len(receive(connection, worker.download))
     truth.receive_bytes += received
     if received < worker.download:
-        raise ConnectionError(f"{worker.service}:{worker.port} closed in the middle of an answer")
+        raise ConnectionError(f"{worker.service}:{worker.port} closed the connection during a reply")
 
 
 def connect(worker: Worker, truth: Truth) -> socket.socket:
-    """A new connection from the worker's own address."""
+    """Open a connection from the address of the worker."""
     connection = socket.create_connection((worker.service, worker.port), TIMEOUT, source_address=(worker.source, 0))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     truth.connections += 1
@@ -148,7 +150,7 @@ def connect(worker: Worker, truth: Truth) -> socket.socket:
 
 
 def work(worker: Worker, stop: StopSignal) -> Truth:
-    """Do the worker's exchanges until told to stop; every connection is closed when this returns."""
+    """Do the exchanges until a stop signal, then close every connection."""
     truth = Truth(worker.name)
     held = [connect(worker, truth) for _ in range(worker.connections)]
     done = 0
@@ -164,7 +166,7 @@ def work(worker: Worker, stop: StopSignal) -> Truth:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The two commands of this module."""
+    """Run one of the two commands of this module."""
     stop = StopSignal()
     if arguments[0] == "serve":
         serve([socket.socket(fileno=int(number)) for number in arguments[1:]])
@@ -177,13 +179,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def argv(worker: Worker) -> list[str]:
-    """Command line of the process that is ``worker``."""
-    return [sys.executable, "-m", "flowmap.sandbox.jobs", "work", json.dumps(asdict(worker))]
+    """Command line of the process of ``worker``."""
+    return [sys.executable, "-m", "flowmap.sandbox.demo.jobs", "work", json.dumps(asdict(worker))]
 
 
 def argv_of_services(listeners: Sequence[socket.socket]) -> list[str]:
-    """Command line of the process that serves ``listeners``; hand it their descriptors under the same numbers."""
-    return [sys.executable, "-m", "flowmap.sandbox.jobs", "serve", *(str(item.fileno()) for item in listeners)]
+    """Command line of the process that serves ``listeners``. It must inherit their descriptors."""
+    return [sys.executable, "-m", "flowmap.sandbox.demo.jobs", "serve", *(str(item.fileno()) for item in listeners)]
 
 
 if __name__ == "__main__":

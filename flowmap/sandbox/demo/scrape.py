@@ -1,4 +1,4 @@
-"""Reading a daemon's /metrics the way anybody could: the demo knows no other door."""
+"""Reads /metrics of a daemon, the only interface that the demo uses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from flowmap.sandbox.scenario import Amount, SeriesName
+from flowmap.sandbox.demo.scenario import Amount, SeriesName
 
 _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -15,7 +15,7 @@ _COMMA = re.compile(r"(?<!\\),")
 
 
 class Sample(NamedTuple):
-    """One line of the text format."""
+    """A sample line of the text format."""
 
     name: str
     labels: dict[str, str]
@@ -23,18 +23,18 @@ class Sample(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What the demo shows of one scrape."""
+    """The part of a scrape that the demo shows."""
 
     rows: dict[SeriesName, Amount]
     open: dict[SeriesName, int]
     pending: int
-    """Bytes that wait for their owner, both directions."""
+    """Bytes of pending flows, both directions."""
     conserved: bool
-    """Whether what was observed equals what was accounted for, exactly, in both directions."""
+    """Whether observed bytes equal accounted bytes exactly, in both directions."""
 
 
 def samples(text: str) -> Iterator[Sample]:
-    """The samples of a page in the text format."""
+    """Parse the samples of a page in the text format."""
     for line in text.splitlines():
         match = None if line.startswith("#") else _SAMPLE.fullmatch(line)
         if match:
@@ -52,7 +52,7 @@ def _row(labels: dict[str, str]) -> SeriesName:
 
 
 def read_page(text: str) -> Page:
-    """The rows of a scrape; traffic without an owner is one row a peer, whatever the reason."""
+    """Parse the rows of a scrape. Traffic without an owner is one row for each peer, for all reasons."""
     counts: dict[tuple[SeriesName, str], int] = {}
     pending = 0
     balance = {"transmit": 0, "receive": 0}
@@ -86,6 +86,6 @@ _COLUMNS = {
 
 
 def _kind(name: str) -> tuple[str, str]:
-    """``flowmap_<kind>_<column>`` in two; empty where it is another metric."""
+    """Kind and column of ``flowmap_<kind>_<column>``; empty for another metric."""
     kind, _, column = name.removeprefix("flowmap_").partition("_")
     return (kind, _COLUMNS[column]) if column in _COLUMNS else ("", "")

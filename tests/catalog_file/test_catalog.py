@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.catalog_file.catalog import ServiceEndpoint, example_catalog, load_catalog, parse_catalog, service_end
+from flowmap.catalog_file.catalog import (
+    ServiceEndpoint,
+    example_catalog,
+    load_catalog,
+    parse_catalog,
+    parse_service_endpoint,
+)
 from flowmap.errors import ConfigError
 
 GOOD = """\
@@ -27,17 +33,19 @@ deployments:
 """
 
 BAD = [
-    ("deployments: [{id: a}]", "line 1", "deployments.0.name"),
-    ("workspace: w\ndeployments:\n- id: a\n  name: n\n  addresses: [10.0.0.300]\n", "line 5", "addresses.0"),
-    ("deployments:\n- {id: a, name: n}\n- {id: a, name: m}\n", "", "'a' is given twice"),
+    ("deployments: [{id: a}]", ":1: ", "deployments.0.name"),
+    ("workspace: w\ndeployments:\n- id: a\n  name: n\n  addresses: [10.0.0.300]\n", ":5: ", "addresses.0"),
+    ("deployments:\n- {id: a, name: n}\n- {id: a, name: m}\n", "", "'a' occurs twice"),
     ("deployments:\n- {id: a, name: n, namespace: x}\n", "", "namespace 'x'"),
-    ("workspace: w\n\nunheard: 1\n", "line 3", "unheard"),
-    ("deployments:\n- {id: a, name: n, reads: ['10.0.0.1:99999']}\n", "line 2", "is not ip:port"),
-    ("deployments:\n- {id: a, name: n, writes: ['kafka:9092']}\n", "line 2", "writes.0"),
-    ("semantics: maybe\n", "line 1", "semantics"),
-    ("a: [\n", "line 2", "not YAML"),
-    ("7\n", "line 1", "the catalog"),
-    ("x: *nowhere\n", "line 1", "not YAML"),
+    ("workspace: w\n\nunheard: 1\n", ":3: ", "unheard"),
+    ("deployments:\n- {id: a, name: n, reads: ['10.0.0.1:99999']}\n", ":2: ", "is not ip:port"),
+    ("deployments:\n- {id: a, name: n, writes: ['kafka:9092']}\n", ":2: ", "writes.0"),
+    ("semantics: maybe\n", ":1: ", "semantics"),
+    ("a: [\n", ":2: ", "not YAML"),
+    ("7\n", ":1: ", "the catalog"),
+    ("workspace: w\nworkspace: v\n", ":2: ", "workspace: given twice"),
+    ("deployments:\n- id: 1\n", ":2: ", "this is a number in YAML, not text; quote it"),
+    ("x: *nowhere\n", ":1: ", "not YAML"),
 ]
 
 
@@ -95,10 +103,10 @@ def test_python_names_are_understood() -> None:
     ],
 )
 def test_service_ends(text: str, end: ServiceEndpoint) -> None:
-    assert service_end(text) == end
+    assert parse_service_endpoint(text) == end
 
 
 @pytest.mark.parametrize("text", ["", ":", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:x", "[::1]:70000", "host:1"])
 def test_bad_service_ends(text: str) -> None:
     with pytest.raises(ValueError, match="."):
-        service_end(text)
+        parse_service_endpoint(text)

@@ -1,6 +1,6 @@
-"""The world of the demo: services, deployments, who talks to whom, and what the daemon ought to find out about it.
+"""The scenario of the demo: services, deployments, their traffic, and the expected result.
 
-Everything is in one block 127.<block>.0.0/16 of loopback, so that two demos on one machine do not see each other.
+All addresses are in one block 127.<block>.0.0/16, so two demos on one machine do not see each other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from flowmap.sandbox.jobs import Truth, Worker
+from flowmap.sandbox.demo.jobs import Truth, Worker
 
 SERVICES = {
     "orders-kafka": ("1.10", 9092),
@@ -18,16 +18,16 @@ SERVICES = {
     "warehouse-mysql": ("2.20", 3306),
     "features-redis": ("2.30", 6379),
 }
-"""Name of each service, the end of its address, and its port."""
+"""Services: the last two numbers of the address, and the port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One TaskManager's traffic with one service, and the deployments that run on that TaskManager."""
+    """Traffic of a TaskManager with a service, and the deployments on that TaskManager."""
 
     deployments: tuple[str, ...]
     task_manager: str
-    """End of its address."""
+    """Last two numbers of the address."""
     service: str
     role: Literal["reads", "writes"]
     upload: int
@@ -43,20 +43,20 @@ LINKS = (
     Link(("clickstream-sessions",), "0.13", "clickstream-kafka", "reads", 150, 60_000, 0.2, 1),
     Link(("clickstream-sessions",), "0.14", "clickstream-kafka", "reads", 150, 60_000, 0.2, 1),
     Link(("warehouse-loader",), "0.15", "warehouse-mysql", "writes", 30_000, 120, 0.3, 1),
-    # A new connection for every look-up: each is shorter than any poll of the socket table.
+    # A new connection for every look-up, shorter than any poll of the socket table.
     Link(("feature-lookup",), "0.16", "features-redis", "reads", 80, 300, 0.05, 0),
-    # Two deployments in one session cluster: nothing on the wire tells them apart.
+    # Two deployments in one session cluster: packets cannot distinguish them.
     Link(("session-alerts", "session-report"), "0.17", "warehouse-mysql", "writes", 4_000, 80, 0.5, 1),
-    # Nobody's: a backup script on the same network.
+    # Unowned: a backup script on the same network.
     Link((), "0.99", "orders-kafka", "reads", 100, 10_000, 0.5, 1),
 )
 
 
 class SeriesName(NamedTuple):
-    """One row of the demo's table: whose traffic, with whom."""
+    """A row of the table: owners and peer."""
 
     deployments: tuple[str, ...]
-    """One: attributed. Several: shared. None: unknown."""
+    """One: attributed. Several: shared. Empty: unknown."""
     peer: str
 
     @property
@@ -65,26 +65,26 @@ class SeriesName(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """Payload bytes and connections of one row."""
+    """TCP payload bytes and connections of a row."""
 
     transmit: int = 0
     receive: int = 0
     connections: int | None = 0
-    """None where the metrics do not say."""
+    """None if the metrics have no number."""
 
 
-def address(block: int, end: str) -> str:
-    """An address of the demo's block."""
-    return f"127.{block}.{end}"
+def address(block: int, suffix: str) -> str:
+    """An address in the block of the demo."""
+    return f"127.{block}.{suffix}"
 
 
 def deployment_id(name: str) -> str:
-    """The same id for the same name in every run."""
+    """An id that is the same in every run."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"flowmap-demo/{name}"))
 
 
 def worker(block: int, number: int, ports: Mapping[str, int]) -> Worker:
-    """The process behind ``LINKS[number]``; ``ports`` are those the services really listen on."""
+    """The worker of ``LINKS[number]``. ``ports``: listening port of each service."""
     link = LINKS[number]
     return Worker(
         name=str(number),
@@ -99,30 +99,30 @@ def worker(block: int, number: int, ports: Mapping[str, int]) -> Worker:
 
 
 def catalog(block: int, ports: Mapping[str, int]) -> dict[str, Any]:
-    """What the embedded control plane knows: the deployments, where they run, and what they read and write."""
+    """The catalog for the embedded control plane: deployments, addresses and services."""
     names = sorted({name for link in LINKS for name in link.deployments})
     return {"workspace": "demo", "deployments": [_deployment(name, block, ports) for name in names]}
 
 
 def _deployment(name: str, block: int, ports: Mapping[str, int]) -> dict[str, Any]:
     own = [link for link in LINKS if name in link.deployments]
-    ends: dict[str, list[str]] = {"reads": [], "writes": []}
+    services: dict[str, list[str]] = {"reads": [], "writes": []}
     for link in own:
-        end = f"{address(block, SERVICES[link.service][0])}:{ports[link.service]}"
-        if end not in ends[link.role]:
-            ends[link.role].append(end)
+        service = f"{address(block, SERVICES[link.service][0])}:{ports[link.service]}"
+        if service not in services[link.role]:
+            services[link.role].append(service)
     return {
         "id": deployment_id(name),
         "name": name,
         "labels": {"team": name.partition("-")[0]},
         "addresses": sorted({address(block, link.task_manager) for link in own}),
         "jobs": [{"id": f"job-{name}", "status": "RUNNING"}],
-        **ends,
+        **services,
     }
 
 
 def expected(truths: Iterable[Truth]) -> dict[SeriesName, Amount]:
-    """What the workers really did, by the row it belongs to."""
+    """The bytes that the workers counted, by row."""
     rows: dict[SeriesName, Amount] = {}
     for truth in truths:
         link = LINKS[int(truth.name)]
@@ -137,14 +137,14 @@ def expected(truths: Iterable[Truth]) -> dict[SeriesName, Amount]:
 
 
 class ExpectedVerdict(NamedTuple):
-    """How the daemon's figures compare with the truth, in bytes of both directions."""
+    """The comparison of the daemon's bytes with the expected ones, both directions together."""
 
     attributed: int
-    """Bytes under the name, or the set of names, they belong to."""
+    """Bytes with the right owner or set of owners."""
     misattributed: int
-    """Bytes under a name they do not belong to. Must be 0."""
+    """Bytes with a wrong owner. Must be 0."""
     missing: int
-    """Bytes that never came to where they belong."""
+    """Bytes that are missing from their row."""
 
     @property
     def right(self) -> bool:
@@ -152,7 +152,7 @@ class ExpectedVerdict(NamedTuple):
 
 
 def judge(seen: Mapping[SeriesName, Amount], truth: Mapping[SeriesName, Amount]) -> ExpectedVerdict:
-    """Compare row by row. A row with more than the truth has taken bytes of another; one with less lacks some."""
+    """Compare row by row. Bytes above the expected number are misattributed, bytes below are missing."""
     attributed = misattributed = missing = 0
     for name in seen.keys() | truth.keys():
         found, real = seen.get(name, Amount()), truth.get(name, Amount())

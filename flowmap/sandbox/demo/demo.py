@@ -1,7 +1,6 @@
-"""The whole thing on this machine: embedded control plane, sample jobs, and the real daemon between them.
+"""Runs the demo: embedded control plane, sample jobs and the daemon, as processes on this machine.
 
-All are processes of their own. The demo reads the daemon's /metrics like any Prometheus would, and compares it in the
-end with what the jobs say they sent.
+The demo reads /metrics of the daemon as Prometheus does, and compares it at the end with the bytes the jobs counted.
 """
 
 from __future__ import annotations
@@ -24,29 +23,29 @@ from typing import Any, Self
 
 from flowmap.errors import FlowmapError
 from flowmap.model.address import format_endpoint
-from flowmap.sandbox import jobs, scenario
-from flowmap.sandbox.children import Child, Children
-from flowmap.sandbox.jobs import Truth
-from flowmap.sandbox.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName
-from flowmap.sandbox.scrape import Page, read_page
+from flowmap.sandbox.demo import jobs, scenario
+from flowmap.sandbox.demo.children import Child, Children
+from flowmap.sandbox.demo.jobs import Truth
+from flowmap.sandbox.demo.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName
+from flowmap.sandbox.demo.scrape import Page, read_page
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 
 BLOCKS = range(77, 100)
-"""Second numbers of the loopback addresses a demo may take."""
+"""Second numbers of the loopback addresses that a demo may use."""
 
-START = 20.0
-"""Seconds a process has to come up."""
+START_TIMEOUT = 20.0
+"""Seconds for a process to start."""
 
-SETTLE = 20.0
-"""Seconds the daemon has, after the last connection closed, to find the owners of what still waits."""
+FINISH_TIMEOUT = 20.0
+"""Seconds for the daemon to attribute pending bytes after the last connection closed."""
 
-ANSWER = 5.0
-"""Seconds to wait for a page."""
+ANSWER_TIMEOUT = 5.0
+"""Seconds to wait for an HTTP answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """How the demo ended."""
+    """The result of the demo."""
 
     page: Page
     truth: Mapping[SeriesName, Amount]
@@ -58,16 +57,16 @@ class DemoResult:
 
 
 class Demo:
-    """Started by entering it, ended by leaving it, in whatever way."""
+    """A running demo. Entering the context starts it, leaving the context stops it."""
 
     def __init__(self, host: str, port: int) -> None:
-        """The daemon listens on ``host``; port 0 takes a free one."""
+        """The daemon listens on ``host``. Port 0: a free port."""
         self._host = host
         self._port = port
         self._stack = ExitStack()
         self._children = Children()
         self._workers: list[Child] = []
-        # A proxy of the environment is not meant for loopback.
+        # Proxies of the environment do not apply to loopback.
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         self.block = 0
         self.url = ""
@@ -88,22 +87,22 @@ class Demo:
         self._stack.close()
 
     def page(self) -> Page:
-        """What the daemon says now; FlowmapError if a process has ended, or the daemon does not answer."""
+        """Read /metrics; FlowmapError if a process has exited or the daemon does not answer."""
         self._children.check()
         try:
-            with self._open(f"{self.url}/metrics", timeout=ANSWER) as response:
+            with self._open(f"{self.url}/metrics", timeout=ANSWER_TIMEOUT) as response:
                 return read_page(response.read().decode())
         except OSError as error:
             raise FlowmapError(f"the daemon does not answer: {error}") from error
 
     def finish(self) -> DemoResult:
-        """End the workers, wait until every byte has its owner, and compare with the truth."""
+        """Stop the workers, wait until every byte has its owner, and compare with the bytes they counted."""
         truths = []
         for worker in self._workers:
-            self._children.forget(worker)
+            self._children.remove(worker)
             truths.append(Truth(**json.loads(worker.stop())))
         truth = scenario.expected(truths)
-        deadline = time.monotonic() + SETTLE
+        deadline = time.monotonic() + FINISH_TIMEOUT
         while True:
             page = self.page()
             outcome = DemoResult(page, truth, scenario.judge(page.rows, truth))
@@ -112,7 +111,7 @@ class Demo:
             time.sleep(0.25)
 
     def processes(self) -> dict[str, int]:
-        """Process ids by what each is."""
+        """Process ids by role."""
         return self._children.pids()
 
     def _start(self) -> None:
@@ -154,24 +153,25 @@ class Demo:
         file.write_text(json.dumps(self.settings()))
         argv = [sys.executable, "-m", "flowmap", "run", "-c", str(file)]
         self._children.start("the daemon", argv, environ=_environ())
-        deadline = time.monotonic() + START
+        deadline = time.monotonic() + START_TIMEOUT
         while not self._is_ready():
             self._children.check()
             if time.monotonic() > deadline:
-                raise FlowmapError(f"the daemon is not ready after {START:.0f} s")
+                raise FlowmapError(f"the daemon is not ready after {START_TIMEOUT:.0f} s")
             time.sleep(0.1)
 
     def _is_ready(self) -> bool:
         try:
-            with self._open(f"{self.url}/-/ready", timeout=ANSWER) as response:
+            with self._open(f"{self.url}/-/ready", timeout=ANSWER_TIMEOUT) as response:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
 
     def settings(self) -> dict[str, Any]:
-        """The daemon's configuration: everything quicker than one would ask of a real control plane."""
+        """The configuration of the daemon. Its intervals are shorter than a real control plane allows."""
         peers = {
-            name: [f"{scenario.address(self.block, end)}/32:{self._ports[name]}"] for name, (end, _) in SERVICES.items()
+            name: [f"{scenario.address(self.block, suffix)}/32:{self._ports[name]}"]
+            for name, (suffix, _) in SERVICES.items()
         }
         return {
             "control_plane": {
@@ -186,7 +186,7 @@ class Demo:
                 "include": [scenario.address(self.block, "0.0/24")],
                 "sockets": {"interval": "1s"},
             },
-            # On a busy machine the first answers take seconds, and here no address ever changes hands.
+            # On a busy machine the first answers take seconds. In the demo no address changes its owner.
             "attribute": {"positive_ttl": "5s", "negative_ttl": "5s", "grace": "10s"},
             "export": {"peers": peers},
             "http": {"listen": format_endpoint(self._host, self._port)},
@@ -195,13 +195,13 @@ class Demo:
 
 
 def _environ() -> dict[str, str]:
-    """This process's environment without settings that are meant for a real daemon."""
+    """The environment without settings for a real daemon."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWMAP", "ALIBABA_CLOUD"))}
     return kept | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "PYTHONUNBUFFERED": "1"}
 
 
 def _free_port(host: str, port: int) -> int:
-    """``port`` if nobody has it, or a free one for 0; FlowmapError otherwise."""
+    """``port`` if it is free, or any free port for 0; FlowmapError otherwise."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family) as listener:
@@ -209,21 +209,21 @@ def _free_port(host: str, port: int) -> int:
     except OSError as error:
         place = format_endpoint(host, port)
         raise FlowmapError(
-            f"{place}: {os.strerror(error.errno or 0)}; choose another with --listen, port 0 for any"
+            f"{place}: {os.strerror(error.errno or 0)}; choose another address with --listen (port 0: any free port)"
         ) from error
 
 
 def _listen_somewhere() -> tuple[int, dict[str, socket.socket]]:
-    """A block of loopback whose services' ports are free, and their listening sockets.
+    """A block of loopback addresses with free ports for the services, and the listening sockets.
 
-    If something else has a port on every address of this machine, the kernel chooses the ports.
+    If another program holds such a port on every address, the kernel chooses the ports.
     """
     for fixed in (True, False):
         for block in BLOCKS:
             listeners: dict[str, socket.socket] = {}
             try:
-                for name, (end, port) in SERVICES.items():
-                    listeners[name] = socket.create_server((scenario.address(block, end), port if fixed else 0))
+                for name, (suffix, port) in SERVICES.items():
+                    listeners[name] = socket.create_server((scenario.address(block, suffix), port if fixed else 0))
                 return block, listeners
             except OSError:
                 for listener in listeners.values():
@@ -232,12 +232,12 @@ def _listen_somewhere() -> tuple[int, dict[str, socket.socket]]:
 
 
 def _first_line(child: Child) -> str:
-    """The line a process prints when it is up; FlowmapError if it does not."""
+    """The line that a process prints once it has started; FlowmapError if it prints none."""
     assert child.process.stdout is not None
-    if select.select([child.process.stdout], [], [], START)[0]:
+    if select.select([child.process.stdout], [], [], START_TIMEOUT)[0]:
         line = child.process.stdout.readline()
         if line:
             return line.strip()
-        child.process.wait(START)
+        child.process.wait(START_TIMEOUT)
     child.check()
-    raise FlowmapError(f"{child.name} is not up after {START:.0f} s")
+    raise FlowmapError(f"{child.name} has not started after {START_TIMEOUT:.0f} s")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from flowmap.errors import FlowmapError
-from flowmap.sandbox.demo import Demo
-from flowmap.sandbox.scenario import LINKS, SeriesName
+from flowmap.sandbox.demo.demo import Demo
+from flowmap.sandbox.demo.scenario import LINKS, SeriesName
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_flows(demo: Demo) -> None:
 def test_flows_says_when_there_are_more(demo: Demo) -> None:
     said = flowmap("flows", "--url", demo.url, "-o", "table", "--limit", "3").stdout.splitlines()
     assert len(said) == 5
-    assert said[-1] == "(the first 3; --limit shows more)"
+    assert said[-1] == "(the first 3; use --limit for more)"
 
 
 def test_a_bad_filter_is_one_line(demo: Demo) -> None:
@@ -133,11 +133,14 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         result = flowmap("demo", "--duration", "1s", "--listen", place)
     assert result.returncode == 1
-    assert result.stderr == f"flowmap: {place}: Address already in use; choose another with --listen, port 0 for any\n"
+    assert (
+        result.stderr
+        == f"flowmap: {place}: Address already in use; choose another address with --listen (port 0: any free port)\n"
+    )
 
 
 def test_the_blocks_of_two_demos_are_apart(demo: Demo) -> None:
-    from flowmap.sandbox.demo import _listen_somewhere
+    from flowmap.sandbox.demo.demo import _listen_somewhere
 
     block, listeners = _listen_somewhere()
     for listener in listeners.values():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from flowmap.catalog_file.catalog import parse_catalog
-from flowmap.sandbox import scenario
-from flowmap.sandbox.jobs import Truth
-from flowmap.sandbox.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName, judge
-from flowmap.sandbox.scrape import Page, Sample, read_page, samples
+from flowmap.sandbox.demo import scenario
+from flowmap.sandbox.demo.jobs import Truth
+from flowmap.sandbox.demo.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName, judge
+from flowmap.sandbox.demo.scrape import Page, Sample, read_page, samples
 
 PORTS = {name: port for name, (_, port) in SERVICES.items()}
 A, B = SeriesName(("a",), "kafka"), SeriesName(("b",), "kafka")

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from flowmap.errors import FlowmapError
-from flowmap.sandbox.children import Child, Children
+from flowmap.sandbox.demo.children import Child, Children
 
 ENVIRON = dict(os.environ)
 SLEEP = "import time; print('up', flush=True); time.sleep(100)"
@@ -48,7 +48,7 @@ def test_one_that_ends_is_told_with_its_last_words() -> None:
     with Children() as children:
         child = start(children, "import sys; print('first', file=sys.stderr); sys.exit('no such thing')")
         child.process.wait(30)
-        with pytest.raises(FlowmapError, match="^the child ended with status 1: no such thing$"):
+        with pytest.raises(FlowmapError, match="^the child exited with status 1: no such thing$"):
             children.check()
 
 
@@ -61,7 +61,7 @@ def test_stop_gives_what_was_still_said() -> None:
     with Children() as children:
         child = start(children, code)
         wait_until_up(child)
-        children.forget(child)
+        children.remove(child)
         assert child.stop() == "bye\n"
 
 
@@ -69,18 +69,18 @@ def test_stop_says_so_if_it_fails() -> None:
     with Children() as children:
         child = start(children, SLEEP)
         wait_until_up(child)
-        with pytest.raises(FlowmapError, match="ended with status -15: it said nothing"):
+        with pytest.raises(FlowmapError, match="exited with status -15: no output on stderr"):
             child.stop()
 
 
 def test_one_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowmap.sandbox.children.PATIENCE", 0.2)
+    monkeypatch.setattr("flowmap.sandbox.demo.children.STOP_TIMEOUT", 0.2)
     with Children() as children:
         first, second = start(children, STUBBORN), start(children, STUBBORN)
         wait_until_up(first)
         wait_until_up(second)
-        children.forget(first)
-        with pytest.raises(FlowmapError, match="did not end"):
+        children.remove(first)
+        with pytest.raises(FlowmapError, match="did not exit"):
             first.stop()
     assert [first.process.returncode, second.process.returncode] == [-signal.SIGKILL] * 2
 
@@ -88,7 +88,7 @@ def test_one_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_they_die_with_a_parent_that_is_killed() -> None:
     code = (
         "import os, sys, time\n"
-        "from flowmap.sandbox.children import Children\n"
+        "from flowmap.sandbox.demo.children import Children\n"
         "children = Children()\n"
         "child = children.start('c', ['sleep', '100'], environ=dict(os.environ))\n"
         "print(child.process.pid, flush=True)\n"
