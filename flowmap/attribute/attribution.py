@@ -19,16 +19,16 @@ from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
-from flowmap.attribute.decisions import CODE, Decision, by_shape
+from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.questions import (
-    READINGS,
     UNREADABLE,
+    Owners,
     Question,
     Shape,
-    candidates,
-    question_for,
+    combine,
+    endpoint_questions,
     state_of,
 )
 from flowmap.attribute.settings import AttributionSettings
@@ -138,9 +138,7 @@ class Attribution:
         """Everything the settings want to know of one end; nothing of one that no deployment can have."""
         if self.special.is_special(number):
             return []
-        end, reading = self._table.ends.end(number), READINGS[self.settings.semantics]
-        shapes = reading.of_service if end.service else reading.of_client
-        return [question_for(place, shape, end) for shape in shapes for place in self.settings.places]
+        return endpoint_questions(self.settings.semantics, self.settings.places, self._table.ends.end(number))
 
     def answered(self, question: Question, answer: Answer) -> Change:
         """Keep an answer; it counts once the table has caught up with its arrival. Returns what it did to the
@@ -337,7 +335,7 @@ class Attribution:
         return rest
 
     def _decision(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
-        owners = candidates(self.settings.semantics, by_shape(known))
+        owners = combine(self.settings.semantics, _owners(known))
         if owners is None:
             return self._without_silent(known, now)
         outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
@@ -355,8 +353,7 @@ class Attribution:
             for question, outcome in known.items()
             if outcome is None and question.shape is not Shape.CLIENT and self._is_resting(question, now)
         ]
-        nobody = Judgement(NO_OWNERS, "", Answer(now, now, NO_OWNERS))
-        owners = candidates(self.settings.semantics, by_shape({**known, **dict.fromkeys(resting, nobody)}))
+        owners = combine(self.settings.semantics, _owners(known) | dict.fromkeys(resting, NO_OWNERS))
         if owners is None or not resting:
             return None
         if owners:
@@ -382,3 +379,7 @@ class Attribution:
         return Lifetimes(
             columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows]
         )
+
+
+def _owners(known: Mapping[Question, Judgement | None]) -> dict[Question, Owners | None]:
+    return {question: None if outcome is None else outcome.owners for question, outcome in known.items()}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement
-from flowmap.attribute.questions import Owners, Question, Shape
+from flowmap.attribute.answers.timeline import Judgement
+from flowmap.attribute.questions import Owners, Question
 from flowmap.flows.hash_index import Rows
 from flowmap.model.deployment import State
 
@@ -35,7 +35,7 @@ class Decision:
     state: State
     owners: Owners
     outcomes: Mapping[Question, Judgement]
-    """What the answers to every question that counted say; :func:`by_shape` joins them."""
+    """What the answers to every question that counted say; :func:`combine` joins them."""
     decided_at: float
     cause: str = ""
     special: str = ""
@@ -45,15 +45,6 @@ class Decision:
     def reason(self) -> str:
         """Label ``reason`` of the bytes, if they have no owner."""
         return self.special or self.state.value
-
-
-def by_shape(outcomes: Mapping[Question, Judgement | None]) -> dict[Shape, Owners | None]:
-    """The owners of every shape, all places together; None for a shape of which an answer is missing."""
-    joined: dict[Shape, Owners | None] = {}
-    for question, outcome in outcomes.items():
-        known = joined.get(question.shape, NO_OWNERS)
-        joined[question.shape] = None if outcome is None or known is None else known | outcome.owners
-    return joined
 
 
 def joined(decided: Sequence[tuple[Decision, Rows]]) -> list[tuple[State, Owners, str, Rows]]:

@@ -26,12 +26,12 @@ that nobody else does, and says so with ``dataflow``. So ``both`` names nobody t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
 from flowmap.flows.endpoints import EndpointKey
-from flowmap.model.address import Endpoint
+from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner, State
 
 Owners = frozenset[Owner]
@@ -68,11 +68,6 @@ READINGS: Mapping[Semantics, Reading] = {
     "dataflow": Reading((), (Shape.SINK, Shape.SOURCE), ()),
     "both": Reading((Shape.CLIENT,), (Shape.SINK, Shape.SOURCE), (Shape.LINK, Shape.EXACT)),
 }
-
-SHAPES: Mapping[Semantics, tuple[Shape, ...]] = {
-    semantics: reading.of_client + reading.of_service for semantics, reading in READINGS.items()
-}
-"""What is asked of every flow's ends under each reading."""
 
 CONFIDENCE: Mapping[Shape, str] = {
     Shape.CLIENT: "strong",
@@ -127,6 +122,33 @@ def link_question(place: Place, client: EndpointKey, service: EndpointKey, clien
     return Question(place.namespace, shape, source, destination, place.workspace)
 
 
+def endpoint_questions(semantics: Semantics, places: Iterable[Place], endpoint: EndpointKey) -> list[Question]:
+    """The questions about one endpoint of a connection, in every place."""
+    reading = READINGS[semantics]
+    shapes = reading.of_service if endpoint.service else reading.of_client
+    return [question_for(place, shape, endpoint) for shape in shapes for place in places]
+
+
+def connection_questions(
+    semantics: Semantics, places: Collection[Place], client: Address, service: Endpoint
+) -> list[Question]:
+    """The questions about both endpoints of one connection; :func:`combine` joins their answers."""
+    endpoints = EndpointKey(client, 0, 0, False), EndpointKey(*service, 0, True)
+    return [question for endpoint in endpoints for question in endpoint_questions(semantics, places, endpoint)]
+
+
+def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> Owners | None:
+    """Deployments that the answers about both endpoints leave: the places add up, then see :func:`candidates`.
+
+    None in ``answers`` is a missing answer; None is returned while a missing answer could matter.
+    """
+    by_shape: dict[Shape, Owners | None] = {}
+    for question, owners in answers.items():
+        known = by_shape.get(question.shape, frozenset())
+        by_shape[question.shape] = None if owners is None or known is None else known | owners
+    return candidates(semantics, by_shape)
+
+
 def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> Owners | None:
     """Deployments that the answers for a flow's two ends leave; None while an answer that could matter is missing.
 
@@ -156,3 +178,18 @@ def state_of(owners: Owners, limit: int) -> State:
     if len(owners) == 1:
         return State.ATTRIBUTED
     return State.SHARED if len(owners) <= limit else State.AMBIGUOUS
+
+
+def state_of_several(found: Collection[tuple[State, Owners]], limit: int) -> tuple[State, Owners]:
+    """What several flows together mean, each with its state and owners; never the first of many.
+
+    The owners are empty unless every flow has a name and they are few enough to be given.
+    """
+    owners = _union(owners for _, owners in found)
+    named = all(state in NAMED for state, _ in found)
+    state = state_of(owners, limit) if named else State.AMBIGUOUS
+    return state, owners if state in NAMED else frozenset()
+
+
+NAMED = (State.ATTRIBUTED, State.SHARED)
+"""States whose deployments are given."""

@@ -58,14 +58,7 @@ class Resolver:
     async def _call(self, question: Question) -> None:
         begun = time.monotonic(), time.time()
         try:
-            client = self._client.of_workspace(question.workspace) if question.workspace else self._client
-            answer = await client.get_deployments_by_ip(
-                namespace=question.namespace,
-                src_ip=_address(question.source),
-                src_port=_port(question.source),
-                dst_ip=_address(question.destination),
-                dst_port=_port(question.destination),
-            )
+            answer = await ask_question(self._client, question)
             delivery = self._delivery(question, answer, *begun)
         except ControlError as error:
             self._complain(f"{question.shape} question about {_subject(question)}: {error}")
@@ -110,6 +103,18 @@ class Resolver:
             owners.add(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE))
         given = Answer(min(asked, arrived), arrived, frozenset(owners))
         return QuestionResult(question, given, infos, unreadable=answer.dropped)
+
+
+async def ask_question(client: ControlClient, question: Question) -> DeploymentsAnswer:
+    """Make the call that a question stands for. ControlError if there is no usable answer."""
+    client = client.of_workspace(question.workspace) if question.workspace else client
+    return await client.get_deployments_by_ip(
+        namespace=question.namespace,
+        src_ip=_address(question.source),
+        src_port=_port(question.source),
+        dst_ip=_address(question.destination),
+        dst_port=_port(question.destination),
+    )
 
 
 def describe(deployment: Deployment, workspace: str, namespace: str, answer: DeploymentsAnswer) -> DeploymentInfo:
