@@ -7,14 +7,14 @@ what it gets back is a list of (decision, rows).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.contradictions import Contradictions
-from flowmap.attribute.answers.intervals import Change, OwnershipInterval
+from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.calls.outage import Outage
@@ -22,6 +22,8 @@ from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.narrowing import Narrowing
+from flowmap.attribute.new_answers import NewAnswers
+from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.questions import (
     UNREADABLE,
     Owners,
@@ -65,12 +67,9 @@ class Attribution:
         self.now = NEVER
         """When answers were last looked at."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
-        self._asked_about: dict[Question, list[int]] = {}  # numbers of the ends that wait for each answer
         self._forced: set[Question] = set()  # questions of a silent shape that are needed all the same
         self._probe_at = NEVER
-        self._news: dict[int, float] = {}  # end number: arrival of its newest answer
-        self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
-        self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
+        self._new_answers = NewAnswers(table.ends.capacity)
         self._outage = Outage()
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class Attribution:
     @property
     def has_news(self) -> bool:
         """Whether answers came that flows were not judged by yet."""
-        return bool(self._news) or self.narrowing.has_news
+        return bool(self._new_answers) or self.narrowing.has_news
 
     @property
     def waiting(self) -> int:
@@ -107,16 +106,19 @@ class Attribution:
         worth = [question for question in about if self._worth_asking(question, now)]
         if due > now or not worth:
             self.schedule.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
-            if about and about[0].shape is Shape.CLIENT:
-                self.schedule.mark_unowned(number, self._cache.names_nobody(about))
+            self._mark_unowned(number, about)
             return []
         self.schedule.started(number, len(worth))
-        new = [question for question in worth if question not in self._asked_about]
+        new = [question for question in worth if not self._new_answers.is_asked(question)]
         for question in worth:
-            # Two ends can share a question (a port of TCP and of UDP): one call, and its answer is for both.
-            self._asked_about.setdefault(question, []).append(number)
+            self._new_answers.expect(question, number)
         self._forced.difference_update(worth)
         return new
+
+    def _mark_unowned(self, endpoint: int, about: Sequence[Question]) -> None:
+        """Note whether a client has no owner; ``about``: the questions about the endpoint."""
+        if about and about[0].shape is Shape.CLIENT:
+            self.schedule.mark_unowned(endpoint, self._cache.names_no_owner(about))
 
     def _worth_asking(self, question: Question, now: float) -> bool:
         """Whether it is not a repeat, too early, of a question of a silent shape."""
@@ -140,32 +142,28 @@ class Attribution:
             return []
         return endpoint_questions(self.settings.semantics, self.settings.places, self._table.ends.end(number))
 
-    def answered(self, question: Question, answer: Answer) -> Change:
+    def receive(self, question: Question, answer: Answer) -> IntervalChange:
         """Keep an answer; it counts once the table has caught up with its arrival. Returns what it did to the
-        question's ranges."""
+        question's interval."""
         change = self._cache.add(question, answer)
-        if self._outage.answered(answer.arrived) >= MAX_BACKOFF:
-            self.schedule.retry_now(answer.arrived)
-        self.shape_stats.heard(question, answer.owners, now=answer.arrived)
         if change.contradicted:
             self.contradictions.deny(question, answer, change.current.owners)
-        self.narrowing.heard(question, answer.asked, now=answer.arrived)
-        for number in self._asked_about.pop(question, ()):
-            self._news[number] = answer.arrived
-            self._answered.add(number)
-            self._heard_of[number] = True
-            self.schedule.finished(number, named=bool(answer.owners), now=answer.arrived)
-            if question.shape is Shape.CLIENT:
-                self.schedule.mark_unowned(number, self._cache.names_nobody(self.questions_about(number)))
+        self.shape_stats.receive(question, answer.owners, now=answer.arrived)
+        self.narrowing.receive(question, answer.asked, now=answer.arrived)
+        if self._outage.end(answer.arrived) >= MAX_BACKOFF:
+            self.schedule.retry_now(answer.arrived)
+        for endpoint in self._new_answers.receive(question, answer.arrived):
+            self.schedule.finished(endpoint, named=bool(answer.owners), now=answer.arrived)
+            self._mark_unowned(endpoint, self.questions_about(endpoint))
         return change
 
-    def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
+    def fail(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
         """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
-        self._cache.failed(question, cause)
-        self._outage.failed(now, cause)
-        self.narrowing.heard(question, None, now=now, retry_after=retry_after)
-        for number in self._asked_about.pop(question, ()):
-            self.schedule.finished(number, named=None, now=now, retry_after=retry_after)
+        self._cache.fail(question, cause)
+        self._outage.fail(now, cause)
+        self.narrowing.receive(question, None, now=now, retry_after=retry_after)
+        for endpoint in self._new_answers.close(question):
+            self.schedule.finished(endpoint, named=None, now=now, retry_after=retry_after)
 
     def restore(self, question: Question, known: OwnershipInterval, *, now: float) -> None:
         """Begin with a range from before a restart; ignored where newer is known, and if it is of the future.
@@ -193,27 +191,22 @@ class Attribution:
         self.special.opened(rows)
         if self.settings.confirm == "fast":
             ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
-            self._news.update(dict.fromkeys(ends.tolist(), NEVER))
+            self._new_answers.judge_again(ends.tolist())
 
     def look_again(self) -> None:
         """Consider every undecided flow: a full read may have shown that a client is there."""
-        columns, rows = self._table.columns, self._heard(self._undecided())
+        columns, rows = self._table.columns, self._answerable(self._undecided())
         for numbers in (columns.client[rows], columns.service[rows]):
-            self._news.update(dict.fromkeys(np.unique(numbers).tolist(), NEVER))
+            self._new_answers.judge_again(np.unique(numbers).tolist())
         self.narrowing.look_again()
 
     def forget(self, numbers: Rows) -> None:
         """The numbers of these ends were freed and will stand for others."""
         self.schedule.forget(numbers)
         self.special.forget(numbers)
-        freed = set(numbers.tolist())
-        self.narrowing.forget(freed)
-        self._news = {number: at for number, at in self._news.items() if number not in freed}
-        self._answered -= freed
-        self._heard_of[numbers] = False
+        self.narrowing.forget(set(numbers.tolist()))
+        self._new_answers.forget(numbers)
         self._forced.clear()
-        kept = {question: [n for n in ends if n not in freed] for question, ends in self._asked_about.items()}
-        self._asked_about = {question: ends for question, ends in kept.items() if ends}
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """Decisions that the answers allow now, and the rows each is for."""
@@ -223,25 +216,22 @@ class Attribution:
         return decided + [self._record(decision, rows) for decision, rows in broken]
 
     def _decide_ends(self, now: float) -> list[tuple[Decision, Rows]]:
-        ready = [number for number, arrived in self._news.items() if arrived <= self._table.alive_at]
-        if not ready:
+        ready = self._new_answers.take_judgeable(self._table.alive_at)
+        if not ready.endpoints:
             return []
-        self._news = {number: arrived for number, arrived in self._news.items() if arrived > self._table.alive_at}
-        marked = np.zeros(self._table.ends.top, np.bool_)
-        marked[ready] = True
-        newly = self._answered.intersection(ready)
-        self._answered -= newly
-        clients = [number for number in sorted(newly) if not self._table.ends.end(number).service]
+        clients = [number for number in ready.answered if not self._table.ends.end(number).service]
         self.contradictions.check({number: self.questions_about(number) for number in clients})
-        columns, rows = self._table.columns, self._heard(self._undecided())
+        marked = np.zeros(self._table.ends.top, np.bool_)
+        marked[ready.endpoints] = True
+        columns, rows = self._table.columns, self._answerable(self._undecided())
         rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
         return self._decide_rows(rows, now) if len(rows) else []
 
-    def _heard(self, rows: Rows) -> Rows:
+    def _answerable(self, rows: Rows) -> Rows:
         """Those about whose end something was heard: nothing can be said of the others, a million in a flood."""
         columns, strict = self._table.columns, self.settings.confirm == "strict"
         decisive = columns.service if self.settings.semantics == "dataflow" else columns.client
-        return rows[self._heard_of[decisive[rows]]] if strict else rows
+        return rows[self._new_answers.has_answer[decisive[rows]]] if strict else rows
 
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
         """Closed flows that have waited since before ``older_than`` without an answer: failed."""
@@ -298,8 +288,7 @@ class Attribution:
         columns, rows = self._table.columns, self._table.live()
         series = columns.series[rows]
         unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
-        waiting = (series == PENDING) & (columns.verdict[rows] < 0)  # else it is a tie
-        undecided: Rows = rows[waiting | (unknown & (series != IGNORED))]
+        undecided: Rows = rows[is_undecided(columns, rows) | (unknown & (series != IGNORED))]
         return undecided[~self.special.holds(undecided)]
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:

@@ -24,21 +24,18 @@ from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement, Lifetimes
 from flowmap.attribute.calls.narrowing_questions import Ends, NarrowingQuestions, Pair, Round, by_place
-from flowmap.attribute.decisions import CODE, Decision
+from flowmap.attribute.decisions import Decision
 from flowmap.attribute.distinct import distinct_rows
+from flowmap.attribute.owner_state import is_connected, is_credited_to_several, is_tied
 from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.columns import PENDING, Mask, Row
+from flowmap.flows.columns import Mask
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 
 CHECK_EVERY = 1.0
 """Seconds between two looks for ties that cannot be broken any more."""
-
-_OVER = np.uint16(Row.OPEN | Row.ENDED)
-_OPEN = np.uint16(Row.OPEN)
-_TIED = [CODE[State.SHARED], CODE[State.AMBIGUOUS]]
 
 
 class _Part(NamedTuple):
@@ -88,7 +85,7 @@ class Narrowing:
 
     def worth_waiting(self, rows: Rows) -> Mask:
         """Whether each flow may wait for its tie to be broken: it is open, and there is something to ask."""
-        return self._is_open(rows) & bool(self._shapes and self._settings.tie_wait > 0)
+        return is_connected(self._table.columns, rows) & bool(self._shapes and self._settings.tie_wait > 0)
 
     def found(self) -> None:
         """Flows were decided that are tied."""
@@ -106,16 +103,15 @@ class Narrowing:
     def rows(self) -> Rows:
         """Flows whose tie may still be broken: pending ones, and open ones that are credited to several."""
         columns, live = self._table.columns, self._table.live()
-        waits, state = columns.series[live] == PENDING, columns.state[live]
-        tied = np.isin(state, _TIED) & self._is_open(live) & ~waits  # else it was decided at this very moment
-        tied |= (state == CODE[State.PENDING]) & waits & (columns.verdict[live] >= 0)
+        tied = is_credited_to_several(columns, live) & is_connected(columns, live)
+        tied |= is_tied(columns, live)
         found: Rows = live[tied]
         return found
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """At most ``limit`` questions (though all places of one thing at once), the largest traffic first."""
         rows = self.rows() if self._any else np.zeros(0, np.int32)
-        return self.questions.choose(rows[self._is_open(rows)], now=now, limit=limit)
+        return self.questions.choose(rows[is_connected(self._table.columns, rows)], now=now, limit=limit)
 
     def about(self, row: int, decision: Decision) -> list[Question]:
         """The questions about both ends of one flow that may have been asked."""
@@ -126,9 +122,9 @@ class Narrowing:
         exact = self.questions.questions(places, ends, port) if asked else ()
         return [*self.questions.questions(places, ends), *exact] if self._shapes else []
 
-    def heard(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
+    def receive(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
         """A question came back; ``asked``: when it was, None if there was no answer."""
-        self.questions.heard(question, asked, now=now, retry_after=retry_after)
+        self.questions.receive(question, asked, now=now, retry_after=retry_after)
         if asked is not None and self._any:
             self._news.append(now)
 
@@ -144,7 +140,7 @@ class Narrowing:
         rows = self.rows()
         self._any = bool(len(rows))
         if not ready:
-            rows = rows[self._table.columns.series[rows] == PENDING]
+            rows = rows[is_tied(self._table.columns, rows)]
         decided: list[tuple[Decision, Rows]] = []
         for verdict, members in self._groups(rows):
             decision = self._decisions[verdict]
@@ -231,7 +227,7 @@ class Narrowing:
     def _hopeless(self, decision: Decision, rows: Rows, now: float) -> Iterator[tuple[str, Rows]]:
         """Flows that wait no longer for their tie to be broken, and why."""
         many = f"{len(decision.owners)} deployments are possible, and "
-        over = ~self._is_open(rows)
+        over = ~is_connected(self._table.columns, rows)
         if over.any():
             yield many + "the connection ended before an answer about both its ends told them apart", rows[over]
         rows = rows[~over]
@@ -266,10 +262,6 @@ class Narrowing:
         linked: Mask = told_by(pair.link) | silent[Shape.LINK]
         told: Mask = linked & exactly
         return told
-
-    def _is_open(self, rows: Rows) -> Mask:
-        is_open: Mask = self._table.columns.flags[rows] & _OVER == _OPEN
-        return is_open
 
     def _ends(self, rows: Rows) -> Ends:
         columns = self._table.columns

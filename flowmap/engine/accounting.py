@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from flowmap.attribute.answers.intervals import Change
+from flowmap.attribute.answers.intervals import IntervalChange
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.decisions import Decision, joined
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
@@ -77,7 +77,7 @@ class Journal(Protocol):
         """Decided flows whose rows are about to be freed. ``open_until``: they are open, as far as is known until these
         monotonic instants, and the daemon stops."""
 
-    def confirmed(self, question: Question, change: Change) -> None:
+    def confirmed(self, question: Question, change: IntervalChange) -> None:
         """What an answer did to the ranges of its question."""
 
 
@@ -187,10 +187,10 @@ class FlowAccounting:
 
     def _deliver(self, delivery: QuestionResult, now: float) -> None:
         if delivery.answer is None:
-            self.attribution.failed(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
+            self.attribution.fail(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
             return
         self._remember(delivery.deployments)
-        change = self.attribution.answered(delivery.question, delivery.answer)
+        change = self.attribution.receive(delivery.question, delivery.answer)
         if self._journal is not None:
             self._journal.confirmed(delivery.question, change)
 

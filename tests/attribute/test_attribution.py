@@ -149,7 +149,7 @@ def test_failures_back_off_and_success_ends_that() -> None:
         sink, source = desk.ask()
         if n % 2:  # whichever of the two fails
             sink, source = source, sink
-        desk.attribution.failed(sink, "timeout", now=desk.now)
+        desk.attribution.fail(sink, "timeout", now=desk.now)
         desk.answer(source, X)
         began = desk.now
         while not desk.attribution.schedule.choose(desk.accounting.table, now=desk.now, limit=1):
@@ -163,7 +163,7 @@ def test_failures_back_off_and_success_ends_that() -> None:
         raise AssertionError(one)
     desk.now += 61
     one, _ = desk.ask()
-    desk.attribution.failed(one, "busy", now=desk.now, retry_after=5.0)
+    desk.attribution.fail(one, "busy", now=desk.now, retry_after=5.0)
 
 
 def test_ends_that_share_a_question_both_hear_the_answer() -> None:
@@ -221,7 +221,7 @@ def test_answers_are_kept_within_bounds() -> None:
     for n in range(20):
         question = Question("ns", C, Endpoint(Address(0, n), 0), None)
         desk.answer(question, X)
-        desk.attribution.failed(question._replace(namespace="other"), "timeout", now=desk.now)
+        desk.attribution.fail(question._replace(namespace="other"), "timeout", now=desk.now)
     assert len(desk.attribution) == 5
 
 
@@ -332,9 +332,9 @@ def test_looking_at_an_answer_does_not_keep_it() -> None:
     attribution = books_for(AttributionSettings(namespaces=("ns",), cache_size=2)).attribution
     first, second, third = (Question("ns", C, Endpoint(Address(0, n), 0), None) for n in range(3))
     for question in (first, second):
-        attribution.answered(question, Answer(1.0, 2.0, some(X)))
+        attribution.receive(question, Answer(1.0, 2.0, some(X)))
     assert attribution.timeline(first) is not None
-    attribution.answered(third, Answer(1.0, 2.0, some(X)))
+    attribution.receive(third, Answer(1.0, 2.0, some(X)))
     assert attribution.timeline(first) is None, "the oldest went, though a user looked at it"
     assert attribution.timeline(second) is not None
 
@@ -377,7 +377,7 @@ def test_contradictions_are_listed_with_a_flow_and_what_was_said() -> None:
     assert listed.flow is not None and str(listed.flow[1]) == "10.1.0.1:9092"
     client = Question("ns", C, Endpoint(Address.parse("10.0.0.9"), 0), None)
     for asked, owner in ((100.0, X), (200.0, X), (150.0, Y)):
-        desk.attribution.answered(client, Answer(asked, asked + 1, some(owner)))
+        desk.attribution.receive(client, Answer(asked, asked + 1, some(owner)))
     newest = desk.attribution.contradictions.latest()[0]
     assert (newest.question, newest.flows, newest.flow) == ("client 10.0.0.9", 0, None)
     assert desk.attribution.contradictions.count == 3
@@ -394,7 +394,7 @@ def test_failed_says_its_cause(what: str, cause: str) -> None:
     if what != "nothing":
         about = "10.0.0.1" if what == "failure" else "10.0.0.2"
         (one,) = [one for one in desk.ask() if one.source and str(one.source.address) == about]
-        desk.attribution.failed(one, "timeout: no answer", now=desk.now)
+        desk.attribution.fail(one, "timeout: no answer", now=desk.now)
     desk.accounting.apply(GiveUp(desk.now + 1, desk.now))
     (decision,) = desk.attribution.decisions.values()
     assert (decision.state, decision.cause.startswith(cause)) == (State.FAILED, True)

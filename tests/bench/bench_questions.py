@@ -137,7 +137,7 @@ def _answer(
     while under_way and under_way[0][0] <= now:
         arrived, _, asked, question = heapq.heappop(under_way)
         budget.finish()
-        accounting.attribution.answered(question, Answer(asked, arrived, plane.answer(question)))
+        accounting.attribution.receive(question, Answer(asked, arrived, plane.answer(question)))
 
 
 def allowed(traffic: Traffic, settings: AttributionSettings) -> float:

@@ -46,7 +46,7 @@ class Day:
         self.now += after
         asked = self.accounting.attribution.ask(now=self.now, limit=100)
         for question in asked:
-            self.accounting.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(owners)))
+            self.accounting.attribution.receive(question, Answer(self.now, self.now + 0.25, frozenset(owners)))
         self.now += 1
         if catch_up:
             self.catch_up()
@@ -233,7 +233,7 @@ def test_an_answer_for_an_end_that_is_gone_says_nothing_of_the_end_with_its_numb
     sweep(day.accounting)
     day(replace(FLOW, client="10.0.0.9", server="10.1.0.9", id=2, counters=(2, 2, 1, 1)))
     for question in asked:
-        day.accounting.attribution.answered(question, Answer(day.now, day.now + 0.5, frozenset({X})))
+        day.accounting.attribution.receive(question, Answer(day.now, day.now + 0.5, frozenset({X})))
     day.now += 1
     day.catch_up()
     day.accounting.apply(Decide(day.now))

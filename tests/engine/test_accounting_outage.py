@@ -77,9 +77,9 @@ class Day:
         self.budget.finish()
         self.calls += 1
         if self.away:
-            self.accounting.attribution.failed(question, "timeout: no answer", now=self.now)
+            self.accounting.attribution.fail(question, "timeout: no answer", now=self.now)
         else:
-            self.accounting.attribution.answered(question, Answer(self.now - 0.2, self.now - 0.1, self._said(question)))
+            self.accounting.attribution.receive(question, Answer(self.now - 0.2, self.now - 0.1, self._said(question)))
 
     def _said(self, question: Question) -> Owners:
         if question.shape is Shape.CLIENT and question.source is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowmap.attribute.answers.intervals import Change, OwnershipInterval, fold
+from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval, fold
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.engine.accounting import FlowAccounting
@@ -190,7 +190,7 @@ def test_ranges_come_back_after_a_restart(tmp_path: Path, reboot: bool) -> None:
 
 def test_contradictions_change_no_range(house: House) -> None:
     first = confirm(house, None, 1000.0, X)
-    house.history_writer.confirmed(question(), Change(first, contradicted=True))
+    house.history_writer.confirmed(question(), IntervalChange(first, contradicted=True))
     house.flush()
     assert house.history_writer.figures.ranges_written == 1
 

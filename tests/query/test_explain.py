@@ -113,7 +113,7 @@ def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tu
     (question,) = [q for q in desk.accounting.attribution.ask(now=desk.now, limit=100) if q.shape is Shape.CLIENT]
     at = desk.now - 2
     for pause, length in gaps:
-        desk.accounting.attribution.answered(question, Answer(at + pause, at + pause + length, frozenset({X})))
+        desk.accounting.attribution.receive(question, Answer(at + pause, at + pause + length, frozenset({X})))
         at += pause + length
     desk.now = at + 1
     if ends:

@@ -47,7 +47,7 @@ class Desk:
             named = everybody
             if question.shape is Shape.CLIENT and question.source is not None:
                 named = owners.get(str(question.source.address), [])
-            self.accounting.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(named)))
+            self.accounting.attribution.receive(question, Answer(self.now, self.now + 0.25, frozenset(named)))
         self.now += 1
         self.accounting.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
         self.accounting.apply(Decide(self.now))
@@ -226,7 +226,7 @@ def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(desk: Desk) -> 
     view, missing = desk.queries.ask(unseen, 60.0, later)
     assert (view.state, view.deployments, len(missing)) == (State.PENDING, (), 3)
     assert {one.origin for one in view.evidence} == {"stale"}
-    desk.accounting.attribution.failed(missing[0], "timeout: away", now=later)
+    desk.accounting.attribution.fail(missing[0], "timeout: away", now=later)
     view, _ = desk.queries.ask(unseen, 60.0, later)
     assert (view.state, view.cause) == (State.FAILED, "timeout: away")
 
@@ -259,7 +259,7 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
         ("link", "strong", "none", set()),
     ]
     assert made.queries.flows(FlowFilter(deployment="x"), 10, None).flows == (), "a candidate is no owner"
-    made.accounting.attribution.answered(link, Answer(made.now, made.now + 0.25, frozenset({X})))
+    made.accounting.attribution.receive(link, Answer(made.now, made.now + 0.25, frozenset({X})))
     made.answer({})
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
     assert view is not None
@@ -297,6 +297,6 @@ def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
     assert view is not None and view.cause is not None
     assert (view.state, "next confirmation" in view.cause) == (State.PENDING, True)
     (client,) = [one for one in desk.accounting.attribution.ask(now=desk.now, limit=9) if one.shape is Shape.CLIENT]
-    desk.accounting.attribution.failed(client, "auth: no permission", now=desk.now)
+    desk.accounting.attribution.fail(client, "auth: no permission", now=desk.now)
     view = desk.queries.answer(wanted, desk.now)
     assert view is not None and view.cause == "waiting for the control plane: auth: no permission"

@@ -35,7 +35,7 @@ class Desk:
         return self.attribution.ask(now=self.now, limit=limit)
 
     def answer(self, question: Question, *owners: Owner) -> None:
-        self.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(owners)))
+        self.attribution.receive(question, Answer(self.now, self.now + 0.25, frozenset(owners)))
 
     def settle(self) -> None:
         self.now += 1

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from cachetools import Cache, LRUCache
 
-from flowmap.attribute.answers.intervals import Change, OwnershipInterval
+from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners, Question, Shape
@@ -35,11 +35,11 @@ class AnswerCache:
         """Questions with answers."""
         return len(self._timelines)
 
-    def add(self, question: Question, answer: Answer) -> Change:
+    def add(self, question: Question, answer: Answer) -> IntervalChange:
         """Take in an answer; what it did to the question's ranges."""
         return self._known(question).add(answer)
 
-    def failed(self, question: Question, cause: str) -> None:
+    def fail(self, question: Question, cause: str) -> None:
         """A question got no answer."""
         self._known(question).failure = cause
 
@@ -65,7 +65,7 @@ class AnswerCache:
         answer = timeline.latest() if timeline else None
         return answer.owners if answer else NO_OWNERS
 
-    def names_nobody(self, questions: Iterable[Question]) -> bool:
+    def names_no_owner(self, questions: Iterable[Question]) -> bool:
         """Whether the newest answers name no deployment, or there are none."""
         return not any(self.latest(question) for question in questions)
 

@@ -49,12 +49,8 @@ class OwnershipInterval(NamedTuple):
     """Arrival of the answer that ended it; None while it may still grow."""
     closed_by: ClosedBy | None = None
 
-    def covers(self, first: float, last: float) -> bool:
-        """Whether the owners are confirmed for the whole time between the two instants."""
-        return self.first_arrived <= first and last <= self.last_asked
 
-
-class Change(NamedTuple):
+class IntervalChange(NamedTuple):
     """What one answer did."""
 
     current: OwnershipInterval
@@ -65,18 +61,18 @@ class Change(NamedTuple):
     """The answer denies the inside of ``current``; nothing was changed."""
 
 
-def fold(current: OwnershipInterval | None, answer: Answer) -> Change:
+def fold(current: OwnershipInterval | None, answer: Answer) -> IntervalChange:
     """Take in one more answer; ``current`` is the last range so far, None before the first answer."""
     begun = OwnershipInterval(answer.owners, answer.asked, answer.arrived, answer.asked, answer.arrived)
     if current is None:
-        return Change(begun)
+        return IntervalChange(begun)
     agrees = answer.owners == current.owners
     if answer.arrived <= current.last_asked:  # an older answer, come late
-        return Change(current, contradicted=not agrees and answer.asked >= current.first_arrived)
+        return IntervalChange(current, contradicted=not agrees and answer.asked >= current.first_arrived)
     if agrees and answer.asked - current.last_arrived <= BRIDGE:
-        return Change(_widened(current, answer))
+        return IntervalChange(_widened(current, answer))
     closed_by: ClosedBy = "pause" if agrees else "denied"
-    return Change(begun, current._replace(closed_at=answer.arrived, closed_by=closed_by))
+    return IntervalChange(begun, current._replace(closed_at=answer.arrived, closed_by=closed_by))
 
 
 def _widened(current: OwnershipInterval, answer: Answer) -> OwnershipInterval:

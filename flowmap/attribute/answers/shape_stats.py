@@ -35,7 +35,7 @@ class ShapeStats:
         """Seconds between two repeats of a question of a silent shape."""
         return max(PAUSE * self._settings.negative_ttl, self._settings.positive_ttl)
 
-    def heard(self, question: Question, owners: Owners, *, now: float) -> None:
+    def receive(self, question: Question, owners: Owners, *, now: float) -> None:
         """An answer came."""
         shape, in_vain = question.shape, self._in_vain[question.shape]
         self.answered[shape] += 1
@@ -55,10 +55,6 @@ class ShapeStats:
         """Whether the API seems to read src and dst as data flow, though ``both`` needs a name for the client."""
         ends_named = any(now - self._last_named.get(shape, -self.pause) <= self.pause for shape in _OF_SERVICE)
         return self._settings.semantics == "both" and ends_named and self.never_names(Shape.CLIENT, now=now)
-
-    def silent(self, *, now: float) -> tuple[Shape, ...]:
-        """The silent shapes."""
-        return tuple(shape for shape in Shape if self.never_names(shape, now=now))
 
 
 _OF_SERVICE = (Shape.SINK, Shape.SOURCE)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.answers.intervals import Answer, Change, OwnershipInterval, fold
+from flowmap.attribute.answers.intervals import Answer, IntervalChange, OwnershipInterval, fold
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import UNREADABLE, Owners
 
@@ -83,7 +83,7 @@ class Timeline:
         self.restored = False
         """Whether all that is known is from before a restart."""
 
-    def add(self, answer: Answer) -> Change:
+    def add(self, answer: Answer) -> IntervalChange:
         """Take in an answer; one that was asked before the last came in, too late to count, is only compared."""
         change = fold(self.range, answer)
         self.range, self.failure = change.current, None

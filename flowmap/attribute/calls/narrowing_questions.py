@@ -54,7 +54,7 @@ class Round:
         self.questions, self.outstanding = questions, len(questions)
         self._earliest, self._broken = np.inf, False
 
-    def heard(self, asked: float | None, *, again_at: float, now: float, retry_after: float | None) -> None:
+    def receive(self, asked: float | None, *, again_at: float, now: float, retry_after: float | None) -> None:
         """One question was answered, or (``asked`` None) was not."""
         self.outstanding -= 1
         if asked is None:
@@ -118,10 +118,10 @@ class NarrowingQuestions:
                 questions += self._begin(round_, about, pair, now)
         return questions
 
-    def heard(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
+    def receive(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
         """A question came back; ``asked``: when it was, None if there was no answer."""
         for round_ in self._rounds.pop(question, ()):
-            round_.heard(asked, again_at=now + self._settings.positive_ttl, now=now, retry_after=retry_after)
+            round_.receive(asked, again_at=now + self._settings.positive_ttl, now=now, retry_after=retry_after)
 
     def questions(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> tuple[Question, ...]:
         """The ``link`` question of a pair for each place; with the client's port the ``exact`` one."""

@@ -13,13 +13,13 @@ class Outage:
         self._failing_since = math.inf
         self._cause = ""
 
-    def answered(self, at: float) -> float:
-        """An answer came; for how many seconds there were only failures before it (negative: there were none)."""
+    def end(self, at: float) -> float:
+        """An answer arrived. Returns for how many seconds every question had failed; negative if none had."""
         lasted, self._failing_since = at - self._failing_since, math.inf
         self._last_answer = max(self._last_answer, at)
         return lasted
 
-    def failed(self, at: float, cause: str) -> None:
+    def fail(self, at: float, cause: str) -> None:
         """A question failed."""
         self._last_failure, self._cause = at, cause
         self._failing_since = min(self._failing_since, at)

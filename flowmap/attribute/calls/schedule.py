@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.calls.selection import first_few
+from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
-from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
+from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import FlowTable
 
@@ -53,9 +54,8 @@ class Schedule:
         ``strangers``: service ends only, and also those of clients that no deployment owns.
         """
         columns, rows = table.columns, table.live()
-        series = columns.series[rows]
-        pending = (series == PENDING) & (columns.verdict[rows] < 0)  # a tie waits for other questions
-        wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (series != IGNORED))
+        pending = is_undecided(columns, rows)
+        wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (columns.series[rows] != IGNORED))
         wanted &= ~self._special.holds(rows)
         rows, pending = rows[wanted], pending[wanted]
         since = np.where(pending, columns.born_by[rows], np.inf)

@@ -100,17 +100,6 @@ def test_an_answer_that_denies_the_inside_of_a_range_is_told(late: Answer, contr
     assert fold(known, late).contradicted is contradicts
 
 
-@pytest.mark.parametrize(
-    ("first", "last", "covered"),
-    [(11, 70, True), (11, 11, True), (10.9, 30, False), (30, 70.1, False), (0, 5, False), (80, 90, False)],
-)
-def test_what_a_range_speaks_for(first: float, last: float, covered: bool) -> None:
-    (known,) = ranges_of(answer(10, X), answer(70, X))
-    assert known.covers(first, last) is covered
-    (single,) = ranges_of(answer(10, X))
-    assert not single.covers(first, last), "one answer is true for a moment, and nobody knows for which"
-
-
 def test_a_timeline_keeps_its_answers_in_order_and_a_restored_range_is_widened() -> None:
     timeline = Timeline()
     timeline.restore(x_range(-100, -50, 3))

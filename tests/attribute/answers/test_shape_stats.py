@@ -29,20 +29,20 @@ def test_a_shape_is_silent_once_enough_different_ends_had_no_name() -> None:
     known = shape_stats()
     for n in range(ENOUGH - 1):
         for namespace in ("ns", "other"):
-            known.heard(about(n, namespace=namespace), NOBODY, now=0.0)
+            known.receive(about(n, namespace=namespace), NOBODY, now=0.0)
     assert not known.never_names(Shape.SOURCE, now=0.0)
-    known.heard(about(99), NOBODY, now=0.0)
-    assert known.silent(now=0.0) == (Shape.SOURCE,)
+    known.receive(about(99), NOBODY, now=0.0)
+    assert [shape for shape in Shape if known.never_names(shape, now=0.0)] == [Shape.SOURCE]
     assert (known.answered[Shape.SOURCE], known.named[Shape.SOURCE]) == (2 * ENOUGH - 1, 0)
 
 
 def test_one_name_ends_the_silence_for_a_while() -> None:
     known = shape_stats()
     for n in range(ENOUGH):
-        known.heard(about(n), NOBODY, now=0.0)
-    known.heard(about(0), frozenset({X}), now=10.0)
+        known.receive(about(n), NOBODY, now=0.0)
+    known.receive(about(0), frozenset({X}), now=10.0)
     for n in range(ENOUGH):
-        known.heard(about(n), NOBODY, now=11.0)
+        known.receive(about(n), NOBODY, now=11.0)
     assert not known.never_names(Shape.SOURCE, now=10.0 + known.pause)
     assert known.never_names(Shape.SOURCE, now=10.1 + known.pause)
 
@@ -105,7 +105,8 @@ def test_an_api_that_reads_data_flow_names_nobody_under_both_and_it_shows() -> N
     office = Office(client=[], sink=[X], source=[Y])
     office.tell(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
     office.work(70)
-    assert office.attribution.shape_stats.silent(now=office.now) == (Shape.CLIENT,)
+    stats = office.attribution.shape_stats
+    assert [shape for shape in Shape if stats.never_names(shape, now=office.now)] == [Shape.CLIENT]
     assert office.attribution.shape_stats.suggests_dataflow(now=office.now)
     assert {one.state for one in office.attribution.decisions.values()} == {"unknown"}
     before = office.counts[Shape.CLIENT]
