@@ -45,7 +45,7 @@ from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable, Times
 from flowmap.model.address import protocol_name
-from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 
 MAX_DEPLOYMENTS = 100_000
@@ -61,8 +61,8 @@ class DeploymentDirectory(Protocol):
     def generation(self) -> int:
         """Grows whenever a description may have changed."""
 
-    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
-        """What is known of a deployment; ``told`` is what the last answer that named it said."""
+    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
+        """What is known of a deployment; ``reported`` is from the last answer that named it."""
 
 
 class Journal(Protocol):
@@ -86,9 +86,9 @@ class NoDirectory:
 
     generation = 0
 
-    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
-        """``told`` as it is."""
-        return told
+    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
+        """``reported`` as it is."""
+        return reported
 
 
 class FlowAccounting:
@@ -116,13 +116,12 @@ class FlowAccounting:
         self.pending_flows = 0
         self.shed: Counter[str] = Counter()
         """Flows that were not tracked, or given up for want of room, by reason."""
-        self.deployments: dict[tuple[str, str], DeploymentInfo] = {}
-        """What the control plane last said of each deployment, by namespace and id."""
+        self.deployments: dict[DeploymentKey, DeploymentInfo] = {}
+        """Each deployment as the last answer that named it described it."""
         self.complete_reads = 0
         self.answered = 0
         """Answers taken into ``deployments``."""
-        self.leaving: Callable[[Rows], None] = lambda _: None
-        """Is shown flows that are over and decided, before they are forgotten."""
+        self._leaving: list[Callable[[Rows], None]] = []
         self._described: tuple[DeploymentInfo, ...] = ()
         self._described_at = (-1, 0, 0, 0)
         self._directory = directory or NoDirectory()
@@ -134,6 +133,10 @@ class FlowAccounting:
         self._read_started = NEVER
         self._trusted = False  # no loss since the last complete full read
 
+    def on_leaving(self, listener: Callable[[Rows], None]) -> None:
+        """Call ``listener`` with closed, decided flows before their rows are freed."""
+        self._leaving.append(listener)
+
     def apply(self, command: Command) -> Sequence[Question]:
         """Make one change. Returns the questions to ask now; empty for all but ``Ask``."""
         match command:
@@ -141,8 +144,8 @@ class FlowAccounting:
                 self._take_step(step, now, read_at)
             case Ask(now, limit):
                 return self.attribution.ask(now=now, limit=limit)
-            case Deliver(now, delivery):
-                self._deliver(delivery, now)
+            case Deliver(now, result):
+                self._deliver(result, now)
             case Decide(now):
                 self._credit_decided(self.attribution.decide(now=now), now)
             case GiveUp(older_than, now):
@@ -185,14 +188,14 @@ class FlowAccounting:
             case Broadcasts(addresses):
                 self.attribution.special.set_broadcasts(addresses)
 
-    def _deliver(self, delivery: QuestionResult, now: float) -> None:
-        if delivery.answer is None:
-            self.attribution.fail(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
+    def _deliver(self, result: QuestionResult, now: float) -> None:
+        if result.answer is None:
+            self.attribution.fail(result.question, result.cause, now=now, retry_after=result.retry_after)
             return
-        self._remember(delivery.deployments)
-        change = self.attribution.receive(delivery.question, delivery.answer)
+        self._remember(result.deployments)
+        change = self.attribution.receive(result.question, result.answer)
         if self._journal is not None:
-            self._journal.confirmed(delivery.question, change)
+            self._journal.confirmed(result.question, change)
 
     def _credit_decided(self, decided: Sequence[tuple[Decision, Rows]], now: float) -> None:
         for one in joined(decided):
@@ -229,31 +232,32 @@ class FlowAccounting:
         state = (self.series_table.generation, len(self.series_table), self.answered, self._directory.generation)
         if self._described_at != state:
             self._described_at = state
-            named = {owner_key(owner) for key in self.series_table.freeze().keys if key for owner in key.owners}
-            known = (self._directory.describe(*key, told) for key, told in self.deployments.items() if key in named)
+            named = {owner.key for key in self.series_table.freeze().keys if key for owner in key.owners}
+            # Series without the label ``workspace`` have owners without a workspace.
+            reported = [one for one in self.deployments.items() if not named.isdisjoint(_visible_keys(one[0]))]
+            known = (self._directory.describe(key, info) for key, info in reported)
             self._described = tuple(info for info in known if info is not None)
         return self._described
 
     def describe(self, owner: Owner) -> DeploymentInfo:
         """What is known of a deployment."""
-        key = owner_key(owner)
-        return self._directory.describe(*key, self.deployments.get(key)) or DeploymentInfo(owner)
+        return self._directory.describe(owner.key, self.deployments.get(owner.key)) or DeploymentInfo(owner)
 
-    def owners_seen(self, limit: int) -> tuple[tuple[str, str], ...]:
-        """At most so many deployments that own flows or have traffic, by namespace and id: the last decided first."""
-        seen: dict[tuple[str, str], None] = {}
+    def owners_seen(self, limit: int) -> tuple[DeploymentKey, ...]:
+        """At most ``limit`` deployments that own flows or have traffic, the last decided first."""
+        seen: dict[DeploymentKey, None] = {}
         for decision in reversed(self.attribution.decisions.values()):
-            seen.update(dict.fromkeys(owner_key(owner) for owner in decision.owners))
+            seen.update(dict.fromkeys(owner.key for owner in decision.owners))
             if len(seen) >= limit:
                 break
-        described = (owner_key(info.owner) for info in self.described())
-        return tuple(key for key in (*seen, *described) if key[1] != UNREADABLE)[:limit]
+        described = (info.owner.key for info in self.described())
+        return tuple(key for key in (*seen, *described) if key.deployment_id != UNREADABLE)[:limit]
 
     def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
         self.answered += 1
         for info in deployments:
-            self.deployments.pop(owner_key(info.owner), None)
-            self.deployments[owner_key(info.owner)] = info
+            self.deployments.pop(info.owner.key, None)
+            self.deployments[info.owner.key] = info
         while len(self.deployments) > MAX_DEPLOYMENTS:
             del self.deployments[next(iter(self.deployments))]
 
@@ -339,7 +343,8 @@ class FlowAccounting:
 
     def _free(self, rows: Rows) -> None:
         """Nothing waits for these rows any more."""
-        self.leaving(rows)
+        for listener in self._leaving:
+            listener(rows)
         if self._journal is not None:
             decided = rows[self.table.columns.series[rows] >= 0]
             if len(decided):
@@ -370,6 +375,5 @@ class FlowAccounting:
         pair[1] += receive
 
 
-def owner_key(owner: Owner) -> tuple[str, str]:
-    """How a deployment is found in :attr:`Books.deployments`."""
-    return owner.namespace, owner.deployment_id
+def _visible_keys(key: DeploymentKey) -> tuple[DeploymentKey, ...]:
+    return key, key._replace(workspace="")

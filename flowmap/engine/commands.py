@@ -57,7 +57,7 @@ class Deliver:
     """Take the result of a question, asked by :class:`Ask` or by a user."""
 
     now: float
-    delivery: QuestionResult
+    result: QuestionResult
 
 
 @dataclass(frozen=True, slots=True)

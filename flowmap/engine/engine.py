@@ -64,7 +64,7 @@ class Engine(threading.Thread):
         source: Source,
         budget: CallBudget,
         *,
-        ask: Callable[[Question], None],
+        ask: Callable[[Question, Callable[[QuestionResult], None]], None],
         take_snapshot: Callable[[FlowAccounting], Snapshot],
         resting_for: Callable[[], float] = lambda: 0.0,
         permits: Permits | None = None,
@@ -72,7 +72,7 @@ class Engine(threading.Thread):
         networks: Callable[[], Iterator[Step]] = lambda: iter(()),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`.
+        """``ask`` starts a call elsewhere and returns at once; the call passes its result to the function given.
 
         ``resting_for``: seconds for which asking is no use; questions wait meanwhile and cost nothing.
         ``permits``: what else wants calls of ``budget``. ``apply``: a recorder's, in front of that of the books.
@@ -94,7 +94,7 @@ class Engine(threading.Thread):
         """When the loop last came round, or began to: a writer that hangs shows here."""
         self.budget = budget
         self._permits = Permits(budget) if permits is None else permits
-        self._permits.wake = self._wake
+        self._permits.on_request(self._wake)
         self._ask = ask
         self._take_snapshot = take_snapshot
         self._resting_for, self._networks = resting_for, networks
@@ -102,7 +102,7 @@ class Engine(threading.Thread):
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._requests: deque[Callable[[], None]] = deque()
-        self._deliveries: deque[QuestionResult] = deque()
+        self._results: deque[QuestionResult] = deque()
         self._questions: deque[Question] = deque()
         self._urgent: deque[Question] = deque()
         self._urgent_next = True
@@ -145,9 +145,9 @@ class Engine(threading.Thread):
         """Other settings from now on (on the writer's thread only)."""
         self._apply(Configure(config))
 
-    def deliver(self, delivery: QuestionResult) -> None:
+    def deliver(self, result: QuestionResult) -> None:
         """Hand in what came back for a question."""
-        self._deliveries.append(delivery)
+        self._results.append(result)
         self._wake()
 
     def call(self, function: Callable[[], T]) -> Future[T]:
@@ -201,7 +201,7 @@ class Engine(threading.Thread):
             self._apply(TakeStep(step, now, now))
         if self._source_due(now) or self._requests_want_news(now):
             self._take_steps(self.source.poll)
-        self._take_deliveries()
+        self._take_results()
         now = self._clock()
         self._apply(Decide(now))
         self._start_questions(now)
@@ -219,7 +219,7 @@ class Engine(threading.Thread):
         if self._retry_at is None:
             self._take_steps(self.source.finish)
         self._serve_requests()
-        self._take_deliveries()
+        self._take_results()
         self._apply(Decide(self._clock()))
         self._apply(Finish())
         self._publish(self._clock())
@@ -297,19 +297,19 @@ class Engine(threading.Thread):
         for _ in range(len(self._requests)):
             self._requests.popleft()()
 
-    def _take_deliveries(self) -> None:
-        for _ in range(len(self._deliveries)):
-            delivery = self._deliveries.popleft()
+    def _take_results(self) -> None:
+        for _ in range(len(self._results)):
+            result = self._results.popleft()
             self.budget.finish()
-            self._in_flight.discard(delivery.question)
-            self.unreadable += delivery.unreadable
-            self._apply(Deliver(self._clock(), delivery))
-            if delivery.answer is not None:
+            self._in_flight.discard(result.question)
+            self.unreadable += result.unreadable
+            self._apply(Deliver(self._clock(), result))
+            if result.answer is not None:
                 self.answers += 1
                 self.last_answer = time.time()
             else:
-                self.last_failure = delivery.cause
-            for waiter in self._waiters.pop(delivery.question, ()):
+                self.last_failure = result.cause
+            for waiter in self._waiters.pop(result.question, ()):
                 if waiter.set_running_or_notify_cancel():
                     waiter.set_result(None)
 
@@ -332,7 +332,7 @@ class Engine(threading.Thread):
                 self._in_flight.add(question)
                 self.budget.start(now)
                 self._permits.passed_over()
-                self._ask(question)
+                self._ask(question, self.deliver)
         if len(self._permits) and not self.questions_waiting:
             self._permits.grant_spare(now)
 

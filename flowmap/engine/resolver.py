@@ -29,20 +29,22 @@ COMPLAIN_EVERY = 30.0
 _GONE = frozenset({"cancelled", "finished", "failed"})
 
 
+Deliver = Callable[[QuestionResult], None]
+
+
 class Resolver:
     """Turns questions into calls. Lives in one event loop; :meth:`start` may be called from any thread."""
 
-    def __init__(self, client: ControlClient, deliver: Callable[[QuestionResult], None]) -> None:
+    def __init__(self, client: ControlClient) -> None:
         self._client = client
-        self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._calls: set[asyncio.Task[None]] = set()
         self._complained = float("-inf")
         self._silenced = 0
 
-    def start(self, question: Question) -> None:
-        """Begin a call; the caller keeps to the budget. What comes of it is delivered in any case."""
-        self._loop.call_soon_threadsafe(self._begin, question)
+    def start(self, question: Question, deliver: Deliver) -> None:
+        """Start a call; the caller keeps to the budget. Its result is delivered in any case, also if it failed."""
+        self._loop.call_soon_threadsafe(self._begin, question, deliver)
 
     async def aclose(self) -> None:
         """End the calls under way."""
@@ -50,29 +52,27 @@ class Resolver:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
-    def _begin(self, question: Question) -> None:
-        call = self._loop.create_task(self._call(question))
+    def _begin(self, question: Question, deliver: Deliver) -> None:
+        call = self._loop.create_task(self._call(question, deliver))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
 
-    async def _call(self, question: Question) -> None:
+    async def _call(self, question: Question, deliver: Deliver) -> None:
         begun = time.monotonic(), time.time()
         try:
             answer = await ask_question(self._client, question)
-            delivery = self._delivery(question, answer, *begun)
+            result = self._result(question, answer, *begun)
         except ControlError as error:
             self._complain(f"{question.shape} question about {_subject(question)}: {error}")
-            self._deliver(
-                QuestionResult(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after)
-            )
+            deliver(QuestionResult(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after))
         except asyncio.CancelledError:
-            self._deliver(QuestionResult(question, None, cause="flowmap is stopping"))
+            deliver(QuestionResult(question, None, cause="flowmap is stopping"))
             raise
         except Exception as error:  # a defect here must not leave the question in flight for ever
             log.exception("%s question about %s", question.shape, _subject(question))
-            self._deliver(QuestionResult(question, None, cause=f"defect: {error!r}"))
+            deliver(QuestionResult(question, None, cause=f"defect: {error!r}"))
         else:
-            self._deliver(delivery)
+            deliver(result)
 
     def _complain(self, message: str) -> None:
         """One line a while: a control plane that is away fails every question, and the metrics count them."""
@@ -84,9 +84,7 @@ class Resolver:
         log.warning("%s%s", message, more)
         self._complained, self._silenced = now, 0
 
-    def _delivery(
-        self, question: Question, answer: DeploymentsAnswer, begun: float, begun_wall: float
-    ) -> QuestionResult:
+    def _result(self, question: Question, answer: DeploymentsAnswer, begun: float, begun_wall: float) -> QuestionResult:
         # The engine's time is monotonic, the answer's is not. Where the wall clock was set meanwhile, the call counts
         # as asked when it began, retries and all: too early is safe, too late would take it for younger than it is.
         arrived = time.monotonic()

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    pass
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -22,13 +19,26 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class DeploymentKey(NamedTuple):
+    """Identity of a deployment: ids are unique within a namespace of a workspace."""
+
+    workspace: str
+    namespace: str
+    deployment_id: str
+
+
 class Owner(NamedTuple):
-    """Identity of a deployment and the name it had when it was asked for."""
+    """Identity of a deployment and the name it had in the answer that named it."""
 
     workspace: str
     namespace: str
     deployment_id: str
     name: str
+
+    @property
+    def key(self) -> DeploymentKey:
+        """The identity without the name: a renamed deployment is the same."""
+        return DeploymentKey(*self[:3])
 
 
 class JobSelection(StrEnum):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import Owner
-
-if TYPE_CHECKING:
-    pass
 
 
 class Contradiction(NamedTuple):

@@ -8,11 +8,11 @@ from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import UNREADABLE, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.accounting import FlowAccounting
-from flowmap.engine.commands import Decide, GiveUp, TakeStep, Tidy
+from flowmap.engine.commands import Decide, Deliver, GiveUp, QuestionResult, TakeStep, Tidy
 from flowmap.export.open_flows import measure
 from flowmap.export.series import OTHER, SeriesKey
 from flowmap.flows.batch import Flag, RecordKind
-from flowmap.model.deployment import Owner, State
+from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from tests.support.accounting import Auditor, books_for, sweep
 from tests.support.records import Record, batch_of, replace
@@ -259,6 +259,15 @@ def test_states_are_told_as_they_are() -> None:
     day.answer(X)
     (decision,) = day.accounting.attribution.decisions.values()
     assert (decision.state, decision.owners) == (State.ATTRIBUTED, frozenset({X}))
+
+
+def test_equal_ids_in_two_workspaces_are_two_deployments() -> None:
+    accounting = books_for()
+    infos = [DeploymentInfo(Owner(workspace, "ns", "id", workspace), creator=workspace) for workspace in "wv"]
+    result = QuestionResult(Question("ns", Shape.CLIENT, None, None), Answer(1.0, 2.0, frozenset()), tuple(infos))
+    accounting.apply(Deliver(2.0, result))
+    assert [accounting.describe(info.owner).creator for info in infos] == ["w", "v"]
+    assert accounting.describe(Owner("u", "ns", "id", "u")) == DeploymentInfo(Owner("u", "ns", "id", "u"))
 
 
 def test_a_flood_keeps_nobody_out_who_is_answered_and_every_byte_counts_once() -> None:

@@ -13,11 +13,12 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.control.alibaba.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun
 from flowmap.control.alibaba.catalog.packages import FileUse
 from flowmap.engine.catalog_adapter import BY_IP, CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate
-from flowmap.model.deployment import DeploymentInfo, JobSelection, Owner
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, JobSelection, Owner
 from flowmap.query.live import LiveQueries
 from tests.support.accounting import books_for
 
 NS = "ns"
+KEY = DeploymentKey("w", NS, "id")
 JAR = FileUse("jarUri", "oss://bucket/a.jar", "a.jar")
 ENTRY = CatalogEntry("", NS, "id", "listed", "BATCH", "9", "bob", {"team": "x"}, {"running": 2}, (JAR, JAR))
 TOLD = DeploymentInfo(
@@ -64,7 +65,7 @@ def directory(entry: CatalogEntry | None, at: float) -> tuple[DeploymentCatalog,
 def test_the_later_word_counts(
     entry: CatalogEntry | None, at: float, told: DeploymentInfo | None, expected: DeploymentInfo | None
 ) -> None:
-    assert directory(entry, at)[1].describe(NS, "id", told) == expected
+    assert directory(entry, at)[1].describe(KEY, told) == expected
 
 
 def test_jobs_belong_to_whoever_was_told_of_or_listed() -> None:
@@ -73,8 +74,8 @@ def test_jobs_belong_to_whoever_was_told_of_or_listed() -> None:
     runs = [JobRun("old", "FAILED", 1, 2, ()), JobRun("new", "RUNNING", 3, None, ())]
     catalog.take_jobs((NS, "id"), runs, complete=True, asked_at=10, skew=0.5)
     assert found.generation > before
-    assert found.describe(NS, "id", None) is None
-    info = found.describe(NS, "id", TOLD)
+    assert found.describe(KEY, None) is None
+    info = found.describe(KEY, TOLD)
     assert info is not None
     assert info.listed is not None
     assert (info.job_selection, [job.job_id for job in info.jobs]) == (JobSelection.LATEST, ["new"])
@@ -92,7 +93,7 @@ class Owning:
         self.permits = Permits(self.budget)
         self._wanted = threading.Event()
         self._stopping = False
-        self.permits.wake = self._wanted.set
+        self.permits.on_request(self._wanted.set)
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Owning:
@@ -160,13 +161,13 @@ def test_several_workspaces_are_one_directory() -> None:
     for catalog, entry in zip(catalogs, entries, strict=True):
         catalog.take_listing(NS, [entry], complete=True, at=100, now=100)
     assert both.generation > before
-    described = [both.describe(NS, identity, None) for identity in "ab"]
+    described = [both.describe(DeploymentKey(*one), None) for one in (("w", NS, "a"), ("v", NS, "b"))]
     assert [one.owner[:4:3] for one in described if one] == [("w", "first"), ("v", "second")]
-    assert both.describe(NS, "c", None) is None
+    assert both.describe(DeploymentKey("w", NS, "c"), None) is None
     told = replace(TOLD, owner=Owner("v", NS, "a", "told"))
-    assert both.describe(NS, "a", told) == told, "the other workspace's deployment of that id is another"
+    assert both.describe(told.owner.key, told) == told, "the other workspace's deployment of that id is another"
     strange = replace(TOLD, owner=Owner("u", NS, "b", "told"))
-    listed = both.describe(NS, "b", strange)
+    listed = both.describe(strange.owner.key, strange)
     assert listed is not None and listed.owner.name == "second"
     report = both.report()
     assert (report.deployments, report.suspicious, report.succeeded_at) == (2, False, None), "one namespace is missing"

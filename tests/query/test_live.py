@@ -34,7 +34,7 @@ class Desk:
         self.accounting, self.now = accounting, 1000.0
         self.queries = LiveQueries(accounting, source="test", epoch=EPOCH)
         for owner in (X, Y):
-            accounting.deployments[owner.namespace, owner.deployment_id] = DeploymentInfo(owner, creator="me")
+            accounting.deployments[owner.key] = DeploymentInfo(owner, creator="me")
 
     def tell(self, *records: Record) -> None:
         self.now += 1

@@ -57,8 +57,7 @@ class Contradictions:
         for (verdict, client), row, count in zip(pairs.tolist(), rows[first].tolist(), counts.tolist(), strict=True):
             owners = self._decisions[verdict].owners
             named = NO_OWNERS.union(*(self._cache.latest(question) for question in clients[client]))
-            # By id: a deployment that was given another name is still the same.
-            if {owner[:3] for owner in owners}.isdisjoint(owner[:3] for owner in named):
+            if {owner.key for owner in owners}.isdisjoint(owner.key for owner in named):
                 question, answer = self._newest(clients[client])
                 self.deny(question, answer._replace(owners=named), owners, flows=count, row=row)
 

@@ -80,8 +80,7 @@ class Permits:
     """
 
     def __init__(self, budget: CallBudget) -> None:
-        self.wake: Callable[[], None] = lambda: None
-        """Called when there is something to do for the owner of the budget."""
+        self._wake: Callable[[], None] = lambda: None
         self._budget = budget
         self._repeats: deque[Future[None]] = deque()
         self._background: deque[Future[None]] = deque()
@@ -92,18 +91,22 @@ class Permits:
         """Calls that wait."""
         return len(self._repeats) + len(self._background)
 
+    def on_request(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` when there is something to do for the owner of the budget."""
+        self._wake = wake
+
     def wait(self, *, repeat: bool) -> Future[None]:
         """Done when the call may be made. A ``repeat`` is of a question in flight; any other call has to be given
         back when it is over. Cancel what is not wanted any more."""
         future: Future[None] = Future()
         (self._repeats if repeat else self._background).append(future)
-        self.wake()
+        self._wake()
         return future
 
     def give_back(self) -> None:
         """A call that was no repeat is over."""
         self._given_back.append(None)
-        self.wake()
+        self._wake()
 
     def settle(self) -> None:
         """Take in what was given back."""
@@ -113,8 +116,9 @@ class Permits:
 
     def grant_first(self, now: float) -> None:
         """Before questions are started: repeats, and the catalog where its turn has come."""
-        while self._repeats and self._budget.may_repeat(now) and _let_go(self._repeats):
+        while self._repeats and self._budget.may_repeat(now) and (permit := _next_wanted(self._repeats)):
             self._budget.repeat()
+            permit.set_result(None)
         if self._passed_over >= BACKGROUND_SHARE - 1 and self._budget.available(now):
             self._grant_background(now)
 
@@ -136,16 +140,16 @@ class Permits:
         return math.inf
 
     def _grant_background(self, now: float) -> None:
-        if _let_go(self._background):
+        if permit := _next_wanted(self._background):
             self._budget.start(now)
+            permit.set_result(None)
         self._passed_over = 0
 
 
-def _let_go(waiting: deque[Future[None]]) -> bool:
-    """Let the first go that is still wanted; whether there was one."""
+def _next_wanted(waiting: deque[Future[None]]) -> Future[None] | None:
+    """The first that was not cancelled; it cannot be cancelled any more."""
     while waiting:
-        first = waiting.popleft()
-        if first.set_running_or_notify_cancel():
-            first.set_result(None)
-            return True
-    return False
+        permit = waiting.popleft()
+        if permit.set_running_or_notify_cancel():
+            return permit
+    return None

@@ -103,7 +103,7 @@ def test_who_gave_up_costs_nothing() -> None:
 def test_the_owner_is_woken() -> None:
     _, permits = made()
     woken = []
-    permits.wake = lambda: woken.append(len(permits))
+    permits.on_request(lambda: woken.append(len(permits)))
     permits.wait(repeat=False)
     permits.give_back()
     assert woken == [1, 1]
