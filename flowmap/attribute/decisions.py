@@ -1,4 +1,4 @@
-"""What was decided about flows, and on what."""
+"""Decisions: the state and the owners of a group of flows, and the answers they are based on."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ STATES: tuple[State, ...] = (
     State.AMBIGUOUS,
     State.FAILED,
 )
-"""``state`` column of the flow table: the position in this tuple."""
+"""The ``state`` column of the flow table holds positions in this tuple."""
 CODE = {state: code for code, state in enumerate(STATES)}
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Why a group of flows has its owners.
+    """State and owners of a group of flows, with their reasons.
 
-    A decision whose state is ``pending`` is a tie: its owners are the candidates, between which a ``link`` or ``exact``
-    question may still tell.
+    A decision with state ``pending`` is a tie: its owners are candidates that narrowing may still reduce.
     """
 
     state: State
     owners: Owners
     outcomes: Mapping[Question, Judgement]
-    """What the answers to every question that counted say; :func:`combine` joins them."""
+    """The judgement of each question that counted; :func:`combine` joins them."""
     decided_at: float
     cause: str = ""
     special: str = ""
-    """Label ``reason`` of the bytes, where there is no owner and the state does not say why."""
+    """Label ``reason`` of the bytes, if there is no owner for another reason than the state."""
 
     @property
     def reason(self) -> str:
-        """Label ``reason`` of the bytes, if they have no owner."""
+        """Label ``reason`` of the bytes if they have no owner."""
         return self.special or self.state.value
 
 
 def joined(decided: Sequence[tuple[Decision, Rows]]) -> list[tuple[State, Owners, str, Rows]]:
-    """Rows by what they are credited to, since there can be a decision for every pair of ends; as they are where a row
-    was decided twice, for then the order counts."""
+    """Rows grouped by the series they are credited to: there can be a decision for every pair of endpoints.
+
+    Not grouped if a row was decided twice, since then the order counts.
+    """
     together: dict[tuple[State, Owners, str], list[Rows]] = {}
     for decision, rows in decided:
         together.setdefault((decision.state, decision.owners, decision.reason), []).append(rows)

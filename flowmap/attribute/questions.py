@@ -1,27 +1,28 @@
-"""What can be asked of ``GetDeploymentsByIp``, and how answers combine, as tables.
+"""The questions to ``GetDeploymentsByIp`` and how their answers combine, as tables.
 
-For a client end C:cp and a service end S:sp:
+For a client endpoint C:cp and a service endpoint S:sp:
 
     shape    parameters                                  one answer serves
     client   srcIp=C                                     every flow of that client address
-    sink     dstIp=S dstPort=sp                          every flow to that service end
-    source   srcIp=S srcPort=sp                          every flow to that service end
+    sink     dstIp=S dstPort=sp                          every flow to that service endpoint
+    source   srcIp=S srcPort=sp                          every flow to that service endpoint
     link     srcIp=C dstIp=S dstPort=sp                  every flow of the pair
     exact    srcIp=C srcPort=cp dstIp=S dstPort=sp       one connection
 
-The API's document can be read in two ways: src and dst are the ends of a connection, or src is what a job reads from
-and dst what it writes to. ``attribute.semantics`` chooses; :data:`READINGS` says what is then asked and
-:func:`candidates` how the answers combine:
+The API's document can be read in two ways: src and dst are the endpoints of a connection, or src is what a job reads
+from and dst what it writes to. ``attribute.semantics`` selects the reading. :data:`READINGS` lists the questions of
+each reading, :func:`candidates` combines their answers, and narrowing applies if several candidates are left:
 
-    semantics    of the client   of the service end   candidates                 between them
-    connection   client          sink                 client ∩ sink              link, then exact
-    dataflow     -               sink, source         sink ∪ source              -
-    both         client          sink, source         client ∩ (sink ∪ source)   link, then exact
+    semantics    about the client   about the service   candidates                 narrowing
+    connection   client             sink                client ∩ sink              link, then exact
+    dataflow     -                  sink, source        sink ∪ source              -
+    both         client             sink, source        client ∩ (sink ∪ source)   link, then exact
 
-Under ``both`` the client's answer is needed even where the API seems to read src and dst as data flow and never names
-anybody for a client. Then all that is known of a flow is who uses its service end, and whoever else uses it, from a
-shell or a backup, would get that name. Nothing an API answers can tell the two apart; only who runs the hosts knows
-that nobody else does, and says so with ``dataflow``. So ``both`` names nobody there, and status and causes say why.
+``both`` needs the client's answer even if the API seems to read src and dst as data flow and names no deployment for
+any client. There, only the users of the service endpoint are known, and a connection of a shell or a backup to that
+endpoint would get a deployment's name. No answer of the API can tell these apart. Only the operator can know that
+nothing but deployments uses the service endpoints, and states it with ``dataflow``. Until then such flows are unknown;
+the status and the cause of each flow name the reason.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ Semantics = Literal["connection", "dataflow", "both"]
 
 
 UNREADABLE = "unreadable"
-"""Id that stands for deployments of an answer that could not be read: they may own a flow, but have no name."""
+"""Id of the owner that stands for the unreadable part of an answer: a candidate without a name."""
 
 
 class Shape(StrEnum):
-    """The forms a question takes; the table in this module's heading gives their parameters."""
+    """The forms of a question; the table in this module's heading gives their parameters."""
 
     CLIENT = "client"
     SINK = "sink"
@@ -53,14 +54,14 @@ class Shape(StrEnum):
 
 
 class Reading(NamedTuple):
-    """What is asked under one reading of the API."""
+    """The questions under one reading of the API."""
 
     of_client: tuple[Shape, ...]
-    """About client addresses; what these answers and those about the service end have in common are candidates."""
+    """Shapes about a client endpoint. Candidates are the owners that these and the service's answers have in common."""
     of_service: tuple[Shape, ...]
-    """About service ends; these answers add up."""
+    """Shapes about a service endpoint; the owners in their answers add up."""
     narrowing: tuple[Shape, ...]
-    """About both ends together, while that leaves several; in this order."""
+    """Shapes about both endpoints together, in the order in which they are asked if several candidates are left."""
 
 
 READINGS: Mapping[Semantics, Reading] = {
@@ -76,19 +77,19 @@ CONFIDENCE: Mapping[Shape, str] = {
     Shape.LINK: "strong",
     Shape.EXACT: "exact",
 }
-"""How much one answer says alone; ``client`` met with a service end's answer is what names a flow."""
+"""How strong the answer of each shape is alone. Only ``client`` combined with a service's answer names a flow."""
 
 
 class Place(NamedTuple):
-    """Where deployments live, and are asked for: one call each."""
+    """A namespace of a workspace; every question is asked in each place with a call of its own."""
 
     workspace: str
-    """Empty: the one of ``control_plane.workspace``."""
+    """Empty: ``control_plane.workspace``."""
     namespace: str
 
 
 class Question(NamedTuple):
-    """One call of ``GetDeploymentsByIp``; also the key under which its answers are kept."""
+    """One call of ``GetDeploymentsByIp``; also the key of its answers in the cache."""
 
     namespace: str
     shape: Shape
@@ -105,7 +106,7 @@ class Question(NamedTuple):
 
 
 def question_for(place: Place | str, shape: Shape, end: EndpointKey) -> Question:
-    """The ``client``, ``sink`` or ``source`` question about one end; a place that is text is a namespace."""
+    """The ``client``, ``sink`` or ``source`` question about one endpoint; a text ``place`` is a namespace."""
     workspace, namespace = ("", place) if isinstance(place, str) else place
     if shape is Shape.CLIENT:
         return Question(namespace, shape, Endpoint(end.address, 0), None, workspace)
@@ -116,7 +117,7 @@ def question_for(place: Place | str, shape: Shape, end: EndpointKey) -> Question
 
 
 def link_question(place: Place, client: EndpointKey, service: EndpointKey, client_port: int = 0) -> Question:
-    """The ``link`` question about a client address and a service end; with the client's port the ``exact`` one."""
+    """The ``link`` question about a client address and a service endpoint; with a client port the ``exact`` one."""
     shape = Shape.EXACT if client_port else Shape.LINK
     source, destination = Endpoint(client.address, client_port), Endpoint(service.address, service.port)
     return Question(place.namespace, shape, source, destination, place.workspace)
@@ -138,9 +139,9 @@ def connection_questions(
 
 
 def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> Owners | None:
-    """Deployments that the answers about both endpoints leave: the places add up, then see :func:`candidates`.
+    """The owners that the answers about both endpoints leave: places add up, then :func:`candidates` applies.
 
-    None in ``answers`` is a missing answer; None is returned while a missing answer could matter.
+    None in ``answers`` is a missing answer; the result is None while a missing answer could matter.
     """
     by_shape: dict[Shape, Owners | None] = {}
     for question, owners in answers.items():
@@ -150,21 +151,21 @@ def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> 
 
 
 def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> Owners | None:
-    """Deployments that the answers for a flow's two ends leave; None while an answer that could matter is missing.
+    """The owners that the answers about both endpoints leave, by the table in this module's heading.
 
-    See the table in this module's heading.
+    None while an answer that could add or remove an owner is missing.
     """
     reading = READINGS[semantics]
-    ends = [answers.get(shape) for shape in reading.of_service]
-    whole = all(owners is not None for owners in ends)
-    named = _union(owners for owners in ends if owners is not None)
+    of_service = [answers.get(shape) for shape in reading.of_service]
+    complete = all(owners is not None for owners in of_service)
+    named = _union(owners for owners in of_service if owners is not None)
     for shape in reading.of_client:
         client = answers.get(shape)
         if client is None:
             return None
         named &= client
-        whole |= named == client  # whatever is still missing can neither add nor remove
-    return named if whole else None
+        complete |= named == client  # a missing answer can neither add nor remove an owner
+    return named if complete else None
 
 
 def _union(parts: Iterable[Owners]) -> Owners:
@@ -172,7 +173,7 @@ def _union(parts: Iterable[Owners]) -> Owners:
 
 
 def state_of(owners: Owners, limit: int) -> State:
-    """What a finished set of candidates means; never the first of many."""
+    """The state of a flow with these candidates: several are never reduced to the first one."""
     if not owners:
         return State.UNKNOWN
     if len(owners) == 1:
@@ -181,9 +182,9 @@ def state_of(owners: Owners, limit: int) -> State:
 
 
 def state_of_several(found: Collection[tuple[State, Owners]], limit: int) -> tuple[State, Owners]:
-    """What several flows together mean, each with its state and owners; never the first of many.
+    """State and owners of several flows together, from the state and owners of each.
 
-    The owners are empty unless every flow has a name and they are few enough to be given.
+    There are no owners unless every flow has some and there are at most ``limit`` in all.
     """
     owners = _union(owners for _, owners in found)
     named = all(state in NAMED for state, _ in found)

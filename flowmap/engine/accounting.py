@@ -280,7 +280,7 @@ class FlowAccounting:
             self.table.untracked.whole_at = self._read_started
             if not self._announces_births:
                 self._born_after = self._read_started
-            self.attribution.look_again()
+            self.attribution.judge_again()
 
     def _book(self, applied: Changes, now: float) -> None:
         columns = self.table.columns

@@ -314,7 +314,7 @@ class Engine(threading.Thread):
                     waiter.set_result(None)
 
     def _start_questions(self, now: float) -> None:
-        self._permits.settle()
+        self._permits.apply_given_back()
         if self._resting_for() > 0:
             return
         self._permits.grant_first(now)
@@ -331,7 +331,7 @@ class Engine(threading.Thread):
             if question not in self._in_flight:  # else its answer is on the way, and serves whoever asked
                 self._in_flight.add(question)
                 self.budget.start(now)
-                self._permits.passed_over()
+                self._permits.count_question()
                 self._ask(question, self.deliver)
         if len(self._permits) and not self.questions_waiting:
             self._permits.grant_spare(now)

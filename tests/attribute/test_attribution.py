@@ -232,7 +232,7 @@ def test_what_was_known_before_a_restart_names_nobody_until_it_is_confirmed() ->
         first.tell(FLOW)
         for one in first.ask():
             first.answer(one, X)
-        known = dict(first.attribution.ranges())
+        known = dict(first.attribution.intervals())
         assert [range_.owners for range_ in known.values()] == [{X}, {X}]
         desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", confirm=confirm))
         desk.now = first.now + 10
@@ -250,7 +250,7 @@ def test_what_was_known_before_a_restart_names_nobody_until_it_is_confirmed() ->
         assert desk.accounting.pending_flows == 0
         (decision,) = desk.attribution.decisions.values()
         assert decision.owners == {X}
-        ranges = dict(desk.attribution.ranges())
+        ranges = dict(desk.attribution.intervals())
         assert {(one.first_asked, one.answers) for one in ranges.values()} == {(known[q].first_asked, 2) for q in known}
 
 
@@ -258,9 +258,9 @@ def test_a_range_of_the_future_or_older_than_an_answer_is_not_restored() -> None
     desk = Desk()
     question = Question("ns", C, Endpoint(Address(0, 1), 0), None)
     desk.answer(question, Y)
-    (known,) = [known for _, known in desk.attribution.ranges()]
+    (known,) = [known for _, known in desk.attribution.intervals()]
     desk.attribution.restore(question, known._replace(owners=some(X)), now=desk.now + 1)
-    assert dict(desk.attribution.ranges()) == {question: known}
+    assert dict(desk.attribution.intervals()) == {question: known}
     other = question._replace(namespace="other")
     desk.attribution.restore(other, known, now=desk.now)
     assert len(desk.attribution) == 1
@@ -284,7 +284,7 @@ def test_many_flows_whose_ends_were_never_heard_of_cost_little(monkeypatch: pyte
         return questions_about(number)
 
     monkeypatch.setattr(desk.attribution, "questions_about", counted)
-    desk.attribution.look_again()
+    desk.attribution.judge_again()
     desk.settle()
     assert desk.accounting.pending_flows > 49_000
     assert len(looked_at) < 20

@@ -41,5 +41,5 @@ def test_of_whom_nothing_was_heard_nothing_is_decided_again_and_again() -> None:
     desk.settle()
     desk.accounting.apply(TakeStep(ReadStarted("timer"), desk.now, desk.now))
     desk.accounting.apply(TakeStep(ReadFinished(False), desk.now, desk.now))
-    desk.attribution.look_again()
+    desk.attribution.judge_again()
     assert not desk.attribution.has_news

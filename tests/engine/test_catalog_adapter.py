@@ -104,13 +104,13 @@ class Owning:
         self._stopping = True
         self._wanted.set()
         self._thread.join()
-        self.permits.settle()
+        self.permits.apply_given_back()
 
     def _run(self) -> None:
         while not self._stopping:
             self._wanted.wait()
             self._wanted.clear()
-            self.permits.settle()
+            self.permits.apply_given_back()
             self.permits.grant_first(0)
             self.permits.grant_spare(0)
 

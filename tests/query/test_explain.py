@@ -60,7 +60,7 @@ def test_only_what_the_decision_rests_on_is_combined(desk: Desk, ends: tuple[str
 def test_the_answer_that_decided_is_told_though_newer_ones_took_its_place(desk: Desk) -> None:
     _, before = explained(desk, "10.0.0.1", "10.1.0.1", 6)
     (decisive,) = (answer for answer in before.questions[0].answers if answer.decisive)
-    for question in [question for question, _ in desk.accounting.attribution.ranges()]:
+    for question in [question for question, _ in desk.accounting.attribution.intervals()]:
         timeline = desk.accounting.attribution.timeline(question)
         assert timeline is not None
         timeline.answers[:] = [Answer(desk.now, desk.now, frozenset())]

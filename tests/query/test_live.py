@@ -269,7 +269,7 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
 
 def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
     made = Desk(books_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
-    for question, known in desk.accounting.attribution.ranges():
+    for question, known in desk.accounting.attribution.intervals():
         made.accounting.attribution.restore(question, known, now=desk.now)
     made.tell(FLOW)
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), desk.now)

@@ -138,7 +138,7 @@ class AnyAnswers(RuleBasedStateMachine):
     @rule(down=spans)
     def a_restart(self, down: float) -> None:
         self.now += down
-        last = self.timeline.range
+        last = self.timeline.interval
         self.timeline = Timeline()
         if last is not None:
             self.timeline.restore(last)
@@ -148,7 +148,7 @@ class AnyAnswers(RuleBasedStateMachine):
         self.timeline.forget_before(self.now)
 
     def take(self, given: Answer) -> None:
-        before = self.timeline.range
+        before = self.timeline.interval
         change = self.timeline.add(given)
         last = self.ranges[-1:] if before is not None else []
         assert last == ([before] if before is not None else [])

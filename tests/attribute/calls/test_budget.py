@@ -50,7 +50,7 @@ def test_a_call_given_back_makes_room_in_flight() -> None:
     assert granted(first, second) == [True, False]
     assert permits.next_at(0) == math.inf, "no time brings it nearer, the end of the other call does"
     permits.give_back()
-    permits.settle()
+    permits.apply_given_back()
     permits.grant_spare(0)
     assert granted(second) == [True]
     assert budget.in_flight == 1
@@ -80,7 +80,7 @@ def test_while_questions_take_every_call_the_catalog_gets_its_share() -> None:
             future = permits.wait(repeat=False)
         while budget.available(now):
             budget.start(now)
-            permits.passed_over()
+            permits.count_question()
             questions += 1
         now += 1
     assert (questions, mine) == (90, 10)
@@ -124,7 +124,7 @@ def test_never_more_calls_than_the_budget_has(order: list[str], burst: int, max_
                 waiting.append((step == "repeat", permits.wait(repeat=step == "repeat")))
             case "question" if budget.available(now):
                 budget.start(now)
-                permits.passed_over()
+                permits.count_question()
                 started, questions = started + 1, questions + 1
             case "finish" if questions:
                 budget.finish()
@@ -136,7 +136,7 @@ def test_never_more_calls_than_the_budget_has(order: list[str], burst: int, max_
                 waiting.pop()[1].cancel()
             case "tick":
                 now += 0.3
-        permits.settle()
+        permits.apply_given_back()
         permits.grant_first(now)
         if step == "spare":
             permits.grant_spare(now)
