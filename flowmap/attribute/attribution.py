@@ -360,9 +360,7 @@ class Attribution:
             return None
         outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
         shapes = " and ".join(dict.fromkeys(question.shape for question in resting))
-        cause = (
-            f"no deployment is named for both endpoints ({shapes} questions never name one and are asked less often)"
-        )
+        cause = f"no deployment is named for both endpoints ({shapes} questions never name one: asked less often)"
         return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, cause)
 
     def _is_resting(self, question: Question, now: float) -> bool:

@@ -1,7 +1,7 @@
-"""The books: what was observed, whose it is, and what still waits for a name.
+"""The accounting: observed bytes, the owners they are credited to, and the bytes that are still pending.
 
-This is the whole of what the one writer does, without its thread: steps of a source and answers of the control plane
-go in, traffic is credited to series, and snapshots come out. At every moment and in both directions, exactly,
+Commands go in (:mod:`flowmap.engine.commands`), traffic is credited to series. In both directions, after every command
+and exactly:
 
     observed = deployments + shared + unattributed + expired + pending
 """
@@ -55,34 +55,37 @@ _KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHAR
 
 
 class DeploymentDirectory(Protocol):
-    """What a list of deployments and jobs adds to what answers say; see ``flowmap.engine.catalog_adapter``."""
+    """Descriptions of deployments from the catalog; implemented in ``flowmap.engine.catalog_adapter``."""
 
     @property
     def generation(self) -> int:
         """Grows whenever a description may have changed."""
 
     def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
-        """What is known of a deployment; ``reported`` is from the last answer that named it."""
+        """The newest description of a deployment; ``reported`` is from the last answer that named it."""
 
 
 class Journal(Protocol):
-    """Who keeps what the books let go of; see ``flowmap.history``. Copies, and never part of conservation.
+    """Receives closed flows and ownership intervals; implemented in ``flowmap.history``.
 
-    Called on the writer's thread, so neither may wait or fail.
+    Called on the engine's thread: no method may block or raise. What it keeps is not part of the conservation.
     """
 
     def left(
         self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
     ) -> None:
-        """Decided flows whose rows are about to be freed. ``open_until``: they are open, as far as is known until these
-        monotonic instants, and the daemon stops."""
+        """Take decided flows whose rows are about to be freed.
+
+        ``open_until``: the daemon stops and the flows are still open; the monotonic instants up to which they are known
+        to be.
+        """
 
     def confirmed(self, question: Question, change: IntervalChange) -> None:
-        """What an answer did to the ranges of its question."""
+        """Take the effect of an answer on the ownership intervals of its question."""
 
 
 class NoDirectory:
-    """Answers are all there is."""
+    """A directory without a catalog: answers are the only descriptions."""
 
     generation = 0
 
@@ -92,7 +95,7 @@ class NoDirectory:
 
 
 class FlowAccounting:
-    """Flows, decisions and totals kept in step. One thread uses it; :meth:`apply` is all that changes it."""
+    """Flow table, attribution and series table, kept consistent. Used by one thread, changed by :meth:`apply` only."""
 
     def __init__(
         self,
@@ -104,23 +107,24 @@ class FlowAccounting:
         directory: DeploymentDirectory | None = None,
         journal: Journal | None = None,
     ) -> None:
-        """``announces_births``: whether the source reports a flow when it begins, or only when it is read or ends."""
+        """``announces_births``: whether the source reports a flow when it begins, not only when it is read or ends."""
         self.table = table
         self.attribution = attribution
         self.series_table = series_table
         self.observed = [0, 0]
-        """Bytes: transmit, receive."""
+        """Bytes of all counted flows: transmit, receive."""
         self.pending = [0, 0]
-        """Those of flows without a decision."""
+        """Bytes of flows that are not credited yet: transmit, receive."""
         self.ignored = 0
+        """Bytes of flows that the filters leave out."""
         self.pending_flows = 0
         self.shed: Counter[str] = Counter()
-        """Flows that were not tracked, or given up for want of room, by reason."""
+        """Flows that were not tracked, or evicted, because the flow table was full; by reason."""
         self.deployments: dict[DeploymentKey, DeploymentInfo] = {}
         """Each deployment as the last answer that named it described it."""
         self.complete_reads = 0
         self.answered = 0
-        """Answers taken into ``deployments``."""
+        """Number of answers taken."""
         self._leaving: list[Callable[[Rows], None]] = []
         self._described: tuple[DeploymentInfo, ...] = ()
         self._described_at = (-1, 0, 0, 0)
@@ -138,14 +142,14 @@ class FlowAccounting:
         self._leaving.append(listener)
 
     def apply(self, command: Command) -> Sequence[Question]:
-        """Make one change. Returns the questions to ask now; empty for all but ``Ask``."""
+        """Apply one command. Returns the questions to ask now; empty for every command but :class:`Ask`."""
         match command:
             case TakeStep(step, now, read_at):
                 self._take_step(step, now, read_at)
             case Ask(now, limit):
                 return self.attribution.ask(now=now, limit=limit)
             case Deliver(now, result):
-                self._deliver(result, now)
+                self._take_result(result, now)
             case Decide(now):
                 self._credit_decided(self.attribution.decide(now=now), now)
             case GiveUp(older_than, now):
@@ -170,8 +174,8 @@ class FlowAccounting:
                     step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
                 )
                 if len(swept := self.table.take_swept()):
-                    self._forget_ends(swept)
-                self._book(applied, now)
+                    self._forget_endpoints(swept)
+                self._count(applied, now)
             case ReadStarted():
                 self.table.begin_read()
                 self._read_started, self._trusted = read_at, True
@@ -188,7 +192,7 @@ class FlowAccounting:
             case Broadcasts(addresses):
                 self.attribution.special.set_broadcasts(addresses)
 
-    def _deliver(self, result: QuestionResult, now: float) -> None:
+    def _take_result(self, result: QuestionResult, now: float) -> None:
         if result.answer is None:
             self.attribution.fail(result.question, result.cause, now=now, retry_after=result.retry_after)
             return
@@ -199,12 +203,12 @@ class FlowAccounting:
 
     def _credit_decided(self, decided: Sequence[tuple[Decision, Rows]], now: float) -> None:
         for one in joined(decided):
-            self._take(*one, now)
+            self._credit_group(*one, now)
 
     def _tidy(self, now: float) -> None:
         self.series_table.expire(now=now)
         if self.table.ends.room < self.table.ends.capacity * 3 // 4:
-            self._forget_ends(self.table.sweep_endpoints())
+            self._forget_endpoints(self.table.sweep_endpoints())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
 
@@ -215,20 +219,20 @@ class FlowAccounting:
         self._peers = Peers(config.export.peers)
         self._peer_names.clear()
 
-    def _forget_ends(self, freed: Rows) -> None:
-        """The numbers of these ends will stand for others."""
+    def _forget_endpoints(self, freed: Rows) -> None:
+        """Forget freed endpoint numbers, which will stand for other endpoints."""
         self.attribution.forget(freed)
         self._peer_names.clear()
 
     def peer(self, service: int) -> str:
-        """The peer label of a service end, by its number."""
+        """The peer label of a service endpoint, by its number."""
         name = self._peer_names.get(service)
         if name is None:
             name = self._peer_names[service] = self._peers.name(self.table.ends.end(service))
         return name
 
     def described(self) -> tuple[DeploymentInfo, ...]:
-        """Deployments named by a series, for the info metrics."""
+        """Descriptions of the deployments that have a series, for the info metrics."""
         state = (self.series_table.generation, len(self.series_table), self.answered, self._directory.generation)
         if self._described_at != state:
             self._described_at = state
@@ -240,7 +244,7 @@ class FlowAccounting:
         return self._described
 
     def describe(self, owner: Owner) -> DeploymentInfo:
-        """What is known of a deployment."""
+        """The newest description of a deployment."""
         return self._directory.describe(owner.key, self.deployments.get(owner.key)) or DeploymentInfo(owner)
 
     def owners_seen(self, limit: int) -> tuple[DeploymentKey, ...]:
@@ -282,7 +286,7 @@ class FlowAccounting:
                 self._born_after = self._read_started
             self.attribution.judge_again()
 
-    def _book(self, applied: Changes, now: float) -> None:
+    def _count(self, applied: Changes, now: float) -> None:
         columns = self.table.columns
         if len(applied.opened):
             self.pending_flows += int(np.count_nonzero(columns.series[applied.opened] == PENDING))
@@ -315,15 +319,15 @@ class FlowAccounting:
             self.series_table.closed(credited)
         self._free(rows[series != PENDING])
 
-    def _take(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
-        """Credit flows to the series of their new owners, whole if they were pending, else from now on."""
+    def _credit_group(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
+        """Credit flows to the series of their owners: all their bytes if they were pending, else the later ones."""
         columns = self.table.columns
         services, position = np.unique(columns.service[rows], return_inverse=True)
         names = [self.peer(number) for number in services.tolist()]
         protocols = [protocol_name(self.table.ends.end(number).protocol) for number in services.tolist()]
         kind = _KINDS.get(state, "unattributed")
-        whose = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
-        keys = [SeriesKey(*whose, *end) for end in zip(names, protocols, strict=True)]
+        owned = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
+        keys = [SeriesKey(*owned, *peer) for peer in zip(names, protocols, strict=True)]
         series = np.array([self.series_table.series(key, now=now) for key in keys], np.int32)
         ids = series[position.reshape(-1)]
         before = columns.series[rows]
@@ -332,17 +336,17 @@ class FlowAccounting:
         columns.series[rows] = ids
         self.series_table.opened(ids)
         self.series_table.closed(ids[~is_open])
-        waited = before == PENDING
-        totals = columns.total(rows[waited])
-        self.series_table.credit(ids[waited], *totals.T, now=now)
-        self.series_table.retransmitted(ids[waited], columns.resent[rows[waited]].astype(np.uint64))
+        was_pending = before == PENDING
+        totals = columns.total(rows[was_pending])
+        self.series_table.credit(ids[was_pending], *totals.T, now=now)
+        self.series_table.retransmitted(ids[was_pending], columns.resent[rows[was_pending]].astype(np.uint64))
         transmit, receive = exact_bytes(totals)
         self._add(self.pending, -transmit, -receive)
-        self.pending_flows -= int(np.count_nonzero(waited))
+        self.pending_flows -= int(np.count_nonzero(was_pending))
         self._free(rows[~is_open])
 
     def _free(self, rows: Rows) -> None:
-        """Nothing waits for these rows any more."""
+        """Report flows that leave to the listeners and the journal, and free their rows."""
         for listener in self._leaving:
             listener(rows)
         if self._journal is not None:
@@ -352,7 +356,7 @@ class FlowAccounting:
         self.table.free(rows)
 
     def _shed_untracked(self, applied: Changes, now: float) -> None:
-        """Flows that found no room: their final counters, where one came, still count."""
+        """Account for flows that the full table did not track; the final counters of closed ones still count."""
         self.shed["table_full"] += applied.shed
         self.ignored += applied.shed_ignored
         if any(applied.shed_totals):

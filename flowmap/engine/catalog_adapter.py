@@ -1,4 +1,4 @@
-"""The catalog in the daemon: what stands between its refresh on the event loop and the writer's thread."""
+"""Connects the catalog, which is refreshed on the event loop, with the engine's thread."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from flowmap.export.snapshot import CatalogReport
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Job, Jobs, JobSelection, Owner
 
 BY_IP = "GetDeploymentsByIp"
-"""The operation of the writer's questions."""
+"""The operation of the engine's questions."""
 
 
 class Gate:
-    """Lets HTTP exchanges begin as the writer's budget allows. Used in one event loop."""
+    """Delays HTTP exchanges until the engine's call budget allows them. Used in one event loop."""
 
     def __init__(self, permits: Permits) -> None:
         self._permits = permits
 
     async def admit(self, operation: str, exchange: int) -> Callable[[], None]:
-        """As ``control.caller.Admit``: the writer has paid for the first exchange of a question before it asked."""
+        """Wait for a permit; the result ends the call. The engine has charged the first exchange of a question."""
         is_question = operation == BY_IP
         if is_question and exchange == 1:
             return _nothing
@@ -42,11 +42,11 @@ class Gate:
 
 
 def _nothing() -> None:
-    """A repeat's place in flight is its question's."""
+    """Ends nothing: a repeat has no place in flight of its own."""
 
 
 class CatalogDirectory:
-    """Implements ``flowmap.engine.accounting.CatalogDirectory``: look-ups in the catalog, from any thread."""
+    """Descriptions from one catalog, from any thread; a ``flowmap.engine.accounting.DeploymentDirectory``."""
 
     def __init__(self, catalog: DeploymentCatalog, workspace: str) -> None:
         self._catalog = catalog
@@ -62,7 +62,7 @@ class CatalogDirectory:
         return self._catalog.generation
 
     def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
-        """What is known of a deployment: the newer of its entry in the catalog and ``reported``, with its jobs.
+        """The newer of a deployment's entry in the catalog and ``reported``, with its jobs.
 
         ``reported`` is from the last answer about an address that named it.
         """
@@ -84,7 +84,7 @@ class CatalogDirectory:
 
 
 class CatalogDirectories:
-    """The directories of several workspaces as one."""
+    """The catalogs of several workspaces as one directory."""
 
     def __init__(self, parts: Sequence[CatalogDirectory]) -> None:
         self._parts = parts
@@ -118,7 +118,7 @@ class CatalogDirectories:
 
 
 class CatalogRefreshers:
-    """The refreshers of several workspaces as one."""
+    """The refreshers of several workspaces as one task."""
 
     def __init__(self, parts: Sequence[CatalogRefresher]) -> None:
         self.parts = tuple(parts)
@@ -129,16 +129,16 @@ class CatalogRefreshers:
         return all(part.runs for part in self.parts)
 
     def start(self) -> None:
-        """Begin, soon."""
+        """Start all tasks."""
         for part in self.parts:
             part.start()
 
     async def aclose(self) -> None:
-        """End the tasks and the calls under way."""
+        """Cancel the tasks and their calls."""
         await asyncio.gather(*(part.aclose() for part in self.parts))
 
     def configure(self, *, every: float, label: Label | None) -> None:
-        """Other settings, from the next listing on."""
+        """Change the settings from the next listing on."""
         for part in self.parts:
             part.configure(every=every, label=label)
 

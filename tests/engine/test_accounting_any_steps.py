@@ -16,7 +16,7 @@ from flowmap.export.open_flows import measure
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted
-from tests.support.accounting import Auditor, books_for, sweep
+from tests.support.accounting import Auditor, accounting_for, sweep
 from tests.support.records import Record, batch_of, replace
 
 OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
@@ -57,7 +57,7 @@ class AnySteps(RuleBasedStateMachine):
             positive_ttl=20.0,
             negative_ttl=20.0,
         )
-        self.accounting = books_for(
+        self.accounting = accounting_for(
             wanted,
             max_flows=max_flows,
             max_series=max_series,

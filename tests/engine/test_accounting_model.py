@@ -25,7 +25,7 @@ from flowmap.flows.hash_index import Rows
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
-from tests.support.accounting import Auditor, books_for, sweep
+from tests.support.accounting import Auditor, accounting_for, sweep
 from tests.support.records import Record, batch_of, replace
 
 CLIENTS = ["10.0.0.1", "10.0.0.2", "2001:db8::1"]
@@ -65,7 +65,7 @@ class World:
         self.present = self.random.choice([0, int(Flag.PRESENT)])
         max_flows = self.random.choice([6, 40, 40])
         ids = self.random.choice([2, 1 << 30, 1 << 30])
-        self.accounting = books_for(wanted, max_flows=max_flows)
+        self.accounting = accounting_for(wanted, max_flows=max_flows)
         self.ids = ids
         self.auditor = Auditor(self.accounting)
         self.now = 1000.0

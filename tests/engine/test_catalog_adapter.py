@@ -15,7 +15,7 @@ from flowmap.control.alibaba.catalog.packages import FileUse
 from flowmap.engine.catalog_adapter import BY_IP, CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey, JobSelection, Owner
 from flowmap.query.live import LiveQueries
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 
 NS = "ns"
 KEY = DeploymentKey("w", NS, "id")
@@ -85,7 +85,7 @@ def test_jobs_belong_to_whoever_was_told_of_or_listed() -> None:
     ]
 
 
-class Owning:
+class BudgetThread:
     """A thread that owns a budget, as the writer does."""
 
     def __init__(self, *, burst: int, max_in_flight: int) -> None:
@@ -96,7 +96,7 @@ class Owning:
         self.permits.on_request(self._wanted.set)
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Owning:
+    def __enter__(self) -> BudgetThread:
         self._thread.start()
         return self
 
@@ -120,14 +120,14 @@ def test_the_gate_charges_all_but_the_first_exchange_of_a_question() -> None:
         (await gate.admit(BY_IP, 1))()
         (await gate.admit(BY_IP, 2))()
         release = await gate.admit("ListJobs", 1)
-        assert owner.budget.in_flight == 1
+        assert thread.budget.in_flight == 1
         release()
 
-    with Owning(burst=10, max_in_flight=1) as owner:
-        asyncio.run(go(Gate(owner.permits)))
-    assert owner.budget.in_flight == 0
-    assert owner.budget.available(0) == 1
-    assert owner.budget._tokens == pytest.approx(8)
+    with BudgetThread(burst=10, max_in_flight=1) as thread:
+        asyncio.run(go(Gate(thread.permits)))
+    assert thread.budget.in_flight == 0
+    assert thread.budget.available(0) == 1
+    assert thread.budget._tokens == pytest.approx(8)
 
 
 def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
@@ -140,13 +140,13 @@ def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
             assert callable(release)
             release()
 
-    with Owning(burst=10_000, max_in_flight=1) as owner:
-        asyncio.run(asyncio.wait_for(go(Gate(owner.permits)), 30))
-    assert owner.budget.in_flight == 0
+    with BudgetThread(burst=10_000, max_in_flight=1) as thread:
+        asyncio.run(asyncio.wait_for(go(Gate(thread.permits)), 30))
+    assert thread.budget.in_flight == 0
 
 
 def test_times_follow_a_wall_clock_that_is_set() -> None:
-    queries = LiveQueries(books_for(AttributionSettings(namespaces=(NS,))), source="test", epoch=1000.0)
+    queries = LiveQueries(accounting_for(AttributionSettings(namespaces=(NS,))), source="test", epoch=1000.0)
     queries.follow_clock(1000.4)
     assert queries._epoch == 1000.0
     queries.follow_clock(1060.0)

@@ -22,7 +22,7 @@ from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import Auditor, books_for
+from tests.support.accounting import Auditor, accounting_for
 from tests.support.records import Record, batch_of, replace
 from tests.support.scripted_source import ScriptedResolver, ScriptedSource, until
 
@@ -47,7 +47,7 @@ class Running:
 
     def __init__(self, *, rate: float = 1000.0, burst: int = 100, max_in_flight: int = 100) -> None:
         self.source, self.resolver = ScriptedSource(), ScriptedResolver()
-        self.accounting = books_for(AttributionSettings(namespaces=("ns",)), max_flows=5000)
+        self.accounting = accounting_for(AttributionSettings(namespaces=("ns",)), max_flows=5000)
         self.budget = CallBudget(rate=rate, burst=burst, max_in_flight=max_in_flight)
         self.engine = Engine(
             self.accounting,

@@ -27,8 +27,8 @@ from flowmap.history.reader import HistoryReader, KeptFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
-from tests.engine.test_accounting import Day
-from tests.support.accounting import books_for
+from tests.engine.test_accounting import AccountingRun
+from tests.support.accounting import accounting_for
 from tests.support.closed_flows import X, Y
 from tests.support.netns import needs_root
 from tests.support.records import Record, replace
@@ -53,7 +53,7 @@ class House:
             **options,  # type: ignore[arg-type]
         )
         self.known = self.history_writer.open()
-        self.day = Day(accounting or books_for())
+        self.day = AccountingRun(accounting or accounting_for())
         self.day.accounting._journal = self.history_writer
         self.history_writer.start()
 
@@ -108,7 +108,7 @@ def test_every_decided_flow_is_kept_when_it_leaves(house: House) -> None:
 
 
 def test_ignored_flows_are_not_kept_and_open_ones_at_the_end_are(tmp_path: Path) -> None:
-    house = House(tmp_path / "history.db", books_for(exclude=("tcp/53",)))
+    house = House(tmp_path / "history.db", accounting_for(exclude=("tcp/53",)))
     house.day(replace(FLOW, server_port=53, id=9), replace(FLOW, server_port=53, id=9, kind=RecordKind.CLOSED))
     house.day(FLOW, replace(FLOW, client_port=2, id=2))
     house.day.answer(X)
@@ -121,7 +121,7 @@ def test_ignored_flows_are_not_kept_and_open_ones_at_the_end_are(tmp_path: Path)
 
 
 def test_a_flow_given_up_for_want_of_room_has_failed(tmp_path: Path) -> None:
-    house = House(tmp_path / "history.db", books_for(max_flows=2))
+    house = House(tmp_path / "history.db", accounting_for(max_flows=2))
     for port in (1, 2):
         house.day(replace(FLOW, client_port=port, id=port, kind=RecordKind.CLOSED, counters=(port, port, 1, 1)))
     house.day(replace(FLOW, client_port=3, id=3))

@@ -16,7 +16,7 @@ from flowmap.model.explanation import Explanation, Relation
 from flowmap.model.views import AttributionView
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.query.test_live import EPOCH, FLOW, Desk, X, desk
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import replace
 
 __all__ = ["desk"]
@@ -93,7 +93,7 @@ def test_a_guess_and_nobody(desk: Desk) -> None:
 
 
 def test_what_still_has_to_come_is_shown_as_such() -> None:
-    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
+    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
         desk.accounting.apply(TakeStep(step, desk.now, desk.now))
     desk.tell(FLOW)
@@ -106,7 +106,7 @@ def test_what_still_has_to_come_is_shown_as_such() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 2)), min_size=1, max_size=6), st.booleans())
 def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tuple[float, float]], ends: bool) -> None:
-    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
+    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
         desk.accounting.apply(TakeStep(step, desk.now, desk.now))
     desk.tell(replace(FLOW, flags=0))
@@ -134,7 +134,7 @@ def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tu
 
 
 def test_both_of_a_pair_are_named_as_sources() -> None:
-    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
+    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
     desk.tell(replace(FLOW, flags=0))
     desk.tell(replace(FLOW, kind=RecordKind.MEASURED, id=0, counters=None, retransmits=1, flags=Flag.PRESENT))
     _, chain = explained(desk, "10.0.0.1", "10.1.0.1")

@@ -16,7 +16,7 @@ from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import FlowFilter
 from flowmap.query.live import Connection, LiveQueries
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 
 X, Y, Z = (Owner("w", "ns", f"id-{name}", name) for name in "xyz")
@@ -60,7 +60,7 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Desk:
-    made = Desk(books_for(AttributionSettings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.accounting.apply(TakeStep(step, made.now, made.now))
     made.tell(FLOW, NAT, SIX, replace(FLOW, server_port=22, id=4))
@@ -240,7 +240,7 @@ def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> Non
 
 
 def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None:
-    made = Desk(books_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.accounting.apply(TakeStep(step, made.now, made.now))
     flow = replace(FLOW, flags=int(Flag.PRESENT))
@@ -268,7 +268,7 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
 
 
 def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
-    made = Desk(books_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
     for question, known in desk.accounting.attribution.intervals():
         made.accounting.attribution.restore(question, known, now=desk.now)
     made.tell(FLOW)
@@ -278,7 +278,7 @@ def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
 
 
 def test_unknown_flows_say_where_the_reading_of_the_api_may_be_wrong() -> None:
-    made = Desk(books_for(AttributionSettings(namespaces=("ns",))))
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.accounting.apply(TakeStep(step, made.now, made.now))
     made.tell(

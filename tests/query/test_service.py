@@ -27,7 +27,7 @@ from flowmap.model.views import FlowFilter
 from flowmap.query.live import LiveQueries
 from flowmap.query.service import QueryService, _deployment_views
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 from tests.support.scripted_source import ScriptedResolver, ScriptedSource, until
 
@@ -60,7 +60,7 @@ class House:
 
     def __init__(self) -> None:
         self.source, self.resolver = ScriptedSource(), ScriptedResolver()
-        self.accounting = books_for(AttributionSettings(namespaces=("ns",)))
+        self.accounting = accounting_for(AttributionSettings(namespaces=("ns",)))
         self.engine = Engine(
             self.accounting,
             self.source,
