@@ -9,7 +9,7 @@ An answer is true for one unknown moment between ``asked`` and ``arrived``. A fl
     grace         no answer is known from before the flow's start, and the first one was asked at most ``grace`` seconds
                   before or after the start
     fast          it is younger than ``positive_ttl``; only with ``attribute.confirm: fast`` (see ``cache``)
-    unconfirmed   never: the flow is closed and no rule can hold for it any more; it has no owner
+    unconfirmed   never: the flow is closed, and no rule can hold any more; the question contributes no owner
 
 Why ``inside`` needs a witness: if a host vanishes, the kernel keeps the entries of its connections for days, while the
 address goes to another owner. An answer about the new owner would lie inside the life of the stale entry. So one of
