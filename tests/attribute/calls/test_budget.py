@@ -146,3 +146,22 @@ def test_never_more_calls_than_the_budget_has(order: list[str], burst: int, max_
             held += not entry[0]
         assert budget.in_flight == held + questions <= max_in_flight
         assert started <= burst + 2 * now + 1e-6
+
+
+def test_budget_refills() -> None:
+    budget = CallBudget(rate=2.0, burst=5, max_in_flight=3)
+    assert budget.available(0.0) == 3
+    for _ in range(3):
+        budget.start(0.0)
+    assert budget.available(0.0) == 0
+    for _ in range(3):
+        budget.finish()
+    assert budget.available(0.0) == 2
+    budget.start(0.0)
+    budget.start(0.0)
+    budget.finish()
+    assert (budget.available(0.0), budget.next_at(0.0)) == (0, 0.5)
+    assert (budget.available(0.5), budget.next_at(0.5)) == (1, 0.5)
+    budget.finish()
+    assert budget.available(1000.0) == 3
+    assert budget.available(900.0) == 3, "a clock that went back gives nothing and takes nothing"
