@@ -28,7 +28,7 @@ def flooded() -> AttributionRun:
     return run
 
 
-def test_who_carries_bytes_is_asked_about_first() -> None:
+def test_largest_traffic_is_asked_about_first() -> None:
     run = flooded()
     asked: list[str] = []
     while len(asked) < 2 * REAL * FAIR // (FAIR - 1):
@@ -36,7 +36,7 @@ def test_who_carries_bytes_is_asked_about_first() -> None:
     assert {f"10.0.0.{n}" for n in range(REAL)} <= set(asked)
 
 
-def test_of_whom_nothing_was_heard_nothing_is_decided_again_and_again() -> None:
+def test_unanswered_flows_are_not_judged_again() -> None:
     run = flooded()
     run.decide()
     run.accounting.apply(TakeStep(ReadStarted("timer"), run.now, run.now))

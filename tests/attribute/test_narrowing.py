@@ -71,7 +71,7 @@ class TieRun(AttributionRun):
         }
 
 
-def test_one_link_question_for_all_connections_of_a_pair_names_them() -> None:
+def test_link_names_all_connections_of_a_pair() -> None:
     tie = TieRun()
     (link,) = tie.open(FLOW, replace(FLOW, client_port=2, id=2))
     assert (link.shape, str(link.source), str(link.destination)) == ("link", "10.0.0.1:0", "10.1.0.1:9092")
@@ -84,7 +84,7 @@ def test_one_link_question_for_all_connections_of_a_pair_names_them() -> None:
     assert [question.shape for question in decision.outcomes] == [Shape.CLIENT, Shape.SINK, Shape.LINK]
 
 
-def test_where_link_leaves_several_one_connection_is_asked_about_the_largest_first() -> None:
+def test_exact_asks_about_the_largest_connection() -> None:
     tie = TieRun()
     (link,) = tie.open(FLOW, replace(FLOW, client_port=2, id=2, counters=(900, 9, 1, 1)))
     tie.answer(link, X, Y)
@@ -128,12 +128,12 @@ def test_every_place_narrows_its_own_candidates_only() -> None:
     assert (tie.states(), tie.owners()) == ([State.SHARED], [{"x", "o"}])
 
 
-def test_where_candidates_do_not_live_nothing_is_asked_about_both() -> None:
+def test_narrowing_asks_in_places_of_candidates_only() -> None:
     tie = TieRun(AttributionSettings(namespaces=("ns", "other"), semantics="connection"))
     assert [one.namespace for one in tie.open(FLOW)] == ["ns"]
 
 
-def test_nobody_waits_longer_than_tie_wait_and_is_still_narrowed_later() -> None:
+def test_tie_wait_ends_and_narrowing_continues() -> None:
     tie = TieRun()
     (link,) = tie.open(FLOW)
     tie.attribution.fail(link, "timeout", now=tie.now, retry_after=40.0)
@@ -167,7 +167,7 @@ def test_a_flow_that_is_over_waits_for_nothing() -> None:
     assert "ended before" in decision.cause
 
 
-def test_an_answer_within_its_life_counts_though_the_flow_is_over_when_it_is_looked_at() -> None:
+def test_inside_counts_for_a_flow_closed_by_now() -> None:
     tie = TieRun()
     (link,) = tie.open(FLOW)
     tie.answer(link, X)
@@ -178,7 +178,7 @@ def test_an_answer_within_its_life_counts_though_the_flow_is_over_when_it_is_loo
     assert tie.bytes() == {("deployment", "x"): 300}
 
 
-def test_a_flow_of_which_nothing_is_heard_after_the_answer_is_not_narrowed() -> None:
+def test_narrowing_needs_client_traffic_after_the_answer() -> None:
     # Its entry may be left over, and the connections the answer speaks of may be others'.
     tie = TieRun(AttributionSettings(namespaces=("ns",), semantics="connection", grace=60.0, tie_wait=30.0))
     silent = replace(FLOW, flags=0)
@@ -193,7 +193,7 @@ def test_a_flow_of_which_nothing_is_heard_after_the_answer_is_not_narrowed() -> 
     assert tie.states() == [State.SHARED]
 
 
-def test_first_questions_come_before_ties_and_only_the_budget_counts() -> None:
+def test_first_questions_come_before_narrowing() -> None:
     tie = TieRun()
     tie.observe(FLOW)
     tie.ends()
@@ -217,7 +217,7 @@ def test_the_pair_with_the_largest_traffic_is_asked_about_first() -> None:
     assert turns == ["10.0.0.3:0", "10.0.0.2:0", "10.0.0.1:0"]
 
 
-def test_connections_of_one_pair_that_are_asked_about_are_bounded() -> None:
+def test_exact_questions_are_bounded() -> None:
     tie = TieRun()
     (link,) = tie.open(*[replace(FLOW, client_port=n, id=n) for n in range(1, 100)])
     tie.answer(link, X, Y)
@@ -234,7 +234,7 @@ def test_connections_of_one_pair_that_are_asked_about_are_bounded() -> None:
     assert set(tie.states()) == {State.SHARED}
 
 
-def test_link_of_a_pair_is_repeated_only_for_new_flows_and_after_a_while() -> None:
+def test_link_is_repeated_for_new_flows_only() -> None:
     tie = TieRun()
     (link,) = tie.open(FLOW)
     tie.answer(link, X)

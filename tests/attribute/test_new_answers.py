@@ -13,7 +13,7 @@ def question(number: int) -> Question:
     return Question("ns", Shape.CLIENT, Endpoint(Address(0, number), 0), None)
 
 
-def test_an_answer_is_for_every_endpoint_that_shares_the_question() -> None:
+def test_shared_question_serves_every_endpoint() -> None:
     news = NewAnswers(8)
     for endpoint in (3, 2):
         news.expect(question(1), endpoint)

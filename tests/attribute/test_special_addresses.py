@@ -164,7 +164,7 @@ def test_flows_that_the_filters_leave_out_stay_out() -> None:
     assert (reasons(run), run.accounting.ignored) == ({}, 60)
 
 
-def test_networks_that_become_known_later_decide_what_waits_and_nothing_else() -> None:
+def test_later_broadcast_addresses_decide_pending_flows() -> None:
     run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection"))
     auditor = Auditor(run.accounting)
     run.observe(replace(FLOW, server="10.9.1.255"), replace(FLOW, id=2))

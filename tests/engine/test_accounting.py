@@ -73,7 +73,7 @@ def nobody(reason: str, peer: str = "10.1.0.1:9092") -> tuple[str, frozenset[str
     return "unattributed", frozenset(), reason, peer
 
 
-def test_bytes_that_waited_are_credited_whole_and_later_ones_at_once() -> None:
+def test_pending_bytes_are_credited_whole() -> None:
     run = AccountingRun(accounting_for())
     run(FLOW, replace(FLOW, kind=DUMPED, counters=(500, 70, 5, 1)))
     assert (run.accounting.pending, run.accounting.pending_flows, run.totals()) == ([500, 70], 1, {})
@@ -96,7 +96,7 @@ def test_a_flow_that_was_nobodys_keeps_its_earlier_bytes_there() -> None:
     assert run.totals() == {nobody("unknown"): (500, 70), named("x"): (100, 10)}
 
 
-def test_a_closed_flow_waits_and_is_named_by_the_answers_around_it() -> None:
+def test_closed_flow_is_named_by_answers_around_it() -> None:
     run = AccountingRun(accounting_for())
     run(FLOW)
     run.answer(X)
@@ -159,7 +159,7 @@ def test_answers_that_never_come_end_as_failed() -> None:
     assert (run.totals(), len(run.accounting.table)) == ({nobody("failed"): (5, 6)}, 0)
 
 
-def test_a_full_table_gives_up_who_waited_longest_and_counts_who_found_no_room() -> None:
+def test_full_table_evicts_the_longest_pending() -> None:
     run = AccountingRun(accounting_for(max_flows=2))
     for port in (1, 2):
         run(replace(FLOW, client_port=port, id=port, kind=CLOSED, counters=(port, port, 1, 1)))
@@ -213,7 +213,7 @@ def test_idle_series_leave_and_what_no_flow_needs_is_forgotten() -> None:
     assert (len(run.accounting.table.ends), len(run.accounting.attribution.decisions)) == (0, 0)
 
 
-def test_a_peer_keeps_its_own_name_when_numbers_of_ends_change_hands() -> None:
+def test_peer_name_survives_reused_endpoint_numbers() -> None:
     # Ends are freed while a batch is applied when they run out: nobody may go on with the old meaning of a number.
     run = AccountingRun(accounting_for(max_flows=2))
     for n in range(20):
@@ -224,7 +224,7 @@ def test_a_peer_keeps_its_own_name_when_numbers_of_ends_change_hands() -> None:
     assert run.totals() == {named("x", f"10.1.0.{n}:9092"): (n + 1, 1) for n in range(20)}
 
 
-def test_an_answer_for_an_end_that_is_gone_says_nothing_of_the_end_with_its_number() -> None:
+def test_reused_endpoint_number_ignores_old_answers() -> None:
     run = AccountingRun(accounting_for())
     run(FLOW)
     asked = run.accounting.attribution.ask(now=run.now, limit=100)
@@ -253,7 +253,7 @@ def test_round_trips_are_means_of_open_connections() -> None:
     assert run.accounting.series_table.retransmits[series] == 3
 
 
-def test_states_are_told_as_they_are() -> None:
+def test_decision_has_state_and_owners() -> None:
     run = AccountingRun(accounting_for())
     run(FLOW)
     run.answer(X)
@@ -270,7 +270,7 @@ def test_equal_ids_in_two_workspaces_are_two_deployments() -> None:
     assert accounting.describe(Owner("u", "ns", "id", "u")) == DeploymentInfo(Owner("u", "ns", "id", "u"))
 
 
-def test_a_flood_keeps_nobody_out_who_is_answered_and_every_byte_counts_once() -> None:
+def test_flood_keeps_established_flows_and_every_byte() -> None:
     run = AccountingRun(accounting_for(max_flows=4))
     real = replace(FLOW, client="10.0.0.9", flags=int(Flag.PRESENT | Flag.ASSURED))
     run(real)
@@ -290,7 +290,7 @@ def test_a_flood_keeps_nobody_out_who_is_answered_and_every_byte_counts_once() -
     assert run.totals()["deployment", frozenset("x"), "", "10.1.0.1:9092"][0] >= 709
 
 
-def test_what_is_over_and_was_answered_gives_way_only_to_what_is_answered() -> None:
+def test_closed_pending_flows_yield_to_established_ones() -> None:
     run = AccountingRun(accounting_for(max_flows=2))
     for port in (1, 2):
         run(replace(FLOW, client_port=port, id=port, kind=CLOSED, counters=(5, 5, 1, 1), flags=int(Flag.ASSURED)))

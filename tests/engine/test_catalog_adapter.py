@@ -62,13 +62,13 @@ def directory(entry: CatalogEntry | None, at: float) -> tuple[DeploymentCatalog,
 
 
 @pytest.mark.parametrize(("entry", "at", "told", "expected"), DESCRIPTIONS)
-def test_the_later_word_counts(
+def test_newer_description_wins(
     entry: CatalogEntry | None, at: float, told: DeploymentInfo | None, expected: DeploymentInfo | None
 ) -> None:
     assert directory(entry, at)[1].describe(KEY, told) == expected
 
 
-def test_jobs_belong_to_whoever_was_told_of_or_listed() -> None:
+def test_jobs_of_listed_deployments() -> None:
     catalog, found = directory(None, 0)
     before = found.generation
     runs = [JobRun("old", "FAILED", 1, 2, ()), JobRun("new", "RUNNING", 3, None, ())]
@@ -115,7 +115,7 @@ class BudgetThread:
             self.permits.grant_spare(0)
 
 
-def test_the_gate_charges_all_but_the_first_exchange_of_a_question() -> None:
+def test_gate_charges_repeats_and_the_catalog() -> None:
     async def go(gate: Gate) -> None:
         (await gate.admit(BY_IP, 1))()
         (await gate.admit(BY_IP, 2))()
@@ -130,7 +130,7 @@ def test_the_gate_charges_all_but_the_first_exchange_of_a_question() -> None:
     assert thread.budget._tokens == pytest.approx(8)
 
 
-def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
+def test_cancelled_gate_keeps_no_permit() -> None:
     async def go(gate: Gate) -> None:
         for number in range(200):
             first, second = (asyncio.create_task(gate.admit("ListJobs", 1)) for _ in range(2))
@@ -173,7 +173,7 @@ def test_several_workspaces_are_one_directory() -> None:
     assert (report.deployments, report.suspicious, report.succeeded_at) == (2, False, None), "one namespace is missing"
 
 
-def test_several_refreshers_are_started_set_and_told_of_as_one() -> None:
+def test_several_refreshers_as_one() -> None:
     done: list[str] = []
 
     class Part:

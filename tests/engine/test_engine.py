@@ -99,7 +99,7 @@ def test_bytes_become_traffic_of_their_deployment(running: Running) -> None:
     assert len(running.resolver.all) == 3, "what was answered is not asked again before its time"
 
 
-def test_a_writer_that_has_not_come_round_yet_does_not_hang(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_before_its_first_turn_does_not_hang(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     monkeypatch.setattr(running.engine, "_turn", lambda: time.sleep(0.001))
     running.start()
@@ -116,7 +116,7 @@ def test_the_last_counters_are_taken_at_the_end(running: Running) -> None:
     Auditor(running.accounting).check()
 
 
-def test_a_source_that_fails_is_opened_again_and_nothing_is_counted_twice(running: Running) -> None:
+def test_failed_source_is_reopened_without_double_count(running: Running) -> None:
     running.start()
     running.source.hand(batch_of(replace(FLOW, counters=(10, 10, 1, 1))))
     until(lambda: running.engine.snapshot.observed_transmit_bytes == 10, "the first bytes")

@@ -89,7 +89,7 @@ def test_an_answer_names_owners_and_describes_deployments() -> None:
     assert (info.labels, info.jobs_by_state) == ({"team": "a"}, {"running": 1, "failed": 2})
 
 
-def test_a_deployment_says_where_it_is_and_without_a_name_goes_by_its_id() -> None:
+def test_deployment_place_and_default_name() -> None:
     elsewhere = replace(ORDERS, workspace="w2", namespace="n2", name=None)
     result, _ = deliver(lambda: answer(elsewhere))
     assert result.answer is not None
@@ -104,7 +104,7 @@ def test_who_has_no_job_that_could_hold_a_connection_owns_none(jobs: dict[str, i
     assert may_own(DeploymentInfo(Owner("w", "ns", "d", "d"), jobs_by_state=jobs)) is owns
 
 
-def test_deployments_that_could_not_be_read_are_somebody_without_a_name() -> None:
+def test_unreadable_deployments_are_an_unnamed_owner() -> None:
     result, _ = deliver(lambda: answer(ORDERS, dropped=2))
     assert result.answer is not None
     assert {owner.deployment_id for owner in result.answer.owners} == {"d1", UNREADABLE}
@@ -116,7 +116,7 @@ def test_an_answer_of_which_nothing_could_be_read_is_none() -> None:
     assert "2 elements" in result.cause
 
 
-def test_an_error_is_delivered_with_its_reason_and_when_to_come_again() -> None:
+def test_error_has_reason_and_retry_after() -> None:
     def refuse() -> object:
         raise Throttled("slow down", retry_after=7.0)
 
@@ -149,9 +149,7 @@ def test_calls_under_way_at_the_end_are_delivered_too() -> None:
 
 
 @pytest.mark.parametrize("step", [-3600.0, 5.0])
-def test_a_wall_clock_that_is_set_meanwhile_makes_no_answer_younger(
-    step: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wall_clock_step_makes_no_answer_younger(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
     wall = time.time()
     moved = [0.0]
     monkeypatch.setattr(time, "time", lambda: wall + moved[0])
@@ -195,7 +193,7 @@ def test_one_line_for_many_failures(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 1
 
 
-def test_a_question_of_another_workspace_is_asked_there_and_its_owners_are_of_it() -> None:
+def test_question_of_another_workspace() -> None:
     found = answer(Deployment(deployment_id="a", name="n"))
     plane, delivered = Plane(lambda: found), list[QuestionResult]()
 

@@ -1,9 +1,9 @@
-"""The call budget: how many calls the control plane may get, and in which order they are made.
+"""The call budget: how many calls the control plane may get, and in which order.
 
-repeats     of questions whose first attempt failed: first, since they hold a place in flight already
-questions   about endpoints, of the engine and of users
-catalog     spare calls only, which leave half of the burst to questions; but at least one call in
-            :data:`BACKGROUND_SHARE` while questions would take every call
+- Repeats of questions whose first attempt failed come first: they hold a place in flight already.
+- Questions about endpoints, of the engine and of users, come next.
+- The catalog gets spare calls only and leaves half of the burst to questions. While questions would take every call, it
+  gets one in :data:`BACKGROUND_SHARE`.
 """
 
 from __future__ import annotations

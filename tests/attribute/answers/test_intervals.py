@@ -95,12 +95,12 @@ def test_what_answers_add_up_to(answers: list[Answer], expected: list[OwnershipI
         (answer(70, Y), False),
     ],
 )
-def test_an_answer_that_denies_the_inside_of_a_range_is_told(late: Answer, contradicts: bool) -> None:
+def test_contradiction_inside_an_interval(late: Answer, contradicts: bool) -> None:
     (known,) = ranges_of(answer(10, X), answer(70, X))
     assert fold(known, late).contradicted is contradicts
 
 
-def test_a_timeline_keeps_its_answers_in_order_and_a_restored_range_is_widened() -> None:
+def test_timeline_order_and_restored_interval() -> None:
     timeline = Timeline()
     timeline.restore(x_range(-100, -50, 3))
     assert timeline.restored

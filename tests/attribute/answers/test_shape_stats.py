@@ -25,7 +25,7 @@ def shape_stats() -> ShapeStats:
     return ShapeStats(AttributionSettings(namespaces=("ns",), positive_ttl=TTL, negative_ttl=NEGATIVE))
 
 
-def test_a_shape_is_silent_once_enough_different_ends_had_no_name() -> None:
+def test_shape_rests_after_enough_questions_without_name() -> None:
     known = shape_stats()
     for n in range(ENOUGH - 1):
         for namespace in ("ns", "other"):
@@ -36,7 +36,7 @@ def test_a_shape_is_silent_once_enough_different_ends_had_no_name() -> None:
     assert (known.answered[Shape.SOURCE], known.named[Shape.SOURCE]) == (2 * ENOUGH - 1, 0)
 
 
-def test_one_name_ends_the_silence_for_a_while() -> None:
+def test_one_name_ends_the_rest() -> None:
     known = shape_stats()
     for n in range(ENOUGH):
         known.receive(about(n), NOBODY, now=0.0)
@@ -64,7 +64,7 @@ class FixedAnswers(AttributionRun):
             self.decide()
 
 
-def test_a_silent_shape_is_repeated_less_often_and_new_ends_are_still_asked_about() -> None:
+def test_resting_shape_still_asks_about_new_endpoints() -> None:
     run = FixedAnswers(client=[X], sink=[X], source=[])
     run.observe(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
     run.work(600)
@@ -78,7 +78,7 @@ def test_a_silent_shape_is_repeated_less_often_and_new_ends_are_still_asked_abou
     assert run.accounting.pending_flows == 0
 
 
-def test_flows_that_a_silent_shape_could_only_add_to_are_unknown_without_it() -> None:
+def test_unknown_does_not_wait_for_a_resting_shape() -> None:
     run = FixedAnswers(client=[X], sink=[Y], source=[])
     run.observe(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
     run.work(70)
@@ -89,7 +89,7 @@ def test_flows_that_a_silent_shape_could_only_add_to_are_unknown_without_it() ->
     assert "source questions never name one" in cause
 
 
-def test_a_silent_shape_is_asked_where_its_answer_could_name_another() -> None:
+def test_resting_shape_is_asked_if_it_could_add_an_owner() -> None:
     run = FixedAnswers(client=[X, Y], sink=[X], source=[])
     run.observe(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
     run.work(70)
@@ -101,7 +101,7 @@ def test_a_silent_shape_is_asked_where_its_answer_could_name_another() -> None:
     assert run.accounting.pending_flows == 0
 
 
-def test_an_api_that_reads_data_flow_names_nobody_under_both_and_it_shows() -> None:
+def test_both_with_a_dataflow_api_gives_a_hint() -> None:
     run = FixedAnswers(client=[], sink=[X], source=[Y])
     run.observe(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
     run.work(70)
@@ -119,7 +119,7 @@ def test_an_api_that_reads_data_flow_names_nobody_under_both_and_it_shows() -> N
     assert "attributed" in {one.state for one in run.attribution.decisions.values()}
 
 
-def test_nothing_suggests_data_flow_where_only_strangers_are() -> None:
+def test_no_hint_with_unowned_clients_only() -> None:
     run = FixedAnswers(client=[], sink=[], source=[])
     run.observe(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
     run.work(200)

@@ -35,7 +35,7 @@ def test_the_catalog_leaves_half_of_the_burst_to_questions() -> None:
     assert len(permits) == 1
 
 
-def test_a_burst_of_one_leaves_nothing_and_still_serves_the_catalog() -> None:
+def test_burst_of_one_serves_the_catalog() -> None:
     budget, permits = made(burst=1)
     future = permits.wait(repeat=False)
     permits.grant_spare(0)
@@ -69,7 +69,7 @@ def test_repeats_go_first_and_need_no_place_in_flight() -> None:
     assert budget.in_flight == 1
 
 
-def test_while_questions_take_every_call_the_catalog_gets_its_share() -> None:
+def test_catalog_share_under_load() -> None:
     budget, permits = made(burst=1, rate=1, max_in_flight=100)
     now, questions, mine = 0.0, 0, 0
     future = permits.wait(repeat=False)
