@@ -88,8 +88,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     )
     recorder = None if record is None else start_recording(record, config, accounting, source)
 
-    deliver: list[Callable[..., None]] = []
-    resolver = Resolver(client, lambda delivery: deliver[0](delivery))
+    resolver = Resolver(client)
     engine = Engine(
         accounting,
         source,
@@ -101,7 +100,6 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         apply=None if recorder is None else recorder.apply,
         networks=BroadcastWatch().steps,
     )
-    deliver.append(engine.deliver)
     refresher = CatalogRefreshers(
         [_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs]
     )

@@ -1,10 +1,11 @@
-"""The catalog in the daemon: what stands between its refresh on the event loop and the writer's thread."""
+"""Connects the catalog, which is refreshed on the event loop, with the engine's thread."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from flowmap.attribute.calls.budget import Permits
 from flowmap.attribute.jobs import latest
@@ -13,20 +14,20 @@ from flowmap.control.alibaba.catalog.refresh import CatalogRefresher, Label
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.snapshot import CatalogReport
-from flowmap.model.deployment import DeploymentInfo, Job, Jobs, JobSelection, Owner
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Job, Jobs, JobSelection, Owner
 
 BY_IP = "GetDeploymentsByIp"
-"""The operation of the writer's questions."""
+"""The operation of the engine's questions."""
 
 
 class Gate:
-    """Lets HTTP exchanges begin as the writer's budget allows. Used in one event loop."""
+    """Delays HTTP exchanges until the engine's call budget allows them. Used in one event loop."""
 
     def __init__(self, permits: Permits) -> None:
         self._permits = permits
 
     async def admit(self, operation: str, exchange: int) -> Callable[[], None]:
-        """As ``control.caller.Admit``: the writer has paid for the first exchange of a question before it asked."""
+        """Wait for a permit; the result ends the call. The engine has charged the first exchange of a question."""
         is_question = operation == BY_IP
         if is_question and exchange == 1:
             return _nothing
@@ -41,33 +42,36 @@ class Gate:
 
 
 def _nothing() -> None:
-    """A repeat's place in flight is its question's."""
+    """Ends nothing: a repeat has no place in flight of its own."""
 
 
 class CatalogDirectory:
-    """Implements ``flowmap.engine.accounting.CatalogDirectory``: look-ups in the catalog, from any thread."""
+    """Descriptions from one catalog, from any thread; a ``flowmap.engine.accounting.DeploymentDirectory``."""
 
     def __init__(self, catalog: DeploymentCatalog, workspace: str) -> None:
         self._catalog = catalog
         self.workspace = workspace
 
-    def lists(self, namespace: str, deployment_id: str) -> bool:
-        """Whether the catalog has the deployment."""
-        return self._catalog.entry(namespace, deployment_id) is not None
+    def lists(self, key: DeploymentKey) -> bool:
+        """Whether the catalog has a deployment of that namespace and id."""
+        return self._catalog.entry(key.namespace, key.deployment_id) is not None
 
     @property
     def generation(self) -> int:
         """Grows whenever a description may have changed."""
         return self._catalog.generation
 
-    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
-        """What is known of a deployment, with ``told``, what the last answer about an address said of it."""
-        found = self._catalog.entry(namespace, deployment_id)
-        info = told
+    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
+        """The newer of a deployment's entry in the catalog and ``reported``, with its jobs.
+
+        ``reported`` is from the last answer about an address that named it.
+        """
+        found = self._catalog.entry(key.namespace, key.deployment_id)
+        info = reported
         if found is not None:
             entry, seen_at = found
-            info = _described(entry, seen_at, told, self.workspace)
-        listing = self._catalog.jobs(namespace, deployment_id)
+            info = _described(entry, seen_at, reported, self.workspace)
+        listing = self._catalog.jobs(key.namespace, key.deployment_id)
         if info is None or listing is None:
             return info
         listed = _jobs(listing)
@@ -80,7 +84,7 @@ class CatalogDirectory:
 
 
 class CatalogDirectories:
-    """The directories of several workspaces as one."""
+    """The catalogs of several workspaces as one directory."""
 
     def __init__(self, parts: Sequence[CatalogDirectory]) -> None:
         self._parts = parts
@@ -90,13 +94,15 @@ class CatalogDirectories:
         """Grows whenever a description may have changed."""
         return sum(part.generation for part in self._parts)
 
-    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
-        """As :meth:`Directory.describe`, from the workspace that was told of, or else that lists the deployment."""
-        workspace = told.owner.workspace if told is not None else None
-        by_name = (part for part in self._parts if part.workspace == workspace)
-        by_list = (part for part in self._parts if part.lists(namespace, deployment_id))
-        part = next(by_name, None) or next(by_list, self._parts[0])
-        return part.describe(namespace, deployment_id, told)
+    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
+        """As :meth:`CatalogDirectory.describe`, from the catalog of the deployment's workspace.
+
+        A control plane may name a workspace otherwise than the configuration does: then from the one that lists it.
+        """
+        own = (part for part in self._parts if part.workspace == key.workspace)
+        listing = (part for part in self._parts if part.lists(key))
+        part = next(own, None) or next(listing, self._parts[0])
+        return part.describe(key, reported)
 
     def report(self) -> CatalogReport:
         """Figures for the page and the status, all workspaces together."""
@@ -112,7 +118,7 @@ class CatalogDirectories:
 
 
 class CatalogRefreshers:
-    """The refreshers of several workspaces as one."""
+    """The refreshers of several workspaces as one task."""
 
     def __init__(self, parts: Sequence[CatalogRefresher]) -> None:
         self.parts = tuple(parts)
@@ -123,54 +129,71 @@ class CatalogRefreshers:
         return all(part.runs for part in self.parts)
 
     def start(self) -> None:
-        """Begin, soon."""
+        """Start all tasks."""
         for part in self.parts:
             part.start()
 
     async def aclose(self) -> None:
-        """End the tasks and the calls under way."""
+        """Cancel the tasks and their calls."""
         await asyncio.gather(*(part.aclose() for part in self.parts))
 
     def configure(self, *, every: float, label: Label | None) -> None:
-        """Other settings, from the next listing on."""
+        """Change the settings from the next listing on."""
         for part in self.parts:
             part.configure(every=every, label=label)
 
     def status(self) -> dict[str, object]:
-        """Facts for the status answer: numbers added up, else the worst of them."""
+        """Facts for the status answer, each joined as :data:`JOINED` says."""
         statuses = [part.status() for part in self.parts]
-        return {name: _together(name, [status[name] for status in statuses]) for name in statuses[0]}
+        return {name: JOINED[name]([status[name] for status in statuses]) for name in statuses[0]}
 
 
-def _together(name: str, values: Sequence[object]) -> object:
-    if name.endswith(("_deployments", "_left_out")):
-        return sum(value for value in values if isinstance(value, int))
-    if name.endswith(("_at", "_seconds")):
-        times = [value for value in values if isinstance(value, float)]
-        oldest = min if name.endswith("_at") else max
-        return oldest(times) if len(times) == len(values) else None
-    return "; ".join(str(value) for value in values if value is not None) or None
+def _sum(values: Sequence[Any]) -> object:
+    return sum(values)
+
+
+def _oldest(times: Sequence[Any]) -> object:
+    return None if None in times else min(times)
+
+
+def _longest(ages: Sequence[Any]) -> object:
+    return None if None in ages else max(ages)
+
+
+def _listed(texts: Sequence[Any]) -> object:
+    return "; ".join(text for text in texts if text is not None) or None
+
+
+JOINED: Mapping[str, Callable[[Sequence[Any]], object]] = {
+    "catalog_deployments": _sum,
+    "catalog_left_out": _sum,
+    "catalog_listed_at": _oldest,
+    "catalog_age_seconds": _longest,
+    "catalog_suspicious": _listed,
+    "catalog_error": _listed,
+}
+"""How each fact of ``CatalogRefresher.status`` is joined over all workspaces."""
 
 
 async def owners_seen(engine: Engine, limit: int, workspace: str | None = None) -> Sequence[Key] | None:
-    """Deployments seen in traffic (of one workspace), the most recently seen first; None if the writer is too busy to
-    say."""
+    """Namespaces and ids of deployments seen in traffic (of one workspace, or of all), the most recently seen first;
+    None if the engine is too busy to answer."""
 
-    def look() -> Sequence[Key]:
-        seen, told = engine.accounting.owners_seen(limit), engine.accounting.deployments
-        return [key for key in seen if workspace is None or (key in told and told[key].owner.workspace == workspace)]
+    def keys() -> Sequence[Key]:
+        seen = engine.accounting.owners_seen(limit)
+        return [(key.namespace, key.deployment_id) for key in seen if workspace in (None, key.workspace)]
 
     try:
-        return await asyncio.wrap_future(engine.call(look))
+        return await asyncio.wrap_future(engine.call(keys))
     except QueryError:
         return None
 
 
-def _described(entry: CatalogEntry, seen_at: float, told: DeploymentInfo | None, workspace: str) -> DeploymentInfo:
+def _described(entry: CatalogEntry, seen_at: float, reported: DeploymentInfo | None, workspace: str) -> DeploymentInfo:
     packages = tuple(dict.fromkeys(use.uri for use in entry.files))
-    if told is not None and told.seen_at > seen_at:
-        return replace(told, packages=packages)
-    usual = told or DeploymentInfo(Owner("", "", "", ""))
+    if reported is not None and reported.seen_at > seen_at:
+        return replace(reported, packages=packages)
+    usual = reported or DeploymentInfo(Owner("", "", "", ""))
     return DeploymentInfo(
         owner=Owner(entry.workspace or workspace, entry.namespace, entry.deployment_id, entry.name),
         execution_mode=entry.execution_mode,

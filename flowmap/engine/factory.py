@@ -1,4 +1,4 @@
-"""Books as configured, and what is told of them: the same for the daemon and for whatever works on a recording."""
+"""Makes the accounting from a configuration and snapshots from the accounting: for the daemon and for replays."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def make_accounting(
     loopback: bool | None = None,
     timeless: bool = False,
 ) -> FlowAccounting:
-    """Empty books; what they decide follows from ``config`` and from what is done to them, and from nothing else.
+    """An empty accounting. Its decisions follow from ``config`` and the commands applied to it, and from nothing else.
 
-    ``loopback``: whether loopback addresses can have owners; None: as the configured control plane.
+    ``loopback``: whether loopback addresses can have owners; None: only if the control plane is on loopback.
     ``timeless``: see :class:`flowmap.attribute.settings.AttributionSettings`.
     """
     table = FlowTable(config.collect.max_flows, seed=os.urandom(48), nat=config.attribute.nat)
@@ -65,9 +65,9 @@ def make_snapshot(
     recording: RecordingReport | None = None,
     history: HistoryReport | None = None,
 ) -> Snapshot:
-    """Everything the page and the status are made from; ``taken_at`` is in seconds since the epoch, now if None.
+    """The snapshot from which the page and the status are made.
 
-    ``beside``: sources that measure what ``source`` counts.
+    ``taken_at``: seconds since the epoch, now if None. ``beside``: sources that measure flows counted by ``source``.
     """
     flows = measure(accounting.table, accounting.series_table.used, health=source.tells_health)
     return Snapshot(
@@ -102,12 +102,12 @@ def make_snapshot(
 
 
 def knows_loopback(config: Config) -> bool:
-    """Whether the control plane can know loopback addresses: it is on this host itself."""
+    """Whether deployments can have loopback addresses: the control plane is on loopback itself."""
     endpoint = config.control_plane.endpoint
     return endpoint is not None and loopback_port(endpoint) is not None
 
 
 def elsewhere(config: Config) -> tuple[Place, ...]:
-    """Namespaces of other workspaces than the main one."""
+    """The places in other workspaces than the main one."""
     more = config.control_plane.workspaces
     return tuple(Place(one.workspace, namespace) for one in more for namespace in one.namespaces)

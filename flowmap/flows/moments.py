@@ -12,7 +12,7 @@ from flowmap.flows.columns import FlowColumns, Mask, Row
 from flowmap.flows.counters import TCP
 from flowmap.flows.hash_index import Rows
 
-_ENDED, _SILENT = np.uint16(Row.ENDED), np.uint16(Row.END_UNANNOUNCED)
+_ENDED, _SILENT = np.uint32(Row.ENDED), np.uint32(Row.END_UNANNOUNCED)
 
 
 def note_moments(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from flowmap.attribute.answers.intervals import Change, OwnershipInterval
+from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.errors import HistoryError
@@ -73,7 +73,7 @@ class _Confirmed:
     """The change of an answer to the intervals of its question, in monotonic seconds."""
 
     question: Question
-    change: Change
+    change: IntervalChange
 
 
 class HistoryWriter(threading.Thread):
@@ -142,7 +142,7 @@ class HistoryWriter(threading.Thread):
                 self._queue.append(handed)
             self._note_arrival(full=self.figures.queued >= self.figures.limits.block_flows)
 
-    def confirmed(self, question: Question, change: Change) -> None:
+    def confirmed(self, question: Question, change: IntervalChange) -> None:
         """Queue the change of an answer to the intervals of its question."""
         if change.contradicted:
             return

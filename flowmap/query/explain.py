@@ -36,7 +36,7 @@ def explain(
     ``epoch`` makes a monotonic instant a time. ``job_selection``: how its jobs were found, None without an owner.
     """
     columns, attribution = accounting.table.columns, accounting.attribution
-    lives = attribution.lives(np.array([row], np.int32))
+    lives = attribution.lifetimes(np.array([row], np.int32))
     decision = attribution.decisions.get(int(columns.verdict[row]))
     numbers = int(columns.client[row]), int(columns.service[row])
     questions = [question for number in numbers for question in attribution.questions_about(number)]
@@ -75,7 +75,7 @@ def _asked(
         _, (outcome,) = timeline.judge(lives, grace=accounting.attribution.settings.grace)
     if outcome is not None and outcome.answer not in answers:
         answers = sorted((*answers, outcome.answer), key=lambda answer: answer.arrived)
-    confirmed = timeline.range if timeline else None
+    confirmed = timeline.interval if timeline else None
     return AskedQuestion(
         shape=question.shape,
         workspace=question.workspace,

@@ -11,19 +11,18 @@ from flowmap.attribute.decisions import STATES, Decision
 from flowmap.attribute.jobs import placed
 from flowmap.attribute.questions import (
     CONFIDENCE,
-    SHAPES,
+    NAMED,
     Owners,
     Question,
-    Shape,
-    candidates,
-    question_for,
+    combine,
+    connection_questions,
     state_of,
+    state_of_several,
 )
 from flowmap.attribute.report import DATA_FLOW
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.errors import QueryError
 from flowmap.flows.columns import IGNORED, Mask, Row
-from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.ports import nat_ports, unpack
 from flowmap.model.address import Address, Endpoint, protocol_name, protocol_number
@@ -100,12 +99,9 @@ class LiveQueries:
         return decision.owners if decision else NO_OWNERS
 
     def _differing(self, found: set[tuple[State, Owners]], flows: int) -> AttributionView:
-        owners = NO_OWNERS.union(*(owners for _, owners in found))
-        named = all(state in _NAMED for state, _ in found)
-        state = state_of(owners, self._accounting.attribution.settings.owners_limit) if named else State.AMBIGUOUS
-        deployments = self._described(owners) if state in _NAMED else ()
+        state, owners = state_of_several(found, self._accounting.attribution.settings.owners_limit)
         cause = f"{flows} connections match and differ in their owners; give both ports"
-        return AttributionView(state, deployments, (), None, cause)
+        return AttributionView(state, self._described(owners), (), None, cause)
 
     def explain(self, row: int, now: float, *, chain: bool = False) -> AttributionView:
         """What is known of the owner of one flow; with ``chain`` also how it came to be."""
@@ -145,25 +141,11 @@ class LiveQueries:
         ends = connection.source, connection.destination
         if cause := special.addresses.cause(*ends, by_client=special.by_client):
             return AttributionView(State.UNKNOWN, (), (), None, cause), []
-        client = EndpointKey(connection.source, 0, 0, False)
-        service = EndpointKey(connection.destination, connection.destination_port or 0, connection.protocol, True)
-        questions = [
-            question_for(place, shape, client if shape is Shape.CLIENT else service)
-            for shape in SHAPES[settings.semantics]
-            for place in settings.places
-        ]
-        answers: dict[Shape, Owners | None] = {}
-        missing = []
-        for question in questions:
-            timeline = attribution.timeline(question)
-            newest = timeline.latest() if timeline else None
-            restored = timeline is not None and timeline.restored  # from before a restart, and not confirmed since
-            if newest is None or restored or now - newest.arrived > fresh_for:
-                missing.append(question)
-                newest = None  # what was true then is no answer now
-            known = answers.get(question.shape, NO_OWNERS)
-            answers[question.shape] = None if newest is None or known is None else known | newest.owners
-        owners = candidates(settings.semantics, answers)
+        service = Endpoint(connection.destination, connection.destination_port or 0)
+        questions = connection_questions(settings.semantics, settings.places, connection.source, service)
+        answers = {question: self._fresh(question, fresh_for, now) for question in questions}
+        missing = [question for question, owners in answers.items() if owners is None]
+        owners = combine(settings.semantics, answers)
         evidence = tuple(self._known(question, now) for question in questions)
         if owners is None:
             errors = [one.error for one in evidence if one.error]
@@ -174,6 +156,14 @@ class LiveQueries:
         when = "said of its ends before it stopped answering" if stale else "says of its ends now"
         cause = f"flowmap does not see this connection now; this is what the control plane {when}"
         return AttributionView(state, self._described(owners), evidence, None, cause), missing
+
+    def _fresh(self, question: Question, fresh_for: float, now: float) -> Owners | None:
+        """The owners in an answer of this run that is not older than ``fresh_for`` seconds."""
+        timeline = self._accounting.attribution.timeline(question)
+        newest = timeline.latest() if timeline else None
+        if timeline is None or newest is None or timeline.restored or now - newest.arrived > fresh_for:
+            return None
+        return newest.owners
 
     def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """Flows that pass, in the order of their rows. QueryError for a filter or cursor that cannot be read."""
@@ -204,7 +194,7 @@ class LiveQueries:
             transmit_packets=total[2],
             receive_packets=total[3],
             state=state,
-            deployments=self._placed(decision.owners, row) if decision and state in _NAMED else (),
+            deployments=self._placed(decision.owners, row) if decision and state in NAMED else (),
             guessed=bool(flags & Row.GUESSED),
             source=self._source,
         )
@@ -295,7 +285,6 @@ class LiveQueries:
         return Evidence(question.shape, confidence, asked, arrived, origin, outcome.rule, owners)
 
 
-_NAMED = (State.ATTRIBUTED, State.SHARED)
 _SEVERAL = (State.PENDING, State.SHARED, State.AMBIGUOUS)
 
 

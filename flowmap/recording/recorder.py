@@ -66,8 +66,8 @@ def _noted(command: Command) -> tuple[Entry, int]:
             return Undecoded(now, read_at, kept), len(kept.data) + 8 * len(starts)
         case TakeStep(FlowBatch() as batch):
             return command, _NOTE_BYTES + len(batch) * _RECORD_BYTES
-        case Deliver(_, delivery):
-            return command, 1024 * (1 + len(delivery.deployments))
+        case Deliver(_, result):
+            return command, 1024 * (1 + len(result.deployments))
         case Restore(known):
             return command, 512 * len(known)
     return command, _NOTE_BYTES

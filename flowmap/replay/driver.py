@@ -45,7 +45,7 @@ class TimedStep(NamedTuple):
 class Reply(NamedTuple):
     """What comes of one question, and when."""
 
-    delivery: QuestionResult
+    result: QuestionResult
     arrives: float
 
 
@@ -135,7 +135,7 @@ class ReplayDriver:
             arrives, _, reply = heapq.heappop(self._arriving)
             if self._budget is not None:
                 self._budget.finish()
-            self._apply(Deliver(arrives, reply.delivery))
+            self._apply(Deliver(arrives, reply.result))
         self._apply(Decide(now))
         self._ask(now)
         if now - self._tidied >= self._tidy_every:

@@ -13,11 +13,12 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.control.alibaba.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun
 from flowmap.control.alibaba.catalog.packages import FileUse
 from flowmap.engine.catalog_adapter import BY_IP, CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate
-from flowmap.model.deployment import DeploymentInfo, JobSelection, Owner
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, JobSelection, Owner
 from flowmap.query.live import LiveQueries
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 
 NS = "ns"
+KEY = DeploymentKey("w", NS, "id")
 JAR = FileUse("jarUri", "oss://bucket/a.jar", "a.jar")
 ENTRY = CatalogEntry("", NS, "id", "listed", "BATCH", "9", "bob", {"team": "x"}, {"running": 2}, (JAR, JAR))
 TOLD = DeploymentInfo(
@@ -61,20 +62,20 @@ def directory(entry: CatalogEntry | None, at: float) -> tuple[DeploymentCatalog,
 
 
 @pytest.mark.parametrize(("entry", "at", "told", "expected"), DESCRIPTIONS)
-def test_the_later_word_counts(
+def test_newer_description_wins(
     entry: CatalogEntry | None, at: float, told: DeploymentInfo | None, expected: DeploymentInfo | None
 ) -> None:
-    assert directory(entry, at)[1].describe(NS, "id", told) == expected
+    assert directory(entry, at)[1].describe(KEY, told) == expected
 
 
-def test_jobs_belong_to_whoever_was_told_of_or_listed() -> None:
+def test_jobs_of_listed_deployments() -> None:
     catalog, found = directory(None, 0)
     before = found.generation
     runs = [JobRun("old", "FAILED", 1, 2, ()), JobRun("new", "RUNNING", 3, None, ())]
     catalog.take_jobs((NS, "id"), runs, complete=True, asked_at=10, skew=0.5)
     assert found.generation > before
-    assert found.describe(NS, "id", None) is None
-    info = found.describe(NS, "id", TOLD)
+    assert found.describe(KEY, None) is None
+    info = found.describe(KEY, TOLD)
     assert info is not None
     assert info.listed is not None
     assert (info.job_selection, [job.job_id for job in info.jobs]) == (JobSelection.LATEST, ["new"])
@@ -84,7 +85,7 @@ def test_jobs_belong_to_whoever_was_told_of_or_listed() -> None:
     ]
 
 
-class Owning:
+class BudgetThread:
     """A thread that owns a budget, as the writer does."""
 
     def __init__(self, *, burst: int, max_in_flight: int) -> None:
@@ -92,10 +93,10 @@ class Owning:
         self.permits = Permits(self.budget)
         self._wanted = threading.Event()
         self._stopping = False
-        self.permits.wake = self._wanted.set
+        self.permits.on_request(self._wanted.set)
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Owning:
+    def __enter__(self) -> BudgetThread:
         self._thread.start()
         return self
 
@@ -103,33 +104,33 @@ class Owning:
         self._stopping = True
         self._wanted.set()
         self._thread.join()
-        self.permits.settle()
+        self.permits.apply_given_back()
 
     def _run(self) -> None:
         while not self._stopping:
             self._wanted.wait()
             self._wanted.clear()
-            self.permits.settle()
+            self.permits.apply_given_back()
             self.permits.grant_first(0)
             self.permits.grant_spare(0)
 
 
-def test_the_gate_charges_all_but_the_first_exchange_of_a_question() -> None:
+def test_gate_charges_repeats_and_the_catalog() -> None:
     async def go(gate: Gate) -> None:
         (await gate.admit(BY_IP, 1))()
         (await gate.admit(BY_IP, 2))()
         release = await gate.admit("ListJobs", 1)
-        assert owner.budget.in_flight == 1
+        assert thread.budget.in_flight == 1
         release()
 
-    with Owning(burst=10, max_in_flight=1) as owner:
-        asyncio.run(go(Gate(owner.permits)))
-    assert owner.budget.in_flight == 0
-    assert owner.budget.available(0) == 1
-    assert owner.budget._tokens == pytest.approx(8)
+    with BudgetThread(burst=10, max_in_flight=1) as thread:
+        asyncio.run(go(Gate(thread.permits)))
+    assert thread.budget.in_flight == 0
+    assert thread.budget.available(0) == 1
+    assert thread.budget._tokens == pytest.approx(8)
 
 
-def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
+def test_cancelled_gate_keeps_no_permit() -> None:
     async def go(gate: Gate) -> None:
         for number in range(200):
             first, second = (asyncio.create_task(gate.admit("ListJobs", 1)) for _ in range(2))
@@ -139,13 +140,13 @@ def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
             assert callable(release)
             release()
 
-    with Owning(burst=10_000, max_in_flight=1) as owner:
-        asyncio.run(asyncio.wait_for(go(Gate(owner.permits)), 30))
-    assert owner.budget.in_flight == 0
+    with BudgetThread(burst=10_000, max_in_flight=1) as thread:
+        asyncio.run(asyncio.wait_for(go(Gate(thread.permits)), 30))
+    assert thread.budget.in_flight == 0
 
 
 def test_times_follow_a_wall_clock_that_is_set() -> None:
-    queries = LiveQueries(books_for(AttributionSettings(namespaces=(NS,))), source="test", epoch=1000.0)
+    queries = LiveQueries(accounting_for(AttributionSettings(namespaces=(NS,))), source="test", epoch=1000.0)
     queries.follow_clock(1000.4)
     assert queries._epoch == 1000.0
     queries.follow_clock(1060.0)
@@ -160,19 +161,19 @@ def test_several_workspaces_are_one_directory() -> None:
     for catalog, entry in zip(catalogs, entries, strict=True):
         catalog.take_listing(NS, [entry], complete=True, at=100, now=100)
     assert both.generation > before
-    described = [both.describe(NS, identity, None) for identity in "ab"]
+    described = [both.describe(DeploymentKey(*one), None) for one in (("w", NS, "a"), ("v", NS, "b"))]
     assert [one.owner[:4:3] for one in described if one] == [("w", "first"), ("v", "second")]
-    assert both.describe(NS, "c", None) is None
+    assert both.describe(DeploymentKey("w", NS, "c"), None) is None
     told = replace(TOLD, owner=Owner("v", NS, "a", "told"))
-    assert both.describe(NS, "a", told) == told, "the other workspace's deployment of that id is another"
+    assert both.describe(told.owner.key, told) == told, "the other workspace's deployment of that id is another"
     strange = replace(TOLD, owner=Owner("u", NS, "b", "told"))
-    listed = both.describe(NS, "b", strange)
+    listed = both.describe(strange.owner.key, strange)
     assert listed is not None and listed.owner.name == "second"
     report = both.report()
     assert (report.deployments, report.suspicious, report.succeeded_at) == (2, False, None), "one namespace is missing"
 
 
-def test_several_refreshers_are_started_set_and_told_of_as_one() -> None:
+def test_several_refreshers_as_one() -> None:
     done: list[str] = []
 
     class Part:

@@ -9,7 +9,7 @@ import pytest
 from flowmap.engine.commands import TakeStep
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.sources.base import Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 
 OPENED, DUMPED, CLOSED, MEASURED = RecordKind.OPENED, RecordKind.DUMPED, RecordKind.CLOSED, RecordKind.MEASURED
@@ -25,7 +25,7 @@ class ComparedReads:
     """An accounting with reads of sockets and of flows, a second each."""
 
     def __init__(self, *, max_flows: int = 8, exclude: tuple[str, ...] = ()) -> None:
-        self.accounting = books_for(max_flows=max_flows, exclude=exclude)
+        self.accounting = accounting_for(max_flows=max_flows, exclude=exclude)
         self.now, self.payload = 100.0, 1000
         self.flows()
 

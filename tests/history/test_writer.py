@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowmap.attribute.answers.intervals import Change, OwnershipInterval, fold
+from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval, fold
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.engine.commands import Finish, GiveUp
@@ -23,7 +23,7 @@ from flowmap.history.clock import boot
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.closed_flows import X, Y
 from tests.support.history import EPOCH, FLOW, LIMITS, RecordedAccounting, fail_and_recover
 from tests.support.netns import needs_root
@@ -62,7 +62,7 @@ def test_decided_flows_are_written(recorded: RecordedAccounting) -> None:
 
 
 def test_open_flows_are_written_at_the_end(tmp_path: Path) -> None:
-    recorded = RecordedAccounting(tmp_path / "history.db", books_for(exclude=("tcp/53",)))
+    recorded = RecordedAccounting(tmp_path / "history.db", accounting_for(exclude=("tcp/53",)))
     recorded.day(replace(FLOW, server_port=53, id=9), replace(FLOW, server_port=53, id=9, kind=RecordKind.CLOSED))
     recorded.day(FLOW, replace(FLOW, client_port=2, id=2))
     recorded.day.answer(X)
@@ -75,7 +75,7 @@ def test_open_flows_are_written_at_the_end(tmp_path: Path) -> None:
 
 
 def test_evicted_flows_have_failed(tmp_path: Path) -> None:
-    recorded = RecordedAccounting(tmp_path / "history.db", books_for(max_flows=2))
+    recorded = RecordedAccounting(tmp_path / "history.db", accounting_for(max_flows=2))
     for port in (1, 2):
         recorded.day(replace(FLOW, client_port=port, id=port, kind=RecordKind.CLOSED, counters=(port, port, 1, 1)))
     recorded.day(replace(FLOW, client_port=3, id=3))
@@ -146,7 +146,7 @@ def test_intervals_are_restored_after_a_restart(tmp_path: Path, reboot: bool) ->
 
 def test_contradictions_change_no_interval(recorded: RecordedAccounting) -> None:
     first = confirm(recorded, None, 1000.0, X)
-    recorded.writer.confirmed(question(), Change(first, contradicted=True))
+    recorded.writer.confirmed(question(), IntervalChange(first, contradicted=True))
     recorded.flush()
     assert recorded.writer.figures.intervals_written == 1
 

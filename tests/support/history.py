@@ -13,8 +13,8 @@ from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.store import HistoryStore
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address
-from tests.engine.test_accounting import Day
-from tests.support.accounting import books_for
+from tests.engine.test_accounting import AccountingRun
+from tests.support.accounting import accounting_for
 from tests.support.closed_flows import NOW, Flow, X, closed
 from tests.support.records import Record, replace
 from tests.support.scripted_source import until
@@ -59,7 +59,7 @@ class RecordedAccounting:
             **options,  # type: ignore[arg-type]
         )
         self.known = self.writer.open()
-        self.day = Day(accounting or books_for())
+        self.day = AccountingRun(accounting or accounting_for())
         self.day.accounting._journal = self.writer
         self.writer.start()
 

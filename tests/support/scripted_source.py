@@ -83,37 +83,42 @@ class ScriptedSource:
         os.close(self._write)
 
 
-class Desk:
+class ScriptedResolver:
     """Takes questions from the engine; the test answers them when it likes."""
 
     def __init__(self) -> None:
-        self.deliver: Callable[[QuestionResult], None] = lambda _: None
+        self._deliver: Callable[[QuestionResult], None] = lambda _: None
         self.waiting: dict[Question, float] = {}
         self.all: list[Question] = []
         self.most = 0
         self.answers: Callable[[Question], tuple[Owner, ...]] | None = None
         """Answers at once where set."""
+        self.refuses = ""
+        """Fails every question at once, for this cause."""
         self._lock = threading.Lock()
 
-    def ask(self, question: Question) -> None:
+    def start(self, question: Question, deliver: Callable[[QuestionResult], None]) -> None:
         with self._lock:
+            self._deliver = deliver
             assert question not in self.waiting, "one question in flight a key"
             self.waiting[question] = time.monotonic()
             self.all.append(question)
             self.most = max(self.most, len(self.waiting))
-        if self.answers is not None:
+        if self.refuses:
+            self.fail(question, self.refuses)
+        elif self.answers is not None:
             self.answer(question, *self.answers(question))
 
     def answer(self, question: Question, *owners: Owner) -> None:
         with self._lock:
             asked = self.waiting.pop(question)
         infos = tuple(DeploymentInfo(owner) for owner in owners)
-        self.deliver(QuestionResult(question, Answer(asked, time.monotonic(), frozenset(owners)), infos))
+        self._deliver(QuestionResult(question, Answer(asked, time.monotonic(), frozenset(owners)), infos))
 
     def fail(self, question: Question, cause: str = "timeout: late") -> None:
         with self._lock:
             del self.waiting[question]
-        self.deliver(QuestionResult(question, None, cause=cause))
+        self._deliver(QuestionResult(question, None, cause=cause))
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:

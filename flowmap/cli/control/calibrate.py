@@ -14,7 +14,7 @@ from flowmap.cli.output import text
 from flowmap.cli.shared import options
 
 if TYPE_CHECKING:
-    from flowmap.attribute.questions import Owners, Shape
+    from flowmap.attribute.questions import Owners, Question, Semantics
     from flowmap.config import Config
     from flowmap.control.alibaba.api.client import DeploymentsAnswer
     from flowmap.errors import ControlError
@@ -22,18 +22,8 @@ if TYPE_CHECKING:
 HEADER = ("QUESTION", "PARAMETERS", "RETURNS IT", "OTHERS")
 EXIT_NONE = 3
 
-SHAPES = ("client", "sink", "source", "link", "exact")
-
-
-class NamedEndpoint(NamedTuple):
-    """Parameters of GetDeploymentsByIp for src or dst."""
-
-    ip: str | None = None
-    port: int | None = None
-
-
-Parameters = tuple[NamedEndpoint, NamedEndpoint]
-"""src and dst."""
+ENDPOINT_SHAPES = ("client", "sink", "source")
+"""Questions about one endpoint; a reading of the API combines their answers."""
 
 
 class ShapeReply(NamedTuple):
@@ -52,7 +42,7 @@ class ShapeReply(NamedTuple):
 class ReadingFinding(NamedTuple):
     """The conclusion from all replies."""
 
-    semantics: str | None
+    semantics: Semantics | None
     """Value for ``attribute.semantics``; None if no value works."""
     because: str
 
@@ -80,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     for endpoint, word in ((arguments.source, "SRC"), (arguments.destination, "DST")):
         if endpoint.port is None:
             raise QueryError(f"{word}: the port is missing; one question needs both ports of the connection")
-    asked = questions(NamedEndpoint(*arguments.source), NamedEndpoint(*arguments.destination))
+    asked = questions(arguments.source, arguments.destination)
     config = asking.configured(arguments)
     replies = asking.run(_ask_all(arguments, config, asked))
     finding = judge(arguments.deployment_id, replies)
@@ -88,31 +78,35 @@ def run(arguments: argparse.Namespace) -> int:
         _print(arguments.deployment_id, asked, replies, finding)
     else:
         text.print_json(as_json(arguments.deployment_id, asked, replies, finding))
-    missing = [name for name in SHAPES[:3] if replies[name].error]
+    missing = [name for name in ENDPOINT_SHAPES if replies[name].error]
     if missing and finding.semantics is None:
         return asking.EXIT_PARTIAL
     return 0 if finding.semantics else EXIT_NONE
 
 
-def questions(client: NamedEndpoint, service: NamedEndpoint) -> dict[str, Parameters]:
-    """The parameters of every question, by its name."""
-    address, nothing = NamedEndpoint(client.ip), NamedEndpoint()
+def questions(source: options.EndpointArgument, destination: options.EndpointArgument) -> dict[str, Question]:
+    """Every question by its name, of no namespace."""
+    from flowmap.attribute.questions import Question, Shape
+    from flowmap.model.address import Address, Endpoint
+
+    client, service = (Endpoint(Address.parse(end.ip), end.port or 0) for end in (source, destination))
+    address = Endpoint(client.address, 0)
     return {
-        "client": (address, nothing),
-        "sink": (nothing, service),
-        "source": (service, nothing),
-        "link": (address, service),
-        "exact": (client, service),
+        "client": Question("", Shape.CLIENT, address, None),
+        "sink": Question("", Shape.SINK, None, service),
+        "source": Question("", Shape.SOURCE, service, None),
+        "link": Question("", Shape.LINK, address, service),
+        "exact": Question("", Shape.EXACT, client, service),
         # Under each reading of the API these return the deployment only if the user swapped the endpoints.
-        "client swapped": (nothing, address),
-        "exact swapped": (service, client),
+        "client swapped": Question("", Shape.SINK, None, address),
+        "exact swapped": Question("", Shape.EXACT, service, client),
     }
 
 
 def judge(deployment: str, replies: Mapping[str, ShapeReply]) -> ReadingFinding:
     """Decide which semantics name the deployment: the answers for client and server must both return it."""
     found = {name for name, reply in replies.items() if deployment in reply.returns}
-    lacking = [name for name in SHAPES[:3] if replies[name].error and name not in found]
+    lacking = [name for name in ENDPOINT_SHAPES if replies[name].error and name not in found]
     if "client" in found and found & {"sink", "source"}:
         if "sink" in found and not replies["source"].returns and not replies["source"].error:
             return ReadingFinding(
@@ -147,10 +141,11 @@ def _why_none(found: set[str]) -> str:
 
 
 async def _ask_all(
-    arguments: argparse.Namespace, config: Config, asked: Mapping[str, Parameters]
+    arguments: argparse.Namespace, config: Config, asked: Mapping[str, Question]
 ) -> dict[str, ShapeReply]:
     from flowmap.cli.shared import asking
     from flowmap.daemon.clients import control_client
+    from flowmap.engine.resolver import ask_question
     from flowmap.errors import UNREACHED, BadRequest, ControlError
 
     namespaces = asking.namespaces(arguments, config)
@@ -158,7 +153,7 @@ async def _ask_all(
     replies = {}
     unreached: ControlError | None = None
     async with control_client(config.control_plane) as client:
-        for name, (source, destination) in asked.items():
+        for name, question in asked.items():
             answers: list[tuple[str, DeploymentsAnswer | ControlError]] = []
             for namespace in namespaces:
                 if unreached is not None:  # each further call would wait for the same timeout
@@ -166,14 +161,7 @@ async def _ask_all(
                     continue
                 async with pace.call():
                     try:
-                        answer = await client.get_deployments_by_ip(
-                            namespace=namespace,
-                            src_ip=source.ip,
-                            src_port=source.port,
-                            dst_ip=destination.ip,
-                            dst_port=destination.port,
-                        )
-                        answers.append((namespace, answer))
+                        answers.append((namespace, await ask_question(client, question._replace(namespace=namespace))))
                     except BadRequest:
                         raise
                     except ControlError as error:
@@ -201,24 +189,24 @@ def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], work
     return ShapeReply(frozenset(names), frozenset(owners), names, "; ".join(dict.fromkeys(errors)))
 
 
-def outcome(replies: Mapping[str, ShapeReply], semantics: str) -> tuple[str, list[str]]:
-    """State and deployments of the connection under ``semantics``, by the rule of the daemon."""
-    from flowmap.attribute.questions import Shape, candidates, state_of
+def outcome(
+    asked: Mapping[str, Question], replies: Mapping[str, ShapeReply], semantics: Semantics
+) -> tuple[str, list[str]]:
+    """State and deployments of the connection under a reading, by the daemon's own rule."""
+    from flowmap.attribute.questions import combine, state_of
 
-    known: dict[Shape, Owners | None] = {
-        Shape(name): None if replies[name].error else replies[name].owners for name in SHAPES
-    }
-    owners = candidates(semantics, known)  # type: ignore[arg-type]
+    known = {asked[name]: None if replies[name].error else replies[name].owners for name in ENDPOINT_SHAPES}
+    owners = combine(semantics, known)
     if owners is None:
         return "failed", []
     return state_of(owners, len(owners)).value, sorted(owner.name for owner in owners)
 
 
 def as_json(
-    deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, ShapeReply], finding: ReadingFinding
+    deployment: str, asked: Mapping[str, Question], replies: Mapping[str, ShapeReply], finding: ReadingFinding
 ) -> dict[str, Any]:
     """The result as JSON."""
-    state, names = outcome(replies, finding.semantics) if finding.semantics else (None, [])
+    state, names = outcome(asked, replies, finding.semantics) if finding.semantics else (None, [])
     return {
         "deploymentId": deployment,
         "semantics": finding.semantics,
@@ -239,7 +227,7 @@ def as_json(
 
 
 def _print(
-    deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, ShapeReply], finding: ReadingFinding
+    deployment: str, asked: Mapping[str, Question], replies: Mapping[str, ShapeReply], finding: ReadingFinding
 ) -> None:
     rows = []
     for name, reply in replies.items():
@@ -253,7 +241,7 @@ def _print(
     print(f"attribute.semantics: {finding.semantics}" if finding.semantics else "attribute.semantics: no value works")
     print(f"  {text.clean(finding.because)}")
     if finding.semantics:
-        state, names = outcome(replies, finding.semantics)
+        state, names = outcome(asked, replies, finding.semantics)
         print(f"  with this value, the connection is {state}{': ' if names else ''}{text.clean(', '.join(names))}")
 
 
@@ -268,7 +256,11 @@ def _in_words(deployment: str, reply: ShapeReply) -> str:
     return "yes" if any(owner.deployment_id == deployment for owner in reply.owners) else "yes, without a running job"
 
 
-def _parameters(endpoints: Parameters) -> dict[str, str | int]:
-    source, destination = endpoints
-    given = {"srcIp": source.ip, "srcPort": source.port, "dstIp": destination.ip, "dstPort": destination.port}
-    return {name: value for name, value in given.items() if value is not None}
+def _parameters(question: Question) -> dict[str, str | int]:
+    given: dict[str, str | int] = {}
+    for side, endpoint in (("src", question.source), ("dst", question.destination)):
+        if endpoint is not None:
+            given[f"{side}Ip"] = str(endpoint.address)
+            if endpoint.port:
+                given[f"{side}Port"] = endpoint.port
+    return given

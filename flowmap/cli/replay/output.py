@@ -97,7 +97,7 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
         for row in replayed.queries.matching(rows, wanted).tolist():
             gone[:] = [replayed.queries.explain(row, replayed.now, chain=arguments.explain)]
 
-    replayed.accounting.leaving = leaving
+    replayed.accounting.on_leaving(leaving)
     _finish(replayed, until)
     found = replayed.queries.answer(wanted, replayed.now, explain=arguments.explain) or (gone[0] if gone else None)
     absent = found is None
@@ -131,7 +131,7 @@ def _show_flows(replayed: Replayed, until: float) -> None:
             show_flow(replayed.queries.flow(row))
 
     sys.stdout.write('{"flows": [\n')
-    replayed.accounting.leaving = leaving
+    replayed.accounting.on_leaving(leaving)
     _finish(replayed, until)
     leaving(replayed.accounting.table.live())
     sys.stdout.write("\n]}\n")

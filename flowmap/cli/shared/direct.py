@@ -12,13 +12,11 @@ from typing import Any
 
 from flowmap.attribute.questions import (
     CONFIDENCE,
-    SHAPES,
     Owners,
     Place,
     Question,
-    Shape,
-    candidates,
-    question_for,
+    combine,
+    connection_questions,
     state_of,
 )
 from flowmap.attribute.special_addresses import SpecialAddresses
@@ -26,10 +24,9 @@ from flowmap.config import Config, load, require_control_plane
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
 from flowmap.daemon.clients import control_client
 from flowmap.engine.factory import elsewhere, knows_loopback
-from flowmap.engine.resolver import describe, may_own
+from flowmap.engine.resolver import ask_question, describe, may_own
 from flowmap.errors import UNREACHED, ControlError, QueryError
-from flowmap.flows.endpoints import EndpointKey
-from flowmap.model.address import Address, Endpoint, protocol_number
+from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, State
 from flowmap.model.views import AttributionView, Evidence
 from flowmap.serve.api import answers as forms
@@ -56,19 +53,14 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
     failures = [given for given in answers.values() if isinstance(given, ControlError)]
     if len(failures) == len(answers):
         raise failures[0]
-    return forms.attribution(combine(config, answers)).model_dump(mode="json", by_alias=True)
+    return forms.attribution(attribution_of(config, answers)).model_dump(mode="json", by_alias=True)
 
 
 def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:
     """The questions about both endpoints in each namespace, under the configured semantics."""
-    protocol = protocol_number(arguments.protocol)
-    client = EndpointKey(Address.parse(arguments.source.ip), 0, 0, False)
-    service = EndpointKey(Address.parse(arguments.destination.ip), arguments.destination.port, protocol, True)
-    return [
-        question_for(place, shape, client if shape is Shape.CLIENT else service)
-        for shape in SHAPES[config.attribute.semantics]
-        for place in (*(Place("", namespace) for namespace in config.control_plane.namespaces), *elsewhere(config))
-    ]
+    service = Endpoint(Address.parse(arguments.destination.ip), arguments.destination.port)
+    places = (*(Place("", namespace) for namespace in config.control_plane.namespaces), *elsewhere(config))
+    return connection_questions(config.attribute.semantics, places, Address.parse(arguments.source.ip), service)
 
 
 async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
@@ -85,47 +77,32 @@ async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
 
 async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | ControlError:
     """Ask one question; returns the answer or the error."""
-
-    def ip(endpoint: Endpoint | None) -> str | None:
-        return str(endpoint.address) if endpoint else None
-
-    def port(endpoint: Endpoint | None) -> int | None:
-        return endpoint.port or None if endpoint else None
-
-    source, destination = question.source, question.destination
-    client = client.of_workspace(question.workspace) if question.workspace else client
     try:
-        return await client.get_deployments_by_ip(
-            namespace=question.namespace,
-            src_ip=ip(source),
-            src_port=port(source),
-            dst_ip=ip(destination),
-            dst_port=port(destination),
-        )
+        return await ask_question(client, question)
     except ControlError as error:
         return error
 
 
-def combine(config: Config, answers: Answers) -> AttributionView:
+def attribution_of(config: Config, answers: Answers) -> AttributionView:
     """Combine the answers into one attribution, by the rules of the daemon."""
     workspace = config.control_plane.workspace or ""
-    by_shape: dict[Shape, Owners | None] = {}
     named: dict[Question, list[DeploymentInfo]] = {}
     for question, given in answers.items():
-        seen = by_shape.get(question.shape, frozenset())
-        if isinstance(given, ControlError) or seen is None or given.dropped:
-            by_shape[question.shape] = None
-            continue
-        infos = [describe(one, question.workspace or workspace, question.namespace, given) for one in given.deployments]
-        named[question] = [info for info in infos if may_own(info)]
-        by_shape[question.shape] = seen | {info.owner for info in named[question]}
+        if not isinstance(given, ControlError) and not given.dropped:
+            of = question.workspace or workspace, question.namespace
+            infos = [describe(one, *of, given) for one in given.deployments]
+            named[question] = [info for info in infos if may_own(info)]
+    known: dict[Question, Owners | None] = {
+        question: frozenset(info.owner for info in named[question]) if question in named else None
+        for question in answers
+    }
     evidence = tuple(_evidence(question, given, named.get(question, ())) for question, given in answers.items())
-    owners = candidates(config.attribute.semantics, by_shape)
+    owners = combine(config.attribute.semantics, known)
     if owners is None:
         return AttributionView(State.FAILED, (), evidence, None, "a required question got no usable answer")
     state = state_of(owners, config.attribute.owners_limit)
-    known = {info.owner: info for infos in named.values() for info in infos}
-    deployments = tuple(known[owner] for owner in sorted(owners)) if state is not State.AMBIGUOUS else ()
+    by_owner = {info.owner: info for infos in named.values() for info in infos}
+    deployments = tuple(by_owner[owner] for owner in sorted(owners)) if state is not State.AMBIGUOUS else ()
     return AttributionView(state, deployments, evidence, None)
 
 

@@ -88,7 +88,7 @@ COMBINATIONS: list[tuple[str, dict[Shape, Given], State, list[str]]] = [
 )
 def test_combination(given: dict[Shape, Given], state: State, names: list[str]) -> None:
     asked = direct.questions(config(), CONNECTION)
-    answer = direct.combine(config(), {question: given[question.shape] for question in asked})
+    answer = direct.attribution_of(config(), {question: given[question.shape] for question in asked})
     assert answer.state is state
     assert [info.owner.name for info in answer.deployments] == names
     assert [piece.error for piece in answer.evidence] == [
