@@ -33,8 +33,8 @@ from flowmap.system.proc import Unknown
 from flowmap.wire.netlink.conntrack import CtMessage, TableSize
 from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, encode_message
+from tests.support.conntrack_messages import DUMP, EVENT, NEW, tcp
 from tests.support.netlink_recordings import joined
-from tests.wire.netlink.test_conntrack import DUMP, EVENT, NEW, tcp
 
 QUIET = Received(memoryview(b""), [], True, False, 0)
 GOOD = ConntrackSysctls(accounting=1, events=1, entries=10, limit=1000)
