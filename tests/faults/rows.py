@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.faults.scene import FLOODED, Scene
 from tests.support import kernel_traffic as traffic
-from tests.support.host import Daemon, until
+from tests.support.host import Daemon
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True, slots=True)

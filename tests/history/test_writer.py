@@ -27,7 +27,7 @@ from tests.support.accounting import books_for
 from tests.support.closed_flows import X, Y
 from tests.support.netns import needs_root
 from tests.support.records import replace
-from tests.support.scripted_source import until
+from tests.support.waiting import until
 from tests.support.written_history import EPOCH, FLOW, LIMITS, WrittenHistory, check_recovery
 
 

@@ -21,8 +21,9 @@ from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.sources.capture import source as capture
 from flowmap.sources.capture.check import findings
 from flowmap.sources.capture.source import CaptureSource
-from tests.support.host import deployment, host, total_of, until
+from tests.support.host import deployment, host, total_of
 from tests.support.netns import Namespace, connect, namespace, needs_root
+from tests.support.waiting import until
 
 pytestmark = needs_root
 

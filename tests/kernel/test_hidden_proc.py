@@ -14,8 +14,9 @@ import pytest
 from flowmap.sources.conntrack.check import ask_table_size
 from flowmap.system.proc import Unknown
 from flowmap.wire.netlink.conntrack import TableSize
-from tests.support.host import deployment, host, total_of, until
+from tests.support.host import deployment, host, total_of
 from tests.support.netns import namespace, needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from flowmap.recording.container import SIGNATURE, Chunks
 from flowmap.recording.reader import RecordingReader
 from flowmap.replay.recording import Replay
-from tests.support.host import WORKSPACE, Daemon, Host, deployment, host, total_of, until
+from tests.support.host import WORKSPACE, Daemon, Host, deployment, host, total_of
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

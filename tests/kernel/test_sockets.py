@@ -22,6 +22,7 @@ from flowmap.model.address import Address
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.sockets.source import SocketsSource
 from tests.support.netns import Namespace, connect, namespace, needs_root
+from tests.support.waiting import until
 
 Row = dict[str, int]
 
@@ -50,11 +51,11 @@ class Watcher:
         self.poll()
 
     def until(self, done: Callable[[], bool], *, limit: float = 5.0) -> None:
-        end = time.monotonic() + limit
-        while not done() and time.monotonic() < end:
+        def polled() -> bool:
             self.poll()
-            time.sleep(0.01)
-        assert done()
+            return done()
+
+        until(polled, "the records", seconds=limit)
 
     def of(self, port: int, kind: RecordKind | None = None) -> list[Row]:
         """Records that name ``port`` at either end."""

@@ -33,7 +33,7 @@ from tests.support.accounting import Auditor
 from tests.support.commands import SOURCE, Actor, Clock, config, recorded, state
 from tests.support.recordings import replayed
 from tests.support.records import Record, batch_of, replace
-from tests.support.scripted_source import until
+from tests.support.waiting import until
 
 FLOW = Record(RecordKind.OPENED, counters=(0, 0, 0, 0))
 

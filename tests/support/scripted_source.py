@@ -114,14 +114,6 @@ class Desk:
         self.deliver(QuestionResult(question, None, cause=cause))
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
-    """Wait for another thread; AssertionError with ``what`` if it takes too long."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.005)
-
-
 def refuse_sockets(monkeypatch: pytest.MonkeyPatch, family: int) -> None:
     """The kernel knows no such address family from now on, or a filter of system calls hides it."""
     real = socket.socket

@@ -14,7 +14,7 @@ from tests.support.accounting import books_for
 from tests.support.audited_accounting import AuditedAccounting
 from tests.support.closed_flows import X
 from tests.support.records import Record, replace
-from tests.support.scripted_source import until
+from tests.support.waiting import until
 
 LIMITS = Limits(retain=1e9, max_size=4 << 20)
 FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT))
