@@ -55,7 +55,7 @@ def decided(daemon: Daemon, *peers: socket.socket) -> bool:
     return len(flows) >= len(peers) and all(flow["state"] != "pending" for flow in flows)
 
 
-def test_the_past_outlives_a_restart_which_asks_nothing_again(machine: Host, tmp_path: Path) -> None:
+def test_history_survives_a_restart_without_new_questions(machine: Host, tmp_path: Path) -> None:
     path = tmp_path / "kept" / "history.db"
     path.parent.mkdir()
     history: dict[str, Any] = {
@@ -93,7 +93,7 @@ def test_the_past_outlives_a_restart_which_asks_nothing_again(machine: Host, tmp
             assert daemon.stop() == 0
 
 
-def test_a_connection_that_is_over_is_not_the_next_owners(machine: Host, tmp_path: Path) -> None:
+def test_a_closed_connection_keeps_its_owner(machine: Host, tmp_path: Path) -> None:
     history: dict[str, Any] = {"history": {"path": str(tmp_path / "history.db")}}
     with machine.daemon(**history) as daemon:
         peer = machine.connection(STRANGER, SERVICE, PORT)
@@ -108,7 +108,7 @@ def test_a_connection_that_is_over_is_not_the_next_owners(machine: Host, tmp_pat
         assert daemon.stop() == 0
 
 
-def test_new_and_vanished_peers_and_ends_nobody_saw_together(machine: Host, tmp_path: Path) -> None:
+def test_new_and_vanished_peers(machine: Host, tmp_path: Path) -> None:
     history: dict[str, Any] = {"history": {"path": str(tmp_path / "history.db")}}
     with machine.daemon(**history) as daemon, machine.service(SERVICE, PORT + 1):
         began = time.time()

@@ -41,7 +41,7 @@ def machine(tmp_path: Path) -> Iterator[Host]:
         yield made
 
 
-def test_an_odd_parent_changes_nothing(machine: Host, tmp_path: Path) -> None:
+def test_inherited_state_of_the_parent_changes_nothing(machine: Host, tmp_path: Path) -> None:
     history = tmp_path / "history.db"
     with machine.daemon(
         prefix=(sys.executable, "-c", PARENT),

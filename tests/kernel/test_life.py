@@ -76,7 +76,7 @@ def reloads(daemon: Daemon) -> dict[str, Any]:
     return found
 
 
-class Manager:
+class ServiceManager:
     """What systemd would hear: it reads at once, and so does this."""
 
     def __init__(self, directory: Path) -> None:
@@ -106,7 +106,7 @@ class Manager:
 
 def test_a_service_of_systemd(machine: Host, tmp_path: Path) -> None:
     with (
-        Manager(tmp_path) as manager,
+        ServiceManager(tmp_path) as manager,
         machine.daemon(environ={"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "2000000"}) as daemon,
     ):
         manager.hears("READY=1\nSTATUS=reading conntrack")
@@ -238,7 +238,7 @@ def test_a_second_signal_ends_it_at_once(machine: Host) -> None:
         slow.close()
 
 
-def test_a_source_that_dies_comes_back_and_the_rest_goes_on(machine: Host) -> None:
+def test_a_source_that_fails_is_reopened(machine: Host) -> None:
     with machine.daemon() as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer, machine.inside.entered():
         peer.sendall(b"x" * 1000)
         until(lambda: total_of(daemon.samples(), "flowmap_observed_transmit_bytes_total") >= 1000, "it counts")
@@ -271,7 +271,7 @@ def test_a_source_that_dies_comes_back_and_the_rest_goes_on(machine: Host) -> No
 
 
 @pytest.mark.parametrize("how", ["nobody reads", "closed"])
-def test_stderr_that_takes_nothing_holds_up_nothing(machine: Host, how: str) -> None:
+def test_a_blocked_stderr_does_not_block_the_daemon(machine: Host, how: str) -> None:
     read, write = os.pipe()
     # The pipe is full before it starts; a shell closes stderr.
     os.set_blocking(write, False)
@@ -305,7 +305,7 @@ def test_a_socket_of_systemd_is_served(machine: Host) -> None:
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (Debian: util-linux)")
-def test_without_the_capability_it_says_what_is_missing(machine: Host) -> None:
+def test_a_missing_capability_is_named(machine: Host) -> None:
     weak = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
     with machine.daemon(wait=False, prefix=weak) as daemon:
         assert daemon.process.wait(timeout=20) == 1

@@ -74,7 +74,7 @@ def notes(daemon: Daemon) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("flushed", [True, False], ids=["without entries", "entries stand still"])
-def test_connections_that_are_no_longer_tracked_are_told(machine: Host, flushed: bool) -> None:
+def test_connections_that_are_no_longer_tracked_are_reported(machine: Host, flushed: bool) -> None:
     with machine.connection(CLIENT, SERVICE, PORT) as peer, machine.daemon(collect=AUTO) as daemon:
 
         def works() -> None:
@@ -99,7 +99,7 @@ def test_connections_that_are_no_longer_tracked_are_told(machine: Host, flushed:
         assert "untracked" not in notes(daemon)
 
 
-def test_an_entry_left_over_makes_auto_take_conntrack_and_what_that_misses_is_told(machine: Host) -> None:
+def test_auto_reports_connections_that_conntrack_misses(machine: Host) -> None:
     machine.exchange(CLIENT, SERVICE, PORT, 100)
     with machine.connection(CLIENT, SERVICE, PORT):
         machine.inside.run("nft", "delete table inet track")
@@ -112,7 +112,7 @@ def test_an_entry_left_over_makes_auto_take_conntrack_and_what_that_misses_is_to
             until(lambda: untracked_at_work() == 1, "it is told")
 
 
-def test_an_idle_connection_is_named_because_its_client_is_seen_to_be_there(machine: Host) -> None:
+def test_the_socket_table_confirms_the_client_of_an_idle_connection(machine: Host) -> None:
     with machine.connection(CLIENT, SERVICE, PORT), machine.daemon(collect=AUTO) as daemon:
         flows = "/api/v1/flows"
         until(lambda: [flow["state"] for flow in daemon.json(flows)["flows"]] == ["attributed"], "it is named")
