@@ -28,7 +28,7 @@ def set_up(level: str, form: Form) -> None:
 
     When called again, ``level`` and ``form`` change and everything else goes on.
     """
-    global _handler
+    global _handler  # noqa: PLW0603 - one log a process
     if _handler is None:
         _handler = LogHandler(Sink(2))
         threading.excepthook = _on_dead_thread

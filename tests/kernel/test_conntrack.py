@@ -49,7 +49,7 @@ def source(net: Routed) -> Iterator[ConntrackSource]:
         yield made
 
 
-class opened:
+class opened:  # noqa: N801 - used like a function
     """A source open in ``space``."""
 
     def __init__(self, space: Namespace, **options: int | bool | float) -> None:
