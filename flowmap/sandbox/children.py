@@ -77,7 +77,7 @@ class Children:
             env=environ,
             pass_fds=descriptors,
             start_new_session=True,  # Ctrl-C is for the parent, which ends the others in order
-            preexec_fn=self._on_start,  # noqa: PLW1509 - one system call, no lock
+            preexec_fn=self._on_start,
         )
         if process.stdout is not None:
             self._files.enter_context(process.stdout)

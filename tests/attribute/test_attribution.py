@@ -19,7 +19,7 @@ from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import ReadFinished, ReadStarted
 from tests.support.accounting import books_for, sweep
-from tests.support.attribution import ClockedAccounting
+from tests.support.attribution import Desk
 from tests.support.records import Record, batch_of, replace
 
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
@@ -71,7 +71,7 @@ def test_questions_are_about_one_end(shape: Shape) -> None:
 
 
 def test_one_question_in_flight_a_key() -> None:
-    desk = ClockedAccounting()
+    desk = Desk()
     desk.tell(FLOW)
     first = desk.ask()
     assert [one.shape for one in first] == [C, S, R]
@@ -87,9 +87,7 @@ def test_one_question_in_flight_a_key() -> None:
 
 
 def test_every_namespace_is_asked_and_their_answers_join() -> None:
-    desk = ClockedAccounting(
-        AttributionSettings(namespaces=tuple(f"ns{n}" for n in range(300)), semantics="connection")
-    )
+    desk = Desk(AttributionSettings(namespaces=tuple(f"ns{n}" for n in range(300)), semantics="connection"))
     desk.tell(FLOW)
     asked = desk.ask()
     assert len(asked) == 600
@@ -104,9 +102,7 @@ def test_every_namespace_is_asked_and_their_answers_join() -> None:
 
 
 def test_who_waits_longest_is_asked_about_first_and_nobody_for_ever() -> None:
-    desk = ClockedAccounting(
-        AttributionSettings(namespaces=("ns",), semantics="connection", negative_ttl=1.0, positive_ttl=1.0)
-    )
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", negative_ttl=1.0, positive_ttl=1.0))
     for n in range(4):
         desk.tell(replace(FLOW, client=f"10.0.0.{n}", id=n + 1))
     turns = []
@@ -123,7 +119,7 @@ def test_who_waits_longest_is_asked_about_first_and_nobody_for_ever() -> None:
 
 
 def test_service_ends_of_strangers_are_not_asked_about() -> None:
-    desk = ClockedAccounting()
+    desk = Desk()
     desk.tell(FLOW)
     (client,) = desk.ask(limit=1)
     desk.answer(client)
@@ -135,7 +131,7 @@ def test_service_ends_of_strangers_are_not_asked_about() -> None:
 
 
 def test_data_flow_needs_no_clients() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(FLOW)
     asked = desk.ask()
     assert {one.shape for one in asked} == {S, R}
@@ -146,7 +142,7 @@ def test_data_flow_needs_no_clients() -> None:
 
 
 def test_failures_back_off_and_success_ends_that() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(FLOW)
     pauses = []
     for n in range(9):
@@ -171,7 +167,7 @@ def test_failures_back_off_and_success_ends_that() -> None:
 
 
 def test_ends_that_share_a_question_both_hear_the_answer() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
     desk.tell(replace(FLOW, server_port=53), replace(FLOW, server_port=53, protocol=17))
     asked = desk.ask()
     assert len(asked) == len(set(asked)) == 2
@@ -183,7 +179,7 @@ def test_ends_that_share_a_question_both_hear_the_answer() -> None:
 
 
 def test_the_numbers_of_ends_are_forgotten_with_them() -> None:
-    desk = ClockedAccounting()
+    desk = Desk()
     desk.tell(FLOW)
     asked = desk.ask()
     desk.tell(replace(FLOW, kind=RecordKind.CLOSED))
@@ -198,7 +194,7 @@ def test_the_numbers_of_ends_are_forgotten_with_them() -> None:
 
 
 def test_contradictions_count_once_an_answer() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
     desk.tell(FLOW)
     for one in desk.ask():
         desk.answer(one, X)
@@ -221,7 +217,7 @@ def test_contradictions_count_once_an_answer() -> None:
 
 
 def test_answers_are_kept_within_bounds() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), cache_size=5))
+    desk = Desk(AttributionSettings(namespaces=("ns",), cache_size=5))
     for n in range(20):
         question = Question("ns", C, Endpoint(Address(0, n), 0), None)
         desk.answer(question, X)
@@ -232,13 +228,13 @@ def test_answers_are_kept_within_bounds() -> None:
 def test_what_was_known_before_a_restart_names_nobody_until_it_is_confirmed() -> None:
     confirms: list[Literal["strict", "fast"]] = ["strict", "fast"]
     for confirm in confirms:
-        first = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection"))
+        first = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
         first.tell(FLOW)
         for one in first.ask():
             first.answer(one, X)
         known = dict(first.attribution.ranges())
         assert [range_.owners for range_ in known.values()] == [{X}, {X}]
-        desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection", confirm=confirm))
+        desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", confirm=confirm))
         desk.now = first.now + 10
         desk.settle()
         for question, range_ in known.items():
@@ -259,7 +255,7 @@ def test_what_was_known_before_a_restart_names_nobody_until_it_is_confirmed() ->
 
 
 def test_a_range_of_the_future_or_older_than_an_answer_is_not_restored() -> None:
-    desk = ClockedAccounting()
+    desk = Desk()
     question = Question("ns", C, Endpoint(Address(0, 1), 0), None)
     desk.answer(question, Y)
     (known,) = [known for _, known in desk.attribution.ranges()]
@@ -272,7 +268,7 @@ def test_a_range_of_the_future_or_older_than_an_answer_is_not_restored() -> None
 
 def test_many_flows_whose_ends_were_never_heard_of_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
     # A host that strangers talk to has more clients than can ever be asked about.
-    desk = ClockedAccounting(max_flows=60_000)
+    desk = Desk(max_flows=60_000)
     addresses = np.arange(50_000)
     batch = batch_of(FLOW).take(np.zeros(len(addresses), np.intp))
     for name in ("client_low", "translated_client_low"):
@@ -314,7 +310,7 @@ def test_the_budget_refills_and_limits_what_is_in_flight() -> None:
 
 
 def test_answers_that_no_flow_can_need_are_dropped() -> None:
-    desk = ClockedAccounting()
+    desk = Desk()
     desk.tell(FLOW)
     (client, *_) = desk.ask()
     for _ in range(5):
@@ -345,7 +341,7 @@ def test_looking_at_an_answer_does_not_keep_it() -> None:
 
 def test_every_workspace_is_asked_and_owners_carry_theirs() -> None:
     elsewhere = Place("v", "ns")
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection", elsewhere=(elsewhere,)))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", elsewhere=(elsewhere,)))
     desk.tell(replace(FLOW, flags=int(Flag.PRESENT)))
     asked = desk.ask()
     assert [(one.shape, one.place) for one in asked] == [
@@ -360,7 +356,7 @@ def test_every_workspace_is_asked_and_owners_carry_theirs() -> None:
 
 
 def test_contradictions_are_listed_with_a_flow_and_what_was_said() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=10.0))
     desk.tell(FLOW, replace(FLOW, client_port=2, id=2))
     for one in desk.ask():
         desk.answer(one, X)
@@ -392,7 +388,7 @@ def test_contradictions_are_listed_with_a_flow_and_what_was_said() -> None:
     [("nothing", "budget: "), ("failure", "errors: timeout"), ("failure elsewhere", "breaker: ")],
 )
 def test_failed_says_its_cause(what: str, cause: str) -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
     desk.tell(FLOW, replace(FLOW, client="10.0.0.2", id=2, server_port=80))
     desk.tell(replace(FLOW, kind=RecordKind.CLOSED))
     if what != "nothing":

@@ -7,16 +7,16 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.sources.base import ReadFinished, ReadStarted
-from tests.support.attribution import ClockedAccounting
+from tests.support.attribution import Desk
 from tests.support.records import Record
 
 FLOOD = 400
 REAL = 5
 
 
-def flooded() -> ClockedAccounting:
+def flooded() -> Desk:
     """A table of 500 in which 400 flows that nobody answered came before five that carry bytes."""
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection"), max_flows=500)
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"), max_flows=500)
     desk.tell(*(Record(RecordKind.OPENED, client=f"11.0.{n // 200}.{n % 200}", id=n + 1) for n in range(FLOOD)))
     real = [Record(RecordKind.OPENED, client=f"10.0.0.{n}", id=1000 + n, flags=int(Flag.ASSURED)) for n in range(REAL)]
     desk.tell(*real)

@@ -14,7 +14,7 @@ from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp
 from tests.support.accounting import Auditor, sweep
-from tests.support.attribution import ClockedAccounting
+from tests.support.attribution import Desk
 from tests.support.records import Record, replace
 
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
@@ -24,7 +24,7 @@ TIED = (Shape.LINK, Shape.EXACT)
 SETTINGS = AttributionSettings(namespaces=("ns",), semantics="connection", tie_wait=30.0)
 
 
-class Tie(ClockedAccounting):
+class Tie(Desk):
     """A desk at which both ends name everybody in ``both``."""
 
     def __init__(self, settings: AttributionSettings = SETTINGS, *, both: tuple[Owner, ...] = (X, Y)) -> None:

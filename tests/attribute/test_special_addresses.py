@@ -16,7 +16,7 @@ from flowmap.model.views import FlowFilter
 from flowmap.query.live import Connection, LiveQueries
 from flowmap.sources.base import Broadcasts
 from tests.support.accounting import Auditor, books_for, sweep
-from tests.support.attribution import ClockedAccounting
+from tests.support.attribution import Desk
 from tests.support.records import Record, replace
 
 X = Owner("w", "ns", "id-x", "x")
@@ -71,7 +71,7 @@ def test_kinds(text: str, kind: str) -> None:
     assert known.cause(address, ordinary, by_client=False) == ""
 
 
-def reasons(desk: ClockedAccounting) -> dict[str, int]:
+def reasons(desk: Desk) -> dict[str, int]:
     """Bytes without an owner, both ways, by reason."""
     series_table = desk.accounting.series_table.freeze()
     return {
@@ -103,7 +103,7 @@ def reasons(desk: ClockedAccounting) -> dict[str, int]:
 def test_one_such_address_decides_the_flow_at_once(
     client: str, server: str, semantics: Semantics, loopback: bool, cause: str
 ) -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics=semantics, loopback=loopback))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics=semantics, loopback=loopback))
     auditor = Auditor(desk.accounting)
     desk.accounting.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
     desk.tell(replace(FLOW, client=client, server=server))
@@ -129,7 +129,7 @@ def test_one_such_address_decides_the_flow_at_once(
 
 
 def test_other_flows_of_the_same_client_are_named() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection", loopback=False))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", loopback=False))
     desk.tell(replace(FLOW, server="224.0.0.251"), replace(FLOW, id=2))
     desk.settle()
     asked = desk.ask()
@@ -146,7 +146,7 @@ def test_other_flows_of_the_same_client_are_named() -> None:
 
 
 def test_an_opening_and_its_end_in_one_batch() -> None:
-    desk = ClockedAccounting()
+    desk = Desk()
     auditor = Auditor(desk.accounting)
     gone = replace(FLOW, kind=RecordKind.CLOSED, server="224.0.0.1", counters=(90, 0, 2, 0))
     desk.tell(replace(FLOW, server="224.0.0.1"), gone)
@@ -157,7 +157,7 @@ def test_an_opening_and_its_end_in_one_batch() -> None:
 
 
 def test_flows_that_the_filters_leave_out_stay_out() -> None:
-    desk = ClockedAccounting()
+    desk = Desk()
     desk.accounting = books_for(AttributionSettings(namespaces=("ns",)), exclude=("224.0.0.0/4",))
     desk.tell(replace(FLOW, server="224.0.0.1"))
     desk.settle()
@@ -165,7 +165,7 @@ def test_flows_that_the_filters_leave_out_stay_out() -> None:
 
 
 def test_networks_that_become_known_later_decide_what_waits_and_nothing_else() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
     auditor = Auditor(desk.accounting)
     desk.tell(replace(FLOW, server="10.9.1.255"), replace(FLOW, id=2))
     desk.settle()
@@ -181,7 +181,7 @@ def test_networks_that_become_known_later_decide_what_waits_and_nothing_else() -
 
 
 def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection"))
+    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
     for server, decided in (("224.0.0.1", True), ("10.1.0.1", False), ("224.0.0.1", True)):
         desk.tell(replace(FLOW, server=server))
         desk.settle()
@@ -198,7 +198,7 @@ def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
     [("224.0.0.251", False, State.UNKNOWN), ("127.0.0.1", False, State.UNKNOWN), ("10.1.0.1", True, State.PENDING)],
 )
 def test_a_connection_that_was_not_seen(destination: str, asks: bool, state: State) -> None:
-    desk = ClockedAccounting(AttributionSettings(namespaces=("ns",), loopback=False))
+    desk = Desk(AttributionSettings(namespaces=("ns",), loopback=False))
     connection = Connection(Address.parse("10.0.0.1"), 1, Address.parse(destination), 2, 6)
     view, missing = LiveQueries(desk.accounting, source="s", epoch=0).ask(connection, 60.0, desk.now)
     assert (bool(missing), view.state) == (asks, state)

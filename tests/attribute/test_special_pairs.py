@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.batch import RecordKind
-from tests.support.attribution import ClockedAccounting
+from tests.support.attribution import Desk as AttributionRun
 from tests.support.records import Record
 
 PAIRS = {
@@ -16,7 +16,7 @@ PAIRS = {
 
 
 def test_each_flow_gets_the_cause_of_its_own_addresses() -> None:
-    accounting = ClockedAccounting(AttributionSettings(namespaces=("ns",)))
+    accounting = AttributionRun(AttributionSettings(namespaces=("ns",)))
     flows = [
         Record(RecordKind.OPENED, client=client, server=server, protocol=17, id=number)
         for number, (client, server) in enumerate(PAIRS, 1)

@@ -12,7 +12,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
-from tests.support.attribution import ClockedAccounting
+from tests.support.attribution import Desk as AttributionRun
 from tests.support.records import Record, replace
 
 X, Y = (Owner("w", "ns", name, name) for name in "xy")
@@ -24,7 +24,7 @@ FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT))
 def test_lookups_are_counted_by_result(
     confirm: Literal["strict", "fast"], owners: tuple[Owner, ...], result: str, other: str
 ) -> None:
-    accounting = ClockedAccounting(AttributionSettings(namespaces=("ns",), semantics="connection", confirm=confirm))
+    accounting = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", confirm=confirm))
     accounting.tell(FLOW)
     (client,) = accounting.ask(limit=1)
     accounting.answer(client, *owners)
@@ -48,6 +48,6 @@ def test_a_contradiction_names_its_endpoints(
     shape: Shape, source: tuple[str, int] | None, destination: tuple[str, int] | None, text: str
 ) -> None:
     first, second = (Endpoint(Address.parse(end[0]), end[1]) if end else None for end in (source, destination))
-    contradictions = ClockedAccounting().attribution.contradictions
+    contradictions = AttributionRun().attribution.contradictions
     contradictions.deny(Question("ns", shape, first, second), Answer(1.0, 2.0, frozenset({X})), frozenset({Y}))
     assert [contradiction.question for contradiction in contradictions.latest()] == [text]

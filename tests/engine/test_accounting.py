@@ -5,21 +5,64 @@ from __future__ import annotations
 import pytest
 
 from flowmap.attribute.answers.timeline import Answer
-from flowmap.attribute.questions import UNREADABLE, Shape
+from flowmap.attribute.questions import UNREADABLE, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.engine.commands import Decide, GiveUp, Tidy
+from flowmap.engine.accounting import FlowAccounting
+from flowmap.engine.commands import Decide, GiveUp, TakeStep, Tidy
 from flowmap.export.open_flows import measure
 from flowmap.export.series import OTHER, SeriesKey
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
-from flowmap.sources.base import Lost, ReadFinished, ReadStarted
-from tests.support.accounting import books_for, sweep
-from tests.support.audited_accounting import AuditedAccounting
-from tests.support.records import Record, replace
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from tests.support.accounting import Auditor, books_for, sweep
+from tests.support.records import Record, batch_of, replace
 
 OPENED, DUMPED, CLOSED = RecordKind.OPENED, RecordKind.DUMPED, RecordKind.CLOSED
 X, Y = (Owner("w", "ns", name, name) for name in "xy")
 FLOW = Record(OPENED, flags=int(Flag.PRESENT))
+
+
+class Day:
+    """Books with a clock, and answers for everything that is asked."""
+
+    def __init__(self, accounting: FlowAccounting, *, read: bool = True) -> None:
+        self.accounting, self.now = accounting, 1000.0
+        self.auditor = Auditor(accounting)
+        if read:
+            self(ReadStarted("start"), ReadFinished(True), CaughtUp(self.now))
+
+    def __call__(self, *steps: Step | Record) -> None:
+        for step in steps:
+            self.now += 1
+            given = batch_of(step) if isinstance(step, Record) else step
+            self.accounting.apply(TakeStep(given, self.now, self.now - 0.5))
+            self.auditor.check()
+
+    def catch_up(self) -> None:
+        self(CaughtUp(self.now))
+
+    def answer(self, *owners: Owner, after: float = 0.0, catch_up: bool = True) -> list[Question]:
+        """Ask what is due; every question gets this answer."""
+        self.now += after
+        asked = self.accounting.attribution.ask(now=self.now, limit=100)
+        for question in asked:
+            self.accounting.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(owners)))
+        self.now += 1
+        if catch_up:
+            self.catch_up()
+        self.accounting.apply(Decide(self.now))
+        self.auditor.check()
+        return asked
+
+    def totals(self) -> dict[tuple[str, frozenset[str], str, str], tuple[int, int]]:
+        """Bytes by kind, owners, reason and peer of every series that has any."""
+        snapshot = self.accounting.series_table.freeze()
+        found: dict[tuple[str, frozenset[str], str, str], tuple[int, int]] = {}
+        for row, key in enumerate(snapshot.keys):
+            if key is not None and (snapshot.transmit_bytes[row] or snapshot.receive_bytes[row]):
+                place = (key.kind, frozenset(owner.name for owner in key.owners), key.reason, key.peer)
+                found[place] = int(snapshot.transmit_bytes[row]), int(snapshot.receive_bytes[row])
+        return found
 
 
 def named(name: str, peer: str = "10.1.0.1:9092") -> tuple[str, frozenset[str], str, str]:
@@ -31,7 +74,7 @@ def nobody(reason: str, peer: str = "10.1.0.1:9092") -> tuple[str, frozenset[str
 
 
 def test_bytes_that_waited_are_credited_whole_and_later_ones_at_once() -> None:
-    day = AuditedAccounting(books_for())
+    day = Day(books_for())
     day(FLOW, replace(FLOW, kind=DUMPED, counters=(500, 70, 5, 1)))
     assert (day.accounting.pending, day.accounting.pending_flows, day.totals()) == ([500, 70], 1, {})
     day.answer(X)
@@ -42,7 +85,7 @@ def test_bytes_that_waited_are_credited_whole_and_later_ones_at_once() -> None:
 
 
 def test_a_flow_that_was_nobodys_keeps_its_earlier_bytes_there() -> None:
-    day = AuditedAccounting(books_for(AttributionSettings(namespaces=("ns",))))
+    day = Day(books_for(AttributionSettings(namespaces=("ns",))))
     day(FLOW, replace(FLOW, kind=DUMPED, counters=(500, 70, 5, 1)))
     day.answer()
     assert day.totals() == {nobody("unknown"): (500, 70)}
@@ -54,7 +97,7 @@ def test_a_flow_that_was_nobodys_keeps_its_earlier_bytes_there() -> None:
 
 
 def test_a_closed_flow_waits_and_is_named_by_the_answers_around_it() -> None:
-    day = AuditedAccounting(books_for())
+    day = Day(books_for())
     day(FLOW)
     day.answer(X)
     other = replace(FLOW, client_port=2, id=2)
@@ -67,7 +110,7 @@ def test_a_closed_flow_waits_and_is_named_by_the_answers_around_it() -> None:
 
 
 def test_a_flow_on_a_reused_address_does_not_inherit() -> None:
-    day = AuditedAccounting(books_for())
+    day = Day(books_for())
     day(FLOW)
     day.answer(X)
     day(replace(FLOW, kind=CLOSED, counters=(1, 1, 1, 1)))
@@ -81,7 +124,7 @@ def test_a_flow_on_a_reused_address_does_not_inherit() -> None:
 
 
 def test_the_cache_names_at_once_where_the_user_asked_for_that() -> None:
-    day = AuditedAccounting(books_for(AttributionSettings(namespaces=("ns",), confirm="fast")))
+    day = Day(books_for(AttributionSettings(namespaces=("ns",), confirm="fast")))
     day(FLOW)
     day.answer(X)
     day(replace(FLOW, client_port=2, id=2, kind=CLOSED, counters=(9, 9, 1, 1)))
@@ -100,14 +143,14 @@ def test_the_cache_names_at_once_where_the_user_asked_for_that() -> None:
     ],
 )
 def test_where_the_bytes_go(owners: list[Owner], kind: str, reason: str, names: set[str]) -> None:
-    day = AuditedAccounting(books_for(AttributionSettings(namespaces=("ns",), owners_limit=2, tie_wait=0)))
+    day = Day(books_for(AttributionSettings(namespaces=("ns",), owners_limit=2, tie_wait=0)))
     day(replace(FLOW, counters=(5, 6, 1, 1)))
     day.answer(*owners)
     assert day.totals() == {(kind, frozenset(names), reason, "10.1.0.1:9092"): (5, 6)}
 
 
 def test_answers_that_never_come_end_as_failed() -> None:
-    day = AuditedAccounting(books_for())
+    day = Day(books_for())
     day(FLOW, replace(FLOW, kind=CLOSED, counters=(5, 6, 1, 1)))
     day.accounting.apply(GiveUp(day.now, day.now))
     assert len(day.accounting.table) == 1, "not older yet"
@@ -117,7 +160,7 @@ def test_answers_that_never_come_end_as_failed() -> None:
 
 
 def test_a_full_table_gives_up_who_waited_longest_and_counts_who_found_no_room() -> None:
-    day = AuditedAccounting(books_for(max_flows=2))
+    day = Day(books_for(max_flows=2))
     for port in (1, 2):
         day(replace(FLOW, client_port=port, id=port, kind=CLOSED, counters=(port, port, 1, 1)))
     day(replace(FLOW, client_port=3, id=3))
@@ -129,14 +172,14 @@ def test_a_full_table_gives_up_who_waited_longest_and_counts_who_found_no_room()
 
 
 def test_filtered_flows_are_ignored_apart() -> None:
-    day = AuditedAccounting(books_for(exclude=("tcp/9092",)))
+    day = Day(books_for(exclude=("tcp/9092",)))
     day(replace(FLOW, counters=(5, 6, 1, 1)), replace(FLOW, kind=CLOSED, counters=(10, 20, 1, 1)))
     assert (day.accounting.ignored, day.accounting.observed, len(day.accounting.table)) == (30, [0, 0], 0)
     assert day.answer(X) == []
 
 
 def test_a_read_that_lost_changes_ends_no_flow() -> None:
-    day = AuditedAccounting(books_for())
+    day = Day(books_for())
     day(FLOW, ReadStarted("timer"), Lost("overrun"), ReadFinished(True))
     assert (len(day.accounting.table), day.accounting.complete_reads) == (1, 1)
     day(ReadStarted("overrun"), ReadFinished(True))
@@ -145,7 +188,7 @@ def test_a_read_that_lost_changes_ends_no_flow() -> None:
 
 @pytest.mark.parametrize("announces", [True, False])
 def test_when_a_flow_can_have_begun(announces: bool) -> None:
-    day = AuditedAccounting(books_for(announces_births=announces))
+    day = Day(books_for(announces_births=announces))
     first_read = 1000.5
     day.now += 50
     day.catch_up()
@@ -156,7 +199,7 @@ def test_when_a_flow_can_have_begun(announces: bool) -> None:
 
 
 def test_idle_series_leave_and_what_no_flow_needs_is_forgotten() -> None:
-    day = AuditedAccounting(books_for(max_flows=4, idle_after=100.0))
+    day = Day(books_for(max_flows=4, idle_after=100.0))
     for n in range(3):
         record = replace(FLOW, client=f"10.0.0.{n}", server=f"10.1.0.{n}", id=n + 1, counters=(5, 6, 1, 1))
         day(record)
@@ -172,7 +215,7 @@ def test_idle_series_leave_and_what_no_flow_needs_is_forgotten() -> None:
 
 def test_a_peer_keeps_its_own_name_when_numbers_of_ends_change_hands() -> None:
     # Ends are freed while a batch is applied when they run out: nobody may go on with the old meaning of a number.
-    day = AuditedAccounting(books_for(max_flows=2))
+    day = Day(books_for(max_flows=2))
     for n in range(20):
         record = replace(FLOW, client=f"10.0.0.{n}", server=f"10.1.0.{n}", id=n + 1, counters=(n + 1, 1, 1, 1))
         day(record)
@@ -182,7 +225,7 @@ def test_a_peer_keeps_its_own_name_when_numbers_of_ends_change_hands() -> None:
 
 
 def test_an_answer_for_an_end_that_is_gone_says_nothing_of_the_end_with_its_number() -> None:
-    day = AuditedAccounting(books_for())
+    day = Day(books_for())
     day(FLOW)
     asked = day.accounting.attribution.ask(now=day.now, limit=100)
     day(replace(FLOW, kind=CLOSED, counters=(1, 1, 1, 1)))
@@ -200,7 +243,7 @@ def test_an_answer_for_an_end_that_is_gone_says_nothing_of_the_end_with_its_numb
 
 
 def test_round_trips_are_means_of_open_connections() -> None:
-    day = AuditedAccounting(books_for())
+    day = Day(books_for())
     for port, round_trip in ((1, 1000), (2, 3000)):
         day(replace(FLOW, client_port=port, id=port, retransmits=port, round_trip=round_trip))
     day.answer(X)
@@ -211,7 +254,7 @@ def test_round_trips_are_means_of_open_connections() -> None:
 
 
 def test_states_are_told_as_they_are() -> None:
-    day = AuditedAccounting(books_for())
+    day = Day(books_for())
     day(FLOW)
     day.answer(X)
     (decision,) = day.accounting.attribution.decisions.values()
@@ -219,7 +262,7 @@ def test_states_are_told_as_they_are() -> None:
 
 
 def test_a_flood_keeps_nobody_out_who_is_answered_and_every_byte_counts_once() -> None:
-    day = AuditedAccounting(books_for(max_flows=4))
+    day = Day(books_for(max_flows=4))
     real = replace(FLOW, client="10.0.0.9", flags=int(Flag.PRESENT | Flag.ASSURED))
     day(real)
     for n in range(1, 50):
@@ -239,7 +282,7 @@ def test_a_flood_keeps_nobody_out_who_is_answered_and_every_byte_counts_once() -
 
 
 def test_what_is_over_and_was_answered_gives_way_only_to_what_is_answered() -> None:
-    day = AuditedAccounting(books_for(max_flows=2))
+    day = Day(books_for(max_flows=2))
     for port in (1, 2):
         day(replace(FLOW, client_port=port, id=port, kind=CLOSED, counters=(5, 5, 1, 1), flags=int(Flag.ASSURED)))
     day(replace(FLOW, client_port=3, id=3, flags=0))

@@ -24,8 +24,7 @@ from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import Auditor, books_for
 from tests.support.records import Record, batch_of, replace
-from tests.support.scripted_source import Desk, ScriptedSource
-from tests.support.waiting import until
+from tests.support.scripted_source import Desk, ScriptedSource, until
 
 X = Owner("w", "ns", "x", "x")
 FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT))

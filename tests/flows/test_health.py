@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import Row
-from tests.support.flow_table import bytes_of, started
+from tests.flows.test_table import bytes_of, started
 from tests.support.records import Record, replace
 
 OPENED, UPDATED, DUMPED, CLOSED, MEASURED = (

@@ -8,15 +8,55 @@ import numpy as np
 import pytest
 
 from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.changes import Changes
 from flowmap.flows.columns import IGNORED, Row
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
-from tests.support.flow_table import Feed, bytes_of, started
-from tests.support.records import Record, replace
+from tests.support.records import Record, batch_of, replace
 
 OPENED, UPDATED, DUMPED, CLOSED = RecordKind.OPENED, RecordKind.UPDATED, RecordKind.DUMPED, RecordKind.CLOSED
+
+
+class Feed:
+    """A table with a clock that moves one second a batch."""
+
+    def __init__(self, table: FlowTable) -> None:
+        self.table, self.now, self.born_after = table, 100.0, -math.inf
+        self.total = np.zeros(4, object)
+
+    def __call__(self, *records: Record, free: bool = True) -> Changes:
+        self.now += 1
+        applied = self.table.apply(batch_of(*records), now=self.now, read_at=self.now - 0.5, born_after=self.born_after)
+        self.total = self.total + np.array(applied.deltas.tolist(), object).reshape(-1, 4).sum(axis=0)
+        if free:
+            self.table.free(applied.closed)
+        return applied
+
+    def read(self, *records: Record, complete: bool = True) -> list[int]:
+        self.table.begin_read()
+        if records:
+            self(*records)
+        self.now += 1
+        gone = self.table.end_read(complete=complete, now=self.now)
+        self.table.free(gone)
+        return list(map(int, gone))
+
+    def catch_up(self) -> None:
+        self.born_after = self.now
+        self.table.caught_up(self.now)
+
+
+def started(max_flows: int = 50, **kwargs: object) -> Feed:
+    """A table whose first full read is over and showed nothing."""
+    feed = Feed(FlowTable(max_flows, **kwargs))  # type: ignore[arg-type]
+    feed.read()
+    return feed
+
+
+def bytes_of(n: int) -> tuple[int, int, int, int]:
+    return n, 2 * n, n // 10, n // 5
 
 
 A, B, C = (Record(DUMPED, id=flow_id) for flow_id in (1, 2, 3))

@@ -16,29 +16,75 @@ import pytest
 from flowmap.attribute.answers.intervals import Change, OwnershipInterval, fold
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Finish, GiveUp
 from flowmap.errors import HistoryError
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.batch import Flag, RecordKind
 from flowmap.history.clock import boot
+from flowmap.history.file import Limits
+from flowmap.history.matching import Wanted
+from flowmap.history.reader import HistoryReader, KeptFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
+from tests.engine.test_accounting import Day
 from tests.support.accounting import books_for
 from tests.support.closed_flows import X, Y
 from tests.support.netns import needs_root
-from tests.support.records import replace
-from tests.support.waiting import until
-from tests.support.written_history import EPOCH, FLOW, LIMITS, WrittenHistory, check_recovery
+from tests.support.records import Record, replace
+from tests.support.scripted_source import until
+
+LIMITS = Limits(retain=1e9, max_size=4 << 20)
+FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT))
+EVER = Wanted(-1e12, 1e12)
+EPOCH = 1_700_000_000.0
+
+
+class House:
+    """Books whose journal is a historian with a clock that can be set."""
+
+    def __init__(self, path: Path, accounting: FlowAccounting | None = None, **options: object) -> None:
+        self.path, self.epoch = str(path), EPOCH
+        self.history_writer = HistoryWriter(
+            self.path,
+            LIMITS,
+            source="scripted",
+            epoch=lambda: self.epoch,
+            **options,  # type: ignore[arg-type]
+        )
+        self.known = self.history_writer.open()
+        self.day = Day(accounting or books_for())
+        self.day.accounting._journal = self.history_writer
+        self.history_writer.start()
+
+    def stop(self) -> None:
+        self.history_writer.stop()
+        self.history_writer.join(10)
+        assert not self.history_writer.is_alive()
+
+    def flush(self) -> int | None:
+        return self.history_writer.flush().result(10)
+
+    def flows(self) -> list[KeptFlow]:
+        history_reader = HistoryReader(self.path, peer_name=str, translated_ends=True)
+        return list(history_reader.flows(EVER, 1000).flows)[::-1]
+
+    def close_some(self, count: int, first: int = 1) -> None:
+        """So many flows that are over and named."""
+        records = [replace(FLOW, client_port=n, id=n) for n in range(first, first + count)]
+        self.day(*records)
+        self.day.answer(X, after=100)  # when all that was asked before is due again
+        self.day(*(replace(record, kind=RecordKind.CLOSED, counters=(5, 6, 1, 2)) for record in records))
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[WrittenHistory]:
-    made = WrittenHistory(tmp_path / "history.db")
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path / "history.db")
     yield made
     made.stop()
 
 
-def test_every_decided_flow_is_kept_when_it_leaves(house: WrittenHistory) -> None:
+def test_every_decided_flow_is_kept_when_it_leaves(house: House) -> None:
     day = house.day
     day(FLOW)
     day.answer(X)
@@ -62,7 +108,7 @@ def test_every_decided_flow_is_kept_when_it_leaves(house: WrittenHistory) -> Non
 
 
 def test_ignored_flows_are_not_kept_and_open_ones_at_the_end_are(tmp_path: Path) -> None:
-    house = WrittenHistory(tmp_path / "history.db", books_for(exclude=("tcp/53",)))
+    house = House(tmp_path / "history.db", books_for(exclude=("tcp/53",)))
     house.day(replace(FLOW, server_port=53, id=9), replace(FLOW, server_port=53, id=9, kind=RecordKind.CLOSED))
     house.day(FLOW, replace(FLOW, client_port=2, id=2))
     house.day.answer(X)
@@ -75,7 +121,7 @@ def test_ignored_flows_are_not_kept_and_open_ones_at_the_end_are(tmp_path: Path)
 
 
 def test_a_flow_given_up_for_want_of_room_has_failed(tmp_path: Path) -> None:
-    house = WrittenHistory(tmp_path / "history.db", books_for(max_flows=2))
+    house = House(tmp_path / "history.db", books_for(max_flows=2))
     for port in (1, 2):
         house.day(replace(FLOW, client_port=port, id=port, kind=RecordKind.CLOSED, counters=(port, port, 1, 1)))
     house.day(replace(FLOW, client_port=3, id=3))
@@ -85,7 +131,7 @@ def test_a_flow_given_up_for_want_of_room_has_failed(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_loses_what_comes_last_and_counts_it(tmp_path: Path) -> None:
-    house = WrittenHistory(tmp_path / "history.db", max_queued=10, flush_every=60.0)
+    house = House(tmp_path / "history.db", max_queued=10, flush_every=60.0)
     house.close_some(25)
     assert house.history_writer.figures.queued == 10
     assert house.history_writer.figures.lost == {"queue_full": 15}
@@ -94,7 +140,7 @@ def test_a_full_queue_loses_what_comes_last_and_counts_it(tmp_path: Path) -> Non
     assert house.history_writer.figures.queued == 0
 
 
-def test_numbers_of_a_flush_tell_earlier_from_later(house: WrittenHistory) -> None:
+def test_numbers_of_a_flush_tell_earlier_from_later(house: House) -> None:
     house.close_some(3)
     assert house.flush() == 4
     house.close_some(2, first=10)
@@ -105,7 +151,7 @@ def question() -> Question:
     return Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.1"), 0), None)
 
 
-def confirm(house: WrittenHistory, known: OwnershipInterval | None, at: float, *owners: object) -> OwnershipInterval:
+def confirm(house: House, known: OwnershipInterval | None, at: float, *owners: object) -> OwnershipInterval:
     change = fold(known, Answer(at, at + 0.5, frozenset(owners)))  # type: ignore[arg-type]
     house.history_writer.confirmed(question(), change)
     return change.current
@@ -113,7 +159,7 @@ def confirm(house: WrittenHistory, known: OwnershipInterval | None, at: float, *
 
 @pytest.mark.parametrize("reboot", [False, True])
 def test_ranges_come_back_after_a_restart(tmp_path: Path, reboot: bool) -> None:
-    house = WrittenHistory(tmp_path / "history.db")
+    house = House(tmp_path / "history.db")
     assert house.known == []
     first = confirm(house, None, 1000.0, X)
     first = confirm(house, first, 1060.0, X)
@@ -121,7 +167,7 @@ def test_ranges_come_back_after_a_restart(tmp_path: Path, reboot: bool) -> None:
     house.epoch += 5000.0  # the wall clock is set; all of a range that goes on moves with it
     first = confirm(house, first, 1120.0, X)
     house.stop()
-    again = WrittenHistory(tmp_path / "history.db")
+    again = House(tmp_path / "history.db")
     if reboot:  # then only the wall clock can tell
         again.stop()
         again.history_writer = HistoryWriter(again.path, LIMITS, source="scripted", epoch=lambda: EPOCH)
@@ -142,14 +188,29 @@ def test_ranges_come_back_after_a_restart(tmp_path: Path, reboot: bool) -> None:
     assert all(begun <= ended for begun, ended, _, _ in found)
 
 
-def test_contradictions_change_no_range(house: WrittenHistory) -> None:
+def test_contradictions_change_no_range(house: House) -> None:
     first = confirm(house, None, 1000.0, X)
     house.history_writer.confirmed(question(), Change(first, contradicted=True))
     house.flush()
     assert house.history_writer.figures.ranges_written == 1
 
 
-def test_a_lock_of_another_process(house: WrittenHistory) -> None:
+def lost_and_found(house: House, mend: object, *, reason: str) -> None:
+    """While the file cannot be written, flows wait, and the daemon goes on; then it goes on writing by itself."""
+    figures = house.history_writer.figures
+    house.history_writer._retry_at = 0.0
+    house.close_some(3)
+    house.flush()
+    until(lambda: not figures.up, f"the fault is noticed: {figures.notes}")
+    assert reason in figures.notes["file"] and figures.queued == 3
+    mend()  # type: ignore[operator]
+    house.history_writer._retry_at = 0.0
+    until(lambda: house.flush() is not None and figures.queued == 0, f"it goes on: {figures.notes}", seconds=20)
+    assert figures.up and "file" not in figures.notes and not figures.lost
+    assert len(house.flows()) >= 3
+
+
+def test_a_lock_of_another_process(house: House) -> None:
     code = (
         "import sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None); d.execute('BEGIN IMMEDIATE');"
         "print('locked', flush=True); sys.stdin.read()"
@@ -158,11 +219,11 @@ def test_a_lock_of_another_process(house: WrittenHistory) -> None:
         [sys.executable, "-c", code, house.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"locked\n"
-        check_recovery(house, lambda: other.communicate(), reason="locked")
+        lost_and_found(house, lambda: other.communicate(), reason="locked")
 
 
 @pytest.mark.parametrize("garble", ["head", "cut"])
-def test_a_file_that_breaks_while_it_is_open_is_replaced(house: WrittenHistory, garble: str) -> None:
+def test_a_file_that_breaks_while_it_is_open_is_replaced(house: House, garble: str) -> None:
     figures = house.history_writer.figures
     for n in range(5):
         house.close_some(20, first=1 + 100 * n)
@@ -181,7 +242,7 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced(house: WrittenHistory, 
     assert [one.view.client.port for one in house.flows()] == [9000, 9001, 9002]
 
 
-def test_a_reader_that_finds_the_file_broken_has_it_replaced(house: WrittenHistory) -> None:
+def test_a_reader_that_finds_the_file_broken_has_it_replaced(house: House) -> None:
     house.close_some(3)
     house.flush()
     house.history_writer.suspect(HistoryError("page 7", reason="corrupt"))
@@ -189,7 +250,7 @@ def test_a_reader_that_finds_the_file_broken_has_it_replaced(house: WrittenHisto
 
 
 def test_a_daemon_that_cannot_open_its_file_lives_and_goes_on_trying(tmp_path: Path) -> None:
-    house = WrittenHistory(tmp_path / "missing" / "history.db")
+    house = House(tmp_path / "missing" / "history.db")
     figures = house.history_writer.figures
     assert not figures.up and "cannot_open" in figures.notes["file"]
     house.close_some(2)
@@ -214,7 +275,7 @@ def test_a_disk_that_is_full_or_read_only(tmp_path: Path, fault: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_a_handover_costs_the_writer_is_a_copy(house: WrittenHistory) -> None:
+def test_what_a_handover_costs_the_writer_is_a_copy(house: House) -> None:
     columns = house.day.accounting.table.columns
     before = {name: np.array(value) for name, value in vars(columns).items()}
     house.close_some(5)

@@ -29,8 +29,7 @@ from flowmap.query.service import QueryService, _deployment_views
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import books_for
 from tests.support.records import Record, batch_of, replace
-from tests.support.scripted_source import Desk, ScriptedSource
-from tests.support.waiting import until
+from tests.support.scripted_source import Desk, ScriptedSource, until
 
 X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
 FLOW = Record(RecordKind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))

@@ -1,4 +1,4 @@
-"""An accounting with a clock, for tests of questions and answers."""
+"""Books with a clock, for tests of what is asked and what answers mean."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.accounting import books_for
 from tests.support.records import Record, batch_of
 
 
-class ClockedAccounting:
-    """An accounting with a clock; the test answers each question."""
+class Desk:
+    """Books with a clock; answers by what is asked."""
 
     def __init__(self, settings: AttributionSettings | None = None, max_flows: int = 200) -> None:
         self.accounting: FlowAccounting = books_for(settings, max_flows=max_flows)

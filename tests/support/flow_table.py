@@ -1,4 +1,4 @@
-"""A flow table with a clock."""
+"""A flow table with a clock, fed with records."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Feed:
 
 
 def started(max_flows: int = 50, **kwargs: object) -> Feed:
-    """A table after a first full read without entries."""
+    """A table whose first full read is over and showed nothing."""
     feed = Feed(FlowTable(max_flows, **kwargs))  # type: ignore[arg-type]
     feed.read()
     return feed

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.written_history import WrittenHistory, check_recovery
+from tests.history.test_writer import House, lost_and_found
 
 
 def main(fault: str, directory: str) -> None:
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", directory], check=True)
-    house = WrittenHistory(Path(directory) / "history.db")
+    house = House(Path(directory) / "history.db")
     house.close_some(5, first=500)
     assert house.flush() == 6
     filler = Path(directory) / "filler"
@@ -36,8 +36,8 @@ def main(fault: str, directory: str) -> None:
             filler.unlink()
 
     spoil()
-    check_recovery(house, mend, reason=fault)
-    assert len(house.flows()) == 8, "earlier flows are kept"
+    lost_and_found(house, mend, reason=fault)
+    assert len(house.flows()) == 8, "nothing of what was there is gone"
     assert house.history_writer.figures.set_aside == 0
     house.stop()
 

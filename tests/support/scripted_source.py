@@ -20,6 +20,7 @@ from flowmap.engine.commands import QuestionResult
 from flowmap.errors import SourceError
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.sources.base import SourceStats, Step
+from tests.support.waiting import until as until  # noqa: PLC0414 - for modules that import it from here
 
 
 class ScriptedSource:

@@ -8,7 +8,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
-from tests.support.attribution import ClockedAccounting
+from tests.support.attribution import Desk
 from tests.support.records import Record, replace
 
 X, Y = (Owner("w", "ns", name, name) for name in "xy")
@@ -47,7 +47,7 @@ def test_one_name_ends_the_silence_for_a_while() -> None:
     assert known.never_names(Shape.SOURCE, now=10.1 + known.pause)
 
 
-class Office(ClockedAccounting):
+class Office(Desk):
     """Everybody's client is ``client``'s, every service end is written to by ``sink`` and read from by ``source``."""
 
     def __init__(self, *, client: list[Owner], sink: list[Owner], source: list[Owner]) -> None:

@@ -8,7 +8,7 @@ from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner
-from tests.support.attribution import ClockedAccounting
+from tests.support.attribution import Desk as AttributionRun
 from tests.support.records import Record
 
 X, Y = (Owner("w", "ns", name, name) for name in "xy")
@@ -17,7 +17,7 @@ BOTH = (Shape.LINK, Shape.EXACT)
 SETTINGS = AttributionSettings(namespaces=("ns",), semantics="connection", tie_wait=1e6, give_up_after=1e6)
 
 
-def link_of(accounting: ClockedAccounting) -> Question | None:
+def link_of(accounting: AttributionRun) -> Question | None:
     """Answer questions about one endpoint with two owners; the question about both endpoints, if it is due."""
     asked = accounting.ask()
     for question in asked:
@@ -27,7 +27,7 @@ def link_of(accounting: ClockedAccounting) -> Question | None:
     return next((question for question in asked if question.shape is Shape.LINK), None)
 
 
-def failures(accounting: ClockedAccounting, count: int) -> list[float]:
+def failures(accounting: AttributionRun, count: int) -> list[float]:
     """Seconds from each of ``count`` failures to the next question."""
     pauses: list[float] = []
     failed_at = accounting.now
@@ -44,7 +44,7 @@ def failures(accounting: ClockedAccounting, count: int) -> list[float]:
 
 
 def test_each_failure_doubles_the_pause() -> None:
-    accounting = ClockedAccounting(SETTINGS)
+    accounting = AttributionRun(SETTINGS)
     accounting.tell(FLOW)
     pauses = failures(accounting, 8)
     assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 60], abs=1.5)
@@ -52,7 +52,7 @@ def test_each_failure_doubles_the_pause() -> None:
 
 
 def test_an_answer_ends_the_pauses() -> None:
-    accounting = ClockedAccounting(SETTINGS)
+    accounting = AttributionRun(SETTINGS)
     accounting.tell(FLOW)
     failures(accounting, 5)
     link = next(link for _ in range(100) if (link := link_of(accounting)))
