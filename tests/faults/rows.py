@@ -71,7 +71,7 @@ def overrun(scene: Scene) -> None:
     scene.daemon.process.send_signal(signal.SIGSTOP)
     traffic.insert(scene.machine.inside, 3000)
     scene.daemon.process.send_signal(signal.SIGCONT)
-    until(lambda: scene.total("source_overruns_total"), "the loss is told")
+    until(lambda: scene.total("source_overruns_total"), "the loss is reported")
     until(lambda: scene.total("source_resyncs_total", reason="overrun"), "a full read follows")
     scene.machine.inside.run("conntrack", "-D", "-d", "10.0.0.1")
     scene.lasts(1)
@@ -126,7 +126,7 @@ def zeroed(scene: Scene) -> None:
 
 def uncounted(scene: Scene) -> None:
     scene.machine.inside.sysctl("net.netfilter.nf_conntrack_acct", 0)
-    until(lambda: "nf_conntrack_acct" in json.dumps(scene.daemon.json("/api/v1/status")["sources"]), "it is told")
+    until(lambda: "nf_conntrack_acct" in json.dumps(scene.daemon.json("/api/v1/status")["sources"]), "it is reported")
     scene.machine.inside.sysctl("net.netfilter.nf_conntrack_acct", 1)
     scene.lasts(1)
 
@@ -163,7 +163,7 @@ def disk_full(scene: Scene) -> None:
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while file.write(b"x" * 4096):
             pass
-    until(lambda: not scene.total("history_up"), "the history is off, and the rest goes on")
+    until(lambda: not scene.total("history_up"), "the history is down")
     filler.unlink()
     until(lambda: scene.total("history_up"), "it works again")
 

@@ -102,7 +102,7 @@ class Scene:
         self.daemon = self.start()
         self.churn = Churn(machine)
         self.again = 0
-        """Connections of each client that the kernel may have forgotten while they were open: what goes on is another
+        """Connections of each client that the kernel may have forgotten while open: their later packets are another
         one for it."""
         self._stack.callback(self.churn.stop)
         until(lambda: self.named("connections") >= 2, "both deployments have a connection")

@@ -221,7 +221,7 @@ def test_a_link_that_goes_and_comes_back() -> None:
         left.run("ip", "link", "delete", "near")
         with echo(other, "10.7.0.2"):
             exchange(left, "10.7.0.2", 2000)
-        run.until(lambda: run.total(9000) == counted(left), "the other interface goes on")
+        run.until(lambda: run.total(9000) == counted(left), "packets of the other interface")
         run.until(lambda: "not there" in run.source.stats.notes.get("interface near", ""), "it is missed")
         assert run.source.stats.interfaces == {"near": False, "second": True}
         connect(left, right, "near", "far")
@@ -232,7 +232,7 @@ def test_a_link_that_goes_and_comes_back() -> None:
             exchange(left, "10.9.0.2", 3000)
         run.until(lambda: run.total(9000) == counted(left), "and received again")
         left.run("ip", "link", "set", "second", "down")
-        run.until(lambda: run.source.stats.notes.get("interface second") == "down", "one that is down is told")
+        run.until(lambda: run.source.stats.notes.get("interface second") == "down", "the interface is reported as down")
         assert run.source.stats.interfaces == {"near": True, "second": False}
 
 
@@ -245,7 +245,7 @@ def test_a_link_that_goes_and_comes_back() -> None:
     ],
 )
 def test_flows_close_while_their_interface_is_down(interfaces: list[str], away: list[str], back: list[str]) -> None:
-    """It may have ended, and another have its ends: an address, even a port, that went to another deployment."""
+    """While the interface was down, the flow may have ended and its address and port gone to another deployment."""
     with pair() as (left, right):
         run = CaptureRun(left, interfaces=interfaces)
         segment = struct.pack("!HHIIBBHHH", 40_000, 9000, 1, 1, 0x50, 0x10, 100, 0, 0)
@@ -267,7 +267,7 @@ def test_flows_close_while_their_interface_is_down(interfaces: list[str], away: 
                     sender.send(frame)
                 return len(run.of(9000)) == 2
 
-            run.until(seen_again, "what comes then is another")
+            run.until(seen_again, "later packets are another flow")
         assert Flag.PICKED_UP in Flag(run.of(9000)[1]["flags"])
 
 
@@ -305,7 +305,7 @@ def test_a_flood_of_frames_for_the_slow_decoder(monkeypatch: pytest.MonkeyPatch)
             packets = run.total(9000)[2]  # of the odd ones, the kernel's own (MLD) are some
             return packets > 500 and packets + run.source.stats.lost.get("odd", 0) >= 1000
 
-        run.until(none_is_missing, "all are counted or told to be lost")
+        run.until(none_is_missing, "each packet is counted or reported as lost")
         assert 0 < run.source.stats.lost["odd"] < 500
 
 
@@ -327,7 +327,7 @@ def test_a_ring_that_is_too_small_loses_packets_and_says_so() -> None:
             run.until(lambda: run.total(9000)[2] + run.source.stats.lost["ring_full"] >= 20_000, "none is forgotten")
             before = run.total(9000)[2]
             client.sendto(b"x" * 100, ("10.9.0.2", 9000))
-            run.until(lambda: run.total(9000)[2] == before + 1, "it goes on")
+            run.until(lambda: run.total(9000)[2] == before + 1, "later packets are counted")
         assert run.source.stats.overruns >= 1
 
 

@@ -226,7 +226,7 @@ def test_a_reassigned_address_inherits_nothing(machine: Host) -> None:
                 port = peer.getsockname()[1]
                 path = f"/api/v1/attribution?srcIp={ORDERS}&srcPort={port}&dstIp={SERVICE}&dstPort={PORT}"
                 answer: dict[str, Any] = {"state": "pending"}
-                while answer["state"] == "pending":  # traffic goes on: it proves that the client is there
+                while answer["state"] == "pending":  # later traffic shows that the client still exists
                     peer.sendall(b"x" * 100)
                     peer.recv(1 << 16)
                     time.sleep(0.3)
@@ -276,7 +276,9 @@ def test_empty_answers_name_no_deployment(machine: Host) -> None:
                 return of(daemon.samples(), "transmit_bytes", "orders")
 
             send()
-            until(lambda: total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total"), "nobody's at first")
+            until(
+                lambda: total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total"), "unattributed at first"
+            )
             until(send, "then it gets its name")
             unknown = total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total")
             for _ in range(5):
@@ -304,7 +306,7 @@ def test_an_overrun_starts_an_exact_resync(machine: Host) -> None:
         ) as daemon,
         machine.connection(ORDERS, SERVICE, PORT) as peer,
     ):
-        daemon.process.send_signal(signal.SIGSTOP)  # SIGSTOP: nobody reads the events
+        daemon.process.send_signal(signal.SIGSTOP)  # while it is stopped, events are not read
         for n in range(1500):
             machine.exchange(ARCHIVE, SERVICE, PORT, 10 + n % 7)
         peer.sendall(b"x" * 9000)
@@ -380,7 +382,7 @@ def test_auto_takes_conntrack_with_an_empty_table(tmp_path: Path, rule: bool, ac
                 entries = inside.run("conntrack", "-L", "-p", "udp", "--dport", "10817")
                 assert "src=127.0.0.1 dst=127.0.0.1" in entries, "the kernel was tried"
             flows = daemon.json("/api/v1/flows")["flows"]
-            assert not [flow for flow in flows if flow["protocol"] == "udp"], "which is nobody's traffic"
+            assert not [flow for flow in flows if flow["protocol"] == "udp"], "UDP is not attributed"
             if chosen == "conntrack":
                 inside.run("conntrack", "-D", "-p", "udp")
 

@@ -1,4 +1,4 @@
-"""With /proc or /proc/sys hidden: everything goes on, and what cannot be known is said and not denied."""
+"""With /proc or /proc/sys hidden the daemon works and reports what it cannot read."""
 
 from __future__ import annotations
 

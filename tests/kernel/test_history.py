@@ -83,7 +83,9 @@ def test_history_survives_a_restart_without_new_questions(machine: Host, tmp_pat
             until(lambda: len(daemon.json("/api/v1/flows?state=pending")["flows"]) >= 4, "they wait for an answer")
             time.sleep(1.0)
             assert asked(machine) == once, "nothing is due yet"
-            assert total_of(daemon.samples(), "flowmap_deployment_connections_total") == 0, "old ranges name nobody"
+            assert total_of(daemon.samples(), "flowmap_deployment_connections_total") == 0, (
+                "restored intervals alone name no deployment"
+            )
             answer = owner_at(daemon, during, port=port)
             assert (names(answer), answer["flow"]["endedAt"]) == (["orders"], None)
             assert {piece["origin"] for piece in answer["evidence"]} == {"history"}
@@ -98,7 +100,7 @@ def test_a_closed_connection_keeps_its_owner(machine: Host, tmp_path: Path) -> N
     with machine.daemon(**history) as daemon:
         peer = machine.connection(STRANGER, SERVICE, PORT)
         ends = f"srcIp={STRANGER}&srcPort={peer.getsockname()[1]}&dstIp={SERVICE}&dstPort={PORT}"
-        until(lambda: decided(daemon, peer), "nobody is known to own it")
+        until(lambda: decided(daemon, peer), "it is unowned")
         peer.close()
         until(lambda: not daemon.json("/api/v1/flows")["flows"], "it left the table")
         machine.sandbox.set_catalog({"workspace": WORKSPACE, "deployments": [deployment("next", STRANGER, END)]})

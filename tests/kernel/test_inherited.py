@@ -1,4 +1,4 @@
-"""The daemon under a parent that leaves it odd process state: it starts, reloads and ends as ever."""
+"""The daemon starts, reloads and stops whatever process state its parent leaves to it."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def reloads(daemon: Daemon) -> dict[str, Any]:
 
 
 class ServiceManager:
-    """What systemd would hear: it reads at once, and so does this."""
+    """Receives notifications at once, as systemd does."""
 
     def __init__(self, directory: Path) -> None:
         self.address = str(directory / "notify")
@@ -113,7 +113,7 @@ def test_a_service_of_systemd(machine: Host, tmp_path: Path) -> None:
         assert not [one for one in manager.heard if one.startswith("READY")][1:]
         manager.hears("WATCHDOG=1", times=3)
 
-        # Nothing is left but what the source needs, in no thread; nobody may look into its memory.
+        # No thread has more capabilities than the source needs, and no process may read its memory.
         for thread in threads_of(daemon):
             status = status_of(f"{daemon.process.pid}/task/{thread}")
             for name, mask in {"CapEff": NET_ADMIN, "CapPrm": NET_ADMIN, "CapBnd": NET_ADMIN}.items():
@@ -122,7 +122,7 @@ def test_a_service_of_systemd(machine: Host, tmp_path: Path) -> None:
         assert re.search(r"Max core file size +0 +0", Path(f"/proc/{daemon.process.pid}/limits").read_text())
         with subprocess.Popen([*WEAK, "sleep", "60"]) as other:
             until(lambda: int(status_of(other.pid)["CapEff"], 16) == NET_ADMIN, "it has what the daemon has")
-            if can_attach(other.pid):  # else this system lets nobody attach
+            if can_attach(other.pid):  # else this system allows no process to attach
                 assert not can_attach(daemon.process.pid)
             other.kill()
 
@@ -232,7 +232,7 @@ def test_a_second_signal_ends_it_at_once(machine: Host) -> None:
         daemon.process.send_signal(signal.SIGSTOP)
         daemon.process.send_signal(signal.SIGTERM)
         daemon.process.send_signal(signal.SIGCONT)
-        until(lambda: not catches(daemon, signal.SIGTERM), "the first was heard")
+        until(lambda: not catches(daemon, signal.SIGTERM), "the first signal is handled")
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(timeout=10) in (-signal.SIGTERM, 0)
         slow.close()
@@ -270,7 +270,7 @@ def test_a_source_that_fails_is_reopened(machine: Host) -> None:
         assert daemon.stop() == 0
 
 
-@pytest.mark.parametrize("how", ["nobody reads", "closed"])
+@pytest.mark.parametrize("how", ["unread", "closed"])
 def test_a_blocked_stderr_does_not_block_the_daemon(machine: Host, how: str) -> None:
     read, write = os.pipe()
     # The pipe is full before it starts; a shell closes stderr.

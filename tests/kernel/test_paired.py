@@ -92,7 +92,7 @@ def test_connections_that_are_no_longer_tracked_are_reported(machine: Host, flus
         machine.inside.run("nft", "delete table inet track")
         if flushed:
             machine.inside.run("conntrack", "-F")
-        until(lambda: untracked_at_work() == 1, "it is told")
+        until(lambda: untracked_at_work() == 1, "it is reported")
         assert "1 TCP connection of this host is not tracked" in notes(daemon)["untracked"]
         machine.inside.track()
         until(lambda: untracked_at_work() == 0, "it is counted again")
@@ -109,7 +109,7 @@ def test_auto_reports_connections_that_conntrack_misses(machine: Host) -> None:
                 peer.sendall(b"x" * 100)
                 return untracked(daemon)
 
-            until(lambda: untracked_at_work() == 1, "it is told")
+            until(lambda: untracked_at_work() == 1, "it is reported")
 
 
 def test_the_socket_table_confirms_the_client_of_an_idle_connection(machine: Host) -> None:

@@ -27,7 +27,7 @@ SERVICE, PORT = "10.77.1.10", 9092
 FIRST, SECOND, STRANGER = "10.77.0.11", "10.77.0.12", "10.77.0.99"
 END = f"{SERVICE}:{PORT}"
 TRAFFIC = ("deployment", "shared", "unattributed", "observed", "pending", "expired")
-"""What names of metrics begin with that a replay has to come to. What is ignored goes on: scrapes are."""
+"""Prefixes of the metrics that a replay must reproduce. Ignored flows are left out, as scrapes continue."""
 
 
 @pytest.fixture

@@ -374,7 +374,7 @@ def hosts() -> Iterator[tuple[Namespace, Namespace]]:
 
 
 SERVICE_PORTS = itertools.count(9092)
-"""A port for every connection, so that the last words of one test's sockets are not heard in the next; below the
+"""A port for every connection, so that late messages of one test's sockets do not reach the next test; below the
 ephemeral ones, as services have them, since an abort between hosts leaves only the ports to tell who is the client."""
 
 
@@ -434,7 +434,7 @@ def test_payload_to_another_host(
             (row,) = watcher.closed(c.port)
             expected = (c.up, c.down)
             if (close, side) == (_half_close_server, "server"):
-                expected = (c.up + 1, c.down)  # it closed first and read to the end: told apart by nothing
+                expected = (c.up + 1, c.down)  # it closed first and read everything: both look the same
                 assert "final_byte" in source.stats.notes
             assert (row["transmit_bytes"], row["receive_bytes"]) == expected
             assert row["server_port"] == c.port
