@@ -265,7 +265,7 @@ def test_a_source_that_dies_comes_back_and_the_rest_goes_on(machine: Host) -> No
         kept.close()
         until(lambda: total_of(daemon.samples(), "flowmap_observed_transmit_bytes_total") >= 3000, "nothing is lost")
         assert total_of(daemon.samples(), "flowmap_observed_transmit_bytes_total") < 5000, "or counted twice"
-        assert "is open again" in daemon.log.read_text()
+        assert "source conntrack reopened" in daemon.log.read_text()
         assert daemon.stop() == 0
 
 
