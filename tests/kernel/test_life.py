@@ -266,7 +266,7 @@ def test_a_source_that_fails_is_reopened(machine: Host) -> None:
         kept.close()
         until(lambda: total_of(daemon.samples(), "flowmap_observed_transmit_bytes_total") >= 3000, "nothing is lost")
         assert total_of(daemon.samples(), "flowmap_observed_transmit_bytes_total") < 5000, "or counted twice"
-        assert "is open again" in daemon.log.read_text()
+        assert "source conntrack reopened" in daemon.log.read_text()
         assert daemon.stop() == 0
 
 
