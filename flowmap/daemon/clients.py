@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.alibaba.api.caller import Admit, default_transport, no_limit
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.refresh import Label
 from flowmap.control.alibaba.credentials.base import CredentialsProvider, StaticCredentials
 from flowmap.control.alibaba.credentials.chain import process_credentials
 from flowmap.control.alibaba.http.endpoint import endpoint_of_region
 from flowmap.control.alibaba.http.route import Route, environment_proxy, trusting
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.catalog.refresh import Label
 from flowmap.errors import ConfigError
 
 

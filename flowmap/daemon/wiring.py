@@ -16,8 +16,8 @@ from flowmap import __version__, logs
 from flowmap.attribute.calls.budget import CallBudget, Permits
 from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.catalog import DeploymentCatalog
-from flowmap.control.alibaba.catalog.refresh import SEEN_LIMIT, CatalogRefresher
+from flowmap.control.catalog.catalog import DeploymentCatalog
+from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
 from flowmap.daemon.clients import catalog_label, control_client, endpoint_url, query_timeout
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.catalog_adapter import CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate, owners_seen

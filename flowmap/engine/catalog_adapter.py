@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from flowmap.attribute.calls.budget import Permits
 from flowmap.attribute.jobs import latest
-from flowmap.control.alibaba.catalog.catalog import OVER, CatalogEntry, DeploymentCatalog, JobRun, JobsListing, Key
-from flowmap.control.alibaba.catalog.refresh import CatalogRefresher, Label
+from flowmap.control.catalog.catalog import OVER, CatalogEntry, DeploymentCatalog, JobRun, JobsListing, Key
+from flowmap.control.catalog.refresh import CatalogRefresher, Label
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.snapshot import CatalogReport

@@ -10,8 +10,8 @@ import pytest
 
 from flowmap.attribute.calls.budget import CallBudget, Permits
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.control.alibaba.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun
-from flowmap.control.alibaba.catalog.packages import FileUse
+from flowmap.control.alibaba.api.packages import FileUse
+from flowmap.control.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun
 from flowmap.engine.catalog_adapter import BY_IP, CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate
 from flowmap.model.deployment import DeploymentInfo, JobSelection, Owner
 from flowmap.query.live import LiveQueries

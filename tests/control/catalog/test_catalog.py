@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmap.control.alibaba.api.models import Deployment, Job
-from flowmap.control.alibaba.catalog.catalog import JOBS_EACH, LISTED_JOBS, CatalogEntry, DeploymentCatalog, JobRun
+from flowmap.control.catalog.catalog import JOBS_EACH, LISTED_JOBS, CatalogEntry, DeploymentCatalog, JobRun
 
 NS = "ns"
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flowmap.control.alibaba.api import requests
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun, Key
+from flowmap.control.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun, Key
 from flowmap.errors import BadRequest, ConfigError, ControlError
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from flowmap.control.alibaba.api.models import Artifact, Deployment, Job
-from flowmap.control.alibaba.catalog.packages import FileUse, files_of
+from flowmap.control.alibaba.api.packages import FileUse, files_of
 
 DEPLOYMENTS = 100_000
 """Deployments kept, all namespaces together; what exceeds it is counted as left out."""

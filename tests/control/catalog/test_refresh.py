@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.catalog import DeploymentCatalog, Key
-from flowmap.control.alibaba.catalog.refresh import LOOK_AGAIN, CatalogRefresher, Label
+from flowmap.control.catalog.catalog import DeploymentCatalog, Key
+from flowmap.control.catalog.refresh import LOOK_AGAIN, CatalogRefresher, Label
 from flowmap.errors import ConfigError
 from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import NAMESPACE, key
