@@ -4,17 +4,57 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from flowmap.config import Config, ControlPlaneConfig
-from flowmap.control.alibaba.api.caller import Admit, default_transport, no_limit
-from flowmap.control.alibaba.api.client import ControlClient
+from flowmap.control.alibaba.api.caller import Admit, Observe, default_transport, no_limit, no_observer
+from flowmap.control.alibaba.api.client import OWNERS_OPERATION, ControlClient
+from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label
 from flowmap.control.alibaba.credentials.base import CredentialsProvider, StaticCredentials
 from flowmap.control.alibaba.credentials.chain import process_credentials
 from flowmap.control.alibaba.http.endpoint import endpoint_of_region
 from flowmap.control.alibaba.http.route import Route, environment_proxy, trusting
 from flowmap.control.alibaba.http.transport_api import Transport
-from flowmap.control.catalog.refresh import Label
+from flowmap.control.port import Admit as AdmitQuestion
+from flowmap.control.port import ControlPlane
 from flowmap.errors import ConfigError
+
+
+class ConfiguredControl(NamedTuple):
+    """A control plane, and how it takes other settings."""
+
+    plane: ControlPlane
+    prepare: Callable[[ControlPlaneConfig, ControlPlaneConfig], Callable[[], None]]
+    """From the old and the new settings to a function that applies the new ones and cannot fail; ConfigError or
+    AuthError if they cannot be used."""
+
+
+def configured_control(
+    settings: ControlPlaneConfig, *, observe: Observe = no_observer, admit: AdmitQuestion
+) -> ConfiguredControl:
+    """The control plane of the configuration; ConfigError for missing or unusable settings."""
+    client = control_client(
+        settings, observe=observe, admit=lambda operation, exchange: admit(operation == OWNERS_OPERATION, exchange)
+    )
+    plane = AlibabaControlPlane(client, label=catalog_label(settings))
+    return ConfiguredControl(plane, lambda old, new: _prepare(plane, client.transport, old, new))
+
+
+def _prepare(
+    plane: AlibabaControlPlane, transport: Transport, old: ControlPlaneConfig, new: ControlPlaneConfig
+) -> Callable[[], None]:
+    label, route = catalog_label(new), _new_route(old, new)
+    # Temporary keys stay while their configuration is unchanged. Files of secrets are read again in any case.
+    same_chain = old.credentials == new.credentials and new.credentials.access_key_id is None
+    credentials = None if same_chain else credentials_provider(new, transport)
+    return lambda: plane.configure(timeout=new.timeout, credentials=credentials, route=route, label=label)
+
+
+def _new_route(old: ControlPlaneConfig, new: ControlPlaneConfig) -> Route | None:
+    """The new route; None if it is unchanged. The file of authorities is read again, since it may have been renewed."""
+    route = control_route(new)
+    same = all(getattr(old, key) == getattr(new, key) for key in ("proxy_url", "proxy_from_environment", "tls"))
+    return None if same and route.tls is None else route
 
 
 def endpoint_url(settings: ControlPlaneConfig) -> str:
@@ -29,7 +69,7 @@ def endpoint_url(settings: ControlPlaneConfig) -> str:
 def control_client(
     settings: ControlPlaneConfig,
     *,
-    observe: Callable[[str, float, str | None], None] = lambda *_: None,
+    observe: Observe = no_observer,
     admit: Admit = no_limit,
     credentials: CredentialsProvider | None = None,
 ) -> ControlClient:

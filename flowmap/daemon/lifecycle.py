@@ -146,7 +146,7 @@ async def _main(
             await _open_history(pipeline)
             pipeline.engine.start()
         pipeline.catalog.start()
-        why = f": {pipeline.why}" if pipeline.why else ""
+        why = f": {pipeline.source_reason}" if pipeline.source_reason else ""
         log.info("listening on %s, reading %s%s", pipeline.server.url, names(pipeline.source), why)
         if textfile is not None:
             writing = asyncio.create_task(textfile.keep_writing(), name="textfile")
@@ -231,7 +231,7 @@ async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
         await _ended(pipeline.history_writer, STOP_SECONDS)
     pipeline.backend.close()
     await pipeline.resolver.aclose()
-    await pipeline.client.aclose()
+    await pipeline.control.plane.aclose()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(pipeline.server.stop(), max(0.1, end - time.monotonic() - 0.5))
     pipeline.page_workers.shutdown(wait=False)

@@ -13,12 +13,10 @@ import time
 from collections.abc import Callable
 
 from flowmap import logs
-from flowmap.config import Config, ControlPlaneConfig
+from flowmap.config import Config
 from flowmap.config.loading import LoadedConfig
 from flowmap.config.reloading import changed, live
-from flowmap.control.alibaba.credentials.base import CredentialsProvider
-from flowmap.control.alibaba.http.route import Route
-from flowmap.daemon.clients import catalog_label, control_route, credentials_provider, query_timeout
+from flowmap.daemon.clients import query_timeout
 from flowmap.daemon.wiring import Pipeline
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.sources.choice import retime
@@ -101,8 +99,8 @@ def refuse_fixed(keys: tuple[str, ...], loaded: LoadedConfig) -> None:
 
 def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], None], Callable[[], None]]:
     """What the writer and what the event loop has to do; ConfigError or AuthError for what cannot be used."""
-    label, keys = catalog_label(new.control_plane), new_credentials(pipeline, old.control_plane, new.control_plane)
-    plane, engine, route = new.control_plane, pipeline.engine, new_route(old.control_plane, new.control_plane)
+    plane, engine = new.control_plane, pipeline.engine
+    configure_control = pipeline.control.prepare(old.control_plane, plane)
 
     def on_writer() -> None:
         engine.budget.configure(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
@@ -110,26 +108,10 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
         retime(pipeline.source, new.collect)
 
     def on_loop() -> None:
-        pipeline.client.configure(timeout=plane.timeout, credentials=keys)
-        if route is not None:
-            pipeline.client.transport.configure(route)
-        pipeline.catalog.configure(every=plane.catalog.refresh, label=label)
+        configure_control()
+        pipeline.catalog.configure(every=plane.catalog.refresh)
         pipeline.backend.configure(timeout=query_timeout(new), stale_for=new.attribute.stale_for)
         pipeline.exposition.set_deployment_labels(new.export.deployment_labels)
         logs.set_up(new.log.level, new.log.format)
 
     return on_writer, on_loop
-
-
-def new_route(old: ControlPlaneConfig, new: ControlPlaneConfig) -> Route | None:
-    """The route from now on; None where it stays. A file of authorities is read again: it may have been renewed."""
-    route = control_route(new)
-    same = all(getattr(old, key) == getattr(new, key) for key in ("proxy_url", "proxy_from_environment", "tls"))
-    return None if same and route.tls is None else route
-
-
-def new_credentials(pipeline: Pipeline, old: ControlPlaneConfig, new: ControlPlaneConfig) -> CredentialsProvider | None:
-    """Keys to use from now on; None where those in use stay: temporary ones are still good while nothing changed."""
-    if old.credentials == new.credentials and new.credentials.access_key_id is None:
-        return None
-    return credentials_provider(new, pipeline.client.transport)

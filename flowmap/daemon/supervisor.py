@@ -60,7 +60,7 @@ class Supervisor:
         if not self._was_ready:
             read = pipeline.engine.accounting.complete_reads
             parts.append("waiting for the first answer" if read else "the first full read is not done")
-        if pipeline.client.breaker_open:
+        if pipeline.control.plane.status().breaker_open:
             parts.append("the control plane keeps failing")
         configuration = pipeline.backend.configuration_status()
         if configuration.get("lastError"):

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     pass
 
 
+ENDED = frozenset(("CANCELLED", "FINISHED", "FAILED"))
+"""States of a job that has ended, in upper case."""
+
+
 class State(StrEnum):
     """What is known about the owner of a flow (correctness rules: never the first of many)."""
 
@@ -92,3 +96,9 @@ class DeploymentInfo:
     """What ``jobs`` is chosen from; None if the jobs were not listed."""
     packages: tuple[str, ...] = ()
     """URIs of the files it is made of."""
+
+
+def may_own(info: DeploymentInfo) -> bool:
+    """Whether the deployment has a job that could hold connections. True if its jobs are not known."""
+    running = sum(count for state, count in info.jobs_by_state.items() if state.upper() not in ENDED)
+    return not info.jobs_by_state or running > 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flowmap.control.port import ControlStatus
 from flowmap.daemon import supervisor as watching
 from flowmap.daemon.supervisor import Supervisor
 from flowmap.sources.base import SourceStats
@@ -35,7 +36,8 @@ class Parts:
             is_alive=lambda: self.alive, source_error=None, accounting=SimpleNamespace(complete_reads=0)
         )
         self.source = SimpleNamespace(name="conntrack", stats=SourceStats())
-        self.client = SimpleNamespace(breaker_open=False)
+        self.control_status = ControlStatus()
+        self.control = SimpleNamespace(plane=SimpleNamespace(status=lambda: self.control_status))
         self.backend = SimpleNamespace(
             healthy=lambda: self.is_healthy, ready=lambda: self.is_ready, configuration_status=dict
         )
@@ -85,7 +87,7 @@ def test_the_state_says_what_is_wrong() -> None:
     parts.engine.accounting.complete_reads = 1
     assert watch.state() == "reading conntrack; waiting for the first answer"
     parts.engine.source_error = "no buffer"
-    parts.client.breaker_open = True
+    parts.control_status = ControlStatus(breaker_open=True)
     parts.backend.configuration_status = lambda: {"lastError": "x"}
     assert watch.state() == (
         "conntrack is down: no buffer; waiting for the first answer; the control plane keeps failing; "

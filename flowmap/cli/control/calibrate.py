@@ -179,8 +179,9 @@ async def _ask_all(
 
 
 def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], workspace: str) -> ShapeReply:
-    from flowmap.engine.resolver import describe, may_own
+    from flowmap.control.alibaba.control_plane import describe
     from flowmap.errors import ControlError
+    from flowmap.model.deployment import may_own
 
     names: dict[str, str] = {}
     owners, errors = set(), []

@@ -24,13 +24,13 @@ from flowmap.attribute.questions import (
 from flowmap.attribute.special_addresses import SpecialAddresses
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
+from flowmap.control.alibaba.control_plane import describe
 from flowmap.daemon.clients import control_client
 from flowmap.engine.factory import elsewhere, knows_loopback
-from flowmap.engine.resolver import describe, may_own
 from flowmap.errors import UNREACHED, ControlError, QueryError
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint, protocol_number
-from flowmap.model.deployment import DeploymentInfo, State
+from flowmap.model.deployment import DeploymentInfo, State, may_own
 from flowmap.model.views import AttributionView, Evidence
 from flowmap.serve.api import answers as forms
 from flowmap.system.names import run_loop

@@ -1,10 +1,9 @@
-"""The catalog: what the control plane's listings said of deployments and of their jobs. Pure.
+"""The catalog: deployments and jobs as the control plane's listings gave them. Pure.
 
-A listing that lacks more than half of what the last one had is more likely a fault of the API than the end of the
-deployments. Nothing is removed then for a grace time; it is believed only if it stays so. What a listing adds, renames
-or labels anew is taken over at once in any case.
+A listing that lacks more than half of the last one is more likely a fault of the API than the removal of deployments.
+It removes nothing until the loss has lasted for a grace time. New deployments, names and labels apply at once.
 
-Written by one thread; look-ups from others find either the old or the new value, never a mixture.
+One thread writes. Look-ups from other threads get either the old value or the new one, never a mixture.
 """
 
 from __future__ import annotations
@@ -15,202 +14,154 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from flowmap.control.alibaba.api.models import Artifact, Deployment, Job
-from flowmap.control.alibaba.api.packages import FileUse, files_of
+from flowmap.control.port import ListedDeployment
+from flowmap.model.deployment import Job, Jobs
 
 DEPLOYMENTS = 100_000
-"""Deployments kept, all namespaces together; what exceeds it is counted as left out."""
+"""Deployments kept, over all namespaces. The rest is counted as left out."""
 
 LISTED_JOBS = 10_000
-"""Deployments whose jobs are kept; the longest not listed go first."""
+"""Deployments whose jobs are kept. Beyond it, the jobs with the oldest listing are dropped."""
 
 JOBS_EACH = 100
-"""Jobs kept of one deployment: those not over, then the newest."""
+"""Jobs kept of one deployment: running ones first, then the newest."""
 
 GRACE = 600.0
-"""Seconds for which a listing that lost more than half is not believed."""
+"""Seconds for which a listing that lost more than half is not applied."""
 
-OVER = frozenset(("CANCELLED", "FINISHED", "FAILED"))
-"""States of a job that has ended."""
-
-Key = tuple[str, str]
-"""Namespace and deployment id."""
-
-Verdict = Literal["taken", "incomplete", "suspicious", "believed"]
-"""What became of a listing: taken as it is; only added; only added, because it lost too much; taken although it did."""
+Verdict = Literal["applied", "incomplete", "suspicious", "confirmed"]
+"""How a listing was applied. ``incomplete`` and ``suspicious`` ones remove nothing; ``confirmed``: it lost more than
+half, and the loss has lasted for the grace time."""
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogEntry:
-    """A deployment as a listing described it, as far as flowmap has a use for it."""
+class Scope(NamedTuple):
+    """What one listing covers: a namespace of a workspace."""
 
     workspace: str
-    """Empty where the answer did not say."""
+    namespace: str
+
+
+class DeploymentKey(NamedTuple):
+    """Identity of a deployment in the catalog."""
+
+    workspace: str
     namespace: str
     deployment_id: str
-    name: str
-    execution_mode: str
-    engine_version: str
-    creator: str
-    labels: Mapping[str, str] | None
-    """None where no listing had them, which is not the same as no labels."""
-    jobs_by_state: Mapping[str, int] | None
-    files: tuple[FileUse, ...]
 
-    @classmethod
-    def of(cls, deployment: Deployment, namespace: str) -> CatalogEntry:
-        """What is kept of an element of a listing of ``namespace``."""
-        return cls(
-            workspace=deployment.workspace or "",
-            namespace=deployment.namespace or namespace,
-            deployment_id=deployment.deployment_id,
-            name=deployment.name or deployment.deployment_id,
-            execution_mode=deployment.execution_mode or "",
-            engine_version=deployment.engine_version or "",
-            creator=deployment.creator_name or deployment.creator or "",
-            labels=deployment.labels,
-            jobs_by_state=jobs_by_state(deployment),
-            files=_files(deployment.artifact),
-        )
-
-
-class JobRun(NamedTuple):
-    """One run of a deployment; times in whole epoch seconds of the server's clock."""
-
-    job_id: str
-    status: str
-    """``STARTING``, ``RUNNING``, …; empty where the answer did not say."""
-    started_at: int | None
-    ended_at: int | None
-    """None while it is not over, whatever the answer says: the documents' example has an end for a running job."""
-    files: tuple[FileUse, ...]
-
-    @classmethod
-    def of(cls, job: Job) -> JobRun:
-        """What is kept of an element of ``ListJobs``."""
-        status = (job.status.current_job_status or "").upper() if job.status else ""
-        return cls(
-            job_id=job.job_id,
-            status=status,
-            started_at=job.start_time or None,
-            ended_at=(job.end_time or None) if status in OVER else None,
-            files=_files(job.artifact),
-        )
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.workspace, self.namespace)
 
 
 @dataclass(frozen=True, slots=True)
-class JobsListing:
-    """The jobs of one deployment at one moment: those not over first, the newest before older ones."""
+class _ScopeState:
+    """What is known of one scope."""
 
-    jobs: tuple[JobRun, ...]
-    asked_at: float
-    """Epoch seconds of our clock, before the first page was asked for: what began later may be missing."""
-    complete: bool
-    """Whether every job that the server had is here, but for those that ended by ``known_from``."""
-    known_from: float
-    """Epoch seconds of the server's clock: of the jobs that ended by then some were left out. -inf: none."""
-    skew: float | None
-    """Seconds the server's clock was ahead of ours; None where that is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Namespace:
-    """The last word on one namespace."""
-
-    entries: Mapping[str, CatalogEntry] = field(default_factory=dict)
+    entries: Mapping[str, ListedDeployment] = field(default_factory=dict)
     trusted: frozenset[str] = frozenset()
-    """Ids of the last listing that was taken."""
+    """Ids of the last listing that was applied in full."""
     carried: Mapping[str, float] = field(default_factory=dict)
-    """Entries the last listing did not have, and when they were last seen."""
+    """Entries that the last listing lacked, and the epoch second at which they were last listed."""
     listed_at: float | None = None
     """Epoch seconds of the last listing."""
     succeeded_at: float | None = None
-    """Epoch seconds of the last complete one."""
+    """Epoch seconds of the last complete listing."""
     suspicious_since: float | None = None
     """Monotonic seconds."""
     left_out: int = 0
 
 
 class DeploymentCatalog:
-    """Deployments by namespace and id, and the jobs of some of them."""
+    """Deployments by scope and id, and the jobs of some of them."""
 
-    def __init__(self, namespaces: Sequence[str], *, limit: int = DEPLOYMENTS, grace: float = GRACE) -> None:
-        """``grace``: seconds for which a listing that lost more than half is not believed."""
+    def __init__(self, scopes: Sequence[Scope], *, limit: int = DEPLOYMENTS, grace: float = GRACE) -> None:
+        """``grace``: seconds for which a listing that lost more than half is not applied."""
         self.generation = 0
-        """Grows with every listing taken in."""
+        """Grows with every listing."""
         self._limit = limit
         self._grace = grace
-        self._namespaces = dict.fromkeys(namespaces, _Namespace())
-        self._jobs: dict[Key, JobsListing] = {}
+        self._scopes = dict.fromkeys(scopes, _ScopeState())
+        self._jobs: dict[DeploymentKey, Jobs] = {}
 
     def __len__(self) -> int:
-        """Deployments known."""
-        return sum(len(one.entries) for one in self._namespaces.values())
+        """Number of deployments."""
+        return sum(len(state.entries) for state in self._scopes.values())
 
     @property
-    def namespaces(self) -> tuple[str, ...]:
-        return tuple(self._namespaces)
+    def scopes(self) -> tuple[Scope, ...]:
+        return tuple(self._scopes)
 
     @property
-    def suspicious(self) -> tuple[str, ...]:
-        """Namespaces whose last listing lost too much to be believed yet."""
-        return tuple(name for name, one in self._namespaces.items() if one.suspicious_since is not None)
+    def suspicious(self) -> tuple[Scope, ...]:
+        """Scopes whose last listing lost too much to be applied yet."""
+        return tuple(scope for scope, state in self._scopes.items() if state.suspicious_since is not None)
 
     @property
     def left_out(self) -> int:
-        """Deployments for which there was no room."""
-        return sum(one.left_out for one in self._namespaces.values())
+        """Deployments that exceeded the limit."""
+        return sum(state.left_out for state in self._scopes.values())
 
     @property
     def succeeded_at(self) -> float | None:
-        """Epoch seconds by which every namespace was last listed whole; None until each was once."""
-        times = [one.succeeded_at for one in self._namespaces.values()]
+        """Epoch seconds of the oldest of the last complete listings; None until every scope had one."""
+        times = [state.succeeded_at for state in self._scopes.values()]
         known = [time for time in times if time is not None]
         return min(known) if known and len(known) == len(times) else None
 
-    def entries(self) -> tuple[CatalogEntry, ...]:
+    def entries(self) -> tuple[ListedDeployment, ...]:
         """Every deployment."""
-        return tuple(entry for one in self._namespaces.values() for entry in one.entries.values())
+        return tuple(entry for state in self._scopes.values() for entry in state.entries.values())
 
-    def entry(self, namespace: str, deployment_id: str) -> tuple[CatalogEntry, float] | None:
-        """What is known of a deployment, and the epoch second of the listing that last had it."""
-        one = self._namespaces.get(namespace)
-        entry = one.entries.get(deployment_id) if one else None
-        if one is None or entry is None:
+    def entry(self, key: DeploymentKey) -> tuple[ListedDeployment, float] | None:
+        """A deployment, and the epoch second of the listing that last had it."""
+        state = self._scopes.get(key.scope)
+        entry = state.entries.get(key.deployment_id) if state else None
+        if state is None or entry is None:
             return None
-        return entry, one.carried.get(deployment_id, one.listed_at or 0.0)
+        return entry, state.carried.get(key.deployment_id, state.listed_at or 0.0)
 
-    def jobs(self, namespace: str, deployment_id: str) -> JobsListing | None:
+    def jobs(self, key: DeploymentKey) -> Jobs | None:
         """The jobs of a deployment, if they were listed."""
-        return self._jobs.get((namespace, deployment_id))
+        return self._jobs.get(key)
 
-    def take_listing(
-        self, namespace: str, entries: Iterable[CatalogEntry], *, complete: bool, at: float, now: float
-    ) -> Verdict:
-        """Take in a listing of one namespace.
+    def resolve_key(self, workspace: str | None, namespace: str, deployment_id: str) -> DeploymentKey:
+        """The key of a deployment of which only the namespace is certain.
 
-        ``complete``: whether nothing of it is missing. ``at``: epoch seconds; ``now``: monotonic seconds.
+        The workspace is the given one if the catalog covers it, else one that lists the deployment, else the first.
         """
-        before = self._namespaces[namespace]
-        listed = {entry.deployment_id: entry for entry in entries}
+        known = dict.fromkeys(scope.workspace for scope in self._scopes)
+        keys = [DeploymentKey(name, namespace, deployment_id) for name in known]
+        named = (key for key in keys if key.workspace == workspace)
+        listed = (key for key in keys if self.entry(key) is not None)
+        return next(named, None) or next(listed, keys[0])
+
+    def apply_listing(
+        self, scope: Scope, entries: Iterable[ListedDeployment], *, complete: bool, at: float, now: float
+    ) -> Verdict:
+        """Apply a listing of one scope.
+
+        ``complete``: whether no deployment is missing. ``at``: epoch seconds; ``now``: monotonic seconds.
+        """
+        before = self._scopes[scope]
+        listed = {entry.owner.deployment_id: entry for entry in entries}
         room = self._limit - (len(self) - len(before.entries))
         left_out = max(0, len(listed) - room)
         lost = sum(identity not in listed for identity in before.trusted)
         listed = {key: _kept(before.entries.get(key), entry) for key, entry in islice(listed.items(), max(0, room))}
         since = before.suspicious_since
-        verdict: Verdict = "taken"
+        verdict: Verdict = "applied"
         if not complete:
             verdict = "incomplete"
         elif 2 * lost > len(before.trusted):
             since = now if since is None else since
-            verdict = "believed" if now - since >= self._grace else "suspicious"
+            verdict = "confirmed" if now - since >= self._grace else "suspicious"
         carried = {}
         partial = verdict in ("incomplete", "suspicious")
         if partial:
             missing = [key for key in before.entries if key not in listed]
             last = before.listed_at or 0.0
             carried = {key: before.carried.get(key, last) for key in missing[: max(0, room - len(listed))]}
-        self._namespaces[namespace] = _Namespace(
+        self._scopes[scope] = _ScopeState(
             entries=listed | {key: before.entries[key] for key in carried},
             trusted=before.trusted if partial and before.trusted else frozenset(listed),
             carried=carried,
@@ -222,37 +173,22 @@ class DeploymentCatalog:
         self.generation += 1
         return verdict
 
-    def take_jobs(
-        self, key: Key, runs: Iterable[JobRun], *, complete: bool, asked_at: float, skew: float | None
+    def apply_jobs(
+        self, key: DeploymentKey, jobs: Iterable[Job], *, complete: bool, asked_at: float, skew: float | None
     ) -> None:
-        """Take in the jobs of one deployment; see :class:`JobsListing`."""
-        jobs = sorted(runs, key=lambda run: (run.status not in OVER, run.started_at or math.inf), reverse=True)
-        kept, rest = jobs[:JOBS_EACH], jobs[JOBS_EACH:]
-        known_from = max([_end(run) for run in rest], default=-math.inf)
-        shared = self.entry(*key)
-        files = shared[0].files if shared else ()
-        kept = [run._replace(files=files) if run.files == files else run for run in kept]
+        """Apply a listing of the jobs of one deployment; see ``flowmap.model.deployment.Jobs``."""
+        newest = sorted(jobs, key=lambda job: (not job.over, job.started_at or math.inf), reverse=True)
+        kept, rest = newest[:JOBS_EACH], newest[JOBS_EACH:]
+        known_from = max([_ended_at(job) for job in rest], default=-math.inf)
         self._jobs.pop(key, None)
-        self._jobs[key] = JobsListing(tuple(kept), asked_at, complete, known_from, skew)
+        self._jobs[key] = Jobs(tuple(kept), asked_at, complete, known_from, skew)
         while len(self._jobs) > LISTED_JOBS:
             del self._jobs[next(iter(self._jobs))]
         self.generation += 1
 
 
-def jobs_by_state(deployment: Deployment) -> dict[str, int] | None:
-    """Number of jobs by state of an element's summary; None without one."""
-    summary = deployment.job_summary
-    if summary is None:
-        return None
-    return {state: count for state, count in summary.model_dump().items() if isinstance(count, int)}
-
-
-def _files(artifact: Artifact | None) -> tuple[FileUse, ...]:
-    return tuple(use for use in files_of(artifact) if use is not None)
-
-
-def _kept(old: CatalogEntry | None, new: CatalogEntry) -> CatalogEntry:
-    """``new``, with what its listing left out as it was; ``old`` itself where they are equal."""
+def _kept(old: ListedDeployment | None, new: ListedDeployment) -> ListedDeployment:
+    """``new``, with what its listing lacks from ``old``; ``old`` itself if they are equal."""
     if old is None:
         return new
     if new.labels is None or new.jobs_by_state is None:
@@ -264,5 +200,5 @@ def _kept(old: CatalogEntry | None, new: CatalogEntry) -> CatalogEntry:
     return old if new == old else new
 
 
-def _end(run: JobRun) -> float:
-    return math.inf if run.ended_at is None else float(run.ended_at)
+def _ended_at(job: Job) -> float:
+    return math.inf if job.ended_at is None else float(job.ended_at)

@@ -34,6 +34,8 @@ from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
 from flowmap.control.alibaba.http.transport_api import Transport
 
+OWNERS_OPERATION = "GetDeploymentsByIp"
+
 STABLE_ORDER = "gmt_create"
 """``sortName`` of listings: by creation, so that what is created meanwhile comes last."""
 
@@ -90,12 +92,19 @@ class ControlClient:
         )
 
     @property
+    def endpoint(self) -> str:
+        return self._endpoint.url
+
+    @property
     def workspace(self) -> str:
         return self._workspace
 
     def of_workspace(self, workspace: str) -> ControlClient:
         """A client of another workspace of the same account and endpoint, with which it shares everything else: the
-        connections, the breaker, the pauses. Only the first is closed. BadRequest for a bad workspace."""
+        connections, the breaker, the pauses. Only the first is closed. Empty is this workspace. BadRequest for a bad
+        workspace."""
+        if not workspace:
+            return self
         other = copy(self)
         other._workspace = requests.workspace(workspace)
         return other
