@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.alibaba.api.caller import Admit, Observe, default_transport, no_limit, no_observer
-from flowmap.control.alibaba.api.client import OWNERS_OPERATION, ControlClient
+from flowmap.control.alibaba.api.client import ControlClient
+from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_IP
 from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label
 from flowmap.control.alibaba.credentials.base import CredentialsProvider, StaticCredentials
 from flowmap.control.alibaba.credentials.chain import process_credentials
@@ -33,8 +34,9 @@ def configured_control(
     settings: ControlPlaneConfig, *, observe: Observe = no_observer, admit: AdmitQuestion
 ) -> ConfiguredControl:
     """The control plane of the configuration; ConfigError for missing or unusable settings."""
+    questions = GET_DEPLOYMENTS_BY_IP.name
     client = control_client(
-        settings, observe=observe, admit=lambda operation, exchange: admit(operation == OWNERS_OPERATION, exchange)
+        settings, observe=observe, admit=lambda operation, exchange: admit(operation == questions, exchange)
     )
     plane = AlibabaControlPlane(client, label=catalog_label(settings))
     return ConfiguredControl(plane, lambda old, new: _prepare(plane, client.transport, old, new))

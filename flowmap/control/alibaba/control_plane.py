@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flowmap.control.alibaba.api import requests
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
 from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.alibaba.api.packages import files_of
+from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_LABEL
 from flowmap.control.alibaba.credentials.base import CredentialsProvider
 from flowmap.control.alibaba.http.route import Route
 from flowmap.control.port import ControlStatus, ListedDeployment, Listing, OwnersAnswer
@@ -29,7 +29,7 @@ class Label(NamedTuple):
         key, _, values = text.partition("=")
         label = cls(key.strip(), tuple(value.strip() for value in values.split(",")))
         try:
-            requests.get_deployments_by_label(namespace="any", key=label.key, values=label.values)
+            GET_DEPLOYMENTS_BY_LABEL.request("any", key=label.key, values=label.values)
         except BadRequest as error:
             raise ConfigError(f"control_plane.catalog.label: {error}") from error
         return label

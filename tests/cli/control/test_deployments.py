@@ -71,7 +71,7 @@ WRONG = [
     (["deployments", "by-label", "", "x"], "KEY: '' is not a text with something in it"),
     (
         ["deployments", "list", "--label", "k=a;b"],
-        "label value: 'a;b' contains ';', which separates values in ListDeployments",
+        "label value: 'a;b' contains ';', which separates values",
     ),
     (
         ["deployments", "list", "--name", "a\nb"],

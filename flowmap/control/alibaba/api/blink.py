@@ -195,7 +195,7 @@ def _read(reply: HttpReply) -> Elements[BlinkJob]:
 def _name(parameter: str, value: str) -> str:
     """A name that is one path segment raw as well as encoded: the raw path is what is signed."""
     checked = requests.text(parameter, value)
-    if checked is None or checked in (".", "..") or _UNSAFE & set(checked):
+    if checked in (".", "..") or _UNSAFE & set(checked):
         raise BadRequest(f"{parameter}: {value!r} is not a name (no {' '.join(sorted(_UNSAFE))}, not '.' or '..')")
     return checked
 

@@ -27,14 +27,12 @@ from flowmap.control.alibaba.api.caller import (
 from flowmap.control.alibaba.api.envelope import Element, Elements, read_answer
 from flowmap.control.alibaba.api.listing import Listing
 from flowmap.control.alibaba.api.models import Deployment, Job
-from flowmap.control.alibaba.api.requests import Request
+from flowmap.control.alibaba.api.requests import Operation, Request
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
 from flowmap.control.alibaba.http.endpoint import parse_endpoint
 from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
 from flowmap.control.alibaba.http.transport_api import Transport
-
-OWNERS_OPERATION = "GetDeploymentsByIp"
 
 STABLE_ORDER = "gmt_create"
 """``sortName`` of listings: by creation, so that what is created meanwhile comes last."""
@@ -142,16 +140,17 @@ class ControlClient:
     ) -> DeploymentsAnswer:
         """``GetDeploymentsByIp``. An answer without deployments means "not known", see the document's silence on
         what is matched. BadRequest for a parameter, before any call; otherwise any ControlError."""
-        request = requests.get_deployments_by_ip(
-            namespace=namespace,
-            src_ip=src_ip,
-            src_port=src_port,
-            dst_ip=dst_ip,
-            dst_port=dst_port,
-            ignore_job_summary=ignore_job_summary,
-            ignore_resource_setting=ignore_resource_setting,
+        return await self._deployments(
+            requests.GET_DEPLOYMENTS_BY_IP.request(
+                namespace,
+                src_ip=src_ip,
+                src_port=src_port,
+                dst_ip=dst_ip,
+                dst_port=dst_port,
+                ignore_job_summary=ignore_job_summary,
+                ignore_resource_setting=ignore_resource_setting,
+            )
         )
-        return _deployments(await self._ask(request, Deployment))
 
     async def get_deployments_by_label(
         self,
@@ -166,14 +165,15 @@ class ControlClient:
 
         "Exact match" is the document's word; what it finds besides is left out where the answer has the labels.
         """
-        request = requests.get_deployments_by_label(
-            namespace=namespace,
-            key=key,
-            values=values,
-            ignore_job_summary=ignore_job_summary,
-            ignore_resource_setting=ignore_resource_setting,
+        answer = await self._deployments(
+            requests.GET_DEPLOYMENTS_BY_LABEL.request(
+                namespace,
+                key=key,
+                values=values,
+                ignore_job_summary=ignore_job_summary,
+                ignore_resource_setting=ignore_resource_setting,
+            )
         )
-        answer = _deployments(await self._ask(request, Deployment))
         wanted = tuple(item for item in answer.deployments if item.labels is None or item.labels.get(key) in values)
         return replace(answer, deployments=wanted)
 
@@ -191,35 +191,17 @@ class ControlClient:
     ) -> Listing[Deployment]:
         """``ListDeployments``, all pages; ``label`` is a key and its alternative values. BadRequest at once."""
 
-        def page(index: int) -> Request:
-            return requests.list_deployments(
-                namespace=namespace,
-                page_index=index,
-                page_size=page_size,
-                name=name,
-                status=status,
-                creator=creator,
-                modifier=modifier,
-                execution_mode=execution_mode,
-                label=label,
-                sort_name=STABLE_ORDER,
-            )
-
-        return self._listing(page, Deployment, lambda item: item.deployment_id, page_size)
+        key, values = label or (None, None)
+        filters = {"name": name, "status": status, "creator": creator, "modifier": modifier}
+        filters |= {"execution_mode": execution_mode}
+        return self._list(
+            requests.LIST_DEPLOYMENTS, namespace, page_size, **filters, label_key=key, label_values=values
+        )
 
     def list_jobs(self, *, namespace: str, deployment_id: str, page_size: int = requests.PAGE_SIZE) -> Listing[Job]:
         """``ListJobs``, all pages: the runs of one deployment. BadRequest at once."""
 
-        def page(index: int) -> Request:
-            return requests.list_jobs(
-                namespace=namespace,
-                deployment_id=deployment_id,
-                page_index=index,
-                page_size=page_size,
-                sort_name=STABLE_ORDER,
-            )
-
-        return self._listing(page, Job, lambda item: item.job_id, page_size)
+        return self._list(requests.LIST_JOBS, namespace, page_size, deployment_id=deployment_id)
 
     @property
     def transport(self) -> Transport:
@@ -240,19 +222,24 @@ class ControlClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _listing(
-        self,
-        page: Callable[[int], Request],
-        element: type[Element],
-        identity: Callable[[Element], str],
-        page_size: int,
+    def _list(
+        self, operation: Operation[Element], namespace: str, page_size: int, **parameters: object
     ) -> Listing[Element]:
-        page(1)  # checks the parameters before anybody waits for the first page
+        def page(index: int) -> Request:
+            paging = {"page_index": index, "page_size": page_size, "sort_name": STABLE_ORDER}
+            return operation.request(namespace, **parameters, **paging)
 
         async def ask(index: int) -> Elements[Element]:
-            return (await self._ask(page(index), element)).value
+            return (await self._ask(page(index), operation.element)).value
 
-        return Listing(ask, identity, page_size=page_size)
+        page(1)  # raises BadRequest now and not when the first page is read
+        assert operation.identity is not None, "its answer comes in pages"
+        return Listing(ask, operation.identity, page_size=page_size)
+
+    async def _deployments(self, request: Request) -> DeploymentsAnswer:
+        call = await self._ask(request, Deployment)
+        answer = call.value
+        return DeploymentsAnswer(answer.items, answer.request_id, answer.dropped, call.asked_at, call.answered_at)
 
     async def _ask(self, request: Request, element: type[Element]) -> CallResult[Elements[Element]]:
         def sign(credentials: Credentials, now: float) -> Outgoing:
@@ -290,8 +277,3 @@ class ControlClient:
         )
         headers["authorization"] = signature.authorization
         return Outgoing(self._endpoint.url + request.target, headers)
-
-
-def _deployments(answered: CallResult[Elements[Deployment]]) -> DeploymentsAnswer:
-    answer = answered.value
-    return DeploymentsAnswer(answer.items, answer.request_id, answer.dropped, answered.asked_at, answered.answered_at)
