@@ -6,10 +6,6 @@ errors are the same.
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
-from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Annotated, Any, Self
 
@@ -27,6 +23,7 @@ from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.signing import canonical_query, encode, sign_hmac_sha1
 from flowmap.control.alibaba.http.text import plain_text
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.errors import BadRequest, ProtocolError
 
 ACTION = "GetRefPackageJob"
@@ -109,10 +106,7 @@ class BlinkClient:
         user_agent: str = USER_AGENT,
         observe: Observe = no_observer,
         transport: Transport | None = None,
-        wall_clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """As for ``ControlClient``; ``endpoint`` None is the region's own."""
         self._region = region_id(region)
@@ -124,10 +118,7 @@ class BlinkClient:
             credentials=credentials,
             timeout=timeout,
             observe=observe,
-            wall_clock=wall_clock,
-            monotonic=monotonic,
-            sleep=sleep,
-            chance=chance,
+            clock=clock,
         )
 
     @property

@@ -7,8 +7,6 @@ What a request looks like and how its answer is read is given by the operation's
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from flowmap.control.alibaba.http.refusals import CLOCK_CODE, NEW_KEYS_DO_NOT_HE
 from flowmap.control.alibaba.http.retry import THROTTLE_WAIT, full_jitter, parse_date, server_hint, worth_repeating
 from flowmap.control.alibaba.http.route import DIRECT, Route
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.errors import AuthError, ControlError, Throttled, Transient
 
 T = TypeVar("T")
@@ -116,10 +115,7 @@ class Caller:
         attempts: int = ATTEMPTS,
         observe: Observe = no_observer,
         admit: Admit = no_limit,
-        wall_clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """``timeout`` is in seconds and covers all attempts and waits of one question, but not what ``admit`` takes
         before the first; one attempt gets at most half of it, so that a lost connection leaves time for another."""
@@ -129,10 +125,7 @@ class Caller:
         self._attempts = attempts
         self._observe = observe
         self._admit = admit
-        self._wall_clock = wall_clock
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._chance = chance
+        self._clock = clock
         self._breaker = Breaker()
         self._pause = Pause()
         self._throttled = 0
@@ -158,12 +151,12 @@ class Caller:
     @property
     def paused_for(self) -> float:
         """Seconds the endpoint still asks to be left alone."""
-        return self._pause.remaining(now=self._monotonic())
+        return self._pause.remaining(now=self._clock.monotonic())
 
     @property
     def resting_for(self) -> float:
         """Seconds for which a call would fail at once or wait: the pause, or the breaker's rest."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         return max(self._pause.remaining(now=now), self._breaker.remaining(now=now))
 
     async def call(
@@ -180,7 +173,7 @@ class Caller:
         into a value or raises a ControlError. ``scope`` is what a permission may depend on besides the operation,
         such as the namespace.
         """
-        call = _Call(operation, scope, self._monotonic() + self._timeout)
+        call = _Call(operation, scope, self._clock.monotonic() + self._timeout)
         last: ControlError | None = None
         while True:
             await self._wait_for_pause(call, last)
@@ -196,7 +189,7 @@ class Caller:
                 release()
             if wait is None or self._left(call) <= wait:
                 raise last
-            await self._sleep(wait)
+            await self._clock.sleep(wait)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -204,10 +197,10 @@ class Caller:
     async def _admission(self, call: _Call, last: ControlError | None) -> Callable[[], None]:
         """Wait until an exchange may begin. The wait for the first is not the question's; later ones end with it."""
         call.exchanges += 1
-        began = self._monotonic()
+        began = self._clock.monotonic()
         if last is None:
             release = await self._admit(call.operation, call.exchanges)
-            call.deadline += self._monotonic() - began
+            call.deadline += self._clock.monotonic() - began
             return release
         try:
             async with asyncio.timeout(max(0.001, self._left(call))):
@@ -223,19 +216,19 @@ class Caller:
         read: Callable[[HttpReply], T],
         last: ControlError | None,
     ) -> CallResult[T]:
-        if not self._breaker.admit(now=self._monotonic()):
-            rest = self._breaker.remaining(now=self._monotonic())
+        if not self._breaker.admit(now=self._clock.monotonic()):
+            rest = self._breaker.remaining(now=self._clock.monotonic())
             raise last or Transient(
                 "the control plane failed too often; not asked again yet", reason="breaker", retry_after=rest
             )
-        started, asked_at = self._monotonic(), self._wall_clock()
+        started, asked_at = self._clock.monotonic(), self._clock.wall()
         reason: str | None = "cancelled"
         try:
             call.correction = self._correction
             outgoing = sign(credentials, asked_at + call.correction)
             patience = max(0.001, min(self._timeout / 2, self._left(call)))
             reply = await self._transport.send("GET", outgoing.url, outgoing.headers, timeout=patience)
-            answered_at = self._wall_clock()
+            answered_at = self._clock.wall()
             self._note_clock(reply, (asked_at + answered_at) / 2)
             value = self._read(reply, read, credentials, answered_at)
             reason = None
@@ -243,7 +236,7 @@ class Caller:
             reason = error.reason
             raise
         finally:
-            self._settle(call, reason, self._monotonic() - started)
+            self._settle(call, reason, self._clock.monotonic() - started)
         return CallResult(value, asked_at, answered_at)
 
     def _read(self, reply: HttpReply, read: Callable[[HttpReply], T], credentials: Credentials, now: float) -> T:
@@ -264,7 +257,7 @@ class Caller:
         if reason in (None, "auth", "business", "throttled"):
             self._breaker.succeeded()
         else:
-            self._breaker.failed(now=self._monotonic())
+            self._breaker.failed(now=self._clock.monotonic())
         if reason is None:
             self._throttled = 0
         self._observe(call.operation, seconds, reason)
@@ -275,15 +268,15 @@ class Caller:
             return self._wait_after_auth(call, credentials, error)
         if isinstance(error, Throttled) or error.retry_after is not None:
             self._throttled += 1
-            rest = error.retry_after or full_jitter(self._throttled, chance=self._chance, first=THROTTLE_WAIT)
-            self._pause.extend(rest, now=self._monotonic())
+            rest = error.retry_after or full_jitter(self._throttled, chance=self._clock.chance, first=THROTTLE_WAIT)
+            self._pause.extend(rest, now=self._clock.monotonic())
             if rest >= self._left(call):
                 return None
         if not worth_repeating(error, attempt=call.attempt) or call.attempt >= self._attempts:
             return None
         call.attempt += 1
         # After throttling the pause does the waiting; this spreads those who waited for it.
-        return full_jitter(call.attempt - 1, chance=self._chance)
+        return full_jitter(call.attempt - 1, chance=self._clock.chance)
 
     def _wait_after_auth(self, call: _Call, credentials: Credentials, error: AuthError) -> float | None:
         code = error.code or ""
@@ -294,18 +287,18 @@ class Caller:
         if not call.renewed and not code.startswith(NEW_KEYS_DO_NOT_HELP) and self._credentials.reject(credentials):
             call.renewed = True
             return 0.0
-        self._refused[call.operation, call.scope] = _Refused(credentials, self._monotonic() + REFUSED_FOR, error)
+        self._refused[call.operation, call.scope] = _Refused(credentials, self._clock.monotonic() + REFUSED_FOR, error)
         if len(self._refused) > REFUSALS:
             self._refused.popitem(last=False)
         return None
 
     async def _wait_for_pause(self, call: _Call, last: ControlError | None) -> None:
-        rest = self._pause.remaining(now=self._monotonic())
+        rest = self._pause.remaining(now=self._clock.monotonic())
         if rest <= 0:
             return
         if rest >= self._left(call):
             raise last or Throttled("the control plane asked to be left alone", retry_after=rest)
-        await self._sleep(rest * (1 + 0.1 * self._chance()))
+        await self._clock.sleep(rest * (1 + 0.1 * self._clock.chance()))
 
     async def _keys(self, call: _Call) -> Credentials:
         try:
@@ -318,11 +311,11 @@ class Caller:
         kept = self._refused.get((call.operation, call.scope))
         if kept is None:
             return
-        if kept.credentials != credentials or self._monotonic() >= kept.until:
+        if kept.credentials != credentials or self._clock.monotonic() >= kept.until:
             del self._refused[call.operation, call.scope]
             return
         raise AuthError(
-            f"{kept.error} (not asked again for {kept.until - self._monotonic():.0f} s)",
+            f"{kept.error} (not asked again for {kept.until - self._clock.monotonic():.0f} s)",
             code=kept.error.code,
             request_id=kept.error.request_id,
             status=kept.error.status,
@@ -335,7 +328,7 @@ class Caller:
             self.clock_skew = date + 0.5 - middle
 
     def _left(self, call: _Call) -> float:
-        return call.deadline - self._monotonic()
+        return call.deadline - self._clock.monotonic()
 
 
 def _redact(value: object, credentials: Credentials) -> object:

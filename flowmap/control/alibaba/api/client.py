@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,6 +30,7 @@ from flowmap.control.alibaba.http.endpoint import parse_endpoint
 from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 
 STABLE_ORDER = "gmt_create"
 """``sortName`` of listings: by creation, so that what is created meanwhile comes last."""
@@ -66,10 +64,7 @@ class ControlClient:
         observe: Observe = no_observer,
         admit: Admit = no_limit,
         transport: Transport | None = None,
-        wall_clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """``endpoint`` is ``https://host[:port]`` (see ``endpoint``), ``timeout`` the seconds one question may take
         with all its attempts once the first is admitted, ``admit`` what every HTTP exchange waits for. ConfigError for
@@ -83,10 +78,7 @@ class ControlClient:
             timeout=timeout,
             observe=observe,
             admit=admit,
-            wall_clock=wall_clock,
-            monotonic=monotonic,
-            sleep=sleep,
-            chance=chance,
+            clock=clock,
         )
 
     @property

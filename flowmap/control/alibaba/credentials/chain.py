@@ -9,8 +9,7 @@ be another identity.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from flowmap.control.alibaba.credentials.base import SECRET_FILE_LIMIT, Credentials, CredentialsProvider
@@ -20,6 +19,7 @@ from flowmap.control.alibaba.credentials.refreshing import RefreshingCredentials
 from flowmap.control.alibaba.credentials.vendor import vendor_credentials
 from flowmap.control.alibaba.http.endpoint import region_id
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.errors import AuthError, ConfigError
 
 PREFIX = "ALIBABA_CLOUD_"
@@ -44,7 +44,7 @@ class CredentialsChain:
         ecs_role: bool = False,
         metadata: str = METADATA,
         sts: str | None = None,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """``ecs_role`` switches the instance's role on, as a role name in ``ALIBABA_CLOUD_ECS_METADATA`` does;
         ``metadata`` and ``sts`` replace the vendor's addresses in tests."""
@@ -54,7 +54,7 @@ class CredentialsChain:
         self._ecs_role = ecs_role
         self._metadata = metadata
         self._sts = sts
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._found: CredentialsProvider | None = None
 
     async def get(self) -> Credentials:
@@ -126,7 +126,7 @@ class CredentialsChain:
         if isinstance(found, Credentials):
             return _Fixed(found)
         return RefreshingCredentials(
-            vendor_credentials(kind, path, self._var("PROFILE"), found.kind), wall_clock=self._wall_clock
+            vendor_credentials(kind, path, self._var("PROFILE"), found.kind), clock=self._clock
         )
 
     def _oidc(self) -> CredentialsProvider | None:
@@ -140,9 +140,9 @@ class CredentialsChain:
             session_name=self._var("ROLE_SESSION_NAME") or "flowmap",
             endpoint=self._sts or self._sts_endpoint(),
             transport=self._transport,
-            wall_clock=self._wall_clock,
+            clock=self._clock,
         )
-        return RefreshingCredentials(exchange, wall_clock=self._wall_clock)
+        return RefreshingCredentials(exchange, clock=self._clock)
 
     def _sts_endpoint(self) -> str:
         region = self._var("STS_REGION")
@@ -155,7 +155,7 @@ class CredentialsChain:
         uri = self._var("CREDENTIALS_URI")
         if uri is None:
             return None
-        return RefreshingCredentials(CredentialsUri(uri, transport=self._transport), wall_clock=self._wall_clock)
+        return RefreshingCredentials(CredentialsUri(uri, transport=self._transport), clock=self._clock)
 
     def _ecs(self) -> CredentialsProvider | None:
         role = self._var("ECS_METADATA")
@@ -167,7 +167,7 @@ class CredentialsChain:
             endpoint=self._metadata,
             allow_version_1=not self._on("IMDSV1_DISABLED"),
         )
-        return RefreshingCredentials(exchange, wall_clock=self._wall_clock)
+        return RefreshingCredentials(exchange, clock=self._clock)
 
 
 class _Fixed:

@@ -7,7 +7,7 @@ are never quoted.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from flowmap.control.alibaba.http.json_tree import read_tree
 from flowmap.control.alibaba.http.refusals import HttpReply, read_refusal
 from flowmap.control.alibaba.http.signing import canonical_query, encode
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import Clock
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
 
 METADATA = "http://100.100.100.200"
@@ -50,7 +51,7 @@ class OidcRole:
         provider_arn: str,
         token_file: Path,
         transport: Transport,
-        wall_clock: Callable[[], float],
+        clock: Clock,
         session_name: str = "flowmap",
         endpoint: str = "https://sts.aliyuncs.com",
     ) -> None:
@@ -66,14 +67,14 @@ class OidcRole:
         self._token_file = token_file
         self._endpoint = endpoint
         self._transport = transport
-        self._wall_clock = wall_clock
+        self._clock = clock
 
     async def fetch(self) -> Credentials:
         try:
             token = read_secret(self._token_file)  # read each time: the kubelet replaces it
         except ConfigError as error:
             raise AuthError(str(error)) from error
-        date = datetime.fromtimestamp(self._wall_clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        date = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         query = canonical_query({**self._query, "OIDCToken": token, "Timestamp": date})
         reply = await self._transport.send(
             "GET", f"{self._endpoint}/?{query}", {"accept": "application/json"}, timeout=EXCHANGE_TIMEOUT

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections.abc import Callable
 
 from flowmap.control.alibaba.credentials.base import Credentials
 from flowmap.control.alibaba.credentials.exchange import Exchange
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.errors import ControlError
 
 AHEAD = 900.0
@@ -31,12 +29,10 @@ class RefreshingCredentials:
         self,
         exchange: Exchange,
         *,
-        wall_clock: Callable[[], float] = time.time,
-        chance: Callable[[], float] = random.random,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._exchange = exchange
-        self._wall_clock = wall_clock
-        self._chance = chance
+        self._clock = clock
         self._lock = asyncio.Lock()
         self._current: Credentials | None = None
         self._renew_at = 0.0
@@ -59,7 +55,7 @@ class RefreshingCredentials:
         return f"RefreshingCredentials({type(self._exchange).__name__})"
 
     def _fresh(self) -> Credentials | None:
-        return self._current if self._current is not None and self._wall_clock() < self._renew_at else None
+        return self._current if self._current is not None and self._clock.wall() < self._renew_at else None
 
     async def _renew(self) -> Credentials:
         try:
@@ -67,7 +63,7 @@ class RefreshingCredentials:
         except ControlError:
             if self._current is None or self._expired(self._current):
                 raise
-            self._renew_at = self._wall_clock() + AGAIN_AFTER
+            self._renew_at = self._clock.wall() + AGAIN_AFTER
             return self._current
         self._current = fetched
         self._renew_at = self._when(fetched)
@@ -75,11 +71,11 @@ class RefreshingCredentials:
 
     def _when(self, fetched: Credentials) -> float:
         """When to renew: ahead of the expiry, but never at once; keys that live shorter are used for half of it."""
-        now = self._wall_clock()
+        now = self._clock.wall()
         if fetched.expires_at is None:
             return now + UNTOLD
         left = fetched.expires_at - now
-        return now + max(left - AHEAD - SPREAD * self._chance(), left / 2, 1.0)
+        return now + max(left - AHEAD - SPREAD * self._clock.chance(), left / 2, 1.0)
 
     def _expired(self, credentials: Credentials) -> bool:
-        return credentials.expires_at is not None and self._wall_clock() >= credentials.expires_at
+        return credentials.expires_at is not None and self._clock.wall() >= credentials.expires_at

@@ -16,6 +16,7 @@ import pytest
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
 from flowmap.control.alibaba.credentials.base import Credentials, StaticCredentials
 from flowmap.control.alibaba.http.transport import HttpTransport
+from flowmap.control.clock import Clock
 from flowmap.errors import (
     AuthError,
     BadRequest,
@@ -113,7 +114,7 @@ def test_what_the_sandbox_refuses(
 
 
 def test_a_wrong_clock_is_corrected_by_the_date_header(sandbox: RunningSandbox) -> None:
-    assert names(ask(sandbox.url, who, wall_clock=lambda: 0.0))
+    assert names(ask(sandbox.url, who, clock=Clock(wall=lambda: 0.0)))
     assert sandbox.refused == {"InvalidTimeStamp.Expired": 1}
 
 
@@ -158,7 +159,7 @@ def test_faults(sandbox: RunningSandbox, fault: dict[str, Any], error: type[Cont
     sandbox.set_faults([fault])
     transport = HttpTransport(wire_limit=1 << 20, body_limit=1 << 20)
     patience = 1.5 if fault["kind"] in ("hang", "drip") else 20.0
-    options: dict[str, Any] = {"transport": transport, "timeout": patience, "chance": lambda: 0.05}
+    options: dict[str, Any] = {"transport": transport, "timeout": patience, "clock": Clock(chance=lambda: 0.05)}
     if error is None:
         assert len(ask(sandbox.url, who, **options).deployments) == 3
         return
@@ -202,7 +203,7 @@ def test_a_fault_can_be_for_one_shape(sandbox: RunningSandbox) -> None:
 
 def test_nobody_listens() -> None:
     with pytest.raises(Transient) as caught:
-        ask("http://127.0.0.1:9", who, chance=lambda: 0.0)
+        ask("http://127.0.0.1:9", who, clock=Clock(chance=lambda: 0.0))
     assert caught.value.reason == "connect"
 
 

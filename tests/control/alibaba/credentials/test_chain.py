@@ -25,6 +25,7 @@ from flowmap.control.alibaba.credentials.vendor import VendorExchange
 from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.route import Route
 from flowmap.control.alibaba.http.transport import HttpTransport
+from flowmap.control.clock import Clock
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
 from flowmap.sandbox.running import running_sandbox
 from flowmap.sandbox.verify import AccessKey
@@ -72,7 +73,7 @@ def chain(home: Path, *, web: Any = None, ecs_role: Any = False, **environ: str)
         environ={f"ALIBABA_CLOUD_{name}": value for name, value in environ.items()},
         home=home,
         ecs_role=ecs_role,
-        wall_clock=lambda: EPOCH,
+        clock=Clock(wall=lambda: EPOCH),
     )
 
 
@@ -360,7 +361,7 @@ class Mint:
         return Credentials(f"k{self.fetched}", "s", "t", self.now + self.life)
 
     def provider(self, chance: float = 0.0) -> RefreshingCredentials:
-        return RefreshingCredentials(self, wall_clock=lambda: self.now, chance=lambda: chance)
+        return RefreshingCredentials(self, clock=Clock(wall=lambda: self.now, chance=lambda: chance))
 
 
 def test_one_refresh_at_a_time() -> None:
