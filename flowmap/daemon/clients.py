@@ -1,4 +1,4 @@
-"""Clients of the control plane as configured: for the daemon and for commands that only ask."""
+"""Makes clients of the control plane from the configuration, for the daemon and for commands."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def _new_route(old: ControlPlaneConfig, new: ControlPlaneConfig) -> Route | None
 
 
 def endpoint_url(settings: ControlPlaneConfig) -> str:
-    """Where the control plane is; ConfigError if the configuration does not say."""
+    """The URL of the control plane; ConfigError if the configuration has neither region nor endpoint."""
     if settings.endpoint is not None:
         return settings.endpoint
     if settings.region is not None:
         return endpoint_of_region(settings.region).url
-    raise ConfigError("control_plane.region (or endpoint) is missing: say which control plane to ask")
+    raise ConfigError("control_plane.region (or endpoint) is missing: set the region of the workspace")
 
 
 def control_client(
@@ -75,7 +75,7 @@ def control_client(
     admit: Admit = no_limit,
     credentials: CredentialsProvider | None = None,
 ) -> ControlClient:
-    """A client as configured, with ``credentials`` if given; ConfigError for what is missing."""
+    """A client as configured, with ``credentials`` if given; ConfigError for a missing key."""
     if settings.workspace is None:
         raise ConfigError("control_plane.workspace is missing: the id of the Flink workspace to ask about")
     transport = control_transport(settings)
@@ -91,29 +91,29 @@ def control_client(
 
 
 def control_route(settings: ControlPlaneConfig, environ: Mapping[str, str] = os.environ) -> Route:
-    """The proxy and the authorities as configured, with the file of the latter as it is now; ConfigError."""
+    """The configured proxy and certificate authorities; reads the file of the latter. ConfigError."""
     ca_file = settings.tls.ca_file
     proxy = environment_proxy(environ) if settings.proxy_from_environment else settings.proxy_url
     return Route(proxy, None if ca_file is None else trusting(ca_file))
 
 
 def control_transport(settings: ControlPlaneConfig) -> Transport:
-    """What carries all calls to the control plane and for its keys; ConfigError."""
+    """The transport of all calls to the control plane and of those that get its keys; ConfigError."""
     return default_transport(control_route(settings))
 
 
 def catalog_label(settings: ControlPlaneConfig) -> Label | None:
-    """The label that narrows the catalog; ConfigError for one the API cannot be asked about."""
+    """The label that narrows the catalog; ConfigError if the API has no request for it."""
     return Label.parse(settings.catalog.label) if settings.catalog.label is not None else None
 
 
 def query_timeout(config: Config) -> float:
-    """Seconds a query may wait for the control plane."""
+    """Seconds that a query may wait for the control plane."""
     return config.control_plane.timeout + 1
 
 
 def credentials_provider(settings: ControlPlaneConfig, transport: Transport) -> CredentialsProvider:
-    """The configured key, or else the chain, which asks over ``transport`` where it has to."""
+    """The configured key, or else the chain of providers, which uses ``transport`` for its calls."""
     given = settings.credentials
     if given.access_key_id is None:
         return process_credentials(transport, ecs_role=given.ecs_ram_role)

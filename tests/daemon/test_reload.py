@@ -282,7 +282,7 @@ def test_what_cannot_be_changes_nothing_at_all(
 
     changing(tmp_path, steps)
     (line, *_) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert line.startswith("reload refused, the configuration in force stays: ")
+    assert line.startswith("reload rejected, keeping the running configuration: ")
     if "restart" in said or "unknown" in said or "duration" in said:
         assert f"{tmp_path}/flowmap.yaml:" in line, "with the line of the file"
 
@@ -303,7 +303,7 @@ def test_a_file_that_is_none_changes_nothing(text: str, tmp_path: Path) -> None:
 
 
 def test_a_writer_that_is_busy_refuses_and_has_changed_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowmap.daemon.reload.WRITER_SECONDS", 0.05)
+    monkeypatch.setattr("flowmap.daemon.reload.ENGINE_SECONDS", 0.05)
 
     async def steps(made: Changing) -> None:
         made.change("control_plane.rate", 7.0)
