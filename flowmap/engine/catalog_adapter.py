@@ -37,7 +37,7 @@ class Gate:
 
 
 def _nothing() -> None:
-    """A repeat's place in flight is its question's."""
+    """A repeated exchange uses the place in flight of its question."""
 
 
 class CatalogDirectory:

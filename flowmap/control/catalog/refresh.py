@@ -1,6 +1,6 @@
-"""Keeps the catalog fresh: reads the deployments of every namespace, and the jobs of those that are seen in traffic.
+"""Keeps the catalog fresh: reads the deployments of every namespace, and the jobs of deployments seen in traffic.
 
-One call at a time, each through the client's budget; while the endpoint asks to be left alone nothing is asked.
+It makes one call at a time, each within the budget of calls, and none while the control plane rests.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from flowmap.control.catalog.catalog import DeploymentCatalog, DeploymentKey, Scope
+from flowmap.control.catalog.catalog import GRACE, DeploymentCatalog, DeploymentKey, Scope
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.port import ControlPlane, ListedDeployment
 from flowmap.errors import ControlError
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN = 5.0
-"""Seconds between two looks at who is seen in traffic."""
+SEEN_EVERY = 5.0
+"""Seconds between two checks which deployments are seen in traffic."""
 
 FIRST_WITHIN = 2.0
-"""Seconds within which the first listing begins: hosts that start together do not ask together."""
+"""Seconds within which the first listing begins, at random: hosts that start together spread their calls."""
 
 JITTER = 0.1
-"""Part of the refresh time by which each refresh comes earlier or later."""
+"""Largest change of the refresh time, as a part of it, at random."""
 
 SEEN_LIMIT = 1000
-"""Deployments whose jobs are kept fresh: those most recently seen."""
+"""Deployments whose jobs are kept fresh: the most recently seen."""
 
 WARN_EVERY = 300.0
 """Seconds between two log lines about the same kind of failure."""
 
 
 class CatalogRefresher:
-    """The task that reads listings into a catalog. Lives in one event loop."""
+    """The task that reads listings into a catalog. Used in one event loop."""
 
     def __init__(
         self,
@@ -44,40 +44,40 @@ class CatalogRefresher:
         seen: Callable[[], Awaitable[Sequence[DeploymentKey] | None]],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``every``: seconds between two readings of the same listing. ``seen`` returns the deployments whose jobs are
-        wanted, the most recently seen first; None if that is not known now."""
+        """``every``: seconds between two readings of one listing. ``seen`` returns the deployments whose jobs are read,
+        the most recently seen first; None if that is not known now."""
         self.catalog = catalog
         self.last_error: str | None = None
-        """Why the last listing that failed did; None once one succeeded again."""
+        """Why a listing failed last; None after it succeeded again."""
         self._control = control
         self._every = every
         self._seen = seen
         self._clock = clock
         self._due = dict.fromkeys(catalog.scopes, float("-inf"))
         self._jobs_due: dict[DeploymentKey, float] = {}
-        self._wanted: Sequence[DeploymentKey] = ()
-        self._looked = float("-inf")
+        self._seen_keys: Sequence[DeploymentKey] = ()
+        self._seen_at = float("-inf")
         self._warned: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     def configure(self, *, every: float) -> None:
-        """From the next reading on; what was due stays due, and a shorter time counts at once."""
+        """Apply from the next reading on. Due readings stay due, and a shorter time applies at once."""
         if every < self._every:
             latest = self._clock.monotonic() + every * (1 + JITTER)
             self._due = {scope: min(due, latest) for scope, due in self._due.items()}
         self._every = every
 
     def start(self) -> None:
-        """Begin, soon."""
+        """Start the task."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="catalog")
 
     @property
     def runs(self) -> bool:
-        """Whether it was started and did not end since."""
+        """Whether the task was started and has not ended."""
         return self._task is not None and not self._task.done()
 
     async def aclose(self) -> None:
-        """End the task and the call under way."""
+        """Cancel the task and its call."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -95,20 +95,20 @@ class CatalogRefresher:
         }
 
     async def turn(self) -> float:
-        """Read what is most due; seconds until there is more to do."""
+        """Read the listing that is most overdue. Returns the seconds until the next one is due."""
         rest = self._control.status().resting_for
         if rest > 0:
             return rest
         now = self._clock.monotonic()
         scope = min(self._due, key=self._due.__getitem__)
         if self._due[scope] <= now:
-            # Set before the call: what fails is not asked again before its time either.
+            # Set before the call, so that a failed listing is not repeated earlier either.
             self._due[scope] = self._next(now)
             await self._read_deployments(scope)
             return 0.0
         key = await self._job_due(now)
         if key is None:
-            return min(LOOK_AGAIN, max(0.0, self._due[scope] - now))
+            return min(SEEN_EVERY, max(0.0, self._due[scope] - now))
         self._jobs_due[key] = self._next(now)
         await self._read_jobs(key)
         return 0.0
@@ -118,8 +118,8 @@ class CatalogRefresher:
         while True:
             try:
                 pause = await self.turn()
-            except Exception:  # a defect here must not end the catalog unseen for the life of the daemon
-                log.exception("the catalog was not refreshed")
+            except Exception:  # a defect must not end the catalog for the life of the daemon
+                log.exception("catalog not refreshed; next try in %g s", self._every)
                 pause = self._every
             await self._clock.sleep(pause)
 
@@ -127,16 +127,16 @@ class CatalogRefresher:
         return now + self._every * (1 - JITTER + 2 * JITTER * self._clock.chance())
 
     async def _job_due(self, now: float) -> DeploymentKey | None:
-        """Who is to be asked for jobs: a deployment never asked for, the most recently seen first; else the stalest."""
-        if now - self._looked >= min(LOOK_AGAIN, self._every):
-            self._looked = now
+        """The deployment whose jobs are due: one never listed, most recently seen first, else the stalest."""
+        if now - self._seen_at >= min(SEEN_EVERY, self._every):
+            self._seen_at = now
             seen = await self._seen()
             if seen is not None:
-                self._wanted = tuple(seen)[:SEEN_LIMIT]
-                self._jobs_due = {key: self._jobs_due[key] for key in self._wanted if key in self._jobs_due}
-        if not self._wanted:
+                self._seen_keys = tuple(seen)[:SEEN_LIMIT]
+                self._jobs_due = {key: self._jobs_due[key] for key in self._seen_keys if key in self._jobs_due}
+        if not self._seen_keys:
             return None
-        stalest = min(self._wanted, key=lambda key: self._jobs_due.get(key, float("-inf")))
+        stalest = min(self._seen_keys, key=lambda key: self._jobs_due.get(key, float("-inf")))
         return stalest if self._jobs_due.get(stalest, float("-inf")) <= now else None
 
     async def _read_deployments(self, scope: Scope) -> None:
@@ -147,7 +147,7 @@ class CatalogRefresher:
             self._failed(what, str(error))
             return
         if listing.gap:
-            self._failed(what, f"the listing is incomplete, {listing.gap}; those it lacks are kept")
+            self._failed(what, f"the listing is incomplete, {listing.gap}; missing deployments are kept")
         else:
             self._succeeded(what)
         self._apply(scope, listing.items, complete=not listing.gap)
@@ -159,11 +159,13 @@ class CatalogRefresher:
         if verdict == "suspicious":
             self._warn(
                 f"suspicious {namespace}",
-                f"the listing of {namespace} has lost more than half of its deployments, {len(entries)} are left;"
-                " the others are kept for now",
+                f"the listing of {namespace} lost more than half of its deployments, {len(entries)} are left: "
+                f"not applied unless it lasts for {GRACE / 60:g} min",
             )
         elif verdict == "confirmed":
-            log.warning("the listing of %s stays small: %d deployments, before %d", namespace, len(entries), before)
+            log.warning(
+                "the listing of %s stays small: applied, %d deployments, before %d", namespace, len(entries), before
+            )
 
     async def _read_jobs(self, key: DeploymentKey) -> None:
         asked_at = self._clock.wall()
@@ -174,7 +176,7 @@ class CatalogRefresher:
             return
         complete, before = not listing.gap, self.catalog.jobs(key)
         if not complete and before is not None and before.complete:
-            self._failed("jobs", f"the answer about {key.deployment_id} was not whole; what was listed before stays")
+            self._failed("jobs", f"the listing of {key.deployment_id} is incomplete; the one before is kept")
             return
         self._succeeded("jobs")
         skew = self._control.status().clock_skew

@@ -113,9 +113,9 @@ LABELS: list[tuple[str, Label | str]] = [
     ("team=a", Label("team", ("a",))),
     (" team = a , b", Label("team", ("a", "b"))),
     ("team=a=b", Label("team", ("a=b",))),
-    ("team=a,,b", "control_plane.catalog.label: label value: '' is not a text with something in it"),
-    ("team=", "control_plane.catalog.label: label value: '' is not a text with something in it"),
-    ("=a", "control_plane.catalog.label: key: '' is not a text with something in it"),
+    ("team=a,,b", "control_plane.catalog.label: label value: '' is not a non-empty text"),
+    ("team=", "control_plane.catalog.label: label value: '' is not a non-empty text"),
+    ("=a", "control_plane.catalog.label: key: '' is not a non-empty text"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The control plane's API as an async client: typed questions in, typed answers or one of our errors out."""
+"""Async client of the 2022-07-18 API: typed parameters in, typed answers or an error of flowmap out."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 
 STABLE_ORDER = "gmt_create"
-"""``sortName`` of listings: by creation, so that what is created meanwhile comes last."""
+"""``sortName`` of listings: by creation, so that deployments created meanwhile come last."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentsAnswer:
-    """Deployments the control plane named."""
+    """The deployments in an answer."""
 
     deployments: tuple[Deployment, ...]
     request_id: str
     dropped: int
-    """Elements that could not be read. With any, the deployments here may not be all there are."""
+    """Elements that could not be read. If there are any, ``deployments`` may be incomplete."""
     asked_at: float
-    """Epoch seconds when the request that was answered was sent; the answer was true at a moment between this and
+    """Epoch seconds at which the answered request was sent. The answer was true at a moment between this and
     ``answered_at``."""
     answered_at: float
 
 
 class ControlClient:
-    """The 2022-07-18 API of one workspace. Use it in one event loop, and close it."""
+    """The 2022-07-18 API of one workspace. Use it in one event loop and close it."""
 
     def __init__(
         self,
@@ -66,9 +66,9 @@ class ControlClient:
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``endpoint`` is ``https://host[:port]`` (see ``endpoint``), ``timeout`` the seconds one question may take
-        with all its attempts once the first is admitted, ``admit`` what every HTTP exchange waits for. ConfigError for
-        a bad endpoint, BadRequest for a bad workspace."""
+        """``endpoint``: ``https://host[:port]``. ``timeout``: seconds for one call with all its attempts, from the
+        admission of the first. ``admit``: awaited before every HTTP exchange. ConfigError for an invalid endpoint,
+        BadRequest for an invalid workspace."""
         self._endpoint = parse_endpoint(endpoint)
         self._workspace = requests.workspace(workspace)
         self._user_agent = user_agent
@@ -90,9 +90,8 @@ class ControlClient:
         return self._workspace
 
     def of_workspace(self, workspace: str) -> ControlClient:
-        """A client of another workspace of the same account and endpoint, with which it shares everything else: the
-        connections, the breaker, the pauses. Only the first is closed. Empty is this workspace. BadRequest for a bad
-        workspace."""
+        """A client of another workspace of the same account and endpoint. Both share connections, breaker and pauses;
+        closing one closes both. An empty name is this workspace. BadRequest for an invalid one."""
         if not workspace:
             return self
         other = copy(self)
@@ -101,22 +100,22 @@ class ControlClient:
 
     @property
     def breaker_open(self) -> bool:
-        """Whether the endpoint failed so often that it is left alone (``flowmap_api_breaker_open``)."""
+        """Whether calls are suspended after failures in a row (``flowmap_api_breaker_open``)."""
         return self._caller.breaker_open
 
     @property
     def paused_for(self) -> float:
-        """Seconds for which the endpoint asked to be left alone."""
+        """Seconds left of the pause that the server asked for."""
         return self._caller.paused_for
 
     @property
     def resting_for(self) -> float:
-        """Seconds for which asking is no use: the pause, or what is left of the breaker's rest."""
+        """Seconds until the next call makes sense: the rest of the pause or of an open breaker."""
         return self._caller.resting_for
 
     @property
     def clock_skew(self) -> float | None:
-        """Seconds the server's clock is ahead of ours; None before the first answer."""
+        """Seconds by which the server's clock is ahead of this host's; None before the first answer."""
         return self._caller.clock_skew
 
     async def get_deployments_by_ip(
@@ -130,8 +129,8 @@ class ControlClient:
         ignore_job_summary: bool | None = None,
         ignore_resource_setting: bool | None = True,
     ) -> DeploymentsAnswer:
-        """``GetDeploymentsByIp``. An answer without deployments means "not known", see the document's silence on
-        what is matched. BadRequest for a parameter, before any call; otherwise any ControlError."""
+        """``GetDeploymentsByIp``. An answer without deployments means "not known": the document does not define what
+        is matched. BadRequest for an invalid parameter, before any call; otherwise any ControlError."""
         return await self._deployments(
             requests.GET_DEPLOYMENTS_BY_IP.request(
                 namespace,
@@ -155,7 +154,7 @@ class ControlClient:
     ) -> DeploymentsAnswer:
         """``GetDeploymentsByLabel``: deployments whose label ``key`` has any of ``values``. Errors as above.
 
-        "Exact match" is the document's word; what it finds besides is left out where the answer has the labels.
+        The document calls it an exact match. Deployments whose labels differ are dropped.
         """
         answer = await self._deployments(
             requests.GET_DEPLOYMENTS_BY_LABEL.request(
@@ -181,7 +180,7 @@ class ControlClient:
         label: tuple[str, Sequence[str]] | None = None,
         page_size: int = requests.PAGE_SIZE,
     ) -> Listing[Deployment]:
-        """``ListDeployments``, all pages; ``label`` is a key and its alternative values. BadRequest at once."""
+        """``ListDeployments``, all pages; ``label`` is a key and its alternative values. Raises BadRequest at once."""
 
         key, values = label or (None, None)
         filters = {"name": name, "status": status, "creator": creator, "modifier": modifier}
@@ -191,17 +190,17 @@ class ControlClient:
         )
 
     def list_jobs(self, *, namespace: str, deployment_id: str, page_size: int = requests.PAGE_SIZE) -> Listing[Job]:
-        """``ListJobs``, all pages: the runs of one deployment. BadRequest at once."""
+        """``ListJobs``, all pages: the jobs of one deployment. Raises BadRequest at once."""
 
         return self._list(requests.LIST_JOBS, namespace, page_size, deployment_id=deployment_id)
 
     @property
     def transport(self) -> Transport:
-        """What carries the calls."""
+        """The transport of the calls."""
         return self._caller.transport
 
     def configure(self, *, timeout: float, credentials: CredentialsProvider | None = None) -> None:
-        """Another timeout, and other keys where given, from the next call on."""
+        """Apply another timeout, and other keys if given, from the next call on."""
         self._caller.configure(timeout=timeout, credentials=credentials)
 
     async def aclose(self) -> None:

@@ -31,13 +31,13 @@ _TEXT_LIMIT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to the API. ``target`` is both what is signed and what is sent."""
+    """One request to the API. Its ``target`` is signed and sent as it is."""
 
     action: str
     path: str
     """Encoded path."""
     query: Mapping[str, str]
-    """Decoded parameters; the unset ones are left out."""
+    """Decoded parameters."""
     version: str = VERSION
 
     @property
@@ -46,7 +46,7 @@ class Request:
 
     @property
     def target(self) -> str:
-        """Path and query as they go on the wire."""
+        """Encoded path and query."""
         query = self.canonical_query
         return f"{self.path}?{query}" if query else self.path
 
@@ -108,14 +108,14 @@ def workspace(value: str) -> str:
 def text(name: str, value: str) -> str:
     """A free text parameter: printable, bounded, not empty."""
     if not isinstance(value, str) or not value:
-        raise BadRequest(f"{name}: {value!r} is not a text with something in it")
+        raise BadRequest(f"{name}: {value!r} is not a non-empty text")
     if len(value) > _TEXT_LIMIT or not value.isprintable():
-        raise BadRequest(f"{name}: longer than {_TEXT_LIMIT} characters, or with characters that do not print")
+        raise BadRequest(f"{name}: longer than {_TEXT_LIMIT} characters, or with unprintable characters")
     return value
 
 
 def address(name: str, value: str) -> str:
-    """An address as it is asked about: compressed, no zone, IPv4-mapped IPv6 as IPv4."""
+    """An address in its compressed form, without zone; IPv4-mapped IPv6 becomes IPv4."""
     try:
         parsed = ipaddress.ip_address(value) if isinstance(value, str) else None
     except ValueError:

@@ -1,9 +1,8 @@
-"""Where keys are looked for when the configuration has none.
+"""The chain of providers for a configuration without a key.
 
-In this order, and the first that is set up serves: environment, ini profile, profile of the command line tool, role by
-OIDC token, credentials URI, role of the ECS instance. The last only where it is switched on, so that a laptop never
-asks the metadata address. One that is set up but does not work is an error, not a reason to try the next: that would
-be another identity.
+The first provider that is set up is used: environment, ini profile, profile of the command line tool, role by OIDC
+token, credentials URI, role of the ECS instance. The last one must be switched on, so that a laptop never calls the
+metadata address. A provider that is set up but fails is an error: the next one would be another identity.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ PREFIX = "ALIBABA_CLOUD_"
 
 
 def process_credentials(transport: Transport, *, ecs_role: bool = False) -> CredentialsChain:
-    """The chain of this process's environment and home. ``transport`` may be the one of the client it is for."""
+    """The chain for the environment and the home of this process. ``transport`` may be shared with a client."""
     return CredentialsChain(
         transport=transport, environ=os.environ, home=Path(os.environ.get("HOME") or "/"), ecs_role=ecs_role
     )
 
 
 class CredentialsChain:
-    """Finds the first provider that is set up when keys are first asked for, and stays with it."""
+    """Selects the first provider that is set up at the first :meth:`get`, and keeps it."""
 
     def __init__(
         self,
@@ -46,7 +45,7 @@ class CredentialsChain:
         sts: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``ecs_role`` switches the instance's role on, as a role name in ``ALIBABA_CLOUD_ECS_METADATA`` does;
+        """``ecs_role`` enables the role of the instance, like a role name in ``ALIBABA_CLOUD_ECS_METADATA``.
         ``metadata`` and ``sts`` replace the vendor's addresses in tests."""
         self._transport = transport
         self._environ = environ
@@ -69,7 +68,7 @@ class CredentialsChain:
         if isinstance(found, RefreshingCredentials):
             self._found = found
             return found.reject(credentials)
-        try:  # keys from the environment or a file: look whether there are others now
+        try:  # keys from the environment or a file may have changed
             self._found = self._find()
         except AuthError:
             return False
@@ -171,7 +170,7 @@ class CredentialsChain:
 
 
 class _Fixed:
-    """Keys that were found once."""
+    """Keys that do not change."""
 
     def __init__(self, credentials: Credentials) -> None:
         self.credentials = credentials
@@ -184,7 +183,7 @@ class _Fixed:
 
 
 def _read(path: Path, *, needed: bool) -> str | None:
-    """The text of a file; None if it is not there and need not be. AuthError names the file."""
+    """The text of a file; None if it is missing and not ``needed``. AuthError names the file."""
     try:
         with path.open("rb") as file:
             return file.read(SECRET_FILE_LIMIT).decode("utf-8-sig")
@@ -193,7 +192,7 @@ def _read(path: Path, *, needed: bool) -> str | None:
             return None
         raise AuthError(f"{path}: {error.strerror}") from error
     except OSError as error:
-        # A home that is closed to a service says nothing; a file that is there and closed is a mistake.
+        # A home without access is normal for a service; an existing file without access is a mistake.
         if not needed and not os.path.exists(path):
             return None
         raise AuthError(f"{path}: {error.strerror}") from error

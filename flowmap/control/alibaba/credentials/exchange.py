@@ -1,7 +1,7 @@
-"""Temporary keys from elsewhere: a role by OIDC token, a credentials URI, the role of the ECS instance.
+"""Gets temporary keys: a role by OIDC token, a credentials URI, the role of the ECS instance.
 
-Each class asks once when told to; when to ask, and keeping what came, is ``refreshing``'s. Answers hold secrets and
-are never quoted.
+Each class makes one exchange for each ``fetch``; ``refreshing`` decides when and keeps the keys. Answers contain
+secrets and are never quoted.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from flowmap.control.clock import Clock
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
 
 METADATA = "http://100.100.100.200"
-"""Where an ECS instance asks about itself."""
+"""Metadata service of an ECS instance."""
 
 METADATA_TOKEN_LIFE = 21600
-"""Seconds asked for the token that version 2 of the metadata service wants."""
+"""Requested lifetime in seconds of the token for version 2 of the metadata service."""
 
 METADATA_TIMEOUT = 1.0
 EXCHANGE_TIMEOUT = 5.0
@@ -35,7 +35,7 @@ _ROLE_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 
 
 class Exchange(Protocol):
-    """A way to get temporary keys."""
+    """Gets temporary keys."""
 
     async def fetch(self) -> Credentials:
         """Fresh keys; AuthError, Transient or ProtocolError."""
@@ -84,14 +84,14 @@ class OidcRole:
 
 
 class CredentialsUri:
-    """Asks a local helper by URI (``ALIBABA_CLOUD_CREDENTIALS_URI``)."""
+    """Gets keys from a local helper (``ALIBABA_CLOUD_CREDENTIALS_URI``)."""
 
     def __init__(self, uri: str, *, transport: Transport) -> None:
         parts = urlsplit(uri)
         host = parts.hostname or ""
         local = is_loopback(host) or host.startswith("169.254.")
         if parts.scheme != "https" and not (parts.scheme == "http" and local):
-            raise ConfigError("credentials URI: https://, or http:// on this machine")
+            raise ConfigError("credentials URI: must be https://, or http:// on this machine")
         self._uri = uri
         self._transport = transport
 
@@ -101,12 +101,12 @@ class CredentialsUri:
 
 
 class EcsRole:
-    """Asks the metadata service of the ECS instance for its RAM role."""
+    """Gets keys of the RAM role of the ECS instance from its metadata service."""
 
     def __init__(
         self, role: str | None, *, transport: Transport, endpoint: str = METADATA, allow_version_1: bool = True
     ) -> None:
-        """``role`` None: the instance's own. Without ``allow_version_1`` a service that gives no token is refused."""
+        """``role`` None: the role of the instance. Without ``allow_version_1``, a service without tokens is refused."""
         if role is not None and not _ROLE_NAME.fullmatch(role):
             raise ConfigError(f"ECS role: {role!r} is not a role name")
         self._role = role
@@ -150,7 +150,7 @@ class EcsRole:
 
 
 def _object(reply: HttpReply, who: str) -> dict[str, Any]:
-    """The JSON object of a good answer; the error of another."""
+    """The JSON object of a reply with status 200; an error for any other reply."""
     if reply.status != 200:
         code = read_refusal(reply).code or "no error code"
         kind = Transient if reply.status >= 500 or reply.status == 429 else AuthError
@@ -158,9 +158,9 @@ def _object(reply: HttpReply, who: str) -> dict[str, Any]:
     try:
         tree = read_tree(reply.body)
     except ValueError:
-        tree = None  # the parser's error quotes nothing, but says nothing either
+        tree = None
     if not isinstance(tree, dict):
-        raise ProtocolError(f"{who} answered something that is not a JSON object", status=reply.status)
+        raise ProtocolError(f"{who} returned something that is not a JSON object", status=reply.status)
     return tree
 
 

@@ -1,4 +1,4 @@
-"""Temporary keys that stay fresh: fetched ahead of their expiry, once for all who wait, kept while still valid."""
+"""Keeps temporary keys fresh: renews them before they expire, once for all waiting calls, and uses them while valid."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ AHEAD = 900.0
 """Seconds before its expiry at which a key is renewed, as in the vendor's SDKs."""
 
 AGAIN_AFTER = 30.0
-"""Seconds between tries while the old keys still serve."""
+"""Seconds between attempts to renew keys that are still valid."""
 
-UNTOLD = 300.0
-"""Seconds for which keys are kept whose expiry is not told; who gives them renews them itself."""
+LIFETIME = 300.0
+"""Seconds for which keys without an expiry are kept; their provider renews them itself."""
 
 SPREAD = 60.0
-"""Hosts that got their keys together renew them up to this many seconds apart."""
+"""Range in seconds over which hosts that got their keys together spread the renewal."""
 
 
 class RefreshingCredentials:
@@ -38,11 +38,11 @@ class RefreshingCredentials:
         self._renew_at = 0.0
 
     async def get(self) -> Credentials:
-        """Keys that are valid; the error of the exchange only when there are none."""
+        """Valid keys; the error of the exchange if there are none."""
         if (current := self._fresh()) is not None:
             return current
         async with self._lock:
-            if (current := self._fresh()) is not None:  # somebody else renewed them while this one waited
+            if (current := self._fresh()) is not None:  # another call has renewed them
                 return current
             return await self._renew()
 
@@ -70,10 +70,10 @@ class RefreshingCredentials:
         return fetched
 
     def _when(self, fetched: Credentials) -> float:
-        """When to renew: ahead of the expiry, but never at once; keys that live shorter are used for half of it."""
+        """When to renew: before the expiry, but never at once. Keys with a short lifetime are used for half of it."""
         now = self._clock.wall()
         if fetched.expires_at is None:
-            return now + UNTOLD
+            return now + LIFETIME
         left = fetched.expires_at - now
         return now + max(left - AHEAD - SPREAD * self._clock.chance(), left / 2, 1.0)
 

@@ -240,7 +240,7 @@ def test_a_refusal_in_one_namespace_says_nothing_of_another() -> None:
     with pytest.raises(AuthError):
         asyncio.run(ask("closed"))
     assert asyncio.run(ask("open")).deployments == ()
-    with pytest.raises(AuthError, match="not asked again"):
+    with pytest.raises(AuthError, match="no further call"):
         asyncio.run(ask("closed"))
     assert len(server.sent) == 2
 
