@@ -66,7 +66,7 @@ class ControlStatus:
     resting_for: float = 0.0
     """Seconds until the next call makes sense: a pause the server asked for, or an open breaker."""
     clock_skew: float | None = None
-    """Seconds by which the server's clock is ahead of ours; None before the first answer."""
+    """Seconds by which the server's clock is ahead of that of this host; None before the first answer."""
 
 
 class ControlPlane(Protocol):
