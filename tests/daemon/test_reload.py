@@ -129,7 +129,7 @@ def changing(
                 made.pipeline.engine.start()
             await steps(made)
         finally:
-            if start:
+            if made.pipeline.engine.is_alive():
                 made.pipeline.engine.stop()
                 await asyncio.to_thread(made.pipeline.engine.join, 10)
             await made.pipeline.control.plane.aclose()
