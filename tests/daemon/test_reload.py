@@ -259,7 +259,7 @@ REFUSED: list[tuple[str, object, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "said"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_cannot_be_changes_nothing_at_all(
+def test_rejected_reload_changes_nothing(
     key: str, value: object, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def steps(made: Changing) -> None:
@@ -291,7 +291,7 @@ BROKEN = ["control_plane: [", "\t", "x: \x00", "[]", "control_plane: {workspace:
 
 
 @pytest.mark.parametrize("text", BROKEN)
-def test_a_file_that_is_none_changes_nothing(text: str, tmp_path: Path) -> None:
+def test_invalid_file_changes_nothing(text: str, tmp_path: Path) -> None:
     async def steps(made: Changing) -> None:
         made.file.write_text(text, encoding="latin-1")
         assert not await made.reloader.reload()
@@ -302,7 +302,7 @@ def test_a_file_that_is_none_changes_nothing(text: str, tmp_path: Path) -> None:
     changing(tmp_path, steps)
 
 
-def test_a_writer_that_is_busy_refuses_and_has_changed_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_engine_rejects_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowmap.daemon.reload.ENGINE_SECONDS", 0.05)
 
     async def steps(made: Changing) -> None:
@@ -323,7 +323,7 @@ def test_a_writer_that_is_busy_refuses_and_has_changed_nothing(tmp_path: Path, m
     changing(tmp_path, steps, start=False)
 
 
-def test_a_defect_in_a_reload_is_told_and_changes_nothing(tmp_path: Path) -> None:
+def test_defect_in_a_reload_changes_nothing(tmp_path: Path) -> None:
     async def steps(made: Changing) -> None:
         reloader = Reloader(made.pipeline, made.reloader.config, lambda: 1 // 0)  # type: ignore[arg-type, return-value]
         assert not await reloader.reload()

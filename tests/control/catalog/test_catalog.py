@@ -72,7 +72,7 @@ def test_listings(listings: list[tuple[str, bool, float]], verdict: str, known: 
     assert len(catalog) == len(known)
 
 
-def test_a_new_name_new_labels_and_a_new_state_are_taken_over() -> None:
+def test_changes_apply_at_once() -> None:
     catalog = DeploymentCatalog([NS])
     catalog.apply_listing(NS, [entry("a")], complete=True, at=1, now=1)
     changed = entry("a", name="b", labels={}, jobs_by_state={"failed": 1}, engine_version="9")
@@ -80,14 +80,14 @@ def test_a_new_name_new_labels_and_a_new_state_are_taken_over() -> None:
     assert catalog.entry(key_of("a")) == (changed, 2)
 
 
-def test_what_a_listing_leaves_out_of_a_deployment_stays_as_it_was() -> None:
+def test_missing_fields_are_kept() -> None:
     catalog = DeploymentCatalog([NS])
     catalog.apply_listing(NS, [entry("a")], complete=True, at=1, now=1)
     catalog.apply_listing(NS, [entry("a", labels=None, jobs_by_state=None)], complete=True, at=2, now=2)
     assert catalog.entry(key_of("a")) == (entry("a"), 2)
 
 
-def test_even_a_suspicious_listing_tells_of_those_it_has() -> None:
+def test_suspicious_listing_updates_its_deployments() -> None:
     catalog = DeploymentCatalog([NS])
     catalog.apply_listing(NS, entries("abc"), complete=True, at=1, now=1)
     renamed = entry("a", name="z")
@@ -120,7 +120,7 @@ def test_namespaces_are_apart_and_share_the_limit() -> None:
     st.lists(st.tuples(st.sets(st.sampled_from("abcdefgh")), st.booleans(), st.floats(0, 8)), max_size=12),
     st.integers(1, 8),
 )
-def test_whatever_comes_nothing_is_lost_before_its_time(steps: list[tuple[set[str], bool, float]], limit: int) -> None:
+def test_any_listings(steps: list[tuple[set[str], bool, float]], limit: int) -> None:
     catalog, now = DeploymentCatalog([NS], limit=limit, grace=10), 0.0
     for listed, complete, pause in steps:
         now += pause
@@ -143,7 +143,7 @@ def run(number: int, status: str = "RUNNING", start: int | None = None, end: int
     return Job(f"job-{number}", status, start, end, status in ENDED)
 
 
-def test_jobs_not_over_come_first_then_the_newest() -> None:
+def test_order_of_jobs() -> None:
     catalog = DeploymentCatalog([NS])
     runs = [run(1, "FAILED", 100, 150), run(2, "RUNNING", 50), run(3, "FINISHED", 200, 250), run(4, "STARTING")]
     catalog.apply_jobs(KEY, runs, complete=True, asked_at=300, skew=0.5)
@@ -163,7 +163,7 @@ def test_jobs_not_over_come_first_then_the_newest() -> None:
         ([run(n, "FINISHED", n, n + 5) for n in range(1, JOBS_EACH + 1)], -math.inf),
     ],
 )
-def test_old_jobs_are_left_out_and_it_is_said_since_when_all_are_known(runs: list[Job], known_from: float) -> None:
+def test_old_jobs_are_dropped(runs: list[Job], known_from: float) -> None:
     catalog = DeploymentCatalog([NS])
     catalog.apply_jobs(KEY, runs, complete=True, asked_at=300, skew=None)
     listing = catalog.jobs(KEY)
@@ -172,7 +172,7 @@ def test_old_jobs_are_left_out_and_it_is_said_since_when_all_are_known(runs: lis
     assert listing.known_from == known_from
 
 
-def test_the_jobs_of_those_longest_not_listed_go_first() -> None:
+def test_oldest_listings_of_jobs_are_dropped() -> None:
     catalog = DeploymentCatalog([NS])
     for number in range(LISTED_JOBS):
         catalog.apply_jobs(key_of(str(number)), [], complete=True, asked_at=1, skew=None)

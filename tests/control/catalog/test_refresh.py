@@ -121,7 +121,7 @@ def test_deployments_and_the_jobs_of_those_seen(sandbox: RunningSandbox) -> None
     assert catalog.succeeded_at is not None
 
 
-def test_changes_are_taken_over_and_nothing_is_asked_before_its_time(sandbox: RunningSandbox) -> None:
+def test_changes_apply_at_the_next_refresh(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b")))
     world = World(sandbox, seen=[key_of("id-a")])
     counts: list[int] = []
@@ -141,7 +141,7 @@ def test_changes_are_taken_over_and_nothing_is_asked_before_its_time(sandbox: Ru
     assert sandbox.requests["total"] == 4
 
 
-def test_jobs_are_asked_for_newcomers_first_and_then_for_the_stalest(sandbox: RunningSandbox) -> None:
+def test_order_of_job_listings(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(name) for name in "abc")))
     world = World(sandbox, seen=[key_of("id-b"), key_of("id-a")])
 
@@ -155,7 +155,7 @@ def test_jobs_are_asked_for_newcomers_first_and_then_for_the_stalest(sandbox: Ru
     assert asked == ["id-b", "id-a", "id-c", "id-b", "id-a", "id-c"]
 
 
-def test_those_no_longer_seen_are_not_asked_for(sandbox: RunningSandbox) -> None:
+def test_unseen_deployments_are_not_refreshed(sandbox: RunningSandbox) -> None:
     world = World(sandbox, seen=[key_of("id-a")])
 
     def gone(_: CatalogRefresher) -> None:
@@ -178,9 +178,7 @@ def test_a_label_narrows(sandbox: RunningSandbox) -> None:
     assert set(sandbox.requests["byOperation"]) == {"GetDeploymentsByLabel"}
 
 
-def test_every_namespace_is_listed_even_if_one_is_unknown(
-    sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_namespace_does_not_stop_the_others(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b", namespace="other")))
     catalog = World(sandbox, namespaces=(NAMESPACE, "unheard-of", "other")).run()
     assert names(catalog) == ["a", "b"]
@@ -189,9 +187,7 @@ def test_every_namespace_is_listed_even_if_one_is_unknown(
     assert line.startswith("cannot list the deployments of unheard-of: ")
 
 
-def test_an_empty_list_after_a_full_one_is_not_believed_at_once(
-    sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_empty_listing_applies_after_the_grace_time(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(name) for name in "abc")))
     world = World(sandbox, grace=100)
     states = []
@@ -215,9 +211,7 @@ def test_an_empty_list_after_a_full_one_is_not_believed_at_once(
 
 
 @pytest.mark.parametrize(("label", "operation"), [(None, "ListDeployments"), ("team=x", "GetDeploymentsByLabel")])
-def test_an_empty_list_that_is_a_fault_leaves_no_trace(
-    sandbox: RunningSandbox, label: str | None, operation: str
-) -> None:
+def test_empty_listing_by_a_fault_changes_nothing(sandbox: RunningSandbox, label: str | None, operation: str) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(name, labels={"team": "x"}) for name in "abc")))
     world = World(sandbox, label=label)
     known = []
@@ -253,7 +247,7 @@ FAULTS: list[tuple[dict[str, Any], int, str | None]] = [
 
 
 @pytest.mark.parametrize(("fault", "requests", "said"), FAULTS, ids=lambda value: str(value))
-def test_a_listing_that_fails_keeps_what_is_known(
+def test_failed_listing_changes_nothing(
     sandbox: RunningSandbox, fault: dict[str, Any], requests: int, said: str
 ) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b")))
@@ -276,7 +270,7 @@ def test_a_listing_that_fails_keeps_what_is_known(
     assert listings == [1, *range(1, requests + 1)], "every attempt is admitted, repeats too"
 
 
-def test_a_bad_element_costs_nobody_else_the_name(sandbox: RunningSandbox) -> None:
+def test_listing_with_a_bad_element_removes_nothing(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b")))
     world = World(sandbox)
 
@@ -290,7 +284,7 @@ def test_a_bad_element_costs_nobody_else_the_name(sandbox: RunningSandbox) -> No
     assert not catalog.suspicious
 
 
-def test_a_listing_that_breaks_off_still_adds(sandbox: RunningSandbox) -> None:
+def test_listing_that_fails_on_a_later_page_adds(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(f"{n:03}") for n in range(250))))
     sandbox.set_faults([{"kind": "business", "status": 400, "code": "Broken", "skip": 1}])
     catalog = World(sandbox).run()
@@ -298,7 +292,7 @@ def test_a_listing_that_breaks_off_still_adds(sandbox: RunningSandbox) -> None:
     assert catalog.succeeded_at is None
 
 
-def test_jobs_that_cannot_be_listed_do_not_hold_up_others(sandbox: RunningSandbox) -> None:
+def test_failed_job_listing_does_not_delay_others(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(name, [{"id": f"job-{name}"}]) for name in "ab")))
     sandbox.set_faults([{"kind": "business", "status": 400, "operation": "ListJobs", "times": 1}])
     world = World(sandbox, seen=[key_of("id-a"), key_of("a/..b"), key_of("id-b")])
@@ -308,7 +302,7 @@ def test_jobs_that_cannot_be_listed_do_not_hold_up_others(sandbox: RunningSandbo
     assert Counter(operation for operation, _ in world.admitted) == {"ListDeployments": 1, "ListJobs": 3}
 
 
-def test_while_the_endpoint_rests_nothing_is_asked(sandbox: RunningSandbox) -> None:
+def test_no_call_while_the_control_plane_rests(sandbox: RunningSandbox) -> None:
     sandbox.set_faults([{"kind": "throttle", "retryAfterMs": 60_000}])
     world = World(sandbox, seen=[key_of("id-a")])
     pauses = []
@@ -327,9 +321,7 @@ def test_while_the_endpoint_rests_nothing_is_asked(sandbox: RunningSandbox) -> N
     assert sandbox.requests["total"] == 1
 
 
-def test_the_task_goes_on_after_a_defect_and_ends_when_told(
-    sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_task_survives_a_defect(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
     async def go() -> None:
         seen, slept = asyncio.Event(), 0
 
@@ -367,7 +359,7 @@ def test_the_task_goes_on_after_a_defect_and_ends_when_told(
 
 
 @pytest.mark.parametrize("kind", ["empty_list", "wrong_types"])
-def test_a_job_list_that_is_not_whole_keeps_the_one_before(sandbox: RunningSandbox, kind: str) -> None:
+def test_incomplete_job_listing_keeps_the_one_before(sandbox: RunningSandbox, kind: str) -> None:
     sandbox.set_catalog(catalog_of(deployment("a", [{"id": "j", "startTime": 100}])))
     world = World(sandbox, seen=[key_of("id-a")])
     status: list[Mapping[str, object]] = []

@@ -65,7 +65,7 @@ def test_a_listing_that_changes(name: str, states: list[list[str]], told: str, c
 
 
 @given(st.integers(0, 30), st.integers(1, 7), st.randoms(use_true_random=False))
-def test_what_is_there_all_the_time_is_told(count: int, size: int, rng: random.Random) -> None:
+def test_lasting_elements_are_always_returned(count: int, size: int, rng: random.Random) -> None:
     """Deletions at random while reading: if the pager says complete, what survived was told, and told once."""
     states = [[str(number) for number in range(count)]]
     for _ in range(rng.randrange(12)):
@@ -80,7 +80,7 @@ def test_what_is_there_all_the_time_is_told(count: int, size: int, rng: random.R
         assert set(states[-1]) <= set(told)
 
 
-def test_a_server_with_smaller_pages_is_believed() -> None:
+def test_smaller_pages_than_requested() -> None:
     reader = pager(100)
     listing = [str(number) for number in range(25)]
     told: list[str] = []
@@ -96,7 +96,7 @@ def test_dropped_elements_count_as_seen() -> None:
     assert (reader.next_page, reader.complete, reader.dropped) == (None, True, 2)
 
 
-def test_pages_that_say_there_is_more_and_give_none_end() -> None:
+def test_empty_page_ends_the_listing() -> None:
     reader = pager(3)
     asked = 0
     while reader.next_page is not None:

@@ -121,14 +121,14 @@ BAD: list[tuple[Callable[[], ops.Request], str]] = [
 
 
 @pytest.mark.parametrize(("make", "named"), BAD, ids=[f"{row[1]}-{number}" for number, row in enumerate(BAD)])
-def test_a_bad_parameter_is_named(make: Callable[[], ops.Request], named: str) -> None:
+def test_invalid_parameters(make: Callable[[], ops.Request], named: str) -> None:
     with pytest.raises(BadRequest) as caught:
         make()
     assert named in str(caught.value)
 
 
 @given(st.text(), st.text())
-def test_any_text_is_a_request_or_a_bad_one(namespace: str, name: str) -> None:
+def test_any_text(namespace: str, name: str) -> None:
     try:
         request = ops.LIST_DEPLOYMENTS.request(namespace=namespace, page_index=1, name=name)
     except BadRequest:
