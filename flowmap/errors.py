@@ -1,21 +1,21 @@
-"""Every error flowmap raises on purpose, in one tree, split by who must act.
+"""Every error that flowmap raises on purpose, in one tree, split by who must act.
 
     FlowmapError
-    ├── ConfigError          the operator: the configuration is wrong (exit 78)
-    ├── DecodeError          nobody: the peer or the kernel sent nonsense; it is counted and skipped
-    ├── SourceError          the operator or the kernel: a source of flows cannot be opened or read
-    │   └── SourceDenied     the operator: a permission or capability is missing
-    ├── ControlError         the control plane did not answer a question
-    │   ├── BadRequest       the caller: a parameter is wrong; no call was made
-    │   ├── AuthError        the operator: credentials or permissions
-    │   ├── Throttled        nobody: wait ``retry_after`` seconds
-    │   ├── Transient        nobody: transport, 5xx, time-out; asking again may help
-    │   ├── ProtocolError    the vendor or a proxy: an answer that is not one of the API
-    │   └── BusinessError    the operator: ``success: false``; see ``code`` and ``request_id``
-    ├── HistoryError         the operator: the file of the past cannot be read or written now; see ``reason``
-    └── QueryError           the user: a query that cannot be answered as asked
+    ├── ConfigError          operator: the configuration is wrong (exit 78)
+    ├── DecodeError          no action: malformed bytes from the kernel or a peer; counted and skipped
+    ├── SourceError          operator: a source of flows cannot be opened or read
+    │   └── SourceDenied     operator: a permission or capability is missing
+    ├── ControlError         a question to the control plane has no usable answer
+    │   ├── BadRequest       caller: a parameter is wrong; no call was made
+    │   ├── AuthError        operator: credentials or permissions
+    │   ├── Throttled        no action: retried after ``retry_after`` seconds
+    │   ├── Transient        no action: transport failure, time-out or 5xx; retried
+    │   ├── ProtocolError    vendor or operator of a proxy: the answer is not one of the API
+    │   └── BusinessError    operator: ``success: false``; see ``code`` and ``request_id``
+    ├── HistoryError         operator: the history file cannot be read or written now; see ``reason``
+    └── QueryError           user: the query cannot be answered as asked
 
-Anything else that reaches the user is a defect of flowmap (:func:`describe_defect`).
+Any other exception that reaches the user is a defect of flowmap (:func:`describe_defect`).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import platform
 
 from flowmap import __version__
 
-REPORT_TO = "whoever you have flowmap from (this version names no public tracker)"
+REPORT_TO = "the supplier of your copy (this version names no public tracker)"
 
 
 class FlowmapError(Exception):
-    """Root of the tree; ``str()`` is one line that says what and where."""
+    """Root of the tree; ``str()`` is one line with what happened and where."""
 
 
 def describe_defect(error: BaseException) -> str:
-    """What happened, what to send and to whom, for an exception that is no :class:`FlowmapError`."""
+    """The message for an exception that is not a :class:`FlowmapError`: what happened, and what to report to whom."""
     return (
         f"defect of flowmap {__version__}: {type(error).__name__}: {error}; please report it to {REPORT_TO}: the "
         f"command, its output or log with --log-level debug, `flowmap config` (it masks secrets), Python "
@@ -41,15 +41,15 @@ def describe_defect(error: BaseException) -> str:
 
 
 class ConfigError(FlowmapError):
-    """The configuration cannot be used; names the key, and the file and line where known."""
+    """The configuration cannot be used; the message names the key, and the file and line if known."""
 
 
 class DecodeError(FlowmapError):
-    """Bytes that are not what they should be; names the structure and the offset."""
+    """Malformed bytes; the message names the structure and the offset."""
 
 
 class SourceError(FlowmapError):
-    """A source of flows failed; ``remedy`` says what the operator can do."""
+    """A source of flows failed; ``remedy`` is what the operator can do."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -57,16 +57,16 @@ class SourceError(FlowmapError):
 
 
 class SourceDenied(SourceError):
-    """The kernel refused for want of a permission."""
+    """The kernel refused because a permission is missing."""
 
 
 class ControlError(FlowmapError):
-    """A question to the control plane that got no usable answer.
+    """A question to the control plane has no usable answer.
 
-    ``reason`` is from a small fixed set and serves as a metric label: the one of the class, or a finer one given by
-    the raiser (``breaker``, ``connect``, ``dns``, ``proxy``, ``server``, ``timeout``, ``tls``: :class:`Transient`;
-    ``malformed``: :class:`ProtocolError`). ``code``, ``request_id`` and ``status`` are the API's own, where it gave
-    them. ``retry_after`` is in seconds.
+    ``reason`` is from a small fixed set and serves as a metric label: that of the class, or a finer one (``breaker``,
+    ``connect``, ``dns``, ``proxy``, ``server``, ``timeout``, ``tls`` of :class:`Transient`; ``malformed`` of
+    :class:`ProtocolError`). ``code``, ``request_id`` and ``status`` are the API's own, if it gave them.
+    ``retry_after`` is in seconds.
     """
 
     reason: str = "error"
@@ -91,7 +91,7 @@ class ControlError(FlowmapError):
 
 
 UNREACHED = frozenset(("breaker", "connect", "dns", "proxy", "timeout", "tls"))
-"""Reasons that say nothing about the question: no other one would get an answer now."""
+"""Reasons that are independent of the question: no other question would get an answer now."""
 
 
 class BadRequest(ControlError):
@@ -107,19 +107,19 @@ class AuthError(ControlError):
 
 
 class Throttled(ControlError):
-    """The API asks for fewer calls; wait ``retry_after`` seconds where given."""
+    """The API asks for fewer calls; ``retry_after`` is when to call again, if given."""
 
     reason = "throttled"
 
 
 class Transient(ControlError):
-    """Transport failure, time-out or a 5xx answer; asking again may help."""
+    """Transport failure, time-out or a 5xx answer; a retry may help."""
 
     reason = "transient"
 
 
 class ProtocolError(ControlError):
-    """An answer that is not one of the API: malformed, oversized, redirected, without ``success``."""
+    """The answer is not one of the API: malformed, oversized, redirected, or without ``success``."""
 
     reason = "protocol"
 
@@ -134,7 +134,7 @@ class HistoryError(FlowmapError):
     """The history file cannot be used now.
 
     ``reason`` is from a small fixed set and serves as a metric label: ``corrupt``, ``version``, ``foreign``,
-    ``disk_full``, ``read_only``, ``locked``, ``cannot_open``, ``io``, ``error``; ``remedy`` says what the operator can
+    ``disk_full``, ``read_only``, ``locked``, ``cannot_open``, ``io``, ``error``. ``remedy`` is what the operator can
     do.
     """
 
@@ -145,7 +145,7 @@ class HistoryError(FlowmapError):
 
 
 class QueryError(FlowmapError):
-    """A query that cannot be answered as asked; ``field`` names the parameter at fault."""
+    """A query cannot be answered as asked; ``field`` names the parameter at fault."""
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)

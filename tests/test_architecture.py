@@ -30,10 +30,10 @@ ARROWS: dict[str, set[str]] = {
     "history": {"attribute", "errors", "flows", "model"},
     "sources": {"config", "errors", "flows", "model", "system", "wire"},
     "engine": {"attribute", "config", "control", "errors", "export", "flows", "model", "sources"},
-    "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model"},
+    "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model", "sources"},
     "serve": {"config", "errors", "export", "model", "system"},
-    "recording": {"attribute", "config", "engine", "errors", "export", "flows", "sources", "wire"},
-    "catalog_file": {"control", "errors"},
+    "recording": {"attribute", "config", "engine", "errors", "export", "flows", "model", "sources", "wire"},
+    "catalog_file": {"config", "control", "errors"},
     "replay": {
         *("attribute", "catalog_file", "config", "engine", "errors", "export", "flows", "model"),
         *("query", "recording", "sources", "wire"),
@@ -70,15 +70,16 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("export.selfmetrics",),
     "pydantic": ("catalog_file", "cli.check.host", "config", "control", "recording", "serve", "sandbox"),
     "pydantic_core": ("control",),
+    "rich": ("cli.output.progress",),
     "scapy": ("sources", "wire"),
     "starlette": ("request_target", "serve", "sandbox"),
     "uvicorn": ("serve.server.protocol", "serve.server.server", "sandbox.control_plane"),
-    "yaml": ("catalog_file", "config"),
+    "yaml": ("config",),
 }
 """Where each third-party package may be imported."""
 
-LAZY = ("bcrypt", "scapy")
-"""Imported in functions only: too dear for those who do not need it."""
+LAZY = ("bcrypt", "rich", "scapy")
+"""Imported in functions only, or for types: too expensive for those who do not need it."""
 
 PURE = (
     *("model", "flows", "wire", "attribute", "export", "catalog_file.matching", "engine.accounting", "engine.commands"),
@@ -135,7 +136,8 @@ class Module(NamedTuple):
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for_types = isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"
+        if not for_types and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield child
             yield from _outside_functions(child)
 

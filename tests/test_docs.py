@@ -23,7 +23,7 @@ from flowmap.cli import command
 from flowmap.cli.command import COMMANDS
 from flowmap.config import Config, config_markdown
 from flowmap.export.definitions import BY_NAME, metrics_markdown
-from flowmap.sandbox.demo import Demo
+from flowmap.sandbox.demo.demo import Demo
 from flowmap.sandbox.fault_book import DESCRIPTIONS
 from flowmap.sandbox.running import running_sandbox
 from flowmap.serve.api.openapi import OPERATIONS

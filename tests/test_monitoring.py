@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from flowmap.export.definitions import BY_NAME
-from flowmap.sandbox.demo import Demo
+from flowmap.sandbox.demo.demo import Demo
 
 CONFIG = Path(__file__).parent.parent / "config"
 RULES = CONFIG / "prometheus"

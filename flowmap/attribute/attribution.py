@@ -1,34 +1,43 @@
-"""From answers to decisions: the owner of every flow, when the rules of time allow to say it.
+"""From answers to decisions: which questions to ask, and the owner of every flow once the rules of time allow it.
 
-Nothing here reads a clock, asks a question or touches a metric. The engine hands in answers and asks for decisions;
-what it gets back is a list of (decision, rows).
+One turn of the engine, in this order:
+
+    receive, fail    results of questions go to the cache, the schedule and the statistics of shapes
+    decide           flows whose endpoints have new answers are judged; returns (decision, rows)
+    ask              endpoints that are due become questions, as many as the call budget allows
+
+The rules live in other modules: ``questions`` (which questions, how answers combine), ``answers/timeline`` (for which
+flows an answer counts), ``calls/schedule`` (which endpoint is next), ``narrowing`` (several candidates). Nothing here
+reads a clock, makes a call or touches a metric.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.contradictions import Contradictions
-from flowmap.attribute.answers.intervals import Change, OwnershipInterval
+from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
-from flowmap.attribute.decisions import CODE, Decision, by_shape
+from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.narrowing import Narrowing
+from flowmap.attribute.new_answers import NewAnswers
+from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.questions import (
-    READINGS,
     UNREADABLE,
+    Owners,
     Question,
     Shape,
-    candidates,
-    question_for,
+    combine,
+    endpoint_questions,
     state_of,
 )
 from flowmap.attribute.settings import AttributionSettings
@@ -39,22 +48,22 @@ from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 
 PROBES = 8
-"""Service ends of clients nobody knows that are asked about, in a ``Readings.pause``, while no client is ever named:
-so that it shows if only the reading of the API is another."""
+"""Service endpoints of unowned clients that are asked about in one ``ShapeStats.pause`` while no client is ever named.
+Their answers show whether the API reads src and dst as data flow."""
 
-_OPEN = np.uint16(Row.OPEN)
-_TIED = (State.SHARED, State.AMBIGUOUS)
+_OPEN = np.uint32(Row.OPEN)
+_SEVERAL = (State.SHARED, State.AMBIGUOUS)
 
 
 class Attribution:
-    """Answers, when to ask for more, and what they mean for the flows of one table. One thread uses it."""
+    """The attribution of the flows of one table: answers, questions and decisions. Used by one thread."""
 
     def __init__(self, settings: AttributionSettings, table: FlowTable) -> None:
         self.settings = settings = settings.model_copy()
         self.asked: Counter[Shape] = Counter()
-        """Questions asked, by shape."""
+        """Number of questions asked, by shape."""
         self.special = SpecialEndpoints(table, settings)
-        self.schedule = Schedule(self.special, table.ends.capacity, settings)
+        self.schedule = Schedule(self.special, table.endpoints.capacity, settings)
         self.shape_stats = ShapeStats(settings)
         self.decisions: dict[int, Decision] = {}
         """Decisions by the number in the ``verdict`` column."""
@@ -63,34 +72,37 @@ class Attribution:
         self._cache = AnswerCache(settings)
         self.contradictions = Contradictions(table, self.decisions, self._cache)
         self.now = NEVER
-        """When answers were last looked at."""
+        """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
-        self._asked_about: dict[Question, list[int]] = {}  # numbers of the ends that wait for each answer
-        self._forced: set[Question] = set()  # questions of a silent shape that are needed all the same
+        self._forced: set[Question] = set()  # questions of a resting shape that a decision needs
         self._probe_at = NEVER
-        self._news: dict[int, float] = {}  # end number: arrival of its newest answer
-        self._answered: set[int] = set()  # of those, the ones whose newest answer was not looked at yet
-        self._heard_of = np.zeros(table.ends.capacity, np.bool_)  # ends with an answer
+        self._new_answers = NewAnswers(table.endpoints.capacity)
         self._outage = Outage()
 
     def __len__(self) -> int:
-        """Questions with answers in the cache."""
+        """Questions in the cache."""
         return len(self._cache)
 
     @property
     def has_news(self) -> bool:
-        """Whether answers came that flows were not judged by yet."""
-        return bool(self._news) or self.narrowing.has_news
+        """Whether there are answers that no flow was judged by yet."""
+        return bool(self._new_answers) or self.narrowing.has_news
 
     @property
     def waiting(self) -> int:
-        """Ends and ties that were due when last looked at, and found no call."""
+        """Endpoints and narrowing questions that were due at the last :meth:`ask` and got no call."""
         return self.schedule.waiting + self.narrowing.waiting
 
-    def ask(self, *, now: float, limit: int) -> list[Question]:
-        """Questions to ask now: as many as ``limit`` allows, though never a part of those about one end.
+    @property
+    def next_due(self) -> float:
+        """Before this instant there is nothing to ask or decide, unless a flow begins; in the past if that is open."""
+        probing = self.settings.semantics == "both" and self.shape_stats.never_names(Shape.CLIENT, now=self.now)
+        return NEVER if probing or self.narrowing.unsettled else self.schedule.next_due
 
-        First those about single ends; ties get what calls are left.
+    def ask(self, *, now: float, limit: int) -> list[Question]:
+        """At most ``limit`` questions to ask now, or a few more: the questions about one endpoint stay together.
+
+        Questions about single endpoints come first; narrowing gets the calls that are left.
         """
         questions: list[Question] = []
         chosen = self.schedule.choose(self._table, now=now, limit=limit)
@@ -107,19 +119,22 @@ class Attribution:
         worth = [question for question in about if self._worth_asking(question, now)]
         if due > now or not worth:
             self.schedule.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
-            if about and about[0].shape is Shape.CLIENT:
-                self.schedule.mark_unowned(number, self._cache.names_nobody(about))
+            self._mark_unowned(number, about)
             return []
         self.schedule.started(number, len(worth))
-        new = [question for question in worth if question not in self._asked_about]
+        new = [question for question in worth if not self._new_answers.is_asked(question)]
         for question in worth:
-            # Two ends can share a question (a port of TCP and of UDP): one call, and its answer is for both.
-            self._asked_about.setdefault(question, []).append(number)
+            self._new_answers.expect(question, number)
         self._forced.difference_update(worth)
         return new
 
+    def _mark_unowned(self, endpoint: int, about: Sequence[Question]) -> None:
+        """Note whether a client has no owner; ``about``: the questions about the endpoint."""
+        if about and about[0].shape is Shape.CLIENT:
+            self.schedule.mark_unowned(endpoint, self._cache.names_no_owner(about))
+
     def _worth_asking(self, question: Question, now: float) -> bool:
-        """Whether it is not a repeat, too early, of a question of a silent shape."""
+        """Whether the question should be asked: one of a resting shape is repeated after a longer pause only."""
         if question in self._forced or not self.shape_stats.never_names(question.shape, now=now):
             return True
         timeline = self._cache.timeline(question)
@@ -127,126 +142,115 @@ class Attribution:
         return newest is None or now - newest.arrived >= self.shape_stats.pause
 
     def _probes(self, now: float, limit: int) -> list[int]:
-        """Service ends that no deployment's client uses, while no client is ever named: see :data:`PROBES`."""
-        silent = self.settings.semantics == "both" and self.shape_stats.never_names(Shape.CLIENT, now=now)
-        if not silent or now < self._probe_at:
+        """Service endpoints of unowned clients, while no client is ever named: see :data:`PROBES`."""
+        resting = self.settings.semantics == "both" and self.shape_stats.never_names(Shape.CLIENT, now=now)
+        if not resting or now < self._probe_at:
             return []
         self._probe_at = now + self.shape_stats.pause / PROBES
-        return self.schedule.choose(self._table, now=now, limit=min(limit, 1), strangers=True)
+        return self.schedule.choose(self._table, now=now, limit=min(limit, 1), unowned=True)
 
     def questions_about(self, number: int) -> list[Question]:
-        """Everything the settings want to know of one end; nothing of one that no deployment can have."""
+        """All questions about one endpoint; none if its address is special."""
         if self.special.is_special(number):
             return []
-        end, reading = self._table.ends.end(number), READINGS[self.settings.semantics]
-        shapes = reading.of_service if end.service else reading.of_client
-        return [question_for(place, shape, end) for shape in shapes for place in self.settings.places]
+        return endpoint_questions(self.settings.semantics, self.settings.places, self._table.endpoints.key(number))
 
-    def answered(self, question: Question, answer: Answer) -> Change:
-        """Keep an answer; it counts once the table has caught up with its arrival. Returns what it did to the
-        question's ranges."""
+    def receive(self, question: Question, answer: Answer) -> IntervalChange:
+        """Take an answer. It counts once the flow table is complete up to its arrival.
+
+        Returns its effect on the question's intervals.
+        """
         change = self._cache.add(question, answer)
-        if self._outage.answered(answer.arrived) >= MAX_BACKOFF:
-            self.schedule.retry_now(answer.arrived)
-        self.shape_stats.heard(question, answer.owners, now=answer.arrived)
         if change.contradicted:
             self.contradictions.deny(question, answer, change.current.owners)
-        self.narrowing.heard(question, answer.asked, now=answer.arrived)
-        for number in self._asked_about.pop(question, ()):
-            self._news[number] = answer.arrived
-            self._answered.add(number)
-            self._heard_of[number] = True
-            self.schedule.finished(number, named=bool(answer.owners), now=answer.arrived)
-            if question.shape is Shape.CLIENT:
-                self.schedule.mark_unowned(number, self._cache.names_nobody(self.questions_about(number)))
+        self.shape_stats.receive(question, answer.owners, now=answer.arrived)
+        self.narrowing.receive(question, answer.asked, now=answer.arrived)
+        if self._outage.end(answer.arrived) >= MAX_BACKOFF:
+            self.schedule.retry_now(answer.arrived)
+        for endpoint in self._new_answers.receive(question, answer.arrived):
+            self.schedule.finished(endpoint, named=bool(answer.owners), now=answer.arrived)
+            self._mark_unowned(endpoint, self.questions_about(endpoint))
         return change
 
-    def failed(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
-        """A question got no answer; it is asked again after a pause (``retry_after`` seconds where that is known)."""
-        self._cache.failed(question, cause)
-        self._outage.failed(now, cause)
-        self.narrowing.heard(question, None, now=now, retry_after=retry_after)
-        for number in self._asked_about.pop(question, ()):
-            self.schedule.finished(number, named=None, now=now, retry_after=retry_after)
+    def fail(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
+        """Take the failure of a question, which is asked again after ``retry_after`` seconds, or after a backoff."""
+        self._cache.fail(question, cause)
+        self._outage.fail(now, cause)
+        self.narrowing.receive(question, None, now=now, retry_after=retry_after)
+        for endpoint in self._new_answers.close(question):
+            self.schedule.finished(endpoint, named=None, now=now, retry_after=retry_after)
 
     def restore(self, question: Question, known: OwnershipInterval, *, now: float) -> None:
-        """Begin with a range from before a restart; ignored where newer is known, and if it is of the future.
+        """Start with an ownership interval from before a restart.
 
-        It names nobody by itself: flows wait for an answer that confirms it. It is the witness such an answer needs,
-        and its end is not asked about until a confirmation is due.
+        It names no flow by itself: flows wait for an answer that confirms it. It serves as the witness of that answer,
+        and its endpoint is not due before the interval's confirmation is. Ignored if the question has answers, or if
+        the interval lies in the future.
         """
         self._cache.restore(question, known, now=now)
 
-    def ranges(self) -> Iterator[tuple[Question, OwnershipInterval]]:
-        """The last range of every question that is kept."""
-        return self._cache.ranges()
+    def intervals(self) -> Iterator[tuple[Question, OwnershipInterval]]:
+        """The newest ownership interval of every question in the cache."""
+        return self._cache.intervals()
 
     @property
     def lookups(self) -> Counter[tuple[str, str]]:
-        """See :attr:`Knowledge.lookups`."""
+        """See :attr:`AnswerCache.lookups`."""
         return self._cache.lookups
 
     def timeline(self, question: Question) -> Timeline | None:
-        """What is known of a question. Looking is no use of it: what a user asks must not change what is forgotten."""
+        """The answers to a question, or None. Does not count as use: see :meth:`AnswerCache.timeline`."""
         return self._cache.timeline(question)
 
     def opened(self, rows: Rows) -> None:
-        """New flows; with ``confirm: fast`` what is known already may decide them."""
+        """Note new flows. If ``AttributionSettings.at_once`` is set, cached answers may decide them at once."""
         self.special.opened(rows)
-        if self.settings.confirm == "fast":
+        if self.settings.at_once:
             ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
-            self._news.update(dict.fromkeys(ends.tolist(), NEVER))
+            self._new_answers.judge_again(ends.tolist())
 
-    def look_again(self) -> None:
-        """Consider every undecided flow: a full read may have shown that a client is there."""
-        columns, rows = self._table.columns, self._heard(self._undecided())
+    def judge_again(self) -> None:
+        """Judge every undecided flow at the next :meth:`decide`: a full read may have shown that clients sent."""
+        columns, rows = self._table.columns, self._answerable(self._undecided())
         for numbers in (columns.client[rows], columns.service[rows]):
-            self._news.update(dict.fromkeys(np.unique(numbers).tolist(), NEVER))
-        self.narrowing.look_again()
+            self._new_answers.judge_again(np.unique(numbers).tolist())
+        self.narrowing.judge_again()
 
     def forget(self, numbers: Rows) -> None:
-        """The numbers of these ends were freed and will stand for others."""
+        """The numbers of these endpoints were freed and will stand for others."""
         self.schedule.forget(numbers)
         self.special.forget(numbers)
-        freed = set(numbers.tolist())
-        self.narrowing.forget(freed)
-        self._news = {number: at for number, at in self._news.items() if number not in freed}
-        self._answered -= freed
-        self._heard_of[numbers] = False
+        self.narrowing.forget(set(numbers.tolist()))
+        self._new_answers.forget(numbers)
         self._forced.clear()
-        kept = {question: [n for n in ends if n not in freed] for question, ends in self._asked_about.items()}
-        self._asked_about = {question: ends for question, ends in kept.items() if ends}
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
-        """Decisions that the answers allow now, and the rows each is for."""
+        """The decisions that the answers allow now, with the rows of each."""
         self.now = now
-        decided = [self._record(*one) for one in self.special.decide(now)] + self._decide_ends(now)
-        broken = self.narrowing.resolve(self.lives, now=now)
-        return decided + [self._record(decision, rows) for decision, rows in broken]
+        decided = [self._record(*one) for one in self.special.decide(now)] + self._judge_endpoints(now)
+        narrowed = self.narrowing.resolve(self.lifetimes, now=now)
+        return decided + [self._record(decision, rows) for decision, rows in narrowed]
 
-    def _decide_ends(self, now: float) -> list[tuple[Decision, Rows]]:
-        ready = [number for number, arrived in self._news.items() if arrived <= self._table.alive_at]
-        if not ready:
+    def _judge_endpoints(self, now: float) -> list[tuple[Decision, Rows]]:
+        ready = self._new_answers.take_judgeable(self._table.alive_at)
+        if not ready.endpoints:
             return []
-        self._news = {number: arrived for number, arrived in self._news.items() if arrived > self._table.alive_at}
-        marked = np.zeros(self._table.ends.top, np.bool_)
-        marked[ready] = True
-        newly = self._answered.intersection(ready)
-        self._answered -= newly
-        clients = [number for number in sorted(newly) if not self._table.ends.end(number).service]
+        clients = [number for number in ready.answered if not self._table.endpoints.key(number).service]
         self.contradictions.check({number: self.questions_about(number) for number in clients})
-        columns, rows = self._table.columns, self._heard(self._undecided())
+        marked = np.zeros(self._table.endpoints.top, np.bool_)
+        marked[ready.endpoints] = True
+        columns, rows = self._table.columns, self._answerable(self._undecided())
         rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
         return self._decide_rows(rows, now) if len(rows) else []
 
-    def _heard(self, rows: Rows) -> Rows:
-        """Those about whose end something was heard: nothing can be said of the others, a million in a flood."""
-        columns, strict = self._table.columns, self.settings.confirm == "strict"
+    def _answerable(self, rows: Rows) -> Rows:
+        """The flows whose decisive endpoint has an answer. Others cannot be decided; a flood has a million of them."""
+        columns = self._table.columns
         decisive = columns.service if self.settings.semantics == "dataflow" else columns.client
-        return rows[self._heard_of[decisive[rows]]] if strict else rows
+        return rows if self.settings.at_once else rows[self._new_answers.has_answer[decisive[rows]]]
 
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
-        """Closed flows that have waited since before ``older_than`` without an answer: failed."""
+        """Decide ``failed`` for flows that ended before ``older_than`` and still wait for an answer."""
         columns, rows = self._table.columns, self._table.live()
         waiting = (columns.series[rows] == PENDING) & (columns.ended_by[rows] < older_than)
         rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)]
@@ -260,29 +264,29 @@ class Attribution:
         ]
 
     def shed(self, rows: Rows, *, now: float) -> tuple[Decision, Rows]:
-        """Closed flows whose rows other flows need: failed, whatever their candidates are."""
+        """Decide ``failed`` for closed flows whose rows other flows need."""
         cause = "shed: the flow table is full (collect.max_flows)"
         return self._record(Decision(State.FAILED, NO_OWNERS, {}, now, cause), rows)
 
-    def _why_failed(self, ends: Iterable[int], since: float) -> str:
-        """Why the answers about a flow that ended before ``since`` never came."""
-        for number in ends:
+    def _why_failed(self, endpoints: Iterable[int], since: float) -> str:
+        """Why there are no answers about the endpoints of a flow that ended before ``since``."""
+        for number in endpoints:
             for question in self.questions_about(number):
                 timeline = self._cache.timeline(question)
                 if timeline is not None and timeline.failure is not None:
                     return f"errors: {timeline.failure}"
-        return self._outage.cause(since) or "budget: the calls allowed did not suffice to ask about it in time"
+        return self._outage.cause(since) or "budget: control_plane.rate allowed too few calls to ask about it in time"
 
     def forget_answers(self, before: float) -> None:
-        """Drop answers that no flow can need: ``before`` is the earliest start of any flow that may still come."""
+        """Drop answers that no flow can need; every flow that opens from now on begins after ``before``."""
         born_after = self._table.columns.born_after
         instant = min(before, float(born_after[self._undecided()].min(initial=np.inf)))
-        of_ties = min(before, float(born_after[self.narrowing.rows()].min(initial=np.inf)))
-        if instant > NEVER or of_ties > NEVER:
-            self._cache.forget_before(instant, of_ties=of_ties)
+        narrowing = min(before, float(born_after[self.narrowing.rows()].min(initial=np.inf)))
+        if instant > NEVER or narrowing > NEVER:
+            self._cache.forget_before(instant, narrowing=narrowing)
 
     def forget_decisions(self) -> None:
-        """Drop decisions that no flow rests on any more."""
+        """Drop decisions that no tracked flow has."""
         in_use = set(np.unique(self._table.columns.verdict[self._table.live()]).tolist())
         for number in self.decisions.keys() - in_use:
             del self.decisions[number]
@@ -296,20 +300,19 @@ class Attribution:
         return decision, rows
 
     def _undecided(self) -> Rows:
-        """Flows without a decision, and open ones that nobody was known to own."""
+        """Flows without a decision, and open flows that are ``unknown``: an answer may still name them."""
         columns, rows = self._table.columns, self._table.live()
         series = columns.series[rows]
         unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
-        waiting = (series == PENDING) & (columns.verdict[rows] < 0)  # else it is a tie
-        undecided: Rows = rows[waiting | (unknown & (series != IGNORED))]
+        undecided: Rows = rows[is_undecided(columns, rows) | (unknown & (series != IGNORED))]
         return undecided[~self.special.holds(undecided)]
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
-        lives = self.lives(rows)
+        lifetimes = self.lifetimes(rows)
         columns = self._table.columns
         known: list[Mapping[Question, Judgement | None]] = [{}]
-        of_client = self._cache.judge_ends(columns.client[rows], lives, known, self.questions_about, now)
-        of_service = self._cache.judge_ends(columns.service[rows], lives, known, self.questions_about, now)
+        of_client = self._cache.judge_endpoints(columns.client[rows], lifetimes, known, self.questions_about, now)
+        of_service = self._cache.judge_endpoints(columns.service[rows], lifetimes, known, self.questions_about, now)
         order = np.lexsort((of_service, of_client))
         pairs = np.stack((of_client, of_service), axis=1)[order]
         starts = np.flatnonzero((pairs[1:] != pairs[:-1]).any(axis=1)) + 1
@@ -320,43 +323,42 @@ class Attribution:
             members = rows[group]
             if decision is not None and decision.state is State.UNKNOWN:
                 members = members[columns.series[members] == PENDING]
-            if decision is not None and decision.state in _TIED:
-                members = self._set_tied_aside(decision, members)
+            if decision is not None and decision.state in _SEVERAL:
+                members = self._hold_tied(decision, members)
             if decision is not None and len(members):
                 decided.append(self._record(decision, members))
         return decided
 
-    def _set_tied_aside(self, decision: Decision, rows: Rows) -> Rows:
-        """Let flows wait for their tie to be broken; returns those that have nothing to wait for."""
+    def _hold_tied(self, decision: Decision, rows: Rows) -> Rows:
+        """Keep flows pending whose candidates may be narrowed. Returns the others."""
         waits = self.narrowing.worth_waiting(rows) & (self._table.columns.series[rows] == PENDING)
         self.narrowing.found()
         if waits.any():
-            cause = f"{len(decision.owners)} deployments are possible; asking about both ends together"
+            cause = f"{len(decision.owners)} deployments are possible; asking about both endpoints together"
             self._record(replace(decision, state=State.PENDING, cause=cause), rows[waits])
         rest: Rows = rows[~waits]
         return rest
 
     def _decision(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
-        owners = candidates(self.settings.semantics, by_shape(known))
+        owners = combine(self.settings.semantics, _owners(known))
         if owners is None:
-            return self._without_silent(known, now)
+            return self._decide_without_resting(known, now)
         outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
         if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
             return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
         return Decision(state_of(owners, self.settings.owners_limit), owners, outcomes, now)
 
-    def _without_silent(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
-        """What can be said though answers of a silent shape are not confirmed: that nobody is known, never who it is.
+    def _decide_without_resting(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
+        """Decide ``unknown``, never an owner, without waiting for the answers of resting shapes.
 
-        Where such an answer could add to names there are, it is asked for.
+        If such an answer could matter for candidates that there are, its question is asked.
         """
         resting = [
             question
             for question, outcome in known.items()
             if outcome is None and question.shape is not Shape.CLIENT and self._is_resting(question, now)
         ]
-        nobody = Judgement(NO_OWNERS, "", Answer(now, now, NO_OWNERS))
-        owners = candidates(self.settings.semantics, by_shape({**known, **dict.fromkeys(resting, nobody)}))
+        owners = combine(self.settings.semantics, _owners(known) | dict.fromkeys(resting, NO_OWNERS))
         if owners is None or not resting:
             return None
         if owners:
@@ -364,21 +366,25 @@ class Attribution:
             return None
         outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
         shapes = " and ".join(dict.fromkeys(question.shape for question in resting))
-        cause = f"no deployment is named for both ends ({shapes} questions name nobody anywhere, so they rest)"
+        cause = f"no deployment is named for both endpoints ({shapes} questions never name one: asked less often)"
         return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, cause)
 
     def _is_resting(self, question: Question, now: float) -> bool:
-        """Whether the question is of a silent shape, and named nobody when it was last asked."""
+        """Whether the question is of a resting shape and its newest answer names no deployment."""
         timeline = self._cache.timeline(question)
         newest = timeline.latest() if timeline else None
-        silent = self.shape_stats.never_names(question.shape, now=now)
-        return silent and newest is not None and not newest.owners
+        resting = self.shape_stats.never_names(question.shape, now=now)
+        return resting and newest is not None and not newest.owners
 
-    def lives(self, rows: Rows) -> Lifetimes:
+    def lifetimes(self, rows: Rows) -> Lifetimes:
         """When each flow began and ended, as far as it is known."""
         columns, alive_until = self._table.columns, self._table.alive_until(rows)
-        present = columns.flags[rows] & np.uint16(Row.PRESENT) != 0
+        present = columns.flags[rows] & np.uint32(Row.PRESENT) != 0
         proven_until = np.where(present, alive_until, columns.active[rows])
         return Lifetimes(
             columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows]
         )
+
+
+def _owners(known: Mapping[Question, Judgement | None]) -> dict[Question, Owners | None]:
+    return {question: None if outcome is None else outcome.owners for question, outcome in known.items()}

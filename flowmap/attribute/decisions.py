@@ -1,4 +1,4 @@
-"""What was decided about flows, and on what."""
+"""Decisions: the state and the owners of a group of flows, and the answers they are based on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement
-from flowmap.attribute.questions import Owners, Question, Shape
+from flowmap.attribute.answers.timeline import Judgement
+from flowmap.attribute.questions import Owners, Question
 from flowmap.flows.hash_index import Rows
 from flowmap.model.deployment import State
 
@@ -20,45 +20,37 @@ STATES: tuple[State, ...] = (
     State.AMBIGUOUS,
     State.FAILED,
 )
-"""``state`` column of the flow table: the position in this tuple."""
+"""The ``state`` column of the flow table holds positions in this tuple."""
 CODE = {state: code for code, state in enumerate(STATES)}
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Why a group of flows has its owners.
+    """State and owners of a group of flows, with their reasons.
 
-    A decision whose state is ``pending`` is a tie: its owners are the candidates, between which a ``link`` or ``exact``
-    question may still tell.
+    A decision with state ``pending`` is a tie: its owners are candidates that narrowing may still reduce.
     """
 
     state: State
     owners: Owners
     outcomes: Mapping[Question, Judgement]
-    """What the answers to every question that counted say; :func:`by_shape` joins them."""
+    """The judgement of each question that counted; :func:`combine` joins them."""
     decided_at: float
     cause: str = ""
     special: str = ""
-    """Label ``reason`` of the bytes, where there is no owner and the state does not say why."""
+    """Label ``reason`` of the bytes, if there is no owner for another reason than the state."""
 
     @property
     def reason(self) -> str:
-        """Label ``reason`` of the bytes, if they have no owner."""
+        """Label ``reason`` of the bytes if they have no owner."""
         return self.special or self.state.value
 
 
-def by_shape(outcomes: Mapping[Question, Judgement | None]) -> dict[Shape, Owners | None]:
-    """The owners of every shape, all places together; None for a shape of which an answer is missing."""
-    joined: dict[Shape, Owners | None] = {}
-    for question, outcome in outcomes.items():
-        known = joined.get(question.shape, NO_OWNERS)
-        joined[question.shape] = None if outcome is None or known is None else known | outcome.owners
-    return joined
-
-
 def joined(decided: Sequence[tuple[Decision, Rows]]) -> list[tuple[State, Owners, str, Rows]]:
-    """Rows by what they are credited to, since there can be a decision for every pair of ends; as they are where a row
-    was decided twice, for then the order counts."""
+    """Rows grouped by the series they are credited to: there can be a decision for every pair of endpoints.
+
+    Not grouped if a row was decided twice, since then the order counts.
+    """
     together: dict[tuple[State, Owners, str], list[Rows]] = {}
     for decision, rows in decided:
         together.setdefault((decision.state, decision.owners, decision.reason), []).append(rows)

@@ -1,16 +1,18 @@
-"""Ties: flows for which the answers about their two ends leave several candidates.
+"""Narrowing: reduces the candidates of flows for which the answers about both endpoints leave several (a *tie*).
 
-Questions about both ends together may tell them apart: ``link`` for all connections of a client with a service end, and
-where that leaves several, ``exact`` for one connection. They are asked only with calls that no first question wants,
-see ``tie_questions``.
+Two shapes ask about both endpoints together: ``link`` about all connections of a client with a service endpoint, and if
+that leaves several candidates, ``exact`` about one connection. They use only calls that no first question needs; see
+``calls/narrowing_questions``. Their answers remove candidates and never add one; see ``Timeline.tell_apart``.
 
-What they say only narrows. An answer that names none of the candidates of its place is no information, and so is one
-that was not given within the flow's life: another candidate's connection may have come and gone between two answers.
+An open flow stays pending until one of these holds, and is then credited to the candidates that are left:
 
-A flow that is open when the tie is found stays pending until it is broken, or can't be any more: the flow is over,
-everything was asked, or ``attribute.tie_wait`` has passed, be it for want of calls or of an API that answers. Then it
-is credited to what is left of its candidates, and what is credited stays there. While it is open a later answer may
-still narrow them; it goes on as the smaller set.
+    - one candidate is left
+    - the connection has ended
+    - every question was asked and answered within the flow's life
+    - ``attribute.tie_wait`` has passed
+
+While the flow is open, a later answer may still remove candidates. The flow then continues in the series of the smaller
+set; bytes that were credited stay where they are.
 """
 
 from __future__ import annotations
@@ -24,25 +26,23 @@ from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement, Lifetimes
 from flowmap.attribute.calls.narrowing_questions import Ends, NarrowingQuestions, Pair, Round, by_place
-from flowmap.attribute.decisions import CODE, Decision
+from flowmap.attribute.decisions import Decision
 from flowmap.attribute.distinct import distinct_rows
+from flowmap.attribute.owner_state import is_connected, is_credited_to_several, is_tied
 from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.columns import PENDING, Mask, Row
+from flowmap.flows.columns import Mask, Row
 from flowmap.flows.hash_index import Rows
+from flowmap.flows.ports import unpack
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 
 CHECK_EVERY = 1.0
-"""Seconds between two looks for ties that cannot be broken any more."""
-
-_OVER = np.uint16(Row.OPEN | Row.ENDED)
-_OPEN = np.uint16(Row.OPEN)
-_TIED = [CODE[State.SHARED], CODE[State.AMBIGUOUS]]
+"""Seconds between two checks for flows that need not wait any longer."""
 
 
 class _Part(NamedTuple):
-    """Rows of one decision for which the answers leave the same candidates."""
+    """Rows of one decision with the same candidates left."""
 
     rows: Rows
     owners: Owners
@@ -50,7 +50,7 @@ class _Part(NamedTuple):
 
 
 class Narrowing:
-    """What to ask to break ties, and which are broken. Ends go by their numbers."""
+    """Asks about both endpoints of flows with several candidates, and decides which candidates are left."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Narrowing:
         shape_stats: ShapeStats,
         cache: AnswerCache,
     ) -> None:
-        """``decisions``: by the number in the ``verdict`` column."""
+        """``decisions``: by their number in the ``verdict`` column."""
         self._table = table
         self._decisions = decisions
         self._settings = settings
@@ -73,67 +73,71 @@ class Narrowing:
         self._checked = NEVER
 
     def __len__(self) -> int:
-        """Pairs with tied flows that are asked about."""
+        """Pairs of endpoints that are asked about."""
         return len(self.questions.pairs)
 
     @property
+    def unsettled(self) -> bool:
+        """Whether there may be flows whose tie is not broken."""
+        return self._any
+
+    @property
     def waiting(self) -> int:
-        """Questions that were due when last looked for, and found no call."""
+        """Questions that were due at the last :meth:`ask` and got no call."""
         return self.questions.waiting
 
     @property
     def has_news(self) -> bool:
-        """Whether answers came that flows were not judged by yet."""
+        """Whether there are answers that no flow was judged by yet."""
         return bool(self._news)
 
     def worth_waiting(self, rows: Rows) -> Mask:
-        """Whether each flow may wait for its tie to be broken: it is open, and there is something to ask."""
-        return self._is_open(rows) & bool(self._shapes and self._settings.tie_wait > 0)
+        """Whether each flow should stay pending: its connection exists, and there are questions that may narrow it."""
+        return is_connected(self._table.columns, rows) & bool(self._shapes and self._settings.tie_wait > 0)
 
     def found(self) -> None:
-        """Flows were decided that are tied."""
+        """Note that there are flows with several candidates."""
         self._any = bool(self._shapes)
 
-    def look_again(self) -> None:
-        """A full read may have shown that clients are there."""
+    def judge_again(self) -> None:
+        """Judge every tied flow at the next :meth:`resolve`: a full read may have shown that clients sent."""
         if self._any:
             self._news.append(NEVER)
 
     def forget(self, numbers: set[int]) -> None:
-        """These ends are no more."""
+        """The numbers of these endpoints will stand for others."""
         self.questions.forget(numbers)
 
     def rows(self) -> Rows:
-        """Flows whose tie may still be broken: pending ones, and open ones that are credited to several."""
+        """Flows whose candidates may still be narrowed: tied ones, and open ones that are credited to several."""
         columns, live = self._table.columns, self._table.live()
-        waits, state = columns.series[live] == PENDING, columns.state[live]
-        tied = np.isin(state, _TIED) & self._is_open(live) & ~waits  # else it was decided at this very moment
-        tied |= (state == CODE[State.PENDING]) & waits & (columns.verdict[live] >= 0)
+        tied = is_credited_to_several(columns, live) & is_connected(columns, live)
+        tied |= is_tied(columns, live)
         found: Rows = live[tied]
         return found
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
-        """At most ``limit`` questions (though all places of one thing at once), the largest traffic first."""
+        """At most ``limit`` questions, or a few more: all places of one question stay together."""
         rows = self.rows() if self._any else np.zeros(0, np.int32)
-        return self.questions.choose(rows[self._is_open(rows)], now=now, limit=limit)
+        return self.questions.choose(rows[is_connected(self._table.columns, rows)], now=now, limit=limit)
 
     def about(self, row: int, decision: Decision) -> list[Question]:
-        """The questions about both ends of one flow that may have been asked."""
+        """The questions about both endpoints of one flow that may have been asked."""
         columns = self._table.columns
-        ends, port = (int(columns.client[row]), int(columns.service[row])), int(columns.ports[row]) >> 48
+        ends, port = (int(columns.client[row]), int(columns.service[row])), unpack(int(columns.ports[row])).client
         pair, places = self.questions.pairs.get(ends), by_place(decision)
         asked = pair is not None and port in pair.exact
         exact = self.questions.questions(places, ends, port) if asked else ()
         return [*self.questions.questions(places, ends), *exact] if self._shapes else []
 
-    def heard(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
-        """A question came back; ``asked``: when it was, None if there was no answer."""
-        self.questions.heard(question, asked, now=now, retry_after=retry_after)
+    def receive(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
+        """Take the result of a question; ``asked``: when it was asked, None if it failed."""
+        self.questions.receive(question, asked, now=now, retry_after=retry_after)
         if asked is not None and self._any:
             self._news.append(now)
 
-    def resolve(self, lives: Callable[[Rows], Lifetimes], *, now: float) -> list[tuple[Decision, Rows]]:
-        """Ties that are broken now, or cannot be any more."""
+    def resolve(self, lifetimes: Callable[[Rows], Lifetimes], *, now: float) -> list[tuple[Decision, Rows]]:
+        """Decisions about flows whose candidates are narrowed now, or that need not wait any longer."""
         if not self._any:
             self._news.clear()
         ready = [arrived for arrived in self._news if arrived <= self._table.alive_at]
@@ -144,16 +148,16 @@ class Narrowing:
         rows = self.rows()
         self._any = bool(len(rows))
         if not ready:
-            rows = rows[self._table.columns.series[rows] == PENDING]
+            rows = rows[is_tied(self._table.columns, rows)]
         decided: list[tuple[Decision, Rows]] = []
         for verdict, members in self._groups(rows):
             decision = self._decisions[verdict]
-            for part in self._parts(decision, members, lives(members)):
-                decided += self._settled(decision, part, now)
+            for part in self._parts(decision, members, lifetimes(members)):
+                decided += self._decide_part(decision, part, now)
         return decided
 
     def _groups(self, rows: Rows) -> Iterator[tuple[int, Rows]]:
-        """Rows of one pair and one decision."""
+        """Groups of rows with the same pair of endpoints and the same decision, with the decision's number."""
         columns = self._table.columns
         facts = np.stack((columns.client[rows], columns.service[rows], columns.verdict[rows]), axis=1)
         order = np.lexsort(facts.T)
@@ -162,17 +166,17 @@ class Narrowing:
             if len(members):
                 yield int(columns.verdict[members[0]]), members
 
-    def _parts(self, decision: Decision, rows: Rows, lives: Lifetimes) -> Iterator[_Part]:
-        ends = self._ends(rows)
+    def _parts(self, decision: Decision, rows: Rows, lifetimes: Lifetimes) -> Iterator[_Part]:
+        ends = self._pair_of(rows)
         pair = self.questions.pairs.get(ends)
         if pair is None:
             yield _Part(rows, decision.owners, {})
             return
         places = by_place(decision)
         for linked in self._narrowed(
-            _Part(rows, decision.owners, {}), self.questions.questions(places, ends), places, lives
+            _Part(rows, decision.owners, {}), self.questions.questions(places, ends), places, lifetimes
         ):
-            yield from self._exactly(linked, pair, places, ends, lives, rows)
+            yield from self._exactly(linked, pair, places, ends, lifetimes, rows)
 
     def _exactly(
         self,
@@ -180,41 +184,42 @@ class Narrowing:
         pair: Pair,
         places: Mapping[Place, Owners],
         ends: Ends,
-        lives: Lifetimes,
+        lifetimes: Lifetimes,
         every: Rows,
     ) -> Iterator[_Part]:
-        """Narrow by what is known of single connections."""
+        """Narrow further by the answers about single connections."""
         rest = np.ones(len(part.rows), np.bool_)
-        ports = self._table.columns.ports[part.rows] >> np.uint64(48)
+        ports = self._table.columns.client_port(part.rows)
         for port in pair.exact if len(part.owners) > 1 else ():
             own = ports == np.uint64(port)
             if own.any():
                 rest &= ~own
                 one = part._replace(rows=part.rows[own])
-                life = lives.take(np.flatnonzero(np.isin(every, one.rows)))
+                life = lifetimes.take(np.flatnonzero(np.isin(every, one.rows)))
                 yield from self._narrowed(one, self.questions.questions(places, ends, port), places, life)
         if rest.any():
             yield part._replace(rows=part.rows[rest])
 
     def _narrowed(
-        self, part: _Part, questions: Sequence[Question], places: Mapping[Place, Owners], lives: Lifetimes
+        self, part: _Part, questions: Sequence[Question], places: Mapping[Place, Owners], lifetimes: Lifetimes
     ) -> Iterator[_Part]:
-        """``part``, split where answers leave different candidates. ``lives`` are those of its rows, in their order."""
-        living = [places[question.place] & part.owners for question in questions]
+        """``part``, split where answers leave different candidates. ``lifetimes``: of its rows, in their order."""
+        by_question = [places[question.place] & part.owners for question in questions]
         judged = [
-            self._cache.tell_apart(question, lives, some) for question, some in zip(questions, living, strict=True)
+            self._cache.tell_apart(question, lifetimes, some)
+            for question, some in zip(questions, by_question, strict=True)
         ]
         cases, case = distinct_rows([position for position, _ in judged])
         for number, positions in enumerate(cases):
             given = [outcomes[position] for position, (_, outcomes) in zip(positions, judged, strict=True)]
-            told = {question: outcome for question, outcome in zip(questions, given, strict=True) if outcome}
-            # Where an answer tells nothing, all candidates of its place remain.
+            narrowed = {question: outcome for question, outcome in zip(questions, given, strict=True) if outcome}
+            # An answer that removes no candidate leaves all those of its place.
             left = NO_OWNERS.union(
-                *(some if one is None else one.owners for some, one in zip(living, given, strict=True))
+                *(some if one is None else one.owners for some, one in zip(by_question, given, strict=True))
             )
-            yield _Part(part.rows[case == number], left, {**part.outcomes, **told})
+            yield _Part(part.rows[case == number], left, {**part.outcomes, **narrowed})
 
-    def _settled(self, decision: Decision, part: _Part, now: float) -> Iterator[tuple[Decision, Rows]]:
+    def _decide_part(self, decision: Decision, part: _Part, now: float) -> Iterator[tuple[Decision, Rows]]:
         rows, limit = part.rows, self._settings.owners_limit
         outcomes = {**decision.outcomes, **part.outcomes}
         narrowed = part.owners < decision.owners
@@ -225,52 +230,53 @@ class Narrowing:
         if len(part.owners) == 1:
             yield Decision(State.ATTRIBUTED, part.owners, outcomes, now), rows
             return
-        for cause, some in self._hopeless(decision, rows, now):
+        for cause, some in self._done_waiting(decision, rows, now):
             yield Decision(state_of(part.owners, limit), part.owners, outcomes, now, cause), some
 
-    def _hopeless(self, decision: Decision, rows: Rows, now: float) -> Iterator[tuple[str, Rows]]:
-        """Flows that wait no longer for their tie to be broken, and why."""
+    def _done_waiting(self, decision: Decision, rows: Rows, now: float) -> Iterator[tuple[str, Rows]]:
+        """Flows that need not wait any longer, by the reason."""
         many = f"{len(decision.owners)} deployments are possible, and "
-        over = ~self._is_open(rows)
-        if over.any():
-            yield many + "the connection ended before an answer about both its ends told them apart", rows[over]
-        rows = rows[~over]
-        told = self._told_all(decision, rows, now) if len(rows) else over[:0]
-        if told.any():
-            yield many + "answers about both its ends together leave them", rows[told]
-        rows = rows[~told]
+        ended = ~is_connected(self._table.columns, rows)
+        if ended.any():
+            yield many + "the connection ended before an answer about both endpoints left one", rows[ended]
+        rows = rows[~ended]
+        answered = self._all_answered(decision, rows, now) if len(rows) else ended[:0]
+        if answered.any():
+            yield many + "the answers about both endpoints together leave them", rows[answered]
+        rows = rows[~answered]
         if len(rows) and now - decision.decided_at >= self._settings.tie_wait:
-            yield many + "no answer about both its ends told them apart within attribute.tie_wait", rows
+            yield many + "no answer about both endpoints left one within attribute.tie_wait", rows
 
-    def _told_all(self, decision: Decision, rows: Rows, now: float) -> Mask:
-        """Whether everything was asked about each flow within its life, and came back."""
-        columns, ends = self._table.columns, self._ends(rows)
-        silent = {shape: self._shape_stats.never_names(shape, now=now) for shape in self._shapes}
+    def _all_answered(self, decision: Decision, rows: Rows, now: float) -> Mask:
+        """Whether every question about each flow was asked and answered within its life."""
+        columns, ends = self._table.columns, self._pair_of(rows)
+        resting = {shape: self._shape_stats.never_names(shape, now=now) for shape in self._shapes}
         pair = self.questions.pairs.get(ends)
-        if pair is None or self.questions.name_one(by_place(decision), ends):
-            return np.full(len(rows), all(silent.values()) and pair is None)
+        if pair is None or self.questions.leave_one(by_place(decision), ends):
+            return np.full(len(rows), all(resting.values()) and pair is None)
         born, ports, alive_until = (
             columns.born_by[rows],
-            columns.ports[rows] >> np.uint64(48),
+            columns.client_port(rows),
             self._table.alive_until(rows),
         )
 
-        def told_by(round_: Round) -> Mask:
+        def answered_by(round_: Round) -> Mask:
             in_life: Mask = (born <= round_.asked) & (round_.arrived <= alive_until)
-            return in_life
+            return in_life | (self._settings.timeless and round_.arrived > NEVER)
 
-        exactly = (ports == 0) | silent[Shape.EXACT]
+        exact = (ports == 0) | resting[Shape.EXACT]
         for port, round_ in pair.exact.items():
-            if not self.questions.name_one(by_place(decision), ends, port):  # else only proof is missing
-                exactly |= (ports == np.uint64(port)) & told_by(round_)
-        linked: Mask = told_by(pair.link) | silent[Shape.LINK]
-        told: Mask = linked & exactly
-        return told
+            if not self.questions.leave_one(by_place(decision), ends, port):  # else only the rules of time withhold it
+                exact |= (ports == np.uint64(port)) & answered_by(round_)
+        link: Mask = answered_by(pair.link) | resting[Shape.LINK]
+        answered: Mask = link & exact
+        return answered
 
     def _is_open(self, rows: Rows) -> Mask:
-        is_open: Mask = self._table.columns.flags[rows] & _OVER == _OPEN
-        return is_open
+        """Whether a later answer can still count for each flow: it is open, or no rule of time applies."""
+        is_open: Mask = self._table.columns.flags[rows] & np.uint32(Row.OPEN | Row.ENDED) == np.uint32(Row.OPEN)
+        return is_open | self._settings.timeless
 
-    def _ends(self, rows: Rows) -> Ends:
+    def _pair_of(self, rows: Rows) -> Ends:
         columns = self._table.columns
         return int(columns.client[rows[0]]), int(columns.service[rows[0]])

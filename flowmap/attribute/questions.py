@@ -1,37 +1,38 @@
-"""What can be asked of ``GetDeploymentsByIp``, and how answers combine, as tables.
+"""The questions to ``GetDeploymentsByIp`` and how their answers combine, as tables.
 
-For a client end C:cp and a service end S:sp:
+For a client endpoint C:cp and a service endpoint S:sp:
 
     shape    parameters                                  one answer serves
     client   srcIp=C                                     every flow of that client address
-    sink     dstIp=S dstPort=sp                          every flow to that service end
-    source   srcIp=S srcPort=sp                          every flow to that service end
+    sink     dstIp=S dstPort=sp                          every flow to that service endpoint
+    source   srcIp=S srcPort=sp                          every flow to that service endpoint
     link     srcIp=C dstIp=S dstPort=sp                  every flow of the pair
     exact    srcIp=C srcPort=cp dstIp=S dstPort=sp       one connection
 
-The API's document can be read in two ways: src and dst are the ends of a connection, or src is what a job reads from
-and dst what it writes to. ``attribute.semantics`` chooses; :data:`READINGS` says what is then asked and
-:func:`candidates` how the answers combine:
+The API's document can be read in two ways: src and dst are the endpoints of a connection, or src is what a job reads
+from and dst what it writes to. ``attribute.semantics`` selects the reading. :data:`READINGS` lists the questions of
+each reading, :func:`candidates` combines their answers, and narrowing applies if several candidates are left:
 
-    semantics    of the client   of the service end   candidates                 between them
-    connection   client          sink                 client ∩ sink              link, then exact
-    dataflow     -               sink, source         sink ∪ source              -
-    both         client          sink, source         client ∩ (sink ∪ source)   link, then exact
+    semantics    about the client   about the service   candidates                 narrowing
+    connection   client             sink                client ∩ sink              link, then exact
+    dataflow     -                  sink, source        sink ∪ source              -
+    both         client             sink, source        client ∩ (sink ∪ source)   link, then exact
 
-Under ``both`` the client's answer is needed even where the API seems to read src and dst as data flow and never names
-anybody for a client. Then all that is known of a flow is who uses its service end, and whoever else uses it, from a
-shell or a backup, would get that name. Nothing an API answers can tell the two apart; only who runs the hosts knows
-that nobody else does, and says so with ``dataflow``. So ``both`` names nobody there, and status and causes say why.
+``both`` needs the client's answer even if the API seems to read src and dst as data flow and names no deployment for
+any client. There, only the users of the service endpoint are known, and a connection of a shell or a backup to that
+endpoint would get a deployment's name. No answer of the API can tell these apart. Only the operator can know that
+nothing but deployments uses the service endpoints, and states it with ``dataflow``. Until then such flows are unknown;
+the status and the cause of each flow name the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
 from flowmap.flows.endpoints import EndpointKey
-from flowmap.model.address import Endpoint
+from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner, State
 
 Owners = frozenset[Owner]
@@ -39,11 +40,11 @@ Semantics = Literal["connection", "dataflow", "both"]
 
 
 UNREADABLE = "unreadable"
-"""Id that stands for deployments of an answer that could not be read: they may own a flow, but have no name."""
+"""Id of the owner that stands for the unreadable part of an answer: a candidate without a name."""
 
 
 class Shape(StrEnum):
-    """The forms a question takes; the table in this module's heading gives their parameters."""
+    """The forms of a question; the table in this module's heading gives their parameters."""
 
     CLIENT = "client"
     SINK = "sink"
@@ -53,14 +54,14 @@ class Shape(StrEnum):
 
 
 class Reading(NamedTuple):
-    """What is asked under one reading of the API."""
+    """The questions under one reading of the API."""
 
     of_client: tuple[Shape, ...]
-    """About client addresses; what these answers and those about the service end have in common are candidates."""
+    """Shapes about a client endpoint. Candidates are the owners that these and the service's answers have in common."""
     of_service: tuple[Shape, ...]
-    """About service ends; these answers add up."""
+    """Shapes about a service endpoint; the owners in their answers add up."""
     narrowing: tuple[Shape, ...]
-    """About both ends together, while that leaves several; in this order."""
+    """Shapes about both endpoints together, in the order in which they are asked if several candidates are left."""
 
 
 READINGS: Mapping[Semantics, Reading] = {
@@ -69,11 +70,6 @@ READINGS: Mapping[Semantics, Reading] = {
     "both": Reading((Shape.CLIENT,), (Shape.SINK, Shape.SOURCE), (Shape.LINK, Shape.EXACT)),
 }
 
-SHAPES: Mapping[Semantics, tuple[Shape, ...]] = {
-    semantics: reading.of_client + reading.of_service for semantics, reading in READINGS.items()
-}
-"""What is asked of every flow's ends under each reading."""
-
 CONFIDENCE: Mapping[Shape, str] = {
     Shape.CLIENT: "strong",
     Shape.SINK: "candidate",
@@ -81,19 +77,19 @@ CONFIDENCE: Mapping[Shape, str] = {
     Shape.LINK: "strong",
     Shape.EXACT: "exact",
 }
-"""How much one answer says alone; ``client`` met with a service end's answer is what names a flow."""
+"""How strong the answer of each shape is alone. Only ``client`` combined with a service's answer names a flow."""
 
 
 class Place(NamedTuple):
-    """Where deployments live, and are asked for: one call each."""
+    """A namespace of a workspace; every question is asked in each place with a call of its own."""
 
     workspace: str
-    """Empty: the one of ``control_plane.workspace``."""
+    """Empty: ``control_plane.workspace``."""
     namespace: str
 
 
 class Question(NamedTuple):
-    """One call of ``GetDeploymentsByIp``; also the key under which its answers are kept."""
+    """One call of ``GetDeploymentsByIp``; also the key of its answers in the cache."""
 
     namespace: str
     shape: Shape
@@ -110,7 +106,7 @@ class Question(NamedTuple):
 
 
 def question_for(place: Place | str, shape: Shape, end: EndpointKey) -> Question:
-    """The ``client``, ``sink`` or ``source`` question about one end; a place that is text is a namespace."""
+    """The ``client``, ``sink`` or ``source`` question about one endpoint; a text ``place`` is a namespace."""
     workspace, namespace = ("", place) if isinstance(place, str) else place
     if shape is Shape.CLIENT:
         return Question(namespace, shape, Endpoint(end.address, 0), None, workspace)
@@ -121,28 +117,55 @@ def question_for(place: Place | str, shape: Shape, end: EndpointKey) -> Question
 
 
 def link_question(place: Place, client: EndpointKey, service: EndpointKey, client_port: int = 0) -> Question:
-    """The ``link`` question about a client address and a service end; with the client's port the ``exact`` one."""
+    """The ``link`` question about a client address and a service endpoint; with a client port the ``exact`` one."""
     shape = Shape.EXACT if client_port else Shape.LINK
     source, destination = Endpoint(client.address, client_port), Endpoint(service.address, service.port)
     return Question(place.namespace, shape, source, destination, place.workspace)
 
 
-def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> Owners | None:
-    """Deployments that the answers for a flow's two ends leave; None while an answer that could matter is missing.
+def endpoint_questions(semantics: Semantics, places: Iterable[Place], endpoint: EndpointKey) -> list[Question]:
+    """The questions about one endpoint of a connection, in every place."""
+    reading = READINGS[semantics]
+    shapes = reading.of_service if endpoint.service else reading.of_client
+    return [question_for(place, shape, endpoint) for shape in shapes for place in places]
 
-    See the table in this module's heading.
+
+def connection_questions(
+    semantics: Semantics, places: Collection[Place], client: Address, service: Endpoint
+) -> list[Question]:
+    """The questions about both endpoints of one connection; :func:`combine` joins their answers."""
+    endpoints = EndpointKey(client, 0, 0, False), EndpointKey(*service, 0, True)
+    return [question for endpoint in endpoints for question in endpoint_questions(semantics, places, endpoint)]
+
+
+def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> Owners | None:
+    """The owners that the answers about both endpoints leave: places add up, then :func:`candidates` applies.
+
+    None in ``answers`` is a missing answer; the result is None while a missing answer could matter.
+    """
+    by_shape: dict[Shape, Owners | None] = {}
+    for question, owners in answers.items():
+        known = by_shape.get(question.shape, frozenset())
+        by_shape[question.shape] = None if owners is None or known is None else known | owners
+    return candidates(semantics, by_shape)
+
+
+def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> Owners | None:
+    """The owners that the answers about both endpoints leave, by the table in this module's heading.
+
+    None while an answer that could add or remove an owner is missing.
     """
     reading = READINGS[semantics]
-    ends = [answers.get(shape) for shape in reading.of_service]
-    whole = all(owners is not None for owners in ends)
-    named = _union(owners for owners in ends if owners is not None)
+    of_service = [answers.get(shape) for shape in reading.of_service]
+    complete = all(owners is not None for owners in of_service)
+    named = _union(owners for owners in of_service if owners is not None)
     for shape in reading.of_client:
         client = answers.get(shape)
         if client is None:
             return None
         named &= client
-        whole |= named == client  # whatever is still missing can neither add nor remove
-    return named if whole else None
+        complete |= named == client  # a missing answer can neither add nor remove an owner
+    return named if complete else None
 
 
 def _union(parts: Iterable[Owners]) -> Owners:
@@ -150,9 +173,24 @@ def _union(parts: Iterable[Owners]) -> Owners:
 
 
 def state_of(owners: Owners, limit: int) -> State:
-    """What a finished set of candidates means; never the first of many."""
+    """The state of a flow with these candidates: several are never reduced to the first one."""
     if not owners:
         return State.UNKNOWN
     if len(owners) == 1:
         return State.ATTRIBUTED
     return State.SHARED if len(owners) <= limit else State.AMBIGUOUS
+
+
+def state_of_several(found: Collection[tuple[State, Owners]], limit: int) -> tuple[State, Owners]:
+    """State and owners of several flows together, from the state and owners of each.
+
+    There are no owners unless every flow has some and there are at most ``limit`` in all.
+    """
+    owners = _union(owners for _, owners in found)
+    named = all(state in NAMED for state, _ in found)
+    state = state_of(owners, limit) if named else State.AMBIGUOUS
+    return state, owners if state in NAMED else frozenset()
+
+
+NAMED = (State.ATTRIBUTED, State.SHARED)
+"""States whose deployments are given."""

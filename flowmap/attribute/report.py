@@ -1,4 +1,4 @@
-"""How the attribution stands, for the status answer."""
+"""The attribution part of the status answer."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from flowmap.attribute.questions import READINGS
 from flowmap.model.status import AttributionReport, ReadingView
 
 DATA_FLOW = (
-    "the control plane knows who uses service ends, but names nobody for any client: it seems to read src and dst as "
-    "what a job reads from and writes to. Where nobody but deployments uses these ends, set attribute.semantics to "
+    "the control plane names deployments for service endpoints but none for any client: it seems to read src and dst "
+    "as what a job reads from and writes to. If only deployments use these endpoints, set attribute.semantics to "
     "dataflow"
 )
 
 
 def attribution_report(attribution: Attribution) -> AttributionReport:
-    """As of the last look at the answers; times are monotonic seconds."""
+    """The report as of the last decision turn; times are monotonic seconds."""
     shape_stats, now = attribution.shape_stats, attribution.now
     reading = READINGS[attribution.settings.semantics]
     shapes = (*reading.of_client, *reading.of_service, *reading.narrowing)

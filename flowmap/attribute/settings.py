@@ -9,24 +9,31 @@ from flowmap.config.models import AttributeConfig
 
 
 class AttributionSettings(AttributeConfig, frozen=False):
-    """Every key of the section, as it applies now. All parts of one attribution hold the same object.
+    """Every key of the section with its current value. All parts of one attribution share one object.
 
-    A live key is declared in the configuration model and read where it is used: :meth:`update` changes it for all.
+    A live key is declared in the configuration model and read where it is used; :meth:`update` changes it for all.
     """
 
     namespaces: tuple[str, ...]
-    """Of the main workspace."""
+    """Namespaces of the main workspace."""
     loopback: bool = True
-    """Whether the control plane can know loopback addresses."""
+    """Whether deployments can have loopback addresses: the control plane is on loopback itself."""
+    timeless: bool = False
+    """Owners are the same at all times (``replay --assume-current``): no rule of time applies."""
     elsewhere: tuple[Place, ...] = ()
     """Namespaces of other workspaces."""
 
+    @property
+    def at_once(self) -> bool:
+        """Whether an answer that is known already may decide a flow that has just begun."""
+        return self.timeless or self.confirm == "fast"
+
     @cached_property
     def places(self) -> tuple[Place, ...]:
-        """Everywhere that questions are asked."""
+        """Every place that is asked."""
         return tuple(Place("", namespace) for namespace in self.namespaces) + self.elsewhere
 
     def update(self, section: AttributeConfig) -> None:
-        """Apply another section. ``semantics``, ``nat`` and ``cache_size`` have to be the same as before."""
+        """Apply another section. ``semantics``, ``nat`` and ``cache_size`` must be unchanged."""
         for name in AttributeConfig.model_fields:
             setattr(self, name, getattr(section, name))

@@ -1,15 +1,14 @@
-"""Addresses that no deployment can have: nothing is asked about them, and their flows are decided at once.
+"""Special addresses, which no deployment can have: no question is about them, and their flows are decided at once.
 
     multicast     224.0.0.0/4, ff00::/8
     broadcast     255.255.255.255, and the directed broadcast addresses of this host's networks
     unspecified   0.0.0.0, ::
     link-local    169.254.0.0/16, fe80::/10
-    loopback      127.0.0.0/8, ::1; not where the control plane is on loopback itself (sandbox, demo)
+    loopback      127.0.0.0/8, ::1; unless the control plane is on loopback itself (sandbox, demo)
 
-One such endpoint is enough, be it the client or the service endpoint: a flow is named only where the answers about both
-agree on a deployment, and the control plane knows no service at such an address. Its client alone does not name it:
-mDNS, DHCP or name services come from other programs on the same host. Under the data-flow reading only the service
-endpoint is asked about, so only that one matters.
+One special endpoint is enough: a flow is named only if the answers about both endpoints agree on a deployment. The
+client alone does not name it: mDNS, DHCP and name services come from other programs on the same host. Under the
+data-flow reading only the service endpoint is asked about, so only its address matters.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from flowmap.model.address import Address
 from flowmap.model.deployment import State
 
 REASON = "special_address"
-"""Why the bytes of such a flow have no owner: label ``reason``."""
+"""Label ``reason`` of the bytes of such a flow."""
 
 U64 = npt.NDArray[np.uint64]
 Kinds = npt.NDArray[np.uint8]
-"""For each address a position in :data:`KINDS`."""
+"""A position in :data:`KINDS` for each address."""
 
 KINDS = ("", "multicast", "broadcast", "unspecified", "link-local", "loopback")
-"""The first stands for every address that a deployment can have."""
+"""The first one means: an address that a deployment can have."""
 
 _NETWORKS = {
     "multicast": ("224.0.0.0/4", "ff00::/8"),
@@ -48,7 +47,7 @@ _NETWORKS = {
 
 
 class SpecialAddresses:
-    """Which addresses are special for one control plane and one host."""
+    """The special addresses for one control plane and one host."""
 
     def __init__(self, *, loopback: bool, broadcasts: Iterable[Address] = ()) -> None:
         """``loopback``: whether the control plane can know loopback addresses. ``broadcasts``: directed broadcast
@@ -67,7 +66,10 @@ class SpecialAddresses:
         return found
 
     def cause(self, client: Address, service: Address, *, by_client: bool) -> str:
-        """Why a flow between these addresses has no owner; empty if it can have one."""
+        """Why a flow between these addresses has no owner; empty if it can have one.
+
+        ``by_client``: whether the client's address matters.
+        """
         high, low = (np.array(halves, np.uint64) for halves in zip(client, service, strict=True))
         of_client, of_service = self.kinds(high, low).tolist()
         return _cause(of_client if by_client else 0, of_service)
@@ -79,33 +81,33 @@ def _cause(of_client: int, of_service: int) -> str:
 
 
 class SpecialEndpoints:
-    """The special addresses among the ends of one table, and the flows that they decide."""
+    """The endpoints of one flow table that have special addresses, and the flows that they decide."""
 
     def __init__(self, table: FlowTable, settings: AttributionSettings) -> None:
         self.by_client = settings.semantics != "dataflow"
         self.addresses = SpecialAddresses(loopback=settings.loopback)
         self._table = table
-        self._kinds = np.zeros(table.ends.capacity, np.uint8)
+        self._kinds = np.zeros(table.endpoints.capacity, np.uint8)
         self._any = False
         self._opened: list[Rows] = []
 
     def set_broadcasts(self, broadcasts: Iterable[Address]) -> None:
-        """Other directed broadcast addresses from now on, also for flows without a decision."""
+        """Replace the directed broadcast addresses, also for flows without a decision."""
         self.addresses = SpecialAddresses(loopback=self.addresses.loopback, broadcasts=broadcasts)
         self.opened(self._table.live())
 
     def opened(self, rows: Rows) -> None:
-        """Look at the ends of new flows."""
-        columns, ends = self._table.columns, self._table.ends
+        """Note the endpoints of new flows."""
+        columns, endpoints = self._table.columns, self._table.endpoints
         numbers = np.unique(np.concatenate((columns.client[rows], columns.service[rows])))
-        kinds = self._kinds[numbers] = self.addresses.kinds(*ends.addresses(numbers))
+        kinds = self._kinds[numbers] = self.addresses.kinds(*endpoints.addresses(numbers))
         self._any |= bool(kinds.any())
         special = rows[self.holds(rows)]
         if len(special):
             self._opened.append(special)
 
     def holds(self, rows: Rows) -> Mask:
-        """Flows that no answer can give an owner."""
+        """Whether each flow has a special endpoint that matters."""
         if not self._any:  # a host may have a million flows, and this is asked often
             return np.zeros(len(rows), np.bool_)
         columns = self._table.columns
@@ -115,16 +117,16 @@ class SpecialEndpoints:
         return np.asarray(special)
 
     def is_special(self, number: int) -> bool:
-        """Whether an end has such an address."""
+        """Whether the endpoint has a special address."""
         return bool(self._kinds[number])
 
     def decide(self, now: float) -> Iterator[tuple[Decision, Rows]]:
-        """Decisions about the flows that were opened since the last call, and the rows each is for."""
+        """Decisions about the special flows among those opened since the last call, with the rows of each."""
         if not self._opened:
             return
         rows, self._opened = np.unique(np.concatenate(self._opened)), []
         columns = self._table.columns
-        used = (columns.flags[rows] & np.uint16(Row.USED)) != 0
+        used = (columns.flags[rows] & np.uint32(Row.USED)) != 0
         rows = rows[used & (columns.series[rows] == PENDING)]
         rows = rows[self.holds(rows)]  # another flow may have taken the row since
         of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))
@@ -134,5 +136,5 @@ class SpecialEndpoints:
             yield decision, rows[(of_client == pair[0]) & (of_service == pair[1])]
 
     def forget(self, numbers: Rows) -> None:
-        """The numbers of these ends will stand for others."""
+        """The numbers of these endpoints will stand for others."""
         self._kinds[numbers] = 0

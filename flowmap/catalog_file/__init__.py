@@ -1,1 +1,1 @@
-"""A file that says who owned which address when: for the sandbox, and for captures replayed with ``--catalog``."""
+"""Catalog files: which deployment owned which address when. For the sandbox and for ``replay --catalog``."""

@@ -1,21 +1,21 @@
-"""What the embedded control plane knows: deployments, where they run, and what they read and write.
+"""The catalog: deployments with their addresses, and the services they read and write.
 
-A catalog comes from a YAML or JSON file, from Python, or over the admin path. Field names are the API's (camel
-case); snake case is understood too. Bad input is a ConfigError that names the place.
+It comes from a YAML or JSON file, from Python, or over an admin path of the sandbox. Field names are those of the API
+(camel case) or in snake case. ConfigError names the place of an error.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from flowmap.config.yaml_file import YamlFile, read_yaml, text_problem
 from flowmap.control.alibaba.api.models import Artifact, camel
 from flowmap.errors import ConfigError
 
@@ -24,34 +24,34 @@ SIZE_LIMIT = 64 << 20
 
 
 class CatalogSemantics(StrEnum):
-    """How ``srcIp`` and ``dstIp`` are understood; the API document can be read either way."""
+    """How the API reads ``srcIp`` and ``dstIp``. Its document allows both readings."""
 
     CONNECTION = "connection"
-    """Source is the TaskManager that connects, destination the service it connects to."""
+    """src is the TaskManager that connects, dst the service that it connects to."""
     DATAFLOW = "dataflow"
-    """Source is what a job reads from, destination what it writes to."""
+    """src is a service that a job reads from, dst one that it writes to."""
     BOTH = "both"
     """The union of the two."""
 
 
 class ServiceEndpoint(NamedTuple):
-    """An end a job reads from or writes to; ``port`` None means any port of the address."""
+    """An endpoint that a job reads from or writes to. ``port`` None: any port."""
 
     ip: str
     port: int | None
 
 
 def normal_ip(text: object) -> str:
-    """An address in its one spelling; IPv4-mapped IPv6 becomes IPv4."""
+    """An address in canonical form. IPv4-mapped IPv6 becomes IPv4."""
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} is not an IP address; write it as text")
+        raise ValueError(f"{text!r} is not an IP address; write it as text in quotes")
     address = ipaddress.ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
 
 
-def service_end(value: object) -> object:
-    """``10.0.0.1:9092``, ``[2001:db8::1]:9092``, or an address alone for any port."""
+def parse_service_endpoint(value: object) -> object:
+    """Parse ``10.0.0.1:9092``, ``[2001:db8::1]:9092``, or an address alone for any port."""
     if not isinstance(value, str):
         return value
     host, colon, port = value.rpartition(":")
@@ -76,12 +76,12 @@ def _artifact(value: object) -> object:
 
 
 ApiArtifact = Annotated[Artifact, BeforeValidator(_artifact)]
-"""As the API writes it."""
+"""An artifact in the form of the API."""
 
 Ip = Annotated[str, BeforeValidator(normal_ip)]
-End = Annotated[ServiceEndpoint, BeforeValidator(service_end)]
+ServiceEndpointField = Annotated[ServiceEndpoint, BeforeValidator(parse_service_endpoint)]
 Moment = Annotated[float, BeforeValidator(_epoch)]
-"""Seconds since the epoch; a file may also say ``2026-01-31T08:00:00Z``."""
+"""Seconds since the epoch. A file may also have ``2026-01-31T08:00:00Z``."""
 
 
 class _Entry(BaseModel):
@@ -91,7 +91,7 @@ class _Entry(BaseModel):
 
 
 class AddressEntry(_Entry):
-    """An address one of the deployment's TaskManagers has, always or for a time (``since`` <= t < ``until``)."""
+    """An address of a TaskManager, valid always or for ``since`` <= t < ``until``."""
 
     ip: Ip
     since: Moment | None = None
@@ -103,19 +103,19 @@ class AddressEntry(_Entry):
         return {"ip": value} if isinstance(value, str) else value
 
     def holds(self, now: float) -> bool:
-        """Whether the deployment has the address at ``now``."""
+        """Whether the address is valid at ``now``."""
         return (self.since is None or self.since <= now) and (self.until is None or now < self.until)
 
 
 class ConnectionEntry(_Entry):
-    """One connection known exactly: the client end, and the service end it goes to."""
+    """A connection, by its client endpoint and its server endpoint."""
 
-    client: End
-    server: End
+    client: ServiceEndpointField
+    server: ServiceEndpointField
 
 
 class JobEntry(_Entry):
-    """One run of a deployment."""
+    """A job of a deployment."""
 
     id: str = Field(min_length=1)
     status: str = "RUNNING"
@@ -124,7 +124,7 @@ class JobEntry(_Entry):
 
 
 class DeploymentEntry(_Entry):
-    """A deployment and the truth about its connections."""
+    """A deployment with its addresses, services and connections."""
 
     id: str = Field(min_length=1)
     name: str = Field(min_length=1)
@@ -141,10 +141,10 @@ class DeploymentEntry(_Entry):
     artifact: ApiArtifact = Artifact(kind="SQLSCRIPT")
     jobs: tuple[JobEntry, ...] = ()
     addresses: tuple[AddressEntry, ...] = ()
-    reads: tuple[End, ...] = ()
-    writes: tuple[End, ...] = ()
+    reads: tuple[ServiceEndpointField, ...] = ()
+    writes: tuple[ServiceEndpointField, ...] = ()
     connections: tuple[ConnectionEntry, ...] = ()
-    """Connections known by their client port; they make an exact question exact."""
+    """Connections with known client port. They narrow an exact question."""
 
 
 class PackageJobEntry(_Entry):
@@ -165,66 +165,55 @@ class PackageJobEntry(_Entry):
 
 
 class CatalogFile(_Entry):
-    """Everything the embedded control plane answers from."""
+    """A whole catalog."""
 
     workspace: str = "sandbox"
     namespaces: tuple[str, ...] = ("default-namespace",)
     semantics: CatalogSemantics = CatalogSemantics.BOTH
     deployments: tuple[DeploymentEntry, ...] = ()
     blink_jobs: tuple[PackageJobEntry, ...] = ()
-    """What the legacy operation answers from."""
+    """The jobs of the legacy operation."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         seen: set[str] = set()
         for entry in self.deployments:
             if entry.id in seen:
-                raise ValueError(f"deployment id {entry.id!r} is given twice")
+                raise ValueError(f"deployment id {entry.id!r} occurs twice")
             if entry.namespace not in self.namespaces:
                 raise ValueError(f"deployment {entry.id!r}: namespace {entry.namespace!r} is not in namespaces")
             seen.add(entry.id)
         return self
 
 
-def parse_catalog(value: object, *, origin: str = "catalog", text: str = "") -> CatalogFile:
-    """Check a catalog; ConfigError names ``origin``, the place in it, and the line if ``text`` is its YAML."""
+def parse_catalog(value: object, *, origin: str = "catalog", file: YamlFile | None = None) -> CatalogFile:
+    """Check a catalog; ConfigError names ``origin``, the line if ``file`` is what it was read from, and the key."""
     if isinstance(value, CatalogFile):
         return value
     try:
         return CatalogFile.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = [part for part in first["loc"] if not str(part).startswith("function-")]
-        line = _line_of(text, place)
-        where = f"{origin}, line {line}" if line else origin
+        key = tuple(part for part in first["loc"] if not str(part).startswith("function-"))
+        line = file.line(key) if file is not None else None
+        where = f"{origin}:{line}" if line else origin
         message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "string_type" and isinstance(first["input"], (int, float, date)):  # bool is an int
-            message = "this is no text in YAML; quote it"
-        raise ConfigError(f"{where}: {'.'.join(map(str, place)) or 'the catalog'}: {message}") from error
+        if first["type"] == "string_type":
+            message = text_problem(first["input"]) or message
+        raise ConfigError(f"{where}: {'.'.join(map(str, key)) or 'the catalog'}: {message}") from error
 
 
 def load_catalog(path: Path) -> CatalogFile:
-    """Read a catalog file, YAML or JSON (which is YAML)."""
-    try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise ConfigError(f"{path}: over {SIZE_LIMIT} bytes")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the catalog: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}") from error
-    try:
-        value = yaml.load(text, Loader=_loader())
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}, line {line}: not YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not YAML: {str(error)[:200]}") from error
-    return parse_catalog(value if value is not None else {}, origin=str(path), text=text)
+    """Read a catalog file, YAML or JSON; ConfigError names the line."""
+    file = read_yaml(str(path), largest=SIZE_LIMIT)
+    if file.repeated:
+        key = file.repeated[0]
+        raise ConfigError(f"{path}:{file.line(key)}: {'.'.join(map(str, key))}: given twice")
+    return parse_catalog({} if file.value is None else file.value, origin=str(path), file=file)
 
 
 def example_catalog() -> CatalogFile:
-    """Four deployments on loopback addresses: a reader, a writer, and two that share a service end."""
+    """Four deployments on loopback addresses: a reader, a writer, and two that share a service."""
     kafka, mysql, redis = "127.0.2.1:9092", "127.0.2.2:3306", "127.0.2.3:6379"
     rows: Sequence[tuple[str, str, str, list[str], list[str], dict[str, str | int]]] = (
         ("00000000-0000-0000-0000-000000000001", "orders-ingest", "127.0.1.1", [mysql], [kafka], {"team": "orders"}),
@@ -248,29 +237,3 @@ def example_catalog() -> CatalogFile:
             ]
         }
     )
-
-
-def _loader() -> Any:
-    # The C loader reads ten thousand deployments in a second instead of ten; PyYAML may be built without it.
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _line_of(text: str, place: Sequence[int | str]) -> int | None:
-    """Line on which ``place`` stands in the YAML ``text``; None without one."""
-    if not text:
-        return None
-    node = yaml.compose(text, Loader=_loader())
-    for part in place:
-        found = _child(node, part)
-        if found is None:
-            break
-        node = found
-    return None if node is None else int(node.start_mark.line) + 1
-
-
-def _child(node: Any, part: int | str) -> Any:
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part]
-    if isinstance(node, yaml.MappingNode):
-        return next((value for key, value in node.value if key.value == part), None)
-    return None

@@ -1,4 +1,4 @@
-"""Which deployments of a catalog a question finds. Pure; the moment is an argument.
+"""Finds the deployments of a catalog that match a question. Pure: the time is an argument.
 
 ====================  ==================================================  =======================================
 question              connection reading                                  dataflow reading
@@ -6,8 +6,8 @@ question              connection reading                                  datafl
 srcIp                 deployments with that TaskManager address           deployments that read from it
 dstIp [dstPort]       deployments that connect to it                      deployments that write to it
 both                  the intersection                                    the intersection
-with srcPort too      the connection, if the catalog knows it; else as    srcPort belongs to the service read from
-                      without
+with srcPort too      the connection, if the catalog has it; otherwise    srcPort belongs to the service read from
+                      as without srcPort
 ====================  ==================================================  =======================================
 """
 
@@ -20,11 +20,11 @@ from typing import NamedTuple
 from flowmap.catalog_file.catalog import AddressEntry, CatalogFile, CatalogSemantics, DeploymentEntry, ServiceEndpoint
 
 Positions = set[int]
-"""Positions in the catalog's list."""
+"""Positions in the list of deployments."""
 
 
 class IpQuestion(NamedTuple):
-    """The parameters of ``GetDeploymentsByIp``, addresses in their one spelling."""
+    """The parameters of ``GetDeploymentsByIp``, addresses in canonical form."""
 
     src_ip: str | None = None
     src_port: int | None = None
@@ -48,13 +48,13 @@ _SHAPES: dict[tuple[bool, ...], str] = {
 
 
 class Index:
-    """A catalog prepared for questions."""
+    """A catalog indexed by address, for questions."""
 
     def __init__(self, catalog: CatalogFile) -> None:
         self.catalog = catalog
         self._addresses: dict[str, list[tuple[AddressEntry, int]]] = defaultdict(list)
-        self._reads: _Ends = defaultdict(list)
-        self._writes: _Ends = defaultdict(list)
+        self._reads: _Endpoints = defaultdict(list)
+        self._writes: _Endpoints = defaultdict(list)
         self._connections: dict[ServiceEndpoint, list[tuple[ServiceEndpoint, int]]] = defaultdict(list)
         self._by_id = {entry.id: entry for entry in catalog.deployments}
         self._listed: dict[str, list[DeploymentEntry]] = {}
@@ -64,14 +64,14 @@ class Index:
     def _add(self, position: int, entry: DeploymentEntry) -> None:
         for address in entry.addresses:
             self._addresses[address.ip].append((address, position))
-        for ends, table in ((entry.reads, self._reads), (entry.writes, self._writes)):
-            for end in ends:
-                table[end.ip].append((end.port, position))
+        for endpoints, table in ((entry.reads, self._reads), (entry.writes, self._writes)):
+            for endpoint in endpoints:
+                table[endpoint.ip].append((endpoint.port, position))
         for connection in entry.connections:
             self._connections[connection.client].append((connection.server, position))
 
     def by_ip(self, namespace: str, question: IpQuestion, *, now: float) -> list[DeploymentEntry]:
-        """Deployments of ``namespace`` that the question finds, in catalog order."""
+        """Deployments of ``namespace`` that match the question, in catalog order."""
         found: Positions = set()
         for reading in _READINGS[self.catalog.semantics]:
             found |= reading(self, question, now)
@@ -92,7 +92,7 @@ class Index:
         return self._listed[namespace]
 
     def deployment(self, namespace: str, identity: str) -> DeploymentEntry | None:
-        """The deployment with that id, if it is in ``namespace``."""
+        """The deployment with that id in ``namespace``, if any."""
         entry = self._by_id.get(identity)
         return entry if entry is not None and entry.namespace == namespace else None
 
@@ -129,7 +129,7 @@ class Index:
         return set.intersection(*sides) if sides else set()
 
 
-_Ends = dict[str, list[tuple[int | None, int]]]
+_Endpoints = dict[str, list[tuple[int | None, int]]]
 
 _READINGS: Mapping[CatalogSemantics, Sequence[Callable[[Index, IpQuestion, float], Positions]]] = {
     CatalogSemantics.CONNECTION: (Index.connection_reading,),
@@ -138,6 +138,6 @@ _READINGS: Mapping[CatalogSemantics, Sequence[Callable[[Index, IpQuestion, float
 }
 
 
-def _at(table: _Ends, ip: str, port: int | None) -> Positions:
-    """Positions of deployments with an end at ``ip``; without a port in the question or in the end, any port fits."""
+def _at(table: _Endpoints, ip: str, port: int | None) -> Positions:
+    """Positions of deployments with an endpoint at ``ip``. A missing port on either side matches any."""
     return {position for known, position in table.get(ip, ()) if port is None or known is None or known == port}

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+"""The command line: parse, call, print. Each command imports what it needs."""
 
 from flowmap.cli.command import main
 

@@ -1,10 +1,12 @@
-"""The ``flowmap`` command: its parser, and what becomes of errors."""
+"""The ``flowmap`` command: its parser, exit statuses and errors."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -14,6 +16,7 @@ from flowmap import __version__, errors
 from flowmap.cli.failures import describe
 from flowmap.cli.output.text import clean, escape_what_streams_lack
 from flowmap.cli.shared import options
+from flowmap.cli.shared.environment import leave_out_httpx_command
 from flowmap.system.descriptors import hold_standard
 from flowmap.system.inherited import own_signals
 
@@ -24,46 +27,58 @@ EXIT_BROKEN_PIPE = 141  # the same for SIGPIPE
 
 
 class Entry(NamedTuple):
-    """A command: its module below ``flowmap.cli``, and one line for the help."""
+    """A command: its module below ``flowmap.cli``, and what it does in one line."""
 
     module: str
     summary: str
 
 
-COMMANDS = {
-    "demo": Entry(
-        "sandbox.demo",
-        "everything on this machine: control plane, jobs with real connections, and the daemon that names them",
-    ),
-    "run": Entry("daemon.run", "the daemon, in the foreground, until SIGTERM"),
-    "reload": Entry("daemon.reload", "a running daemon reads its configuration again"),
-    "query": Entry("traffic.query", "who owns a connection"),
-    "calibrate": Entry(
-        "control.calibrate", "how the control plane reads src and dst, told from a connection whose deployment is known"
-    ),
-    "flows": Entry("traffic.flows", "the connections a running daemon sees, and whose they are"),
-    "peers": Entry("traffic.peers", "whom a deployment talked to, and which peers are new or gone"),
-    "deployments": Entry(
-        "control.deployments", "deployments, by address, by label or all, as the control plane has them"
-    ),
-    "jobs": Entry("control.jobs", "the jobs of a deployment"),
-    "packages": Entry("control.packages", "jobs of the legacy Blink product that use a package"),
-    "package-users": Entry("control.package_users", "who uses a jar or Python file, and the peers they talk to"),
-    "check": Entry("check.command", "what works here and what does not, before the daemon runs"),
-    "replay": Entry("replay.command", "who owned what in a capture file, or in a recording of flowmap run --record"),
-    "health": Entry("daemon.health", "whether the daemon of a configuration works, for container health checks"),
-    "config": Entry("daemon.config", "the configuration in force, with secrets masked"),
-    "sandbox": Entry("sandbox.sandbox", "the embedded control plane alone, on loopback"),
+GROUPS: dict[str, dict[str, Entry]] = {
+    "traffic, from a running daemon": {
+        "query": Entry("traffic.query", "show which deployment owns a connection"),
+        "flows": Entry("traffic.flows", "list connections and their deployments"),
+        "peers": Entry("traffic.peers", "list the peers of a deployment in a period, and which are new or gone"),
+    },
+    "control plane": {
+        "deployments": Entry("control.deployments", "list deployments by address, by label, or all"),
+        "jobs": Entry("control.jobs", "list the jobs of a deployment"),
+        "packages": Entry("control.packages", "list jobs of the legacy Blink product that use a package"),
+        "package-users": Entry(
+            "control.package_users", "find the deployments and jobs that use a JAR or Python file, and their peers"
+        ),
+        "calibrate": Entry(
+            "control.calibrate",
+            "find out how the API reads src and dst, from a connection whose deployment is known",
+        ),
+    },
+    "daemon": {
+        "run": Entry("daemon.run", "run the daemon in the foreground until SIGTERM"),
+        "check": Entry("check.command", "test configuration, privileges and control plane before running the daemon"),
+        "config": Entry("daemon.config", "print the effective configuration, with secrets masked"),
+        "reload": Entry("daemon.reload", "make a running daemon reload its configuration"),
+        "health": Entry("daemon.health", "report whether the configured daemon works, for container health checks"),
+    },
+    "without daemon or account": {
+        "demo": Entry(
+            "sandbox.demo", "run a control plane, jobs with real connections, and the daemon on this machine"
+        ),
+        "replay": Entry("replay.command", "attribute a capture file, or a recording made by flowmap run --record"),
+        "sandbox": Entry("sandbox.sandbox", "run the embedded control plane alone, on loopback"),
+    },
 }
-"""In the order of the help. Each module has ``add_arguments(parser)`` and ``run(arguments)``."""
+"""The commands in the order of the help. Each module has ``add_arguments(parser)`` and ``run(arguments)``."""
+
+COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()}
+"""Every command, by its name."""
 
 Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status. Usage errors leave through argparse with status 2."""
+    """Run one command and return its exit status. SystemExit with status 2 for wrong usage."""
     hold_standard()
     own_signals()
+    leave_out_httpx_command()
     escape_what_streams_lack()
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
@@ -76,12 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read stdout is gone; point it elsewhere so that the flush at exit is silent.
+        # The reader of stdout is gone. With another stdout the flush at exit is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except errors.FlowmapError as error:
         return _fail(error, EXIT_FAILURE, arguments)
-    except Exception as error:  # the last resort: a user gets a line, not a traceback, whatever went wrong
+    except Exception as error:  # a user gets one line, never a traceback
         return _fail(error, EXIT_FAILURE, arguments)
 
 
@@ -89,15 +104,36 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for a command line. Only the command that is in it is imported and has arguments."""
     common = options.logging_parent()
     parser = argparse.ArgumentParser(
-        prog="flowmap", description="Which Flink job is behind this network connection?", parents=[common]
+        prog="flowmap",
+        usage="flowmap [-h] [--version] [--log-level LEVEL] COMMAND ...",
+        description="Which Flink job is behind this network connection?",
+        epilog=_overview(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
     )
     parser.add_argument("--version", action="version", version=f"flowmap {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        prog="flowmap", dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
     for name, (_, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary, parents=[common], allow_abbrev=False)
+        command = commands.add_parser(name, description=summary, parents=[common], allow_abbrev=False)
         if name in words:
             _module(name).add_arguments(command)
     return parser
+
+
+def _overview() -> str:
+    """The commands by group, as wide as the terminal."""
+    width = shutil.get_terminal_size().columns - 2
+    margin = " " * 17
+    lines = []
+    for title, group in GROUPS.items():
+        lines += ["", f"{title}:"]
+        for name, (_, summary) in group.items():
+            lines += textwrap.wrap(
+                summary, max(40, width), initial_indent=f"  {name:15}", subsequent_indent=margin, break_on_hyphens=False
+            )
+    return "\n".join([*lines[1:], "", "flowmap COMMAND --help describes a command."])
 
 
 def _command(name: str) -> Command:
@@ -110,7 +146,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _fail(error: Exception, status: int, arguments: argparse.Namespace) -> int:
-    """Say what is wrong, a line for each problem; with ``--log-level debug`` also where it came from."""
+    """Print a line for each problem, and with ``--log-level debug`` the traceback."""
     if getattr(arguments, "log_level", None) == "debug":
         import traceback
 

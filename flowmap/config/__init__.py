@@ -1,4 +1,4 @@
-"""The configuration: models a section, reading it, and the documentation made from it."""
+"""The configuration: its models, loading, and the documentation generated from it."""
 
 from flowmap.config.control_plane import BlinkConfig, CatalogConfig, ControlPlaneConfig, CredentialsConfig
 from flowmap.config.loading import load, read_web_config, require_control_plane

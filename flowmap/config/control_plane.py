@@ -27,21 +27,27 @@ from flowmap.config.fields import (
 
 
 class CredentialsConfig(Section):
-    """Key of the account that may read the deployments; without one the usual places are looked at."""
+    """Access key of an account that may read deployments. Without one, the credential chain is used."""
 
     access_key_id: str | None = Field(
         default=None,
         min_length=1,
-        description="Access key id. Null: the first that is set up of environment, ini profile, profile of the "
-        "command line tool, OIDC role, credentials URI.",
+        description="Access key id. null: the first configured of environment, ini profile, profile of the command "
+        "line tool, OIDC role, credentials URI.",
     )
-    access_key_secret: SecretStr | None = Field(default=None, min_length=1, description="Its secret; better in a file.")
-    access_key_secret_file: str | None = Field(default=None, min_length=1, description="File that holds the secret.")
-    security_token: SecretStr | None = Field(default=None, min_length=1, description="Token of temporary credentials.")
-    security_token_file: str | None = Field(default=None, min_length=1, description="File that holds the token.")
+    access_key_secret: SecretStr | None = Field(
+        default=None, min_length=1, description="Access key secret. A file is safer."
+    )
+    access_key_secret_file: str | None = Field(
+        default=None, min_length=1, description="File with the access key secret."
+    )
+    security_token: SecretStr | None = Field(
+        default=None, min_length=1, description="Security token of temporary credentials."
+    )
+    security_token_file: str | None = Field(default=None, min_length=1, description="File with the security token.")
     ecs_ram_role: bool = Field(
         default=False,
-        description="Where there is no other key, ask this ECS instance's metadata service for its RAM role.",
+        description="If no other key is found, ask the metadata service of this ECS instance for its RAM role.",
     )
 
     @model_validator(mode="after")
@@ -55,93 +61,92 @@ class CredentialsConfig(Section):
         if (self.security_token or self.security_token_file) and self.access_key_id is None:
             raise ValueError("security_token needs access_key_id and access_key_secret")
         if self.ecs_ram_role and self.access_key_id is not None:
-            raise ValueError("ecs_ram_role is never asked beside access_key_id; give one of them")
+            raise ValueError("give ecs_ram_role or access_key_id, not both")
         return self
 
 
 class CatalogConfig(Section):
-    """The list of deployments kept beside the answers by address."""
+    """The list of all deployments, for their names, labels and jobs."""
 
-    refresh: Span = Field(default=60.0, description="How often the list is read again.")
+    refresh: Span = Field(default=60.0, description="Interval to read the list.")
     label: str | None = Field(
         default=None,
         pattern=r"^[^=]+=[^=]+$",
-        description='Only deployments with this label: "key=value1,value2". Null: all.',
+        description='Only deployments with this label: "key=value1,value2". null: all.',
     )
 
 
 class BlinkConfig(Section):
-    """The legacy operation GetRefPackageJob; only commands ask it, never the daemon."""
+    """The legacy operation GetRefPackageJob. Only commands use it, not the daemon."""
 
-    enabled: bool = Field(default=False, description="Ask it at all; needs control_plane.region.")
-    endpoint: Endpoint | None = Field(default=None, description="https://host[:port]; null: by region.")
+    enabled: bool = Field(default=False, description="Use the legacy operation. Needs control_plane.region.")
+    endpoint: Endpoint | None = Field(default=None, description="https://host[:port]. null: from the region.")
     projects: Annotated[tuple[Project, ...], AfterValidator(distinct)] = Field(
-        default=(), description="Projects that `flowmap package-users` asks for."
+        default=(), description="Projects that `flowmap package-users` searches."
     )
 
 
 class ControlPlaneTlsConfig(Section):
-    """How certificates of the control plane and of the credential endpoints are checked."""
+    """Verification of the certificates of the control plane and of the credential endpoints."""
 
     ca_file: str | None = Field(
         default=None,
         min_length=1,
-        description="Authorities in PEM that are trusted instead of the built-in list, also for an https:// proxy.",
+        description="CA certificates in PEM that replace the built-in list, also for an https:// proxy.",
     )
 
 
 class WorkspaceConfig(Section):
-    """One more workspace of the same account and endpoint."""
+    """Another workspace of the same account and endpoint."""
 
     workspace: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Workspace id.")
     namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
-        default=("default-namespace",), description="Its namespaces; each costs its own calls."
+        default=("default-namespace",), description="Namespaces of the workspace. Each costs its own calls."
     )
 
 
 class ControlPlaneConfig(Section):
-    """Realtime Compute for Apache Flink: who is asked for owners, and how often."""
+    """The control plane that is asked for owners (Realtime Compute for Apache Flink), and how often."""
 
     region: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9-]+$",
-        description="Region of the service, like cn-hangzhou. This or endpoint is needed.",
+        description="Region of the service, like cn-hangzhou. region or endpoint is required.",
     )
     endpoint: Endpoint | None = Field(
-        default=None, description="https://host[:port] instead of the region's own; http:// for loopback only."
+        default=None,
+        description="https://host[:port] instead of the endpoint of the region. http:// only for loopback.",
     )
     workspace: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9_-]+$", description="Workspace id, like a14bd5d90a. Needed."
+        default=None, pattern=r"^[A-Za-z0-9_-]+$", description="Workspace id, like a14bd5d90a. Required."
     )
     namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
-        default=("default-namespace",), description="Namespaces to ask; each costs its own calls."
+        default=("default-namespace",), description="Namespaces to ask. Each costs its own calls."
     )
     workspaces: tuple[WorkspaceConfig, ...] = Field(
         default=(),
-        description="More workspaces that are asked: [{workspace: ID, namespaces: [...]}]. Of the commands that ask "
-        "the control plane themselves, only query --direct and check ask these, too.",
+        description="Additional workspaces: [{workspace: ID, namespaces: [...]}]. The daemon, query --direct and check "
+        "ask them. Other commands ask the main workspace only.",
     )
     credentials: Annotated[CredentialsConfig, NEXT_CALL] = Field(
-        default=CredentialsConfig(), description="Key of the account."
+        default=CredentialsConfig(), description="Access key of the account."
     )
-    rate: Annotated[float, AT_ONCE] = Field(default=2.0, gt=0, le=10_000, description="Calls a second.")
+    rate: Annotated[float, AT_ONCE] = Field(default=2.0, gt=0, le=10_000, description="Maximum calls per second.")
     burst: Annotated[int, AT_ONCE] = Field(
-        default=5, ge=1, le=100_000, description="Calls that may be made at once after a quiet time."
+        default=5, ge=1, le=100_000, description="Maximum calls at once after an idle period."
     )
-    max_in_flight: Annotated[int, AT_ONCE] = Field(
-        default=2, ge=1, le=100, description="Calls waiting for their answer at one time."
-    )
-    timeout: Annotated[Span, NEXT_CALL] = Field(default=10.0, description="Longest wait for one answer.")
+    max_in_flight: Annotated[int, AT_ONCE] = Field(default=2, ge=1, le=100, description="Maximum calls in flight.")
+    timeout: Annotated[Span, NEXT_CALL] = Field(default=10.0, description="Maximum wait for one answer.")
     proxy_url: Annotated[ProxyUrl | None, NEXT_CALL] = Field(
         default=None,
-        description="http://[user:password@]host[:port] of a proxy that https:// calls go through (CONNECT); https:// "
-        "for TLS to the proxy. Plain http://, so also the metadata service of ecs_ram_role, is asked directly.",
+        description="http://[user:password@]host[:port] of a proxy for https:// calls (CONNECT). https://: TLS to the "
+        "proxy. Calls over plain http:// (loopback, metadata service) do not use it.",
     )
     proxy_from_environment: Annotated[bool, NEXT_CALL] = Field(
-        default=False, description="Use HTTPS_PROXY and NO_PROXY of the environment; without this they are ignored."
+        default=False, description="Use HTTPS_PROXY and NO_PROXY of the environment. By default they are ignored."
     )
     tls: Annotated[ControlPlaneTlsConfig, NEXT_CALL] = Field(
-        default=ControlPlaneTlsConfig(), description="How certificates are checked."
+        default=ControlPlaneTlsConfig(), description="Verification of certificates."
     )
     catalog: Annotated[CatalogConfig, Live("the next listing")] = Field(
         default=CatalogConfig(), description="The list of deployments."

@@ -1,4 +1,4 @@
-"""Types of the configuration's fields: how a value is read, checked, shown, and described in the JSON Schema."""
+"""Types of configuration fields: parser, check, output form, and JSON Schema."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SIZE_SCHEMA = {
 
 
 class Section(BaseModel):
-    """What all sections share: frozen, and no key that is not known."""
+    """Base of all sections: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Live(NamedTuple):
-    """Marks a key, or all keys of a section, that a reload changes while the daemon runs. Others need a restart."""
+    """Marks a key, or a section with all its keys, that a reload applies. Other keys need a restart."""
 
     counts_for: str
-    """What a new value applies to."""
+    """What a new value affects, for the reference."""
 
 
 def _positive(seconds: float) -> float:
@@ -62,9 +62,9 @@ def some(items: tuple[str, ...]) -> tuple[str, ...]:
 
 def _matches(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("a filter is one line of printable characters")
+        raise ValueError("must be one line of printable characters")
     if re.search(r"\bvlan\b", text):
-        raise ValueError("vlan matches nothing: the kernel takes VLAN tags off before it filters")
+        raise ValueError("vlan never matches: the kernel removes VLAN tags before it filters")
     return text
 
 
@@ -77,7 +77,7 @@ Duration = Annotated[
 """Seconds; text like ``1h30m`` in the file."""
 
 Span = Annotated[Duration, AfterValidator(_positive)]
-"""A duration longer than 0."""
+"""A duration longer than 0s."""
 
 Size = Annotated[
     int,
@@ -104,11 +104,11 @@ ProxyUrl = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "format": "uri"}),
 ]
-"""Shown without its password."""
+"""Its password is never shown."""
 Namespace = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f]+", "a namespace")]
 Project = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f/?#%\[\]]+", "the name of a project")]
 PeerName = Annotated[
-    str, _named(r"(?!other$)[^\x00-\x1f\x7f]+", 'a peer name ("other" is taken: it is what the series cap folds into)')
+    str, _named(r"(?!other$)[^\x00-\x1f\x7f]+", 'a peer name ("other" is reserved for traffic beyond max_series)')
 ]
 Label = Literal["workspace", "namespace", "deployment_id", "deployment", "peer", "protocol"]
 
@@ -116,5 +116,5 @@ AT_ONCE = Live("everything")
 NEXT_CALL = Live("the next call")
 NEXT_READ = Live("the next full read")
 NEXT_ANSWER = Live("the next answer")
-NEW_FLOWS = Live("flows that begin")
-NEW_NAMES = Live("flows named from then on")
+NEW_FLOWS = Live("new flows")
+NEW_NAMES = Live("flows attributed afterwards")

@@ -1,6 +1,6 @@
-"""Reading the configuration: a YAML file, the environment over it, secrets from their files.
+"""Loads the configuration: a YAML file, overridden by environment variables.
 
-All problems are reported at once, one line each, with the line of the file or the name of the variable at fault.
+All problems are reported at once, one line each, with the line of the file or the name of the variable.
 """
 
 from __future__ import annotations
@@ -8,46 +8,34 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import select
-import time
 from collections.abc import Mapping
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from flowmap.config.models import Config
 from flowmap.config.web import WebConfig
+from flowmap.config.yaml_file import Key, read_text, read_yaml, text_problem
 from flowmap.errors import ConfigError
 
 PREFIX = "FLOWMAP__"
 """Variables of the environment that override a key: FLOWMAP__SECTION__KEY."""
 
-LARGEST_FILE = 1 << 20
-"""Bytes of a configuration or secret file; more is not one."""
-PIPE_SECONDS = 5.0
-"""Longest wait for what somebody writes into a pipe (``-c <(…)``): a reload must end, whatever the file has become."""
-
 _WANTED = {
-    "model_type": "a mapping of keys is wanted here",
-    "dict_type": "a mapping of names is wanted here, like {name: …}",
-    "tuple_type": "a list is wanted here, like [a, b]",
-    "string_type": "text is wanted here",
+    "model_type": "must be a mapping of keys",
+    "dict_type": "must be a mapping of names, like {name: …}",
+    "tuple_type": "must be a list, like [a, b]",
+    "string_type": "must be text",
     "string_unicode": "is not UTF-8 text",
 }
-"""What pydantic tells in the words of Python, by its name for the problem."""
-_NO_TEXT = {int: "a number", float: "a number", bool: "true or false", date: "a date", datetime: "a date"}
-"""What YAML reads some text as where it has no quotes."""
-
-Key = tuple[str | int, ...]
+"""Messages that replace pydantic's, by its type of error."""
 M = TypeVar("M", bound=BaseModel)
 
 
 class _Problems:
-    """Where each value of a ``root`` came from, and what is wrong with it."""
+    """The origin of each value of a ``root``, and the problems found."""
 
     def __init__(self, root: type[BaseModel] = Config) -> None:
         self.root = root
@@ -60,48 +48,51 @@ class _Problems:
         if line not in self.lines:
             self.lines.append(line)
 
-    def settle(self) -> None:
+    def raise_any(self) -> None:
         """ConfigError with every problem so far, if there is one."""
         if self.lines:
             raise ConfigError("\n".join(self.lines))
 
 
 class LoadedConfig(NamedTuple):
-    """A configuration, and where it was read."""
+    """A configuration and the origin of its values."""
 
     config: Config
     places: Mapping[Key, str]
-    """``file:line`` or the variable of what was given, by key; what is not there is at its default."""
+    """``file:line`` or the variable, by key. Absent keys have their default."""
 
     def place(self, key: str) -> str:
-        """Where ``section.key`` or the closest thing around it was given; empty if nowhere."""
+        """Origin of ``section.key``, or of the closest section around it; empty for a default."""
         names = tuple(key.split("."))
         return next((self.places[names[:n]] for n in range(len(names), 0, -1) if names[:n] in self.places), "")
 
 
 def load(path: str | None, environ: Mapping[str, str]) -> Config:
-    """The configuration of the file at ``path``, if any, and of ``environ`` over it; ConfigError lists all problems."""
+    """Load the file at ``path``, if any, overridden by ``environ``; ConfigError lists all problems."""
     return read(path, environ).config
 
 
 def read(path: str | None, environ: Mapping[str, str]) -> LoadedConfig:
-    """As :func:`load`, with the places."""
+    """As :func:`load`, with the origin of each value."""
     problems = _Problems()
     tree = _read_file(path, problems) if path is not None else {}
     _override(tree, environ, problems)
-    problems.settle()
+    problems.raise_any()
     config = _validated(Config, tree, problems)
     _try_secrets(config, problems)
     _try_web(config, problems)
-    problems.settle()
+    problems.raise_any()
     return LoadedConfig(config, problems.places)
 
 
 def read_web_config(path: str) -> WebConfig:
-    """The web configuration file at ``path``, its file names made whole; ConfigError lists all problems."""
+    """Load the web configuration file at ``path``; ConfigError lists all problems.
+
+    Relative file names in it become relative to its folder.
+    """
     problems = _Problems(WebConfig)
     tree = _read_file(path, problems)
-    problems.settle()
+    problems.raise_any()
     web = _validated(WebConfig, tree, problems)
     tls = web.tls_server_config
     if tls is None:
@@ -117,14 +108,14 @@ def _validated(model: type[M], tree: dict[str, Any], problems: _Problems) -> M:
     except ValidationError as error:
         for item in error.errors(include_url=False):
             problems.add(*_explain(problems.root, item["loc"], item["type"], item["msg"], item["input"]))
-        problems.settle()
+        problems.raise_any()
         raise
 
 
 def require_control_plane(config: Config) -> None:
-    """ConfigError if nobody could be asked for owners: a daemon that can name nothing is a misconfiguration.
+    """ConfigError if no control plane is configured: without one no flow can get an owner.
 
-    Keys need not be in the configuration: without them the credentials chain looks elsewhere.
+    Access keys are not required here. Without them the credential chain finds a key.
     """
     plane, missing = config.control_plane, []
     if plane.region is None and plane.endpoint is None:
@@ -137,93 +128,26 @@ def require_control_plane(config: Config) -> None:
         raise ConfigError("\n".join(missing))
 
 
-def read_text(path: str) -> str:
-    """The text of a file; ConfigError if it cannot be read, is no UTF-8, or is far too large."""
-    try:
-        data = _read_bytes(path, LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise ConfigError(f"{path}: larger than 1 MiB; this is not the file you mean")
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-
-
-def _read_bytes(path: str, most: int) -> bytes:
-    with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        waiting = select.poll()
-        waiting.register(file, select.POLLIN)
-        end = time.monotonic() + PIPE_SECONDS
-        data = bytearray()
-        while len(data) < most:
-            if not waiting.poll(max(0.0, end - time.monotonic()) * 1000):
-                raise ConfigError(f"{path}: is a pipe that nobody writes to")
-            part = file.read(most - len(data))
-            if part == b"":
-                break
-            data += part or b""
-        return bytes(data)
-
-
 def _read_file(path: str, problems: _Problems) -> dict[str, Any]:
-    text = read_text(path)
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        tree = _Reader(loader, path, problems).value(node, ()) if node is not None else {}
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}" if mark else path
-        raise ConfigError(f"{place}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply") from error
+    file = read_yaml(path)
+    problems.places |= {key: f"{path}:{line}" for key, line in file.lines.items()}
+    for key in file.repeated:
+        problems.add(key, "given twice")
+    tree = {} if file.value is None else file.value
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}:1: a mapping of sections is wanted, like control_plane: {{…}}")
+        example = next(iter(problems.root.model_fields))
+        raise ConfigError(f"{path}:1: must be a mapping of sections, like {example}: {{…}}")
+    _fill_empty_sections(tree, problems.root)
     return tree
 
 
-class _Reader:
-    """YAML nodes to values, noting the line of each; refuses a key given twice."""
-
-    def __init__(self, loader: yaml.SafeLoader, path: str, problems: _Problems) -> None:
-        self._loader, self._path, self._problems = loader, path, problems
-        self._open: set[int] = set()
-
-    def value(self, node: yaml.Node, key: Key) -> Any:
-        self._problems.places[key] = f"{self._path}:{node.start_mark.line + 1}"
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, key)
-        if id(node) in self._open:
-            raise ConfigError(f"{self._problems.places[key]}: an alias that contains itself")
-        self._open.add(id(node))
-        value = self._mapping(node, key) if isinstance(node, yaml.MappingNode) else self._sequence(node, key)
-        self._open.discard(id(node))
-        return value
-
-    def _scalar(self, node: yaml.ScalarNode, key: Key) -> Any:
-        try:
-            value = self._loader.construct_object(node)
-        except ValueError as error:  # 2026-13-45 looks like a date to YAML and is none
-            raise ConfigError(f"{self._problems.places[key]}: {node.value}: {error}; quote it if it is text") from error
-        # "section:" with nothing but comments below it is an empty section.
-        return {} if value is None and _is_section(_annotation(self._problems.root, key)) else value
-
-    def _sequence(self, node: yaml.Node, key: Key) -> list[Any]:
-        return [self.value(item, (*key, index)) for index, item in enumerate(node.value)]
-
-    def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name_node, value_node in node.value:
-            name = name_node.value if isinstance(name_node, yaml.ScalarNode) else "?"
-            value = self.value(value_node, (*key, name))
-            self._problems.places[(*key, name)] = f"{self._path}:{name_node.start_mark.line + 1}"
-            if name in values:
-                self._problems.add((*key, name), "given twice")
-            values[name] = value
-        return values
+def _fill_empty_sections(tree: dict[str, Any], annotation: Any) -> None:
+    """Replace null by an empty section: ``section:`` with only comments below it is valid."""
+    for name, field in _keys(annotation).items():
+        if name in tree and tree[name] is None and _is_section(field.annotation):
+            tree[name] = {}
+        elif isinstance(tree.get(name), dict):
+            _fill_empty_sections(tree[name], field.annotation)
 
 
 def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Problems) -> None:
@@ -233,19 +157,19 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Probl
         for length in range(1, len(key) + 1):
             problems.places.setdefault(key[:length], variable)
         try:
-            variable.encode()  # bytes that are not UTF-8 are lone surrogates by now
+            variable.encode()  # bytes that are not UTF-8 have become lone surrogates
         except UnicodeEncodeError:
             problems.add(key, "unknown key")
             continue
         try:
-            text = os.fsencode(environ[variable]).decode()  # UTF-8 whatever the locale, as the file
+            text = os.fsencode(environ[variable]).decode()  # UTF-8 in every locale, like the file
         except UnicodeError:
             problems.add(key, "is not UTF-8 text")
             continue
         try:
             value = _read_variable(key, text)
         except ValueError:
-            problems.add(key, 'lists and maps are given as JSON, like ["a", "b"]')
+            problems.add(key, 'not JSON: write lists and maps as JSON, like ["a", "b"]')
             continue
         _put(tree, key, value)
 
@@ -253,7 +177,7 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str], problems: _Probl
 def _put(tree: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
     for name in key[:-1]:
         tree = tree.setdefault(name, {})
-        if not isinstance(tree, dict):  # wrong in the file already; the models will say so
+        if not isinstance(tree, dict):  # wrong in the file already; validation reports it
             return
     tree[key[-1]] = value
 
@@ -264,7 +188,7 @@ def _forget_places(problems: _Problems, key: Key) -> None:
 
 
 def _read_variable(key: tuple[str, ...], text: str) -> Any:
-    """Text stays text (the models parse it), unless the key holds a list or a map."""
+    """Parse JSON for a list or a map. Other text stays, the models parse it."""
     annotation = _annotation(Config, key)
     if text == "null":
         return None
@@ -272,7 +196,7 @@ def _read_variable(key: tuple[str, ...], text: str) -> Any:
 
 
 def _annotation(root: type[BaseModel], key: Key) -> Any:
-    """Type of the field at ``key``; None if there is no such field."""
+    """Type of the field at ``key``; None for an unknown key."""
     model: Any = root
     for name in key:
         fields = _keys(model)
@@ -283,7 +207,7 @@ def _annotation(root: type[BaseModel], key: Key) -> Any:
 
 
 def _keys(annotation: Any) -> dict[str, FieldInfo]:
-    """The fields of a section, also of one that may be null, by the names they have in the file."""
+    """Fields of a section or an optional section, by their names in the file."""
     for part in (annotation, *get_args(annotation)):
         if _is_section(part):
             return {field.alias or name: field for name, field in part.model_fields.items()}
@@ -300,15 +224,15 @@ def _is_container(annotation: Any) -> bool:
 
 
 def _explain(root: type[BaseModel], key: Key, kind: str, message: str, value: object) -> tuple[Key, str]:
-    """A problem found by pydantic in the words of the configuration. ``value`` is not shown: it may be a secret."""
-    if key and key[-1] == "[key]":  # of a map: its name is wrong, not its value
+    """Key and message for an error of pydantic. ``value`` is not shown: it may be a secret."""
+    if key and key[-1] == "[key]":  # the key of a map is wrong, not its value
         key = key[:-1]
     if kind == "extra_forbidden":
         known = list(_keys(_annotation(root, key[:-1])))
         close = difflib.get_close_matches(str(key[-1]), known, n=1, cutoff=0.5)
         return key, f"unknown key (did you mean {close[0]}?)" if close else "unknown key"
-    if kind == "string_type" and type(value) in _NO_TEXT:
-        return key, f"this is {_NO_TEXT[type(value)]} in YAML, and text is wanted; quote it"
+    if kind == "string_type" and (problem := text_problem(value)):
+        return key, problem
     if kind in _WANTED:
         return key, _WANTED[kind]
     for start in ("Value error, ", "Input ", "Tuple ", "Dictionary "):
@@ -317,9 +241,9 @@ def _explain(root: type[BaseModel], key: Key, kind: str, message: str, value: ob
 
 
 def _try_secrets(config: Config, problems: _Problems) -> None:
-    """Whether the files of secrets are there and hold something.
+    """Report files of secrets that are missing or empty.
 
-    Whoever signs reads them, and reads them again when the key was refused: it may have been replaced.
+    The signer reads the secrets later, and again after a refusal, because the file may have been replaced.
     """
     credentials = config.control_plane.credentials
     for name in ("access_key_secret_file", "security_token_file"):
@@ -335,7 +259,7 @@ def _try_secrets(config: Config, problems: _Problems) -> None:
 
 
 def _try_web(config: Config, problems: _Problems) -> None:
-    """Whether the web configuration file can be read, and guards what it must."""
+    """Report problems of the web configuration file, also missing protection of the listening address."""
     if config.http.web_config is None:
         return
     try:

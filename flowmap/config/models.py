@@ -1,5 +1,7 @@
-"""The configuration, one model a section. Descriptions are the documentation: the table of config/README.md, the
-comments of config/flowmap.yaml and the JSON Schema are made from them.
+"""The models of the configuration, one for each section.
+
+The table of config/README.md, the comments of config/flowmap.yaml and the JSON Schema are generated from the
+descriptions.
 """
 
 from __future__ import annotations
@@ -40,186 +42,196 @@ from flowmap.config.web import Access, TlsServer, Users
 
 
 class ConntrackConfig(Section):
-    """The kernel's connection tracking table (needs CAP_NET_ADMIN)."""
+    """Source conntrack: the kernel's connection tracking table (needs CAP_NET_ADMIN)."""
 
     resync: Annotated[Span, NEXT_READ] = Field(
-        default=30.0, description="How often the whole table is read, whatever the events said."
+        default=30.0, description="Interval of full reads of the table, besides the events."
     )
     receive_buffer: Size = Field(
         default=64 << 20,
         ge=64 << 10,
         le=(1 << 31) - 1,
-        description="Socket buffer for events; overrunning it costs a full read.",
+        description="Socket buffer for events. An overrun of it causes a full read.",
     )
     enable_accounting: bool = Field(
         default=False,
-        description="Set net.netfilter.nf_conntrack_acct=1 at start; without it the kernel counts no bytes.",
+        description="Set net.netfilter.nf_conntrack_acct=1 at start. Without it the kernel counts no bytes.",
     )
 
 
 class SocketsConfig(Section):
-    """This host's TCP sockets (needs no privilege)."""
+    """Source sockets: the TCP sockets of this host (needs no privilege)."""
 
     interval: Annotated[Span, NEXT_READ] = Field(
-        default=5.0, description="How often open sockets are read; closed ones report themselves."
+        default=5.0, description="Interval of reads of open sockets. The kernel reports closed sockets at once."
     )
 
 
 class CaptureConfig(Section):
-    """Packets from the wire (needs CAP_NET_RAW)."""
+    """Source capture: packets of network interfaces (needs CAP_NET_RAW)."""
 
     interfaces: Annotated[tuple[InterfaceName, ...], AfterValidator(distinct)] = Field(
         default=(),
         max_length=128,
-        description="Interfaces to listen on, by name or alternative name; any, or empty: all.",
+        description="Interfaces to capture on, by name or alternative name. any, or empty: all.",
     )
-    ring: Size = Field(default=64 << 20, ge=1 << 20, le=(1 << 31) - 1, description="Ring shared with the kernel.")
+    ring: Size = Field(
+        default=64 << 20, ge=1 << 20, le=(1 << 31) - 1, description="Size of the ring buffer shared with the kernel."
+    )
     snap: int = Field(
-        default=128, ge=64, le=65535, description="Bytes kept of each packet; at least 256 where tunnels are opened."
+        default=128, ge=64, le=65535, description="Bytes captured of each packet, at least 256 with tunnels: inner."
     )
     filter: CaptureFilter = Field(
-        default="", max_length=4096, description="Filter in tcpdump's language (not vlan); needs libpcap."
+        default="", max_length=4096, description="Filter in the syntax of tcpdump (without vlan). Needs libpcap."
     )
     tunnels: Literal["outer", "inner"] = Field(
         default="outer",
-        description="VXLAN, Geneve, GRE and IP in IP: outer counts the flow of the tunnel, inner the flows inside.",
+        description="For VXLAN, Geneve, GRE and IP in IP: outer counts the flow of the tunnel, inner the flows inside.",
     )
 
     @property
     def listened_on(self) -> tuple[str, ...]:
-        """Interfaces by name; none of them: all."""
+        """Names of the interfaces; empty: all."""
         return () if "any" in self.interfaces else self.interfaces
 
     @property
     def kept(self) -> int:
-        """Bytes to keep of each packet: the headers of a tunnel and of what is inside are longer than others."""
+        """Bytes to capture of each packet. The headers of a tunnel and of the packet inside need at least 256."""
         return max(self.snap, 256) if self.tunnels == "inner" else self.snap
 
 
 class CollectConfig(Section):
-    """Where connections are read from, and which of them count."""
+    """Sources of connections, and which connections count."""
 
     source: Literal["auto", "conntrack", "sockets", "capture", "replay"] = Field(
         default="auto",
-        description="auto takes conntrack where it is permitted, tracks and counts bytes, with the health of TCP from "
-        "the socket table; else the socket table; else packets, if collect.capture.interfaces names some.",
+        description="auto: conntrack if it is permitted, active and counts bytes, with TCP health from the socket "
+        "table; otherwise sockets; otherwise capture, if collect.capture.interfaces is set.",
     )
     include: Annotated[tuple[Pattern, ...], NEW_FLOWS] = Field(
         default=(),
-        description='Flows that count: "10.0.0.0/8" (either end), "10.1.0.0/16:3306" (service end), "tcp/9092". '
-        "A network covers addresses of its own family only: ::/0 is all of IPv6. Empty: all.",
+        description='Flows that count: "10.0.0.0/8" (either endpoint), "10.1.0.0/16:3306" (server endpoint), '
+        '"tcp/9092". A network matches its own address family only: ::/0 is all of IPv6. Empty: all.',
     )
     exclude: Annotated[tuple[Pattern, ...], NEW_FLOWS] = Field(
-        default=(), description="Flows that do not count, in the same form; wins over include."
+        default=(), description="Flows that do not count, in the same form. Takes precedence over include."
     )
-    conntrack: ConntrackConfig = Field(default=ConntrackConfig(), description="The connection tracking table.")
-    sockets: SocketsConfig = Field(default=SocketsConfig(), description="The socket table.")
-    capture: CaptureConfig = Field(default=CaptureConfig(), description="Packets.")
-    max_flows: int = Field(default=1_000_000, ge=1, le=100_000_000, description="Flows tracked at one time.")
+    conntrack: ConntrackConfig = Field(default=ConntrackConfig(), description="Source conntrack.")
+    sockets: SocketsConfig = Field(default=SocketsConfig(), description="Source sockets.")
+    capture: CaptureConfig = Field(default=CaptureConfig(), description="Source capture.")
+    max_flows: int = Field(default=1_000_000, ge=1, le=100_000_000, description="Maximum number of flows in the table.")
 
     @field_validator("source")
     @classmethod
     def _daemon_reads(cls, source: str) -> str:
         if source == "replay":
-            raise ValueError("a file is read with `flowmap replay FILE`, not by the daemon")
+            raise ValueError("the daemon reads no files; use `flowmap replay FILE`")
         return source
 
 
 class AttributeConfig(Section):
-    """How an owner is found, and when an answer counts."""
+    """How owners are found, and which answers count for a flow."""
 
     semantics: Literal["connection", "dataflow", "both"] = Field(
         default="both",
-        description="Reading of the API's src and dst: ends of a connection, where a job reads and writes, or both.",
+        description="How the API reads src and dst. connection: client and server of a connection. dataflow: where a "
+        "job reads and writes. both: either. See `flowmap calibrate`.",
     )
     confirm: Annotated[Literal["strict", "fast"], NEXT_ANSWER] = Field(
         default="strict",
-        description="strict: a name needs an answer about the flow's own lifetime; fast: a cached answer will do.",
+        description="strict: a name needs an answer about the lifetime of the flow. fast: a cached answer is enough.",
     )
     grace: Annotated[Duration, NEXT_ANSWER] = Field(
         default=2.0,
-        description="An address is taken not to change hands within this time of a flow's start; 0s: assume nothing.",
+        description="Time around the start of a flow in which its address keeps its owner. 0s: no such assumption.",
     )
     nat: Literal["translated", "original"] = Field(
         default="translated",
-        description="The service end that is asked about where NAT changed it: translated, the one that really "
-        "answers, or original, the one the client called. The client is always the one before NAT.",
+        description="Server endpoint to ask about if NAT changed it. translated: the endpoint that answers. original: "
+        "the endpoint that the client called. The client endpoint is always the one before NAT.",
     )
     owners_limit: Annotated[int, NEXT_ANSWER] = Field(
-        default=4, ge=1, le=100, description="More owners than this and the flow is ambiguous."
+        default=4, ge=1, le=100, description="A flow with more possible owners than this is ambiguous."
     )
     tie_wait: Duration = Field(
         default=60.0,
-        description="How long an open flow with several possible owners stays pending while both its ends are asked "
-        "about together; 0s: it is shared at once.",
+        description="Maximum time that an open flow with several possible owners stays pending, to ask about both "
+        "endpoints together. 0s: it becomes shared at once.",
     )
-    cache_size: int = Field(default=100_000, ge=1, le=10_000_000, description="Questions whose answers are kept.")
+    cache_size: int = Field(
+        default=100_000, ge=1, le=10_000_000, description="Maximum number of questions with cached answers."
+    )
     positive_ttl: Annotated[Span, NEXT_ANSWER] = Field(
-        default=60.0, description="A question that named someone is asked again after this."
+        default=60.0, description="Interval to repeat a question that returned an owner."
     )
-    negative_ttl: Annotated[Span, NEXT_ANSWER] = Field(default=30.0, description="The same for one that named nobody.")
+    negative_ttl: Annotated[Span, NEXT_ANSWER] = Field(
+        default=30.0, description="Interval to repeat a question that returned no owner."
+    )
     stale_for: Annotated[Duration, AT_ONCE] = Field(
-        default=600.0, description="How long an old answer serves while the API fails."
+        default=600.0, description="Time that an expired answer is still used while the API fails."
     )
     give_up_after: Annotated[Span, AT_ONCE] = Field(
-        default=3600.0, description="Flows that wait longer for their answer become failed."
+        default=3600.0, description="A flow that waits longer for an answer becomes failed."
     )
 
 
 class ExportConfig(Section):
-    """The series in /metrics."""
+    """The series of /metrics."""
 
     labels: Annotated[tuple[Label, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
         default=("namespace", "deployment_id", "deployment", "peer", "protocol"),
-        description="Labels of a deployment's traffic; also possible: workspace.",
+        description="Labels of the traffic of deployments. workspace is also possible.",
     )
     peers: Annotated[dict[PeerName, Annotated[tuple[Service, ...], AfterValidator(some)]], NEW_NAMES] = Field(
-        default={}, description='Names for service ends: {orders: ["10.100.2.0/24:9092"]}. Others are called ip:port.'
+        default={}, description='Names of server endpoints: {orders: ["10.100.2.0/24:9092"]}. Default name: ip:port.'
     )
     deployment_labels: Annotated[tuple[str, ...], AfterValidator(distinct), AT_ONCE] = Field(
         default=(), description="Deployment labels copied to flowmap_deployment_info as label_<key>."
     )
     max_series: int = Field(
-        default=10_000, ge=1, le=10_000_000, description='Series of traffic; what exceeds it goes to peer "other".'
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description='Maximum number of traffic series. Beyond it, traffic goes to peer "other".',
     )
     idle_after: Annotated[Span, AT_ONCE] = Field(
-        default=600.0, description="A series without open flows or traffic for this time leaves."
+        default=600.0, description="A series is removed after this time without open flows and traffic."
     )
 
 
 class HistoryConfig(Section):
-    """What was true when, kept on disk."""
+    """Closed flows and ownership on disk, for queries about the past."""
 
-    path: str | None = Field(default=None, min_length=1, description="SQLite file; null: no history.")
-    retain: Span = Field(default=7 * 86400.0, description="How long it is kept.")
-    max_size: Size = Field(default=1 << 30, ge=1 << 20, description="Largest size of the file.")
+    path: str | None = Field(default=None, min_length=1, description="SQLite file. null: no history.")
+    retain: Span = Field(default=7 * 86400.0, description="Time that history is kept.")
+    max_size: Size = Field(default=1 << 30, ge=1 << 20, description="Maximum size of the file.")
 
 
 class HttpConfig(Section):
     """The HTTP server."""
 
     listen: Listen = Field(
-        default=values.Listen("127.0.0.1", 10817), description="Address and port; 0 takes a free one."
+        default=values.Listen("127.0.0.1", 10817), description="Address and port. Port 0: any free port."
     )
     insecure: bool = Field(
-        default=False, description="Listen on an address that is not loopback without TLS and without users."
+        default=False, description="Allow listening on a non-loopback address without TLS and users."
     )
     tls: TlsServer | None = Field(
         default=None,
-        description="{cert_file: …, key_file: …} and the other keys of tls_server_config; null: plain HTTP.",
+        description="{cert_file: …, key_file: …} and the other keys of tls_server_config. null: plain HTTP.",
     )
     users: Users | None = Field(
-        default=None, description="Users and bcrypt hashes of their passwords, {NAME: HASH}; null: no login."
+        default=None, description="Users with bcrypt hashes of their passwords, {NAME: HASH}. null: no login."
     )
     web_config: str | None = Field(
         default=None,
         min_length=1,
-        description="File in the web configuration format of Prometheus exporters, instead of tls and users.",
+        description="File in the web configuration format of Prometheus exporters. Replaces tls and users.",
     )
-    access: Access = Field(default=Access(), description="Who may scrape, and who may query.")
+    access: Access = Field(default=Access(), description="Who may scrape, query, and read the health.")
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
-        description='Host names a request may be addressed to, besides IP addresses and localhost; "*": any.',
+        description='Host names allowed in requests, besides IP addresses and localhost. "*": any.',
     )
 
     @model_validator(mode="after")
@@ -228,47 +240,49 @@ class HttpConfig(Section):
             raise ValueError("give web_config, or tls and users, not both")
         if self.users == {}:
             raise ValueError("users: give at least one, or null for no login")
-        if self.web_config is None:  # else the file must be read first
+        if self.web_config is None:  # otherwise the file must be read first
             self.check_guard(self.tls is not None, self.users or {})
         return self
 
     def check_guard(self, tls: bool, users: Iterable[str]) -> None:
-        """ValueError if other hosts could reach what nothing guards, or access names someone there is not."""
+        """ValueError if other hosts have access without login and TLS, or if ``access`` names an unknown user."""
         if not (tls or list(users) or self.insecure or self.listen.is_loopback):
             raise ValueError(
                 f"listen {self.listen}: other hosts could see every connection; set tls or users (or web_config), "
-                "or insecure: true if something else keeps them out"
+                "or insecure: true if something else protects this address"
             )
-        strangers = self.access.strangers(users)
-        if strangers:
-            raise ValueError(f"access: there is no user {', '.join(map(repr, strangers))}")
+        unknown = self.access.unknown_users(users)
+        if unknown:
+            raise ValueError(f"access: no user {', '.join(map(repr, unknown))} in users")
 
 
 class LogConfig(Section):
-    """What the daemon says about itself, on stderr."""
+    """The log of the daemon, on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level shown.")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level shown.")
     format: Literal["auto", "text", "logfmt", "json"] = Field(
-        default="auto", description="text, logfmt or json; auto: text on a terminal and in the journal, else json."
+        default="auto", description="text, logfmt or json. auto: text on a terminal and in the journal, otherwise json."
     )
 
 
 class Config(Section):
-    """Everything that can be configured."""
+    """The whole configuration."""
 
-    control_plane: ControlPlaneConfig = Field(default=ControlPlaneConfig(), description="Who is asked.")
-    collect: CollectConfig = Field(default=CollectConfig(), description="Where connections are read from.")
-    attribute: AttributeConfig = Field(default=AttributeConfig(), description="How an owner is found.")
-    export: ExportConfig = Field(default=ExportConfig(), description="The series in /metrics.")
-    history: HistoryConfig = Field(default=HistoryConfig(), description="The past.")
+    control_plane: ControlPlaneConfig = Field(
+        default=ControlPlaneConfig(), description="The control plane that is asked for owners."
+    )
+    collect: CollectConfig = Field(default=CollectConfig(), description="Sources of connections.")
+    attribute: AttributeConfig = Field(default=AttributeConfig(), description="How owners are found.")
+    export: ExportConfig = Field(default=ExportConfig(), description="The series of /metrics.")
+    history: HistoryConfig = Field(default=HistoryConfig(), description="History on disk.")
     http: HttpConfig = Field(default=HttpConfig(), description="The HTTP server.")
     log: Annotated[LogConfig, AT_ONCE] = Field(default=LogConfig(), description="Logging.")
 
     @property
     def excluded(self) -> tuple[str, ...]:
-        """Patterns of flows that do not count: ``collect.exclude``, and flowmap's own connections over loopback.
+        """Patterns of flows that do not count: ``collect.exclude`` and flowmap's own connections over loopback.
 
-        Those are scrapes, queries, and calls of a control plane on loopback.
+        Its own connections are scrapes, queries, and calls to a control plane on loopback.
         """
         endpoint = self.control_plane.endpoint
         ports = (self.http.listen.port, values.loopback_port(endpoint) if endpoint else None)

@@ -1,4 +1,4 @@
-"""Which keys differ between two configurations, and which of them a reload changes."""
+"""Keys that differ between two configurations, and keys that a reload applies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowmap.config.models import Config
 
 
 def live(key: str) -> str | None:
-    """What a new value of ``section.key`` applies to after a reload; None if it needs a restart."""
+    """What a new value of ``section.key`` affects after a reload; None if it needs a restart."""
     section: type[BaseModel] = Config
     for name in key.split("."):
         field = section.model_fields[name]
@@ -24,7 +24,7 @@ def live(key: str) -> str | None:
 
 
 def changed(old: Config, new: Config) -> Iterator[str]:
-    """Every key whose value differs."""
+    """Every key with different values."""
     yield from _changed(old, new, "")
 
 

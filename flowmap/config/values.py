@@ -1,6 +1,6 @@
-"""The small languages of the configuration: durations, sizes, patterns of traffic, addresses to listen on, endpoints.
+"""Parsers of text in the configuration: durations, sizes, traffic patterns, listening addresses, endpoints.
 
-Parsers raise ValueError with one sentence; what is formatted parses back to the same value.
+Parsers raise ValueError with one sentence. Formatted values parse back to the same value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BYTES = {"": 1, "B": 1} | {
 """Units of a size: binary (``KiB``) and decimal (``KB``)."""
 
 LONGEST = 3650 * SECONDS["d"]
-"""Longest duration accepted: beyond ten years it is a slip of the pen."""
+"""Longest duration accepted. A longer one is a typing error."""
 
 LONGEST_INTERFACE = 127
 """Bytes of an interface's alternative name (ALTIFNAMSIZ in linux/if.h, less the zero byte); its own has at most 15."""
@@ -37,7 +37,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of ``"30s"``, ``"1h30m"``, ``"7d"``, or of a number, which counts seconds."""
+    """Parse ``"30s"``, ``"1h30m"``, ``"7d"``, or a number of seconds, into seconds."""
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
         value = float(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -47,7 +47,7 @@ def parse_duration(value: object) -> float:
     else:
         raise ValueError('not a duration; write it like "30s", "10m", "1h30m" or "7d"')
     if not 0 <= seconds <= LONGEST:  # also refuses nan
-        raise ValueError("a duration is between 0 and 3650d")
+        raise ValueError("a duration must be between 0s and 3650d")
     return seconds
 
 
@@ -68,7 +68,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(value: object) -> int:
-    """Bytes of ``"64MiB"``, ``"1GiB"``, ``"10MB"``, or of a whole number."""
+    """Parse ``"64MiB"``, ``"1GiB"``, ``"10MB"`` or a whole number into bytes."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -77,7 +77,7 @@ def parse_size(value: object) -> int:
         raise ValueError('not a size; write it like "64MiB", "1GiB" or "10MB"')
     size = float(match[1]) * BYTES[unit] if "." in match[1] else int(match[1]) * BYTES[unit]
     if size != int(size):
-        raise ValueError("a size is a whole number of bytes")
+        raise ValueError("a size must be a whole number of bytes")
     return int(size)
 
 
@@ -90,29 +90,29 @@ def format_size(size: int) -> str:
 
 
 def parse_pattern(value: str) -> str:
-    """A pattern of traffic in the language of :mod:`flowmap.flows.filter`, unchanged."""
+    """Check a traffic pattern (see :mod:`flowmap.flows.filter`) and return it unchanged."""
     Pattern.parse(value)
     return value
 
 
 def parse_service(value: str) -> str:
-    """A pattern that names service ends: a network, with or without a port."""
+    """Check a pattern of server endpoints: a network, with or without a port."""
     if Pattern.parse(value).network is None:
-        raise ValueError(f'{value!r} names no address; write it like "10.100.2.0/24:9092"')
+        raise ValueError(f'{value!r} has no address; write it like "10.100.2.0/24:9092"')
     return value
 
 
 class Listen(NamedTuple):
-    """Where a server listens."""
+    """An address to listen on."""
 
     host: str
-    """Address or name, without brackets; ``0.0.0.0`` or ``::`` for every interface."""
+    """Address or name, without brackets. ``0.0.0.0`` or ``::``: every interface."""
     port: int
-    """0 lets the kernel choose."""
+    """0: the kernel chooses a free port."""
 
     @classmethod
     def parse(cls, value: object) -> Listen:
-        """Read ``127.0.0.1:10817`` or ``[::1]:10817``."""
+        """Parse ``127.0.0.1:10817`` or ``[::1]:10817``."""
         if isinstance(value, Listen):
             return value
         match = re.fullmatch(
@@ -127,7 +127,7 @@ class Listen(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this host can reach it. A name counts if it is localhost; others can point anywhere."""
+        """Whether only this host can reach the address. Of names, only localhost is safe."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -142,7 +142,7 @@ def _is_host(six: str | None) -> bool:
 
 
 def parse_proxy(value: object) -> route.Proxy:
-    """``http://[user:password@]host[:port]``; the message never quotes it."""
+    """Parse ``http://[user:password@]host[:port]``. Error messages never quote it."""
     if isinstance(value, route.Proxy):
         return value
     try:
@@ -152,7 +152,7 @@ def parse_proxy(value: object) -> route.Proxy:
 
 
 def parse_endpoint(value: str) -> str:
-    """``https://host[:port]``, or ``http://`` where the host is loopback; nothing else may be in it."""
+    """Check ``https://host[:port]``, or ``http://`` for a loopback host. No other parts are allowed."""
     try:
         return endpoint.parse_endpoint(value).url
     except ConfigError as error:
@@ -160,9 +160,9 @@ def parse_endpoint(value: str) -> str:
 
 
 def parse_interface(text: str) -> str:
-    r"""The name of an interface in the one form that :func:`format_interface` gives it.
+    r"""Parse the name of an interface into the form of :func:`format_interface`.
 
-    Any byte may be written as ``\xff``; variables of the environment may hold it as it is.
+    Any byte may be written as ``\xff``. Environment variables may also contain the byte itself.
     """
     try:
         data = text.encode("utf-8", "surrogateescape")
@@ -171,13 +171,15 @@ def parse_interface(text: str) -> str:
     name = _ESCAPED_BYTE.sub(lambda found: bytes((int(found[1], 16),)), data)
     # ip(8) refuses the same. An interface's own name is shorter and has no colon, an alternative one may have it.
     if not 1 <= len(name) <= LONGEST_INTERFACE or re.search(rb"[/\0\s]", name):
-        raise ValueError(f"{text!r} is no name of an interface: 1 to {LONGEST_INTERFACE} bytes, no / or white space")
+        raise ValueError(f"{text!r} is not an interface name: 1 to {LONGEST_INTERFACE} bytes, no / or white space")
     return format_interface(name)
 
 
 def format_interface(name: bytes) -> str:
-    r"""An interface's name for people. The kernel takes nearly any byte: what is not printable UTF-8, and the
-    backslash, are written as ``\xff``, so that two names never look alike.
+    r"""The name of an interface as printable text.
+
+    The kernel allows nearly any byte. Bytes that are not printable UTF-8, and the backslash, become ``\xff``, so that
+    two names never look alike.
     """
     text = name.decode("utf-8", "surrogateescape")
     if text.isprintable() and "\\" not in text:
@@ -190,7 +192,7 @@ def _escaped(char: str) -> str:
 
 
 def loopback_port(url: str) -> int | None:
-    """The port of a control plane that is on loopback; None if it is elsewhere. ``url``: of :func:`parse_endpoint`."""
+    """Port of a control plane on loopback; None for another host. ``url``: from :func:`parse_endpoint`."""
     parts = urlsplit(url)
     if not endpoint.is_loopback(parts.hostname or ""):
         return None

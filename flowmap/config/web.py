@@ -15,10 +15,10 @@ from flowmap.config.fields import Section
 ANONYMOUS = "anonymous"
 LOOPBACK = "loopback"
 RESERVED = (ANONYMOUS, LOOPBACK)
-"""Words of http.access that no user may be called: everybody, and whoever asks from this host."""
+"""Words of http.access that are no user names: every client, and clients on this host."""
 
 LARGEST_COST = 16
-"""Highest cost of a password hash: one check takes some 4 s, twice that with each step above."""
+"""Highest cost of a password hash. One check takes about 4 s, and each step doubles that."""
 
 CIPHERS = {
     f"TLS_ECDHE_{key}_WITH_{go}": f"ECDHE-{key}-{name}"
@@ -30,7 +30,7 @@ CIPHERS = {
         ("CHACHA20_POLY1305", "CHACHA20-POLY1305"),
     )
 }
-"""Cipher suites of TLS 1.2 by the names of the format, with OpenSSL's; those of TLS 1.3 can't be chosen."""
+"""OpenSSL's names of the TLS 1.2 cipher suites, by their names in the format. TLS 1.3 has no choice."""
 
 # Versions, cost, salt and digest as every implementation of bcrypt writes them.
 _HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
@@ -47,15 +47,15 @@ def _bcrypt(secret: SecretStr) -> SecretStr:
 
 def _user(name: str) -> str:
     if not re.fullmatch(r"[^\x00-\x1f\x7f:]+", name):
-        raise ValueError("a user's name is not empty and has neither colons nor control characters")
+        raise ValueError("a user name must not be empty or contain colons or control characters")
     if name in RESERVED:
-        raise ValueError(f"no user can be called {name}: the word has a meaning in http.access")
+        raise ValueError(f"{name} is reserved in http.access; choose another user name")
     return name
 
 
 def _cipher(name: str) -> str:
     if name not in CIPHERS:
-        raise ValueError(f"is none of {', '.join(CIPHERS)}")
+        raise ValueError(f"must be one of {', '.join(CIPHERS)}")
     return name
 
 
@@ -73,23 +73,23 @@ Users = dict[UserName, Hash]
 
 
 class TlsServer(Section):
-    """Certificate and key, and who must show a certificate."""
+    """Certificate and key of the server, and which client certificates it requires."""
 
-    cert_file: str = Field(min_length=1, description="Certificate in PEM, with the chain behind it.")
-    key_file: str = Field(min_length=1, description="Its key in PEM, without a passphrase.")
+    cert_file: str = Field(min_length=1, description="Certificate in PEM, followed by its chain.")
+    key_file: str = Field(min_length=1, description="Key of the certificate in PEM, without a passphrase.")
     client_auth_type: Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"] = Field(
-        default="NoClientCert", description="Whether clients show a certificate."
+        default="NoClientCert", description="Whether clients must present a certificate."
     )
-    client_ca_file: str | None = Field(default=None, min_length=1, description="Authorities of clients' certificates.")
+    client_ca_file: str | None = Field(default=None, min_length=1, description="CA certificates that verify clients.")
     client_allowed_sans: tuple[str, ...] = Field(
-        default=(), description="A client's certificate must be for one of these names; empty: for any."
+        default=(), description="Names of which a client certificate must have one. Empty: any."
     )
-    min_version: Version = Field(default="TLS12", description="Oldest version of TLS.")
-    max_version: Version = Field(default="TLS13", description="Newest version of TLS.")
+    min_version: Version = Field(default="TLS12", description="Lowest TLS version.")
+    max_version: Version = Field(default="TLS13", description="Highest TLS version.")
     cipher_suites: tuple[Annotated[str, AfterValidator(_cipher)], ...] = Field(
-        default=(), description="Cipher suites of TLS 1.2; empty: OpenSSL's choice."
+        default=(), description="Cipher suites of TLS 1.2. Empty: OpenSSL's default."
     )
-    prefer_server_cipher_suites: bool = Field(default=True, description="Whether the server's order of suites counts.")
+    prefer_server_cipher_suites: bool = Field(default=True, description="Use the server's order of cipher suites.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -103,12 +103,12 @@ class TlsServer(Section):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file these settings name."""
+        """The files in these settings."""
         return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name is not None)
 
 
 class HttpHeaders(Section):
-    """Headers of every answer that may be chosen; the others are fixed."""
+    """Configurable response headers."""
 
     content_security_policy: HeaderText | None = Field(default=None, alias="Content-Security-Policy")
     strict_transport_security: HeaderText | None = Field(default=None, alias="Strict-Transport-Security")
@@ -118,25 +118,25 @@ class HttpHeaders(Section):
 
 
 class HttpServerSettings(Section):
-    """What else the format has for a server."""
+    """The section http_server_config of the format."""
 
-    http2: bool = Field(default=True, description="Accepted; flowmap speaks HTTP/1.1 whatever stands here.")
-    headers: HttpHeaders = Field(default=HttpHeaders(), description="Headers of every answer.")
+    http2: bool = Field(default=True, description="Accepted and ignored: flowmap uses HTTP/1.1.")
+    headers: HttpHeaders = Field(default=HttpHeaders(), description="Response headers.")
 
 
 class Access(Section):
-    """Who may do what: users, or anonymous (everybody), or loopback (whoever asks from this host)."""
+    """Who may do what: names of users, anonymous (every client), loopback (clients on this host)."""
 
     scrape: tuple[str, ...] | None = Field(
-        default=None, description="Who may read /metrics. Null: every user, or everybody where there are no users."
+        default=None, description="Who may read /metrics. null: every user, or every client if there are no users."
     )
     query: tuple[str, ...] | None = Field(
-        default=None, description="The same for /api/v1, / and all other paths. []: nobody."
+        default=None, description="Who may read /api/v1, / and all other paths. []: no client."
     )
-    health: tuple[str, ...] = Field(default=(ANONYMOUS,), description="The same for /-/healthy and /-/ready.")
+    health: tuple[str, ...] = Field(default=(ANONYMOUS,), description="Who may read /-/healthy and /-/ready.")
 
-    def strangers(self, users: Iterable[str]) -> list[str]:
-        """Names in the lists that are neither of ``users`` nor words."""
+    def unknown_users(self, users: Iterable[str]) -> list[str]:
+        """Names in the lists that are neither in ``users`` nor reserved words."""
         listed = {*(self.scrape or ()), *(self.query or ()), *self.health}
         return sorted(listed - set(users) - set(RESERVED))
 
@@ -144,6 +144,6 @@ class Access(Section):
 class WebConfig(Section):
     """A web configuration file."""
 
-    tls_server_config: TlsServer | None = Field(default=None, description="Certificate and key; null: plain HTTP.")
-    http_server_config: HttpServerSettings = Field(default=HttpServerSettings(), description="Headers of answers.")
-    basic_auth_users: Users = Field(default={}, description="Users and bcrypt hashes of passwords.")
+    tls_server_config: TlsServer | None = Field(default=None, description="Certificate and key. null: plain HTTP.")
+    http_server_config: HttpServerSettings = Field(default=HttpServerSettings(), description="Response headers.")
+    basic_auth_users: Users = Field(default={}, description="Users with bcrypt hashes of their passwords.")

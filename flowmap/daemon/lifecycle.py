@@ -22,6 +22,7 @@ from flowmap.daemon.wiring import Pipeline, build
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.recording.recorder import CLOSE_SECONDS, RecordTo
 from flowmap.sources.combined import names
+from flowmap.sources.kinds import kept_capabilities
 from flowmap.system import inherited, memory, privileges, proc
 from flowmap.system.names import LOOKUPS
 from flowmap.system.notify import Notifier, take_listener
@@ -124,7 +125,7 @@ async def _main(
     notifier = Notifier(os.environ)
     notifier.status("starting")
     pipeline = build(config, record=record)
-    for line in proc.shortcomings():
+    for line in proc.unreadable():
         log.warning("%s", line)
     _open(pipeline, config)
     signals = _Signals(lambda: last_resort.start(pipeline))  # before this a signal kills: nothing was counted
@@ -168,7 +169,7 @@ def _open(pipeline: Pipeline, config: Config) -> None:
     pipeline.source.open()
     pipeline.server.bind(take_listener(os.environ, config.http.listen.host, config.http.listen.port))
     try:
-        privileges.drop(privileges.KEPT.get(pipeline.source.name, frozenset()))
+        privileges.drop(kept_capabilities(pipeline.source.facts.name))
     except OSError as error:  # a filter of system calls may refuse it
         log.warning("privileges not dropped: %s; the daemon keeps them", error.strerror)
     if (privileges.threads() or 1) > 1:

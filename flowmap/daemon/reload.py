@@ -19,7 +19,6 @@ from flowmap.config.reloading import changed, live
 from flowmap.daemon.clients import query_timeout
 from flowmap.daemon.wiring import Pipeline
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
-from flowmap.sources.choice import retime
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
     def on_engine() -> None:
         engine.budget.configure(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
         engine.configure(new)
-        retime(pipeline.source, new.collect)
+        pipeline.source.configure(new.collect)
 
     def on_loop() -> None:
         configure_control()

@@ -6,7 +6,8 @@ import logging
 import re
 from collections.abc import Sequence
 
-from flowmap.sources.base import Source, SourceStats
+from flowmap.model.source import SourceStats
+from flowmap.sources.base import Source
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ class SourceLog:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         """Nothing of ``sources`` was logged yet."""
-        self._notes = [_Notes(source.name) for source in sources]
-        self._losses = [_Losses(source.name) for source in sources]
+        self._notes = [_Notes(source.facts.name) for source in sources]
+        self._losses = [_Losses(source.facts.name) for source in sources]
         self._stats = [source.stats for source in sources]
 
     def check(self, now: float) -> None:

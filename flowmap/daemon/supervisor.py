@@ -58,7 +58,7 @@ class Supervisor:
         if not pipeline.backend.healthy():
             return "engine stalled"
         error = pipeline.engine.source_error
-        parts = [f"{pipeline.source.name} is down: {error}" if error else f"reading {names(pipeline.source)}"]
+        parts = [f"{pipeline.source.facts.name} is down: {error}" if error else f"reading {names(pipeline.source)}"]
         if not self._was_ready:
             read = pipeline.engine.accounting.complete_reads
             parts.append("waiting for the first answer" if read else "the first full read is not done")

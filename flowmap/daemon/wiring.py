@@ -32,7 +32,7 @@ from flowmap.export.snapshot import HistoryReport, Snapshot
 from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
 from flowmap.history.writer import HistoryFigures, HistoryWriter
-from flowmap.model.status import SourceStatus
+from flowmap.model.source import SourceStatus
 from flowmap.query.history import HistoryQueries
 from flowmap.query.live import LiveQueries
 from flowmap.query.service import QueryService
@@ -41,7 +41,7 @@ from flowmap.serve.api.app import build_app
 from flowmap.serve.api.pages import THREADS as PAGE_THREADS
 from flowmap.serve.server.server import HttpServer
 from flowmap.serve.server.web import Web
-from flowmap.sources.base import Source, SourceFacts
+from flowmap.sources.base import Source
 from flowmap.sources.broadcasts import BroadcastWatch
 from flowmap.sources.choice import Chosen, choose_source
 from flowmap.sources.combined import parts, untracked_note
@@ -84,10 +84,10 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
     accounting = make_accounting(
-        config, announces_births=source.announces_births, directory=directory, journal=history_writer
+        config, announces_births=source.facts.announces_births, directory=directory, journal=history_writer
     )
     recorder = None if record is None else start_recording(record, config, accounting, source)
-    resolver = Resolver(control.plane, lambda result: engine.deliver(result))
+    resolver = Resolver(control.plane)
     engine = Engine(
         accounting,
         source,
@@ -105,7 +105,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         every=plane.catalog.refresh,
         seen=lambda: deployments_seen(engine, catalog, SEEN_LIMIT),
     )
-    queries = LiveQueries(accounting, source=source.name, epoch=time.time() - time.monotonic())
+    queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
     backend = QueryService(
         engine,
         queries,
@@ -148,9 +148,9 @@ def _snapshots(
         metrics.log_lines(logs.take_counts())
         return make_snapshot(
             accounting,
-            SourceFacts.of(source),
+            source.facts,
             source.stats,
-            beside=[(SourceFacts.of(part), part.stats) for part in parts(source)[1:]],
+            beside=[(part.facts, part.stats) for part in parts(source)[1:]],
             catalog=directory.report(),
             recording=None if recorder is None else recorder.report(),
             history=None if history_writer is None else _history_report(history_writer.figures),
@@ -180,7 +180,7 @@ def _history_writer(config: Config, source: Source) -> HistoryWriter | None:
     history = config.history
     if history.path is None:
         return None
-    return HistoryWriter(history.path, Limits(history.retain, history.max_size), source=source.name)
+    return HistoryWriter(history.path, Limits(history.retain, history.max_size), source=source.facts.name)
 
 
 def _history_queries(
@@ -202,8 +202,8 @@ def _history_report(figures: HistoryFigures) -> HistoryReport:
         lost=dict(figures.lost),
         removed=dict(figures.removed),
         queued=figures.queued,
-        ranges_written=figures.ranges_written,
-        ranges_lost=figures.ranges_lost,
+        intervals_written=figures.intervals_written,
+        intervals_lost=figures.intervals_lost,
         size=figures.size,
         limit=figures.limits.max_size,
         oldest=figures.oldest,
@@ -212,20 +212,12 @@ def _history_report(figures: HistoryFigures) -> HistoryReport:
 
 
 def _statuses(source: Source, engine: Engine, why: str) -> tuple[SourceStatus, ...]:
-    untracked = {report.name: report.untracked or 0 for report in engine.snapshot.sources}
-    return tuple(
-        SourceStatus(
-            name=part.name,
-            up=part.stats.up,
-            records=part.stats.records,
-            overruns=part.stats.overruns,
-            lost=dict(part.stats.lost),
-            resyncs=dict(part.stats.resyncs),
-            notes=dict(part.stats.notes) | untracked_note(untracked.get(part.name, 0)),
-            error=engine.source_error if place == 0 else part.stats.notes.get("failed"),
-            role="traffic" if place == 0 else "health",
-            why=why,
-            exceptional_packets=dict(part.stats.exceptional_packets),
-        )
-        for place, part in enumerate(parts(source))
-    )
+    untracked = {report.facts.name: report.untracked or 0 for report in engine.snapshot.sources}
+    traffic, *others = parts(source)
+    statuses = [SourceStatus(traffic.facts.name, traffic.stats.snapshot(), engine.source_error, "traffic", why)]
+    for part in others:
+        stats = part.stats.snapshot()
+        error = stats.notes.get("failed")
+        stats.notes |= untracked_note(untracked.get(part.facts.name, 0))
+        statuses.append(SourceStatus(part.facts.name, stats, error, "health", why))
+    return tuple(statuses)

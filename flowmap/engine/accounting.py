@@ -1,7 +1,7 @@
-"""The books: what was observed, whose it is, and what still waits for a name.
+"""The accounting: observed bytes, the owners they are credited to, and the bytes that are still pending.
 
-This is the whole of what the one writer does, without its thread: steps of a source and answers of the control plane
-go in, traffic is credited to series, and snapshots come out. At every moment and in both directions, exactly,
+Commands go in (:mod:`flowmap.engine.commands`), traffic is credited to series. In both directions, after every command
+and exactly:
 
     observed = deployments + shared + unattributed + expired + pending
 """
@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from flowmap.attribute.answers.intervals import Change
+from flowmap.attribute.answers.intervals import IntervalChange
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.decisions import Decision, joined
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
@@ -45,54 +45,57 @@ from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable, Times
 from flowmap.model.address import protocol_name
-from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 
 MAX_DEPLOYMENTS = 100_000
 
-_OPEN = np.uint16(Row.OPEN)
+_OPEN = np.uint32(Row.OPEN)
 _KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
 
 
 class DeploymentDirectory(Protocol):
-    """What a list of deployments and jobs adds to what answers say; see ``flowmap.engine.catalog_adapter``."""
+    """Descriptions of deployments from the catalog; implemented in ``flowmap.engine.catalog_adapter``."""
 
     @property
     def generation(self) -> int:
         """Grows whenever a description may have changed."""
 
-    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
-        """What is known of a deployment; ``told`` is what the last answer that named it said."""
+    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
+        """The newest description of a deployment; ``reported`` is from the last answer that named it."""
 
 
 class Journal(Protocol):
-    """Who keeps what the books let go of; see ``flowmap.history``. Copies, and never part of conservation.
+    """Receives closed flows and ownership intervals; implemented in ``flowmap.history``.
 
-    Called on the writer's thread, so neither may wait or fail.
+    Called on the engine's thread: no method may block or raise. What it keeps is not part of the conservation.
     """
 
     def left(
         self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
     ) -> None:
-        """Decided flows whose rows are about to be freed. ``open_until``: they are open, as far as is known until these
-        monotonic instants, and the daemon stops."""
+        """Take decided flows whose rows are about to be freed.
 
-    def confirmed(self, question: Question, change: Change) -> None:
-        """What an answer did to the ranges of its question."""
+        ``open_until``: the daemon stops and the flows are still open; the monotonic instants up to which they are known
+        to be.
+        """
+
+    def confirmed(self, question: Question, change: IntervalChange) -> None:
+        """Take the effect of an answer on the ownership intervals of its question."""
 
 
 class NoDirectory:
-    """Answers are all there is."""
+    """A directory without a catalog: answers are the only descriptions."""
 
     generation = 0
 
-    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
-        """``told`` as it is."""
-        return told
+    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
+        """``reported`` as it is."""
+        return reported
 
 
 class FlowAccounting:
-    """Flows, decisions and totals kept in step. One thread uses it; :meth:`apply` is all that changes it."""
+    """Flow table, attribution and series table, kept consistent. Used by one thread, changed by :meth:`apply` only."""
 
     def __init__(
         self,
@@ -104,25 +107,25 @@ class FlowAccounting:
         directory: DeploymentDirectory | None = None,
         journal: Journal | None = None,
     ) -> None:
-        """``announces_births``: whether the source reports a flow when it begins, or only when it is read or ends."""
+        """``announces_births``: whether the source reports a flow when it begins, not only when it is read or ends."""
         self.table = table
         self.attribution = attribution
         self.series_table = series_table
         self.observed = [0, 0]
-        """Bytes: transmit, receive."""
+        """Bytes of all counted flows: transmit, receive."""
         self.pending = [0, 0]
-        """Those of flows without a decision."""
+        """Bytes of flows that are not credited yet: transmit, receive."""
         self.ignored = 0
+        """Bytes of flows that the filters leave out."""
         self.pending_flows = 0
         self.shed: Counter[str] = Counter()
-        """Flows that were not tracked, or given up for want of room, by reason."""
-        self.deployments: dict[tuple[str, str], DeploymentInfo] = {}
-        """What the control plane last said of each deployment, by namespace and id."""
+        """Flows that were not tracked, or evicted, because the flow table was full; by reason."""
+        self.deployments: dict[DeploymentKey, DeploymentInfo] = {}
+        """Each deployment as the last answer that named it described it."""
         self.complete_reads = 0
         self.answered = 0
-        """Answers taken into ``deployments``."""
-        self.leaving: Callable[[Rows], None] = lambda _: None
-        """Is shown flows that are over and decided, before they are forgotten."""
+        """Number of answers taken."""
+        self._leaving: list[Callable[[Rows], None]] = []
         self._described: tuple[DeploymentInfo, ...] = ()
         self._described_at = (-1, 0, 0, 0)
         self._directory = directory or NoDirectory()
@@ -134,15 +137,19 @@ class FlowAccounting:
         self._read_started = NEVER
         self._trusted = False  # no loss since the last complete full read
 
+    def on_leaving(self, listener: Callable[[Rows], None]) -> None:
+        """Call ``listener`` with closed, decided flows before their rows are freed."""
+        self._leaving.append(listener)
+
     def apply(self, command: Command) -> Sequence[Question]:
-        """Make one change. Returns the questions to ask now; empty for all but ``Ask``."""
+        """Apply one command. Returns the questions to ask now; empty for every command but :class:`Ask`."""
         match command:
             case TakeStep(step, now, read_at):
                 self._take_step(step, now, read_at)
             case Ask(now, limit):
                 return self.attribution.ask(now=now, limit=limit)
-            case Deliver(now, delivery):
-                self._deliver(delivery, now)
+            case Deliver(now, result):
+                self._take_result(result, now)
             case Decide(now):
                 self._credit_decided(self.attribution.decide(now=now), now)
             case GiveUp(older_than, now):
@@ -166,9 +173,9 @@ class FlowAccounting:
                 applied = self.table.apply(
                     step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
                 )
-                if len(swept := self.table.take_swept()):
-                    self._forget_ends(swept)
-                self._book(applied, now)
+                if len(swept := self.table.pop_swept()):
+                    self._forget_endpoints(swept)
+                self._count(applied, now)
             case ReadStarted():
                 self.table.begin_read()
                 self._read_started, self._trusted = read_at, True
@@ -185,23 +192,23 @@ class FlowAccounting:
             case Broadcasts(addresses):
                 self.attribution.special.set_broadcasts(addresses)
 
-    def _deliver(self, delivery: QuestionResult, now: float) -> None:
-        if delivery.answer is None:
-            self.attribution.failed(delivery.question, delivery.cause, now=now, retry_after=delivery.retry_after)
+    def _take_result(self, result: QuestionResult, now: float) -> None:
+        if result.answer is None:
+            self.attribution.fail(result.question, result.cause, now=now, retry_after=result.retry_after)
             return
-        self._remember(delivery.deployments)
-        change = self.attribution.answered(delivery.question, delivery.answer)
+        self._remember(result.deployments)
+        change = self.attribution.receive(result.question, result.answer)
         if self._journal is not None:
-            self._journal.confirmed(delivery.question, change)
+            self._journal.confirmed(result.question, change)
 
     def _credit_decided(self, decided: Sequence[tuple[Decision, Rows]], now: float) -> None:
         for one in joined(decided):
-            self._take(*one, now)
+            self._credit_group(*one, now)
 
     def _tidy(self, now: float) -> None:
         self.series_table.expire(now=now)
-        if self.table.ends.room < self.table.ends.capacity * 3 // 4:
-            self._forget_ends(self.table.sweep_endpoints())
+        if self.table.endpoints.room < self.table.endpoints.capacity * 3 // 4:
+            self._forget_endpoints(self.table.sweep_endpoints())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
 
@@ -212,48 +219,49 @@ class FlowAccounting:
         self._peers = Peers(config.export.peers)
         self._peer_names.clear()
 
-    def _forget_ends(self, freed: Rows) -> None:
-        """The numbers of these ends will stand for others."""
+    def _forget_endpoints(self, freed: Rows) -> None:
+        """Forget freed endpoint numbers, which will stand for other endpoints."""
         self.attribution.forget(freed)
         self._peer_names.clear()
 
     def peer(self, service: int) -> str:
-        """The peer label of a service end, by its number."""
+        """The peer label of a service endpoint, by its number."""
         name = self._peer_names.get(service)
         if name is None:
-            name = self._peer_names[service] = self._peers.name(self.table.ends.end(service))
+            name = self._peer_names[service] = self._peers.name(self.table.endpoints.key(service))
         return name
 
     def described(self) -> tuple[DeploymentInfo, ...]:
-        """Deployments named by a series, for the info metrics."""
+        """Descriptions of the deployments that have a series, for the info metrics."""
         state = (self.series_table.generation, len(self.series_table), self.answered, self._directory.generation)
         if self._described_at != state:
             self._described_at = state
-            named = {owner_key(owner) for key in self.series_table.freeze().keys if key for owner in key.owners}
-            known = (self._directory.describe(*key, told) for key, told in self.deployments.items() if key in named)
+            named = {owner.key for key in self.series_table.freeze().keys if key for owner in key.owners}
+            # Series without the label ``workspace`` have owners without a workspace.
+            reported = [one for one in self.deployments.items() if not named.isdisjoint(_visible_keys(one[0]))]
+            known = (self._directory.describe(key, info) for key, info in reported)
             self._described = tuple(info for info in known if info is not None)
         return self._described
 
     def describe(self, owner: Owner) -> DeploymentInfo:
-        """What is known of a deployment."""
-        key = owner_key(owner)
-        return self._directory.describe(*key, self.deployments.get(key)) or DeploymentInfo(owner)
+        """The newest description of a deployment."""
+        return self._directory.describe(owner.key, self.deployments.get(owner.key)) or DeploymentInfo(owner)
 
-    def owners_seen(self, limit: int) -> tuple[tuple[str, str], ...]:
-        """At most so many deployments that own flows or have traffic, by namespace and id: the last decided first."""
-        seen: dict[tuple[str, str], None] = {}
+    def owners_seen(self, limit: int) -> tuple[DeploymentKey, ...]:
+        """At most ``limit`` deployments that own flows or have traffic, the last decided first."""
+        seen: dict[DeploymentKey, None] = {}
         for decision in reversed(self.attribution.decisions.values()):
-            seen.update(dict.fromkeys(owner_key(owner) for owner in decision.owners))
+            seen.update(dict.fromkeys(owner.key for owner in decision.owners))
             if len(seen) >= limit:
                 break
-        described = (owner_key(info.owner) for info in self.described())
-        return tuple(key for key in (*seen, *described) if key[1] != UNREADABLE)[:limit]
+        described = (info.owner.key for info in self.described())
+        return tuple(key for key in (*seen, *described) if key.deployment_id != UNREADABLE)[:limit]
 
     def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
         self.answered += 1
         for info in deployments:
-            self.deployments.pop(owner_key(info.owner), None)
-            self.deployments[owner_key(info.owner)] = info
+            self.deployments.pop(info.owner.key, None)
+            self.deployments[info.owner.key] = info
         while len(self.deployments) > MAX_DEPLOYMENTS:
             del self.deployments[next(iter(self.deployments))]
 
@@ -273,12 +281,12 @@ class FlowAccounting:
         self._close(closed)
         if complete:
             self.complete_reads += 1
-            self.table.untracked.whole_at = self._read_started
+            self.table.untracked.complete_at = self._read_started
             if not self._announces_births:
                 self._born_after = self._read_started
-            self.attribution.look_again()
+            self.attribution.judge_again()
 
-    def _book(self, applied: Changes, now: float) -> None:
+    def _count(self, applied: Changes, now: float) -> None:
         columns = self.table.columns
         if len(applied.opened):
             self.pending_flows += int(np.count_nonzero(columns.series[applied.opened] == PENDING))
@@ -311,15 +319,15 @@ class FlowAccounting:
             self.series_table.closed(credited)
         self._free(rows[series != PENDING])
 
-    def _take(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
-        """Credit flows to the series of their new owners, whole if they were pending, else from now on."""
+    def _credit_group(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
+        """Credit flows to the series of their owners: all their bytes if they were pending, else the later ones."""
         columns = self.table.columns
         services, position = np.unique(columns.service[rows], return_inverse=True)
         names = [self.peer(number) for number in services.tolist()]
-        protocols = [protocol_name(self.table.ends.end(number).protocol) for number in services.tolist()]
+        protocols = [protocol_name(self.table.endpoints.key(number).protocol) for number in services.tolist()]
         kind = _KINDS.get(state, "unattributed")
-        whose = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
-        keys = [SeriesKey(*whose, *end) for end in zip(names, protocols, strict=True)]
+        owned = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
+        keys = [SeriesKey(*owned, *peer) for peer in zip(names, protocols, strict=True)]
         series = np.array([self.series_table.series(key, now=now) for key in keys], np.int32)
         ids = series[position.reshape(-1)]
         before = columns.series[rows]
@@ -328,18 +336,19 @@ class FlowAccounting:
         columns.series[rows] = ids
         self.series_table.opened(ids)
         self.series_table.closed(ids[~is_open])
-        waited = before == PENDING
-        totals = columns.total(rows[waited])
-        self.series_table.credit(ids[waited], *totals.T, now=now)
-        self.series_table.retransmitted(ids[waited], columns.resent[rows[waited]].astype(np.uint64))
+        was_pending = before == PENDING
+        totals = columns.total(rows[was_pending])
+        self.series_table.credit(ids[was_pending], *totals.T, now=now)
+        self.series_table.retransmitted(ids[was_pending], columns.resent[rows[was_pending]].astype(np.uint64))
         transmit, receive = exact_bytes(totals)
         self._add(self.pending, -transmit, -receive)
-        self.pending_flows -= int(np.count_nonzero(waited))
+        self.pending_flows -= int(np.count_nonzero(was_pending))
         self._free(rows[~is_open])
 
     def _free(self, rows: Rows) -> None:
-        """Nothing waits for these rows any more."""
-        self.leaving(rows)
+        """Report flows that leave to the listeners and the journal, and free their rows."""
+        for listener in self._leaving:
+            listener(rows)
         if self._journal is not None:
             decided = rows[self.table.columns.series[rows] >= 0]
             if len(decided):
@@ -347,7 +356,7 @@ class FlowAccounting:
         self.table.free(rows)
 
     def _shed_untracked(self, applied: Changes, now: float) -> None:
-        """Flows that found no room: their final counters, where one came, still count."""
+        """Account for flows that the full table did not track; the final counters of closed ones still count."""
         self.shed["table_full"] += applied.shed
         self.ignored += applied.shed_ignored
         if any(applied.shed_totals):
@@ -370,6 +379,5 @@ class FlowAccounting:
         pair[1] += receive
 
 
-def owner_key(owner: Owner) -> tuple[str, str]:
-    """How a deployment is found in :attr:`Books.deployments`."""
-    return owner.namespace, owner.deployment_id
+def _visible_keys(key: DeploymentKey) -> tuple[DeploymentKey, ...]:
+    return key, key._replace(workspace="")

@@ -1,4 +1,4 @@
-"""The catalog in the daemon: what stands between its refresh on the event loop and the writer's thread."""
+"""Connects the catalog, which is refreshed on the event loop, with the engine's thread."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import replace
 
 from flowmap.attribute.calls.budget import Permits
 from flowmap.attribute.jobs import latest
-from flowmap.control.catalog.catalog import DeploymentCatalog, DeploymentKey
+from flowmap.control.catalog.catalog import DeploymentCatalog
 from flowmap.control.port import ListedDeployment
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.snapshot import CatalogReport
-from flowmap.model.deployment import DeploymentInfo, JobSelection
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, JobSelection
 
 
 class Gate:
-    """Lets HTTP exchanges begin as the writer's budget allows. Used in one event loop."""
+    """Delays HTTP exchanges until the engine's call budget allows them. Used in one event loop."""
 
     def __init__(self, permits: Permits) -> None:
         self._permits = permits
 
     async def admit(self, is_question: bool, exchange: int) -> Callable[[], None]:
-        """As ``flowmap.control.port.Admit``. The engine paid for the first exchange of a question before it asked."""
+        """As ``flowmap.control.port.Admit``. The engine has charged the first exchange of a question."""
         if is_question and exchange == 1:
             return _nothing
         permit = self._permits.wait(repeat=is_question)
@@ -37,11 +37,11 @@ class Gate:
 
 
 def _nothing() -> None:
-    """A repeated exchange uses the place in flight of its question."""
+    """Ends nothing: a repeat has no place in flight of its own."""
 
 
 class CatalogDirectory:
-    """Implements ``flowmap.engine.accounting.DeploymentDirectory``: look-ups in the catalog, from any thread."""
+    """Descriptions from the catalog, from any thread; a ``flowmap.engine.accounting.DeploymentDirectory``."""
 
     def __init__(self, catalog: DeploymentCatalog) -> None:
         self._catalog = catalog
@@ -51,12 +51,14 @@ class CatalogDirectory:
         """Grows whenever a description may have changed."""
         return self._catalog.generation
 
-    def describe(self, namespace: str, deployment_id: str, told: DeploymentInfo | None) -> DeploymentInfo | None:
-        """What is known of a deployment; ``told`` is its description in the last answer about an address."""
-        workspace = told.owner.workspace if told is not None else None
-        key = self._catalog.resolve_key(workspace, namespace, deployment_id)
+    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
+        """The newer of a deployment's entry in the catalog and ``reported``, with its jobs.
+
+        ``reported`` is from the last answer about an address that named it.
+        """
+        key = self._catalog.resolve_key(key)
         found = self._catalog.entry(key)
-        info = told if found is None else _described(*found, told)
+        info = reported if found is None else _described(*found, reported)
         listed = self._catalog.jobs(key)
         if info is None or listed is None:
             return info
@@ -71,24 +73,20 @@ class CatalogDirectory:
 async def deployments_seen(engine: Engine, catalog: DeploymentCatalog, limit: int) -> list[DeploymentKey] | None:
     """Deployments seen in traffic, the most recently seen first; None if the engine is too busy to answer."""
 
-    def look() -> list[DeploymentKey]:
-        described = engine.accounting.deployments
-        return [
-            catalog.resolve_key(described[key].owner.workspace if key in described else None, *key)
-            for key in engine.accounting.owners_seen(limit)
-        ]
+    def keys() -> list[DeploymentKey]:
+        return list(dict.fromkeys(catalog.resolve_key(key) for key in engine.accounting.owners_seen(limit)))
 
     try:
-        return await asyncio.wrap_future(engine.call(look))
+        return await asyncio.wrap_future(engine.call(keys))
     except QueryError:
         return None
 
 
-def _described(entry: ListedDeployment, seen_at: float, told: DeploymentInfo | None) -> DeploymentInfo:
-    """The later of both descriptions; what the list lacks is taken from ``told``."""
-    if told is not None and told.seen_at > seen_at:
-        return replace(told, packages=entry.packages)
-    usual = told or DeploymentInfo(entry.owner)
+def _described(entry: ListedDeployment, seen_at: float, reported: DeploymentInfo | None) -> DeploymentInfo:
+    """The newer of both descriptions; what the list lacks is taken from ``reported``."""
+    if reported is not None and reported.seen_at > seen_at:
+        return replace(reported, packages=entry.packages)
+    usual = reported or DeploymentInfo(entry.owner)
     return DeploymentInfo(
         owner=entry.owner,
         execution_mode=entry.execution_mode,

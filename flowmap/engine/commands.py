@@ -1,10 +1,11 @@
 """Commands: every change of the accounting, each as one immutable value.
 
-``Books.apply`` is the only place that changes the accounting. A command carries its instants, so the accounting is a
-function of its commands and their order: a recording is the list of them, and a replay applies them again and repeats
-every decision. Reading the accounting and taking a snapshot of it are no commands. Times are monotonic seconds.
+``FlowAccounting.apply`` is the only place that changes the accounting. A command carries its instants, so the state of
+the accounting follows from its commands and their order: a recording is the list of them, and a replay applies them
+again and repeats every decision. Reading the accounting and taking a snapshot are not commands. Times are monotonic
+seconds.
 
-To add a command: a class here, a case in ``Books.apply``, a code in ``record.codec``.
+To add a command: a class here, a case in ``FlowAccounting.apply``, a code in ``recording/codec.py``.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from flowmap.sources.base import Step
 
 @dataclass(frozen=True, slots=True)
 class QuestionResult:
-    """What came back for a question; times are monotonic seconds."""
+    """The result of one question: an answer, or the cause of its failure. Times are monotonic seconds."""
 
     question: Question
     answer: Answer | None
     deployments: tuple[DeploymentInfo, ...] = ()
     cause: str = ""
-    """Why there is no answer."""
+    """Why there is no answer: ``reason: text``."""
     unreadable: int = 0
     """Elements of the answer that could not be read."""
     retry_after: float | None = None
-    """Seconds after which asking again makes sense, where the control plane or its client said so."""
+    """Seconds after which to ask again, if the control plane or its client gave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Take the result of a question, asked by :class:`Ask` or by a user."""
+    """Take the result of a question that :class:`Ask` chose or a user asked."""
 
     now: float
-    delivery: QuestionResult
+    result: QuestionResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Decide:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Stop waiting for the owners of flows that ended before ``older_than``."""
+    """Decide ``failed`` for flows that ended before ``older_than`` and still have no owner."""
 
     older_than: float
     now: float
@@ -77,7 +78,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Tidy:
-    """Forget endpoints, answers and decisions that no flow needs, and expire idle series."""
+    """Drop endpoints, answers and decisions that no flow needs, and expire idle series."""
 
     now: float
 
@@ -91,7 +92,7 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Start with the ownership that a daemon before this one knew; precedes every other command."""
+    """Start with the ownership intervals from before a restart; precedes every other command."""
 
     known: tuple[tuple[Question, OwnershipInterval], ...]
     now: float
@@ -99,7 +100,10 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class CountFlowless:
-    """Credit traffic of no kept flow (bytes sent and received, packets sent and received) as unattributed."""
+    """Credit traffic without a tracked flow as unattributed.
+
+    ``totals``: bytes sent and received, packets sent and received.
+    """
 
     now: float
     reason: str
@@ -108,10 +112,10 @@ class CountFlowless:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The daemon stops: write the decided open flows to the journal, as far as they are known to have lived."""
+    """Write the decided open flows to the journal, because the daemon stops."""
 
 
 Command = TakeStep | Ask | Deliver | Decide | GiveUp | Tidy | Configure | Restore | CountFlowless | Finish
 
 Apply = Callable[[Command], Sequence[Question]]
-"""``Books.apply``, or a recorder in front of it. Returns the questions to ask now; empty for all but :class:`Ask`."""
+"""``FlowAccounting.apply``, or that of a recorder before it: see there."""

@@ -1,7 +1,7 @@
-"""The one writer: a thread that owns the books.
+"""The engine: the one thread that owns the accounting.
 
-It waits for the source's descriptor, for answers and for requests of other threads, and does everything that changes
-or reads the books. Others get immutable snapshots by reference, or hand in a function and wait for its result.
+It waits for the source, for results of questions and for requests of other threads. Only this thread reads or changes
+the accounting. Other threads read immutable snapshots, or pass a function and wait for its result.
 """
 
 from __future__ import annotations
@@ -43,20 +43,23 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GATHER = 0.1
-"""Seconds for which changes may gather before they are read: batches cost little more than single records."""
+"""Seconds between two reads of the source: a batch costs little more than a single record."""
 FRESH = 0.02
-"""Seconds for which what was read is new enough for whoever asks, and which a request waits for a read under way."""
+"""Maximum age in seconds of source data served to a query. A query waits as long for a read under way."""
 IDLE_WAIT = 1.0
+"""Longest wait in seconds of one turn."""
 TIDY_EVERY = 30.0
-"""Longest pause in seconds between two commands to tidy; series that may be idle for a shorter time need it sooner."""
+"""Longest pause in seconds between two :class:`Tidy`; a shorter ``export.idle_after`` shortens it."""
 PUBLISH_EVERY = 0.1
+"""Shortest pause in seconds between two snapshots."""
 MAX_REQUESTS = 256
+"""Functions of other threads that may wait at a time."""
 MAX_URGENT = 32
 """Questions of users that may wait at a time."""
 
 
 class Engine(threading.Thread):
-    """Runs until :meth:`stop`. ``failure`` holds the error that ended it, if one did."""
+    """A thread that runs until :meth:`stop`; ``failure`` is the error that ended it, if one did."""
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class Engine(threading.Thread):
         source: Source,
         budget: CallBudget,
         *,
-        ask: Callable[[Question], None],
+        ask: Callable[[Question, Callable[[QuestionResult], None]], None],
         take_snapshot: Callable[[FlowAccounting], Snapshot],
         resting_for: Callable[[], float] = lambda: 0.0,
         permits: Permits | None = None,
@@ -72,11 +75,11 @@ class Engine(threading.Thread):
         networks: Callable[[], Iterator[Step]] = lambda: iter(()),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``ask`` starts a call elsewhere and returns at once; its end comes back through :meth:`deliver`.
+        """``ask`` starts a call elsewhere and returns at once; the call passes its result to the given function.
 
-        ``resting_for``: seconds for which asking is no use; questions wait meanwhile and cost nothing.
-        ``permits``: what else wants calls of ``budget``. ``apply``: a recorder's, in front of that of the books.
-        ``networks``: what is new about the host's networks, asked at every turn.
+        ``resting_for``: seconds until the control plane may be called again; questions wait meanwhile and are not
+        charged. ``permits``: grants calls of ``budget`` to other threads. ``apply``: a recorder's, in place of the
+        accounting's. ``networks``: changes of the host's networks, read at every turn.
         """
         super().__init__(name="engine")
         self.accounting = accounting
@@ -85,16 +88,16 @@ class Engine(threading.Thread):
         self.failure: BaseException | None = None
         self.source_error: str | None = None
         self.answers = 0
-        """Questions answered since the start."""
+        """Number of questions answered."""
         self.unreadable = 0
-        """Elements of answers that could not be read."""
+        """Number of elements of answers that could not be read."""
         self.last_answer = 0.0
         self.last_failure = ""
         self.beat = 0.0
-        """When the loop last came round, or began to: a writer that hangs shows here."""
+        """Start of the last turn, or of a step of it, monotonic seconds: it stays behind if the engine hangs."""
         self.budget = budget
         self._permits = Permits(budget) if permits is None else permits
-        self._permits.wake = self._wake
+        self._permits.on_request(self._wake)
         self._ask = ask
         self._take_snapshot = take_snapshot
         self._resting_for, self._networks = resting_for, networks
@@ -102,23 +105,23 @@ class Engine(threading.Thread):
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._requests: deque[Callable[[], None]] = deque()
-        self._deliveries: deque[QuestionResult] = deque()
+        self._results: deque[QuestionResult] = deque()
         self._questions: deque[Question] = deque()
         self._urgent: deque[Question] = deque()
         self._urgent_next = True
         self._in_flight: set[Question] = set()
         self._waiters: dict[Question, list[Future[None]]] = {}
         self._snapshot = Snapshot()
-        self._published = self._tidied = self._planned = self._polled = float("-inf")
-        self._plan_every, self._publish_every = GATHER, PUBLISH_EVERY
-        self._changes_wait = False
+        self._published = self._tidied = self._asked_at = self._polled = float("-inf")
+        self._ask_every, self._publish_every = GATHER, PUBLISH_EVERY
+        self._source_readable = False
         self._retry_at: float | None = None
         self._retry_pause = 1.0
 
     # For other threads.
 
     def start(self) -> None:
-        self.beat = self._clock()  # not yet come round is not hung
+        self.beat = self._clock()  # an engine before its first turn does not hang
         super().start()
 
     @property
@@ -132,26 +135,26 @@ class Engine(threading.Thread):
         return len(self._questions) + len(self._urgent) + self.accounting.attribution.waiting
 
     def restore(self, known: Sequence[tuple[Question, OwnershipInterval]]) -> None:
-        """Begin with the ranges of ownership from before a restart; before :meth:`start`."""
+        """Start with ownership intervals from before a restart. Call it before :meth:`start`."""
         if known:
             self._apply(Restore(tuple(known), self._clock()))
 
     def stop(self) -> None:
-        """Ask the thread to end: it takes what the source still has, publishes once more and closes the source."""
+        """Ask the thread to end: it reads the source once more, publishes a last snapshot and closes the source."""
         self._stopping.set()
         self._wake()
 
     def configure(self, config: Config) -> None:
-        """Other settings from now on (on the writer's thread only)."""
+        """Apply the live settings. Call it on the engine's thread only."""
         self._apply(Configure(config))
 
-    def deliver(self, delivery: QuestionResult) -> None:
-        """Hand in what came back for a question."""
-        self._deliveries.append(delivery)
+    def deliver(self, result: QuestionResult) -> None:
+        """Take the result of a question, from any thread."""
+        self._results.append(result)
         self._wake()
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Run ``function`` on the writer's thread. QueryError at once if too many requests wait."""
+        """Run ``function`` on the engine's thread. QueryError at once if :data:`MAX_REQUESTS` wait."""
         if len(self._requests) >= MAX_REQUESTS:
             raise QueryError("too many queries wait; try again")
         future: Future[T] = Future()
@@ -168,10 +171,10 @@ class Engine(threading.Thread):
         return future
 
     def ask_now(self, question: Question) -> Future[None]:
-        """Ask soon (on the writer's thread only); done when the question was answered or failed.
+        """Ask a user's question soon; the future is done when it has its result. On the engine's thread only.
 
-        Questions of users and of the plan take turns, so that neither keeps the other waiting for ever. QueryError if
-        too many of users wait.
+        Questions of users and of the schedule take turns, so that neither delays the other for ever. QueryError if
+        :data:`MAX_URGENT` wait.
         """
         future: Future[None] = Future()
         if question not in self._waiters and question not in self._in_flight:
@@ -189,7 +192,7 @@ class Engine(threading.Thread):
                 self._turn()
             self._finish()
         except BaseException as error:  # kept for the daemon, which ends with it
-            log.exception("the writer failed")
+            log.exception("engine failed")
             self.failure = error
         finally:
             self.source.close()
@@ -199,9 +202,9 @@ class Engine(threading.Thread):
         self.beat = now = self._clock()
         for step in self._networks():
             self._apply(TakeStep(step, now, now))
-        if self._source_due(now) or self._requests_want_news(now):
+        if self._source_due(now) or self._query_needs_read(now):
             self._take_steps(self.source.poll)
-        self._take_deliveries()
+        self._take_results()
         now = self._clock()
         self._apply(Decide(now))
         self._start_questions(now)
@@ -209,7 +212,7 @@ class Engine(threading.Thread):
             self._tidied = now
             self._apply(GiveUp(now - self.accounting.attribution.settings.give_up_after, now))
             self._apply(Tidy(now))
-        # Where it costs little the page is as new as every answer: who was told of a name finds it there.
+        # Publish before answering a query if it costs little: a name in the answer is then on the page too.
         wanted = self._requests and self._publish_every <= PUBLISH_EVERY
         if wanted or now - self._published >= self._publish_every:
             self._publish(now)
@@ -219,7 +222,7 @@ class Engine(threading.Thread):
         if self._retry_at is None:
             self._take_steps(self.source.finish)
         self._serve_requests()
-        self._take_deliveries()
+        self._take_results()
         self._apply(Decide(self._clock()))
         self._apply(Finish())
         self._publish(self._clock())
@@ -242,7 +245,7 @@ class Engine(threading.Thread):
             until = min(until, max(self.budget.next_at(now), now + 0.02, now + self._resting_for()))
         if len(self._permits):
             until = min(until, max(self._permits.next_at(now), now + 0.02, now + self._resting_for()))
-        self._changes_wait = self.source.fileno() in select_readable(watched, max(0.0, until - now))
+        self._source_readable = self.source.fileno() in select_readable(watched, max(0.0, until - now))
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
 
@@ -251,12 +254,12 @@ class Engine(threading.Thread):
             return now >= self._retry_at and self._reopen(now)
         if now < self._polled + GATHER:
             return False
-        # An answer counts once the source has caught up with it, so news is a reason to look, too.
-        wanted = self._changes_wait or self.accounting.attribution.has_news
+        # An answer counts once the source is complete up to its arrival, so a new answer is a reason to read.
+        wanted = self._source_readable or self.accounting.attribution.has_news
         return wanted or now >= min(self.source.deadline(), self._polled + IDLE_WAIT)
 
-    def _requests_want_news(self, now: float) -> bool:
-        """Whoever asks about a connection means the one that is there now, not the one before on its ports."""
+    def _query_needs_read(self, now: float) -> bool:
+        """Whether to read for a query: it is about the connection that exists now, not an earlier one on its ports."""
         return bool(self._requests) and self._retry_at is None and now - self._polled >= FRESH
 
     def _reopen(self, now: float) -> bool:
@@ -265,7 +268,7 @@ class Engine(threading.Thread):
         except (SourceError, OSError) as error:
             self._source_failed(error, now)
             return False
-        log.info("source %s is open again", self.source.name)
+        log.info("source %s reopened", self.source.facts.name)
         self._retry_at, self._retry_pause, self.source_error = None, 1.0, None
         return True
 
@@ -274,18 +277,18 @@ class Engine(threading.Thread):
         self.source.stats.up = False
         self.source.close()
         self._retry_at = now + self._retry_pause
-        log.warning("source %s failed: %s; trying again in %.0f s", self.source.name, error, self._retry_pause)
+        log.warning("source %s failed: %s; next attempt in %.0f s", self.source.facts.name, error, self._retry_pause)
         self._retry_pause = min(60.0, self._retry_pause * 2)
 
     def _take_steps(self, steps: Callable[[], Iterator[Step]]) -> None:
         try:
-            # A source reads ahead, and the kernel before it, so all that is known of a step's age is that it is not
-            # older than this poll, or than what the source says.
+            # The source and the kernel buffer data. All that is known of a step's age is that it is not older than the
+            # start of this poll, or than the source's ``as_of``.
             read_at = self._clock()
             for step in steps():
                 self.beat = now = self._clock()
                 self._apply(TakeStep(step, now, min(read_at, self.source.as_of)))
-                if now - read_at >= FRESH:  # the rest of a long read is not waited for
+                if now - read_at >= FRESH:  # queries do not wait for the rest of a long read
                     self._serve_requests()
                 if now - self._published >= 10 * self._publish_every:  # a long read must not make scrapes stale
                     self._publish(now)
@@ -297,42 +300,42 @@ class Engine(threading.Thread):
         for _ in range(len(self._requests)):
             self._requests.popleft()()
 
-    def _take_deliveries(self) -> None:
-        for _ in range(len(self._deliveries)):
-            delivery = self._deliveries.popleft()
+    def _take_results(self) -> None:
+        for _ in range(len(self._results)):
+            result = self._results.popleft()
             self.budget.finish()
-            self._in_flight.discard(delivery.question)
-            self.unreadable += delivery.unreadable
-            self._apply(Deliver(self._clock(), delivery))
-            if delivery.answer is not None:
+            self._in_flight.discard(result.question)
+            self.unreadable += result.unreadable
+            self._apply(Deliver(self._clock(), result))
+            if result.answer is not None:
                 self.answers += 1
                 self.last_answer = time.time()
             else:
-                self.last_failure = delivery.cause
-            for waiter in self._waiters.pop(delivery.question, ()):
+                self.last_failure = result.cause
+            for waiter in self._waiters.pop(result.question, ()):
                 if waiter.set_running_or_notify_cancel():
                     waiter.set_result(None)
 
     def _start_questions(self, now: float) -> None:
-        self._permits.settle()
+        self._permits.apply_given_back()
         if self._resting_for() > 0:
             return
         self._permits.grant_first(now)
         available = self.budget.available(now)
-        if available and len(self._questions) < available and now - self._planned >= self._plan_every:
+        if available and len(self._questions) < available and now - self._asked_at >= self._ask_every:
             self._questions.extend(self._apply(Ask(now, available)))
-            self._planned = self._clock()
-            # Planning looks at every flow; with a million of them it must not take more than a twentieth of the time.
-            self._plan_every = max(GATHER, 20 * (self._planned - now))
+            self._asked_at = self._clock()
+            # Choosing reads every flow; with a million of them it must not take more than a twentieth of the time.
+            self._ask_every = max(GATHER, 20 * (self._asked_at - now))
         while (self._questions or self._urgent) and self.budget.available(now):
             urgent = bool(self._urgent) and (self._urgent_next or not self._questions)
             self._urgent_next = not urgent
             question = (self._urgent if urgent else self._questions).popleft()
-            if question not in self._in_flight:  # else its answer is on the way, and serves whoever asked
+            if question not in self._in_flight:  # else the answer under way serves both
                 self._in_flight.add(question)
                 self.budget.start(now)
-                self._permits.passed_over()
-                self._ask(question)
+                self._permits.count_question()
+                self._ask(question, self.deliver)
         if len(self._permits) and not self.questions_waiting:
             self._permits.grant_spare(now)
 
@@ -340,7 +343,7 @@ class Engine(threading.Thread):
         began = self._clock()
         self._snapshot = self._take_snapshot(self.accounting)
         self._published = now
-        # A snapshot looks at every flow; with a million of them it must not take more than a twentieth of the time.
+        # A snapshot reads every flow; with a million of them it must not take more than a twentieth of the time.
         self._publish_every = max(PUBLISH_EVERY, 20 * (self._clock() - began))
 
     def _wake(self) -> None:
@@ -349,7 +352,7 @@ class Engine(threading.Thread):
 
 
 def select_readable(descriptors: list[int], timeout: float) -> set[int]:
-    """Wait until one of the descriptors is readable or ``timeout`` seconds have passed; those that are."""
+    """The descriptors that are readable, after a wait of at most ``timeout`` seconds for the first one."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)

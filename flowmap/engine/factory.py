@@ -1,4 +1,4 @@
-"""Books as configured, and what is told of them: the same for the daemon and for whatever works on a recording."""
+"""Makes the accounting from a configuration and snapshots from the accounting: for the daemon and for replays."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from flowmap.engine.accounting import DeploymentDirectory, FlowAccounting, Journ
 from flowmap.engine.commands import Configure
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
-from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot, SourceReport
+from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot
 from flowmap.flows.table import FlowTable
-from flowmap.sources.base import SourceFacts, SourceStats
+from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 
 
 def make_accounting(
@@ -28,10 +28,12 @@ def make_accounting(
     directory: DeploymentDirectory | None = None,
     journal: Journal | None = None,
     loopback: bool | None = None,
+    timeless: bool = False,
 ) -> FlowAccounting:
-    """Empty books; what they decide follows from ``config`` and from what is done to them, and from nothing else.
+    """An empty accounting. Its decisions follow from ``config`` and the commands applied to it, and from nothing else.
 
-    ``loopback``: whether loopback addresses can have owners; None: as the configured control plane.
+    ``loopback``: whether loopback addresses can have owners; None: only if the control plane is on loopback.
+    ``timeless``: see :class:`flowmap.attribute.settings.AttributionSettings`.
     """
     table = FlowTable(config.collect.max_flows, seed=os.urandom(48), nat=config.attribute.nat)
     series_table = SeriesTable(
@@ -41,6 +43,7 @@ def make_accounting(
         namespaces=config.control_plane.namespaces,
         elsewhere=elsewhere(config),
         loopback=knows_loopback(config) if loopback is None else loopback,
+        timeless=timeless,
         **dict(config.attribute),
     )
     attribution = Attribution(settings, table)
@@ -62,9 +65,9 @@ def make_snapshot(
     recording: RecordingReport | None = None,
     history: HistoryReport | None = None,
 ) -> Snapshot:
-    """Everything the page and the status are made from; ``taken_at`` is in seconds since the epoch, now if None.
+    """The snapshot from which the page and the status are made.
 
-    ``beside``: sources that measure what ``source`` counts.
+    ``taken_at``: seconds since the epoch, now if None. ``beside``: sources that measure flows counted by ``source``.
     """
     flows = measure(accounting.table, accounting.series_table.used, health=source.tells_health)
     return Snapshot(
@@ -86,8 +89,11 @@ def make_snapshot(
         series_table=accounting.series_table.freeze(flows),
         deployments=accounting.described(),
         sources=(
-            _report(source, stats),
-            *(_report(*one, untracked=accounting.table.untracked.connections) for one in beside),
+            SourceReport(source, stats.snapshot()),
+            *(
+                SourceReport(facts, one.snapshot(), accounting.table.untracked.connections if one.up else None)
+                for facts, one in beside
+            ),
         ),
         catalog=catalog,
         recording=recording,
@@ -95,32 +101,13 @@ def make_snapshot(
     )
 
 
-def _report(source: SourceFacts, stats: SourceStats, *, untracked: int | None = None) -> SourceReport:
-    return SourceReport(
-        name=source.name,
-        counts=source.counts,
-        up=stats.up,
-        records=stats.records,
-        lost=dict(stats.lost),
-        overruns=stats.overruns,
-        resyncs=dict(stats.resyncs),
-        resync_seconds=stats.resync_seconds,
-        receive_buffer=stats.receive_buffer,
-        exceptional_packets=dict(stats.exceptional_packets),
-        interfaces=dict(stats.interfaces),
-        offloaded=dict(stats.offloaded),
-        accounting="accounting" not in stats.notes if source.name == "conntrack" else None,
-        untracked=untracked if stats.up else None,
-    )
-
-
 def knows_loopback(config: Config) -> bool:
-    """Whether the control plane can know loopback addresses: it is on this host itself."""
+    """Whether deployments can have loopback addresses: the control plane is on loopback itself."""
     endpoint = config.control_plane.endpoint
     return endpoint is not None and loopback_port(endpoint) is not None
 
 
 def elsewhere(config: Config) -> tuple[Place, ...]:
-    """Namespaces of other workspaces than the main one."""
+    """The places in other workspaces than the main one."""
     more = config.control_plane.workspaces
     return tuple(Place(one.workspace, namespace) for one in more for namespace in one.namespaces)

@@ -1,4 +1,4 @@
-"""Asks the control plane what the writer wants to know, and hands back what came of it."""
+"""The resolver: makes the calls for the engine's questions and delivers their results."""
 
 from __future__ import annotations
 
@@ -18,70 +18,69 @@ log = logging.getLogger(__name__)
 
 CLOCK_STEP = 0.01
 """Seconds by which the wall clock may drift from the monotonic one during a call before it counts as set."""
-COMPLAIN_EVERY = 30.0
+LOG_EVERY = 30.0
 """Seconds between two log lines about questions that failed."""
+
+Deliver = Callable[[QuestionResult], None]
 
 
 class Resolver:
-    """Turns questions into calls. Lives in one event loop; :meth:`start` may be called from any thread."""
+    """Makes calls in one event loop; :meth:`start` may be called from any thread."""
 
-    def __init__(self, control: ControlPlane, deliver: Callable[[QuestionResult], None]) -> None:
+    def __init__(self, control: ControlPlane) -> None:
         self._control = control
-        self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._calls: set[asyncio.Task[None]] = set()
-        self._complained = float("-inf")
-        self._silenced = 0
+        self._logged_at = float("-inf")
+        self._suppressed = 0
 
-    def start(self, question: Question) -> None:
-        """Begin a call; the caller keeps to the budget. What comes of it is delivered in any case."""
-        self._loop.call_soon_threadsafe(self._begin, question)
+    def start(self, question: Question, deliver: Deliver) -> None:
+        """Start a call; the caller keeps to the budget. Its result is delivered in any case, also if it failed."""
+        self._loop.call_soon_threadsafe(self._begin, question, deliver)
 
     async def aclose(self) -> None:
-        """End the calls under way."""
+        """Cancel the calls under way; their questions get a failure as result."""
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
-    def _begin(self, question: Question) -> None:
-        call = self._loop.create_task(self._call(question))
+    def _begin(self, question: Question, deliver: Deliver) -> None:
+        call = self._loop.create_task(self._call(question, deliver))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
 
-    async def _call(self, question: Question) -> None:
+    async def _call(self, question: Question, deliver: Deliver) -> None:
         begun = time.monotonic(), time.time()
         try:
             answer = await self._control.find_owners(
                 question.workspace, question.namespace, question.source, question.destination
             )
-            delivery = self._delivery(question, answer, *begun)
+            result = self._result(question, answer, *begun)
         except ControlError as error:
-            self._complain(f"{question.shape} question about {_subject(question)}: {error}")
-            self._deliver(
-                QuestionResult(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after)
-            )
+            self._log(f"{question.shape} question about {_subject(question)}: {error}")
+            deliver(QuestionResult(question, None, cause=f"{error.reason}: {error}", retry_after=error.retry_after))
         except asyncio.CancelledError:
-            self._deliver(QuestionResult(question, None, cause="flowmap is stopping"))
+            deliver(QuestionResult(question, None, cause="flowmap is stopping"))
             raise
         except Exception as error:  # a defect here must not leave the question in flight for ever
             log.exception("%s question about %s", question.shape, _subject(question))
-            self._deliver(QuestionResult(question, None, cause=f"defect: {error!r}"))
+            deliver(QuestionResult(question, None, cause=f"defect: {error!r}"))
         else:
-            self._deliver(delivery)
+            deliver(result)
 
-    def _complain(self, message: str) -> None:
-        """One line a while: a control plane that is away fails every question, and the metrics count them."""
+    def _log(self, message: str) -> None:
+        """Log at most every :data:`LOG_EVERY` seconds: in an outage every question fails, and metrics count them."""
         now = time.monotonic()
-        if now - self._complained < COMPLAIN_EVERY:
-            self._silenced += 1
+        if now - self._logged_at < LOG_EVERY:
+            self._suppressed += 1
             return
-        more = f" (and {self._silenced} more since the last such line)" if self._silenced else ""
+        more = f" (and {self._suppressed} more since the last such line)" if self._suppressed else ""
         log.warning("%s%s", message, more)
-        self._complained, self._silenced = now, 0
+        self._logged_at, self._suppressed = now, 0
 
-    def _delivery(self, question: Question, answer: OwnersAnswer, begun: float, begun_wall: float) -> QuestionResult:
-        # The engine's time is monotonic, the answer's is not. Where the wall clock was set meanwhile, the call counts
-        # as asked when it began, retries and all: too early is safe, too late would take it for younger than it is.
+    def _result(self, question: Question, answer: OwnersAnswer, begun: float, begun_wall: float) -> QuestionResult:
+        # The engine's time is monotonic, the answer's is wall time. If the wall clock was set during the call, the
+        # answer counts as asked when the call began, before any retry: too early is safe, too late is not.
         arrived = time.monotonic()
         stepped = abs((time.time() - begun_wall) - (arrived - begun)) > CLOCK_STEP
         asked = begun if stepped else begun + max(0.0, answer.asked_at - begun_wall)
@@ -89,8 +88,8 @@ class Resolver:
         owners = {info.owner for info in infos if may_own(info)}
         if answer.unreadable:
             what = f"{answer.unreadable} elements of the answer could not be read"
-            self._complain(f"{question.shape} question about {_subject(question)}: {what}")
-            if not infos:  # nothing was learnt, which is not the same as nobody
+            self._log(f"{question.shape} question about {_subject(question)}: {what}")
+            if not infos:  # an unreadable answer is not an answer without owners
                 return QuestionResult(question, None, cause=f"protocol: {what}", unreadable=answer.unreadable)
             workspace = question.workspace or self._control.workspace
             owners.add(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE))
@@ -99,5 +98,5 @@ class Resolver:
 
 
 def _subject(question: Question) -> str:
-    ends = [end for end in (question.source, question.destination) if end is not None]
-    return " ".join(str(end) if end.port else str(end.address) for end in ends)
+    endpoints = [one for one in (question.source, question.destination) if one is not None]
+    return " ".join(str(one) if one.port else str(one.address) for one in endpoints)

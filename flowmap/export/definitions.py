@@ -1,15 +1,15 @@
-"""Every metric flowmap exports, as data. The page, the self-metrics and the documented table are made from it."""
+"""Every metric that flowmap exports, as data: the source of the page, the self-metrics and the documented table."""
 
 from __future__ import annotations
 
 from flowmap.export.history_metrics import HISTORY
 from flowmap.export.metric import Metric
 from flowmap.export.self_definitions import SELF
+from flowmap.export.source_metrics import SOURCES
 
 SERIES = ("export.labels",)
-"""Stands for the labels the operator chose."""
+"""Stands for the labels that the setting names."""
 
-_OWN_END = "as seen from the deployment's end"
 _SHARED = ("namespace", "deployment_ids", "deployments", "peer", "protocol")
 _UNATTRIBUTED = ("reason", "peer", "protocol")
 
@@ -17,7 +17,7 @@ _DEPLOYMENT_METRICS = (
     Metric(
         "flowmap_deployment_transmit_bytes_total",
         "counter",
-        f"Bytes the deployment sent to the peer, {_OWN_END}.",
+        "Bytes that the deployment sent to the peer.",
         SERIES,
         "deployment",
         "transmit_bytes",
@@ -25,7 +25,7 @@ _DEPLOYMENT_METRICS = (
     Metric(
         "flowmap_deployment_receive_bytes_total",
         "counter",
-        f"Bytes the deployment received from the peer, {_OWN_END}.",
+        "Bytes that the deployment received from the peer.",
         SERIES,
         "deployment",
         "receive_bytes",
@@ -33,7 +33,7 @@ _DEPLOYMENT_METRICS = (
     Metric(
         "flowmap_deployment_transmit_packets_total",
         "counter",
-        "Packets the deployment sent to the peer; stays 0 where the source counts no packets.",
+        "Packets that the deployment sent to the peer; 0 if the source does not count packets.",
         SERIES,
         "deployment",
         "transmit_packets",
@@ -41,7 +41,7 @@ _DEPLOYMENT_METRICS = (
     Metric(
         "flowmap_deployment_receive_packets_total",
         "counter",
-        "Packets the deployment received from the peer; stays 0 where the source counts no packets.",
+        "Packets that the deployment received from the peer; 0 if the source does not count packets.",
         SERIES,
         "deployment",
         "receive_packets",
@@ -57,7 +57,7 @@ _DEPLOYMENT_METRICS = (
     Metric(
         "flowmap_deployment_open_connections",
         "gauge",
-        "Connections open now between the deployment and the peer.",
+        "Open connections between the deployment and the peer.",
         SERIES,
         "deployment",
         "open_connections",
@@ -65,7 +65,7 @@ _DEPLOYMENT_METRICS = (
     Metric(
         "flowmap_deployment_tcp_retransmits_total",
         "counter",
-        "TCP segments this host sent again; only where the socket table is seen.",
+        "TCP segments that this host retransmitted; needs the socket table.",
         SERIES,
         "deployment",
         "retransmits",
@@ -73,7 +73,7 @@ _DEPLOYMENT_METRICS = (
     Metric(
         "flowmap_deployment_tcp_round_trip_seconds",
         "gauge",
-        "Mean smoothed round-trip time of the open connections; only where the socket table is seen.",
+        "Mean smoothed round-trip time of the open connections; needs the socket table.",
         SERIES,
         "deployment",
         "round_trip",
@@ -84,7 +84,7 @@ _OTHER_TRAFFIC = (
     Metric(
         "flowmap_shared_transmit_bytes_total",
         "counter",
-        "Bytes sent by a set of deployments that cannot be told apart.",
+        "Bytes sent by one of several deployments that cannot be told apart.",
         _SHARED,
         "shared",
         "transmit_bytes",
@@ -92,7 +92,7 @@ _OTHER_TRAFFIC = (
     Metric(
         "flowmap_shared_receive_bytes_total",
         "counter",
-        "Bytes received by a set of deployments that cannot be told apart.",
+        "Bytes received by one of several deployments that cannot be told apart.",
         _SHARED,
         "shared",
         "receive_bytes",
@@ -100,7 +100,7 @@ _OTHER_TRAFFIC = (
     Metric(
         "flowmap_unattributed_transmit_bytes_total",
         "counter",
-        "Bytes from client to server of flows without an owner, by reason.",
+        "Bytes from client to server of flows without an owner.",
         _UNATTRIBUTED,
         "unattributed",
         "transmit_bytes",
@@ -108,7 +108,7 @@ _OTHER_TRAFFIC = (
     Metric(
         "flowmap_unattributed_receive_bytes_total",
         "counter",
-        "Bytes from server to client of flows without an owner, by reason.",
+        "Bytes from server to client of flows without an owner.",
         _UNATTRIBUTED,
         "unattributed",
         "receive_bytes",
@@ -119,7 +119,7 @@ _DESCRIPTIONS = (
     Metric(
         "flowmap_deployment_info",
         "info",
-        "What the control plane says about a deployment; labels of export.deployment_labels as label_<key>.",
+        "Properties of a deployment; label_<key> for each key of export.deployment_labels.",
         (
             "namespace",
             "workspace",
@@ -134,13 +134,13 @@ _DESCRIPTIONS = (
     Metric(
         "flowmap_deployment_jobs",
         "gauge",
-        "Jobs of a deployment by state, as the control plane last told.",
+        "Jobs of a deployment by state, as last listed by the control plane.",
         ("namespace", "deployment_id", "state"),
     ),
     Metric(
         "flowmap_job_info",
         "info",
-        "A job of a deployment and its state, as the control plane last told.",
+        "A job of a deployment and its state, as last listed by the control plane.",
         ("namespace", "deployment_id", "job_id", "state"),
     ),
 )
@@ -149,161 +149,97 @@ _CONSERVATION = (
     Metric(
         "flowmap_observed_transmit_bytes_total",
         "counter",
-        "All bytes flowmap counted in this direction: those of deployments, shared, unattributed, expired and pending.",
+        "All bytes counted in this direction: the sum of deployment, shared, unattributed, expired and pending bytes.",
         ("source",),
     ),
     Metric(
         "flowmap_observed_receive_bytes_total",
         "counter",
-        "All bytes flowmap counted in this direction: those of deployments, shared, unattributed, expired and pending.",
+        "All bytes counted in this direction: the sum of deployment, shared, unattributed, expired and pending bytes.",
         ("source",),
     ),
     Metric(
         "flowmap_ignored_bytes_total",
         "counter",
-        "Bytes, both directions, of flows that the filters leave out; not in the observed bytes.",
+        "Bytes, both directions, of flows that collect.include and collect.exclude leave out; not part of the observed "
+        "bytes.",
         ("source",),
     ),
     Metric(
         "flowmap_pending_transmit_bytes",
         "gauge",
-        "Bytes observed that wait for an answer; credited whole when it comes.",
+        "Observed bytes of flows whose owner is not decided yet.",
     ),
     Metric(
         "flowmap_pending_receive_bytes",
         "gauge",
-        "Bytes observed that wait for an answer; credited whole when it comes.",
+        "Observed bytes of flows whose owner is not decided yet.",
     ),
     Metric(
         "flowmap_expired_transmit_bytes_total",
         "counter",
-        "Bytes of series that were idle for export.idle_after and left the page.",
+        "Bytes of series that were removed after export.idle_after without traffic.",
     ),
     Metric(
         "flowmap_expired_receive_bytes_total",
         "counter",
-        "Bytes of series that were idle for export.idle_after and left the page.",
+        "Bytes of series that were removed after export.idle_after without traffic.",
     ),
 )
 
 _TABLES = (
-    Metric("flowmap_open_flows", "gauge", "Flows open now; ignored ones are left out."),
-    Metric("flowmap_pending_flows", "gauge", "Flows that wait for an answer, open or ended."),
-    Metric("flowmap_flows_limit", "gauge", "Flows that are tracked at most (collect.max_flows)."),
+    Metric("flowmap_open_flows", "gauge", "Open flows, without ignored ones."),
+    Metric("flowmap_pending_flows", "gauge", "Flows whose owner is not decided yet, open or closed."),
+    Metric("flowmap_flows_limit", "gauge", "Largest number of tracked flows (collect.max_flows)."),
     Metric(
         "flowmap_flows_shed_total",
         "counter",
-        "Flows given up at collect.max_flows: unanswered (gave way), pending (over, without a name yet), table_full "
-        "(found no room). One that is met again without room counts again.",
+        "Flows evicted or refused at collect.max_flows: unanswered (evicted while open), pending (closed and evicted "
+        "before an owner was decided), table_full (refused). A flow counts each time it is refused.",
         ("reason",),
     ),
     Metric(
         "flowmap_flows_ended_unseen_total",
         "counter",
-        "Flows that vanished between two full reads without a final record, ignored ones left out; "
-        "their last bytes may be missing.",
+        "Flows that disappeared between two full reads without a final record, without ignored ones. Their last bytes "
+        "may be missing.",
     ),
-    Metric("flowmap_series", "gauge", "Traffic series on the page; one has several metrics."),
-    Metric("flowmap_series_limit", "gauge", "Traffic series there are at most (export.max_series)."),
+    Metric("flowmap_series", "gauge", "Traffic series on the page. Each has a sample in several metrics."),
+    Metric("flowmap_series_limit", "gauge", "Largest number of traffic series (export.max_series)."),
     Metric(
         "flowmap_series_folded_total",
         "counter",
-        'Times the cap sent a new label set to the series with peer "other", or to the last series of its kind.',
+        'New label sets folded into peer "other", or into the last series of their kind, at export.max_series.',
     ),
     Metric(
         "flowmap_contradictions_total",
         "counter",
-        "Answers that denied what had been attributed in the range they speak about.",
-    ),
-)
-
-_SOURCES = (
-    Metric("flowmap_source_up", "gauge", "Whether the source of flows can be read.", ("source",)),
-    Metric(
-        "flowmap_source_info",
-        "info",
-        "What the source's bytes are: IP packet lengths (ip) or TCP payload (payload).",
-        ("source", "bytes"),
-    ),
-    Metric("flowmap_source_records_total", "counter", "Entries, events or packets read.", ("source",)),
-    Metric(
-        "flowmap_source_lost_total",
-        "counter",
-        "Records known to be lost or skipped; what an overrun lost is unknown and not in here.",
-        ("source", "reason"),
-    ),
-    Metric(
-        "flowmap_source_overruns_total",
-        "counter",
-        "Times the kernel said that it dropped changes; a full read follows.",
-        ("source",),
-    ),
-    Metric("flowmap_source_resyncs_total", "counter", "Full reads begun.", ("source", "reason")),
-    Metric("flowmap_source_resync_seconds", "gauge", "Wall time of the last full read.", ("source",)),
-    Metric(
-        "flowmap_source_receive_buffer_bytes",
-        "gauge",
-        "Receive buffer the kernel granted to the source's socket.",
-        ("source",),
-    ),
-    Metric(
-        "flowmap_source_exceptional_packets_total",
-        "counter",
-        "Packets that count unlike others: duplicate (seen on a second interface) and not_ip do not count, "
-        "lone_fragment counts without ports, unopened as the tunnel's own flow.",
-        ("source", "reason"),
-    ),
-    Metric(
-        "flowmap_source_interface_up",
-        "gauge",
-        "Whether an interface that collect.capture.interfaces names is there and up.",
-        ("source", "interface"),
-    ),
-    Metric(
-        "flowmap_source_untracked_connections",
-        "gauge",
-        "TCP connections of clients on this host that the socket table sees at work and conntrack does not count "
-        "(no rule tracks them); only with collect.source auto, loopback left out.",
-        ("source",),
-    ),
-    Metric(
-        "flowmap_conntrack_offloaded_connections",
-        "gauge",
-        "Connections of the last full read that a flowtable forwards, by path (software, hardware). Their byte "
-        "counters stand still unless the flowtable has the counter flag; in hardware the driver must report them, too.",
-        ("path",),
-    ),
-    Metric(
-        "flowmap_conntrack_accounting_enabled",
-        "gauge",
-        "Whether the kernel counts bytes of connections (sysctl net.netfilter.nf_conntrack_acct).",
+        "Answers that contradict an earlier attribution in the time they cover.",
     ),
 )
 
 _CATALOG = (
-    Metric("flowmap_catalog_deployments", "gauge", "Deployments in the list that is read every catalog.refresh."),
-    Metric(
-        "flowmap_catalog_left_out_deployments", "gauge", "Deployments for which the list of deployments has no room."
-    ),
+    Metric("flowmap_catalog_deployments", "gauge", "Deployments in the catalog, which is read every catalog.refresh."),
+    Metric("flowmap_catalog_left_out_deployments", "gauge", "Deployments left out because the catalog is full."),
     Metric(
         "flowmap_catalog_suspicious",
         "gauge",
-        "Whether a listing lost more than half of the deployments, and the old ones are kept until it is believed.",
+        "1 if the last listing lost more than half of the deployments and is not applied yet.",
     ),
     Metric(
         "flowmap_catalog_last_success_timestamp_seconds",
         "gauge",
-        "When the deployments of every namespace were last listed whole.",
+        "When the deployments of every namespace were last listed completely.",
     ),
 )
 
 _RECORDING = (
-    Metric("flowmap_recording_active", "gauge", "Whether what happens is being recorded (run --record)."),
-    Metric("flowmap_recording_bytes", "gauge", "Size of the recording so far."),
+    Metric("flowmap_recording_active", "gauge", "1 while a recording is written (run --record)."),
+    Metric("flowmap_recording_bytes", "gauge", "Size of the recording."),
     Metric(
         "flowmap_recording_ended_total",
         "counter",
-        "Recordings that ended, by reason: stopped, size, disk, behind (writing was too slow), defect.",
+        "Recordings that ended: stopped, size, disk, behind (writing was too slow) or defect.",
         ("reason",),
     ),
 )
@@ -314,7 +250,7 @@ METRICS: tuple[Metric, ...] = (
     + _DESCRIPTIONS
     + _CONSERVATION
     + _TABLES
-    + _SOURCES
+    + tuple(one.metric for one in SOURCES)
     + _CATALOG
     + _RECORDING
     + HISTORY
@@ -325,11 +261,11 @@ METRICS: tuple[Metric, ...] = (
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 HEALTH = frozenset(("flowmap_deployment_tcp_retransmits_total", "flowmap_deployment_tcp_round_trip_seconds"))
-"""Metrics only the socket table can fill."""
+"""Metrics that need the socket table."""
 
 
 def metrics_markdown() -> str:
-    """The table of metrics for flowmap/export/README.md, as Markdown."""
+    """The table of metrics in flowmap/export/README.md, as Markdown."""
     lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels)

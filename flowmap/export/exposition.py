@@ -1,7 +1,7 @@
-"""The page: text 0.0.4 (Prometheus) and OpenMetrics 1.0, from one snapshot.
+"""Builds the page from a snapshot: text 0.0.4 (Prometheus) or OpenMetrics 1.0.
 
-A traffic series' labels are escaped once, when the series is opened; a page of them is then nothing but joins of
-ready strings, run in C. prometheus-client builds an object and escapes every label again for every line.
+The labels of a traffic series are escaped once, when the series is opened. Building its lines only joins ready
+strings, in C. prometheus-client would build an object and escape every label for every line.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series import KINDS
 from flowmap.export.snapshot import SeriesSnapshot, Snapshot
 
-_TRAFFIC = tuple((kind, tuple(metric for metric in METRICS if metric.room == kind)) for kind in KINDS)
+_TRAFFIC = tuple((kind, tuple(metric for metric in METRICS if metric.origin == kind)) for kind in KINDS)
 _ROWS_A_CHUNK = 4096
-"""Lines joined in one go: the interpreter lets other threads run only between two chunks (about 1 ms)."""
+"""Lines joined at a time: other threads run only between two chunks (about 1 ms)."""
 
 
 class Exposition:
-    """Builds pages; holds what does not change between two of them."""
+    """Builds pages; keeps what is the same for all of them."""
 
     def __init__(self, metrics: SelfMetrics, *, deployment_labels: Sequence[str] = ()) -> None:
         """``deployment_labels``: keys of deployment labels that become ``label_<key>`` of flowmap_deployment_info."""
@@ -36,7 +36,7 @@ class Exposition:
         self.set_deployment_labels(deployment_labels)
 
     def set_deployment_labels(self, keys: Sequence[str]) -> None:
-        """Other keys from the next page on."""
+        """Use other keys from the next page on."""
         self._label_names = label_names(keys, prefix="label_")
 
     def page(self, snapshot: Snapshot, form: Format) -> bytes:
@@ -45,7 +45,7 @@ class Exposition:
         return b"".join([*self._chunks(snapshot, form), own.encode()])
 
     def traffic_page(self, snapshot: Snapshot, form: Format) -> bytes:
-        """The page without what a process says of itself."""
+        """The page without the self-metrics."""
         return b"".join(self._chunks(snapshot, form))
 
     def _chunks(self, snapshot: Snapshot, form: Format) -> list[bytes]:
@@ -57,7 +57,7 @@ class Exposition:
 
 
 def compress(page: bytes) -> bytes:
-    """gzip at level 1: a page is repetitive, so more effort gains little and costs several times as much."""
+    """The page in gzip at level 1: higher levels take several times as long and save little on repetitive text."""
     return gzip.compress(page, compresslevel=1, mtime=0)
 
 
@@ -73,14 +73,14 @@ def _traffic(snapshot: Snapshot, form: Format) -> Iterator[str]:
 
 
 def _sampled(metric: Metric, series_table: SeriesSnapshot, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Rows to show: a mean over open connections has no sample where none is open."""
+    """Rows with a sample: a mean over open connections needs an open one."""
     if metric.column != "round_trip":
         return rows
     return rows[~np.isnan(series_table.round_trip[rows]) & (series_table.open_connections[rows] > 0)]
 
 
 def _column(metric: Metric, series_table: SeriesSnapshot, rows: npt.NDArray[np.intp], form: Format) -> Iterator[str]:
-    """One metric of all ``rows``: header, then lines in chunks."""
+    """One metric of all ``rows``: the header, then the lines in chunks."""
     if not len(rows):
         return
     yield _header(metric, form)
@@ -94,7 +94,7 @@ def _column(metric: Metric, series_table: SeriesSnapshot, rows: npt.NDArray[np.i
 
 
 def _family(metric: Metric, samples: list[Sample], form: Format) -> str:
-    """Header and lines of one metric; nothing if it has no sample."""
+    """Header and lines of one metric; empty if it has no sample."""
     if not samples:
         return ""
     return _header(metric, form) + "".join([f"{metric.name}{text}{value}\n" for text, value in samples])

@@ -1,4 +1,4 @@
-"""The families of the page that are not traffic series: conservation, tables, sources, descriptions of deployments."""
+"""Families of the page other than traffic series: conservation, tables, sources, descriptions of deployments."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from flowmap.export.definitions import BY_NAME
 from flowmap.export.labels import label_text, quoted
 from flowmap.export.metric import Metric
 from flowmap.export.snapshot import Snapshot
+from flowmap.export.source_metrics import SOURCES, SourceMetric
 from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.source import SourceReport
 
 Sample = tuple[str, int | float]
 """Label text and value of one line."""
 
 
 def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterator[tuple[Metric, list[Sample]]]:
-    """Each family in the order of the definitions that follow here, with its lines (none: leave it out).
+    """Each family with its samples, in the order of the page; a family without samples is left out of the page.
 
-    ``label_names``: deployment label → label name on flowmap_deployment_info.
+    ``label_names``: from deployment label to label name of flowmap_deployment_info.
     """
     families = {
         **_descriptions(snapshot.deployments, label_names),
@@ -74,37 +76,20 @@ def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
 
 
 def _sources(snapshot: Snapshot) -> dict[str, list[Sample]]:
-    sources = snapshot.sources
-    accounting = [source.accounting for source in sources if source.accounting is not None]
     return {
-        "flowmap_source_up": [_sample(int(source.up), source=source.name) for source in sources],
-        "flowmap_source_info": [_sample(1, source=source.name, bytes=source.counts) for source in sources],
-        "flowmap_source_records_total": [_sample(source.records, source=source.name) for source in sources],
-        "flowmap_source_lost_total": [row for source in sources for row in _by_reason(source.lost, source=source.name)],
-        "flowmap_source_overruns_total": [_sample(source.overruns, source=source.name) for source in sources],
-        "flowmap_source_resyncs_total": [
-            row for source in sources for row in _by_reason(source.resyncs, source=source.name)
-        ],
-        "flowmap_source_resync_seconds": [_sample(source.resync_seconds, source=source.name) for source in sources],
-        "flowmap_source_receive_buffer_bytes": [
-            _sample(source.receive_buffer, source=source.name) for source in sources if source.receive_buffer
-        ],
-        "flowmap_source_exceptional_packets_total": [
-            row for source in sources for row in _by_reason(source.exceptional_packets, source=source.name)
-        ],
-        "flowmap_source_interface_up": [
-            _sample(int(up), source=source.name, interface=name)
-            for source in sources
-            for name, up in sorted(source.interfaces.items())
-        ],
-        "flowmap_source_untracked_connections": [
-            _sample(source.untracked, source=source.name) for source in sources if source.untracked is not None
-        ],
-        "flowmap_conntrack_offloaded_connections": [
-            _sample(count, path=path) for source in sources for path, count in sorted(source.offloaded.items())
-        ],
-        "flowmap_conntrack_accounting_enabled": [_sample(int(any(accounting)))] if accounting else [],
+        one.metric.name: [sample for source in snapshot.sources for sample in _of_source(one, source)]
+        for one in SOURCES
     }
+
+
+def _of_source(one: SourceMetric, source: SourceReport) -> Iterator[Sample]:
+    labels = {"source": source.facts.name} if "source" in one.metric.labels else {}
+    value = one.value(source)
+    if isinstance(value, Mapping):
+        for key, number in sorted(value.items()):
+            yield _sample(int(number), **labels, **{one.metric.labels[-1]: key})
+    elif value is not None:
+        yield _sample(value, **labels)
 
 
 def _catalog(snapshot: Snapshot) -> dict[str, list[Sample]]:
@@ -143,8 +128,8 @@ def _history(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_history_flows_lost_total": _by_reason(history.lost),
         "flowmap_history_flows_removed_total": _by_reason(history.removed),
         "flowmap_history_queued_flows": [_sample(history.queued)],
-        "flowmap_history_ranges_written_total": [_sample(history.ranges_written)],
-        "flowmap_history_ranges_lost_total": [_sample(history.ranges_lost)],
+        "flowmap_history_intervals_written_total": [_sample(history.intervals_written)],
+        "flowmap_history_intervals_lost_total": [_sample(history.intervals_lost)],
         "flowmap_history_size_bytes": [_sample(history.size)],
         "flowmap_history_limit_bytes": [_sample(history.limit)],
         "flowmap_history_oldest_timestamp_seconds": [] if oldest is None else [_sample(oldest)],
@@ -153,7 +138,7 @@ def _history(snapshot: Snapshot) -> dict[str, list[Sample]]:
 
 
 def _descriptions(deployments: tuple[DeploymentInfo, ...], label_names: Mapping[str, str]) -> dict[str, list[Sample]]:
-    """Info metrics. A line that is there twice would spoil the scrape, so equal labels are one line."""
+    """Info metrics. Equal labels give one line, since Prometheus rejects a page with duplicate lines."""
     infos: dict[str, int] = {}
     jobs_by_state: dict[str, int] = {}
     jobs: dict[str, int] = {}
@@ -172,7 +157,7 @@ def _descriptions(deployments: tuple[DeploymentInfo, ...], label_names: Mapping[
 
 
 def _newest(deployments: tuple[DeploymentInfo, ...]) -> list[DeploymentInfo]:
-    """Each deployment once, as it was last seen (a renamed one may be there under both names)."""
+    """Each deployment once, as it was last seen. A renamed deployment may be listed under both names."""
     newest: dict[tuple[str, str, str], DeploymentInfo] = {}
     for info in deployments:
         identity = info.owner[:3]

@@ -1,7 +1,7 @@
-"""Label values made safe for the page: one rule for every value that comes from outside.
+"""Makes label values safe for the page: one rule for every external value.
 
-A name from the control plane may hold anything a JSON string can. One bad value would make a server drop the whole
-scrape, so nothing reaches the page except through :func:`clean` and :func:`escape`.
+A name from the control plane may hold any character of a JSON string. One bad value makes Prometheus drop the whole
+scrape, so every value goes through :func:`clean` and :func:`escape`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 LONGEST = 128
-"""Characters of a label value, before escaping. Servers can be told to refuse a scrape with longer values."""
+"""Largest length of a label value before escaping. Prometheus can limit it, too (label_value_length_limit)."""
 
 _REPLACEMENT = "\ufffd"
 _DIGEST_BYTES = 8
 _TAIL_LENGTH = 1 + 2 * _DIGEST_BYTES
 
-# C0 but for newline (which has an escape), DEL, C1, lone surrogates (no UTF-8 form), line and paragraph separators
-# (some parsers split there), and the direction controls that let one name be drawn as another.
+# C0 except newline (which has an escape), DEL, C1, lone surrogates (not valid in UTF-8), line and paragraph separators
+# (some parsers split there), and direction controls, which can make one name look like another.
 _UNSAFE = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -30,8 +30,8 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 def clean(value: str) -> str:
     """``value`` with unsafe characters replaced, at most :data:`LONGEST` long; not yet escaped.
 
-    A value that had to be changed ends in ``~`` and 16 digits of a hash of the original, so two values that differ
-    stay different. A harmless value that already looks so is given a tail too: nothing can pose as another's.
+    A changed value gets the suffix ``~`` and 16 hex digits of a hash of the original, so different values stay
+    different. A safe value that already has such a suffix gets another one, so it cannot pass for a changed value.
     """
     if len(value) <= LONGEST and not _UNSAFE.search(value) and not _LOOKS_TAILED.search(value):
         return value
@@ -40,12 +40,12 @@ def clean(value: str) -> str:
 
 
 def without_controls(value: str) -> str:
-    """``value`` with unsafe characters replaced, whatever its length: for texts that need not stay apart."""
+    """``value`` with unsafe characters replaced, at any length. Different values may become equal."""
     return _UNSAFE.sub(_REPLACEMENT, value)
 
 
 def escape(value: str) -> str:
-    """Backslash, quote and newline escaped, as both formats ask for inside a label value."""
+    """``value`` with backslash, quote and newline escaped, as both formats require in a label value."""
     return value.translate(_ESCAPES)
 
 
@@ -58,7 +58,7 @@ def quoted(value: str) -> str:
 def joined(values: Iterable[str]) -> str:
     """Several values as one, separated by commas; a comma or backslash inside a value is escaped by a backslash.
 
-    Each part is cleaned on its own, so that a set of ids is not cut in the middle.
+    Each value is cleaned separately, so a set of ids is not cut in the middle.
     """
     return ",".join(clean(value).replace("\\", "\\\\").replace(",", "\\,") for value in values)
 
@@ -69,22 +69,19 @@ def quoted_list(values: Iterable[str]) -> str:
 
 
 def label_text(pairs: Iterable[tuple[str, str]]) -> str:
-    """``{a="1",b="2"} ``: the part of a line between metric name and value. Values are quoted already.
-
-    The trailing space belongs to it, so that a line is this and the number.
-    """
+    """``{a="1",b="2"} ``: the part of a line between metric name and value, with its space. Values are quoted."""
     inside = ",".join(f"{name}={value}" for name, value in pairs)
     return f"{{{inside}}} " if inside else " "
 
 
 def label_name(key: str) -> str:
-    """``key`` as a label name: lower snake case, anything else than letters, digits and ``_`` becomes ``_``."""
+    """``key`` as a label name in lower snake case; other characters than letters, digits and ``_`` become ``_``."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
     return re.sub(r"[^a-z0-9_]", "_", words.lower())
 
 
 def label_names(keys: Iterable[str], *, prefix: str) -> dict[str, str]:
-    """``prefix`` + :func:`label_name` for each key; names that would be equal get ``_2``, ``_3``, … in order of key."""
+    """``prefix`` + :func:`label_name` for each key; equal names get ``_2``, ``_3``, … in the order of the keys."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for key in sorted(set(keys)):

@@ -1,4 +1,4 @@
-"""What is said of a metric family: the form of :mod:`flowmap.export.definitions`."""
+"""The description of a metric family, as :mod:`flowmap.export.definitions` uses it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MetricType = Literal["counter", "gauge", "histogram", "info"]
-Room = Literal["deployment", "shared", "unattributed", "page", "self"]
+Origin = Literal["deployment", "shared", "unattributed", "page", "self"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,10 @@ class Metric:
     type: MetricType
     help: str
     labels: tuple[str, ...] = ()
-    room: Room = "page"
-    """Who writes it: the ledger's columns by kind, the snapshot (``page``), or prometheus-client (``self``)."""
+    origin: Origin = "page"
+    """Source of its samples: a kind of traffic series, the snapshot (``page``) or prometheus-client (``self``)."""
     column: str = ""
-    """Column of the ledger it shows, where it shows one."""
+    """Column of the series table with its values, for kinds of traffic series."""
 
     @property
     def family(self) -> str:
@@ -31,6 +31,6 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """Base unit, if the family's name ends in one."""
+        """Base unit at the end of the family's name, else empty."""
         last = self.family.rpartition("_")[2]
         return last if last in ("bytes", "seconds") else ""

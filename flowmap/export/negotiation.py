@@ -1,7 +1,13 @@
-"""Which format and coding a client gets, from its ``Accept`` and ``Accept-Encoding`` (RFC 9110, section 12.5).
+"""Content negotiation of the page by ``Accept`` and ``Accept-Encoding`` (RFC 9110, section 12.5).
 
-Headers come from anyone: a part that cannot be read is passed over, and what is left decides.
+Elements that cannot be read are skipped; the rest decides.
 """
+
+# prometheus-client has choose_encoder and gzip_accepted (seen in 0.26), which do not serve here:
+# - they ignore q-values, so "gzip;q=0" and "application/openmetrics-text;q=0" get what they refuse;
+# - choose_encoder raises TypeError for a version that is not a number, and echoes any version it is given;
+# - it compares media types by case, and "*" or "x-gzip" never give gzip;
+# - it returns an encoder of a registry, while the page is mostly built by ``export.exposition``.
 
 from __future__ import annotations
 
@@ -27,7 +33,7 @@ _RANGES = {
 
 
 def choose_format(accept: str | None) -> Format:
-    """The format the client likes best; text if it names none of ours, and on a tie the one named first."""
+    """The format with the highest weight; text if none is known, the first one named if weights are equal."""
     best, best_weight = Format.TEXT, 0.0
     for name, parameters in _parts(accept):
         form = _RANGES.get(name)
@@ -40,13 +46,13 @@ def choose_format(accept: str | None) -> Format:
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether the client takes gzip."""
+    """Whether the client accepts gzip."""
     weights = {name: _weight(parameters) for name, parameters in _parts(accept_encoding)}
     return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 
 
 def _parts(header: str | None) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each element of a header, lower case, with its parameters."""
+    """Each element of a header in lower case, with its parameters."""
     for part in (header or "")[:_LONGEST_HEADER].lower().split(","):
         name, *rest = (piece.strip() for piece in part.split(";"))
         pairs = (piece.partition("=") for piece in rest)
@@ -54,7 +60,7 @@ def _parts(header: str | None) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _weight(parameters: dict[str, str]) -> float:
-    """``q``, 1 if absent; 0 (not wanted) if it is not a number from 0 to 1."""
+    """``q``: 1 if absent, 0 (refused) if it is not a number from 0 to 1."""
     try:
         weight = float(parameters.get("q", "1"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a snapshot says of open flows: measured when it is taken, kept nowhere else."""
+"""Figures of the open flows, measured when a snapshot is taken."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy.typing as npt
 from flowmap.flows.columns import IGNORED, Row
 from flowmap.flows.table import FlowTable
 
-_OPEN = np.uint16(Row.OPEN)
-_CLOSING = np.uint16(Row.OPEN | Row.ENDED)
+_OPEN = np.uint32(Row.OPEN)
+_CLOSING = np.uint32(Row.OPEN | Row.ENDED)
 
 
 class OpenFlows(NamedTuple):
-    """Of all flows, and by series id."""
+    """Figures of all flows and by series id."""
 
     closing: int
-    """Closed flows whose entries the kernel still keeps (TIME_WAIT and the like)."""
+    """Closed connections whose entries the kernel still keeps (such as TIME_WAIT)."""
     closing_by_series: npt.NDArray[np.int64]
     round_trip: npt.NDArray[np.float64]
-    """Mean round-trip time in seconds of the open flows of a series that have one; NaN: none has."""
+    """Mean round-trip time in seconds of the open flows of each series; NaN if no flow has one."""
 
 
 def measure(table: FlowTable, series_limit: int, *, health: bool) -> OpenFlows:
-    """Look at every flow. ``series_limit``: greater than every series id. ``health``: whether there are round trips."""
+    """Measure every flow. ``series_limit`` is greater than every series id; ``health``: flows have round trips."""
     columns, rows = table.columns, table.live()
     flags, series = columns.flags[rows], columns.series[rows]
     closing = series[flags & _CLOSING == _CLOSING]

@@ -1,4 +1,4 @@
-"""Names for service ends: the value of the ``peer`` label."""
+"""Names of service endpoints: the value of the ``peer`` label."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from flowmap.model.address import Endpoint
 
 
 class Peers:
-    """``export.peers``: the first name whose pattern covers a service end, else ``ip:port``."""
+    """The names of ``export.peers``: the first whose pattern matches a service endpoint, else ``ip:port``."""
 
     def __init__(self, named: Mapping[str, Sequence[str]]) -> None:
-        """``named``: patterns (``10.100.2.0/24:9092``, ``10.100.2.0/24``) by name. ValueError for a bad one."""
+        """``named``: patterns (``10.100.2.0/24:9092``, ``10.100.2.0/24``) by name. ValueError for an invalid one."""
         self._patterns = [(name, Pattern.parse(text)) for name, texts in named.items() for text in texts]
 
-    def name(self, end: EndpointKey) -> str:
-        """The peer label of a service end."""
+    def name(self, service: EndpointKey) -> str:
+        """The peer label of a service endpoint."""
         for name, pattern in self._patterns:
-            if _covers(pattern, end):
+            if _matches(pattern, service):
                 return name
-        return str(Endpoint(end.address, end.port)) if end.port else str(end.address)
+        return str(Endpoint(service.address, service.port)) if service.port else str(service.address)
 
 
-def _covers(pattern: Pattern, end: EndpointKey) -> bool:
-    if pattern.port not in (None, end.port) or pattern.protocol not in (None, end.protocol):
+def _matches(pattern: Pattern, service: EndpointKey) -> bool:
+    if pattern.port not in (None, service.port) or pattern.protocol not in (None, service.protocol):
         return False
-    high, low = (np.array([half], np.uint64) for half in end.address)
+    high, low = (np.array([half], np.uint64) for half in service.address)
     return pattern.network is None or bool(pattern.network.contains(high, low)[0])

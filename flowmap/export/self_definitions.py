@@ -1,4 +1,4 @@
-"""Metrics of flowmap itself, as data: what prometheus-client writes. A part of ``export.definitions``."""
+"""Metrics of the daemon itself, written by prometheus-client, as data: a part of ``export.definitions``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ HTTP_REFUSALS = (
     *("accept", "client", "connections", "idle", "handshake", "certificate", "deadline"),
     *("malformed", "too_large", "host", "login", "forbidden", "queries"),
 )
-"""Reasons of flowmap_http_refused_total: first those of connections, then those of requests."""
+"""Reasons of flowmap_http_refused_total: of connections, then of requests."""
 
 SELF = (
     Metric(
         "flowmap_questions_total",
         "counter",
-        "Questions about addresses, by shape and by how they were answered.",
+        "Questions about endpoints, by shape and outcome.",
         ("shape", "outcome"),
         "self",
     ),
@@ -22,66 +22,66 @@ SELF = (
     Metric(
         "flowmap_api_request_failures_total",
         "counter",
-        "Calls of the control plane's API that got no usable answer.",
+        "Calls of the control plane's API without a usable answer.",
         ("operation", "reason"),
         "self",
     ),
     Metric(
         "flowmap_api_request_duration_seconds",
         "histogram",
-        "Time from sending a call to its answer or failure.",
+        "Time from the start of a call to its answer or failure.",
         ("operation",),
         "self",
     ),
     Metric(
         "flowmap_api_breaker_open",
         "gauge",
-        "Whether calls are held back because the control plane keeps failing.",
+        "1 while calls are suspended because the control plane keeps failing.",
         (),
         "self",
     ),
     Metric(
         "flowmap_config_last_reload_successful",
         "gauge",
-        "Whether the configuration in force is the one last asked for.",
+        "1 if the last load of the configuration succeeded.",
         (),
         "self",
     ),
     Metric(
         "flowmap_http_refused_total",
         "counter",
-        "HTTP connections and requests that were refused, or ended by the server.",
+        "HTTP connections and requests that the server refused or closed.",
         ("reason",),
         "self",
     ),
     Metric(
         "flowmap_http_settings_last_reload_successful",
         "gauge",
-        "Whether the certificates and users in force are those the files hold now.",
+        "1 if the certificates and users in use are those in the files.",
         (),
         "self",
     ),
     Metric(
         "flowmap_config_last_reload_success_timestamp_seconds",
         "gauge",
-        "When a configuration was last taken over, at the start or by a reload.",
+        "When a configuration was last applied, at startup or by a reload.",
         (),
         "self",
     ),
     Metric(
         "flowmap_log_lines_total",
         "counter",
-        "Log lines by level, those included that were not written.",
+        "Log lines by level, dropped ones included.",
         ("level",),
         "self",
     ),
     Metric(
         "flowmap_log_lines_dropped_total",
         "counter",
-        "Log lines not written: too many alike (suppressed), stderr not read (full), or it cannot be written (failed).",
+        "Log lines dropped: suppressed (repeats), full (stderr is not read) or failed (stderr cannot be written).",
         ("reason",),
         "self",
     ),
-    Metric("flowmap_exposition_seconds", "gauge", "Time it took to build the previous page.", (), "self"),
+    Metric("flowmap_exposition_seconds", "gauge", "Time to build the previous page.", (), "self"),
     Metric("flowmap_build_info", "info", "Version of flowmap and of Python.", ("version", "python"), "self"),
 )

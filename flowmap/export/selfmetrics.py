@@ -1,4 +1,4 @@
-"""What flowmap says about itself: counted where it happens, by any thread, in a registry of its own."""
+"""Self-metrics: counted where an event happens, by any thread, in a registry of its own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class SelfMetrics:
-    """Counts of questions and calls, states, and the process's own figures. Thread-safe."""
+    """Counts of questions and calls, states, and figures of the process. Thread-safe."""
 
     def __init__(self, version: str) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._questions = self._counter("flowmap_questions_total")
-        self._shown: dict[tuple[str, str], int] = {}  # how many questions are counted already
+        self._counted: dict[tuple[str, str], int] = {}  # questions counted so far
         self._requests = self._counter("flowmap_api_requests_total")
         self._failures = self._counter("flowmap_api_request_failures_total")
         duration = BY_NAME["flowmap_api_request_duration_seconds"]
@@ -51,13 +51,13 @@ class SelfMetrics:
         PlatformCollector(registry=self._registry)
 
     def questions(self, totals: Mapping[tuple[str, str], int]) -> None:
-        """Show how many there were since the start, by shape and outcome. From one thread only."""
+        """Set the totals since startup, by shape and outcome. One thread calls this."""
         for (shape, outcome), total in totals.items():
-            self._questions.labels(clean(shape), clean(outcome)).inc(total - self._shown.get((shape, outcome), 0))
-            self._shown[shape, outcome] = total
+            self._questions.labels(clean(shape), clean(outcome)).inc(total - self._counted.get((shape, outcome), 0))
+            self._counted[shape, outcome] = total
 
     def api_attempt(self, operation: str, seconds: float, reason: str | None = None) -> None:
-        """Count one call that took ``seconds``; ``reason`` (``ControlError.reason``) says why it failed, if it did."""
+        """Count one call that took ``seconds``; ``reason`` (``ControlError.reason``) is given if it failed."""
         operation = clean(operation)
         self._requests.labels(operation).inc()
         self._durations.labels(operation).observe(seconds)
@@ -65,38 +65,38 @@ class SelfMetrics:
             self._failures.labels(operation, clean(reason)).inc()
 
     def set_breaker(self, open: bool) -> None:
-        """Say whether calls are held back."""
+        """Set whether calls are suspended."""
         self._breaker.set(open)
 
     def set_reload(self, successful: bool) -> None:
-        """Say whether the configuration that was just read, at the start or by a reload, was taken over."""
+        """Set whether the configuration just read, at startup or by a reload, was applied."""
         self._reload.set(successful)
         if successful:
             self._reloaded_at.set_to_current_time()
 
     def log_lines(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Count lines: ``("line", level)`` for those logged, ``("dropped", reason)`` for those not written."""
+        """Count log lines: all by ``("line", level)``, dropped ones by ``("dropped", reason)``."""
         for (what, value), count in counts.items():
             (self._log_lines if what == "line" else self._log_dropped).labels(clean(value)).inc(count)
 
     def set_exposition_seconds(self, seconds: float) -> None:
-        """Say how long the page took to build."""
+        """Set how long the page took to build."""
         self._exposition.set(seconds)
 
     def http_refused(self, reason: str) -> None:
-        """Count a connection or request that was refused or ended; ``reason`` is one of ``HTTP_REFUSALS``."""
+        """Count a connection or request that was refused or closed; ``reason`` is one of ``HTTP_REFUSALS``."""
         self._http_refused.labels(reason).inc()
 
     def set_http_settings(self, successful: bool) -> None:
-        """Say whether the files of certificates and users, as they are now, could be taken over."""
+        """Set whether the certificates and users in the files are in use."""
         self._http_settings.set(successful)
 
     def text(self) -> str:
-        """All of it in the text format."""
+        """The self-metrics in the text format."""
         return generate_latest(_WithoutCreated(self._registry)).decode()
 
     def openmetrics(self) -> str:
-        """All of it in OpenMetrics, ``# EOF`` included."""
+        """The self-metrics in OpenMetrics, with ``# EOF``."""
         page: bytes = openmetrics.generate_latest(_WithoutCreated(self._registry))  # type: ignore[no-untyped-call]
         return page.decode()
 
@@ -110,9 +110,9 @@ class SelfMetrics:
 
 
 class _WithoutCreated(Collector):
-    """A registry without its ``_created`` samples, which would double it.
+    """A registry without its ``_created`` samples, which would double its size.
 
-    prometheus-client's own switch for that is one for the whole process; this one leaves its globals alone.
+    prometheus-client can switch them off for the whole process only.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -1,4 +1,4 @@
-"""What a traffic series is named by, and the label text made from it."""
+"""The key of a traffic series and the label text made from it."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ SeriesKind = Literal["deployment", "shared", "unattributed"]
 KINDS: tuple[SeriesKind, ...] = ("deployment", "shared", "unattributed")
 
 OTHER = "other"
-"""Peer of the series that take what the cap turned away."""
+"""Peer of series that collect traffic beyond the limit of series."""
 
 LABELS = ("namespace", "workspace", "deployment_id", "deployment", "peer", "protocol")
-"""Every label ``export.labels`` may hold."""
+"""Every label that ``export.labels`` may name."""
 
 
 class SeriesKey(NamedTuple):
-    """Whose traffic, with whom."""
+    """Owners and peer of some traffic."""
 
     kind: SeriesKind
     owners: tuple[Owner, ...]
-    """Sorted; one for a deployment, several where shared, none where unattributed."""
+    """Sorted: one for a deployment, several if shared, none if unattributed."""
     reason: str
-    """Why it is unattributed (``unknown``, ``ambiguous``, ``failed``, ``shed``, …); else empty."""
+    """Why the traffic is unattributed (``unknown``, ``ambiguous``, ``failed``, ``shed``, …); else empty."""
     peer: str
-    """The other end: a configured name, or ``ip:port`` of the service end."""
+    """Name of the service endpoint in ``export.peers``, else its ``ip:port``."""
     protocol: str
 
 
 class SeriesLabels:
     """The labels of each kind of series, for one setting of ``export.labels``.
 
-    Deployments carry exactly those labels, in that order. Shared series always name their set, and unattributed ones
-    their reason; ``peer``, ``protocol`` and ``workspace`` they carry only if the setting has them, so that leaving a
-    label out bounds the series of every kind.
+    Deployment series have exactly these labels, in this order. Shared series always have the labels of their set, and
+    unattributed series their reason. They have ``peer``, ``protocol`` and ``workspace`` only if the setting names
+    them, so leaving a label out reduces the series of every kind.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
-        """ConfigError for a name that is no label, or is there twice."""
+        """ConfigError for an unknown or repeated label."""
         for name in labels:
             if name not in LABELS:
-                raise ConfigError(f"export.labels: {name!r} is none of {', '.join(LABELS)}")
+                raise ConfigError(f"export.labels: {name!r} is not one of {', '.join(LABELS)}")
         if len(set(labels)) != len(labels):
-            raise ConfigError("export.labels: a label is there twice")
+            raise ConfigError("export.labels: a label is named twice")
         self._labels = tuple(labels)
         self._has = frozenset(labels)
 
@@ -56,7 +56,7 @@ class SeriesLabels:
         return "peer" in self._has
 
     def names(self, kind: SeriesKind) -> tuple[str, ...]:
-        """Label names of ``kind``, in the order they are written."""
+        """Label names of ``kind``, in the order of the page."""
         if kind == "deployment":
             return self._labels
         own = ("namespace", "deployment_ids", "deployments") if kind == "shared" else ("reason",)
@@ -64,12 +64,12 @@ class SeriesLabels:
         return own + tuple(name for name in (*extra, "peer", "protocol") if name in self._has)
 
     def text(self, key: SeriesKey) -> str:
-        """The label text of ``key``; keys with equal text are one series."""
+        """The label text of ``key``. Keys with equal text are one series."""
         values = _VALUES[key.kind](key)
         return label_text([(name, values[name]) for name in self.names(key.kind)])
 
     def visible(self, key: SeriesKey) -> SeriesKey:
-        """``key`` without what its labels do not say: a series stands for every key with its labels, not for one."""
+        """``key`` without the parts that its labels leave out, since a series stands for every key with its labels."""
         shared = key.kind == "shared"
         owners = tuple(
             Owner(
@@ -88,9 +88,9 @@ class SeriesLabels:
 
 
 def last_resort(kind: SeriesKind) -> SeriesKey:
-    """The one series of ``kind`` that takes traffic for which there is no room at all.
+    """The series of ``kind`` that collects traffic when no other series fits.
 
-    It names nobody: its deployment labels are empty, which Prometheus reads as absent.
+    Its deployment labels are empty, which Prometheus treats as absent.
     """
     return SeriesKey(kind, (), OTHER if kind == "unattributed" else "", OTHER, OTHER)
 
@@ -123,7 +123,7 @@ def _unattributed_values(key: SeriesKey) -> dict[str, str]:
 
 
 def _one_or_each(values: list[str]) -> str:
-    """One value if all are equal, else one for each owner, in the order of their ids."""
+    """One value if all are equal, else one per owner, in the order of their ids."""
     return quoted_list(values[:1] if len(set(values)) == 1 else values)
 
 

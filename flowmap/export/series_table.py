@@ -1,14 +1,14 @@
-"""Running totals of every traffic series. One thread writes; what readers get is a frozen copy.
+"""Running totals of every traffic series. One thread writes; readers get a frozen copy.
 
-Series are rows of columns; an id is a row number. The number of rows is bounded by ``max_series`` (at least 3):
+Series are rows of columns; an id is a row number. ``max_series`` (at least 3) limits the rows:
 
-- three are kept for one last series a kind, which names nobody and takes what else finds no room;
+- three rows are reserved for the last series of each kind, which has no owner and collects what does not fit elsewhere;
 - nine tenths of the others are for series with their own peer;
-- the rest is for series whose peer is ``other``, so that a deployment that meets the cap keeps its name.
+- the rest is for series with peer ``other``, so a deployment at the limit keeps its name.
 
-Nothing is dropped on the way, so the totals stay exact. A series with neither traffic nor an open connection for
-``idle_after`` leaves: its row is used again, its bytes move to ``expired``. They are not moved to another live series,
-because ``rate()`` would count them there a second time.
+No traffic is dropped, so the totals stay exact. A series without traffic and open connections for ``idle_after``
+expires: its row is reused and its bytes move to ``expired``. Moving them to another live series would make ``rate()``
+count them twice.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ class SeriesTable:
     active: npt.NDArray[np.float64]
 
     def __init__(self, *, labels: Sequence[str], max_series: int, idle_after: float) -> None:
-        """``idle_after`` is in seconds; ConfigError for ``labels`` that are none."""
+        """``idle_after`` is in seconds. ConfigError for unknown or repeated ``labels``."""
         self.labels = SeriesLabels(labels)
         self.generation = 0
-        """Grows whenever ids became invalid: who keeps ids of series without an open connection looks them up again."""
+        """Grows when series expire: kept ids of series without an open connection may then be invalid."""
         self.folded = 0
-        """Look-ups the cap turned away: to ``other``, or to the last series of the kind."""
+        """Look-ups at the limit that were folded into ``other`` or into the last series of the kind."""
         self.expired = ByteCount()
         self._max_series = max(max_series, len(KINDS))
-        self._named = self._max_series - len(KINDS)  # the last series of each kind always finds room
+        self._named = self._max_series - len(KINDS)  # the last series of each kind always fits
         self._with_peer = self._named - (self._named + 9) // 10
         self.idle_after = idle_after
         self._rows: dict[tuple[SeriesKind, str], int] = {}
         self._free: list[int] = []
         self._keys: list[SeriesKey | None] = []
         self._texts: list[str] = []
-        self._frozen_names: tuple[tuple[SeriesKey | None, ...], tuple[str, ...]] | None = None
+        self._frozen_keys: tuple[tuple[SeriesKey | None, ...], tuple[str, ...]] | None = None
         for name, dtype in _COLUMNS.items():
             setattr(self, name, np.zeros(_FIRST_CAPACITY, dtype))
 
@@ -82,7 +82,7 @@ class SeriesTable:
         return len(self._rows)
 
     def series(self, key: SeriesKey, *, now: float) -> int:
-        """The id of ``key``'s series, opened if need be; counts as activity, so it stays for ``idle_after``."""
+        """The id of the series of ``key``, opened if needed. Counts as activity for ``idle_after``."""
         may_fold = self.labels.has_peer and key.peer != OTHER
         row = self._find_or_open(key, self._with_peer if may_fold else self._named)
         if row is None:
@@ -105,7 +105,7 @@ class SeriesTable:
         *,
         now: float,
     ) -> None:
-        """Add traffic; ``ids`` may repeat. A row of zeros is not activity. ValueError for an id that has expired."""
+        """Add traffic; ``ids`` may repeat. A row of zeros is no activity. ValueError for an expired id."""
         self._check(ids)
         # add.at: in place, unbuffered and in uint64 throughout; bincount would go through float64 and round.
         np.add.at(self.transmit_bytes, ids, transmit_bytes)
@@ -121,28 +121,24 @@ class SeriesTable:
         self.credit(row, *np.array([totals], np.uint64).T, now=now)
 
     def opened(self, ids: Ids) -> None:
-        """Count new connections, and count them as open."""
-        self.reopened(ids)
-        np.add.at(self.connections, ids, np.uint64(1))
-
-    def reopened(self, ids: Ids) -> None:
-        """Count connections as open that were counted as new before (their series changed)."""
+        """Count new connections, which are open."""
         self._check(ids)
+        np.add.at(self.connections, ids, np.uint64(1))
         np.add.at(self.open_connections, ids, np.int64(1))
 
     def closed(self, ids: Ids) -> None:
-        """Count connections as no longer open."""
+        """Count open connections as closed."""
         self._check(ids)
         np.subtract.at(self.open_connections, ids, np.int64(1))
 
     def retransmitted(self, ids: Ids, counts: U64) -> None:
-        """Add TCP segments sent again."""
+        """Add retransmitted TCP segments."""
         self._check(ids)
         np.add.at(self.retransmits, ids, counts)
 
     def expire(self, *, now: float) -> int:
-        """Take idle series off the page and return how many. To be called regularly: a series with an open
-        connection counts as active at each call, so its idle time begins at the last one."""
+        """Remove idle series and return how many. Call it regularly: at each call, series with open connections are
+        marked active, so their idle time starts at the last call with one."""
         used = len(self._keys)
         in_use = self.kinds[:used] != 0
         active = self.active[:used]
@@ -159,34 +155,34 @@ class SeriesTable:
         for name in _COLUMNS:
             getattr(self, name)[rows] = 0
         self.generation += 1
-        self._frozen_names = None
+        self._frozen_keys = None
         return len(rows)
 
     def totals(self) -> Totals:
-        """Exact bytes credited so far, by kind, and what expired."""
+        """Exact bytes credited so far, by kind, and expired ones."""
         return self.freeze().totals()
 
     @property
     def used(self) -> int:
-        """Rows in use or free again: greater than every id."""
+        """Number of rows ever used: greater than every id."""
         return len(self._keys)
 
     def freeze(self, flows: OpenFlows | None = None) -> SeriesSnapshot:
-        """A copy that never changes. Names are copied only if a series came or went since the last one.
+        """An immutable copy. Keys are copied only if a series was opened or expired since the last copy.
 
-        ``flows``: adds round-trip times, and takes closing connections from the open ones: they hold their series,
-        since final counters may come, but are not shown as open.
+        ``flows`` adds round-trip times and subtracts closing connections from the open ones. Closing connections keep
+        their series, because final counters may follow, but they are not shown as open.
         """
         used = self.used
-        if self._frozen_names is None:
-            self._frozen_names = (tuple(self._keys), tuple(self._texts))
+        if self._frozen_keys is None:
+            self._frozen_keys = (tuple(self._keys), tuple(self._texts))
         columns = {name: getattr(self, name)[:used].copy() for name in _FROZEN}
         columns["round_trip"] = np.full(used, np.nan) if flows is None else flows.round_trip
         if flows is not None:
             columns["open_connections"] -= flows.closing_by_series
         for column in columns.values():
             column.flags.writeable = False
-        keys, texts = self._frozen_names
+        keys, texts = self._frozen_keys
         return SeriesSnapshot(
             keys=keys,
             texts=texts,
@@ -198,7 +194,7 @@ class SeriesTable:
         )
 
     def _find_or_open(self, key: SeriesKey, limit: int) -> int | None:
-        """The row of ``key``; a new one while fewer than ``limit`` are in use; else None."""
+        """The row of ``key``, a new one if fewer than ``limit`` are in use, else None."""
         text = self.labels.text(key)
         row = self._rows.get((key.kind, text))
         if row is not None or len(self._rows) >= limit:
@@ -217,7 +213,7 @@ class SeriesTable:
                 self._grow()
         self.kinds[row] = _CODE[key.kind]
         self._rows[key.kind, text] = row
-        self._frozen_names = None
+        self._frozen_keys = None
         return row
 
     def _close(self, row: int) -> None:
@@ -233,6 +229,6 @@ class SeriesTable:
             setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
 
     def _check(self, ids: Ids) -> None:
-        """An id of an expired series is a defect of the caller, and would lose bytes without a trace."""
+        """ValueError for an id of an expired series: a defect of the caller that would lose bytes silently."""
         if len(ids) and not self.kinds[ids].all():
             raise ValueError("a series id is not in use: it has expired")

@@ -1,16 +1,17 @@
-"""What a scrape or a query reads: immutable, handed over whole by the one writer."""
+"""The immutable snapshot that scrapes and queries read; the engine publishes it as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
 from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.source import SourceReport
 from flowmap.model.status import AttributionReport
 from flowmap.model.views import Traffic
 
@@ -25,13 +26,13 @@ class ByteCount(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Bytes the ledger was ever credited, by where they are now; their sum is everything credited."""
+    """Bytes ever credited to series, by the kind that holds them now; the sum is all credited bytes."""
 
     deployment: ByteCount = ByteCount()
     shared: ByteCount = ByteCount()
     unattributed: ByteCount = ByteCount()
     expired: ByteCount = ByteCount()
-    """Bytes of series that were idle and left."""
+    """Bytes of series that were removed while idle."""
 
 
 def _nothing() -> U64:
@@ -40,14 +41,14 @@ def _nothing() -> U64:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeriesSnapshot:
-    """The series at one moment. Columns have one entry a row; rows not in use have kind 0, no key and zeros."""
+    """The series at one moment, one row per entry of a column. Unused rows have kind 0, no key and zeros."""
 
     kinds: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
-    """0 for a row not in use, else 1 + the place in ``KINDS``."""
+    """0 for an unused row, else 1 + the position in ``KINDS``."""
     keys: tuple[SeriesKey | None, ...] = ()
-    """What each series stands for, as far as its labels say it."""
+    """The key of each series, without the parts that its labels leave out."""
     texts: tuple[str, ...] = ()
-    """Label text: ``{…} ``, as it stands on the page."""
+    """Label text of each series as on the page: ``{…} ``."""
     transmit_bytes: U64 = field(default_factory=_nothing)
     receive_bytes: U64 = field(default_factory=_nothing)
     transmit_packets: U64 = field(default_factory=_nothing)
@@ -63,7 +64,7 @@ class SeriesSnapshot:
     limit: int = 0
     """``export.max_series``."""
     folded: int = 0
-    """Look-ups the cap turned away."""
+    """Look-ups folded at the limit."""
     expired: ByteCount = ByteCount()
 
     def rows(self, kind: SeriesKind) -> npt.NDArray[np.intp]:
@@ -82,7 +83,7 @@ class SeriesSnapshot:
         )
 
     def totals(self) -> Totals:
-        """Exact sums by kind, and what expired."""
+        """Exact sums by kind, and expired bytes."""
         sums = {kind: self._sum(self.rows(kind)) for kind in KINDS}
         return Totals(**sums, expired=self.expired)
 
@@ -91,68 +92,38 @@ class SeriesSnapshot:
 
 
 def exact_sum(column: U64) -> int:
-    """Sum without overflow or rounding: the halves are summed apart (numpy's own sum of uint64 wraps)."""
+    """Sum without overflow or rounding. numpy's own sum of uint64 wraps, so both halves are summed separately."""
     return (int((column >> np.uint64(32)).sum()) << 32) + int((column & np.uint64(0xFFFF_FFFF)).sum())
 
 
 def exact_bytes(counters: U64) -> tuple[int, int]:
-    """Transmitted and received bytes of flows whose four counters stand side by side."""
+    """Transmitted and received bytes of flows, given their four counters side by side."""
     return exact_sum(counters[:, 0]), exact_sum(counters[:, 1])
 
 
 @dataclass(frozen=True, slots=True)
-class SourceReport:
-    """One source's own figures (see ``collect.base.SourceStats``), copied for the page."""
-
-    name: str
-    """Label ``source``."""
-    counts: Literal["ip", "payload"] = "ip"
-    """What its byte counters hold."""
-    up: bool = False
-    records: int = 0
-    lost: Mapping[str, int] = field(default_factory=dict)
-    """By reason; known losses only."""
-    overruns: int = 0
-    resyncs: Mapping[str, int] = field(default_factory=dict)
-    """By reason: ``start``, ``timer``, ``overrun``."""
-    resync_seconds: float = 0.0
-    receive_buffer: int = 0
-    """Bytes granted; 0 leaves the metric out."""
-    exceptional_packets: Mapping[str, int] = field(default_factory=dict)
-    """Packets by reason."""
-    interfaces: Mapping[str, bool] = field(default_factory=dict)
-    """Whether each that is named is there and up."""
-    offloaded: Mapping[str, int] = field(default_factory=dict)
-    """Connections that a flowtable forwards, by path."""
-    accounting: bool | None = None
-    """Whether the kernel's conntrack accounting is on; None where that does not matter, and the metric is left out."""
-    untracked: int | None = None
-    """Connections it sees that the source that counts does not; None where that is not known, or not its part."""
-
-
-@dataclass(frozen=True, slots=True)
 class CatalogReport:
-    """Figures of the list of deployments, copied for the page."""
+    """Figures of the deployment catalog, copied for the page."""
 
     deployments: int
     left_out: int
-    """Deployments for which there was no room."""
+    """Deployments left out because the catalog is full."""
     suspicious: bool
-    """Whether a listing lost too much to be believed yet."""
+    """Whether the last listing lost more than half of the deployments and is not applied yet."""
     succeeded_at: float | None
-    """Epoch seconds by which every namespace was last listed whole; None until each was once."""
+    """Epoch seconds at which every namespace had last been listed completely; None before the first time."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingReport:
-    """How the recording of what happens stands (``run --record``)."""
+    """State of the recording (``run --record``)."""
 
     path: str
     size: int
     """Bytes written."""
     active: bool
     ended: str
-    """Why it ended: ``stopped``, ``size``, ``disk``, ``behind``, ``defect``; empty while it goes on."""
+    """Why it ended: ``stopped``, ``size``, ``disk``, ``behind``, ``defect``; empty while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,64 +135,64 @@ class HistoryReport:
     flows: int
     written: int
     lost: Mapping[str, int]
-    """Flows that are not in the file, by reason."""
+    """Flows missing in the file, by reason."""
     removed: Mapping[str, int]
-    """Flows that left it: ``age``, ``size``."""
+    """Flows removed from it: ``age``, ``size``."""
     queued: int
-    ranges_written: int
-    ranges_lost: int
+    intervals_written: int
+    intervals_lost: int
     size: int
     limit: int
     oldest: float | None
-    """Epoch seconds at which the oldest flow ended; None while there is none."""
+    """Epoch seconds at which the oldest flow ended; None without flows."""
     set_aside: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """Everything the page and the status answer are made from, at one tick.
+    """The data of the page and of the status answer, at one tick.
 
-    Exactly, in both directions: observed = deployments + shared + unattributed + expired + pending. All but the last
-    are in ``series_table``.
+    In both directions, exactly: observed = deployments + shared + unattributed + expired + pending. All parts but
+    pending are in ``series_table``.
     """
 
     taken_at: float = 0.0
     """Seconds since the epoch."""
     source: str = ""
-    """Label ``source`` of the observed and ignored bytes; while it is empty those families are left out."""
+    """Label ``source`` of the observed and ignored bytes; empty: these families are left out."""
     observed_transmit_bytes: int = 0
     observed_receive_bytes: int = 0
     ignored_bytes: int = 0
-    """Bytes of flows the filters leave out, both directions together."""
+    """Bytes of flows that the filters leave out, both directions together."""
     pending_transmit_bytes: int = 0
-    """Observed and not yet credited to any series."""
+    """Observed and not yet credited to a series."""
     pending_receive_bytes: int = 0
     open_flows: int = 0
-    """Open flows, ignored ones left out."""
+    """Open flows without ignored ones."""
     pending_flows: int = 0
-    """Flows that wait for an answer, open or ended."""
+    """Flows whose owner is not decided yet, open or closed."""
     flows_limit: int = 0
     """``collect.max_flows``."""
     flows_ended_unseen: int = 0
-    """Flows that vanished between two full reads without a final record."""
+    """Flows that disappeared between two full reads without a final record."""
     shed: Mapping[str, int] = field(default_factory=dict)
-    """Flows not tracked, by reason."""
+    """Flows evicted or refused, by reason."""
     contradictions: int = 0
-    """Answers that denied what had been attributed in their range."""
+    """Answers that contradict an earlier attribution in the time they cover."""
     attribution: AttributionReport = AttributionReport()
-    """Its times are monotonic seconds."""
+    """Times in it are monotonic seconds."""
     health: bool = False
-    """Whether the source tells retransmits and round-trip times (the socket table does)."""
+    """Whether a source reports retransmits and round-trip times (the socket table does)."""
     series_table: SeriesSnapshot = field(default_factory=SeriesSnapshot)
     deployments: tuple[DeploymentInfo, ...] = ()
-    """Deployments to describe with info metrics; the caller bounds them."""
+    """Deployments for the info metrics; the caller limits their number."""
     sources: tuple[SourceReport, ...] = ()
     catalog: CatalogReport | None = None
     """None leaves its metrics out."""
     recording: RecordingReport | None = None
     """None leaves its metrics out."""
     history: HistoryReport | None = None
-    """As ``catalog``."""
+    """None leaves its metrics out."""
 
     def conserved(self) -> bool:
         """Whether observed equals the sum of its parts, exactly, in both directions."""

@@ -1,1 +1,1 @@
-"""The domain: ends, records in columns, and the table of open flows. No socket, clock, logging or pydantic here."""
+"""Flows: records in columns, the table of flows, and the table of endpoints. No socket, clock, logging or pydantic."""

@@ -1,62 +1,62 @@
-"""Records of flows in columns: what every source delivers and the flow table takes."""
+"""Records of flows in columns: every source delivers them, and the flow table applies them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-Column = npt.NDArray[np.generic]
+from flowmap.flows.column_batch import ColumnBatch
 
 
 class RecordKind(IntEnum):
-    """What a record says about its flow."""
+    """The event that a record reports about its flow."""
 
     OPENED = 1
-    """The flow began now (conntrack NEW)."""
+    """The flow begins (conntrack NEW)."""
     UPDATED = 2
-    """The flow is open and something changed (conntrack UPDATE)."""
+    """The flow is open and changed (conntrack UPDATE)."""
     DUMPED = 3
-    """The flow was in a full read (dump)."""
+    """The flow was found in a full read (dump)."""
     CLOSED = 4
-    """The flow is over; its counters, where present, are final (conntrack DESTROY, socket destroyed)."""
+    """The flow is closed. Its counters, if present, are final (conntrack DESTROY, socket destroyed)."""
     MEASURED = 5
-    """What another source knows of a flow that is there (``HEALTH``, ``PRESENT``, ``ENDING``). Never opens a flow,
-    never counts; a batch has only such records, or none."""
+    """Facts from another source about an existing flow (``HEALTH``, ``PRESENT``, ``ENDING``). Never opens a flow and
+    never adds bytes. A batch has only such records, or none."""
 
 
 class Flag(IntFlag):
     """Facts about one record."""
 
     COUNTERS = 1
-    """The byte and packet columns are valid, absolute since the flow began."""
+    """The byte and packet columns are valid and absolute since the flow began."""
     TRANSLATED = 2
-    """NAT: the translated ends differ from the original ones."""
+    """NAT: the translated endpoints differ from the original ones."""
     ENDING = 4
-    """The connection is closing or closed, though the kernel still keeps it: an end that said it is done (FIN, RST)
-    may be gone, and its address with it. TCP from the first FIN on, CLOSE_WAIT included."""
+    """The connection is closing or closed, and the kernel still keeps its entry. The host that sent FIN or RST may be
+    gone, and its address reassigned. For TCP from the first FIN on, CLOSE_WAIT included."""
     GUESSED = 8
-    """Which end is the client is a guess."""
+    """Client and server were told apart by a guess."""
     HEALTH = 16
     """``retransmits`` and ``round_trip`` are valid."""
     REPLIED = 32
     """Traffic was seen in both directions."""
     PRESENT = 64
-    """The client's own socket is on this host: as long as the flow is open, its client is there."""
+    """The client's socket is on this host, so the client exists while the flow is open."""
     END_UNANNOUNCED = 128
-    """The flow may be older than the source's listening, and the kernel may never announce its end: until an event
-    for it comes, only its being in a full read says that it is alive."""
+    """The flow may be older than the event subscription, so the kernel may not announce its end. Until an event for
+    the flow arrives, only a full read shows that it is alive."""
     PICKED_UP = 256
-    """The flow was picked up in the middle: it may be much older than its first record, where its counters begin."""
+    """The flow was picked up in the middle: it may be much older than its first record, where its counters start."""
     DOUBTFUL = 512
-    """Changes were lost, the end of this flow may be among them: known to be alive only up to its record before."""
+    """Events were lost, perhaps the end of this flow. The flow was alive at its previous record; later is unknown."""
     ASSURED = 1024
-    """Both ends take part: TCP's handshake is complete, or the server answered where there is none."""
+    """Both hosts take part: the TCP handshake is complete, or the server answered (other protocols)."""
     OFFLOADED = 2048
-    """A flowtable forwards the packets, past conntrack: the counters may stand still while traffic flows."""
+    """A flowtable forwards the packets past conntrack, so the counters may not grow while traffic flows."""
     HARDWARE = 4096
     """With ``OFFLOADED``: the network card forwards them."""
 
@@ -64,19 +64,19 @@ class Flag(IntFlag):
 COLUMNS: dict[str, np.dtype[np.generic]] = {
     name: np.dtype(kind)
     for name, kind in {
-        "kind": np.uint8,  # Kind
+        "kind": np.uint8,  # RecordKind
         "flags": np.uint16,  # Flag
         "protocol": np.uint8,  # IANA number
         "zone": np.uint16,  # conntrack zone, else 0
         "id": np.uint64,  # kernel's identity of the flow: conntrack id, socket cookie; 0 if none
-        # The ends as the client sees them (conntrack original tuple).
+        # Endpoints as the client sees them (conntrack original tuple).
         "client_high": np.uint64,
         "client_low": np.uint64,
         "client_port": np.uint16,
         "server_high": np.uint64,
         "server_low": np.uint64,
         "server_port": np.uint16,
-        # The ends as the server sees them (conntrack reply tuple, turned round); equal to the above without NAT.
+        # Endpoints as the server sees them (conntrack reply tuple, swapped). Without NAT equal to the above.
         "translated_client_high": np.uint64,
         "translated_client_low": np.uint64,
         "translated_client_port": np.uint16,
@@ -97,20 +97,40 @@ COLUMNS: dict[str, np.dtype[np.generic]] = {
 
 
 class Datagrams(NamedTuple):
-    """Netlink datagrams as they were read; decoding them again gives the same records."""
+    """Netlink datagrams as read. Decoding them again gives the same records."""
 
     data: bytes | memoryview
-    """A view holds them only until the source is asked for its next step."""
+    """A memoryview is valid only until the source's next step."""
     starts: Sequence[int]
-    """Offset of each datagram; the first is 0, all are multiples of 4, as is the size of ``data``."""
+    """Offset of each datagram. The first is 0; all are multiples of 4, as is the size of ``data``."""
     marked: int = 0
-    """Flags that the source set on every record besides."""
+    """Additional flags that the source set on every record."""
 
 
-class FlowBatch:
-    """``n`` records in arrival order; one numpy array of length ``n`` per name in :data:`COLUMNS`, as attributes."""
+class Moments(NamedTuple):
+    """When what each record tells happened; one entry a record, in seconds on the clock of the steps.
 
-    __slots__ = (*COLUMNS, "_n", "datagrams")
+    For sources that know it of each record. Of others it is known of the batch: between two reads of the source.
+    """
+
+    before: npt.NDArray[np.float64]
+    """An instant after which it happened: up to here nothing of it had."""
+    by: npt.NDArray[np.float64]
+    """An instant by which it had happened."""
+    sent: npt.NDArray[np.float64]
+    """When the client sent its last packet that is counted; -inf if it sent none."""
+
+    def take(self, index: npt.NDArray[np.generic] | slice) -> Moments:
+        """Those of the records at ``index``."""
+        return Moments(self.before[index], self.by[index], self.sent[index])
+
+
+class FlowBatch(ColumnBatch):
+    """Records of flows in arrival order, in the columns of :data:`COLUMNS`."""
+
+    __slots__ = (*COLUMNS, "datagrams", "moments")
+
+    COLUMNS = COLUMNS
 
     kind: npt.NDArray[np.uint8]
     flags: npt.NDArray[np.uint16]
@@ -137,42 +157,29 @@ class FlowBatch:
     retransmits: npt.NDArray[np.uint32]
     round_trip: npt.NDArray[np.uint32]
     datagrams: Datagrams | None
-    """What all records were decoded from, where the source says so; other batches made of them have none."""
+    """The datagrams of all records, if the source keeps them. Batches derived from this one have none."""
+    moments: Moments | None
+    """When each record happened, if the source knows; not in recordings."""
 
     def __init__(self, n: int) -> None:
         """``n`` records with every column zero."""
-        self._n = n
+        super().__init__(n)
         self.datagrams = None
-        for name, dtype in COLUMNS.items():
-            setattr(self, name, np.zeros(n, dtype))
+        self.moments = None
 
-    def __len__(self) -> int:
-        return self._n
-
-    def columns(self) -> dict[str, Column]:
-        """The arrays by name (not copies)."""
-        return {name: getattr(self, name) for name in COLUMNS}
-
-    def take(self, index: npt.NDArray[np.generic] | slice) -> FlowBatch:
-        """The records at ``index`` (integers, a mask or a slice), in that order."""
-        taken = FlowBatch.__new__(FlowBatch)
-        for name in COLUMNS:
-            setattr(taken, name, getattr(self, name)[index])
-        taken._n, taken.datagrams = len(taken.kind), None
+    def take(self, index: npt.NDArray[np.generic] | slice) -> Self:
+        """The records at ``index`` (integers, a mask or a slice), in that order, with their moments."""
+        taken = super().take(index)
+        taken.moments = None if self.moments is None else self.moments.take(index)
         return taken
 
-    def rows(self) -> list[tuple[int, ...]]:
-        """Every record as a tuple in column order: for comparison in tests, not for the hot path."""
-        return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
+    @classmethod
+    def concatenate(cls, batches: Sequence[Self]) -> Self:
+        """One batch of all records, in order. Only a single batch keeps its moments."""
+        return batches[0] if len(batches) == 1 else super().concatenate(batches)
 
     @classmethod
-    def concatenate(cls, batches: list[FlowBatch]) -> FlowBatch:
-        """One batch of all records, in order."""
-        if len(batches) == 1:
-            return batches[0]
-        joined = cls.__new__(cls)
-        for name, dtype in COLUMNS.items():
-            parts = [getattr(batch, name) for batch in batches]
-            setattr(joined, name, np.concatenate(parts) if parts else np.zeros(0, dtype))
-        joined._n, joined.datagrams = len(joined.kind), None
-        return joined
+    def _blank(cls) -> Self:
+        made = super()._blank()
+        made.datagrams = made.moments = None
+        return made

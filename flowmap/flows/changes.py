@@ -1,4 +1,4 @@
-"""When a batch of records was read, and what it changed in the flow table."""
+"""When a batch of records was read, and its changes to the flow table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowmap.flows.hash_index import Rows
 
 
 class Moment(NamedTuple):
-    """The instants of one batch, see :meth:`flowmap.flows.table.FlowTable.apply`."""
+    """The instants of one batch; see :meth:`flowmap.flows.table.FlowTable.apply`."""
 
     now: float
     read_at: float
@@ -22,23 +22,23 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a batch changed. A row can be in several fields, and more than once in ``rows``."""
+    """Changes of the flow table by a batch. A row can be in several fields, and more than once in ``rows``."""
 
     rows: Rows
     """Rows whose counters grew."""
     deltas: U64
-    """Growth of each of ``rows``: transmit bytes, receive bytes, transmit packets, receive packets."""
+    """Growth per row of ``rows``: transmit bytes, receive bytes, transmit packets, receive packets."""
     retransmits: npt.NDArray[np.uint32]
-    """Growth of retransmitted segments of each of ``rows``."""
+    """Growth of retransmitted segments per row of ``rows``."""
     opened: Rows
     closed: Rows
-    """Rows whose flow is over; they keep their place until :meth:`flowmap.flows.table.FlowTable.free`."""
+    """Rows of closed flows, reserved until :meth:`flowmap.flows.table.FlowTable.free`."""
     shed: int = 0
-    """Records of flows that found no room."""
+    """Records of flows refused by a full table."""
     shed_totals: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Final counters of flows that never had room, in the order of ``deltas``."""
+    """Sum of the final counters of refused flows, in the order of ``deltas``."""
     shed_ignored: int = 0
-    """Bytes, both directions, of final records of flows that never had room and that the filters leave out."""
+    """Bytes, both directions, of final records of refused flows that the filters ignore."""
 
 
 class Shed(NamedTuple):

@@ -1,11 +1,12 @@
-"""From the kernel's absolute counters to what was observed: the numbers of the flow table's rows."""
+"""Turns absolute counters of the kernel into deltas and keeps the counters of the flow table's rows."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Column, Flag, FlowBatch, RecordKind
+from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.column_batch import Column
 from flowmap.flows.columns import U64, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 
@@ -15,12 +16,12 @@ TCP = 6
 CLOSED, OPENED, DUMPED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.DUMPED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
 PREEXISTING, READ, HEALTH_READ, UNANNOUNCED, DOUBTED, SET_BACK = (
-    np.uint16(flag) for flag in (Row.PREEXISTING, Row.READ, Row.HEALTH_READ, Row.UNANNOUNCED, Row.DOUBTED, Row.SET_BACK)
+    np.uint32(flag) for flag in (Row.PREEXISTING, Row.READ, Row.HEALTH_READ, Row.UNANNOUNCED, Row.DOUBTED, Row.SET_BACK)
 )
 
 
 def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> U64:
-    """Deltas of every record; zero where it has no counters."""
+    """Deltas of every record, zero for records without counters. Updates the rows."""
     deltas = np.zeros((len(rows), 4), np.uint64)
     with_counters = np.flatnonzero(batch.flags & COUNTERS)
     if not len(with_counters):
@@ -40,9 +41,9 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) ->
     if older.any():
         columns.base[row[older]] = current[older]
         delta[older] = 0
-    # Who was given the address of a client that vanished answers its peer with a reset: not a sign of the client.
-    over = (batch.kind[with_counters] == CLOSED) | ((batch.flags[with_counters] & ENDING) != 0)
-    sending = row[(delta[:, 0] != 0) & ~first & ~(over & (batch.protocol[with_counters] == TCP))]
+    # A new holder of a vanished client's address answers the peer with a reset, so a reset is no sign of the client.
+    closing = (batch.kind[with_counters] == CLOSED) | ((batch.flags[with_counters] & ENDING) != 0)
+    sending = row[(delta[:, 0] != 0) & ~first & ~(closing & (batch.protocol[with_counters] == TCP))]
     columns.active[sending] = columns.read_at[sending]
     columns.last[row] = current
     columns.read_at[row] = read_at
@@ -55,10 +56,10 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) ->
 def _set_back(
     columns: FlowColumns, row: Rows, where: npt.NDArray[np.intp], kind: Column, current: U64, delta: U64
 ) -> None:
-    """Counters that went back were zeroed by somebody: what they hold now has come since.
+    """Handle smaller counters: they were zeroed, so their present values are new traffic.
 
-    Unless a full read shows them: the kernel may have given the tuple and the id to a new flow, and the end of the old
-    one waits among the events. Then nothing is counted until the read is over, which includes those events.
+    In a full read there is another cause: a new flow with the same tuple and id, while the end of the old flow waits in
+    the event queue. Then nothing is counted until the read has ended, which includes these events.
     """
     back = row[where]
     doubtful = (kind[where] == DUMPED) & ((columns.flags[back] & SET_BACK) == 0)
@@ -71,46 +72,46 @@ def _set_back(
     delta[at] = current[at]
 
 
-def settle_doubts(columns: FlowColumns, top: int) -> None:
-    """A full read and the events from before it are over: rows still in doubt were zeroed."""
+def confirm_zeroed(columns: FlowColumns, top: int) -> None:
+    """Mark rows still in doubt as zeroed, after a full read and the events from before it."""
     flags = columns.flags[:top]
     doubted = (flags & DOUBTED) != 0
     flags[doubted] ^= DOUBTED | SET_BACK
 
 
-def late_openings(columns: FlowColumns, batch: FlowBatch, rows: Rows, deltas: U64, born_after: float) -> None:
-    """A flow that the first full read showed before its opening was announced is not older than the daemon."""
+def apply_late_openings(columns: FlowColumns, batch: FlowBatch, rows: Rows, deltas: U64, born_after: float) -> None:
+    """Count the base of flows that the first full read showed before the event of their opening: they are new."""
     announced = rows[batch.kind == OPENED]
     columns.flags[announced] &= ~UNANNOUNCED
     late = np.flatnonzero((batch.kind == OPENED) & ((columns.flags[rows] & PREEXISTING) != 0))
     if len(late):
         row = rows[late]
         base = columns.base[row]
-        older = np.where(base <= columns.last[row], base, np.uint64(0))  # else the counters went back since
+        older = np.where(base <= columns.last[row], base, np.uint64(0))  # else the counters were zeroed since
         deltas[late] += older
         columns.base[row] -= older
         columns.flags[row] &= ~PREEXISTING
         columns.born_after[row] = born_after
 
 
-def health(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> npt.NDArray[np.uint32]:
-    """Growth of retransmitted segments; zero where the record does not tell."""
+def count_retransmits(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> npt.NDArray[np.uint32]:
+    """Growth of retransmitted segments, zero for records without health. Updates the rows."""
     resent = np.zeros(len(rows), np.uint32)
-    told = np.flatnonzero(batch.flags & HEALTH)
-    if len(told):
-        row, current = rows[told], batch.retransmits[told]
+    reported = np.flatnonzero(batch.flags & HEALTH)
+    if len(reported):
+        row, current = rows[reported], batch.retransmits[reported]
         last, flags = columns.retransmits[row], columns.flags[row]
         older = ((flags & PREEXISTING) != 0) & ((flags & HEALTH_READ) == 0)
-        resent[told] = np.where(older, 0, np.where(current < last, current, current - last))
+        resent[reported] = np.where(older, 0, np.where(current < last, current, current - last))
         columns.retransmits[row] = current
-        columns.resent[row] += resent[told]
+        columns.resent[row] += resent[reported]
         columns.flags[row] = flags | HEALTH_READ
-        columns.round_trip[row] = batch.round_trip[told]
+        columns.round_trip[row] = batch.round_trip[reported]
     return resent
 
 
 def sums(batch: FlowBatch, chosen: Mask) -> tuple[int, int, int, int]:
-    """Exact sums of the four counters."""
+    """Exact sums of the four counters of the chosen records."""
     counters = (batch.transmit_bytes, batch.receive_bytes, batch.transmit_packets, batch.receive_packets)
     one, two, three, four = (sum(column[chosen].tolist()) for column in counters)
     return one, two, three, four

@@ -1,7 +1,7 @@
-"""Interned ends: small numbers for client addresses and service ends.
+"""Small numbers for endpoints: client addresses, and service endpoints with port and protocol.
 
-Questions about ownership are asked for ends, not for flows, so every flow carries the numbers of its two ends and
-whatever is known of an end is found by its number.
+Questions about ownership concern endpoints, not flows. So every flow has the numbers of its two endpoints, and facts
+about an endpoint are found by its number.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from flowmap.model.address import Address
 
 U64 = npt.NDArray[np.uint64]
 
-_SERVICE = 1  # lowest bit of ``meta``: a service end; then protocol << 8, port << 16
+_SERVICE = 1  # lowest bit of ``meta``: a service endpoint; then protocol << 8, port << 16
 
 
 class EndpointKey(NamedTuple):
-    """A client address (``port`` and ``protocol`` 0) or a service end."""
+    """A client address (``port`` and ``protocol`` 0) or a service endpoint."""
 
     address: Address
     port: int
@@ -29,7 +29,7 @@ class EndpointKey(NamedTuple):
 
 
 class EndpointTable:
-    """Numbers for ends; a number stays the same until :meth:`sweep` frees it."""
+    """Numbers of endpoints. A number stays the same until :meth:`sweep` frees it."""
 
     def __init__(self, capacity: int, hasher: Hasher) -> None:
         self.capacity = capacity
@@ -47,41 +47,37 @@ class EndpointTable:
 
     @property
     def top(self) -> int:
-        """One more than the largest number in use so far."""
+        """One more than the largest number ever used."""
         return self._top
 
     @property
     def room(self) -> int:
-        """How many more ends fit."""
+        """Number of endpoints that still fit."""
         return self.capacity - len(self)
 
-    def end(self, number: int) -> EndpointKey:
-        """What the number stands for."""
+    def key(self, number: int) -> EndpointKey:
+        """The endpoint with this number."""
         meta = int(self._meta[number])
         address = Address(int(self._high[number]), int(self._low[number]))
         return EndpointKey(address, meta >> 16, meta >> 8 & 0xFF, bool(meta & _SERVICE))
 
     def addresses(self, numbers: Rows) -> tuple[U64, U64]:
-        """The addresses of many ends, as two columns."""
+        """The addresses of endpoints, as two columns."""
         return self._high[numbers], self._low[numbers]
 
-    def clients(self, high: U64, low: U64) -> Rows:
-        """Numbers of client addresses."""
+    def intern_clients(self, high: U64, low: U64) -> Rows:
+        """Numbers of client addresses, new ones if needed. OverflowError if they do not fit."""
         return self._intern(high, low, np.zeros(len(high), np.uint64))
 
-    def services(self, high: U64, low: U64, port: npt.NDArray[np.uint16], protocol: npt.NDArray[np.uint8]) -> Rows:
-        """Numbers of service ends."""
+    def intern_services(
+        self, high: U64, low: U64, port: npt.NDArray[np.uint16], protocol: npt.NDArray[np.uint8]
+    ) -> Rows:
+        """Numbers of service endpoints, new ones if needed. OverflowError if they do not fit."""
         meta = port.astype(np.uint64) << np.uint64(16) | protocol.astype(np.uint64) << np.uint64(8)
         return self._intern(high, low, meta | np.uint64(_SERVICE))
 
-    def find(self, end: EndpointKey) -> int:
-        """Number of one end, or -1 if no flow has it."""
-        meta = end.port << 16 | end.protocol << 8 | _SERVICE if end.service else 0
-        columns = [np.array([value], np.uint64) for value in (*end.address, meta)]
-        return int(self._find(columns, self._hasher(columns))[0])
-
     def sweep(self, in_use: npt.NDArray[np.bool_]) -> Rows:
-        """Free the numbers not marked in ``in_use`` (one flag a number, ``capacity`` long); returns those freed."""
+        """Free and return the numbers not marked in ``in_use``, which has ``capacity`` flags."""
         freed = np.flatnonzero(self._used[: self._top] & ~in_use[: self._top]).astype(np.int32)
         self._index.remove(freed)
         self._used[freed] = False
@@ -105,9 +101,9 @@ class EndpointTable:
         numbers = self._find(columns, hashes)
         missing = np.flatnonzero(numbers < 0)
         if len(missing):
-            # Two different new ends with one 64-bit hash would share a number; the check after it makes that visible.
+            # Two different new endpoints with the same 64-bit hash get one number here; _separate corrects that.
             _, first, inverse = np.unique(hashes[missing], return_index=True, return_inverse=True)
-            # Numbered as they come and not by hash: what is asked first must not depend on the table's seed.
+            # Numbers follow the order of arrival, not of hashes: the order of questions must not depend on the seed.
             order = np.argsort(first)
             new, place = missing[first[order]], np.argsort(order)[inverse]
             rows = self._allocate(len(new))
@@ -130,7 +126,7 @@ class EndpointTable:
         reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
         fresh = count - len(reused)
         if self._top + fresh > self.capacity:
-            raise OverflowError("more ends than the table has room for: sweep before interning")
+            raise OverflowError("too many endpoints for the table: sweep it before interning")
         rows = np.array(reused + list(range(self._top, self._top + fresh)), np.int32)
         self._top += fresh
         return rows

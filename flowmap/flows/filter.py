@@ -1,15 +1,15 @@
-"""Which flows are counted: ``collect.include`` and ``collect.exclude``.
+"""Filters which flows are counted: ``collect.include`` and ``collect.exclude``.
 
 A pattern is one of
 
-    10.0.0.0/8            either end, before or after NAT, lies in the network
-    tcp/9092              the protocol and the service end's port
-    10.1.0.0/16:3306      the service end lies in the network and has that port
+    10.0.0.0/8            one of the addresses, before or after NAT, is in the network
+    tcp/9092              the protocol and the port of the service endpoint
+    10.1.0.0/16:3306      the service endpoint is in the network and has this port
     [2001:db8::]/32:443   the same for IPv6
 
-A network covers addresses of its own family only: ``::/0`` is all of IPv6 and nothing of IPv4. A flow between IPv4
-hosts is IPv4, also where a dual-stack socket shows its addresses as ``::ffff:a.b.c.d``; write its network as IPv4. A
-flow is counted if it matches ``include`` (or that is empty) and does not match ``exclude``.
+A network matches addresses of its own family only: ``::/0`` is all of IPv6 and no IPv4. A flow between IPv4 hosts is
+IPv4, even if a dual-stack socket shows its addresses as ``::ffff:a.b.c.d``. A flow is counted if it matches
+``include``, or ``include`` is empty, and does not match ``exclude``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _BRACKETED = re.compile(r"\[([^\]]+)\]((?:/\d+)?)$")
 
 
 def are_v4(high: U64, low: U64) -> Mask:
-    """For each address whether it is IPv4."""
+    """Whether each address is IPv4."""
     return np.asarray((high == 0) & (low >> np.uint64(32) == 0xFFFF))
 
 
 class Network(NamedTuple):
-    """An address prefix as two masked 64-bit halves, and the family (4 or 6) it was written in."""
+    """An address prefix as two masked 64-bit halves, and its family (4 or 6)."""
 
     version: int
     high: int
@@ -48,7 +48,7 @@ class Network(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Network:
-        """Read ``a.b.c.d/n``, ``x::/n``, ``[x::]/n`` or an address alone; ValueError otherwise."""
+        """Parse ``a.b.c.d/n``, ``x::/n``, ``[x::]/n`` or a single address. ValueError for anything else."""
         bracketed = _BRACKETED.match(text)
         if bracketed:
             text = "".join(bracketed.groups())
@@ -59,20 +59,20 @@ class Network(NamedTuple):
         return cls(network.version, address.high, address.low, mask >> 64, mask & _ALL)
 
     def contains(self, high: U64, low: U64) -> Mask:
-        """For each address whether it is of the network's family and lies in it."""
+        """Whether each address is of the network's family and in it."""
         inside: Mask = (high & np.uint64(self.high_mask)) == np.uint64(self.high)
         inside &= (low & np.uint64(self.low_mask)) == np.uint64(self.low)
-        if self.version == 6:  # addresses of both families are numbers of one space, IPv4 as ::ffff:0:0/96
+        if self.version == 6:  # both families share one number space, with IPv4 in ::ffff:0:0/96
             inside &= ~are_v4(high, low)
         return inside
 
 
 LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1"))
-"""Addresses of one host alone."""
+"""Networks of loopback addresses."""
 
 
 class Pattern(NamedTuple):
-    """One pattern; a part that is None matches everything."""
+    """One pattern. A part that is None matches everything."""
 
     network: Network | None
     protocol: int | None
@@ -80,7 +80,7 @@ class Pattern(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read one of the forms of this module's heading; ValueError says what is wrong."""
+        """Parse a pattern (see the module's docstring). ValueError names the mistake."""
         protocol, slash, port = text.partition("/")
         if slash and protocol.isalpha():
             return cls(None, protocol_number(protocol), _port(port, text))
@@ -93,7 +93,7 @@ class Pattern(NamedTuple):
         return cls(network, None, _port(tail, text) if with_port else None)
 
     def matches(self, batch: FlowBatch) -> Mask:
-        """For each record whether the pattern covers it."""
+        """Whether the pattern matches each record."""
         mask = np.ones(len(batch), np.bool_)
         if self.protocol is not None:
             mask &= batch.protocol == self.protocol
@@ -116,15 +116,15 @@ def _port(text: str, pattern: str) -> int:
 
 
 class Filter:
-    """Include and exclude patterns together."""
+    """Include and exclude patterns."""
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
-        """ValueError for a pattern that cannot be read."""
+        """ValueError for an invalid pattern."""
         self._include = [Pattern.parse(text) for text in include]
         self._exclude = [Pattern.parse(text) for text in exclude]
 
     def ignores(self, batch: FlowBatch) -> Mask:
-        """For each record whether its flow is left out."""
+        """Whether the flow of each record is ignored."""
         ignored = np.full(len(batch), bool(self._include))
         for pattern in self._include:
             ignored &= ~pattern.matches(batch)

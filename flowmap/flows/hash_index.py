@@ -1,8 +1,7 @@
-"""A hash index over rows of columns, worked on many keys at a time.
+"""A hash index over rows of columns that handles a whole batch of keys at a time.
 
-Python's dict costs about 200 bytes and a Python-level step per flow; this index costs 20 bytes and answers a whole
-batch with a few numpy operations. It stores row numbers only: the caller owns the key columns and says which rows
-equal which keys.
+A dict takes about 200 bytes and a Python step per flow. This index takes 20 bytes and answers a batch with a few numpy
+operations. It stores row numbers only: the caller owns the key columns and compares keys with rows.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _REMOVED = -1
 
 
 class Hasher:
-    """Mixes columns of unsigned numbers into one 64-bit hash a row.
+    """Hashes columns of unsigned numbers to one 64-bit hash per row.
 
-    The multipliers come from ``seed``, so whoever sends packets cannot choose tuples that collide.
+    The multipliers come from ``seed``, so a sender of packets cannot choose tuples that collide.
     """
 
     def __init__(self, seed: bytes) -> None:
@@ -39,17 +38,17 @@ class Hasher:
             mixed ^= column
             mixed *= multiplier
             mixed ^= mixed >> np.uint64(32)
-        # A product's low bits depend on its factors' low bits only, so the last column needs one more turn.
+        # The low bits of a product depend on the low bits of its factors only, so the last column needs another round.
         mixed *= self._multipliers[-1]
         mixed ^= mixed >> np.uint64(29)
         return mixed
 
 
 class KeyIndex:
-    """Open addressing with linear probing; the load never exceeds one half."""
+    """A hash index with open addressing and linear probing, at most half full."""
 
     def __init__(self, rows: int) -> None:
-        """Room for row numbers below ``rows``. Memory is touched only as rows are used."""
+        """An index for row numbers below ``rows``. Unused rows take no memory."""
         size = 1 << (2 * max(rows, 4) - 1).bit_length()
         self._mask = np.uint64(size - 1)
         self._slots = np.zeros(size, np.int32)  # row + 1, _EMPTY or _REMOVED
@@ -75,14 +74,14 @@ class KeyIndex:
         return found
 
     def insert(self, rows: Rows, hashes: Hashes) -> None:
-        """Add rows whose keys are absent from the index and differ from one another."""
+        """Add rows with keys that differ from one another and are not in the index."""
         self._hash[rows] = hashes
         waiting = rows
         slot = hashes & self._mask
         while len(waiting):
             entry = self._slots[slot]
             free = entry <= 0
-            self._slots[slot[free]] = waiting[free] + np.int32(1)  # of several that want one slot, the last stays
+            self._slots[slot[free]] = waiting[free] + np.int32(1)  # of several rows for one slot, the last stays
             won = free & (self._slots[slot] == waiting + np.int32(1))
             self._slot[waiting[won]] = slot[won]
             self._removed -= int(np.count_nonzero(entry[won] == _REMOVED))
@@ -90,7 +89,7 @@ class KeyIndex:
             slot = slot[~won] + np.uint64(1) & self._mask
 
     def remove(self, rows: Rows) -> None:
-        """Take rows out that are in the index."""
+        """Remove rows, which must be in the index."""
         slot = self._slot[rows]
         following = (slot + 1) & int(self._mask)
         ends_chain = self._slots[following] == _EMPTY

@@ -1,4 +1,4 @@
-"""What another source measures of flows that are there: health, and that a client is."""
+"""Applies facts that another source measured of existing flows: health and the presence of a client."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import numpy as np
 from flowmap.flows.batch import Flag, FlowBatch
 from flowmap.flows.changes import Changes
 from flowmap.flows.columns import FlowColumns, Row
-from flowmap.flows.counters import health
+from flowmap.flows.counters import count_retransmits
 from flowmap.flows.hash_index import Rows
 
-_ENDED = np.uint16(Row.ENDED)
+_ENDED = np.uint32(Row.ENDED)
 _NO_ROWS = np.zeros(0, np.int32)
 
 
-def measure(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> Changes:
-    """Take records of ``Kind.MEASURED``; ``rows`` are those of their flows, -1 where there is none.
+def apply_measured(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> Changes:
+    """Apply records of ``RecordKind.MEASURED``; ``rows`` are the rows of their flows, -1 without a flow.
 
-    A connection that is over is not the one with the same tuple that is open, and the other way round: such records
-    say nothing.
+    A closed and an open connection with the same tuple are different connections, so such records are skipped.
     """
     closing = (batch.flags & np.uint16(Flag.ENDING)) != 0
     fitting = np.flatnonzero((rows >= 0) & (closing == ((columns.flags[rows] & _ENDED) != 0)))
     batch, rows = batch.take(fitting), rows[fitting]
-    resent = health(columns, batch, rows)
+    resent = count_retransmits(columns, batch, rows)
     here = rows[(batch.flags & np.uint16(Flag.PRESENT | Flag.ENDING)) == np.uint16(Flag.PRESENT)]
     columns.active[here] = np.maximum(columns.active[here], read_at)
     grew = np.flatnonzero(resent)

@@ -1,4 +1,4 @@
-"""What the flow table takes from records before it counts: first facts of a row, and which records are worth a look."""
+"""First facts of new rows, and the choice of records that the flow table applies."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ import numpy.typing as npt
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Positions, Rows
+from flowmap.flows.ports import pack_nat
 
 DUMPED, UPDATED = int(RecordKind.DUMPED), int(RecordKind.UPDATED)
 NEWS = int(Flag.COUNTERS | Flag.ENDING | Flag.HEALTH | Flag.ASSURED)
 USED, OPEN, PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
-    np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
+    np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
 )
 
 
-def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint16]:
-    """Facts about rows that begin with these records; ``before``: which flows are older than the first read."""
-    flags = np.full(len(batch), USED | OPEN, np.uint16)
+def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint32]:
+    """Flags of rows that begin with these records; ``before``: flows older than the first full read."""
+    flags = np.full(len(batch), USED | OPEN, np.uint32)
     flags[before] |= PREEXISTING
-    flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint16(Row.GUESSED)
-    flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint16(Row.TRANSLATED)
+    flags[(batch.flags & Flag.GUESSED) != 0] |= np.uint32(Row.GUESSED)
+    flags[(batch.flags & Flag.TRANSLATED) != 0] |= np.uint32(Row.TRANSLATED)
     flags[(batch.flags & Flag.END_UNANNOUNCED) != 0] |= END_UNANNOUNCED
-    flags[(batch.flags & Flag.PICKED_UP) != 0] |= np.uint16(Row.PICKED_UP)
-    flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint16(Row.PRESENT)
+    flags[(batch.flags & Flag.PICKED_UP) != 0] |= np.uint32(Row.PICKED_UP)
+    flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint32(Row.PRESENT)
     flags[(batch.kind == DUMPED) | (batch.kind == UPDATED)] |= UNANNOUNCED
     return flags
 
 
-def keep_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
-    """Write the translated ends of flows with NAT."""
+def write_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
+    """Write the translated endpoints of flows with NAT."""
     changed = np.flatnonzero(batch.flags & Flag.TRANSLATED)
     if len(changed):
         some = batch.take(changed)
         client = (some.translated_client_high, some.translated_client_low)
         server = (some.translated_server_high, some.translated_server_low)
         columns.translated[rows[changed]] = np.stack((*client, *server), axis=1)
-        ports = some.translated_client_port.astype(np.uint32) << np.uint32(16)
-        columns.translated_ports[rows[changed]] = ports | some.translated_server_port
+        columns.translated_ports[rows[changed]] = pack_nat(some.translated_client_port, some.translated_server_port)
 
 
-def worth_applying(batch: FlowBatch, part: Positions) -> Positions:
-    """Leave out repeated updates that carry nothing the table keeps, however many a flow sends."""
+def applicable(batch: FlowBatch, part: Positions) -> Positions:
+    """The records of ``part`` without updates that carry no fact of the table, of which a flow can send many."""
     news = (batch.flags[part] & NEWS) != 0
     chosen: Positions = part[(batch.kind[part] != UPDATED) | news]
     return chosen

@@ -1,8 +1,8 @@
-"""The table of flows: absolute counters in, deltas out.
+"""The table of flows: turns absolute counters into deltas.
 
-Every record of a batch finds the row of its flow by the original tuple and zone; a record with another kernel id is
-another flow. The table decides nothing about owners. It says which rows opened, which closed, and by how much the
-counters of each row grew, such that the sum of all deltas of a flow is exactly what was observed of it.
+Each record belongs to the row with its original tuple and zone; a record with another kernel id is another flow. The
+table returns which rows opened, which closed, and by how much the counters of each row grew. The sum of all deltas of a
+flow is exactly its observed traffic. The table does not decide about owners.
 """
 
 from __future__ import annotations
@@ -24,37 +24,47 @@ from flowmap.flows.columns import (
     occurrence_rounds,
     same_key,
 )
-from flowmap.flows.counters import TCP, count, health, late_openings, settle_doubts, sums
+from flowmap.flows.counters import TCP, apply_late_openings, confirm_zeroed, count, count_retransmits, sums
 from flowmap.flows.endpoints import EndpointTable
-from flowmap.flows.eviction import SHARE, Evict, assured, deserving, ended_waiting, lacking, unanswered, withheld
+from flowmap.flows.eviction import (
+    SHARE,
+    Evict,
+    assured,
+    closed_pending,
+    evicts_others,
+    missing_rows,
+    unanswered,
+    without_evictable,
+)
 from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
-from flowmap.flows.health import measure
-from flowmap.flows.new_flows import keep_translation, opening_flags, worth_applying
+from flowmap.flows.health import apply_measured
+from flowmap.flows.moments import note_moments
+from flowmap.flows.new_flows import applicable, opening_flags, write_translation
 from flowmap.flows.superseded import Superseded
 from flowmap.flows.untracked import Untracked
 
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
 
-# numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
+# numpy looks up a dozen attributes of an enum member at every use; plain numbers keep small batches fast.
 CLOSED, OPENED, UPDATED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.UPDATED)
 DUMPED, MEASURED = int(RecordKind.DUMPED), int(RecordKind.MEASURED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
 PICKED_UP, DOUBTFUL, ASSURED = int(Flag.PICKED_UP), int(Flag.DOUBTFUL), int(Flag.ASSURED)
-USED, OPEN, ENDED, INDEXED = (np.uint16(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
+USED, OPEN, ENDED, INDEXED = (np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
 PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
-    np.uint16(flag) for flag in (Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
+    np.uint32(flag) for flag in (Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
 )
 
 Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
-_ASSURED = np.uint16(Row.ASSURED)
+_ASSURED = np.uint32(Row.ASSURED)
 
 
 class FlowTable:
-    """At most ``max_flows`` flows, open or waiting for a decision. One thread uses it."""
+    """At most ``max_flows`` flows, open or waiting for a decision. Only one thread may use it."""
 
     def __init__(
         self,
@@ -64,17 +74,17 @@ class FlowTable:
         nat: Literal["translated", "original"] = "translated",
         admit: Filter | None = None,
     ) -> None:
-        """``seed``: 48 random bytes that keep outsiders from choosing colliding tuples; the default is for tests."""
+        """``seed``: 48 random bytes, so that a sender cannot choose colliding tuples. The default is for tests."""
         hasher = Hasher(seed)
         self.max_flows = max_flows
         self.columns = FlowColumns(max_flows)
-        self.ends = EndpointTable(2 * max_flows, hasher)
+        self.endpoints = EndpointTable(2 * max_flows, hasher)
         self.open_flows = 0
-        """Open rows that are not ignored."""
+        """Number of open rows that are not ignored."""
         self.ended_unseen = 0
-        """Flows that vanished between two full reads without a final record; ignored ones are left out."""
+        """Flows that disappeared between two full reads without a final record, without ignored ones."""
         self.alive_at = NEVER
-        """Every TCP flow that is open and not ended was alive at this monotonic instant."""
+        """Every open TCP flow was alive at this monotonic instant."""
         self._hasher = hasher
         self._index = KeyIndex(max_flows)
         self.untracked = Untracked(self.columns, self._index, hasher)
@@ -84,44 +94,44 @@ class FlowTable:
         self._top = 0
         self._read = 0
         self._starting = True
-        self._aside = Superseded(MAX_SUPERSEDED)
-        self._crowded = False  # a flow found no room since the last complete read that placed every flow began
-        self._crowded_now = False
+        self._superseded = Superseded(MAX_SUPERSEDED)
+        self._refused = False  # a flow was refused since the start of the last complete read without refusals
+        self._refused_in_read = False
         self._swept: list[Rows] = []
         self.withhold_above = max_flows // 2
-        """Flows above which the counters of those that may have to give way wait."""
+        """Number of flows above which the counters of evictable flows are not counted yet."""
         self._withholding = False
 
     def __len__(self) -> int:
         return self._top - len(self._free)
 
     def set_filter(self, admit: Filter) -> None:
-        """Which flows count of those that begin from now on; what is known of others stays as it is."""
+        """Use another filter for new flows; existing flows keep theirs."""
         self._admit = admit
 
     def live(self) -> Rows:
-        """Every row in use."""
+        """All rows in use."""
         return np.flatnonzero(self.columns.flags[: self._top] & USED).astype(np.int32)
 
     def alive_until(self, rows: Rows) -> Times:
-        """The latest instant at which each flow is known to have been alive."""
+        """The latest instant at which each flow was certainly alive."""
         columns, flags = self.columns, self.columns.flags[rows]
-        told = np.where((flags & END_UNANNOUNCED) != 0, columns.read_at[rows], self.alive_at)
-        until = np.where(columns.protocol(rows) == TCP, told, columns.active[rows])
+        reported = np.where((flags & END_UNANNOUNCED) != 0, columns.read_at[rows], self.alive_at)
+        until = np.where(columns.protocol(rows) == TCP, reported, columns.active[rows])
         return np.where((flags & ENDED) != 0, columns.ended_after[rows], until)
 
     def caught_up(self, at: float) -> None:
-        """Every change before ``at`` is in the table."""
+        """Note that the table has every change before ``at``."""
         self.alive_at = max(self.alive_at, at)
 
     def begin_read(self) -> None:
-        """A full read begins."""
+        """Start a full read."""
         self._read += 1
-        self._crowded_now = False
+        self._refused_in_read = False
 
     def end_read(self, *, complete: bool, now: float) -> Rows:
-        """A full read is over; if it was complete, open flows it did not show are closed. Returns the closed rows."""
-        settle_doubts(self.columns, self._top)
+        """End a full read. A complete one closes the open flows that it did not show; returns their rows."""
+        confirm_zeroed(self.columns, self._top)
         if not complete:
             return _NO_ROWS
         self._starting = False
@@ -129,20 +139,21 @@ class FlowTable:
         missing = (flags & (OPEN | INDEXED)) == OPEN | INDEXED
         missing &= self.columns.read[: self._top] != self._read
         gone = np.flatnonzero(missing).astype(np.int32)
-        gone = np.concatenate((gone, self._aside.clear()))
+        gone = np.concatenate((gone, self._superseded.clear()))
         self.ended_unseen += self._not_ignored(gone)
         self._close(gone, now)
         flags &= ~UNANNOUNCED
-        self._crowded = self._crowded_now
+        self._refused = self._refused_in_read
         return gone
 
     def apply(
         self, batch: FlowBatch, *, now: float, read_at: float, born_after: float = NEVER, evict: Evict | None = None
     ) -> Changes:
-        """Take the records of ``batch`` in order.
+        """Apply the records of ``batch`` in order.
 
-        ``read_at`` and ``now`` are monotonic instants before and after the batch was read from the kernel;
-        no flow that is still unknown began before ``born_after``. Without ``evict`` no flow is evicted for new ones.
+        ``read_at`` and ``now`` are monotonic instants before and after the batch was read from the kernel. Unknown
+        flows began after ``born_after``. ``moments`` of the batch take precedence over these. Without ``evict`` no
+        flow is evicted for new ones.
         """
         moment = Moment(now, read_at, born_after)
         key = key_columns(batch)
@@ -155,75 +166,75 @@ class FlowTable:
             return self._apply_distinct(batch, key, hashes, moment)
         results = []
         for n, part in enumerate(rounds):
-            chosen = worth_applying(batch, part) if n else part
+            chosen = applicable(batch, part) if n else part
             if len(chosen):
                 distinct = [column[chosen] for column in key]
                 results.append(self._apply_distinct(batch.take(chosen), distinct, hashes[chosen], moment))
         return joined(results)
 
     def _make_room(self, batch: FlowBatch, key: list[U64], hashes: Hashes, evict: Evict) -> None:
-        """Evict flows for new ones that begin or are answered, rather too many where a tuple has another kernel id."""
-        places = np.flatnonzero(deserving(batch))
+        """Evict flows for new ones that begin or are assured. A tuple with another kernel id counts as a new flow."""
+        places = np.flatnonzero(evicts_others(batch))
         columns, hashes, key = self.columns, hashes[places], [column[places] for column in key]
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
         new = (rows < 0) | (batch.kind[places] == OPENED) | (columns.id[rows] != batch.id[places])
         room = self.max_flows - len(self)
-        if (wanted := lacking(hashes[new], room)) <= 0:
+        if (wanted := missing_rows(hashes[new], room)) <= 0:
             return
         if len(gone := self.evict_unanswered(wanted)):
             evict("unanswered", gone)
             room, new = room + len(gone), new | np.isin(rows, gone)
-        answered = lacking(hashes[new & assured(batch)[places]], room)
-        if len(gone := ended_waiting(columns, self.live(), lacking(hashes[new], room), answered)):
+        answered = missing_rows(hashes[new & assured(batch)[places]], room)
+        if len(gone := closed_pending(columns, self.live(), missing_rows(hashes[new], room), answered)):
             evict("pending", gone)
 
     def evict_unanswered(self, wanted: int) -> Rows:
-        """Stop tracking ``wanted`` unanswered flows or more, as far as there are; returns rows to free."""
+        """Stop tracking at least ``wanted`` unanswered flows, if there are as many. Returns the rows to free."""
         rows = unanswered(self.columns, self._top, max(wanted, self.max_flows // SHARE))
         if len(rows):
-            self._crowded = self._crowded_now = True
+            self._refused = self._refused_in_read = True
             self._unindex(rows)
             self.open_flows -= self._not_ignored(rows)
         return rows
 
     def free(self, rows: Rows) -> None:
-        """Give up closed rows whose traffic is credited."""
+        """Free closed rows after their traffic was credited."""
         self.columns.flags[rows] = 0
         self._free.extend(rows.tolist())
 
     def sweep_endpoints(self) -> Rows:
-        """Free the numbers of ends that no flow has any more; returns them."""
-        in_use = np.zeros(self.ends.capacity, np.bool_)
+        """Free and return the numbers of endpoints without flows."""
+        in_use = np.zeros(self.endpoints.capacity, np.bool_)
         live = self.live()
         in_use[self.columns.client[live]] = True
         in_use[self.columns.service[live]] = True
-        return self.ends.sweep(in_use)
+        return self.endpoints.sweep(in_use)
 
-    def take_swept(self) -> Rows:
-        """Numbers of ends that ``apply`` freed for want of room; they may stand for others already."""
+    def pop_swept(self) -> Rows:
+        """Numbers of endpoints that ``apply`` freed to make room. They may already be reused."""
         swept, self._swept = self._swept, []
         return np.concatenate(swept) if swept else _NO_ROWS
 
     def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: Moment) -> Changes:
-        """One part of a batch, in which every key comes once."""
+        """Apply one part of a batch without repeated keys."""
         columns = self.columns
         rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
         if len(batch) and batch.kind[0] == MEASURED:
-            self.untracked.look(
-                batch, hashes, rows, moment.read_at, admit=self._admit, crowded=self._crowded, top=self._top
+            self.untracked.compare(
+                batch, hashes, rows, moment.read_at, admit=self._admit, refused=self._refused, top=self._top
             )
-            return measure(columns, batch, rows, moment.read_at)
-        replaced = self._meet_other_ids(batch, hashes, rows, moment.now)
+            return apply_measured(columns, batch, rows, moment.read_at)
+        replaced = self._apply_other_ids(batch, hashes, rows, moment.now)
         fresh = np.flatnonzero(rows < 0)
         room = self.max_flows - len(self)
         if len(fresh) > room:
-            fresh = fresh[np.argsort(~deserving(batch)[fresh], kind="stable")]
+            fresh = fresh[np.argsort(~evicts_others(batch)[fresh], kind="stable")]
         placed = fresh[:room]
         rows[placed] = self._open(batch, key, hashes, placed, moment)
         opened = rows[placed]
         shed = Shed()
         if len(placed) < len(fresh):
-            shed = self._turn_away(batch.take(fresh[len(placed) :]))
+            shed = self._refuse(batch.take(fresh[len(placed) :]))
             kept = np.flatnonzero(rows >= 0)
             batch, rows = batch.take(kept), rows[kept]
         columns.read[rows] = self._read
@@ -231,10 +242,11 @@ class FlowTable:
         columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= END_UNANNOUNCED
         columns.flags[rows[(batch.flags & ASSURED) != 0]] |= _ASSURED
         if self._withholding:
-            batch = withheld(columns, batch, rows)
+            batch = without_evictable(columns, batch, rows)
         deltas = count(columns, batch, rows, moment.read_at)
-        late_openings(columns, batch, rows, deltas, moment.born_after)
-        resent = health(columns, batch, rows)
+        apply_late_openings(columns, batch, rows, deltas, moment.born_after)
+        resent = count_retransmits(columns, batch, rows)
+        note_moments(columns, batch, rows, self.alive_until)
         self._end(rows[(batch.flags & ENDING) != 0], moment.now)
         closed = rows[batch.kind == CLOSED]
         self._close(closed, moment.now)
@@ -242,39 +254,39 @@ class FlowTable:
         closed = np.concatenate((closed, replaced))
         return Changes(rows[grew], deltas[grew], resent[grew], opened, closed, *shed)
 
-    def _turn_away(self, batch: FlowBatch) -> Shed:
-        """Records of flows without room. Whoever is seen later for the first time may be one of them, and old."""
-        self._crowded = self._crowded_now = True
+    def _refuse(self, batch: FlowBatch) -> Shed:
+        """Count records of refused flows. A flow that is first seen later may be one of them, and old."""
+        self._refused = self._refused_in_read = True
         ignored = self._admit.ignores(batch)
         final = (batch.kind == CLOSED) & ((batch.flags & COUNTERS) != 0)
         totals = sums(batch, final & ~ignored)
         return Shed(int(np.count_nonzero(~ignored)), totals, sum(sums(batch, final & ignored)[:2]))
 
-    def _meet_other_ids(self, batch: FlowBatch, hashes: Hashes, rows: Rows, now: float) -> Rows:
-        """A known tuple under another kernel id is another flow; marks its record as not found, or finds its row.
+    def _apply_other_ids(self, batch: FlowBatch, hashes: Hashes, rows: Rows, now: float) -> Rows:
+        """Separate flows with a known tuple and another kernel id: find their row, or mark the record as new (-1).
 
-        A full read can show the new flow before the final record of the old one was read from the event queue, so
-        the old row is kept aside until that record comes or the read ends. Returns rows that are over.
+        A full read can show the new flow before the final record of the old one is read from the event queue. So the
+        old row is kept as superseded until that record arrives or the read ends. Returns the closed rows.
         """
         columns = self.columns
         known, found = columns.id[rows], rows >= 0
         other = found & (known != batch.id) & (known != 0) & (batch.id != 0)
         again = found & ~other & (batch.kind == OPENED) & ((columns.flags[rows] & UNANNOUNCED) == 0)
-        other |= ~found & self._aside.holds(hashes)
-        given_up = [self._meet_other_id(batch, hashes, rows, place, now) for place in np.flatnonzero(other).tolist()]
-        # The kernel gave the tuple and the id of a flow to a new one, and the old one's end was never told.
-        gone = np.concatenate((rows[again], np.array([row for row in given_up if row is not None], np.int32)))
+        other |= ~found & self._superseded.may_hold(hashes)
+        dropped = [self._apply_other_id(batch, hashes, rows, place, now) for place in np.flatnonzero(other).tolist()]
+        # The kernel reused the tuple and the id of a flow, and the event of its end was lost.
+        gone = np.concatenate((rows[again], np.array([row for row in dropped if row is not None], np.int32)))
         self.ended_unseen += self._not_ignored(gone)
         rows[again] = -1
         self._close(gone, now)
         return gone
 
-    def _meet_other_id(self, batch: FlowBatch, hashes: Hashes, rows: Rows, place: int, now: float) -> int | None:
+    def _apply_other_id(self, batch: FlowBatch, hashes: Hashes, rows: Rows, place: int, now: float) -> int | None:
         kind, current = int(batch.kind[place]), int(rows[place])
         identity = int(hashes[place]), int(batch.id[place])
-        held = self._aside.row(*identity)
+        held = self._superseded.find(*identity)
         if held is not None and kind == CLOSED:
-            rows[place] = self._aside.take(*identity)[0]
+            rows[place] = self._superseded.pop(*identity)[0]
             return None
         if held is not None and kind == UPDATED and current >= 0:
             rows[place] = held
@@ -282,20 +294,20 @@ class FlowTable:
         if kind == CLOSED:
             rows[place] = -1
             return None
-        given_up = None
+        dropped = None
         if current >= 0:
-            given_up = self._set_aside(identity[0], current, now)
-        rows[place] = -1 if held is None else self._bring_back(*identity)
-        return given_up
+            dropped = self._supersede(identity[0], current, now)
+        rows[place] = -1 if held is None else self._restore(*identity)
+        return dropped
 
-    def _set_aside(self, tuple_hash: int, row: int, now: float) -> int | None:
+    def _supersede(self, tuple_hash: int, row: int, now: float) -> int | None:
         rows, ended = np.array([row], np.int32), bool(self.columns.flags[row] & ENDED)
         self._unindex(rows)
         self._end(rows, now)
-        return self._aside.put(tuple_hash, int(self.columns.id[row]), row, ended=ended)
+        return self._superseded.add(tuple_hash, int(self.columns.id[row]), row, ended=ended)
 
-    def _bring_back(self, tuple_hash: int, flow_id: int) -> int:
-        row, ended = self._aside.take(tuple_hash, flow_id)
+    def _restore(self, tuple_hash: int, flow_id: int) -> int:
+        row, ended = self._superseded.pop(tuple_hash, flow_id)
         columns = self.columns
         self._index.insert(np.array([row], np.int32), np.array([tuple_hash], np.uint64))
         columns.flags[row] |= INDEXED
@@ -314,31 +326,19 @@ class FlowTable:
         for name, values in zip(("client_high", "client_low", "server_high", "server_low", "ports"), key, strict=True):
             getattr(columns, name)[rows] = values[placed]
         columns.id[rows] = records.id
-        columns.client[rows], columns.service[rows] = self._ends_asked(records)
+        columns.client[rows], columns.service[rows] = self._intern_endpoints(records)
         joined = (records.flags & PICKED_UP) != 0
         before = self._starting & (records.kind != OPENED) & ~joined
         columns.flags[rows] = opening_flags(records, before)
-        perhaps_old = before | joined | (self._crowded & (records.kind != OPENED))
-        columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after)
-        columns.born_by[rows] = moment.now
-        for column in (columns.ended_after, columns.active):
-            column[rows] = NEVER
-        columns.ended_by[rows] = np.inf
-        for cleared in (
-            columns.last,
-            columns.base,
-            columns.retransmits,
-            columns.resent,
-            columns.round_trip,
-            columns.read_at,
-        ):
-            cleared[rows] = 0
-        columns.verdict[rows] = -1
-        columns.state[rows] = 0
+        perhaps_old = before | joined | (self._refused & (records.kind != OPENED))
+        each = records.moments
+        columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after if each is None else each.before)
+        columns.born_by[rows] = moment.now if each is None else each.by
+        columns.reset(rows)
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
-        keep_translation(columns, records, rows)
+        write_translation(columns, records, rows)
         self.open_flows += int(np.count_nonzero(columns.series[rows] == PENDING))
-        # A final record of an unknown flow must not hide a newer flow with the same tuple.
+        # A final record of an unknown flow must not replace a newer flow with the same tuple in the index.
         lasting = records.kind != CLOSED
         self._index.insert(rows[lasting], hashes[placed][lasting])
         columns.flags[rows[lasting]] |= INDEXED
@@ -352,20 +352,20 @@ class FlowTable:
         self._top += fresh
         return rows
 
-    def _ends_asked(self, batch: FlowBatch) -> tuple[Rows, Rows]:
-        if self.ends.room < 2 * len(batch):
+    def _intern_endpoints(self, batch: FlowBatch) -> tuple[Rows, Rows]:
+        if self.endpoints.room < 2 * len(batch):
             self._swept.append(self.sweep_endpoints())
-        # The client as it is before source NAT, always: behind one translated address there can be many, and whoever
-        # has that address himself (the router, a host's own job) must not get their traffic.
-        clients = self.ends.clients(batch.client_high, batch.client_low)
+        # The client is always the one before source NAT. Many clients can share one translated address, and the host
+        # that has this address itself (the router, or a host with a job) must not get their traffic.
+        clients = self.endpoints.intern_clients(batch.client_high, batch.client_low)
         if self._nat == "original":
             address = (batch.server_high, batch.server_low, batch.server_port)
         else:
             address = (batch.translated_server_high, batch.translated_server_low, batch.translated_server_port)
-        return clients, self.ends.services(*address, batch.protocol)
+        return clients, self.endpoints.intern_services(*address, batch.protocol)
 
     def _end(self, rows: Rows, now: float) -> None:
-        """The connections are over; the kernel may keep their entries."""
+        """Note the end of the connections. The kernel may keep their entries."""
         if not len(rows):
             return
         columns = self.columns

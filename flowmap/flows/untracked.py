@@ -1,9 +1,9 @@
-"""Connections whose bytes nobody counts: their sockets are seen to work, while the source that counts says nothing.
+"""Finds connections that no source counts: their sockets carry traffic, but conntrack does not track them.
 
-The kernel need not track a connection: there may be no rule with a ct match (any more), or one that excepts it. It has
-no entry then, or an entry from before that stands still. A socket on this host shows it: its payload grows, and a later
-look at the counted flow, or at all the flows there are, finds nothing new. An idle connection whose entry has timed out
-is not one of these, nor one whose opening was lost or not yet read.
+The kernel does not track a connection without a rule with a ct match, or with a notrack rule. It then has no entry for
+the connection, or an old one that does not grow. A socket on this host reveals it: its payload grows, and the next read
+of the counted flow, or of all flows, shows no growth. An idle connection whose entry timed out does not count, nor does
+one whose opening was lost or not read yet.
 """
 
 from __future__ import annotations
@@ -18,70 +18,70 @@ from flowmap.flows.batch import Flag, FlowBatch
 from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row, key_columns, same_key
 from flowmap.flows.filter import LOOPBACK, Filter
 from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
+from flowmap.flows.ports import swapped
+from flowmap.flows.ports import zones as zones_of
 
 MAX_ZONES = 64
-"""Conntrack zones in which a connection is looked for; where there are more, none is said to be missing."""
+"""Conntrack zones in which a connection is searched. With more zones, no connection counts as missing."""
 
 SOCKET = np.dtype(
     [
         ("hash", np.uint64),
-        ("row", np.int32),  # of its flow; -1: there is none
-        ("payload", np.uint64),  # bytes both ways, as the socket counts
-        ("counted", np.uint64),  # the same of the flow
-        ("counted_at", np.float64),  # the flow, or that there is none, is not known from before this instant
-        ("grown_at", np.float64),  # when the payload was seen to be more than at first, with the same ``counted``
+        ("row", np.int32),  # of its flow, -1 without a flow
+        ("payload", np.uint64),  # bytes of both directions, as the socket counts
+        ("counted", np.uint64),  # bytes of both directions, as the flow counts
+        ("counted_at", np.float64),  # the flow, or its absence, was read at this instant or later
+        ("grown_at", np.float64),  # when the payload had grown with the same ``counted``
     ]
 )
 Sockets = npt.NDArray[np.void]
 
-_JUDGED = np.uint16(Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
+_COMPARED = np.uint16(Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 _CLIENT = np.uint16(Flag.PRESENT | Flag.ASSURED)
-_UNSURE = np.uint16(Row.DOUBTED | Row.SET_BACK)
-_LOW, _PORT = np.uint64(0xFFFF_FFFF), np.uint64(0xFFFF)
-_16, _32, _48 = (np.uint64(bits) for bits in (16, 32, 48))
+_UNSURE = np.uint32(Row.DOUBTED | Row.SET_BACK)
 
 
 class Untracked:
-    """Compares the sockets of clients on this host with their flows, one full read of the sockets after the other."""
+    """Compares the sockets of clients on this host with their flows, from one full read of the sockets to the next."""
 
     def __init__(self, columns: FlowColumns, index: KeyIndex, hasher: Hasher) -> None:
         self.connections = 0
-        """Connections that nobody counts, as of the last complete read of the sockets."""
-        self.whole_at = -np.inf
-        """Flows that are not in the table were not there at this monotonic instant."""
+        """Number of untracked connections in the last complete read of the sockets."""
+        self.complete_at = -np.inf
+        """The table had every flow that existed at this monotonic instant."""
         self._columns, self._index, self._hasher = columns, index, hasher
-        self._looked: list[Sockets] = []
+        self._read: list[Sockets] = []
         self._known: Sockets = np.zeros(0, SOCKET)
 
-    def look(
-        self, batch: FlowBatch, hashes: Hashes, rows: Rows, read_at: float, *, admit: Filter, crowded: bool, top: int
+    def compare(
+        self, batch: FlowBatch, hashes: Hashes, rows: Rows, read_at: float, *, admit: Filter, refused: bool, top: int
     ) -> None:
-        """Take records of ``Kind.MEASURED``; ``rows`` are those of their flows, -1 where there is none.
+        """Compare records of ``RecordKind.MEASURED``; ``rows`` are the rows of their flows, -1 without a flow.
 
-        Left out: servers' sockets (behind NAT they find no flow), those that open or close, guesses, loopback (often
-        excepted from tracking) and what the filters ignore. ``crowded``: flows may be missing for want of room.
-        ``top``: rows of the table that were ever used.
+        Skipped are sockets of servers (behind NAT they have no flow), of opening or closing connections, guesses,
+        loopback (often not tracked on purpose) and ignored flows. ``refused``: the full table lacks some flows.
+        ``top``: number of rows of the table that were ever used.
         """
-        chosen = np.flatnonzero(((batch.flags & _JUDGED) == _CLIENT) & ~_is_loopback(batch))
+        chosen = np.flatnonzero(((batch.flags & _COMPARED) == _CLIENT) & ~_is_loopback(batch))
         if not len(chosen):
             return
         batch, rows = batch.take(chosen), rows[chosen]
         missing = np.flatnonzero(rows < 0)
-        judged = np.ones(len(rows), np.bool_)
+        compared = np.ones(len(rows), np.bool_)
         if len(missing):
             lost = batch.take(missing)
-            zones = np.flatnonzero(np.bincount((self._columns.ports[:top] >> _16 & _PORT).astype(np.intp), minlength=1))
+            zones = np.flatnonzero(np.bincount(zones_of(self._columns.ports[:top]).astype(np.intp), minlength=1))
             rows[missing] = self._find(lost, zones)
-            judged[missing] = ~admit.ignores(lost) & (not crowded and len(zones) <= MAX_ZONES)
-        judged[rows >= 0] = self._columns.series[rows[rows >= 0]] != IGNORED
-        self._looked.append(self._facts(batch, hashes[chosen], rows, read_at)[judged])
+            compared[missing] = ~admit.ignores(lost) & (not refused and len(zones) <= MAX_ZONES)
+        compared[rows >= 0] = self._columns.series[rows[rows >= 0]] != IGNORED
+        self._read.append(self._facts(batch, hashes[chosen], rows, read_at)[compared])
 
     def finish_read(self, *, complete: bool) -> None:
-        """A full read of the sockets is over. One that is not complete says nothing."""
-        looked, self._looked = self._looked, []
+        """Evaluate a full read of the sockets. An incomplete one is discarded."""
+        read, self._read = self._read, []
         if not complete:
             return
-        now = np.concatenate(looked) if looked else np.zeros(0, SOCKET)
+        now = np.concatenate(read) if read else np.zeros(0, SOCKET)
         now = now[np.unique(now["hash"], return_index=True)[1]]
         before, found = self._before(now["hash"])
         same = found & (before["row"] == now["row"]) & (before["counted"] == now["counted"])
@@ -92,7 +92,7 @@ class Untracked:
         known["grown_at"][grown] = now["grown_at"][grown]
         known["grown_at"][~same] = np.inf
         missing = now["row"] < 0
-        counted_at = np.where(missing, self.whole_at, now["counted_at"])
+        counted_at = np.where(missing, self.complete_at, now["counted_at"])
         self.connections = int(np.count_nonzero(known["grown_at"] < counted_at))
         self._known = known
 
@@ -114,7 +114,7 @@ class Untracked:
         return facts
 
     def _find(self, batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Rows:
-        """Rows of flows that have another zone, or began with a packet of the server's; -1 where there is none."""
+        """Rows of flows in another zone, or with a first packet from the server; -1 without a flow."""
         rows = np.full(len(batch), -1, np.int32)
         for key in _other_keys(batch, zones[:MAX_ZONES]):
             found = self._index.find(self._hasher(key), partial(same_key, self._columns, key))
@@ -124,7 +124,7 @@ class Untracked:
 
 def _other_keys(batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Iterator[list[U64]]:
     client_high, client_low, server_high, server_low, ports = key_columns(batch)
-    turned = ports & _LOW | ports >> _48 << _32 | (ports >> _32 & _PORT) << _48
+    turned = swapped(ports)
     for zone in zones.tolist():
         in_zone = np.uint64(zone << 16)
         yield [client_high, client_low, server_high, server_low, ports | in_zone]

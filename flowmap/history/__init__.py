@@ -1,11 +1,11 @@
-"""What was true when: flows that are over, and who owned which end, kept in one embedded SQLite file.
+"""The history: closed flows and ownership intervals, stored in one SQLite file.
 
-    writer's thread            history's thread                         threads of readers
-    (engine)                   (``Historian``)                           (``Archive``)
+    engine's thread                 history's thread                    threads of readers
+                                    (``HistoryWriter``)                 (``HistoryReader``)
 
-    rows that leave ──► queue ──► blocks of columns ──► SQLite (WAL) ──► blocks that may match ──► answers
-    ranges of owners ─┘ bounded    a row a block
+    freed rows ──────────► queue ──► blocks of columns ──► SQLite (WAL) ──► blocks that may match ──► answers
+    ownership intervals ─┘ bounded   one row per block
 
-Flows are kept as columns, some thousands a block, so what a flow costs is numpy's time and not Python's; SQLite keeps
-the blocks, whole or not at all. Nothing but this room opens the file.
+Flows are stored as columns, some thousands per block, so the work per flow is done by numpy. SQLite stores each block
+completely or not at all. Only this room opens the file.
 """

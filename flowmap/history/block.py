@@ -1,10 +1,10 @@
-"""A block: some thousands of flows as bytes, a column after the other.
+"""Encodes a block of flows, some thousands, as bytes: one column after the other.
 
-    block     magic "FB1", compression level of nothing else; number of flows; directory; verdicts; columns
-    column    least value, bytes a value, bytes in the block: what is left after taking the least value off
+    block     magic "FB1"; number of flows; length and CRC of the head; head (directory, decisions); columns
+    column    in the directory: smallest value, bytes per value, length; in the block: differences to the smallest
 
-Values of one column lie close together (times of one minute, ports of one service), so most need one to four bytes
-and half of those deflate takes. Every column can be read without the others.
+Values of one column are close together (times of one minute, ports of one service), so most differences need one to
+four bytes, and deflate halves these. Each column can be read without the others.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from typing import Any
 import numpy as np
 
 from flowmap.errors import DecodeError
-from flowmap.history.flows import COLUMNS, ClosedFlows, Column, Judged, StoredDecision
+from flowmap.history.closed_flows import COLUMNS, ClosedFlows, Column, StoredDecision, StoredEvidence
 from flowmap.model.deployment import Owner, State
 
 _MAGIC = b"FB1\0"
-_HEAD = struct.Struct("<4sIII")  # magic, flows, length and CRC of directory and verdicts
-_ENTRY = struct.Struct("<QBI")  # least value (modulo 2**64), bytes a value (0: all are equal), length
-_LEVEL = 1  # of zlib: higher ones cost much more time and save little
-_LONGEST = 1 << 24  # flows in a block that can be meant
+_HEAD = struct.Struct("<4sIII")  # magic, flows, length and CRC of the head
+_ENTRY = struct.Struct("<QBI")  # smallest value (modulo 2**64), bytes per value (0: all are equal), length
+_LEVEL = 1  # of zlib: higher levels take much longer and save little
+_LONGEST = 1 << 24  # largest plausible number of flows in a block
 
 
 def encode(flows: ClosedFlows) -> bytes:
-    """Flows as bytes; their verdicts are compacted."""
+    """Flows as bytes, with only the decisions that they have."""
     flows = flows.compact()
-    verdicts = zlib.compress(_dump(flows.verdicts).encode(), _LEVEL)
+    decisions = zlib.compress(_dump(flows.decisions).encode(), _LEVEL)
     directory, bodies = [], []
     for name in COLUMNS:
         least, width, body = _encode_column(flows.columns[name])
         directory.append(_ENTRY.pack(least, width, len(body)))
         bodies.append(body)
-    head = b"".join(directory) + verdicts
+    head = b"".join(directory) + decisions
     return b"".join((_HEAD.pack(_MAGIC, len(flows), len(head), zlib.crc32(head)), head, *bodies))
 
 
 class Block:
-    """One block to read from; DecodeError (here and in every method) where the bytes are not a block's."""
+    """An encoded block, decoded column by column. Every method raises DecodeError for invalid bytes."""
 
     def __init__(self, data: bytes) -> None:
         try:
@@ -51,7 +51,7 @@ class Block:
             raise DecodeError(f"history block: {error}") from error
         head = data[_HEAD.size : _HEAD.size + length]
         if magic != _MAGIC or self._flows > _LONGEST or zlib.crc32(head) != checksum:
-            raise DecodeError("history block: the head is not one of a block")
+            raise DecodeError("history block: invalid head")
         self._data = data
         self._places: dict[str, tuple[int, int, int, int]] = {}
         at = _HEAD.size + length
@@ -60,18 +60,18 @@ class Block:
             self._places[name] = least, width, at, at + size
             at += size
         if at != len(data):
-            raise DecodeError(f"history block: {len(data)} bytes where {at} were written")
-        self._verdicts = head[len(COLUMNS) * _ENTRY.size :]
+            raise DecodeError(f"history block: {len(data)} bytes, expected {at}")
+        self._decisions = head[len(COLUMNS) * _ENTRY.size :]
 
     def __len__(self) -> int:
         return int(self._flows)
 
-    def verdicts(self) -> tuple[StoredDecision, ...]:
-        """What the ``verdict`` column numbers."""
+    def decisions(self) -> tuple[StoredDecision, ...]:
+        """The decisions that the ``decision`` column numbers."""
         try:
-            return _load(zlib.decompress(self._verdicts).decode())
+            return _load(zlib.decompress(self._decisions).decode())
         except (zlib.error, ValueError, TypeError, LookupError) as error:
-            raise DecodeError(f"history block: verdicts: {error}") from error
+            raise DecodeError(f"history block: decisions: {error}") from error
 
     def column(self, name: str) -> Column:
         """One column."""
@@ -92,12 +92,12 @@ class Block:
         return np.asarray(whole.view(np.int64) if dtype.kind == "i" else whole, dtype)
 
     def flows(self) -> ClosedFlows:
-        """All of it."""
-        return ClosedFlows({name: self.column(name) for name in COLUMNS}, self.verdicts())
+        """All flows of the block."""
+        return ClosedFlows({name: self.column(name) for name in COLUMNS}, self.decisions())
 
 
 def _encode_column(column: Column) -> tuple[int, int, bytes]:
-    """Least value, bytes a value, and the planes: first the lowest byte of every value, then the next, deflated."""
+    """Smallest value, bytes per value, and the deflated planes: the lowest byte of every value, then the next one."""
     if not len(column):
         return 0, 0, b""
     low, high = int(column.min()), int(column.max())
@@ -109,7 +109,7 @@ def _encode_column(column: Column) -> tuple[int, int, bytes]:
     return low & 0xFFFF_FFFF_FFFF_FFFF, width, zlib.compress(np.ascontiguousarray(planes).tobytes(), _LEVEL)
 
 
-def _dump(verdicts: Iterable[StoredDecision]) -> str:
+def _dump(decisions: Iterable[StoredDecision]) -> str:
     owners: dict[Owner, int] = {}
 
     def numbers(several: Iterable[Owner]) -> list[int]:
@@ -117,13 +117,13 @@ def _dump(verdicts: Iterable[StoredDecision]) -> str:
 
     rows: list[list[Any]] = [
         [
-            verdict.state.value,
-            verdict.source,
-            numbers(verdict.owners),
-            [[piece.shape, piece.rule, numbers(piece.owners)] for piece in verdict.evidence],
-            verdict.cause,
+            decision.state.value,
+            decision.source,
+            numbers(decision.owners),
+            [[piece.shape, piece.rule, numbers(piece.owners)] for piece in decision.evidence],
+            decision.cause,
         ]
-        for verdict in verdicts
+        for decision in decisions
     ]
     return json.dumps([list(owners), rows], separators=(",", ":"))
 
@@ -136,7 +136,7 @@ def _load(text: str) -> tuple[StoredDecision, ...]:
             State(state),
             source,
             tuple(owners[number] for number in owned),
-            tuple(Judged(shape, rule, tuple(owners[number] for number in of)) for shape, rule, of in evidence),
+            tuple(StoredEvidence(shape, rule, tuple(owners[number] for number in of)) for shape, rule, of in evidence),
             cause,
         )
         for state, source, owned, evidence, cause in rows

@@ -1,7 +1,7 @@
-"""The one place where monotonic time and wall time meet.
+"""The offset between monotonic time and wall time.
 
-The daemon measures in monotonic seconds; people ask, and files last, in seconds since the epoch. The wall clock can be
-set at any time, so an offset between the two holds for the moment it was taken and is never kept for long.
+The daemon measures monotonic seconds; users and files use seconds since the epoch. The wall clock can be set at any
+time, so an offset is valid at the moment it was taken and must not be kept.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 
 
 def epoch() -> float:
-    """What to add to a monotonic instant of this boot to get seconds since the epoch, now."""
+    """The seconds to add to a monotonic instant of this boot for seconds since the epoch."""
     return time.time() - time.monotonic()
 
 
 def boot(file: Path = Path("/proc/sys/kernel/random/boot_id")) -> int:
-    """A number for the running boot: monotonic time goes on through restarts of the daemon, not through a reboot.
+    """A number for the current boot: monotonic time continues over restarts of the daemon, but not over a reboot.
 
-    Where the kernel's cannot be read it is a new one each time: the clock is then taken to have begun anew.
+    If the kernel's boot id cannot be read, the number is random, as after a reboot.
     """
     try:
         text = file.read_text()

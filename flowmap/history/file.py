@@ -1,10 +1,10 @@
-"""The file on disk: whose it is, how large it may grow, and what becomes of a broken one.
+"""The history file on disk: its owner, its limits, and the replacement of a broken file.
 
-``max_size`` bounds the file with its write-ahead log and index: the log gets an eighth of it, the tables the rest.
+``max_size`` limits the file with its write-ahead log and index: an eighth is for the log, the rest for the tables.
 
-A file that is garbled, or of another version, is renamed and stays; a new one begins. What cannot be a history file (a
-database of somebody else, a directory) is never touched. Everything else (disk full, read-only, locked) is told, and
-tried again later by whoever called.
+A corrupt file, or one of another version, is renamed and a new one is created. A path that cannot be a history file
+(another program's database, a directory) is never touched. Other errors (disk full, read-only, locked) are raised, and
+the caller tries again later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flowmap.history.merging import BLOCK_FLOWS
 
 PAGE = 4096
 MOST_SET_ASIDE = 5
-"""Broken files kept beside the new one; with so many, somebody has to look before history goes on."""
+"""Largest number of renamed broken files. Beyond it, history stops until the operator removes some."""
 
 _REASONS = {
     sqlite3.SQLITE_CORRUPT: "corrupt",
@@ -41,25 +41,25 @@ _REASONS = {
 
 
 class Limits(NamedTuple):
-    """What the file may grow to; sizes in bytes, ``retain`` in seconds."""
+    """Limits of the file: ``max_size`` in bytes, ``retain`` in seconds."""
 
     retain: float
     max_size: int
 
     @property
     def log(self) -> int:
-        """Of the write-ahead log."""
+        """Bytes of the write-ahead log."""
         return min(16 << 20, self.max_size // 8)
 
     @property
     def pages(self) -> int:
-        """Of the tables; the index of the log takes 32 KiB for every 4096 of its pages."""
+        """Pages of the tables. The index of the log takes 32 KiB per 4096 of its pages."""
         index = (1 + self.log // (PAGE * 4096)) * (32 << 10)
         return (self.max_size - self.log - index) // PAGE
 
     @property
     def block_flows(self) -> int:
-        """Flows in a block at most, such that several fit into the log even where nothing can be deflated."""
+        """Largest number of flows in a block: several blocks fit into the log even if they cannot be compressed."""
         return max(64, min(BLOCK_FLOWS, self.log // 4 // 128))
 
 
@@ -70,7 +70,7 @@ def _of_system(error: OSError) -> str:
 
 
 def _is_read_only(path: str) -> bool:
-    """Whether the file system is; SQLite tells that of a write-ahead log as of a file that is not there."""
+    """Whether the file system is read-only. SQLite reports this for a write-ahead log as a missing file."""
     try:
         return bool(os.statvfs(os.path.dirname(path) or ".").f_flag & os.ST_RDONLY)
     except OSError:
@@ -78,7 +78,7 @@ def _is_read_only(path: str) -> bool:
 
 
 def check_place(path: str) -> None:
-    """Never rename, or write to, what cannot be a history file."""
+    """HistoryError if the path cannot be a history file, so it is never renamed or written."""
     try:
         kind = os.stat(path).st_mode
     except FileNotFoundError:
@@ -86,13 +86,13 @@ def check_place(path: str) -> None:
     except OSError as error:
         raise HistoryError(f"{path}: {error.strerror}", reason=_of_system(error)) from error
     if not stat.S_ISREG(kind):
-        raise HistoryError(f"{path} is no file", reason="foreign", remedy="name another history.path")
+        raise HistoryError(f"{path} is not a regular file", reason="foreign", remedy="set another history.path")
 
 
 def own_file(path: str) -> tuple[int, int]:
-    """Make sure that there is a file only its owner can read; its device and inode.
+    """Create the file if needed, with mode 0600, and return its device and inode.
 
-    An existing one is not opened here: closing it would take the locks of SQLite's connections in this process away.
+    An existing file is not opened here: closing it would release the locks of SQLite's connections in this process.
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -103,14 +103,14 @@ def own_file(path: str) -> tuple[int, int]:
 
 
 def set_aside(path: str, error: HistoryError) -> str:
-    """Rename a file that cannot be used, with its log, under a name that says when; one line about it."""
+    """Rename a broken file and its log to a name with the time. Returns one line about it."""
     place = Path(path)
     beside = [other.name for other in place.parent.iterdir() if other.name.startswith(f"{place.name}.broken-")]
     if sum(not name.endswith(("-wal", "-shm")) for name in beside) >= MOST_SET_ASIDE:
         raise HistoryError(
-            f"{error}; {MOST_SET_ASIDE} broken files are kept beside it already",
+            f"{error}; {MOST_SET_ASIDE} broken files exist already",
             reason=error.reason,
-            remedy="look at them, and remove them",
+            remedy=f"examine and remove {path}.broken-*",
         ) from error
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     target, number = f"{path}.broken-{stamp}", 0
@@ -123,12 +123,12 @@ def set_aside(path: str, error: HistoryError) -> str:
             if os.path.lexists(path + suffix):
                 os.rename(path + suffix, target + suffix)
     except OSError as failure:
-        raise HistoryError(f"{error}, and it cannot be renamed: {failure.strerror}", reason=error.reason) from error
-    return f"{error}; it is kept as {target}"
+        raise HistoryError(f"{error}, and cannot be renamed: {failure.strerror}", reason=error.reason) from error
+    return f"{error}; renamed to {target}"
 
 
 def size_of(path: str) -> int:
-    """Bytes; 0 for a file that is not there."""
+    """Size in bytes, 0 for a missing file."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -137,7 +137,7 @@ def size_of(path: str) -> int:
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """SQLite's and the system's errors as HistoryError."""
+    """Raise errors of SQLite and of the system as HistoryError."""
     try:
         yield
     except sqlite3.Error as error:

@@ -1,9 +1,9 @@
-"""Ranges of ownership in the file: who owned an end, confirmed from when to when.
+"""Ownership intervals in the file: the owners of an endpoint, and the time for which answers confirmed them.
 
-A question has at most one range that may still grow (``closed_at`` is null); a confirmation writes that row anew, all
-its times on the wall clock of now, so a clock that is set moves a range and never turns it inside out. Beside them
-stand the boot and what made wall time of monotonic time, so that after a restart without a reboot the ranges come back
-on the monotonic clock exactly, whatever the wall clock did meanwhile.
+A question has at most one interval that can still grow (``closed_at`` is null). A confirmation rewrites its row with
+all times on the present wall clock, so setting the clock moves an interval as a whole. Each row also has the boot and
+the offset of its wall time. So after a restart without a reboot its monotonic times are exact, even if the wall clock
+was set.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import Question, Shape
-from flowmap.history.flows import MICROSECONDS
+from flowmap.history.closed_flows import MICROSECONDS
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 
-SPAN_TABLES = {
+INTERVAL_TABLES = {
     "question": (
         "id INTEGER PRIMARY KEY, workspace TEXT NOT NULL, namespace TEXT NOT NULL, shape TEXT NOT NULL, "
         "source BLOB NOT NULL, destination BLOB NOT NULL, UNIQUE (workspace, namespace, shape, source, destination)"
@@ -32,7 +32,7 @@ SPAN_TABLES = {
         "closed_at INTEGER, closed_by TEXT, boot INTEGER NOT NULL, epoch REAL NOT NULL"
     ),
 }
-SPAN_INDEX = "CREATE INDEX span_by_question ON span (question, first_arrived)"
+INTERVAL_INDEX = "CREATE INDEX span_by_question ON span (question, first_arrived)"
 
 _TIMES = "first_asked, first_arrived, last_asked, last_arrived, answers, closed_at, closed_by, boot, epoch"
 _SAME = "workspace = ? AND namespace = ? AND shape = ? AND source = ? AND destination = ?"
@@ -43,21 +43,21 @@ _SELECT = (
 
 
 class StoredInterval(NamedTuple):
-    """One range as the file has it; its times are seconds since the epoch."""
+    """One interval of the file. Its times are seconds since the epoch."""
 
     question: Question
-    range: OwnershipInterval
+    interval: OwnershipInterval
     continues: bool
-    """Whether it is the range of its question that the file has as growing."""
+    """Whether it updates the growing interval of its question in the file."""
     boot: int
     epoch: float
-    """What was added to monotonic instants to get these times."""
+    """The offset from monotonic instants to these times."""
 
     @classmethod
     def read(
         cls, database: sqlite3.Connection, condition: str, values: tuple[object, ...] = ()
     ) -> list[StoredInterval]:
-        """Those of which ``condition`` holds, the earliest first."""
+        """Intervals that match an SQL condition, the earliest first."""
         rows = database.execute(f"{_SELECT} {condition} ORDER BY first_arrived", values)
         return [cls._of(*row) for row in rows]
 
@@ -81,17 +81,17 @@ class StoredInterval(NamedTuple):
             *(_seconds(first_asked), _seconds(first_arrived), _seconds(last_asked), _seconds(last_arrived)),
             int(answers or 0),
             closed,
-            closed_by,  # type: ignore[arg-type]  # as put_spans wrote it
+            closed_by,  # type: ignore[arg-type]  # as write_intervals wrote it
         )
         return cls(question, known, closed_at is None, int(boot or 0), float(epoch or 0))
 
 
-def put_spans(database: sqlite3.Connection, spans: Iterable[StoredInterval]) -> None:
-    """Write ranges: over the growing one of their question, or as new ones, which ends what grew before."""
-    for span in spans:
-        question, owners = _question_id(database, span.question), _owners_id(database, span.range.owners)
-        times = (*_row(span.range), span.boot, span.epoch)
-        if span.continues:
+def write_intervals(database: sqlite3.Connection, intervals: Iterable[StoredInterval]) -> None:
+    """Write intervals: update the growing one of the question, or close it and insert a new one."""
+    for interval in intervals:
+        question, owners = _question_id(database, interval.question), _owners_id(database, interval.interval.owners)
+        times = (*_row(interval.interval), interval.boot, interval.epoch)
+        if interval.continues:
             names = ", ".join(f"{name} = ?" for name in _TIMES.split(", "))
             changed = database.execute(
                 f"UPDATE span SET owners = ?, {names} WHERE question = ? AND closed_at IS NULL",
@@ -107,15 +107,15 @@ def put_spans(database: sqlite3.Connection, spans: Iterable[StoredInterval]) -> 
         database.execute(f"INSERT INTO span (question, owners, {_TIMES}) VALUES ({marks})", (question, owners, *times))
 
 
-def drop_spans(database: sqlite3.Connection, before: int) -> None:
-    """Forget ranges that were last confirmed before ``before`` (µs since the epoch), and what only they named."""
+def drop_intervals(database: sqlite3.Connection, before: int) -> None:
+    """Delete intervals last confirmed before ``before`` (µs since the epoch), and unused questions and owners."""
     if database.execute("DELETE FROM span WHERE last_arrived < ?", (before,)).rowcount:
         database.execute("DELETE FROM question WHERE id NOT IN (SELECT question FROM span)")
         database.execute("DELETE FROM owners WHERE id NOT IN (SELECT owners FROM span)")
 
 
-def spans_at(database: sqlite3.Connection, question: Question, at: float) -> list[StoredInterval]:
-    """Ranges of one question whose owners are confirmed for the instant."""
+def intervals_at(database: sqlite3.Connection, question: Question, at: float) -> list[StoredInterval]:
+    """Intervals of one question that confirm owners for the instant."""
     micro = _micro(at)
     return StoredInterval.read(
         database, f"{_SAME} AND first_arrived <= ? AND last_asked >= ?", (*_question_key(question), micro, micro)
@@ -123,7 +123,7 @@ def spans_at(database: sqlite3.Connection, question: Question, at: float) -> lis
 
 
 def on_scale(known: OwnershipInterval, offset: float) -> OwnershipInterval:
-    """A range with all its times moved by ``offset`` seconds."""
+    """An interval with all its times moved by ``offset`` seconds."""
     return known._replace(
         first_asked=known.first_asked + offset,
         first_arrived=known.first_arrived + offset,
@@ -140,8 +140,8 @@ def _row(known: OwnershipInterval) -> tuple[int | str | None, ...]:
 
 
 def _question_key(question: Question) -> tuple[str, str, str, bytes, bytes]:
-    ends = _packed(question.source), _packed(question.destination)
-    return question.workspace, question.namespace, str(question.shape), *ends
+    endpoints = _packed(question.source), _packed(question.destination)
+    return question.workspace, question.namespace, str(question.shape), *endpoints
 
 
 def _question_id(database: sqlite3.Connection, question: Question) -> int:
@@ -162,7 +162,7 @@ def _owners_id(database: sqlite3.Connection, owners: frozenset[Owner]) -> int:
 
 
 def _packed(endpoint: Endpoint | None) -> bytes:
-    """18 bytes: address and port; none for None."""
+    """18 bytes with address and port; empty for None."""
     if endpoint is None:
         return b""
     high, low = endpoint.address

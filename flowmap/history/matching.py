@@ -1,4 +1,4 @@
-"""Which flows of a block a question is about: masks over its columns, each decoded when it is first needed."""
+"""Matches the flows of a block with a question: masks over its columns, each decoded when first needed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.endpoints import EndpointKey
+from flowmap.flows.ports import client_ports, nat_ports, protocols, server_ports
 from flowmap.history.block import Block
-from flowmap.history.flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
+from flowmap.history.closed_flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
 
@@ -19,7 +20,7 @@ U64 = npt.NDArray[np.uint64]
 
 
 class FlowTuple(NamedTuple):
-    """A connection to look for, from either side; a port that is None is any."""
+    """A connection to find, named from either side. A port that is None matches any."""
 
     one: Address
     one_port: int | None
@@ -29,7 +30,7 @@ class FlowTuple(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which flows to list; None lets everything through. Times in seconds since the epoch."""
+    """Criteria of a listing; None matches everything. Times are seconds since the epoch."""
 
     since: float
     until: float
@@ -42,10 +43,10 @@ class Wanted(NamedTuple):
 
 
 class BlockMatcher:
-    """One block and what was decoded of it. DecodeError where its bytes are broken."""
+    """One block with its decoded columns. DecodeError for invalid bytes."""
 
     def __init__(self, block: Block, *, translated: bool) -> None:
-        """``translated``: whether a service end is the one behind destination NAT."""
+        """``translated``: whether the service endpoint is the one after destination NAT."""
         self._block = block
         self._behind = translated
         self._columns: dict[str, Column] = {}
@@ -60,12 +61,12 @@ class BlockMatcher:
         return column
 
     @cached_property
-    def verdicts(self) -> tuple[StoredDecision, ...]:
-        return self._block.verdicts()
+    def decisions(self) -> tuple[StoredDecision, ...]:
+        return self._block.decisions()
 
     @cached_property
     def protocol(self) -> U64:
-        return np.asarray(self["ports"] & np.uint64(0xFF), np.uint64)
+        return protocols(self["ports"])
 
     @cached_property
     def translated(self) -> Mask:
@@ -73,13 +74,13 @@ class BlockMatcher:
 
     @cached_property
     def service(self) -> tuple[U64, U64, U64]:
-        """Address and port of every service end."""
+        """Address and port of every service endpoint."""
         high, low = self["server_high"], self["server_low"]
-        port = self["ports"] >> np.uint64(32) & np.uint64(0xFFFF)
+        port = server_ports(self["ports"])
         if self._behind and self.translated.any():
             high = np.where(self.translated, self["translated_server_high"], high)
             low = np.where(self.translated, self["translated_server_low"], low)
-            port = np.where(self.translated, self["translated_ports"].astype(np.uint64) & np.uint64(0xFFFF), port)
+            port = np.where(self.translated, nat_ports(self["translated_ports"])[1], port)
         return high, low, port
 
     def within(self, since: float, until: float) -> Mask:
@@ -88,76 +89,75 @@ class BlockMatcher:
         return np.asarray((self["born_after"] <= last) & (self["ended_by"] >= first))
 
     def surely_at(self, at: float) -> Mask:
-        """Flows that were open at the moment for sure."""
+        """Flows that were certainly open at the moment."""
         micro = microseconds(at)
         return np.asarray((self["born_by"] <= micro) & (self["ended_after"] >= micro))
 
     def between(self, wanted: FlowTuple) -> Mask:
-        """Flows with these ends, in either direction and on either side of NAT."""
-        ends = ((wanted.one, wanted.one_port), (wanted.other, wanted.other_port))
-        found = self._has_ends(*ends) | self._has_ends(*reversed(ends))
+        """Flows with these endpoints, in either direction, before or after NAT."""
+        endpoints = ((wanted.one, wanted.one_port), (wanted.other, wanted.other_port))
+        found = self._has_endpoints(*endpoints) | self._has_endpoints(*reversed(endpoints))
         return np.asarray(found & (self.protocol == np.uint64(wanted.protocol)))
 
     def of_deployment(self, deployment: str) -> Mask:
         """Flows that the deployment owns, alone or with others."""
-        return self._by_verdict(
-            lambda verdict: any(deployment in (owner.deployment_id, owner.name) for owner in verdict.owners)
+        return self._by_decision(
+            lambda decision: any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
         )
 
     def passes(self, wanted: Wanted, peer_name: Callable[[EndpointKey], str]) -> Mask:
-        """Flows that a listing shows."""
+        """Flows of a listing."""
         passes = self.within(wanted.since, wanted.until)
         if wanted.deployment is not None and passes.any():
             passes &= self.of_deployment(wanted.deployment)
         if wanted.state is not None and passes.any():
-            passes &= self._by_verdict(lambda verdict: verdict.state is wanted.state)
+            passes &= self._by_decision(lambda decision: decision.state is wanted.state)
         if wanted.protocol is not None:
             passes &= self.protocol == np.uint64(wanted.protocol)
         if wanted.client is not None and passes.any():
             address, port = wanted.client
             passes &= _equals(self["client_high"], self["client_low"], address)
-            passes &= _port(self["ports"] >> np.uint64(48), port)
+            passes &= _port(client_ports(self["ports"]), port)
         if wanted.peer is not None and passes.any():
             rows = np.flatnonzero(passes)
             passes[rows] = self._is_peer(rows, wanted.peer, peer_name)
         return passes
 
     def services(self, rows: npt.NDArray[np.intp]) -> tuple[list[EndpointKey], npt.NDArray[np.intp]]:
-        """The different service ends of some flows, and for each flow the position of its own."""
+        """The distinct service endpoints of some flows, and the position of each flow's own."""
         high, low, port = self.service
         parts = (high[rows], low[rows], port[rows] << np.uint64(8) | self.protocol[rows])
         distinct, position = np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)
-        ends = [EndpointKey(Address(a, b), meta >> 8, meta & 0xFF, True) for a, b, meta in distinct.tolist()]
-        return ends, position.reshape(-1)
+        keys = [EndpointKey(Address(a, b), meta >> 8, meta & 0xFF, True) for a, b, meta in distinct.tolist()]
+        return keys, position.reshape(-1)
 
     def _is_peer(self, rows: npt.NDArray[np.intp], peer: str, peer_name: Callable[[EndpointKey], str]) -> Mask:
-        ends, position = self.services(rows)
-        names = [(peer_name(end), str(Endpoint(end.address, end.port)), str(end.address)) for end in ends]
+        services, position = self.services(rows)
+        names = [(peer_name(key), str(Endpoint(key.address, key.port)), str(key.address)) for key in services]
         return np.array([peer in several for several in names], np.bool_)[position]
 
-    def _by_verdict(self, holds: Callable[[StoredDecision], bool]) -> Mask:
-        chosen = [number for number, verdict in enumerate(self.verdicts) if holds(verdict)]
+    def _by_decision(self, holds: Callable[[StoredDecision], bool]) -> Mask:
+        chosen = [number for number, decision in enumerate(self.decisions) if holds(decision)]
         if not chosen:
             return np.zeros(len(self), np.bool_)
-        return np.isin(self["verdict"], np.array(chosen, np.uint32))
+        return np.isin(self["decision"], np.array(chosen, np.uint32))
 
-    def _has_ends(self, client: tuple[Address, int | None], server: tuple[Address, int | None]) -> Mask:
-        ports = self["ports"]
+    def _has_endpoints(self, client: tuple[Address, int | None], server: tuple[Address, int | None]) -> Mask:
         seen = _equals(self["client_high"], self["client_low"], client[0])
         seen &= _equals(self["server_high"], self["server_low"], server[0])
-        seen &= _port(ports >> np.uint64(48), client[1])
-        seen &= _port(ports >> np.uint64(32) & np.uint64(0xFFFF), server[1])
+        seen &= _port(client_ports(self["ports"]), client[1])
+        seen &= _port(server_ports(self["ports"]), server[1])
         if not self.translated.any():
             return seen
         behind = _equals(self["translated_client_high"], self["translated_client_low"], client[0])
         behind &= _equals(self["translated_server_high"], self["translated_server_low"], server[0])
-        nat_ports = self["translated_ports"].astype(np.uint64)
-        behind &= _port(nat_ports >> np.uint64(16), client[1]) & _port(nat_ports & np.uint64(0xFFFF), server[1])
+        client_port, server_port = nat_ports(self["translated_ports"])
+        behind &= _port(client_port, client[1]) & _port(server_port, server[1])
         return np.asarray(seen | (behind & self.translated))
 
 
 def totals(columns: Iterable[Column], position: npt.NDArray[np.intp], groups: int) -> list[list[int]]:
-    """Exact sums of counters by group: one list a column. Halves are summed apart, so nothing wraps or is rounded."""
+    """Exact sums of counters by group, one list per column. Halves are summed separately against overflow."""
     sums = []
     for column in columns:
         high, low = np.zeros(groups, np.uint64), np.zeros(groups, np.uint64)
@@ -168,7 +168,7 @@ def totals(columns: Iterable[Column], position: npt.NDArray[np.intp], groups: in
 
 
 def microseconds(seconds: float) -> int:
-    """As columns have it; a time out of their range is the last that is in it."""
+    """Seconds as µs of the columns, limited to their range."""
     return round(min(max(seconds, -9e12), 9e12) * MICROSECONDS)
 
 

@@ -1,7 +1,7 @@
-"""When small blocks become one: where few flows end, every few seconds make a block of their own.
+"""Decides which small blocks to merge. With few flows, each write every few seconds makes a block of its own.
 
-Blocks of like size are joined eight at a time, so a flow is written again about once for every factor of eight in
-size, and a file has few blocks.
+Blocks of similar size are merged eight at a time. So a flow is rewritten about once per factor of eight in size, and a
+file has few blocks.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 BLOCK_FLOWS = 8192
-"""Flows in a block at most."""
+"""Largest number of flows in a block."""
 FACTOR = 8
 
 
 class Extent(NamedTuple):
-    """Which flows a block holds, and when they ended (µs since the epoch)."""
+    """Number of the first flow of a block, how many it holds, and when they ended (µs since the epoch)."""
 
     seq: int
     flows: int
@@ -24,9 +24,10 @@ class Extent(NamedTuple):
 
 
 def run_to_merge(blocks: Sequence[Extent], *, most: int, longest: int) -> list[Extent]:
-    """The blocks to join now, the newest of ``blocks`` among them; empty if none.
+    """The newest blocks that are to be merged now, or none.
 
-    ``most``: flows in a block. ``longest``: µs that the ends of its flows may lie apart, since it leaves as a whole.
+    ``most``: flows in a block. ``longest``: µs between the first and the last end of a flow in it, since a block is
+    removed as a whole.
     """
     bounds = [most // FACTOR**power for power in range(1, 12) if most >= FACTOR**power]
     for bound in reversed(bounds):
@@ -37,7 +38,7 @@ def run_to_merge(blocks: Sequence[Extent], *, most: int, longest: int) -> list[E
 
 
 def _suffix(blocks: Sequence[Extent], bound: int, most: int, longest: int) -> list[Extent]:
-    """The longest end of ``blocks`` that is without a gap and a block of more than ``bound`` flows, and fits in one."""
+    """The longest suffix of ``blocks`` without gaps and without blocks of over ``bound`` flows that fits in a block."""
     run: list[Extent] = []
     flows, since, last = 0, None, None
     for extent in reversed(blocks):

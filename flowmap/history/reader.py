@@ -1,8 +1,8 @@
-"""Questions about the past: reads the file beside its writer, in threads of its own.
+"""Answers questions about the past from the history file, in threads beside its writer.
 
-Every question has a connection of its own, opened read-only, and a time limit. It looks at blocks from the newest to
-the oldest, some at a time: between two of these steps the log may be emptied and small blocks may be joined, which
-changes which block a flow is in and never its number.
+Each question has a read-only connection of its own and a time limit. It reads blocks from the newest to the oldest in
+steps. Between two steps the log may be emptied and small blocks may be merged: a flow can move to another block, but
+keeps its number.
 """
 
 from __future__ import annotations
@@ -21,47 +21,48 @@ from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import CONFIDENCE, Question, Shape
 from flowmap.errors import DecodeError, HistoryError, QueryError
 from flowmap.flows.endpoints import EndpointKey
-from flowmap.history import filters
+from flowmap.flows.ports import unpack, unpack_nat
+from flowmap.history import bloom
 from flowmap.history.block import Block
+from flowmap.history.closed_flows import MICROSECONDS, Fact, StoredDecision
 from flowmap.history.file import translated
-from flowmap.history.flows import MICROSECONDS, Fact, StoredDecision
-from flowmap.history.intervals import spans_at
+from flowmap.history.intervals import intervals_at
 from flowmap.history.matching import BlockMatcher, FlowTuple, Wanted, microseconds, totals
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.model.views import Evidence, FlowView, PeerSeen, Traffic
 
 QUERY_SECONDS = 8.0
-"""Longest time for one question."""
+"""Time limit of one question."""
 MOST_A_STEP = 64
-"""Blocks looked at in one view of the file."""
+"""Largest number of blocks read in one transaction."""
 _NEWEST = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFlow:
-    """One flow of the past."""
+class StoredFlow:
+    """One flow of the history."""
 
     view: FlowView
-    """Deployments have the names of then, and nothing else."""
+    """Deployments have only their names of that time."""
     evidence: tuple[Evidence, ...]
     cause: str
     begun_after: float
-    """Seconds since the epoch; -inf where it is not known after which moment it began."""
+    """Earliest possible start in seconds since the epoch; -inf if unknown."""
     sure: bool
-    """Whether it was open for sure at the moment that was asked about."""
+    """Whether the flow was certainly open at the moment in question."""
 
 
-class KeptPage(NamedTuple):
-    """A part of a listing, the last that ended first; ``below`` is None on the last part."""
+class StoredPage(NamedTuple):
+    """A page of a listing, the latest end first. ``below`` is None on the last page."""
 
-    flows: tuple[KeptFlow, ...]
+    flows: tuple[StoredFlow, ...]
     below: int | None
 
 
 class HistoryReader:
-    """The file, open for reading. Its methods block: HistoryError where it cannot be read, QueryError where a question
-    takes too long."""
+    """Reads the history file. The methods block; they raise HistoryError if the file cannot be read, and QueryError for
+    a question that takes too long."""
 
     def __init__(
         self,
@@ -76,53 +77,53 @@ class HistoryReader:
         self._translated = translated_ends
         self._seconds = seconds
         self.unreadable = 0
-        """Blocks that could not be decoded and were left out of an answer."""
+        """Number of blocks that could not be decoded and were left out of an answer."""
         self._closed = False
 
     def close(self) -> None:
-        """End the questions under way: the daemon stops."""
+        """Cancel the current questions: the daemon stops."""
         self._closed = True
 
-    def flows(self, wanted: Wanted, limit: int, below: int | None = None) -> KeptPage:
-        """Flows that pass, those that left the table last first; ``below``: only ones with a smaller number."""
-        found: list[KeptFlow] = []
+    def flows(self, wanted: Wanted, limit: int, below: int | None = None) -> StoredPage:
+        """Flows that match, the last stored first; ``below``: only flows with a smaller number."""
+        found: list[StoredFlow] = []
         with self._database() as database:
             for seq, reading, size in self._blocks(database, wanted.since, wanted.until, below or _NEWEST):
                 rows = np.flatnonzero(reading.passes(wanted, self._peer_name)[:size])[::-1]
                 for row in rows.tolist():
                     if len(found) == limit:
-                        return KeptPage(tuple(found), seq + row + 1)
-                    found.append(_kept(reading, row, sure=True))
-        return KeptPage(tuple(found), None)
+                        return StoredPage(tuple(found), seq + row + 1)
+                    found.append(_stored(reading, row, sure=True))
+        return StoredPage(tuple(found), None)
 
-    def at(self, wanted: FlowTuple, moment: float) -> list[KeptFlow]:
-        """Flows between these ends that were open at the moment, or may have been; at most 1000."""
-        key = filters.key_of(*wanted)
-        found: list[KeptFlow] = []
+    def at(self, wanted: FlowTuple, moment: float) -> list[StoredFlow]:
+        """Flows between these endpoints that were, or may have been, open at the moment; at most about 1000."""
+        key = bloom.key_of(*wanted)
+        found: list[StoredFlow] = []
         with self._database() as database:
             for _, reading, size in self._blocks(database, moment, moment, _NEWEST, key=key):
                 mask = reading.between(wanted)
                 mask &= reading.within(moment, moment)
                 mask[size:] = False
                 sure = reading.surely_at(moment) if mask.any() else mask
-                found += [_kept(reading, row, sure=bool(sure[row])) for row in np.flatnonzero(mask).tolist()]
+                found += [_stored(reading, row, sure=bool(sure[row])) for row in np.flatnonzero(mask).tolist()]
                 if len(found) >= 1000:
                     break
         return found
 
-    def last(self, wanted: FlowTuple) -> KeptFlow | None:
-        """The flow between these ends that ended last."""
+    def last(self, wanted: FlowTuple) -> StoredFlow | None:
+        """The flow between these endpoints with the latest end, or None."""
         now = time.time()
         with self._database() as database:
-            for _, reading, size in self._blocks(database, 0.0, now, _NEWEST, key=filters.key_of(*wanted)):
+            for _, reading, size in self._blocks(database, 0.0, now, _NEWEST, key=bloom.key_of(*wanted)):
                 rows = np.flatnonzero(reading.between(wanted)[:size])
                 if len(rows):
                     row = int(rows[np.argmax(reading["ended_by"][rows])])
-                    return _kept(reading, row, sure=bool(reading.surely_at(now)[row]))
+                    return _stored(reading, row, sure=bool(reading.surely_at(now)[row]))
         return None
 
     def peers(self, deployment: str, since: float, until: float, below: int | None = None) -> list[PeerSeen]:
-        """Peers of a deployment, by id or name, in flows that were open between the two, each with its bytes whole."""
+        """Peers of a deployment (id or name) in flows open between the two times, with all bytes of these flows."""
         seen: dict[tuple[str, str, tuple[object, ...]], PeerSeen] = {}
         with self._database() as database:
             for _, reading, size in self._blocks(database, since, until, below or _NEWEST):
@@ -134,16 +135,19 @@ class HistoryReader:
                     seen[key] = seen[key].joined(one) if key in seen else one
         return list(seen.values())
 
-    def ranges(self, questions: Iterable[Question], moment: float) -> Mapping[Question, list[OwnershipInterval]]:
-        """For each question the ranges that are confirmed for the moment."""
+    def intervals(self, questions: Iterable[Question], moment: float) -> Mapping[Question, list[OwnershipInterval]]:
+        """For each question the intervals that confirm owners for the moment."""
         with self._database() as database, translated(self._path):
-            return {question: [span.range for span in spans_at(database, question, moment)] for question in questions}
+            return {
+                question: [interval.interval for interval in intervals_at(database, question, moment)]
+                for question in questions
+            }
 
     def _tally(self, reading: BlockMatcher, rows: np.ndarray) -> Iterator[PeerSeen]:
         if not len(rows):
             return
-        ends, end_of = reading.services(rows)
-        pairs = np.stack((end_of, reading["verdict"][rows].astype(np.intp)), axis=1)
+        services, service_of = reading.services(rows)
+        pairs = np.stack((service_of, reading["decision"][rows].astype(np.intp)), axis=1)
         distinct, group = np.unique(pairs, axis=0, return_inverse=True)
         group = group.reshape(-1)
         names = ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")
@@ -152,12 +156,13 @@ class HistoryReader:
         first, last = np.full(len(distinct), _NEWEST), np.zeros(len(distinct), np.int64)
         np.minimum.at(first, group, reading["born_by"][rows])
         np.maximum.at(last, group, reading["ended_by"][rows])
-        for n, (end, verdict) in enumerate(distinct.tolist()):
+        for n, (service, decision) in enumerate(distinct.tolist()):
             sent, received, packets_sent, packets_received = (column[n] for column in sums)
             traffic = Traffic(sent, received, packets_sent, packets_received, connections=counts[n])
-            owners = reading.verdicts[verdict].owners
+            owners = reading.decisions[decision].owners
             times = int(first[n]) / MICROSECONDS, int(last[n]) / MICROSECONDS
-            yield PeerSeen(self._peer_name(ends[end]), protocol_name(ends[end].protocol), traffic, owners, *times)
+            key = services[service]
+            yield PeerSeen(self._peer_name(key), protocol_name(key.protocol), traffic, owners, *times)
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
@@ -171,16 +176,18 @@ class HistoryReader:
     def _blocks(
         self, database: sqlite3.Connection, since: float, until: float, below: int, *, key: int | None = None
     ) -> Iterator[tuple[int, BlockMatcher, int]]:
-        """Blocks that may have flows open between the two (with ``key``: and of that connection), the newest first:
-        number of the first flow, the block, and how many of its flows are below ``below``."""
+        """Blocks that may have flows open between the two times (with ``key``: of that connection), the newest first.
+
+        Yields the number of the first flow, the block, and how many of its flows are below ``below``.
+        """
         end = time.monotonic() + self._seconds
         first, last = microseconds(since), microseconds(until)
-        step = MOST_A_STEP if key is not None else 1  # a first page should not read more than it needs
+        step = MOST_A_STEP if key is not None else 1  # so that a first page reads few blocks
         while True:
             step = min(MOST_A_STEP, 2 * step)
             with self._step(database, end):
                 listed = database.execute(_CANDIDATES, (last, below, last, first, step)).fetchall()
-                chosen = [seq for seq, made in listed if key is None or filters.may_hold(made, key)]
+                chosen = [seq for seq, made in listed if key is None or bloom.may_hold(made, key)]
                 read = [(seq, self._read(database, seq)) for seq in chosen]
             for seq, data in read:
                 if self._closed or time.monotonic() > end:
@@ -204,7 +211,7 @@ class HistoryReader:
 
     @contextmanager
     def _step(self, database: sqlite3.Connection, end: float) -> Iterator[None]:
-        """One view of the file; held for as short a time as can be, since it keeps the log from being emptied."""
+        """A read transaction, kept short because it prevents the log from being emptied."""
         try:
             with translated(self._path):
                 database.execute("BEGIN")
@@ -216,31 +223,31 @@ class HistoryReader:
             raise
 
     def _too_long(self) -> QueryError:
-        return QueryError(f"the history was searched for {self._seconds:.0f} s without an end; narrow the question")
+        return QueryError(f"the search of the history took over {self._seconds:.0f} s; narrow the question")
 
 
-# The filter that counts is the one of all flows where the moment lies among usual lives, else of those that lasted.
+# Within the usual lives of a block the filter of all its flows applies, outside that of lasting flows.
 _CANDIDATES = """
 SELECT seq, CASE WHEN usual <= ? THEN filter ELSE lasting END
 FROM block WHERE seq < ? AND first <= ? AND last >= ? ORDER BY seq DESC LIMIT ?
 """
 
 
-def _kept(reading: BlockMatcher, row: int, *, sure: bool) -> KeptFlow:
-    verdict = reading.verdicts[int(reading["verdict"][row])]
+def _stored(reading: BlockMatcher, row: int, *, sure: bool) -> StoredFlow:
+    decision = reading.decisions[int(reading["decision"][row])]
     flags = int(reading["flags"][row])
     unbounded = bool(flags & (Fact.UNBOUNDED | Fact.PREEXISTING))
     after = -np.inf if unbounded else int(reading["born_after"][row]) / MICROSECONDS
-    return KeptFlow(_view(reading, row, verdict, flags), _evidence(verdict), verdict.cause, float(after), sure)
+    return StoredFlow(_view(reading, row, decision, flags), _evidence(decision), decision.cause, float(after), sure)
 
 
-def _view(reading: BlockMatcher, row: int, verdict: StoredDecision, flags: int) -> FlowView:
-    ports = int(reading["ports"][row])
+def _view(reading: BlockMatcher, row: int, decision: StoredDecision, flags: int) -> FlowView:
+    ports = unpack(int(reading["ports"][row]))
     began, ended = (int(reading[name][row]) / MICROSECONDS for name in ("born_by", "ended_by"))
     return FlowView(
-        protocol_name(ports & 0xFF),
-        _endpoint(reading, row, "client", ports >> 48),
-        _endpoint(reading, row, "server", ports >> 32 & 0xFFFF),
+        protocol_name(ports.protocol),
+        _endpoint(reading, row, "client", ports.client),
+        _endpoint(reading, row, "server", ports.server),
         _behind(reading, row) if flags & Fact.TRANSLATED else None,
         None if flags & Fact.PREEXISTING else began,
         None if flags & Fact.CUT else ended,
@@ -248,25 +255,24 @@ def _view(reading: BlockMatcher, row: int, verdict: StoredDecision, flags: int) 
         int(reading["receive_bytes"][row]),
         int(reading["transmit_packets"][row]),
         int(reading["receive_packets"][row]),
-        state=verdict.state,
-        deployments=tuple(DeploymentInfo(owner) for owner in verdict.owners),
+        state=decision.state,
+        deployments=tuple(DeploymentInfo(owner) for owner in decision.owners),
         guessed=bool(flags & Fact.GUESSED),
-        source=verdict.source,
+        source=decision.source,
     )
 
 
 def _behind(reading: BlockMatcher, row: int) -> tuple[Endpoint, Endpoint]:
-    ports = int(reading["translated_ports"][row])
-    client = _endpoint(reading, row, "translated_client", ports >> 16)
-    return client, _endpoint(reading, row, "translated_server", ports & 0xFFFF)
+    client, server = unpack_nat(int(reading["translated_ports"][row]))
+    return _endpoint(reading, row, "translated_client", client), _endpoint(reading, row, "translated_server", server)
 
 
-def _endpoint(reading: BlockMatcher, row: int, end: str, port: int) -> Endpoint:
-    return Endpoint(Address(int(reading[f"{end}_high"][row]), int(reading[f"{end}_low"][row])), port)
+def _endpoint(reading: BlockMatcher, row: int, name: str, port: int) -> Endpoint:
+    return Endpoint(Address(int(reading[f"{name}_high"][row]), int(reading[f"{name}_low"][row])), port)
 
 
-def _evidence(verdict: StoredDecision) -> tuple[Evidence, ...]:
+def _evidence(decision: StoredDecision) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(piece.shape, CONFIDENCE[Shape(piece.shape)], None, None, "history", piece.rule, piece.owners)
-        for piece in verdict.evidence
+        for piece in decision.evidence
     )

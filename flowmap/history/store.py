@@ -1,7 +1,7 @@
-"""What is in the file, and how it is written: by one thread, in transactions that keep to the limits.
+"""Writes the history file: one thread, in transactions within the limits.
 
-Before something is written for which there is no room, the
-oldest blocks go; their pages are used again, so a file at its limit neither grows nor is rewritten.
+If there is no room for new data, the oldest blocks are deleted and their pages reused. So a file at its limit neither
+grows nor is rewritten.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmap.errors import DecodeError, HistoryError
-from flowmap.history import block, filters
+from flowmap.history import block, bloom
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows
 from flowmap.history.file import PAGE, Limits, check_place, own_file, set_aside, size_of, translated
-from flowmap.history.flows import MICROSECONDS, ClosedFlows
-from flowmap.history.intervals import SPAN_INDEX, SPAN_TABLES, StoredInterval, drop_spans, put_spans
+from flowmap.history.intervals import INTERVAL_INDEX, INTERVAL_TABLES, StoredInterval, drop_intervals, write_intervals
 from flowmap.history.merging import Extent, run_to_merge
 
 APPLICATION_ID = 0x464D4150  # "FMAP"
 VERSION = 1
 LASTING = 600 * MICROSECONDS
-"""µs of life from which on a flow has a filter of its own, so that it does not blur its block's times."""
+"""µs of life from which flows have a filter of their own, so that they do not widen their block's times."""
 BUSY_SECONDS = 0.5
 CHECK_SECONDS = 2.0
-"""Longest time for SQLite's own check of a file that is opened."""
+"""Time limit of SQLite's check of a file when it is opened."""
 
 TABLES = {
     "block": (
-        "seq INTEGER PRIMARY KEY, flows INTEGER NOT NULL, "  # number of the first flow, how many
-        "first INTEGER NOT NULL, usual INTEGER NOT NULL, "  # earliest birth of all, and of those that did not last
+        "seq INTEGER PRIMARY KEY, flows INTEGER NOT NULL, "  # number of the first flow, number of flows
+        "first INTEGER NOT NULL, usual INTEGER NOT NULL, "  # earliest start: of all, of not lasting ones
         "since INTEGER NOT NULL, last INTEGER NOT NULL, "  # earliest and latest end
         "lasting BLOB NOT NULL, filter BLOB NOT NULL, data BLOB NOT NULL"
     ),
-    **SPAN_TABLES,
+    **INTERVAL_TABLES,
 }
 
 
-class Written(NamedTuple):
-    """What became of a write."""
+class WriteResult(NamedTuple):
+    """The outcome of a write."""
 
     flows: int = 0
     aged: int = 0
-    """Flows that left because they are older than ``retain``."""
+    """Flows deleted because they are older than ``retain``."""
     evicted: int = 0
-    """Flows that left for want of room."""
+    """Flows deleted to make room."""
 
 
-class Store:
-    """The file, open for writing. Every method raises HistoryError with the reason."""
+class HistoryStore:
+    """The history file, open for writing. Every method raises HistoryError with a reason."""
 
     def __init__(self, path: str, limits: Limits) -> None:
         self.path = path
@@ -61,50 +61,50 @@ class Store:
         self.flows = 0
         """Flows in the file."""
         self.oldest: int | None = None
-        """µs since the epoch at which the oldest of them ended."""
+        """µs since the epoch at which the oldest flow ended."""
         self.following = 1
-        """Number that the next flow gets."""
+        """Number of the next flow."""
         self.set_aside = 0
-        """Broken files renamed since the start."""
+        """Number of broken files renamed since startup."""
         self.last_set_aside = ""
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._unreadable: set[int] = set()
-        self._condemned: HistoryError | None = None
+        self._broken: HistoryError | None = None
 
     def open(self) -> None:
-        """Open or make the file, and set a broken one aside."""
+        """Open or create the file. A broken one is renamed and replaced."""
         try:
-            if self._condemned is not None:
-                raise self._condemned
+            if self._broken is not None:
+                raise self._broken
             self._open()
         except HistoryError as error:
             self.close()
             if error.reason not in ("corrupt", "version"):
                 raise
             self.last_set_aside = set_aside(self.path, error)
-            self.set_aside, self._condemned = self.set_aside + 1, None
+            self.set_aside, self._broken = self.set_aside + 1, None
             self._unreadable.clear()
             self._open()
 
-    def condemn(self, error: HistoryError) -> None:
-        """The file turned out to be broken: the next time it is opened, it is set aside."""
-        self._condemned = error
+    def mark_broken(self, error: HistoryError) -> None:
+        """Note that the file is broken: the next :meth:`open` renames it."""
+        self._broken = error
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be tried to write."""
+        """Whether the file is open."""
         return self._database is not None
 
     def close(self) -> None:
-        """Let go of the file; safe to call twice."""
+        """Close the file. It is safe to call this twice."""
         database, self._database = self._database, None
         if database is not None:
             with contextlib.suppress(sqlite3.Error):
                 database.close()
 
-    def write(self, flows: ClosedFlows, spans: Sequence[StoredInterval], *, now: float) -> Written:
-        """Append flows and changed ranges in one transaction, as far as the limits ask older ones to leave.
+    def write(self, flows: ClosedFlows, intervals: Sequence[StoredInterval], *, now: float) -> WriteResult:
+        """Append flows and write intervals in one transaction. Old data beyond the limits is deleted.
 
         ``now``: seconds since the epoch. At most :attr:`Limits.block_flows` flows.
         """
@@ -112,16 +112,16 @@ class Store:
         made = _Row.of(flows) if len(flows) else None
         self._make_room_in_log(made.size if made else 0)
         with self._transaction(database):
-            aged = self._forget_aged(database, now)
-            evicted = self._make_room(database, (made.size if made else 0) + 512 * len(spans) + 8 * PAGE)
-            put_spans(database, spans)
+            aged = self._delete_aged(database, now)
+            evicted = self._make_room(database, (made.size if made else 0) + 512 * len(intervals) + 8 * PAGE)
+            write_intervals(database, intervals)
             if made is not None:
                 self._append(database, made)
         self._measure(database)
-        return Written(len(flows), aged, evicted)
+        return WriteResult(len(flows), aged, evicted)
 
     def merge(self) -> bool:
-        """Join small blocks at the end, if it is time to; whether any were."""
+        """Merge the newest small blocks if they are due. Returns whether any were merged."""
         database = self._usable()
         with translated(self.path):
             tail = database.execute("SELECT seq, flows, since, last FROM block ORDER BY seq DESC LIMIT 64").fetchall()
@@ -147,8 +147,8 @@ class Store:
         self._measure(database)
         return True
 
-    def spans(self) -> list[StoredInterval]:
-        """Ranges that may still grow: the last one of every question."""
+    def growing_intervals(self) -> list[StoredInterval]:
+        """Intervals that can still grow: the last one of every question."""
         database = self._usable()
         with translated(self.path):
             return StoredInterval.read(database, "closed_at IS NULL")
@@ -168,12 +168,12 @@ class Store:
         self._measure(database)
 
     def _check_identity(self, database: sqlite3.Connection) -> None:
-        """Whether the file is ours, new or not, and whole as far as can be seen in a while."""
+        """HistoryError if the file is another program's, of another version, or found corrupt within a time limit."""
         application = _pragma(database, "application_id")
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if application != APPLICATION_ID and (tables or application):
             raise HistoryError(
-                f"{self.path} is a database of another program", reason="foreign", remedy="name another history.path"
+                f"{self.path} is a database of another program", reason="foreign", remedy="set another history.path"
             )
         if not tables:
             return
@@ -190,7 +190,7 @@ class Store:
             database.execute(f"PRAGMA page_size = {PAGE}")
             database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if database.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            raise HistoryError(f"{self.path}: no write-ahead log is possible there", reason="io")
+            raise HistoryError(f"{self.path}: the file system does not allow a write-ahead log", reason="io")
         for pragma in ("synchronous = NORMAL", "wal_autocheckpoint = 0", f"journal_size_limit = {self.limits.log}"):
             database.execute(f"PRAGMA {pragma}")
         database.execute("PRAGMA cache_size = -2048")
@@ -198,14 +198,14 @@ class Store:
             with self._transaction(database):
                 for name, columns in TABLES.items():
                     database.execute(f"CREATE TABLE {name} ({columns})")
-                database.execute(SPAN_INDEX)
+                database.execute(INTERVAL_INDEX)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {VERSION}")
         self._shrink(database)
         database.execute(f"PRAGMA max_page_count = {self.limits.pages}")
 
     def _shrink(self, database: sqlite3.Connection) -> None:
-        """The limit may be lower than when the file grew."""
+        """Shrink the file to the limit, which may be lower than before."""
         while (over := _pragma(database, "page_count") - self.limits.pages) > 0:
             with self._transaction(database):
                 self._evict(database, min(over, 256) - _pragma(database, "freelist_count"))
@@ -222,30 +222,30 @@ class Store:
         try:
             found = os.stat(self.path)
         except OSError as error:
-            raise HistoryError(f"{self.path} is gone: {error.strerror}", reason="cannot_open") from error
+            raise HistoryError(f"{self.path} was removed: {error.strerror}", reason="cannot_open") from error
         if (found.st_dev, found.st_ino) != self._identity:
-            raise HistoryError(f"{self.path} is another file now", reason="cannot_open")
+            raise HistoryError(f"{self.path} was replaced by another file", reason="cannot_open")
         return database
 
     def _append(self, database: sqlite3.Connection, made: _Row) -> None:
         (following,) = database.execute("SELECT coalesce(max(seq + flows), 1) FROM block").fetchone()
         database.execute(_INSERT, (following, *made))
 
-    def _forget_aged(self, database: sqlite3.Connection, now: float) -> int:
+    def _delete_aged(self, database: sqlite3.Connection, now: float) -> int:
         before = int((now - self.limits.retain) * MICROSECONDS)
         aged = database.execute("SELECT seq, flows FROM block WHERE last < ? ORDER BY seq", (before,)).fetchall()
         database.executemany("DELETE FROM block WHERE seq = ?", [(seq,) for seq, _ in aged])
-        drop_spans(database, before)
+        drop_intervals(database, before)
         return sum(flows for _, flows in aged)
 
     def _make_room(self, database: sqlite3.Connection, size: int) -> int:
-        """Let the oldest leave until ``size`` bytes fit; returns how many flows did."""
+        """Delete the oldest data until ``size`` bytes fit. Returns the number of deleted flows."""
         free = self.limits.pages - _pragma(database, "page_count") + _pragma(database, "freelist_count")
         lacking = -(-size // PAGE) + 1 - free
         return self._evict(database, lacking) if lacking > 0 else 0
 
     def _evict(self, database: sqlite3.Connection, pages: int) -> int:
-        """Let the oldest blocks leave until so many pages more are free."""
+        """Delete the oldest blocks, then intervals, until so many more pages are free. Returns the deleted flows."""
         wanted, evicted = _pragma(database, "freelist_count") + pages, 0
         while _pragma(database, "freelist_count") < wanted:
             oldest = database.execute("SELECT seq, flows FROM block ORDER BY seq LIMIT 1").fetchone()
@@ -253,14 +253,14 @@ class Store:
                 (middle,) = database.execute("SELECT avg(last_arrived) FROM span").fetchone()
                 if middle is None:
                     break
-                drop_spans(database, int(middle) + 1)
+                drop_intervals(database, int(middle) + 1)
                 continue
             database.execute("DELETE FROM block WHERE seq = ?", (oldest[0],))
             evicted += oldest[1]
         return evicted
 
     def _make_room_in_log(self, size: int) -> None:
-        """The log starts anew once all of it is in the file and no reader needs it."""
+        """Empty the log if the next write could exceed its limit. Readers can prevent that."""
         database = self._usable()
         wanted = 2 * size + 64 * PAGE
         if size_of(f"{self.path}-wal") + wanted <= self.limits.log:
@@ -268,13 +268,15 @@ class Store:
         with translated(self.path):
             busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy and size_of(f"{self.path}-wal") + wanted > self.limits.log:
-            raise HistoryError(f"{self.path}: somebody keeps the write-ahead log from being emptied", reason="locked")
+            raise HistoryError(
+                f"{self.path}: a reader prevents the write-ahead log from being emptied", reason="locked"
+            )
 
     def _data(self, database: sqlite3.Connection, seq: int) -> bytes:
         with translated(self.path):
             row = database.execute("SELECT data FROM block WHERE seq = ?", (seq,)).fetchone()
         if row is None:
-            raise DecodeError("the block has left meanwhile")
+            raise DecodeError("the block was deleted meanwhile")
         data: bytes = row[0]
         return data
 
@@ -327,8 +329,8 @@ class _Row(NamedTuple):
             int(usual),
             int(ended.min()),
             int(ended.max()),
-            filters.make(filters.keys_of(some)),
-            filters.make(filters.keys_of(columns)),
+            bloom.make(bloom.keys_of(some)),
+            bloom.make(bloom.keys_of(columns)),
             block.encode(flows),
         )
 

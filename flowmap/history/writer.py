@@ -1,7 +1,7 @@
-"""History's own thread: takes what the writer hands over, and keeps the file.
+"""History's thread: receives flows and ownership intervals from the engine and writes them to the file.
 
-The writer's thread only copies columns and appends to a queue; it never waits. What finds no room in the queue, because
-the file cannot be written for long or the burst is too large, is lost, counted by reason and said in the status.
+The engine's thread only copies columns and appends to a queue; it never waits. If the queue is full, because the file
+could not be written for long or a burst is too large, flows are lost. They are counted by reason and in the status.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from flowmap.attribute.answers.intervals import Change, OwnershipInterval
+from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.errors import HistoryError
@@ -22,40 +22,40 @@ from flowmap.flows.columns import FlowColumns
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import Times
 from flowmap.history import clock
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, CopiedFlows, convert, copy_flows
 from flowmap.history.file import Limits
-from flowmap.history.flows import MICROSECONDS, ClosedFlows, Handover, gather, settle
 from flowmap.history.intervals import StoredInterval, on_scale
-from flowmap.history.store import Store
+from flowmap.history.store import HistoryStore
 
 log = logging.getLogger(__name__)
 
 FLUSH_EVERY = 5.0
-"""Seconds after which flows are written though they do not fill a block; what a crash can cost."""
+"""Seconds after which flows are written even if they do not fill a block. A crash can lose as much."""
 MAX_QUEUED = 1 << 18
-"""Flows that may wait to be written; some 120 bytes of memory each."""
+"""Largest number of flows waiting to be written, some 120 bytes of memory each."""
 MAX_CHANGES = 50_000
-"""Confirmed ranges that may wait to be written."""
-MOST_RANGES = 500
-"""Of them in one transaction."""
+"""Largest number of changed intervals waiting to be written."""
+MOST_INTERVALS = 500
+"""Largest number of changed intervals in one transaction."""
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0
-"""Seconds until a file that failed is tried again, at first and at most."""
-COMPLAIN_EVERY = 60.0
+"""Seconds until a failed file is tried again, at first and at most."""
+LOG_EVERY = 60.0
 
 
 @dataclass(slots=True)
 class HistoryFigures:
-    """What history says about itself; written by its thread (``lost`` by the writer's, too), read by anyone."""
+    """Figures of the history, written by its thread (``lost`` also by the engine's) and read by any thread."""
 
     limits: Limits
     up: bool = False
     written: int = 0
     """Flows."""
     lost: Counter[str] = field(default_factory=Counter)
-    """Flows that are not in the file and will never be, by reason."""
-    ranges_written: int = 0
-    ranges_lost: int = 0
+    """Flows that will never be in the file, by reason."""
+    intervals_written: int = 0
+    intervals_lost: int = 0
     removed: Counter[str] = field(default_factory=Counter)
-    """Flows that left the file: ``age``, ``size``."""
+    """Flows deleted from the file: ``age``, ``size``."""
     queued: int = 0
     flows: int = 0
     """Flows in the file."""
@@ -63,21 +63,21 @@ class HistoryFigures:
     oldest: float | None = None
     """Seconds since the epoch at which the oldest flow in the file ended."""
     set_aside: int = 0
-    """Broken files that were renamed."""
+    """Number of broken files that were renamed."""
     notes: dict[str, str] = field(default_factory=dict)
-    """What is wrong, and what was: a short key and one line."""
+    """Present and past problems: a short key and one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Confirmed:
-    """What an answer did to the ranges of its question; monotonic seconds."""
+    """The change of an answer to the intervals of its question, in monotonic seconds."""
 
     question: Question
-    change: Change
+    change: IntervalChange
 
 
 class HistoryWriter(threading.Thread):
-    """Implements ``flowmap.engine.accounting.Journal``. Runs until :meth:`stop`, which writes what is left."""
+    """The thread that writes the history (``flowmap.engine.accounting.Journal``). :meth:`stop` writes the rest."""
 
     def __init__(
         self,
@@ -87,38 +87,42 @@ class HistoryWriter(threading.Thread):
         source: str,
         flush_every: float = FLUSH_EVERY,
         max_queued: int = MAX_QUEUED,
+        retry_first: float = RETRY_FIRST,
         epoch: Callable[[], float] = clock.epoch,
+        boot: Callable[[], int] = clock.boot,
     ) -> None:
-        super().__init__(name="history", daemon=True)  # a file that hangs (a network's) must not keep the daemon
+        super().__init__(
+            name="history", daemon=True
+        )  # a file that hangs (network file system) must not keep the daemon from stopping
         self.figures = HistoryFigures(limits)
-        self._store = Store(path, limits)
+        self._store = HistoryStore(path, limits)
         self._source = source
         self._flush_every = flush_every
         self._max_queued = max_queued
         self._epoch = epoch
-        self._boot = clock.boot()
+        self._boot = boot()
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._queue: deque[Handover] = deque()
+        self._queue: deque[CopiedFlows] = deque()
         self._changes: deque[_Confirmed] = deque()
         self._barriers: list[tuple[Future[int | None], int]] = []
-        self._handed = 0  # flows that were ever queued
-        self._waiting = ClosedFlows.concatenate(())  # taken from the queue; the thread's own
-        self._since = float("inf")  # when the first thing that waits came
+        self._handed = 0  # flows queued since startup
+        self._waiting = ClosedFlows.concatenate(())  # converted flows; used by this thread only
+        self._since = float("inf")  # when the oldest waiting entry arrived
         self._stopping = False
         self._suspected: HistoryError | None = None
-        self._growing: dict[Question, float] = {}  # monotonic start of the range that the file has as growing
-        self._retry_at, self._pause = 0.0, RETRY_FIRST
+        self._growing: dict[Question, float] = {}  # monotonic start of the growing interval in the file
+        self._retry_at, self._retry_first, self._pause = 0.0, retry_first, retry_first
         self._failing = ""
-        self._complained = float("-inf")
+        self._logged_at = float("-inf")
 
-    # For the writer's thread.
+    # For the engine's thread.
 
     def left(
         self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
     ) -> None:
-        """Decided flows that leave the table now. ``open_until``: they are open, as far as is known until these
-        monotonic instants, and the daemon stops."""
+        """Queue decided flows that the table frees now. ``open_until``: the daemon stops while they are open; they were
+        alive until these monotonic instants."""
         with self._lock:
             room = max(0, self._max_queued - self.figures.queued)
             self.figures.queued += min(room, len(rows))
@@ -127,7 +131,7 @@ class HistoryWriter(threading.Thread):
             self.figures.lost[self._failing or "queue_full"] += len(rows) - room
             rows, open_until = rows[:room], None if open_until is None else open_until[:room]
         if len(rows):
-            handed = gather(
+            handed = copy_flows(
                 *(table, rows, decisions),
                 epoch=self._epoch(),
                 source=self._source,
@@ -138,12 +142,12 @@ class HistoryWriter(threading.Thread):
                 self._queue.append(handed)
             self._note_arrival(full=self.figures.queued >= self.figures.limits.block_flows)
 
-    def confirmed(self, question: Question, change: Change) -> None:
-        """What an answer did to the ranges of its question."""
+    def confirmed(self, question: Question, change: IntervalChange) -> None:
+        """Queue the change of an answer to the intervals of its question."""
         if change.contradicted:
             return
         if len(self._changes) >= MAX_CHANGES:
-            self.figures.ranges_lost += 1
+            self.figures.intervals_lost += 1
             return
         self._changes.append(_Confirmed(question, change))
         self._note_arrival(full=False)
@@ -151,26 +155,26 @@ class HistoryWriter(threading.Thread):
     # For any thread.
 
     def open(self) -> list[tuple[Question, OwnershipInterval]]:
-        """Open the file before the thread starts; the ranges of the last run, on the monotonic clock of now.
+        """Open the file before the thread starts, and return the growing intervals in present monotonic time.
 
-        A file that cannot be opened is none: history says so and goes on trying.
+        If the file cannot be opened there are none: history reports the error and tries again.
         """
         known: list[tuple[Question, OwnershipInterval]] = []
         try:
             self._reopen()
             epoch = self._epoch()
-            for span in self._store.spans():
-                scale = span.epoch if span.boot == self._boot else epoch
-                restored = on_scale(span.range, -scale)
-                self._growing[span.question] = restored.first_asked
-                known.append((span.question, restored))
+            for interval in self._store.growing_intervals():
+                scale = interval.epoch if interval.boot == self._boot else epoch
+                restored = on_scale(interval.interval, -scale)
+                self._growing[interval.question] = restored.first_asked
+                known.append((interval.question, restored))
         except HistoryError as error:
             self._failed(error)
         return known
 
     def flush(self) -> Future[int | None]:
-        """Write what was handed over so far. The result is the number that the next flow gets: what comes later is not
-        below it. None if it cannot be written for now."""
+        """Write all flows queued so far. The result is the number of the next flow: later flows have at least this
+        number. None if the file cannot be written now."""
         barrier: Future[int | None] = Future()
         with self._lock:
             self._barriers.append((barrier, self._handed))
@@ -178,12 +182,12 @@ class HistoryWriter(threading.Thread):
         return barrier
 
     def suspect(self, error: HistoryError) -> None:
-        """A reader found the file broken: it is set aside, and a new one begins."""
+        """Report that a reader found the file broken: it is renamed and replaced."""
         self._suspected = error
         self._wake.set()
 
     def stop(self) -> None:
-        """Ask the thread to end: it writes what waits and closes the file."""
+        """Ask the thread to write what is queued, close the file and end."""
         self._stopping = True
         self._wake.set()
 
@@ -194,11 +198,11 @@ class HistoryWriter(threading.Thread):
             while not self._stopping:
                 self._wake.wait(self._wait())
                 self._wake.clear()
-                self._turn(everything=False)
-            self._turn(everything=True)
-        except Exception:  # a defect here must cost history only
-            log.exception("history failed; it ends here, the daemon goes on")
-            self.figures.notes["defect"] = "history failed and has ended; the log says why"
+                self._write_due(everything=False)
+            self._write_due(everything=True)
+        except Exception:  # a defect here must stop history only
+            log.exception("history stopped after a defect: the daemon continues without it; please report this")
+            self.figures.notes["defect"] = "history stopped after a defect; the log has the traceback"
         finally:
             self._end()
 
@@ -209,8 +213,8 @@ class HistoryWriter(threading.Thread):
             due = [self._retry_at]
         return max(0.0, min(due) - now)
 
-    def _turn(self, *, everything: bool) -> None:
-        """Write what is due: whole blocks at once, the rest when it has waited, is asked for, or all must go."""
+    def _write_due(self, *, everything: bool) -> None:
+        """Write full blocks at once, the rest after ``flush_every``, on :meth:`flush`, or if ``everything``."""
         with self._lock:
             barriers, self._barriers = self._barriers, []
         now = time.monotonic()
@@ -225,7 +229,7 @@ class HistoryWriter(threading.Thread):
         finally:
             self._measure()
             for barrier, handed in barriers:
-                later = self.figures.written - handed  # written already, though handed over after the question
+                later = self.figures.written - handed  # queued after the call of flush, and written already
                 if barrier.set_running_or_notify_cancel():
                     barrier.set_result(self._store.following - later if later >= 0 else None)
 
@@ -233,31 +237,31 @@ class HistoryWriter(threading.Thread):
         if self._failing or not self._store.is_open:
             self._reopen()
         if everything:
-            self._since = float("inf")  # before the queue is looked at: what comes later sets it anew
-        self._take()
+            self._since = float("inf")  # before the queue is read: later entries set it again
+        self._convert_queue()
         most = self.figures.limits.block_flows
         while len(self._waiting) >= most:
             self._write_block(most)
         if everything:
             while len(self._waiting) or self._changes:
                 self._write_block(most)
-            self._write_block(0)  # age asks flows to leave even where none come
+            self._write_block(0)  # deletes aged flows even without new ones
 
-    def _take(self) -> None:
-        """Settle what is in the queue; it waits here until it is in the file."""
+    def _convert_queue(self) -> None:
+        """Convert the queued flows. They wait here until they are in the file."""
         with self._lock:
             taken = list(self._queue)
             self._queue.clear()
         if taken:
-            self._waiting = ClosedFlows.concatenate((self._waiting, *map(settle, taken)))
+            self._waiting = ClosedFlows.concatenate((self._waiting, *map(convert, taken)))
 
     def _write_block(self, most: int) -> None:
-        """One transaction: a block and some ranges. What it held is forgotten only when it is in the file."""
-        changes = [self._changes[n] for n in range(min(len(self._changes), MOST_RANGES))]
+        """Write a block and some intervals in one transaction. They are dropped here only after its success."""
+        changes = [self._changes[n] for n in range(min(len(self._changes), MOST_INTERVALS))]
         growing: dict[Question, float] = {}
-        spans = [span for one in changes for span in self._spans(one, growing)]
+        intervals = [interval for one in changes for interval in self._intervals(one, growing)]
         part = self._waiting.take(slice(0, most))
-        written = self._store.write(part, spans, now=time.monotonic() + self._epoch())
+        written = self._store.write(part, intervals, now=time.monotonic() + self._epoch())
         self._waiting = self._waiting.take(slice(most, None))
         for _ in changes:
             self._changes.popleft()
@@ -268,23 +272,23 @@ class HistoryWriter(threading.Thread):
         with self._lock:
             figures.queued -= len(part)
         figures.written += len(part)
-        figures.ranges_written += len(spans)
+        figures.intervals_written += len(intervals)
         for reason, flows in (("age", written.aged), ("size", written.evicted)):
             figures.removed[reason] += flows
         while self._store.merge():
             pass
 
-    def _spans(self, one: _Confirmed, growing: dict[Question, float]) -> list[StoredInterval]:
-        """The rows that a confirmation changes; ``growing`` and ``_growing`` say which range the file has."""
+    def _intervals(self, one: _Confirmed, growing: dict[Question, float]) -> list[StoredInterval]:
+        """The intervals that a change writes. ``growing``, then ``_growing``, has the growing interval of the file."""
         epoch = self._epoch()
-        spans = []
+        intervals = []
         for known in (one.change.closed, one.change.current):
             if known is not None:
                 before = growing.get(one.question, self._growing.get(one.question))
                 continues = before == known.first_asked
-                spans.append(StoredInterval(one.question, on_scale(known, epoch), continues, self._boot, epoch))
+                intervals.append(StoredInterval(one.question, on_scale(known, epoch), continues, self._boot, epoch))
                 growing[one.question] = known.first_asked
-        return spans
+        return intervals
 
     def _reopen(self) -> None:
         self._store.close()
@@ -294,27 +298,27 @@ class HistoryWriter(threading.Thread):
             self.figures.notes["set_aside"] = self._store.last_set_aside
         self.figures.set_aside = self._store.set_aside
         if self._failing:
-            log.info("history goes on")
-        self._failing, self._pause = "", RETRY_FIRST
+            log.info("history: the file can be written again")
+        self._failing, self._pause = "", self._retry_first
         self.figures.up = True
         self.figures.notes.pop("file", None)
         self._measure()
 
     def _failed(self, error: HistoryError) -> None:
-        """Keep what waits, and try the file again later; a broken one at once, since it is replaced."""
+        """Keep what is queued and try the file again later; a corrupt one at once, since it is replaced."""
         now = time.monotonic()
         at_once = error.reason == "corrupt" and not self._failing
         if error.reason == "corrupt":
-            self._store.condemn(error)
+            self._store.mark_broken(error)
         self._failing, self._since = error.reason, min(self._since, now)
         self._retry_at = now if at_once else now + self._pause
         self._pause = min(RETRY_LAST, self._pause * 2)
         self.figures.up = False
         line = f"{error}; {error.remedy}" if error.remedy else str(error)
-        self.figures.notes["file"] = f"nothing is written ({error.reason}): {line}"
+        self.figures.notes["file"] = f"the file cannot be written ({error.reason}): {line}"
         self._store.close()
-        if now - self._complained >= COMPLAIN_EVERY:
-            self._complained = now
+        if now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
             log.warning("history: %s", line)
 
     def _measure(self) -> None:
@@ -325,7 +329,7 @@ class HistoryWriter(threading.Thread):
     def _note_arrival(self, *, full: bool) -> None:
         if self._since == float("inf"):
             self._since = time.monotonic()
-            self._wake.set()  # so that the thread looks at the time
+            self._wake.set()  # so that the thread computes its next deadline
         elif full:
             self._wake.set()
 
@@ -333,6 +337,6 @@ class HistoryWriter(threading.Thread):
         left = self.figures.queued
         if left:
             self.figures.lost[self._failing or "stopped"] += left
-            log.warning("history: %d flows are not in it: %s", left, self._failing or "stopped")
+            log.warning("history: %d flows were lost: %s", left, self._failing or "stopped")
         self._store.close()
         self.figures.up = False

@@ -1,7 +1,10 @@
-"""The daemon's log on stderr, which nothing waits for.
+"""The log of the process on stderr. Logging never blocks.
 
-Lines are made where they are logged, put into a bounded queue and written by a thread of their own: a pipe that nobody
-reads, a terminal that is stopped or a full disk costs lines, and those are counted, but holds up nothing.
+Lines are formatted by the logging thread, put into a bounded queue and written by a separate thread. An unread pipe, a
+stopped terminal or a full disk loses lines, which are dropped and counted.
+
+``logging.handlers.QueueListener`` does not fit: its ``stop`` waits without a limit, it needs a thread even for the last
+lines, and it cannot run anything while the queue is idle.
 """
 
 from __future__ import annotations
@@ -17,16 +20,16 @@ from flowmap.logs.handler import LogHandler
 from flowmap.logs.sink import Sink
 
 LIBRARIES = ("httpx", "httpcore", "uvicorn", "asyncio")
-"""They only speak up when something is wrong: httpx tells every URL at info."""
+"""Logged from ``warning`` on: httpx logs every URL at ``info``."""
 
 _CLOSE_SECONDS = 0.5
 _handler: LogHandler | None = None
 
 
 def set_up(level: str, form: Form) -> None:
-    """Send the log of this process to stderr from now on; lines wait until :func:`start` or :func:`close`.
+    """Send the log of this process to stderr; lines are queued until :func:`start` or :func:`close`.
 
-    When called again, ``level`` and ``form`` change and everything else goes on.
+    A further call changes ``level`` and ``form`` only.
     """
     global _handler
     if _handler is None:
@@ -41,21 +44,21 @@ def set_up(level: str, form: Form) -> None:
 
 
 def start() -> None:
-    """Begin to write. Apart from :func:`set_up`, because threads keep the privileges they were started with."""
+    """Start the writing thread. Not part of :func:`set_up`, because threads keep the privileges of their start."""
     if _handler is not None:
         _handler.start()
 
 
 def close() -> None:
-    """Write what waits, for half a second at most."""
+    """Write the queued lines, for half a second at most."""
     if _handler is not None:
         _handler.finish(_CLOSE_SECONDS)
 
 
 def take_counts() -> Counter[tuple[str, str]]:
-    """Since this was last called: ``("line", level)`` for lines logged, ``("dropped", reason)`` for those not written.
+    """Counts since the last call: ``("line", level)`` of lines logged, ``("dropped", reason)`` of lines not written.
 
-    Reasons: ``suppressed`` (too many like it), ``full`` (nobody reads stderr), ``failed`` (stderr cannot be written).
+    Reasons: ``suppressed`` (repeated too often), ``full`` (stderr is not read), ``failed`` (stderr cannot be written).
     """
     return Counter() if _handler is None else _handler.take_counts()
 
@@ -64,4 +67,4 @@ def _on_dead_thread(arguments: threading.ExceptHookArgs) -> None:
     if arguments.exc_type is SystemExit or arguments.exc_value is None:
         return
     name = arguments.thread.name if arguments.thread else "?"
-    logging.getLogger(__name__).critical("the thread %s died", name, exc_info=arguments.exc_value)
+    logging.getLogger(__name__).critical("thread %s died", name, exc_info=arguments.exc_value)

@@ -1,7 +1,7 @@
-"""What a log line looks like: text for people and the journal, logfmt and JSON for machines.
+"""Formats of log lines: text for people and the journal, logfmt and JSON for programs.
 
-Names in a line come from the control plane and may hold anything. Nothing reaches a line except through
-:func:`printable`: no control character, line end, direction override or lone surrogate.
+Names in a line come from the control plane and may contain any character. All text passes :func:`printable`, so that a
+line contains no control character, line end, direction override or lone surrogate.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Literal
 Form = Literal["auto", "text", "logfmt", "json"]
 
 LONGEST = 4096
-"""Characters of a message; what is longer is cut, and says so."""
+"""Characters of a message; a longer one is cut and marked."""
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
-"""Levels as syslog has them (RFC 5424, section 6.2.1), which the journal reads in ``<n>`` before a line."""
+"""Severities of syslog (RFC 5424, section 6.2.1), which the journal reads as ``<n>`` before a line."""
 _DEBUG_PRIORITY = 7
 
 _BARE = re.compile(r"[^\s\"=\\]+")
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, with everything that is not printable written as an escape."""
+    """``text`` on one line, with escapes for everything that is not printable."""
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… ({len(text) - LONGEST} characters cut)"
     if text.isprintable():
@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 
 
 def in_journal(descriptor: int) -> bool:
-    """Whether a descriptor is the journal's: systemd tells device and inode of what it gave (systemd.exec(5))."""
+    """Whether a descriptor leads to the journal: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
     try:
         device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
         status = os.fstat(descriptor)
@@ -46,7 +46,7 @@ def in_journal(descriptor: int) -> bool:
 
 
 def chosen_form(form: Form, descriptor: int) -> logging.Formatter:
-    """The formatter; ``auto`` is text on a terminal and in the journal, else JSON."""
+    """The formatter of a form; ``auto`` is text on a terminal and in the journal, else JSON."""
     journal = in_journal(descriptor)
     if form == "auto":
         form = "text" if journal or os.isatty(descriptor) else "json"
@@ -54,7 +54,7 @@ def chosen_form(form: Form, descriptor: int) -> logging.Formatter:
 
 
 class _Lines(logging.Formatter):
-    """What the three have in common. ``journal``: put the priority before each line."""
+    """Base of the formatters. ``journal``: put the priority before each line."""
 
     def __init__(self, journal: bool) -> None:
         super().__init__()
@@ -72,8 +72,9 @@ class _Lines(logging.Formatter):
 
 
 class Text(_Lines):
-    """``time level logger: message``; the journal has time and level of its own. A traceback is
-    indented: an error may quote text from outside, which must not pose as a line.
+    """``time level logger: message``; in the journal without time and level, which it stores itself.
+
+    Tracebacks are indented: an error may quote foreign text, which must not look like a line of its own.
     """
 
     def lines(self, record: logging.LogRecord) -> list[str]:
@@ -83,14 +84,14 @@ class Text(_Lines):
 
 
 class Logfmt(_Lines):
-    """``key=value`` pairs, values in quotes where they need them."""
+    """``key=value`` pairs, values in quotes if necessary."""
 
     def lines(self, record: logging.LogRecord) -> list[str]:
         return [" ".join(f"{key}={_quoted(value)}" for key, value in _fields(record).items())]
 
 
 class Json(_Lines):
-    """One object a line."""
+    """One object per line."""
 
     def lines(self, record: logging.LogRecord) -> list[str]:
         return [json.dumps(_fields(record))]
@@ -105,7 +106,7 @@ def priority(level: int) -> int:
 
 
 def moment(record: logging.LogRecord) -> str:
-    """When, in UTC, to the millisecond (RFC 3339)."""
+    """Time of a record in UTC with milliseconds (RFC 3339)."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 

@@ -1,4 +1,4 @@
-"""From a log record to a line in the queue: counted, limited, formatted."""
+"""The handler of the root logger: counts, limits and formats records, and queues the lines."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from flowmap.logs.sink import Sink
 
 
 class LogHandler(logging.Handler):
-    """The handler of the root logger. ``logging`` holds its lock around :meth:`emit`; so do the other methods."""
+    """Queues formatted lines. ``logging`` holds the lock of the handler around :meth:`emit`; other methods take it."""
 
     def __init__(self, sink: Sink) -> None:
         super().__init__()
         self.encoding = "utf-8"
-        """Of the descriptor; characters that it lacks are written as escapes."""
+        """Encoding of the descriptor; characters it lacks are written as escapes."""
         self._sink = sink
         self._repeats = Repeats()
         self._counts: Counter[tuple[str, str]] = Counter()
         self._failed = 0
 
     def start(self) -> None:
-        """Begin to write."""
-        self._sink.start(self._say_what_was_suppressed)
+        """Start the writing thread; RuntimeError if the system allows no more threads."""
+        self._sink.start(self._report_suppressed)
 
     def finish(self, seconds: float) -> None:
-        """Say what is left to say, and write it in at most so many seconds."""
+        """Report suppressed lines, and write the queue in at most so many seconds."""
         with contextlib.suppress(RuntimeError):  # the system allows no more threads
             self.start()
-        self._say_what_was_suppressed(ends=True)
+        self._report_suppressed(final=True)
         self._sink.finish(seconds)
 
     def take_counts(self) -> Counter[tuple[str, str]]:
@@ -46,7 +46,7 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._counts["line", record.levelname.lower()] += 1
         kind = LineKind(record.name, record.levelno, str(record.msg))
-        # Whoever asked for debug lines wants them all.
+        # Debug lines are not limited.
         if record.levelno > logging.DEBUG and not self._repeats.admit(kind, time.monotonic()):
             self._counts["dropped", "suppressed"] += 1
             self._repeats.keep(kind, _message(record))
@@ -56,18 +56,18 @@ class LogHandler(logging.Handler):
     def _write(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception as error:  # arguments that do not fit the template: a defect, and no reason to be silent
-            record.msg, record.args = f"cannot make this line: {record.msg!r} ({error!r})", None
+        except Exception as error:  # a defect: the arguments do not fit the template
+            record.msg, record.args = f"cannot format this line: {record.msg!r} ({error!r})", None
             line = self.format(record)
         if not self._sink.put(line.encode(self.encoding, "backslashreplace")):
             self._counts["dropped", "full"] += 1
 
-    def _say_what_was_suppressed(self, *, ends: bool = False) -> None:
+    def _report_suppressed(self, *, final: bool = False) -> None:
         with self._guarded():
-            for kind, count, last in self._repeats.due(time.monotonic(), ends=ends):
-                said = "%d more lines like this in the last %.0f s; the last: %s"
+            for kind, count, last in self._repeats.due(time.monotonic(), final=final):
+                template = "%d more lines like this in the last %.0f s; the last: %s"
                 arguments = (count, WINDOW, last)
-                self._write(logging.LogRecord(kind.logger, kind.level, "", 0, said, arguments, None))
+                self._write(logging.LogRecord(kind.logger, kind.level, "", 0, template, arguments, None))
 
     def _guarded(self) -> logging._Lock:  # type: ignore[name-defined]
         assert self.lock is not None, "logging gives every handler a lock"
@@ -77,5 +77,5 @@ class LogHandler(logging.Handler):
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # the lines of this kind that are shown say that it cannot be made
+    except Exception:  # the lines of this kind that were admitted report the defect
         return str(record.msg)

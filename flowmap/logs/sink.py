@@ -1,4 +1,4 @@
-"""Where lines go: a descriptor, through a bounded queue and a thread that may wait for it."""
+"""A descriptor behind a bounded queue, written by a thread that may block."""
 
 from __future__ import annotations
 
@@ -9,63 +9,58 @@ import threading
 from collections.abc import Callable
 
 LINES = 2000
-"""Lines that may wait."""
-LOOK_EVERY = 1.0
-"""Seconds between two calls of ``between`` while nothing is logged."""
+"""Lines the queue holds."""
+IDLE_SECONDS = 1.0
+"""Seconds when_idle two calls of ``when_idle`` while the queue is empty."""
 
 
 class Sink:
-    """Writes lines to a descriptor. :meth:`put` never waits."""
+    """Writes lines to a descriptor. :meth:`put` never blocks."""
 
     def __init__(self, descriptor: int, *, lines: int = LINES) -> None:
         self.failed = 0
-        """Lines that could not be written; counted by the thread alone."""
+        """Lines that could not be written; only the thread changes it."""
         self._descriptor = descriptor
         self._queue: queue.Queue[bytes | None] = queue.Queue(lines)
         self._thread: threading.Thread | None = None
         self._finished = False
 
     def put(self, line: bytes) -> bool:
-        """Hand a line over; False if there is no room."""
+        """Queue a line; False if the queue is full."""
         try:
             self._queue.put_nowait(line)
         except queue.Full:
             return False
         return True
 
-    def start(self, between: Callable[[], None]) -> None:
-        """Begin to write; ``between`` is called every second or so, on the thread. RuntimeError without a thread."""
+    def start(self, when_idle: Callable[[], None]) -> None:
+        """Start the thread, which calls ``when_idle`` about once a second; RuntimeError if no thread can be started."""
         if self._thread is None and not self._finished:
-            # A daemon: a descriptor that takes nothing must not keep the process from ending.
-            thread = threading.Thread(target=self._run, args=(between,), name="log", daemon=True)
+            # A daemon thread: a blocked descriptor must not keep the process from exiting.
+            thread = threading.Thread(target=self._run, args=(when_idle,), name="log", daemon=True)
             thread.start()
             self._thread = thread
 
     def finish(self, seconds: float) -> None:
-        """Write what waits, for at most so many seconds, and end. Where no thread could be started, write it here."""
+        """Write the queued lines for at most so many seconds, in the calling thread if there is no other."""
         if self._finished:
             return
         self._finished = True
-        if self.put_end(seconds):
-            if self._thread is None:
-                self._run(lambda: None)
-            else:
-                self._thread.join(seconds)
-
-    def put_end(self, seconds: float) -> bool:
-        """Mark the end of the queue; False if there was no room for it in time."""
         try:
-            self._queue.put(None, timeout=seconds)
+            self._queue.put(None, timeout=seconds)  # the end of the queue
         except queue.Full:
-            return False
-        return True
+            return
+        if self._thread is None:
+            self._run(lambda: None)
+        else:
+            self._thread.join(seconds)
 
-    def _run(self, between: Callable[[], None]) -> None:
+    def _run(self, when_idle: Callable[[], None]) -> None:
         while True:
             try:
-                line = self._queue.get(timeout=LOOK_EVERY)
+                line = self._queue.get(timeout=IDLE_SECONDS)
             except queue.Empty:
-                between()
+                when_idle()
                 continue
             if line is None:
                 return
@@ -74,12 +69,12 @@ class Sink:
 
 
 def write(descriptor: int, line: bytes) -> bool:
-    """Write it all, however long that takes; False if it cannot be written."""
+    """Write the whole line, however long that takes; False if it cannot be written."""
     rest = memoryview(line)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:  # somebody who shares the descriptor has made it so
+        except BlockingIOError:  # another process with this descriptor made it non-blocking
             ready = select.poll()
             ready.register(descriptor, select.POLLOUT)
             ready.poll(1000)

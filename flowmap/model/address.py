@@ -1,8 +1,8 @@
-"""Addresses and ends as numbers.
+"""Addresses, endpoints and protocol numbers.
 
 Every address is one 128-bit number split into two unsigned 64-bit columns, ``high`` and ``low``, in host byte
 order. An IPv4 address is stored in its IPv4-mapped form ``::ffff:a.b.c.d`` (RFC 4291, section 2.5.5.2), so a
-dual-stack socket and a plain IPv4 socket name the same end, and one column layout serves both families.
+dual-stack socket and a plain IPv4 socket have the same endpoint, and one column layout serves both families.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read ``text``; ValueError if it is not an address. An IPv6 zone is refused."""
+        """The address in ``text``; ValueError if it is not an address, or has an IPv6 zone."""
         address = ipaddress.ip_address(text)
         if address.version == 4:
             return cls(0, V4_MAPPED | int(address))
@@ -43,7 +43,7 @@ class Address(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """One end of a connection. ``port`` is 0 for protocols without ports."""
+    """An address with a port; the port is 0 for protocols without ports."""
 
     address: Address
     port: int
@@ -69,7 +69,7 @@ PROTOCOL_NAMES = {
     132: "sctp",
     136: "udplite",
 }
-"""IANA protocol numbers that have a name here; any other is written as its number."""
+"""Names of IANA protocol numbers; any other number is written as a number."""
 
 _PROTOCOL_NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
 

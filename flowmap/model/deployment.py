@@ -1,53 +1,68 @@
-"""Who owns traffic: deployments, their jobs, and what is known of them. All values are immutable."""
+"""Owners of traffic: deployments, their descriptions and their jobs. All values are immutable."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    pass
-
+from typing import NamedTuple
 
 ENDED = frozenset(("CANCELLED", "FINISHED", "FAILED"))
 """States of a job that has ended, in upper case."""
 
 
 class State(StrEnum):
-    """What is known about the owner of a flow (correctness rules: never the first of many)."""
+    """The state of a flow's attribution."""
 
     ATTRIBUTED = "attributed"
+    """One deployment owns the flow."""
     SHARED = "shared"
+    """One of a few deployments (``attribute.owners_limit``) owns the flow."""
     UNKNOWN = "unknown"
+    """No deployment owns the flow."""
     AMBIGUOUS = "ambiguous"
+    """More deployments than ``attribute.owners_limit`` may own the flow."""
     PENDING = "pending"
+    """No answer counts for the flow yet."""
     FAILED = "failed"
+    """The flow ended, and no answer that counts arrived in time."""
+
+
+class DeploymentKey(NamedTuple):
+    """Identity of a deployment: ids are unique within a namespace of a workspace."""
+
+    workspace: str
+    namespace: str
+    deployment_id: str
 
 
 class Owner(NamedTuple):
-    """Identity of a deployment and the name it had when it was asked for."""
+    """Identity of a deployment and the name it had in the answer that named it."""
 
     workspace: str
     namespace: str
     deployment_id: str
     name: str
 
+    @property
+    def key(self) -> DeploymentKey:
+        """The identity without the name: a renamed deployment is the same."""
+        return DeploymentKey(*self[:3])
+
 
 class JobSelection(StrEnum):
-    """Which of a deployment's jobs are given beside it."""
+    """How the jobs beside a deployment were selected."""
 
     UNLISTED = "unlisted"
-    """None: they were not listed yet."""
+    """The jobs were not listed yet."""
     LATEST = "latest"
-    """Those that are not over, or else the last."""
+    """Jobs that have not ended, or else the newest one."""
     ALL = "all"
     """Every job that is kept."""
     AT_START = "atStart"
-    """Of a flow: those that ran when it began. Several cannot be told apart; none means that none is known."""
+    """For a flow: jobs that may have run when it began; none if no such job is known."""
     RUNNING = "running"
-    """Of a flow: those that were not over when last listed. It is not known which of a deployment's jobs it was."""
+    """For a flow whose start or jobs are not known well enough: jobs that had not ended when last listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +73,28 @@ class Job:
     status: str
     started_at: float | None = None
     ended_at: float | None = None
-    """None while it is not over, or where that is not known."""
+    """None while the job runs, or if the end is not known."""
     over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """The jobs of one deployment, as they were listed; those not over first, the newest before older ones."""
+    """The listed jobs of one deployment: those that have not ended first, newer before older."""
 
     jobs: tuple[Job, ...]
     asked_at: float
-    """Seconds since the epoch by our clock: of jobs that began later nothing is known."""
+    """When they were listed, seconds since the epoch by this host's clock. Later jobs are missing."""
     complete: bool
-    """Whether no job is missing that ended after ``known_from``."""
+    """Whether every job that ended after ``known_from`` is listed."""
     known_from: float
     """Seconds since the epoch, by the control plane's clock."""
     skew: float | None
-    """Seconds by which the control plane's clock was ahead of ours; None where that is not known."""
+    """Seconds by which the control plane's clock was ahead of this host's; None if not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentInfo:
-    """What the control plane last said about a deployment."""
+    """The newest description of a deployment by the control plane."""
 
     owner: Owner
     execution_mode: str = ""
@@ -87,18 +102,18 @@ class DeploymentInfo:
     creator: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     jobs_by_state: Mapping[str, int] = field(default_factory=dict)
-    """Number of jobs by state (``running``, ``failed``, …), from the answer's job summary; empty if it had none."""
+    """Number of jobs by state (``running``, ``failed``, …), from the answer's job summary; empty without one."""
     jobs: tuple[Job, ...] = ()
     seen_at: float = 0.0
-    """Seconds since the epoch of the answer this came from."""
+    """Seconds since the epoch of the answer that described it."""
     job_selection: JobSelection = JobSelection.UNLISTED
     listed: Jobs | None = None
-    """What ``jobs`` is chosen from; None if the jobs were not listed."""
+    """The list that ``jobs`` was selected from; None if the jobs were not listed."""
     packages: tuple[str, ...] = ()
-    """URIs of the files it is made of."""
+    """URIs of the files that the deployment consists of."""
 
 
 def may_own(info: DeploymentInfo) -> bool:
-    """Whether the deployment has a job that could hold connections. True if its jobs are not known."""
+    """Whether the deployment may hold connections: a job has not ended, or its jobs are not known."""
     running = sum(count for state, count in info.jobs_by_state.items() if state.upper() not in ENDED)
     return not info.jobs_by_state or running > 0

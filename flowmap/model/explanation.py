@@ -1,4 +1,4 @@
-"""Why a flow has its state, as told to people: everything that was looked at. All values are immutable."""
+"""The explanation of a flow's state: questions, answers and how they combine. All values are immutable."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from flowmap.model.deployment import Owner
 
 
 class Relation(StrEnum):
-    """How an answer lies to a flow's life."""
+    """The position in time of an answer relative to a flow's life."""
 
     BEFORE = "before"
     """It arrived before the flow can have begun."""
     INSIDE = "inside"
-    """It was asked after the flow had begun, and arrived while it was known to be open."""
+    """It was asked after the flow had begun, and arrived while the flow was known to be open."""
     AFTER = "after"
-    """It was asked after the flow was over."""
+    """It was asked after the flow had ended."""
     UNCERTAIN = "uncertain"
-    """It was under way when the flow began or ended, or nobody knows yet that the flow was open when it arrived."""
+    """It was under way when the flow began or ended, or it is not known yet that the flow was open when it arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,45 +31,45 @@ class ReceivedAnswer:
     owners: tuple[Owner, ...]
     relation: Relation
     decisive: bool = False
-    """Whether the rule took this one (the last, where it took several)."""
+    """Whether the judgement is based on this answer (the last one, if on several)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    """One question that matters for a flow, with what came back."""
+    """One question that matters for a flow, with its answers."""
 
     shape: str
     workspace: str
-    """Empty: that of ``control_plane.workspace``."""
+    """Empty: ``control_plane.workspace``."""
     namespace: str
     source: Endpoint | None
     """srcIp and srcPort; port 0 means none."""
     destination: Endpoint | None
     answers: tuple[ReceivedAnswer, ...]
-    """Those that are kept, and the one that the rule took, oldest first."""
+    """Answers in the cache and the decisive one, oldest first."""
     rule: str
-    """The rule of time by which an answer counts for the flow; ``unconfirmed`` where none can any more. Empty: nothing
-    is decided yet and the next answer will tell, or the decision does not rest on this question."""
+    """The rule of time by which an answer counts for the flow; ``unconfirmed`` if no rule can hold any more. Empty if
+    the flow still waits for an answer, or if the decision does not use this question."""
     owners: tuple[Owner, ...]
-    """Whom it contributes."""
+    """Owners that the question contributes."""
     confirmed_from: float | None = None
-    """The range its last answers add up to: the owners are confirmed from here …"""
+    """Start of the newest ownership interval; None if a single answer makes it."""
     confirmed_until: float | None = None
-    """… to here."""
+    """End of the newest ownership interval."""
     error: str | None = None
-    """Why the last try failed, if it did."""
+    """Cause of the last failure; None if the last call returned an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """When a flow began and ended, as far as it is known; seconds since the epoch, None where nothing is."""
+    """When a flow began and ended; seconds since the epoch, None if not known."""
 
     started_after: float | None
     started_by: float | None
     open_until: float | None
-    """It was still open then."""
+    """Latest instant at which the flow was known to be open."""
     client_seen_until: float | None
-    """Its client was there then: it sent something, or its socket is on this host."""
+    """Latest instant at which the client was known to exist: it sent something, or its socket is on this host."""
     ended_by: float | None
 
 
@@ -78,19 +78,19 @@ class Explanation:
     """The whole chain from a flow to its owners."""
 
     seen_by: tuple[str, ...]
-    """Sources: the one that counts it, and one that measures it."""
+    """The source that counts the flow, and the one that measures its health, if any."""
     orientation: str
-    """How it is known which end is the client."""
+    """How it is known which endpoint is the client."""
     client: Endpoint
-    """The client end that was asked about."""
+    """The client endpoint that was asked about."""
     service: Endpoint
-    """The service end that was asked about."""
+    """The service endpoint that was asked about."""
     endpoint_reason: str
-    """Why these ends, where NAT changed one; else empty."""
+    """Why these endpoints were asked about, if NAT changed one; else empty."""
     life: Lifetime
     questions: tuple[AskedQuestion, ...]
     combination: str
-    """How what they contribute combines."""
+    """How the owners of the questions combine."""
     decided_at: float | None
     jobs: str
-    """How the jobs beside the owners were found."""
+    """How the jobs beside the owners were selected."""

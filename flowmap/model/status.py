@@ -4,77 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import Owner
-
-if TYPE_CHECKING:
-    pass
+from flowmap.model.source import SourceStatus
 
 
 class Contradiction(NamedTuple):
-    """An answer that denies what was attributed. Times are monotonic seconds, those of the status answer epoch ones."""
+    """An answer that denies an attribution. Times are monotonic seconds, in the status answer epoch seconds."""
 
     asked_at: float
     answered_at: float
     question: str
-    """The shape and what was asked about: ``client 10.0.0.1``."""
+    """Shape and endpoint of the question: ``client 10.0.0.1``."""
     namespace: str
     attributed: tuple[Owner, ...]
-    """Whose the flows are, or whom the range named; this stays."""
+    """Owners of the flows, or of the ownership interval; they stay."""
     answered: tuple[Owner, ...]
-    """Whom the answer names."""
+    """Owners in the answer."""
     flows: int
-    """Open flows it denies; 0: only a range."""
+    """Number of open flows whose owners the answer denies; 0 if it denies an ownership interval only."""
     flow: tuple[Endpoint, Endpoint] | None
-    """Client and server end of one of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """State of one source, for the status answer."""
-
-    name: str
-    up: bool
-    records: int
-    overruns: int
-    lost: Mapping[str, int]
-    resyncs: Mapping[str, int]
-    notes: Mapping[str, str]
-    error: str | None = None
-    role: str = "traffic"
-    """``traffic``: its records are counted; ``health``: it measures what another source counts."""
-    why: str = ""
-    """Why it is read, where it was not named in the configuration."""
-    exceptional_packets: Mapping[str, int] = field(default_factory=dict)
-    """Packets that count unlike others, by reason."""
+    """Client and server endpoint of one of the flows."""
 
 
 class ReadingView(NamedTuple):
-    """What questions of one shape have brought since the start."""
+    """Counts of the questions of one shape since the start."""
 
     shape: str
     asked: int
     answered: int
     named: int
-    """Answers that named somebody."""
+    """Answers that named a deployment."""
     silent: bool
-    """Whether the shape names nobody anywhere, so that what it was asked is repeated less often."""
+    """Whether the shape never names a deployment, so that its questions are repeated less often."""
 
 
 class AttributionReport(NamedTuple):
-    """How the attribution stands."""
+    """State of the attribution."""
 
     readings: tuple[ReadingView, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
-    """The newest, the last one first."""
+    """The newest contradictions, the latest first."""
     tied_pairs: int = 0
-    """Pairs of ends between which flows have several candidates."""
+    """Pairs of endpoints with flows that have several candidates."""
     ties_waiting: int = 0
-    """Questions about both ends of such pairs for which there was no call."""
+    """Questions about both endpoints of such pairs that were due and got no call."""
     hint: str | None = None
-    """What the answers say about the settings."""
+    """Advice about the settings, from the answers so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +74,8 @@ class StatusView:
     configuration: Mapping[str, object] = field(default_factory=dict)
     """The daemon's process id and file, and how the last reload went (times in epoch seconds)."""
     recording: Mapping[str, object] | None = None
-    """How the recording of what happens stands: path, size, whether it goes on or why it ended; None without one."""
+    """State of the recording: path, size, and whether it continues or why it ended; None without one."""
     attribution: AttributionReport = AttributionReport()
     """Its times are epoch seconds."""
     history: Mapping[str, object] | None = None
-    """How the history file stands (times in epoch seconds); None without one."""
+    """State of the history file (times in epoch seconds); None without one."""

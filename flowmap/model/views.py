@@ -14,36 +14,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One answer an attribution rests on."""
+    """One answer that an attribution is based on."""
 
     shape: str
     """``client``, ``sink``, ``source``, ``link`` or ``exact``."""
     confidence: str
     """``exact``, ``strong`` or ``candidate``."""
     asked_at: float | None
-    """Seconds since the epoch; None if it was never asked."""
+    """Seconds since the epoch; None if there is no answer."""
     answered_at: float | None
     origin: str
     """``live``, ``cached``, ``stale``, ``history`` or ``none``; of captures also ``catalog``, and ``assumed``: today's
     answer, taken for the capture's time."""
     rule: str = ""
-    """Which rule of time let the answer count: ``inside``, ``around``, ``grace``, ``fast``; empty if none did."""
+    """The rule of time by which the answer counts: ``inside``, ``around``, ``grace``, ``fast``, ``assumed``; empty if
+    none does."""
     owners: tuple[Owner, ...] = ()
     error: str | None = None
-    """Why there is no answer, where the last try failed."""
+    """Cause of the last failure; None if the last call returned an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowView:
-    """One flow as told to people and programs. Counters are what flowmap observed of it."""
+    """One flow as users see it; counters are what flowmap observed of it."""
 
     protocol: str
     client: Endpoint
     server: Endpoint
     translated: tuple[Endpoint, Endpoint] | None
-    """Client and server end as the server sees them, where NAT changed either."""
+    """Client and server endpoint as the server sees them, if NAT changed either; else None."""
     started_at: float | None
-    """Seconds since the epoch; None if the flow is older than the daemon and the kernel does not tell."""
+    """Seconds since the epoch; None if the flow is older than the daemon and the kernel does not report its start."""
     ended_at: float | None
     transmit_bytes: int
     receive_bytes: int
@@ -52,49 +53,49 @@ class FlowView:
     state: State
     deployments: tuple[DeploymentInfo, ...]
     guessed: bool
-    """Whether the orientation (which end is the client) is a guess."""
+    """Whether the orientation (which endpoint is the client) is a guess."""
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class AttributionView:
-    """The answer to "who owns this connection?"."""
+    """The owner of one connection, with the evidence."""
 
     state: State
     deployments: tuple[DeploymentInfo, ...]
     evidence: tuple[Evidence, ...]
     flow: FlowView | None
     cause: str | None = None
-    """One line on why there is no name, where there is none."""
+    """Why there is no name, in one line; None if there is one."""
     explanation: Explanation | None = None
-    """Where it was asked for."""
+    """The explanation, if the query asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowFilter:
-    """Which flows to list; None lets everything through."""
+    """Which flows to list; None passes every flow."""
 
     deployment: str | None = None
     """Deployment id or name."""
     peer: str | None = None
-    """Configured peer name, ``ip:port`` of the service end, or its address alone."""
+    """Configured peer name, ``ip:port`` of the service endpoint, or its address alone."""
     client: str | None = None
     """Client address, or ``ip:port``."""
     state: State | None = None
     protocol: str | None = None
     since: float | None = None
-    """Seconds since the epoch; with either of these, flows of the past are listed, too."""
+    """Seconds since the epoch; with ``since`` or ``until``, closed flows are listed too."""
     until: float | None = None
 
     @property
     def of_past(self) -> bool:
-        """Whether more is asked for than what is tracked now."""
+        """Whether closed flows are wanted too."""
         return self.since is not None or self.until is not None
 
 
 @dataclass(frozen=True, slots=True)
 class FlowPage:
-    """A part of a listing; ``next_cursor`` is None on the last part."""
+    """One page of a listing; ``next_cursor`` is None on the last page."""
 
     flows: tuple[FlowView, ...]
     next_cursor: str | None
@@ -102,7 +103,7 @@ class FlowPage:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Running totals: bytes and packets as seen from the deployment's end."""
+    """Running totals of bytes and packets, as seen from the deployment."""
 
     transmit_bytes: int = 0
     receive_bytes: int = 0
@@ -114,7 +115,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class PeerTraffic:
-    """Traffic with one peer: of one deployment, or of all (``owners`` then says who)."""
+    """Traffic with one peer, of one deployment or of all; ``owners`` are the deployments."""
 
     peer: str
     protocol: str
@@ -124,20 +125,20 @@ class PeerTraffic:
 
 @dataclass(frozen=True, slots=True)
 class PeerSeen:
-    """Traffic of a deployment with one peer in a window of time: of the flows open in it, each whole."""
+    """Traffic of a deployment with one peer in a time window: all bytes of the flows that were open in it."""
 
     peer: str
     protocol: str
     traffic: Traffic
     owners: tuple[Owner, ...]
-    """The deployment, or the set it cannot be told from."""
+    """The deployment, or the set of candidates that it is one of."""
     first_seen: float
-    """Seconds since the epoch: earliest start."""
+    """Earliest start of a flow, seconds since the epoch."""
     last_seen: float
-    """Latest end, or when it was asked for where a flow is open."""
+    """Latest end of a flow, or the time of the query if a flow is open."""
 
     def joined(self, other: PeerSeen) -> PeerSeen:
-        """Both together; they are of the same peer and owners."""
+        """The sum of both, which have the same peer and owners."""
         traffic = Traffic(
             self.traffic.transmit_bytes + other.traffic.transmit_bytes,
             self.traffic.receive_bytes + other.traffic.receive_bytes,
@@ -152,7 +153,7 @@ class PeerSeen:
 
 @dataclass(frozen=True, slots=True)
 class PeerWindow:
-    """The peers of a deployment in a window of time."""
+    """The peers of a deployment in a time window."""
 
     since: float
     until: float
@@ -161,7 +162,7 @@ class PeerWindow:
 
 @dataclass(frozen=True, slots=True)
 class PeerChanges:
-    """Which peers came and went between two windows."""
+    """The peers that appeared and vanished between two time windows."""
 
     before: PeerWindow
     now: PeerWindow
@@ -173,7 +174,7 @@ class PeerChanges:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView:
-    """A deployment seen in traffic, with its totals by peer (its own, and what it shares with others)."""
+    """A deployment with traffic, and its totals by peer: its own, and those that it shares with others."""
 
     info: DeploymentInfo
     traffic: Traffic

@@ -15,16 +15,11 @@ from flowmap.attribute.questions import READINGS, Owners, Question, Semantics, S
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import Row
 from flowmap.flows.endpoints import EndpointKey
-from flowmap.model.address import Address, Endpoint
+from flowmap.model.address import Endpoint
 from flowmap.model.deployment import JobSelection, Owner
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
+from flowmap.sources.kinds import KINDS
 
-ORIENTATION: Mapping[str, str] = {
-    "conntrack": "seen: the kernel tracks the connection from the client's first packet on",
-    "sockets": "seen: a listening socket, or the port a socket was given, tells which end is which",
-    "capture": "seen: the handshake tells who opened it",
-}
-"""How each source knows which end is the client, where it is not a guess."""
 GUESSED = "guessed: the beginning was not seen, so the ports had to tell"
 JOBS: Mapping[JobSelection, str] = {
     JobSelection.AT_START: "those that ran when the connection began, by the deployment's list of jobs",
@@ -41,7 +36,7 @@ def explain(
     ``epoch`` makes a monotonic instant a time. ``job_selection``: how its jobs were found, None without an owner.
     """
     columns, attribution = accounting.table.columns, accounting.attribution
-    lives = attribution.lives(np.array([row], np.int32))
+    lives = attribution.lifetimes(np.array([row], np.int32))
     decision = attribution.decisions.get(int(columns.verdict[row]))
     numbers = int(columns.client[row]), int(columns.service[row])
     questions = [question for number in numbers for question in attribution.questions_about(number)]
@@ -52,12 +47,12 @@ def explain(
         )
         questions = list(known | dict.fromkeys(of_ties))
     asked = tuple(_asked(accounting, question, lives, decision, epoch) for question in questions)
-    client, service = (accounting.table.ends.end(number) for number in numbers)
+    service = accounting.table.endpoints.key(numbers[1])
     flags = int(columns.flags[row])
     return Explanation(
         seen_by=(source, "sockets") if flags & Row.HEALTH_READ and source != "sockets" else (source,),
-        orientation=GUESSED if flags & Row.GUESSED else ORIENTATION.get(source, "seen"),
-        client=Endpoint(client.address, int(columns.ports[row]) >> 48),
+        orientation=GUESSED if flags & Row.GUESSED else (KINDS[source].orientation if source in KINDS else "seen"),
+        client=columns.endpoints_of(row)[0],
         service=Endpoint(service.address, service.port),
         endpoint_reason=_because(accounting, row, service) if flags & Row.TRANSLATED else "",
         life=_life(lives, epoch),
@@ -80,7 +75,7 @@ def _asked(
         _, (outcome,) = timeline.judge(lives, grace=accounting.attribution.settings.grace)
     if outcome is not None and outcome.answer not in answers:
         answers = sorted((*answers, outcome.answer), key=lambda answer: answer.arrived)
-    confirmed = timeline.range if timeline else None
+    confirmed = timeline.interval if timeline else None
     return AskedQuestion(
         shape=question.shape,
         workspace=question.workspace,
@@ -121,8 +116,7 @@ def _life(lives: Lifetimes, epoch: float) -> Lifetime:
 
 def _because(accounting: FlowAccounting, row: int, service: EndpointKey) -> str:
     columns = accounting.table.columns
-    called = Address(int(columns.server_high[row]), int(columns.server_low[row]))
-    kept = service.address == called and service.port == int(columns.ports[row]) >> 32 & 0xFFFF
+    kept = (service.address, service.port) == columns.endpoints_of(row)[1]
     asked = "as the client called it" if kept else "as it is after destination NAT, which really answers"
     return f"the client as it is before source NAT, since many can share the address after it; the service end {asked}"
 

@@ -17,16 +17,24 @@ from typing import TypeVar
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.jobs import placed
-from flowmap.attribute.questions import CONFIDENCE, SHAPES, Owners, Question, Shape, candidates, question_for, state_of
+from flowmap.attribute.questions import (
+    CONFIDENCE,
+    NAMED,
+    Owners,
+    Question,
+    combine,
+    connection_questions,
+    state_of,
+    state_of_several,
+)
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.engine import Engine
 from flowmap.errors import HistoryError, QueryError
-from flowmap.flows.endpoints import EndpointKey
 from flowmap.history import clock
 from flowmap.history.matching import FlowTuple, Wanted
-from flowmap.history.reader import HistoryReader, KeptFlow
+from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.writer import HistoryWriter
-from flowmap.model.address import protocol_number
+from flowmap.model.address import Endpoint, protocol_number
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import (
     AttributionView,
@@ -49,7 +57,6 @@ FLUSH_SECONDS = 1.0
 """Longest wait for what was handed to history to be in the file."""
 _CURSOR = "h"
 """First letter of a cursor into the file; those into the table are numbers alone."""
-_NAMED = (State.ATTRIBUTED, State.SHARED)
 
 
 class HistoryQueries:
@@ -162,7 +169,7 @@ class HistoryQueries:
         rows = rows_at(self._engine.accounting, self._queries.find(connection), at - epoch)
         return [self._queries.explain(row, now) for row in rows]
 
-    async def _views(self, kept: Sequence[KeptFlow]) -> list[AttributionView]:
+    async def _views(self, kept: Sequence[StoredFlow]) -> list[AttributionView]:
         owners = {info.owner for one in kept for info in one.view.deployments}
         if not owners:
             return [_view(one, {}) for one in kept]
@@ -175,38 +182,25 @@ class HistoryQueries:
         found = {(view.state, frozenset(info.owner for info in view.deployments)) for view in views}
         if len(found) == 1:
             return last
-        owners = frozenset[Owner]().union(*(several for _, several in found))
-        named = all(state in _NAMED for state, _ in found)
-        state = (
-            state_of(owners, self._engine.accounting.attribution.settings.owners_limit) if named else State.AMBIGUOUS
-        )
+        state, owners = state_of_several(found, self._engine.accounting.attribution.settings.owners_limit)
         infos = {info.owner: info for view in views for info in view.deployments}
-        deployments = tuple(infos[owner] for owner in sorted(owners)) if state in _NAMED else ()
+        deployments = tuple(infos[owner] for owner in sorted(owners))
         cause = f"{len(views)} connections match that moment and differ in their owners; give both ports"
         return AttributionView(state, deployments, (), None, cause)
 
     async def _from_ranges(self, connection: Connection, at: float) -> AttributionView:
         """Nobody saw the connection: whose were its ends then? A gap between two ranges is a gap in the answer."""
         settings = self._engine.accounting.attribution.settings
-        client = EndpointKey(connection.source, 0, 0, False)
-        service = EndpointKey(connection.destination, connection.destination_port or 0, connection.protocol, True)
-        questions = [
-            question_for(place, shape, client if shape is Shape.CLIENT else service)
-            for shape in SHAPES[settings.semantics]
-            for place in settings.places
-        ]
-        ranges = await self._read(lambda: self._history_reader.ranges(questions, at))
-        answers: dict[Shape, Owners | None] = {}
-        for question in questions:
-            owned, known = _agreed(ranges[question]), answers.get(question.shape, frozenset())
-            answers[question.shape] = None if owned is None or known is None else known | owned
-        owners = candidates(settings.semantics, answers)
+        service = Endpoint(connection.destination, connection.destination_port or 0)
+        questions = connection_questions(settings.semantics, settings.places, connection.source, service)
+        ranges = await self._read(lambda: self._history_reader.intervals(questions, at))
+        owners = combine(settings.semantics, {question: _agreed(ranges[question]) for question in questions})
         evidence = tuple(_evidence(question, ranges[question]) for question in questions)
         if owners is None:
             cause = "flowmap saw no such connection at that moment, and whose its ends were then was not confirmed"
             return AttributionView(State.UNKNOWN, (), evidence, None, cause)
         state = state_of(owners, settings.owners_limit)
-        infos = await self._on_writer(lambda: _described(self._engine.accounting, owners)) if state in _NAMED else {}
+        infos = await self._on_writer(lambda: _described(self._engine.accounting, owners)) if state in NAMED else {}
         cause = "flowmap saw no such connection at that moment; this is whose its ends were then"
         return AttributionView(state, tuple(infos[owner] for owner in sorted(infos)), evidence, None, cause)
 
@@ -241,11 +235,11 @@ def _described(accounting: FlowAccounting, owners: Iterable[Owner]) -> Mapping[O
     return {owner: replace(accounting.describe(owner), owner=owner) for owner in owners}
 
 
-def _view(one: KeptFlow, infos: Mapping[Owner, DeploymentInfo]) -> AttributionView:
+def _view(one: StoredFlow, infos: Mapping[Owner, DeploymentInfo]) -> AttributionView:
     by = one.view.started_at if one.view.started_at is not None else math.inf
     after = one.begun_after if one.view.started_at is not None else -math.inf
     deployments = tuple(placed(infos[info.owner], after, by) for info in one.view.deployments)
-    named = deployments if one.view.state in _NAMED else ()
+    named = deployments if one.view.state in NAMED else ()
     flow = replace(one.view, deployments=named)
     return AttributionView(one.view.state, named, one.evidence, flow, one.cause or None)
 

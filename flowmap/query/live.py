@@ -11,20 +11,20 @@ from flowmap.attribute.decisions import STATES, Decision
 from flowmap.attribute.jobs import placed
 from flowmap.attribute.questions import (
     CONFIDENCE,
-    SHAPES,
+    NAMED,
     Owners,
     Question,
-    Shape,
-    candidates,
-    question_for,
+    combine,
+    connection_questions,
     state_of,
+    state_of_several,
 )
 from flowmap.attribute.report import DATA_FLOW
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.errors import QueryError
 from flowmap.flows.columns import IGNORED, Mask, Row
-from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.hash_index import Rows
+from flowmap.flows.ports import nat_ports, unpack
 from flowmap.model.address import Address, Endpoint, protocol_name, protocol_number
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import AttributionView, Evidence, FlowFilter, FlowPage, FlowView
@@ -85,7 +85,7 @@ class LiveQueries:
             return None
         if connection.source_port is None or connection.destination_port is None:
             columns = self._accounting.table.columns
-            is_open = columns.flags[rows] & np.uint16(Row.OPEN) != 0
+            is_open = columns.flags[rows] & np.uint32(Row.OPEN) != 0
             matching = rows[is_open] if is_open.any() else rows
             verdicts = np.unique(np.stack((columns.state[matching], columns.verdict[matching]), axis=1), axis=0)
             found = {(STATES[state], self._owners(verdict)) for state, verdict in verdicts.tolist()}
@@ -99,12 +99,9 @@ class LiveQueries:
         return decision.owners if decision else NO_OWNERS
 
     def _differing(self, found: set[tuple[State, Owners]], flows: int) -> AttributionView:
-        owners = NO_OWNERS.union(*(owners for _, owners in found))
-        named = all(state in _NAMED for state, _ in found)
-        state = state_of(owners, self._accounting.attribution.settings.owners_limit) if named else State.AMBIGUOUS
-        deployments = self._described(owners) if state in _NAMED else ()
+        state, owners = state_of_several(found, self._accounting.attribution.settings.owners_limit)
         cause = f"{flows} connections match and differ in their owners; give both ports"
-        return AttributionView(state, deployments, (), None, cause)
+        return AttributionView(state, self._described(owners), (), None, cause)
 
     def explain(self, row: int, now: float, *, chain: bool = False) -> AttributionView:
         """What is known of the owner of one flow; with ``chain`` also how it came to be."""
@@ -144,25 +141,11 @@ class LiveQueries:
         ends = connection.source, connection.destination
         if cause := special.addresses.cause(*ends, by_client=special.by_client):
             return AttributionView(State.UNKNOWN, (), (), None, cause), []
-        client = EndpointKey(connection.source, 0, 0, False)
-        service = EndpointKey(connection.destination, connection.destination_port or 0, connection.protocol, True)
-        questions = [
-            question_for(place, shape, client if shape is Shape.CLIENT else service)
-            for shape in SHAPES[settings.semantics]
-            for place in settings.places
-        ]
-        answers: dict[Shape, Owners | None] = {}
-        missing = []
-        for question in questions:
-            timeline = attribution.timeline(question)
-            newest = timeline.latest() if timeline else None
-            restored = timeline is not None and timeline.restored  # from before a restart, and not confirmed since
-            if newest is None or restored or now - newest.arrived > fresh_for:
-                missing.append(question)
-                newest = None  # what was true then is no answer now
-            known = answers.get(question.shape, NO_OWNERS)
-            answers[question.shape] = None if newest is None or known is None else known | newest.owners
-        owners = candidates(settings.semantics, answers)
+        service = Endpoint(connection.destination, connection.destination_port or 0)
+        questions = connection_questions(settings.semantics, settings.places, connection.source, service)
+        answers = {question: self._fresh(question, fresh_for, now) for question in questions}
+        missing = [question for question, owners in answers.items() if owners is None]
+        owners = combine(settings.semantics, answers)
         evidence = tuple(self._known(question, now) for question in questions)
         if owners is None:
             errors = [one.error for one in evidence if one.error]
@@ -173,6 +156,14 @@ class LiveQueries:
         when = "said of its ends before it stopped answering" if stale else "says of its ends now"
         cause = f"flowmap does not see this connection now; this is what the control plane {when}"
         return AttributionView(state, self._described(owners), evidence, None, cause), missing
+
+    def _fresh(self, question: Question, fresh_for: float, now: float) -> Owners | None:
+        """The owners in an answer of this run that is not older than ``fresh_for`` seconds."""
+        timeline = self._accounting.attribution.timeline(question)
+        newest = timeline.latest() if timeline else None
+        if timeline is None or newest is None or timeline.restored or now - newest.arrived > fresh_for:
+            return None
+        return newest.owners
 
     def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """Flows that pass, in the order of their rows. QueryError for a filter or cursor that cannot be read."""
@@ -186,18 +177,16 @@ class LiveQueries:
     def flow(self, row: int) -> FlowView:
         """One flow."""
         columns = self._accounting.table.columns
-        flags, ports = int(columns.flags[row]), int(columns.ports[row])
-        client = Address(int(columns.client_high[row]), int(columns.client_low[row]))
-        server = Address(int(columns.server_high[row]), int(columns.server_low[row]))
+        flags, (client, server) = int(columns.flags[row]), columns.endpoints_of(row)
         ended = flags & (Row.ENDED | Row.OPEN) != Row.OPEN
         state = STATES[int(columns.state[row])]
         decision = self._accounting.attribution.decisions.get(int(columns.verdict[row]))
         total = columns.total(np.array([row], np.int32))[0].tolist()
         return FlowView(
-            protocol=protocol_name(ports & 0xFF),
-            client=Endpoint(client, ports >> 48),
-            server=Endpoint(server, ports >> 32 & 0xFFFF),
-            translated=self._translated(row) if flags & Row.TRANSLATED else None,
+            protocol=protocol_name(unpack(int(columns.ports[row])).protocol),
+            client=client,
+            server=server,
+            translated=columns.translated_endpoints_of(row) if flags & Row.TRANSLATED else None,
             started_at=None if flags & (Row.PREEXISTING | Row.PICKED_UP) else float(columns.born_by[row]) + self._epoch,
             ended_at=float(columns.ended_by[row]) + self._epoch if ended else None,
             transmit_bytes=total[0],
@@ -205,7 +194,7 @@ class LiveQueries:
             transmit_packets=total[2],
             receive_packets=total[3],
             state=state,
-            deployments=self._placed(decision.owners, row) if decision and state in _NAMED else (),
+            deployments=self._placed(decision.owners, row) if decision and state in NAMED else (),
             guessed=bool(flags & Row.GUESSED),
             source=self._source,
         )
@@ -225,29 +214,17 @@ class LiveQueries:
     def _described(self, owners: Owners) -> tuple[DeploymentInfo, ...]:
         return tuple(self.describe(owner) for owner in sorted(owners))
 
-    def _translated(self, row: int) -> tuple[Endpoint, Endpoint]:
-        columns = self._accounting.table.columns
-        client_high, client_low, server_high, server_low = columns.translated[row].tolist()
-        ports = int(columns.translated_ports[row])
-        return (
-            Endpoint(Address(client_high, client_low), ports >> 16),
-            Endpoint(Address(server_high, server_low), ports & 0xFFFF),
-        )
-
     def _has_ends(
         self, rows: Rows, client: Address, client_port: int | None, server: Address, server_port: int | None
     ) -> Mask:
         columns = self._accounting.table.columns
         seen = _equals(columns.client_high[rows], columns.client_low[rows], client)
         seen &= _equals(columns.server_high[rows], columns.server_low[rows], server)
-        ports = columns.ports[rows]
-        seen &= _port(ports >> np.uint64(48), client_port) & _port(
-            ports >> np.uint64(32) & np.uint64(0xFFFF), server_port
-        )
-        nat = columns.flags[rows] & np.uint16(Row.TRANSLATED) != 0
-        ends, nat_ports = columns.translated[rows], columns.translated_ports[rows].astype(np.uint64)
+        seen &= _port(columns.client_port(rows), client_port) & _port(columns.server_port(rows), server_port)
+        nat = columns.flags[rows] & np.uint32(Row.TRANSLATED) != 0
+        ends, (nat_client_port, nat_server_port) = columns.translated[rows], nat_ports(columns.translated_ports[rows])
         behind = nat & _equals(ends[:, 0], ends[:, 1], client) & _equals(ends[:, 2], ends[:, 3], server)
-        behind &= _port(nat_ports >> np.uint64(16), client_port) & _port(nat_ports & np.uint64(0xFFFF), server_port)
+        behind &= _port(nat_client_port, client_port) & _port(nat_server_port, server_port)
         either: Mask = seen | behind
         return either
 
@@ -261,7 +238,7 @@ class LiveQueries:
         if wanted.client is not None:
             address, port = read_endpoint(wanted.client, "client")
             passes &= _equals(columns.client_high[rows], columns.client_low[rows], address)
-            passes &= _port(columns.ports[rows] >> np.uint64(48), port)
+            passes &= _port(columns.client_port(rows), port)
         if wanted.deployment is not None:
             numbers = [n for n, made in accounting.attribution.decisions.items() if _concerns(made, wanted.deployment)]
             passes &= np.isin(columns.verdict[rows], numbers)
@@ -271,7 +248,7 @@ class LiveQueries:
         return passes
 
     def _is_peer(self, service: int, peer: str) -> bool:
-        end = self._accounting.table.ends.end(service)
+        end = self._accounting.table.endpoints.key(service)
         return peer in (self._accounting.peer(service), str(Endpoint(end.address, end.port)), str(end.address))
 
     def _why_pending(self, row: int) -> str:
@@ -308,7 +285,6 @@ class LiveQueries:
         return Evidence(question.shape, confidence, asked, arrived, origin, outcome.rule, owners)
 
 
-_NAMED = (State.ATTRIBUTED, State.SHARED)
 _SEVERAL = (State.PENDING, State.SHARED, State.AMBIGUOUS)
 
 

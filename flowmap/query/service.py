@@ -16,7 +16,8 @@ from flowmap.errors import HistoryError, QueryError
 from flowmap.export.snapshot import ByteCount, SeriesSnapshot, Snapshot
 from flowmap.model.address import protocol_number
 from flowmap.model.deployment import DeploymentInfo, JobSelection, Owner
-from flowmap.model.status import AttributionReport, SourceStatus, StatusView
+from flowmap.model.source import SourceStatus
+from flowmap.model.status import AttributionReport, StatusView
 from flowmap.model.views import (
     AttributionView,
     DeploymentView,

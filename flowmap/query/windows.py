@@ -48,7 +48,7 @@ def peers_of(
         last = now if is_open else float(columns.ended_by[row])
         times = float(columns.born_by[row]) + epoch, last + epoch
         owners = tuple(sorted(decisions[int(columns.verdict[row])].owners))
-        protocol = protocol_name(accounting.table.ends.end(service).protocol)
+        protocol = protocol_name(accounting.table.endpoints.key(service).protocol)
         one = PeerSeen(accounting.peer(service), protocol, traffic, owners, *times)
         key = (one.peer, one.protocol, owners)
         seen[key] = seen[key].joined(one) if key in seen else one

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Command
 from flowmap.flows.batch import Datagrams
-from flowmap.sources.base import SourceStats
+from flowmap.model.source import SourceStats
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from flowmap.config import Config
 from flowmap.errors import DecodeError
+from flowmap.model.source import SourceFacts
 from flowmap.recording.codec import decode_entries
 from flowmap.recording.container import SIGNATURE, Chunk, ChunkKind, Chunks
 from flowmap.recording.entries import Entry
 from flowmap.recording.file import FORMAT
 from flowmap.recording.settings import read_settings
-from flowmap.sources.base import SourceFacts
 
 _SOURCE = TypeAdapter(SourceFacts)
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,12 +23,13 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Command, Decide, Deliver, Restore, TakeStep
 from flowmap.export.snapshot import RecordingReport
 from flowmap.flows.batch import COLUMNS, Datagrams, FlowBatch
+from flowmap.model.source import SourceStats
 from flowmap.recording.codec import encode_entries
 from flowmap.recording.container import ChunkKind
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.file import FORMAT, Full, RecordingFile
 from flowmap.recording.settings import kept_settings
-from flowmap.sources.base import Source, SourceFacts, SourceStats
+from flowmap.sources.base import Source
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,8 @@ def _noted(command: Command) -> tuple[Entry, int]:
             return Undecoded(now, read_at, kept), len(kept.data) + 8 * len(starts)
         case TakeStep(FlowBatch() as batch):
             return command, _NOTE_BYTES + len(batch) * _RECORD_BYTES
-        case Deliver(_, delivery):
-            return command, 1024 * (1 + len(delivery.deployments))
+        case Deliver(_, result):
+            return command, 1024 * (1 + len(result.deployments))
         case Restore(known):
             return command, 512 * len(known)
     return command, _NOTE_BYTES
@@ -85,7 +86,7 @@ class RecordTo:
 def start_recording(wanted: RecordTo, config: Config, accounting: FlowAccounting, source: Source) -> Recorder:
     """Make the file and begin; ConfigError if that cannot be done. The source is not open yet."""
     file = RecordingFile(wanted.path, max_size=wanted.max_size, overwrite=wanted.overwrite)
-    facts = {"source": SourceFacts.of(source), "settings": kept_settings(config)}
+    facts = {"source": source.facts, "settings": kept_settings(config)}
     return Recorder(accounting, file, facts=facts, stats=lambda: source.stats)
 
 
@@ -191,9 +192,7 @@ class Recorder:
             self._note(ClockSet(epoch))
         if now >= self._mark_at or last:
             began = self._clock()
-            stats = self._stats()
-            copied = replace(stats, lost=dict(stats.lost), resyncs=dict(stats.resyncs), notes=dict(stats.notes))
-            self._note(Marked(now, Checkpoint.of(self._accounting), copied))
+            self._note(Marked(now, Checkpoint.of(self._accounting), self._stats().snapshot()))
             # With 100,000 series the figures take a while; they must not take more than a hundredth of the time.
             self._mark_at = now + 100 * (self._clock() - began)
         self._hand_over()

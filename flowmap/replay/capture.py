@@ -11,17 +11,15 @@ from flowmap.config import Config
 from flowmap.engine.commands import CountFlowless
 from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.export.snapshot import Snapshot
+from flowmap.model.source import SourceStats
 from flowmap.query.live import LiveQueries
 from flowmap.replay import skipped_frames
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.capture_steps import FACTS, CaptureSteps
 from flowmap.replay.driver import Answerer, ReplayDriver, TimedStep
-from flowmap.sources.base import SourceStats
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.wire.packets.frames import Tunnels
 
-TELL_EVERY = 1.0
-"""Seconds for which growing counters may wait before the books hear of them."""
 LISTEN_ON = 5.0
 """Seconds after the last repeat of a question for which its answer is waited."""
 
@@ -38,15 +36,21 @@ class CaptureReplay:
         origin: str,
         tunnels: Tunnels = "outer",
         loopback: bool | None = None,
+        timeless: bool = False,
     ) -> None:
         """``answerer`` says who is at an end at an instant (None: nobody does), ``origin`` where it knows that from.
-        ``loopback``: see :func:`make_accounting`."""
-        flows = PacketFlows(config.collect.max_flows, seed=os.urandom(48), tell_every=TELL_EVERY)
-        self.steps = CaptureSteps(file, flows, tunnels=tunnels)
-        self.accounting = make_accounting(config, announces_births=FACTS.announces_births, loopback=loopback)
+
+        ``loopback``: see :func:`make_accounting`. ``timeless``: the answerer says the same at every instant.
+        """
+        flows = PacketFlows(config.collect.max_flows, seed=os.urandom(48), timed=True)
+        self.steps = CaptureSteps(file, flows, tunnels=tunnels, at_once=answerer is None or timeless)
+        self.accounting = make_accounting(
+            config, announces_births=FACTS.announces_births, loopback=loopback, timeless=timeless
+        )
         self.queries = LiveQueries(self.accounting, source=FACTS.name, epoch=0.0, origin=origin)
         self.now = -math.inf
         self._offline = ReplayDriver(self.accounting, answerer)
+        self.steps.is_awaited = lambda: self._offline.waits
         self._late = 0
         attribute = config.attribute
         longest = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace)
@@ -101,7 +105,9 @@ class CaptureReplay:
             yield TimedStep(*at)
         for at in self.steps.silence(self._wait):
             if at.now > until or not self.accounting.pending_flows:
-                return
+                break
+            yield TimedStep(*at)
+        for at in self.steps.rest(until):
             yield TimedStep(*at)
 
     def _count_late(self) -> None:

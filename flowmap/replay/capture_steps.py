@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows.batch import FlowBatch
+from flowmap.model.source import SourceFacts
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.copies import CopyWatch, interfaces_of
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, Step
-from flowmap.sources.packets.flows import PacketFlows
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
+from flowmap.sources.packets.flows import SLICE, PacketFlows
+from flowmap.sources.packets.silence import SPAN
+from flowmap.sources.packets.table import OTHER
 from flowmap.wire.capture_files.reader import NO_INTERFACE, CapturedFrames
 from flowmap.wire.packets.frames import Tunnels, decode_frames
 from flowmap.wire.packets.packets import Mark, Packets
@@ -22,10 +27,14 @@ from flowmap.wire.packets.scapy_fallback import ScapyFallback
 
 FACTS = SourceFacts("replay", "ip", True)
 
-SLICE = 0.1
-"""Seconds of packets that are one step: how exactly the beginnings and ends of flows are known."""
+CELL = 0.1
+"""Seconds of packets that are one step, where questions are asked between steps."""
+WINDOW = 1.0
+"""Seconds of packets that are taken together then: growing counters wait so long."""
 DISORDER = 1.0
 """Seconds by which frames may be out of order without a word: several queues were read."""
+WINDOW_PACKETS = SLICE
+"""Packets of one step at most."""
 POOL = 16_384
 """Packets that are enough for one step, however short their time."""
 
@@ -51,7 +60,14 @@ class _Piece(NamedTuple):
 class CaptureSteps:
     """Reads ``file`` once. The counts are of what was done so far, which is read up to the end of a piece."""
 
-    def __init__(self, file: CaptureFile, flows: PacketFlows, *, tunnels: Tunnels = "outer") -> None:
+    def __init__(
+        self, file: CaptureFile, flows: PacketFlows, *, tunnels: Tunnels = "outer", at_once: bool = False
+    ) -> None:
+        """``flows`` are timed. ``at_once``: nothing is asked between steps, so many packets may be one step.
+
+        Steps are cut where CELL and WINDOW divide the time, so neither they nor what is decided between them depends
+        on how the file is read.
+        """
         self.file = file
         self.flows = flows
         self.frames = 0
@@ -77,6 +93,18 @@ class CaptureSteps:
         """Whether it stopped before a frame, because of its time."""
         self.now = -math.inf
         """The time of the latest packet, going on in the silence after the last."""
+        self._at_once = at_once
+        self._window = SPAN if at_once else WINDOW
+        self._number = -math.inf
+        """Of the window that is under way, counted from the epoch."""
+        self._held: list[FlowBatch] = []
+        """Its records so far."""
+        self._taken = 0
+        """Its packets so far."""
+        self._cells: dict[int, float] = {}
+        """Time of the last packet of each of its cells."""
+        self.is_awaited: Callable[[], bool] = lambda: True
+        """Whether word is wanted after cells that changed nothing but counters."""
         self._odd = ScapyFallback()
         self._tunnels: Tunnels = tunnels
 
@@ -92,11 +120,13 @@ class CaptureSteps:
                 yield self._at(ReadStarted("start"))
                 yield self._at(ReadFinished(True))
                 yield self._at(CaughtUp(self.now))  # what shakes hands from here on began after it
-            yield from self._slices(piece)
+            yield from self._windows(piece)
         if not begun:
             return
+        yield from self._finish()
         yield self._at(self.flows.tell())
         if self.later:  # nothing is missing up to there
+            yield from self._pass_to(until)
             self.now = max(self.now, until)
             yield self._at(CaughtUp(self.now))
         else:
@@ -105,8 +135,16 @@ class CaptureSteps:
     def silence(self, seconds: float) -> Iterator[At]:
         """What comes after the capture: nothing, for so long. What is asked meanwhile may still decide something."""
         for _ in range(int(seconds)):
-            self.now += 1.0
+            then = self.now + 1.0
+            yield from self._pass_to(then)
+            self.now = then
             yield self._at(CaughtUp(self.now))
+
+    def rest(self, until: float = math.inf) -> Iterator[At]:
+        """Flows that end because they are silent after the capture, up to ``until``; if that is infinite, all but
+        established TCP."""
+        for batch in self.flows.expire(self.now + OTHER + 1.0 if until == math.inf else until):
+            yield self._at(batch)
 
     def _at(self, step: Step) -> At:
         return At(step, self.now, self.now)
@@ -118,7 +156,7 @@ class CaptureSteps:
             if not len(piece.times):
                 continue
             pool.append(piece)
-            if sum(len(one.times) for one in pool) >= POOL or piece.times[-1] > pool[0].times[0] + SLICE:
+            if sum(len(one.times) for one in pool) >= POOL or piece.times[-1] > pool[0].times[0] + self._window:
                 yield _joined(pool)
                 pool = []
         if pool:
@@ -136,18 +174,63 @@ class CaptureSteps:
             yield [_first(frames, int(np.searchsorted(frames.starts, end))) for frames in piece]
             return
 
-    def _slices(self, piece: _Piece) -> Iterator[At]:
+    def _windows(self, piece: _Piece) -> Iterator[At]:
         times = np.maximum(np.maximum.accumulate(piece.times), self.now)
-        start = 0
-        while start < len(times):
-            end = int(np.searchsorted(times, times[start] + SLICE, "right"))
-            part = piece.packets if end - start == len(times) else piece.packets.take(slice(start, end))
-            batches = self.flows.take(part, times[start:end], piece.interfaces[start:end])
-            begun, self.now = float(times[start]), float(times[end - 1])
-            for batch in batches:
-                yield At(batch, self.now, begun)
+        numbers = np.floor(times / self._window)
+        for start, end in _runs(numbers):
+            if numbers[start] != self._number:
+                yield from self._finish()
+                yield from self._pass_to(float(times[start]))
+                self._number = float(numbers[start])
+            while start < end:
+                stop = min(end, start + WINDOW_PACKETS - self._taken)
+                whole = stop - start == len(times)
+                part = piece.packets if whole else piece.packets.take(slice(start, stop))
+                self._take(part, times[start:stop], piece.interfaces[start:stop])
+                start = stop
+                if self._taken == WINDOW_PACKETS:
+                    yield from self._finish()
+
+    def _take(self, packets: Packets, times: Times, interfaces: npt.NDArray[np.int32]) -> None:
+        self._held += self.flows.take(packets, times, interfaces)
+        self._taken += len(times)
+        self.now = float(times[-1])
+        if not self._at_once:
+            cells = np.floor(times / CELL).astype(np.int64)
+            last = np.append(np.flatnonzero(np.diff(cells)), len(cells) - 1)
+            self._cells.update(zip(cells[last].tolist(), times[last].tolist(), strict=True))
+
+    def _finish(self) -> Iterator[At]:
+        """The records of the packets since the last step."""
+        if self._taken and self._at_once:
+            for batch in self._held:
+                yield self._at(batch)
             yield self._at(CaughtUp(self.now))
-            start = end
+        elif self._taken:
+            yield from self._by_cell([*self._held, self.flows.tell()], self._cells)
+        self._held, self._cells, self._taken = [], {}, 0
+
+    def _by_cell(self, batches: list[FlowBatch], last: dict[int, float]) -> Iterator[At]:
+        """Records by the cell in which they became true: what is asked after one does not know those of the next."""
+        parts: dict[int, list[FlowBatch]] = {cell: [] for cell in last}
+        for batch in batches:
+            cells = np.floor(_ends(batch) / CELL).astype(np.int64)
+            for cell in np.unique(cells).tolist():
+                parts.setdefault(cell, []).append(batch.take(cells == cell))
+        for cell, some in sorted(parts.items()):
+            now = max([last.get(cell, -math.inf), *(float(_ends(batch).max()) for batch in some)])
+            for batch in some:
+                yield At(batch, now, now)
+            if cell in last and (some or self.is_awaited()):
+                yield At(CaughtUp(last[cell]), now, now)
+
+    def _pass_to(self, then: float) -> Iterator[At]:
+        """Flows that fell silent before ``then``, each when it is over."""
+        silent = self.flows.expire(then)
+        if self._at_once:
+            yield from map(self._at, silent)
+        else:
+            yield from self._by_cell(silent, {})
 
     def _in_order(self, piece: _Piece) -> _Piece:
         """The piece without the packets that are far out of order: when they were, nobody knows.
@@ -215,6 +298,18 @@ class CaptureSteps:
         elif len(frames.times):
             self.began = min(self.began, float(frames.times.min()) / 1e9)
             self.ended = max(self.ended, float(frames.times.max()) / 1e9)
+
+
+def _runs(numbers: npt.NDArray[np.float64]) -> Iterator[tuple[int, int]]:
+    """Where equal numbers in a row begin and end."""
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    return pairwise(edges if len(numbers) else ())
+
+
+def _ends(batch: FlowBatch) -> Times:
+    """The instant by which what each record tells had happened."""
+    assert batch.moments is not None, "flows are timed"
+    return batch.moments.by
 
 
 def _first(frames: CapturedFrames, number: int) -> CapturedFrames:

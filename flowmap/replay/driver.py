@@ -25,7 +25,7 @@ from flowmap.sources.base import Step
 TURN = 0.1
 """Seconds between two turns while a question waits or is on its way."""
 IDLE_TURN = 1.0
-"""The same while none does: ends whose answers grow old are found that late."""
+"""The same while none does, at least: then turns are taken when an answer has grown old, or to tidy."""
 TIDY_EVERY = 30.0
 QUIET = 600.0
 """Seconds without a step after which time is passed over: what is due to be asked again is asked after it."""
@@ -45,7 +45,7 @@ class TimedStep(NamedTuple):
 class Reply(NamedTuple):
     """What comes of one question, and when."""
 
-    delivery: QuestionResult
+    result: QuestionResult
     arrives: float
 
 
@@ -106,6 +106,12 @@ class ReplayDriver:
         if self._changed:
             self._turn(self._now)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a question waits for a call or for its answer, or an answer for the source to come to its arrival."""
+        attribution = self.accounting.attribution
+        return bool(self._arriving or self._questions or attribution.schedule.waiting or attribution.has_news)
+
     def _pass_time(self, until: float) -> None:
         if math.isinf(self._turned):
             self._turned = self._tidied = until
@@ -115,10 +121,13 @@ class ReplayDriver:
         self._turned = max(self._turned, until - IDLE_TURN if quiet < until else self._turned)
 
     def _next_turn(self) -> float:
-        attribution = self.accounting.attribution
-        waits = self._arriving or self._questions or attribution.schedule.waiting or attribution.has_news
-        # Never before the last step: what it brought was not known then.
-        return max(self._now, self._turned + (TURN if waits or self._changed else IDLE_TURN))
+        """Never before the last step: what it brought was not known then."""
+        if self._answerer is None:  # nothing is decided, ever
+            return max(self._now, self._turned + self._tidy_every) if self._changed else math.inf
+        if self._changed or self.waits:
+            return max(self._now, self._turned + TURN)
+        due = min(self.accounting.attribution.next_due, self._tidied + self._tidy_every)
+        return max(self._now, self._turned + IDLE_TURN, due)
 
     def _turn(self, now: float) -> None:
         self._turned, self._changed = now, False
@@ -126,7 +135,7 @@ class ReplayDriver:
             arrives, _, reply = heapq.heappop(self._arriving)
             if self._budget is not None:
                 self._budget.finish()
-            self._apply(Deliver(arrives, reply.delivery))
+            self._apply(Deliver(arrives, reply.result))
         self._apply(Decide(now))
         self._ask(now)
         if now - self._tidied >= self._tidy_every:
@@ -149,4 +158,4 @@ class ReplayDriver:
             heapq.heappush(self._arriving, (max(reply.arrives, now), next(self._order), reply))
 
     def _available(self, now: float) -> int:
-        return self.accounting.table.ends.capacity if self._budget is None else self._budget.available(now)
+        return self.accounting.table.endpoints.capacity if self._budget is None else self._budget.available(now)

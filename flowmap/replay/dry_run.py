@@ -89,7 +89,7 @@ class DryRun:
         with RecordingReader(self._path) as reader:
             for entry in reader.entries():
                 if isinstance(entry, Deliver):
-                    self._known.add(entry.delivery)
+                    self._known.add(entry.result)
                 yield reader.offset / reader.size / 2
         with RecordingReader(self._path) as reader:
             offline = self._offline(reader)
@@ -114,7 +114,7 @@ class DryRun:
     def _offline(self, reader: RecordingReader) -> ReplayDriver:
         config = self._config or reader.begin.config
         self._accounting = make_accounting(config, announces_births=reader.begin.source.announces_births)
-        self._accounting.leaving = self._count
+        self._accounting.on_leaving(self._count)
         plane = config.control_plane
         self._budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
         return ReplayDriver(
@@ -172,14 +172,14 @@ class KnownAnswers:
             self._latency = median(self._latencies) if self._latencies else USUAL_LATENCY
         return self._latency
 
-    def add(self, delivery: QuestionResult) -> None:
-        """Take one delivery, in the order of the recording."""
+    def add(self, result: QuestionResult) -> None:
+        """Take one result, in the order of the recording."""
         self.recorded += 1
-        if delivery.answer is None:
+        if result.answer is None:
             return
-        owning = tuple(info for info in delivery.deployments if info.owner in delivery.answer.owners)
-        self._heard.setdefault(delivery.question, []).append(_Heard(delivery.answer.arrived, owning))
-        self._latencies.append(delivery.answer.arrived - delivery.answer.asked)
+        owning = tuple(info for info in result.deployments if info.owner in result.answer.owners)
+        self._heard.setdefault(result.question, []).append(_Heard(result.answer.arrived, owning))
+        self._latencies.append(result.answer.arrived - result.answer.asked)
 
     def about(self, question: Question, now: float) -> tuple[DeploymentInfo, ...]:
         """Deployments the control plane would have named at that moment, as far as is known."""

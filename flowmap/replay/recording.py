@@ -14,10 +14,10 @@ from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.hash_index import Rows
+from flowmap.model.source import SourceStats
 from flowmap.query.live import LiveQueries
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.reader import RecordingReader
-from flowmap.sources.base import SourceStats
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 
 
@@ -40,7 +40,7 @@ class Replay:
         self.source = begin.source
         self.accounting = make_accounting(begin.config, announces_births=begin.source.announces_births)
         if leaving is not None:
-            self.accounting.leaving = leaving
+            self.accounting.on_leaving(leaving)
         self.epoch = begin.epoch
         self.queries = LiveQueries(self.accounting, source=begin.source.name, epoch=begin.epoch)
         self.now = -math.inf
@@ -103,8 +103,8 @@ class Replay:
                     self._differs(now, difference)
             case _:
                 if isinstance(entry, Deliver):
-                    self.answers += entry.delivery.answer is not None
-                    self.failures += entry.delivery.answer is None
+                    self.answers += entry.result.answer is not None
+                    self.failures += entry.result.answer is None
                 self.accounting.apply(entry)
 
     def _take(self, command: TakeStep) -> None:

@@ -1,1 +1,1 @@
-"""An embedded control plane and sample jobs: for the demo, for tests and for trying flowmap without an account."""
+"""The embedded control plane and the demo, for tests and for trying flowmap without an account."""

@@ -1,4 +1,4 @@
-"""Serves the embedded control plane on a real socket of this machine."""
+"""Serves the embedded control plane on a loopback socket."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def serve(
 
 
 def run_server(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve until the server is told to exit; open requests are then cut."""
+    """Serve until ``server.should_exit``. Open requests are then aborted."""
     asyncio.run(server.serve(sockets=[listener]))
 
 
 class _Server(uvicorn.Server):
-    """Ends on a signal without raising it again, so that the caller can end in its own way."""
+    """Stops on a signal without raising it again, so that the caller can finish."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.should_exit = True
 
 
 def make_server(plane: SandboxControlPlane) -> uvicorn.Server:
-    """A server that logs nothing and leaves the Date header to the plane, whose clock may be off on purpose."""
+    """A server without log and Date header: the plane sets the date, which a fault may falsify."""
     return _Server(
         uvicorn.Config(
             plane.app,
@@ -72,7 +72,7 @@ def make_server(plane: SandboxControlPlane) -> uvicorn.Server:
 
 
 def open_listener(address: str) -> socket.socket:
-    """A listening socket at ``ip:port``, on loopback only since requests carry signatures in the clear; ConfigError."""
+    """A listening socket at ``ip:port``; ConfigError unless it is loopback, since requests are not encrypted."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
@@ -94,6 +94,6 @@ def open_listener(address: str) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a listening socket is reached."""
+    """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://{format_endpoint(host, port)}"

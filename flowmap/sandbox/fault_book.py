@@ -1,4 +1,4 @@
-"""Which faults are in force, for which requests, and how often they were committed. Pure."""
+"""The active faults, the requests they match, and how often each was applied. Pure."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ Kind = Literal[
 
 DESCRIPTIONS: dict[Kind, str] = {
     "bad_element": "the right answer with three invalid elements in front",
-    "bom": "the right answer behind a byte order mark",
+    "bom": "the right answer after a byte order mark",
     "business": "HTTP 200 with success: false, `status` as httpCode and `code` as errorCode",
-    "clock": "the server's clock is off by `seconds`, for checking dates and in its Date header",
+    "clock": "the server's clock is off by `seconds`, in its date check and its Date header",
     "cut": "half of the right answer, then the connection closes",
     "data_object": "success: true with an object for data",
     "drip": "the right answer, a byte every `seconds`",
     "empty": "no body, with HTTP `status` (200)",
-    "empty_list": "success: true with an empty list, whatever the catalog says",
-    "error": "an HTML page with HTTP `status` (503), as proxies make them",
+    "empty_list": "success: true with an empty list",
+    "error": "an HTML page with HTTP `status` (503), as from a proxy",
     "gateway": "a gateway error with HTTP `status` (403) and `code` (Forbidden.RAM)",
     "gzip": "the right answer, compressed",
     "gzip_bomb": "a small compressed body that becomes `size` bytes",
-    "hang": "no answer until the client hangs up",
+    "hang": "no answer until the client closes the connection",
     "json_list": "the body []",
     "json_null": "the body null",
     "latency": "the right answer after `seconds`",
@@ -64,26 +64,26 @@ DESCRIPTIONS: dict[Kind, str] = {
     "throttle": "HTTP `status` (400), `code` (Throttling.User), with `retryAfterMs` or `retryAfter` if given",
     "wrong_types": "the right elements with every field of another type",
 }
-"""What each kind does; names in backquotes are fields of the fault, with their defaults."""
+"""The effect of each kind. Names in backquotes are fields of the fault, with their defaults."""
 
 
 class Fault(BaseModel):
-    """One thing that goes wrong."""
+    """A fault and the requests it applies to."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=camel, validate_by_name=True, validate_by_alias=True)
 
     kind: Kind
-    """What goes wrong; see ``faults``."""
+    """The effect; see ``DESCRIPTIONS``."""
     operation: str | None = None
-    """Only requests of this action, such as ``GetDeploymentsByIp``."""
+    """Restricts the fault to an action, such as ``GetDeploymentsByIp``."""
     shape: str | None = None
-    """Only questions of this shape: ``client``, ``sink``, ``source``, ``link``, ``exact``."""
+    """Restricts the fault to a shape: ``client``, ``sink``, ``source``, ``link``, ``exact``."""
     skip: int = Field(default=0, ge=0)
-    """Matching requests that are let through first."""
+    """Matching requests without the fault at first."""
     times: int | None = Field(default=None, ge=1)
-    """Requests it applies to; None: every one."""
+    """Number of requests with the fault; None: all."""
     seconds: float = 1.0
-    """Of ``latency``, between the bytes of ``drip``, or by which the server's clock is off (``clock``)."""
+    """Delay of ``latency``, interval of ``drip``, or clock offset of ``clock``."""
     status: int | None = Field(default=None, ge=100, le=599)
     code: str | None = None
     message: str = "made by the sandbox"
@@ -92,12 +92,12 @@ class Fault(BaseModel):
     retry_after: str | int | None = None
     """Value of a ``Retry-After`` header."""
     size: int = Field(default=1 << 29, ge=0)
-    """Bytes of ``oversized``, and of ``gzip_bomb`` after inflation."""
+    """Bytes of ``oversized``, and of ``gzip_bomb`` after decompression."""
     location: str = "http://127.0.0.1:9/"
-    """Where ``redirect`` points."""
+    """Target of ``redirect``."""
 
     def headers(self) -> dict[str, str]:
-        """Headers that ask to wait."""
+        """Headers that ask the client to wait."""
         pairs = {"x-acs-retry-after": self.retry_after_ms, "retry-after": self.retry_after}
         return {name: str(value) for name, value in pairs.items() if value is not None}
 
@@ -106,7 +106,7 @@ _FAULTS = TypeAdapter(list[Fault])
 
 
 def parse_faults(value: object) -> list[Fault]:
-    """Check a list of faults; ConfigError names the place."""
+    """Parse a list of faults; ConfigError names the place of an error."""
     try:
         return _FAULTS.validate_python(value)
     except ValidationError as error:
@@ -115,32 +115,32 @@ def parse_faults(value: object) -> list[Fault]:
 
 
 class FaultBook:
-    """The faults in force, and how often each kind was committed."""
+    """The active faults, and how often each kind was applied."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._left: list[float] = []
         self._skip: list[int] = []
-        self.committed: Counter[str] = Counter()
+        self.applied: Counter[str] = Counter()
 
     def replace(self, faults: list[Fault]) -> None:
-        """Put ``faults`` in force instead of those before."""
+        """Replace the active faults by ``faults``."""
         self._faults = list(faults)
         self._left = [math.inf if fault.times is None else fault.times for fault in faults]
         self._skip = [fault.skip for fault in faults]
 
     @property
-    def in_force(self) -> list[Fault]:
-        """The faults that are not used up."""
+    def active(self) -> list[Fault]:
+        """The faults that may still apply."""
         return [fault for fault, left in zip(self._faults, self._left, strict=True) if left > 0]
 
     @property
     def clock_offset(self) -> float:
-        """Seconds by which the server's clock is off."""
-        return sum(fault.seconds for fault in self.in_force if fault.kind == "clock")
+        """Offset of the server's clock in seconds."""
+        return sum(fault.seconds for fault in self.active if fault.kind == "clock")
 
-    def take(self, operation: str, shape: str) -> Fault | None:
-        """The first fault for this request, used up by one; None if there is none."""
+    def match(self, operation: str, shape: str) -> Fault | None:
+        """The first fault for this request, counted as applied; None if none matches."""
         for position, fault in enumerate(self._faults):
             if fault.operation not in (None, operation) or fault.shape not in (None, shape):
                 continue
@@ -150,6 +150,6 @@ class FaultBook:
                 self._skip[position] -= 1
                 continue
             self._left[position] -= 1
-            self.committed[fault.kind] += 1
+            self.applied[fault.kind] += 1
             return fault
         return None

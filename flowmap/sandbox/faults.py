@@ -1,7 +1,6 @@
-"""Faults the sandbox commits when it is told to.
+"""The kinds of faults: each turns a right answer into another one.
 
-Each kind is a function from the answer that would have been given to the one that is; the table :data:`KINDS` names
-them all. ``fault_book`` says which requests meet one.
+:data:`KINDS` has a function for each kind. ``fault_book`` decides which requests meet a fault.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ CHUNK = 1 << 16
 
 
 Good = Callable[[], rendering.Json]
-"""Makes the answer that would be given without the fault."""
+"""Makes the answer without the fault."""
 
 
-HungUp = Callable[[], Awaitable[None]]
-"""Waits until the client hangs up."""
+Disconnected = Callable[[], Awaitable[None]]
+"""Waits until the client closes the connection."""
 
 
-async def commit(fault: Fault, good: Good, hung_up: HungUp, *, request_id: str, host: str) -> Response:
-    """The answer of a request that meets ``fault``."""
-    return await KINDS[fault.kind](_Scene(fault, good, hung_up, request_id, host))
+async def apply_fault(fault: Fault, good: Good, disconnected: Disconnected, *, request_id: str, host: str) -> Response:
+    """The answer to a request that meets ``fault``."""
+    return await KINDS[fault.kind](_Context(fault, good, disconnected, request_id, host))
 
 
-class _Scene:
-    """What a kind has to work with."""
+class _Context:
+    """The request and the fault, for a kind."""
 
-    def __init__(self, fault: Fault, good: Good, hung_up: HungUp, request_id: str, host: str) -> None:
+    def __init__(self, fault: Fault, good: Good, disconnected: Disconnected, request_id: str, host: str) -> None:
         self.fault = fault
         self.good = good
-        self.hung_up = hung_up
+        self.disconnected = disconnected
         self.request_id = request_id
         self.host = host
 
@@ -55,7 +54,7 @@ class _Scene:
 
 def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """``body`` as JSON, compact and in UTF-8."""
-    # Half of a surrogate pair has no UTF-8. Python's way to write it anyway is JSON's: \ud800.
+    # A lone surrogate has no UTF-8. Its escape by Python is also its escape in JSON: \ud800.
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
     return raw_response(content, status=status, headers=headers)
 
@@ -66,29 +65,29 @@ def raw_response(
     return Response(body, status_code=status, headers=dict(headers or {}), media_type=kind)
 
 
-async def _latency(scene: _Scene) -> Response:
-    await asyncio.sleep(scene.fault.seconds)
-    return json_response(scene.good())
+async def _latency(context: _Context) -> Response:
+    await asyncio.sleep(context.fault.seconds)
+    return json_response(context.good())
 
 
-async def _hang(scene: _Scene) -> Response:
-    await scene.hung_up()
+async def _hang(context: _Context) -> Response:
+    await context.disconnected()
     return raw_response(b"")
 
 
-async def _drip(scene: _Scene) -> Response:
-    body = json.dumps(scene.good()).encode()
+async def _drip(context: _Context) -> Response:
+    body = json.dumps(context.good()).encode()
 
     async def drops() -> AsyncIterator[bytes]:
         for byte in body:
             yield bytes([byte])
-            await asyncio.sleep(scene.fault.seconds)
+            await asyncio.sleep(context.fault.seconds)
 
     return StreamingResponse(drops(), media_type="application/json")
 
 
-async def _cut(scene: _Scene) -> Response:
-    body = json.dumps(scene.good()).encode()
+async def _cut(context: _Context) -> Response:
+    body = json.dumps(context.good()).encode()
     headers = {"content-length": str(len(body)), "connection": "close"}
 
     async def half() -> AsyncIterator[bytes]:
@@ -97,99 +96,99 @@ async def _cut(scene: _Scene) -> Response:
     return StreamingResponse(half(), headers=headers, media_type="application/json")
 
 
-async def _oversized(scene: _Scene) -> Response:
+async def _oversized(context: _Context) -> Response:
     async def blanks() -> AsyncIterator[bytes]:
-        for _ in range(scene.fault.size // CHUNK + 1):
+        for _ in range(context.fault.size // CHUNK + 1):
             yield b" " * CHUNK
 
     return StreamingResponse(blanks(), media_type="application/json")
 
 
-async def _gzip_bomb(scene: _Scene) -> Response:
+async def _gzip_bomb(context: _Context) -> Response:
     async def bomb() -> AsyncIterator[bytes]:
         packer = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
-        for _ in range(scene.fault.size // CHUNK + 1):
+        for _ in range(context.fault.size // CHUNK + 1):
             yield packer.compress(b" " * CHUNK)
         yield packer.flush()
 
     return StreamingResponse(bomb(), headers={"content-encoding": "gzip"}, media_type="application/json")
 
 
-async def _gzip(scene: _Scene) -> Response:
-    body = gzip.compress(json.dumps(scene.good()).encode())
+async def _gzip(context: _Context) -> Response:
+    body = gzip.compress(json.dumps(context.good()).encode())
     return raw_response(body, headers={"content-encoding": "gzip"})
 
 
-async def _error(scene: _Scene) -> Response:
-    status = scene.fault.status or 503
-    page = f"<html><head><title>{status}</title></head><body><h1>{scene.fault.message}</h1></body></html>"
-    return raw_response(page.encode(), status=status, kind="text/html", headers=scene.fault.headers())
+async def _error(context: _Context) -> Response:
+    status = context.fault.status or 503
+    page = f"<html><head><title>{status}</title></head><body><h1>{context.fault.message}</h1></body></html>"
+    return raw_response(page.encode(), status=status, kind="text/html", headers=context.fault.headers())
 
 
-async def _business(scene: _Scene) -> Response:
-    fault = scene.fault
+async def _business(context: _Context) -> Response:
+    fault = context.fault
     body = rendering.failure(
-        scene.request_id, http_code=fault.status or 400, code=fault.code or "990301", message=fault.message
+        context.request_id, http_code=fault.status or 400, code=fault.code or "990301", message=fault.message
     )
     return json_response(body)
 
 
-async def _redirect(scene: _Scene) -> Response:
-    return raw_response(b"", status=scene.fault.status or 302, headers={"location": scene.fault.location})
+async def _redirect(context: _Context) -> Response:
+    return raw_response(b"", status=context.fault.status or 302, headers={"location": context.fault.location})
 
 
-async def _bad_element(scene: _Scene) -> Response:
-    body = scene.good()
+async def _bad_element(context: _Context) -> Response:
+    body = context.good()
     return json_response({**body, "data": [{"name": "no id"}, 7, None, *body.get("data", [])]})
 
 
-async def _wrong_types(scene: _Scene) -> Response:
-    body = scene.good()
+async def _wrong_types(context: _Context) -> Response:
+    body = context.good()
     broken = [{name: [value] for name, value in item.items()} for item in body.get("data", [])]
     return json_response({**body, "httpCode": "OK", "requestId": 7, "data": broken})
 
 
-def _fixed(body: bytes) -> Callable[[_Scene], Awaitable[Response]]:
-    async def answer(scene: _Scene) -> Response:
-        return raw_response(body, status=scene.fault.status or 200)
+def _fixed(body: bytes) -> Callable[[_Context], Awaitable[Response]]:
+    async def answer(context: _Context) -> Response:
+        return raw_response(body, status=context.fault.status or 200)
 
     return answer
 
 
-async def _throttle(scene: _Scene) -> Response:
-    return scene.gateway(400, "Throttling.User")
+async def _throttle(context: _Context) -> Response:
+    return context.gateway(400, "Throttling.User")
 
 
-async def _gateway(scene: _Scene) -> Response:
-    return scene.gateway(403, "Forbidden.RAM")
+async def _gateway(context: _Context) -> Response:
+    return context.gateway(403, "Forbidden.RAM")
 
 
-async def _no_success(scene: _Scene) -> Response:
-    body = scene.good()
+async def _no_success(context: _Context) -> Response:
+    body = context.good()
     return json_response({name: value for name, value in body.items() if name != "success"})
 
 
-async def _bom(scene: _Scene) -> Response:
-    return raw_response(b"\xef\xbb\xbf" + json.dumps(scene.good()).encode())
+async def _bom(context: _Context) -> Response:
+    return raw_response(b"\xef\xbb\xbf" + json.dumps(context.good()).encode())
 
 
-async def _clock(scene: _Scene) -> Response:
-    return json_response(scene.good())
+async def _clock(context: _Context) -> Response:
+    return json_response(context.good())
 
 
-async def _no_data(scene: _Scene) -> Response:
-    return scene.altered(data=None)
+async def _no_data(context: _Context) -> Response:
+    return context.altered(data=None)
 
 
-async def _data_object(scene: _Scene) -> Response:
-    return scene.altered(data={})
+async def _data_object(context: _Context) -> Response:
+    return context.altered(data={})
 
 
-async def _empty_list(scene: _Scene) -> Response:
-    return scene.altered(data=[])
+async def _empty_list(context: _Context) -> Response:
+    return context.altered(data=[])
 
 
-KINDS: Mapping[Kind, Callable[[_Scene], Awaitable[Response]]] = {
+KINDS: Mapping[Kind, Callable[[_Context], Awaitable[Response]]] = {
     "bad_element": _bad_element,
     "bom": _bom,
     "business": _business,
@@ -215,5 +214,5 @@ KINDS: Mapping[Kind, Callable[[_Scene], Awaitable[Response]]] = {
     "throttle": _throttle,
     "wrong_types": _wrong_types,
 }
-"""``bom``, ``clock``, ``gzip`` and ``latency`` are right answers in an unusual way, ``empty_list`` is a lie; the
-others are no answers."""
+"""``bom``, ``clock``, ``gzip`` and ``latency`` are right answers in an unusual form. ``empty_list`` is a wrong answer.
+The others are no valid answers."""

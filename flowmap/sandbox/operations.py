@@ -1,4 +1,4 @@
-"""The five operations, answered from a catalog. Pure: what was asked in, the answer's body out."""
+"""The five operations, answered from a catalog. Pure: parameters in, body out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 VERSION = "2022-07-18"
 
 PAGE_SIZE = 10
-"""``pageSize`` where the request gives none."""
+"""Default of ``pageSize``."""
 
 BLINK_ACTION = "GetRefPackageJob"
 BLINK_VERSION = "2018-11-11"
@@ -28,7 +28,7 @@ _BLINK_PATH = re.compile(r"/api/v2/projects/([^/]+)/packages/([^/]+)/jobs")
 
 
 class SandboxRequest(NamedTuple):
-    """A question that passed the gateway."""
+    """A request that passed the gateway."""
 
     action: str
     namespace: str
@@ -40,16 +40,16 @@ class SandboxRequest(NamedTuple):
 
 
 class SandboxAnswer(NamedTuple):
-    """What a question was found to be about, and its answer without the envelope's request id."""
+    """The answer to a request, without its request id."""
 
     shape: str
-    """Shape of a question by address; for the other operations the empty text."""
+    """Shape of a question by address; empty for other operations."""
     answer: Callable[[str], Json] | Refused
     """Makes the body from a request id."""
 
 
 def route(action: str, path: str) -> str | None:
-    """The namespace in the still encoded ``path``, if that is a path of ``action``; None otherwise."""
+    """The namespace in the encoded ``path``; None if it is not a path of ``action``."""
     found = _PATH.fullmatch(path)
     if found is None or action not in OPERATIONS or found[2] != OPERATIONS[action].tail:
         return None
@@ -57,13 +57,13 @@ def route(action: str, path: str) -> str | None:
 
 
 def route_blink(action: str, path: str) -> tuple[str, str] | None:
-    """Project and package in the still encoded ``path``, if it is one of the legacy operation."""
+    """Project and package in the encoded ``path``; None if it is not a path of the legacy operation."""
     found = _BLINK_PATH.fullmatch(path)
     return (unquote(found[1]), unquote(found[2])) if found and action == BLINK_ACTION else None
 
 
 def answer_blink(index: Index, asked: SandboxRequest, package: str) -> SandboxAnswer:
-    """Answer the legacy operation; the namespace of ``asked`` is its project."""
+    """Answer the legacy operation. The namespace of ``asked`` is the project."""
     every = index.catalog.blink_jobs
     found = [job for job in every if job.project == asked.namespace and package in job.packages]
     numbers = _page_numbers(asked)

@@ -1,13 +1,11 @@
-"""The embedded control plane: answers signed questions from a catalog, over plain HTTP on loopback.
+"""The embedded control plane: answers signed requests from a catalog, over plain HTTP on loopback.
 
-It refuses what the real one refuses: a request that is not signed, a stale date, a used nonce, a workspace or
-namespace it does not know. It also tells what it was asked and commits faults on demand, on paths below
-``/_sandbox/``, which need no signature since only this machine reaches them:
+Like the real one it refuses unsigned requests, stale dates, used nonces, and unknown workspaces and namespaces. Paths
+below ``/_sandbox/`` control it. They need no signature, because only this machine can reach them:
 
-- ``PUT /_sandbox/catalog``: a catalog as JSON (see ``catalog``); ``GET`` gives the one in force
-- ``PUT /_sandbox/faults``: a list of faults as JSON (see ``fault_book``); ``[]`` ends them; ``GET`` gives those in
-  force and what kinds there are
-- ``GET /_sandbox/requests``: counts by operation and shape, refusals by code, faults committed by kind
+- ``PUT /_sandbox/catalog``: replace the catalog (JSON, see ``catalog_file``); ``GET`` returns it
+- ``PUT /_sandbox/faults``: replace the faults (JSON, see ``fault_book``); ``GET`` returns them and the kinds
+- ``GET /_sandbox/requests``: requests by operation and shape, refusals by code, faults by kind
 """
 
 from __future__ import annotations
@@ -33,27 +31,27 @@ from flowmap.catalog_file.matching import Index
 from flowmap.errors import ConfigError
 from flowmap.sandbox import operations, rendering
 from flowmap.sandbox.fault_book import DESCRIPTIONS, Fault, FaultBook, parse_faults
-from flowmap.sandbox.faults import HungUp, commit, json_response
+from flowmap.sandbox.faults import Disconnected, apply_fault, json_response
 from flowmap.sandbox.operations import SandboxAnswer, SandboxRequest
 from flowmap.sandbox.verify import DEFAULT_KEYS, Keys, Refused, SignedRequest, Verifier
 from flowmap.serve.server.request_target import OriginForm
 
 RECORDED = 1000
-"""Requests kept for inspection."""
+"""Requests kept for tests."""
 
 REQUEST_LIMIT = 1 << 16
-"""Bytes of the body of a request of the API; its operations need none."""
+"""Largest body of an API request in bytes. Its operations have no body."""
 
 log = logging.getLogger(__name__)
 
 Passed = tuple[str, SandboxAnswer]
-"""A request that passed the gateway: its action, and what it gets."""
+"""A request that passed the gateway: its action and its answer."""
 
 
 class SandboxControlPlane:
-    """A catalog, the faults in force and the memory of what was asked. ``app`` is its ASGI application.
+    """A catalog, the active faults and the recorded requests. ``app`` is the ASGI application.
 
-    The setters may be called from any thread: each replaces a reference, and a request uses what it finds at its start.
+    The setters may be called from any thread: each replaces a reference that a request reads once.
     """
 
     def __init__(
@@ -64,8 +62,10 @@ class SandboxControlPlane:
         keys: Keys = DEFAULT_KEYS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Answers from ``catalog``, or from the file at ``catalog_path``, which is read again when it changes, or from
-        the example. ConfigError if either is not a catalog."""
+        """Answer from ``catalog``, from the file at ``catalog_path``, or from an example.
+
+        A changed file is reloaded. ConfigError for an invalid catalog.
+        """
         self._clock = clock
         self._verifier = Verifier(keys)
         self._path = catalog_path
@@ -76,13 +76,13 @@ class SandboxControlPlane:
             self._index = Index(load_catalog(catalog_path))
         self._faults = FaultBook()
         self.catalog_error: str | None = None
-        """What is wrong with the catalog file since it changed; the last good one stays in force."""
+        """The error in a changed catalog file, while the last valid catalog stays active."""
         self.counts: Counter[tuple[str, str]] = Counter()
-        """Requests that were signed and well formed, by operation and shape."""
+        """Valid requests, by operation and shape."""
         self.refused: Counter[str] = Counter()
         """Requests refused, by code."""
         self.recorded: deque[SignedRequest] = deque(maxlen=RECORDED)
-        """The last requests, as received."""
+        """The latest requests, as received."""
         self.app = Starlette(
             routes=[
                 Route("/_sandbox/catalog", self._admin_catalog, methods=["GET", "PUT"]),
@@ -100,16 +100,16 @@ class SandboxControlPlane:
         return self._index.catalog
 
     def set_catalog(self, catalog: CatalogFile | Mapping[str, Any]) -> None:
-        """Answer from ``catalog`` from now on; ConfigError if it is none."""
+        """Replace the catalog; ConfigError for an invalid one."""
         self._index = Index(parse_catalog(catalog))
 
     def set_faults(self, faults: Sequence[Fault | Mapping[str, Any]]) -> None:
-        """Commit these faults from now on, and no others; ConfigError for one that is none."""
+        """Replace the faults; ConfigError for an invalid one."""
         self._faults.replace(parse_faults(list(faults)))
 
     @property
     def requests(self) -> dict[str, Any]:
-        """What ``GET /_sandbox/requests`` tells."""
+        """The content of ``GET /_sandbox/requests``."""
         by_operation: dict[str, dict[str, int]] = {}
         for (action, shape), count in self.counts.copy().items():
             by_operation.setdefault(action, {})[shape or "all"] = count
@@ -117,7 +117,7 @@ class SandboxControlPlane:
             "total": sum(self.counts.copy().values()),
             "byOperation": by_operation,
             "refused": dict(self.refused),
-            "faults": dict(self._faults.committed),
+            "faults": dict(self._faults.applied),
             "catalogError": self.catalog_error,
         }
 
@@ -130,12 +130,14 @@ class SandboxControlPlane:
         if received is None:
             return json_response({"error": f"the body is over {REQUEST_LIMIT} bytes"}, status=413)
         self.recorded.append(received)
-        response = await self._answer(received, request_id, now, lambda: _hung_up(request))
+        response = await self._answer(received, request_id, now, lambda: _disconnected(request))
         response.headers["x-acs-request-id"] = request_id
         response.headers["date"] = formatdate(now, usegmt=True)
         return response
 
-    async def _answer(self, received: SignedRequest, request_id: str, now: float, hung_up: HungUp) -> Response:
+    async def _answer(
+        self, received: SignedRequest, request_id: str, now: float, disconnected: Disconnected
+    ) -> Response:
         host = received.headers.get("host", "")
         legacy = received.headers.get("x-acs-version") == operations.BLINK_VERSION
         passed = self._legacy_gateway(received, now) if legacy else self._gateway(received, now)
@@ -143,12 +145,12 @@ class SandboxControlPlane:
             return self._refuse(passed, request_id, host)
         action, answered = passed
         self.counts[action, answered.shape] += 1
-        fault = self._faults.take(action, answered.shape)
+        fault = self._faults.match(action, answered.shape)
         make = answered.answer
         if isinstance(make, Refused):
             return self._refuse(make, request_id, host)
         if fault is not None:
-            return await commit(fault, lambda: make(request_id), hung_up, request_id=request_id, host=host)
+            return await apply_fault(fault, lambda: make(request_id), disconnected, request_id=request_id, host=host)
         return json_response(make(request_id))
 
     def _refuse(self, refused: Refused, request_id: str, host: str) -> Response:
@@ -157,7 +159,7 @@ class SandboxControlPlane:
         return json_response(body, status=refused.status)
 
     def _gateway(self, received: SignedRequest, now: float) -> Passed | Refused:
-        """What is asked and its answer, if the request may pass."""
+        """The action and its answer, or the refusal."""
         refused = self._verifier.check(received, now=now)
         if refused is not None:
             return refused
@@ -187,14 +189,14 @@ class SandboxControlPlane:
         return action, operations.answer_blink(self._index, asked, package)
 
     def _unknown(self, workspace: str, namespace: str) -> Callable[[str], rendering.Json] | None:
-        """The business error for a workspace or namespace the catalog does not have."""
+        """The business error for an unknown workspace or namespace; None if both are known."""
         if workspace == self.catalog.workspace and namespace in self.catalog.namespaces:
             return None
         what = f"workspace {workspace!r}, namespace {namespace!r}: not found"
         return lambda request_id: rendering.failure(request_id, http_code=404, code="NotFound", message=what)
 
     def _reload(self) -> None:
-        """Read the catalog file again if it changed."""
+        """Reload the catalog file if it changed."""
         if self._path is None:
             return
         try:
@@ -206,7 +208,7 @@ class SandboxControlPlane:
             self.catalog_error = None
         except ConfigError as error:
             if str(error) != self.catalog_error:
-                log.warning("the catalog stays as it was: %s", error)
+                log.warning("catalog not reloaded, keeping the last one: %s", error)
             self.catalog_error = str(error)
 
     async def _admin_catalog(self, request: Request) -> Response:
@@ -216,8 +218,8 @@ class SandboxControlPlane:
 
     async def _admin_faults(self, request: Request) -> Response:
         if request.method == "GET":
-            in_force = [fault.model_dump(by_alias=True, exclude_defaults=True) for fault in self._faults.in_force]
-            return json_response({"inForce": in_force, "kinds": DESCRIPTIONS})
+            active = [fault.model_dump(by_alias=True, exclude_defaults=True) for fault in self._faults.active]
+            return json_response({"active": active, "kinds": DESCRIPTIONS})
         return await self._put(request, self.set_faults)
 
     async def _admin_requests(self, request: Request) -> Response:
@@ -240,7 +242,7 @@ def _no_such_api(received: SignedRequest) -> Refused:
 
 
 async def _body(request: Request, limit: int) -> bytes | None:
-    """The body of a request; None if it is over ``limit`` bytes."""
+    """The body of a request; None for more than ``limit`` bytes."""
     parts, left = [], limit
     async for part in request.stream():
         parts.append(part)
@@ -263,7 +265,7 @@ async def _received(request: Request) -> SignedRequest | None:
     )
 
 
-async def _hung_up(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

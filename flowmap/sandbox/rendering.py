@@ -1,7 +1,7 @@
-"""Catalog entries as the API would write them, oddities of the documents' examples included.
+"""Catalog entries in the form of the API, including the oddities in the examples of its documents.
 
-``createdAt`` is text with a line end, or a number in lists; numbers turn up among label values; "none" is written as
-two quote characters. A client has to cope, so the sandbox makes it.
+``createdAt`` is text with a line end, or a number in lists. Label values may be numbers. "none" is two quote
+characters. Clients must accept all this, so the sandbox produces it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RESOURCES: Mapping[str, Any] = {
 
 
 def success(request_id: str, data: Sequence[Json], **extra: int) -> Json:
-    """The envelope of an answer; ``extra`` has the paging fields."""
+    """The envelope of an answer. ``extra``: the paging fields."""
     return {
         "requestId": request_id,
         "success": True,
@@ -45,7 +45,7 @@ def success(request_id: str, data: Sequence[Json], **extra: int) -> Json:
 
 
 def failure(request_id: str, *, http_code: int, code: str, message: str) -> Json:
-    """The envelope of a business error: ``success`` false, whatever the HTTP status."""
+    """The envelope of a business error: ``success`` is false."""
     return {
         "requestId": request_id,
         "success": False,
@@ -57,7 +57,7 @@ def failure(request_id: str, *, http_code: int, code: str, message: str) -> Json
 
 
 def gateway_error(request_id: str, *, code: str, message: str, host: str) -> Json:
-    """The body of an error that never reached the product."""
+    """The body of an error of the gateway."""
     return {
         "RequestId": request_id,
         "HostId": host,
@@ -70,7 +70,7 @@ def gateway_error(request_id: str, *, code: str, message: str, host: str) -> Jso
 def deployment(
     entry: DeploymentEntry, *, workspace: str, in_list: bool, job_summary: bool = True, resources: bool = True
 ) -> Json:
-    """A deployment; ``in_list`` writes times as numbers, as the example of ListDeployments does."""
+    """A deployment. ``in_list``: times as numbers, as in the example of ListDeployments."""
     created, modified = int(entry.created_at), int(entry.modified_at)
     answer: Json = {
         "deploymentId": entry.id,
@@ -112,7 +112,7 @@ def _job_summary(entry: DeploymentEntry) -> Json:
 
 
 def job(entry: DeploymentEntry, run: JobEntry, *, workspace: str) -> Json:
-    """One run of a deployment."""
+    """A job of a deployment."""
     state = run.status.upper()
     status: Json = {"currentJobStatus": state, "healthScore": 0, "riskLevel": ""}
     if state == "RUNNING":
@@ -156,7 +156,7 @@ def job(entry: DeploymentEntry, run: JobEntry, *, workspace: str) -> Json:
 
 
 def blink_page(request_id: str, jobs: Sequence[PackageJobEntry], *, index: int, size: int, total: int) -> Json:
-    """A page of the legacy operation; it has an envelope of its own, without ``success``."""
+    """A page of the legacy operation. Its envelope has no ``success``."""
     return {
         "TotalCount": total,
         "TotalPage": -(-total // size),

@@ -1,4 +1,4 @@
-"""An embedded control plane on a thread, beside a test or the demo."""
+"""An embedded control plane in a thread, for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowmap.sandbox.verify import DEFAULT_KEYS, Keys
 
 
 class RunningSandbox(SandboxControlPlane):
-    """A control plane that is being served at ``url``."""
+    """A control plane that is served at ``url``."""
 
     url: str = ""
 
@@ -29,10 +29,10 @@ def running_sandbox(
     keys: Keys = DEFAULT_KEYS,
     **options: Any,
 ) -> Iterator[RunningSandbox]:
-    """Serve a control plane from a thread of its own while the block runs.
+    """Serve a control plane in a thread while the block runs.
 
     It answers from ``catalog`` (an example if None) on a free port of 127.0.0.1; ``options`` go to
-    :class:`SandboxControlPlane`. On leaving, requests still open are cut.
+    :class:`SandboxControlPlane`. On leaving, open requests are aborted.
     """
     plane = RunningSandbox(catalog, catalog_path=catalog_path, keys=keys, **options)
     listener = open_listener(listen)

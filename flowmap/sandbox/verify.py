@@ -1,7 +1,7 @@
-"""Is a request signed and well formed, as the wire contract says? Pure but for the memory of used nonces.
+"""Verifies signatures and headers of requests. Pure, except for the memory of used nonces.
 
-The signature is made again from the request as it was received: the raw path, the decoded and newly encoded query,
-and the headers its own ``SignedHeaders`` list names.
+The signature is computed again from the received request: the raw path, the decoded and encoded query, and the headers
+in ``SignedHeaders``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from flowmap.control.alibaba.http.retry import parse_date
 from flowmap.control.alibaba.http.signing import ACS3, canonical_query, sign_acs3, sign_hmac_sha1
 
 CLOCK_TOLERANCE = 900.0
-"""Seconds a request's date may differ from the server's clock."""
+"""Largest difference between the date of a request and the server's clock, in seconds."""
 
 NONCES = 100_000
-"""Nonces remembered; the oldest are forgotten first."""
+"""Remembered nonces. The oldest are removed first."""
 
 ACCESS_KEY_ID = "sandbox-access-key"
 ACCESS_KEY_SECRET = "sandbox-secret"
-"""The key pair the sandbox knows unless it is given others. They open nothing else."""
+"""The default key pair of the sandbox. It is valid nowhere else."""
 
 REQUIRED = ("x-acs-action", "x-acs-version", "x-acs-date", "x-acs-signature-nonce", "x-acs-content-sha256")
 
@@ -37,7 +37,7 @@ _AUTHORIZATION = re.compile(
 
 
 class AccessKey(NamedTuple):
-    """The secret of an access key; ``token`` where it is temporary."""
+    """The secret of an access key. ``token``: of a temporary key."""
 
     secret: str
     token: str | None = None
@@ -50,13 +50,13 @@ DEFAULT_KEYS: Keys = {ACCESS_KEY_ID: AccessKey(ACCESS_KEY_SECRET)}
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request as it came from the wire."""
+    """A request as received."""
 
     method: str
     path: str
-    """Still encoded."""
+    """In its encoded form."""
     query: str
-    """Still encoded."""
+    """In its encoded form."""
     header_list: tuple[tuple[str, str], ...]
     """Names in lower case, in order of arrival."""
     body: bytes = b""
@@ -72,7 +72,7 @@ class SignedRequest:
 
 
 class Refused(NamedTuple):
-    """What the gateway says no with."""
+    """A refusal by the gateway."""
 
     status: int
     code: str
@@ -80,7 +80,7 @@ class Refused(NamedTuple):
 
 
 class Verifier:
-    """Checks requests against the keys it knows and remembers the nonces they used."""
+    """Checks requests against known keys and remembers used nonces."""
 
     def __init__(self, keys: Keys = DEFAULT_KEYS, *, nonces: int = NONCES) -> None:
         self._keys = keys
@@ -88,7 +88,7 @@ class Verifier:
         self._limit = nonces
 
     def check(self, request: SignedRequest, *, now: float) -> Refused | None:
-        """None for a request that may pass; ``now`` is the server's clock in epoch seconds."""
+        """The refusal of a request, or None. ``now``: the server's clock in epoch seconds."""
         headers = request.headers
         for name in REQUIRED:
             if not headers.get(name):

@@ -1,4 +1,4 @@
-"""The directed broadcast addresses of the namespace's networks: they look like a host's and are none."""
+"""Watches the directed broadcast addresses of the namespace's networks, which never belong to a host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowmap.wire.netlink.messages import Message
 from flowmap.wire.netlink.rtnetlink import NEW_ADDRESS, AddressGroup, decode_broadcasts, encode_addresses
 
 READ_EVERY = 30.0
-"""Seconds after which the networks are read again."""
+"""Seconds between two reads."""
 
 
 class _Broadcasts(RouteWatch[frozenset[Address]]):
@@ -27,18 +27,18 @@ class _Broadcasts(RouteWatch[frozenset[Address]]):
         return encode_addresses(sequence=sequence)
 
     def _collect(self, messages: Iterator[Message]) -> frozenset[Address]:
-        news = (message for message in messages if message.type == NEW_ADDRESS)
-        return frozenset[Address]().union(*(decode_broadcasts(message.payload) for message in news))
+        added = (message for message in messages if message.type == NEW_ADDRESS)
+        return frozenset[Address]().union(*(decode_broadcasts(message.payload) for message in added))
 
 
 def read_broadcasts() -> frozenset[Address]:
-    """Those of the calling thread's network namespace; SourceError if the kernel does not list its addresses."""
+    """The broadcast addresses of the calling thread's network namespace; SourceError if the kernel lists none."""
     with contextlib.closing(_Broadcasts()) as addresses:
         return addresses.refresh() or frozenset()
 
 
 class BroadcastWatch:
-    """Tells the broadcast addresses when they are first read and when they change."""
+    """Reports the broadcast addresses after the first read and after each change."""
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class BroadcastWatch:
         self._read = read
         self._clock = clock
         self._due = float("-inf")
-        self._told: frozenset[Address] = frozenset()
+        self._reported: frozenset[Address] = frozenset()
 
     def steps(self) -> Iterator[Broadcasts]:
-        """At most one step. Where the kernel does not tell, what was known stays."""
+        """At most one step, if the addresses changed. After a failed read the last addresses stay valid."""
         if self._clock() < self._due:
             return
         self._due = self._clock() + READ_EVERY
@@ -59,6 +59,6 @@ class BroadcastWatch:
             found = self._read()
         except (SourceError, OSError):
             return
-        if found != self._told:
-            self._told = found
+        if found != self._reported:
+            self._reported = found
             yield Broadcasts(tuple(sorted(found)))

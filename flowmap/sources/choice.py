@@ -1,15 +1,16 @@
-"""Which source to read: ``collect.source``."""
+"""The choice of the source: ``collect.source``, and what ``auto`` means on this host."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from flowmap.errors import ConfigError, SourceError
+from flowmap.errors import SourceError
 from flowmap.sources.base import Source
 from flowmap.sources.conntrack import check
+from flowmap.sources.kinds import KINDS, SOCKETS
 from flowmap.system.proc import Unknown
 
 if TYPE_CHECKING:
@@ -17,29 +18,29 @@ if TYPE_CHECKING:
 
 
 class Choice(NamedTuple):
-    """What ``auto`` takes."""
+    """The decision of ``auto``."""
 
-    kind: Literal["conntrack", "sockets", "capture"]
-    """conntrack: with the socket table for health."""
+    kind: str
+    """A key of ``KINDS``; conntrack includes the socket table for TCP health."""
     why: str
     costs: bool
-    """Whether something is not seen that could be."""
+    """Whether a better source exists but cannot be used."""
 
 
 class Chosen(NamedTuple):
-    """What to read."""
+    """The source to read."""
 
     source: Source
     why: str
-    """Empty where the configuration names it."""
+    """Reason of the choice; empty if the configuration names the source."""
 
 
 def choose_source(settings: CollectConfig, *, own_port: int = 0) -> Chosen:
-    """The source that is configured; for ``auto`` as :func:`choose` says."""
+    """The configured source, not opened yet; ``auto`` is resolved by :func:`choose`."""
     if settings.source != "auto":
-        return Chosen(_named(settings.source, settings), "")
+        return Chosen(KINDS[settings.source].make(settings), "")
     choice = choose(settings, own_port=own_port)
-    chosen = _named(choice.kind, settings)
+    chosen = KINDS[choice.kind].make(settings)
     if choice.kind == "conntrack":
         from flowmap.sources.combined import CombinedSource
         from flowmap.sources.sockets.source import SocketsSource
@@ -50,82 +51,36 @@ def choose_source(settings: CollectConfig, *, own_port: int = 0) -> Chosen:
 
 
 def choose(settings: CollectConfig, *, own_port: int = 0) -> Choice:
-    """What ``auto`` takes: conntrack where it is permitted, tracks something and counts bytes, with the socket table
-    for the health of TCP; else the socket table alone; and where that cannot be read either, packets, if interfaces
-    are named. ``own_port``: see :func:`tracks`. Changes nothing."""
+    """The kind that ``auto`` takes; changes nothing on the host.
+
+    1. conntrack and the socket table (for TCP health), if conntrack is permitted, tracks connections and counts bytes.
+    2. The socket table alone.
+    3. Packets, if the socket table cannot be read and interfaces are configured.
+
+    ``own_port``: see :func:`tracks`.
+    """
     choice = _best_table(settings, own_port)
     if not settings.capture.interfaces:
         return choice
     if choice.kind == "sockets":
-        probe = _named("sockets", settings)
+        probe = SOCKETS.make(settings)
         try:
             probe.open()
         except SourceError as error:
-            return Choice("capture", f"{choice.why}; the socket table cannot be read: {_told(error)}", costs=True)
+            return Choice("capture", f"{choice.why}; the socket table cannot be read: {_text(error)}", costs=True)
         finally:
             probe.close()
-    wish = "collect.capture.interfaces are not captured: collect.source: capture does that"
-    return Choice(choice.kind, f"{choice.why}; {wish}", costs=True)
-
-
-def _named(kind: str, settings: CollectConfig) -> Source:
-    if kind == "conntrack":
-        from flowmap.sources.conntrack.source import ConntrackSource
-
-        conntrack = settings.conntrack
-        return ConntrackSource(
-            resync=conntrack.resync,
-            receive_buffer=conntrack.receive_buffer,
-            enable_accounting=conntrack.enable_accounting,
-        )
-    if kind == "sockets":
-        from flowmap.sources.sockets.source import SocketsSource
-
-        return SocketsSource(interval=settings.sockets.interval)
-    if kind == "capture":
-        return _capture(settings)
-    raise ConfigError(f"collect.source: {kind} is read by `flowmap replay`, not here")
-
-
-def _capture(settings: CollectConfig) -> Source:
-    from flowmap.sources.capture.source import CaptureSource
-
-    capture = settings.capture
-    return CaptureSource(
-        interfaces=capture.listened_on,
-        ring=capture.ring,
-        snap=capture.kept,
-        pcap=capture.filter,
-        include=settings.include,
-        exclude=settings.exclude,
-        tunnels=capture.tunnels,
-        max_flows=settings.max_flows,
-    )
-
-
-def retime(source: Source, settings: CollectConfig) -> None:
-    """Other times between full reads, and other filters (on the thread that reads the source only)."""
-    from flowmap.sources.capture.source import CaptureSource
-    from flowmap.sources.combined import parts
-    from flowmap.sources.conntrack.source import ConntrackSource
-    from flowmap.sources.sockets.source import SocketsSource
-
-    for part in parts(source):
-        if isinstance(part, ConntrackSource):
-            part.resync = settings.conntrack.resync
-        elif isinstance(part, SocketsSource):
-            part.interval = settings.sockets.interval
-        elif isinstance(part, CaptureSource):
-            part.refilter(settings.include, settings.exclude)
+    unused = "collect.capture.interfaces is not used: set collect.source: capture to capture packets"
+    return Choice(choice.kind, f"{choice.why}; {unused}", costs=True)
 
 
 def _best_table(settings: CollectConfig, own_port: int) -> Choice:
-    """conntrack needs a rule that tracks (else its table stays empty), bytes, and the permission to read it."""
+    """conntrack if a rule tracks connections, entries have byte counters, and reading is permitted; else sockets."""
     from flowmap.sources.conntrack.source import ConntrackSource
 
     tracked = tracks(own_port)
     if isinstance(tracked, Unknown):
-        why = f"whether the kernel tracks connections here cannot be known: {tracked.cause}"
+        why = f"unknown whether the kernel tracks connections here: {tracked.cause}"
         return Choice("sockets", why, costs=True)
     if not tracked:
         why = "the kernel tracks no connections here (no rule with a ct match, or none for loopback)"
@@ -134,7 +89,7 @@ def _best_table(settings: CollectConfig, own_port: int) -> Choice:
     try:
         probe.open()
     except SourceError as error:
-        why = f"the kernel tracks connections, but its table cannot be read: {_told(error)}"
+        why = f"the kernel tracks connections, but its table cannot be read: {_text(error)}"
         return Choice("sockets", why, costs=True)
     finally:
         probe.close()
@@ -145,34 +100,34 @@ def _best_table(settings: CollectConfig, own_port: int) -> Choice:
 
 
 def _uncounted(own_port: int, *, enable: bool) -> str:
-    """Why entries of conntrack would have no bytes; empty where they have, or will have."""
+    """Why conntrack entries would have no byte counters; empty if they have them, or will have."""
     settings = check.read_settings()
     counting = counts_bytes(own_port) if settings.accounting is None else bool(settings.accounting)
     if counting is None:
-        unknown = f"the kernel tracks connections, but whether it counts their bytes cannot be known: {settings.cause}"
-        return f"{unknown}; collect.source: conntrack reads them all the same"
+        unknown = f"the kernel tracks connections; unknown whether it counts their bytes: {settings.cause}"
+        return f"{unknown}; set collect.source: conntrack to read them regardless"
     if counting:
         return ""
     off = "the kernel tracks connections but does not count their bytes (nf_conntrack_acct is 0)"
     if not enable:
-        return f"{off}; sysctl -w net.netfilter.nf_conntrack_acct=1, or collect.conntrack.enable_accounting"
+        return f"{off}; sysctl -w net.netfilter.nf_conntrack_acct=1, or set collect.conntrack.enable_accounting"
     try:
         check.try_accounting()
     except OSError as error:
-        return f"{off}, and it cannot be switched on: {error.strerror}; sysctl -w net.netfilter.nf_conntrack_acct=1"
+        return f"{off} and cannot be enabled: {error.strerror}; sysctl -w net.netfilter.nf_conntrack_acct=1"
     return ""
 
 
-def _told(error: SourceError) -> str:
+def _text(error: SourceError) -> str:
     return f"{error} ({error.remedy})" if error.remedy else str(error)
 
 
 def tracks(own_port: int = 0) -> bool | Unknown:
     """Whether the kernel tracks connections in this network namespace.
 
-    An empty table says nothing yet: a gateway may be idle. One datagram from this process over loopback makes an entry
-    wherever a rule with a ct match is loaded, unless loopback is excepted. It goes to ``own_port``, where flowmap will
-    listen (for TCP), so that it is ignored as all that is its own; where that is 0, to its own socket.
+    An empty table proves nothing: a gateway may be idle. One datagram over loopback creates an entry if a rule with a
+    ct match is loaded, unless loopback is exempt. It is sent to ``own_port``, on which flowmap will listen (TCP), so
+    that the flow is ignored like all of flowmap's own; if 0, to the sending socket.
     """
     entries = check.read_entries()
     if isinstance(entries, Unknown) or entries:
@@ -181,12 +136,12 @@ def tracks(own_port: int = 0) -> bool | Unknown:
         with _datagram(own_port):
             entries = check.read_entries()
     except OSError as error:
-        return Unknown(f"its table is empty, and loopback cannot be used to try: {error.strerror}")
+        return Unknown(f"its table is empty, and the test over loopback failed: {error.strerror}")
     return entries if isinstance(entries, Unknown) else entries > 0
 
 
 def counts_bytes(own_port: int = 0) -> bool | None:
-    """Whether the entry of a datagram over loopback (see :func:`tracks`) has counters; None where there is no entry."""
+    """Whether the entry of a datagram over loopback (see :func:`tracks`) has counters; None if there is no entry."""
     from flowmap.flows.batch import Flag
     from flowmap.sources.conntrack.dump import Dump
     from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
@@ -204,7 +159,7 @@ def counts_bytes(own_port: int = 0) -> bool | None:
 
 @contextlib.contextmanager
 def _datagram(own_port: int) -> Iterator[tuple[int, int]]:
-    """Send it; the ports it went from and to."""
+    """Send one datagram over loopback; yields its source and destination port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.bind(("127.0.0.1", 0))
         port = own.getsockname()[1]

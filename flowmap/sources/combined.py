@@ -1,12 +1,13 @@
-"""Two sources as one: traffic from one, TCP health from the other, so that nothing is counted twice.
+"""Two sources as one: conntrack counts traffic, the socket table adds TCP health. Nothing is counted twice.
 
-The socket table knows retransmissions and round-trip times, and that a client is there; conntrack knows all the rest.
-Records of the socket table reach the flow table as ``Kind.MEASURED``: they add that to flows that are there, and never
-open one, close one or count a byte. Their counters only show whether a connection is tracked at all; its full reads
-end with ``MeasuringFinished``. A socket has the ends of its connection's original tuple where the client is on
-this host. For a server's socket behind NAT, or in a conntrack zone, no flow is found, and its health is missing.
+The socket table has retransmissions and round-trip times, and proves that a client exists. Its records become
+``RecordKind.MEASURED``: they add this to existing flows and never open or close a flow or count a byte. Their counters
+only show whether conntrack tracks the connection. Full reads of the socket table end with ``MeasuringFinished``.
 
-The second source may fail: the first goes on without it, and it is tried again.
+A socket has the endpoints of conntrack's original tuple if the client is on this host. For a server's socket behind
+NAT, or in a conntrack zone, no flow matches, and its health is missing.
+
+If the socket table fails, conntrack continues alone, and the socket table is opened again later.
 """
 
 from __future__ import annotations
@@ -14,28 +15,31 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
-from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, SourceStats, Step
+from flowmap.model.source import SourceStats
+from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, Step
 
-_TOLD = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
+if TYPE_CHECKING:
+    from flowmap.config import CollectConfig
+
+_MEASURED_FLAGS = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 RETRY_LIMIT = 60.0
-"""Longest pause, in seconds, before the second source is tried again."""
+"""Longest pause, in seconds, before the health source is opened again."""
 
 
 class CombinedSource:
-    """``traffic`` counts; ``health`` measures."""
+    """``traffic`` counts bytes; ``health`` only measures."""
 
-    tells_health = True
     as_of = float("inf")
 
     def __init__(self, traffic: Source, health: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.name, self.announces_births = traffic.name, traffic.announces_births
-        self.counts: Literal["ip", "payload"] = traffic.counts
+        self.facts = replace(traffic.facts, tells_health=True)
         self.stats: SourceStats = traffic.stats
         self._traffic, self._health, self._clock = traffic, health, clock
         self._ready: select.epoll | None = None
@@ -44,11 +48,16 @@ class CombinedSource:
 
     @property
     def parts(self) -> tuple[Source, Source]:
-        """The source that counts, and the one that measures."""
+        """The traffic source and the health source."""
         return self._traffic, self._health
 
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply the settings of both."""
+        for part in self.parts:
+            part.configure(settings)
+
     def open(self) -> None:
-        """Open both; SourceError if the first cannot be."""
+        """Open both; SourceError if the traffic source cannot be opened."""
         self.close()
         self._traffic.open()
         self._ready = select.epoll()
@@ -66,15 +75,15 @@ class CombinedSource:
         self._retry_at = float("inf")
 
     def fileno(self) -> int:
-        """Readable while changes of either wait; -1 while closed."""
+        """Readable while changes of either are waiting; -1 while closed."""
         return -1 if self._ready is None else self._ready.fileno()
 
     def deadline(self) -> float:
-        """When one of them wants to be polled, or the second to be tried again."""
+        """When either must be polled, or the health source is opened again."""
         return min(self._traffic.deadline(), self._health.deadline() if self._health.stats.up else self._retry_at)
 
     def poll(self) -> Iterator[Step]:
-        """Steps of the first, then what the second measured."""
+        """Steps of the traffic source, then measurements of the health source."""
         yield from self._traffic.poll()
         if not self._health.stats.up and self._clock() >= self._retry_at:
             self._open_health()
@@ -82,7 +91,7 @@ class CombinedSource:
             yield from self._measured(self._health.poll())
 
     def finish(self) -> Iterator[Step]:
-        """The last of both."""
+        """The last steps of both."""
         yield from self._traffic.finish()
         if self._health.stats.up:
             yield from self._measured(self._health.finish())
@@ -95,50 +104,52 @@ class CombinedSource:
                 elif isinstance(step, ReadFinished):
                     yield MeasuringFinished(step.complete)
         except SourceError as error:
-            self._give_up_health(error)
+            self._close_health(error)
             yield MeasuringFinished(complete=False)
 
     def _open_health(self) -> None:
         try:
             self._health.open()
         except SourceError as error:
-            self._give_up_health(error)
+            self._close_health(error)
             return
-        assert self._ready is not None, "the first is open"
+        assert self._ready is not None, "the traffic source is open"
         self._ready.register(self._health.fileno(), select.EPOLLIN)
         self._health.stats.notes = {}
         self._pause = 1.0
 
-    def _give_up_health(self, error: SourceError) -> None:
-        self._health.close()  # which takes its descriptor out of the epoll set
+    def _close_health(self, error: SourceError) -> None:
+        self._health.close()  # also removes its descriptor from the epoll set
         self._health.stats.up = False
         self._retry_at = self._clock() + self._pause
         self._pause = min(RETRY_LIMIT, 2 * self._pause)
-        note = f"no retransmissions and round-trip times: {error}; trying again"
+        note = f"no retransmissions or round-trip times: {error}; retrying"
         self._health.stats.notes = {"failed": note}
 
 
 def measured(batch: FlowBatch) -> FlowBatch:
-    """The records as measurements: what they count is left out, and whose identity they have."""
-    told = batch.take(slice(None))
-    told.kind = np.full(len(batch), RecordKind.MEASURED, np.uint8)
-    told.flags = batch.flags & _TOLD
-    told.id = np.zeros(len(batch), np.uint64)
-    return told
+    """The records as measurements, without the identity of the socket."""
+    found = batch.take(slice(None))
+    found.kind = np.full(len(batch), RecordKind.MEASURED, np.uint8)
+    found.flags = batch.flags & _MEASURED_FLAGS
+    found.id = np.zeros(len(batch), np.uint64)
+    return found
 
 
 def untracked_note(number: int) -> dict[str, str]:
-    """What to say of so many connections that the second source sees and the first does not count."""
+    """A note about so many connections that the socket table sees and conntrack does not count; empty if none."""
     if not number:
         return {}
     what = "1 TCP connection of this host is" if number == 1 else f"{number} TCP connections of this host are"
-    note = f"{what} not tracked: their bytes are not counted; a notrack rule, or no rule with a ct match any more"
-    return {"untracked": f"{note}; collect.source: sockets counts them"}
+    note = (
+        f"{what} not tracked by conntrack, so their bytes are not counted: a notrack rule, or no rule with a ct match"
+    )
+    return {"untracked": f"{note}; set collect.source: sockets to count them"}
 
 
 def names(source: Source) -> str:
-    """What is read, for people."""
-    return " and ".join(part.name for part in parts(source))
+    """Names of the sources that are read, joined by ``and``."""
+    return " and ".join(part.facts.name for part in parts(source))
 
 
 def parts(source: Source) -> tuple[Source, ...]:

@@ -1,7 +1,6 @@
 """AF_NETLINK sockets: open, join groups, send, and read many datagrams at a time.
 
-Reading never blocks unless asked to, and what the kernel dropped comes back as a value (:class:`Received`), not as an
-exception. Decoding is none of this file's business.
+Reading does not block unless ``wait`` is given. Drops by the kernel are a value (:class:`Received`), not an exception.
 """
 
 from __future__ import annotations
@@ -22,37 +21,37 @@ NETLINK_NETFILTER = 12
 
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
-_NETLINK_CAP_ACK = 10  # since 4.2: an error does not carry the whole request back
-_NETLINK_EXT_ACK = 11  # since 4.12: an error carries a line of text
+_NETLINK_CAP_ACK = 10  # since 4.2: errors do not repeat the whole request
+_NETLINK_EXT_ACK = 11  # since 4.12: errors have a line of text
 _SO_RCVBUFFORCE = 33
 
 LARGEST_DATAGRAM = 32 * 1024
-"""The kernel fills a dump's datagrams up to this size, if the reader's buffer takes it (netlink_recvmsg)."""
+"""Bytes: the kernel fills datagrams of a dump up to this size if the reader's buffer allows (netlink_recvmsg)."""
 
 _DENIED = (errno.EPERM, errno.EACCES)
 
 
 class Received(NamedTuple):
-    """What one :meth:`NetlinkSocket.receive` found."""
+    """The result of one :meth:`NetlinkSocket.receive`."""
 
     data: memoryview
     """Whole datagrams, one after the other, each at a multiple of 4. Valid until the next ``receive``."""
     starts: list[int]
     """Offset of each datagram in ``data``; ascending, the first is 0."""
     drained: bool
-    """Nothing more waits: the last read found the queue empty."""
+    """The queue is empty."""
     overrun: bool
-    """The kernel dropped messages for want of buffer (ENOBUFS). It goes on dropping until the queue was drained."""
+    """The kernel dropped messages because the buffer is full (ENOBUFS), and drops more until the queue is empty."""
     truncated: int
-    """Datagrams left out because they did not fit."""
+    """Datagrams dropped because they were larger than the buffer."""
 
 
 class NetlinkSocket:
-    """One netlink socket, in the network namespace of the thread that makes it.
+    """One netlink socket, in the network namespace of the thread that creates it.
 
-    ``groups`` are multicast group numbers to join. ``receive_buffer`` is in bytes, 0 for the system's default; what was
-    granted is in the attribute of that name. ``chunk`` bounds the bytes one ``receive`` returns; with ``buffers``, what
-    it returned stays valid until that many more calls were made.
+    ``groups``: multicast group numbers to join. ``receive_buffer``: bytes, 0 for the system's default; the attribute of
+    that name has the granted bytes. ``chunk``: bytes one ``receive`` returns at most. ``buffers``: a result stays valid
+    until that many further calls.
     Raises SourceDenied if a permission is missing and SourceError if the kernel lacks the protocol.
     """
 
@@ -65,7 +64,7 @@ class NetlinkSocket:
         chunk: int = 1 << 20,
         buffers: int = 1,
     ) -> None:
-        # Anonymous mappings: a chunk that is never filled costs no memory, which a bytearray would zero and so touch.
+        # Anonymous mappings: unused pages cost no memory. A bytearray would write zeros to all of them.
         self._views = deque(memoryview(mmap.mmap(-1, max(chunk, LARGEST_DATAGRAM))) for _ in range(buffers))
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
@@ -88,10 +87,10 @@ class NetlinkSocket:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def grow(self, size: int) -> int:
-        """Ask for a receive buffer of ``size`` bytes and return what is granted now.
+        """Request a receive buffer of ``size`` bytes; returns the granted bytes.
 
-        SO_RCVBUFFORCE passes ``net.core.rmem_max`` but needs CAP_NET_ADMIN. The kernel charges its bookkeeping to
-        the buffer and doubles the figure for it (socket(7)); the doubling is taken out again here.
+        SO_RCVBUFFORCE exceeds ``net.core.rmem_max`` but needs CAP_NET_ADMIN. The kernel doubles the size for its own
+        overhead (socket(7)); the result is without that doubling.
         """
         if size > 0:
             try:
@@ -102,7 +101,7 @@ class NetlinkSocket:
         return self.receive_buffer
 
     def fileno(self) -> int:
-        """The descriptor, readable while something waits; -1 once closed."""
+        """The descriptor, readable while datagrams are waiting; -1 once closed."""
         return self._socket.fileno()
 
     def close(self) -> None:
@@ -110,16 +109,16 @@ class NetlinkSocket:
         self._socket.close()
 
     def send(self, request: bytes) -> None:
-        """Send one request to the kernel; SourceError if it does not take it."""
+        """Send one request; SourceError if the kernel rejects it."""
         try:
             self._socket.send(request)
         except OSError as error:
             raise _source_error("send a netlink request", error) from error
 
     def receive(self, *, wait: float = 0.0) -> Received:
-        """Read datagrams until none waits or the chunk is full.
+        """Read datagrams until the queue is empty or the chunk is full.
 
-        Blocks for the first one, for at most ``wait`` seconds. Interrupted calls are resumed (PEP 475).
+        Waits at most ``wait`` seconds for the first one. Interrupted calls are resumed (PEP 475).
         """
         if wait > 0:
             waiting = select.poll()
@@ -150,7 +149,7 @@ class NetlinkSocket:
 
 
 def _source_error(what: str, error: OSError) -> SourceError:
-    """The foreign error as ours, with what the operator can do."""
+    """The error translated, with a remedy."""
     message = f"cannot {what}: {os.strerror(error.errno or 0)}"
     if error.errno in _DENIED:
         return SourceDenied(message, remedy="run as root or with CAP_NET_ADMIN")

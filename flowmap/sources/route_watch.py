@@ -1,8 +1,8 @@
-"""Lists of the kernel's that are read again when it reports a change: addresses and interfaces of a namespace.
+"""Lists of addresses and interfaces, read again when the kernel reports a change.
 
-Notifications and lists come through different sockets. A notification that arrives while a list is read can then not
-be taken for a part of it, and is found afterwards: the list is out of date, and is read again. The same holds for a
-list that the kernel marks as interrupted (NLM_F_DUMP_INTR), for one that was cut, and after lost notifications.
+Notifications and lists use different sockets, so a notification is never mistaken for a part of a list. A notification
+during a read makes the list stale, and it is read again. So do an interrupted list (NLM_F_DUMP_INTR), a truncated
+datagram, and lost notifications.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from flowmap.sources.netlink_socket import NetlinkSocket, Received
 from flowmap.wire.netlink.messages import Control, Message, MessageFlag, decode_messages, decode_status
 
 ATTEMPTS = 3
-"""How often :meth:`RouteWatch.refresh` reads a list that goes on changing; the next refresh continues."""
+"""Reads of a list that keeps changing, in one :meth:`RouteWatch.refresh`."""
 
 _NETLINK_ROUTE = 0
-_WAIT = 5.0  # seconds for the next part of a list; the kernel makes it while it is asked for
-_PASSING = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
+_WAIT = 5.0  # seconds for the next part of a list
+_TRANSIENT = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
 
 T = TypeVar("T")
 
 
 class RouteWatch(Generic[T]):
-    """A list of the network namespace of the thread that makes it.
+    """A list of the network namespace of the thread that creates it.
 
-    Subclasses say how it is asked for (:meth:`_encode`) and what it is made of (:meth:`_collect`).
+    Subclasses define the request (:meth:`_encode`) and the result (:meth:`_collect`).
     """
 
     what: str
-    """What the list holds, for errors."""
+    """What the list contains, for errors."""
 
     def __init__(self, groups: Iterable[int]) -> None:
         """``groups``: multicast groups that report changes; SourceError if a socket cannot be opened."""
@@ -52,7 +52,7 @@ class RouteWatch(Generic[T]):
         self._socket.close()
 
     def changed(self) -> bool:
-        """Whether what :meth:`read` returned last may be out of date; it stays so until the next read."""
+        """Whether the last result of :meth:`read` may be stale."""
         drained = False
         while not drained:
             received = self._events.receive()
@@ -61,8 +61,8 @@ class RouteWatch(Generic[T]):
         return self._stale
 
     def read(self) -> T:
-        """The list as it is now; SourceError if the kernel refuses. See :meth:`changed` for whether it is whole."""
-        self.changed()  # what is reported by now is in the list
+        """The current list; SourceError if the kernel refuses. It is complete unless :meth:`changed` returns true."""
+        self.changed()  # changes reported so far are in the list
         self._stale = False
         try:
             return self._collect(self._entries())
@@ -74,7 +74,7 @@ class RouteWatch(Generic[T]):
             raise
 
     def refresh(self) -> T | None:
-        """The list, read until no change came meanwhile, at most :data:`ATTEMPTS` times; None if nothing changed."""
+        """The list, read until it is stable, at most :data:`ATTEMPTS` times; None if nothing changed."""
         found: T | None = None
         for _ in range(ATTEMPTS):
             if not self.changed():
@@ -100,20 +100,20 @@ class RouteWatch(Generic[T]):
             self._stale = self._stale or received.overrun or received.truncated > 0
             for message in _messages(received):
                 if message.sequence != self._sequence:
-                    continue  # the rest of a list that was given up
+                    continue  # the rest of an abandoned list
                 self._stale = self._stale or bool(message.flags & MessageFlag.DUMP_INTR)
                 if message.type in (Control.DONE, Control.ERROR):
-                    self._end(message)
+                    self._finish(message)
                     return
                 yield message
 
-    def _end(self, message: Message) -> None:
+    def _finish(self, message: Message) -> None:
         status = decode_status(message)
-        if status.errno in _PASSING:
+        if status.errno in _TRANSIENT:
             self._stale = True
         elif status.errno:
-            words = status.text or os.strerror(status.errno)
-            raise SourceError(f"the kernel does not list this namespace's {self.what}: {words}")
+            text = status.text or os.strerror(status.errno)
+            raise SourceError(f"the kernel does not list this namespace's {self.what}: {text}")
 
 
 def _messages(received: Received) -> Iterator[Message]:

@@ -1,1 +1,1 @@
-"""What the host gives and takes: systemd's notifications and sockets, privileges, descriptors."""
+"""Services of the operating system: systemd, privileges, descriptors, names, threads, /proc."""

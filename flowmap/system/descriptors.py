@@ -1,4 +1,4 @@
-"""The three descriptors every process is meant to have."""
+"""The standard descriptors stdin, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def hold_standard() -> None:
-    """Where stdin, stdout or stderr is closed, put /dev/null there.
+    """Open /dev/null as stdin, stdout or stderr if it is closed.
 
-    Else the next socket would get the number, and what is meant for stderr would be sent through it.
+    Otherwise the next socket would get that number, and output for stderr would be sent through it.
     """
     for descriptor in range(3):
         try:

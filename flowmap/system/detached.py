@@ -1,6 +1,6 @@
-"""Blocking calls that cannot be interrupted, in threads that nothing waits for at the end.
+"""Blocking calls that cannot be interrupted, in threads that are not joined at exit.
 
-``concurrent.futures`` and ``asyncio.to_thread`` join their threads at exit, so one call that hangs keeps the process.
+``concurrent.futures`` and ``asyncio.to_thread`` join their threads at exit, so a hanging call keeps the process alive.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 UNFINISHED_LIMIT = 100
-"""Calls that wait or run at one time."""
+"""Calls that wait or run at the same time."""
 
 
 class DetachedCalls(Generic[T]):
-    """A fixed number of daemon threads. Calls with the same key that overlap in time are one call.
+    """A fixed number of daemon threads. Overlapping calls with the same key are one call.
 
-    A caller can stop waiting at any time. The call then runs to its end, and whoever asks for the same meanwhile joins.
+    A caller can stop waiting at any time. The call continues, and later callers with the same key join it.
     """
 
     def __init__(self, name: str, threads: int) -> None:
-        """``name`` is what the threads are called."""
+        """``name``: of the threads."""
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
         self._starting = threading.Lock()
         self._lock = threading.Lock()
@@ -35,14 +35,14 @@ class DetachedCalls(Generic[T]):
         self._waiting: queue.SimpleQueue[tuple[Hashable, Callable[[], T], Future[T]] | None] = queue.SimpleQueue()
 
     def start(self) -> None:
-        """Start the threads, once; RuntimeError if the system allows no more. Without it the first call does."""
+        """Start the threads, once; the first call does it otherwise. RuntimeError if the system allows no more."""
         with self._starting:
             for thread in self._threads:
                 if thread.ident is None:
                     thread.start()
 
     def close(self) -> None:
-        """End the threads, and wait for them unless a call hangs. No call may follow."""
+        """Stop the threads, and wait for them unless a call is running. No call may follow."""
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
@@ -55,9 +55,9 @@ class DetachedCalls(Generic[T]):
             return list(self._unfinished)
 
     def submit(self, key: Hashable, call: Callable[[], T]) -> Future[T]:
-        """Run ``call``, or join the one that is under way. Do not cancel what is returned: others may wait for it.
+        """Run ``call``, or join a running one with the same key. Do not cancel the future: others may wait for it.
 
-        OSError if there are too many calls already, or if no thread can be started.
+        OSError if there are too many calls, or if no thread can be started.
         """
         try:
             self.start()
@@ -73,23 +73,23 @@ class DetachedCalls(Generic[T]):
         return future
 
     async def run(self, key: Hashable, call: Callable[[], T]) -> T:
-        """As :meth:`submit`, waiting in the running event loop, which may end before the call does."""
+        """As :meth:`submit`, awaited in the running event loop, which may stop before the call ends."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
 
-        def settle(done: Future[T]) -> None:
+        def set_outcome(done: Future[T]) -> None:
             if waiter.done():
-                return  # nobody waits any more
+                return  # the caller stopped waiting
             if (error := done.exception()) is not None:
                 waiter.set_exception(error)
             else:
                 waiter.set_result(done.result())
 
-        def tell_loop(done: Future[T]) -> None:
+        def notify_loop(done: Future[T]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(settle, done)
+                loop.call_soon_threadsafe(set_outcome, done)
 
-        self.submit(key, call).add_done_callback(tell_loop)
+        self.submit(key, call).add_done_callback(notify_loop)
         return await waiter
 
     def _work(self) -> None:
@@ -98,7 +98,7 @@ class DetachedCalls(Generic[T]):
             error, result = None, None
             try:
                 result = call()
-            except BaseException as raised:  # whatever it is belongs to those who wait
+            except BaseException as raised:  # delivered to the waiting callers
                 error = raised
             with self._lock:
                 del self._unfinished[key]
@@ -111,7 +111,7 @@ class DetachedCalls(Generic[T]):
 def call_within(seconds: float, call: Callable[[], T]) -> T:
     """The result of ``call``; TimeoutError after ``seconds``. The wait can be interrupted.
 
-    Without the event loop, and without a thread that stays: no thread may be left when privileges are dropped.
+    Needs no event loop, and leaves no idle thread: none may exist when privileges are dropped.
     """
     calls: DetachedCalls[T] = DetachedCalls("detached", 1)
     try:

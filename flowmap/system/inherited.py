@@ -1,4 +1,4 @@
-"""What a process keeps of the program that started it (execve(2)), set to what flowmap needs.
+"""State that a process inherits over execve(2), set to what flowmap needs.
 
 Not changed: ignored signals that a user chose for a command (nohup(1)), the environment, the working directory.
 """
@@ -11,18 +11,18 @@ import resource
 import signal
 
 FILES = 1024
-"""Open files that the daemon never comes near: connections are bounded far below."""
+"""Open files; the daemon needs far fewer, as connections are limited."""
 OWNER_ONLY = 0o077
 
 
 def own_signals() -> None:
-    """Block no signal, and learn how children end: both are kept over exec, and a blocked SIGTERM stops nothing."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the kernel throws the status of a child away
+    """Unblock all signals and reset SIGCHLD: both are inherited, and a blocked SIGTERM would stop nothing."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, the kernel discards the exit status of children
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def own_files() -> None:
-    """New files are the owner's alone whatever the umask was, and a low soft limit on open files is raised."""
+    """Set the umask so that only the owner can access new files, and raise a low soft limit on open files."""
     os.umask(OWNER_ONLY)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)

@@ -1,4 +1,4 @@
-"""Memory that is given back to the system (mallopt(3))."""
+"""Return of freed memory to the system (mallopt(3))."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import ctypes
 
 _M_MMAP_THRESHOLD = -3
 LARGE = 1 << 20
-"""Bytes from which on an array has pages of its own. glibc raises this limit up to 32 MiB as a program frees large
-arrays, and then keeps more than 100 MiB of a daemon with a million flows for later."""
+"""Bytes from which on an array has its own pages. glibc raises this threshold up to 32 MiB when large arrays are freed.
+Then more than 100 MiB of a daemon with a million flows are never returned."""
 
 
 def give_back_large() -> None:
-    """From now on memory of large arrays goes back to the system when they do. Does nothing where libc has no say."""
+    """Return the memory of large arrays to the system when they are freed. No effect without glibc."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)

@@ -1,7 +1,7 @@
-"""Addresses of host names, without a name server that never answers holding up a command, a time limit or the end.
+"""Bounded lookups of host names: a dead name server does not block a command, a timeout or the shutdown.
 
-``getaddrinfo`` of the C library cannot be interrupted. It tries as long as resolv.conf(5) tells it to: attempts ×
-timeout × name servers × search domains, by default 10 s for each server and domain.
+``getaddrinfo`` of the C library cannot be interrupted. Its duration follows from resolv.conf(5): attempts × timeout ×
+name servers × search domains, by default 10 s for each server and domain.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 from flowmap.system.detached import DetachedCalls, call_within
 
 THREADS = 2
-"""Names looked up at one time: a domain without a live server does not hold up the names of others."""
+"""Concurrent lookups, so that a domain without a live server does not block other names."""
 
 LOOKUP_SECONDS = 4.0
-"""Longest wait for a name in the event loop. Who asks again within that time joins the look-up that is under way: one
-that needs 5 s because the first name server is dead succeeds at the second attempt."""
+"""Longest wait for a name in the event loop. A repeated request joins the running lookup, so that
+a lookup of 5 s (dead first name server) succeeds at the second attempt."""
 
 Found = list[tuple[Any, ...]]
-"""What ``socket.getaddrinfo`` returns."""
+"""Result of ``socket.getaddrinfo``."""
 
 LOOKUPS: DetachedCalls[Found] = DetachedCalls("name-lookup", THREADS)
-"""The look-ups of this process."""
+"""The lookups of this process."""
 
 
 class LookupLoop(asyncio.SelectorEventLoop):
-    """asyncio's event loop with :data:`LOOKUPS` for names, each for at most :data:`LOOKUP_SECONDS`."""
+    """asyncio's event loop, with :data:`LOOKUPS` for names and a limit of :data:`LOOKUP_SECONDS` each."""
 
     async def getaddrinfo(
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
@@ -43,12 +43,12 @@ class LookupLoop(asyncio.SelectorEventLoop):
 
 
 def run_loop() -> asyncio.Runner:
-    """A runner, as ``asyncio.run`` has one, whose loop is a :class:`LookupLoop`."""
+    """A runner like that of ``asyncio.run``, with a :class:`LookupLoop`."""
     return asyncio.Runner(loop_factory=LookupLoop)
 
 
 def is_address(host: str) -> bool:
-    """Whether ``host`` is an IP address, which no name server is asked for."""
+    """Whether ``host`` is an IP address, which needs no name server."""
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -57,7 +57,7 @@ def is_address(host: str) -> bool:
 
 
 def is_being_looked_up(host: str) -> bool:
-    """Whether the name servers have not answered yet about ``host``."""
+    """Whether a lookup of ``host`` is still running."""
     return any(isinstance(key, tuple) and _text(key[0]) == host.lower() for key in LOOKUPS.unfinished())
 
 
@@ -73,17 +73,17 @@ def look_up(host: str, port: int, *, within: float, flags: int = 0) -> Found:
 
 
 def unanswered(seconds: float) -> str:
-    """What is wrong where :func:`is_being_looked_up` after so many seconds."""
+    """Error message of a lookup that still runs after so many seconds."""
     return f"no name server answered within {seconds:.1f} s; see /etc/resolv.conf"
 
 
 def lookup_problem(error: BaseException | None) -> str:
-    """Why a name has no address, if that is what ``error`` came from; else empty."""
+    """Why a name has no address, if that caused ``error``; else empty."""
     while error is not None:
         if isinstance(error, socket.gaierror):
             return error.strerror or str(error)
         if isinstance(error, UnicodeError):
-            return "it is not a host name"
+            return "not a host name"
         error = error.__cause__ or error.__context__
     return ""
 

@@ -1,7 +1,7 @@
-"""Giving up what is not needed: capabilities, core dumps, new privileges.
+"""Dropping of privileges: capabilities, core dumps, new privileges.
 
-Capabilities belong to threads, and a new thread has those of the one that starts it. So this happens on the main
-thread before any other is started. Numbers are those of linux/capability.h and linux/prctl.h.
+Capabilities belong to threads, and a new thread inherits those of its creator. So privileges are dropped on the main
+thread before any other thread starts. Numbers are from linux/capability.h and linux/prctl.h.
 """
 
 from __future__ import annotations
@@ -24,21 +24,10 @@ _MOST = 64
 
 
 class Capability(IntEnum):
-    """Those that flowmap has a use for."""
+    """The capabilities that flowmap can use."""
 
     NET_ADMIN = 12
     NET_RAW = 13
-
-
-KEPT: dict[str, frozenset[Capability]] = {
-    "conntrack": frozenset({Capability.NET_ADMIN}),
-    "capture": frozenset({Capability.NET_RAW}),
-}
-"""What a source needs for as long as it runs; the others need nothing once they are open.
-
-The kernel asks for CAP_NET_ADMIN again for every full read of the connection tracking table (netlink_net_capable looks
-at who sends, not only at who opened the socket), and a capture opens new sockets when an interface comes back.
-"""
 
 
 class _Header(ctypes.Structure):
@@ -54,23 +43,23 @@ _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 
 def harden() -> None:
-    """No core dump, no memory for other processes of the same user, no privilege through a program that is run.
+    """Forbid core dumps, access to memory by processes of the same user, and privileges gained through exec.
 
-    At the very start: from then on secrets may be in memory.
+    Call it at startup, before secrets are in memory.
     """
-    with contextlib.suppress(OSError):  # a filter of system calls may refuse it; the next line is enough
+    with contextlib.suppress(OSError):  # a seccomp filter may refuse it; the next line is sufficient
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def drop(keep: Set[Capability]) -> None:
-    """Keep only these of the capabilities the process has; OSError if the kernel refuses.
+    """Drop all capabilities except ``keep``; OSError if the kernel refuses.
 
-    A process of root stays root in name, so that it can read its files, and can do no more than their owner.
+    A root process keeps its user id: it can still read its files, with no more rights than their owner.
     """
     _drop_bounding(keep)
-    with contextlib.suppress(OSError):  # an older kernel has none
+    with contextlib.suppress(OSError):  # kernels before 4.3 have no ambient set
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     permitted = _permitted() & sum(1 << capability for capability in keep)
     words = (_Words * 2)()
@@ -80,13 +69,13 @@ def drop(keep: Set[Capability]) -> None:
 
 
 def held() -> frozenset[Capability]:
-    """Those of :class:`Capability` that this process has."""
+    """The capabilities of this process, of those in :class:`Capability`."""
     permitted = _permitted()
     return frozenset(capability for capability in Capability if permitted >> capability & 1)
 
 
 def threads() -> int | None:
-    """Threads of this process, those of libraries too; None where /proc cannot be read (see ``system.proc``)."""
+    """Number of threads, including those of libraries; None if /proc cannot be read (see ``system.proc``)."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
@@ -94,7 +83,7 @@ def threads() -> int | None:
 
 
 def _drop_bounding(keep: Set[Capability]) -> None:
-    """Needs CAP_SETPCAP; without it there is no new privilege to be had anyway (see :func:`harden`)."""
+    """Drop from the bounding set. Needs CAP_SETPCAP; without it :func:`harden` still prevents new privileges."""
     kept = {int(capability) for capability in keep}
     with contextlib.suppress(PermissionError):
         for number in range(_MOST):

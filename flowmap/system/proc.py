@@ -1,7 +1,7 @@
-"""What the kernel tells in /proc, and why it does not where it does not.
+"""Reads of /proc, with the cause of a failure.
 
 A process in a chroot has no /proc, a unit with ``ProcSubset=pid`` has no /proc/sys, and some containers hide parts of
-both. What cannot be read is :class:`Unknown`, never a guess: whoever needs the fact says what is missing and why.
+both. An unreadable fact is :class:`Unknown`, never an assumption, and callers report the cause.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ PROC = Path("/proc")
 SYS = PROC / "sys"
 
 COSTS = {
-    "self/task": "threads that a library started with all privileges are not noticed",
+    "self/task": "threads that a library started with all privileges are not detected",
     "stat": "the metrics process_* are missing",
 }
-"""What is missing where a file of /proc cannot be read, besides what the sources report themselves."""
+"""Cost of an unreadable file of /proc, besides those that sources report."""
 
 
 class Unknown(NamedTuple):
     """A fact that cannot be read."""
 
     cause: str
-    """One clause for people."""
+    """One clause."""
     absent: bool = False
-    """The kernel has no such file: the part of /proc that would hold it is visible."""
+    """The kernel has no such file: its part of /proc is visible."""
 
 
 def read(path: Path) -> str | Unknown:
-    """The text of a file; what is not UTF-8 in it is escaped."""
+    """The text of a file, with escapes for bytes that are not UTF-8."""
     try:
         return path.read_bytes().decode(errors="backslashreplace")
     except OSError as error:
@@ -49,8 +49,8 @@ def unknown(path: Path, error: OSError) -> Unknown:
     return Unknown(f"{path} does not exist", absent=True)
 
 
-def shortcomings() -> Iterator[str]:
-    """What of :data:`COSTS` has to be put up with here, with its cause."""
+def unreadable() -> Iterator[str]:
+    """Cause and cost of each unreadable file of :data:`COSTS`."""
     for name, cost in COSTS.items():
         path = PROC / name
         try:

@@ -1,7 +1,7 @@
-"""Threads that all start before the daemon is ready, so that nothing later depends on starting one.
+"""Thread pools whose threads all start before the daemon is ready.
 
-A system can refuse a new thread at any time: ``ulimit -u``, a cgroup's ``pids.max``, a host without free process ids.
-A pool that starts threads on demand then fails in the middle of a scrape, a full read or the end of the daemon.
+The system can refuse a new thread at any time: ``ulimit -u``, a cgroup's ``pids.max``, no free process id. A pool that
+starts threads on demand then fails during a scrape, a full read or the shutdown.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from flowmap.errors import SourceError
 from flowmap.system.names import LookupLoop
 
 QUERY_THREADS = 6
-"""Threads for everything but scrapes: answers of queries, files that are read again, passwords."""
+"""Threads for everything but scrapes: queries, file reads of a reload, passwords."""
 
 
 class Workers(ThreadPoolExecutor):
-    """A fixed number of threads. Work waits while all of them are busy; who submits it bounds how much that can be."""
+    """A fixed number of threads. Work waits while all are busy; the submitter bounds the amount."""
 
     def __init__(self, name: str, threads: int) -> None:
         """``name`` is the prefix of the threads' names."""
@@ -34,7 +34,7 @@ class Workers(ThreadPoolExecutor):
         """
         if self._started:
             return
-        together = threading.Barrier(self._size)  # keeps each thread busy until the last one is there
+        together = threading.Barrier(self._size)  # keeps each thread busy until the last one has started
         try:
             with starting_threads():
                 waiting = [self.submit(together.wait) for _ in range(self._size)]
@@ -47,9 +47,9 @@ class Workers(ThreadPoolExecutor):
 
 
 class WorkersLoop(LookupLoop):
-    """An event loop with ``workers`` as its default executor, and bounded look-ups of names.
+    """An event loop with ``workers`` as its default executor, and bounded lookups of names.
 
-    ``to_thread`` and libraries use that executor. asyncio's own loop starts a thread to wait for its end.
+    ``to_thread`` and libraries use that executor. asyncio's own loop would start a thread to shut it down.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -58,13 +58,13 @@ class WorkersLoop(LookupLoop):
         self.set_default_executor(workers)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait until the threads have ended, however long that takes: nothing else runs in the loop by now."""
+        """Wait for the threads without a limit; nothing else runs in the loop at this point."""
         self._workers.shutdown()
 
 
 @contextmanager
 def starting_threads() -> Iterator[None]:
-    """Translate the refusal of a thread that is started inside into SourceError."""
+    """Translate a refused thread start into SourceError."""
     try:
         yield
     except RuntimeError as error:

@@ -83,9 +83,7 @@ times = st.integers(0, 900)
 
 
 @given(st.lists(st.tuples(times, st.integers(0, 300)), max_size=6), st.data(), st.floats(-120, 120), st.floats(0, 0.99))
-def test_the_job_that_a_flow_began_in_is_always_among_those_given(
-    spans: list[tuple[int, int]], data: st.DataObject, skew: float, cut: float
-) -> None:
+def test_true_job_is_always_given(spans: list[tuple[int, int]], data: st.DataObject, skew: float, cut: float) -> None:
     """True times are cut to whole seconds of a clock that is off, and compared with an error below a second."""
     jobs = tuple(
         Job(f"job-{n}", "FINISHED", int(start + cut + skew), int(start + cut + length + skew), over=True)

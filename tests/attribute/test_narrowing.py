@@ -14,7 +14,7 @@ from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp
 from tests.support.accounting import Auditor, sweep
-from tests.support.attribution import Desk
+from tests.support.attribution import AttributionRun
 from tests.support.records import Record, replace
 
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
@@ -24,8 +24,8 @@ TIED = (Shape.LINK, Shape.EXACT)
 SETTINGS = AttributionSettings(namespaces=("ns",), semantics="connection", tie_wait=30.0)
 
 
-class Tie(Desk):
-    """A desk at which both ends name everybody in ``both``."""
+class TieRun(AttributionRun):
+    """A run at which both ends name everybody in ``both``."""
 
     def __init__(self, settings: AttributionSettings = SETTINGS, *, both: tuple[Owner, ...] = (X, Y)) -> None:
         super().__init__(settings)
@@ -38,18 +38,18 @@ class Tie(Desk):
         for one in asked:
             if one.shape not in TIED:
                 self.answer(one, *(owner for owner in self.both if owner.namespace == one.namespace))
-        self.settle()
+        self.decide()
         self.auditor.check()
         return [one for one in asked if one.shape in TIED]
 
     def open(self, *records: Record) -> list[Question]:
         """Flows begin and their ends are known; what is asked about both together then."""
-        self.tell(*records)
+        self.observe(*records)
         self.ends()
         return self.ends()
 
-    def settle(self) -> None:
-        super().settle()
+    def decide(self) -> None:
+        super().decide()
         self.auditor.check()
 
     def states(self) -> list[State]:
@@ -71,95 +71,95 @@ class Tie(Desk):
         }
 
 
-def test_one_link_question_for_all_connections_of_a_pair_names_them() -> None:
-    tie = Tie()
+def test_link_names_all_connections_of_a_pair() -> None:
+    tie = TieRun()
     (link,) = tie.open(FLOW, replace(FLOW, client_port=2, id=2))
     assert (link.shape, str(link.source), str(link.destination)) == ("link", "10.0.0.1:0", "10.1.0.1:9092")
     assert tie.states() == [State.PENDING] * 2, "they wait for it"
     tie.answer(link, X, Z)
-    tie.settle()
+    tie.decide()
     assert (tie.states(), tie.owners()) == ([State.ATTRIBUTED] * 2, [{"x"}, {"x"}])
     assert tie.bytes() == {("deployment", "x"): 200}
     (decision,) = {id(one): one for one in tie.attribution.decisions.values() if one.state == "attributed"}.values()
     assert [question.shape for question in decision.outcomes] == [Shape.CLIENT, Shape.SINK, Shape.LINK]
 
 
-def test_where_link_leaves_several_one_connection_is_asked_about_the_largest_first() -> None:
-    tie = Tie()
+def test_exact_asks_about_the_largest_connection() -> None:
+    tie = TieRun()
     (link,) = tie.open(FLOW, replace(FLOW, client_port=2, id=2, counters=(900, 9, 1, 1)))
     tie.answer(link, X, Y)
-    tie.settle()
+    tie.decide()
     first, second = tie.ask()
     assert [(one.shape, one.source.port) for one in (first, second) if one.source] == [("exact", 2), ("exact", 40000)]
     tie.answer(first, X)
     tie.answer(second, Y)
-    tie.settle()
+    tie.decide()
     assert (tie.states(), tie.owners()) == ([State.ATTRIBUTED] * 2, [{"y"}, {"x"}])
     assert tie.ask() == [], "nothing is asked twice"
 
 
 @pytest.mark.parametrize("said", [[], [Z], [X, Y], [Owner("w", "ns", UNREADABLE, UNREADABLE)]])
 def test_answers_that_tell_nothing_apart_remove_nobody(said: list[Owner]) -> None:
-    tie = Tie()
+    tie = TieRun()
     (link,) = tie.open(FLOW)
     tie.answer(link, *said)
-    tie.settle()
+    tie.decide()
     (exact,) = tie.ask()
     assert exact.shape is Shape.EXACT
     assert tie.states() == [State.PENDING]
     tie.answer(exact, *said)
-    tie.settle()
+    tie.decide()
     assert (tie.states(), tie.owners()) == ([State.SHARED], [{"x", "y"}]), "all was asked: it waits no longer"
     assert tie.bytes() == {("shared", "x+y"): 100}
 
 
 def test_every_place_narrows_its_own_candidates_only() -> None:
     other = Owner("w", "other", "o", "o")
-    tie = Tie(AttributionSettings(namespaces=("ns", "other"), semantics="connection"), both=(X, Y, other))
+    tie = TieRun(AttributionSettings(namespaces=("ns", "other"), semantics="connection"), both=(X, Y, other))
     links = tie.open(FLOW)
     assert sorted(one.namespace for one in links) == ["ns", "other"]
     for link in links:
         tie.answer(link, *([X] if link.namespace == "ns" else []))
-    tie.settle()
+    tie.decide()
     assert (tie.states(), tie.owners()) == ([State.PENDING], [{"x", "y", "o"}])
     for exact in tie.ask():
         tie.answer(exact)
-    tie.settle()
+    tie.decide()
     assert (tie.states(), tie.owners()) == ([State.SHARED], [{"x", "o"}])
 
 
-def test_where_candidates_do_not_live_nothing_is_asked_about_both() -> None:
-    tie = Tie(AttributionSettings(namespaces=("ns", "other"), semantics="connection"))
+def test_narrowing_asks_in_places_of_candidates_only() -> None:
+    tie = TieRun(AttributionSettings(namespaces=("ns", "other"), semantics="connection"))
     assert [one.namespace for one in tie.open(FLOW)] == ["ns"]
 
 
-def test_nobody_waits_longer_than_tie_wait_and_is_still_narrowed_later() -> None:
-    tie = Tie()
+def test_tie_wait_ends_and_narrowing_continues() -> None:
+    tie = TieRun()
     (link,) = tie.open(FLOW)
-    tie.attribution.failed(link, "timeout", now=tie.now, retry_after=40.0)
+    tie.attribution.fail(link, "timeout", now=tie.now, retry_after=40.0)
     tie.now += 27
-    tie.settle()
+    tie.decide()
     assert tie.states() == [State.PENDING]
     tie.now += 3
-    tie.settle()
+    tie.decide()
     assert tie.states() == [State.SHARED]
     (decision,) = [one for one in tie.attribution.decisions.values() if one.state == "shared"]
     assert "attribute.tie_wait" in decision.cause
-    tie.tell(replace(FLOW, kind=RecordKind.DUMPED, counters=(150, 10, 2, 1)))
+    tie.observe(replace(FLOW, kind=RecordKind.DUMPED, counters=(150, 10, 2, 1)))
     tie.now += 10
     (link,) = tie.ends()
     tie.answer(link, Y)
-    tie.settle()
-    tie.tell(replace(FLOW, kind=RecordKind.CLOSED, counters=(175, 10, 3, 1)))
+    tie.decide()
+    tie.observe(replace(FLOW, kind=RecordKind.CLOSED, counters=(175, 10, 3, 1)))
     assert tie.bytes() == {("shared", "x+y"): 150, ("deployment", "y"): 25}
 
 
 def test_a_flow_that_is_over_waits_for_nothing() -> None:
-    tie = Tie()
+    tie = TieRun()
     (link,) = tie.open(FLOW)
-    tie.tell(replace(FLOW, kind=RecordKind.CLOSED, counters=(300, 30, 3, 3)))
+    tie.observe(replace(FLOW, kind=RecordKind.CLOSED, counters=(300, 30, 3, 3)))
     tie.answer(link, X)
-    tie.settle()
+    tie.decide()
     assert tie.bytes() == {("shared", "x+y"): 300}, "the answer came after its end: another's connection may be meant"
     assert len(tie.accounting.table) == 0
     assert tie.ask() == []
@@ -167,37 +167,37 @@ def test_a_flow_that_is_over_waits_for_nothing() -> None:
     assert "ended before" in decision.cause
 
 
-def test_an_answer_within_its_life_counts_though_the_flow_is_over_when_it_is_looked_at() -> None:
-    tie = Tie()
+def test_inside_counts_for_a_flow_closed_by_now() -> None:
+    tie = TieRun()
     (link,) = tie.open(FLOW)
     tie.answer(link, X)
     tie.now += 1
     tie.accounting.apply(TakeStep(CaughtUp(tie.now), tie.now, tie.now))
-    tie.tell(replace(FLOW, kind=RecordKind.CLOSED, counters=(300, 30, 3, 3)))
-    tie.settle()
+    tie.observe(replace(FLOW, kind=RecordKind.CLOSED, counters=(300, 30, 3, 3)))
+    tie.decide()
     assert tie.bytes() == {("deployment", "x"): 300}
 
 
-def test_a_flow_of_which_nothing_is_heard_after_the_answer_is_not_narrowed() -> None:
+def test_narrowing_needs_client_traffic_after_the_answer() -> None:
     # Its entry may be left over, and the connections the answer speaks of may be others'.
-    tie = Tie(AttributionSettings(namespaces=("ns",), semantics="connection", grace=60.0, tie_wait=30.0))
+    tie = TieRun(AttributionSettings(namespaces=("ns",), semantics="connection", grace=60.0, tie_wait=30.0))
     silent = replace(FLOW, flags=0)
-    tie.tell(silent)
+    tie.observe(silent)
     for one in tie.ask():
         tie.answer(one, X, Y)
-    tie.settle()
+    tie.decide()
     tie.now += 61
     (link,) = tie.ends() or tie.ask()
     tie.answer(link, X)
-    tie.settle()
+    tie.decide()
     assert tie.states() == [State.SHARED]
 
 
-def test_first_questions_come_before_ties_and_only_the_budget_counts() -> None:
-    tie = Tie()
-    tie.tell(FLOW)
+def test_first_questions_come_before_narrowing() -> None:
+    tie = TieRun()
+    tie.observe(FLOW)
     tie.ends()
-    tie.tell(*[replace(FLOW, client=f"10.0.1.{n}", server_port=1000 + n, id=9) for n in range(4)])
+    tie.observe(*[replace(FLOW, client=f"10.0.1.{n}", server_port=1000 + n, id=9) for n in range(4)])
     assert {one.shape for one in tie.ask(limit=3)} <= {Shape.CLIENT, Shape.SINK}
     assert {one.shape for one in tie.ask(limit=4)} <= {Shape.CLIENT, Shape.SINK}
     (last, link) = tie.ask(limit=2)
@@ -205,9 +205,9 @@ def test_first_questions_come_before_ties_and_only_the_budget_counts() -> None:
 
 
 def test_the_pair_with_the_largest_traffic_is_asked_about_first() -> None:
-    tie = Tie()
+    tie = TieRun()
     flows = [replace(FLOW, client=f"10.0.0.{n}", id=n, counters=(n * 10, 0, 1, 0)) for n in (1, 3, 2)]
-    tie.tell(*flows)
+    tie.observe(*flows)
     tie.ends()
     turns = []
     for _ in flows:
@@ -217,82 +217,82 @@ def test_the_pair_with_the_largest_traffic_is_asked_about_first() -> None:
     assert turns == ["10.0.0.3:0", "10.0.0.2:0", "10.0.0.1:0"]
 
 
-def test_connections_of_one_pair_that_are_asked_about_are_bounded() -> None:
-    tie = Tie()
+def test_exact_questions_are_bounded() -> None:
+    tie = TieRun()
     (link,) = tie.open(*[replace(FLOW, client_port=n, id=n) for n in range(1, 100)])
     tie.answer(link, X, Y)
-    tie.settle()
+    tie.decide()
     asked = tie.ask() + tie.ask()
     assert [one.shape for one in asked] == [Shape.EXACT] * EXACT_EACH
     for one in asked:
         tie.answer(one, X, Y)
-    tie.settle()
+    tie.decide()
     assert tie.states().count(State.SHARED) == EXACT_EACH
     assert tie.ask() == []
     tie.now += 61
-    tie.settle()
+    tie.decide()
     assert set(tie.states()) == {State.SHARED}
 
 
-def test_link_of_a_pair_is_repeated_only_for_new_flows_and_after_a_while() -> None:
-    tie = Tie()
+def test_link_is_repeated_for_new_flows_only() -> None:
+    tie = TieRun()
     (link,) = tie.open(FLOW)
     tie.answer(link, X)
-    tie.settle()
+    tie.decide()
     tie.now += 61
     assert tie.ends() == [], "everybody is named"
-    tie.tell(replace(FLOW, client_port=2, id=2))
+    tie.observe(replace(FLOW, client_port=2, id=2))
     tie.now += 61
     tie.ends()
     (again,) = tie.ask()
     assert again == link
     tie.answer(again, X, Y)
-    tie.tell(replace(FLOW, client_port=3, id=3))
+    tie.observe(replace(FLOW, client_port=3, id=3))
     tie.ends()
     assert {one.shape for one in tie.ask()} <= {Shape.EXACT}
 
 
 def test_shapes_that_never_tell_are_not_waited_for() -> None:
-    tie = Tie()
+    tie = TieRun()
     for n in range(ENOUGH + 1):
         links = tie.open(replace(FLOW, client=f"10.0.1.{n}", server_port=n + 1, id=n + 2))
         for one in links:
             tie.answer(one)
-        tie.settle()
+        tie.decide()
         for one in tie.ask():
             tie.answer(one)
-        tie.settle()
-    assert set(tie.attribution.shape_stats.silent(now=tie.now)) == set(TIED)
+        tie.decide()
+    assert all(tie.attribution.shape_stats.never_names(shape, now=tie.now) for shape in TIED)
     assert tie.open(replace(FLOW, client="10.0.2.1", server_port=99, id=99)) == []
     assert set(tie.states()) == {State.SHARED}
 
 
 def test_data_flow_has_no_ties_to_break() -> None:
-    tie = Tie(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
+    tie = TieRun(AttributionSettings(namespaces=("ns",), semantics="dataflow"))
     assert tie.open(FLOW) == []
     assert tie.states() == [State.SHARED]
 
 
 def test_more_than_the_limit_is_ambiguous_until_told_apart() -> None:
-    tie = Tie(AttributionSettings(namespaces=("ns",), semantics="connection", owners_limit=1))
+    tie = TieRun(AttributionSettings(namespaces=("ns",), semantics="connection", owners_limit=1))
     (link,) = tie.open(FLOW)
     tie.answer(link)
     (exact,) = tie.ends() or tie.ask()
     tie.answer(exact)
-    tie.settle()
+    tie.decide()
     assert tie.states() == [State.AMBIGUOUS]
     assert tie.bytes() == {("unattributed", "ambiguous"): 100}
 
 
 def test_ends_that_are_gone_take_their_ties_with_them() -> None:
-    tie = Tie()
+    tie = TieRun()
     (link,) = tie.open(FLOW)
-    tie.tell(replace(FLOW, kind=RecordKind.CLOSED))
+    tie.observe(replace(FLOW, kind=RecordKind.CLOSED))
     tie.now += 2
-    tie.settle()
+    tie.decide()
     sweep(tie.accounting)
     tie.answer(link, X)
-    tie.settle()
+    tie.decide()
     assert len(tie.attribution.narrowing) == 0
     tie.accounting.apply(Tidy(tie.now))
     assert tie.attribution.timeline(link) is None, "no flow can need it"

@@ -15,8 +15,8 @@ from flowmap.model.deployment import Owner, State
 from flowmap.model.views import FlowFilter
 from flowmap.query.live import Connection, LiveQueries
 from flowmap.sources.base import Broadcasts
-from tests.support.accounting import Auditor, books_for, sweep
-from tests.support.attribution import Desk
+from tests.support.accounting import Auditor, accounting_for, sweep
+from tests.support.attribution import AttributionRun
 from tests.support.records import Record, replace
 
 X = Owner("w", "ns", "id-x", "x")
@@ -71,9 +71,9 @@ def test_kinds(text: str, kind: str) -> None:
     assert known.cause(address, ordinary, by_client=False) == ""
 
 
-def reasons(desk: Desk) -> dict[str, int]:
+def reasons(run: AttributionRun) -> dict[str, int]:
     """Bytes without an owner, both ways, by reason."""
-    series_table = desk.accounting.series_table.freeze()
+    series_table = run.accounting.series_table.freeze()
     return {
         key.reason: int(series_table.transmit_bytes[row] + series_table.receive_bytes[row])
         for row, key in enumerate(series_table.keys)
@@ -103,94 +103,94 @@ def reasons(desk: Desk) -> dict[str, int]:
 def test_one_such_address_decides_the_flow_at_once(
     client: str, server: str, semantics: Semantics, loopback: bool, cause: str
 ) -> None:
-    desk = Desk(AttributionSettings(namespaces=("ns",), semantics=semantics, loopback=loopback))
-    auditor = Auditor(desk.accounting)
-    desk.accounting.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
-    desk.tell(replace(FLOW, client=client, server=server))
-    desk.settle()
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics=semantics, loopback=loopback))
+    auditor = Auditor(run.accounting)
+    run.accounting.apply(TakeStep(Broadcasts(HOST), run.now, run.now))
+    run.observe(replace(FLOW, client=client, server=server))
+    run.decide()
     auditor.check()
-    assert bool(desk.ask()) == (cause == "")
+    assert bool(run.ask()) == (cause == "")
     if not cause:
-        assert (reasons(desk), desk.accounting.pending) == ({}, [60, 0])
+        assert (reasons(run), run.accounting.pending) == ({}, [60, 0])
         return
-    assert (reasons(desk), desk.accounting.pending) == ({"special_address": 60}, [0, 0])
-    (flow,) = LiveQueries(desk.accounting, source="s", epoch=0).flows(FlowFilter(), 9, None).flows
-    view = LiveQueries(desk.accounting, source="s", epoch=0).explain(0, desk.now, chain=True)
+    assert (reasons(run), run.accounting.pending) == ({"special_address": 60}, [0, 0])
+    (flow,) = LiveQueries(run.accounting, source="s", epoch=0).flows(FlowFilter(), 9, None).flows
+    view = LiveQueries(run.accounting, source="s", epoch=0).explain(0, run.now, chain=True)
     assert (flow.state, view.state, view.cause) == (State.UNKNOWN, State.UNKNOWN, f"no deployment can have {cause}")
-    assert desk.attribution.waiting == 0
-    desk.tell(replace(FLOW, kind=RecordKind.UPDATED, client=client, server=server, counters=(100, 7, 2, 1)))
-    desk.now += 600
-    desk.settle()
-    assert desk.ask() == [], "nor later"
-    desk.tell(replace(FLOW, kind=RecordKind.CLOSED, client=client, server=server, counters=(100, 8, 2, 1)))
-    desk.settle()
+    assert run.attribution.waiting == 0
+    run.observe(replace(FLOW, kind=RecordKind.UPDATED, client=client, server=server, counters=(100, 7, 2, 1)))
+    run.now += 600
+    run.decide()
+    assert run.ask() == [], "nor later"
+    run.observe(replace(FLOW, kind=RecordKind.CLOSED, client=client, server=server, counters=(100, 8, 2, 1)))
+    run.decide()
     auditor.check()
-    assert (reasons(desk), len(desk.accounting.table)) == ({"special_address": 108}, 0)
+    assert (reasons(run), len(run.accounting.table)) == ({"special_address": 108}, 0)
 
 
 def test_other_flows_of_the_same_client_are_named() -> None:
-    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection", loopback=False))
-    desk.tell(replace(FLOW, server="224.0.0.251"), replace(FLOW, id=2))
-    desk.settle()
-    asked = desk.ask()
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", loopback=False))
+    run.observe(replace(FLOW, server="224.0.0.251"), replace(FLOW, id=2))
+    run.decide()
+    asked = run.ask()
     assert sorted((one.shape, str(one.source or one.destination)) for one in asked) == [
         (Shape.CLIENT, "10.0.0.1:0"),
         (Shape.SINK, "10.1.0.1:5353"),
     ]
     for question in asked:
-        desk.answer(question, X)
-    desk.settle()
-    desk.settle()
-    assert (reasons(desk), desk.accounting.pending_flows) == ({"special_address": 60}, 0)
-    assert desk.accounting.series_table.freeze().totals().deployment == (60, 0), "the client alone names nothing"
+        run.answer(question, X)
+    run.decide()
+    run.decide()
+    assert (reasons(run), run.accounting.pending_flows) == ({"special_address": 60}, 0)
+    assert run.accounting.series_table.freeze().totals().deployment == (60, 0), "the client alone names nothing"
 
 
 def test_an_opening_and_its_end_in_one_batch() -> None:
-    desk = Desk()
-    auditor = Auditor(desk.accounting)
+    run = AttributionRun()
+    auditor = Auditor(run.accounting)
     gone = replace(FLOW, kind=RecordKind.CLOSED, server="224.0.0.1", counters=(90, 0, 2, 0))
-    desk.tell(replace(FLOW, server="224.0.0.1"), gone)
+    run.observe(replace(FLOW, server="224.0.0.1"), gone)
     auditor.check()
-    desk.settle()
+    run.decide()
     auditor.check()
-    assert (reasons(desk), len(desk.accounting.table)) == ({"special_address": 90}, 0)
+    assert (reasons(run), len(run.accounting.table)) == ({"special_address": 90}, 0)
 
 
 def test_flows_that_the_filters_leave_out_stay_out() -> None:
-    desk = Desk()
-    desk.accounting = books_for(AttributionSettings(namespaces=("ns",)), exclude=("224.0.0.0/4",))
-    desk.tell(replace(FLOW, server="224.0.0.1"))
-    desk.settle()
-    assert (reasons(desk), desk.accounting.ignored) == ({}, 60)
+    run = AttributionRun()
+    run.accounting = accounting_for(AttributionSettings(namespaces=("ns",)), exclude=("224.0.0.0/4",))
+    run.observe(replace(FLOW, server="224.0.0.1"))
+    run.decide()
+    assert (reasons(run), run.accounting.ignored) == ({}, 60)
 
 
-def test_networks_that_become_known_later_decide_what_waits_and_nothing_else() -> None:
-    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
-    auditor = Auditor(desk.accounting)
-    desk.tell(replace(FLOW, server="10.9.1.255"), replace(FLOW, id=2))
-    desk.settle()
-    assert desk.accounting.pending_flows == 2
-    desk.accounting.apply(TakeStep(Broadcasts(HOST), desk.now, desk.now))
-    desk.settle()
+def test_later_broadcast_addresses_decide_pending_flows() -> None:
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection"))
+    auditor = Auditor(run.accounting)
+    run.observe(replace(FLOW, server="10.9.1.255"), replace(FLOW, id=2))
+    run.decide()
+    assert run.accounting.pending_flows == 2
+    run.accounting.apply(TakeStep(Broadcasts(HOST), run.now, run.now))
+    run.decide()
     auditor.check()
-    assert (reasons(desk), desk.accounting.pending_flows) == ({"special_address": 60}, 1)
-    desk.accounting.apply(TakeStep(Broadcasts(()), desk.now, desk.now))
-    desk.tell(replace(FLOW, id=3, client_port=4, server="10.9.1.255"))
-    desk.settle()
-    assert (reasons(desk), desk.accounting.pending_flows) == ({"special_address": 60}, 2), "a decision stays"
+    assert (reasons(run), run.accounting.pending_flows) == ({"special_address": 60}, 1)
+    run.accounting.apply(TakeStep(Broadcasts(()), run.now, run.now))
+    run.observe(replace(FLOW, id=3, client_port=4, server="10.9.1.255"))
+    run.decide()
+    assert (reasons(run), run.accounting.pending_flows) == ({"special_address": 60}, 2), "a decision stays"
 
 
 def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
-    desk = Desk(AttributionSettings(namespaces=("ns",), semantics="connection"))
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection"))
     for server, decided in (("224.0.0.1", True), ("10.1.0.1", False), ("224.0.0.1", True)):
-        desk.tell(replace(FLOW, server=server))
-        desk.settle()
-        assert (desk.accounting.pending_flows == 0) == decided
-        desk.tell(replace(FLOW, kind=RecordKind.CLOSED, server=server))
-        desk.accounting.apply(GiveUp(desk.now + 1, desk.now + 1))
-        desk.settle()
-        sweep(desk.accounting)
-        assert len(desk.accounting.table) == 0
+        run.observe(replace(FLOW, server=server))
+        run.decide()
+        assert (run.accounting.pending_flows == 0) == decided
+        run.observe(replace(FLOW, kind=RecordKind.CLOSED, server=server))
+        run.accounting.apply(GiveUp(run.now + 1, run.now + 1))
+        run.decide()
+        sweep(run.accounting)
+        assert len(run.accounting.table) == 0
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
     [("224.0.0.251", False, State.UNKNOWN), ("127.0.0.1", False, State.UNKNOWN), ("10.1.0.1", True, State.PENDING)],
 )
 def test_a_connection_that_was_not_seen(destination: str, asks: bool, state: State) -> None:
-    desk = Desk(AttributionSettings(namespaces=("ns",), loopback=False))
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), loopback=False))
     connection = Connection(Address.parse("10.0.0.1"), 1, Address.parse(destination), 2, 6)
-    view, missing = LiveQueries(desk.accounting, source="s", epoch=0).ask(connection, 60.0, desk.now)
+    view, missing = LiveQueries(run.accounting, source="s", epoch=0).ask(connection, 60.0, run.now)
     assert (bool(missing), view.state) == (asks, state)
     assert view.cause

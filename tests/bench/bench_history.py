@@ -23,11 +23,11 @@ import numpy as np
 
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.flows.columns import FlowColumns, Row
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, convert, copy_flows
 from flowmap.history.file import Limits
-from flowmap.history.flows import MICROSECONDS, ClosedFlows, gather, settle
 from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader
-from flowmap.history.store import Store
+from flowmap.history.store import HistoryStore
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
@@ -106,7 +106,7 @@ def bursts(directory: Path, seconds: int) -> float:
 def executemany(directory: Path, own: float) -> None:
     """The peer: a row a flow."""
     columns, decisions = filled(A_SECOND, 1, 1.7e9, 1.0)
-    kept = settle(gather(columns, np.arange(A_SECOND, dtype=np.int32), decisions, epoch=0.0, source="bench"))
+    kept = convert(copy_flows(columns, np.arange(A_SECOND, dtype=np.int32), decisions, epoch=0.0, source="bench"))
     database = sqlite3.connect(directory / "peer.db", isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
@@ -131,13 +131,13 @@ def executemany(directory: Path, own: float) -> None:
 def build(path: str, flows: int) -> ClosedFlows:
     """A file of so many flows, a week of them; returns the last part."""
     limits = Limits(365 * DAY, 8 << 30)
-    store, part = Store(path, limits), 200 * limits.block_flows
+    store, part = HistoryStore(path, limits), 200 * limits.block_flows
     store.open()
     begun, done, now = time.perf_counter(), 0, 1.7e9
     while done < flows:
         count = min(part, flows - done)
         columns, decisions = filled(count, done, now - 7 * DAY * (flows - done) / flows, 7 * DAY * count / flows)
-        kept = settle(gather(columns, np.arange(count, dtype=np.int32), decisions, epoch=0.0, source="bench"))
+        kept = convert(copy_flows(columns, np.arange(count, dtype=np.int32), decisions, epoch=0.0, source="bench"))
         for at in range(0, count, limits.block_flows):
             store.write(kept.take(slice(at, at + limits.block_flows)), (), now=now)
         done += count

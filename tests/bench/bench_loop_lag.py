@@ -53,7 +53,9 @@ def engine() -> Engine:
     source = ConntrackSource(resync=0.5)
     source.open()
     budget = CallBudget(rate=2, burst=5, max_in_flight=2)
-    return Engine(accounting, source, budget, ask=lambda question: None, take_snapshot=lambda accounting: Snapshot())
+    return Engine(
+        accounting, source, budget, ask=lambda question, deliver: None, take_snapshot=lambda accounting: Snapshot()
+    )
 
 
 def lag_of_engine() -> tuple[float, float]:

@@ -22,7 +22,7 @@ from flowmap.engine.commands import Ask, Decide, TakeStep, Tidy
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 
 UnderWay = tuple[float, int, float, Question]
@@ -104,7 +104,7 @@ def records(traffic: Traffic) -> list[tuple[float, Record]]:
 
 def run(traffic: Traffic, settings: AttributionSettings) -> Result:
     """Play the hour."""
-    accounting, plane = books_for(settings, max_flows=traffic.flows + 10), ControlPlane(traffic)
+    accounting, plane = accounting_for(settings, max_flows=traffic.flows + 10), ControlPlane(traffic)
     budget = CallBudget(rate=2.0, burst=5, max_in_flight=2)
     for step in (ReadStarted("start"), ReadFinished(True)):
         accounting.apply(TakeStep(step, 0.0, 0.0))
@@ -137,7 +137,7 @@ def _answer(
     while under_way and under_way[0][0] <= now:
         arrived, _, asked, question = heapq.heappop(under_way)
         budget.finish()
-        accounting.attribution.answered(question, Answer(asked, arrived, plane.answer(question)))
+        accounting.attribution.receive(question, Answer(asked, arrived, plane.answer(question)))
 
 
 def allowed(traffic: Traffic, settings: AttributionSettings) -> float:

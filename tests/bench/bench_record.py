@@ -18,12 +18,13 @@ from flowmap.config import Config
 from flowmap.engine.commands import Apply, Decide, TakeStep
 from flowmap.engine.factory import make_accounting
 from flowmap.flows.batch import Datagrams
+from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.recording.file import RecordingFile
 from flowmap.recording.reader import RecordingReader
 from flowmap.recording.recorder import Recorder
 from flowmap.recording.settings import kept_settings
 from flowmap.replay.recording import Replay
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceFacts, SourceStats
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.wire.netlink.conntrack import CtMessage, Group
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder

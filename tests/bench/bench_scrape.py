@@ -60,7 +60,7 @@ class Equal(Collector):
             if k is not None
         ]
         for metric in METRICS:
-            if metric.room != "deployment" or metric.name in HEALTH:
+            if metric.origin != "deployment" or metric.name in HEALTH:
                 continue
             make = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
             family = make(metric.family, metric.help, labels=LABELS)

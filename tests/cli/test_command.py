@@ -19,7 +19,7 @@ from flowmap.cli import command
 from flowmap.cli.command import COMMANDS
 from flowmap.config import example_yaml, schema
 
-HEAVY = ("numpy", "pydantic", "httpx", "yaml", "starlette", "uvicorn", "prometheus_client", "scapy", "asyncio")
+HEAVY = ("numpy", "rich", "pydantic", "httpx", "yaml", "starlette", "uvicorn", "prometheus_client", "scapy", "asyncio")
 
 
 def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -51,6 +51,20 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     said = " ".join(capsys.readouterr().out.split())
     assert COMMANDS[name].summary.replace(" ", "") in said.replace(" ", "")
     assert "--log-level" in said
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_overview_lists_every_command_in_its_group(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as end:
+        command.main(["--help"])
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0] for line in lines if line[:2] == "  " and line[2:3].isalpha()]
+    assert listed == list(COMMANDS)
+    assert all(f"{title}:" in lines for title in command.GROUPS)
 
 
 USAGE = [

@@ -102,7 +102,7 @@ def test_an_argument_that_is_no_text_is_said(words: Sequence[str], environ: dict
     done = run(*words, **environ)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode().startswith(f"flowmap: {line}")
-    assert b"use one of UTF-8" in done.stderr
+    assert b"use a UTF-8 locale" in done.stderr
 
 
 def test_the_environment_is_utf_8_whatever_the_locale() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flowmap.daemon.source_log import LOSS_EVERY, SourceLog
-from flowmap.sources.base import SourceStats
+from flowmap.model.source import SourceFacts, SourceStats
 
 Said = list[tuple[str, str]]
 """Level and line."""
@@ -112,7 +112,9 @@ class Looks:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO")
         self._caplog = caplog
-        self._source: Any = SimpleNamespace(name="capture", stats=SourceStats())
+        self._source: Any = SimpleNamespace(
+            facts=SourceFacts("capture", "ip", announces_births=True), stats=SourceStats()
+        )
         self._source_log = SourceLog([self._source])
 
     def said(self, now: float, stats: SourceStats) -> Said:
@@ -136,7 +138,10 @@ def test_losses(caplog: pytest.LogCaptureFixture, steps: list[tuple[float, Sourc
 
 
 def test_each_source_for_itself(caplog: pytest.LogCaptureFixture) -> None:
-    sources: list[Any] = [SimpleNamespace(name=name, stats=counted(1)) for name in ("conntrack", "sockets")]
+    sources: list[Any] = [
+        SimpleNamespace(facts=SourceFacts(name, "ip", announces_births=True), stats=counted(1))
+        for name in ("conntrack", "sockets")
+    ]
     sources[1].stats.notes["failed"] = "no"
     SourceLog(sources).check(0.0)
     assert caplog.messages == [
@@ -148,7 +153,7 @@ def test_each_source_for_itself(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_maps_that_are_changed_in_place(caplog: pytest.LogCaptureFixture) -> None:
     stats = SourceStats()
-    source: Any = SimpleNamespace(name="sockets", stats=stats)
+    source: Any = SimpleNamespace(facts=SourceFacts("sockets", "ip", announces_births=True), stats=stats)
     source_log = SourceLog([source])
     for at, number in ((0.0, 2), (LOSS_EVERY, 5)):
         stats.lost["late"] = number

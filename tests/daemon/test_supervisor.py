@@ -11,7 +11,7 @@ import pytest
 from flowmap.control.port import ControlStatus
 from flowmap.daemon import supervisor as watching
 from flowmap.daemon.supervisor import Supervisor
-from flowmap.sources.base import SourceStats
+from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.system.notify import Notifier
 
 
@@ -22,7 +22,7 @@ class RecordedNotifier(Notifier):
         super().__init__({"WATCHDOG_USEC": "2000000"})
         self.sent: list[str] = []
 
-    def _send(self, *lines: str, patience: float = 0.0) -> None:
+    def _send(self, *lines: str, timeout: float = 0.0) -> None:
         self.sent.append(lines[0].partition("=")[0] if lines[0].startswith(("WATCHDOG", "READY")) else lines[0])
 
 
@@ -35,7 +35,7 @@ class FakePipeline:
         self.engine = SimpleNamespace(
             is_alive=lambda: self.alive, source_error=None, accounting=SimpleNamespace(complete_reads=0)
         )
-        self.source = SimpleNamespace(name="conntrack", stats=SourceStats())
+        self.source = SimpleNamespace(facts=SourceFacts("conntrack", "ip", announces_births=True), stats=SourceStats())
         self.control_status = ControlStatus()
         self.control = SimpleNamespace(plane=SimpleNamespace(status=lambda: self.control_status))
         self.backend = SimpleNamespace(

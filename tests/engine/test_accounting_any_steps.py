@@ -16,7 +16,7 @@ from flowmap.export.open_flows import measure
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted
-from tests.support.accounting import Auditor, books_for, sweep
+from tests.support.accounting import Auditor, accounting_for, sweep
 from tests.support.records import Record, batch_of, replace
 
 OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]
@@ -57,7 +57,7 @@ class AnySteps(RuleBasedStateMachine):
             positive_ttl=20.0,
             negative_ttl=20.0,
         )
-        self.accounting = books_for(
+        self.accounting = accounting_for(
             wanted,
             max_flows=max_flows,
             max_series=max_series,
@@ -110,7 +110,7 @@ class AnySteps(RuleBasedStateMachine):
         if self.asked:
             question = data.draw(st.sampled_from(sorted(self.asked, key=repr)))
             self.now += 0.5
-            self.accounting.attribution.answered(question, Answer(self.asked.pop(question), self.now, owners))
+            self.accounting.attribution.receive(question, Answer(self.asked.pop(question), self.now, owners))
 
     @rule(owners=st.frozensets(st.sampled_from(OWNERS), max_size=2))
     def all_questions_get_one_answer(self, owners: frozenset[Owner]) -> None:
@@ -118,7 +118,7 @@ class AnySteps(RuleBasedStateMachine):
             self.asked.setdefault(question, self.now)
         self.now += 25.0
         for question in list(self.asked):
-            self.accounting.attribution.answered(question, Answer(self.now - 24.0, self.now - 23.0, owners))
+            self.accounting.attribution.receive(question, Answer(self.now - 24.0, self.now - 23.0, owners))
         self.asked.clear()
         self._step(CaughtUp(self.now))
         self.accounting.apply(Decide(self.now))
@@ -128,13 +128,13 @@ class AnySteps(RuleBasedStateMachine):
         if self.asked:
             question = data.draw(st.sampled_from(sorted(self.asked, key=repr)))
             del self.asked[question]
-            self.accounting.attribution.failed(question, "timeout", now=self.now, retry_after=retry_after)
+            self.accounting.attribution.fail(question, "timeout", now=self.now, retry_after=retry_after)
 
     @rule()
     def an_answer_nobody_waits_for(self) -> None:
         self.now += 0.5
         question = Question("ns", Shape.CLIENT, None, None)
-        self.accounting.attribution.answered(question, Answer(self.now - 0.25, self.now, frozenset(OWNERS[:1])))
+        self.accounting.attribution.receive(question, Answer(self.now - 0.25, self.now, frozenset(OWNERS[:1])))
 
     @rule()
     def settle(self) -> None:

@@ -25,7 +25,7 @@ from flowmap.flows.hash_index import Rows
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
-from tests.support.accounting import Auditor, books_for, sweep
+from tests.support.accounting import Auditor, accounting_for, sweep
 from tests.support.records import Record, batch_of, replace
 
 CLIENTS = ["10.0.0.1", "10.0.0.2", "2001:db8::1"]
@@ -65,7 +65,7 @@ class World:
         self.present = self.random.choice([0, int(Flag.PRESENT)])
         max_flows = self.random.choice([6, 40, 40])
         ids = self.random.choice([2, 1 << 30, 1 << 30])
-        self.accounting = books_for(wanted, max_flows=max_flows)
+        self.accounting = accounting_for(wanted, max_flows=max_flows)
         self.ids = ids
         self.auditor = Auditor(self.accounting)
         self.now = 1000.0
@@ -191,7 +191,7 @@ class World:
         self.now += self.random.choice([0.0, 0.5, 5.0])
         asked = self.asked.pop(question)
         asked = sent if self.random.random() < 0.7 else asked
-        self.accounting.attribution.answered(question, Answer(asked, self.now, truth))
+        self.accounting.attribution.receive(question, Answer(asked, self.now, truth))
         self.accounting.apply(Decide(self.now))
 
     def everything_due_is_asked_and_answered(self) -> None:
@@ -201,7 +201,7 @@ class World:
         truths = {question: self._truth(question) for question in self.asked}
         self.now += took
         for question, truth in truths.items():
-            self.accounting.attribution.answered(question, Answer(self.now - took, self.now, truth))
+            self.accounting.attribution.receive(question, Answer(self.now - took, self.now, truth))
         self.asked.clear()
         self.now += 0.25
         self.random.choice([self._read, self.events_are_read, self.events_are_read])()
@@ -212,7 +212,7 @@ class World:
             return
         question = self.random.choice(list(self.asked))
         del self.asked[question]
-        self.accounting.attribution.failed(question, "timeout", now=self.now)
+        self.accounting.attribution.fail(question, "timeout", now=self.now)
 
     def decisions_are_made(self) -> None:
         self.accounting.apply(Decide(self.now))
@@ -237,7 +237,7 @@ class World:
         """Every end with a flow is asked about again sooner or later: none waits for an answer that came."""
         for question in list(self.asked):
             del self.asked[question]
-            self.accounting.attribution.answered(question, Answer(self.now, self.now, self._truth(question)))
+            self.accounting.attribution.receive(question, Answer(self.now, self.now, self._truth(question)))
         self.now += 100
         self.accounting.apply(Decide(self.now))  # ties of flows that are over
         columns, rows = self.accounting.table.columns, self.accounting.table.live()

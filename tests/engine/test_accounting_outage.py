@@ -8,15 +8,15 @@ import pytest
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.budget import CallBudget
+from flowmap.attribute.decisions import CODE
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Decide, TakeStep
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.hash_index import Rows
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
-from tests.support.accounting import Auditor, books_for
+from tests.support.accounting import Auditor, accounting_for
 from tests.support.records import Record, batch_of, replace
 
 CLIENTS = 40
@@ -28,11 +28,11 @@ def address(n: int) -> str:
     return f"10.0.1.{n}"
 
 
-class Day:
-    """Books, a control plane that knows the truth, and a clock. Each client talks to a service end of its own."""
+class OutageRun:
+    """An accounting, a control plane that knows the truth, and a clock. Each client has its own service endpoint."""
 
     def __init__(self) -> None:
-        self.accounting = books_for(
+        self.accounting = accounting_for(
             AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=TTL), max_flows=1000
         )
         self.auditor = Auditor(self.accounting)
@@ -40,9 +40,9 @@ class Day:
         self.now, self.away, self.calls = 0.0, False, 0
         self.owners = {address(n): Owner("w", "ns", f"job{n}", f"job{n}") for n in range(CLIENTS)}
         self.truth: dict[int, Owner] = {}  # by the kernel's id of a flow
-        self.named: list[tuple[int, Owners]] = []  # ids and names in the order of naming
+        self.named: dict[int, Owners] = {}  # by the id of the flow, in the order of naming
         self.observed = 0
-        self._watch()
+        self.accounting.on_leaving(self._note_named)
         self.step(ReadStarted("start"))
         self.step(ReadFinished(True))
 
@@ -69,6 +69,7 @@ class Day:
                 self.call(question)
             self.step(CaughtUp(self.now))
             self.accounting.apply(Decide(self.now))
+            self._note_named(self.accounting.table.live())
             if self.now % 10 == 0:
                 self.auditor.check()
 
@@ -77,9 +78,9 @@ class Day:
         self.budget.finish()
         self.calls += 1
         if self.away:
-            self.accounting.attribution.failed(question, "timeout: no answer", now=self.now)
+            self.accounting.attribution.fail(question, "timeout: no answer", now=self.now)
         else:
-            self.accounting.attribution.answered(question, Answer(self.now - 0.2, self.now - 0.1, self._said(question)))
+            self.accounting.attribution.receive(question, Answer(self.now - 0.2, self.now - 0.1, self._said(question)))
 
     def _said(self, question: Question) -> Owners:
         if question.shape is Shape.CLIENT and question.source is not None:
@@ -87,61 +88,54 @@ class Day:
         assert question.destination is not None
         return frozenset({self.owners[address(question.destination.port - 1000)]})
 
-    def _watch(self) -> None:
-        take = FlowAccounting._take
-
-        def taken(
-            accounting: FlowAccounting, state: State, owners: Owners, reason: str, rows: Rows, now: float
-        ) -> None:
-            if state is State.ATTRIBUTED:
-                for flow in accounting.table.columns.id[rows].tolist():
-                    self.named.append((flow, owners))
-                    assert owners == {self.truth[flow]}, "a wrong name"
-            take(accounting, state, owners, reason, rows, now)
-
-        self.accounting._take = taken.__get__(self.accounting)  # type: ignore[method-assign]
+    def _note_named(self, rows: Rows) -> None:
+        columns, decisions = self.accounting.table.columns, self.accounting.attribution.decisions
+        for row in rows[columns.state[rows] == CODE[State.ATTRIBUTED]].tolist():
+            flow, owners = int(columns.id[row]), decisions[int(columns.verdict[row])].owners
+            assert owners == {self.truth[flow]}, "a wrong name"
+            self.named.setdefault(flow, owners)
 
 
 @pytest.fixture(scope="module")
-def day() -> Day:
-    """A day with 30 minutes without the control plane, in which every client had a short connection of its own size."""
-    day = Day()
+def run() -> OutageRun:
+    """30 minutes without the control plane, in which every client had a short connection of its own size."""
+    run = OutageRun()
     for client in range(CLIENTS):
-        day.tell(RecordKind.OPENED, client, client)
-    day.spend(300)
-    assert len(day.named) == CLIENTS
-    day.away = True
-    day.spend(60)
+        run.tell(RecordKind.OPENED, client, client)
+    run.spend(300)
+    assert len(run.named) == CLIENTS
+    run.away = True
+    run.spend(60)
     for client in range(CLIENTS):
-        day.tell(RecordKind.OPENED, client, 100 + client)
-    day.spend(600)
+        run.tell(RecordKind.OPENED, client, 100 + client)
+    run.spend(600)
     for client in range(CLIENTS):
-        day.tell(RecordKind.CLOSED, client, 100 + client, transmit=1000 * (1 + client * 7 % CLIENTS))
+        run.tell(RecordKind.CLOSED, client, 100 + client, transmit=1000 * (1 + client * 7 % CLIENTS))
     moved = address(3)  # while nobody could be asked, one address changed hands: its open connection ended before
-    day.tell(RecordKind.CLOSED, 3, 3, transmit=5)
-    day.spend(60)
-    day.owners[moved] = Owner("w", "ns", "another", "another")
-    day.spend(1080)
-    return day
+    run.tell(RecordKind.CLOSED, 3, 3, transmit=5)
+    run.spend(60)
+    run.owners[moved] = Owner("w", "ns", "another", "another")
+    run.spend(1080)
+    return run
 
 
-def test_nothing_is_lost_and_nothing_named_while_it_is_away(day: Day) -> None:
-    assert day.accounting.observed[0] == day.observed
-    assert len(day.named) == CLIENTS
-    assert day.accounting.pending_flows == CLIENTS
+def test_no_byte_lost_and_no_flow_named_during_the_outage(run: OutageRun) -> None:
+    assert run.accounting.observed[0] == run.observed
+    assert len(run.named) == CLIENTS
+    assert run.accounting.pending_flows == CLIENTS
 
 
-def test_when_it_returns_the_largest_are_named_first_and_none_is_left(day: Day) -> None:
-    day.away, day.calls, began = False, 0, day.now
-    before = len(day.named)
-    day.spend(180)
+def test_largest_flows_are_named_first_after_the_outage(run: OutageRun) -> None:
+    run.away, run.calls, began = False, 0, run.now
+    before = len(run.named)
+    run.spend(180)
     sizes = {101 + client: 1000 * (1 + client * 7 % CLIENTS) for client in range(CLIENTS)}
-    named = [sizes[flow] for flow, _ in day.named[before:] if flow in sizes]
+    named = [sizes[flow] for flow in list(run.named)[before:] if flow in sizes]
     assert len(named) == CLIENTS - 1, "all but the one whose address moved meanwhile"
-    assert day.accounting.pending_flows == 0
-    assert day.calls <= RATE * (day.now - began) + 5
+    assert run.accounting.pending_flows == 0
+    assert run.calls <= RATE * (run.now - began) + 5
     ten_largest = sorted(sizes.values(), reverse=True)[:10]
-    assert set(named[:16]) >= set(ten_largest), "one call in four is for who waited longest"
-    totals = day.accounting.series_table.totals()
+    assert set(named[:16]) >= set(ten_largest), "one call in four is for the longest wait"
+    totals = run.accounting.series_table.totals()
     assert totals.unattributed.transmit == sizes[104]
-    assert totals.deployment.transmit + totals.unattributed.transmit == day.observed
+    assert totals.deployment.transmit + totals.unattributed.transmit == run.observed

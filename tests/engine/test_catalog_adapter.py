@@ -10,15 +10,15 @@ import pytest
 
 from flowmap.attribute.calls.budget import CallBudget, Permits
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.control.catalog.catalog import DeploymentCatalog, DeploymentKey, Scope
+from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.port import ListedDeployment
 from flowmap.engine.catalog_adapter import CatalogDirectory, Gate
-from flowmap.model.deployment import DeploymentInfo, Job, JobSelection, Owner
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Job, JobSelection, Owner
 from flowmap.query.live import LiveQueries
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 
 NS = "ns"
-ELSEWHERE = Owner("v", NS, "id", "listed")
+KEY = DeploymentKey("w", NS, "id")
 JAR = "oss://bucket/a.jar"
 ENTRY = ListedDeployment(
     Owner("w", NS, "id", "listed"), "BATCH", "9", "bob", {"team": "x"}, {"running": 2}, packages=(JAR,)
@@ -69,10 +69,10 @@ def directory(entry: ListedDeployment | None, at: float) -> tuple[DeploymentCata
 
 
 @pytest.mark.parametrize(("entry", "at", "told", "expected"), DESCRIPTIONS)
-def test_later_description_counts(
+def test_newer_description_wins(
     entry: ListedDeployment | None, at: float, told: DeploymentInfo | None, expected: DeploymentInfo | None
 ) -> None:
-    assert directory(entry, at)[1].describe(NS, "id", told) == expected
+    assert directory(entry, at)[1].describe(KEY, told) == expected
 
 
 def test_jobs_describe_known_deployments() -> None:
@@ -81,8 +81,8 @@ def test_jobs_describe_known_deployments() -> None:
     jobs = [Job("old", "FAILED", 1, 2, over=True), Job("new", "RUNNING", 3)]
     catalog.apply_jobs(DeploymentKey("w", NS, "id"), jobs, complete=True, asked_at=10, skew=0.5)
     assert found.generation > before
-    assert found.describe(NS, "id", None) is None
-    info = found.describe(NS, "id", TOLD)
+    assert found.describe(KEY, None) is None
+    info = found.describe(KEY, TOLD)
     assert info is not None
     assert info.listed is not None
     assert (info.job_selection, [job.job_id for job in info.jobs]) == (JobSelection.LATEST, ["new"])
@@ -100,7 +100,7 @@ class BudgetThread:
         self.permits = Permits(self.budget)
         self._wanted = threading.Event()
         self._stopping = False
-        self.permits.wake = self._wanted.set
+        self.permits.on_request(self._wanted.set)
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> BudgetThread:
@@ -111,33 +111,33 @@ class BudgetThread:
         self._stopping = True
         self._wanted.set()
         self._thread.join()
-        self.permits.settle()
+        self.permits.apply_given_back()
 
     def _run(self) -> None:
         while not self._stopping:
             self._wanted.wait()
             self._wanted.clear()
-            self.permits.settle()
+            self.permits.apply_given_back()
             self.permits.grant_first(0)
             self.permits.grant_spare(0)
 
 
-def test_the_gate_charges_all_but_the_first_exchange_of_a_question() -> None:
+def test_gate_charges_repeats_and_the_catalog() -> None:
     async def go(gate: Gate) -> None:
         (await gate.admit(True, 1))()
         (await gate.admit(True, 2))()
         release = await gate.admit(False, 1)
-        assert owner.budget.in_flight == 1
+        assert thread.budget.in_flight == 1
         release()
 
-    with BudgetThread(burst=10, max_in_flight=1) as owner:
-        asyncio.run(go(Gate(owner.permits)))
-    assert owner.budget.in_flight == 0
-    assert owner.budget.available(0) == 1
-    assert owner.budget._tokens == pytest.approx(8)
+    with BudgetThread(burst=10, max_in_flight=1) as thread:
+        asyncio.run(go(Gate(thread.permits)))
+    assert thread.budget.in_flight == 0
+    assert thread.budget.available(0) == 1
+    assert thread.budget._tokens == pytest.approx(8)
 
 
-def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
+def test_cancelled_gate_keeps_no_permit() -> None:
     async def go(gate: Gate) -> None:
         for number in range(200):
             first, second = (asyncio.create_task(gate.admit(False, 1)) for _ in range(2))
@@ -147,13 +147,13 @@ def test_who_is_cancelled_at_the_gate_keeps_nothing() -> None:
             assert callable(release)
             release()
 
-    with BudgetThread(burst=10_000, max_in_flight=1) as owner:
-        asyncio.run(asyncio.wait_for(go(Gate(owner.permits)), 30))
-    assert owner.budget.in_flight == 0
+    with BudgetThread(burst=10_000, max_in_flight=1) as thread:
+        asyncio.run(asyncio.wait_for(go(Gate(thread.permits)), 30))
+    assert thread.budget.in_flight == 0
 
 
 def test_times_follow_a_wall_clock_that_is_set() -> None:
-    queries = LiveQueries(books_for(AttributionSettings(namespaces=(NS,))), source="test", epoch=1000.0)
+    queries = LiveQueries(accounting_for(AttributionSettings(namespaces=(NS,))), source="test", epoch=1000.0)
     queries.follow_clock(1000.4)
     assert queries._epoch == 1000.0
     queries.follow_clock(1060.0)
@@ -167,13 +167,13 @@ def test_directory_of_several_workspaces() -> None:
     for (workspace, namespace), identity, name in zip(scopes, "ab", ("first", "second"), strict=False):
         entry = replace(ENTRY, owner=Owner(workspace, namespace, identity, name))
         catalog.apply_listing(Scope(workspace, namespace), [entry], complete=True, at=100, now=100)
-    described = [directory.describe(NS, identity, None) for identity in "ab"]
+    described = [directory.describe(DeploymentKey(*one), None) for one in (("w", NS, "a"), ("v", NS, "b"))]
     assert [one.owner[:4:3] for one in described if one] == [("w", "first"), ("v", "second")]
-    assert directory.describe(NS, "c", None) is None
+    assert directory.describe(DeploymentKey("w", NS, "c"), None) is None
     told = replace(TOLD, owner=Owner("v", NS, "a", "told"))
-    assert directory.describe(NS, "a", told) == told, "the other workspace's deployment of that id is another"
+    assert directory.describe(told.owner.key, told) == told, "the other workspace's deployment of that id is another"
     strange = replace(TOLD, owner=Owner("u", NS, "b", "told"))
-    listed = directory.describe(NS, "b", strange)
+    listed = directory.describe(strange.owner.key, strange)
     assert listed is not None and listed.owner.name == "second"
     report = directory.report()
     assert (report.deployments, report.suspicious, report.succeeded_at) == (2, False, None), "one namespace is missing"

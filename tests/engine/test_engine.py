@@ -22,9 +22,9 @@ from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import Auditor, books_for
+from tests.support.accounting import Auditor, accounting_for
 from tests.support.records import Record, batch_of, replace
-from tests.support.scripted_source import Desk, ScriptedSource, until
+from tests.support.scripted_source import ScriptedResolver, ScriptedSource, until
 
 X = Owner("w", "ns", "x", "x")
 FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT))
@@ -46,17 +46,16 @@ class Running:
     """An engine with all it needs."""
 
     def __init__(self, *, rate: float = 1000.0, burst: int = 100, max_in_flight: int = 100) -> None:
-        self.source, self.desk = ScriptedSource(), Desk()
-        self.accounting = books_for(AttributionSettings(namespaces=("ns",)), max_flows=5000)
+        self.source, self.resolver = ScriptedSource(), ScriptedResolver()
+        self.accounting = accounting_for(AttributionSettings(namespaces=("ns",)), max_flows=5000)
         self.budget = CallBudget(rate=rate, burst=burst, max_in_flight=max_in_flight)
         self.engine = Engine(
             self.accounting,
             self.source,
             self.budget,
-            ask=self.desk.ask,
+            ask=self.resolver.start,
             take_snapshot=snapshot_of,
         )
-        self.desk.deliver = self.engine.deliver
         self.source.open()
 
     def start(self) -> Running:
@@ -89,18 +88,18 @@ def question(n: int) -> Question:
 
 
 def test_bytes_become_traffic_of_their_deployment(running: Running) -> None:
-    running.desk.answers = lambda _: (X,)
+    running.resolver.answers = lambda _: (X,)
     running.start()
     running.source.hand(batch_of(FLOW), batch_of(replace(FLOW, kind=RecordKind.DUMPED, counters=(100, 50, 1, 1))))
     until(lambda: running.engine.answers >= 3, "three answers")
     running.catch_up()
     until(lambda: running.engine.snapshot.series_table.totals().deployment == (100, 50), "the bytes have an owner")
     assert running.engine.snapshot.conserved()
-    assert {one.shape for one in running.desk.all} == {Shape.CLIENT, Shape.SINK, Shape.SOURCE}
-    assert len(running.desk.all) == 3, "what was answered is not asked again before its time"
+    assert {one.shape for one in running.resolver.all} == {Shape.CLIENT, Shape.SINK, Shape.SOURCE}
+    assert len(running.resolver.all) == 3, "what was answered is not asked again before its time"
 
 
-def test_a_writer_that_has_not_come_round_yet_does_not_hang(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_before_its_first_turn_does_not_hang(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     monkeypatch.setattr(running.engine, "_turn", lambda: time.sleep(0.001))
     running.start()
@@ -117,7 +116,7 @@ def test_the_last_counters_are_taken_at_the_end(running: Running) -> None:
     Auditor(running.accounting).check()
 
 
-def test_a_source_that_fails_is_opened_again_and_nothing_is_counted_twice(running: Running) -> None:
+def test_failed_source_is_reopened_without_double_count(running: Running) -> None:
     running.start()
     running.source.hand(batch_of(replace(FLOW, counters=(10, 10, 1, 1))))
     until(lambda: running.engine.snapshot.observed_transmit_bytes == 10, "the first bytes")
@@ -204,13 +203,13 @@ def test_the_budget_is_kept(running: Running) -> None:
     running.start()
     flows = [replace(FLOW, client=f"10.0.0.{n}", id=n) for n in range(1, 30)]
     running.source.hand(batch_of(*flows))
-    until(lambda: len(running.desk.waiting) == 2, "two calls are under way")
+    until(lambda: len(running.resolver.waiting) == 2, "two calls are under way")
     for _ in range(3):
-        until(lambda: running.desk.waiting, "a call")
-        running.desk.answer(next(iter(running.desk.waiting)))
-    until(lambda: len(running.desk.all) == 5, "as many calls as the burst allows")
+        until(lambda: running.resolver.waiting, "a call")
+        running.resolver.answer(next(iter(running.resolver.waiting)))
+    until(lambda: len(running.resolver.all) == 5, "as many calls as the burst allows")
     running.engine.call(lambda: None).result(5)
-    assert (len(running.desk.all), running.desk.most) == (5, 2)
+    assert (len(running.resolver.all), running.resolver.most) == (5, 2)
     assert running.engine.questions_waiting > 0
 
 
@@ -219,15 +218,15 @@ def test_a_question_of_a_user_comes_before_those_that_wait(running: Running) -> 
     running.start()
     flows = [replace(FLOW, client=f"10.0.0.{n}", id=n) for n in range(1, 30)]
     running.source.hand(batch_of(*flows))
-    until(lambda: running.desk.waiting, "the first call")
+    until(lambda: running.resolver.waiting, "the first call")
     done = running.engine.call(lambda: running.engine.ask_now(question(99))).result(5)
     for _ in range(2):
-        until(lambda: running.desk.waiting, "a call")
-        running.desk.answer(next(iter(running.desk.waiting)), X)
-    until(lambda: running.desk.waiting, "a call")
-    assert question(99) in running.desk.all[:3]
-    if question(99) in running.desk.waiting:
-        running.desk.answer(question(99), X)
+        until(lambda: running.resolver.waiting, "a call")
+        running.resolver.answer(next(iter(running.resolver.waiting)), X)
+    until(lambda: running.resolver.waiting, "a call")
+    assert question(99) in running.resolver.all[:3]
+    if question(99) in running.resolver.waiting:
+        running.resolver.answer(question(99), X)
     done.result(5)
 
 
@@ -236,7 +235,7 @@ def test_users_and_plan_take_turns_and_users_are_bounded(running: Running) -> No
     running.start()
     flows = [replace(FLOW, client=f"10.0.0.{n}", id=n) for n in range(1, 30)]
     running.source.hand(batch_of(*flows))
-    until(lambda: running.desk.waiting, "the first call")
+    until(lambda: running.resolver.waiting, "the first call")
 
     def flood() -> int:
         for n in range(1000, 2000):
@@ -249,12 +248,12 @@ def test_users_and_plan_take_turns_and_users_are_bounded(running: Running) -> No
     assert running.engine.call(flood).result(5) <= MAX_URGENT + 1
 
     def of_plan() -> int:
-        return sum(one.shape is not Shape.CLIENT or one.source.address.low > 5000 for one in running.desk.all)  # type: ignore[union-attr]
+        return sum(one.shape is not Shape.CLIENT or one.source.address.low > 5000 for one in running.resolver.all)  # type: ignore[union-attr]
 
     before, answered = of_plan(), 0
     while of_plan() < before + 3:
-        until(lambda: running.desk.waiting, "a call")
-        running.desk.answer(next(iter(running.desk.waiting)))
+        until(lambda: running.resolver.waiting, "a call")
+        running.resolver.answer(next(iter(running.resolver.waiting)))
         answered += 1
         assert answered < 2000, "the plan never has its turn"
         if not answered % 5:
@@ -264,22 +263,22 @@ def test_users_and_plan_take_turns_and_users_are_bounded(running: Running) -> No
 def test_one_question_serves_everybody_who_asks_it(running: Running) -> None:
     running.start()
     waits = running.engine.call(lambda: [running.engine.ask_now(question(1)) for _ in range(5)]).result(5)
-    until(lambda: running.desk.waiting, "the call")
+    until(lambda: running.resolver.waiting, "the call")
     waits.append(running.engine.call(lambda: running.engine.ask_now(question(1))).result(5))
-    running.desk.fail(question(1))
+    running.resolver.fail(question(1))
     for wait in waits:
         wait.result(5)
-    assert running.desk.all == [question(1)]
+    assert running.resolver.all == [question(1)]
     assert running.engine.last_failure == "timeout: late"
 
 
 def test_a_failed_question_is_asked_again(running: Running) -> None:
     running.start()
     running.source.hand(batch_of(FLOW))
-    until(lambda: len(running.desk.waiting) == 3, "three questions")
-    for one in list(running.desk.waiting):
-        running.desk.fail(one)
-    until(lambda: len(running.desk.all) >= 6, "they are asked again")
+    until(lambda: len(running.resolver.waiting) == 3, "three questions")
+    for one in list(running.resolver.waiting):
+        running.resolver.fail(one)
+    until(lambda: len(running.resolver.all) >= 6, "they are asked again")
 
 
 def test_a_defect_ends_the_thread_and_is_kept(caplog: pytest.LogCaptureFixture) -> None:

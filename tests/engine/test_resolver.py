@@ -45,8 +45,8 @@ def deliver(reply: Callable[[], object], question: Question = QUESTION) -> tuple
     plane, delivered = Plane(reply), list[QuestionResult]()
 
     async def ask() -> None:
-        resolver = Resolver(plane, delivered.append)  # type: ignore[arg-type]
-        resolver.start(question)
+        resolver = Resolver(plane)  # type: ignore[arg-type]
+        resolver.start(question, delivered.append)
         while not delivered:
             await asyncio.sleep(0)
         await resolver.aclose()
@@ -71,31 +71,31 @@ def test_a_question_is_asked_with_its_parameters(question: Question) -> None:
 
 def test_result_has_owners_and_descriptions() -> None:
     before = time.monotonic()
-    delivery, _ = deliver(lambda: answer(ORDERS, ago=0.0))
-    assert delivery.answer is not None
-    assert delivery.answer.owners == {Owner("w", "ns", "d1", "orders")}
-    assert before <= delivery.answer.asked <= delivery.answer.arrived <= time.monotonic()
-    assert delivery.deployments == (ORDERS,)
+    result, _ = deliver(lambda: answer(ORDERS, ago=0.0))
+    assert result.answer is not None
+    assert result.answer.owners == {Owner("w", "ns", "d1", "orders")}
+    assert before <= result.answer.asked <= result.answer.arrived <= time.monotonic()
+    assert result.deployments == (ORDERS,)
 
 
-def test_deployments_that_could_not_be_read_are_somebody_without_a_name() -> None:
-    delivery, _ = deliver(lambda: answer(ORDERS, unreadable=2))
-    assert delivery.answer is not None
-    assert {owner.deployment_id for owner in delivery.answer.owners} == {"d1", UNREADABLE}
+def test_unreadable_deployments_are_an_unnamed_owner() -> None:
+    result, _ = deliver(lambda: answer(ORDERS, unreadable=2))
+    assert result.answer is not None
+    assert {owner.deployment_id for owner in result.answer.owners} == {"d1", UNREADABLE}
 
 
 def test_an_answer_of_which_nothing_could_be_read_is_none() -> None:
-    delivery, _ = deliver(lambda: answer(unreadable=2))
-    assert (delivery.answer, delivery.unreadable) == (None, 2)
-    assert "2 elements" in delivery.cause
+    result, _ = deliver(lambda: answer(unreadable=2))
+    assert (result.answer, result.unreadable) == (None, 2)
+    assert "2 elements" in result.cause
 
 
-def test_an_error_is_delivered_with_its_reason_and_when_to_come_again() -> None:
+def test_error_has_reason_and_retry_after() -> None:
     def refuse() -> object:
         raise Throttled("slow down", retry_after=7.0)
 
-    delivery, _ = deliver(refuse)
-    assert (delivery.answer, delivery.cause, delivery.retry_after) == (None, "throttled: slow down", 7.0)
+    result, _ = deliver(refuse)
+    assert (result.answer, result.cause, result.retry_after) == (None, "throttled: slow down", 7.0)
 
 
 def test_a_defect_does_not_leave_a_question_in_flight(caplog: pytest.LogCaptureFixture) -> None:
@@ -112,8 +112,8 @@ def test_calls_under_way_at_the_end_are_delivered_too() -> None:
     delivered: list[QuestionResult] = []
 
     async def ask() -> None:
-        resolver = Resolver(Plane(lambda: asyncio.sleep(60)), delivered.append)  # type: ignore[arg-type]
-        resolver.start(QUESTION)
+        resolver = Resolver(Plane(lambda: asyncio.sleep(60)))  # type: ignore[arg-type]
+        resolver.start(QUESTION, delivered.append)
         for _ in range(5):
             await asyncio.sleep(0)
         await resolver.aclose()
@@ -123,9 +123,7 @@ def test_calls_under_way_at_the_end_are_delivered_too() -> None:
 
 
 @pytest.mark.parametrize("step", [-3600.0, 5.0])
-def test_a_wall_clock_that_is_set_meanwhile_makes_no_answer_younger(
-    step: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wall_clock_step_makes_no_answer_younger(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
     wall = time.time()
     moved = [0.0]
     monkeypatch.setattr(time, "time", lambda: wall + moved[0])
@@ -136,10 +134,10 @@ def test_a_wall_clock_that_is_set_meanwhile_makes_no_answer_younger(
         return OwnersAnswer((ORDERS,), asked, time.time())
 
     before = time.monotonic()
-    delivery, _ = deliver(reply)
-    assert delivery.answer is not None
-    assert before <= delivery.answer.asked <= before + 1
-    assert delivery.answer.asked <= delivery.answer.arrived <= time.monotonic()
+    result, _ = deliver(reply)
+    assert result.answer is not None
+    assert before <= result.answer.asked <= before + 1
+    assert result.answer.asked <= result.answer.arrived <= time.monotonic()
 
 
 def test_a_retry_counts_from_the_request_that_was_answered() -> None:
@@ -148,9 +146,9 @@ def test_a_retry_counts_from_the_request_that_was_answered() -> None:
         return answer(ORDERS, ago=0.0)
 
     before = time.monotonic()
-    delivery, _ = deliver(reply)
-    assert delivery.answer is not None
-    assert delivery.answer.asked >= before + 0.04
+    result, _ = deliver(reply)
+    assert result.answer is not None
+    assert result.answer.asked >= before + 0.04
 
 
 def test_one_line_for_many_failures(caplog: pytest.LogCaptureFixture) -> None:
@@ -159,9 +157,9 @@ def test_one_line_for_many_failures(caplog: pytest.LogCaptureFixture) -> None:
 
     async def ask() -> None:
         delivered: list[QuestionResult] = []
-        resolver = Resolver(Plane(refuse), delivered.append)  # type: ignore[arg-type]
+        resolver = Resolver(Plane(refuse))  # type: ignore[arg-type]
         for _ in range(20):
-            resolver.start(QUESTION)
+            resolver.start(QUESTION, delivered.append)
         while len(delivered) < 20:
             await asyncio.sleep(0)
 

@@ -15,21 +15,15 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from flowmap.export.definitions import BY_NAME, METRICS, metrics_markdown
+from flowmap.export.definitions import BY_NAME, METRICS
 from flowmap.export.exposition import Exposition, compress
 from flowmap.export.negotiation import Format
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series_table import SeriesKey, SeriesTable
-from flowmap.export.snapshot import (
-    CatalogReport,
-    HistoryReport,
-    RecordingReport,
-    SeriesSnapshot,
-    Snapshot,
-    SourceReport,
-)
+from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, SeriesSnapshot, Snapshot
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
+from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 
 GOLDEN = Path(__file__).parent
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")
@@ -90,19 +84,18 @@ def snapshot(*, health: bool = True) -> Snapshot:
         deployments=infos,
         sources=(
             SourceReport(
-                "sockets",
-                "payload",
-                True,
-                10,
-                {"malformed": 1},
-                2,
-                {"start": 1, "timer": 4},
-                0.125,
-                425984,
+                SourceFacts("sockets", "payload", announces_births=False, tells_health=True),
+                SourceStats(True, 10, {"malformed": 1}, 2, {"start": 1, "timer": 4}, 0.125, 425984),
                 untracked=3,
             ),
-            SourceReport("conntrack", accounting=False, offloaded={"software": 2, "hardware": 1}),
-            SourceReport("capture", exceptional_packets={"duplicate": 4}, interfaces={"eth0": True, "eth1": False}),
+            SourceReport(
+                SourceFacts("conntrack", "ip", announces_births=True),
+                SourceStats(accounting=False, offloaded={"software": 2, "hardware": 1}),
+            ),
+            SourceReport(
+                SourceFacts("capture", "ip", announces_births=True),
+                SourceStats(exceptional_packets={"duplicate": 4}, interfaces={"eth0": True, "eth1": False}),
+            ),
         ),
         catalog=CatalogReport(3, 1, True, 1_700_000_000.25),
         recording=RecordingReport("/var/lib/flowmap.rec", 4096, active=False, ended="size"),
@@ -135,7 +128,7 @@ def test_golden(form: Format, name: str) -> None:
 
 
 @pytest.mark.parametrize("form", list(Format))
-def test_parsers_agree_with_the_ledger(form: Format) -> None:
+def test_parsers_agree_with_the_series_table(form: Format) -> None:
     page = exposition().page(snapshot(), form)
     samples = {
         (sample.name, sample.labels.get("peer")): sample.value
@@ -150,7 +143,7 @@ def test_parsers_agree_with_the_ledger(form: Format) -> None:
     assert not [name for name, _ in samples if name.endswith("_created")]
 
 
-def test_both_formats_say_the_same() -> None:
+def test_both_formats_agree() -> None:
     def flat(form: Format) -> set[tuple[str, frozenset[tuple[str, str]], float]]:
         return {
             (sample.name, frozenset(sample.labels.items()), sample.value)
@@ -171,7 +164,7 @@ def test_openmetrics_ends_once() -> None:
     assert b"# EOF" not in exposition().page(snapshot(), Format.TEXT)
 
 
-def test_health_families_only_where_the_socket_table_is_seen() -> None:
+def test_health_families_need_the_socket_table() -> None:
     assert b"flowmap_deployment_tcp_" in exposition().page(snapshot(), Format.TEXT)
     assert b"flowmap_deployment_tcp_" not in exposition().page(snapshot(health=False), Format.TEXT)
 
@@ -192,7 +185,7 @@ def test_every_metric_is_on_the_page_under_its_type() -> None:
     assert set(typed) == set(BY_NAME)
 
 
-def test_chunks_join_without_a_seam() -> None:
+def test_chunks_are_joined() -> None:
     series_table = SeriesTable(labels=("peer",), max_series=30_000, idle_after=10)
     for number in range(10_000):
         series_table.series(SeriesKey("deployment", (A,), "", f"p{number}", "tcp"), now=0)
@@ -233,13 +226,3 @@ def test_hostile_names(names: set[tuple[str, str]], form: Format) -> None:
     for family in ("deployment_transmit_bytes", "shared_transmit_bytes", "unattributed_transmit_bytes", "deployment"):
         samples = parsed[f"flowmap_{family}"].samples
         assert len({tuple(sample.labels.items()) for sample in samples}) == len(samples) == len(names), family
-
-
-def test_markdown_names_every_metric() -> None:
-    lines = metrics_markdown().splitlines()
-    assert len(lines) == len(METRICS) + 2
-    assert lines[2] == (
-        "| `flowmap_deployment_transmit_bytes_total` | counter | `export.labels` | "
-        "Bytes the deployment sent to the peer, as seen from the deployment's end. |"
-    )
-    assert all(line.count("|") == 5 for line in lines)

@@ -43,7 +43,7 @@ def test_clean_keeps_values_apart(one: str, other: str) -> None:
 
 
 @given(HOSTILE)
-def test_nothing_can_pose_as_a_changed_value(value: str) -> None:
+def test_no_value_passes_for_a_changed_one(value: str) -> None:
     changed = clean(value + "\x00")
     assert clean(changed) != changed
 

@@ -1,4 +1,4 @@
-"""Accept and Accept-Encoding, as servers send them and as nobody should."""
+"""Accept and Accept-Encoding, as Prometheus sends them, and malformed."""
 
 from __future__ import annotations
 

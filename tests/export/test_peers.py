@@ -1,4 +1,4 @@
-"""Names of service ends."""
+"""Names of service endpoints."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ PEERS = Peers(
         ("2001:db8::1", 0, 58, "six"),
     ],
 )
-def test_the_first_pattern_that_covers_an_end_names_it(address: str, port: int, protocol: int, name: str) -> None:
+def test_the_first_matching_pattern_names(address: str, port: int, protocol: int, name: str) -> None:
     assert PEERS.name(EndpointKey(Address.parse(address), port, protocol, True)) == name
 
 
-def test_an_end_without_a_name_is_its_address_and_port() -> None:
+def test_unnamed_endpoints() -> None:
     peers = Peers({})
     assert peers.name(EndpointKey(Address.parse("2001:db9::1"), 443, 6, True)) == "[2001:db9::1]:443"
     assert peers.name(EndpointKey(Address.parse("2001:db8::1"), 0, 58, True)) == "2001:db8::1"
 
 
-def test_a_bad_pattern_is_told() -> None:
+def test_invalid_patterns() -> None:
     with pytest.raises(ValueError, match="tcp/http"):
         Peers({"x": ["tcp/http"]})

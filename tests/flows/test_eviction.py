@@ -16,7 +16,7 @@ OPENED, UPDATED, DUMPED, CLOSED = RecordKind.OPENED, RecordKind.UPDATED, RecordK
 ASSURED = int(Flag.ASSURED)
 
 
-class Full:
+class FullTable:
     """A table of four rows, taken by flows with these flags; the one with port 1 came first."""
 
     def __init__(self, *flags: int) -> None:
@@ -67,21 +67,21 @@ def flow(port: int, kind: RecordKind, *, packets: int | None = None, flags: int 
     ],
     ids=["begins", "answered", "over, answered", "seen", "changed", "over", "known", "known under another id"],
 )
-def test_for_which_flows_others_are_evicted(record: Record, evicted: int) -> None:
-    assert Full(0, 0, 0, 0).evicted_for(record) == evicted
-    assert Full(0, 0, 0, 0).evicted_for(record, record) == evicted, "a flow needs one row"
+def test_which_flows_evict_others(record: Record, evicted: int) -> None:
+    assert FullTable(0, 0, 0, 0).evicted_for(record) == evicted
+    assert FullTable(0, 0, 0, 0).evicted_for(record, record) == evicted, "a flow needs one row"
 
 
-def test_the_oldest_that_nobody_answered_gives_way_and_no_other() -> None:
-    full = Full(0, ASSURED, 0, int(Flag.REPLIED))
+def test_the_oldest_unanswered_flow_is_evicted() -> None:
+    full = FullTable(0, ASSURED, 0, int(Flag.REPLIED))
     for expected in ([2, 3, 4], [2, 4], [2], [2]):
         full.table.free(full.table.evict_unanswered(1))
         assert full.ports() == expected
     assert full.table.open_flows == 1
 
 
-def test_what_was_counted_stays() -> None:
-    full = Full(0)
+def test_counted_flows_are_not_evicted() -> None:
+    full = FullTable(0)
     full(flow(1, DUMPED, packets=1))
     assert not len(full.table.evict_unanswered(1))
 
@@ -96,13 +96,13 @@ def test_what_was_counted_stays() -> None:
         (flow(3, CLOSED, packets=1), 100),
     ],
 )
-def test_above_half_the_counters_of_the_unanswered_wait(record: Record, grown: int) -> None:
-    full = Full(0, 0, 0)
+def test_unanswered_flows_are_not_counted_above_half(record: Record, grown: int) -> None:
+    full = FullTable(0, 0, 0)
     assert sum(full(record).deltas[:, 0].tolist()) == grown
 
 
-def test_counters_that_waited_count_once_however_it_ends() -> None:
-    answered, over, gone = Full(0, 0, 0), Full(0, 0, 0), Full(0, 0, 0)
+def test_postponed_counters_count_once() -> None:
+    answered, over, gone = FullTable(0, 0, 0), FullTable(0, 0, 0), FullTable(0, 0, 0)
     for full in (answered, over, gone):
         assert not full(flow(3, DUMPED, packets=2)).deltas.any()
     assert answered(flow(3, UPDATED, flags=ASSURED), flow(3, DUMPED, packets=3)).deltas[:, 0].tolist() == [300]
@@ -112,14 +112,14 @@ def test_counters_that_waited_count_once_however_it_ends() -> None:
     assert gone(flow(3, CLOSED, packets=3)).shed_totals[0] == 300
 
 
-def test_where_there_is_room_for_some_the_answered_get_it() -> None:
-    full = Full(ASSURED, ASSURED, ASSURED)
+def test_assured_flows_get_the_last_rows() -> None:
+    full = FullTable(ASSURED, ASSURED, ASSURED)
     applied = full(flow(4, DUMPED), flow(5, DUMPED, flags=ASSURED), flow(6, DUMPED))
     assert (full.ports(), applied.shed) == ([1, 2, 3, 5], 2)
 
 
-def test_a_flow_that_comes_back_may_be_old() -> None:
-    full = Full(0, 0, 0, 0)
+def test_a_refused_flow_may_be_old() -> None:
+    full = FullTable(0, 0, 0, 0)
     full.table.free(full.table.evict_unanswered(1))
     (row,) = full(flow(1, DUMPED, flags=ASSURED)).opened.tolist()
     assert full.table.columns.born_after[row] == -np.inf

@@ -57,7 +57,7 @@ def test_patterns(pattern: str, record: Record, matches: bool) -> None:
 @pytest.mark.parametrize(
     "text", ["", "home", "10.0.0.0/33", "tcp/", "tcp/0", "tcp/65536", "tcp/x", "10.0.0.1:0", "10.0.0.1:99999", "xyz/5"]
 )
-def test_what_is_no_pattern(text: str) -> None:
+def test_invalid_patterns(text: str) -> None:
     with pytest.raises(ValueError):
         Pattern.parse(text)
 

@@ -1,4 +1,4 @@
-"""The hash index and the ends it interns, against dictionaries."""
+"""The hash index and the endpoints it interns, against dictionaries."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from flowmap.flows.columns import occurrence_rounds
-from flowmap.flows.endpoints import EndpointKey, EndpointTable
 from flowmap.flows.hash_index import Hasher, KeyIndex
-from flowmap.model.address import Address
 
 SEED = bytes(range(1, 49))
 
@@ -21,7 +18,7 @@ def numbers(values: list[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("spread", [1 << 64, 7, 1], ids=["few collisions", "many", "nothing else"])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_index_is_a_dictionary(seed: int, spread: int) -> None:
+def test_index_against_a_dictionary(seed: int, spread: int) -> None:
     chance, room = random.Random(seed), 200
     index, keys = KeyIndex(room), np.zeros(room, np.uint64)
     model: dict[int, int] = {}
@@ -45,7 +42,7 @@ def test_the_index_is_a_dictionary(seed: int, spread: int) -> None:
         assert find(wanted) == [model.get(key, -1) for key in wanted]
 
 
-def test_tombstones_do_not_pile_up() -> None:
+def test_removed_slots_are_reclaimed() -> None:
     index, keys = KeyIndex(1000), np.zeros(1000, np.uint64)
     rows = np.arange(1000, dtype=np.int32)
     hasher = Hasher(SEED)
@@ -68,59 +65,3 @@ def test_hashes_differ_in_every_column_and_by_seed() -> None:
     assert len(set(hashes.tolist())) == 65
     assert len(set((hashes & np.uint64(0xFFFF)).tolist())) >= 60, "the low bits, which choose the slot, differ too"
     assert (Hasher(SEED[::-1])(columns) != hashes).any()
-
-
-def test_ends_keep_their_numbers_until_swept() -> None:
-    ends = EndpointTable(6, Hasher(SEED))
-    a, b = Address.parse("10.0.0.1"), Address.parse("2001:db8::1")
-    high, low = numbers([a.high, b.high, a.high]), numbers([a.low, b.low, a.low])
-    clients = ends.clients(high, low)
-    services = ends.services(high, low, np.array([53, 53, 53], np.uint16), np.array([6, 6, 17], np.uint8))
-    assert clients.tolist()[0] == clients.tolist()[2]
-    assert len({*clients.tolist(), *services.tolist()}) == len(ends) == 5
-    assert ends.end(int(services[2])) == EndpointKey(a, 53, 17, True)
-    assert ends.find(EndpointKey(a, 53, 17, True)) == services[2]
-    assert ends.find(EndpointKey(a, 54, 17, True)) == -1
-    in_use = np.zeros(6, np.bool_)
-    in_use[services] = True
-    assert sorted(ends.sweep(in_use).tolist()) == sorted(set(clients.tolist()))
-    assert (len(ends), ends.room, ends.find(EndpointKey(a, 0, 0, False))) == (3, 3, -1)
-    again = ends.clients(high[:1], low[:1])
-    assert ends.end(int(again[0])) == EndpointKey(a, 0, 0, False)
-    with pytest.raises(OverflowError, match="sweep"):
-        ends.clients(numbers([7, 8, 9]), numbers([7, 8, 9]))
-
-
-class Colliding(Hasher):
-    """Everything has one hash."""
-
-    def __call__(self, columns: object) -> np.ndarray:
-        return np.zeros(len(columns[0]), np.uint64)  # type: ignore[index]
-
-
-def test_ends_whose_hashes_collide_stay_apart() -> None:
-    ends = EndpointTable(10, Colliding(SEED))
-    low = numbers([1, 2, 3, 1, 2])
-    found = ends.clients(numbers([0] * 5), low)
-    assert [ends.end(number).address.low for number in found.tolist()] == [1, 2, 3, 1, 2]
-    assert len(ends) == 3
-
-
-@pytest.mark.parametrize(
-    ("hashes", "rounds"),
-    [
-        ([], None),
-        ([1, 2, 3], None),
-        ([1, 1], [[0], [1]]),
-        ([5, 1, 5, 1, 5], [[0, 1], [2, 3], [4]]),
-    ],
-)
-def test_rounds_keep_the_order_of_every_key(hashes: list[int], rounds: list[list[int]] | None) -> None:
-    found = occurrence_rounds(numbers(hashes))
-    assert (found and [part.tolist() for part in found]) == rounds
-
-
-def test_rounds_of_one_flow_that_never_stops() -> None:
-    found = occurrence_rounds(numbers([9] * 50_000 + [1]))
-    assert found is not None
-    assert (len(found), found[0].tolist(), sum(map(len, found))) == (50_000, [0, 50_000], 50_001)

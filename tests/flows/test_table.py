@@ -8,55 +8,15 @@ import numpy as np
 import pytest
 
 from flowmap.flows.batch import Flag, RecordKind
-from flowmap.flows.changes import Changes
 from flowmap.flows.columns import IGNORED, Row
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
-from tests.support.records import Record, batch_of, replace
+from tests.support.flow_table import Feed, bytes_of, started
+from tests.support.records import Record, replace
 
 OPENED, UPDATED, DUMPED, CLOSED = RecordKind.OPENED, RecordKind.UPDATED, RecordKind.DUMPED, RecordKind.CLOSED
-
-
-class Feed:
-    """A table with a clock that moves one second a batch."""
-
-    def __init__(self, table: FlowTable) -> None:
-        self.table, self.now, self.born_after = table, 100.0, -math.inf
-        self.total = np.zeros(4, object)
-
-    def __call__(self, *records: Record, free: bool = True) -> Changes:
-        self.now += 1
-        applied = self.table.apply(batch_of(*records), now=self.now, read_at=self.now - 0.5, born_after=self.born_after)
-        self.total = self.total + np.array(applied.deltas.tolist(), object).reshape(-1, 4).sum(axis=0)
-        if free:
-            self.table.free(applied.closed)
-        return applied
-
-    def read(self, *records: Record, complete: bool = True) -> list[int]:
-        self.table.begin_read()
-        if records:
-            self(*records)
-        self.now += 1
-        gone = self.table.end_read(complete=complete, now=self.now)
-        self.table.free(gone)
-        return list(map(int, gone))
-
-    def catch_up(self) -> None:
-        self.born_after = self.now
-        self.table.caught_up(self.now)
-
-
-def started(max_flows: int = 50, **kwargs: object) -> Feed:
-    """A table whose first full read is over and showed nothing."""
-    feed = Feed(FlowTable(max_flows, **kwargs))  # type: ignore[arg-type]
-    feed.read()
-    return feed
-
-
-def bytes_of(n: int) -> tuple[int, int, int, int]:
-    return n, 2 * n, n // 10, n // 5
 
 
 A, B, C = (Record(DUMPED, id=flow_id) for flow_id in (1, 2, 3))
@@ -100,9 +60,7 @@ A, B, C = (Record(DUMPED, id=flow_id) for flow_id in (1, 2, 3))
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_read_that_runs_ahead_of_the_events_counts_no_byte_twice(
-    events: list[Record], total: int, at_once: bool
-) -> None:
+def test_a_read_ahead_of_events_counts_once(events: list[Record], total: int, at_once: bool) -> None:
     feed = started()
     feed(replace(A, kind=OPENED))
     feed(replace(A, counters=bytes_of(600)))
@@ -117,7 +75,7 @@ def test_a_read_that_runs_ahead_of_the_events_counts_no_byte_twice(
     assert (feed.total[0], len(feed.table), feed.table.open_flows) == (total + 30, 0, 0)
 
 
-def test_a_tuple_that_comes_again_with_the_same_kernel_id_is_another_flow() -> None:
+def test_a_reused_tuple_and_id_is_another_flow() -> None:
     feed = started()
     feed.catch_up()
     feed(replace(A, kind=OPENED))
@@ -133,7 +91,7 @@ def test_a_tuple_that_comes_again_with_the_same_kernel_id_is_another_flow() -> N
     assert feed.table.ended_unseen == 1
 
 
-def test_an_old_flow_whose_end_is_never_told_does_not_lend_its_past_to_its_successor() -> None:
+def test_a_lost_end_does_not_affect_the_next_flow() -> None:
     feed = Feed(FlowTable(10))
     feed.read(replace(A, counters=bytes_of(1000), flags=Flag.END_UNANNOUNCED))
     feed(replace(A, kind=OPENED))
@@ -142,7 +100,7 @@ def test_an_old_flow_whose_end_is_never_told_does_not_lend_its_past_to_its_succe
     assert feed.total[0] == 5
 
 
-def test_an_opening_told_after_the_first_read_showed_the_flow_makes_it_a_new_one() -> None:
+def test_a_late_opening_makes_the_flow_new() -> None:
     feed = Feed(FlowTable(10))
     feed.table.begin_read()
     feed(replace(A, counters=bytes_of(30)))
@@ -153,7 +111,7 @@ def test_an_opening_told_after_the_first_read_showed_the_flow_makes_it_a_new_one
     assert not feed.table.columns.flags[row] & Row.PREEXISTING
 
 
-def test_counters_that_went_back_before_a_late_opening_are_not_made_up() -> None:
+def test_zeroed_counters_before_a_late_opening() -> None:
     feed = Feed(FlowTable(10))
     feed.table.begin_read()
     feed(replace(A, counters=bytes_of(100)))
@@ -164,7 +122,7 @@ def test_counters_that_went_back_before_a_late_opening_are_not_made_up() -> None
     assert feed.total.tolist() == [65, 130, 6, 13]
 
 
-def test_a_read_that_shows_the_next_flow_of_a_tuple_and_id_counts_nothing_twice() -> None:
+def test_a_read_of_the_next_flow_counts_once() -> None:
     feed = started(max_flows=10)
     feed(replace(A, kind=OPENED))
     feed(replace(A, counters=bytes_of(100)))
@@ -178,7 +136,7 @@ def test_a_read_that_shows_the_next_flow_of_a_tuple_and_id_counts_nothing_twice(
     assert feed.total[0] == 120 + 15
 
 
-def test_counters_zeroed_by_somebody_count_from_the_next_record_on() -> None:
+def test_zeroed_counters_count_from_the_next_record() -> None:
     feed = started(max_flows=10)
     feed(replace(A, kind=OPENED))
     feed(replace(A, counters=bytes_of(100)))
@@ -191,7 +149,7 @@ def test_counters_zeroed_by_somebody_count_from_the_next_record_on() -> None:
     assert feed.total[0] == 135
 
 
-def test_flows_without_room_are_told_and_their_final_counters_kept() -> None:
+def test_refused_flows_keep_their_final_counters() -> None:
     feed = started(max_flows=2)
     ports = [Record(OPENED, client_port=port) for port in (1, 2, 3, 4)]
     assert feed(*ports).shed == 2
@@ -202,14 +160,14 @@ def test_flows_without_room_are_told_and_their_final_counters_kept() -> None:
     assert not len(applied.closed)
 
 
-def test_ignored_flows_without_room_are_not_observed() -> None:
+def test_refused_ignored_flows_are_not_observed() -> None:
     feed = started(max_flows=1, admit=Filter(exclude=["tcp/9092"]))
     feed(Record(OPENED, server_port=443))
     applied = feed(Record(CLOSED, client_port=7, counters=(10, 20, 1, 2)))
     assert (applied.shed, applied.shed_totals, applied.shed_ignored) == (0, (0, 0, 0, 0), 30)
 
 
-def test_a_flow_that_found_no_room_at_first_may_be_older_than_it_looks() -> None:
+def test_a_flow_after_refusals_may_be_old() -> None:
     feed = started(max_flows=1)
     one, two, three = (Record(OPENED, client_port=port) for port in (1, 2, 3))
     feed(one)
@@ -224,7 +182,7 @@ def test_a_flow_that_found_no_room_at_first_may_be_older_than_it_looks() -> None
     assert feed.table.columns.born_after[feed.table.live()].tolist() == [feed.born_after], "all had room again"
 
 
-def test_a_silent_flow_lives_only_as_long_as_reads_show_it() -> None:
+def test_an_unannounced_end_is_bounded_by_reads() -> None:
     feed = Feed(FlowTable(10))
     feed.read(
         replace(A, counters=bytes_of(10), flags=Flag.END_UNANNOUNCED),
@@ -236,7 +194,7 @@ def test_a_silent_flow_lives_only_as_long_as_reads_show_it() -> None:
     rows = feed.table.live()
     assert feed.table.alive_until(rows).tolist() == [seen_at, feed.now]
     feed(replace(A, kind=UPDATED))
-    assert feed.table.alive_until(rows).tolist() == [feed.now - 1] * 2, "an event came: its end will be told too"
+    assert feed.table.alive_until(rows).tolist() == [feed.now - 1] * 2, "after an event its end will be announced"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +206,7 @@ def test_a_silent_flow_lives_only_as_long_as_reads_show_it() -> None:
         (replace(A, kind=CLOSED), False),
     ],
 )
-def test_growth_told_with_the_end_does_not_prove_that_the_client_was_there(record: Record, shows_client: bool) -> None:
+def test_growth_with_the_end_proves_no_client(record: Record, shows_client: bool) -> None:
     # Whoever got the address of a client that vanished answers the server's next segment with a reset.
     feed = started()
     feed(replace(A, kind=OPENED))
@@ -262,29 +220,29 @@ def test_growth_told_with_the_end_does_not_prove_that_the_client_was_there(recor
 @pytest.mark.parametrize(
     ("nat", "client", "service"), [("translated", "10.0.0.1", "10.8.0.1"), ("original", A.client, A.server)]
 )
-def test_nat_decides_which_ends_are_asked_about(nat: str, client: str, service: str) -> None:
+def test_nat_decides_the_endpoints(nat: str, client: str, service: str) -> None:
     feed = started(nat=nat)
     feed(replace(A, kind=OPENED, translated=("10.9.0.1", 1234, "10.8.0.1", 8080)))
     (row,) = feed.table.live().tolist()
-    ends, columns = feed.table.ends, feed.table.columns
-    assert ends.end(int(columns.client[row])) == EndpointKey(Address.parse(client), 0, 0, False)
+    endpoints, columns = feed.table.endpoints, feed.table.columns
+    assert endpoints.key(int(columns.client[row])) == EndpointKey(Address.parse(client), 0, 0, False)
     port = 8080 if nat == "translated" else 9092
-    assert ends.end(int(columns.service[row])) == EndpointKey(Address.parse(service), port, 6, True)
+    assert endpoints.key(int(columns.service[row])) == EndpointKey(Address.parse(service), port, 6, True)
 
 
-def test_ends_make_room_by_themselves_and_say_which_numbers_changed_hands() -> None:
+def test_endpoints_are_swept_when_full() -> None:
     feed = started(max_flows=2)
     for n in range(9):
         record = Record(OPENED, client=f"10.0.0.{n}", server=f"10.1.0.{n}")
         (row,) = feed(record).opened.tolist()
-        end = feed.table.ends.end(int(feed.table.columns.service[row]))
+        end = feed.table.endpoints.key(int(feed.table.columns.service[row]))
         assert str(end.address) == record.server
         feed(replace(record, kind=CLOSED))
-    assert len(feed.table.take_swept()) >= 4
-    assert not len(feed.table.take_swept())
+    assert len(feed.table.pop_swept()) >= 4
+    assert not len(feed.table.pop_swept())
 
 
-def test_rows_used_again_know_nothing_of_who_had_them() -> None:
+def test_reused_rows_are_clean() -> None:
     feed = started(max_flows=1)
     first = replace(A, kind=OPENED, counters=bytes_of(99), retransmits=9, round_trip=7, flags=int(Flag.GUESSED))
     (row,) = feed(first).opened.tolist()
@@ -309,13 +267,13 @@ def test_ignored_flows_are_tracked_but_not_open() -> None:
     assert (feed.table.open_flows, len(feed.table)) == (0, 0)
 
 
-def test_retransmissions_grow_and_go_back() -> None:
+def test_retransmits_grow_and_restart() -> None:
     feed = started()
-    told = [feed(replace(A, retransmits=n)).retransmits.tolist() for n in (3, 3, 5, 1)]
-    assert told == [[3], [], [2], [1]]
+    grown = [feed(replace(A, retransmits=n)).retransmits.tolist() for n in (3, 3, 5, 1)]
+    assert grown == [[3], [], [2], [1]]
 
 
-def test_many_records_of_one_flow_keep_their_order() -> None:
+def test_records_of_one_flow_keep_their_order() -> None:
     feed = started()
     steps = [replace(A, kind=OPENED)] + [replace(A, kind=UPDATED, counters=bytes_of(n)) for n in range(0, 300, 10)]
     feed(*steps, replace(A, kind=CLOSED, counters=bytes_of(500)), replace(A, kind=OPENED))
@@ -323,7 +281,7 @@ def test_many_records_of_one_flow_keep_their_order() -> None:
     assert len(feed.table) == 1
 
 
-def test_an_incomplete_read_ends_nothing() -> None:
+def test_an_incomplete_read_closes_no_flow() -> None:
     feed = started()
     feed(replace(A, kind=OPENED))
     assert feed.read(complete=False) == []

@@ -311,12 +311,12 @@ class Comparison(RuleBasedStateMachine):
         self.table.sweep_endpoints()
 
     @invariant()
-    def every_end_is_there(self) -> None:
+    def every_endpoint_is_known(self) -> None:
         columns = self.table.columns
         for row in self.table.live().tolist():
-            client = self.table.ends.end(int(columns.client[row]))
+            client = self.table.endpoints.key(int(columns.client[row]))
             assert client.address == Address(int(columns.client_high[row]), int(columns.client_low[row]))
-            service = self.table.ends.end(int(columns.service[row]))
+            service = self.table.endpoints.key(int(columns.service[row]))
             assert (service.port, service.protocol) == (9092, int(columns.protocol(np.array([row], np.int32))[0]))
 
     def _compare_and_free(self, closed: np.ndarray) -> None:

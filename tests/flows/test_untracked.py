@@ -1,4 +1,4 @@
-"""Connections that nobody counts: told when they are, and never of others."""
+"""Connections that no source counts are found, and no others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from flowmap.engine.commands import TakeStep
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.sources.base import Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 
 OPENED, DUMPED, CLOSED, MEASURED = RecordKind.OPENED, RecordKind.DUMPED, RecordKind.CLOSED, RecordKind.MEASURED
@@ -21,11 +21,11 @@ def of(n: int) -> tuple[int, int, int, int]:
     return n, 2 * n, n, n
 
 
-class Day:
-    """Books, and sockets and flows that work or idle, a second a read."""
+class ComparedReads:
+    """An accounting with reads of sockets and of flows, a second each."""
 
     def __init__(self, *, max_flows: int = 8, exclude: tuple[str, ...] = ()) -> None:
-        self.accounting = books_for(max_flows=max_flows, exclude=exclude)
+        self.accounting = accounting_for(max_flows=max_flows, exclude=exclude)
         self.now, self.payload = 100.0, 1000
         self.flows()
 
@@ -39,36 +39,36 @@ class Day:
         self(ReadStarted("timer"), batch_of(*records), ReadFinished(complete))
 
     def sockets(self, *records: Record, grows: int = 10, complete: bool = True) -> int:
-        """A full read of the sockets, all of which have carried ``grows`` bytes more; what is told then."""
+        """A full read of the sockets, all of which have carried ``grows`` bytes more; what is found then."""
         self.payload += grows
         self(batch_of(*(replace(one, counters=of(self.payload)) for one in records)), MeasuringFinished(complete))
         return self.accounting.table.untracked.connections
 
     def watch(self, *sockets: Record, flows: tuple[Record, ...] = (), grows: int = 10) -> list[int]:
-        """What is told in five rounds of both reads."""
-        told = []
+        """What is found in five rounds of both reads."""
+        found = []
         for _ in range(5):
-            told.append(self.sockets(*sockets, grows=grows))
+            found.append(self.sockets(*sockets, grows=grows))
             self.flows(*flows)
-        return told
+        return found
 
 
-def test_a_connection_without_a_flow_is_told_once_a_later_read_of_the_flows_lacks_it() -> None:
-    assert Day().watch(SOCKET) == [0, 0, 1, 1, 1]
+def test_a_connection_without_a_flow() -> None:
+    assert ComparedReads().watch(SOCKET) == [0, 0, 1, 1, 1]
 
 
-def test_so_is_one_whose_flow_stands_still() -> None:
+def test_a_flow_that_does_not_grow() -> None:
     """An entry of conntrack from before the last rule went stays for days."""
     still = replace(FLOW, counters=of(500))
-    assert Day().watch(SOCKET, flows=(still,)) == [0, 0, 0, 1, 1]
+    assert ComparedReads().watch(SOCKET, flows=(still,)) == [0, 0, 0, 1, 1]
 
 
-def test_all_of_them_are_counted() -> None:
+def test_several_connections() -> None:
     others = [replace(SOCKET, client_port=port) for port in (1, 2, 3)]
-    day = Day()
-    assert day.watch(*others, SOCKET)[-1] == 4
-    assert day.sockets(*others) == 3
-    assert day.sockets() == 0
+    reads = ComparedReads()
+    assert reads.watch(*others, SOCKET)[-1] == 4
+    assert reads.sockets(*others) == 3
+    assert reads.sockets() == 0
 
 
 NEVER: list[tuple[str, Record, tuple[Record, ...]]] = [
@@ -91,85 +91,85 @@ NEVER: list[tuple[str, Record, tuple[Record, ...]]] = [
 
 
 @pytest.mark.parametrize(("socket", "flows"), [row[1:] for row in NEVER], ids=[row[0] for row in NEVER])
-def test_nothing_is_told_of(socket: Record, flows: tuple[Record, ...]) -> None:
-    day = Day(exclude=("10.9.0.0/16",))
-    assert day.watch(socket, flows=flows) == [0] * 5
-    assert day.watch(SOCKET, flows=(replace(FLOW, client_port=1, counters=of(5)),))[-1] == 1, "others are"
+def test_skipped_sockets(socket: Record, flows: tuple[Record, ...]) -> None:
+    reads = ComparedReads(exclude=("10.9.0.0/16",))
+    assert reads.watch(socket, flows=flows) == [0] * 5
+    assert reads.watch(SOCKET, flows=(replace(FLOW, client_port=1, counters=of(5)),))[-1] == 1, "others are"
 
 
-def test_idle_connections_may_have_lost_their_entries() -> None:
-    assert Day().watch(SOCKET, grows=0) == [0] * 5
+def test_idle_connections() -> None:
+    assert ComparedReads().watch(SOCKET, grows=0) == [0] * 5
 
 
-def test_a_flow_that_grows_is_counted() -> None:
-    day = Day()
+def test_a_growing_flow() -> None:
+    reads = ComparedReads()
     for n in range(5):
-        assert day.sockets(SOCKET) == 0
-        day.flows(replace(FLOW, counters=of(100 + n)))
-    assert day.watch(SOCKET, flows=(replace(FLOW, counters=of(104)),))[-1] == 1
+        assert reads.sockets(SOCKET) == 0
+        reads.flows(replace(FLOW, counters=of(100 + n)))
+    assert reads.watch(SOCKET, flows=(replace(FLOW, counters=of(104)),))[-1] == 1
 
 
-def test_it_is_over_when_the_flow_is_there_or_moves_again() -> None:
+def test_a_flow_appears_or_grows_again() -> None:
     for flow in (replace(FLOW, kind=OPENED, counters=of(1)), replace(FLOW, kind=OPENED, zone=3)):
-        day = Day()
-        assert day.watch(SOCKET)[-1] == 1
-        day(batch_of(flow))
-        assert day.sockets(SOCKET) == 0
+        reads = ComparedReads()
+        assert reads.watch(SOCKET)[-1] == 1
+        reads(batch_of(flow))
+        assert reads.sockets(SOCKET) == 0
     still = replace(FLOW, counters=of(500))
-    day = Day()
-    assert day.watch(SOCKET, flows=(still,))[-1] == 1
-    day.flows(replace(still, counters=of(501)))
-    assert day.sockets(SOCKET) == 0
+    reads = ComparedReads()
+    assert reads.watch(SOCKET, flows=(still,))[-1] == 1
+    reads.flows(replace(still, counters=of(501)))
+    assert reads.sockets(SOCKET) == 0
 
 
 @pytest.mark.parametrize(
     "instead",
     [
-        lambda day: day.flows(complete=False),
-        lambda day: day(ReadStarted("timer"), Lost("overrun"), ReadFinished(True)),
-        lambda day: day(Lost("overrun")),
+        lambda reads: reads.flows(complete=False),
+        lambda reads: reads(ReadStarted("timer"), Lost("overrun"), ReadFinished(True)),
+        lambda reads: reads(Lost("overrun")),
     ],
     ids=["incomplete", "losses", "no read"],
 )
-def test_flows_that_were_perhaps_missed_are_not_missing(instead: Callable[[Day], None]) -> None:
-    day = Day()
+def test_perhaps_missed_flows(instead: Callable[[ComparedReads], None]) -> None:
+    reads = ComparedReads()
     for _ in range(5):
-        assert day.sockets(SOCKET) == 0
-        instead(day)
-    day.flows()
-    assert day.sockets(SOCKET) == 1
+        assert reads.sockets(SOCKET) == 0
+        instead(reads)
+    reads.flows()
+    assert reads.sockets(SOCKET) == 1
 
 
-def test_an_incomplete_read_of_the_sockets_says_nothing() -> None:
-    day = Day()
-    assert day.watch(SOCKET)[-1] == 1
-    assert day.sockets(complete=False) == 1
-    assert day.sockets(replace(SOCKET, client_port=5), complete=False) == 1
-    assert day.sockets() == 0
+def test_an_incomplete_read_of_the_sockets() -> None:
+    reads = ComparedReads()
+    assert reads.watch(SOCKET)[-1] == 1
+    assert reads.sockets(complete=False) == 1
+    assert reads.sockets(replace(SOCKET, client_port=5), complete=False) == 1
+    assert reads.sockets() == 0
 
 
-def test_flows_without_room_are_not_missing() -> None:
-    day = Day(max_flows=2)
+def test_refused_flows_are_not_missing() -> None:
+    reads = ComparedReads(max_flows=2)
     others = tuple(replace(FLOW, client_port=port, counters=of(5)) for port in (1, 2, 3))
-    assert day.watch(SOCKET, flows=others) == [0] * 5
-    assert day.accounting.shed
-    assert day.watch(SOCKET, flows=others[:1])[-1] == 1, "there is room again"
+    assert reads.watch(SOCKET, flows=others) == [0] * 5
+    assert reads.accounting.shed
+    assert reads.watch(SOCKET, flows=others[:1])[-1] == 1, "there is room again"
 
 
-def test_another_connection_with_the_same_ends_is_not_the_one_before() -> None:
-    day = Day()
-    assert day.watch(SOCKET)[-1] == 1
-    day.payload = 0
-    assert day.sockets(SOCKET) == 0
-    day.flows()
-    assert day.sockets(SOCKET) == 0
-    day.flows()
-    assert day.sockets(SOCKET) == 1
+def test_a_reused_tuple_is_another_connection() -> None:
+    reads = ComparedReads()
+    assert reads.watch(SOCKET)[-1] == 1
+    reads.payload = 0
+    assert reads.sockets(SOCKET) == 0
+    reads.flows()
+    assert reads.sockets(SOCKET) == 0
+    reads.flows()
+    assert reads.sockets(SOCKET) == 1
 
 
-def test_zeroed_counters_do_not_stand_still() -> None:
-    day = Day()
-    day.flows(replace(FLOW, counters=of(500)))
+def test_zeroed_counters() -> None:
+    reads = ComparedReads()
+    reads.flows(replace(FLOW, counters=of(500)))
     for n in range(6):
-        assert day.sockets(SOCKET) == 0
-        day.flows(replace(FLOW, counters=of(n)))
+        assert reads.sockets(SOCKET) == 0
+        reads.flows(replace(FLOW, counters=of(n)))

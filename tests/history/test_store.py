@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from flowmap.errors import HistoryError
 from flowmap.history.block import Block
+from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows
 from flowmap.history.file import MOST_SET_ASIDE, Limits
-from flowmap.history.flows import MICROSECONDS, ClosedFlows
-from flowmap.history.merging import FACTOR, Extent, run_to_merge
-from flowmap.history.store import Store
+from flowmap.history.merging import FACTOR
+from flowmap.history.store import HistoryStore
 from tests.support.closed_flows import NOW, Flow, closed, replace, rows, spread
 
 LIMITS = Limits(retain=3600.0, max_size=4 << 20)
@@ -31,8 +31,8 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "history.db")
 
 
-def opened(path: str, limits: Limits = LIMITS) -> Store:
-    store = Store(path, limits)
+def opened(path: str, limits: Limits = LIMITS) -> HistoryStore:
+    store = HistoryStore(path, limits)
     store.open()
     return store
 
@@ -48,9 +48,7 @@ def kept(path: str) -> list[tuple[object, ...]]:
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
-def test_what_is_written_is_what_is_read_however_it_came(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
-) -> None:
+def test_flows_are_kept_over_merges(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
     path = str(tmp_path_factory.mktemp("history") / "h")
     store, given_rows = opened(path), []
     for n, size in enumerate(sizes):
@@ -69,25 +67,7 @@ def test_what_is_written_is_what_is_read_however_it_came(
     again.close()
 
 
-@given(
-    st.lists(st.integers(1, 3000), max_size=60),
-    st.integers(64, 8192),
-    st.integers(1, 1000),
-)
-def test_blocks_are_joined_without_a_gap_within_the_limits(sizes: list[int], most: int, longest: int) -> None:
-    blocks, seq = [], 1
-    for n, size in enumerate(sizes):
-        blocks.append(Extent(seq, size, n * 10, n * 10 + 5))
-        seq += size + (n % 7 == 3)  # now and then a gap
-    run = run_to_merge(blocks, most=most, longest=longest)
-    if run:
-        assert blocks[-len(run) :] == run and len(run) >= FACTOR
-        assert sum(extent.flows for extent in run) <= most
-        assert max(extent.last for extent in run) - min(extent.since for extent in run) <= longest
-        assert all(one.seq + one.flows == other.seq for one, other in itertools.pairwise(run))
-
-
-def test_only_the_owner_can_read_it(path: str) -> None:
+def test_file_mode(path: str) -> None:
     old = os.umask(0)
     try:
         opened(path).close()
@@ -103,7 +83,7 @@ def test_only_the_owner_can_read_it(path: str) -> None:
 
 
 @pytest.mark.parametrize("size", [1 << 20, 2 << 20])
-def test_the_file_never_exceeds_its_size_and_loses_the_oldest_only(path: str, size: int) -> None:
+def test_size_limit_deletes_the_oldest(path: str, size: int) -> None:
     limits = Limits(retain=1e9, max_size=size)
     store = opened(path, limits)
     given_rows, evicted, largest = [], 0, 0
@@ -134,9 +114,7 @@ def test_a_lower_limit_shrinks_the_file(path: str) -> None:
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.floats(0, 7200), min_size=1, max_size=12))
-def test_age_takes_whole_blocks_and_none_that_is_young(
-    tmp_path_factory: pytest.TempPathFactory, ages: list[float]
-) -> None:
+def test_age_deletes_whole_blocks(tmp_path_factory: pytest.TempPathFactory, ages: list[float]) -> None:
     path = str(tmp_path_factory.mktemp("history") / "h")
     store = opened(path)
     for age in ages:
@@ -168,7 +146,7 @@ def cut(path: str) -> None:
     os.truncate(path, os.stat(path).st_size * 2 // 3)
 
 
-def of_the_future(path: str) -> None:
+def of_another_version(path: str) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 99")
 
@@ -178,8 +156,8 @@ def without_a_table(path: str) -> None:
         database.execute("DROP TABLE span")
 
 
-@pytest.mark.parametrize("spoil", [garble, garble_inside, cut, of_the_future, without_a_table])
-def test_a_broken_file_is_set_aside_and_a_new_one_begins(path: str, spoil: object) -> None:
+@pytest.mark.parametrize("spoil", [garble, garble_inside, cut, of_another_version, without_a_table])
+def test_broken_files_are_replaced(path: str, spoil: object) -> None:
     store = opened(path)
     for _ in range(5):
         store.write(spread(1000), (), now=NOW)
@@ -195,19 +173,19 @@ def test_a_broken_file_is_set_aside_and_a_new_one_begins(path: str, spoil: objec
     assert str(aside) in store.last_set_aside
 
 
-def test_a_file_that_turns_out_to_be_broken_later(path: str) -> None:
+def test_a_file_found_broken_later(path: str) -> None:
     store = opened(path)
     for _ in range(5):
         store.write(spread(1000), (), now=NOW)
-    store.condemn(HistoryError("found by a reader", reason="corrupt"))
+    store.mark_broken(HistoryError("found by a reader", reason="corrupt"))
     store.close()
     store.open()
     assert (store.flows, store.set_aside) == (0, 1)
     store.close()
 
 
-def test_files_are_not_set_aside_without_end(path: str) -> None:
-    store = Store(path, LIMITS)
+def test_at_most_five_broken_files(path: str) -> None:
+    store = HistoryStore(path, LIMITS)
     for n in range(MOST_SET_ASIDE + 1):
         Path(path).write_bytes(b"no database, and longer than a header" * 10)
         if n < MOST_SET_ASIDE:
@@ -219,7 +197,7 @@ def test_files_are_not_set_aside_without_end(path: str) -> None:
     assert Path(path).read_bytes().startswith(b"no database"), "it is where it was"
 
 
-def test_what_is_somebody_elses_is_not_touched(path: str) -> None:
+def test_foreign_files_are_not_touched(path: str) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE theirs (a)")
     before = Path(path).read_bytes()
@@ -232,7 +210,7 @@ def test_what_is_somebody_elses_is_not_touched(path: str) -> None:
     assert caught.value.reason == "foreign"
 
 
-def test_a_lock_of_somebody_else(path: str) -> None:
+def test_a_locked_file(path: str) -> None:
     store = opened(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -245,7 +223,7 @@ def test_a_lock_of_somebody_else(path: str) -> None:
     store.close()
 
 
-def test_a_reader_that_keeps_the_log_is_waited_for_and_the_size_holds(path: str) -> None:
+def test_a_reader_that_holds_the_log(path: str) -> None:
     limits = Limits(1e9, 1 << 20)
     store = opened(path, limits)
     store.write(spread(100), (), now=NOW)
@@ -262,7 +240,7 @@ def test_a_reader_that_keeps_the_log_is_waited_for_and_the_size_holds(path: str)
 
 
 @pytest.mark.parametrize("replaced", [True, False])
-def test_a_file_that_vanished_is_noticed(path: str, replaced: bool) -> None:
+def test_a_removed_file(path: str, replaced: bool) -> None:
     store = opened(path)
     os.unlink(path)
     if replaced:

@@ -159,7 +159,7 @@ def test_every_byte_of_tcp(address: str) -> None:
         assert all(flow["flags"] & Flag.ENDING and not flow["flags"] & Flag.GUESSED for flow in flows)
         assert not ear.source.stats.lost
         assert ear.steps[:2] == [ReadStarted("start"), ReadFinished(True)]
-        assert ear.source.counts == "ip" and ear.source.stats.up
+        assert ear.source.facts.counts == "ip" and ear.source.stats.up
         ear.source.close()
         assert not ear.source.stats.up and ear.source.fileno() == -1
 

@@ -25,7 +25,7 @@ Settings = dict[str, Any]
 NAMESPACE = "control_plane.default-namespace"
 
 
-class Bench:
+class CheckedHost:
     """A host on which everything is in order, and a configuration for it."""
 
     def __init__(self, machine: Host, directory: Path) -> None:
@@ -59,114 +59,114 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def checked(tmp_path: Path) -> Iterator[CheckedHost]:
     catalog = [deployment("orders", "10.77.0.11", "10.77.1.10:9092")]
     with host(tmp_path, ["10.77.1.10/32", "10.77.0.11/32"], catalog) as machine:
         machine.inside.sysctl("net.netfilter.nf_conntrack_events", 1)
         with machine.service("10.77.1.10", 9092):
             machine.exchange("10.77.0.11", "10.77.1.10", 9092, 100)
-            made = Bench(machine, tmp_path)
+            made = CheckedHost(machine, tmp_path)
             with made.held:
                 yield made
 
 
-def accounting_off(bench: Bench) -> None:
-    bench.machine.inside.sysctl("net.netfilter.nf_conntrack_acct", 0)
+def accounting_off(checked: CheckedHost) -> None:
+    checked.machine.inside.sysctl("net.netfilter.nf_conntrack_acct", 0)
 
 
-def events_auto(bench: Bench) -> None:
-    bench.machine.inside.sysctl("net.netfilter.nf_conntrack_events", 2)
+def events_auto(checked: CheckedHost) -> None:
+    checked.machine.inside.sysctl("net.netfilter.nf_conntrack_events", 2)
 
 
-def events_off(bench: Bench) -> None:
-    bench.machine.inside.sysctl("net.netfilter.nf_conntrack_events", 0)
+def events_off(checked: CheckedHost) -> None:
+    checked.machine.inside.sysctl("net.netfilter.nf_conntrack_events", 0)
 
 
-def no_rule(bench: Bench) -> None:
-    bench.machine.inside.run("nft", "flush", "ruleset")
-    bench.machine.inside.run("conntrack", "-F")
+def no_rule(checked: CheckedHost) -> None:
+    checked.machine.inside.run("nft", "flush", "ruleset")
+    checked.machine.inside.run("conntrack", "-F")
 
 
-def port_taken(bench: Bench) -> None:
-    with bench.machine.inside.entered():
-        bench.held.enter_context(socket.create_server(("127.0.0.1", 10817)))
+def port_taken(checked: CheckedHost) -> None:
+    with checked.machine.inside.entered():
+        checked.held.enter_context(socket.create_server(("127.0.0.1", 10817)))
 
 
-def address_of_another_host(bench: Bench) -> None:
-    bench.settings["http"] = {"listen": "192.0.2.1:10817", "insecure": True}
+def address_of_another_host(checked: CheckedHost) -> None:
+    checked.settings["http"] = {"listen": "192.0.2.1:10817", "insecure": True}
 
 
-def secret_for_all(bench: Bench) -> None:
-    bench.secret.chmod(0o644)
+def secret_for_all(checked: CheckedHost) -> None:
+    checked.secret.chmod(0o644)
 
 
-def config_for_all(bench: Bench) -> None:
+def config_for_all(checked: CheckedHost) -> None:
     credentials = {"access_key_id": ACCESS_KEY_ID, "access_key_secret": ACCESS_KEY_SECRET}
-    bench.settings["control_plane"]["credentials"] = credentials
-    bench.write()
-    bench.file.chmod(0o644)
+    checked.settings["control_plane"]["credentials"] = credentials
+    checked.write()
+    checked.file.chmod(0o644)
 
 
-def config_changed_by_all(bench: Bench) -> None:
-    bench.write()
-    bench.file.chmod(0o666)
+def config_changed_by_all(checked: CheckedHost) -> None:
+    checked.write()
+    checked.file.chmod(0o666)
 
 
-def nobody_answers(bench: Bench) -> None:
-    bench.settings["control_plane"]["endpoint"] = "http://127.0.0.1:9"
+def nobody_answers(checked: CheckedHost) -> None:
+    checked.settings["control_plane"]["endpoint"] = "http://127.0.0.1:9"
 
 
-def wrong_key(bench: Bench) -> None:
-    bench.secret.write_text("not-the-secret")
+def wrong_key(checked: CheckedHost) -> None:
+    checked.secret.write_text("not-the-secret")
 
 
-def no_key_file(bench: Bench) -> None:
-    bench.secret.unlink()
+def no_key_file(checked: CheckedHost) -> None:
+    checked.secret.unlink()
 
 
-def clock_off(bench: Bench) -> None:
-    bench.machine.sandbox.set_faults([{"kind": "clock", "seconds": 3600}])
+def clock_off(checked: CheckedHost) -> None:
+    checked.machine.sandbox.set_faults([{"kind": "clock", "seconds": 3600}])
 
 
-def jobs_refused(bench: Bench) -> None:
-    bench.machine.sandbox.set_faults([{"kind": "gateway", "operation": "ListJobs"}])
+def jobs_refused(checked: CheckedHost) -> None:
+    checked.machine.sandbox.set_faults([{"kind": "gateway", "operation": "ListJobs"}])
 
 
-TAKEN: list[tuple[Callable[[Bench], None], dict[str, tuple[str, str, str]]]] = [
+TAKEN: list[tuple[Callable[[CheckedHost], None], dict[str, tuple[str, str, str]]]] = [
     (accounting_off, {"conntrack.accounting": ("degraded", "without bytes", "nf_conntrack_acct=1")}),
-    (events_auto, {"conntrack.events": ("degraded", "noticed only by the next full read", "nf_conntrack_events=1")}),
-    (events_off, {"conntrack.events": ("degraded", "short connections not at all", "nf_conntrack_events=1")}),
+    (events_auto, {"conntrack.events": ("degraded", "only the next full read notices", "nf_conntrack_events=1")}),
+    (events_off, {"conntrack.events": ("degraded", "short connections are missed", "nf_conntrack_events=1")}),
     (no_rule, {"conntrack.table": ("degraded", "the kernel tracks nothing", "add an nft or iptables rule")}),
     (port_taken, {"http.listen": ("failed", "in use by python", "choose another http.listen")}),
     (address_of_another_host, {"http.listen": ("failed", "cannot listen on 192.0.2.1", "choose another http.listen")}),
-    (secret_for_all, {"files.access_key_secret_file": ("degraded", "everybody may read", "chmod o-rwx")}),
-    (config_for_all, {"files.config": ("degraded", "everybody may read the secrets", "files of their own")}),
-    (config_changed_by_all, {"files.config": ("degraded", "everybody may change it", "chmod o-w")}),
+    (secret_for_all, {"files.access_key_secret_file": ("degraded", "every user may read", "chmod o-rwx")}),
+    (config_for_all, {"files.config": ("degraded", "every user may read the secrets", "separate files")}),
+    (config_changed_by_all, {"files.config": ("degraded", "every user may change it", "chmod o-w")}),
     (nobody_answers, {f"{NAMESPACE}.GetDeploymentsByIp": ("failed", "no connection can be named", "endpoint")}),
-    (no_key_file, {"config": ("failed", "No such file", "mend the configuration")}),
-    (clock_off, {"control_plane.clock": ("degraded", "s ahead", "set this host's clock")}),
-    (jobs_refused, {f"{NAMESPACE}.ListJobs": ("degraded", "jobs are not told", "permissions")}),
+    (no_key_file, {"config": ("failed", "No such file", "correct the configuration")}),
+    (clock_off, {"control_plane.clock": ("degraded", "s ahead", "correct this host's clock")}),
+    (jobs_refused, {f"{NAMESPACE}.ListJobs": ("degraded", "jobs and the packages", "permissions")}),
 ]
 
 
-def test_nothing_is_wrong_where_nothing_is(bench: Bench) -> None:
-    assert bench.found() == {}
+def test_nothing_is_wrong_where_nothing_is(checked: CheckedHost) -> None:
+    assert checked.found() == {}
 
 
 @pytest.mark.parametrize(("take", "wanted"), TAKEN, ids=[take.__name__ for take, _ in TAKEN])
 def test_what_is_taken_away_is_named_with_its_remedy(
-    bench: Bench, take: Callable[[Bench], None], wanted: dict[str, tuple[str, str, str]]
+    checked: CheckedHost, take: Callable[[CheckedHost], None], wanted: dict[str, tuple[str, str, str]]
 ) -> None:
-    take(bench)
-    found = bench.found()
+    take(checked)
+    found = checked.found()
     assert found.keys() == wanted.keys(), found
     for name, (level, message, remedy) in wanted.items():
         assert (found[name][0], message in found[name][1], remedy in found[name][2]) == (level, True, True), found[name]
 
 
-def test_a_wrong_key_fails_every_operation_by_name(bench: Bench) -> None:
-    wrong_key(bench)
-    found = bench.found()
+def test_a_wrong_key_fails_every_operation_by_name(checked: CheckedHost) -> None:
+    wrong_key(checked)
+    found = checked.found()
     assert {name: level for name, (level, *_) in found.items()} == {
         f"{NAMESPACE}.GetDeploymentsByIp": "failed",
         f"{NAMESPACE}.GetDeploymentsByLabel": "degraded",
@@ -176,28 +176,28 @@ def test_a_wrong_key_fails_every_operation_by_name(bench: Bench) -> None:
     assert "not-the-secret" not in str(found)
 
 
-def test_what_auto_takes(bench: Bench) -> None:
-    bench.settings["collect"] = {"source": "auto"}
-    assert bench.found() == {}
-    accounting_off(bench)
-    found = bench.found()
+def test_what_auto_takes(checked: CheckedHost) -> None:
+    checked.settings["collect"] = {"source": "auto"}
+    assert checked.found() == {}
+    accounting_off(checked)
+    found = checked.found()
     assert found.keys() == {"collect.source", "conntrack.accounting"}
     assert "auto takes sockets: the kernel tracks connections but does not count" in found["collect.source"][1]
-    bench.settings["collect"]["conntrack"] = {"enable_accounting": True}
-    assert bench.found().keys() == {"conntrack.accounting"}
-    assert bench.machine.inside.sysctl("net.netfilter.nf_conntrack_acct") == 0, "looking changes nothing"
+    checked.settings["collect"]["conntrack"] = {"enable_accounting": True}
+    assert checked.found().keys() == {"conntrack.accounting"}
+    assert checked.machine.inside.sysctl("net.netfilter.nf_conntrack_acct") == 0, "looking changes nothing"
 
 
 WEAK = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
 
 
 @pytest.mark.parametrize(("source", "status"), [("conntrack", 1), ("auto", 0), ("sockets", 0)])
-def test_without_the_capability(bench: Bench, source: str, status: int) -> None:
-    bench.settings["collect"] = {"source": source}
-    bench.write()
-    command = [*WEAK, sys.executable, "-m", "flowmap", "check", "-c", str(bench.file), "-o", "json"]
+def test_without_the_capability(checked: CheckedHost, source: str, status: int) -> None:
+    checked.settings["collect"] = {"source": source}
+    checked.write()
+    command = [*WEAK, sys.executable, "-m", "flowmap", "check", "-c", str(checked.file), "-o", "json"]
     environ = os.environ | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true"}
-    with bench.machine.inside.entered():
+    with checked.machine.inside.entered():
         done = subprocess.run(command, capture_output=True, text=True, env=environ)
     assert done.returncode == status, done.stdout + done.stderr
     report = json.loads(done.stdout)

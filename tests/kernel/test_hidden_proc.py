@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.sources.conntrack.check import ask_table_size
+from flowmap.sources.conntrack.check import read_table_size
 from flowmap.system.proc import Unknown
 from flowmap.wire.netlink.conntrack import TableSize
 from tests.support.host import deployment, host, total_of, until
@@ -59,14 +59,14 @@ ROWS = [
         True,
         1,
         False,
-        f"auto takes sockets: whether the kernel tracks connections here cannot be known: {HIDDEN}, and conntrack",
+        f"auto takes sockets: unknown whether the kernel tracks connections here: {HIDDEN}, and conntrack",
     ),
     (
         "/proc",
         True,
         1,
         False,
-        f"auto takes sockets: whether the kernel tracks connections here cannot be known: {NOT_MOUNTED}",
+        f"auto takes sockets: unknown whether the kernel tracks connections here: {NOT_MOUNTED}",
     ),
 ]
 
@@ -108,7 +108,7 @@ def test_who_listens_and_who_is_who_cannot_be_seen(tmp_path: Path) -> None:
     with namespace() as inside, inside.entered():
         told = subprocess.check_output([*without("/proc"), sys.executable, "-c", code], text=True)
     listening, signal = told.splitlines()
-    assert "level='degraded'" in listening and f"by whom cannot be seen, {NOT_MOUNTED}" in listening
+    assert "level='degraded'" in listening and f"an unknown process ({NOT_MOUNTED})" in listening
     assert signal.startswith("QueryError cannot see whether process 1 is `flowmap run`: /proc is not mounted")
 
 
@@ -117,11 +117,11 @@ def test_how_full_the_table_is_over_netlink() -> None:
         inside.track()
         with inside.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
             one.sendto(b"", ("127.0.0.1", 9))
-            size = ask_table_size()
+            size = read_table_size()
         entries = inside.sysctl("net.netfilter.nf_conntrack_count")
         limit = inside.sysctl("net.netfilter.nf_conntrack_max")
         with inside.entered():
-            code = "from flowmap.sources.conntrack.check import ask_table_size as ask; print(ask())"
+            code = "from flowmap.sources.conntrack.check import read_table_size as ask; print(ask())"
             weak = subprocess.check_output([*WEAK, sys.executable, "-c", code], text=True)
     assert size == TableSize(entries, limit) and entries > 0
     assert weak.strip() == str(Unknown("conntrack does not answer: Operation not permitted"))

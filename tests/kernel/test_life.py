@@ -145,7 +145,7 @@ def test_a_service_of_systemd(machine: Host, tmp_path: Path) -> None:
         assert "http.listen: needs a restart" in ask_to_reload(machine, daemon).stderr
         rewrite(daemon)
         done = ask_to_reload(machine, daemon)
-        assert (done.returncode, done.stdout) == (0, f"process {daemon.process.pid} has taken over {daemon.path}\n")
+        assert (done.returncode, done.stdout) == (0, f"process {daemon.process.pid} reloaded {daemon.path}\n")
         assert total_of(daemon.samples(), "flowmap_config_last_reload_successful") == 1
 
         began = time.monotonic()

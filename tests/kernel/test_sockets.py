@@ -323,7 +323,7 @@ def test_steps_of_a_read() -> None:
         started, finished, caught = watcher.steps
         assert started == ReadStarted("start") and finished == ReadFinished(True)
         assert isinstance(caught, CaughtUp) and before <= caught.at <= source._finished_at
-        assert not source.announces_births and source.stats.up
+        assert not source.facts.announces_births and source.stats.up
         watcher.poll()
         assert len(watcher.steps) == 3, "nothing but a full read tells that a connection is alive"
         assert source.deadline() > time.monotonic() + 3000

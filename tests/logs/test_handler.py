@@ -1,4 +1,4 @@
-"""Logging never waits: pipes nobody reads, stderr that is closed, storms."""
+"""Logging never blocks: unread pipes, closed stderr, repeated lines."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pipe() -> Iterator[Pipe]:
     os.close(made.write)
 
 
-def test_lines_wait_until_the_thread_is_started_and_come_in_order(pipe: Pipe) -> None:
+def test_lines_are_queued_until_start(pipe: Pipe) -> None:
     for n in range(5):
         pipe.logger.info("line %d of kind %s", n, n)
     assert pipe.messages() == []
@@ -60,9 +60,7 @@ def test_lines_wait_until_the_thread_is_started_and_come_in_order(pipe: Pipe) ->
     assert pipe.messages() == [f"line {n} of kind {n}" for n in range(5)]
 
 
-def test_lines_are_written_at_the_end_where_no_thread_can_be_started(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_last_lines_without_a_thread(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -74,7 +72,7 @@ def test_lines_are_written_at_the_end_where_no_thread_can_be_started(
     assert pipe.messages() == ["the last words"]
 
 
-def test_a_pipe_nobody_reads_costs_lines_and_no_time(pipe: Pipe) -> None:
+def test_unread_pipe_drops_lines(pipe: Pipe) -> None:
     pipe.handler.start()
     for n in range(3 * LINES):
         pipe.logger.debug("%s %d", "x" * 200, n)
@@ -91,7 +89,7 @@ def test_a_pipe_nobody_reads_costs_lines_and_no_time(pipe: Pipe) -> None:
     until(caught_up, "what was taken arrives once somebody reads")
 
 
-def test_a_closed_descriptor_is_counted(pipe: Pipe) -> None:
+def test_closed_descriptor(pipe: Pipe) -> None:
     os.close(pipe.read)
     pipe.handler.start()
     pipe.logger.info("into the void")
@@ -101,7 +99,7 @@ def test_a_closed_descriptor_is_counted(pipe: Pipe) -> None:
     pipe.read = os.open(os.devnull, os.O_RDONLY)
 
 
-def test_a_storm_is_cut_and_told(pipe: Pipe) -> None:
+def test_repeated_lines_are_suppressed(pipe: Pipe) -> None:
     for n in range(100):
         pipe.logger.warning("no %d", n)
     pipe.logger.warning("something else")
@@ -115,14 +113,14 @@ def test_a_storm_is_cut_and_told(pipe: Pipe) -> None:
     assert pipe.handler.take_counts()["dropped", "suppressed"] == 100 - BURST
 
 
-def test_a_line_that_cannot_be_made_says_so(pipe: Pipe) -> None:
+def test_line_with_wrong_arguments(pipe: Pipe) -> None:
     pipe.logger.info("%d flows", "many")
     pipe.handler.finish(5)
     (message,) = pipe.messages()
-    assert message.startswith("cannot make this line: '%d flows'")
+    assert message.startswith("cannot format this line: '%d flows'")
 
 
-def test_a_storm_of_lines_that_cannot_be_made_is_cut_too(pipe: Pipe) -> None:
+def test_repeated_lines_with_wrong_arguments(pipe: Pipe) -> None:
     for _ in range(BURST + 1):
         pipe.logger.info("%d flows", "many")
     pipe.handler.finish(5)
@@ -146,9 +144,9 @@ logs.close()
 """
 
 
-def test_what_dies_and_what_warns_is_logged_and_level_and_form_change() -> None:
+def test_threads_warnings_and_reconfiguration() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert "critical flowmap.logs: the thread worker died" in done.stderr
+    assert "critical flowmap.logs: thread worker died" in done.stderr
     assert "ZeroDivisionError" in done.stderr
     assert "warning py.warnings: " in done.stderr
     assert "secret" not in done.stderr
@@ -156,7 +154,7 @@ def test_what_dies_and_what_warns_is_logged_and_level_and_form_change() -> None:
     assert json.loads(done.stderr.splitlines()[-1])["message"] == "shown"
 
 
-def test_stderr_may_be_closed() -> None:
+def test_closed_stderr() -> None:
     # Without stderr the next descriptor would be number 2, and get what was meant for it.
     command = f"exec 2>&-; exec {sys.executable} -c '{SCRIPT}'"
     assert subprocess.run(["sh", "-c", command]).returncode == 0

@@ -1,4 +1,4 @@
-"""Storms of like lines."""
+"""Rate limit of repeated lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def kind(n: int) -> LineKind:
     return LineKind("flowmap.x", 30, f"template {n}")
 
 
-def test_so_many_a_window_and_the_rest_is_told_when_it_is_over() -> None:
+def test_summary_after_the_window() -> None:
     repeats = Repeats()
     shown = [repeats.admit(kind(1), now=0.1 * n) for n in range(100)]
     assert shown == [True] * BURST + [False] * (100 - BURST)
@@ -22,12 +22,12 @@ def test_so_many_a_window_and_the_rest_is_told_when_it_is_over() -> None:
     assert repeats.admit(kind(1), now=WINDOW + 1)
 
 
-def test_a_slow_trickle_is_shown_whole() -> None:
+def test_slow_repeats_are_admitted() -> None:
     repeats = Repeats()
     assert all(repeats.admit(kind(1), now=10.0 * n) for n in range(100))
 
 
-def test_lines_between_the_end_of_a_window_and_the_word_on_it_are_counted() -> None:
+def test_lines_after_the_window_count_until_the_summary() -> None:
     repeats = Repeats()
     for _ in range(BURST + 5):
         repeats.admit(kind(1), now=0.0)
@@ -35,11 +35,11 @@ def test_lines_between_the_end_of_a_window_and_the_word_on_it_are_counted() -> N
     assert repeats.due(WINDOW + 6) == [(kind(1), 6, "")]
 
 
-def test_at_the_end_everything_is_told() -> None:
+def test_final_summary() -> None:
     repeats = Repeats()
     for _ in range(BURST + 1):
         repeats.admit(kind(1), now=0.0)
-    assert repeats.due(1.0, ends=True) == [(kind(1), 1, "")]
+    assert repeats.due(1.0, final=True) == [(kind(1), 1, "")]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_at_the_end_everything_is_told() -> None:
     ],
     ids=["last", "longest", "longer"],
 )
-def test_the_last_line_of_a_kind_is_kept_and_cut(lines: list[str], last: str) -> None:
+def test_last_line_of_a_kind(lines: list[str], last: str) -> None:
     repeats = Repeats()
     for _ in range(BURST):
         repeats.admit(kind(1), now=0.0)

@@ -1,12 +1,18 @@
-"""Which deployments can own connections."""
+"""Identity of deployments, and which of them can own connections."""
 
 from __future__ import annotations
 
 import pytest
 
-from flowmap.model.deployment import DeploymentInfo, Owner, may_own
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, may_own
 
 ROWS = [({}, True), ({"running": 1}, True), ({"cancelling": 1}, True), ({"failed": 3, "running": 0}, False)]
+
+
+def test_a_renamed_deployment_has_the_same_key() -> None:
+    owner = Owner("w", "ns", "id", "name")
+    assert owner.key == owner._replace(name="renamed").key == DeploymentKey("w", "ns", "id")
+    assert owner.key != owner._replace(workspace="v").key
 
 
 @pytest.mark.parametrize(("jobs", "owns"), ROWS)

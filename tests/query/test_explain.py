@@ -16,7 +16,7 @@ from flowmap.model.explanation import Explanation, Relation
 from flowmap.model.views import AttributionView
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.query.test_live import EPOCH, FLOW, Desk, X, desk
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import replace
 
 __all__ = ["desk"]
@@ -60,7 +60,7 @@ def test_only_what_the_decision_rests_on_is_combined(desk: Desk, ends: tuple[str
 def test_the_answer_that_decided_is_told_though_newer_ones_took_its_place(desk: Desk) -> None:
     _, before = explained(desk, "10.0.0.1", "10.1.0.1", 6)
     (decisive,) = (answer for answer in before.questions[0].answers if answer.decisive)
-    for question in [question for question, _ in desk.accounting.attribution.ranges()]:
+    for question in [question for question, _ in desk.accounting.attribution.intervals()]:
         timeline = desk.accounting.attribution.timeline(question)
         assert timeline is not None
         timeline.answers[:] = [Answer(desk.now, desk.now, frozenset())]
@@ -93,7 +93,7 @@ def test_a_guess_and_nobody(desk: Desk) -> None:
 
 
 def test_what_still_has_to_come_is_shown_as_such() -> None:
-    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
+    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
         desk.accounting.apply(TakeStep(step, desk.now, desk.now))
     desk.tell(FLOW)
@@ -106,14 +106,14 @@ def test_what_still_has_to_come_is_shown_as_such() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 2)), min_size=1, max_size=6), st.booleans())
 def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tuple[float, float]], ends: bool) -> None:
-    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
+    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
         desk.accounting.apply(TakeStep(step, desk.now, desk.now))
     desk.tell(replace(FLOW, flags=0))
     (question,) = [q for q in desk.accounting.attribution.ask(now=desk.now, limit=100) if q.shape is Shape.CLIENT]
     at = desk.now - 2
     for pause, length in gaps:
-        desk.accounting.attribution.answered(question, Answer(at + pause, at + pause + length, frozenset({X})))
+        desk.accounting.attribution.receive(question, Answer(at + pause, at + pause + length, frozenset({X})))
         at += pause + length
     desk.now = at + 1
     if ends:
@@ -134,7 +134,7 @@ def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tu
 
 
 def test_both_of_a_pair_are_named_as_sources() -> None:
-    desk = Desk(books_for(AttributionSettings(namespaces=("ns",))))
+    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
     desk.tell(replace(FLOW, flags=0))
     desk.tell(replace(FLOW, kind=RecordKind.MEASURED, id=0, counters=None, retransmits=1, flags=Flag.PRESENT))
     _, chain = explained(desk, "10.0.0.1", "10.1.0.1")

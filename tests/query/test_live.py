@@ -16,7 +16,7 @@ from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import FlowFilter
 from flowmap.query.live import Connection, LiveQueries
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 
 X, Y, Z = (Owner("w", "ns", f"id-{name}", name) for name in "xyz")
@@ -34,7 +34,7 @@ class Desk:
         self.accounting, self.now = accounting, 1000.0
         self.queries = LiveQueries(accounting, source="test", epoch=EPOCH)
         for owner in (X, Y):
-            accounting.deployments[owner.namespace, owner.deployment_id] = DeploymentInfo(owner, creator="me")
+            accounting.deployments[owner.key] = DeploymentInfo(owner, creator="me")
 
     def tell(self, *records: Record) -> None:
         self.now += 1
@@ -47,7 +47,7 @@ class Desk:
             named = everybody
             if question.shape is Shape.CLIENT and question.source is not None:
                 named = owners.get(str(question.source.address), [])
-            self.accounting.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(named)))
+            self.accounting.attribution.receive(question, Answer(self.now, self.now + 0.25, frozenset(named)))
         self.now += 1
         self.accounting.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
         self.accounting.apply(Decide(self.now))
@@ -60,7 +60,7 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Desk:
-    made = Desk(books_for(AttributionSettings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.accounting.apply(TakeStep(step, made.now, made.now))
     made.tell(FLOW, NAT, SIX, replace(FLOW, server_port=22, id=4))
@@ -226,7 +226,7 @@ def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(desk: Desk) -> 
     view, missing = desk.queries.ask(unseen, 60.0, later)
     assert (view.state, view.deployments, len(missing)) == (State.PENDING, (), 3)
     assert {one.origin for one in view.evidence} == {"stale"}
-    desk.accounting.attribution.failed(missing[0], "timeout: away", now=later)
+    desk.accounting.attribution.fail(missing[0], "timeout: away", now=later)
     view, _ = desk.queries.ask(unseen, 60.0, later)
     assert (view.state, view.cause) == (State.FAILED, "timeout: away")
 
@@ -240,7 +240,7 @@ def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> Non
 
 
 def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None:
-    made = Desk(books_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.accounting.apply(TakeStep(step, made.now, made.now))
     flow = replace(FLOW, flags=int(Flag.PRESENT))
@@ -259,7 +259,7 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
         ("link", "strong", "none", set()),
     ]
     assert made.queries.flows(FlowFilter(deployment="x"), 10, None).flows == (), "a candidate is no owner"
-    made.accounting.attribution.answered(link, Answer(made.now, made.now + 0.25, frozenset({X})))
+    made.accounting.attribution.receive(link, Answer(made.now, made.now + 0.25, frozenset({X})))
     made.answer({})
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
     assert view is not None
@@ -268,8 +268,8 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
 
 
 def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
-    made = Desk(books_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
-    for question, known in desk.accounting.attribution.ranges():
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    for question, known in desk.accounting.attribution.intervals():
         made.accounting.attribution.restore(question, known, now=desk.now)
     made.tell(FLOW)
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), desk.now)
@@ -278,7 +278,7 @@ def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
 
 
 def test_unknown_flows_say_where_the_reading_of_the_api_may_be_wrong() -> None:
-    made = Desk(books_for(AttributionSettings(namespaces=("ns",))))
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.accounting.apply(TakeStep(step, made.now, made.now))
     made.tell(
@@ -297,6 +297,6 @@ def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
     assert view is not None and view.cause is not None
     assert (view.state, "next confirmation" in view.cause) == (State.PENDING, True)
     (client,) = [one for one in desk.accounting.attribution.ask(now=desk.now, limit=9) if one.shape is Shape.CLIENT]
-    desk.accounting.attribution.failed(client, "auth: no permission", now=desk.now)
+    desk.accounting.attribution.fail(client, "auth: no permission", now=desk.now)
     view = desk.queries.answer(wanted, desk.now)
     assert view is not None and view.cause == "waiting for the control plane: auth: no permission"

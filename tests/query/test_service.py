@@ -15,7 +15,7 @@ from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.control.port import ControlStatus
 from flowmap.engine.accounting import FlowAccounting
-from flowmap.engine.commands import QuestionResult, Restore
+from flowmap.engine.commands import Restore
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.series import SeriesKey
@@ -28,9 +28,9 @@ from flowmap.model.views import FlowFilter
 from flowmap.query.live import LiveQueries
 from flowmap.query.service import QueryService, _deployment_views
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
-from tests.support.scripted_source import Desk, ScriptedSource, until
+from tests.support.scripted_source import ScriptedResolver, ScriptedSource, until
 
 X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
 FLOW = Record(RecordKind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
@@ -64,16 +64,15 @@ class House:
     """The daemon without its sockets."""
 
     def __init__(self) -> None:
-        self.source, self.desk = ScriptedSource(), Desk()
-        self.accounting = books_for(AttributionSettings(namespaces=("ns",)))
+        self.source, self.resolver = ScriptedSource(), ScriptedResolver()
+        self.accounting = accounting_for(AttributionSettings(namespaces=("ns",)))
         self.engine = Engine(
             self.accounting,
             self.source,
             CallBudget(rate=1000.0, burst=100, max_in_flight=100),
-            ask=self.desk.ask,
+            ask=self.resolver.start,
             take_snapshot=snapshot_of,
         )
-        self.desk.deliver = self.engine.deliver
         queries = LiveQueries(self.accounting, source="scripted", epoch=time.time() - time.monotonic())
         self.backend = QueryService(
             self.engine,
@@ -87,7 +86,7 @@ class House:
 
     def named(self) -> House:
         """One flow, open and attributed."""
-        self.desk.answers = lambda _: (X,)
+        self.resolver.answers = lambda _: (X,)
         self.source.hand(batch_of(FLOW))
         until(lambda: self.engine.answers >= 3, "three answers")
         self.source.hand(CaughtUp(time.monotonic()))
@@ -115,7 +114,7 @@ def test_a_connection_that_was_seen(house: House) -> None:
     house.named()
     view = run(house.backend.attribution("10.0.0.1", 40000, "10.1.0.1", 9092, "tcp", None))
     assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
-    assert len(house.desk.all) == 3, "nothing more was asked"
+    assert len(house.resolver.all) == 3, "nothing more was asked"
     (flow,) = run(house.backend.flows(FlowFilter(), 10, None)).flows
     assert flow.transmit_bytes == 500
 
@@ -125,10 +124,10 @@ def test_what_was_known_before_a_restart_answers_nobody(house: House) -> None:
     client = Question("ns", Shape.CLIENT, Endpoint(Address.parse("10.0.0.9"), 0), None)
     known = OwnershipInterval(frozenset({Y}), now - 9, now - 8, now - 2, now - 1, 5)
     run_on_writer(house, lambda: house.accounting.apply(Restore(((client, known),), now)))
-    house.desk.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
+    house.resolver.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
     view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
     assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
-    assert client in house.desk.all, "it was asked again"
+    assert client in house.resolver.all, "it was asked again"
 
 
 def run_on_writer(house: House, function: Callable[[], object]) -> None:
@@ -136,11 +135,11 @@ def run_on_writer(house: House, function: Callable[[], object]) -> None:
 
 
 def test_a_connection_that_was_not_seen_is_asked_about(house: House) -> None:
-    house.desk.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
+    house.resolver.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
     view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
     assert (view.state, [info.owner for info in view.deployments], view.flow) == (State.ATTRIBUTED, [X], None)
     run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
-    assert len(house.desk.all) == 3, "the second time the answers are there"
+    assert len(house.resolver.all) == 3, "the second time the answers are there"
 
 
 def test_a_control_plane_that_does_not_answer_keeps_nobody_waiting_for_long(house: House) -> None:
@@ -149,7 +148,7 @@ def test_a_control_plane_that_does_not_answer_keeps_nobody_waiting_for_long(hous
 
 
 def test_a_control_plane_that_fails(house: House) -> None:
-    house.engine._ask = lambda question: house.engine.deliver(QuestionResult(question, None, cause="auth: no"))
+    house.resolver.refuses = "auth: no"
     view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
     assert (view.state, view.cause) == (State.FAILED, "auth: no")
 
@@ -195,9 +194,9 @@ def test_ready_after_the_first_read_and_an_answer() -> None:
     assert not made.backend.ready() and not made.backend.healthy()
     made.source.hand(ReadStarted("start"), batch_of(replace(FLOW, kind=RecordKind.DUMPED)), ReadFinished(True))
     made.engine.start()
-    until(lambda: made.desk.waiting and made.backend.snapshot().open_flows, "a question")
+    until(lambda: made.resolver.waiting and made.backend.snapshot().open_flows, "a question")
     assert not made.backend.ready()
-    made.desk.answer(next(iter(made.desk.waiting)))
+    made.resolver.answer(next(iter(made.resolver.waiting)))
     until(made.backend.ready, "ready")
     made.engine.stop()
     made.engine.join(10)
@@ -226,11 +225,11 @@ def test_a_series_is_described_only_if_its_labels_mean_one_deployment(
 
 
 def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: House) -> None:
-    house.desk.answers = lambda _: (X,)
+    house.resolver.answers = lambda _: (X,)
     ends = ("10.9.0.1", 40000, "10.9.0.2", 9092, "tcp", None)
     assert run(house.backend.attribution(*ends)).state is State.ATTRIBUTED
     house.accounting.attribution.settings.positive_ttl = 0.0
-    house.desk.answers = None
+    house.resolver.answers = None
     view = run(house.backend.attribution(*ends))
     assert (view.state, {one.origin for one in view.evidence}) == (State.ATTRIBUTED, {"stale"})
     assert view.cause is not None and "stopped answering" in view.cause

@@ -33,20 +33,12 @@ from flowmap.errors import DecodeError
 from flowmap.flows.batch import Datagrams, Flag, FlowBatch
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.source import SourceStats
 from flowmap.recording import messages
 from flowmap.recording.codec import CODES, decode_entries, encode_entries
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.file import FORMAT
-from flowmap.sources.base import (
-    Broadcasts,
-    CaughtUp,
-    Lost,
-    MeasuringFinished,
-    ReadFinished,
-    ReadStarted,
-    SourceStats,
-    Step,
-)
+from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from tests.recording.test_damage import plain
 from tests.support.commands import records
 from tests.support.records import batch_of

@@ -18,13 +18,14 @@ from flowmap.engine.commands import Decide, Deliver, QuestionResult
 from flowmap.engine.factory import make_accounting
 from flowmap.errors import ConfigError
 from flowmap.flows.batch import Datagrams, Flag, FlowBatch, RecordKind
+from flowmap.model.source import SourceStats
 from flowmap.recording.container import SIGNATURE, Chunks
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Marked
 from flowmap.recording.file import RecordingFile
 from flowmap.recording.reader import RecordingReader
 from flowmap.recording.recorder import Recorder
 from flowmap.recording.settings import KEPT, kept_settings, read_settings
-from flowmap.sources.base import ReadFinished, ReadStarted, SourceStats
+from flowmap.sources.base import ReadFinished, ReadStarted
 from flowmap.wire.netlink.conntrack import CtMessage
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_entry

@@ -47,8 +47,8 @@ def test_nobody_is_named_near_a_change_of_owners(address: str, now: float, owner
     question = Question("default-namespace", Shape.CLIENT, Endpoint(Address.parse(address), 0), None)
     reply = from_catalog(Index(CATALOG), grace=2.0)(question, now)
     assert reply.arrives == now + LATENCY
-    given = reply.delivery.answer
+    given = reply.result.answer
     assert (None if given is None else sorted(owner.name for owner in given.owners)) == owners
     if given is None:
-        assert reply.delivery.cause == CHANGING
-        assert reply.delivery.retry_after is not None and 0 < reply.delivery.retry_after < 10
+        assert reply.result.cause == CHANGING
+        assert reply.result.retry_after is not None and 0 < reply.result.retry_after < 10

@@ -13,7 +13,7 @@ from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.replay.driver import ReplayDriver, Reply, TimedStep, answer, failure
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import Auditor, books_for
+from tests.support.accounting import Auditor, accounting_for
 from tests.support.records import Record, batch_of, replace
 
 X = DeploymentInfo(Owner("w", "ns", "x", "x"))
@@ -48,13 +48,13 @@ def run(offline: ReplayDriver, steps: Iterator[TimedStep]) -> ReplayDriver:
 
 def test_flows_of_a_capture_get_their_owners() -> None:
     grown = replace(FLOW, kind=RecordKind.CLOSED, counters=(100, 50, 2, 1))
-    offline = run(ReplayDriver(books_for(), says_x), capture((1.0, batch_of(FLOW)), (3.0, batch_of(grown)), end=4))
+    offline = run(ReplayDriver(accounting_for(), says_x), capture((1.0, batch_of(FLOW)), (3.0, batch_of(grown)), end=4))
     assert offline.accounting.series_table.totals().deployment == (100, 50)
     assert offline.calls == 3, "client, sink and source"
 
 
 def test_answers_are_asked_again_when_they_grow_old() -> None:
-    offline = run(ReplayDriver(books_for(), says_x), capture((1.0, batch_of(FLOW)), end=130))
+    offline = run(ReplayDriver(accounting_for(), says_x), capture((1.0, batch_of(FLOW)), end=130))
     assert offline.calls == 9, "at once, after one minute and after two"
 
 
@@ -64,7 +64,7 @@ def test_a_control_plane_that_fails_leaves_flows_pending_and_then_failed() -> No
 
     closed = replace(FLOW, kind=RecordKind.CLOSED, counters=(100, 50, 2, 1))
     offline = run(
-        ReplayDriver(books_for(), fails, give_up_after=20),
+        ReplayDriver(accounting_for(), fails, give_up_after=20),
         capture((1.0, batch_of(FLOW)), (2.0, batch_of(closed)), end=70),
     )
     assert offline.accounting.pending == [0, 0]
@@ -82,7 +82,7 @@ def test_a_budget_holds(rate: float, within: int) -> None:
     clients = [replace(FLOW, client=f"10.0.0.{n}", id=n) for n in range(1, 201)]
     budget = CallBudget(rate=rate, burst=2, max_in_flight=2)
     run(
-        ReplayDriver(books_for(AttributionSettings(namespaces=("ns",)), max_flows=300), notes, budget=budget),
+        ReplayDriver(accounting_for(AttributionSettings(namespaces=("ns",)), max_flows=300), notes, budget=budget),
         capture((0.5, batch_of(*clients)), end=10.5),
     )
     assert within * 0.8 <= len(asked) <= within + 2
@@ -92,7 +92,7 @@ def test_a_reply_that_never_comes_in_time_decides_nothing() -> None:
     def late(question: Question, now: float) -> Reply:
         return answer(question, now, [X], latency=100)
 
-    offline = run(ReplayDriver(books_for(), late), capture((1.0, batch_of(FLOW)), end=5))
+    offline = run(ReplayDriver(accounting_for(), late), capture((1.0, batch_of(FLOW)), end=5))
     assert offline.calls == 3
     assert offline.accounting.pending_flows == 1
 
@@ -105,7 +105,7 @@ def test_the_shapes_asked_follow_the_settings() -> None:
         return says_x(question, now)
 
     run(
-        ReplayDriver(books_for(AttributionSettings(namespaces=("ns",), semantics="dataflow")), notes),
+        ReplayDriver(accounting_for(AttributionSettings(namespaces=("ns",), semantics="dataflow")), notes),
         capture((1.0, batch_of(FLOW)), end=3),
     )
     assert shapes == {Shape.SINK, Shape.SOURCE}
@@ -114,5 +114,5 @@ def test_the_shapes_asked_follow_the_settings() -> None:
 def test_a_gap_of_years_is_passed_over() -> None:
     """A capture's clock may jump, or be made up: the questions of ten minutes are asked, then time goes on."""
     steps = [*capture((1.0, batch_of(FLOW)), end=2), at(3e8, CaughtUp(3e8)), at(3e8 + 1, CaughtUp(3e8 + 1))]
-    offline = run(ReplayDriver(books_for(), says_x), iter(steps))
+    offline = run(ReplayDriver(accounting_for(), says_x), iter(steps))
     assert 10 * 3 <= offline.calls <= 12 * 3

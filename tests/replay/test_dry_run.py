@@ -15,12 +15,13 @@ from flowmap.engine.factory import make_accounting
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.source import SourceStats
 from flowmap.recording.file import RecordingFile
 from flowmap.recording.recorder import Recorder
 from flowmap.recording.settings import kept_settings
 from flowmap.replay.driver import ReplayDriver, Reply, TimedStep, answer
 from flowmap.replay.dry_run import Cost, DryRun
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceStats
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.commands import SOURCE, WALL
 from tests.support.records import Record, batch_of, replace
 

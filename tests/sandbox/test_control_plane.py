@@ -49,9 +49,9 @@ def test_faults_and_counts_over_http() -> None:
         put = httpx.put(f"{sandbox.url}/_sandbox/faults", json=[{"kind": "error", "times": 1}])
         assert put.status_code == 200
         told = httpx.get(f"{sandbox.url}/_sandbox/faults").json()
-        assert told["inForce"] == [{"kind": "error", "times": 1}] and "gzip_bomb" in told["kinds"]
+        assert told["active"] == [{"kind": "error", "times": 1}] and "gzip_bomb" in told["kinds"]
         assert found(sandbox.url) == ["a"]  # asked twice
-        assert httpx.get(f"{sandbox.url}/_sandbox/faults").json()["inForce"] == []
+        assert httpx.get(f"{sandbox.url}/_sandbox/faults").json()["active"] == []
         assert httpx.get(f"{sandbox.url}/v").status_code == 400
         assert httpx.get(f"{sandbox.url}/_sandbox/requests").json() == {
             "total": 2,

@@ -22,7 +22,7 @@ def book(*faults: Fault) -> FaultBook:
 
 
 def taken(faults: FaultBook, *requests: tuple[str, str]) -> list[str | None]:
-    found = [faults.take(operation, shape) for operation, shape in requests]
+    found = [faults.match(operation, shape) for operation, shape in requests]
     return [fault.kind if fault else None for fault in found]
 
 
@@ -43,7 +43,7 @@ def test_operation_and_shape() -> None:
 def test_the_first_that_fits_is_taken() -> None:
     made = book(Fault(kind="empty", times=1), Fault(kind="cut"))
     assert taken(made, IP, IP) == ["empty", "cut"]
-    assert made.committed == {"empty": 1, "cut": 1}
+    assert made.applied == {"empty": 1, "cut": 1}
     made.replace([])
     assert taken(made, IP) == [None]
 

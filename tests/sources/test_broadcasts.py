@@ -39,17 +39,17 @@ def message(family: int, prefix: int, attributes: dict[int, str]) -> bytes:
         (7, 24, {}, []),
     ],
 )
-def test_what_an_address_brings(family: int, prefix: int, attributes: dict[int, str], found: list[str]) -> None:
+def test_broadcasts_of_an_address(family: int, prefix: int, attributes: dict[int, str], found: list[str]) -> None:
     assert decode_broadcasts(message(family, prefix, attributes)) == {Address.parse(text) for text in found}
 
 
 @pytest.mark.parametrize("size", [0, 7, 13])
-def test_a_cut_message_is_refused(size: int) -> None:
+def test_truncated_message(size: int) -> None:
     with pytest.raises(DecodeError):
         decode_broadcasts(message(2, 24, {ADDRESS: "10.9.1.2"})[:size])
 
 
-def test_told_at_first_and_when_they_change() -> None:
+def test_steps_at_first_and_after_changes() -> None:
     now = 100.0
     networks: list[frozenset[Address] | Exception] = [
         frozenset({ONE}),

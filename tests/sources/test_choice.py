@@ -22,7 +22,7 @@ def refuse(_: object) -> None:
 
 
 @pytest.mark.parametrize(("interfaces", "kind"), [(["lo"], CaptureSource), ([], SocketsSource)])
-def test_auto_takes_packets_last_and_only_where_interfaces_are_named(
+def test_auto_captures_only_configured_interfaces(
     monkeypatch: pytest.MonkeyPatch, interfaces: list[str], kind: type
 ) -> None:
     monkeypatch.setattr(choice, "tracks", lambda _: False)
@@ -32,14 +32,14 @@ def test_auto_takes_packets_last_and_only_where_interfaces_are_named(
     assert ("no socket table here (another kernel)" in chosen.why) == bool(interfaces)
 
 
-def test_auto_prefers_the_socket_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_prefers_the_socket_table_to_packets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "tracks", lambda _: False)
     chosen = choice.choose_source(CollectConfig.model_validate({"capture": {"interfaces": ["lo"]}}))
     assert isinstance(chosen.source, SocketsSource)
-    assert chosen.why.endswith("interfaces are not captured: collect.source: capture does that")
+    assert chosen.why.endswith("interfaces is not used: set collect.source: capture to capture packets")
 
 
-def test_the_words_of_a_refusal_are_followed_by_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reason_includes_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "tracks", lambda _: True)
     monkeypatch.setattr(ConntrackSource, "open", refuse)
     why = "the kernel tracks connections, but its table cannot be read: no socket table here (another kernel)"
@@ -54,10 +54,10 @@ HIDDEN = "/proc/sys is hidden"
     [
         (True, "conntrack", "the kernel tracks connections here"),
         (False, "sockets", "the kernel tracks no connections here"),
-        (Unknown(HIDDEN), "sockets", f"whether the kernel tracks connections here cannot be known: {HIDDEN}"),
+        (Unknown(HIDDEN), "sockets", f"unknown whether the kernel tracks connections here: {HIDDEN}"),
     ],
 )
-def test_what_cannot_be_known_is_not_denied(
+def test_unknown_tracking_is_reported_as_unknown(
     tracked: bool | Unknown, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "tracks", lambda _: tracked)
@@ -70,7 +70,7 @@ def test_what_cannot_be_known_is_not_denied(
 @pytest.mark.parametrize(
     ("entries", "later", "known"), [(5, 5, True), (0, 1, True), (0, 0, False), (0, Unknown("x"), None)]
 )
-def test_an_empty_table_says_nothing_until_something_was_sent(
+def test_empty_table_needs_a_datagram(
     entries: int, later: int | Unknown, known: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[int | Unknown] = [entries, later]
@@ -81,15 +81,21 @@ def test_an_empty_table_says_nothing_until_something_was_sent(
 COUNTING: list[tuple[int | None, bool, bool, str, str]] = [
     # nf_conntrack_acct, enable_accounting, may be written; what is taken, and words of why
     (1, False, False, "conntrack", "the kernel tracks connections here"),
-    (None, False, False, "sockets", "whether it counts their bytes cannot be known: /proc/sys is hidden; collect."),
+    (None, False, False, "sockets", "unknown whether it counts their bytes: /proc/sys is hidden; set collect."),
     (0, True, True, "conntrack", "the kernel tracks connections here"),
-    (0, False, True, "sockets", "(nf_conntrack_acct is 0); sysctl -w net.netfilter.nf_conntrack_acct=1, or collect."),
-    (0, True, False, "sockets", "(nf_conntrack_acct is 0), and it cannot be switched on: No such file or directory"),
+    (
+        0,
+        False,
+        True,
+        "sockets",
+        "(nf_conntrack_acct is 0); sysctl -w net.netfilter.nf_conntrack_acct=1, or set collect.",
+    ),
+    (0, True, False, "sockets", "(nf_conntrack_acct is 0) and cannot be enabled: No such file or directory"),
 ]
 
 
 @pytest.mark.parametrize(("accounting", "enable", "writable", "kind", "words"), COUNTING)
-def test_a_table_without_bytes_is_not_taken(
+def test_conntrack_without_byte_counters(
     accounting: int | None,
     enable: bool,
     writable: bool,
@@ -125,12 +131,12 @@ def test_a_table_without_bytes_is_not_taken(
         ({"tunnels": "outer", "snap": 64}, (), 64),
     ],
 )
-def test_what_is_captured(settings: dict[str, object], listened_on: tuple[str, ...], kept: int) -> None:
+def test_capture_settings(settings: dict[str, object], listened_on: tuple[str, ...], kept: int) -> None:
     capture = CollectConfig.model_validate({"capture": settings}).capture
     assert (capture.listened_on, capture.kept) == (listened_on, kept)
 
 
-def test_a_filter_without_libpcap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filter_without_libpcap(monkeypatch: pytest.MonkeyPatch) -> None:
     import scapy.arch.common
 
     def missing(*_: object, **__: object) -> None:
@@ -141,7 +147,7 @@ def test_a_filter_without_libpcap(monkeypatch: pytest.MonkeyPatch) -> None:
         pcap_filter.compile_filter("tcp")
 
 
-def test_a_bad_filter_is_the_configuration_s_fault() -> None:
+def test_bad_filter_is_a_configuration_error() -> None:
     settings = CollectConfig.model_validate({"source": "capture", "capture": {"filter": "tcp nonsense"}})
     with pytest.raises(ConfigError, match=r"collect\.capture\.filter: libpcap does not understand 'tcp nonsense'"):
         choice.choose_source(settings)

@@ -31,8 +31,7 @@ class Clock:
 class Pair:
     def __init__(self) -> None:
         self.clock = Clock()
-        self.traffic, self.health = ScriptedSource(), ScriptedSource()
-        self.traffic.name, self.health.name = "conntrack", "sockets"
+        self.traffic, self.health = ScriptedSource("conntrack"), ScriptedSource("sockets")
         self.both = CombinedSource(self.traffic, self.health, clock=self.clock)
 
     def poll(self) -> list[Step]:
@@ -51,7 +50,7 @@ def pair() -> Iterator[Pair]:
     made.health.free()
 
 
-def test_only_measurements_come_from_the_second(pair: Pair) -> None:
+def test_health_source_only_measures(pair: Pair) -> None:
     pair.both.open()
     first = batch_of(Record(RecordKind.OPENED, counters=(1, 1, 1, 1)))
     pair.traffic.hand(ReadStarted("start"), first, ReadFinished(True), CaughtUp(1.0))
@@ -65,13 +64,13 @@ def test_only_measurements_come_from_the_second(pair: Pair) -> None:
     assert (told.retransmits.tolist(), told.round_trip.tolist()) == ([5], [6])
 
 
-def test_measuring_leaves_the_batch_as_it_was() -> None:
+def test_measured_copies_the_batch() -> None:
     before = DUMPED.rows()
     measured(DUMPED)
     assert DUMPED.rows() == before
 
 
-def test_either_wakes(pair: Pair) -> None:
+def test_either_source_makes_it_readable(pair: Pair) -> None:
     pair.both.open()
     for source in (pair.traffic, pair.health):
         assert not pair.readable()
@@ -85,7 +84,7 @@ def test_names(pair: Pair) -> None:
     assert (names(pair.traffic), parts(pair.traffic)) == ("conntrack", (pair.traffic,))
 
 
-def test_the_first_that_fails_is_the_callers_and_the_second_is_not(pair: Pair) -> None:
+def test_failures_of_either_source(pair: Pair) -> None:
     pair.both.open()
     pair.health.hand(SourceError("gone"))
     assert pair.poll() == [MeasuringFinished(False)]
@@ -96,7 +95,7 @@ def test_the_first_that_fails_is_the_callers_and_the_second_is_not(pair: Pair) -
         pair.poll()
 
 
-def test_the_second_is_tried_again_with_pauses_that_grow(pair: Pair) -> None:
+def test_health_source_is_retried_with_growing_pauses(pair: Pair) -> None:
     pair.health.refuses = 3
     pair.both.open()
     tries: list[float | str] = []
@@ -114,7 +113,7 @@ def test_the_second_is_tried_again_with_pauses_that_grow(pair: Pair) -> None:
     assert len(pair.poll()) == 1
 
 
-def test_without_the_first_there_is_nothing(pair: Pair) -> None:
+def test_open_fails_without_the_traffic_source(pair: Pair) -> None:
     pair.traffic.refuses = 1
     with pytest.raises(SourceError):
         pair.both.open()

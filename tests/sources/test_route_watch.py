@@ -111,7 +111,7 @@ ROWS: list[tuple[str, list[list[Part]], list[Received], list[int]]] = [
 
 
 @pytest.mark.parametrize(("lists", "notices", "wanted"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
-def test_a_list_is_read_until_it_is_whole(
+def test_list_is_read_until_it_is_complete(
     monkeypatch: pytest.MonkeyPatch, lists: list[list[Part]], notices: list[Received], wanted: list[int]
 ) -> None:
     kernel = Kernel(lists, notices)
@@ -124,7 +124,7 @@ def test_a_list_is_read_until_it_is_whole(
     assert not kernel.made
 
 
-def test_a_list_that_goes_on_changing_stays_out_of_date(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_that_keeps_changing_stays_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted = [entry(1, MessageFlag.DUMP_INTR), done()]
     kernel = Kernel([interrupted] * (ATTEMPTS + 1) + [LATER])
     monkeypatch.setattr(route_watch, "NetlinkSocket", kernel.socket)
@@ -143,7 +143,7 @@ def test_a_list_that_goes_on_changing_stays_out_of_date(monkeypatch: pytest.Monk
         ([(ENTRY, b"12", 0), done()], "list of numbers cannot be read: not one byte"),
     ],
 )
-def test_a_list_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, parts: list[Part], words: str) -> None:
+def test_refused_list(monkeypatch: pytest.MonkeyPatch, parts: list[Part], words: str) -> None:
     monkeypatch.setattr(route_watch, "NetlinkSocket", Kernel([parts, LATER]).socket)
     watch = Numbers()
     with pytest.raises(SourceError, match=words):

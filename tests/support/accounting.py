@@ -1,4 +1,4 @@
-"""What must hold of the books after every step, whatever came before."""
+"""What must hold of an accounting after every step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flowmap.flows.table import FlowTable
 LABELS = ["namespace", "deployment_id", "deployment", "peer", "protocol"]
 
 
-def books_for(
+def accounting_for(
     settings: AttributionSettings | None = None,
     *,
     max_flows: int = 64,
@@ -26,7 +26,7 @@ def books_for(
     exclude: tuple[str, ...] = (),
     announces_births: bool = True,
 ) -> FlowAccounting:
-    """Books over a fresh table."""
+    """An accounting with an empty flow table."""
     table = FlowTable(max_flows, admit=Filter(exclude=exclude))
     series_table = SeriesTable(labels=LABELS, max_series=max_series, idle_after=idle_after)
     attribution = Attribution(settings or AttributionSettings(namespaces=("ns",)), table)
@@ -35,11 +35,11 @@ def books_for(
 
 def sweep(accounting: FlowAccounting) -> None:
     """Free the unused endpoints now, not only when few are left."""
-    accounting._forget_ends(accounting.table.sweep_endpoints())
+    accounting._forget_endpoints(accounting.table.sweep_endpoints())
 
 
 class Auditor:
-    """Looks at books again and again."""
+    """Checks the invariants of an accounting, and that its counters never fall."""
 
     def __init__(self, accounting: FlowAccounting) -> None:
         self._accounting = accounting
@@ -49,7 +49,7 @@ class Auditor:
         self._expired = (0, 0)
 
     def check(self) -> None:
-        """AssertionError for whatever does not hold."""
+        """AssertionError for every invariant that does not hold."""
         self._conserved()
         self._rows_agree()
         self._counters_never_fall()
@@ -67,7 +67,7 @@ class Auditor:
     def _rows_agree(self) -> None:
         accounting, columns = self._accounting, self._accounting.table.columns
         rows = accounting.table.live()
-        series, is_open = columns.series[rows], (columns.flags[rows] & np.uint16(Row.OPEN)) != 0
+        series, is_open = columns.series[rows], (columns.flags[rows] & np.uint32(Row.OPEN)) != 0
         assert accounting.pending_flows == int(np.count_nonzero(series == PENDING))
         assert accounting.table.open_flows == int(np.count_nonzero(is_open & (series != IGNORED)))
         assert (is_open | (series == PENDING)).all(), "rows that are over and credited are free"

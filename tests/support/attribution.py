@@ -1,4 +1,4 @@
-"""Books with a clock, for tests of what is asked and what answers mean."""
+"""An accounting with a clock, for tests of questions, answers and decisions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Decide, TakeStep
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.support.accounting import books_for
+from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of
 
 
-class Desk:
-    """Books with a clock; answers by what is asked."""
+class AttributionRun:
+    """An accounting and a clock that every step moves."""
 
     def __init__(self, settings: AttributionSettings | None = None, max_flows: int = 200) -> None:
-        self.accounting: FlowAccounting = books_for(settings, max_flows=max_flows)
+        self.accounting: FlowAccounting = accounting_for(settings, max_flows=max_flows)
         self.now = 1000.0
         for step in (ReadStarted("start"), ReadFinished(True), CaughtUp(self.now)):
             self.accounting.apply(TakeStep(step, self.now, self.now))
@@ -27,7 +27,7 @@ class Desk:
     def attribution(self) -> Attribution:
         return self.accounting.attribution
 
-    def tell(self, *records: Record) -> None:
+    def observe(self, *records: Record) -> None:
         self.now += 1
         self.accounting.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
 
@@ -35,9 +35,9 @@ class Desk:
         return self.attribution.ask(now=self.now, limit=limit)
 
     def answer(self, question: Question, *owners: Owner) -> None:
-        self.attribution.answered(question, Answer(self.now, self.now + 0.25, frozenset(owners)))
+        self.attribution.receive(question, Answer(self.now, self.now + 0.25, frozenset(owners)))
 
-    def settle(self) -> None:
+    def decide(self) -> None:
         self.now += 1
         self.accounting.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
         self.accounting.apply(Decide(self.now))

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flowmap.history.flows import COLUMNS, MICROSECONDS, ClosedFlows, Fact, Judged, StoredDecision
+from flowmap.history.closed_flows import COLUMNS, MICROSECONDS, ClosedFlows, Fact, StoredDecision, StoredEvidence
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 
-__all__ = ["Flow", "NOW", "X", "Y", "closed", "replace", "rows", "verdict"]
+__all__ = ["Flow", "NOW", "X", "Y", "closed", "replace", "rows", "decision"]
 
 NOW = 1_700_000_000.0
 X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
 
 
-def verdict(*owners: Owner, source: str = "scripted") -> StoredDecision:
-    """Nobody, one, or a set."""
+def decision(*owners: Owner, source: str = "scripted") -> StoredDecision:
+    """A decision: no owner, one, or several."""
     state = (State.UNKNOWN, State.ATTRIBUTED, State.SHARED)[min(2, len(owners))]
-    evidence = (Judged("client", "inside", tuple(owners)), Judged("sink", "around", tuple(owners)))
+    evidence = (StoredEvidence("client", "inside", tuple(owners)), StoredEvidence("sink", "around", tuple(owners)))
     return StoredDecision(state, source, tuple(owners), evidence, "")
 
 
@@ -46,11 +46,11 @@ class Flow:
 def closed(*flows: Flow) -> ClosedFlows:
     """The flows as history keeps them."""
     columns = {name: np.zeros(len(flows), dtype) for name, dtype in COLUMNS.items()}
-    verdicts: dict[StoredDecision, int] = {}
+    decisions: dict[StoredDecision, int] = {}
     for n, flow in enumerate(flows):
         client, server = Address.parse(flow.client), Address.parse(flow.server)
         values: dict[str, int] = {
-            "verdict": verdicts.setdefault(verdict(*flow.owners), len(verdicts)),
+            "decision": decisions.setdefault(decision(*flow.owners), len(decisions)),
             "born_by": round(flow.born * MICROSECONDS),
             "ended_by": round(flow.ended * MICROSECONDS),
             "born_after": round((flow.born - flow.doubt) * MICROSECONDS),
@@ -72,22 +72,22 @@ def closed(*flows: Flow) -> ClosedFlows:
             values["translated_ports"] = flow.translated[1] << 16 | flow.translated[3]
         for name, value in values.items():
             columns[name][n] = value
-    return ClosedFlows(columns, tuple(verdicts))
+    return ClosedFlows(columns, tuple(decisions))
 
 
 def rows(flows: ClosedFlows) -> list[tuple[object, ...]]:
-    """Every flow as a tuple with its verdict in full: for comparison."""
-    names = [name for name in COLUMNS if name != "verdict"]
-    verdicts = [flows.verdicts[number] for number in flows.columns["verdict"].tolist()]
-    return list(zip(verdicts, *(flows.columns[name].tolist() for name in names), strict=True))
+    """Every flow as a tuple with its decision in full: for comparison."""
+    names = [name for name in COLUMNS if name != "decision"]
+    decisions = [flows.decisions[number] for number in flows.columns["decision"].tolist()]
+    return list(zip(decisions, *(flows.columns[name].tolist() for name in names), strict=True))
 
 
 def spread(count: int, *, owners: Sequence[tuple[Owner, ...]] = ((X,), (Y,), (), (X, Y))) -> ClosedFlows:
     """Many flows that differ in everything; none compresses well."""
     rng = np.random.default_rng(count)
     columns = {name: np.zeros(count, dtype) for name, dtype in COLUMNS.items()}
-    verdicts = tuple(verdict(*several) for several in owners)
-    columns["verdict"] = rng.integers(0, len(verdicts), count).astype(np.uint32)
+    decisions = tuple(decision(*several) for several in owners)
+    columns["decision"] = rng.integers(0, len(decisions), count).astype(np.uint32)
     columns["born_by"] = (np.full(count, NOW * MICROSECONDS) - rng.integers(1, 60 * MICROSECONDS, count)).astype(
         np.int64
     )
@@ -101,4 +101,4 @@ def spread(count: int, *, owners: Sequence[tuple[Owner, ...]] = ((X,), (Y,), (),
     columns["ports"] = rng.integers(1024, 65535, count).astype(np.uint64) << np.uint64(48) | np.uint64(443 << 32 | 6)
     for name in ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets"):
         columns[name] = rng.integers(0, 1 << 62, count).astype(np.uint64)
-    return ClosedFlows(columns, verdicts)
+    return ClosedFlows(columns, decisions)

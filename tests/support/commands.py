@@ -32,20 +32,11 @@ from flowmap.engine.factory import make_accounting
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.recording.file import RecordingFile
 from flowmap.recording.recorder import Recorder
 from flowmap.recording.settings import kept_settings
-from flowmap.sources.base import (
-    Broadcasts,
-    CaughtUp,
-    Lost,
-    MeasuringFinished,
-    ReadFinished,
-    ReadStarted,
-    SourceFacts,
-    SourceStats,
-    Step,
-)
+from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from tests.support.records import Record, batch_of, replace
 
 OWNERS = [Owner("w", "ns", name, name) for name in "xyz"]

@@ -8,11 +8,12 @@ import numpy as np
 
 from flowmap.errors import QueryError
 from flowmap.export.series_table import SeriesKey, SeriesTable
-from flowmap.export.snapshot import Snapshot, SourceReport
+from flowmap.export.snapshot import Snapshot
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Job, JobSelection, Owner, State
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
-from flowmap.model.status import AttributionReport, Contradiction, ReadingView, SourceStatus, StatusView
+from flowmap.model.source import SourceFacts, SourceReport, SourceStats, SourceStatus
+from flowmap.model.status import AttributionReport, Contradiction, ReadingView, StatusView
 from flowmap.model.views import (
     AttributionView,
     DeploymentView,
@@ -28,6 +29,7 @@ from flowmap.model.views import (
 )
 
 OWNER = Owner("ws", "default-namespace", "id-1", "orders <b>&\"'")
+CONNTRACK = SourceFacts("conntrack", "ip", announces_births=True)
 INFO = DeploymentInfo(
     OWNER,
     "STREAMING",
@@ -111,7 +113,7 @@ def snapshot(rows: int = 3) -> Snapshot:
         observed_receive_bytes=int(counts.sum()),
         series_table=series_table.freeze(),
         deployments=(INFO,),
-        sources=(SourceReport("conntrack", up=True),),
+        sources=(SourceReport(CONNTRACK, SourceStats(up=True)),),
     )
 
 
@@ -172,7 +174,10 @@ class FakeBackend:
             self.is_ready,
             (
                 SourceStatus(
-                    "conntrack", True, 5, 1, {"malformed": 2}, {"start": 1}, notes, exceptional_packets={"duplicate": 3}
+                    "conntrack",
+                    SourceStats(
+                        True, 5, {"malformed": 2}, 1, {"start": 1}, exceptional_packets={"duplicate": 3}, notes=notes
+                    ),
                 ),
             ),
             {

@@ -6,20 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.history.test_writer import House, lost_and_found
+from tests.support.history import RecordedAccounting, fail_and_recover
 
 
 def main(fault: str, directory: str) -> None:
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", directory], check=True)
-    house = House(Path(directory) / "history.db")
-    house.close_some(5, first=500)
-    assert house.flush() == 6
+    recorded = RecordedAccounting(Path(directory) / "history.db")
+    recorded.close_some(5, first=500)
+    assert recorded.flush() == 6
     filler = Path(directory) / "filler"
 
     def spoil() -> None:
         if fault == "read_only":
-            house.history_writer._store.close()
+            recorded.writer._store.close()
             subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
         else:
             with filler.open("wb", buffering=0) as file:
@@ -36,10 +36,10 @@ def main(fault: str, directory: str) -> None:
             filler.unlink()
 
     spoil()
-    lost_and_found(house, mend, reason=fault)
-    assert len(house.flows()) == 8, "nothing of what was there is gone"
-    assert house.history_writer.figures.set_aside == 0
-    house.stop()
+    fail_and_recover(recorded, mend, reason=fault)
+    assert len(recorded.flows()) == 8, "no flow is lost"
+    assert recorded.writer.figures.set_aside == 0
+    recorded.stop()
 
 
 if __name__ == "__main__":

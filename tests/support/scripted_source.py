@@ -10,28 +10,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question
+from flowmap.config import CollectConfig
 from flowmap.engine.commands import QuestionResult
 from flowmap.errors import SourceError
 from flowmap.model.deployment import DeploymentInfo, Owner
-from flowmap.sources.base import SourceStats, Step
+from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.sources.base import Step
 
 
 class ScriptedSource:
     """Steps are delivered in the order they were handed in; an exception among them is raised."""
 
-    name = "scripted"
-    counts: Literal["ip", "payload"] = "payload"
-    announces_births = True
-    tells_health = True
     as_of = float("inf")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "scripted") -> None:
+        self.facts = SourceFacts(name, "payload", announces_births=True, tells_health=True)
         self.stats = SourceStats()
         self.script: deque[Step | SourceError | Callable[[], None]] = deque()
         self.opened = 0
@@ -43,6 +42,9 @@ class ScriptedSource:
     def hand(self, *steps: Step | SourceError | Callable[[], None]) -> None:
         self.script.extend(steps)
         os.write(self._write, b"x")
+
+    def configure(self, settings: CollectConfig) -> None:
+        """It has no settings."""
 
     def open(self) -> None:
         if self.refuses:
@@ -81,37 +83,42 @@ class ScriptedSource:
         os.close(self._write)
 
 
-class Desk:
+class ScriptedResolver:
     """Takes questions from the engine; the test answers them when it likes."""
 
     def __init__(self) -> None:
-        self.deliver: Callable[[QuestionResult], None] = lambda _: None
+        self._deliver: Callable[[QuestionResult], None] = lambda _: None
         self.waiting: dict[Question, float] = {}
         self.all: list[Question] = []
         self.most = 0
         self.answers: Callable[[Question], tuple[Owner, ...]] | None = None
         """Answers at once where set."""
+        self.refuses = ""
+        """Fails every question at once, for this cause."""
         self._lock = threading.Lock()
 
-    def ask(self, question: Question) -> None:
+    def start(self, question: Question, deliver: Callable[[QuestionResult], None]) -> None:
         with self._lock:
+            self._deliver = deliver
             assert question not in self.waiting, "one question in flight a key"
             self.waiting[question] = time.monotonic()
             self.all.append(question)
             self.most = max(self.most, len(self.waiting))
-        if self.answers is not None:
+        if self.refuses:
+            self.fail(question, self.refuses)
+        elif self.answers is not None:
             self.answer(question, *self.answers(question))
 
     def answer(self, question: Question, *owners: Owner) -> None:
         with self._lock:
             asked = self.waiting.pop(question)
         infos = tuple(DeploymentInfo(owner) for owner in owners)
-        self.deliver(QuestionResult(question, Answer(asked, time.monotonic(), frozenset(owners)), infos))
+        self._deliver(QuestionResult(question, Answer(asked, time.monotonic(), frozenset(owners)), infos))
 
     def fail(self, question: Question, cause: str = "timeout: late") -> None:
         with self._lock:
             del self.waiting[question]
-        self.deliver(QuestionResult(question, None, cause=cause))
+        self._deliver(QuestionResult(question, None, cause=cause))
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:

@@ -41,20 +41,20 @@ def calls(gate: Gate) -> Iterator[DetachedCalls[int]]:
     made.close()
 
 
-def test_calls_with_one_key_are_one_call(calls: DetachedCalls[int], gate: Gate) -> None:
+def test_calls_with_the_same_key_are_one_call(calls: DetachedCalls[int], gate: Gate) -> None:
     futures = [calls.submit("a", gate) for _ in range(5)]
     gate.open.set()
     assert [future.result() for future in futures] == [1] * 5
     assert calls.submit("a", gate).result() == 2, "one that has ended is not joined"
 
 
-def test_a_call_that_hangs_leaves_the_other_thread(calls: DetachedCalls[int], gate: Gate) -> None:
+def test_a_hanging_call_leaves_the_other_thread(calls: DetachedCalls[int], gate: Gate) -> None:
     calls.submit("hangs", gate)
     assert [calls.submit(number, lambda: 7).result() for number in range(3)] == [7] * 3
     assert calls.unfinished() == ["hangs"]
 
 
-def test_what_a_call_raises_is_raised_to_all_who_wait(calls: DetachedCalls[int]) -> None:
+def test_an_error_reaches_all_callers(calls: DetachedCalls[int]) -> None:
     def fail() -> int:
         raise OSError("no")
 
@@ -64,7 +64,7 @@ def test_what_a_call_raises_is_raised_to_all_who_wait(calls: DetachedCalls[int])
     assert [str(error) for error in asyncio.run(both())] == ["no", "no"]
 
 
-def test_after_the_start_no_thread_is_started(calls: DetachedCalls[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_after_start(calls: DetachedCalls[int], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -85,7 +85,7 @@ def test_calls_are_bounded(calls: DetachedCalls[int], gate: Gate) -> None:
     calls.submit(0, gate)  # joins
 
 
-def test_who_waits_can_stop_and_the_call_goes_on(calls: DetachedCalls[int], gate: Gate) -> None:
+def test_a_cancelled_caller_does_not_stop_the_call(calls: DetachedCalls[int], gate: Gate) -> None:
     async def impatient() -> int:
         for _ in range(2):
             with pytest.raises(TimeoutError):
@@ -113,6 +113,6 @@ calls.close()
 """
 
 
-def test_a_call_that_never_ends_does_not_keep_the_process() -> None:
+def test_a_hanging_call_does_not_keep_the_process() -> None:
     done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "late\n", "")

@@ -62,7 +62,7 @@ PARENTS = [(nothing, 1024), (blocked, 1024), (ignored, 1024), (open_to_all, 1024
 
 
 @pytest.mark.parametrize(("parent", "files"), [*PARENTS, (never_many_files, 48), (closed_to_owner, 1024)])
-def test_what_a_parent_leaves_is_set(tmp_path: Path, parent: Callable[[], None], files: int) -> None:
+def test_inherited_state_is_reset(tmp_path: Path, parent: Callable[[], None], files: int) -> None:
     file = tmp_path / "made"
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     done = subprocess.run([sys.executable, "-c", DUMPED, str(file)], capture_output=True, text=True, preexec_fn=parent)

@@ -26,6 +26,6 @@ print(resident() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps it")
-def test_large_arrays_go_back() -> None:
+def test_memory_of_large_arrays_is_returned() -> None:
     done = subprocess.run([sys.executable, "-c", CODE, "given back"], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 12

@@ -38,11 +38,11 @@ ADDRESSES = [("127.0.0.1", True), ("::1", True), ("fe80::1%eth0", True), ("local
 
 
 @pytest.mark.parametrize(("host", "expected"), ADDRESSES)
-def test_what_is_an_address(host: str, expected: bool) -> None:
+def test_is_address(host: str, expected: bool) -> None:
     assert is_address(host) is expected
 
 
-def test_an_address_takes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -59,13 +59,13 @@ def test_a_name_leaves_no_thread() -> None:
 
 
 @pytest.mark.usefixtures("silent_server")
-def test_without_an_answer_the_wait_ends_and_says_why() -> None:
+def test_lookup_timeout() -> None:
     with pytest.raises(socket.gaierror, match="no name server answered within 0.1 s; see /etc/resolv.conf"):
         look_up(SILENT, 1, within=0.1)
 
 
 @pytest.mark.usefixtures("silent_server")
-def test_the_loop_waits_for_a_silent_server_no_longer_than_it_should() -> None:
+def test_lookup_timeout_in_the_loop() -> None:
     async def both() -> list[object]:
         loop = asyncio.get_running_loop()
         found = await asyncio.gather(
@@ -95,10 +95,10 @@ PROBLEMS: list[tuple[BaseException | None, str]] = [
     (OSError("refused"), ""),
     (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
     (wrapped(socket.gaierror(-3, "Temporary failure")), "Temporary failure"),
-    (wrapped(UnicodeError("label too long")), "it is not a host name"),
+    (wrapped(UnicodeError("label too long")), "not a host name"),
 ]
 
 
 @pytest.mark.parametrize(("error", "said"), PROBLEMS, ids=[row[1] for row in PROBLEMS])
-def test_problems_are_found_below_other_errors(error: BaseException | None, said: str) -> None:
+def test_lookup_problem(error: BaseException | None, said: str) -> None:
     assert lookup_problem(error) == said

@@ -1,4 +1,4 @@
-"""What systemd is told, on real sockets."""
+"""Notifications to systemd and passed sockets, on real sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
         yield listener, name
 
 
-def test_the_life_of_a_service(manager: tuple[socket.socket, str]) -> None:
+def test_notifications_of_a_service(manager: tuple[socket.socket, str]) -> None:
     listener, name = manager
     notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())})
     assert notifier.watchdog == 3.0
@@ -49,7 +49,7 @@ def test_the_life_of_a_service(manager: tuple[socket.socket, str]) -> None:
     notifier.close()
 
 
-def test_a_manager_that_does_not_read_or_is_gone_holds_up_nothing(manager: tuple[socket.socket, str]) -> None:
+def test_an_unread_or_closed_socket_does_not_block(manager: tuple[socket.socket, str]) -> None:
     listener, name = manager
     notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000000"})
     for _ in range(10_000):
@@ -60,9 +60,7 @@ def test_a_manager_that_does_not_read_or_is_gone_holds_up_nothing(manager: tuple
     notifier.alive()
 
 
-def test_without_unix_sockets_the_manager_is_not_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_unix_sockets(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     refuse_sockets(monkeypatch, socket.AF_UNIX)
     notifier = Notifier({"NOTIFY_SOCKET": "/nowhere"})
     notifier.ready("all is well")
@@ -81,7 +79,7 @@ WATCHDOGS = [
 
 
 @pytest.mark.parametrize(("environ", "seconds"), WATCHDOGS)
-def test_whose_watchdog_it_is(environ: dict[str, str], seconds: float | None) -> None:
+def test_watchdog_of_another_process(environ: dict[str, str], seconds: float | None) -> None:
     assert Notifier(environ).watchdog == seconds
 
 
@@ -106,22 +104,22 @@ def take(listener: socket.socket, host: str, port: int, *, number: str = "1") ->
     return done.stdout.strip()
 
 
-def test_a_socket_that_is_handed_over_must_be_the_configured_one() -> None:
+def test_passed_socket_must_have_the_configured_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert take(listener, "127.0.0.1", port) == "(3, False, False)"
-        assert "make them the same" in take(listener, "0.0.0.0", port)
-        assert "make them the same" in take(listener, "127.0.0.1", port + 1)
-        assert "flowmap takes one" in take(listener, "127.0.0.1", port, number="2")
+        assert "use the same address" in take(listener, "0.0.0.0", port)
+        assert "use the same address" in take(listener, "127.0.0.1", port + 1)
+        assert "flowmap accepts one" in take(listener, "127.0.0.1", port, number="2")
         assert take(listener, "127.0.0.1", port, number="0") == "None"
     with socket.socket(socket.AF_UNIX) as other:
-        assert "none of TCP" in take(other, "127.0.0.1", port)
+        assert "non-TCP socket" in take(other, "127.0.0.1", port)
 
 
-def test_a_descriptor_that_is_no_socket_is_said() -> None:
+def test_passed_descriptor_is_not_a_socket() -> None:
     with open(os.devnull) as file:
         start = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" -c "$1" 127.0.0.1 1 3<&'
         for given in (str(file.fileno()), "-"):
             command = ["bash", "-c", start + given, sys.executable, TAKE]
             done = subprocess.run(command, pass_fds=[file.fileno()], capture_output=True, text=True, check=True)
-            assert done.stdout.startswith("LISTEN_FDS names a socket as descriptor 3, and there is none: ")
+            assert done.stdout.startswith("LISTEN_FDS announces a socket as descriptor 3, which is none: ")

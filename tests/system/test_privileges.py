@@ -37,7 +37,7 @@ def fields(*keep: int) -> dict[str, str]:
 
 @pytest.mark.parametrize(("keep", "mask"), [((), 0), ((12,), 1 << 12), ((13,), 1 << 13), ((12, 13), 3 << 12)])
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to have capabilities to give up")
-def test_only_what_is_kept_is_left_for_good(keep: tuple[int, ...], mask: int) -> None:
+def test_drop_keeps_only_the_given_capabilities(keep: tuple[int, ...], mask: int) -> None:
     found = fields(*keep)
     for name in ("CapPrm", "CapEff", "CapBnd"):
         assert int(found[name], 16) == mask, name
@@ -51,7 +51,7 @@ def test_only_what_is_kept_is_left_for_good(keep: tuple[int, ...], mask: int) ->
     assert found["After exec NoNewPrivs"] == "1"
 
 
-def test_without_privileges_there_is_nothing_to_give_up_and_that_is_fine() -> None:
+def test_drop_without_privileges() -> None:
     if os.geteuid() == 0:
         out = subprocess.run(
             ["setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.system import proc
-from flowmap.system.proc import COSTS, Unknown, read, shortcomings
+from flowmap.system.proc import COSTS, Unknown, read, unreadable
 
 ROWS = [
     # what there is, the file, and what is read of it
@@ -21,7 +21,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("there", "name", "cause"), ROWS)
-def test_the_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: list[str], name: str, cause: str) -> None:
+def test_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: list[str], name: str, cause: str) -> None:
     monkeypatch.setattr(proc, "PROC", tmp_path)
     monkeypatch.setattr(proc, "SYS", tmp_path / "sys")
     for one in there:
@@ -29,14 +29,14 @@ def test_the_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: list[
     assert read(tmp_path / name) == Unknown(cause.format(proc=tmp_path), absent="does not exist" in cause)
 
 
-def test_bytes_that_are_no_text_are_escaped(tmp_path: Path) -> None:
+def test_bytes_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"a\xffb\n")
     assert read(tmp_path / "x") == "a\\xffb\n"
 
 
-def test_what_it_costs_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_costs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(proc, "PROC", tmp_path)
-    assert list(shortcomings()) == [f"{tmp_path} is not mounted: {cost}" for cost in COSTS.values()]
+    assert list(unreadable()) == [f"{tmp_path} is not mounted: {cost}" for cost in COSTS.values()]
     (tmp_path / "self" / "task").mkdir(parents=True)
     (tmp_path / "stat").touch()
-    assert list(shortcomings()) == []
+    assert list(unreadable()) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.sources.conntrack.check import SYSCTLS
-from flowmap.system.privileges import KEPT
+from flowmap.sources.kinds import kept_capabilities
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 DROP_INS = {"conntrack": None, "sockets": "sockets-only", "capture": "capture"}
@@ -36,12 +36,12 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True)
 
 
-def test_systemd_has_nothing_to_say(installed: tuple[str, Path]) -> None:
+def test_systemd_analyze_verify(installed: tuple[str, Path]) -> None:
     done = analyze("verify", "--man=no", str(installed[1]))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_exposure_is_low(installed: tuple[str, Path]) -> None:
+def test_exposure_level(installed: tuple[str, Path]) -> None:
     done = analyze("security", "--offline=true", f"--threshold={int(10 * EXPOSURE)}", str(installed[1]))
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"Overall exposure level for flowmap.service: ([0-9.]+)", done.stdout)
@@ -49,26 +49,26 @@ def test_the_exposure_is_low(installed: tuple[str, Path]) -> None:
     assert float(found[1]) <= EXPOSURE
 
 
-def test_the_capabilities_are_those_the_code_keeps(installed: tuple[str, Path]) -> None:
+def test_capabilities_match_the_code(installed: tuple[str, Path]) -> None:
     source, unit = installed
     text = "".join(file.read_text() for file in (unit, *sorted(unit.parent.glob("flowmap.service.d/*"))))
     for setting in ("AmbientCapabilities", "CapabilityBoundingSet"):
         granted: set[str] = set()
         for value in re.findall(rf"^{setting}=(.*)$", text, re.MULTILINE):
             granted = granted | set(value.split()) if value else set()  # an empty value takes back what was before
-        assert granted == {f"CAP_{capability.name}" for capability in KEPT.get(source, frozenset())}
+        assert granted == {f"CAP_{capability.name}" for capability in kept_capabilities(source)}
 
 
-def test_what_is_read_in_proc_stays_visible(installed: tuple[str, Path]) -> None:
+def test_proc_stays_visible(installed: tuple[str, Path]) -> None:
     files = (installed[1], *installed[1].parent.glob("flowmap.service.d/*"))
     assert not [file for file in files if re.search(r"^ProcSubset=pid", file.read_text(), re.MULTILINE)]
 
 
-def test_the_system_calls_that_give_up_privileges_are_let_through() -> None:
+def test_capset_is_permitted() -> None:
     assert re.search(r"^SystemCallFilter=capset$", (UNITS / "flowmap.service").read_text(), re.MULTILINE)
 
 
-def test_the_sysctls_are_those_that_are_checked() -> None:
+def test_sysctls_match_the_check() -> None:
     lines = [line for line in (UNITS / "flowmap.conf").read_text().splitlines() if line and not line.startswith("#")]
     settings = dict(line.split(" = ") for line in lines)
     place = ".".join(SYSCTLS.parts[3:])

@@ -39,7 +39,7 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_started_workers_do_any_work_without_another_thread(limit: Limit, threads: int) -> None:
+def test_started_workers_need_no_further_thread(limit: Limit, threads: int) -> None:
     with Workers("test", threads) as workers:
         limit.left = threads
         workers.start()
@@ -51,7 +51,7 @@ def test_started_workers_do_any_work_without_another_thread(limit: Limit, thread
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 4])
-def test_a_refused_thread_is_an_error_of_ours(limit: Limit, allowed: int) -> None:
+def test_a_refused_thread_is_a_source_error(limit: Limit, allowed: int) -> None:
     with Workers("test", 5) as workers:
         limit.left = allowed
         with pytest.raises(SourceError, match="allows no more threads") as error:
@@ -60,7 +60,7 @@ def test_a_refused_thread_is_an_error_of_ours(limit: Limit, allowed: int) -> Non
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("test_")]
 
 
-def test_other_errors_at_a_start_are_not_taken_for_a_limit() -> None:
+def test_other_errors_at_start_pass() -> None:
     with pytest.raises(RuntimeError, match="threads can only be started once"), starting_threads():
         raise RuntimeError("threads can only be started once")
 
@@ -78,7 +78,7 @@ PATHS = {
 }
 
 
-def test_the_loop_and_every_kind_of_answer_need_no_new_thread(limit: Limit) -> None:
+def test_loop_and_answers_need_no_new_thread(limit: Limit) -> None:
     """Errors too: starlette starts a thread for a handler that is no coroutine."""
 
     async def status(path: str, method: str = "GET") -> int:

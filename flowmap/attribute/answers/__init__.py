@@ -1,1 +1,1 @@
-"""Answers of the control plane over time, and what they say about flows."""
+"""Answers of the control plane over time, and which flows they count for."""

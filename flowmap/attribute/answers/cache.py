@@ -1,4 +1,4 @@
-"""What is known of every question that was asked, at most so many; the least used goes first."""
+"""Cache of answers by question, with at most ``attribute.cache_size`` questions: the least recently used is dropped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from cachetools import Cache, LRUCache
 
-from flowmap.attribute.answers.intervals import Change, OwnershipInterval
+from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners, Question, Shape
@@ -17,30 +17,31 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.hash_index import Rows
 
 Judged = tuple[npt.NDArray[np.intp], Sequence[Judgement | None]]
-"""For each flow a position in a list of outcomes; None there means: wait."""
+"""For each flow a position in a list of judgements; None in the list means that the flow waits."""
 
-_TIES = (Shape.LINK, Shape.EXACT)
+_NARROWING = (Shape.LINK, Shape.EXACT)
 
 
 class AnswerCache:
-    """Timelines by question, and how often they were of use."""
+    """Timelines by question, and counts of their look-ups."""
 
     def __init__(self, settings: AttributionSettings) -> None:
         self._settings = settings
         self._timelines: LRUCache[Question, Timeline] = LRUCache(settings.cache_size)
         self.lookups: Counter[tuple[str, str]] = Counter()
-        """Look-ups of answers by shape and outcome: ``hit``, ``miss``, ``negative``, ``stale``."""
+        """Look-ups by shape and result: ``hit`` (owners), ``negative`` (no owner), ``stale`` (no answer that counts),
+        ``miss`` (no answer)."""
 
     def __len__(self) -> int:
         """Questions with answers."""
         return len(self._timelines)
 
-    def add(self, question: Question, answer: Answer) -> Change:
-        """Take in an answer; what it did to the question's ranges."""
+    def add(self, question: Question, answer: Answer) -> IntervalChange:
+        """Add an answer. Returns its effect on the question's intervals."""
         return self._known(question).add(answer)
 
-    def failed(self, question: Question, cause: str) -> None:
-        """A question got no answer."""
+    def fail(self, question: Question, cause: str) -> None:
+        """Note why a question got no answer."""
         self._known(question).failure = cause
 
     def restore(self, question: Question, known: OwnershipInterval, *, now: float) -> None:
@@ -48,29 +49,32 @@ class AnswerCache:
         if question not in self._timelines and known.last_arrived <= now:
             self._known(question).restore(known)
 
-    def ranges(self) -> Iterator[tuple[Question, OwnershipInterval]]:
-        """The last range of every question that is kept."""
+    def intervals(self) -> Iterator[tuple[Question, OwnershipInterval]]:
+        """The newest interval of every question in the cache."""
         for question in list(self._timelines):
             timeline = self.timeline(question)
-            if timeline is not None and timeline.range is not None:
-                yield question, timeline.range
+            if timeline is not None and timeline.interval is not None:
+                yield question, timeline.interval
 
     def timeline(self, question: Question) -> Timeline | None:
-        """What is known of a question. Looking is no use of it: what a user asks must not change what is forgotten."""
+        """The timeline of a question. Does not count as use: queries of users must not change what is dropped."""
         return Cache.__getitem__(self._timelines, question) if question in self._timelines else None
 
     def latest(self, question: Question) -> Owners:
-        """Whom the newest answer names; nobody if there is none."""
+        """The owners in the newest answer; empty without an answer."""
         timeline = self._timelines.get(question)
         answer = timeline.latest() if timeline else None
         return answer.owners if answer else NO_OWNERS
 
-    def names_nobody(self, questions: Iterable[Question]) -> bool:
-        """Whether the newest answers name no deployment, or there are none."""
+    def names_no_owner(self, questions: Iterable[Question]) -> bool:
+        """Whether no newest answer to these questions names a deployment."""
         return not any(self.latest(question) for question in questions)
 
     def due_since_restart(self, questions: Iterable[Question]) -> float:
-        """When an end that was asked about before a restart, and not since, is due; in the past for any other."""
+        """When an endpoint whose answers are all from before a restart is due; -inf for any other endpoint.
+
+        ``questions``: the questions about the endpoint.
+        """
         due = []
         for question in questions:
             timeline = self._timelines.get(question)
@@ -81,54 +85,61 @@ class AnswerCache:
             due.append(newest.arrived + ttl)
         return min(due, default=-np.inf)
 
-    def judge(self, question: Question, lives: Lifetimes, now: float) -> Judged:
-        """What the answers to a question say about flows."""
+    def judge(self, question: Question, lifetimes: Lifetimes, now: float) -> Judged:
+        """What the answers to a question mean for flows."""
         timeline = self._timelines.get(question)
-        nothing = np.zeros(len(lives.born_by), np.intp)
+        first = np.zeros(len(lifetimes.born_by), np.intp)
         if timeline is None or not timeline.answers:
             self.lookups[question.shape, "miss"] += 1
-            return nothing, [None]
+            return first, [None]
         newest = timeline.answers[-1]
+        if self._settings.timeless:
+            self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
+            return first, [Judgement(newest.owners, "assumed", newest)]
         cached = not timeline.restored and now - newest.arrived < self._settings.positive_ttl
         if self._settings.confirm == "fast" and cached:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
-            return nothing, [Judgement(newest.owners, "fast", newest)]
-        position, outcomes = timeline.judge(lives, grace=self._settings.grace)
+            return first, [Judgement(newest.owners, "fast", newest)]
+        position, outcomes = timeline.judge(lifetimes, grace=self._settings.grace)
         for outcome in outcomes:
             kind = "stale" if outcome is None else "hit" if outcome.owners else "negative"
             self.lookups[question.shape, kind] += 1
         return position, outcomes
 
-    def tell_apart(self, question: Question, lives: Lifetimes, candidates: Owners) -> Judged:
-        """Which candidates the answers to a question about both ends leave, see :meth:`Timeline.tell_apart`."""
+    def tell_apart(self, question: Question, lifetimes: Lifetimes, candidates: Owners) -> Judged:
+        """Which candidates the answers to a question about both endpoints leave; see :meth:`Timeline.tell_apart`."""
         timeline = self._timelines.get(question)
         if timeline is None or not timeline.answers:
             self.lookups[question.shape, "miss"] += 1
-            return np.zeros(len(lives.born_by), np.intp), [None]
-        position, outcomes = timeline.tell_apart(lives, candidates)
+            return np.zeros(len(lifetimes.born_by), np.intp), [None]
+        endless = lifetimes.endless() if self._settings.timeless else lifetimes
+        position, outcomes = timeline.tell_apart(endless, candidates)
         for outcome in outcomes:
             self.lookups[question.shape, "negative" if outcome is None else "hit"] += 1
         return position, outcomes
 
-    def judge_ends(
+    def judge_endpoints(
         self,
         numbers: Rows,
-        lives: Lifetimes,
+        lifetimes: Lifetimes,
         known: list[Mapping[Question, Judgement | None]],
         questions_about: Callable[[int], Sequence[Question]],
         now: float,
     ) -> npt.NDArray[np.intp]:
-        """For each flow a position in ``known``: what the answers about its end say. Appends to ``known``."""
+        """For each flow a position in ``known``: what the answers about its endpoint mean for it.
+
+        ``numbers``: the endpoint of each flow. Appends to ``known``.
+        """
         result = np.zeros(len(numbers), np.intp)
         order = np.argsort(numbers, kind="stable")
         starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
         for members in np.split(order, starts[1:]):
             questions = questions_about(int(numbers[members[0]]))
-            if not self._heard_of_any(questions):
+            if not self._has_answer(questions):
                 result[members] = len(known)
                 known.append(dict.fromkeys(questions))
                 continue
-            judged = [self.judge(question, lives.take(members), now) for question in questions]
+            judged = [self.judge(question, lifetimes.take(members), now) for question in questions]
             cases, case = distinct_rows([one for one, _ in judged])
             result[members] = case + len(known)
             for positions in cases:
@@ -136,18 +147,20 @@ class AnswerCache:
                 known.append(dict(zip(questions, outcomes, strict=True)))
         return result
 
-    def forget_before(self, instant: float, *, of_ties: float) -> None:
-        """Drop answers that no flow born after ``instant`` can need; those about both ends of one that no flow born
-        after ``of_ties`` can."""
+    def forget_before(self, instant: float, *, narrowing: float) -> None:
+        """Drop answers that no flow born after ``instant`` can need.
+
+        ``narrowing``: the same instant for answers about both endpoints together.
+        """
         for question in list(self._timelines):
             # Not through the cache's own look-up, which would count as use of every question.
             timeline: Timeline = Cache.__getitem__(self._timelines, question)
-            if question.shape not in _TIES:
+            if question.shape not in _NARROWING:
                 timeline.forget_before(instant)
-            elif timeline.answers and timeline.answers[-1].arrived <= of_ties:
+            elif timeline.answers and timeline.answers[-1].arrived <= narrowing:
                 del self._timelines[question]
             else:
-                timeline.forget_before(of_ties)
+                timeline.forget_before(narrowing)
 
     def _known(self, question: Question) -> Timeline:
         timeline = self._timelines.get(question)
@@ -155,8 +168,8 @@ class AnswerCache:
             timeline = self._timelines[question] = Timeline()
         return timeline
 
-    def _heard_of_any(self, questions: Iterable[Question]) -> bool:
-        """Whether any of them was answered."""
+    def _has_answer(self, questions: Iterable[Question]) -> bool:
+        """Whether any of the questions has an answer; counts a miss for each if none has."""
         timelines = [(question, self._timelines.get(question)) for question in questions]
         if any(timeline and timeline.answers for _, timeline in timelines):
             return True

@@ -1,8 +1,8 @@
-"""Answers that deny what was attributed. They are counted and listed, and change nothing that was attributed.
+"""Contradictions: answers that deny an attribution. They are counted and listed; the attribution stays.
 
-An address cannot move while a connection on it lives. So an answer about a client that names none of the owners of its
-open flows, or one that denies the inside of a range, says that something else is wrong: a list that lags behind, a
-connection whose end was not seen, an answer before it that was not true.
+An address cannot move while a connection on it lives. So two kinds of answer show a fault elsewhere: one about a client
+that names none of the owners of its open flows, and one that denies the inside of an ownership interval. Causes are a
+control plane that reports late, a connection whose end was missed, or an earlier answer that was wrong.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from flowmap.model.deployment import State
 from flowmap.model.status import Contradiction
 
 LISTED = 100
-"""The newest contradictions that are listed."""
+"""Contradictions that are listed, the newest of all."""
 
 _NAMED = [CODE[State.ATTRIBUTED], CODE[State.SHARED]]
-_OPEN, _OVER = np.uint16(Row.OPEN), np.uint16(Row.OPEN | Row.ENDED)
+_OPEN, _OVER = np.uint32(Row.OPEN), np.uint32(Row.OPEN | Row.ENDED)
 
 
 class Contradictions:
-    """How many there were, and the newest of them."""
+    """Counts contradictions and keeps the newest of them."""
 
     def __init__(self, table: FlowTable, decisions: Mapping[int, Decision], cache: AnswerCache) -> None:
         self.count = 0
-        """Open flows that an answer denied their owners, and answers that denied the inside of a range."""
+        """Open flows whose owners an answer denied, plus answers that denied the inside of an interval."""
         self._table = table
         self._decisions = decisions
         self._cache = cache
@@ -44,11 +44,14 @@ class Contradictions:
         return tuple(reversed(self._latest))
 
     def check(self, clients: Mapping[int, Sequence[Question]]) -> None:
-        """Look at the open flows of clients whose ``client`` questions (one for each place) were just answered."""
+        """Check the open flows of clients with a new answer.
+
+        ``clients``: the ``client`` questions, one for each place, by the number of the client endpoint.
+        """
         if not clients:
             return
         columns, rows = self._table.columns, self._table.live()
-        marked = np.zeros(self._table.ends.top, np.bool_)
+        marked = np.zeros(self._table.endpoints.top, np.bool_)
         marked[list(clients)] = True
         held = np.isin(columns.state[rows], _NAMED) & (columns.flags[rows] & _OVER == _OPEN)
         rows = rows[held & marked[columns.client[rows]]]
@@ -57,13 +60,12 @@ class Contradictions:
         for (verdict, client), row, count in zip(pairs.tolist(), rows[first].tolist(), counts.tolist(), strict=True):
             owners = self._decisions[verdict].owners
             named = NO_OWNERS.union(*(self._cache.latest(question) for question in clients[client]))
-            # By id: a deployment that was given another name is still the same.
-            if {owner[:3] for owner in owners}.isdisjoint(owner[:3] for owner in named):
+            if {owner.key for owner in owners}.isdisjoint(owner.key for owner in named):
                 question, answer = self._newest(clients[client])
                 self.deny(question, answer._replace(owners=named), owners, flows=count, row=row)
 
     def deny(self, question: Question, answer: Answer, owners: Owners, *, flows: int = 0, row: int = -1) -> None:
-        """An answer denies ``owners``: those of so many flows, of which ``row`` is one, or of a range."""
+        """Record that an answer denies ``owners``: of that many flows, one of them in ``row``, or of an interval."""
         ends = [str(end) if end.port else str(end.address) for end in (question.source, question.destination) if end]
         self.count += max(1, flows)
         self._latest.append(

@@ -1,13 +1,17 @@
-"""Ownership over time: what repeated answers to one question add up to.
+"""Ownership intervals: for which time repeated answers to one question confirm the same owners.
 
-An answer is true for a moment between its asking and its arrival. Answers that name the same owners, one after the
-other, make a range: from the first one's arrival to the last one's asking these owners are confirmed, by the rule
-that answers around a time, all alike, speak for it. Before and after that nothing is: between two ranges there is a
-gap in which the owners changed, and nobody can say when.
+Consecutive answers that name the same owners make one interval. The owners are confirmed from the arrival of the first
+answer to the asking of the last one. Between two intervals there is a gap: the owners changed in it at an unknown
+moment.
 
-A range grows only by an answer that names the same owners, and a pause longer than :data:`BRIDGE` ends it even then.
-It is never changed otherwise: an answer that speaks of the inside of a range and denies it is a contradiction, which
-is told and changes nothing. Nothing here reads a clock; instants are seconds on whatever scale the answers have.
+    next answer                                 effect
+    same owners, at most BRIDGE seconds later   the interval is widened
+    same owners, later than that                the interval is closed (``pause``) and a new one starts
+    other owners                                the interval is closed (``denied``) and a new one starts
+    about the inside of the interval, agrees    none
+    about the inside of the interval, denies    none; reported as a contradiction
+
+Times are seconds on the scale of the answers, monotonic or since the epoch.
 """
 
 from __future__ import annotations
@@ -17,12 +21,12 @@ from typing import Literal, NamedTuple
 from flowmap.attribute.questions import Owners
 
 BRIDGE = 600.0
-"""Seconds without an answer over which two that agree still make one range: an address that goes to somebody else and
-comes back within them is not seen. Ends in use are asked about every ``attribute.positive_ttl``, a minute or a few; the
-rest is for those that rest, and for a daemon that is started again."""
+"""Longest pause in seconds between two answers of one interval. An address that changes hands and returns within it
+goes unnoticed. Endpoints in use are asked about every ``attribute.positive_ttl``, so longer pauses mean idle endpoints
+or a restart of the daemon."""
 
 ClosedBy = Literal["denied", "pause"]
-"""What ended a range: an answer that named others (or nobody), or too long a time without any."""
+"""What closed an interval: an answer with other owners (or none), or a pause longer than :data:`BRIDGE`."""
 
 
 class Answer(NamedTuple):
@@ -31,12 +35,14 @@ class Answer(NamedTuple):
     asked: float
     arrived: float
     owners: Owners
-    """Deployments that were named and had a job that ran (or did not say)."""
+    """Deployments that the answer names, without those whose jobs have all ended."""
 
 
 class OwnershipInterval(NamedTuple):
-    """Owners confirmed from ``first_arrived`` to ``last_asked`` (for a single answer: at a moment between its asking
-    and its arrival, and no longer)."""
+    """Owners that are confirmed from ``first_arrived`` to ``last_asked``.
+
+    A single answer confirms them for one moment only, between its asking and its arrival.
+    """
 
     owners: Owners
     first_asked: float
@@ -44,39 +50,35 @@ class OwnershipInterval(NamedTuple):
     last_asked: float
     last_arrived: float
     answers: int = 1
-    """How many confirmed it."""
+    """Number of answers that confirmed it."""
     closed_at: float | None = None
-    """Arrival of the answer that ended it; None while it may still grow."""
+    """Arrival of the answer that closed it; None while it may still be widened."""
     closed_by: ClosedBy | None = None
 
-    def covers(self, first: float, last: float) -> bool:
-        """Whether the owners are confirmed for the whole time between the two instants."""
-        return self.first_arrived <= first and last <= self.last_asked
 
-
-class Change(NamedTuple):
-    """What one answer did."""
+class IntervalChange(NamedTuple):
+    """The effect of one answer on the intervals of its question."""
 
     current: OwnershipInterval
-    """The last range, as it is now."""
+    """The newest interval after the answer."""
     closed: OwnershipInterval | None = None
-    """The one before, where this answer ended it; then ``current`` is new."""
+    """The interval before, if the answer closed it; then ``current`` is new."""
     contradicted: bool = False
-    """The answer denies the inside of ``current``; nothing was changed."""
+    """Whether the answer denies the inside of ``current``, which stays as it is."""
 
 
-def fold(current: OwnershipInterval | None, answer: Answer) -> Change:
-    """Take in one more answer; ``current`` is the last range so far, None before the first answer."""
+def fold(current: OwnershipInterval | None, answer: Answer) -> IntervalChange:
+    """The effect of one more answer; ``current`` is the newest interval so far, None before the first answer."""
     begun = OwnershipInterval(answer.owners, answer.asked, answer.arrived, answer.asked, answer.arrived)
     if current is None:
-        return Change(begun)
+        return IntervalChange(begun)
     agrees = answer.owners == current.owners
-    if answer.arrived <= current.last_asked:  # an older answer, come late
-        return Change(current, contradicted=not agrees and answer.asked >= current.first_arrived)
+    if answer.arrived <= current.last_asked:  # out of order
+        return IntervalChange(current, contradicted=not agrees and answer.asked >= current.first_arrived)
     if agrees and answer.asked - current.last_arrived <= BRIDGE:
-        return Change(_widened(current, answer))
+        return IntervalChange(_widened(current, answer))
     closed_by: ClosedBy = "pause" if agrees else "denied"
-    return Change(begun, current._replace(closed_at=answer.arrived, closed_by=closed_by))
+    return IntervalChange(begun, current._replace(closed_at=answer.arrived, closed_by=closed_by))
 
 
 def _widened(current: OwnershipInterval, answer: Answer) -> OwnershipInterval:

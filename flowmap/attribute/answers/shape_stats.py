@@ -1,9 +1,8 @@
-"""What each shape of question has brought, and which are not worth repeating as often.
+"""Statistics of the answers by question shape, and which shapes are repeated less often.
 
-An API that reads src and dst in one way has nothing to say to the questions of the other. A shape that named nobody
-anywhere, whatever it was asked about, is silent: what it was asked once is then repeated after a longer pause. That is
-all: silence delays questions, it is never taken for an answer that could name anybody. New ends are asked about in
-every shape, and the first name ends the silence.
+An API that reads src and dst in one way returns nothing for the questions of the other reading. A shape that never
+names a deployment *rests*: its questions are repeated after a longer pause. New endpoints are still asked about in
+every shape, and the first answer with a name ends the rest. Resting delays questions; it never counts as an answer.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 
 ENOUGH = 8
-"""So many different ends without a name, and none with one since, make a shape silent."""
+"""Different questions without a name, and none with one since, after which a shape rests."""
 PAUSE = 5
-"""What a silent shape was asked is repeated after so many times ``negative_ttl`` (not before ``positive_ttl``)."""
+"""A question of a resting shape is repeated after this many ``negative_ttl``, but not before ``positive_ttl``."""
 
 
 class ShapeStats:
@@ -25,40 +24,39 @@ class ShapeStats:
     def __init__(self, settings: AttributionSettings) -> None:
         self.answered: Counter[Shape] = Counter()
         self.named: Counter[Shape] = Counter()
-        """Those of ``answered`` that named somebody."""
+        """Those of ``answered`` that named a deployment."""
         self._settings = settings
         self._last_named: dict[Shape, float] = {}
-        self._in_vain: dict[Shape, set[Question]] = {shape: set() for shape in Shape}
+        self._without_name: dict[Shape, set[Question]] = {shape: set() for shape in Shape}
 
     @property
     def pause(self) -> float:
-        """Seconds between two repeats of a question of a silent shape."""
+        """Seconds after which a question of a resting shape is repeated."""
         return max(PAUSE * self._settings.negative_ttl, self._settings.positive_ttl)
 
-    def heard(self, question: Question, owners: Owners, *, now: float) -> None:
-        """An answer came."""
-        shape, in_vain = question.shape, self._in_vain[question.shape]
+    def receive(self, question: Question, owners: Owners, *, now: float) -> None:
+        """Count an answer."""
+        shape, without_name = question.shape, self._without_name[question.shape]
         self.answered[shape] += 1
         if owners:
             self.named[shape] += 1
             self._last_named[shape] = now
-            in_vain.clear()
-        elif len(in_vain) < ENOUGH:
-            in_vain.add(question._replace(namespace="", workspace=""))
+            without_name.clear()
+        elif len(without_name) < ENOUGH:
+            without_name.add(question._replace(namespace="", workspace=""))
 
     def never_names(self, shape: Shape, *, now: float) -> bool:
-        """Whether the shape names nobody anywhere."""
+        """Whether the shape rests: :data:`ENOUGH` questions got no name, and no answer had one in ``pause`` seconds."""
         named = self._last_named.get(shape)
-        return len(self._in_vain[shape]) >= ENOUGH and (named is None or now - named > self.pause)
+        return len(self._without_name[shape]) >= ENOUGH and (named is None or now - named > self.pause)
 
     def suggests_dataflow(self, *, now: float) -> bool:
-        """Whether the API seems to read src and dst as data flow, though ``both`` needs a name for the client."""
-        ends_named = any(now - self._last_named.get(shape, -self.pause) <= self.pause for shape in _OF_SERVICE)
-        return self._settings.semantics == "both" and ends_named and self.never_names(Shape.CLIENT, now=now)
+        """Whether the API names deployments for service endpoints and none for clients, which ``both`` needs.
 
-    def silent(self, *, now: float) -> tuple[Shape, ...]:
-        """The silent shapes."""
-        return tuple(shape for shape in Shape if self.never_names(shape, now=now))
+        Then it seems to read src and dst as data flow.
+        """
+        services_named = any(now - self._last_named.get(shape, -self.pause) <= self.pause for shape in _OF_SERVICE)
+        return self._settings.semantics == "both" and services_named and self.never_names(Shape.CLIENT, now=now)
 
 
 _OF_SERVICE = (Shape.SINK, Shape.SOURCE)

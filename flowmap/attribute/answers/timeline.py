@@ -1,21 +1,33 @@
-"""When an answer counts for a flow: the rules of time.
+"""The rules of time: for which flows an answer of the control plane counts.
 
-An answer is true for the moment it was given, between asking and arrival. A flow began somewhere in
-(born_after, born_by] and, if it is over, ended in [ended_after, ended_by]. All instants are monotonic seconds.
+An answer is true for one unknown moment between ``asked`` and ``arrived``. A flow began in (``born_after``,
+``born_by``] and, if it is closed, ended by ``ended_by``. All instants are monotonic seconds.
 
-    inside   the answer was asked at or after the flow's start and arrived before its end
-    around   the last answer before its start and the first one after its end name the same owner
-    grace    nothing was known before, and the first answer was asked within ``grace`` of the flow's start,
-             be it just before (it was on its way when the flow began) or after
-    fast     (only with ``attribute.confirm: fast``) a cached answer younger than ``positive_ttl``
+    rule          the answer counts when
+    inside        it was asked after the flow's start, it arrived while the flow was open, and a witness agrees
+    around        the last answer before the flow's start, the first one after its end and all between them agree
+    grace         no answer is known from before the flow's start, and the first one was asked at most ``grace`` seconds
+                  before or after the start
+    fast          it is younger than ``positive_ttl``; only with ``attribute.confirm: fast`` (see ``cache``)
+    assumed       it is the newest answer; only with ``replay --assume-current``
+    unconfirmed   never: the flow is closed, and no rule can hold any more; the question contributes no owner
 
-An entry of a connection whose client vanished without a word stays in the kernel for days, and its address goes to
-somebody else. So an answer inside a flow's life needs a witness: the last answer before its start, or the one in
-``grace``, that names the same owner. Without one it is taken only once the client is known to have sent something after
-the answer arrived. For the same reason ``around`` needs every answer in between to agree.
+Why ``inside`` needs a witness: if a host vanishes, the kernel keeps the entries of its connections for days, while the
+address goes to another owner. An answer about the new owner would lie inside the life of the stale entry. So one of
+these must confirm that the client still exists:
 
-Several deployments can have an address at a time, and more can join them. Answers agree if they name somebody in
-common; then everybody whom one of them names may be the owner: who joined after the first may have opened the flow.
+    - the last answer before the flow's start names one of the same owners
+    - the first answer of all is in ``grace`` and names one of the same owners
+    - the client sent something after the answer arrived (``proven_until``)
+
+For the same reason every answer between the two of ``around`` must agree. If no answer inside the life names an owner,
+no witness is needed: the flow has no owner.
+
+Several deployments can share an address, and more can join them. Answers agree if they have an owner in common. Then
+every owner that one of them names is a candidate, since a deployment that joined later may have opened the flow.
+
+:func:`_outcome` applies the rules in the order inside, grace, around. :meth:`Timeline.tell_apart` has the rule for
+questions about both endpoints together.
 """
 
 from __future__ import annotations
@@ -27,7 +39,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.answers.intervals import Answer, Change, OwnershipInterval, fold
+from flowmap.attribute.answers.intervals import Answer, IntervalChange, OwnershipInterval, fold
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import UNREADABLE, Owners
 
@@ -37,56 +49,61 @@ Times = npt.NDArray[np.float64]
 
 NO_OWNERS: Owners = frozenset()
 MAX_ANSWERS = 64
+"""Answers that one timeline keeps; the oldest is dropped first."""
 
 
 class Judgement(NamedTuple):
-    """What the answers to one question say about a flow."""
+    """What the answers to one question mean for a flow."""
 
     owners: Owners
     rule: str
-    """``inside``, ``around``, ``grace``, ``fast``, or ``unconfirmed``: no rule can hold any more."""
+    """``inside``, ``around``, ``grace``, ``fast``, ``assumed``, ``unconfirmed``: see the heading of this module."""
     answer: Answer
-    """The answer it rests on (the last one, where it is several)."""
+    """The answer that the judgement rests on; the last one if there are several."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """When flows began and ended; one entry a flow in each column."""
+    """When flows began and ended: columns with one entry for each flow, monotonic seconds."""
 
     born_after: Times
     born_by: Times
     alive_until: Times
     """Latest instant at which the flow is known to have been open."""
     proven_until: Times
-    """Latest instant after which its client is known to have sent something."""
+    """Latest instant after which the client is known to have sent something."""
     ended_by: Times
-    """Instant by which the flow was over; infinite while it is open."""
+    """Instant by which the flow had ended; infinite while it is open."""
+
+    def endless(self) -> Lifetimes:
+        """Lifetimes that cover all times."""
+        always = np.full(len(self.born_by), np.inf)
+        return Lifetimes(-always, -always, always, always, always)
 
     def take(self, index: npt.NDArray[np.intp]) -> Lifetimes:
-        """The lives at ``index``."""
+        """The lifetimes of the flows at ``index``."""
         columns = (self.born_after, self.born_by, self.alive_until, self.proven_until, self.ended_by)
         return Lifetimes(*(column[index] for column in columns))
 
 
 class Timeline:
-    """The answers to one question that flows may still need, oldest first (at most :data:`MAX_ANSWERS`), and the range
-    that all there ever were add up to."""
+    """The answers to one question that flows may still need, oldest first, and the interval that they confirm."""
 
-    __slots__ = ("answers", "failure", "range", "restored")
+    __slots__ = ("answers", "failure", "interval", "restored")
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.failure: str | None = None
-        """Why the last try failed; None if it did not."""
-        self.range: OwnershipInterval | None = None
-        """The last range; its times outlive the answers it was made of."""
+        """Cause of the last failure; None if the last call returned an answer."""
+        self.interval: OwnershipInterval | None = None
+        """The newest interval; it outlives the answers that made it."""
         self.restored = False
-        """Whether all that is known is from before a restart."""
+        """Whether the only answer is from before a restart."""
 
-    def add(self, answer: Answer) -> Change:
-        """Take in an answer; one that was asked before the last came in, too late to count, is only compared."""
-        change = fold(self.range, answer)
-        self.range, self.failure = change.current, None
+    def add(self, answer: Answer) -> IntervalChange:
+        """Add an answer. One that arrives out of order counts for no flow; it is only compared with the interval."""
+        change = fold(self.interval, answer)
+        self.interval, self.failure = change.current, None
         last = self.latest()
         if last is None or (answer.asked >= last.asked and answer.arrived >= last.arrived):
             self.answers.append(answer)
@@ -95,12 +112,12 @@ class Timeline:
         return change
 
     def restore(self, known: OwnershipInterval) -> None:
-        """Begin with a range from before a restart: it is what was known last, and a confirmation widens it."""
-        self.range, self.restored = known, True
+        """Start with an interval from before a restart; the first answer that agrees widens it."""
+        self.interval, self.restored = known, True
         self.answers = [Answer(known.last_asked, known.last_arrived, known.owners)]
 
     def latest(self) -> Answer | None:
-        """The newest answer."""
+        """The newest answer, or None."""
         return self.answers[-1] if self.answers else None
 
     def forget_before(self, instant: float) -> None:
@@ -110,42 +127,46 @@ class Timeline:
             keep += 1
         del self.answers[:keep]
 
-    def judge(self, lives: Lifetimes, *, grace: float) -> tuple[npt.NDArray[np.intp], list[Judgement | None]]:
-        """The outcome for each flow, as positions in a list of distinct outcomes; None there means: wait."""
+    def judge(self, lifetimes: Lifetimes, *, grace: float) -> tuple[npt.NDArray[np.intp], list[Judgement | None]]:
+        """For each flow a position in the list of distinct judgements; None in the list means that the flow waits."""
         asked = np.array([answer.asked for answer in self.answers])
         arrived = np.array([answer.arrived for answer in self.answers])
         first_asked = asked[0] if len(asked) else np.inf
-        near_start = (first_asked - lives.born_after <= grace) & (lives.born_by - first_asked <= grace)
+        near_start = (first_asked - lifetimes.born_after <= grace) & (lifetimes.born_by - first_asked <= grace)
         cases, position = distinct_rows(
             (
-                np.searchsorted(asked, lives.born_by, "left"),  # first answer asked after the start
-                np.searchsorted(arrived, lives.alive_until, "right") - 1,  # last one that arrived in its life
-                np.searchsorted(arrived, lives.proven_until, "right") - 1,
-                np.searchsorted(arrived, lives.born_after, "right") - 1,  # last one before the start
-                np.searchsorted(asked, lives.ended_by, "left"),  # first one asked after the end
+                np.searchsorted(asked, lifetimes.born_by, "left"),  # first answer asked after the start
+                np.searchsorted(arrived, lifetimes.alive_until, "right") - 1,  # last one that arrived in its life
+                np.searchsorted(arrived, lifetimes.proven_until, "right") - 1,
+                np.searchsorted(arrived, lifetimes.born_after, "right") - 1,  # last one before the start
+                np.searchsorted(asked, lifetimes.ended_by, "left"),  # first one asked after the end
                 near_start,
             )
         )
         return position, [_outcome(self.answers, _Case(*case)) for case in cases]
 
-    def tell_apart(self, lives: Lifetimes, candidates: Owners) -> tuple[npt.NDArray[np.intp], list[Judgement | None]]:
-        """Which of a flow's candidates remain, as :meth:`judge` gives it; None: the answers tell nothing.
+    def tell_apart(
+        self, lifetimes: Lifetimes, candidates: Owners
+    ) -> tuple[npt.NDArray[np.intp], list[Judgement | None]]:
+        """Which of the candidates each flow keeps, in the form of :meth:`judge`; None: the answers remove none.
 
-        For questions about both ends: at every moment of its life a flow's owner has a connection there, while the
-        others' come and go. So each answer within its life (and only those, and only once the client is known to have
-        sent something after) leaves those it names. One that names no candidate, or could not be read in full, tells
-        nothing; answers that leave none together tell nothing, either.
+        The rule for questions about both endpoints. The owner of a flow has a connection between them as long as the
+        flow lives; connections of other candidates come and go. So an answer inside the flow's life removes the
+        candidates that it does not name, once the client has sent something after it.
+
+        Ignored are answers that name no candidate, answers that could not be read in full, and a set of answers that
+        would remove every candidate.
         """
         asked = np.array([answer.asked for answer in self.answers])
         arrived = np.array([answer.arrived for answer in self.answers])
-        first = np.searchsorted(asked, lives.born_by, "left")
-        after_last = np.searchsorted(arrived, lives.proven_until, "right")
+        first = np.searchsorted(asked, lifetimes.born_by, "left")
+        after_last = np.searchsorted(arrived, lifetimes.proven_until, "right")
         spans, position = distinct_rows((first, after_last))
         return position, [_remaining(self.answers[start:end], candidates) for start, end in spans]
 
 
 class _Case(NamedTuple):
-    """Where a flow's life lies among the answers to a question, as positions in their list."""
+    """Where the life of a flow lies among the answers to a question: positions in their list."""
 
     first_inside: int
     last_inside: int

@@ -1,1 +1,1 @@
-"""Which calls to make next."""
+"""Which calls to the control plane to make next."""

@@ -1,8 +1,9 @@
-"""How many calls the control plane may get, and who gets them.
+"""The call budget: how many calls the control plane may get, and in which order.
 
-Three kinds want calls: the writer's questions about addresses, the repeats of questions that failed, and the catalog.
-A repeat goes first: its question holds a place in flight already. The catalog takes what questions leave, and leaves
-half of the burst to them; while questions would take every call, one in ten is the catalog's.
+- Repeats of questions whose first attempt failed come first: they hold a place in flight already.
+- Questions about endpoints, of the engine and of users, come next.
+- The catalog gets spare calls only and leaves half of the burst to questions. While questions would take every call, it
+  gets one in :data:`BACKGROUND_SHARE`.
 """
 
 from __future__ import annotations
@@ -13,56 +14,56 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 BACKGROUND_SHARE = 10
-"""While questions take every call, the catalog gets one in so many."""
+"""While questions take every call, one in this many goes to the catalog."""
 
 
 class CallBudget:
     """A token bucket with a limit on calls in flight. Time is an argument, in monotonic seconds."""
 
     def __init__(self, *, rate: float, burst: int, max_in_flight: int) -> None:
-        """``rate``: calls a second over time; ``burst``: calls that may come at once after a pause."""
+        """``rate``: calls a second on average; ``burst``: calls that may start at once after a pause."""
         self.in_flight = 0
         self.configure(rate=rate, burst=burst, max_in_flight=max_in_flight)
         self._tokens = float(burst)
         self._filled_at: float | None = None
 
     def configure(self, *, rate: float, burst: int, max_in_flight: int) -> None:
-        """Other limits from now on; what was saved up and what is in flight stays."""
+        """Change the limits; saved tokens and calls in flight stay."""
         self.rate = rate
         self.burst = burst
         self.max_in_flight = max_in_flight
         self._kept = burst // 2
 
     def available(self, now: float) -> int:
-        """Calls that may be started now."""
+        """Number of calls that may start now."""
         self._fill(now)
         return max(0, min(int(self._tokens), self.max_in_flight - self.in_flight))
 
     def start(self, now: float) -> None:
-        """A call is started; the caller has seen that one is available."""
+        """Start a call; one must be available."""
         self._fill(now)
         self._tokens -= 1
         self.in_flight += 1
 
     def may_repeat(self, now: float) -> bool:
-        """Whether a call in flight may be made once more."""
+        """Whether a call in flight may be repeated now."""
         self._fill(now)
         return self._tokens >= 1
 
     def repeat(self) -> None:
-        """A call in flight is made once more."""
+        """Repeat a call in flight; :meth:`may_repeat` must be true."""
         self._tokens -= 1
 
     def finish(self) -> None:
-        """A call is over, whatever came of it."""
+        """End a call, with or without an answer."""
         self.in_flight -= 1
 
     def spare(self, now: float) -> bool:
-        """Whether a call may be started that still leaves half of the burst."""
+        """Whether a call may start now that leaves half of the burst."""
         return self.available(now) > 0 and self._tokens >= self._kept + 1
 
     def next_at(self, now: float, *, spare: bool = False) -> float:
-        """When a token will be there (``spare``: one that leaves half of the burst), calls in flight aside."""
+        """When the next token is available, ignoring calls in flight; ``spare``: one that leaves half of the burst."""
         self._fill(now)
         wanted = 1 + (self._kept if spare else 0)
         return now if self._tokens >= wanted else now + (wanted - self._tokens) / self.rate
@@ -74,14 +75,13 @@ class CallBudget:
 
 
 class Permits:
-    """What else wants calls of the writer's budget, from other threads: repeats of questions, and the catalog.
+    """Grants calls of the engine's budget to other threads: repeats of questions, and the catalog.
 
-    :meth:`wait` and :meth:`give_back` may be called from any thread; the rest is the owner's of the budget.
+    :meth:`wait` and :meth:`give_back` may be called from any thread, the others from the engine's thread only.
     """
 
     def __init__(self, budget: CallBudget) -> None:
-        self.wake: Callable[[], None] = lambda: None
-        """Called when there is something to do for the owner of the budget."""
+        self._wake: Callable[[], None] = lambda: None
         self._budget = budget
         self._repeats: deque[Future[None]] = deque()
         self._background: deque[Future[None]] = deque()
@@ -89,46 +89,53 @@ class Permits:
         self._passed_over = 0
 
     def __len__(self) -> int:
-        """Calls that wait."""
+        """Number of calls that wait."""
         return len(self._repeats) + len(self._background)
 
+    def on_request(self, wake: Callable[[], None]) -> None:
+        """Call ``wake``, from any thread, when there is a request for the engine."""
+        self._wake = wake
+
     def wait(self, *, repeat: bool) -> Future[None]:
-        """Done when the call may be made. A ``repeat`` is of a question in flight; any other call has to be given
-        back when it is over. Cancel what is not wanted any more."""
+        """A future that is done when the call may start; cancel it if the call is not wanted any more.
+
+        ``repeat``: of a question in flight. Any other call must be given back when it has ended.
+        """
         future: Future[None] = Future()
         (self._repeats if repeat else self._background).append(future)
-        self.wake()
+        self._wake()
         return future
 
     def give_back(self) -> None:
-        """A call that was no repeat is over."""
+        """End a call that was not a repeat."""
         self._given_back.append(None)
-        self.wake()
+        self._wake()
 
-    def settle(self) -> None:
-        """Take in what was given back."""
+    def apply_given_back(self) -> None:
+        """Charge the calls that were given back to the budget."""
         while self._given_back:
             self._given_back.popleft()
             self._budget.finish()
 
     def grant_first(self, now: float) -> None:
-        """Before questions are started: repeats, and the catalog where its turn has come."""
-        while self._repeats and self._budget.may_repeat(now) and _let_go(self._repeats):
+        """Grant repeats, and the catalog's call if its turn has come. Call it before questions start."""
+        while self._repeats and self._budget.may_repeat(now) and (permit := _next_wanted(self._repeats)):
             self._budget.repeat()
+            permit.set_result(None)
         if self._passed_over >= BACKGROUND_SHARE - 1 and self._budget.available(now):
             self._grant_background(now)
 
-    def passed_over(self) -> None:
-        """A question was started; if the catalog waits, it waits for one call longer."""
+    def count_question(self) -> None:
+        """Count a question that started while the catalog waits."""
         self._passed_over += bool(self._background)
 
     def grant_spare(self, now: float) -> None:
-        """When no question wants a call."""
+        """Grant calls to the catalog. Call it when no question waits."""
         while self._background and self._budget.spare(now):
             self._grant_background(now)
 
     def next_at(self, now: float) -> float:
-        """When a token for what waits may be there; never, where a call in flight has to end first."""
+        """When a waiting call may be granted; infinite if a call in flight must end first."""
         if self._repeats:
             return self._budget.next_at(now)
         if self._background and self._budget.in_flight < self._budget.max_in_flight:
@@ -136,16 +143,16 @@ class Permits:
         return math.inf
 
     def _grant_background(self, now: float) -> None:
-        if _let_go(self._background):
+        if permit := _next_wanted(self._background):
             self._budget.start(now)
+            permit.set_result(None)
         self._passed_over = 0
 
 
-def _let_go(waiting: deque[Future[None]]) -> bool:
-    """Let the first go that is still wanted; whether there was one."""
+def _next_wanted(waiting: deque[Future[None]]) -> Future[None] | None:
+    """The first that was not cancelled; it cannot be cancelled any more."""
     while waiting:
-        first = waiting.popleft()
-        if first.set_running_or_notify_cancel():
-            first.set_result(None)
-            return True
-    return False
+        permit = waiting.popleft()
+        if permit.set_running_or_notify_cancel():
+            return permit
+    return None

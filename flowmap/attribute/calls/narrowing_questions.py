@@ -1,8 +1,12 @@
-"""Which questions about both ends of a flow to ask, and when, to break ties.
+"""Which questions about both endpoints together to ask next, to narrow candidates.
 
-``link`` of a pair at most every ``positive_ttl`` and while a tied flow of it began after the last one; ``exact`` once a
-connection, where ``link`` left it tied, and for at most :data:`EXACT_EACH` connections of a pair in that time. The pair
-with the largest traffic comes first, and in it the largest connection.
+A *pair* is a client endpoint and a service endpoint with tied flows between them.
+
+    link     once in ``positive_ttl`` for a pair, while it has a tied flow that began after the last time
+    exact    once for a connection that ``link`` left tied; at most :data:`EXACT_EACH` connections of a pair in
+             ``positive_ttl``
+
+The pair with the largest traffic comes first, and within it the connection with the largest traffic.
 """
 
 from __future__ import annotations
@@ -20,59 +24,60 @@ from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Owners, Place, Question, Shape, link_question
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.hash_index import Rows
+from flowmap.flows.ports import unpack
 from flowmap.flows.table import NEVER, FlowTable
 
 EXACT_EACH = 8
-"""Connections of one pair that are asked about one by one in a ``positive_ttl``."""
+"""``exact`` questions about one pair in a ``positive_ttl``."""
 EXACT_KEPT = 64
-"""Connections of one pair whose own answers are remembered."""
+"""Connections of one pair whose ``exact`` rounds are kept."""
 MAX_PAIRS = 4096
-"""Pairs that are asked about; what exceeds it has the least traffic and stays shared."""
+"""Pairs that are asked about; pairs with less traffic than these stay shared."""
 
 Ends = tuple[int, int]
-"""Numbers of a client and of a service end."""
+"""The numbers of a client endpoint and of a service endpoint."""
 
 
 @dataclass(slots=True)
 class Round:
-    """The questions about one thing, one for each place, from asking to the last answer."""
+    """One question in every place, from the first asking to the last result. Times are monotonic seconds."""
 
     port: int = 0
-    """Of the client, for the questions about one connection."""
+    """The client's port for ``exact``; 0 for ``link``."""
     questions: tuple[Question, ...] = ()
     asked: float = NEVER
-    """In the last whole round every place was asked at or after this instant, and"""
+    """Earliest asking of the last round in which every place answered."""
     arrived: float = NEVER
-    """had answered by this one."""
+    """Latest arrival of that round."""
     due: float = NEVER
     outstanding: int = 0
     failures: int = 0
-    _earliest: float = np.inf
-    _broken: bool = False
+    _first_asked: float = np.inf
+    _failed: bool = False
 
     def begin(self, questions: tuple[Question, ...]) -> None:
         self.questions, self.outstanding = questions, len(questions)
-        self._earliest, self._broken = np.inf, False
+        self._first_asked, self._failed = np.inf, False
 
-    def heard(self, asked: float | None, *, again_at: float, now: float, retry_after: float | None) -> None:
-        """One question was answered, or (``asked`` None) was not."""
+    def receive(self, asked: float | None, *, again_at: float, now: float, retry_after: float | None) -> None:
+        """Take the result of one question; ``asked``: when it was asked, None if it failed."""
         self.outstanding -= 1
         if asked is None:
-            self._broken = True
+            self._failed = True
         else:
-            self._earliest = min(self._earliest, asked)
+            self._first_asked = min(self._first_asked, asked)
         if self.outstanding:
             return
-        if self._broken:
+        if self._failed:
             self.failures = min(self.failures + 1, 16)
             self.due = now + (min(MAX_BACKOFF, 2.0 ** (self.failures - 1)) if retry_after is None else retry_after)
         else:
-            self.failures, self.asked, self.arrived, self.due = 0, self._earliest, now, again_at
+            self.failures, self.asked, self.arrived, self.due = 0, self._first_asked, now, again_at
 
 
 @dataclass(slots=True)
 class Pair:
-    """A client and a service end with tied flows."""
+    """A client endpoint and a service endpoint with tied flows."""
 
     link: Round = field(default_factory=Round)
     exact: dict[int, Round] = field(default_factory=dict)
@@ -82,7 +87,7 @@ class Pair:
 
 
 class NarrowingQuestions:
-    """What is asked about pairs of ends. Times are monotonic seconds."""
+    """Chooses the questions about pairs of endpoints. Times are monotonic seconds."""
 
     def __init__(
         self,
@@ -92,9 +97,9 @@ class NarrowingQuestions:
         shape_stats: ShapeStats,
         latest: Callable[[Question], Owners],
     ) -> None:
-        """``latest`` tells whom the newest answer to a question names."""
+        """``latest``: the owners in the newest answer to a question."""
         self.waiting = 0
-        """Questions that were due when last looked for, and found no call."""
+        """Questions that were due at the last :meth:`choose` and got no call."""
         self.pairs: dict[Ends, Pair] = {}
         self._table = table
         self._decisions = decisions
@@ -105,7 +110,7 @@ class NarrowingQuestions:
         self._probe_at: dict[Shape, float] = {}
 
     def choose(self, rows: Rows, *, now: float, limit: int) -> list[Question]:
-        """At most ``limit`` questions (though all places of one thing at once) about tied flows that are open."""
+        """At most ``limit`` questions about open tied flows, or a few more: all places of one stay together."""
         self.waiting = 0
         questions: list[Question] = []
         known, self.pairs = self.pairs, {}
@@ -118,25 +123,25 @@ class NarrowingQuestions:
                 questions += self._begin(round_, about, pair, now)
         return questions
 
-    def heard(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
-        """A question came back; ``asked``: when it was, None if there was no answer."""
+    def receive(self, question: Question, asked: float | None, *, now: float, retry_after: float | None = None) -> None:
+        """Take the result of a question; ``asked``: when it was asked, None if it failed."""
         for round_ in self._rounds.pop(question, ()):
-            round_.heard(asked, again_at=now + self._settings.positive_ttl, now=now, retry_after=retry_after)
+            round_.receive(asked, again_at=now + self._settings.positive_ttl, now=now, retry_after=retry_after)
 
     def questions(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> tuple[Question, ...]:
         """The ``link`` question of a pair for each place; with the client's port the ``exact`` one."""
-        client, service = (self._table.ends.end(number) for number in ends)
+        client, service = (self._table.endpoints.key(number) for number in ends)
         return tuple(link_question(place, client, service, port) for place in places)
 
-    def name_one(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> bool:
-        """Whether the newest answers about both ends leave one: then only the rules of time may withhold it."""
-        said = NO_OWNERS
+    def leave_one(self, places: Mapping[Place, Owners], ends: Ends, port: int = 0) -> bool:
+        """Whether the newest answers leave one candidate, whether or not they count by the rules of time."""
+        left = NO_OWNERS
         for question, owners in zip(self.questions(places, ends, port), places.values(), strict=True):
-            said |= (owners & self._latest(question)) or owners
-        return len(said) == 1
+            left |= (owners & self._latest(question)) or owners
+        return len(left) == 1
 
     def forget(self, numbers: set[int]) -> None:
-        """These ends are no more."""
+        """The numbers of these endpoints will stand for others."""
         self.pairs = {ends: pair for ends, pair in self.pairs.items() if numbers.isdisjoint(ends)}
 
     def _by_traffic(self, rows: Rows) -> Iterator[tuple[Ends, Rows]]:
@@ -150,13 +155,13 @@ class NarrowingQuestions:
             yield divmod(int(keys[place]), 1 << 32), members[place]
 
     def _wanted(self, ends: Ends, pair: Pair, rows: Rows, now: float) -> Iterator[tuple[Round, tuple[Question, ...]]]:
-        """Rounds to begin for a pair, the most useful first."""
+        """Rounds to start for a pair with the questions of each, the most useful first."""
         born, link, places = self._table.columns.born_by[rows], pair.link, self._places(rows)
         if link.outstanding:
             return
         if born.max() > link.asked and link.due <= now and not self._rests(Shape.LINK, now):
             yield link, self.questions(places, ends)
-        if not self.name_one(places, ends):
+        if not self.leave_one(places, ends):
             yield from self._exact(ends, pair, rows, places, now)
 
     def _exact(
@@ -165,21 +170,21 @@ class NarrowingQuestions:
         columns = self._table.columns
         if now >= pair.exact_again_at:
             pair.exact_left, pair.exact_again_at = EXACT_EACH, now + self._settings.positive_ttl
-        ports = columns.ports[rows] >> np.uint64(48)
+        ports = columns.client_port(rows)
         wanted = (ports != 0) & ((columns.born_by[rows] <= pair.link.asked) | self._rests(Shape.LINK, now))
         for port, round_ in pair.exact.items():
-            fresh = columns.born_by[rows] > round_.asked
-            wanted &= (ports != np.uint64(port)) | (fresh & (round_.due <= now) & (not round_.outstanding))
+            began_after = columns.born_by[rows] > round_.asked
+            wanted &= (ports != np.uint64(port)) | (began_after & (round_.due <= now) & (not round_.outstanding))
         rows = rows[wanted & (not self._rests(Shape.EXACT, now))]
         for row in rows[np.argsort(-_amount(columns.total(rows)), kind="stable")].tolist():
             if pair.exact_left <= 0 or self._rests(Shape.EXACT, now):
                 return
-            port = int(columns.ports[row]) >> 48
+            port = unpack(int(columns.ports[row])).client
             round_ = pair.exact.get(port) or Round(port=port)
             yield round_, self.questions(places, ends, port)
 
     def _rests(self, shape: Shape, now: float) -> bool:
-        """Whether the shape names nobody anywhere, and was tried again not long ago."""
+        """Whether the shape rests, and was tried again within its pause."""
         return self._shape_stats.never_names(shape, now=now) and now < self._probe_at.get(shape, NEVER)
 
     def _begin(self, round_: Round, about: tuple[Question, ...], pair: Pair, now: float) -> list[Question]:
@@ -196,7 +201,7 @@ class NarrowingQuestions:
         return new
 
     def _places(self, rows: Rows) -> dict[Place, Owners]:
-        """Where the candidates of these flows live, and which live there."""
+        """The candidates of these flows by place."""
         places: dict[Place, Owners] = {}
         for verdict in np.unique(self._table.columns.verdict[rows]).tolist():
             for place, owners in by_place(self._decisions[verdict]).items():
@@ -205,12 +210,12 @@ class NarrowingQuestions:
 
 
 def _amount(totals: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-    """Bytes, near enough to order by."""
+    """Bytes in both directions, exact enough to sort by."""
     return totals[:, 0].astype(np.float64) + totals[:, 1]
 
 
 def by_place(decision: Decision) -> dict[Place, Owners]:
-    """The candidates by where they were found."""
+    """The candidates of a decision by the place that was asked about them."""
     places: dict[Place, Owners] = {}
     for question, outcome in decision.outcomes.items():
         if owners := outcome.owners & decision.owners:

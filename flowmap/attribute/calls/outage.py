@@ -1,4 +1,4 @@
-"""Whether the control plane answers at all, as far as its answers and failures tell."""
+"""Whether the control plane answers at all, judged by its answers and failures."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import math
 
 
 class Outage:
-    """When it last answered, and since when and why it does not. Instants are monotonic seconds."""
+    """When the control plane last answered, and since when and why it fails. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._last_answer = self._last_failure = -math.inf
         self._failing_since = math.inf
         self._cause = ""
 
-    def answered(self, at: float) -> float:
-        """An answer came; for how many seconds there were only failures before it (negative: there were none)."""
-        lasted, self._failing_since = at - self._failing_since, math.inf
+    def end(self, at: float) -> float:
+        """An answer arrived. Returns for how many seconds every question had failed; negative if none had."""
+        seconds, self._failing_since = at - self._failing_since, math.inf
         self._last_answer = max(self._last_answer, at)
-        return lasted
+        return seconds
 
-    def failed(self, at: float, cause: str) -> None:
-        """A question failed."""
+    def fail(self, at: float, cause: str) -> None:
+        """Note that a question failed."""
         self._last_failure, self._cause = at, cause
         self._failing_since = min(self._failing_since, at)
 
     def cause(self, since: float) -> str:
-        """Why nothing was answered from ``since`` on; empty if something was, or nothing failed."""
+        """Why there was no answer after ``since``; empty if there was one, or if no question failed."""
         if self._last_failure > self._last_answer and self._last_answer < since:
             return f"breaker: the control plane does not answer; {self._cause}"
         return ""

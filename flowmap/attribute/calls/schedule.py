@@ -1,13 +1,23 @@
-"""Which ends to ask about next.
+"""Which endpoints to ask about next.
 
-Every end with an open or pending flow is asked about, and again ``positive_ttl`` (or, after an empty answer,
-``negative_ttl``) later. When more are due than the budget allows, as after an outage, the end whose pending flows have
-the largest traffic comes first: of flows that an answer since their start could not decide nothing is counted. One turn
-in :data:`FAIR` belongs to the end whose oldest pending flow has waited longest, counted from when the end became due
-again if it was asked about before. So large flows are named first, new small ones wait no more than so many times
-longer than the line, and flows that no answer can decide keep nobody waiting. Ends without pending flows come last.
-Service ends wait until one of their clients is, or may be, a deployment's: what strangers talk to is never asked for.
-Flows that ``attribute.special`` decides make no end due.
+When an endpoint is due:
+
+    with an open or pending flow, never asked     at once
+    after an answer that names a deployment       ``positive_ttl`` later
+    after an answer that names none               ``negative_ttl`` later
+    after a failure                               after a backoff, or ``retry_after`` if that is known
+    service endpoint of unowned clients only      not before one of its clients has an owner, or has no answer yet
+    special address                               never
+
+If more endpoints are due than calls are available, the order is:
+
+    - three of four turns (:data:`FAIR`): the endpoint whose pending flows carry the most bytes. Flows do not count that
+      began before the endpoint's last answer: that answer could not decide them.
+    - one of four turns: the endpoint whose oldest pending flow has waited longest, counted from the instant when the
+      endpoint became due again
+
+So large flows are named first, a small one waits at most FAIR × the queue, and flows that no answer can decide delay no
+other. Endpoints without pending flows come last.
 """
 
 from __future__ import annotations
@@ -16,20 +26,22 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.calls.selection import first_few
+from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
-from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
+from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import FlowTable
 
 MAX_BACKOFF = 60.0
+"""Longest pause in seconds after repeated failures."""
 FAIR = 4
-"""While more ends are due than can be asked about, one in so many is chosen by how long it has waited."""
-_OPEN = np.uint16(Row.OPEN)
+"""If more endpoints are due than calls are available, one in this many is chosen by its waiting time."""
+_OPEN = np.uint32(Row.OPEN)
 
 
 class Schedule:
-    """When each end, by its number in the end table, is due. Numbers come from one table and are forgotten with it."""
+    """When each endpoint is due, by its number in the endpoint table. Times are monotonic seconds."""
 
     def __init__(self, special: SpecialEndpoints, capacity: int, settings: AttributionSettings) -> None:
         self._special = special
@@ -38,37 +50,42 @@ class Schedule:
         self._due = np.zeros(capacity, np.float64)
         self._outstanding = np.zeros(capacity, np.uint16)
         self._failures = np.zeros(capacity, np.uint8)
-        self._broken = np.zeros(capacity, np.bool_)  # a question of this round failed
-        self._named = np.zeros(capacity, np.bool_)
-        self._barren = np.zeros(capacity, np.bool_)  # clients that no deployment owns, as far as is known
-        # When the last whole round of answers was in; 0: never. Zeros are memory that nobody has touched yet.
+        self._failed = np.zeros(capacity, np.bool_)  # a question of this round failed
+        self._named = np.zeros(capacity, np.bool_)  # an answer of this round names a deployment
+        self._unowned = np.zeros(capacity, np.bool_)  # clients whose newest answers name no deployment
+        # When the last round without a failure ended; 0: never. Pages of zeros take no memory until they are written.
         self._answered = np.zeros(capacity, np.float64)
         self._turn = 0
         self.waiting = 0
-        """Ends that were due when last looked at."""
+        """Endpoints that were due at the last :meth:`choose`."""
+        self.next_due = -np.inf
+        """No endpoint is due before this instant, unless a flow begins."""
 
-    def choose(self, table: FlowTable, *, now: float, limit: int, strangers: bool = False) -> list[int]:
-        """At most ``limit`` numbers of ends to ask about now, the most urgent first.
+    def choose(self, table: FlowTable, *, now: float, limit: int, unowned: bool = False) -> list[int]:
+        """At most ``limit`` numbers of endpoints to ask about now, the most urgent first.
 
-        ``strangers``: service ends only, and also those of clients that no deployment owns.
+        ``unowned``: service endpoints only, and also those of unowned clients.
         """
         columns, rows = table.columns, table.live()
-        series = columns.series[rows]
-        pending = (series == PENDING) & (columns.verdict[rows] < 0)  # a tie waits for other questions
-        wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (series != IGNORED))
+        pending = is_undecided(columns, rows)
+        wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (columns.series[rows] != IGNORED))
         wanted &= ~self._special.holds(rows)
         rows, pending = rows[wanted], pending[wanted]
         since = np.where(pending, columns.born_by[rows], np.inf)
         clients, services = columns.client[rows], columns.service[rows]
-        oldest = np.full(table.ends.top, np.nan)
+        oldest = np.full(table.endpoints.top, np.nan)
         promising = np.ones(len(rows), np.bool_)
-        if self._by_client and not strangers:
+        if self._by_client and not unowned:
             _lower(oldest, clients, since)
-            promising = ~self._barren[clients]
+            promising = ~self._unowned[clients]
         _lower(oldest, services[promising], since[promising])
         numbers = np.flatnonzero(~np.isnan(oldest))
-        numbers = numbers[(self._due[numbers] <= now) & (self._outstanding[numbers] == 0)]
-        self.waiting = 0 if strangers else len(numbers)
+        numbers = numbers[self._outstanding[numbers] == 0]
+        is_due = self._due[numbers] <= now
+        if not unowned:
+            self.next_due = float(self._due[numbers[~is_due]].min(initial=np.inf))
+        numbers = numbers[is_due]
+        self.waiting = 0 if unowned else len(numbers)
         due = self._due[numbers]
         age = np.maximum(oldest[numbers], due)
         by_age: list[int] = numbers[first_few(limit, age, due)].tolist()
@@ -76,22 +93,22 @@ class Schedule:
             return by_age
         del clients, services, since, oldest  # with a million flows each is 4 or 8 MB
         rows, promising = rows[pending], promising[pending]
-        traffic = self._traffic(columns, rows, promising, table.ends.top)
+        traffic = self._traffic(columns, rows, promising, table.endpoints.top)
         by_traffic = numbers[first_few(limit, -traffic[numbers], age, due)].tolist()
         return self._in_turn(by_traffic, by_age, limit)
 
-    def _traffic(self, columns: FlowColumns, rows: Rows, promising: Mask, ends: int) -> npt.NDArray[np.float64]:
-        """Bytes of each end's pending flows that no answer about it has come for since they began."""
+    def _traffic(self, columns: FlowColumns, rows: Rows, promising: Mask, endpoints: int) -> npt.NDArray[np.float64]:
+        """Bytes of each endpoint's pending flows that began after its last answer."""
         amount = np.zeros(len(rows))
-        for way in (0, 1):  # one at a time: with a million flows every column is 8 MB
-            amount += columns.last[rows, way] - columns.base[rows, way]
-        traffic = np.zeros(ends)
+        for direction in (0, 1):  # one at a time: with a million flows every column is 8 MB
+            amount += columns.last[rows, direction] - columns.base[rows, direction]
+        traffic = np.zeros(endpoints)
         born = columns.born_by[rows]
         for endpoints_of, counts in ((columns.client, True), (columns.service, promising)):
             numbers = endpoints_of[rows]
             answered = self._answered[numbers]
             fresh = ((born > answered) | (answered == 0)) & counts
-            traffic += np.bincount(numbers[fresh], weights=amount[fresh], minlength=ends)
+            traffic += np.bincount(numbers[fresh], weights=amount[fresh], minlength=endpoints)
         return traffic
 
     def _in_turn(self, by_traffic: list[int], by_age: list[int], limit: int) -> list[int]:
@@ -104,48 +121,51 @@ class Schedule:
         return list(chosen)
 
     def started(self, number: int, questions: int) -> None:
-        """So many questions about the end are on their way."""
+        """That many questions about the endpoint are under way."""
         self._outstanding[number] = questions
-        self._named[number] = self._broken[number] = False
+        self._named[number] = self._failed[number] = False
 
     def finished(self, number: int, *, named: bool | None, now: float, retry_after: float | None = None) -> None:
-        """One question about the end came back: with owners, without, or (None) not at all.
+        """One question about the endpoint has its result; ``named``: whether it names a deployment, None if it failed.
 
-        ``retry_after``: seconds after which asking makes sense again, where that is known; else the pause grows with
-        every failure.
+        ``retry_after``: seconds after which to ask again; None: a backoff that grows with every failure.
         """
         if self._outstanding[number] == 0:
             return
         self._outstanding[number] -= 1
         if named is None:
-            self._broken[number] = True
+            self._failed[number] = True
         else:
             self._named[number] |= named
         if self._outstanding[number] == 0:
-            if not self._broken[number]:
+            if not self._failed[number]:
                 self._answered[number] = now
-            self._failures[number] = min(int(self._failures[number]) + 1, 16) if self._broken[number] else 0
-            self._due[number] = now + (self._pause(number) if retry_after is None else retry_after)
+            self._failures[number] = min(int(self._failures[number]) + 1, 16) if self._failed[number] else 0
+            self.postpone(number, now + (self._pause(number) if retry_after is None else retry_after))
 
     def retry_now(self, now: float) -> None:
-        """Nothing was answered for long, and now something was: what failed meanwhile waits for its pause no more, so
-        that the largest traffic comes first and not whose pause ends first."""
+        """After an outage, end the backoff of every endpoint that failed.
+
+        Then the largest traffic comes first, instead of the backoff that ends first.
+        """
         failed = (self._failures > 0) & (self._outstanding == 0)
         self._due[failed] = np.minimum(self._due[failed], now)
+        self.next_due = min(self.next_due, now)
 
     def postpone(self, number: int, until: float) -> None:
-        """Do not ask about the end before then."""
+        """Do not ask about the endpoint before ``until``."""
         self._due[number] = until
+        self.next_due = min(self.next_due, until)
 
     def mark_unowned(self, number: int, unowned: bool) -> None:
-        """Whether the newest answers say that no deployment owns the client."""
-        self._barren[number] = unowned
+        """Note whether the newest answers name no deployment for the client."""
+        self._unowned[number] = unowned
 
     def forget(self, numbers: npt.NDArray[np.int32]) -> None:
-        """The numbers will stand for other ends."""
+        """The numbers will stand for other endpoints."""
         for column in (self._due, self._answered, self._outstanding, self._failures):
             column[numbers] = 0
-        for flag in (self._broken, self._named, self._barren):
+        for flag in (self._failed, self._named, self._unowned):
             flag[numbers] = False
 
     def _pause(self, number: int) -> float:
@@ -155,5 +175,5 @@ class Schedule:
 
 
 def _lower(oldest: npt.NDArray[np.float64], numbers: npt.NDArray[np.int32], since: npt.NDArray[np.float64]) -> None:
-    """``oldest[n]`` becomes the least of ``since`` over the positions where ``numbers`` is ``n``."""
+    """Lower ``oldest[n]`` to the least of ``since`` where ``numbers`` is ``n``; NaN is above everything."""
     np.fmin.at(oldest, numbers, since)

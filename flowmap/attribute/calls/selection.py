@@ -1,4 +1,4 @@
-"""The first few of many, without sorting all: a plan looks at a million ends for a handful of calls."""
+"""The smallest few of many keys without sorting all: the schedule chooses a handful of a million endpoints."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ Index = npt.NDArray[np.intp]
 
 
 def first_few(limit: int, key: Keys, *ties: Keys) -> Index:
-    """Positions of the ``limit`` smallest of ``key``, in order; equal ones by ``ties``, one after the other, and in
-    the end by position. None may be NaN."""
+    """Positions of the ``limit`` smallest of ``key``, in ascending order.
+
+    Equal keys are ordered by each of ``ties`` in turn, then by position. No value may be NaN.
+    """
     if len(key) <= limit:
         return np.lexsort((*reversed(ties), key))
     if not limit:

@@ -1,1 +1,1 @@
-"""``flowmap check``: what works here and what does not."""
+"""``flowmap check``: test everything the daemon needs on this host."""

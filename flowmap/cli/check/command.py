@@ -1,6 +1,6 @@
-"""check: what works here and what does not, before the daemon runs.
+"""``flowmap check``: test everything the daemon needs on this host, before it runs.
 
-A line for each thing looked at, with what it costs and how to mend it. Exit status 1 if something essential fails.
+One line for each finding, with its cost and its remedy. Exit status 1 if something essential fails.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``-c FILE`` and the form."""
+    """``-c FILE`` and the output format."""
     options.add_config(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at everything, and print what was found."""
+    """Check everything and print the findings."""
     findings = list(look(arguments.config))
     good = all(finding.level != "failed" for finding in findings)
     if options.wants_table(arguments):
         width = max(len(finding.name) for finding in findings)
         for finding in findings:
-            told = f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message
-            print(text.clean(f"{finding.level:<8}  {finding.name:<{width}}  {told}"))
+            line = f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message
+            print(text.clean(f"{finding.level:<8}  {finding.name:<{width}}  {line}"))
     else:
         text.print_json({"ok": good, "findings": [asdict(finding) for finding in findings]})
     return 0 if good else 1
 
 
 def look(path: str | None) -> Iterator[Finding]:
-    """Everything there is to look at with the configuration at ``path``."""
+    """All findings with the configuration at ``path``."""
     from flowmap.config import load, require_control_plane
     from flowmap.sources.base import Finding
 
@@ -51,25 +51,25 @@ def look(path: str | None) -> Iterator[Finding]:
         require_control_plane(config)
     except ConfigError as error:
         for line in str(error).splitlines():
-            yield Finding("config", "failed", line, "mend the configuration")
+            yield Finding("config", "failed", line, "correct the configuration")
         return
     yield Finding("config", "ok", path or "defaults and the environment")
     from flowmap.cli.check import control, history, host, tls
     from flowmap.system.names import run_loop
 
-    def of_control_plane() -> Iterable[Finding]:
+    def control_plane() -> Iterable[Finding]:
         with run_loop() as runner:
             return runner.run(control.look(config))
 
     yield from _safely("host", lambda: host.look(path, config))
     yield from _safely("http.tls", lambda: tls.look(config))
     yield from _safely("history", lambda: history.look(config))
-    yield from _safely("control_plane", of_control_plane)
+    yield from _safely("control_plane", control_plane)
     yield from _safely("collect", lambda: sources(config))
 
 
 def _safely(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of one part. An error is a finding too: those of the other parts are still shown."""
+    """The findings of one part. An error becomes a finding, so that the other parts are still checked."""
     from flowmap.sources.base import Finding
 
     try:
@@ -80,13 +80,14 @@ def _safely(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Findin
 
 
 def sources(config: Config) -> list[Finding]:
-    """What the configured source can do here; with ``auto``, one of the two is enough."""
-    looks = {"conntrack": _conntrack, "sockets": _sockets, "capture": _capture}
-    if config.collect.source in looks:
-        return looks[config.collect.source](config)
-    found = {
-        name: look(config) for name, look in looks.items() if name != "capture" or config.collect.capture.interfaces
-    }
+    """Findings of the configured source; with ``auto`` one working source is enough."""
+    from flowmap.sources.kinds import CAPTURE, KINDS
+
+    settings = config.collect
+    if settings.source != "auto":
+        return KINDS[settings.source].check(settings)
+    kinds = [kind for kind in KINDS.values() if kind is not CAPTURE or settings.capture.interfaces]
+    found = {kind.facts.name: kind.check(settings) for kind in kinds}
     chosen = _auto(config)
     works = {name: all(finding.level != "failed" for finding in those) for name, those in found.items()}
     return [chosen] + [
@@ -97,40 +98,10 @@ def sources(config: Config) -> list[Finding]:
 
 
 def _auto(config: Config) -> Finding:
-    """What ``auto`` takes, and why."""
+    """The choice of ``auto``, with its reason."""
     from flowmap.sources.base import Finding
     from flowmap.sources.choice import choose
 
     choice = choose(config.collect, own_port=config.http.listen.port)
     taken = {"conntrack": "conntrack and sockets"}.get(choice.kind, choice.kind)
     return Finding("collect.source", "degraded" if choice.costs else "ok", f"auto takes {taken}: {choice.why}")
-
-
-def _conntrack(config: Config) -> list[Finding]:
-    from flowmap.errors import SourceError
-    from flowmap.sources.base import Finding
-    from flowmap.sources.conntrack.check import findings, offload_finding, read_census, read_probe, read_settings
-
-    settings = config.collect.conntrack
-    probe = read_probe(settings.receive_buffer)
-    found = findings(read_settings(), probe, enable_accounting=settings.enable_accounting)
-    if probe.error is not None:
-        return found
-    try:
-        return [*found, offload_finding(read_census())]
-    except SourceError as error:
-        message = f"whether connections are offloaded is not known: {error}"
-        return [*found, Finding("conntrack.offload", "degraded", message, error.remedy or "run check again")]
-
-
-def _capture(config: Config) -> list[Finding]:
-    from flowmap.sources.capture.check import findings
-
-    settings = config.collect.capture
-    return findings(interfaces=settings.listened_on, ring=settings.ring, pcap=settings.filter)
-
-
-def _sockets(config: Config) -> list[Finding]:
-    from flowmap.sources.sockets.check import findings
-
-    return findings()

@@ -1,4 +1,4 @@
-"""check, the control plane's part: the keys and where they came from, one call of each operation, the clocks."""
+"""Checks of the control plane: credentials and their origin, one call of each operation, the clock."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from flowmap.daemon.clients import control_client, control_route, credentials_pr
 from flowmap.errors import UNREACHED, ConfigError, ControlError, ProtocolError, Transient
 from flowmap.sources.base import Finding
 
-NOBODY = "192.0.2.1"
-"""An address for documentation (RFC 5737): asking for it says whether questions are answered, and names nobody."""
+UNUSED_ADDRESS = "192.0.2.1"
+"""An address for documentation (RFC 5737), for a query without a result."""
 
-NOTHING = "flowmap-check"
-"""A label and a package that nobody has."""
+UNUSED_NAME = "flowmap-check"
+"""A label and package that does not exist."""
 
 TOLERATED_SKEW = 300.0
-"""Seconds the clocks may differ before it is worth a word; the API refuses requests at 15 minutes."""
+"""Seconds of clock difference that are ok; the API rejects requests at 15 minutes."""
 
 PERMISSIONS = "see control_plane.credentials and the account's permissions"
 PLACES = "see control_plane.endpoint, region, workspace and namespaces"
@@ -35,16 +35,16 @@ REMEDIES = {
     "proxy": "see control_plane.proxy_url and the rules of the proxy",
     "tls": "see control_plane.tls.ca_file",
 }
-"""By the reason of an error; others have to do with the places."""
+"""By the reason of an error; all others are about places."""
 
 COSTS = {
     "GetDeploymentsByIp": "no connection can be named",
     "GetDeploymentsByLabel": "control_plane.catalog.label and `flowmap deployments by-label` do not work",
     "ListDeployments": "the catalog and `flowmap deployments list` do not work",
-    "ListJobs": "jobs are not told, nor the packages they use",
-    "GetRefPackageJob": "jobs of the legacy product are not found",
+    "ListJobs": "jobs and the packages they use are unknown",
+    "GetRefPackageJob": "jobs of the legacy product are unknown",
 }
-"""What it costs when an operation does not answer."""
+"""Cost of a failing operation."""
 
 ESSENTIAL = "GetDeploymentsByIp"
 
@@ -52,12 +52,12 @@ Level = Literal["ok", "degraded", "failed"]
 
 
 async def look(config: Config) -> list[Finding]:
-    """Everything about the control plane."""
+    """All findings about the control plane."""
     plane = config.control_plane
     try:
         route = control_route(plane)
     except ConfigError as error:
-        return [Finding("control_plane", "failed", str(error), "mend the configuration")]
+        return [Finding("control_plane", "failed", str(error), "correct the configuration")]
     found = _route(plane, route)
     transport = default_transport(route)
     try:
@@ -70,7 +70,7 @@ async def look(config: Config) -> list[Finding]:
             return [*found, Finding("control_plane.credentials", "failed", str(error), remedy)]
         found.append(Finding("control_plane.credentials", "ok", f"from {keys.origin}{_lifetime(keys.expires_at)}"))
         async with client:
-            found += await _everywhere(client, plane)
+            found += await _namespaces(client, plane)
             found += _clock(client.clock_skew)
         return found + await _legacy(plane)
     finally:
@@ -78,17 +78,17 @@ async def look(config: Config) -> list[Finding]:
 
 
 def _route(plane: ControlPlaneConfig, route: Route) -> list[Finding]:
-    """Which proxy and which authorities are used, where anything says that one should be."""
+    """The proxy and the certificate authorities, if the configuration or the environment mentions any."""
     found = []
     proxy, target = route.proxy, urlsplit(endpoint_url(plane))
     if proxy is not None:
         host = target.hostname or ""
-        told = "asked" if proxy.carries(target.scheme, host) else f"{host} is asked directly, other hosts"
-        found.append(Finding("control_plane.proxy", "ok", f"{told} through {proxy} ({proxy.origin})"))
+        used = "calls go" if proxy.carries(target.scheme, host) else f"calls to {host} go directly, to other hosts"
+        found.append(Finding("control_plane.proxy", "ok", f"{used} through {proxy} ({proxy.origin})"))
     elif plane.proxy_from_environment:
-        found.append(Finding("control_plane.proxy", "ok", "asked directly: HTTPS_PROXY is not set"))
+        found.append(Finding("control_plane.proxy", "ok", "calls go directly: HTTPS_PROXY is not set"))
     elif os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        message = "asked directly: HTTPS_PROXY is only used with control_plane.proxy_from_environment"
+        message = "calls go directly: HTTPS_PROXY is only used with control_plane.proxy_from_environment"
         found.append(Finding("control_plane.proxy", "ok", message))
     if plane.tls.ca_file is not None:
         message = f"only authorities in {plane.tls.ca_file} are trusted"
@@ -96,19 +96,19 @@ def _route(plane: ControlPlaneConfig, route: Route) -> list[Finding]:
     return found
 
 
-async def _everywhere(client: ControlClient, plane: ControlPlaneConfig) -> list[Finding]:
-    """Every namespace. Where the control plane cannot be reached for one, the others would only wait as long."""
+async def _namespaces(client: ControlClient, plane: ControlPlaneConfig) -> list[Finding]:
+    """Findings of every namespace; stops at the first if the control plane cannot be reached."""
     places = [(client, "", namespace) for namespace in plane.namespaces]
     for more in plane.workspaces:
         other = client.of_workspace(more.workspace)
         places += [(other, f"{more.workspace}.", namespace) for namespace in more.namespaces]
     found = []
-    for number, (asked, prefix, namespace) in enumerate(places, start=1):
-        findings, error = await _operations(asked, namespace, prefix)
+    for number, (workspace_client, prefix, namespace) in enumerate(places, start=1):
+        findings, error = await _operations(workspace_client, namespace, prefix)
         found += findings
         if error is not None and error.reason in UNREACHED and number < len(places):
-            message = f"{len(places) - number} more namespaces were not asked"
-            found.append(Finding("control_plane", "failed", message, "mend what failed first"))
+            message = f"{len(places) - number} more namespaces were not checked"
+            found.append(Finding("control_plane", "failed", message, "correct the first failure"))
             break
     return found
 
@@ -120,16 +120,16 @@ def _lifetime(expires_at: float | None) -> str:
 async def _operations(
     client: ControlClient, namespace: str, workspace: str
 ) -> tuple[list[Finding], ControlError | None]:
-    """A call of each operation, up to the first that gets no answer at all: the others would wait as long."""
+    """One call of each operation; stops at the first without any answer, as the others would also time out."""
     place = f"control_plane.{workspace}{namespace}"
     first: list[Deployment] = []
 
     async def by_ip() -> str:
-        answer = await client.get_deployments_by_ip(namespace=namespace, src_ip=NOBODY)
+        answer = await client.get_deployments_by_ip(namespace=namespace, src_ip=UNUSED_ADDRESS)
         return _read_whole(answer.dropped)
 
     async def by_label() -> str:
-        answer = await client.get_deployments_by_label(namespace=namespace, key=NOTHING, values=[NOTHING])
+        answer = await client.get_deployments_by_label(namespace=namespace, key=UNUSED_NAME, values=[UNUSED_NAME])
         return _read_whole(answer.dropped)
 
     async def deployments() -> str:
@@ -143,8 +143,8 @@ async def _operations(
         return _read_whole(listing.dropped) + f", {listing.total} jobs of {first[0].name or first[0].deployment_id}"
 
     found = []
-    asked = {"GetDeploymentsByIp": by_ip, "GetDeploymentsByLabel": by_label, "ListDeployments": deployments}
-    for operation, ask in asked.items():
+    calls = {"GetDeploymentsByIp": by_ip, "GetDeploymentsByLabel": by_label, "ListDeployments": deployments}
+    for operation, ask in calls.items():
         finding, error = await _call(place, operation, ask)
         found.append(finding)
         if isinstance(error, Transient):
@@ -152,27 +152,27 @@ async def _operations(
     if first:
         found.append((await _call(place, "ListJobs", jobs))[0])
     else:
-        found.append(Finding(f"{place}.ListJobs", "ok", "not asked: no deployment was listed to ask for"))
+        found.append(Finding(f"{place}.ListJobs", "ok", "not checked: no deployment was listed"))
     return found, None
 
 
 def _read_whole(dropped: int) -> str:
-    """Nothing to tell; ProtocolError if a part of the answer could not be read."""
+    """Empty text; ProtocolError if a part of the answer is unreadable."""
     if dropped:
-        raise ProtocolError(f"{dropped} elements of the answer could not be read")
+        raise ProtocolError(f"{dropped} elements of the answer are unreadable")
     return ""
 
 
 async def _call(place: str, operation: str, ask: Callable[[], Awaitable[str]]) -> tuple[Finding, ControlError | None]:
-    """What one call says of its operation, and the error it ended in."""
+    """The finding of one call, and its error."""
     name, start = f"{place}.{operation}", time.monotonic()
     try:
-        told = await ask()
+        detail = await ask()
     except ControlError as error:
         level: Level = "failed" if operation == ESSENTIAL else "degraded"
         remedy = REMEDIES.get(error.reason, PLACES)
         return Finding(name, level, f"{error}: {COSTS[operation]}", remedy), error
-    return Finding(name, "ok", f"answered in {1000 * (time.monotonic() - start):.0f} ms{told}"), None
+    return Finding(name, "ok", f"answered in {1000 * (time.monotonic() - start):.0f} ms{detail}"), None
 
 
 def _clock(skew: float | None) -> list[Finding]:
@@ -181,21 +181,21 @@ def _clock(skew: float | None) -> list[Finding]:
     far = abs(skew) > TOLERATED_SKEW
     message = f"the control plane's clock is {abs(skew):.0f} s {'ahead' if skew >= 0 else 'behind'}"
     return [
-        Finding("control_plane.clock", "degraded" if far else "ok", message, "set this host's clock" if far else "")
+        Finding("control_plane.clock", "degraded" if far else "ok", message, "correct this host's clock" if far else "")
     ]
 
 
 async def _legacy(plane: ControlPlaneConfig) -> list[Finding]:
-    """A call of the legacy operation, where it is switched on."""
+    """One call of the legacy operation, if enabled."""
     if not plane.blink.enabled:
         return []
     if not plane.blink.projects:
-        message = "not asked: control_plane.blink.projects is empty"
+        message = "not checked: control_plane.blink.projects is empty"
         return [Finding("control_plane.blink.GetRefPackageJob", "ok", message)]
     async with blink_client(plane) as client:
 
         async def ask() -> str:
-            listing = client.get_ref_package_job(project=plane.blink.projects[0], package=NOTHING, page_size=1)
+            listing = client.get_ref_package_job(project=plane.blink.projects[0], package=UNUSED_NAME, page_size=1)
             await anext(aiter(listing), ())
             return f" for project {plane.blink.projects[0]}"
 

@@ -1,4 +1,4 @@
-"""check, the history's part: whether its file could be written here. A daemon may have it open, so nothing is."""
+"""Check of the history file: whether it can be written. Writes nothing, as a daemon may have it open."""
 
 from __future__ import annotations
 
@@ -10,44 +10,50 @@ from flowmap.config import Config
 from flowmap.sources.base import Finding
 
 NAME = "history.path"
-COST = "nothing of the past is kept"
+COST = "no history is kept"
 
 
 def look(config: Config) -> Iterator[Finding]:
-    """One finding where a history is configured; the daemon runs without it, so none is worse than degraded."""
+    """One finding if a history is configured; never failed, as the daemon runs without it."""
     if config.history.path is None:
         return
     path = Path(config.history.path)
     try:
-        told = _obstacle(path) or _room(path, config.history.max_size)
+        problem = _obstacle(path) or _room(path, config.history.max_size)
     except OSError as error:
-        told = f"{path}: {error.strerror}: {COST}", "give another history.path"
-    if told is None:
+        problem = f"{path}: {error.strerror}: {COST}", "choose another history.path"
+    if problem is None:
         yield Finding(NAME, "ok", f"{path} can be written")
     else:
-        yield Finding(NAME, "degraded", *told)
+        yield Finding(NAME, "degraded", *problem)
 
 
 def _obstacle(path: Path) -> tuple[str, str] | None:
-    """What keeps the file from being written, and the remedy."""
+    """Why the file cannot be written, and the remedy; None if it can."""
     directory = path.parent
     if not directory.is_dir():
-        return f"{directory} is no directory: {COST}", f"make it, for the daemon's user to write: mkdir -p {directory}"
+        return (
+            f"{directory} is not a directory: {COST}",
+            f"create it, writable by the daemon's user: mkdir -p {directory}",
+        )
     if path.exists() and not path.is_file():
-        return f"{path} is no file: {COST}", "give the name of a file"
-    # SQLite makes its log beside the file, so the directory counts, too.
+        return f"{path} is not a file: {COST}", "name a file"
+    # SQLite creates its log in the same directory, so the directory must be writable too.
     for place in (directory, path):
         if place.exists() and not os.access(place, os.W_OK):
-            return f"{place} cannot be written by this user: {COST}", "give it to the daemon's user, or another path"
+            return (
+                f"{place} cannot be written by this user: {COST}",
+                "change its owner to the daemon's user, or choose another path",
+            )
     return None
 
 
 def _room(path: Path, most: int) -> tuple[str, str] | None:
-    """Whether the disk has room for the file at its largest, as it may be when the daemon has run for a while."""
+    """A problem if the disk has no room for the file at its limit."""
     system = os.statvfs(path.parent)
     free = system.f_bavail * system.f_frsize
     size = path.stat().st_size if path.exists() else 0
     if size + free >= most:
         return None
-    message = f"{free >> 20} MiB are free beside {path}, which may take {most >> 20} MiB: a full disk keeps no history"
-    return message, "lower history.max_size, or give it another disk"
+    message = f"{free >> 20} MiB free for {path}, which may grow to {most >> 20} MiB: history stops on a full disk"
+    return message, "lower history.max_size, or use another disk"

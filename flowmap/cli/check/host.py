@@ -1,4 +1,4 @@
-"""check, this host's part: who may read the files, what the process may do, whether the address can be listened on."""
+"""Checks of the host: permissions of files, capabilities of the process, the listen address."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ from pydantic import BaseModel, SecretStr
 from flowmap.config import Config
 from flowmap.errors import SourceError
 from flowmap.serve.server.server import listen
-from flowmap.sources.base import Finding
+from flowmap.sources.base import Finding, Level
+from flowmap.sources.kinds import KINDS, PREFERRED
 from flowmap.system import proc
-from flowmap.system.privileges import KEPT, held
-
-COSTS = {
-    "conntrack": "the connection tracking table cannot be read: only TCP of this network namespace can be seen",
-    "capture": "packets cannot be captured",
-}
-"""What it costs when a source's capability is missing."""
+from flowmap.system.privileges import held
 
 GRANT = "run as root, or grant it: AmbientCapabilities= in the unit, --cap-add for a container"
 
@@ -31,11 +26,11 @@ SECRET_FILES = {
     "tls.key_file": ("http", "tls", "key_file"),
     "web_config": ("http", "web_config"),
 }
-"""Keys that name files with secrets: nobody else has to read them. What they are called in findings, and where."""
+"""Files with secrets, which other users must not read: name in findings, and path of the key."""
 
 
 def look(path: str | None, config: Config) -> Iterator[Finding]:
-    """Everything about this host that is no source's own."""
+    """All findings about the host that do not belong to a source."""
     yield from files(path, config)
     yield from capabilities(config)
     yield from hidden()
@@ -43,7 +38,7 @@ def look(path: str | None, config: Config) -> Iterator[Finding]:
 
 
 def files(path: str | None, config: Config) -> Iterator[Finding]:
-    """Modes of the configuration and of the files with secrets it names."""
+    """Modes of the configuration file and of the files with secrets."""
     if path is not None:
         yield _mode("files.config", path, secret=_holds_secret(config))
     for name, key in SECRET_FILES.items():
@@ -55,16 +50,16 @@ def files(path: str | None, config: Config) -> Iterator[Finding]:
 
 
 def _mode(name: str, path: str, *, secret: bool) -> Finding:
-    """What is known of a file was read by now, so it is there; a link counts as what it leads to."""
+    """The mode of a file, of the target if it is a link."""
     try:
         mode = stat.S_IMODE(Path(path).stat().st_mode)
     except OSError as error:
-        return Finding(name, "failed", f"{path}: {error.strerror}", "give a file that is there")
+        return Finding(name, "failed", f"{path}: {error.strerror}", "name an existing file")
     if mode & stat.S_IWOTH:
-        return Finding(name, "degraded", f"{path}: everybody may change it", f"chmod o-w {path}")
+        return Finding(name, "degraded", f"{path}: every user may change it", f"chmod o-w {path}")
     if secret and mode & stat.S_IROTH:
-        remedy = f"chmod o-rwx {path}" + ("" if name != "files.config" else ", or keep secrets in files of their own")
-        return Finding(name, "degraded", f"{path}: everybody may read the secrets in it", remedy)
+        remedy = f"chmod o-rwx {path}" + ("" if name != "files.config" else ", or keep secrets in separate files")
+        return Finding(name, "degraded", f"{path}: every user may read the secrets in it", remedy)
     return Finding(name, "ok", f"{path}: mode {mode:04o}")
 
 
@@ -78,27 +73,30 @@ def _holds_secret(model: BaseModel) -> bool:
 
 
 def capabilities(config: Config) -> Iterator[Finding]:
-    """What the configured source needs; ``auto`` can do without."""
+    """Capabilities of the configured source; ``auto`` works without them."""
     source = config.collect.source
-    wanted = KEPT.get("conntrack" if source == "auto" else source, frozenset())
+    kind = PREFERRED if source == "auto" else KINDS[source]
+    wanted = kind.capabilities
     missing = ", ".join(f"CAP_{capability.name}" for capability in sorted(wanted - held()))
     if missing:
-        message = f"{missing} is missing: {COSTS['conntrack' if source == 'auto' else source]}"
-        yield Finding("host.capabilities", "degraded" if source == "auto" else "failed", message, GRANT)
+        level: Level = "degraded" if source == "auto" else "failed"
+        yield Finding("host.capabilities", level, f"{missing} is missing: {kind.without}", GRANT)
     else:
         names = ", ".join(f"CAP_{capability.name}" for capability in sorted(wanted)) or "none"
-        yield Finding("host.capabilities", "ok", f"all that is needed ({names}); the daemon gives up the others")
+        yield Finding("host.capabilities", "ok", f"all required capabilities ({names}); the daemon drops the others")
 
 
 def hidden() -> Iterator[Finding]:
-    """What of /proc cannot be read, whatever the source."""
-    lines = list(proc.shortcomings())
+    """Parts of /proc that cannot be read, for all sources."""
+    lines = list(proc.unreadable())
     if lines:
-        yield Finding("host.proc", "degraded", "; ".join(lines), "mount /proc; not ProcSubset=pid in the unit")
+        yield Finding(
+            "host.proc", "degraded", "; ".join(lines), "mount /proc, and do not set ProcSubset=pid in the unit"
+        )
 
 
 def listening(config: Config) -> Finding:
-    """Whether the daemon could have its address: the socket is opened and closed again."""
+    """Whether the daemon can listen on its address: opens the socket and closes it."""
     where = str(config.http.listen)
     try:
         listen(*config.http.listen).close()
@@ -111,22 +109,22 @@ def listening(config: Config) -> Finding:
 
 
 def _taken(where: str, config: Config) -> Finding:
-    """Another daemon of ours is no problem for a check beside it; anything else is one for the daemon."""
+    """The address is in use: fine by a running flowmap, a failure by another program."""
     owner = _owner(config.http.listen.port)
     if isinstance(owner, proc.Unknown):
-        message = f"{where} is in use; by whom cannot be seen, {owner.cause}; unless it is flowmap itself, "
-        return Finding("http.listen", "degraded", f"{message}the daemon cannot start", "see ss -tlnp as root")
+        message = f"{where} is in use by an unknown process ({owner.cause}); unless it is flowmap, "
+        return Finding("http.listen", "degraded", f"{message}the daemon cannot start", "run ss -tlnp as root")
     if owner == "flowmap":
         return Finding("http.listen", "ok", f"{where} is in use by a running flowmap")
-    remedy = "choose another http.listen, or stop what uses it"
+    remedy = "choose another http.listen, or stop that process"
     if owner:
         return Finding("http.listen", "failed", f"{where} is in use by {owner}", remedy)
-    message = f"{where} is in use, by whom only root can see; unless it is flowmap itself, the daemon cannot start"
+    message = f"{where} is in use by a process that only root can see; unless it is flowmap, the daemon cannot start"
     return Finding("http.listen", "degraded", message, remedy)
 
 
 def _owner(port: int) -> str | proc.Unknown:
-    """The name of the program that listens on a port; empty where only root can see it."""
+    """The name of the program that listens on a port; empty if only root can see it."""
     tables = [proc.read(Path(f"/proc/self/net/{table}")) for table in ("tcp", "tcp6")]
     if isinstance(tables[0], proc.Unknown):
         return tables[0]

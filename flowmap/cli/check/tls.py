@@ -1,4 +1,4 @@
-"""check, the certificate's part: until when clients take the one that the HTTP server shows."""
+"""Check of the server certificate: how long it is valid."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from flowmap.sources.base import Finding
 
 NAME = "http.certificate"
 SOON = 14 * 86_400.0
-"""Seconds before its end from which on a certificate is told: those that are renewed by programs never come so near."""
-REMEDY = "renew it; the daemon reads the new one by itself within 5 s"
+"""Seconds of validity below which a certificate is degraded; automatic renewal happens earlier."""
+REMEDY = "renew it; the daemon loads the new one within 5 s"
 
 
 def look(config: Config) -> Iterator[Finding]:
-    """One finding where the server has a certificate that can be read; what cannot is told with the configuration."""
+    """One finding if the server has a certificate. Unreadable files are reported with the configuration."""
     http = config.http
     try:
         tls = http.tls if http.web_config is None else read_web_config(http.web_config).tls_server_config
     except ConfigError:
-        return  # a moment ago it could be read
+        return  # changed since the configuration was loaded
     if tls is not None:
         yield _certificate(tls.cert_file, tls.key_file)
 
@@ -32,20 +32,20 @@ def _certificate(cert_file: str, key_file: str) -> Finding:
     try:
         end = valid_until(cert_file, key_file)
     except ssl.SSLCertVerificationError as error:
-        message = f"{cert_file}: {error.verify_message}: no client that looks at it connects"
+        message = f"{cert_file}: {error.verify_message}: clients that verify it cannot connect"
         return Finding(NAME, "degraded", message, REMEDY)
     except (OSError, ValueError) as error:
-        return Finding(NAME, "failed", f"{cert_file} and {key_file} cannot be used: {error}", "mend these files")
+        return Finding(NAME, "failed", f"{cert_file} and {key_file} cannot be used: {error}", "correct these files")
     days = (end - time.time()) / 86_400
     near = days * 86_400 < SOON
-    message = f"{cert_file} is valid for {days:.0f} days more"
+    message = f"{cert_file} is valid for {days:.0f} more days"
     return Finding(NAME, "degraded" if near else "ok", message, REMEDY if near else "")
 
 
 def valid_until(cert_file: str, key_file: str) -> float:
-    """Seconds since the epoch; SSLCertVerificationError if it is over, or not begun.
+    """End of validity in seconds since the epoch; SSLCertVerificationError if expired or not yet valid.
 
-    A handshake in memory with a client that trusts this very certificate: ``ssl`` has no other way to its dates.
+    Does a handshake in memory with a client that trusts this certificate, as ``ssl`` has no other access to its dates.
     """
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cert_file, key_file, password="")
@@ -54,14 +54,14 @@ def valid_until(cert_file: str, key_file: str) -> float:
     client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     client.load_verify_locations(cert_file)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
-    while ends:
-        for end in tuple(ends):
+    sides = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)]
+    while sides:
+        for side in tuple(sides):
             try:
-                end.do_handshake()
+                side.do_handshake()
             except ssl.SSLWantReadError:
                 continue
-            if not end.server_side:
-                return ssl.cert_time_to_seconds(str((end.getpeercert() or {})["notAfter"]))
-            ends.remove(end)
-    raise AssertionError("the client's end returns")
+            if not side.server_side:
+                return ssl.cert_time_to_seconds(str((side.getpeercert() or {})["notAfter"]))
+            sides.remove(side)
+    raise AssertionError("the client side returns")

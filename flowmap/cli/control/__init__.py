@@ -1,1 +1,1 @@
-"""Commands that ask the control plane."""
+"""Commands that query the control plane."""

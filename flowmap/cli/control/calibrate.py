@@ -1,7 +1,7 @@
-"""calibrate: how the control plane reads src and dst, told from one connection whose deployment is known.
+"""``flowmap calibrate``: find out how the API reads src and dst, from a connection whose deployment is known.
 
-Asks every shape of the question, and two turned round, and sees which answers return the deployment. Exit status 0 if
-a reading (``attribute.semantics``) names it, 3 if none does, 1 on an error.
+Asks every question shape, and two with the endpoints swapped. Exit status 0 if a value of ``attribute.semantics``
+names the deployment, 3 if none does, 1 on an error.
 """
 
 from __future__ import annotations
@@ -14,69 +14,63 @@ from flowmap.cli.output import text
 from flowmap.cli.shared import options
 
 if TYPE_CHECKING:
-    from flowmap.attribute.questions import Owners, Shape
+    from flowmap.attribute.questions import Owners, Question, Semantics
     from flowmap.config import Config
     from flowmap.control.alibaba.api.client import DeploymentsAnswer
     from flowmap.errors import ControlError
 
-HEADER = ("QUESTION", "ASKED", "RETURNS IT", "OTHERS")
+HEADER = ("QUESTION", "PARAMETERS", "RETURNS IT", "OTHERS")
 EXIT_NONE = 3
 
-SHAPES = ("client", "sink", "source", "link", "exact")
-
-
-class NamedEndpoint(NamedTuple):
-    """What one side of a question says: parameters of GetDeploymentsByIp."""
-
-    ip: str | None = None
-    port: int | None = None
-
-
-Parameters = tuple[NamedEndpoint, NamedEndpoint]
-"""src and dst."""
+ENDPOINT_SHAPES = ("client", "sink", "source")
+"""Questions about one endpoint; a reading of the API combines their answers."""
 
 
 class ShapeReply(NamedTuple):
-    """What all namespaces said to one question."""
+    """The answers of all namespaces to one question."""
 
     returns: frozenset[str]
-    """Ids of deployments."""
+    """Ids of the deployments returned."""
     owners: Owners
-    """Of those, the ones with a job that runs, or that do not say: they can own a connection."""
+    """Those of them that can own a connection: with a running job, or without a job summary."""
     names: Mapping[str, str]
-    """By id."""
+    """Names of the deployments, by id."""
     error: str = ""
-    """Why there is no answer, or only a part of it."""
+    """Why the answer is missing or incomplete."""
 
 
 class ReadingFinding(NamedTuple):
-    """What the replies mean."""
+    """The conclusion from all replies."""
 
-    semantics: str | None
-    """Value for ``attribute.semantics``; None if none works."""
+    semantics: Semantics | None
+    """Value for ``attribute.semantics``; None if no value works."""
     because: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The connection and its deployment, and whom to ask."""
-    parser.add_argument("source", metavar="SRC:PORT", type=options.end, help="the deployment's end, which opened it")
-    parser.add_argument("destination", metavar="DST:PORT", type=options.end, help="the service's end")
-    parser.add_argument("deployment_id", metavar="DEPLOYMENT_ID", help="id of the deployment that it belongs to")
+    """Add the connection, its deployment, and the control plane."""
+    parser.add_argument("source", metavar="SRC:PORT", type=options.endpoint, help="client endpoint, of the deployment")
+    parser.add_argument(
+        "destination", metavar="DST:PORT", type=options.endpoint, help="server endpoint, of the service"
+    )
+    parser.add_argument("deployment_id", metavar="DEPLOYMENT_ID", help="id of the deployment that owns the connection")
     options.add_namespace(parser)
     options.add_config(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask everything, and print what it means. QueryError without both ports; ControlError if a question that
-    matters got no answer."""
+    """Ask all questions and print the conclusion.
+
+    QueryError without both ports; ControlError if a required question got no answer.
+    """
     from flowmap.cli.shared import asking
     from flowmap.errors import QueryError
 
-    for end, word in ((arguments.source, "SRC"), (arguments.destination, "DST")):
-        if end.port is None:
-            raise QueryError(f"{word}: its port is needed, for the question about this very connection")
-    asked = questions(NamedEndpoint(*arguments.source), NamedEndpoint(*arguments.destination))
+    for endpoint, word in ((arguments.source, "SRC"), (arguments.destination, "DST")):
+        if endpoint.port is None:
+            raise QueryError(f"{word}: the port is missing; one question needs both ports of the connection")
+    asked = questions(arguments.source, arguments.destination)
     config = asking.configured(arguments)
     replies = asking.run(_ask_all(arguments, config, asked))
     finding = judge(arguments.deployment_id, replies)
@@ -84,67 +78,73 @@ def run(arguments: argparse.Namespace) -> int:
         _print(arguments.deployment_id, asked, replies, finding)
     else:
         text.print_json(as_json(arguments.deployment_id, asked, replies, finding))
-    missing = [name for name in SHAPES[:3] if replies[name].error]
+    missing = [name for name in ENDPOINT_SHAPES if replies[name].error]
     if missing and finding.semantics is None:
         return asking.EXIT_PARTIAL
     return 0 if finding.semantics else EXIT_NONE
 
 
-def questions(client: NamedEndpoint, service: NamedEndpoint) -> dict[str, Parameters]:
-    """Every question, by its name."""
-    address, nothing = NamedEndpoint(client.ip), NamedEndpoint()
+def questions(source: options.EndpointArgument, destination: options.EndpointArgument) -> dict[str, Question]:
+    """Every question by its name, of no namespace."""
+    from flowmap.attribute.questions import Question, Shape
+    from flowmap.model.address import Address, Endpoint
+
+    client, service = (Endpoint(Address.parse(end.ip), end.port or 0) for end in (source, destination))
+    address = Endpoint(client.address, 0)
     return {
-        "client": (address, nothing),
-        "sink": (nothing, service),
-        "source": (service, nothing),
-        "link": (address, service),
-        "exact": (client, service),
-        # No reading of the API's document answers these, unless the ends are given in the wrong order.
-        "client turned round": (nothing, address),
-        "exact turned round": (service, client),
+        "client": Question("", Shape.CLIENT, address, None),
+        "sink": Question("", Shape.SINK, None, service),
+        "source": Question("", Shape.SOURCE, service, None),
+        "link": Question("", Shape.LINK, address, service),
+        "exact": Question("", Shape.EXACT, client, service),
+        # Under each reading of the API these return the deployment only if the user swapped the endpoints.
+        "client swapped": Question("", Shape.SINK, None, address),
+        "exact swapped": Question("", Shape.EXACT, service, client),
     }
 
 
 def judge(deployment: str, replies: Mapping[str, ShapeReply]) -> ReadingFinding:
-    """Which reading names the deployment: its client's answer and its service end's answer must both return it."""
+    """Decide which semantics name the deployment: the answers for client and server must both return it."""
     found = {name for name, reply in replies.items() if deployment in reply.returns}
-    lacking = [name for name in SHAPES[:3] if replies[name].error and name not in found]
+    lacking = [name for name in ENDPOINT_SHAPES if replies[name].error and name not in found]
     if "client" in found and found & {"sink", "source"}:
         if "sink" in found and not replies["source"].returns and not replies["source"].error:
             return ReadingFinding(
-                "connection", "its own address and the service as destination return it, and nobody reads src"
+                "connection", "its own address and the service as dst return it, and the service as src returns nothing"
             )
         if "source" in found or replies["source"].returns:
-            return ReadingFinding("both", "its own address returns it, and the service is known as what jobs read from")
+            return ReadingFinding("both", "its own address returns it, and the service as src returns deployments")
     if lacking:
         causes = "; ".join(f"{name}: {replies[name].error}" for name in lacking)
-        return ReadingFinding(None, f"it cannot be told without these answers ({causes})")
-    if "exact turned round" in found and "exact" not in found:
+        return ReadingFinding(None, f"answers are missing ({causes})")
+    if "exact swapped" in found and "exact" not in found:
         return ReadingFinding(
-            None, "the question with the ends turned round returns it: SRC must be the deployment's end"
+            None, "the question with swapped endpoints returns it: SRC must be the client, of the deployment"
         )
     if "client" in found:
         return ReadingFinding(
-            None, "its own address returns it, but no question about the service does: is DST its real end?"
+            None,
+            "its own address returns it, but no question about the service does: is DST the real server?",
         )
     if found & {"sink", "source"}:
         return ReadingFinding(
             "dataflow",
-            "the service returns it, and its own address does not; right only where nobody but deployments uses it",
+            "the service returns it, and its own address does not; right only if no other clients use the service",
         )
     return ReadingFinding(None, _why_none(found))
 
 
 def _why_none(found: set[str]) -> str:
     if found:
-        return f"only {', '.join(sorted(found))} returns it, and no reading rests on that alone"
-    return "no question returns it: is the id right, is the connection still open, and does NAT stand between the ends?"
+        return f"only {', '.join(sorted(found))} returns it, and no semantics use that alone"
+    return "no question returns it: is the id right, is the connection still open, and is there NAT in between?"
 
 
 async def _ask_all(
-    arguments: argparse.Namespace, config: Config, asked: Mapping[str, Parameters]
+    arguments: argparse.Namespace, config: Config, asked: Mapping[str, Question]
 ) -> dict[str, ShapeReply]:
     from flowmap.cli.shared import asking
+    from flowmap.control.alibaba.control_plane import ask_owners
     from flowmap.daemon.clients import control_client
     from flowmap.errors import UNREACHED, BadRequest, ControlError
 
@@ -153,22 +153,16 @@ async def _ask_all(
     replies = {}
     unreached: ControlError | None = None
     async with control_client(config.control_plane) as client:
-        for name, (source, destination) in asked.items():
+        for name, question in asked.items():
             answers: list[tuple[str, DeploymentsAnswer | ControlError]] = []
             for namespace in namespaces:
-                if unreached is not None:  # the other questions would only wait as long
+                if unreached is not None:  # each further call would wait for the same timeout
                     answers.append((namespace, unreached))
                     continue
                 async with pace.call():
                     try:
-                        answer = await client.get_deployments_by_ip(
-                            namespace=namespace,
-                            src_ip=source.ip,
-                            src_port=source.port,
-                            dst_ip=destination.ip,
-                            dst_port=destination.port,
-                        )
-                        answers.append((namespace, answer))
+                        ends = question.source, question.destination
+                        answers.append((namespace, await ask_owners(client, question.workspace, namespace, *ends)))
                     except BadRequest:
                         raise
                     except ControlError as error:
@@ -197,24 +191,24 @@ def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], work
     return ShapeReply(frozenset(names), frozenset(owners), names, "; ".join(dict.fromkeys(errors)))
 
 
-def outcome(replies: Mapping[str, ShapeReply], semantics: str) -> tuple[str, list[str]]:
+def outcome(
+    asked: Mapping[str, Question], replies: Mapping[str, ShapeReply], semantics: Semantics
+) -> tuple[str, list[str]]:
     """State and deployments of the connection under a reading, by the daemon's own rule."""
-    from flowmap.attribute.questions import Shape, candidates, state_of
+    from flowmap.attribute.questions import combine, state_of
 
-    known: dict[Shape, Owners | None] = {
-        Shape(name): None if replies[name].error else replies[name].owners for name in SHAPES
-    }
-    owners = candidates(semantics, known)  # type: ignore[arg-type]
+    known = {asked[name]: None if replies[name].error else replies[name].owners for name in ENDPOINT_SHAPES}
+    owners = combine(semantics, known)
     if owners is None:
         return "failed", []
     return state_of(owners, len(owners)).value, sorted(owner.name for owner in owners)
 
 
 def as_json(
-    deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, ShapeReply], finding: ReadingFinding
+    deployment: str, asked: Mapping[str, Question], replies: Mapping[str, ShapeReply], finding: ReadingFinding
 ) -> dict[str, Any]:
-    """Everything, for programs."""
-    state, names = outcome(replies, finding.semantics) if finding.semantics else (None, [])
+    """The result as JSON."""
+    state, names = outcome(asked, replies, finding.semantics) if finding.semantics else (None, [])
     return {
         "deploymentId": deployment,
         "semantics": finding.semantics,
@@ -235,36 +229,40 @@ def as_json(
 
 
 def _print(
-    deployment: str, asked: Mapping[str, Parameters], replies: Mapping[str, ShapeReply], finding: ReadingFinding
+    deployment: str, asked: Mapping[str, Question], replies: Mapping[str, ShapeReply], finding: ReadingFinding
 ) -> None:
     rows = []
     for name, reply in replies.items():
-        said = _returns(deployment, reply)
-        answer = reply.error if said is None else _in_words(deployment, reply)
+        returned = _returns(deployment, reply)
+        answer = reply.error if returned is None else _in_words(deployment, reply)
         others = ", ".join(sorted(reply.names[other] for other in reply.returns - {deployment}))
         asked_for = " ".join(f"{key}={value}" for key, value in _parameters(asked[name]).items())
         rows.append((name, asked_for, answer, others or None))
     text.print_table(HEADER, rows)
     print()
-    print(f"attribute.semantics: {finding.semantics}" if finding.semantics else "no reading of the API works")
+    print(f"attribute.semantics: {finding.semantics}" if finding.semantics else "attribute.semantics: no value works")
     print(f"  {text.clean(finding.because)}")
     if finding.semantics:
-        state, names = outcome(replies, finding.semantics)
-        print(f"  with it, this connection is {state}{': ' if names else ''}{text.clean(', '.join(names))}")
+        state, names = outcome(asked, replies, finding.semantics)
+        print(f"  with this value, the connection is {state}{': ' if names else ''}{text.clean(', '.join(names))}")
 
 
 def _returns(deployment: str, reply: ShapeReply) -> bool | None:
-    """None: without an answer, or with a part that could not be read, that it is not there says nothing."""
+    """Whether the reply has the deployment; None if it is absent from an incomplete answer."""
     return True if deployment in reply.returns else None if reply.error else False
 
 
 def _in_words(deployment: str, reply: ShapeReply) -> str:
     if deployment not in reply.returns:
         return "no"
-    return "yes" if any(owner.deployment_id == deployment for owner in reply.owners) else "yes, without a job that runs"
+    return "yes" if any(owner.deployment_id == deployment for owner in reply.owners) else "yes, without a running job"
 
 
-def _parameters(ends: Parameters) -> dict[str, str | int]:
-    source, destination = ends
-    given = {"srcIp": source.ip, "srcPort": source.port, "dstIp": destination.ip, "dstPort": destination.port}
-    return {name: value for name, value in given.items() if value is not None}
+def _parameters(question: Question) -> dict[str, str | int]:
+    given: dict[str, str | int] = {}
+    for side, endpoint in (("src", question.source), ("dst", question.destination)):
+        if endpoint is not None:
+            given[f"{side}Ip"] = str(endpoint.address)
+            if endpoint.port:
+                given[f"{side}Port"] = endpoint.port
+    return given

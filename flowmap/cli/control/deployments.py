@@ -1,7 +1,6 @@
-"""deployments: what the control plane says of deployments.
+"""``flowmap deployments``: list deployments by address, by label, or all.
 
-``by-ip`` asks who is at an address, ``by-label`` who has a label, ``list`` for all of them. Exit status 1 if something
-of the answer is missing; stderr says what.
+Exit status 1 if the answer is incomplete. stderr has the reason.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ if TYPE_CHECKING:
 HEADER = ("NAMESPACE", "DEPLOYMENT", "ID", "MODE", "JOBS", "ENGINE", "LABELS")
 
 Found = list[tuple[str, "Deployment"]]
-"""Deployments and the namespace that was asked for each."""
+"""Deployments, each with the namespace that was asked."""
 
 WAYS = {
-    "by-ip": "deployments by the ends of a connection; at least one address is needed",
-    "by-label": "deployments whose label has one of the values",
-    "list": "all deployments, or those that all filters let through",
+    "by-ip": "list deployments by the endpoints of a connection; needs at least one address",
+    "by-label": "list deployments by the values of a label",
+    "list": "list all deployments, or those that match all filters",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The three ways to ask."""
+    """Add the subcommands."""
     ways = parser.add_subparsers(dest="way", required=True, metavar="|".join(WAYS))
     for name, summary in WAYS.items():
         way = ways.add_parser(
@@ -46,27 +45,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _by_ip_arguments(parser: argparse.ArgumentParser) -> None:
     for side, meaning in (("src", "source"), ("dst", "destination")):
         parser.add_argument(f"--{side}-ip", metavar="IP", help=f"address of the {meaning}")
-        parser.add_argument(f"--{side}-port", metavar="PORT", type=options.port_number, help="its port")
+        parser.add_argument(f"--{side}-port", metavar="PORT", type=options.port_number, help=f"port of the {meaning}")
 
 
 def _by_label_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY", help="key of the label")
-    parser.add_argument("values", metavar="VALUE[,VALUE…]", type=options.values, help="any of these values")
+    parser.add_argument(
+        "values", metavar="VALUE[,VALUE…]", type=options.values, help="value of the label, or several alternatives"
+    )
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the deployment")
-    parser.add_argument("--status", help="with a job in this state, like RUNNING")
-    parser.add_argument("--creator", help="id of the account that made it")
+    parser.add_argument("--status", help="state of one of its jobs, like RUNNING")
+    parser.add_argument("--creator", help="id of the account that created it")
     parser.add_argument("--execution-mode", metavar="MODE", help="STREAMING or BATCH")
-    parser.add_argument("--label", metavar="KEY=V1,V2", type=options.label, help="with one of these values of a label")
+    parser.add_argument("--label", metavar="KEY=V1,V2", type=options.label, help="label with one of these values")
 
 
 _ARGUMENTS = {"by-ip": _by_ip_arguments, "by-label": _by_label_arguments, "list": _list_arguments}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask, and print what was found."""
+    """Query the control plane and print the deployments."""
     from flowmap.cli.shared import asking
 
     config = asking.configured(arguments)
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         text.print_table(HEADER, [row(namespace, one) for namespace, one in found])
     else:
         text.print_json({"deployments": [as_json(*one) for one in found], "complete": not losses})
-    return losses.tell()
+    return losses.report()
 
 
 async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) -> Found:
@@ -93,7 +94,7 @@ async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) ->
             async with pace.call():
                 answer = await ask(client, arguments, namespace)
             if answer.dropped:
-                losses.note(f"{namespace}: {answer.dropped} deployments could not be read and are missing")
+                losses.add(f"{namespace}: {answer.dropped} deployments could not be read and are missing")
             found += [(namespace, deployment) for deployment in answer.deployments]
         return found
 
@@ -134,12 +135,12 @@ async def _list(
 
 
 def as_json(namespace: str, deployment: Deployment) -> dict[str, Any]:
-    """A deployment in the API's words, without what it does not say."""
+    """A deployment with the API's field names, without absent fields."""
     return {"namespace": namespace} | deployment.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def row(namespace: str, deployment: Deployment) -> tuple[object, ...]:
-    """One line of the table."""
+    """A row of the table."""
     labels = deployment.labels
     return (
         deployment.namespace or namespace,
@@ -153,7 +154,7 @@ def row(namespace: str, deployment: Deployment) -> tuple[object, ...]:
 
 
 def jobs_in_words(summary: JobSummary | None) -> str | None:
-    """``2 running, 1 failed``; ``none``, or None if the answer does not say."""
+    """``2 running, 1 failed``, or ``none``; None if the answer has no job summary."""
     if summary is None:
         return None
     counts = {name: getattr(summary, name) for name in STATES}

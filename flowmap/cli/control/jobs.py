@@ -1,6 +1,6 @@
-"""jobs: the runs of one deployment, as the control plane has them.
+"""``flowmap jobs``: list the jobs of a deployment.
 
-Exit status 1 if something of the answer is missing; stderr says what.
+Exit status 1 if the answer is incomplete. stderr has the reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HEADER = ("NAMESPACE", "JOB", "STATUS", "STARTED", "ENDED", "RESTARTS", "ENGINE"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whose jobs."""
+    """Add the deployment and the control plane."""
     parser.add_argument("deployment_id", metavar="DEPLOYMENT_ID", help="id of the deployment")
     options.add_namespace(parser)
     options.add_config(parser)
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask, and print what was found."""
+    """Query the control plane and print the jobs."""
     from flowmap.cli.shared import asking
 
     config = asking.configured(arguments)
@@ -39,13 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         jobs = [as_json(namespace, job) for namespace, job in found]
         text.print_json({"jobs": jobs, "complete": not losses})
-    return losses.tell()
+    return losses.report()
 
 
 async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) -> list[tuple[str, Job]]:
-    """The jobs, and the namespace they are in.
+    """The jobs, each with its namespace.
 
-    An id is in one namespace only: refusals of the others do not matter once it is found.
+    An id exists in one namespace only. Once it is found, errors of the other namespaces are ignored.
     """
     from flowmap.cli.output.progress import Progress
     from flowmap.cli.shared import asking
@@ -74,12 +74,12 @@ async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) ->
 
 
 def as_json(namespace: str, job: Job) -> dict[str, Any]:
-    """A job in the API's words, without what it does not say."""
+    """A job with the API's field names, without absent fields."""
     return {"namespace": namespace} | job.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def row(namespace: str, job: Job) -> tuple[object, ...]:
-    """One line of the table."""
+    """A row of the table."""
     from flowmap.serve.api.models import rfc3339
 
     status = job.status

@@ -1,4 +1,4 @@
-"""Everything the control plane lists, read into one index of who uses which file."""
+"""Reads all deployments and jobs into an index of the files that they use."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from flowmap.errors import AuthError, ControlError, QueryError
 
 
 async def search(arguments: argparse.Namespace, config: Config, losses: Losses) -> tuple[Found, ...]:
-    """Ask for everything, at the configured pace, and find ``arguments.file`` in it.
+    """Read everything at the configured call rate and find ``arguments.file`` in it.
 
-    QueryError for a pattern that names no file, any ControlError where nothing could be read; what failed in part is
-    a loss.
+    QueryError for a pattern that names no file. ControlError if nothing could be read; partial failures are losses.
     """
     pattern = arguments.file
     if read_uri(pattern) is None:
-        raise QueryError("FILE_NAME: is empty, or too long to name a file", field="file")
+        raise QueryError("FILE_NAME: empty, or too long for a file name", field="file")
     asked = namespaces(arguments, config)
     pace, index = Pace(config.control_plane), PackageIndex()
     legacy: tuple[Found, ...] = ()
@@ -38,12 +37,12 @@ async def search(arguments: argparse.Namespace, config: Config, losses: Losses) 
         if config.control_plane.blink.enabled:
             legacy = await _legacy(pattern, config, pace, losses, progress)
     if index.shed:
-        losses.note(f"{index.shed} uses of files were left out: the index is full")
+        losses.add(f"{index.shed} uses of files were left out: the index is full")
     return (*index.find(pattern), *legacy)
 
 
 class _Listed(NamedTuple):
-    """A deployment whose jobs may be asked for."""
+    """A listed deployment."""
 
     namespace: str
     identity: str
@@ -64,7 +63,7 @@ class _Reader:
         self._losses = losses
 
     async def deployments(self, namespace: str) -> list[_Listed]:
-        """Every deployment of a namespace."""
+        """Read every deployment of a namespace."""
         listing = self._client.list_deployments(namespace=namespace)
         every: list[_Listed] = []
         async for page in self._pace.pages(listing):
@@ -76,7 +75,7 @@ class _Reader:
         return every
 
     async def jobs(self, those: list[_Listed]) -> None:
-        """The jobs of those deployments, several at a time. AuthError ends it; other failures are counted."""
+        """Read the jobs of those deployments, several at a time. AuthError is raised; other failures are counted."""
         waiting, failures = iter(those), []
         done = 0
 
@@ -86,7 +85,7 @@ class _Reader:
                 try:
                     await self._jobs_of(one)
                 except AuthError:
-                    raise  # the next one would be refused as well
+                    raise  # the next call would be refused too
                 except ControlError as error:
                     failures.append(error)
                 done += 1
@@ -100,7 +99,7 @@ class _Reader:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
         if failures:
-            self._losses.note(f"jobs of {len(failures)} deployments could not be read: {failures[0]}")
+            self._losses.add(f"jobs of {len(failures)} deployments could not be read: {failures[0]}")
 
     async def _jobs_of(self, one: _Listed) -> None:
         listing = self._client.list_jobs(namespace=one.namespace, deployment_id=one.identity)
@@ -111,7 +110,7 @@ class _Reader:
 
 
 def may_have_jobs(summary: JobSummary | None) -> bool:
-    """Whether ``ListJobs`` can have anything; False only if all counts are there and 0."""
+    """Whether ``ListJobs`` can return jobs; False only if all counts are present and 0."""
     if summary is None:
         return True
     counts = (
@@ -122,13 +121,13 @@ def may_have_jobs(summary: JobSummary | None) -> bool:
 
 
 async def _legacy(pattern: str, config: Config, pace: Pace, losses: Losses, progress: Progress) -> tuple[Found, ...]:
-    """Jobs of the configured projects; the legacy API looks for exact file names only."""
+    """Jobs of the configured legacy projects. The legacy API finds exact file names only."""
     name, projects = file_name(read_uri(pattern) or ""), config.control_plane.blink.projects
     if not projects:
-        losses.note("control_plane.blink.projects is empty: no legacy project was asked")
+        losses.add("legacy API: no project was searched; set control_plane.blink.projects")
         return ()
     if re.search(r"[*?]", name):
-        losses.note("the legacy API knows no patterns: its projects were not asked")
+        losses.add("legacy API: no project was searched; it does not support patterns, give an exact file name")
         return ()
     index = PackageIndex()
     async with blink_client(config.control_plane) as client:
@@ -138,7 +137,7 @@ async def _legacy(pattern: str, config: Config, pace: Pace, losses: Losses, prog
                 for job in await read_all(pace, listing, progress, f"jobs of {project}"):
                     index.add_blink_job(job, project=project, package=name)
             except ControlError as error:
-                losses.note(f"legacy project {project}: {error}")
+                losses.add(f"legacy project {project}: {error}")
                 continue
             losses.of_listing(listing, f"jobs of {project}")
     return index.find(name)

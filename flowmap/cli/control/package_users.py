@@ -1,8 +1,8 @@
-"""package-users: who uses a jar or Python file, and the peers they talk to.
+"""``flowmap package-users``: find the deployments and jobs that use a JAR or Python file, and their peers.
 
-Asks the control plane for all deployments and for the jobs of each (a job keeps the files its deployment had when it
-started), the legacy product's projects where they are configured, and a running daemon, if there is one, for the peers.
-Exit status 1 if something of the answer is missing; stderr says what.
+Reads all deployments and their jobs from the control plane: a job keeps the files that its deployment had when it
+started. Also reads configured projects of the legacy API, and the peers from a daemon if one is running. Exit status 1
+if the answer is incomplete. stderr has the reason.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ LEGACY_HEADER = ("PROJECT", "LEGACY JOB", "ID", "PACKAGE")
 PEERS_HEADER = ("DEPLOYMENT", "PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "OPEN", "STATE")
 
 Peers = dict[str, list[dict[str, Any]]]
-"""Traffic by peer, by deployment id, as the daemon tells it."""
+"""Peers and traffic by deployment id, as the daemon reports them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which file, and whom to ask."""
+    """Add the file, the control plane and the daemon."""
     parser.add_argument(
         "file",
         metavar="FILE_NAME",
         help="file name, like log4j-core-2.14.jar, pattern, like 'log4j-core-*.jar', or full URI",
     )
     parser.add_argument(
-        "--no-jobs", action="store_true", help="do not ask for the jobs of each deployment: a call each"
+        "--no-jobs", action="store_true", help="do not read the jobs, which costs one call for each deployment"
     )
     options.add_namespace(parser)
     options.add_config(parser)
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask everybody, and print who was found."""
+    """Search for the file and print its users."""
     from flowmap.cli.control.package_search import search
     from flowmap.cli.shared import asking
     from flowmap.cli.shared.client import connect
@@ -60,11 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
         print_tables(found, peers)
     else:
         text.print_json(as_json(arguments.file, found, peers) | {"complete": not losses})
-    return losses.tell()
+    return losses.report()
 
 
 def peers_of(identities: list[str], client: DaemonClient, losses: Losses, *, named: bool) -> Peers | None:
-    """Whom the deployments talk to; None without a daemon, which is a loss only where one was ``named``."""
+    """Read the peers of the deployments; None without a daemon, which is a loss only if --url was given (``named``)."""
     from flowmap.errors import QueryError
 
     peers: Peers = {}
@@ -72,8 +72,8 @@ def peers_of(identities: list[str], client: DaemonClient, losses: Losses, *, nam
         try:
             found = client.find(f"deployments/{quote(identity, safe='')}") or {}
         except QueryError as error:
-            tell = losses.note if peers or named else losses.hint
-            tell(f"peers: {error}")
+            report = losses.add if peers or named else losses.hint
+            report(f"peers: {error}")
             return peers or None
         peers[identity] = [
             traffic | {"state": state}
@@ -84,9 +84,9 @@ def peers_of(identities: list[str], client: DaemonClient, losses: Losses, *, nam
 
 
 def as_json(file: str, found: Sequence[Found], peers: Peers | None) -> dict[str, Any]:
-    """Everything that was found, by deployment; ``peers`` of one is null where no daemon told.
+    """The users by deployment. ``peers`` is null without a daemon.
 
-    A deployment without ``files`` does not use the file any more, but jobs do that were started before.
+    A deployment with empty ``files`` no longer uses the file, but older jobs of it do.
     """
     deployments: dict[str, dict[str, Any]] = {}
     legacy = []
@@ -116,7 +116,7 @@ def as_json(file: str, found: Sequence[Found], peers: Peers | None) -> dict[str,
 
 
 def print_tables(found: Sequence[Found], peers: Peers | None) -> None:
-    """Who uses it, the jobs of the legacy product if there are any, and the peers if a daemon told."""
+    """Print the users, the legacy jobs if there are any, and the peers if a daemon reported them."""
     own = [one for one in found if one.user.deployment_id is not None]
     legacy = [one for one in found if one.user.deployment_id is None]
     text.print_table(HEADER, [_row(one) for one in own])

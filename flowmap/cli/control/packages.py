@@ -1,6 +1,6 @@
-"""packages: jobs of a project of the legacy Blink product that use a package, by GetRefPackageJob.
+"""``flowmap packages``: list jobs of a legacy Blink project that use a package (GetRefPackageJob).
 
-Off unless control_plane.blink.enabled is set. Exit status 1 if something of the answer is missing; stderr says what.
+Needs ``control_plane.blink.enabled``. Exit status 1 if the answer is incomplete. stderr has the reason.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ HEADER = ("PROJECT", "JOB", "ID", "TYPE", "ENGINE", "PACKAGES")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which project, and which package."""
+    """Add the project and the package."""
     parser.add_argument("project", metavar="PROJECT", help="name of the project")
-    parser.add_argument("package", metavar="PACKAGE", help="file name of the package, exactly")
+    parser.add_argument("package", metavar="PACKAGE", help="exact file name of the package")
     parser.add_argument(
-        "--namespace", metavar="N", action="append", help="not used: here a project is what it is elsewhere"
+        "--namespace", metavar="N", action="append", help="ignored: the legacy API has projects instead of namespaces"
     )
     options.add_config(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask, and print what was found."""
+    """Query the legacy API and print the jobs."""
     from flowmap.cli.shared import asking
     from flowmap.config import load
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         jobs = [job.model_dump(mode="json", by_alias=True, exclude_none=True) for job in found]
         text.print_json({"jobs": jobs, "complete": not losses})
-    return losses.tell()
+    return losses.report()
 
 
 async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) -> tuple[BlinkJob, ...]:
@@ -60,7 +60,7 @@ async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) ->
 
 
 def row(project: str, job: BlinkJob) -> tuple[object, ...]:
-    """One line of the table."""
+    """A row of the table."""
     return (
         job.project_name or project,
         job.job_name,

@@ -1,1 +1,1 @@
-"""Commands that run a daemon or talk to one about itself."""
+"""Commands that run, check and control the daemon."""

@@ -1,7 +1,4 @@
-"""config: the configuration in force, with secrets masked.
-
-Also its JSON Schema, a commented file with every key, and the table of config/README.md.
-"""
+"""``flowmap config``: print the effective configuration with secrets masked, its JSON Schema, or an example file."""
 
 from __future__ import annotations
 
@@ -12,17 +9,19 @@ from flowmap.cli.shared import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``-c FILE``, and what to print instead."""
+    """Add ``-c FILE`` and the other things to print."""
     options.add_config(parser)
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--schema", action="store_true", help="print the JSON Schema of the file instead")
-    instead.add_argument("--example", action="store_true", help="print a file with every key at its default instead")
+    instead.add_argument("--schema", action="store_true", help="print the JSON Schema instead")
+    instead.add_argument(
+        "--example", action="store_true", help="print an example file with every key at its default instead"
+    )
     instead.add_argument("--markdown", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="form; default: yaml")
+    parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="output format; default: yaml")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the configuration."""
     from flowmap import config
     from flowmap.cli.output.text import print_json, shown
     from flowmap.config.reference import masked_yaml
@@ -38,6 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.output == "json":
             print_json(config.masked(loaded))
         else:
-            said = masked_yaml(loaded)
-            print(said if shown(said) == said else masked_yaml(loaded, ascii_only=True), end="")
+            text = masked_yaml(loaded)
+            print(text if shown(text) == text else masked_yaml(loaded, ascii_only=True), end="")
     return 0

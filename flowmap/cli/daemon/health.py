@@ -1,7 +1,7 @@
-"""health: whether the daemon of a configuration works, for container health checks.
+"""``flowmap health``: report whether the configured daemon works, for container health checks.
 
-Exit status 0 if it does, 1 if not. It asks the daemon's own listening address and sends nothing secret, so it takes
-whatever certificate it is shown.
+Exit status 0 if it works, 1 if not. The request goes to the configured address and has no secret, so the certificate
+is not verified.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from flowmap.errors import QueryError
 from flowmap.system.names import look_up, lookup_problem
 
 TIMEOUT = 4.0
-"""Seconds to wait for the answer."""
+"""Seconds to wait for an answer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``-c FILE``, and which of the two questions."""
+    """Add ``-c FILE`` and ``--ready``."""
     options.add_config(parser)
-    parser.add_argument("--ready", action="store_true", help="whether it is ready, not only whether it works")
+    parser.add_argument("--ready", action="store_true", help="also require that the daemon is ready")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask, and say what it answers."""
+    """Ask the daemon and print its answer."""
     from flowmap.config import HttpConfig, load, read_web_config
     from flowmap.model.address import format_endpoint
 
@@ -54,9 +54,9 @@ def _ask(url: str) -> str:
     handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
     try:
         with urllib.request.build_opener(*handlers).open(url, timeout=TIMEOUT) as answer:
-            said: bytes = answer.read(1000)
+            body: bytes = answer.read(1000)
     except urllib.error.HTTPError as error:
         raise QueryError(f"{url}: {error.read(1000).decode(errors='replace').strip() or error.reason}") from error
     except OSError as error:
         raise QueryError(f"{url}: {getattr(error, 'reason', None) or error}") from error
-    return said.decode(errors="replace").strip()
+    return body.decode(errors="replace").strip()

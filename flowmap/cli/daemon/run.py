@@ -1,7 +1,6 @@
-"""run: the daemon, in the foreground, until SIGTERM.
+"""``flowmap run``: run the daemon in the foreground until SIGTERM.
 
-Exit status 0 on SIGTERM or SIGINT, 78 on a configuration that cannot work, 1 on a failure. SIGHUP reads the
-configuration again.
+Exit status 0 on SIGTERM or SIGINT, 78 for an invalid configuration, 1 on a failure. SIGHUP reloads the configuration.
 """
 
 from __future__ import annotations
@@ -21,35 +20,35 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``-c FILE``, whether to record, and when to end."""
-    os.environ.update(ENVIRONMENT)  # before any word is parsed: durations and sizes are what first imports numpy
+    """Add ``-c FILE``, the recording and the duration."""
+    os.environ.update(ENVIRONMENT)  # before arguments are parsed: parsing a duration or size imports numpy
     options.add_config(parser)
     parser.add_argument(
         "--record",
         metavar="FILE",
         type=Path,
-        help="keep everything that decides who owns what in a new file, for flowmap replay; it holds addresses",
+        help="record everything that attribution depends on in a new file, for flowmap replay; it contains addresses",
     )
     parser.add_argument(
         "--record-max-size",
         metavar="SIZE",
         type=options.size,
         default=256 << 20,
-        help="largest size of that file; the recording then ends and the daemon goes on; default: 256MiB",
+        help="maximum size of the recording; then it stops and the daemon continues; default: 256MiB",
     )
-    parser.add_argument("--record-overwrite", action="store_true", help="replace the file if it is there already")
-    parser.add_argument("--duration", type=options.duration, help="end after this time; default: run until SIGTERM")
+    parser.add_argument("--record-overwrite", action="store_true", help="replace the recording if the file exists")
+    parser.add_argument("--duration", type=options.duration, help="stop after this time; default: run until SIGTERM")
     parser.add_argument(
         "--textfile",
         metavar="FILE.prom",
         type=Path,
-        help="also write the page to a file, every 15 s and at the end, for node_exporter's textfile collector",
+        help="also write the metrics to a file, every 15 s and at the end, for node_exporter's textfile collector",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load the configuration, check that somebody can be asked, and hand over to the daemon."""
-    # Until the daemon has its own handlers there is nothing to save, and being stopped is no failure.
+    """Load the configuration, require a control plane, and run the daemon."""
+    # Until the daemon installs its own handlers there is nothing to save, so a stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -76,7 +75,7 @@ def _record(arguments: argparse.Namespace) -> RecordTo | None:
 
 
 def load_again(arguments: argparse.Namespace) -> LoadedConfig:
-    """The configuration as it is now: what the command line says goes before environment and file."""
+    """Load the configuration. The command line overrides the environment, which overrides the file."""
     from flowmap.config import require_control_plane
     from flowmap.config.loading import read
 

@@ -1,1 +1,1 @@
-"""What commands print."""
+"""Tables, JSON and progress that commands print."""

@@ -1,15 +1,15 @@
-"""One attribution as text."""
+"""Prints one attribution for people."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from flowmap.cli.output import text
-from flowmap.cli.traffic.flows import end
+from flowmap.cli.traffic.flows import endpoint
 
 
 def print_answer(answer: dict[str, Any]) -> None:
-    """The state, the deployments, what was seen, and what the answer rests on."""
+    """Print the state, the deployments, the flow, and the evidence."""
     facts: list[tuple[object, object]] = [("state", answer["state"])]
     if answer.get("cause"):
         facts.append(("because", answer["cause"]))
@@ -19,18 +19,18 @@ def print_answer(answer: dict[str, Any]) -> None:
         facts += [("  label", f"{name}={value}") for name, value in deployment["labels"].items()]
     flow = answer.get("flow")
     if flow:
-        facts.append(("flow", f"{flow['protocol']} {end(flow['client'])} -> {end(flow['server'])}"))
+        facts.append(("flow", f"{flow['protocol']} {endpoint(flow['client'])} -> {endpoint(flow['server'])}"))
         sent, received = text.amount(flow["transmitBytes"]), text.amount(flow["receiveBytes"])
         facts.append(("  bytes", f"{sent} sent, {received} received"))
     for line in text.table(("", ""), facts, width=text.terminal_width())[1:]:
         print(line)
     if answer["evidence"]:
         print()
-        header = ("ASKED BY", "ANSWER", "CONFIDENCE", "ORIGIN", "RULE", "ANSWERED")
+        header = ("QUESTION", "ANSWER", "CONFIDENCE", "ORIGIN", "RULE", "ANSWERED")
         text.print_table(header, [_evidence(piece) for piece in answer["evidence"]])
 
 
 def _evidence(piece: dict[str, Any]) -> tuple[object, ...]:
     names = ", ".join(owner["name"] for owner in piece.get("owners", ()))
-    said = piece.get("error") or names or ("nobody" if piece["answeredAt"] else None)
-    return piece["shape"], said, piece["confidence"], piece["origin"], piece.get("rule") or None, piece["answeredAt"]
+    result = piece.get("error") or names or ("no deployment" if piece["answeredAt"] else None)
+    return piece["shape"], result, piece["confidence"], piece["origin"], piece.get("rule") or None, piece["answeredAt"]

@@ -1,36 +1,38 @@
-"""How far a long listing is, on stderr and only where that is a terminal."""
+"""Text on a terminal that is replaced while a command runs: progress, and the table of the demo."""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, TextIO
 
-from flowmap.cli.output.text import clean
+from flowmap.cli.output.text import clean, shown
 
+if TYPE_CHECKING:
+    from rich.live import Live
+
+DELAY = 0.5
+"""Seconds before progress is shown; short commands show none."""
 EVERY = 0.1
-"""Seconds between two looks."""
-
-_TO_START_AND_CLEAR = "\r\x1b[K"
+"""Seconds between two updates."""
 
 
 class Progress:
-    """One line that is written over and gone in the end."""
+    """One line on stderr that is removed in the end; nothing if stderr is not a terminal."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._next = 0.0
-        self._shown = False
+        self._next = time.monotonic() + DELAY if sys.stderr.isatty() else float("inf")
+        self._live: Live | None = None
 
     def show(self, text: str) -> None:
-        """Say ``text`` instead of what was said before, if it is time to."""
-        now = time.monotonic()
-        if not self._live or now < self._next:
+        """Replace the line by ``text``, unless the last update was a moment ago."""
+        if time.monotonic() < self._next:
             return
-        self._next, self._shown = now + EVERY, True
-        sys.stderr.write(f"{_TO_START_AND_CLEAR}{clean(text)}")
-        sys.stderr.flush()
+        if self._live is None:
+            self._live = start_live(sys.stderr, transient=True)
+        show_live(self._live, shown(clean(text), sys.stderr))
+        self._next = time.monotonic() + EVERY
 
     def __enter__(self) -> Self:
         return self
@@ -38,6 +40,23 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shown:
-            sys.stderr.write(_TO_START_AND_CLEAR)
-            sys.stderr.flush()
+        if self._live is not None:
+            self._live.stop()
+
+
+def start_live(terminal: TextIO, *, transient: bool) -> Live:
+    """A region of ``terminal`` whose text can be replaced; ``transient``: removed when it is stopped."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=terminal, force_terminal=True)
+    live = Live(console=console, transient=transient, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    live.start()
+    return live
+
+
+def show_live(live: Live, text: str) -> None:
+    """Show ``text``, in which nothing may steer a terminal (see ``text.clean``)."""
+    from rich.text import Text
+
+    live.update(Text(text, overflow="fold"), refresh=True)

@@ -1,1 +1,1 @@
-"""``flowmap replay``: recordings and capture files."""
+"""``flowmap replay``: attributes recordings and capture files again."""

@@ -1,4 +1,4 @@
-"""replay, for capture files: pcap and pcapng, each also compressed with gzip."""
+"""``flowmap replay`` of capture files: pcap and pcapng, also gzipped."""
 
 from __future__ import annotations
 
@@ -31,21 +31,24 @@ from flowmap.replay.driver import Answerer, Reply, answer, failure
 from flowmap.system.names import run_loop
 
 ASSUMED = "assumed"
-"""Origin of answers that were given now and are taken for the capture's time."""
+"""Origin of today's answers that are used for the capture's time."""
 
 
 def replay(arguments: argparse.Namespace) -> int:
-    """Attribute the file; the exit status."""
+    """Attribute the file; returns the exit status."""
     if arguments.dry_run:
-        raise QueryError("--dry-run: is for recordings of flowmap run --record")
+        raise QueryError("--dry-run: works only with a recording of flowmap run --record")
     if arguments.catalog is not None and arguments.assume_current:
-        raise QueryError("--assume-current: asks the control plane; --catalog is asked instead of it")
+        raise QueryError("--assume-current and --catalog exclude each other; give one of them")
     config = load(arguments.config, os.environ)
     with CaptureFile(arguments.file) as file, _owners(arguments, config) as (config, answerer):
         origin = ASSUMED if arguments.assume_current else "catalog" if arguments.catalog is not None else "history"
         tunnels = arguments.tunnels or config.collect.capture.tunnels
         loopback = True if arguments.catalog is not None else None  # a catalog may know loopback addresses
-        replayed = CaptureReplay(file, config, answerer, tunnels=tunnels, origin=origin, loopback=loopback)
+        timeless = arguments.assume_current
+        replayed = CaptureReplay(
+            file, config, answerer, tunnels=tunnels, origin=origin, loopback=loopback, timeless=timeless
+        )
         labels = config.export.deployment_labels
         status = output.show(replayed, arguments, deployment_labels=labels)
     notes = [*replayed.notes(), *_of_settings(config), *_of_owners(arguments, config)]
@@ -55,24 +58,24 @@ def replay(arguments: argparse.Namespace) -> int:
 
 
 def _of_settings(config: Config) -> Iterator[str]:
-    """What must be said of settings that only a daemon follows."""
+    """Notes on settings that have no effect on a replay."""
     if config.collect.capture.filter:
-        yield "collect.capture.filter has no effect on a replay: all packets of the file count"
+        yield "collect.capture.filter has no effect on a replay; all packets of the file count"
 
 
 def _of_owners(arguments: argparse.Namespace, config: Config) -> Iterator[str]:
-    """What must be said of where names come from."""
+    """Notes on the origin of the owners."""
     if arguments.assume_current:
-        yield "owners are those of now, taken for the capture's time (--assume-current)"
+        yield "using today's owners for the capture's time (--assume-current)"
     elif arguments.catalog is None and config.history.path is not None:
-        yield f"owners are those that {config.history.path} confirms for the capture's time; others stay pending"
+        yield f"using the owners that {config.history.path} confirms for the capture's time; other flows stay pending"
     elif arguments.catalog is None:
-        yield f"{NOBODY}; give --catalog FILE, history.path with -c, or --assume-current to take today's owners"
+        yield f"{NOBODY}; give --catalog FILE, history.path with -c, or --assume-current to use today's owners"
 
 
 @contextmanager
 def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Config, Answerer | None]]:
-    """Who is asked, if anybody, and the configuration with the namespaces to ask for."""
+    """The origin of answers, None if there is none, and the configuration with the namespaces to ask."""
     if arguments.catalog is not None:
         catalog = load_catalog(arguments.catalog)
         yield with_catalog(config, catalog), from_catalog(Index(catalog), grace=config.attribute.grace)
@@ -81,7 +84,7 @@ def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Con
         history_reader = HistoryReader(
             config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat
         )
-        yield config, from_history(history_reader.ranges)
+        yield config, from_history(history_reader.intervals)
     elif not arguments.assume_current:
         yield config, None
     else:
@@ -95,7 +98,7 @@ def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Con
 
 
 def _today(client: ControlClient, pace: Pace, runner: asyncio.Runner) -> Answerer:
-    """What the control plane says now, once for each question. Raises its first error; later ones are failures."""
+    """Answers from the control plane, one call for each question. The first error is raised, later ones are answers."""
     known: dict[Question, DeploymentsAnswer | ControlError] = {}
 
     async def ask(question: Question) -> DeploymentsAnswer | ControlError:
@@ -116,7 +119,7 @@ def _reply(workspace: str, question: Question, now: float, given: DeploymentsAns
     if isinstance(given, ControlError):
         return failure(question, now, f"{given.reason}: {given}", latency=LATENCY)
     infos = [describe(one, workspace, question.namespace, given) for one in given.deployments]
-    if given.dropped:  # who could not be read may own it too
+    if given.dropped:  # an unreadable deployment may own it too
         if not infos:
             return failure(question, now, "protocol: the answer could not be read", latency=LATENCY)
         infos.append(DeploymentInfo(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE)))

@@ -1,7 +1,7 @@
-"""replay: who owned what in a file of what happened, attributed again without daemon and control plane.
+"""``flowmap replay``: attribute a capture file or a recording again, without a daemon.
 
-Exit status 0; 3 if a part of the file could not be used, if this flowmap comes to something else than the one that
-recorded, or, with --query, if nobody can say; 1 on an error.
+Exit status 0; 3 if a part of the file could not be used, if the result differs from the recorded one, or, with
+``--query``, for no name; 1 on an error.
 """
 
 from __future__ import annotations
@@ -19,66 +19,68 @@ from flowmap.errors import DecodeError, QueryError, SourceError
 FIRST_BYTES = 64
 
 Kind = tuple[Callable[[bytes], bool], Callable[[argparse.Namespace], int]]
-"""Whether a file that begins so is of the kind, and what replays it; the exit status comes back."""
+"""A test of the first bytes of a file, and the function that replays such a file and returns the exit status."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The file, what to show of it, and how far to go."""
+    """Add the file, the output, and the time limit."""
     parser.add_argument(
         "file",
         metavar="FILE",
         type=Path,
-        help="a capture (pcap, pcapng, also gzip), or what flowmap run --record wrote",
+        help="a capture (pcap, pcapng, also gzip), or a recording made by flowmap run --record",
     )
     parser.add_argument(
         "-o",
         "--output",
         "--format",
         choices=("table", "json", "prometheus"),
-        help="deployments and peers, every flow, or the page as it was in the end; default: table on a terminal, "
-        "else json",
+        help="table of deployments and peers, every flow as json, or the final /metrics; default: table on a terminal, "
+        "otherwise json",
     )
     parser.add_argument(
         "--query",
         metavar=("SRC[:PORT]", "DST[:PORT]"),
         nargs=2,
-        type=options.end,
-        help="show who owns this connection in the end, as flowmap query does, instead",
+        type=options.endpoint,
+        help="show which deployment owns this connection instead, as flowmap query does",
     )
-    parser.add_argument("--protocol", type=options.protocol, help="of that connection; default: tcp")
-    parser.add_argument("--explain", action="store_true", help="show everything that led to that answer")
+    parser.add_argument("--protocol", type=options.protocol, help="protocol of the connection of --query; default: tcp")
+    parser.add_argument(
+        "--explain", action="store_true", help="show questions, answers and rules behind the result of --query"
+    )
     parser.add_argument(
         "--until",
         metavar="TIME",
         type=options.instant,
-        help="go no further than this moment, like 2026-11-21T20:16:07Z",
+        help="stop at this time, like 2026-11-21T20:16:07Z",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="instead, tell how many calls it would cost; with the settings of -c"
+        "--dry-run", action="store_true", help="count the calls that the settings of -c would cost instead"
     )
     captures = parser.add_argument_group("for captures")
     captures.add_argument(
         "--catalog",
         metavar="FILE",
         type=Path,
-        help="who had which address when, in the form of flowmap sandbox --catalog, instead of the control plane",
+        help="file with the owners of addresses, in the form of flowmap sandbox --catalog",
     )
     captures.add_argument(
         "--assume-current",
         action="store_true",
-        help="ask the control plane, which knows only now, and take its answers for the capture's time",
+        help="ask the control plane for today's owners and use them for the capture's time",
     )
     captures.add_argument(
         "--tunnels",
         choices=("outer", "inner"),
-        help="count packets of tunnels (VXLAN, Geneve, GRE, IP in IP) as themselves, or as the packet inside; default: "
+        help="for VXLAN, Geneve, GRE and IP in IP, count the flow of the tunnel or the flows inside; default: "
         "collect.capture.tunnels",
     )
     options.add_config(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Find out what kind of file it is, and replay it."""
+    """Detect the kind of the file and replay it."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _check(arguments)
@@ -94,17 +96,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """QueryError for options that would have no effect."""
+    """QueryError for an option without effect."""
     if arguments.query is None:
         for name in ("explain", "protocol"):
             if getattr(arguments, name):
-                raise QueryError(f"--{name}: is for one connection; give it with --query")
+                raise QueryError(f"--{name}: has an effect only with --query; add --query")
     elif arguments.output == "prometheus":
-        raise QueryError("--query: is shown as a table or json; -o prometheus is the page of all flows")
+        raise QueryError("--query: has no prometheus output; use -o table or -o json")
 
 
 def _check_kind(path: Path) -> None:
-    """SourceError for what is no file on disk: it may be read once only, or never end."""
+    """SourceError unless ``path`` is a regular file: others can be read only once, or are endless."""
     mode = path.stat().st_mode
     if stat.S_ISFIFO(mode):
         raise SourceError(f"{path}: a pipe cannot be replayed; write it to a file first")
@@ -115,7 +117,7 @@ def _check_kind(path: Path) -> None:
 
 
 def kinds() -> tuple[Kind, ...]:
-    """Every kind of file that can be replayed."""
+    """The kinds of files that can be replayed."""
     from flowmap.cli.replay import capture, recording
     from flowmap.recording.reader import is_recording
     from flowmap.replay.capture_file import is_capture

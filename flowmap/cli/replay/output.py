@@ -1,4 +1,4 @@
-"""What a replay shows, whatever was replayed: a table, every flow, the page, or one connection."""
+"""Prints the result of a replay: a table, every flow, the metrics, or one connection."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ from flowmap.query.live import Connection, LiveQueries
 from flowmap.serve.api import answers as forms
 
 EXIT_PARTIAL = 3
-ABSENT = "there is no such connection in the file"
+ABSENT = "no such connection in the file"
 HEADER = ("DEPLOYMENT", "PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS", "OPEN", "STATE")
 
 
 class Replayed(Protocol):
-    """What is being replayed."""
+    """A replay in progress."""
 
     accounting: FlowAccounting
     queries: LiveQueries
     now: float
-    """The instant it has come to, on the clock of the books."""
+    """The time it has reached, in seconds since the epoch; -inf before the first event."""
 
     def run(self, until: float) -> Iterator[float]:
-        """Go on up to ``until`` (seconds since the epoch); yields the share that is done, often."""
+        """Replay up to ``until`` (seconds since the epoch). Yields the finished share, 0 to 1, frequently."""
 
     def snapshot(self) -> Snapshot:
-        """How the books stand."""
+        """The current series and totals."""
 
     def findings(self) -> list[str]:
-        """A line on whatever is missing or not as it should be, once the run is over."""
+        """Lines on missing or inconsistent parts, after the run."""
 
 
 def show(replayed: Replayed, arguments: argparse.Namespace, *, deployment_labels: Iterable[str] = ()) -> int:
-    """Run it and print what the arguments of ``flowmap replay`` ask for; the exit status."""
+    """Run the replay and print its result as the arguments request; returns the exit status."""
     until = math.inf if arguments.until is None else arguments.until
     named = True
     if arguments.query is not None:
@@ -70,7 +70,7 @@ def show(replayed: Replayed, arguments: argparse.Namespace, *, deployment_labels
     findings = replayed.findings()
     sys.stdout.flush()
     if replayed.now == -math.inf and until != math.inf:
-        sys.stderr.write("flowmap: --until: nothing happened before that moment\n")
+        sys.stderr.write("flowmap: --until: the file has nothing before that time\n")
     for line in findings:
         sys.stderr.write(f"flowmap: {text.clean(line)}\n")
     return EXIT_PARTIAL if findings or not named else 0
@@ -97,11 +97,11 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
         for row in replayed.queries.matching(rows, wanted).tolist():
             gone[:] = [replayed.queries.explain(row, replayed.now, chain=arguments.explain)]
 
-    replayed.accounting.leaving = leaving
+    replayed.accounting.on_leaving(leaving)
     _finish(replayed, until)
     found = replayed.queries.answer(wanted, replayed.now, explain=arguments.explain) or (gone[0] if gone else None)
     absent = found is None
-    if found is None:  # what is known of its ends is shown, but owns nothing that is not there
+    if found is None:  # show the evidence about the endpoints, but no owner
         asked, _ = replayed.queries.ask(wanted, math.inf, replayed.now)
         found = replace(asked, state=State.PENDING, deployments=(), cause=ABSENT)
     answer = forms.attribution(found).model_dump(mode="json", by_alias=True)
@@ -118,7 +118,7 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
 
 
 def _show_flows(replayed: Replayed, until: float) -> None:
-    """Each flow when it is over and decided, then those that are left: nothing has to be kept."""
+    """Print each flow when it leaves the table, then the remaining ones, so that none has to be kept."""
     between = ""
 
     def show_flow(flow: FlowView) -> None:
@@ -131,7 +131,7 @@ def _show_flows(replayed: Replayed, until: float) -> None:
             show_flow(replayed.queries.flow(row))
 
     sys.stdout.write('{"flows": [\n')
-    replayed.accounting.leaving = leaving
+    replayed.accounting.on_leaving(leaving)
     _finish(replayed, until)
     leaving(replayed.accounting.table.live())
     sys.stdout.write("\n]}\n")
@@ -147,16 +147,16 @@ def _show_table(replayed: Replayed) -> None:
     totals = snapshot.series_table.totals()
     facts: dict[str, ByteCount] = {
         "observed": ByteCount(snapshot.observed_transmit_bytes, snapshot.observed_receive_bytes),
-        "of deployments": totals.deployment,
+        "attributed": totals.deployment,
         "shared": totals.shared,
         "unattributed": totals.unattributed,
-        "left the page": totals.expired,
+        "expired": totals.expired,
         "pending": ByteCount(snapshot.pending_transmit_bytes, snapshot.pending_receive_bytes),
     }
     print()
     print("bytes " + ", ".join(f"{name} {sum(count):,}" for name, count in facts.items()))
     kept = "yes" if snapshot.conserved() else "NO"
-    print(f"conserved {kept}, {snapshot.pending_flows} flows wait, {snapshot.contradictions} contradictions")
+    print(f"conserved {kept}, {snapshot.pending_flows} flows pending, {snapshot.contradictions} contradictions")
 
 
 def _rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:

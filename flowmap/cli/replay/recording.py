@@ -1,4 +1,4 @@
-"""replay, for recordings of ``flowmap run --record``."""
+"""``flowmap replay`` of recordings made by ``flowmap run --record``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from flowmap.replay.recording import Replay
 
 
 def replay(arguments: argparse.Namespace) -> int:
-    """Replay it as it was, or tell what it would have cost; the exit status."""
+    """Replay the recording, or count the calls it would cost; returns the exit status."""
     if arguments.catalog is not None or arguments.assume_current or arguments.tunnels is not None:
-        raise QueryError("--catalog, --assume-current, --tunnels: are for captures; a recording has its own answers")
+        raise QueryError(
+            "--catalog, --assume-current, --tunnels: work only with captures; a recording has its own answers"
+        )
     if arguments.dry_run:
         return _dry_run(arguments)
     if arguments.config is not None:
-        raise QueryError("-c: a recording replays with the settings it was made with; --dry-run takes others")
+        raise QueryError("-c: a recording is replayed with its own settings; -c works only with --dry-run")
     with RecordingReader(arguments.file) as reader:
         labels = reader.begin.config.export.deployment_labels
         return output.show(Replay(reader), arguments, deployment_labels=labels)
@@ -52,8 +54,8 @@ def _print_cost(cost: Cost) -> None:
     text.print_table(("SHAPE", "CALLS"), sorted(cost.by_shape.items()))
     print()
     print(f"{cost.calls:,} calls, {cost.per_1000_flows:.1f} per 1,000 flows ({cost.flows:,} in {cost.seconds:,.0f} s);")
-    print(f"the daemon that recorded had {cost.recorded:,} questions come back.")
+    print(f"the recording has {cost.recorded:,} answered questions.")
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(cost.states.items()))
     print(f"Flows: {states or 'none'}.")
     if cost.unknown:
-        print(f"{cost.unknown:,} calls ask what the recording does not know; they were answered with nobody.")
+        print(f"{cost.unknown:,} calls are not in the recording; they were answered with no deployment.")

@@ -1,6 +1,6 @@
-"""demo: everything on this machine: control plane, jobs with real connections, and the daemon that names them.
+"""``flowmap demo``: run a control plane, jobs with real connections, and the daemon on this machine.
 
-No root and no account are needed. In the end the daemon's figures are compared with what the jobs really sent.
+Needs neither root nor an account. At the end the bytes of the daemon are compared with those that the jobs counted.
 """
 
 from __future__ import annotations
@@ -8,25 +8,28 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
+from flowmap.cli.output.progress import show_live, start_live
 from flowmap.cli.output.text import amount, table, terminal_width
 from flowmap.cli.shared import options
 
 if TYPE_CHECKING:
-    from flowmap.sandbox.demo import Demo, DemoResult
-    from flowmap.sandbox.scenario import SeriesName
-    from flowmap.sandbox.scrape import Page
+    from flowmap.sandbox.demo.demo import Demo, DemoResult
+    from flowmap.sandbox.demo.scenario import SeriesName
+    from flowmap.sandbox.demo.scrape import Page
 
 HEADER = ("DEPLOYMENT", "PEER", "TRANSMIT", "RECEIVE", "CONNECTIONS", "OPEN", "STATE")
 FRAME = 1.0
 """Seconds between two tables on a terminal."""
 QUIET_FRAME = 5.0
-"""The same where the output is a file or a pipe."""
+"""The same in a file or a pipe."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How long, and where the daemon listens."""
+    """Add the duration and the address of the daemon."""
     parser.add_argument("--duration", type=options.duration, default="60s", help="how long the jobs run; default: 60s")
     parser.add_argument(
         "--listen",
@@ -37,20 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Start everything, watch it, and say how it went: 0 if every byte was named right."""
-    from flowmap.sandbox.demo import Demo
+    """Run the demo and print the comparison; returns 0 if every byte has the right owner."""
+    from flowmap.sandbox.demo.demo import Demo
 
     print("Starting an embedded control plane, the daemon and nine sample jobs …", flush=True)
     with Demo(*arguments.listen) as demo:
-        _say_where(demo)
+        _print_urls(demo)
         _watch(demo, arguments.duration)
-        print("The jobs stop; waiting until every byte has its owner …", flush=True)
+        print("Stopping the jobs; waiting until every byte has its owner …", flush=True)
         outcome = demo.finish()
-    _conclude(outcome)
+    _print_result(outcome)
     return 0 if outcome.good else 1
 
 
-def _say_where(demo: Demo) -> None:
+def _print_urls(demo: Demo) -> None:
     print(f"  page           {demo.url}/")
     print(f"  metrics        {demo.url}/metrics")
     print(f"  control plane  {demo.control_plane}")
@@ -59,18 +62,18 @@ def _say_where(demo: Demo) -> None:
 
 
 def _watch(demo: Demo, duration: float) -> None:
-    live = sys.stdout.isatty()
-    start = time.monotonic()
-    drawn = 0
-    while (elapsed := time.monotonic() - start) < duration:
-        time.sleep(min(FRAME if live else QUIET_FRAME, duration - elapsed))
-        page = demo.page()
-        lines = [f"after {time.monotonic() - start:.0f} s, {amount(page.pending)} waiting for an owner:"]
-        lines += table(HEADER, _rows(page), width=terminal_width())
-        if live and drawn:
-            sys.stdout.write(f"\x1b[{drawn}A\x1b[J")  # up to the first line of the last table, clear to the end
-        drawn = len(lines) + 1
-        print("\n".join(lines), end="\n\n", flush=True)
+    with ExitStack() as stack:
+        frame, show = QUIET_FRAME, partial(print, end="\n\n", flush=True)
+        if sys.stdout.isatty():
+            live = start_live(sys.stdout, transient=False)
+            stack.callback(live.stop)
+            frame, show = FRAME, partial(show_live, live)
+        start = time.monotonic()
+        while (elapsed := time.monotonic() - start) < duration:
+            time.sleep(min(frame, duration - elapsed))
+            page = demo.page()
+            lines = [f"after {time.monotonic() - start:.0f} s, {amount(page.pending)} pending:"]
+            show("\n".join([*lines, *table(HEADER, _rows(page), width=terminal_width())]))
 
 
 def _rows(page: Page) -> list[tuple[object, ...]]:
@@ -92,7 +95,7 @@ def _names(name: SeriesName) -> str:
     return ", ".join(name.deployments) or "(no deployment)"
 
 
-def _conclude(outcome: DemoResult) -> None:
+def _print_result(outcome: DemoResult) -> None:
     page, truth, verdict = outcome.page, outcome.truth, outcome.verdict
     rows = []
     for name in sorted(page.rows.keys() | truth.keys(), key=lambda name: (name.state, name)):
@@ -109,15 +112,15 @@ def _conclude(outcome: DemoResult) -> None:
                 "equal" if same else "DIFFERENT",
             )
         )
-    header = ("DEPLOYMENT", "PEER", "TRANSMIT", "RECEIVE", "REALLY SENT", "REALLY RECEIVED", "")
-    print("\nBytes by the daemon, and by the jobs themselves:")
+    header = ("DEPLOYMENT", "PEER", "TRANSMIT", "RECEIVE", "SENT BY JOB", "RECEIVED BY JOB", "")
+    print("\nBytes as counted by the daemon and by the jobs:")
     print("\n".join(table(header, rows, width=terminal_width())))
     facts = {
-        "bytes named right": f"{verdict.attributed:,}",
-        "misattributed": f"{verdict.misattributed:,}",
+        "bytes with the right owner": f"{verdict.attributed:,}",
+        "with a wrong owner": f"{verdict.misattributed:,}",
         "missing": f"{verdict.missing:,}",
-        "waiting": f"{page.pending:,}",
+        "pending": f"{page.pending:,}",
         "conserved": "yes" if page.conserved else "NO",
     }
     print("\n" + ", ".join(f"{name} {value}" for name, value in facts.items()))
-    print("Everything is as it should be." if outcome.good else "Something is wrong: see the rows that differ.")
+    print("All bytes have the right owner." if outcome.good else "The demo failed: see the rows that differ.")

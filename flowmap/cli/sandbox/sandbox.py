@@ -1,6 +1,6 @@
-"""sandbox: the embedded control plane alone, on loopback.
+"""``flowmap sandbox``: run the embedded control plane alone, on loopback.
 
-It answers only signed requests, from a catalog of deployments; the example catalog if none is given.
+It answers signed requests from a catalog file, or from an example catalog.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where it listens, and what it knows."""
-    parser.add_argument("--listen", default="127.0.0.1:0", help="loopback address and port; default: 127.0.0.1:0, any")
-    parser.add_argument("--catalog", metavar="FILE", type=Path, help="YAML or JSON with the deployments it knows")
+    """Add the address and the catalog."""
+    parser.add_argument(
+        "--listen", default="127.0.0.1:0", help="loopback address and port; default: 127.0.0.1:0 (any free port)"
+    )
+    parser.add_argument(
+        "--catalog", metavar="FILE", type=Path, help="YAML or JSON file with the deployments; default: an example"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; the first line on stdout ends in the URL."""
+    """Serve until SIGINT or SIGTERM. The first line on stdout ends with the URL."""
     from flowmap.sandbox import control_plane
     from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 

@@ -1,4 +1,4 @@
-"""Asking the control plane from a command: as configured and no faster, with errors in the words of the command."""
+"""Calls to the control plane from a command: configuration, call rate, error texts and incomplete answers."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ WORDS = {
     "project": "PROJECT",
     "package": "PACKAGE",
 }
-"""Parameters of the API's operations, as the user typed them."""
+"""Option or argument of the command for each parameter of the API's operations."""
 
 _WORD = re.compile(rf"\b({'|'.join(WORDS)})\b(?=:| or|;)")
 
 LINES = 20
-"""Losses told one by one."""
+"""Losses printed one by one; more are counted."""
 
 EXIT_WHOLE = 0
 EXIT_PARTIAL = 1
-"""The answer lacks something, and stderr says what."""
+"""The answer is incomplete. stderr has the reason."""
 
 
 def configured(arguments: argparse.Namespace) -> Config:
-    """The configuration of the command; ConfigError if it does not say whom to ask."""
+    """Load the configuration; ConfigError if it has no control plane."""
     config = load(arguments.config, os.environ)
     require_control_plane(config)
     return config
 
 
 def namespaces(arguments: argparse.Namespace, config: Config) -> tuple[str, ...]:
-    """Those given, or all configured; BadRequest for one that is none."""
+    """The given namespaces, or all configured ones; BadRequest for an invalid name."""
     asked = tuple(dict.fromkeys(arguments.namespace or config.control_plane.namespaces))
     for namespace in asked:
         segment("namespace", namespace)
@@ -69,7 +69,7 @@ def namespaces(arguments: argparse.Namespace, config: Config) -> tuple[str, ...]
 
 
 def run(question: Coroutine[object, object, T]) -> T:
-    """The answer; QueryError where a parameter is wrong, and any ControlError."""
+    """Run a coroutine; QueryError for a wrong parameter, ControlError from the control plane."""
     try:
         with run_loop() as runner:
             return runner.run(question)
@@ -78,16 +78,16 @@ def run(question: Coroutine[object, object, T]) -> T:
 
 
 def in_words(message: str) -> str:
-    """``src_port: needs src_ip; …`` with the command's own names; what is quoted stays as it is."""
-    said, quote, rest = message.partition("'")
-    return _WORD.sub(lambda match: WORDS[match[1]], said) + quote + rest
+    """``message`` with the options of the command instead of the API's parameters. Quoted values stay."""
+    text, quote, rest = message.partition("'")
+    return _WORD.sub(lambda match: WORDS[match[1]], text) + quote + rest
 
 
 def blink_client(settings: ControlPlaneConfig) -> BlinkClient:
-    """A client of the legacy API; ConfigError where it is switched off."""
+    """A client of the legacy API; ConfigError if it is not enabled."""
     if not settings.blink.enabled or settings.region is None:
         raise ConfigError(
-            "control_plane.blink.enabled: is false; set it to true, and control_plane.region, to ask the legacy API"
+            "control_plane.blink.enabled: the legacy API is not enabled; set it to true and set control_plane.region"
         )
     transport = control_transport(settings)
     return BlinkClient(
@@ -100,30 +100,30 @@ def blink_client(settings: ControlPlaneConfig) -> BlinkClient:
 
 
 class Pace:
-    """The configured budget of calls, for one command. Belongs to one event loop."""
+    """Limits the calls of one command to the configured rate. Belongs to one event loop."""
 
     def __init__(self, settings: ControlPlaneConfig) -> None:
         self._budget = CallBudget(rate=settings.rate, burst=settings.burst, max_in_flight=settings.max_in_flight)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
         self._unused = 0
         self.at_once = settings.max_in_flight
-        """Calls that may be in flight."""
+        """Calls that may be in flight at one time."""
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
-        """Wait until a call may be made, and make it inside."""
+        """Wait until a call is allowed. The call is made inside the context."""
         async with self._slots:
             await self._token()
             yield
 
     async def pages(self, listing: Listing[Element]) -> AsyncIterator[tuple[Element, ...]]:
-        """The pages of a listing, a call each."""
-        turns = aiter(listing)
+        """Read the pages of a listing, one call each."""
+        pages = aiter(listing)
         while True:
             async with self.call():
-                page = await anext(turns, None)
+                page = await anext(pages, None)
             if page is None:
-                self._unused += 1  # the listing was over: nothing was asked
+                self._unused += 1  # the listing was complete, so no call was made
                 return
             yield page
 
@@ -134,11 +134,11 @@ class Pace:
         while not self._budget.available(now := time.monotonic()):
             await asyncio.sleep(max(0.001, self._budget.next_at(now) - now))
         self._budget.start(now)
-        self._budget.finish()  # the slots count what is in flight
+        self._budget.finish()  # the semaphore limits calls in flight
 
 
 async def read_all(pace: Pace, listing: Listing[Element], progress: Progress, what: str) -> tuple[Element, ...]:
-    """Every element of a listing."""
+    """Read every element of a listing."""
     found: list[Element] = []
     async for page in pace.pages(listing):
         found += page
@@ -147,7 +147,7 @@ async def read_all(pace: Pace, listing: Listing[Element], progress: Progress, wh
 
 
 class Losses:
-    """What an answer lacks; told on stderr, and by the exit status."""
+    """What an answer lacks. Reported on stderr and in the exit status."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -157,25 +157,25 @@ class Losses:
     def __bool__(self) -> bool:
         return self._count > 0
 
-    def note(self, line: str) -> None:
-        """The answer lacks what ``line`` says."""
+    def add(self, line: str) -> None:
+        """Record a loss that ``line`` describes."""
         self._count += 1
         if self._count <= LINES:
             self._lines.append(line)
 
     def hint(self, line: str) -> None:
-        """Worth a word, but nothing that was asked for is missing."""
+        """Record a line that is printed but is not a loss."""
         self._hints.append(line)
 
     def of_listing(self, listing: Listing[Element], what: str) -> None:
-        """What a listing that was read lacks."""
+        """Record the losses of a listing that was read."""
         if listing.dropped:
-            self.note(f"{what}: {listing.dropped} could not be read and are missing")
+            self.add(f"{what}: {listing.dropped} could not be read and are missing")
         if not listing.complete:
-            self.note(f"{what}: changed while being read; some may be missing")
+            self.add(f"{what}: the list changed while it was read; some may be missing")
 
-    def tell(self) -> int:
-        """Say them; the exit status."""
+    def report(self) -> int:
+        """Print the losses and hints; returns the exit status."""
         more = [f"and {self._count - LINES} more"] if self._count > LINES else []
         for line in (*self._lines, *more, *self._hints):
             sys.stderr.write(f"flowmap: {clean(line)}\n")

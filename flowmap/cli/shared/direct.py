@@ -1,6 +1,6 @@
-"""query --direct: ask the control plane itself, and show what each question returned.
+"""``query --direct``: ask the control plane about both endpoints and combine the answers as the daemon does.
 
-Without a daemon nothing was observed, so this is what the control plane says of the two ends now.
+No connection was observed, so the answer is about the endpoints and the present only.
 """
 
 from __future__ import annotations
@@ -12,24 +12,21 @@ from typing import Any
 
 from flowmap.attribute.questions import (
     CONFIDENCE,
-    SHAPES,
     Owners,
     Place,
     Question,
-    Shape,
-    candidates,
-    question_for,
+    combine,
+    connection_questions,
     state_of,
 )
 from flowmap.attribute.special_addresses import SpecialAddresses
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
-from flowmap.control.alibaba.control_plane import describe
+from flowmap.control.alibaba.control_plane import ask_owners, describe
 from flowmap.daemon.clients import control_client
 from flowmap.engine.factory import elsewhere, knows_loopback
 from flowmap.errors import UNREACHED, ControlError, QueryError
-from flowmap.flows.endpoints import EndpointKey
-from flowmap.model.address import Address, Endpoint, protocol_number
+from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, State, may_own
 from flowmap.model.views import AttributionView, Evidence
 from flowmap.serve.api import answers as forms
@@ -39,14 +36,14 @@ Answers = dict[Question, DeploymentsAnswer | ControlError]
 
 
 def answer(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The answer in the form of ``/api/v1/attribution``. ControlError if no question was answered."""
+    """The attribution in the form of ``/api/v1/attribution``. ControlError if every question failed."""
     if arguments.at is not None:
-        raise QueryError("--at: the control plane only knows the present; ask a daemon", field="at")
+        raise QueryError("--at: the control plane knows only the present; ask a daemon without --direct", field="at")
     if arguments.destination.port is None:
-        raise QueryError("DST: the port of the service is needed to ask the control plane", field="destination")
+        raise QueryError("DST: the port is missing; --direct needs the port of the service", field="destination")
     config = load(arguments.config, os.environ)
     require_control_plane(config)
-    source, destination = (Address.parse(end.ip) for end in (arguments.source, arguments.destination))
+    source, destination = (Address.parse(given.ip) for given in (arguments.source, arguments.destination))
     special = SpecialAddresses(loopback=knows_loopback(config))
     if cause := special.cause(source, destination, by_client=config.attribute.semantics != "dataflow"):
         view = AttributionView(State.UNKNOWN, (), (), None, cause)
@@ -56,23 +53,18 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
     failures = [given for given in answers.values() if isinstance(given, ControlError)]
     if len(failures) == len(answers):
         raise failures[0]
-    return forms.attribution(combine(config, answers)).model_dump(mode="json", by_alias=True)
+    return forms.attribution(attribution_of(config, answers)).model_dump(mode="json", by_alias=True)
 
 
 def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:
-    """What is asked under the configured reading of the API, for both ends, in each namespace."""
-    protocol = protocol_number(arguments.protocol)
-    client = EndpointKey(Address.parse(arguments.source.ip), 0, 0, False)
-    service = EndpointKey(Address.parse(arguments.destination.ip), arguments.destination.port, protocol, True)
-    return [
-        question_for(place, shape, client if shape is Shape.CLIENT else service)
-        for shape in SHAPES[config.attribute.semantics]
-        for place in (*(Place("", namespace) for namespace in config.control_plane.namespaces), *elsewhere(config))
-    ]
+    """The questions about both endpoints in each namespace, under the configured semantics."""
+    service = Endpoint(Address.parse(arguments.destination.ip), arguments.destination.port)
+    places = (*(Place("", namespace) for namespace in config.control_plane.namespaces), *elsewhere(config))
+    return connection_questions(config.attribute.semantics, places, Address.parse(arguments.source.ip), service)
 
 
 async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
-    """The answers. Where the control plane cannot be reached for one question, the others are not tried as long."""
+    """Ask all questions. Once the control plane cannot be reached, the other questions fail without a call."""
     answers: Answers = {}
     unreached: ControlError | None = None
     async with control_client(config.control_plane) as client:
@@ -84,48 +76,33 @@ async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
 
 
 async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | ControlError:
-    """What the control plane says to one question, or why it does not."""
-
-    def ip(end: Endpoint | None) -> str | None:
-        return str(end.address) if end else None
-
-    def port(end: Endpoint | None) -> int | None:
-        return end.port or None if end else None
-
-    source, destination = question.source, question.destination
-    client = client.of_workspace(question.workspace) if question.workspace else client
+    """Ask one question; returns the answer or the error."""
     try:
-        return await client.get_deployments_by_ip(
-            namespace=question.namespace,
-            src_ip=ip(source),
-            src_port=port(source),
-            dst_ip=ip(destination),
-            dst_port=port(destination),
-        )
+        return await ask_owners(client, question.workspace, question.namespace, question.source, question.destination)
     except ControlError as error:
         return error
 
 
-def combine(config: Config, answers: Answers) -> AttributionView:
-    """The answers as one, by the rules the daemon has."""
+def attribution_of(config: Config, answers: Answers) -> AttributionView:
+    """Combine the answers into one attribution, by the rules of the daemon."""
     workspace = config.control_plane.workspace or ""
-    by_shape: dict[Shape, Owners | None] = {}
     named: dict[Question, list[DeploymentInfo]] = {}
     for question, given in answers.items():
-        seen = by_shape.get(question.shape, frozenset())
-        if isinstance(given, ControlError) or seen is None or given.dropped:
-            by_shape[question.shape] = None
-            continue
-        infos = [describe(one, question.workspace or workspace, question.namespace, given) for one in given.deployments]
-        named[question] = [info for info in infos if may_own(info)]
-        by_shape[question.shape] = seen | {info.owner for info in named[question]}
+        if not isinstance(given, ControlError) and not given.dropped:
+            of = question.workspace or workspace, question.namespace
+            infos = [describe(one, *of, given) for one in given.deployments]
+            named[question] = [info for info in infos if may_own(info)]
+    known: dict[Question, Owners | None] = {
+        question: frozenset(info.owner for info in named[question]) if question in named else None
+        for question in answers
+    }
     evidence = tuple(_evidence(question, given, named.get(question, ())) for question, given in answers.items())
-    owners = candidates(config.attribute.semantics, by_shape)
+    owners = combine(config.attribute.semantics, known)
     if owners is None:
-        return AttributionView(State.FAILED, (), evidence, None, "a question that matters got no usable answer")
+        return AttributionView(State.FAILED, (), evidence, None, "a required question got no usable answer")
     state = state_of(owners, config.attribute.owners_limit)
-    known = {info.owner: info for infos in named.values() for info in infos}
-    deployments = tuple(known[owner] for owner in sorted(owners)) if state is not State.AMBIGUOUS else ()
+    by_owner = {info.owner: info for infos in named.values() for info in infos}
+    deployments = tuple(by_owner[owner] for owner in sorted(owners)) if state is not State.AMBIGUOUS else ()
     return AttributionView(state, deployments, evidence, None)
 
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and the small languages in them."""
+"""Arguments that several commands share, and their parsers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_URL = "http://127.0.0.1:10817"
 
 
 class EndpointArgument(NamedTuple):
-    """One end of a connection as typed by a user; the port may be left out."""
+    """An endpoint of a connection as a user types it. The port is optional."""
 
     ip: str
     port: int | None
@@ -24,8 +24,8 @@ class EndpointArgument(NamedTuple):
         return self.ip if self.port is None else format_endpoint(self.ip, self.port)
 
 
-def end(text: str) -> EndpointArgument:
-    """``10.0.0.1``, ``10.0.0.1:9092``, ``2001:db8::1`` or ``[2001:db8::1]:9092``; ValueError-like for argparse."""
+def endpoint(text: str) -> EndpointArgument:
+    """Parse ``10.0.0.1``, ``10.0.0.1:9092``, ``2001:db8::1`` or ``[2001:db8::1]:9092``."""
     address, port = text, ""
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")
@@ -44,14 +44,14 @@ def end(text: str) -> EndpointArgument:
 
 
 def port_number(text: str) -> int:
-    """A port."""
+    """Parse a port, 1 to 65535."""
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port between 1 and 65535")
     return int(text)
 
 
 def label(text: str) -> tuple[str, tuple[str, ...]]:
-    """Key and alternative values of ``KEY=V1,V2``."""
+    """Parse ``KEY=V1,V2`` into the key and its alternative values."""
     key, separator, given = text.partition("=")
     if not separator or not key:
         raise argparse.ArgumentTypeError(f"{text!r}: write it like team=orders or team=orders,billing")
@@ -59,7 +59,7 @@ def label(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def values(text: str) -> tuple[str, ...]:
-    """Alternatives between commas."""
+    """Parse alternatives between commas."""
     alternatives = tuple(text.split(","))
     if "" in alternatives:
         raise argparse.ArgumentTypeError(f"{text!r}: a value is missing")
@@ -67,7 +67,7 @@ def values(text: str) -> tuple[str, ...]:
 
 
 def protocol(text: str) -> str:
-    """A protocol by name or number, in its usual form."""
+    """Parse the name or number of a protocol; returns its name if it has one."""
     try:
         return protocol_name(protocol_number(text))
     except ValueError as error:
@@ -75,14 +75,14 @@ def protocol(text: str) -> str:
 
 
 def moment(text: str) -> float:
-    """As :func:`instant`, or of ``2h``, which is so long ago."""
+    """Parse a time as :func:`instant` does, or ``2h`` for two hours ago."""
     if text[:1].isdecimal() and text[-1].isalpha() and text[-1] not in "zZ":
         return time.time() - duration(text)
     return instant(text, or_else="2h for two hours ago")
 
 
 def instant(text: str, *, or_else: str = "as seconds since the epoch") -> float:
-    """Seconds since the epoch of ``2026-11-21T20:16:07Z`` (local time without a zone), or of a number of them."""
+    """Parse ``2026-11-21T20:16:07Z`` (local time without a zone) or a number into seconds since the epoch."""
     try:
         return float(text) if text.replace(".", "", 1).isdecimal() else datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
@@ -92,62 +92,62 @@ def instant(text: str, *, or_else: str = "as seconds since the epoch") -> float:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     if not (text.isascii() and text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """``-c FILE``."""
+    """Add ``-c FILE``."""
     parser.add_argument(
-        "-c", "--config", metavar="FILE", help="configuration file; without it defaults and FLOWMAP__… only"
+        "-c", "--config", metavar="FILE", help="configuration file; default: none, only FLOWMAP__… variables"
     )
 
 
 def add_namespace(parser: argparse.ArgumentParser) -> None:
-    """``--namespace N``, any number of times."""
+    """Add ``--namespace N``, which may be repeated."""
     parser.add_argument(
-        "--namespace", metavar="N", action="append", help="ask this one only, may be repeated; default: all configured"
+        "--namespace", metavar="N", action="append", help="namespace to ask, may be repeated; default: all configured"
     )
 
 
 def logging_parent() -> argparse.ArgumentParser:
-    """``--log-level`` for every command and subcommand."""
+    """A parent parser with ``--log-level``, for every command and subcommand."""
     parent = argparse.ArgumentParser(add_help=False)
     parent.add_argument(
         "--log-level",
         choices=("debug", "info", "warning", "error"),
         default=argparse.SUPPRESS,
-        help="least level shown; debug also shows tracebacks",
+        help="lowest level shown; debug also shows tracebacks",
     )
     return parent
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """``-o table|json``."""
+    """Add ``-o table|json``."""
     parser.add_argument(
-        "-o", "--output", choices=("table", "json"), help="form of the answer; default: table on a terminal, else json"
+        "-o", "--output", choices=("table", "json"), help="output format; default: table on a terminal, otherwise json"
     )
 
 
 def wants_table(arguments: argparse.Namespace) -> bool:
-    """Whether the answer is for people."""
+    """Whether to print a table instead of JSON."""
     return (arguments.output or ("table" if sys.stdout.isatty() else "json")) == "table"
 
 
 def add_daemon(parser: argparse.ArgumentParser) -> None:
-    """``--url URL`` of the daemon, and what it takes to be let in. No password: arguments can be seen by all."""
+    """Add ``--url`` of the daemon and the login. There is no ``--password``: every user can see arguments."""
     parser.add_argument(
         "--url",
         default=os.environ.get("FLOWMAP_URL") or DEFAULT_URL,
-        help=f"the daemon to ask; default: $FLOWMAP_URL or {DEFAULT_URL}",
+        help=f"URL of the daemon; default: $FLOWMAP_URL or {DEFAULT_URL}",
     )
     files = {
-        "ca-file": "authorities of the daemon's certificate",
-        "cert-file": "certificate to show to the daemon",
-        "key-file": "its key",
-        "password-file": "password, for a daemon with users; or the password itself in $FLOWMAP_PASSWORD",
+        "ca-file": "CA certificates to verify the daemon with",
+        "cert-file": "client certificate",
+        "key-file": "key of the client certificate",
+        "password-file": "file with the password of --user; $FLOWMAP_PASSWORD may hold the password itself",
     }
     for name, meaning in files.items():
         variable = f"FLOWMAP_{name.upper().replace('-', '_')}"
@@ -160,7 +160,7 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
 
 
 def duration(text: str) -> float:
-    """Seconds of ``20s`` or ``1m``."""
+    """Parse ``20s`` or ``1m`` into seconds."""
     from flowmap.config.values import parse_duration
 
     try:
@@ -170,7 +170,7 @@ def duration(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes of ``256MiB``."""
+    """Parse ``256MiB`` into bytes."""
     from flowmap.config.values import parse_size
 
     try:
@@ -180,7 +180,7 @@ def size(text: str) -> int:
 
 
 def listen(text: str) -> tuple[str, int]:
-    """Host and port to listen on."""
+    """Parse a host and port to listen on."""
     from flowmap.config.values import Listen
 
     try:

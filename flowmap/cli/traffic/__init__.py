@@ -1,1 +1,1 @@
-"""Commands that ask the daemon about traffic."""
+"""Commands that query a daemon for traffic."""

@@ -1,6 +1,6 @@
-"""flows: the connections a running daemon sees, and whose they are.
+"""``flowmap flows``: connections that a running daemon sees, with their deployments.
 
-With ``--follow``, flows that appear or change their state are added until Ctrl-C.
+``--follow`` adds flows that are new or changed until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 HEADER = ("STATE", "DEPLOYMENT", "CLIENT", "SERVER", "PROTOCOL", "TRANSMIT", "RECEIVE", "STARTED UTC")
 
 PAGE = 1000
-"""Flows asked for at one time; the most the daemon gives."""
+"""Flows in one request; the most that the daemon allows."""
 
 FOLLOW = 1.0
-"""Seconds between two looks with ``--follow``."""
+"""Seconds between two requests with ``--follow``."""
 
 STATES = ("attributed", "shared", "unknown", "ambiguous", "pending", "failed")
 
@@ -31,30 +31,37 @@ Flow = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Filters, and how much."""
+    """Add the filters and the limit."""
     parser.add_argument("--deployment", metavar="D", help="id or name of a deployment")
-    parser.add_argument("--peer", metavar="P", help="name of a peer, ip:port of a service end, or its address")
-    parser.add_argument("--client", metavar="C", help="address of the client end, or address:port")
-    parser.add_argument("--state", choices=STATES, help="state of the attribution")
-    parser.add_argument("--protocol", type=options.protocol, help="name or number")
+    parser.add_argument("--peer", metavar="P", help="name of a peer, or address or address:port of a server")
+    parser.add_argument("--client", metavar="C", help="address or address:port of a client")
+    parser.add_argument("--state", choices=STATES, help="attribution state")
+    parser.add_argument("--protocol", type=options.protocol, help="protocol, by name or number")
     parser.add_argument(
-        "--since", metavar="TIME", type=options.moment, help="also flows of the past that were open after this: 2h"
+        "--since",
+        metavar="TIME",
+        type=options.moment,
+        help="also closed flows that were open after this time, like 2h (two hours ago)",
     )
-    parser.add_argument("--until", metavar="TIME", type=options.moment, help="the same, open before this")
-    parser.add_argument("--limit", metavar="N", type=options.positive, default=100, help="flows at most; default: 100")
-    parser.add_argument("--follow", action="store_true", help="go on with flows that appear or change")
+    parser.add_argument(
+        "--until", metavar="TIME", type=options.moment, help="also closed flows that were open before this time"
+    )
+    parser.add_argument(
+        "--limit", metavar="N", type=options.positive, default=100, help="maximum number of flows; default: 100"
+    )
+    parser.add_argument("--follow", action="store_true", help="keep printing flows that are new or changed")
     options.add_daemon(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List once, or follow."""
+    """Print the flows once, or follow them."""
     from flowmap.cli.shared.client import connect
 
     filters = {name: getattr(arguments, name) for name in ("deployment", "peer", "client", "state", "protocol")}
     for name, given in (("from", arguments.since), ("to", arguments.until)):
         if given is not None and arguments.follow:
-            raise QueryError("--follow shows what goes on now; leave out --since and --until")
+            raise QueryError("--follow shows current flows only; leave out --since and --until")
         filters[name] = None if given is None else f"{given:.3f}"
     with connect(arguments) as client:
         if arguments.follow:
@@ -63,31 +70,31 @@ def run(arguments: argparse.Namespace) -> int:
     if options.wants_table(arguments):
         text.print_table(HEADER, [row(flow) for flow in flows])
         if more:
-            print(f"(the first {len(flows)}; --limit shows more)")
+            print(f"(the first {len(flows)}; use --limit for more)")
     else:
         text.print_json({"flows": flows})
     return 0
 
 
 def fetch(client: DaemonClient, filters: dict[str, str | None], limit: int) -> tuple[list[Flow], bool]:
-    """At most ``limit`` flows, part by part, and whether there are more."""
+    """Read at most ``limit`` flows, page by page; the second value: whether there are more."""
     flows: list[Flow] = []
     cursor: str | None = None
     while True:
-        part = client.get("flows", {**filters, "limit": min(PAGE, limit - len(flows)), "cursor": cursor})
-        flows += part["flows"]
-        cursor = part["nextCursor"]
+        page = client.get("flows", {**filters, "limit": min(PAGE, limit - len(flows)), "cursor": cursor})
+        flows += page["flows"]
+        cursor = page["nextCursor"]
         if cursor is None or len(flows) >= limit:
             return flows[:limit], cursor is not None or len(flows) > limit
 
 
 def follow(client: DaemonClient, filters: dict[str, str | None], limit: int, *, as_table: bool) -> None:
-    """Print flows that are new or changed since the look before, for ever."""
+    """Print flows that are new or changed since the previous request. Does not return."""
     before: dict[str, str] = {}
     first = True
     while True:
         flows, _ = fetch(client, filters, limit)
-        now = {_identity(flow): _aspect(flow) for flow in flows}
+        now = {_identity(flow): _shown_state(flow) for flow in flows}
         fresh = [flow for flow in flows if before.get(_identity(flow)) != now[_identity(flow)]]
         if as_table:
             lines = text.table(HEADER, [row(flow) for flow in fresh], width=text.terminal_width())
@@ -103,18 +110,18 @@ def _identity(flow: Flow) -> str:
     return json.dumps([flow[name] for name in ("protocol", "client", "server", "startedAt")])
 
 
-def _aspect(flow: Flow) -> str:
+def _shown_state(flow: Flow) -> str:
     names = [deployment["deploymentId"] for deployment in flow["deployments"]]
     return json.dumps([flow["state"], flow["endedAt"], names])
 
 
 def row(flow: Flow) -> tuple[object, ...]:
-    """One line of the table."""
+    """A row of the table."""
     return (
         flow["state"],
         ", ".join(deployment["name"] for deployment in flow["deployments"]) or None,
-        end(flow["client"]),
-        end(flow["server"]),
+        endpoint(flow["client"]),
+        endpoint(flow["server"]),
         flow["protocol"],
         text.amount(flow["transmitBytes"]),
         text.amount(flow["receiveBytes"]),
@@ -122,6 +129,6 @@ def row(flow: Flow) -> tuple[object, ...]:
     )
 
 
-def end(value: dict[str, Any]) -> str:
-    """``ip:port`` of one end."""
+def endpoint(value: dict[str, Any]) -> str:
+    """``ip:port`` of an endpoint in JSON."""
     return str(options.EndpointArgument(value["ip"], value["port"]))

@@ -1,4 +1,4 @@
-"""peers: whom a deployment talked to in a window of time, and with ``--compare`` which peers are new or gone."""
+"""``flowmap peers``: the peers of a deployment in a period; ``--compare``: which are new or gone."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Peer = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The deployment, and the windows."""
+    """Add the deployment and the periods."""
     parser.add_argument("deployment", metavar="DEPLOYMENT", help="id or name of a deployment")
-    parser.add_argument("--since", metavar="TIME", type=options.moment, help="begin of the window; default: 24h ago")
-    parser.add_argument("--until", metavar="TIME", type=options.moment, help="its end; default: now")
+    parser.add_argument("--since", metavar="TIME", type=options.moment, help="start of the period; default: 24h ago")
+    parser.add_argument("--until", metavar="TIME", type=options.moment, help="end of the period; default: now")
     parser.add_argument(
         "--compare",
         metavar="DURATION",
         type=options.duration,
-        help="show what is new or gone against the window of this length before it",
+        help="show peers that are new or gone, compared with a period of this length right before",
     )
     options.add_daemon(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the daemon and print the answer."""
+    """Query the daemon and print the peers."""
     from flowmap.cli.shared.client import connect
 
     until = time.time() if arguments.until is None else arguments.until
@@ -55,12 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def changes(answer: dict[str, Any]) -> list[tuple[str, Peer]]:
-    """What came and what went, with the word for it."""
+    """New and vanished peers, each with the word for the table."""
     return [("new", peer) for peer in answer["new"]] + [("gone", peer) for peer in answer["vanished"]]
 
 
 def row(peer: Peer, deployment: str) -> tuple[object, ...]:
-    """One line of the table."""
+    """A row of the table."""
     traffic = peer["traffic"]
     others = [one["name"] for one in peer["deployments"] if deployment not in (one["deploymentId"], one["name"])]
     return (

@@ -1,6 +1,6 @@
-"""query: who owns a connection.
+"""``flowmap query``: which deployment owns a connection.
 
-Exit status 0 if that is one deployment or a known set, 3 if nobody can say, 1 on an error.
+Exit status 0 for one deployment or a known set of deployments, 3 for no name, 1 on an error.
 """
 
 from __future__ import annotations
@@ -17,20 +17,31 @@ EXIT_UNNAMED = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The connection, and whom to ask."""
-    parser.add_argument("source", metavar="SRC[:PORT]", type=options.end, help="the end that opened the connection")
-    parser.add_argument("destination", metavar="DST[:PORT]", type=options.end, help="the end that accepted it")
-    parser.add_argument("--protocol", type=options.protocol, default="tcp", help="name or number; default: tcp")
-    parser.add_argument("--at", metavar="TIME", type=options.moment, help="a moment in the past; default: now")
-    parser.add_argument("--explain", action="store_true", help="show everything that led to the answer")
-    parser.add_argument("--direct", action="store_true", help="ask the control plane itself; needs -c, but no daemon")
+    """Add the connection, and the daemon or control plane to ask."""
+    parser.add_argument(
+        "source", metavar="SRC[:PORT]", type=options.endpoint, help="endpoint that opened the connection (client)"
+    )
+    parser.add_argument(
+        "destination", metavar="DST[:PORT]", type=options.endpoint, help="endpoint that accepted it (server)"
+    )
+    parser.add_argument(
+        "--protocol", type=options.protocol, default="tcp", help="protocol, by name or number; default: tcp"
+    )
+    parser.add_argument(
+        "--at",
+        metavar="TIME",
+        type=options.moment,
+        help="time of the connection, like 2h (two hours ago); default: now",
+    )
+    parser.add_argument("--explain", action="store_true", help="show questions, answers and rules behind the result")
+    parser.add_argument("--direct", action="store_true", help="ask the control plane instead of a daemon; needs -c")
     options.add_config(parser)
     options.add_daemon(parser)
     options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the daemon or the control plane, and print the answer."""
+    """Query the daemon or the control plane and print the attribution."""
     answer = _from_control_plane(arguments) if arguments.direct else _from_daemon(arguments)
     if options.wants_table(arguments):
         print_answer(answer)
@@ -55,7 +66,7 @@ def _from_daemon(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parameters(arguments: argparse.Namespace) -> dict[str, str | int | None]:
-    """The question in the words of the API."""
+    """Parameters of ``/api/v1/attribution``."""
     return {
         "srcIp": arguments.source.ip,
         "srcPort": arguments.source.port,

@@ -55,13 +55,7 @@ class AlibabaControlPlane:
         self, workspace: str, namespace: str, source: Endpoint | None, destination: Endpoint | None
     ) -> OwnersAnswer:
         """``GetDeploymentsByIp``."""
-        answer = await self._client.of_workspace(workspace).get_deployments_by_ip(
-            namespace=namespace,
-            src_ip=_address(source),
-            src_port=_port(source),
-            dst_ip=_address(destination),
-            dst_port=_port(destination),
-        )
+        answer = await ask_owners(self._client, workspace, namespace, source, destination)
         infos = tuple(describe(one, workspace or self.workspace, namespace, answer) for one in answer.deployments)
         return OwnersAnswer(infos, answer.asked_at, answer.answered_at, answer.dropped)
 
@@ -108,6 +102,19 @@ class AlibabaControlPlane:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+async def ask_owners(
+    client: ControlClient, workspace: str, namespace: str, source: Endpoint | None, destination: Endpoint | None
+) -> DeploymentsAnswer:
+    """As :meth:`AlibabaControlPlane.find_owners`, with the answer as the API gave it."""
+    return await client.of_workspace(workspace).get_deployments_by_ip(
+        namespace=namespace,
+        src_ip=_address(source),
+        src_port=_port(source),
+        dst_ip=_address(destination),
+        dst_port=_port(destination),
+    )
 
 
 def describe(deployment: Deployment, workspace: str, namespace: str, answer: DeploymentsAnswer) -> DeploymentInfo:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from flowmap.control.port import ListedDeployment
-from flowmap.model.deployment import Job, Jobs
+from flowmap.model.deployment import DeploymentKey, Job, Jobs
 
 DEPLOYMENTS = 100_000
 """Deployments kept, over all namespaces. The rest is counted as left out."""
@@ -39,18 +39,6 @@ class Scope(NamedTuple):
 
     workspace: str
     namespace: str
-
-
-class DeploymentKey(NamedTuple):
-    """Identity of a deployment in the catalog."""
-
-    workspace: str
-    namespace: str
-    deployment_id: str
-
-    @property
-    def scope(self) -> Scope:
-        return Scope(self.workspace, self.namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +102,7 @@ class DeploymentCatalog:
 
     def entry(self, key: DeploymentKey) -> tuple[ListedDeployment, float] | None:
         """A deployment, and the epoch second of the listing that last had it."""
-        state = self._scopes.get(key.scope)
+        state = self._scopes.get(Scope(key.workspace, key.namespace))
         entry = state.entries.get(key.deployment_id) if state else None
         if state is None or entry is None:
             return None
@@ -124,15 +112,15 @@ class DeploymentCatalog:
         """The jobs of a deployment, if they were listed."""
         return self._jobs.get(key)
 
-    def resolve_key(self, workspace: str | None, namespace: str, deployment_id: str) -> DeploymentKey:
-        """The key of a deployment of which only the namespace is certain.
+    def resolve_key(self, key: DeploymentKey) -> DeploymentKey:
+        """The key in the catalog: a control plane may name a workspace otherwise than the configuration does.
 
         The workspace is the given one if the catalog covers it, else one that lists the deployment, else the first.
         """
         known = dict.fromkeys(scope.workspace for scope in self._scopes)
-        keys = [DeploymentKey(name, namespace, deployment_id) for name in known]
-        named = (key for key in keys if key.workspace == workspace)
-        listed = (key for key in keys if self.entry(key) is not None)
+        keys = [key._replace(workspace=name) for name in known]
+        named = (one for one in keys if one == key)
+        listed = (one for one in keys if self.entry(one) is not None)
         return next(named, None) or next(listed, keys[0])
 
     def apply_listing(

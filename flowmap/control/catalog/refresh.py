@@ -9,10 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from flowmap.control.catalog.catalog import GRACE, DeploymentCatalog, DeploymentKey, Scope
+from flowmap.control.catalog.catalog import GRACE, DeploymentCatalog, Scope
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.port import ControlPlane, ListedDeployment
 from flowmap.errors import ControlError
+from flowmap.model.deployment import DeploymentKey
 
 log = logging.getLogger(__name__)
 

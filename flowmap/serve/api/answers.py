@@ -10,6 +10,7 @@ from flowmap.model import deployment as deployment_model
 from flowmap.model import explanation, views
 from flowmap.model import status as status_model
 from flowmap.model.address import Endpoint
+from flowmap.model.source import SourceStatus
 from flowmap.serve.api.models import (
     AskedQuestion,
     Attribution,
@@ -278,19 +279,11 @@ def _traffic(traffic: views.Traffic) -> Traffic:
     )
 
 
-def _source(source: status_model.SourceStatus) -> Source:
-    return Source(
-        name=source.name,
-        up=source.up,
-        records=source.records,
-        overruns=source.overruns,
-        lost=dict(source.lost),
-        resyncs=dict(source.resyncs),
-        notes=dict(source.notes),
-        error=source.error,
-        role=source.role,
-        why=source.why,
-        exceptional_packets=dict(source.exceptional_packets),
+def _source(source: SourceStatus) -> Source:
+    """Of the statistics those that :class:`Source` names."""
+    values = {name: getattr(source.stats, name, None) for name in Source.model_fields}
+    return Source.model_validate(
+        values | {"name": source.name, "error": source.error, "role": source.role, "why": source.why}
     )
 
 

@@ -84,7 +84,9 @@ class Evidence(Answer):
     asked_at: Time
     answered_at: Time
     origin: Text = Field(description="live, cached, stale, history or none; of captures also catalog or assumed.")
-    rule: Text = Field(description="Rule of time by which it counts: inside, around, grace or fast; empty if none.")
+    rule: Text = Field(
+        description="Rule of time by which it counts: inside, around, grace, fast or assumed; empty if none."
+    )
     owners: list[DeploymentName]
     error: Text | None = Field(description="Why there is no answer, where the last try failed.")
 

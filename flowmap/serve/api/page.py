@@ -110,10 +110,10 @@ def _sources(status: StatusView) -> str:
     rows = [
         (
             source.name,
-            "up" if source.up else f"down: {source.error or 'not open'}",
-            "; ".join(source.notes.values()),
-            f"{source.records:,}",
-            f"{source.overruns:,}",
+            "up" if source.stats.up else f"down: {source.error or 'not open'}",
+            "; ".join(source.stats.notes.values()),
+            f"{source.stats.records:,}",
+            f"{source.stats.overruns:,}",
         )
         for source in status.sources
     ]

@@ -11,17 +11,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.filter import Pattern
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, SourceStats, Step
+from flowmap.model.source import SourceStats
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
 from flowmap.sources.capture.filter import compile_filter
 from flowmap.sources.capture.interfaces import Interface, InterfaceWatch, by_name
 from flowmap.sources.capture.ring import BLOCK, BLOCK_TIMEOUT, NOTHING, PacketRing
+from flowmap.sources.kinds import KINDS
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.sources.sockets.kernel import ephemeral_ports
 from flowmap.wire.packets.bpf import Program, capture_program
@@ -29,6 +31,9 @@ from flowmap.wire.packets.frames import Tunnels, decode_frames
 from flowmap.wire.packets.numbers import LinkType
 from flowmap.wire.packets.packets import Index, Mark, Packets
 from flowmap.wire.packets.tpacket import Hardware, RingFrames
+
+if TYPE_CHECKING:
+    from flowmap.config import CollectConfig
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the interfaces, and the longest rest between two polls while there are flows."""
@@ -53,10 +58,7 @@ class CaptureSource:
     matter. ``tunnels``: whether the flow of a tunnel or that inside counts.
     """
 
-    name = "capture"
-    counts: Literal["ip", "payload"] = "ip"
-    announces_births = True
-    tells_health = False
+    facts = KINDS["capture"].facts
 
     def __init__(
         self,
@@ -98,6 +100,10 @@ class CaptureSource:
         self._patterns = either, [one for one in had[1] if one in wanted[1]]
         if self._ring is not None:
             self._look(self._ring, attach=True)
+
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply other filters; for the thread that reads the source."""
+        self.refilter(settings.include, settings.exclude)
 
     def open(self) -> None:
         """Make the ring; SourceDenied without CAP_NET_RAW."""
@@ -144,7 +150,7 @@ class CaptureSource:
             raise SourceError("the capture source is not open")
         if not self._begun:
             self._begun = True
-            self.stats.resyncs = {**self.stats.resyncs, "start": self.stats.resyncs.get("start", 0) + 1}
+            self.stats.count_resync("start")
             yield ReadStarted("start")
             yield ReadFinished(True)
             yield CaughtUp(self._opened)  # what shakes hands from here on began after it

@@ -1,10 +1,11 @@
-"""What a host's conntrack settings cost the user: for ``flowmap check`` and for the source's own notes."""
+"""Kernel settings and limits that conntrack depends on, for ``flowmap check`` and the notes of the source."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,30 +21,33 @@ from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_table_size_request
 from flowmap.wire.netlink.messages import Control, decode_messages, decode_status
 
+if TYPE_CHECKING:
+    from flowmap.config.models import ConntrackConfig
+
 SYSCTLS = Path("/proc/sys/net/netfilter")
-"""Shows the network namespace of the thread that reads it."""
+"""Contents depend on the network namespace of the reading thread."""
 
 FULL = 0.75
-"""Fill ratio of the table from which new connections are at risk; node_exporter's alert has the same limit."""
+"""Fill ratio of the table above which new connections are at risk, as in node_exporter's alert."""
 
-_ROOM = "net.netfilter.nf_conntrack_max"
+_LIMIT_SYSCTL = "net.netfilter.nf_conntrack_max"
 
 
 @dataclass(frozen=True, slots=True)
 class ConntrackSysctls:
-    """What the kernel says; None where it does not."""
+    """Kernel settings and fill of the table; None where unknown."""
 
     accounting: int | None = None
     events: int | None = None
     entries: int | None = None
     limit: int | None = None
     cause: str = "conntrack is not loaded"
-    """Why something is None."""
+    """Why a value is None."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConntrackProbe:
-    """Result of opening the event socket as the source does."""
+    """Result of opening the event socket the way the source does."""
 
     asked: int
     granted: int = 0
@@ -52,15 +56,15 @@ class ConntrackProbe:
 
 @dataclass(slots=True)
 class Census:
-    """Entries of one full read, and how many of them have counters that cannot be relied on."""
+    """Number of entries of one full read, and of those with unreliable byte counters."""
 
     entries: int = 0
     uncounted: int = 0
     """Without byte counters."""
     software: int = 0
-    """Offloaded to a flowtable that the kernel forwards."""
+    """Offloaded to a flowtable in the kernel."""
     hardware: int = 0
-    """Offloaded to a flowtable that the network card forwards."""
+    """Offloaded to a flowtable in the network card."""
 
     def add(self, batch: FlowBatch) -> None:
         """Count the entries of one part of the read."""
@@ -72,7 +76,7 @@ class Census:
 
     @property
     def offloaded(self) -> dict[str, int]:
-        """Offloaded entries by the path of their packets."""
+        """Offloaded entries by path (``software``, ``hardware``)."""
         return {"software": self.software, "hardware": self.hardware}
 
 
@@ -80,7 +84,7 @@ _OFFLOADS = (Flag.OFFLOADED, Flag.HARDWARE)
 
 
 def read_census() -> Census:
-    """Read the whole table once; SourceError if it cannot be read, or not whole."""
+    """Read the whole table once; SourceError if that fails or the read is incomplete."""
     census, dump = Census(), Dump(ColumnDecoder())
     for batch in dump.batches():
         census.add(batch)
@@ -90,28 +94,28 @@ def read_census() -> Census:
 
 
 def read_settings(directory: Path = SYSCTLS) -> ConntrackSysctls:
-    """The settings in force in the calling thread's network namespace.
+    """The current settings of the calling thread's network namespace.
 
-    How full the table is, is asked over netlink where the files do not tell; that needs CAP_NET_ADMIN.
+    The fill of the table is read over netlink (needs CAP_NET_ADMIN) if /proc does not have it.
     """
     values = [_read(directory / f"nf_conntrack_{name}") for name in ("acct", "events", "count", "max")]
     missing = [value for value in values if isinstance(value, Unknown)]
     accounting, events, entries, limit = (None if isinstance(value, Unknown) else value for value in values)
     if len(missing) == len(values) and missing[0].absent:
         return ConntrackSysctls()
-    if entries is None and not isinstance(size := ask_table_size(), Unknown):
+    if entries is None and not isinstance(size := read_table_size(), Unknown):
         entries, limit = size
     return ConntrackSysctls(accounting, events, entries, limit, missing[0].cause if missing else "")
 
 
 def read_entries(directory: Path = SYSCTLS) -> int | Unknown:
-    """Entries in the table; 0 where conntrack is not loaded."""
+    """Entries in the table; 0 if conntrack is not loaded."""
     count = _read(directory / "nf_conntrack_count")
     if not isinstance(count, Unknown):
         return count
     if count.absent:
         return 0
-    size = ask_table_size()
+    size = read_table_size()
     return Unknown(f"{count.cause}, and {size.cause}") if isinstance(size, Unknown) else size.entries
 
 
@@ -122,15 +126,15 @@ def _read(path: Path) -> int | Unknown:
     return int(text) if text.strip().isdecimal() else Unknown(f"{path} holds no number")
 
 
-def ask_table_size() -> TableSize | Unknown:
-    """How full the table is, over netlink."""
+def read_table_size() -> TableSize | Unknown:
+    """Fill and limit of the table, over netlink."""
     try:
-        asking = NetlinkSocket(NETLINK_NETFILTER)
+        queries = NetlinkSocket(NETLINK_NETFILTER)
     except SourceError as error:
         return Unknown(str(error))
     try:
-        asking.send(encode_table_size_request(1))
-        for message in decode_messages(asking.receive(wait=1.0).data):
+        queries.send(encode_table_size_request(1))
+        for message in decode_messages(queries.receive(wait=1.0).data):
             if message.type == CtMessage.STATISTICS:
                 return decode_table_size(message.payload)
             if message.type == Control.ERROR:
@@ -138,22 +142,22 @@ def ask_table_size() -> TableSize | Unknown:
     except (SourceError, DecodeError) as error:
         return Unknown(str(error))
     finally:
-        asking.close()
+        queries.close()
     return Unknown("conntrack does not answer")
 
 
 def write_accounting(directory: Path = SYSCTLS) -> None:
-    """Switch byte counters on for entries made from now on; OSError if that is not permitted."""
+    """Enable byte counters of entries created from now on; OSError if not permitted."""
     (directory / "nf_conntrack_acct").write_text("1")
 
 
 def try_accounting(directory: Path = SYSCTLS) -> None:
-    """OSError if :func:`write_accounting` is not permitted; changes nothing."""
+    """OSError if :func:`write_accounting` would not be permitted; changes nothing."""
     os.close(os.open(directory / "nf_conntrack_acct", os.O_WRONLY | os.O_CLOEXEC))
 
 
 def read_probe(receive_buffer: int) -> ConntrackProbe:
-    """Open the event socket, join its groups, and close it again."""
+    """Open the event socket, join its groups and close it."""
     try:
         opened = NetlinkSocket(NETLINK_NETFILTER, groups=Group, receive_buffer=receive_buffer)
     except SourceError as error:
@@ -162,8 +166,21 @@ def read_probe(receive_buffer: int) -> ConntrackProbe:
     return ConntrackProbe(receive_buffer, opened.receive_buffer)
 
 
+def look(settings: ConntrackConfig) -> list[Finding]:
+    """All findings about conntrack on this host: permissions, settings, offloaded connections."""
+    probe = read_probe(settings.receive_buffer)
+    found = findings(read_settings(), probe, enable_accounting=settings.enable_accounting)
+    if probe.error is not None:
+        return found
+    try:
+        return [*found, offload_finding(read_census())]
+    except SourceError as error:
+        message = f"the number of offloaded connections is unknown: {error}"
+        return [*found, Finding("conntrack.offload", "degraded", message, error.remedy or "run check again")]
+
+
 def findings(settings: ConntrackSysctls, probe: ConntrackProbe, *, enable_accounting: bool = False) -> list[Finding]:
-    """One finding for each thing looked at, the essential one first."""
+    """One finding for each check, the essential one first."""
     if probe.error is not None:
         return [Finding("conntrack.access", "failed", str(probe.error), probe.error.remedy)]
     return [
@@ -176,7 +193,7 @@ def findings(settings: ConntrackSysctls, probe: ConntrackProbe, *, enable_accoun
 
 
 def offload_finding(census: Census) -> Finding:
-    """Whether byte counters may stand still because packets go past conntrack."""
+    """Whether byte counters may stand still because packets bypass conntrack."""
     name, many = "conntrack.offload", sum(census.offloaded.values())
     if not many:
         return Finding(name, "ok", f"none of {census.entries} connections is offloaded to a flowtable")
@@ -189,12 +206,12 @@ _OFFLOAD_COSTS = (
     "their byte counters stand still unless the flowtable has the `counter` flag, so bytes may be missing or late"
 )
 _OFFLOAD_REMEDY = (
-    "see `nft list flowtables` and add `counter` to the flowtable; in hardware the driver must report counters, too"
+    "see `nft list flowtables` and add `counter` to the flowtable; in hardware the driver must report counters too"
 )
 
 
 def notes(found: list[Finding]) -> dict[str, str]:
-    """The degraded findings as a source's notes."""
+    """The findings that are not ok, as notes of a source."""
     return {
         finding.name.partition(".")[2]: f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message
         for finding in found
@@ -205,14 +222,16 @@ def notes(found: list[Finding]) -> dict[str, str]:
 def _accounting(settings: ConntrackSysctls, enable: bool) -> Finding:
     name = "conntrack.accounting"
     if settings.accounting is None:
-        return _hidden(name, "nf_conntrack_acct", settings)
+        return _unreadable(name, "nf_conntrack_acct", settings)
     if settings.accounting:
         return Finding(name, "ok", "connections have byte counters")
     if enable:
-        message = "off now, switched on at start; connections older than that never get byte counters"
+        message = "disabled now, enabled at start; connections older than that never get byte counters"
         return Finding(name, "degraded", message, "sysctl -w net.netfilter.nf_conntrack_acct=1 at boot")
     message = "nf_conntrack_acct is 0: connections are seen without bytes and packets"
-    remedy = "sysctl -w net.netfilter.nf_conntrack_acct=1, or collect.conntrack.enable_accounting; counts new ones only"
+    remedy = (
+        "sysctl -w net.netfilter.nf_conntrack_acct=1, or set collect.conntrack.enable_accounting; new connections only"
+    )
     return Finding(name, "degraded", message, remedy)
 
 
@@ -222,52 +241,52 @@ _EVENTS: dict[int | None, Finding] = {
     0: Finding(
         _EVENTS_NAME,
         "degraded",
-        "nf_conntrack_events is 0: changes are seen only by full reads, short connections not at all",
+        "nf_conntrack_events is 0: only full reads see changes, and short connections are missed",
         _EVENTS_REMEDY,
     ),
-    1: Finding(_EVENTS_NAME, "ok", "every change of a connection is announced"),
+    1: Finding(_EVENTS_NAME, "ok", "the kernel reports every change of a connection"),
     2: Finding(
         _EVENTS_NAME,
         "degraded",
-        "nf_conntrack_events is 2: the end of a connection older than flowmap is noticed only by the next full read",
+        "nf_conntrack_events is 2: only the next full read notices the end of a connection older than flowmap",
         _EVENTS_REMEDY,
     ),
 }
 
 
 def _events(settings: ConntrackSysctls) -> Finding:
-    return _EVENTS.get(settings.events) or _hidden(_EVENTS_NAME, "nf_conntrack_events", settings)
+    return _EVENTS.get(settings.events) or _unreadable(_EVENTS_NAME, "nf_conntrack_events", settings)
 
 
 def _table(settings: ConntrackSysctls) -> Finding:
     name = "conntrack.table"
     entries, limit = settings.entries, settings.limit
     if entries is None:
-        return _hidden(name, "nf_conntrack_count", settings)
+        return _unreadable(name, "nf_conntrack_count", settings)
     if entries == 0:
         message = (
-            "the table is empty: idle so far, or no ct rule in this network namespace, so the kernel tracks nothing"
+            "the table is empty: no traffic yet, or no ct rule in this network namespace, so the kernel tracks nothing"
         )
         return Finding(
-            name, "degraded", message, "add an nft or iptables rule with a ct match, or collect.source: sockets"
+            name, "degraded", message, "add an nft or iptables rule with a ct match, or set collect.source: sockets"
         )
     if limit is None:
-        return _hidden(name, "nf_conntrack_max", settings)
+        return _unreadable(name, "nf_conntrack_max", settings)
     message = f"{entries} of {limit} entries in use" if limit else f"{entries} entries in use, without a limit"
     if not limit or entries < FULL * limit:
         return Finding(name, "ok", message)
-    return Finding(name, "degraded", f"{message}: a full table drops new connections", f"raise {_ROOM}")
+    return Finding(name, "degraded", f"{message}: a full table drops new connections", f"raise {_LIMIT_SYSCTL}")
 
 
 def _buffer(asked: int, granted: int) -> Finding:
     name = "conntrack.receive_buffer"
     if granted >= asked:
         return Finding(name, "ok", f"{granted} bytes")
-    message = f"{granted} bytes of the {asked} asked for: bursts of events are lost sooner"
-    return Finding(name, "degraded", message, "give CAP_NET_ADMIN, or raise net.core.rmem_max")
+    message = f"{granted} of {asked} bytes granted: bursts of events overrun the buffer sooner"
+    return Finding(name, "degraded", message, "grant CAP_NET_ADMIN, or raise net.core.rmem_max")
 
 
-def _hidden(name: str, sysctl: str, settings: ConntrackSysctls) -> Finding:
+def _unreadable(name: str, sysctl: str, settings: ConntrackSysctls) -> Finding:
     message = f"net.netfilter.{sysctl} cannot be read: {settings.cause}"
     remedy = "modprobe nf_conntrack" if settings == ConntrackSysctls() else "make /proc/sys visible to flowmap"
     return Finding(name, "degraded", message, remedy)

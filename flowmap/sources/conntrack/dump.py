@@ -1,4 +1,4 @@
-"""One full read of a conntrack table on a socket of its own."""
+"""One full read (dump) of the conntrack table, on its own socket."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_dump_request
 
 CHUNK = 4 << 20
-"""Bytes read and decoded at a time: about 15,000 entries."""
-PATIENCE = 5.0
-"""Seconds without an answer after which the dump is given up."""
+"""Bytes read and decoded at a time, about 15,000 entries."""
+TIMEOUT = 5.0
+"""Seconds without an answer after which the dump is abandoned."""
 
-_PASSING = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
+_TRANSIENT = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
 
 
 class Dump:
-    """Use once: iterate ``batches`` to the end, then look at ``complete``.
+    """A dump to use once: iterate ``batches`` to the end, then read ``complete``.
 
-    A socket for each dump, so that no rest of an earlier one can be taken for a part of this.
+    Each dump has its own socket, so the rest of an earlier dump is never mistaken for a part of this one.
     """
 
     def __init__(self, decoder: ColumnDecoder, ahead: Executor | None = None, *, marked: int = 0) -> None:
-        """``ahead`` reads the next part while one is decoded; None: this thread does both.
+        """``ahead`` reads the next part while one is decoded; None: the calling thread does both.
 
-        ``marked``: flags set on every entry besides its own.
+        ``marked``: additional flags of every entry.
         """
         self._decoder = decoder
         self._ahead = ahead
         self._marked = marked
         self.complete = False
-        """The kernel sent its end, all of it was read, and it was consistent."""
+        """The kernel sent the end of the dump, and no part is missing or inconsistent."""
         self.malformed = 0
 
     def batches(self) -> Iterator[FlowBatch]:
-        """The entries in slices, IPv4 and IPv6; SourceDenied or SourceError if the kernel refuses."""
+        """The entries in parts, IPv4 and IPv6; SourceDenied or SourceError if the kernel refuses."""
         dump = NetlinkSocket(NETLINK_NETFILTER, chunk=CHUNK, buffers=2)
         try:
-            # The columnar decoder finds messages by the sequence number, so it should be rare in what they hold.
+            # The columnar decoder finds messages by the sequence number, so it must be rare in their contents.
             dump.send(encode_dump_request(secrets.randbits(31) | 1 << 30))
             yield from self._decode(_read_ahead(dump, self._ahead))
         finally:
@@ -65,12 +65,12 @@ class Dump:
                 decoded.batch.datagrams = Datagrams(received.data, received.starts, self._marked)
                 yield decoded.batch
             if decoded.end is not None:
-                self.complete = self._ended(decoded) and sound
+                self.complete = self._is_final(decoded) and sound
                 return
 
-    def _ended(self, decoded: DecodedEntries) -> bool:
+    def _is_final(self, decoded: DecodedEntries) -> bool:
         end = decoded.end
-        if end is None or end.errno in _PASSING:
+        if end is None or end.errno in _TRANSIENT:
             return False
         if not end.errno:
             return True
@@ -81,23 +81,23 @@ class Dump:
 
 
 def _read_ahead(dump: NetlinkSocket, ahead: Executor | None) -> Iterator[Received]:
-    """The dump in parts, until nothing more comes within the patience.
+    """The dump in parts, until no part arrives within the timeout.
 
-    The kernel makes a dump while it is read, without the interpreter's lock: the next part is read on another thread
-    while the caller works on this one.
+    The kernel creates a dump while it is read, without the interpreter's lock. So another thread reads the next part
+    while the caller decodes this one.
     """
-    received = dump.receive(wait=PATIENCE)
-    if received.drained or ahead is None:  # all of it in one part, or nobody to read ahead
+    received = dump.receive(wait=TIMEOUT)
+    if received.drained or ahead is None:  # a single part, or no thread to read ahead
         while received.starts:
             yield received
-            received = dump.receive(wait=PATIENCE)
+            received = dump.receive(wait=TIMEOUT)
         return
     while received.starts:
-        coming = ahead.submit(dump.receive)
+        next_part = ahead.submit(dump.receive)
         try:
             yield received
-        finally:  # whoever stops here closes the socket
-            wait([coming])
-        received = coming.result()
+        finally:  # a caller that stops here closes the socket
+            wait([next_part])
+        received = next_part.result()
         if not received.starts and not received.overrun:
-            received = dump.receive(wait=PATIENCE)
+            received = dump.receive(wait=TIMEOUT)

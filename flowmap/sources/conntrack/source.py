@@ -1,52 +1,54 @@
 """The conntrack source: every connection the kernel tracks in one network namespace, with its changes.
 
 A full read (dump) at the start, on a timer and after every loss; NEW, UPDATE and DESTROY events in between. The groups
-are joined before the first dump, and the events that queued up during a dump are delivered after it and before its end
-is told, so a final record of a flow always comes before the sweep that would end it without one.
+are joined before the first dump. Events that arrived during a dump are delivered before its ``ReadFinished``. So the
+final record of a flow always precedes the sweep that ends flows without one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import Datagrams, Flag
-from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
+from flowmap.model.source import SourceStats
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
 from flowmap.sources.conntrack import check
 from flowmap.sources.conntrack.dump import Dump
+from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
 from flowmap.system.workers import Workers
 from flowmap.wire.netlink.conntrack import Group
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 
+if TYPE_CHECKING:
+    from flowmap.config import CollectConfig
+
 EVENT_CHUNK = 1 << 20
-"""Bytes of events decoded at a time: about 4,000."""
+"""Bytes of events decoded at a time, about 4,000 events."""
 EVENTS_A_POLL = 65_536
-"""Records after which ``poll`` returns, though more may wait."""
+"""Records after which ``poll`` returns even if more are waiting."""
 DUMP_ATTEMPTS = 3
-"""How often a dump that the kernel marks as inconsistent is begun again within one full read."""
+"""Attempts in one full read while the kernel marks dumps as inconsistent."""
 LOSS_BACKOFF = 10.0
-"""Seconds between full reads after losses; doubles up to ``LOSS_BACKOFF_LIMIT`` while losses go on."""
+"""Seconds between full reads after losses; doubles up to ``LOSS_BACKOFF_LIMIT`` while losses continue."""
 LOSS_BACKOFF_LIMIT = 120.0
 LAST_READ = 1.0
-"""Seconds that the last full read may have taken for there to be one more when the source is done with."""
+"""``finish`` does a full read if the last one took at most so many seconds."""
 BUFFER_GROWTH = 4
-"""How many times its configured size the receive buffer may grow to after overruns."""
+"""Limit of the receive buffer after overruns, as a multiple of its configured size."""
 
 
 class ConntrackSource:
     """Flows of the network namespace of the thread that calls ``open``.
 
-    ``resync``: seconds between full reads. ``receive_buffer``: bytes asked for the event socket; doubled after an
-    overrun, up to four times. ``enable_accounting``: switch ``nf_conntrack_acct`` on.
+    ``resync``: seconds between full reads. ``receive_buffer``: bytes requested for the event socket; doubled after an
+    overrun, up to four times. ``enable_accounting``: set ``nf_conntrack_acct`` to 1 in ``open``.
     """
 
-    name = "conntrack"
-    counts: Literal["ip", "payload"] = "ip"
-    announces_births = True
-    tells_health = False
+    facts = KINDS["conntrack"].facts
     as_of = float("inf")
 
     def __init__(
@@ -62,7 +64,7 @@ class ConntrackSource:
         self._receive_buffer = receive_buffer
         self._enable_accounting = enable_accounting
         self._refused: dict[str, str] = {}
-        """Why accounting could not be switched on, as a note."""
+        """Why accounting could not be enabled, as a note."""
         self._clock = clock
         self._decoder = ColumnDecoder()
         self._ahead = Workers("dump", 1)
@@ -70,18 +72,22 @@ class ConntrackSource:
         self._due: tuple[float, ReadReason] = (0.0, "start")
         self._backoff = 0.0
         self._trusted = False
-        """A complete read is behind us and nothing was lost since: what the consumer has is the kernel's state."""
+        """A read was complete and nothing was lost since: the flow table has the kernel's state."""
         self._finishing: bool | None = None
-        """``complete`` of a read whose dump is over but whose meanwhile queued events are not all delivered."""
+        """``complete`` of a read whose dump has ended while events that arrived during it are still queued."""
         self._announced: bool | None = True
-        """Whether the kernel sends events at all; None while that cannot be known."""
+        """Whether the kernel sends events at all; None while unknown."""
         self._blind = True
-        """No read was complete yet, so entries older than the event socket may turn up; they may end unannounced."""
+        """No read was complete yet: entries may be older than the event socket and end without an event."""
+
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply the time between full reads; for the thread that reads the source."""
+        self.resync = settings.conntrack.resync
 
     def open(self) -> None:
         """Join the event groups; SourceDenied without CAP_NET_ADMIN."""
         self.close()
-        self._refused = self._switch_accounting_on() if self._enable_accounting else {}
+        self._refused = self._enable_kernel_accounting() if self._enable_accounting else {}
         self._events = NetlinkSocket(
             NETLINK_NETFILTER, groups=Group, receive_buffer=self._receive_buffer, chunk=EVENT_CHUNK
         )
@@ -108,25 +114,25 @@ class ConntrackSource:
         return self._due[0]
 
     def poll(self) -> Iterator[Step]:
-        """Do the full read if it is due, then deliver events until none waits or a bound is reached."""
+        """A full read if due, then events until the queue is empty or a limit is reached."""
         if self._events is None:
             raise SourceError("the conntrack source is not open")
         if self._finishing is None and self._clock() >= self._due[0]:
-            if self._trusted:  # what ended before the read is not mixed up with what the read shows in its place
+            if self._trusted:  # a flow that ended before the read must not be mixed up with its successor in the read
                 yield from self._read_events(self._events)
             yield from self._read_all(self._due[1])
         yield from self._read_events(self._events)
 
     def finish(self) -> Iterator[Step]:
-        """A full read, unless the last one took long, and what events wait."""
+        """A full read unless the last one took long, then the waiting events."""
         if self._finishing is None and self.stats.resync_seconds <= LAST_READ:
             self._due = (self._clock(), self._due[1])
         yield from self.poll()
 
     def _read_all(self, reason: ReadReason) -> Iterator[Step]:
-        self._ahead.start()  # not in open(): privileges are given up after it
+        self._ahead.start()  # not in open(): the thread would keep privileges that are dropped after it
         began = self._clock()
-        self.stats.resyncs = _counted(self.stats.resyncs, reason)
+        self.stats.count_resync(reason)
         yield ReadStarted(reason)
         self._finishing = False
         for _ in range(DUMP_ATTEMPTS):
@@ -136,7 +142,7 @@ class ConntrackSource:
                 self.stats.records += len(batch)
                 census.add(batch)
                 yield batch
-            self._count_malformed(dump.malformed)
+            self.stats.count_lost("malformed", dump.malformed)
             if dump.complete:
                 break
         self._finishing = dump.complete
@@ -148,19 +154,19 @@ class ConntrackSource:
         self.stats.offloaded = census.offloaded
         self.stats.notes = {
             **self._degradations(settings),
-            **_bare_note(census.uncounted, counting=settings.accounting != 0),
+            **_uncounted_note(census.uncounted, counting=settings.accounting != 0),
             **check.notes([check.offload_finding(census)]),
         }
 
     def _read_events(self, events: NetlinkSocket) -> Iterator[Step]:
-        """Deliver what waits. Bounded, so that a storm cannot keep the caller here."""
+        """Deliver waiting events, in bounded number, so that a burst does not block the caller."""
         delivered = 0
         while delivered < EVENTS_A_POLL:
             at = self._clock()
             received = events.receive()
             if received.starts:
                 decoded = self._decoder.decode(received.data, received.starts)
-                self._count_malformed(decoded.malformed)
+                self.stats.count_lost("malformed", decoded.malformed)
                 self.stats.records += len(decoded.batch)
                 if self._announced is None and len(decoded.batch):
                     self._announced = True
@@ -186,12 +192,11 @@ class ConntrackSource:
             yield CaughtUp(at)
 
     def _lose(self, events: NetlinkSocket, received: Received) -> Lost:
-        """Account for a loss. The kernel drops on until the queue is empty, so reading goes on all the same."""
+        """Count a loss. The kernel drops more until the queue is empty, so reading continues."""
         self._trusted = False
         if self._finishing is not None:
             self._finishing = False
-        if received.truncated:
-            self.stats.lost = _counted(self.stats.lost, "truncated", received.truncated)
+        self.stats.count_lost("truncated", received.truncated)
         if received.overrun:
             self.stats.overruns += 1
             self.stats.receive_buffer = events.grow(
@@ -201,44 +206,36 @@ class ConntrackSource:
         return Lost("overrun" if received.overrun else "truncated")
 
     def _read_again(self) -> None:
-        """Read all again: at once after a first loss, with growing distance while losses go on, but never later than
-        without a loss."""
+        """Schedule a full read: at once after the first loss, with growing pauses while losses continue, never later
+        than the timer."""
         due, reason = self._due
         if reason != "timer":
             return
         now = self._clock()
         self._due = (min(due, now + self._backoff), "start" if self._blind else "overrun")
-        wait = f"changes were lost; what is shown may be stale until the full read in {self._due[0] - now:.0f} s"
+        wait = f"changes were lost: flows may be stale until the full read in {self._due[0] - now:.0f} s"
         self.stats.notes = {**self.stats.notes, "loss": wait}
         self._backoff = min(max(LOSS_BACKOFF, 2 * self._backoff), LOSS_BACKOFF_LIMIT)
 
     def _degradations(self, settings: check.ConntrackSysctls) -> dict[str, str]:
+        self.stats.accounting = bool(settings.accounting)
         if settings.events is not None:
             self._announced = settings.events != 0
         probe = check.ConntrackProbe(self._receive_buffer, self.stats.receive_buffer)
         found = check.notes(check.findings(settings, probe))
         return found if settings.accounting else found | self._refused
 
-    def _switch_accounting_on(self) -> dict[str, str]:
+    def _enable_kernel_accounting(self) -> dict[str, str]:
         try:
             check.write_accounting()
         except OSError as error:
-            return {"enable_accounting": f"nf_conntrack_acct could not be switched on: {error.strerror}"}
+            return {"enable_accounting": f"nf_conntrack_acct could not be set to 1: {error.strerror}"}
         return {}
 
-    def _count_malformed(self, n: int) -> None:
-        if n:
-            self.stats.lost = _counted(self.stats.lost, "malformed", n)
 
-
-def _counted(counts: dict[str, int], key: str, n: int = 1) -> dict[str, int]:
-    """A new mapping, so that a reader of the old one in another thread is not disturbed."""
-    return {**counts, key: counts.get(key, 0) + n}
-
-
-def _bare_note(bare: int, *, counting: bool) -> dict[str, str]:
-    """``counting``: whether entries made now have counters."""
-    if not bare:
+def _uncounted_note(entries: int, *, counting: bool) -> dict[str, str]:
+    """``counting``: whether new entries get counters."""
+    if not entries:
         return {}
     why = "they are older than nf_conntrack_acct=1" if counting else "accounting is off"
-    return {"uncounted": f"{bare} entries of the last full read have no byte counters: {why}"}
+    return {"uncounted": f"{entries} entries of the last full read have no byte counters: {why}"}

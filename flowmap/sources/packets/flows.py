@@ -1,14 +1,14 @@
 """From packets to flows: who is the client, when a flow begins and ends, and what it carried.
 
-**Client.** A connection whose SYN is seen was opened by the SYN's source; one that begins with a SYN-ACK, by its
-destination. One that is picked up in the middle is a guess: if one port alone is in the range of ephemeral ports, it
-is the client's; else the higher port is. A handshake on such a flow begins a new one: the old one's end was missed.
-Without a handshake (UDP and the rest) the first sender is the client, unless one port alone is ephemeral and it is the
-other's; a guess, unless the ports agree.
+**Client.** A connection whose SYN is seen was opened by the SYN's source; one that begins with a SYN-ACK, or with the
+RST that refuses a SYN, by its destination. One that is picked up in the middle is a guess: the client's port is the
+likelier one (see ``port_roles``), else the higher one. A handshake on such a flow begins a new one: the old one's end
+was missed. Without a handshake (UDP and the rest) the first sender is the client, unless the other port is likelier the
+client's; a guess, unless the ports agree.
 
-**End.** Flows leave after the time-outs of :meth:`PacketTable.timeouts`. A new flow begins with a SYN after a FIN or
-RST, with a SYN of an end that sent something else before or a SYN with another sequence number, and with a packet after
-a longer silence.
+**End.** Flows leave after the time-outs of :meth:`PacketTable.timeouts`. A new flow begins with a SYN that is no copy
+(see ``packet_handshakes``), and with a packet after a longer silence. TCP ends with its first FIN or RST, also where
+the other direction goes on: who sent it may be gone.
 
 **Several interfaces.** What a bridge or router passes on is seen twice. A flow is counted, in each direction, on the
 interface that showed it first; another takes over once that one has been silent for :data:`SILENCE` seconds. So the
@@ -25,22 +25,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import FlowBatch, RecordKind
+from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
 from flowmap.flows.hash_index import Hasher, Positions, Rows
 from flowmap.sources.packets.duplicates import Duplicates, Seen
 from flowmap.sources.packets.fragments import Fragments
+from flowmap.sources.packets.handshakes import FIN, RST, Slice, begin_another, note_openers
 from flowmap.sources.packets.keys import SLOTS, Grouping, Keys, Mask, keys_of
-from flowmap.sources.packets.table import (
-    CLOSING,
-    LINGER,
-    LONGEST_SILENCE,
-    TCP,
-    PacketFlowState,
-    PacketTable,
-    Times,
-    gone,
-)
-from flowmap.wire.packets.packets import Packets
+from flowmap.sources.packets.silence import SPAN, may_begin_anew, restart_moments, silent_moments
+from flowmap.sources.packets.table import CLOSING, LINGER, LONGEST_SILENCE, TCP, PacketFlowState, PacketTable, Times
+from flowmap.sources.port_roles import likelier_client
+from flowmap.wire.packets.packets import Mark, Packets
 
 SLICE = SLOTS // 4
 """Packets worked on at a time."""
@@ -49,9 +43,7 @@ EXPIRE_EVERY = 1.0
 RESTARTS = 64
 """Connections of one tuple that are told apart within a slice; more count as one."""
 
-_FIN, _SYN, _RST, _ACK = (np.uint8(1 << bit) for bit in (0, 1, 2, 4))
-_SPECIAL = np.uint8(_FIN | _SYN | _RST)
-_TALKED = np.array([PacketFlowState.TALKED_LOWER, PacketFlowState.TALKED_HIGHER], np.uint16)
+_FLAGLESS = np.uint16(Mark.FRAGMENT_LATER | Mark.FLAGS_UNKNOWN)
 
 
 @dataclass(slots=True)
@@ -70,21 +62,6 @@ class PacketCounts:
         return {"duplicate": self.duplicates, "lone_fragment": self.lone_fragments}
 
 
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """Packets with what is needed of them, in order."""
-
-    keys: Keys
-    length: npt.NDArray[np.uint32]
-    tcp_flags: npt.NDArray[np.uint8]
-    sequence: npt.NDArray[np.uint32]
-    time: Times
-
-    def take(self, index: Positions) -> _Slice:
-        length, flags, sequence = self.length[index], self.tcp_flags[index], self.sequence[index]
-        return _Slice(self.keys.take(index), length, flags, sequence, self.time[index])
-
-
 class PacketFlows:
     """Takes packets in order, gives records of flows. One thread uses it; times are seconds of any one clock."""
 
@@ -96,11 +73,13 @@ class PacketFlows:
         ephemeral: tuple[int, int] = (32_768, 60_999),
         tell_every: float = 0.0,
         first_id: int = 1,
+        timed: bool = False,
     ) -> None:
         """``ephemeral``: first and last port that clients are given. ``seed``: 48 random bytes, see FlowTable.
 
         ``tell_every``: seconds for which growing counters may wait; beginnings and ends are told at once.
-        ``first_id``: where to go on after another object's ``next_id``.
+        ``first_id``: where to go on after another object's ``next_id``. ``timed``: records have the moments of their
+        packets, so many packets may be taken at a time; growing counters wait until :meth:`tell`.
         """
         self.counts = PacketCounts()
         self.max_flows = max_flows
@@ -111,7 +90,9 @@ class PacketFlows:
         self._fragments = Fragments()
         self._ephemeral = ephemeral
         self._tell_every = tell_every
-        self._now = self._expired = self._told = -np.inf
+        self._timed = timed
+        self._now = self._expired = self._told = self._last = -np.inf
+        self._quiet_until = -np.inf  # before this no flow is over because it is silent
         self._since = np.inf  # from when on no packet was missed
 
     def __len__(self) -> int:
@@ -134,7 +115,8 @@ class PacketFlows:
         start = 0
         while start < len(packets):
             end = min(start + SLICE, len(packets))
-            end = start + int(np.searchsorted(times[start:end], times[start] + LINGER, "right"))
+            span = SPAN if self._timed else LINGER
+            end = start + int(np.searchsorted(times[start:end], times[start] + span, "right"))
             whole = start == 0 and end == len(packets)
             part = packets if whole else packets.take(slice(start, end))
             some = interfaces if isinstance(interfaces, int) else interfaces[start:end]
@@ -146,17 +128,29 @@ class PacketFlows:
         """Records of flows that fell silent, and of counters that waited long enough. Cheap if called often."""
         self._now = max(self._now, now)
         batches = []
-        if self._now - self._told >= self._tell_every:
+        if not self._timed and self._now - self._told >= self._tell_every:
             batches.append(self.tell())
-        if self._now - self._expired >= EXPIRE_EVERY:
-            self._expired = self._now
-            batches += self._close(gone(self._table, self._table.live(), self._now))
+        if self._now > self._quiet_until and (self._timed or self._now - self._expired >= EXPIRE_EVERY):
+            batches += self._close_silent()
         return [batch for batch in batches if len(batch)]
+
+    def _close_silent(self) -> list[FlowBatch]:
+        self._expired = self._now
+        rows = self._table.live()
+        over = self._table.last(rows) + self._table.timeouts(rows)
+        silent = self._now > over
+        self._quiet_until = min(float(over[~silent].min(initial=np.inf)), self._now + LINGER)
+        rows = rows[silent]
+        return self._close(rows, silent_moments(self._table, rows) if self._timed else None)
 
     def tell(self) -> FlowBatch:
         """Records of all counters that were not told yet."""
         self._told = self._now
-        return self._table.records(self._table.those(PacketFlowState.CHANGED), RecordKind.UPDATED)
+        table, rows = self._table, self._table.those(PacketFlowState.CHANGED)
+        if not self._timed:
+            return table.records(rows, RecordKind.UPDATED)
+        now = np.full(len(rows), self._now)
+        return table.records(rows, RecordKind.UPDATED, Moments(now, now, table.sent(rows)))
 
     def missed(self) -> None:
         """Packets before now may not have been seen: what begins with the next may be older."""
@@ -184,7 +178,7 @@ class PacketFlows:
         packets, lone = self._fragments.settle(packets, times)
         self.counts.lone_fragments += lone
         seen = self._sightings.interfaces(interfaces, len(packets))
-        part = _Slice(keys_of(packets, self._hasher), packets.length, packets.tcp_flags, packets.sequence, times)
+        part = _slice(packets, keys_of(packets, self._hasher), times, self._before(times))
         group, first = self._group(part.keys)
         rows = self._rows(part, first)
         if seen is not None:
@@ -195,29 +189,37 @@ class PacketFlows:
                 group, first = self._group(part.keys)
                 rows = self._table.find(part.keys.take(first))
         self._now = float(times[-1])
-        batches = self._count(part, group, first, rows)
-        batches += self._make_room()
-        return batches + self.expire(self._now)
+        batches = self._count(part, group, first, rows) + self.expire(self._now)
+        return batches + self._make_room()
 
-    def _count(self, part: _Slice, group: Positions, first: Positions, rows: Rows) -> list[FlowBatch]:
+    def _before(self, times: Times) -> Times | None:
+        """The time of the packet before each; that of the first of all is its own."""
+        if not self._timed:
+            return None
+        first = times[0] if np.isinf(self._last) else self._last
+        self._last = float(times[-1])
+        return np.concatenate(([first], times[:-1]))
+
+    def _count(self, part: Slice, group: Positions, first: Positions, rows: Rows) -> list[FlowBatch]:
         """Count packets; those that begin a flow anew wait for the next round, so that the old one is closed first."""
         table, batches = self._table, []
         for turn in range(RESTARTS):
             starts = self._restarted(part, group, first, rows)
-            again = starts < len(group)
-            if turn == RESTARTS - 1 or not again.any():
+            stops = np.minimum(starts, may_begin_anew(part, group, table, rows))
+            if turn == RESTARTS - 1 or not (stops < len(group)).any():
                 break
-            later = np.arange(len(group)) >= starts[group]
+            later = np.arange(len(group)) >= stops[group]
             batches += self._add(part.take(np.flatnonzero(~later)), *_without(group, rows, later))
-            batches += self._last_words(rows[again])
+            again = (starts == stops) & (starts < len(group))
             begin = starts[again]
+            batches += self._last_words(rows[again], restart_moments(part, begin, table, rows[again]))
             table.renew(rows[again], self._oriented(part, begin), part.keys.turned[begin], part.time[begin])
             part = part.take(np.flatnonzero(later))
             group, rows = _without(group, rows, ~later)
             first = _firsts(group, len(rows))
         return batches + self._add(part, group, rows)
 
-    def _rows(self, part: _Slice, first: Positions) -> Rows:
+    def _rows(self, part: Slice, first: Positions) -> Rows:
         """The row of every group; those without one are opened by their first packet."""
         leaders = part.keys.take(first)
         rows = self._table.find(leaders)
@@ -228,18 +230,18 @@ class PacketFlows:
             rows[missing] = self._table.open(leaders.take(missing), state, part.time[position])
         return rows
 
-    def _oriented(self, part: _Slice, position: Positions) -> npt.NDArray[np.uint16]:
+    def _oriented(self, part: Slice, position: Positions) -> npt.NDArray[np.uint16]:
         """The state of flows that begin with these packets: which end is the client, and whether that is a guess.
 
         Where it is one, the flow may be older; but what never shakes hands is new after a long enough silence.
         """
-        keys, flags, protocol = part.keys, part.tcp_flags[position], part.keys.meta[position] & np.uint16(0xFF)
+        keys, protocol = part.keys, part.keys.meta[position] & np.uint16(0xFF)
         tcp = protocol == TCP
         by_ports = _likelier_client(keys.ends[0][position], keys.ends[1][position], tcp, self._ephemeral)
         sender = np.where(keys.turned[position], 1, -1)
-        handshake = (flags & _SYN) != 0
+        handshake, to_opener = part.handshakes(position)
         client = np.where(by_ports != 0, by_ports, sender)
-        client = np.where(handshake, np.where((flags & _ACK) != 0, -sender, sender), client)
+        client = np.where(handshake, np.where(to_opener, -sender, sender), client)
         guessed = ~handshake & (tcp | (by_ports != sender))
         joined = guessed & (tcp | (part.time[position] - self._since <= LONGEST_SILENCE[protocol]))
         state = (client > 0) * np.uint16(PacketFlowState.CLIENT_HIGHER)
@@ -247,50 +249,18 @@ class PacketFlows:
         state |= joined * np.uint16(PacketFlowState.PICKED_UP)
         return state
 
-    def _restarted(self, part: _Slice, group: Positions, first: Positions, rows: Rows) -> Positions:
+    def _restarted(self, part: Slice, group: Positions, first: Positions, rows: Rows) -> Positions:
         """The first packet of each group that begins its flow anew; one more than the last where none does."""
         starts = np.full(len(first), len(group))
         silent = part.time[first] - self._table.last(rows) > LINGER
         if silent.any():
             silent &= part.time[first] - self._table.last(rows) > self._table.timeouts(rows)
             starts[silent] = first[silent]
-        special = np.flatnonzero(part.tcp_flags & _SPECIAL)
-        if len(special):
-            begins = self._handshakes(part, group, rows, special)[::-1]
-            starts[group[begins]] = np.minimum(starts[group[begins]], begins)
+        begins = begin_another(part, group, self._table, rows)[::-1]
+        starts[group[begins]] = np.minimum(starts[group[begins]], begins)
         return starts
 
-    def _handshakes(self, part: _Slice, group: Positions, rows: Rows, special: Positions) -> Positions:
-        """SYNs that come after a FIN or RST, or of an end for which the handshake was over; and any part of a handshake
-        with another sequence number than its end's before (not one sent again: who had the address vanished without a
-        word, and who has it now begins), or on a flow that was picked up before it."""
-        flags, state = part.tcp_flags[special], self._table.state[rows]
-        syn = special[(flags & _SYN) != 0]
-        if not len(syn):
-            return np.zeros(0, np.intp)
-        over = np.where((state & CLOSING) != 0, -1, len(group))
-        ends = special[(flags & (_FIN | _RST)) != 0][::-1]
-        over[group[ends]] = np.minimum(over[group[ends]], ends)
-        talked = np.where((state[:, None] & _TALKED) != 0, -1, len(group)).reshape(-1)
-        way = group * 2 + part.keys.turned
-        others = np.flatnonzero((part.tcp_flags & _SYN) == 0)[::-1]
-        talked[way[others]] = np.minimum(talked[way[others]], others)
-        opening = (part.tcp_flags[syn] & _ACK) == 0
-        guessed = (state[group[syn]] & np.uint16(PacketFlowState.GUESSED)) != 0
-        again = (syn > over[group[syn]]) | (syn > talked[way[syn]])
-        found: Positions = syn[(opening & again) | guessed | self._other_sequence(part, rows, syn, way[syn])]
-        return found
-
-    def _other_sequence(self, part: _Slice, rows: Rows, syn: Positions, way: Positions) -> Mask:
-        """Whether each SYN differs from that of its end before, in the table or among these."""
-        known, sequence = self._table.sequence[rows].reshape(-1), part.sequence[syn]
-        first = known.copy()
-        first[way[::-1]] = sequence[::-1]
-        before = np.where(known != 0, known, first)[way]
-        other: Mask = (before != 0) & (sequence != before)
-        return other
-
-    def _add(self, part: _Slice, group: Positions, rows: Rows) -> list[FlowBatch]:
+    def _add(self, part: Slice, group: Positions, rows: Rows) -> list[FlowBatch]:
         """Sum up what the packets carried; records of what has to be told at once."""
         table, n = self._table, len(rows)
         way = group * 2 + part.keys.turned
@@ -304,55 +274,72 @@ class PacketFlows:
         state = table.state[rows]
         state &= ~np.uint16(PacketFlowState.DOUBTED)
         state |= np.uint16(PacketFlowState.CHANGED)
-        syn = np.flatnonzero(part.tcp_flags & _SYN)
-        if len(syn):
-            sequence = table.sequence[rows]
-            sequence.reshape(-1)[way[syn]] = part.sequence[syn]
-            table.sequence[rows] = sequence
-        others = packets - np.bincount(way[syn], minlength=2 * n).reshape(n, 2)
+        note_openers(part, group, table, rows)
+        talk = np.bincount(way[part.talk()], minlength=2 * n).reshape(n, 2)
         for side in (0, 1):
             state |= (packets[:, side] > 0) * np.uint16(PacketFlowState.SENT_LOWER << side)
-            state |= (others[:, side] > 0) * np.uint16(PacketFlowState.TALKED_LOWER << side)
+            state |= (talk[:, side] > 0) * np.uint16(PacketFlowState.TALKED_LOWER << side)
         self._note_ends(part, group, state)
         table.state[rows] = state
-        return self._announce(rows, state)
+        return self._announce(part, group, rows)
 
-    def _note_ends(self, part: _Slice, group: Positions, state: npt.NDArray[np.uint16]) -> None:
-        ends = np.flatnonzero(part.tcp_flags & np.uint8(_FIN | _RST))
+    def _note_ends(self, part: Slice, group: Positions, state: npt.NDArray[np.uint16]) -> None:
+        ends = np.flatnonzero(part.tcp_flags & FIN | RST)
         if len(ends):
             flags, turned = part.tcp_flags[ends], part.keys.turned[ends]
             bits = np.where(turned, np.uint16(PacketFlowState.FIN_HIGHER), np.uint16(PacketFlowState.FIN_LOWER))
-            bits = np.where((flags & _FIN) != 0, bits, np.uint16(0))
-            bits |= np.where((flags & _RST) != 0, np.uint16(PacketFlowState.RESET), np.uint16(0))
+            bits = np.where((flags & FIN) != 0, bits, np.uint16(0))
+            bits |= np.where((flags & RST) != 0, np.uint16(PacketFlowState.RESET), np.uint16(0))
             np.bitwise_or.at(state, group[ends], bits)
 
-    def _announce(self, rows: Rows, state: npt.NDArray[np.uint16]) -> list[FlowBatch]:
+    def _announce(self, part: Slice, group: Positions, rows: Rows) -> list[FlowBatch]:
         """Flows that are new, and those that began to end."""
+        state = self._table.state[rows]
         new = (state & np.uint16(PacketFlowState.TOLD)) == 0
-        batches = self._openings(rows[new])
+        batches = []
+        if new.any():
+            first = _firsts(group, len(rows)) if self._timed else group
+            batches += self._openings(rows[new], self._moments(part, first, rows, new))
         untold = ((state & CLOSING) != 0) & ((state & np.uint16(PacketFlowState.ENDING_TOLD)) == 0)
         if untold.any():
             self._table.state[rows[untold]] |= np.uint16(PacketFlowState.ENDING_TOLD)
-            batches.append(self._table.records(rows[untold & ~new], RecordKind.UPDATED))
+            untold &= ~new | self._timed  # else the record of the beginning has told it
+            ends = np.flatnonzero(part.tcp_flags & (FIN | RST))
+            first = np.zeros(len(rows), np.intp)
+            first[group[ends[::-1]]] = ends[::-1]
+            batches.append(
+                self._table.records(rows[untold], RecordKind.UPDATED, self._moments(part, first, rows, untold))
+            )
         return batches
 
-    def _openings(self, rows: Rows) -> list[FlowBatch]:
-        joined = (self._table.state[rows] & np.uint16(PacketFlowState.PICKED_UP)) != 0
-        return [
-            self._table.records(some, kind)
-            for some, kind in ((rows[~joined], RecordKind.OPENED), (rows[joined], RecordKind.UPDATED))
-            if len(some)
-        ]
+    def _moments(self, part: Slice, position: Positions, rows: Rows, chosen: Mask) -> Moments | None:
+        """Those of the packet at the position that each of the chosen rows has."""
+        if part.before is None:
+            return None
+        places = position[chosen]
+        return Moments(part.before[places], part.time[places], self._table.sent(rows[chosen]))
 
-    def _last_words(self, rows: Rows) -> list[FlowBatch]:
+    def _openings(self, rows: Rows, moments: Moments | None) -> list[FlowBatch]:
+        joined = (self._table.state[rows] & np.uint16(PacketFlowState.PICKED_UP)) != 0
+        batches = [
+            self._table.records(rows[some], kind, None if moments is None else moments.take(some))
+            for some, kind in ((~joined, RecordKind.OPENED), (joined, RecordKind.UPDATED))
+            if some.any()
+        ]
+        for batch in batches if self._timed else ():
+            batch.flags &= ~np.uint16(Flag.ENDING)  # a record of its own has the instant of that
+        return batches
+
+    def _last_words(self, rows: Rows, moments: Moments | None = None) -> list[FlowBatch]:
         """The last records of flows, which are over."""
         if not len(rows):
             return []
         untold = (self._table.state[rows] & np.uint16(PacketFlowState.TOLD)) == 0
-        return [*self._openings(rows[untold]), self._table.records(rows, RecordKind.CLOSED)]
+        openings = self._openings(rows[untold], None if moments is None else moments.take(untold))
+        return [*openings, self._table.records(rows, RecordKind.CLOSED, moments)]
 
-    def _close(self, rows: Rows) -> list[FlowBatch]:
-        batches = self._last_words(rows)
+    def _close(self, rows: Rows, moments: Moments | None = None) -> list[FlowBatch]:
+        batches = self._last_words(rows, moments)
         self._table.close(rows)
         return batches
 
@@ -361,7 +348,14 @@ class PacketFlows:
         if surplus <= 0:
             return []
         self.counts.shed += surplus
-        return self._close(self._table.surplus(surplus))
+        rows = self._table.surplus(surplus)
+        now = np.full(len(rows), self._now)
+        return self._close(rows, Moments(self._table.last(rows), now, self._table.sent(rows)) if self._timed else None)
+
+
+def _slice(packets: Packets, keys: Keys, times: Times, before: Times | None) -> Slice:
+    flagless = (packets.flags & _FLAGLESS) != 0
+    return Slice(keys, packets.length, packets.tcp_flags, packets.sequence, flagless, times, before)
 
 
 def _without(group: Positions, rows: Rows, left_out: Mask) -> tuple[Positions, Rows]:
@@ -381,9 +375,8 @@ def _firsts(group: Positions, count: int) -> Positions:
 def _likelier_client(
     low: npt.NDArray[np.uint64], high: npt.NDArray[np.uint64], tcp: Mask, ephemeral: tuple[int, int]
 ) -> npt.NDArray[np.int64]:
-    """From the ports: -1 the lower end, 1 the higher end, 0 they do not tell."""
-    first, last = ephemeral
+    """From the ports: -1 the lower end, 1 the higher end, 0 they do not tell. For TCP the higher port decides last."""
     low, high = low & np.uint64(0xFFFF), high & np.uint64(0xFFFF)
-    of_low, of_high = (low >= first) & (low <= last), (high >= first) & (high <= last)
+    by_role = likelier_client(high, low, ephemeral).astype(np.int64)
     by_size = np.where(tcp, (high > low).astype(np.int64) - (high < low), 0)
-    return np.where(of_low == of_high, by_size, np.where(of_high, 1, -1))
+    return np.where(by_role != 0, by_role, by_size)

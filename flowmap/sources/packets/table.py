@@ -7,7 +7,7 @@ from enum import IntFlag
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
 from flowmap.flows.hash_index import KeyIndex, Positions, Rows
 from flowmap.sources.packets.keys import WIDE, Keys, Mask
 
@@ -21,6 +21,9 @@ UNREPLIED, REPLIED, ESTABLISHED, OTHER = 30.0, 120.0, 432_000.0, 600.0
 LONGEST_SILENCE: Times = np.full(256, OTHER)
 """By protocol, the seconds that a flow may be silent and go on."""
 LONGEST_SILENCE[[TCP, UDP, ICMP, ICMP6]] = ESTABLISHED, REPLIED, UNREPLIED, UNREPLIED
+LEAST_SILENCE: Times = np.full(256, OTHER)
+"""By protocol, the shortest time-out that a flow can have; of TCP without FIN and RST."""
+LEAST_SILENCE[[TCP, UDP, ICMP, ICMP6]] = REPLIED, UNREPLIED, UNREPLIED, UNREPLIED
 
 
 class PacketFlowState(IntFlag):
@@ -45,7 +48,7 @@ class PacketFlowState(IntFlag):
     PICKED_UP = 4096
     """It may be older than its first packet here."""
     TALKED_LOWER = 8192
-    """That end sent something else than a SYN: for it the handshake is over."""
+    """That end sent something else than an opening SYN: for it the handshake is over."""
     TALKED_HIGHER = 16384
 
 
@@ -67,7 +70,7 @@ class PacketTable:
         self.packets = np.zeros((rows, 2), np.uint64)
         self.heard = np.zeros((rows, 2), np.float64)  # time of the last packet of each
         self.interface = np.zeros((rows, 2), np.int32)  # where its packets are counted
-        self.sequence = np.zeros((rows, 2), np.uint32)  # of each end's SYN; 0: not seen
+        self.sequence = np.zeros((rows, 2), np.uint32)  # of each end's opening SYN; 0: not known
         self.state = np.zeros(rows, np.uint16)
         self._index = KeyIndex(rows)
         self._free = np.arange(rows - 1, -1, -1, dtype=np.int32)
@@ -110,6 +113,15 @@ class PacketTable:
         """Time of the last packet of each."""
         heard = self.heard[rows]
         return np.maximum(heard[:, 0], heard[:, 1])
+
+    def sent(self, rows: Rows) -> Times:
+        """Time of the client's last packet of each; -inf without one."""
+        state = self.state[rows]
+        side = ((state & np.uint16(PacketFlowState.CLIENT_HIGHER)) != 0).astype(np.uint16)
+        any_sent = (
+            state & (np.uint16(PacketFlowState.SENT_LOWER) << side)
+        ) != 0  # else what is there is of another flow
+        return np.where(any_sent, self.heard[rows, side], -np.inf)
 
     def open(self, keys: Keys, state: npt.NDArray[np.uint16], now: Times) -> Rows:
         """Rows for flows that have none and begin ``now``; every key comes once."""
@@ -174,9 +186,10 @@ class PacketTable:
         chosen: Rows = rows[order[:count]]
         return chosen
 
-    def records(self, rows: Rows, kind: RecordKind) -> FlowBatch:
-        """The rows as records of ``kind`` with their counters."""
+    def records(self, rows: Rows, kind: RecordKind, moments: Moments | None = None) -> FlowBatch:
+        """The rows as records of ``kind`` with their counters, and with the instants of each, if given."""
         batch = FlowBatch(len(rows))
+        batch.moments = moments
         state = self.state[rows]
         turned = (state & np.uint16(PacketFlowState.CLIENT_HIGHER)) != 0
         batch.kind[:] = int(kind)
@@ -224,9 +237,3 @@ class PacketTable:
         flags[(state & np.uint16(PacketFlowState.GUESSED)) != 0] |= np.uint16(Flag.GUESSED)
         flags[(state & np.uint16(PacketFlowState.PICKED_UP)) != 0] |= np.uint16(Flag.PICKED_UP)
         return flags
-
-
-def gone(table: PacketTable, rows: Rows, now: float) -> Rows:
-    """Those of ``rows`` that are silent for longer than their time-out."""
-    over: Rows = rows[now - table.last(rows) > table.timeouts(rows)]
-    return over

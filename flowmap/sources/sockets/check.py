@@ -1,4 +1,4 @@
-"""What the sockets source can see here: for ``flowmap check``."""
+"""Checks of the sockets source, for ``flowmap check``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from flowmap.sources.sockets.source import RECEIVE_BUFFER
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, SENT_COUNTED, TIMER_TIME_WAIT, DestroyGroup
 
 _NOTIFICATION = 1_280
-"""Bytes of (doubled) buffer one destroy notification took on 6.18: 380 of message, the rest is bookkeeping."""
+"""Bytes of (doubled) buffer for one destroy notification on Linux 6.18: a message of 380, the rest is overhead."""
 _ENOUGH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class SocketsProbe:
-    """What looking the way the source does has shown."""
+    """Result of reading the way the source does."""
 
     asked: int
-    """Bytes of receive buffer."""
+    """Bytes of receive buffer requested."""
     granted: int = 0
     groups: SourceError | None = None
     """Why the destroy groups cannot be joined."""
@@ -30,11 +30,11 @@ class SocketsProbe:
     """Why sockets cannot be listed."""
     sockets: int = 0
     info_size: int | None = None
-    """Bytes of tcp_info of the sockets listed; None if there were none."""
+    """Bytes of tcp_info of the listed sockets; None without sockets."""
 
 
 def read_probe(receive_buffer: int = RECEIVE_BUFFER) -> SocketsProbe:
-    """Join the groups and list the sockets of the calling thread's network namespace once."""
+    """Join the groups and list the sockets of the calling thread's network namespace."""
     try:
         events = NetlinkSocket(NETLINK_SOCK_DIAG, groups=DestroyGroup, receive_buffer=receive_buffer)
     except SourceError as error:
@@ -64,12 +64,12 @@ def _count() -> tuple[int, int | None]:
 
 
 def findings(probe: SocketsProbe | None = None) -> list[Finding]:
-    """One finding for each thing looked at, the essential ones first; looks for itself without a ``probe``."""
+    """One finding for each check, the essential ones first; reads a ``probe`` if none is given."""
     probe = probe or read_probe()
     if probe.groups is not None:
         message = f"{probe.groups}: connections shorter than the interval are not seen"
         return [Finding("sockets.destroy_events", "failed", message, probe.groups.remedy or "needs Linux 4.3 or later")]
-    found = [Finding("sockets.destroy_events", "ok", "every closed socket is announced, with its final counters")]
+    found = [Finding("sockets.destroy_events", "ok", "the kernel reports every closed socket with its final counters")]
     if probe.dump is not None:
         return [*found, Finding("sockets.dump", "failed", str(probe.dump), probe.dump.remedy)]
     return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *_SCOPE]
@@ -80,9 +80,9 @@ def _dump(probe: SocketsProbe) -> Finding:
     if probe.info_size is None or probe.info_size >= SENT_COUNTED:
         return Finding("sockets.dump", "ok", message)
     if probe.info_size < COUNTED:
-        message = f"{message}, but this kernel counts no bytes for them: they are left out"
+        message = f"{message}, but this kernel counts no bytes for them: they are not counted"
         return Finding("sockets.dump", "failed", message, "needs Linux 4.1 or later")
-    message = f"{message}; this kernel does not tell payload from SYN and FIN: counts may be off by one byte"
+    message = f"{message}; this kernel includes SYN and FIN in payload counters: counts may be off by one byte"
     return Finding("sockets.dump", "degraded", message, "Linux 4.19 or later counts exactly")
 
 
@@ -90,14 +90,14 @@ def _buffer(probe: SocketsProbe) -> Finding:
     room = f"{probe.granted} bytes: about {probe.granted * 2 // _NOTIFICATION} sockets may close between two reads"
     if probe.granted >= min(probe.asked, _ENOUGH):
         return Finding("sockets.receive_buffer", "ok", room)
-    remedy = f"sysctl -w net.core.rmem_max={probe.asked}, or give flowmap CAP_NET_ADMIN"
-    return Finding("sockets.receive_buffer", "degraded", f"{room}; {probe.asked} were asked for", remedy)
+    remedy = f"sysctl -w net.core.rmem_max={probe.asked}, or grant CAP_NET_ADMIN"
+    return Finding("sockets.receive_buffer", "degraded", f"{room}; {probe.asked} were requested", remedy)
 
 
 _SCOPE = (
     Finding(
         "sockets.scope",
         "ok",
-        "TCP of this network namespace only: containers with a namespace of their own, and UDP, are not seen",
+        "TCP of this network namespace only: UDP and containers with their own network namespace are not seen",
     ),
 )

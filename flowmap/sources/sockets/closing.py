@@ -1,8 +1,8 @@
-"""Destroyed sockets: which of them are records, and whether the other end's FIN is among the bytes received.
+"""Final records of destroyed sockets, with or without the peer's FIN among the received bytes.
 
-A destroyed socket tells its counters, but neither its state before nor whether that FIN came. For a connection within
-this host the other socket knows: what it sent is what was received. For any other the small socket that stays behind
-tells most cases; what remains is off by at most that one byte, and is counted.
+A destroy notification has the counters, but neither the previous state nor whether the FIN arrived. For a connection
+within this host the peer socket decides: bytes sent there are bytes received here. For other connections the TIME_WAIT
+socket decides most cases. The rest is off by at most that one byte, and is counted as ``unsure``.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker
 from flowmap.wire.netlink.inet_diag import COUNTED, SENT_COUNTED, TIMER_TIME_WAIT, Socket, SocketState
 
-PATIENCE = 0.1
-"""Seconds a destroyed socket waits for word of its other end, which the kernel sends from a work queue."""
+PEER_WAIT = 0.1
+"""Seconds a destroyed socket waits for the notification of its peer socket, which the kernel sends deferred."""
 LIMIT = 65_536
-"""Entries of each table here; the oldest give way."""
+"""Entries of each table; the oldest are evicted."""
 
 
 class Kernel(Protocol):
-    """What can be asked about one connection at this moment."""
+    """Lookups of sockets in the kernel."""
 
     def lookup(self, socket: Socket, *, turned: bool) -> Socket | None:
-        """The socket with these ends or, ``turned``, the one at the other end; None if there is none here."""
+        """The socket with these endpoints or, ``turned``, its peer socket; None if there is none on this host."""
 
 
 class _Waiting(NamedTuple):
@@ -34,57 +34,57 @@ class _Waiting(NamedTuple):
 
 
 class Closings:
-    """Turns destroy notifications into final records: each connection once.
+    """Turns destroy notifications into final records, one for each connection.
 
-    Connections within this host have two notifications, in any order; ``pair`` is what the two have in common.
+    Connections within this host have two notifications, in any order, with the same ``pair``.
     """
 
     def __init__(self, tracker: SocketTracker, kernel: Kernel) -> None:
         self._tracker = tracker
         self._kernel = kernel
-        self._waiting: dict[int, _Waiting] = {}  # client's sockets whose other end is not heard of yet
-        self._servers: dict[int, Known] = {}  # server's sockets that went first
+        self._waiting: dict[int, _Waiting] = {}  # client sockets without a notification of the server socket
+        self._servers: dict[int, Known] = {}  # server sockets destroyed first
         self._server_of: dict[int, int] = {}  # client port: pair in _servers
-        self._finished: dict[int, None] = {}  # the client's socket is done, the server's is not
-        self._aborted: dict[int, list[float]] = {}  # by local port: emptied sockets no read had seen, until when
+        self._finished: dict[int, None] = {}  # client socket recorded, server socket still open
+        self._aborted: dict[int, list[float]] = {}  # by local port: deadlines of emptied sockets that no read has seen
         self.roles: dict[int, int] = {}
-        """By pair: the ``side`` (sockets_orient.pair_keys) that is the client's."""
+        """By pair: the ``side`` (see ``roles.pair_keys``) of the client."""
         self.unsure = 0
         """Closed connections whose received bytes may be off by one."""
         self.unknown = 0
-        """Aborted connections whose last counters the kernel did not tell."""
+        """Aborted connections without last counters."""
         self.late = 0
-        """Notifications of sockets that had been given up before."""
+        """Notifications of sockets that were forgotten before."""
 
     def reset(self) -> None:
-        """Notifications were lost: what is kept for another one may be out of date when that comes."""
+        """Forget sockets that wait for a second notification: it may have been lost."""
         for table in (self._servers, self._server_of, self._finished, self.roles):
             table.clear()
 
-    def met_abort(self, port: int) -> bool:
-        """Whether a socket on this local port, unseen before, was just emptied by its application."""
+    def has_abort(self, port: int) -> bool:
+        """Whether an unseen socket on this local port was just emptied by its application."""
         return port in self._aborted
 
     def remember_role(self, pair: int, side: int) -> None:
-        """The end with ``side`` is the client's."""
+        """Remember ``side`` as the client of a pair."""
         self.roles[pair] = side
         _bound(self.roles)
 
     def deadline(self) -> float:
-        """When :meth:`expire` has something to do; infinity if nothing waits."""
+        """When :meth:`expire` is due; infinity if no socket waits."""
         times = [waiting.until for waiting in self._waiting.values()]
         return min([*times, *(untils[0] for untils in self._aborted.values())], default=float("inf"))
 
     def expire(self, now: float) -> list[Known]:
-        """Records of those that have waited long enough; with infinity, of all."""
+        """Records of sockets whose wait has ended; of all with ``now`` infinite."""
         for port, untils in list(self._aborted.items()):
             while untils and untils[0] <= now:
-                self._take_abort(port)
+                self._pop_abort(port)
                 self.unknown += 1
         done = [pair for pair, waiting in self._waiting.items() if waiting.until <= now]
-        return [self._give_up(pair) for pair in done]
+        return [self._end_wait(pair) for pair in done]
 
-    def _give_up(self, pair: int) -> Known:
+    def _end_wait(self, pair: int) -> Known:
         waiting = self._waiting.pop(pair)
         self._finish(pair)
         if waiting.aborted:
@@ -93,7 +93,7 @@ class Closings:
         return self._alone(waiting.known)
 
     def close(self, socket: Socket, facts: Facts, now: float) -> Known | None:
-        """Take one notification; ``facts`` are what the policy says of the socket. The record, if there is one now."""
+        """The record of one notification, or None if there is none (yet). ``facts``: from the policy."""
         known = self._tracker.mark_destroyed(socket.cookie)
         if socket.remote_port == 0:
             return self._abort(socket, known, now)
@@ -109,17 +109,17 @@ class Closings:
 
     def _client(self, record: Known, now: float) -> Known | None:
         pair = int(record.facts["pair"][0])
-        server = self._take_server(pair)
+        server = self._pop_server(pair)
         if server is not None:
             self.roles.pop(pair, None)
-            return _settle(record, _unique(server.socket))
-        if self._take_abort(record.socket.remote_port):
+            return _with_fin(record, _unique(server.socket))
+        if self._pop_abort(record.socket.remote_port):
             return self._alone(record)
         twin = self._kernel.lookup(record.socket, turned=True)
         if twin is not None and twin.info_size >= SENT_COUNTED:
             self._finish(pair)
-            return _settle(record, _unique(twin))
-        return self._wait(pair, _Waiting(record, False, now + PATIENCE))
+            return _with_fin(record, _unique(twin))
+        return self._wait(pair, _Waiting(record, False, now + PEER_WAIT))
 
     def _server(self, record: Known) -> Known | None:
         pair = int(record.facts["pair"][0])
@@ -129,14 +129,14 @@ class Closings:
             return (
                 _from_server(waiting.known, record)
                 if waiting.aborted
-                else _settle(waiting.known, _unique(record.socket))
+                else _with_fin(waiting.known, _unique(record.socket))
             )
         if pair in self._finished:
             del self._finished[pair]
             self.roles.pop(pair, None)
             return None
         if record.socket.remote_port in self._aborted and self._kernel.lookup(record.socket, turned=True) is None:
-            self._take_abort(record.socket.remote_port)
+            self._pop_abort(record.socket.remote_port)
             return self._instead(record)
         self._servers[pair] = record
         self._server_of[record.socket.remote_port] = pair
@@ -145,7 +145,7 @@ class Closings:
         return None
 
     def _abort(self, socket: Socket, known: Known | None, now: float) -> Known | None:
-        """The application threw the connection away, and the kernel its counters with it."""
+        """The application aborted the connection, and the kernel cleared its counters."""
         if known is None:
             return self._abort_unseen(socket, now)
         facts = known.facts
@@ -155,36 +155,37 @@ class Closings:
             return known
         if facts["role"][0] < 0:
             return None
-        server = self._take_server(pair)
+        server = self._pop_server(pair)
         if server is not None:
             return _from_server(known, server)
-        return self._wait(pair, _Waiting(known, True, now + PATIENCE))
+        return self._wait(pair, _Waiting(known, True, now + PEER_WAIT))
 
     def _abort_unseen(self, socket: Socket, now: float) -> Known | None:
-        if socket.send_queue == 0:  # a listener, or never connected
+        if socket.send_queue == 0:  # a listener, or a socket that never connected
             return None
         if any(waiting.known.socket.remote_port == socket.local_port for waiting in self._waiting.values()):
-            return None  # a server's: its client's socket has the counters
+            return None  # a server socket: the client socket has the counters
         pair = self._server_of.get(socket.local_port)
         server = self._servers.get(pair) if pair is not None else None
         if server is not None and self._kernel.lookup(server.socket, turned=True) is None:
-            self._take_server(int(server.facts["pair"][0]))
+            self._pop_server(int(server.facts["pair"][0]))
             return self._instead(server)
         untils = self._aborted.setdefault(socket.local_port, [])
-        untils.append(now + PATIENCE)
+        untils.append(now + PEER_WAIT)
         if len(untils) > LIMIT // 16:
-            self._take_abort(socket.local_port)
+            self._pop_abort(socket.local_port)
             self.unknown += 1
         return None
 
     def _alone(self, record: Known) -> Known:
-        """Decide on the FIN from this socket, and from what is left of it in the kernel."""
+        """Decide about the FIN from this socket and its TIME_WAIT socket."""
         fin = _fin(record)
         if fin is None and _fin_acked(record):
             left = self._kernel.lookup(record.socket, turned=False)
             lingers = left is not None and left.timer == TIMER_TIME_WAIT
-            # Nothing stays behind of the end that closed second: it had the FIN before it sent its own. The end that
-            # closed first stays; with close() the other's FIN comes after the counters stopped, with shutdown() before.
+            # The side that closed second leaves no TIME_WAIT socket: it received the FIN before it sent its own. The
+            # side that closed first leaves one. After close() the peer's FIN arrives when the counters have stopped,
+            # after shutdown() before that.
             fin = not lingers
             self.unsure += left is not None and left.state == SocketState.TIME_WAIT
         elif fin is None:
@@ -193,15 +194,15 @@ class Closings:
         return record
 
     def _instead(self, server: Known) -> Known:
-        """The server's socket counts, its client's having been emptied."""
+        """Record the server socket, as its client socket was emptied."""
         self.roles.pop(int(server.facts["pair"][0]), None)
         return self._alone(server)
 
     def _wait(self, pair: int, waiting: _Waiting) -> Known | None:
         self._waiting[pair] = waiting
-        return self._give_up(next(iter(self._waiting))) if len(self._waiting) > LIMIT else None
+        return self._end_wait(next(iter(self._waiting))) if len(self._waiting) > LIMIT else None
 
-    def _take_abort(self, port: int) -> bool:
+    def _pop_abort(self, port: int) -> bool:
         untils = self._aborted.get(port)
         if untils is None:
             return False
@@ -210,7 +211,7 @@ class Closings:
             del self._aborted[port]
         return True
 
-    def _take_server(self, pair: int) -> Known | None:
+    def _pop_server(self, pair: int) -> Known | None:
         server = self._servers.pop(pair, None)
         if server is not None:
             self._server_of.pop(server.socket.remote_port, None)
@@ -227,7 +228,7 @@ def _bound(table: dict[int, Known] | dict[int, int] | dict[int, None]) -> None:
 
 
 def _never_connected(socket: Socket) -> bool:
-    """A SYN that was refused or never answered is still in the queue."""
+    """Whether the SYN was refused or never answered: it is still in the queue."""
     return socket.bytes_acked == socket.bytes_received == 0 and socket.send_queue > 0
 
 
@@ -235,14 +236,14 @@ def _unique(socket: Socket) -> int:
     return socket.bytes_sent - socket.bytes_retransmitted
 
 
-def _settle(record: Known, other_sent: int) -> Known:
-    """Received in order is at most what the other end sent; one more is its FIN."""
+def _with_fin(record: Known, other_sent: int) -> Known:
+    """Set ``fin``: a byte received beyond those the peer sent is its FIN."""
     record.facts["fin"] = record.socket.bytes_received > other_sent
     return record
 
 
 def _from_server(client: Known, server: Known) -> Known:
-    """The counters of an emptied client's socket, from its server's."""
+    """The counters of an emptied client socket, from its server socket."""
     facts, socket = client.facts, server.socket
     received = max(socket.bytes_received - int(server.facts["fin"][0]), 0)
     facts["sent"] = np.maximum(facts["sent"], np.uint64(received))
@@ -252,7 +253,7 @@ def _from_server(client: Known, server: Known) -> Known:
 
 
 def _fin(record: Known) -> bool | None:
-    """Whether ``bytes_received`` counts a FIN, as far as the socket itself tells."""
+    """Whether ``bytes_received`` counts a FIN; None if the socket alone does not decide."""
     socket, facts = record.socket, record.facts
     if facts["fin"][0]:
         return True
@@ -262,7 +263,7 @@ def _fin(record: Known) -> bool | None:
         return False
     if socket.info_size >= SENT_COUNTED and socket.data_segments_in == 0:
         return True
-    # With payload unread the socket would have been reset, without a FIN of its own: what is unread is the FIN.
+    # With unread payload the kernel resets the connection instead of sending a FIN: the unread byte is the FIN.
     if _fin_acked(record) and socket.receive_queue == 1:
         return True
     return None

@@ -1,4 +1,4 @@
-"""Questions to the kernel about the namespace's TCP sockets and addresses; none needs a permission."""
+"""Queries to the kernel about TCP sockets and addresses of the namespace; no permission needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowmap.wire.netlink.rtnetlink import NEW_ADDRESS, AddressGroup, decode_add
 
 _WAIT = 5.0  # seconds for the next part of an answer; the kernel answers within the send
 NOTE = "client_ports"
-"""Key of the note and name of the finding about a range of client ports that cannot be read."""
+"""Key of the note, and name of the finding, about an unreadable range of client ports."""
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -30,11 +30,11 @@ class DumpPart(NamedTuple):
     truncated: int
     last: bool
     complete: bool
-    """False if the kernel said, or the socket showed, that something is missing."""
+    """False if a part of the dump is missing."""
 
 
 class SocketQueries:
-    """Dumps and look-ups on one netlink socket, one at a time."""
+    """Dumps and lookups on one netlink socket, one at a time."""
 
     def __init__(self, *, receive_buffer: int) -> None:
         self._socket = NetlinkSocket(NETLINK_SOCK_DIAG, receive_buffer=receive_buffer)
@@ -58,12 +58,12 @@ class SocketQueries:
                 if silent:
                     break
         finally:
-            # What is left of this dump must not be taken for an answer to the next question.
+            # The rest of this dump must not be mistaken for an answer to the next request.
             while not finished and (received := self._socket.receive(wait=_WAIT)).starts:
                 finished = _ended(decode_sockets(received.data, received.starts).controls)
 
     def lookup(self, socket: Socket, *, turned: bool) -> Socket | None:
-        """The socket with the ends of ``socket``, or with the two exchanged; None if there is none."""
+        """The socket with the endpoints of ``socket``, exchanged if ``turned``; None if there is none."""
         local = Endpoint(Address(socket.local_high, socket.local_low), socket.local_port)
         remote = Endpoint(Address(socket.remote_high, socket.remote_low), socket.remote_port)
         if turned:
@@ -84,7 +84,7 @@ class SocketQueries:
 
 
 def _ended(controls: list[Message]) -> bool:
-    """Whether the dump is over; SourceError if it ended with an error."""
+    """Whether the dump has ended; SourceError if it ended with an error."""
     for message in controls:
         if message.type in (Control.DONE, Control.ERROR):
             status = decode_status(message)
@@ -106,7 +106,7 @@ def _answer(message: Message, local: Endpoint, remote: Endpoint) -> Socket | Non
 
 
 class AddressWatch(RouteWatch[set[Address]]):
-    """The addresses of the namespace."""
+    """Watches the addresses of the namespace."""
 
     what = "addresses"
 
@@ -122,22 +122,22 @@ class AddressWatch(RouteWatch[set[Address]]):
 
 
 class EphemeralPorts(NamedTuple):
-    """The ports the kernel gives to clients."""
+    """The range of ports the kernel assigns to clients."""
 
     first: int = 32768
     last: int = 60999
     cause: str = ""
-    """Why they cannot be read, and Linux' default is taken for them; empty where they were read."""
+    """Why the range cannot be read and is Linux' default; empty if it was read."""
 
     def notes(self) -> dict[str, str]:
-        """What that costs, as a note of a source."""
+        """The cost of an unreadable range, as a note of a source."""
         if not self.cause:
             return {}
-        default = f"Linux' default, {self.first} to {self.last}, is taken for the range of client ports"
-        return {NOTE: f"{default}: {self.cause}; more guesses of which end is the client may be wrong"}
+        default = f"assuming Linux' default range of client ports, {self.first} to {self.last}"
+        return {NOTE: f"{default}: {self.cause}; more guesses of the client endpoint may be wrong"}
 
     def findings(self, source: str) -> list[Finding]:
-        """The same for ``flowmap check``."""
+        """The same as findings of ``flowmap check``."""
         return [
             Finding(f"{source}.{key}", "degraded", note, "make /proc/sys visible to flowmap")
             for key, note in self.notes().items()
@@ -145,11 +145,11 @@ class EphemeralPorts(NamedTuple):
 
 
 def ephemeral_ports(path: Path = _EPHEMERAL) -> EphemeralPorts:
-    """What is set in this network namespace."""
+    """The range of this network namespace."""
     text = proc.read(path)
     if isinstance(text, proc.Unknown):
         return EphemeralPorts(cause=text.cause)
-    words = text.split()
-    if len(words) != 2 or not all(word.isdecimal() for word in words):
-        return EphemeralPorts(cause=f"{path} holds no range")
-    return EphemeralPorts(int(words[0]), int(words[1]))
+    ports = text.split()
+    if len(ports) != 2 or not all(port.isdecimal() for port in ports):
+        return EphemeralPorts(cause=f"{path} contains no range")
+    return EphemeralPorts(int(ports[0]), int(ports[1]))

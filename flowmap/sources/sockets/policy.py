@@ -1,4 +1,4 @@
-"""What is known of the connections of this namespace at one moment, put together for a set of sockets."""
+"""Decides client or server for a set of sockets, from all evidence at one moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Policy:
-    """Judges sockets: role, pair, and whether the connection is within this host. Decided once for each connection."""
+    """Decides role, pair and whether the connection is within this host; once for each connection."""
 
     def __init__(self, tracker: SocketTracker, closings: Closings, kernel: Kernel, *, seed: int) -> None:
         self._tracker, self._closings, self._kernel, self._seed = tracker, closings, kernel, seed
@@ -26,9 +26,9 @@ class Policy:
         self.ephemeral = (0, 0)
 
     def judge(self, rows: Rows, hints: Roles | None = None) -> tuple[Facts, Mask]:
-        """Facts of ``rows``, remembered or new; and which of them had nothing but the ports to go by.
+        """Facts of ``rows``, remembered or new, and which new ones are guessed from ports only.
 
-        ``hints`` are roles that are known from elsewhere, 0 where not.
+        ``hints``: roles known from elsewhere, 0 where unknown.
         """
         facts = self._tracker.recall(rows)
         new = facts["role"] == 0
@@ -54,34 +54,34 @@ class Policy:
         return facts, guessed & new
 
     def judge_destroyed(self, rows: Rows) -> tuple[Facts, Mask]:
-        """As :meth:`judge`; where it would have to guess, the kernel is asked what is left of the connection."""
+        """As :meth:`judge`; instead of guessing it looks for the rest of the connection in the kernel."""
         facts, guessed = self.judge(rows)
         guessed &= rows["remote_port"] != 0
         if not guessed.any():
             return facts, guessed
         hints = np.zeros(len(rows), np.int8)
         for at in np.flatnonzero(guessed).tolist():
-            hints[at] = self._ask(Socket(*rows[at].tolist()), bool(facts["here"][at]))
+            hints[at] = self._look_up_role(Socket(*rows[at].tolist()), bool(facts["here"][at]))
         return self.judge(rows, hints) if hints.any() else (facts, guessed)
 
-    def _ask(self, socket: Socket, here: bool) -> int:
-        """The role of a destroyed socket that had one byte beyond its payload acknowledged: SYN or FIN? 0: unknown."""
+    def _look_up_role(self, socket: Socket, here: bool) -> int:
+        """The role of a destroyed socket with one acknowledged byte beyond its payload (SYN or FIN); 0: unknown."""
         if socket.info_size < SENT_COUNTED:
             return 0
         own = self._kernel.lookup(socket, turned=False)
         if own is not None and own.timer == TIMER_TIME_WAIT:
-            return -1  # what stays behind has sent a FIN
+            return -1  # a TIME_WAIT socket has sent a FIN
         if not here:
             return 0
         twin = self._kernel.lookup(socket, turned=True)
         if twin is None:
-            return int(self._closings.met_abort(socket.remote_port))  # reset: no FIN
+            return int(self._closings.has_abort(socket.remote_port))  # reset: no FIN
         if twin.timer == TIMER_TIME_WAIT:
             return -int(twin.state == SocketState.TIME_WAIT)  # it has received a FIN
         return -int(opened(np.array([tuple(twin)], SOCKETS))[0])
 
     def remember(self, facts: Facts, which: Mask) -> None:
-        """Hold the other socket of these connections within this host, if it is not here, to the same decision."""
+        """Keep the decision for the peer sockets of connections within this host that are not in ``facts``."""
         local = facts[["pair", "side", "role"]][which & facts["here"]]
         _, first, number = np.unique(local["pair"], return_index=True, return_counts=True)
         for pair, side, role in local[first[number == 1]].tolist():

@@ -1,8 +1,8 @@
-"""Which end of a socket's connection is the server, and which of two sockets of one connection counts. Pure policy.
+"""Client or server: the role of each socket of a connection. Pure policy.
 
-Evidence, best first: the counters (sockets_payload.opened), a listening socket on one of the ends, and, marked as a
-guess, the range of ephemeral ports. The two sockets of a connection within this host vote together, so that exactly
-one of them is the client's, whatever each of them knows; the client's socket counts.
+Evidence, best first: the counters (``payload.opened``), a listening socket on one endpoint, and, as a guess, the range
+of ephemeral ports. The two sockets of a connection within this host are decided together, so exactly one of them is the
+client. Only the client socket counts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from flowmap.flows.filter import are_v4
 from flowmap.model.address import V4_MAPPED, Address
+from flowmap.sources.port_roles import likelier_client
 from flowmap.wire.netlink.inet_diag_columns import Rows
 
 Unsigned = npt.NDArray[np.uint64]
@@ -20,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 LISTENER_LIMIT = 16_384
 LISTENER_LIFE = 600.0
-"""Seconds an end counts as listened on after its listener was last seen: accepted sockets outlive listeners."""
+"""Seconds an endpoint counts as listening after its listener was last seen: accepted sockets outlive listeners."""
 
 _VOTE_REMEMBERED, _VOTE_PROOF, _VOTE_LISTENER = 1 << 20, 1 << 10, 1
 _PORTS = 1 << 16
@@ -29,7 +30,7 @@ _V4_NET = np.uint64((V4_MAPPED >> 24) | 127)
 
 
 def mix(high: Unsigned, low: Unsigned, port: Unsigned, seed: int) -> Unsigned:
-    """One 64-bit number for an end (splitmix64 of its parts); ``seed`` keeps others from choosing equal ones."""
+    """A 64-bit hash of an endpoint (splitmix64 of its parts); ``seed`` prevents chosen collisions."""
     mixed = _scramble(low ^ np.uint64(seed))
     mixed = _scramble(mixed ^ high)
     return _scramble(mixed ^ port)
@@ -43,7 +44,7 @@ def _scramble(x: Unsigned) -> Unsigned:
 
 
 class Listeners:
-    """The ends that are, or lately were, listened on."""
+    """Endpoints with a listener, now or recently."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int, int], tuple[bool, float]] = {}
@@ -52,22 +53,22 @@ class Listeners:
         self._any_v6 = np.zeros(_PORTS, bool)
 
     def update(self, rows: Rows, *, now: float) -> None:
-        """Take the listening sockets of one read; forget what was not seen for LISTENER_LIFE, and beyond the limit."""
+        """Add the listening sockets of one read; remove those unseen for LISTENER_LIFE, and those beyond the limit."""
         fields = ["local_high", "local_low", "local_port", "v6only"]
         for high, low, port, v6only in rows[fields].tolist():
-            self._seen.pop((high, low, port), None)  # to the end: the order is by time seen
+            self._seen.pop((high, low, port), None)  # reinserted last: the order is by time seen
             self._seen[high, low, port] = (bool(v6only), now)
-        overdue = [end for end, (_, seen) in self._seen.items() if now - seen > LISTENER_LIFE]
+        overdue = [endpoint for endpoint, (_, seen) in self._seen.items() if now - seen > LISTENER_LIFE]
         excess = len(self._seen) - len(overdue) - LISTENER_LIMIT
-        for end in overdue:
-            del self._seen[end]
-        for end in list(self._seen)[: max(excess, 0)]:
-            del self._seen[end]
+        for endpoint in overdue:
+            del self._seen[endpoint]
+        for endpoint in list(self._seen)[: max(excess, 0)]:
+            del self._seen[endpoint]
         self._index()
 
     def _index(self) -> None:
-        ends = np.array(list(self._seen), np.uint64).reshape(-1, 3)
-        self._exact = mix(ends[:, 0], ends[:, 1], ends[:, 2], 0)
+        endpoints = np.array(list(self._seen), np.uint64).reshape(-1, 3)
+        self._exact = mix(endpoints[:, 0], endpoints[:, 1], endpoints[:, 2], 0)
         self._any_v4[:] = False
         self._any_v6[:] = False
         for (high, low, port), (v6only, _) in self._seen.items():
@@ -78,7 +79,7 @@ class Listeners:
                 self._any_v4[port] |= not v6only
 
     def holds(self, high: Unsigned, low: Unsigned, port: Unsigned) -> Mask:
-        """Which of these ends are listened on, by their own address or by a wildcard of their family."""
+        """Which of these endpoints have a listener, on their own address or on a wildcard of their family."""
         wild = np.where(are_v4(high, low), self._any_v4[port], self._any_v6[port])
         return np.asarray(wild | np.isin(mix(high, low, port, 0), self._exact))
 
@@ -90,7 +91,7 @@ class LocalAddresses:
         self._known = _address_keys(addresses or set())
 
     def holds(self, high: Unsigned, low: Unsigned) -> Mask:
-        """Which of these addresses are here: 127.0.0.0/8, ::1 and the given ones."""
+        """Which of these addresses are local: 127.0.0.0/8, ::1 and the given ones."""
         loopback = (high == 0) & ((low >> np.uint64(24) == _V4_NET) | (low == _LOOPBACK.low))
         return np.asarray(loopback | np.isin(mix(high, low, np.zeros_like(low), 0), self._known))
 
@@ -101,9 +102,9 @@ def _address_keys(addresses: set[Address]) -> Unsigned:
 
 
 def pair_keys(rows: Rows, seed: int) -> tuple[Unsigned, npt.NDArray[np.int8]]:
-    """A number for each connection, equal for its two sockets; and 1 or -1, opposite for the two.
+    """A number for each connection, equal for its two sockets, and the side: 1 or -1, opposite for the two.
 
-    0 for a socket that is connected to itself.
+    The side is 0 for a socket that is connected to itself.
     """
     local = mix(rows["local_high"], rows["local_low"], rows["local_port"], seed)
     remote = mix(rows["remote_high"], rows["remote_low"], rows["remote_port"], seed)
@@ -112,16 +113,14 @@ def pair_keys(rows: Rows, seed: int) -> tuple[Unsigned, npt.NDArray[np.int8]]:
 
 
 def guess(rows: Rows, ephemeral: tuple[int, int]) -> Roles:
-    """1 (client) or -1 (server) from the ports alone: an ephemeral port is the client's, else the higher one is.
+    """1 (client) or -1 (server) from the ports alone: the likelier client's port (see ``port_roles``), else the higher.
 
-    0 for equal ports. What one socket of a connection gets, the other gets with the opposite sign.
+    0 for equal ports. The two sockets of a connection get opposite signs.
     """
-    first, last = ephemeral
     local, remote = rows["local_port"], rows["remote_port"]
-    ours = (local >= first) & (local <= last)
-    theirs = (remote >= first) & (remote <= last)
+    by_role = likelier_client(local, remote, ephemeral)
     higher = (local > remote).astype(np.int8) - (local < remote).astype(np.int8)
-    return np.where(ours == theirs, higher, np.where(ours, 1, -1)).astype(np.int8)
+    return np.where(by_role != 0, by_role, higher)
 
 
 def decide(
@@ -129,7 +128,7 @@ def decide(
 ) -> tuple[Roles, Mask]:
     """The role of every socket, and which are guesses.
 
-    The inputs are 1 (client), -1 (server) or 0 (not told) of each kind of evidence. Sockets with ``both_here`` and the
+    The inputs are 1 (client), -1 (server) or 0 (unknown) for each kind of evidence. Sockets with ``both_here`` and the
     same ``pair`` are decided together and get opposite roles; a self-connection (``side`` 0) is its own client.
     """
     votes = (

@@ -1,14 +1,13 @@
-"""The socket table as a source of flows: TCP payload of every connection of this namespace, without any privilege.
+"""The socket table as a source of flows: TCP payload of every connection of this namespace; needs no privilege.
 
-A full read (sock_diag dump) each interval shows the connections there are; the destroy groups deliver the final
-counters of every socket that goes, so connections shorter than any interval are counted too. What that cannot see:
-UDP, other network namespaces, and the last counters of connections this host itself aborts (SO_LINGER 0; counted as
-lost).
+A full read (sock_diag dump) at each interval shows the open connections. The destroy groups deliver the final counters
+of every destroyed socket, so connections shorter than the interval count too. Not seen: UDP, other network namespaces,
+and the last counters of connections that this host aborts (SO_LINGER 0), which count as lost.
 
-Packets are TCP segments as the counted socket's host saw them (tcpi_segs_out, tcpi_segs_in), acknowledgements included.
+Packets are TCP segments as seen by the host of the counted socket (tcpi_segs_out, tcpi_segs_in), with acknowledgements.
 
-Only a full read tells that a connection is alive: nothing is said when one is closed by its peer or reset, until its
-application lets go of it. So CaughtUp follows full reads alone, with the time the read began.
+Only a full read proves that a connection is alive. The kernel reports nothing when the peer closes or resets it, until
+the application closes its socket. So CaughtUp follows full reads only, with the time the read started.
 """
 
 from __future__ import annotations
@@ -16,15 +15,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowmap.errors import SourceError
 from flowmap.flows.batch import FlowBatch, RecordKind
-from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, SourceStats, Step
+from flowmap.model.source import SourceStats
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
+from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
-from flowmap.sources.sockets.closing import PATIENCE, Closings
+from flowmap.sources.sockets.closing import PEER_WAIT, Closings
 from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
 from flowmap.sources.sockets.payload import CONNECTED, states_mask
 from flowmap.sources.sockets.policy import Policy
@@ -33,27 +34,26 @@ from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
 
+if TYPE_CHECKING:
+    from flowmap.config import CollectConfig
+
 RECEIVE_BUFFER = 4 << 20
-"""Bytes asked for the queue of destroy notifications: room for 6,500 sockets that close between two reads."""
+"""Bytes requested for the queue of destroy notifications: 6,500 sockets closing between two reads."""
 
 _QUERY_BUFFER = 1 << 20
 _CHUNK = 256 << 10  # bytes of notifications a step: about 650 sockets
-_WAITS = 8  # times a full read waits for word of other ends
-_OVERRUN_GAP = 1.0  # seconds at least from the end of a full read to one that an overrun asks for
+_WAITS = 8  # waits of a full read for notifications of other sockets
+_OVERRUN_GAP = 1.0  # seconds at least from the end of a full read to one after an overrun
 
 
 class SocketsSource:
     """TCP sockets of the network namespace of the thread that calls :meth:`open`.
 
-    ``interval`` is the time between full reads in seconds, ``receive_buffer`` the bytes asked for the queue of
+    ``interval`` is the time between full reads in seconds, ``receive_buffer`` the bytes requested for the queue of
     notifications. Linux 4.3 or later; before 4.19 byte counts of closing connections can be off by one.
     """
 
-    name = "sockets"
-    counts: Literal["ip", "payload"] = "payload"
-    announces_births = False
-    """A new connection is first seen in a full read or when it is gone: it began after the last complete read began."""
-    tells_health = True
+    facts = KINDS["sockets"].facts
     as_of = float("inf")
 
     def __init__(
@@ -64,15 +64,19 @@ class SocketsSource:
         bytes_count: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``bytes_count``: whether the consumer goes by its bytes, so that what they miss is worth telling."""
+        """``bytes_count``: whether the bytes of this source are counted, so that its losses are reported."""
         self.stats = SourceStats()
         self._bytes_count = bytes_count
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
 
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply the time between full reads; for the thread that reads the source."""
+        self.interval = settings.sockets.interval
+
     def open(self) -> None:
-        """Join the destroy groups and open the sockets for questions; SourceError if the kernel lacks them."""
+        """Join the destroy groups and open the sockets for queries; SourceError if the kernel lacks them."""
         self.close()
         events = NetlinkSocket(
             NETLINK_SOCK_DIAG, groups=DestroyGroup, receive_buffer=self._receive_buffer, chunk=_CHUNK
@@ -88,7 +92,7 @@ class SocketsSource:
         self._closings = Closings(self._tracker, self._queries)
         self._policy = Policy(self._tracker, self._closings, self._queries, seed=self._seed)
         self._next_read = self._finished_at = float("-inf")
-        self._undecided: Rows = np.zeros(0, SOCKETS)  # destroyed within this host, while the other end says nothing
+        self._undecided: Rows = np.zeros(0, SOCKETS)  # destroyed sockets within this host without proof of the role
         self._undecided_until = float("inf")
         self._missed = False  # an overrun since the last complete read began
         self._aborted = 0
@@ -104,21 +108,21 @@ class SocketsSource:
             self._events = None
 
     def fileno(self) -> int:
-        """Readable while notifications wait; -1 while closed."""
+        """Readable while notifications are waiting; -1 while closed."""
         return -1 if self._events is None else self._events.fileno()
 
     def deadline(self) -> float:
-        """When the next full read is due, or a closed connection has waited long enough for word of its other end."""
+        """When the next full read is due, or the wait of a destroyed socket for its peer socket ends."""
         due = self._next_read
         if self._missed:
             due = min(due, self._finished_at + self._gap())
-        return min(due, self._patience_ends())
+        return min(due, self._wait_deadline())
 
-    def _patience_ends(self) -> float:
+    def _wait_deadline(self) -> float:
         return min(self._closings.deadline(), self._undecided_until)
 
     def poll(self) -> Iterator[Step]:
-        """Read what waits, after a full read where one is due."""
+        """A full read if due, else the waiting notifications."""
         if self._events is None:
             raise SourceError("the sockets source is not open")
         try:
@@ -148,17 +152,17 @@ class SocketsSource:
         assert self._events is not None
         began = self._clock()
         missed, self._missed = self._missed, False
-        self.stats.resyncs[reason] = self.stats.resyncs.get(reason, 0) + 1
+        self.stats.count_resync(reason)
         yield ReadStarted(reason)
-        self._look_around()
+        self._read_surroundings()
         parts: list[Rows] = []
         complete = True
         for family in FAMILIES:
             for part in self._queries.dump(family, CONNECTED):
                 complete = complete and part.complete
                 parts.append(self._accept(part.decoded, part.truncated))
-                yield FlowBatch(0)  # a place for other work
-        yield self._seen(np.concatenate(parts))
+                yield FlowBatch(0)  # lets the engine do other work
+        yield self._dumped(np.concatenate(parts))
         yield from self._drain(self._events)
         yield from self._drain_waiting(self._events)
         complete = complete and not self._missed
@@ -174,8 +178,8 @@ class SocketsSource:
         if complete:
             yield CaughtUp(began)
 
-    def _look_around(self) -> None:
-        """Listeners, addresses and the range of ephemeral ports as they are now."""
+    def _read_surroundings(self) -> None:
+        """Read listeners, addresses and the range of ephemeral ports."""
         self._read_addresses()
         ports = ephemeral_ports()
         self._policy.ephemeral = ports.first, ports.last
@@ -196,19 +200,15 @@ class SocketsSource:
         self._policy.listeners.update(np.concatenate(parts), now=self._clock())
 
     def _accept(self, decoded: DecodedSockets, truncated: int) -> Rows:
-        """The sockets with counters; what could not be read is counted."""
+        """The sockets with counters; counts records and losses."""
         rows = decoded.sockets
         self.stats.records += len(rows)
-        self._lose("malformed", decoded.malformed)
-        self._lose("truncated", truncated)
+        self.stats.count_lost("malformed", decoded.malformed)
+        self.stats.count_lost("truncated", truncated)
         usable = (rows["timer"] != TIMER_TIME_WAIT) & (rows["info_size"] >= COUNTED)
         return rows if usable.all() else rows[usable]
 
-    def _lose(self, reason: str, number: int) -> None:
-        if number:
-            self.stats.lost[reason] = self.stats.lost.get(reason, 0) + number
-
-    def _seen(self, rows: Rows) -> FlowBatch:
+    def _dumped(self, rows: Rows) -> FlowBatch:
         # A dump that resumes in a hash chain that changed can show a socket twice.
         _, first = np.unique(rows["cookie"], return_index=True)
         rows = rows[first]
@@ -220,16 +220,16 @@ class SocketsSource:
         return flow_batch(rows[counted], facts[counted], RecordKind.DUMPED)
 
     def _drain_waiting(self, events: NetlinkSocket) -> Iterator[Step]:
-        """A flow without a record in a full read is taken to be gone, so none may be waiting when the read ends."""
+        """Deliver all waiting sockets: a flow without a record in a full read would count as ended."""
         for _ in range(_WAITS):
-            left = self._patience_ends() - self._clock()
+            left = self._wait_deadline() - self._clock()
             if left == float("inf"):
                 return
-            yield from self._drain(events, wait=min(max(left, 0.001), PATIENCE))
+            yield from self._drain(events, wait=min(max(left, 0.001), PEER_WAIT))
         yield self._expired(float("inf"))
 
     def _drain(self, events: NetlinkSocket, *, wait: float = 0.0) -> Iterator[Step]:
-        """Deliver what the queue holds; at most about as much as fits in it, so that a storm cannot hold the caller."""
+        """Deliver the queued notifications, at most about one full queue, so that a burst does not block the caller."""
         budget = 2 * self.stats.receive_buffer + _CHUNK
         while budget > 0:
             received = events.receive(wait=wait)
@@ -246,10 +246,10 @@ class SocketsSource:
                 break
             wait = 0.0
         now = self._clock()
-        if now >= self._patience_ends():
+        if now >= self._wait_deadline():
             yield self._expired(now)
         if self._bytes_count:
-            self._account()
+            self._report_uncertain()
 
     def _expired(self, now: float) -> FlowBatch:
         records: list[Known] = []
@@ -263,7 +263,7 @@ class SocketsSource:
         self._read_addresses()
         rows = np.concatenate([self._undecided, rows])
         facts, guessed = self._policy.judge_destroyed(rows)
-        if guessed.any():  # a listener younger than the last read?
+        if guessed.any():  # the listener may be newer than the last read
             self._read_listeners()
             facts, guessed = self._policy.judge_destroyed(rows)
         later = guessed & facts["here"]
@@ -271,7 +271,7 @@ class SocketsSource:
         if not later.any():
             self._undecided_until = float("inf")
         elif self._undecided_until == float("inf"):
-            self._undecided_until = self._clock() + PATIENCE
+            self._undecided_until = self._clock() + PEER_WAIT
         return closed_batch(self._records(rows[~later], facts[~later]))
 
     def _records(self, rows: Rows, facts: Facts) -> list[Known]:
@@ -285,12 +285,12 @@ class SocketsSource:
                 records.append(record)
         return records
 
-    def _account(self) -> None:
+    def _report_uncertain(self) -> None:
         closings = self._closings
         for reason, number in (("aborted", closings.unknown), ("late", closings.late)):
             if number:
                 self.stats.lost[reason] = number
         if closings.unsure:
             self.stats.notes["final_byte"] = (
-                f"{closings.unsure} closed connections may count the peer's FIN as one byte received, or miss one"
+                f"{closings.unsure} closed connections may be off by one received byte: it may be the peer's FIN"
             )

@@ -1,4 +1,4 @@
-"""The memory of sockets in use: a connection keeps its role and its id, and its counters never fall."""
+"""Sockets seen before: a connection keeps its role and id, and its counters never decrease."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Rows
 
 FACTS = np.dtype(
     [
-        ("role", np.int8),  # 1 client's socket, -1 server's
-        ("syn", np.bool_),  # this end's SYN is among bytes_acked
+        ("role", np.int8),  # 1 client, -1 server, 0 undecided
+        ("syn", np.bool_),  # the own SYN is among bytes_acked
         ("guessed", np.bool_),
-        ("here", np.bool_),  # the other end is an address of this namespace too
-        ("fin", np.bool_),  # the other end's FIN is among bytes_received
-        ("gone", np.bool_),  # a notification said it is destroyed
+        ("here", np.bool_),  # the remote address belongs to this namespace too
+        ("fin", np.bool_),  # the peer's FIN is among bytes_received
+        ("gone", np.bool_),  # destroyed, or forgotten
         ("pair", np.uint64),
         ("side", np.int8),
-        # What was reported last: no later report is lower.
+        # Values of the last report; no later report is lower.
         ("sent", np.uint64),
         ("received", np.uint64),
         ("out", np.uint64),
         ("in", np.uint64),
-        ("read", np.uint64),  # number of the full read that saw it last
+        ("read", np.uint64),  # number of the last full read with this socket
     ]
 )
 Facts = npt.NDArray[np.void]
@@ -44,7 +44,7 @@ _ENDING = (
     SocketState.LAST_ACK,
     SocketState.TIME_WAIT,
     SocketState.CLOSE,
-    # The other end has closed: its process may be gone and its address with it, for as long as this one dawdles.
+    # The peer has closed. Its process and its address may be gone long before this socket closes.
     SocketState.CLOSE_WAIT,
 )
 _OPENING = (SocketState.SYN_SENT, SocketState.SYN_RECV)
@@ -52,29 +52,28 @@ _LOW, _WRAP = np.uint64(0xFFFF_FFFF), np.uint64(1 << 32)
 
 
 class Known(NamedTuple):
-    """What is remembered of one socket."""
+    """A socket with its facts."""
 
     socket: Socket
     facts: Facts  # a copy, one element
 
 
 class SocketTracker:
-    """The sockets of the last full read, sorted by cookie, and those that left it without a word.
+    """The sockets of the last full read, sorted by cookie, and those that disappeared without a notification.
 
-    A socket that was reset or is in TIME_WAIT leaves the kernel's table while its application still holds it, and a
-    dump can miss one when its hash chain changes under it. Such a socket lingers: it is reported as ending, with its
-    last counters, until its destroy notification comes. Without that the same bytes could be reported for a flow
-    that the consumer has given up.
+    A socket that was reset or is in TIME_WAIT leaves the kernel's table while its application still holds it. A dump
+    can also miss a socket whose hash chain changes. Such a socket lingers: it is reported as ending, with its last
+    counters, until its destroy notification arrives. Otherwise its bytes could count again for a flow that has ended.
     """
 
     def __init__(self) -> None:
         self.rows: Rows = np.zeros(0, SOCKETS)
         self.facts: Facts = np.zeros(0, FACTS)
         self._read = 0
-        self._tombs: dict[int, None] = {}
+        self._forgotten: dict[int, None] = {}
 
     def recall(self, rows: Rows) -> Facts:
-        """The facts of these sockets; zeros where a socket is new or has connected anew since."""
+        """The facts of these sockets; zeros for new or reconnected sockets."""
         at = self._find(rows["cookie"])
         facts = np.zeros(len(rows), FACTS)
         if len(self.rows) == 0:
@@ -86,7 +85,7 @@ class SocketTracker:
         return facts
 
     def adopt(self, rows: Rows, facts: Facts) -> None:
-        """Take a full read's sockets (sorted by cookie) with their roles, and carry their counters forward."""
+        """Store the sockets of a full read (sorted by cookie) with their roles, and update their counters."""
         self._read += 1
         count(rows, facts)
         facts["read"] = self._read
@@ -99,7 +98,7 @@ class SocketTracker:
         self.rows, self.facts = joined[order], np.concatenate([facts, self.facts[left]])[order]
 
     def lingering(self) -> FlowBatch:
-        """Sockets that the last read did not show and no notification buried; beyond the limit they are forgotten."""
+        """Records of sockets missing in the last read without a notification; those beyond the limit are forgotten."""
         linger = (self.facts["read"] != self._read) & ~self.facts["gone"]
         excess = np.flatnonzero(linger)[LINGERING_LIMIT:]
         self._forget(excess)
@@ -110,11 +109,11 @@ class SocketTracker:
         return flow_batch(rows, self.facts[linger], RecordKind.DUMPED)
 
     def drop_lingering(self) -> None:
-        """Notifications were lost: forget those of whom it is unknown whether they still exist."""
+        """Forget lingering sockets: after lost notifications it is unknown whether they exist."""
         self._forget(np.flatnonzero((self.facts["read"] != self._read) & ~self.facts["gone"]))
 
     def mark_destroyed(self, cookie: int) -> Known | None:
-        """Take out a destroyed socket."""
+        """Mark a socket as destroyed; None if it is unknown."""
         if len(self.rows) == 0:
             return None
         at = int(self._find(np.array([cookie], np.uint64))[0])
@@ -125,14 +124,14 @@ class SocketTracker:
         return Known(Socket(*self.rows[at].tolist()), facts)
 
     def is_forgotten(self, cookie: int) -> bool:
-        """Whether this socket was reported and then forgotten: its counters were counted once already."""
-        return cookie in self._tombs
+        """Whether this socket was reported and then forgotten, so that its bytes have counted."""
+        return cookie in self._forgotten
 
     def _forget(self, at: npt.NDArray[np.int64]) -> None:
         for cookie in self.rows["cookie"][at].tolist():
-            self._tombs[cookie] = None
-        for cookie in list(self._tombs)[: max(len(self._tombs) - TOMBSTONE_LIMIT, 0)]:
-            del self._tombs[cookie]
+            self._forgotten[cookie] = None
+        for cookie in list(self._forgotten)[: max(len(self._forgotten) - TOMBSTONE_LIMIT, 0)]:
+            del self._forgotten[cookie]
         self.facts["gone"][at] = True
 
     def _find(self, cookies: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -141,10 +140,10 @@ class SocketTracker:
 
 
 def count(rows: Rows, facts: Facts) -> None:
-    """Bring the counters in ``facts`` up to ``rows``; none falls, and the kernel's 32-bit ones go on past 2³².
+    """Update the counters in ``facts`` from ``rows``; none decreases, and 32-bit ones continue beyond 2³².
 
-    The state is read a moment before the counters, so a FIN may be counted as payload while it arrives: one byte, once,
-    which the next report makes good only by not adding it again.
+    The kernel reads the state before the counters, so an arriving FIN may count as one byte of payload. The next report
+    does not add it again.
     """
     fin = in_states(rows, FIN_RECEIVED)
     known_fin = (rows["state"] == SocketState.CLOSE) & facts["fin"]
@@ -168,7 +167,7 @@ def closed_batch(closed: Iterable[Known]) -> FlowBatch:
 
 
 def counts(facts: Facts) -> Mask:
-    """Which sockets count: of the two of a connection within this host the client's alone."""
+    """Which sockets count: for a connection within this host only the client socket."""
     return np.asarray(~facts["here"] | (facts["role"] > 0))
 
 

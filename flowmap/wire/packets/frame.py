@@ -15,12 +15,14 @@ from flowmap.model.address import V4_MAPPED
 from flowmap.wire.packets.cursor import Cursor, DecodeStop
 from flowmap.wire.packets.link import ethernet, find_ip, find_ip_behind
 from flowmap.wire.packets.numbers import (
+    ACK,
     EXTENSIONS,
     GENEVE_PORT,
     HEADER_NEEDS,
     IP_TUNNELS,
     LEAST_ETHERTYPE,
     PORTS_NEED,
+    RST,
     SYN,
     VXLAN_PORTS,
     EtherType,
@@ -151,7 +153,7 @@ def _transport(
         cursor.need(needs if whole else PORTS_NEED)
         ports = cursor.u16(0), cursor.u16(2)
         flags = cursor.u8(13) if protocol == Protocol.TCP and whole else 0
-    sequence = cursor.u32(4) if flags & SYN else 0
+    sequence = _opener_sequence(cursor, flags) if flags & (SYN | RST) else 0
     number = number if marks else 0
     if not whole:
         marks |= Mark.FLAGS_UNKNOWN
@@ -165,6 +167,14 @@ def _transport(
         return _open(cursor, protocol, ports[1], tunnels)
     except DecodeStop:
         return outer._replace(flags=marks | Mark.UNOPENED)
+
+
+def _opener_sequence(cursor: Cursor, flags: int) -> int:
+    """See the column ``sequence`` of :data:`flowmap.wire.packets.packets.COLUMNS`; ``cursor`` is at a TCP header."""
+    number, acknowledged = cursor.u32(4), cursor.u32(8)
+    if not flags & ACK:
+        return number if flags & SYN else 0
+    return acknowledged - 1 if acknowledged and (flags & SYN or not number) else 0
 
 
 def _is_tunnel_port(port: int) -> bool:

@@ -21,6 +21,7 @@ from flowmap.wire.packets import frame
 from flowmap.wire.packets.link import TAGS
 from flowmap.wire.packets.names import describe_ethertype
 from flowmap.wire.packets.numbers import (
+    ACK,
     ARPHRD_NETLINK,
     EXTENSIONS,
     FAMILY_IPV4,
@@ -30,6 +31,7 @@ from flowmap.wire.packets.numbers import (
     IP_TUNNELS,
     LEAST_ETHERTYPE,
     OTHER_NAMES,
+    RST,
     STEPPED_OVER,
     SYN,
     VLAN_TAGS,
@@ -87,7 +89,9 @@ _IPV6 = _layout(
     destination_high=(24, ">u8"), destination_low=(32, ">u8"),
 )  # fmt: skip
 _PORTS = _layout(4, source=(0, ">u2"), destination=(2, ">u2"))
-_TCP = _layout(14, source=(0, ">u2"), destination=(2, ">u2"), sequence=(4, ">u4"), flags=(13, "u1"))
+_TCP = _layout(
+    14, source=(0, ">u2"), destination=(2, ">u2"), sequence=(4, ">u4"), acknowledged=(8, ">u4"), flags=(13, "u1")
+)  # fmt: skip
 _VXLAN = _layout(16, flags=(8, "u1"))
 _GRE = _layout(4, flags=(0, ">u2"), kind=(2, ">u2"))
 _ERSPAN = _layout(8, first=(0, "u1"))
@@ -171,6 +175,15 @@ def decode_frames(
     malformed, unread, other = (dict(counts[why]) for why in (Why.MALFORMED, Why.UNREAD, Why.NOT_IP))
     unread |= counts[Why.LINK]
     return DecodedFrames(packets, index, malformed, unread, other, len(left), waiting - len(left))
+
+
+def _opener_sequence(head: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
+    """See the column ``sequence`` of :data:`flowmap.wire.packets.packets.COLUMNS`; of TCP headers with SYN or RST."""
+    number, acknowledged = (head[name].astype(np.uint32) for name in ("sequence", "acknowledged"))
+    flags = head["flags"]
+    syn, answer = (flags & SYN) != 0, (flags & ACK) != 0
+    answers = answer & (acknowledged != 0) & (syn | (number == 0))
+    return np.where(answers, acknowledged - np.uint32(1), np.where(syn & ~answer, number, np.uint32(0)))
 
 
 class _Columns:
@@ -321,9 +334,9 @@ class _Columns:
         rows = self._places(segments)
         out.source_port[rows], out.destination_port[rows] = head["source"], head["destination"]
         out.tcp_flags[rows] = head["flags"]
-        syn = np.flatnonzero(head["flags"] & SYN)
-        if len(syn):
-            out.sequence[segments.rows[syn]] = head["sequence"][syn]
+        telling = np.flatnonzero(head["flags"] & (SYN | RST))
+        if len(telling):
+            out.sequence[segments.rows[telling]] = _opener_sequence(head[telling])
         if self.inner:
             self._tunnels(group, protocol, parted)
 

@@ -176,7 +176,7 @@ HEADER_NEEDS: dict[int, int] = {
 }
 """Bytes of a transport header that must be there: both ports, and TCP's flags."""
 
-SYN = 0x02
+SYN, RST, ACK = 0x02, 0x04, 0x10
 """Among TCP's flags."""
 
 EXTENSIONS = (Protocol.HOP_BY_HOP, Protocol.ROUTING, Protocol.FRAGMENT, Protocol.AUTHENTICATION, Protocol.DESTINATION)

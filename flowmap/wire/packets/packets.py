@@ -39,7 +39,10 @@ COLUMNS: dict[str, np.dtype[np.generic]] = {
         "flags": np.uint16,  # Mark
         "length": np.uint32,  # bytes of the IP packet with its header, as it was on the wire
         "fragment_id": np.uint32,  # of fragments, else 0
-        "sequence": np.uint32,  # the initial sequence number of a SYN, else 0
+        # Initial sequence number of the connection's opener where the packet shows it, else 0.
+        # SYN: its own number. SYN-ACK, and RST-ACK with sequence number 0, which answers a SYN (RFC 9293, 3.5.2): the
+        # acknowledged number less 1. With FLAGS_UNKNOWN: the packet's own number, which is the opener's if it is a SYN.
+        "sequence": np.uint32,
     }.items()
 }
 """Name and type of every column of Packets."""

@@ -95,23 +95,12 @@ def test_what_answers_add_up_to(answers: list[Answer], expected: list[OwnershipI
         (answer(70, Y), False),
     ],
 )
-def test_an_answer_that_denies_the_inside_of_a_range_is_told(late: Answer, contradicts: bool) -> None:
+def test_contradiction_inside_an_interval(late: Answer, contradicts: bool) -> None:
     (known,) = ranges_of(answer(10, X), answer(70, X))
     assert fold(known, late).contradicted is contradicts
 
 
-@pytest.mark.parametrize(
-    ("first", "last", "covered"),
-    [(11, 70, True), (11, 11, True), (10.9, 30, False), (30, 70.1, False), (0, 5, False), (80, 90, False)],
-)
-def test_what_a_range_speaks_for(first: float, last: float, covered: bool) -> None:
-    (known,) = ranges_of(answer(10, X), answer(70, X))
-    assert known.covers(first, last) is covered
-    (single,) = ranges_of(answer(10, X))
-    assert not single.covers(first, last), "one answer is true for a moment, and nobody knows for which"
-
-
-def test_a_timeline_keeps_its_answers_in_order_and_a_restored_range_is_widened() -> None:
+def test_timeline_order_and_restored_interval() -> None:
     timeline = Timeline()
     timeline.restore(x_range(-100, -50, 3))
     assert timeline.restored
@@ -149,7 +138,7 @@ class AnyAnswers(RuleBasedStateMachine):
     @rule(down=spans)
     def a_restart(self, down: float) -> None:
         self.now += down
-        last = self.timeline.range
+        last = self.timeline.interval
         self.timeline = Timeline()
         if last is not None:
             self.timeline.restore(last)
@@ -159,7 +148,7 @@ class AnyAnswers(RuleBasedStateMachine):
         self.timeline.forget_before(self.now)
 
     def take(self, given: Answer) -> None:
-        before = self.timeline.range
+        before = self.timeline.interval
         change = self.timeline.add(given)
         last = self.ranges[-1:] if before is not None else []
         assert last == ([before] if before is not None else [])

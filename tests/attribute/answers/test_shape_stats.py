@@ -8,7 +8,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
-from tests.support.attribution import Desk
+from tests.support.attribution import AttributionRun
 from tests.support.records import Record, replace
 
 X, Y = (Owner("w", "ns", name, name) for name in "xy")
@@ -25,29 +25,29 @@ def shape_stats() -> ShapeStats:
     return ShapeStats(AttributionSettings(namespaces=("ns",), positive_ttl=TTL, negative_ttl=NEGATIVE))
 
 
-def test_a_shape_is_silent_once_enough_different_ends_had_no_name() -> None:
+def test_shape_rests_after_enough_questions_without_name() -> None:
     known = shape_stats()
     for n in range(ENOUGH - 1):
         for namespace in ("ns", "other"):
-            known.heard(about(n, namespace=namespace), NOBODY, now=0.0)
+            known.receive(about(n, namespace=namespace), NOBODY, now=0.0)
     assert not known.never_names(Shape.SOURCE, now=0.0)
-    known.heard(about(99), NOBODY, now=0.0)
-    assert known.silent(now=0.0) == (Shape.SOURCE,)
+    known.receive(about(99), NOBODY, now=0.0)
+    assert [shape for shape in Shape if known.never_names(shape, now=0.0)] == [Shape.SOURCE]
     assert (known.answered[Shape.SOURCE], known.named[Shape.SOURCE]) == (2 * ENOUGH - 1, 0)
 
 
-def test_one_name_ends_the_silence_for_a_while() -> None:
+def test_one_name_ends_the_rest() -> None:
     known = shape_stats()
     for n in range(ENOUGH):
-        known.heard(about(n), NOBODY, now=0.0)
-    known.heard(about(0), frozenset({X}), now=10.0)
+        known.receive(about(n), NOBODY, now=0.0)
+    known.receive(about(0), frozenset({X}), now=10.0)
     for n in range(ENOUGH):
-        known.heard(about(n), NOBODY, now=11.0)
+        known.receive(about(n), NOBODY, now=11.0)
     assert not known.never_names(Shape.SOURCE, now=10.0 + known.pause)
     assert known.never_names(Shape.SOURCE, now=10.1 + known.pause)
 
 
-class Office(Desk):
+class FixedAnswers(AttributionRun):
     """Everybody's client is ``client``'s, every service end is written to by ``sink`` and read from by ``source``."""
 
     def __init__(self, *, client: list[Owner], sink: list[Owner], source: list[Owner]) -> None:
@@ -61,67 +61,68 @@ class Office(Desk):
             for one in self.ask():
                 self.counts[one.shape] += 1
                 self.answer(one, *self.said.get(one.shape, []))
-            self.settle()
+            self.decide()
 
 
-def test_a_silent_shape_is_repeated_less_often_and_new_ends_are_still_asked_about() -> None:
-    office = Office(client=[X], sink=[X], source=[])
-    office.tell(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
-    office.work(600)
-    assert office.counts[Shape.SINK] in range(ENOUGH * 10, ENOUGH * 11 + 1)
-    assert office.counts[Shape.SOURCE] <= ENOUGH * 5
-    before = office.counts[Shape.SOURCE]
-    office.tell(replace(FLOW, server_port=99, id=99))
-    office.work()
-    assert office.counts[Shape.SOURCE] == before + 1
-    office.work(70)
-    assert office.accounting.pending_flows == 0
+def test_resting_shape_still_asks_about_new_endpoints() -> None:
+    run = FixedAnswers(client=[X], sink=[X], source=[])
+    run.observe(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
+    run.work(600)
+    assert run.counts[Shape.SINK] in range(ENOUGH * 10, ENOUGH * 11 + 1)
+    assert run.counts[Shape.SOURCE] <= ENOUGH * 5
+    before = run.counts[Shape.SOURCE]
+    run.observe(replace(FLOW, server_port=99, id=99))
+    run.work()
+    assert run.counts[Shape.SOURCE] == before + 1
+    run.work(70)
+    assert run.accounting.pending_flows == 0
 
 
-def test_flows_that_a_silent_shape_could_only_add_to_are_unknown_without_it() -> None:
-    office = Office(client=[X], sink=[Y], source=[])
-    office.tell(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
-    office.work(70)
-    office.tell(replace(FLOW, server_port=1, client_port=2, id=99))
-    office.work(70)
-    assert office.accounting.pending_flows == 0
-    (cause, *_) = [one.cause for one in office.attribution.decisions.values() if "rest" in one.cause]
-    assert "source questions name nobody anywhere" in cause
+def test_unknown_does_not_wait_for_a_resting_shape() -> None:
+    run = FixedAnswers(client=[X], sink=[Y], source=[])
+    run.observe(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
+    run.work(70)
+    run.observe(replace(FLOW, server_port=1, client_port=2, id=99))
+    run.work(70)
+    assert run.accounting.pending_flows == 0
+    (cause, *_) = [one.cause for one in run.attribution.decisions.values() if "less often" in one.cause]
+    assert "source questions never name one" in cause
 
 
-def test_a_silent_shape_is_asked_where_its_answer_could_name_another() -> None:
-    office = Office(client=[X, Y], sink=[X], source=[])
-    office.tell(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
-    office.work(70)
-    office.said[Shape.SOURCE] = [Y]
-    office.tell(replace(FLOW, client_port=2, id=99))
-    office.work(200)
-    owners = {one.owners for one in office.attribution.decisions.values()}
+def test_resting_shape_is_asked_if_it_could_add_an_owner() -> None:
+    run = FixedAnswers(client=[X, Y], sink=[X], source=[])
+    run.observe(*[replace(FLOW, server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
+    run.work(70)
+    run.said[Shape.SOURCE] = [Y]
+    run.observe(replace(FLOW, client_port=2, id=99))
+    run.work(200)
+    owners = {one.owners for one in run.attribution.decisions.values()}
     assert frozenset({X, Y}) in owners, "not X alone, which is all that sink says"
-    assert office.accounting.pending_flows == 0
+    assert run.accounting.pending_flows == 0
 
 
-def test_an_api_that_reads_data_flow_names_nobody_under_both_and_it_shows() -> None:
-    office = Office(client=[], sink=[X], source=[Y])
-    office.tell(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
-    office.work(70)
-    assert office.attribution.shape_stats.silent(now=office.now) == (Shape.CLIENT,)
-    assert office.attribution.shape_stats.suggests_dataflow(now=office.now)
-    assert {one.state for one in office.attribution.decisions.values()} == {"unknown"}
-    before = office.counts[Shape.CLIENT]
-    office.work(290)
-    assert office.counts[Shape.CLIENT] - before <= ENOUGH * 3, "and clients are asked about less often"
-    office.said[Shape.CLIENT] = [X]
-    office.tell(replace(FLOW, client="10.0.1.1", server_port=1, id=77))
-    office.work(130)
-    assert not office.attribution.shape_stats.suggests_dataflow(now=office.now)
-    assert "attributed" in {one.state for one in office.attribution.decisions.values()}
+def test_both_with_a_dataflow_api_gives_a_hint() -> None:
+    run = FixedAnswers(client=[], sink=[X], source=[Y])
+    run.observe(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
+    run.work(70)
+    stats = run.attribution.shape_stats
+    assert [shape for shape in Shape if stats.never_names(shape, now=run.now)] == [Shape.CLIENT]
+    assert run.attribution.shape_stats.suggests_dataflow(now=run.now)
+    assert {one.state for one in run.attribution.decisions.values()} == {"unknown"}
+    before = run.counts[Shape.CLIENT]
+    run.work(290)
+    assert run.counts[Shape.CLIENT] - before <= ENOUGH * 3, "and clients are asked about less often"
+    run.said[Shape.CLIENT] = [X]
+    run.observe(replace(FLOW, client="10.0.1.1", server_port=1, id=77))
+    run.work(130)
+    assert not run.attribution.shape_stats.suggests_dataflow(now=run.now)
+    assert "attributed" in {one.state for one in run.attribution.decisions.values()}
 
 
-def test_nothing_suggests_data_flow_where_only_strangers_are() -> None:
-    office = Office(client=[], sink=[], source=[])
-    office.tell(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
-    office.work(200)
-    assert office.attribution.shape_stats.never_names(Shape.CLIENT, now=office.now)
-    assert not office.attribution.shape_stats.suggests_dataflow(now=office.now)
-    assert 0 < office.counts[Shape.SINK] <= ENOUGH * 2, "a few service ends are asked about, to tell the two apart"
+def test_no_hint_with_unowned_clients_only() -> None:
+    run = FixedAnswers(client=[], sink=[], source=[])
+    run.observe(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
+    run.work(200)
+    assert run.attribution.shape_stats.never_names(Shape.CLIENT, now=run.now)
+    assert not run.attribution.shape_stats.suggests_dataflow(now=run.now)
+    assert 0 < run.counts[Shape.SINK] <= ENOUGH * 2, "a few service ends are asked about, to tell the two apart"

@@ -35,7 +35,7 @@ def test_the_catalog_leaves_half_of_the_burst_to_questions() -> None:
     assert len(permits) == 1
 
 
-def test_a_burst_of_one_leaves_nothing_and_still_serves_the_catalog() -> None:
+def test_burst_of_one_serves_the_catalog() -> None:
     budget, permits = made(burst=1)
     future = permits.wait(repeat=False)
     permits.grant_spare(0)
@@ -50,7 +50,7 @@ def test_a_call_given_back_makes_room_in_flight() -> None:
     assert granted(first, second) == [True, False]
     assert permits.next_at(0) == math.inf, "no time brings it nearer, the end of the other call does"
     permits.give_back()
-    permits.settle()
+    permits.apply_given_back()
     permits.grant_spare(0)
     assert granted(second) == [True]
     assert budget.in_flight == 1
@@ -69,7 +69,7 @@ def test_repeats_go_first_and_need_no_place_in_flight() -> None:
     assert budget.in_flight == 1
 
 
-def test_while_questions_take_every_call_the_catalog_gets_its_share() -> None:
+def test_catalog_share_under_load() -> None:
     budget, permits = made(burst=1, rate=1, max_in_flight=100)
     now, questions, mine = 0.0, 0, 0
     future = permits.wait(repeat=False)
@@ -80,7 +80,7 @@ def test_while_questions_take_every_call_the_catalog_gets_its_share() -> None:
             future = permits.wait(repeat=False)
         while budget.available(now):
             budget.start(now)
-            permits.passed_over()
+            permits.count_question()
             questions += 1
         now += 1
     assert (questions, mine) == (90, 10)
@@ -103,7 +103,7 @@ def test_who_gave_up_costs_nothing() -> None:
 def test_the_owner_is_woken() -> None:
     _, permits = made()
     woken = []
-    permits.wake = lambda: woken.append(len(permits))
+    permits.on_request(lambda: woken.append(len(permits)))
     permits.wait(repeat=False)
     permits.give_back()
     assert woken == [1, 1]
@@ -124,7 +124,7 @@ def test_never_more_calls_than_the_budget_has(order: list[str], burst: int, max_
                 waiting.append((step == "repeat", permits.wait(repeat=step == "repeat")))
             case "question" if budget.available(now):
                 budget.start(now)
-                permits.passed_over()
+                permits.count_question()
                 started, questions = started + 1, questions + 1
             case "finish" if questions:
                 budget.finish()
@@ -136,7 +136,7 @@ def test_never_more_calls_than_the_budget_has(order: list[str], burst: int, max_
                 waiting.pop()[1].cancel()
             case "tick":
                 now += 0.3
-        permits.settle()
+        permits.apply_given_back()
         permits.grant_first(now)
         if step == "spare":
             permits.grant_spare(now)
@@ -146,3 +146,22 @@ def test_never_more_calls_than_the_budget_has(order: list[str], burst: int, max_
             held += not entry[0]
         assert budget.in_flight == held + questions <= max_in_flight
         assert started <= burst + 2 * now + 1e-6
+
+
+def test_budget_refills() -> None:
+    budget = CallBudget(rate=2.0, burst=5, max_in_flight=3)
+    assert budget.available(0.0) == 3
+    for _ in range(3):
+        budget.start(0.0)
+    assert budget.available(0.0) == 0
+    for _ in range(3):
+        budget.finish()
+    assert budget.available(0.0) == 2
+    budget.start(0.0)
+    budget.start(0.0)
+    budget.finish()
+    assert (budget.available(0.0), budget.next_at(0.0)) == (0, 0.5)
+    assert (budget.available(0.5), budget.next_at(0.5)) == (1, 0.5)
+    budget.finish()
+    assert budget.available(1000.0) == 3
+    assert budget.available(900.0) == 3, "a clock that went back gives nothing and takes nothing"

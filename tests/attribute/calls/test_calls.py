@@ -14,7 +14,7 @@ SHORT = Traffic(clients=10, services=6, flows=600, seconds=200.0)
 
 
 @pytest.mark.parametrize("semantics", ["connection", "both"])
-def test_calls_are_as_many_as_ends_not_as_connections(semantics: Semantics) -> None:
+def test_calls_grow_with_endpoints_not_connections(semantics: Semantics) -> None:
     settings = AttributionSettings(namespaces=("ns",), semantics=semantics)
     result = run(SHORT, settings)
     assert result.narrowing == 0
@@ -22,7 +22,7 @@ def test_calls_are_as_many_as_ends_not_as_connections(semantics: Semantics) -> N
     assert (result.pending, result.attributed > 0.9 * SHORT.flows) == (0, True)
 
 
-def test_ties_are_few_and_counted_apart() -> None:
+def test_narrowing_calls_are_few() -> None:
     traffic, settings = replace(SHORT, shared=2), AttributionSettings(namespaces=("ns",), semantics="connection")
     result = run(traffic, settings)
     assert 0 < result.narrowing <= 2 * 6 * (2 + 320 / settings.positive_ttl)

@@ -11,43 +11,49 @@ from flowmap.cli.check import history as check_history
 from flowmap.config import load
 
 
-def told(path: Path, size: str = "1MiB") -> tuple[str, str]:
+def finding_at(path: Path, size: str = "1MiB") -> tuple[str, str]:
     environ = {"FLOWMAP__HISTORY__PATH": str(path), "FLOWMAP__HISTORY__MAX_SIZE": size}
     (one,) = check_history.look(load(None, environ))
     assert one.name == "history.path" and bool(one.remedy) == (one.level != "ok")
     return one.level, one.message.replace(str(path), "FILE").replace(str(path.parent), "DIR")
 
 
-def test_nothing_is_told_where_none_is_kept() -> None:
+def test_without_history() -> None:
     assert list(check_history.look(load(None, {}))) == []
 
 
-def test_a_place_that_works(tmp_path: Path) -> None:
+def test_writable_path(tmp_path: Path) -> None:
     file = tmp_path / "history.db"
-    assert told(file) == ("ok", "FILE can be written")
+    assert finding_at(file) == ("ok", "FILE can be written")
     assert not file.exists(), "a look makes nothing"
     file.write_bytes(b"")
-    assert told(file) == ("ok", "FILE can be written")
+    assert finding_at(file) == ("ok", "FILE can be written")
 
 
-def test_what_stands_in_the_way(tmp_path: Path) -> None:
-    assert told(tmp_path / "none" / "history.db") == ("degraded", "DIR is no directory: nothing of the past is kept")
+def test_obstacles(tmp_path: Path) -> None:
+    assert finding_at(tmp_path / "none" / "history.db") == (
+        "degraded",
+        "DIR is not a directory: no history is kept",
+    )
     (tmp_path / "history.db").mkdir()
-    assert told(tmp_path / "history.db") == ("degraded", "FILE is no file: nothing of the past is kept")
+    assert finding_at(tmp_path / "history.db") == ("degraded", "FILE is not a file: no history is kept")
     (tmp_path / "file").write_bytes(b"")
-    assert told(tmp_path / "file" / "history.db") == ("degraded", "DIR is no directory: nothing of the past is kept")
+    assert finding_at(tmp_path / "file" / "history.db") == (
+        "degraded",
+        "DIR is not a directory: no history is kept",
+    )
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_place_of_somebody_else(tmp_path: Path) -> None:
+def test_unwritable_directory(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    assert told(tmp_path / "history.db") == (
+    assert finding_at(tmp_path / "history.db") == (
         "degraded",
-        "DIR cannot be written by this user: nothing of the past is kept",
+        "DIR cannot be written by this user: no history is kept",
     )
     tmp_path.chmod(0o700)
 
 
-def test_a_disk_that_will_be_full(tmp_path: Path) -> None:
-    level, message = told(tmp_path / "history.db", "1000TiB")
-    assert (level, message.endswith("MiB: a full disk keeps no history")) == ("degraded", True)
+def test_full_disk(tmp_path: Path) -> None:
+    level, message = finding_at(tmp_path / "history.db", "1000TiB")
+    assert (level, message.endswith("MiB: history stops on a full disk")) == ("degraded", True)

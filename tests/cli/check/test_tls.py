@@ -36,12 +36,12 @@ def configured(tls: dict[str, str]) -> Config:
 @pytest.mark.parametrize(
     ("days", "level", "message"),
     [
-        (100.5, "ok", "is valid for 100 days more"),
-        (3.2, "degraded", "is valid for 3 days more"),
-        (-1.0, "degraded", "certificate has expired: no client that looks at it connects"),
+        (100.5, "ok", "is valid for 100 more days"),
+        (3.2, "degraded", "is valid for 3 more days"),
+        (-1.0, "degraded", "certificate has expired: clients that verify it cannot connect"),
     ],
 )
-def test_the_days_that_are_left(tmp_path: Path, days: float, level: str, message: str) -> None:
+def test_remaining_days(tmp_path: Path, days: float, level: str, message: str) -> None:
     tls = issued(tmp_path, days=days)
     (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n")
     by_file = load(None, {"FLOWMAP__HTTP__WEB_CONFIG": str(tmp_path / "web.yml")})
@@ -50,7 +50,7 @@ def test_the_days_that_are_left(tmp_path: Path, days: float, level: str, message
         assert (one.level, message in one.message) == (level, True), one
 
 
-def test_a_certificate_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_certificate(tmp_path: Path) -> None:
     tls = issued(tmp_path, days=100)
     config = configured(tls)
     trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -59,5 +59,5 @@ def test_a_certificate_that_cannot_be_used(tmp_path: Path) -> None:
     assert told(config).level == "failed"
 
 
-def test_without_tls_there_is_none() -> None:
+def test_without_tls() -> None:
     assert list(check_tls.look(load(None, {}))) == []

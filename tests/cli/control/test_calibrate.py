@@ -70,7 +70,7 @@ NONE = [
     # entries, words, what is said
     ([NEIGHBOUR], [SOURCE, KAFKA, "reads"], "no question returns it"),
     ([entry("reads", TASK_MANAGER)], [SOURCE, KAFKA, "reads"], "no question about the service does"),
-    ([READER], [KAFKA, SOURCE, "reads"], "the question with the ends turned round returns it"),
+    ([READER], [KAFKA, SOURCE, "reads"], "the question with swapped endpoints returns it"),
 ]
 
 
@@ -80,28 +80,28 @@ def test_where_no_reading_works_it_says_why(
 ) -> None:
     shell.sandbox.set_catalog(catalog("connection", *entries))
     assert shell.run("calibrate", *words, "-o", "table") == 3
-    assert "no reading of the API works" in shell.out and said in shell.out
+    assert "attribute.semantics: no value works" in shell.out and said in shell.out
 
 
 def test_the_table(shell: Shell) -> None:
     shell.sandbox.set_catalog(catalog("connection", READER, NEIGHBOUR))
     assert shell.run("calibrate", SOURCE, KAFKA, "reads", "-o", "table", "--namespace", "orders") == 0
     assert [line.split() for line in shell.out.splitlines()[:4]] == [
-        ["QUESTION", "ASKED", "RETURNS", "IT", "OTHERS"],
+        ["QUESTION", "PARAMETERS", "RETURNS", "IT", "OTHERS"],
         ["client", "srcIp=10.0.0.1", "yes", "-"],
         ["sink", "dstIp=10.1.0.1", "dstPort=9092", "yes", "name-writes"],
         ["source", "srcIp=10.1.0.1", "srcPort=9092", "no", "-"],
     ]
     assert "attribute.semantics: connection" in shell.out
-    assert "with it, this connection is attributed: name-reads" in shell.out
+    assert "with this value, the connection is attributed: name-reads" in shell.out
     assert shell.asked() == {"GetDeploymentsByIp": 7}
 
 
 def test_a_deployment_without_a_running_job_is_returned_and_would_not_be_named(shell: Shell) -> None:
     shell.sandbox.set_catalog(catalog("connection", entry("reads", TASK_MANAGER, status="FINISHED", reads=[KAFKA])))
     assert shell.run("calibrate", SOURCE, KAFKA, "reads", "-o", "table") == 0
-    assert "yes, without a job that runs" in shell.out
-    assert "with it, this connection is unknown" in shell.out
+    assert "yes, without a running job" in shell.out
+    assert "with this value, the connection is unknown" in shell.out
 
 
 FAULTS = [
@@ -121,7 +121,7 @@ def test_faults(shell: Shell, shape: str, fault: dict[str, Any], status: int, se
     assert shell.run("calibrate", SOURCE, KAFKA, "reads", "-o", "table") == status
     assert (f"attribute.semantics: {semantics}" in shell.out) is (semantics is not None)
     if semantics is None:
-        assert f"it cannot be told without these answers ({shape}: " in shell.out
+        assert f"answers are missing ({shape}: " in shell.out
 
 
 def test_without_any_answer_it_is_an_error(shell: Shell) -> None:
@@ -131,7 +131,7 @@ def test_without_any_answer_it_is_an_error(shell: Shell) -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [([TASK_MANAGER, KAFKA, "reads"], "SRC: its port is needed"), ([SOURCE, "10.1.0.1", "reads"], "DST: its port")],
+    [([TASK_MANAGER, KAFKA, "reads"], "SRC: the port is missing"), ([SOURCE, "10.1.0.1", "reads"], "DST: the port")],
 )
 def test_both_ports_are_needed(shell: Shell, words: list[str], message: str) -> None:
     assert shell.run("calibrate", *words) == 1
@@ -140,8 +140,8 @@ def test_both_ports_are_needed(shell: Shell, words: list[str], message: str) -> 
 
 def test_ends_in_the_wrong_order_are_noticed() -> None:
     silent = {name: reply() for name in ("client", "sink", "source", "link", "exact")}
-    found = judge("x", silent | {"exact turned round": reply("x")})
-    assert found.semantics is None and "turned round returns it" in found.because
+    found = judge("x", silent | {"exact swapped": reply("x")})
+    assert found.semantics is None and "swapped endpoints returns it" in found.because
     found = judge("x", silent | {"link": reply("x")})
     assert found.semantics is None and "only link returns it" in found.because
 
@@ -155,4 +155,4 @@ def test_an_answer_that_returns_it_counts_though_a_part_could_not_be_read() -> N
     damaged = silent | {"client": reply("x", error="protocol"), "sink": reply("x")}
     assert judge("x", damaged).semantics == "connection"
     missing = silent | {"client": reply(error="protocol"), "sink": reply("x")}
-    assert judge("x", missing) == ReadingFinding(None, "it cannot be told without these answers (client: protocol)")
+    assert judge("x", missing) == ReadingFinding(None, "answers are missing (client: protocol)")

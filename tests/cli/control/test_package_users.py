@@ -161,8 +161,8 @@ LEGACY: list[tuple[str, dict[str, Any], list[str], str]] = [
     ("x.jar", {}, ["x.jar"], ""),
     ("oss://somewhere/x.jar", {}, ["x.jar"], ""),
     ("nothing.jar", {}, [], ""),
-    ("x*.jar", {}, [], "the legacy API knows no patterns: its projects were not asked"),
-    ("x.jar", {"projects": []}, [], "control_plane.blink.projects is empty: no legacy project was asked"),
+    ("x*.jar", {}, [], "legacy API: no project was searched; it does not support patterns"),
+    ("x.jar", {"projects": []}, [], "legacy API: no project was searched; set control_plane.blink.projects"),
     ("x#.jar", {}, [], "legacy project legacy: package: 'x#.jar' is not a name"),
 ]
 
@@ -196,7 +196,7 @@ def test_a_refusal_ends_it(shell: Shell) -> None:
 @pytest.mark.parametrize("file", ["", " ", "x" * 5000])
 def test_what_names_no_file(shell: Shell, file: str) -> None:
     assert shell.run("package-users", file) == 1
-    assert shell.err == "flowmap: FILE_NAME: is empty, or too long to name a file\n"
+    assert shell.err == "flowmap: FILE_NAME: empty, or too long for a file name\n"
     # The first call there would be; a late one for jobs may be left from a command that ended before.
     assert "ListDeployments" not in shell.asked()
 
@@ -231,7 +231,7 @@ def test_legacy_jobs_of_a_package(shell: Shell) -> None:
 def test_the_legacy_product_is_off_unless_configured(shell: Shell) -> None:
     assert shell.run("packages", "legacy", "x.jar") == 78
     assert shell.err == (
-        "flowmap: control_plane.blink.enabled: is false; set it to true, and control_plane.region, "
-        "to ask the legacy API\n"
+        "flowmap: control_plane.blink.enabled: the legacy API is not enabled; set it to true "
+        "and set control_plane.region\n"
     )
     assert shell.asked() == {}

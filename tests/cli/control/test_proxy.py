@@ -97,17 +97,17 @@ CHECKS: list[tuple[ConnectProxy, dict[str, Any], list[tuple[str, str, str]]]] = 
     (
         ConnectProxy(),
         {},
-        [("proxy", "ok", "asked through PROXY (control_plane.proxy_url)"), ("tls", "ok", "only authorities in ")],
+        [("proxy", "ok", "calls go through PROXY (control_plane.proxy_url)"), ("tls", "ok", "only authorities in ")],
     ),
     (
         ConnectProxy(),
         {"endpoint": PLAIN},
-        [("proxy", "ok", "127.0.0.1 is asked directly, other hosts through PROXY (control_plane.proxy_url)")],
+        [("proxy", "ok", "calls to 127.0.0.1 go directly, to other hosts through PROXY (control_plane.proxy_url)")],
     ),
     (
         ConnectProxy(),
         {"proxy_url": None, "endpoint": "http://127.0.0.1:1"},
-        [("proxy", "ok", "asked directly: HTTPS_")],
+        [("proxy", "ok", "calls go directly: HTTPS_")],
     ),
     (
         ConnectProxy("ann:other"),
@@ -135,7 +135,7 @@ CHECKS: list[tuple[ConnectProxy, dict[str, Any], list[tuple[str, str, str]]]] = 
         {"namespaces": ["a", "b", "c"]},
         [
             ("a.GetDeploymentsByIp", "failed", "the proxy PROXY refused"),
-            ("", "failed", "2 more namespaces were not asked"),
+            ("", "failed", "2 more namespaces were not checked"),
         ],
     ),
 ]

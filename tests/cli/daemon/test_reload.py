@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from flowmap.cli import command
-from flowmap.cli.daemon.reload import hang_up
+from flowmap.cli.daemon.reload import send_hangup
 from flowmap.errors import QueryError
 
 WAIT = "import signal, sys; print(flush=True); sys.exit(-signal.sigwait([signal.SIGHUP]))"
@@ -25,12 +25,12 @@ def test_the_signal_reaches_a_daemon_and_nobody_else() -> None:
             assert process.stdout is not None
             process.stdout.readline()
         with pytest.raises(QueryError, match=f"process {other.pid} is not `flowmap run`"):
-            hang_up(other.pid)
-        hang_up(daemon.pid)
+            send_hangup(other.pid)
+        send_hangup(daemon.pid)
         assert daemon.wait(timeout=20) == 256 - signal.SIGHUP
         assert other.poll() is None
         with pytest.raises(QueryError, match="is in a container|no process"):
-            hang_up(daemon.pid)
+            send_hangup(daemon.pid)
     finally:
         for process in (other, daemon):
             process.kill()

@@ -19,10 +19,10 @@ def shown(capsys: pytest.CaptureFixture[str], chain: object = EXPLANATION) -> li
 
 def test_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys)
-    assert "seen by       conntrack and sockets" in lines
-    assert "began         at some time until 2023-11-14T22:13:20.000Z" in lines
-    assert "combined      client {a} ∩ sink {?}" in lines
-    assert not any(line.startswith(("over by", "decided")) for line in lines)  # not known: not shown
+    assert "seen by            conntrack and sockets" in lines
+    assert "started            before 2023-11-14T22:13:20.000Z" in lines
+    assert "combined           client {a} ∩ sink {?}" in lines
+    assert not any(line.startswith(("closed by", "decided")) for line in lines)  # not known: not shown
     rows = lines[next(n for n, line in enumerate(lines) if line.startswith("QUESTION")) + 1 :]
     assert [row.split("  ")[0] for row in rows] == [
         "client src=10.0.0.1 in ns ?",

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from flowmap.cli.output import progress
 from flowmap.cli.output.progress import Progress
 
 
@@ -21,26 +22,29 @@ class Stream(io.StringIO):
         return self._terminal
 
 
-def shown(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+def shown(terminal: bool, monkeypatch: pytest.MonkeyPatch, *, delay: float = 0.0) -> str:
     stream = Stream(terminal)
     monkeypatch.setattr(sys, "stderr", stream)
-    with Progress() as progress:
-        progress.show("1 of 3\x1b[31m")
-        progress.show("2 of 3")  # too soon
+    monkeypatch.setattr(progress, "DELAY", delay)
+    with Progress() as line:
+        line.show("1 of 3\x1b[31m[bold]")
+        line.show("2 of 3")  # too soon
     return stream.getvalue()
 
 
 def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shown(True, monkeypatch) == "\r\x1b[K1 of 3\\x1b[31m\r\x1b[K"
+    monkeypatch.setenv("TERM", "xterm")
+    written = shown(True, monkeypatch)
+    assert "1 of 3\\x1b[31m[bold]" in written
+    assert "2 of 3" not in written
+    assert written.endswith("\x1b[1A\x1b[2K")  # the line is erased
 
 
-def test_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shown(False, monkeypatch) == ""
+@pytest.mark.parametrize(("terminal", "delay"), [(False, 0.0), (True, 60.0)])
+def test_nothing_is_shown(terminal: bool, delay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(terminal, monkeypatch, delay=delay) == ""
 
 
-def test_nothing_said_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Stream(True)
-    monkeypatch.setattr(sys, "stderr", stream)
-    with Progress():
-        pass
-    assert stream.getvalue() == ""
+def test_dumb_terminal_gets_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in shown(True, monkeypatch)

@@ -20,7 +20,7 @@ from flowmap.attribute.questions import Question, Shape
 from flowmap.cli import command
 from flowmap.history.file import Limits
 from flowmap.history.intervals import StoredInterval
-from flowmap.history.store import Store
+from flowmap.history.store import HistoryStore
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 from tests.support.closed_flows import closed
@@ -202,7 +202,7 @@ def test_what_a_daemon_kept_says_whose_it_was(
         for since, until in known
     ]
     path, config = tmp_path / "history.db", tmp_path / "flowmap.yaml"
-    store = Store(str(path), Limits(retain=1e9, max_size=16 << 20))
+    store = HistoryStore(str(path), Limits(retain=1e9, max_size=16 << 20))
     store.open()
     store.write(closed(), spans, now=ENDED)
     store.close()
@@ -210,7 +210,7 @@ def test_what_a_daemon_kept_says_whose_it_was(
     flows, said = replay(capsys, HTTP, "-c", str(config))
     ours = [flow for flow in flows if flow["protocol"] == "tcp" and flow["client"]["ip"] == "10.9.0.1"]
     assert {flow["state"] for flow in ours} == states
-    assert f"owners are those that {path} confirms" in said
+    assert f"using the owners that {path} confirms" in said
     words = ["replay", str(HTTP), "-c", str(config), "--query", "10.9.0.1", "10.9.0.2:8000", "-o", "json"]
     command.main(words)
     evidence = json.loads(capsys.readouterr().out)["evidence"]
@@ -239,7 +239,7 @@ def test_owners_of_today_only_if_told_so_and_marked(shell: Shell) -> None:
     )
     flows, said = replay(shell.capsys, HTTP, "-c", str(shell.config()), "--assume-current")
     assert {flow["state"] for flow in flows if flow["client"]["ip"] == "10.9.0.1"} == {"attributed"}
-    assert "owners are those of now, taken for the capture's time" in said
+    assert "using today's owners for the capture's time" in said
     words = ["replay", str(HTTP), "-c", str(shell.config()), "--assume-current", "-o", "json"]
     assert command.main([*words, "--query", "10.9.0.1", "10.9.0.2:8000"]) == 0
     assert {piece["origin"] for piece in json.loads(shell.capsys.readouterr().out)["evidence"]} == {"assumed"}
@@ -401,16 +401,16 @@ def test_until(
         flows, told = replay(capsys, path, "--until", until)
         assert sum(flow["transmitPackets"] for flow in flows) == packets
         assert said in told
-        assert ("nothing happened before that moment" in told) is (packets == 0)
+        assert ("the file has nothing before that time" in told) is (packets == 0)
         stopped = len(frames) > 0 and max(frame.time for frame in frames) > float(until) * SECOND
         assert ("; the rest is later than --until\n" in told) is stopped
 
 
-@pytest.mark.parametrize(("seconds", "state"), [("39.459", "pending"), ("39.6", "attributed")])
+@pytest.mark.parametrize(("seconds", "state"), [("39.458", "pending"), ("39.5", "attributed")])
 def test_until_lets_answers_come_up_to_then(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, seconds: str, state: str
 ) -> None:
-    """Two connections begin and end at 39.458; a turn later somebody is asked, and at the next it is known."""
+    """Two connections begin and end by 39.458; then somebody is asked, and a turn later it is known."""
     until = f"2026-11-25T04:14:{seconds}Z"
     flows, _ = replay(capsys, HTTP, "--until", until, "--catalog", catalog(tmp_path, "10.9.0.1"))
     assert [flow["state"] for flow in flows if flow["client"]["ip"] == "10.9.0.1"] == [state] * 2
@@ -451,8 +451,8 @@ def test_a_connection_that_is_not_in_the_file(capsys: pytest.CaptureFixture[str]
     words = ["replay", str(HTTP), "-o", "json", "--query", "10.9.0.1:1", "10.9.0.2:8000"]
     assert command.main(words) == 3
     said = capsys.readouterr()
-    assert json.loads(said.out)["cause"] == "there is no such connection in the file"
-    assert "flowmap: --query: there is no such connection in the file\n" in said.err
+    assert json.loads(said.out)["cause"] == "no such connection in the file"
+    assert "flowmap: --query: no such connection in the file\n" in said.err
 
 
 @pytest.mark.parametrize("name", ["http.pcap", "redis-dns.pcapng", "fragments.pcap", "vxlan.pcap"])
@@ -489,9 +489,9 @@ def test_other_outputs_conserve(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--dry-run"], "--dry-run: is for recordings"),
-        (["--catalog", "x", "--assume-current"], "--catalog is asked instead"),
-        (["--catalog", "/nowhere"], "/nowhere: cannot read the catalog"),
+        (["--dry-run"], "--dry-run: works only with a recording"),
+        (["--catalog", "x", "--assume-current"], "--assume-current and --catalog exclude each other"),
+        (["--catalog", "/nowhere"], "/nowhere: cannot be read"),
     ],
 )
 def test_words_that_do_not_fit(capsys: pytest.CaptureFixture[str], words: list[str], complaint: str) -> None:

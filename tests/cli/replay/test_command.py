@@ -31,7 +31,7 @@ SCRIPT: list[Any] = [
     ("step", batch_of(replace(OTHER, kind=RecordKind.UPDATED, counters=(7, 8, 1, 1)))),
     ("settle",),
 ]
-ABSENT = "flowmap: --query: there is no such connection in the file"
+ABSENT = "flowmap: --query: no such connection in the file"
 BEGUN = "2027-01-15T08:00:"
 
 
@@ -53,8 +53,8 @@ def test_table(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert lines[0].split() == ["DEPLOYMENT", "PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS", "OPEN", "STATE"]
     assert lines[1].split() == ["x", "10.1.0.1:9092", "tcp", "107", "B", "58", "B", "2", "1", "attributed"]
-    assert "bytes observed 165, of deployments 165, shared 0, unattributed 0, left the page 0, pending 0" in lines
-    assert "conserved yes, 0 flows wait, 0 contradictions" in lines
+    assert "bytes observed 165, attributed 165, shared 0, unattributed 0, expired 0, pending 0" in lines
+    assert "conserved yes, 0 flows pending, 0 contradictions" in lines
 
 
 @pytest.mark.parametrize("option", ["-o", "--format", "--output"])
@@ -142,7 +142,7 @@ def test_other_files_are_refused_in_one_line(
 def test_what_does_not_go_together(path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, err = run(capsys, str(path), "-c", "flowmap.yaml")
     assert (status, err.count("\n")) == (1, 1)
-    assert "--dry-run takes others" in err
+    assert "-c works only with --dry-run" in err
     status, _, err = run(capsys, str(tmp_path / "missing"))
     assert (status, err) == (1, f"flowmap: {tmp_path / 'missing'}: No such file or directory\n")
 
@@ -150,10 +150,10 @@ def test_what_does_not_go_together(path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--explain"], "--explain: is for one connection"),
-        (["--protocol", "tcp"], "--protocol: is for one connection"),
-        (["--query", "10.0.0.1", "10.0.0.2", "-o", "prometheus"], "--query: is shown as a table or json"),
-        (["--tunnels", "outer"], "--tunnels: are for captures"),
+        (["--explain"], "--explain: has an effect only with --query"),
+        (["--protocol", "tcp"], "--protocol: has an effect only with --query"),
+        (["--query", "10.0.0.1", "10.0.0.2", "-o", "prometheus"], "--query: has no prometheus output"),
+        (["--tunnels", "outer"], "--tunnels: work only with captures"),
     ],
 )
 def test_options_without_effect_are_refused(

@@ -49,7 +49,7 @@ def replay(capsys: pytest.CaptureFixture[str], path: Path, *more: str) -> tuple[
         (
             "wire-length-lies",
             [],
-            [("udp", 53, 5000, (1, 100), (0, 0))],
+            [("udp", 5000, 53, (0, 0), (1, 100))],
             3,
             "1 of 2 frames are shorter than the IP packet in them although the file says that nothing was cut, and not "
             "counted: the program that wrote the file stored the cut length as the length on the wire",

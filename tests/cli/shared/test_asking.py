@@ -90,13 +90,13 @@ def test_no_more_in_flight_than_configured() -> None:
 
 def test_losses_are_told_up_to_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     losses = Losses()
-    assert (losses.tell(), bool(losses)) == (asking.EXIT_WHOLE, False)
+    assert (losses.report(), bool(losses)) == (asking.EXIT_WHOLE, False)
     losses.hint("by the way")
-    assert (losses.tell(), bool(losses)) == (asking.EXIT_WHOLE, False)
+    assert (losses.report(), bool(losses)) == (asking.EXIT_WHOLE, False)
     for number in range(LINES + 5):
-        losses.note(f"loss {number}\n")
+        losses.add(f"loss {number}\n")
     capsys.readouterr()
-    assert (losses.tell(), bool(losses)) == (asking.EXIT_PARTIAL, True)
+    assert (losses.report(), bool(losses)) == (asking.EXIT_PARTIAL, True)
     said = capsys.readouterr().err.splitlines()
     assert said[0] == r"flowmap: loss 0\n"
     assert said[LINES:] == ["flowmap: and 5 more", "flowmap: by the way"]
@@ -105,5 +105,5 @@ def test_losses_are_told_up_to_a_number(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_listing_that_never_settles_is_a_loss(capsys: pytest.CaptureFixture[str]) -> None:
     losses, listing = Losses(), pages(10, 4)
     losses.of_listing(listing, "jobs")  # not read yet
-    losses.tell()
-    assert capsys.readouterr().err == "flowmap: jobs: changed while being read; some may be missing\n"
+    losses.report()
+    assert capsys.readouterr().err == "flowmap: jobs: the list changed while it was read; some may be missing\n"

@@ -20,9 +20,9 @@ ANSWERS = [
     (httpx.Response(400, json=PROBLEM), "srcIp: is not an address"),
     (httpx.Response(502, json={"detail": "the control plane failed\nbadly"}), "the control plane failed badly"),
     (httpx.Response(503, json={}), "the daemon answers 503"),
-    (httpx.Response(200, text="<html>"), "http://daemon answers 200 without JSON; is it flowmap?"),
-    (httpx.Response(200, content=b"\xff\xfe"), "http://daemon answers 200 without JSON; is it flowmap?"),
-    (httpx.Response(404, json=[]), "http://daemon answers 404 with something else; is it flowmap?"),
+    (httpx.Response(200, text="<html>"), "http://daemon answers 200 without JSON; is this flowmap?"),
+    (httpx.Response(200, content=b"\xff\xfe"), "http://daemon answers 200 without JSON; is this flowmap?"),
+    (httpx.Response(404, json=[]), "http://daemon answers 404 with unexpected JSON; is this flowmap?"),
 ]
 
 

@@ -56,15 +56,18 @@ GOOD = {"--ca-file": "ca.pem", "--user": "=ann", "--password-file": "password"}
 
 ROWS: list[tuple[dict[str, str | None], str]] = [
     ({}, ""),
-    ({"--ca-file": None}, "its certificate is not accepted: unable to get local issuer certificate; --ca-file names"),
-    ({"--ca-file": "other.pem"}, "its certificate is not accepted: "),
+    (
+        {"--ca-file": None},
+        "certificate not accepted: unable to get local issuer certificate; give the CA with --ca-file",
+    ),
+    ({"--ca-file": "other.pem"}, "certificate not accepted: "),
     ({"--ca-file": "junk"}, "junk: no certificate or crl found"),
     ({"--ca-file": "nowhere"}, "nowhere: No such file or directory"),
     ({"--cert-file": "junk"}, "--cert-file"),
-    ({"--user": None}, "Give a user name and a password. --user and --password-file say who asks."),
-    ({"--password-file": None}, "the password of ann is missing; give --password-file or FLOWMAP_PASSWORD"),
+    ({"--user": None}, "Give a user name and a password. Use --user and --password-file."),
+    ({"--password-file": None}, "no password for ann; give --password-file or FLOWMAP_PASSWORD"),
     ({"--user": "=\udcff"}, "the user name or the password is not UTF-8 text"),
-    ({"--password-file": "wrong"}, "The user name or the password is wrong. --user"),
+    ({"--password-file": "wrong"}, "The user name or the password is wrong. Use --user"),
     ({"--password-file": "nowhere"}, "nowhere: No such file or directory"),
 ]
 
@@ -112,7 +115,7 @@ def test_the_wrong_scheme_is_told(site: tuple[str, Path], capsys: pytest.Capture
     assert "is it https://?" in capsys.readouterr().err
     with daemon(HttpConfig()) as plain:
         assert command.main(["flows", "--url", f"https://{plain}"]) == 1
-        assert "it speaks no TLS; is it http://?" in capsys.readouterr().err
+        assert "this server does not use TLS; is it http://?" in capsys.readouterr().err
 
 
 def test_a_password_in_the_url_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

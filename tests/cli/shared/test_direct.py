@@ -88,7 +88,7 @@ COMBINATIONS: list[tuple[str, dict[Shape, Given], State, list[str]]] = [
 )
 def test_combination(given: dict[Shape, Given], state: State, names: list[str]) -> None:
     asked = direct.questions(config(), CONNECTION)
-    answer = direct.combine(config(), {question: given[question.shape] for question in asked})
+    answer = direct.attribution_of(config(), {question: given[question.shape] for question in asked})
     assert answer.state is state
     assert [info.owner.name for info in answer.deployments] == names
     assert [piece.error for piece in answer.evidence] == [
@@ -118,8 +118,8 @@ def test_questions_follow_the_reading_and_the_namespaces() -> None:
 
 
 REFUSED = [
-    (["10.0.0.1", "10.0.0.2", "--direct"], "DST: the port of the service is needed"),
-    (["10.0.0.1", "10.0.0.2:1", "--direct", "--at", "5"], "--at: the control plane only knows the present"),
+    (["10.0.0.1", "10.0.0.2", "--direct"], "DST: the port is missing; --direct needs the port of the service"),
+    (["10.0.0.1", "10.0.0.2:1", "--direct", "--at", "5"], "--at: the control plane knows only the present"),
 ]
 
 

@@ -38,10 +38,10 @@ ENDS = [
 def test_end(text: str, end: EndpointArgument | None) -> None:
     if end is None:
         with pytest.raises(argparse.ArgumentTypeError):
-            options.end(text)
+            options.endpoint(text)
     else:
-        assert options.end(text) == end
-        assert options.end(str(end)) == end
+        assert options.endpoint(text) == end
+        assert options.endpoint(str(end)) == end
 
 
 PROTOCOLS = [("tcp", "tcp"), ("TCP", "tcp"), ("6", "tcp"), ("200", "200"), ("256", None), ("x", None), ("", None)]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.control.catalog.catalog import JOBS_EACH, LISTED_JOBS, DeploymentCatalog, DeploymentKey, Scope
+from flowmap.control.catalog.catalog import JOBS_EACH, LISTED_JOBS, DeploymentCatalog, Scope
 from flowmap.control.port import ListedDeployment
-from flowmap.model.deployment import ENDED, Job, Owner
+from flowmap.model.deployment import ENDED, DeploymentKey, Job, Owner
 
 NS = Scope("w", "ns")
 KEY = DeploymentKey(*NS, "id")

@@ -14,9 +14,10 @@ import pytest
 
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label
-from flowmap.control.catalog.catalog import DeploymentCatalog, DeploymentKey, Scope
+from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.catalog.refresh import SEEN_EVERY, CatalogRefresher
 from flowmap.control.clock import Clock
+from flowmap.model.deployment import DeploymentKey
 from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import NAMESPACE, key
 

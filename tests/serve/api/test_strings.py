@@ -23,13 +23,14 @@ from flowmap.export.exposition import Exposition
 from flowmap.export.labels import clean
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series_table import SeriesKey, SeriesTable
-from flowmap.export.snapshot import Snapshot, SourceReport
+from flowmap.export.snapshot import Snapshot
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
+from flowmap.model.source import SourceReport, SourceStats
 from flowmap.model.status import StatusView
 from flowmap.model.views import DeploymentView, FlowFilter, FlowPage, PeerTraffic
 from flowmap.serve.api.app import build_app
 from flowmap.serve.api.page import _LONGEST
-from tests.support.fake_backend import FLOW, TRAFFIC, FakeBackend
+from tests.support.fake_backend import CONNTRACK, FLOW, TRAFFIC, FakeBackend
 
 HOSTILE = [
     "plain",
@@ -85,7 +86,7 @@ class Named(FakeBackend):
 
     def status(self) -> StatusView:
         plain = super().status()
-        source = dataclasses.replace(plain.sources[0], error=self.name, up=False, notes={self.name: self.name})
+        source = dataclasses.replace(plain.sources[0], error=self.name, stats=SourceStats(notes={self.name: self.name}))
         return dataclasses.replace(plain, sources=(source,), control_plane={"last_error": self.name})
 
     def snapshot(self) -> Snapshot:
@@ -99,7 +100,7 @@ class Named(FakeBackend):
             source="conntrack",
             series_table=series_table.freeze(),
             deployments=(self.info,),
-            sources=(SourceReport("conntrack", up=False, lost={self.name: 1}),),
+            sources=(SourceReport(CONNTRACK, SourceStats(lost={self.name: 1})),),
         )
 
 

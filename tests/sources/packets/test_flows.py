@@ -29,12 +29,14 @@ def kinds(batches: list[FlowBatch]) -> list[RecordKind]:
     return [RecordKind(kind) for batch in batches for kind in batch.kind.tolist()]
 
 
-def packet(source_port: int, destination_port: int, tcp_flags: int = ACK, protocol: int = 6, time: float = 0) -> Packet:
+def packet(
+    source_port: int, destination_port: int, tcp_flags: int = ACK, protocol: int = 6, time: float = 0, sequence: int = 0
+) -> Packet:
     """A packet between two hosts, of which one has the well-known ports."""
     ends = ("10.0.0.2", source_port, "10.0.0.1", destination_port)
     if source_port >= 1024 or source_port == destination_port:
         ends = ("10.0.0.1", source_port, "10.0.0.2", destination_port)
-    return Packet(*ends, protocol, tcp_flags, time=time)
+    return Packet(*ends, protocol, tcp_flags, time=time, sequence=sequence)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +46,17 @@ def packet(source_port: int, destination_port: int, tcp_flags: int = ACK, protoc
         (packet(9092, 9093, SYN | ACK), 9093, False),
         (packet(9092, 9093), 9093, True),  # the higher port
         (packet(9093, 9092), 9093, True),
-        (packet(EPHEMERAL, 65_000), EPHEMERAL, True),  # the ephemeral port
-        (packet(65_000, EPHEMERAL), EPHEMERAL, True),
+        (packet(EPHEMERAL, 61_000), 61_000, True),  # both are given to clients: the higher port
+        (packet(9092, 49_152), 49_152, True),
+        (packet(49_151, 9092), 49_151, True),
+        (packet(2246, 1988, RST | ACK, sequence=7), 1988, False),  # it refuses a SYN that comes later
+        (packet(2246, 1988, RST | ACK), 2246, True),
+        (packet(1988, 53, 0, 17), 1988, False),
+        (packet(53, 1988, 0, 17), 1988, True),
+        (packet(700, 53, 0, 17), 700, False),
+        (packet(700, 2049, 0, 17), 700, True),  # a privileged client: the first sender
+        (packet(49_152, 1988, 0, 17), 49_152, False),
+        (packet(1988, 65_535, 0, 17), 65_535, True),
         (packet(EPHEMERAL, 53, 0, 17), EPHEMERAL, False),
         (packet(53, EPHEMERAL, 0, 17), EPHEMERAL, True),
         (packet(123, 124, 0, 17), 123, True),  # the first sender
@@ -121,6 +132,55 @@ def test_a_handshake_with_another_sequence_number_is_not_one_sent_again(
     assert kinds([closed, new]) == [RecordKind.CLOSED, RecordKind.OPENED]
     assert (closed.client_port[0], new.client_port[0]) == (EPHEMERAL, EPHEMERAL)
     assert new.transmit_packets[0] + new.receive_packets[0] == 2
+
+
+C, S = EPHEMERAL, 80
+OTHER = 99_000
+
+
+@pytest.mark.parametrize(
+    ("packets", "counts"),
+    [
+        ([(C, S, SYN, 7), (S, C, SYN | ACK, 7), (C, S, ACK, 0), (C, S, SYN, 7), (C, S, ACK, 0)], [(4, 1)]),  # a copy
+        ([(C, S, SYN, 7), (C, S, ACK, 0), (C, S, SYN, OTHER)], [(2, 0), (1, 0)]),
+        ([(C, S, SYN, 7), (C, S, FIN | ACK, 0), (C, S, SYN, 7)], [(3, 0)]),  # after the end, too
+        ([(C, S, SYN, 7), (C, S, FIN | ACK, 0), (C, S, SYN, OTHER)], [(2, 0), (1, 0)]),
+        ([(C, S, SYN, 0), (C, S, FIN | ACK, 0), (C, S, SYN, 0)], [(2, 0), (1, 0)]),  # no number to go by
+        ([(C, S, SYN, 7), (S, C, SYN | ACK, 7), (C, S, SYN, 7), (S, C, SYN | ACK, 7)], [(2, 2)]),
+        ([(C, S, SYN, 7), (S, C, SYN | ACK, OTHER)], [(1, 0), (0, 1)]),  # an answer to another SYN
+        ([(C, S, SYN, 7), (S, C, SYN | ACK, 7 + 1400), (C, S, SYN, 7)], [(2, 1)]),  # data with the SYN
+        ([(S, C, SYN | ACK, 7), (C, S, SYN, 7)], [(1, 1)]),  # out of order
+        ([(S, C, RST | ACK, 7), (C, S, SYN, 7)], [(1, 1)]),
+        ([(S, C, RST | ACK, 7), (C, S, SYN, OTHER)], [(0, 1), (1, 0)]),
+        ([(C, S, SYN, 7), (S, C, RST | ACK, 7), (C, S, SYN, 7), (S, C, RST | ACK, 7)], [(2, 2)]),  # tried again
+        ([(C, S, ACK, 0), (S, C, RST | ACK, 7), (C, S, SYN, 7)], [(1, 1), (1, 0)]),  # of an older one
+        ([(C, S, SYN, 7), (S, C, SYN, 8), (C, S, SYN | ACK, 8), (S, C, SYN | ACK, 7)], [(2, 2)]),  # both opened it
+        ([(C, S, SYN, 7), (S, C, SYN | ACK, 7), (S, C, SYN, 8)], [(1, 1), (0, 1)]),  # the other end opens another
+        ([(C, S, None, 7), (S, C, SYN | ACK, 7), (C, S, ACK, 0)], [(2, 1)]),  # flags that were not captured
+        ([(C, S, None, 0), (S, C, SYN | ACK, 7)], [(1, 0), (0, 1)]),
+        ([(C, S, SYN, 7), (C, S, None, 0), (C, S, SYN, 0)], [(3, 0)]),  # they do not say that the handshake is over
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_the_opener_s_number_tells_connections_apart(
+    packets: list[tuple[int, int, int | None, int]], counts: list[tuple[int, int]], together: bool
+) -> None:
+    """``counts``: packets that the client (C) and the server sent, of each connection."""
+    made = [
+        dataclasses.replace(
+            packet(source, target, tcp_flags or 0, time=n / 10, sequence=sequence),
+            flags=Mark.FLAGS_UNKNOWN if tcp_flags is None else 0,
+        )
+        for n, (source, target, tcp_flags, sequence) in enumerate(packets)
+    ]
+    flows = PacketFlows(10)
+    last: dict[int, tuple[int, int]] = {}
+    batches = take(flows, *made) if together else [batch for one in made for batch in take(flows, one)]
+    for batch in batches + [flows.tell()]:
+        sent = np.where(batch.client_port == C, batch.transmit_packets, batch.receive_packets)
+        received = np.where(batch.client_port == C, batch.receive_packets, batch.transmit_packets)
+        last.update(zip(batch.id.tolist(), zip(sent.tolist(), received.tolist(), strict=True), strict=True))
+    assert list(last.values()) == counts
 
 
 def test_an_end_is_told_at_once_and_the_flow_leaves_after_a_while() -> None:

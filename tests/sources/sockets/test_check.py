@@ -10,7 +10,7 @@ from flowmap.sources.sockets.check import SocketsProbe, findings, read_probe
 ROWS = [
     (SocketsProbe(4096, 4096, sockets=3, info_size=280), ["ok", "ok", "ok", "ok"], "3 TCP connections"),
     (SocketsProbe(4096, 4096), ["ok", "ok", "ok", "ok"], "0 TCP connections"),
-    (SocketsProbe(4 << 20, 100_000, info_size=280), ["ok", "ok", "degraded", "ok"], "4194304 were asked for"),
+    (SocketsProbe(4 << 20, 100_000, info_size=280), ["ok", "ok", "degraded", "ok"], "4194304 were requested"),
     (SocketsProbe(4 << 20, 2 << 20, info_size=280), ["ok", "ok", "ok", "ok"], "2097152 bytes"),
     (SocketsProbe(1, 1, info_size=200), ["ok", "degraded", "ok", "ok"], "off by one byte"),
     (SocketsProbe(1, 1, info_size=104), ["ok", "failed", "ok", "ok"], "counts no bytes"),

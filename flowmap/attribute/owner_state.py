@@ -1,0 +1,51 @@
+"""What is decided about the owner of a flow, as three columns of the flow table record it.
+
+    series     verdict   state      meaning
+    IGNORED    -1        pending    a filter leaves the flow out
+    PENDING    -1        pending    undecided: no answer counts for the flow yet
+    PENDING    number    pending    tied: several candidates are left, and narrowing may still tell them apart
+    PENDING    number    another    decided; the accounting credits the flow in the same turn
+    id         number    another    credited to a series
+
+The flow table resets all three for a new flow. Attribution writes ``verdict``, the number of a decision, and ``state``,
+the code of the decision's state. The accounting writes ``series`` when it credits the flow. An open flow that is
+credited may be decided once more: ``unknown`` if an answer names an owner, ``shared`` and ``ambiguous`` if narrowing
+leaves fewer candidates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowmap.attribute.decisions import CODE
+from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
+from flowmap.flows.hash_index import Rows
+from flowmap.model.deployment import State
+
+_SEVERAL = (CODE[State.SHARED], CODE[State.AMBIGUOUS])
+_OPEN, _OPEN_OR_ENDED = np.uint32(Row.OPEN), np.uint32(Row.OPEN | Row.ENDED)
+
+
+def is_undecided(columns: FlowColumns, rows: Rows) -> Mask:
+    """Whether no decision was made about each flow."""
+    undecided: Mask = (columns.series[rows] == PENDING) & (columns.verdict[rows] < 0)
+    return undecided
+
+
+def is_tied(columns: FlowColumns, rows: Rows) -> Mask:
+    """Whether each flow waits, uncredited, for its candidates to be narrowed."""
+    decided = (columns.series[rows] == PENDING) & (columns.verdict[rows] >= 0)
+    tied: Mask = decided & (columns.state[rows] == CODE[State.PENDING])
+    return tied
+
+
+def is_credited_to_several(columns: FlowColumns, rows: Rows) -> Mask:
+    """Whether each flow is credited to a series of several candidates."""
+    several: Mask = np.isin(columns.state[rows], _SEVERAL) & (columns.series[rows] != PENDING)
+    return several
+
+
+def is_connected(columns: FlowColumns, rows: Rows) -> Mask:
+    """Whether the connection of each flow still exists; the kernel may keep an entry of one that has ended."""
+    connected: Mask = columns.flags[rows] & _OPEN_OR_ENDED == _OPEN
+    return connected

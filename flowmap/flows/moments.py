@@ -1,0 +1,45 @@
+"""What records with moments add to their rows: instants that are known of each record, not only of its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
+from flowmap.flows.columns import FlowColumns, Mask, Row
+from flowmap.flows.counters import TCP
+from flowmap.flows.hash_index import Rows
+
+_ENDED, _SILENT = np.uint32(Row.ENDED), np.uint32(Row.END_UNANNOUNCED)
+
+
+def note_moments(
+    columns: FlowColumns, batch: FlowBatch, rows: Rows, alive_until: Callable[[Rows], npt.NDArray[np.float64]]
+) -> None:
+    """Note when clients sent their last packets and when flows ended, if the records tell it."""
+    if batch.moments is not None:
+        over = (batch.kind == RecordKind.CLOSED) | ((batch.flags & Flag.ENDING) != 0)
+        _note_sent(columns, batch.moments, rows, ~(over & (batch.protocol == TCP)))
+        ended = over & ((columns.flags[rows] & _ENDED) == 0)
+        if ended.any():
+            _end(columns, batch.moments.take(ended), rows[ended], alive_until)
+
+
+def _note_sent(columns: FlowColumns, moments: Moments, rows: Rows, telling: Mask) -> None:
+    """Not of TCP that is over, as in :func:`flowmap.flows.counters.count`."""
+    some = rows[telling]
+    columns.active[some] = np.maximum(columns.active[some], moments.sent[telling])
+
+
+def _end(
+    columns: FlowColumns, moments: Moments, rows: Rows, alive_until: Callable[[Rows], npt.NDArray[np.float64]]
+) -> None:
+    columns.ended_after[rows] = alive_until(rows)
+    columns.ended_by[rows] = moments.by
+    # An end of TCP would have been seen: the flow was alive up to the one that was.
+    announced = (columns.protocol(rows) == TCP) & ((columns.flags[rows] & _SILENT) == 0)
+    some = rows[announced]
+    columns.ended_after[some] = np.maximum(columns.ended_after[some], moments.before[announced])
+    columns.flags[rows] |= _ENDED

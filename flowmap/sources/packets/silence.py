@@ -1,0 +1,58 @@
+"""Flows that fall silent: which are over, since when, and where in a long slice one may have been."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowmap.flows.batch import Moments
+from flowmap.flows.hash_index import Positions, Rows
+from flowmap.sources.packets.handshakes import FIN, RST, Slice
+from flowmap.sources.packets.keys import Mask
+from flowmap.sources.packets.table import CLOSING, LEAST_SILENCE, LINGER, TCP, PacketTable, Times
+
+SPAN = 300.0
+"""Seconds of packets that may be one slice; within it a flow can be silent for SPAN / LINGER times at most."""
+
+
+def may_begin_anew(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> Positions:
+    """The first packet of each group that comes after so long a silence that its flow may have been over.
+
+    One more than the last packet where there is none. Of the group's first packet the table tells.
+    """
+    found = np.full(len(rows), len(group))
+    if not len(group) or part.time[-1] - part.time[0] <= LINGER:
+        return found
+    order = np.argsort(group, kind="stable")
+    groups, times = group[order], part.time[order]
+    after = np.flatnonzero((np.diff(times) > LINGER) & (np.diff(groups) == 0))
+    if len(after):
+        some = groups[after]
+        after = after[times[after + 1] - times[after] > _least_silence(part, group, table, rows)[some]]
+        places = order[after + 1][::-1]
+        found[group[places]] = places
+    return found
+
+
+def _least_silence(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> Times:
+    """By group, the seconds of silence that end the flow at the earliest, whatever it sends in this slice."""
+    protocol = table.meta[rows] & np.uint16(0xFF)
+    closing: Mask = (table.state[rows] & CLOSING) != 0
+    closing[group[(part.tcp_flags & (FIN | RST)) != 0]] = True
+    return np.where(closing & (protocol == TCP), LINGER, LEAST_SILENCE[protocol])
+
+
+def silent_moments(table: PacketTable, rows: Rows) -> Moments:
+    """Of flows that are over because they are silent: the last packet and the time-out after it."""
+    last = table.last(rows)
+    return Moments(last, last + table.timeouts(rows), table.sent(rows))
+
+
+def restart_moments(part: Slice, begin: Positions, table: PacketTable, rows: Rows) -> Moments | None:
+    """When the flows of ``rows`` ended, after which others begin with the packets at ``begin``; None if that is not
+    looked at."""
+    if part.before is None:
+        return None
+    silent, time = silent_moments(table, rows), part.time[begin]
+    return Moments(
+        np.where(silent.by < time, silent.before, part.before[begin]), np.minimum(silent.by, time), silent.sent
+    )
