@@ -1,4 +1,4 @@
-"""What holds for every test: no keys and no settings of whoever runs them, and no question to a metadata service."""
+"""For every test: no keys or settings from the environment, and no request to a metadata service."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_readme_names_every_command() -> None:
     assert [name for name in COMMANDS if f"flowmap {name}" not in text] == []
 
 
-def test_shell_blocks_of_readme_are_run_or_say_that_they_are_not() -> None:
+def test_readme_shell_blocks_are_run_or_marked() -> None:
     run = subprocess.run([ROOT / ".ci" / "run", "--commands"], capture_output=True, text=True, check=True).stdout
     for block in blocks(README, "sh"):
         assert block.strip() in run.splitlines() or "Not run by a test" in block.splitlines()[0], block

@@ -75,7 +75,7 @@ def test_the_example_of_a_scrape_is_a_configuration() -> None:
 
 
 @pytest.mark.parametrize("alert", [rule["alert"] for rule in rules("alerts.yml")])
-def test_every_alert_is_seen_to_fire_for_the_ill_and_not_for_the_well(alert: str) -> None:
+def test_every_alert_fires_for_its_fault_only(alert: str) -> None:
     tests = yaml.safe_load((RULES / "tests.yml").read_text())["tests"]
     samples = [
         sample["labels"]

@@ -31,7 +31,7 @@ def set_up(level: str, form: Form) -> None:
 
     A further call changes ``level`` and ``form`` only.
     """
-    global _handler
+    global _handler  # noqa: PLW0603 - one log a process
     if _handler is None:
         _handler = LogHandler(Sink(2))
         threading.excepthook = _on_dead_thread

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from tests.kernel.traffic import insert
 insert(SimpleNamespace(entered=nullcontext), {}, status=8, timeout=3600)
 """
-"""Every entry has a client of its own, and nobody answers it."""
+"""Every entry has a client of its own and is unanswered."""
 MAX = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 
 

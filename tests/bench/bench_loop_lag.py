@@ -71,14 +71,14 @@ def lag_of_engine() -> tuple[float, float]:
     return worst, seconds
 
 
-class OneByOne(ColumnDecoder):
+class GeneralDecoder(ColumnDecoder):
     """The general decoder in the columnar one's place."""
 
     decode = staticmethod(decode)
 
 
 def lag_of_peer() -> float:
-    dump = Dump(OneByOne(), Workers("dump", 1))
+    dump = Dump(GeneralDecoder(), Workers("dump", 1))
     thread = threading.Thread(target=lambda: [len(batch) for batch in dump.batches()])
     thread.start()
     return asyncio.run(worst_lag(lambda: not thread.is_alive()))

@@ -18,7 +18,7 @@ def resident_mib() -> float:
 
 
 def books_mib() -> float:
-    """A million flows of half a million clients to 20 service ends, all pending, read twice."""
+    """A million flows of half a million clients to 20 service endpoints, all pending, read twice."""
     import numpy as np
 
     from flowmap.attribute.attribution import Attribution

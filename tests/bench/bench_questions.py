@@ -1,4 +1,4 @@
-"""Calls that attribution needs for an hour of traffic: python -m tests.bench.bench_questions
+"""Calls that attribution needs for an hour of traffic: ``python -m tests.bench.bench_questions``.
 
 The hour is made up, and the same every time: deployments at so many addresses open connections to service ends as
 schedulers, pools and lookups do: most short, some for the whole hour. Nothing waits: the clock is a number. The peer is

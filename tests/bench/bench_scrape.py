@@ -46,7 +46,7 @@ def filled(rows: int) -> SeriesTable:
     return series_table
 
 
-class Equal(Collector):
+class PrometheusClientPeer(Collector):
     """The same traffic series as families of prometheus-client, from the same arrays."""
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -91,7 +91,7 @@ def measure(rows: int, *, peer: bool) -> None:
     print(f"  gzip level 1            {best(lambda: compress(page), 2):8.3f} s")
     print(f"  freeze (writer)         {best(series_table.freeze, 20) * 1000:8.2f} ms")
     if peer:
-        their = Equal(snapshot)
+        their = PrometheusClientPeer(snapshot)
         theirs = best(lambda: generate_latest(their), 2)
         ours = {line for line in page.splitlines() if line.startswith(b"flowmap_deployment_")}
         both = sum(line.startswith(b"flowmap_deployment_") for line in generate_latest(their).splitlines())

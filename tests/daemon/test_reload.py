@@ -23,7 +23,8 @@ from flowmap.daemon.wiring import build
 from flowmap.engine.engine import MAX_REQUESTS
 from flowmap.sources.conntrack.source import ConntrackSource
 from flowmap.sources.sockets.source import SocketsSource
-from tests.support.scripted_source import ScriptedSource, until
+from tests.support.scripted_source import ScriptedSource
+from tests.support.waiting import until
 
 SECTIONS = dict[str, Any]
 BASE: SECTIONS = {

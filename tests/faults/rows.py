@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.faults.scene import FLOODED, Scene
 from tests.support import kernel_traffic as traffic
-from tests.support.host import Daemon, until
+from tests.support.host import Daemon
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class CoveredElsewhere:
     """A fault that another test makes."""
 
     name: str
@@ -70,7 +71,7 @@ def overrun(scene: Scene) -> None:
     scene.daemon.process.send_signal(signal.SIGSTOP)
     traffic.insert(scene.machine.inside, 3000)
     scene.daemon.process.send_signal(signal.SIGCONT)
-    until(lambda: scene.total("source_overruns_total"), "the loss is told")
+    until(lambda: scene.total("source_overruns_total"), "the loss is reported")
     until(lambda: scene.total("source_resyncs_total", reason="overrun"), "a full read follows")
     scene.machine.inside.run("conntrack", "-D", "-d", "10.0.0.1")
     scene.lasts(1)
@@ -125,7 +126,7 @@ def zeroed(scene: Scene) -> None:
 
 def uncounted(scene: Scene) -> None:
     scene.machine.inside.sysctl("net.netfilter.nf_conntrack_acct", 0)
-    until(lambda: "nf_conntrack_acct" in json.dumps(scene.daemon.json("/api/v1/status")["sources"]), "it is told")
+    until(lambda: "nf_conntrack_acct" in json.dumps(scene.daemon.json("/api/v1/status")["sources"]), "it is reported")
     scene.machine.inside.sysctl("net.netfilter.nf_conntrack_acct", 1)
     scene.lasts(1)
 
@@ -162,7 +163,7 @@ def disk_full(scene: Scene) -> None:
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while file.write(b"x" * 4096):
             pass
-    until(lambda: not scene.total("history_up"), "the history is off, and the rest goes on")
+    until(lambda: not scene.total("history_up"), "the history is down")
     filler.unlink()
     until(lambda: scene.total("history_up"), "it works again")
 
@@ -214,20 +215,20 @@ ROWS = (
 
 _LIFE, _WEB, _RECORD = "tests/kernel/test_life.py", "tests/serve/server/test_web.py", "tests/recording/test_recorder.py"
 ELSEWHERE = (
-    Elsewhere("signals at random moments", "SIGHUP and SIGTERM at any moment, also during start and full reads",
+    CoveredElsewhere("signals at random moments", "SIGHUP and SIGTERM at any moment, also during start and full reads",
               f"{_LIFE}::test_signals_at_random_moments"),
-    Elsewhere("reloads without end", "many SIGHUPs, each with changed settings",
+    CoveredElsewhere("reloads without end", "many SIGHUPs, each with changed settings",
               f"{_LIFE}::test_reloads_leave_nothing_behind"),
-    Elsewhere("source lost", "no free descriptor, so the source cannot be opened for a while",
-              f"{_LIFE}::test_a_source_that_dies_comes_back_and_the_rest_goes_on"),
-    Elsewhere("permission missing", "started without CAP_NET_ADMIN; the daemon says so and exits",
-              f"{_LIFE}::test_without_the_capability_it_says_what_is_missing"),
-    Elsewhere("stderr blocked or closed", "a full pipe without a reader, or no stderr",
-              f"{_LIFE}::test_stderr_that_takes_nothing_holds_up_nothing"),
-    Elsewhere("disk full while recording", "the recording ends; its content so far is complete",
+    CoveredElsewhere("source lost", "no free descriptor, so the source cannot be opened for a while",
+              f"{_LIFE}::test_a_source_that_fails_is_reopened"),
+    CoveredElsewhere("permission missing", "started without CAP_NET_ADMIN; the daemon says so and exits",
+              f"{_LIFE}::test_a_missing_capability_is_named"),
+    CoveredElsewhere("stderr blocked or closed", "a full pipe without a reader, or no stderr",
+              f"{_LIFE}::test_a_blocked_stderr_does_not_block_the_daemon"),
+    CoveredElsewhere("disk full while recording", "the recording ends; its content so far is complete",
               f"{_RECORD}::test_a_limit_of_the_file_system_ends_the_recording_only"),
-    Elsewhere("certificates rotate or are broken", "files of http.tls and http.users change at run time",
+    CoveredElsewhere("certificates rotate or are broken", "files of http.tls and http.users change at run time",
               f"{_WEB}::test_certificates_and_users_rotate_while_it_runs"),
-    Elsewhere("slow, endless and broken requests", "clients that never finish, never read, or send garbage",
+    CoveredElsewhere("slow, endless and broken requests", "clients that never finish, never read, or send garbage",
               "tests/serve/server/test_hostile.py::test_who_never_finishes_is_cut"),
 )  # fmt: skip

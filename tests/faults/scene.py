@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from flowmap.sandbox.running import RunningSandbox
-from tests.support.host import SAMPLES, Counted, Daemon, Host, deployment, host, total_of, until
+from tests.support.host import SAMPLES, Counted, Daemon, Host, deployment, host, total_of
+from tests.support.waiting import until
 
 SERVICE, PORT = "10.77.1.10", 9092
 ORDERS, ARCHIVE, STRANGER = "10.77.0.11", "10.77.0.12", "10.77.0.99"
@@ -101,7 +102,7 @@ class Scene:
         self.daemon = self.start()
         self.churn = Churn(machine)
         self.again = 0
-        """Connections of each client that the kernel may have forgotten while they were open: what goes on is another
+        """Connections of each client that the kernel may have forgotten while open: their later packets are another
         one for it."""
         self._stack.callback(self.churn.stop)
         until(lambda: self.named("connections") >= 2, "both deployments have a connection")

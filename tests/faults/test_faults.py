@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rows import ELSEWHERE, ROWS, Elsewhere, Row
+from tests.faults.rows import ELSEWHERE, ROWS, CoveredElsewhere, Row
 from tests.faults.scene import Cost, scene
 from tests.faults.table import RESULTS
 from tests.support.netns import needs_root
@@ -65,6 +65,6 @@ def test_the_results_are_of_these_faults_and_as_they_may_be() -> None:
 
 
 @pytest.mark.parametrize("other", ELSEWHERE, ids=lambda other: other.name)
-def test_the_others_are_there(other: Elsewhere) -> None:
+def test_the_others_are_there(other: CoveredElsewhere) -> None:
     path, _, name = other.test.partition("::")
     assert f"\ndef {name}(" in (ROOT / path).read_text()

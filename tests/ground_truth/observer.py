@@ -77,7 +77,7 @@ class Observer:
         self.samples: SAMPLES = {}
         """The last page."""
         self.end_seconds = 0.0
-        """Client addresses and twice the service ends that had flows, times the seconds they had them."""
+        """Client addresses and twice the service endpoints that had flows, times the seconds they had them."""
         self.clients: set[str] = set()
         self.ends: set[tuple[str, str, int]] = set()
         self._daemon = daemon

@@ -20,7 +20,8 @@ from tests.ground_truth.traffic import Director, running_in, serving
 from tests.ground_truth.truth import Knowable, Record, Timing
 from tests.ground_truth.verdict import Bytes, Calls, Verdict, judge
 from tests.ground_truth.world import World
-from tests.support.host import SAMPLES, WORKSPACE, Daemon, total_of, until
+from tests.support.host import SAMPLES, WORKSPACE, Daemon, total_of
+from tests.support.waiting import until
 
 LOOK_EVERY = 0.4
 EXPLAINED = 50

@@ -33,7 +33,7 @@ class Fate(StrEnum):
     VANISH = "vanish"
     """The client is gone and says nothing; the kernel of the router keeps the entry."""
     PUSHED = "pushed"
-    """The same, and later the server sends something to whoever has the address then."""
+    """The same, and later the server sends data to the address's next owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Deployment:
     exact: bool = False
     """The control plane knows each of its connections by the client's port."""
     late: bool = False
-    """Nobody has heard of it before it gets its first address."""
+    """It exists from its first address on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Connect:
     protocol: int
     service: int
     owner: str | None
-    """Deployment that makes it; None: somebody who is no deployment."""
+    """Deployment that makes it; None: a client that is not a deployment."""
     life: float
     pause: float
     """Seconds between two exchanges."""
@@ -81,13 +81,13 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """Who has an address from ``at`` on; nobody, where ``owners`` is empty."""
+    """The owners of an address from ``at`` on; empty: unowned."""
 
     at: float
     address: str
     owners: tuple[str, ...]
     stopped: tuple[str, ...] = ()
-    """Deployments the control plane goes on to list there, without a running job."""
+    """Deployments the control plane still lists there, without a running job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """Make so many connections that are nobody's business, all at once."""
+    """Make so many unowned connections at once."""
 
     at: float
     datagrams: int
@@ -172,7 +172,7 @@ class _Maker:
     def deployment(
         self, name: str, services: tuple[int, ...] | None = None, *, exact: bool = False, late: bool = False
     ) -> str:
-        """A new deployment; it talks to two to four services unless told."""
+        """A new deployment; it talks to two to four services by default."""
         if services is None:
             services = tuple(sorted(self.random.sample(range(len(self.services)), self.random.randint(2, 4))))
         self.deployments[name] = Deployment(name, services, exact, late)
@@ -233,7 +233,7 @@ class _Maker:
 
 
 def _is_free(one: Connect, at: float, earlier: list[Connect]) -> bool:
-    """Whether its tuple can be taken: it left no TIME_WAIT behind, is over, and nobody has taken it since."""
+    """Whether its tuple is free: closed without TIME_WAIT and not used since."""
     taken = any(other.reuses == one.number for other in earlier)
     return one.protocol == TCP and one.fate is not Fate.CLOSE and one.at + one.life + 1.2 < at and not taken
 
@@ -250,7 +250,7 @@ def make_plan(
     left = list(addresses)
     draw.shuffle(left)
     for _ in range(max(2, clients // 8)):
-        maker.tenures(left.pop(), [()])  # nobody's
+        maker.tenures(left.pop(), [()])  # unowned
     _shared(maker, left.pop(), left.pop())
     for n in range(max(1, clients // 12)):
         names = [(maker.deployment(f"stopping{n}-{k}"),) for k in range(2)]
@@ -260,7 +260,7 @@ def make_plan(
         if draw.random() < 0.4:
             owners[1] = (maker.deployment(f"late{n}", late=True),)
         if draw.random() < 0.25:
-            owners[1] = ()  # for a while the address is that of somebody who is no deployment
+            owners[1] = ()  # for a while the address belongs to no deployment
         moves = 2 if duration < 30 else 3
         maker.tenures(left.pop(), owners[:moves])
     for address in left:

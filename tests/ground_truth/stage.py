@@ -50,7 +50,7 @@ class Stage:
         return {address: (up.get(address, 0), down.get(address, 0)) for address in up.keys() | down.keys()}
 
     def storm(self, datagrams: int) -> None:
-        """So many UDP connections at once, to a port where nobody listens."""
+        """So many UDP connections at once to a closed port."""
         with self.clients.entered():
             raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
         source, destination = socket.inet_aton(STORM_CLIENT), socket.inet_aton("10.2.0.10")
@@ -93,7 +93,7 @@ def stage(plan: Plan, *, lingers: int) -> Iterator[Stage]:
         router.sysctl("net.netfilter.nf_conntrack_udp_timeout_stream", lingers * 3 // 2)
         router.track()
         router.nft(_nat(plan))
-        # An error for each datagram of a storm would be rate limited anyway, and tells nobody anything.
+        # Errors for each datagram of a storm are rate limited and not needed.
         services.nft(
             f"table ip quiet {{\n  chain in {{ type filter hook input priority 0; ip saddr {STORM_NET} drop; }}\n}}\n"
         )

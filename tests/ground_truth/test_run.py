@@ -31,7 +31,7 @@ def test_no_wrong_name_and_no_byte_lost(mode: Mode, tmp_path: Path) -> None:
     assert not outcome.failures(share=80.0), (evidence, verdict.missed, tmp_path)
 
 
-class Liar(World):
+class SwappedOwners(World):
     """Tells of each deployment that it has the addresses of the next one."""
 
     def catalog(self, holders: Holders) -> dict[str, Any]:
@@ -42,6 +42,6 @@ class Liar(World):
 
 
 def test_a_control_plane_that_lies_is_found_out() -> None:
-    outcome = carry_out(make_plan(3, duration=3, mode="none", clients=14, rate=1.5), QUICK, world=Liar)
+    outcome = carry_out(make_plan(3, duration=3, mode="none", clients=14, rate=1.5), QUICK, world=SwappedOwners)
     assert outcome.verdict.wrong
     assert any("misattributed" in failure for failure in outcome.failures(share=0.0))

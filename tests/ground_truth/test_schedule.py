@@ -41,7 +41,7 @@ def connects(plan: Plan) -> list[Connect]:
 
 
 @pytest.mark.parametrize("plan", plans(), ids=lambda plan: str(plan.seed))
-def test_connections_are_made_by_who_has_the_address_and_well_before_it_is_left(plan: Plan) -> None:
+def test_connections_start_and_end_within_a_tenure(plan: Plan) -> None:
     for address in plan.addresses:
         held = tenures(plan, address)
         assert held[0].at == 0
@@ -55,7 +55,7 @@ def test_connections_are_made_by_who_has_the_address_and_well_before_it_is_left(
 
 
 @pytest.mark.parametrize("plan", plans(), ids=lambda plan: str(plan.seed))
-def test_nobody_comes_back_to_an_address_and_no_tuple_is_used_twice_at_a_time(plan: Plan) -> None:
+def test_owners_do_not_return_and_open_tuples_are_unique(plan: Plan) -> None:
     for address in plan.addresses:
         owners = [tenure.owners for tenure in tenures(plan, address) if tenure.owners]
         assert len(owners) == len(set(owners))

@@ -78,7 +78,7 @@ def test_attributable(
     assert Knowable(PLAN, record, TIMING).attributable(flows[-1]) is expected
 
 
-def test_while_answers_are_readable_in_part_only_nothing_is_demanded() -> None:
+def test_partly_readable_answers_make_no_flow_attributable() -> None:
     flows = [flow(1, 1), flow(0, 10, 9)]
     record = Record(flows, STEADY, partial=[(12.0, 13.0)])
     assert [Knowable(PLAN, record, TIMING).attributable(one) for one in flows] == [True, False]

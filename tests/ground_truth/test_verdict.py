@@ -77,7 +77,7 @@ def test_a_missing_name_lowers_the_share() -> None:
 PEER = f"{END[0]}:{END[1]}"
 
 
-def test_the_page_may_not_count_more_connections_than_a_deployment_made() -> None:
+def test_more_connections_than_were_made_are_an_error() -> None:
     assert not verdict(connection(), said("attributed", "a"), opened={("a", PEER, "tcp"): 1}).wrong
     found = verdict(connection(), said("attributed", "a"), opened={("a", PEER, "tcp"): 2})
     assert [wrong.connection for wrong in found.wrong] == [None]

@@ -23,7 +23,7 @@ from tests.ground_truth.stage import Stage
 from tests.ground_truth.truth import Change, Connection, Record
 from tests.ground_truth.world import World
 
-TCP_REPAIR = 19  # linux/tcp.h: closing a socket under repair tells nobody
+TCP_REPAIR = 19  # linux/tcp.h: closing a socket under repair sends nothing
 PUSH_AFTER = 2.5
 """Seconds of silence after which the server of a :attr:`Fate.PUSHED` connection speaks."""
 PUSH, ANSWER = b"P", b"A"
@@ -147,7 +147,7 @@ class Director:
         self.record.changes.append(Change(time.time(), tenure.address, frozenset(tenure.owners)))
 
     async def _change(self, tenure: Tenure) -> None:
-        """The address changes hands. Nothing of its former owner is left when the control plane hears of it."""
+        """Reassign the address. Its former owner has no connection left when the control plane is updated."""
         await self._leave(tenure.address)
         if not tenure.owners:
             # What attribute.grace takes for granted.

@@ -1,4 +1,4 @@
-"""What really happened in a run, told by those who did it, and what of it could be known."""
+"""The truth of a run as its clients recorded it, and which of its flows can be attributed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """From ``at`` on ``owners`` have the address, as the control plane was told at that instant."""
+    """From ``at`` on ``owners`` have the address; the control plane is updated at the same instant."""
 
     at: float
     address: str

@@ -179,19 +179,19 @@ class Calls:
     """Questions the control plane was asked, beside what they may be."""
 
     ends: int
-    """Client addresses and twice the service ends that had flows."""
+    """Client addresses and twice the service endpoints that had flows."""
     rounds: float
     """First questions, and one more for each ttl an end had flows."""
     asked: int
     """Calls with one end, without those that met a fault."""
     ties: int
-    """Calls with both ends."""
+    """Calls about both endpoints."""
     faulty: int
     """Calls that met a fault."""
 
     @property
     def allowed(self) -> float:
-        """1.2 x (clients + 2 x service ends) a round."""
+        """1.2 x (clients + 2 x service endpoints) a round."""
         return 1.2 * self.rounds
 
 

@@ -21,8 +21,9 @@ from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.sources.capture import source as capture
 from flowmap.sources.capture.check import findings
 from flowmap.sources.capture.source import CaptureSource
-from tests.support.host import deployment, host, total_of, until
+from tests.support.host import deployment, host, total_of
 from tests.support.netns import Namespace, connect, namespace, needs_root
+from tests.support.waiting import until
 
 pytestmark = needs_root
 
@@ -37,7 +38,7 @@ def _closed() -> Iterator[None]:
         _OPEN.pop().close()
 
 
-class Ear:
+class CaptureRun:
     """Polls a source in its namespace, and keeps the last record of each flow."""
 
     def __init__(self, inside: Namespace, **settings: Any) -> None:
@@ -49,7 +50,7 @@ class Ear:
         self.flows: dict[int, dict[str, int]] = {}
         self.steps: list[object] = []
 
-    def listen(self) -> None:
+    def poll(self) -> None:
         with self.inside.entered():
             for step in self.source.poll():
                 if not isinstance(step, FlowBatch):
@@ -62,11 +63,11 @@ class Ear:
                     self.flows[number] = {name: column[n] for name, column in columns.items()}
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        def heard() -> object:
-            self.listen()
+        def received() -> object:
+            self.poll()
             return condition()
 
-        until(heard, what)
+        until(received, what)
 
     def of(self, port: int) -> list[dict[str, int]]:
         """Flows to a service port."""
@@ -98,7 +99,7 @@ COUNTERS = """table inet count {
 
 
 def counted(inside: Namespace) -> tuple[int, int, int, int]:
-    """What nftables counted, in the order of :meth:`Ear.total`."""
+    """What nftables counted, in the order of :meth:`CaptureRun.total`."""
     told = json.loads(inside.run("nft", "-j", "list", "counters"))["nftables"]
     counters = {entry["counter"]["name"]: entry["counter"] for entry in told if "counter" in entry}
     sent, received = counters["sent"], counters["received"]
@@ -150,23 +151,23 @@ def exchange(inside: Namespace, address: str, size: int) -> None:
 def test_every_byte_of_tcp(address: str) -> None:
     with pair() as (left, right), echo(right, address):
         left.nft(COUNTERS)
-        ear = Ear(left, interfaces=["near"])
+        run = CaptureRun(left, interfaces=["near"])
         for size in (1, 100_000, 1_000_000):
             exchange(left, address, size)
-        ear.until(lambda: ear.total(9000) == counted(left), "all that nftables counted is there")
-        flows = ear.of(9000)
+        run.until(lambda: run.total(9000) == counted(left), "all that nftables counted is there")
+        flows = run.of(9000)
         assert len(flows) == 3
         assert all(flow["flags"] & Flag.ENDING and not flow["flags"] & Flag.GUESSED for flow in flows)
-        assert not ear.source.stats.lost
-        assert ear.steps[:2] == [ReadStarted("start"), ReadFinished(True)]
-        assert ear.source.facts.counts == "ip" and ear.source.stats.up
-        ear.source.close()
-        assert not ear.source.stats.up and ear.source.fileno() == -1
+        assert not run.source.stats.lost
+        assert run.steps[:2] == [ReadStarted("start"), ReadFinished(True)]
+        assert run.source.facts.counts == "ip" and run.source.stats.up
+        run.source.close()
+        assert not run.source.stats.up and run.source.fileno() == -1
 
 
 def test_fragments_and_datagrams() -> None:
     with pair() as (left, right):
-        ear = Ear(left, interfaces=["near"])
+        run = CaptureRun(left, interfaces=["near"])
         with right.entered():
             server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             server.bind(("10.9.0.2", 9000))
@@ -180,18 +181,18 @@ def test_fragments_and_datagrams() -> None:
             # Each fragment has an IP header of 20 bytes and at most 1480 of what follows, the UDP header first.
             parts = [1, 14, 41]
             wanted = sum(size + 8 + 20 * number for size, number in zip((10, 20_000, 60_000), parts, strict=True))
-            ear.until(lambda: ear.total(9000) == (wanted, 0, sum(parts), 0), "every fragment is of the flow")
+            run.until(lambda: run.total(9000) == (wanted, 0, sum(parts), 0), "every fragment is of the flow")
 
 
 def test_loopback_shows_every_packet_once() -> None:
     with namespace() as inside, echo(inside, "127.0.0.1"):
         inside.nft(COUNTERS.replace("hook output", "hook input"))
-        ear = Ear(inside)
+        run = CaptureRun(inside)
         exchange(inside, "127.0.0.1", 500_000)
-        ear.until(lambda: ear.total(9000) == counted(inside), "each byte is there once")
+        run.until(lambda: run.total(9000) == counted(inside), "each byte is there once")
 
 
-def test_a_router_shows_every_packet_on_two_interfaces_and_it_counts_once() -> None:
+def test_packets_on_two_interfaces_of_a_router_count_once() -> None:
     with pair() as (left, router), namespace() as right:
         connect(router, right, "beyond", "end")
         router.address("beyond", "10.8.0.1/24")
@@ -200,12 +201,12 @@ def test_a_router_shows_every_packet_on_two_interfaces_and_it_counts_once() -> N
         left.run("ip", "route", "add", "10.8.0.0/24", "via", "10.9.0.2")
         right.run("ip", "route", "add", "default", "via", "10.8.0.1")
         left.nft(COUNTERS)
-        ear = Ear(router)
+        run = CaptureRun(router)
         with echo(right, "10.8.0.2"):
             exchange(left, "10.8.0.2", 400_000)
-            ear.until(lambda: ear.total(9000) == counted(left), "each byte is there once")
-        assert ear.source.stats.exceptional_packets["duplicate"] >= sum(counted(left)[2:])
-        assert ear.source.stats.exceptional_packets["not_ip"] >= 4, "ARP on both sides"
+            run.until(lambda: run.total(9000) == counted(left), "each byte is there once")
+        assert run.source.stats.exceptional_packets["duplicate"] >= sum(counted(left)[2:])
+        assert run.source.stats.exceptional_packets["not_ip"] >= 4, "ARP on both sides"
 
 
 def test_a_link_that_goes_and_comes_back() -> None:
@@ -214,25 +215,25 @@ def test_a_link_that_goes_and_comes_back() -> None:
         left.address("second", "10.7.0.1/24")
         other.address("peer", "10.7.0.2/24")
         left.nft(COUNTERS)
-        ear = Ear(left, interfaces=["near", "second"])
+        run = CaptureRun(left, interfaces=["near", "second"])
         with echo(right, "10.9.0.2"):
             exchange(left, "10.9.0.2", 1000)
         left.run("ip", "link", "delete", "near")
         with echo(other, "10.7.0.2"):
             exchange(left, "10.7.0.2", 2000)
-        ear.until(lambda: ear.total(9000) == counted(left), "the other interface goes on")
-        ear.until(lambda: "not there" in ear.source.stats.notes.get("interface near", ""), "it is missed")
-        assert ear.source.stats.interfaces == {"near": False, "second": True}
+        run.until(lambda: run.total(9000) == counted(left), "packets of the other interface")
+        run.until(lambda: "not there" in run.source.stats.notes.get("interface near", ""), "it is missed")
+        assert run.source.stats.interfaces == {"near": False, "second": True}
         connect(left, right, "near", "far")
         left.address("near", "10.9.0.1/24")
         right.address("far", "10.9.0.2/24")
-        ear.until(lambda: "was gone" in ear.source.stats.notes.get("interface near", ""), "it is back")
+        run.until(lambda: "was gone" in run.source.stats.notes.get("interface near", ""), "it is back")
         with echo(right, "10.9.0.2"):
             exchange(left, "10.9.0.2", 3000)
-        ear.until(lambda: ear.total(9000) == counted(left), "and heard again")
+        run.until(lambda: run.total(9000) == counted(left), "and received again")
         left.run("ip", "link", "set", "second", "down")
-        ear.until(lambda: ear.source.stats.notes.get("interface second") == "down", "one that is down is told")
-        assert ear.source.stats.interfaces == {"near": True, "second": False}
+        run.until(lambda: run.source.stats.notes.get("interface second") == "down", "the interface is reported as down")
+        assert run.source.stats.interfaces == {"near": True, "second": False}
 
 
 @pytest.mark.parametrize(
@@ -243,12 +244,10 @@ def test_a_link_that_goes_and_comes_back() -> None:
         (["near"], ["near down", "near name away", "away up"], ["away down", "away name near", "near up"]),
     ],
 )
-def test_no_flow_goes_on_over_a_time_in_which_its_interface_was_not_seen(
-    interfaces: list[str], away: list[str], back: list[str]
-) -> None:
-    """It may have ended, and another have its ends: an address, even a port, that went to another deployment."""
+def test_flows_close_while_their_interface_is_down(interfaces: list[str], away: list[str], back: list[str]) -> None:
+    """While the interface was down, the flow may have ended and its address and port gone to another deployment."""
     with pair() as (left, right):
-        ear = Ear(left, interfaces=interfaces)
+        run = CaptureRun(left, interfaces=interfaces)
         segment = struct.pack("!HHIIBBHHH", 40_000, 9000, 1, 1, 0x50, 0x10, 100, 0, 0)
         addresses = socket.inet_aton("10.9.0.2") + socket.inet_aton("10.9.0.1")
         frame = b"\xff" * 6 + b"\x02" * 6 + struct.pack("!H", 0x0800)
@@ -256,25 +255,25 @@ def test_no_flow_goes_on_over_a_time_in_which_its_interface_was_not_seen(
         with right.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
             sender.bind(("far", 0))
             sender.send(frame)
-            ear.until(lambda: ear.of(9000), "it is seen")
+            run.until(lambda: run.of(9000), "it is seen")
             for change in away:
                 left.run("ip", "link", "set", *change.split())
-            ear.until(lambda: ear.of(9000)[0]["kind"] == RecordKind.CLOSED, "it is not taken to go on")
+            run.until(lambda: run.of(9000)[0]["kind"] == RecordKind.CLOSED, "it is not taken to go on")
             for change in back:
                 left.run("ip", "link", "set", *change.split())
 
             def seen_again() -> bool:
                 with contextlib.suppress(OSError):  # the peer is not up yet
                     sender.send(frame)
-                return len(ear.of(9000)) == 2
+                return len(run.of(9000)) == 2
 
-            ear.until(seen_again, "what comes then is another")
-        assert Flag.PICKED_UP in Flag(ear.of(9000)[1]["flags"])
+            run.until(seen_again, "later packets are another flow")
+        assert Flag.PICKED_UP in Flag(run.of(9000)[1]["flags"])
 
 
 def test_frames_with_vlan_tags_from_a_raw_socket() -> None:
     with pair() as (left, right):
-        ear = Ear(left, interfaces=["near"])
+        run = CaptureRun(left, interfaces=["near"])
         address = struct.pack("!4s4s", socket.inet_aton("10.9.0.2"), socket.inet_aton("10.9.0.1"))
         datagram = struct.pack("!BBHHHBBH", 0x45, 0, 38, 0, 0, 64, 17, 0) + address
         datagram += struct.pack("!HHHH", 40_000, 9000, 18, 0) + bytes(10)
@@ -283,14 +282,14 @@ def test_frames_with_vlan_tags_from_a_raw_socket() -> None:
             sender.bind(("far", 0))
             for tag in tags:
                 sender.send(b"\xff" * 6 + b"\x02" * 6 + tag + struct.pack("!H", 0x0800) + datagram)
-        ear.until(lambda: ear.total(9000) == (114, 0, 3, 0), "tags make no difference")
+        run.until(lambda: run.total(9000) == (114, 0, 3, 0), "tags make no difference")
 
 
-def test_a_flood_of_frames_that_are_decoded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_frames_for_the_slow_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is limited, what is beyond is counted, and the common ones are not affected."""
     monkeypatch.setattr(capture, "ODD_RATE", 100)
     with pair() as (left, right):
-        ear = Ear(left, interfaces=["near"])
+        run = CaptureRun(left, interfaces=["near"])
         address = struct.pack("!4s4s", socket.inet_aton("10.9.0.2"), socket.inet_aton("10.9.0.1"))
         datagram = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 17, 0) + address
         datagram += struct.pack("!HHHH", 40_000, 9000, 8, 0)
@@ -303,37 +302,37 @@ def test_a_flood_of_frames_that_are_decoded_one_by_one(monkeypatch: pytest.Monke
                 sender.send(plain)
 
         def none_is_missing() -> bool:
-            packets = ear.total(9000)[2]  # of the odd ones, the kernel's own (MLD) are some
-            return packets > 500 and packets + ear.source.stats.lost.get("odd", 0) >= 1000
+            packets = run.total(9000)[2]  # of the odd ones, the kernel's own (MLD) are some
+            return packets > 500 and packets + run.source.stats.lost.get("odd", 0) >= 1000
 
-        ear.until(none_is_missing, "all are counted or told to be lost")
-        assert 0 < ear.source.stats.lost["odd"] < 500
+        run.until(none_is_missing, "each packet is counted or reported as lost")
+        assert 0 < run.source.stats.lost["odd"] < 500
 
 
 def test_a_ring_that_is_too_small_loses_packets_and_says_so() -> None:
     with pair() as (left, right):
-        ear = Ear(left, interfaces=["near"], ring=1 << 20)
+        run = CaptureRun(left, interfaces=["near"], ring=1 << 20)
         with right.entered():
             sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sink.bind(("10.9.0.2", 9000))
         with left.entered():
             client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with sink, client:
-            ear.listen()
+            run.poll()
             for _ in range(20_000):
                 client.sendto(b"x" * 100, ("10.9.0.2", 9000))
-            ear.listen()
-            lost = ear.source.stats.lost["ring_full"]
+            run.poll()
+            lost = run.source.stats.lost["ring_full"]
             assert lost > 1000
-            ear.until(lambda: ear.total(9000)[2] + ear.source.stats.lost["ring_full"] >= 20_000, "none is forgotten")
-            before = ear.total(9000)[2]
+            run.until(lambda: run.total(9000)[2] + run.source.stats.lost["ring_full"] >= 20_000, "none is forgotten")
+            before = run.total(9000)[2]
             client.sendto(b"x" * 100, ("10.9.0.2", 9000))
-            ear.until(lambda: ear.total(9000)[2] == before + 1, "it goes on")
-        assert ear.source.stats.overruns >= 1
+            run.until(lambda: run.total(9000)[2] == before + 1, "later packets are counted")
+        assert run.source.stats.overruns >= 1
 
 
 @pytest.mark.parametrize(
-    ("settings", "heard"),
+    ("settings", "received"),
     [
         ({"pcap": "port 9000"}, True),
         ({"pcap": "port 9001"}, False),
@@ -347,18 +346,18 @@ def test_a_ring_that_is_too_small_loses_packets_and_says_so() -> None:
         ({"include": ["::/0"]}, False),
     ],
 )
-def test_filters_in_the_kernel(settings: dict[str, Any], heard: bool) -> None:
+def test_filters_in_the_kernel(settings: dict[str, Any], received: bool) -> None:
     with pair() as (left, right), echo(right, "10.9.0.2"):
         left.nft(COUNTERS)
-        ear = Ear(left, interfaces=["near"], **settings)
+        run = CaptureRun(left, interfaces=["near"], **settings)
         exchange(left, "10.9.0.2", 1000)
-        if heard:
-            ear.until(lambda: ear.total(9000) == counted(left), "all of it is let through")
+        if received:
+            run.until(lambda: run.total(9000) == counted(left), "all of it is let through")
         else:
             deadline = time.monotonic() + 0.4
             while time.monotonic() < deadline:
-                ear.listen()
-            assert not ear.of(9000)
+                run.poll()
+            assert not run.of(9000)
 
 
 @pytest.mark.parametrize(
@@ -369,17 +368,15 @@ def test_filters_in_the_kernel(settings: dict[str, Any], heard: bool) -> None:
         ({"include": ["tcp/9000"]}, {"include": []}),
     ],
 )
-def test_flows_that_count_are_heard_to_their_end_by_other_filters(
-    before: dict[str, list[str]], after: dict[str, list[str]]
-) -> None:
+def test_counted_flows_pass_later_filters(before: dict[str, list[str]], after: dict[str, list[str]]) -> None:
     with pair() as (left, right), echo(right, "10.9.0.2"):
         left.nft(COUNTERS)
-        ear = Ear(left, interfaces=["near"], **before)
+        run = CaptureRun(left, interfaces=["near"], **before)
         exchange(left, "10.9.0.2", 1000)
         with left.entered():
-            ear.source.refilter(**{"include": [], "exclude": []} | after)
+            run.source.refilter(**{"include": [], "exclude": []} | after)
         exchange(left, "10.9.0.2", 2000)
-        ear.until(lambda: ear.total(9000) == counted(left), "all of it is let through")
+        run.until(lambda: run.total(9000) == counted(left), "all of it is let through")
 
 
 @pytest.mark.parametrize(
@@ -400,12 +397,12 @@ def test_what_check_finds(interfaces: list[str], pcap: str, levels: list[str]) -
 
 def test_it_has_caught_up_with_what_was_sent_before() -> None:
     with pair() as (left, right), echo(right, "10.9.0.2"):
-        ear = Ear(left, interfaces=["near"])
-        ear.listen()
+        run = CaptureRun(left, interfaces=["near"])
+        run.poll()
         exchange(left, "10.9.0.2", 10)
         sent = time.monotonic()
-        ear.until(lambda: isinstance(ear.steps[-1], CaughtUp) and ear.steps[-1].at >= sent, "it is past that")
-        assert len(ear.of(9000)) == 1 and ear.source.as_of >= sent
+        run.until(lambda: isinstance(run.steps[-1], CaughtUp) and run.steps[-1].at >= sent, "it is past that")
+        assert len(run.of(9000)) == 1 and run.source.as_of >= sent
 
 
 @pytest.mark.parametrize(
@@ -415,15 +412,15 @@ def test_names_that_are_not_utf8_and_other_names(interfaces: list[str], seen: bo
     with pair() as (left, right), echo(right, "10.9.0.2"):
         left.nft(COUNTERS)
         left.run("ip", "link", "property", "add", "dev", "near", "altname", "uplink")
-        ear = Ear(left, interfaces=interfaces)
+        run = CaptureRun(left, interfaces=interfaces)
         left.run("ip", "link", "set", "near", "down")
         left.run("ip", "link", "set", "near", "name", os.fsdecode(b"odd\xff"))
         left.run("ip", "link", "set", os.fsdecode(b"odd\xff"), "up")
         up = dict.fromkeys(interfaces, seen)
-        ear.until(lambda: ear.source.stats.interfaces == up, "the interface is looked at")
+        run.until(lambda: run.source.stats.interfaces == up, "the interface is looked at")
         exchange(left, "10.9.0.2", 1000)
         wanted = counted(left) if seen else (0, 0, 0, 0)
-        ear.until(lambda: ear.total(9000) == wanted, "all that nftables counted is there")
+        run.until(lambda: run.total(9000) == wanted, "all that nftables counted is there")
 
 
 def test_the_daemon_names_what_it_captures(tmp_path: Path) -> None:

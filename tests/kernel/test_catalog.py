@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.host import SAMPLES, WORKSPACE, Daemon, Host, deployment, host, total_of, until
+from tests.support.host import SAMPLES, WORKSPACE, Daemon, Host, deployment, host, total_of
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 
@@ -57,7 +58,7 @@ def only(daemon: Daemon, path: str) -> Any:
     return one
 
 
-def test_jobs_labels_and_packages_of_who_is_behind_a_connection(machine: Host) -> None:
+def test_jobs_labels_and_packages_of_a_connections_deployment(machine: Host) -> None:
     with (
         machine.daemon(control_plane={"catalog": CATALOG}, export={"deployment_labels": ["team"]}) as daemon,
         machine.connection(ORDERS, SERVICE, PORT) as peer,
@@ -121,7 +122,7 @@ def test_a_change_of_the_catalog_shows_while_the_daemon_runs(machine: Host) -> N
         assert "lost more than half" in daemon.log.read_text()
 
 
-def test_the_catalog_keeps_to_the_budget_and_lets_questions_pass(machine: Host) -> None:
+def test_the_catalog_keeps_to_the_call_budget(machine: Host) -> None:
     many = [deployment(f"other-{n}", f"10.80.{n // 250}.{n % 250}") for n in range(1500)]
     change(machine, orders(), *many)
     budget = {"rate": 4, "burst": 4, "catalog": {"refresh": "1s"}}
@@ -137,7 +138,7 @@ def test_the_catalog_keeps_to_the_budget_and_lets_questions_pass(machine: Host) 
         until(lambda: total_of(daemon.samples(), "flowmap_catalog_deployments") == 1501, "all are known")
 
 
-def test_a_failing_listing_shows_and_harms_no_attribution(machine: Host) -> None:
+def test_a_failing_listing_does_not_affect_attribution(machine: Host) -> None:
     machine.sandbox.set_faults([{"kind": "gateway", "operation": name} for name in ("ListDeployments", "ListJobs")])
     with machine.daemon(control_plane={"catalog": CATALOG}) as daemon:
         machine.exchange(ORDERS, SERVICE, PORT, 1000)

@@ -49,7 +49,7 @@ def source(net: Routed) -> Iterator[ConntrackSource]:
         yield made
 
 
-class opened:
+class opened:  # noqa: N801 - used like a function
     """A source open in ``space``."""
 
     def __init__(self, space: Namespace, **options: int | bool | float) -> None:
@@ -264,7 +264,7 @@ def test_with_events_always_on_older_entries_are_announced() -> None:
     assert ends_told_of_an_older_entry(events=1) == 1
 
 
-def test_entries_younger_than_the_listener_are_not_silent_after_the_first_read(alone: Namespace) -> None:
+def test_entries_younger_than_the_listener_announce_their_end(alone: Namespace) -> None:
     alone.track()
     clock = [0.0]
     with opened(alone, resync=30.0, clock=lambda: clock[0]) as source:  # type: ignore[arg-type]
@@ -278,7 +278,7 @@ def test_entries_younger_than_the_listener_are_not_silent_after_the_first_read(a
         assert source.stats.resyncs == {"start": 1, "timer": 1}
 
 
-def test_without_events_nothing_is_claimed_between_reads(alone: Namespace) -> None:
+def test_without_events_no_flow_closes_between_reads(alone: Namespace) -> None:
     alone.track()
     alone.sysctl("net.netfilter.nf_conntrack_events", 0)
     with opened(alone) as source:
@@ -288,7 +288,7 @@ def test_without_events_nothing_is_claimed_between_reads(alone: Namespace) -> No
         assert "only full reads see" in source.stats.notes["events"]
 
 
-def test_accounting_is_off_by_default_and_counts_only_later_entries(alone: Namespace) -> None:
+def test_accounting_counts_only_later_entries(alone: Namespace) -> None:
     alone.track()
     assert alone.sysctl("net.netfilter.nf_conntrack_acct") == 0
     make_flow(alone, 7001)
@@ -321,7 +321,7 @@ def test_without_a_ct_rule_the_table_stays_empty(alone: Namespace) -> None:
     assert {finding.name: finding.level for finding in found}["conntrack.table"] == "degraded"
 
 
-def test_after_an_overrun_a_full_read_finds_the_truth(alone: Namespace) -> None:
+def test_a_full_read_repairs_an_overrun(alone: Namespace) -> None:
     alone.track()
     with opened(alone, receive_buffer=64 << 10) as source:
         poll(source, alone)
@@ -348,7 +348,7 @@ def test_the_granted_receive_buffer_is_told(alone: Namespace) -> None:
         assert "receive_buffer" not in source.stats.notes
 
 
-def test_without_the_capability_the_source_is_denied_with_a_remedy(alone: Namespace) -> None:
+def test_a_missing_capability_is_an_error_with_a_remedy(alone: Namespace) -> None:
     code = (
         "from flowmap.sources.conntrack.source import ConntrackSource\n"
         "from flowmap.errors import SourceDenied\n"

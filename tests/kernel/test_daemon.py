@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from flowmap.sandbox.running import running_sandbox
-from tests.support.host import SAMPLES, WORKSPACE, Counted, Daemon, Host, deployment, host, total_of, until
+from tests.support.host import SAMPLES, WORKSPACE, Counted, Daemon, Host, deployment, host, total_of
 from tests.support.netns import connect, namespace, needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 
@@ -93,7 +94,7 @@ def test_an_open_connection_is_named_and_counted_while_it_lives(machine: Host) -
         assert [flow["client"] for flow in listing] == [{"ip": ORDERS, "port": port}]
 
 
-def test_a_connection_older_than_the_daemon_counts_from_its_start_only(machine: Host) -> None:
+def test_an_older_connection_counts_from_the_daemons_start(machine: Host) -> None:
     with machine.connection(ORDERS, SERVICE, PORT) as peer:
         peer.sendall(b"x" * 100_000)
         time.sleep(0.5)
@@ -134,7 +135,7 @@ def test_behind_nat_the_translated_end_is_asked_about(tmp_path: Path) -> None:
             assert total_of(samples, "flowmap_deployment_transmit_bytes_total", peer="10.78.0.2:9092") >= 3000
 
 
-def test_behind_masquerade_the_router_does_not_get_its_clients_traffic(tmp_path: Path) -> None:
+def test_a_masquerading_router_does_not_own_its_clients_traffic(tmp_path: Path) -> None:
     # The router's own job has the address that all clients share beyond it.
     catalog = [deployment("orders", "10.79.0.1", "10.78.0.2:9092"), deployment("router", "10.78.0.1", "10.78.0.2:9092")]
     with host(tmp_path, [], catalog) as router, namespace() as inside, namespace() as beyond:
@@ -215,7 +216,7 @@ def test_a_deployment_without_a_running_job_owns_nothing(machine: Host) -> None:
         assert total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total", reason="unknown") >= 500
 
 
-def test_an_address_that_changes_hands_never_inherits(machine: Host) -> None:
+def test_a_reassigned_address_inherits_nothing(machine: Host) -> None:
     workspace = {"workspace": machine.sandbox.catalog.workspace}
     with machine.daemon(collect={"source": "conntrack", "conntrack": {"resync": "1s"}}) as daemon:
         for owner in ("first", "second", "first", "third"):
@@ -225,7 +226,7 @@ def test_an_address_that_changes_hands_never_inherits(machine: Host) -> None:
                 port = peer.getsockname()[1]
                 path = f"/api/v1/attribution?srcIp={ORDERS}&srcPort={port}&dstIp={SERVICE}&dstPort={PORT}"
                 answer: dict[str, Any] = {"state": "pending"}
-                while answer["state"] == "pending":  # traffic goes on: it proves that the client is there
+                while answer["state"] == "pending":  # later traffic shows that the client still exists
                     peer.sendall(b"x" * 100)
                     peer.recv(1 << 16)
                     time.sleep(0.3)
@@ -244,7 +245,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_faults_of_the_control_plane_cost_no_byte_and_no_wrong_name(machine: Host, name: str) -> None:
+def test_control_plane_faults_cost_no_byte_and_no_wrong_name(machine: Host, name: str) -> None:
     machine.sandbox.set_faults(FAULTS[name])
     with machine.daemon() as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer:
         for _ in range(10):
@@ -262,7 +263,7 @@ def test_faults_of_the_control_plane_cost_no_byte_and_no_wrong_name(machine: Hos
         assert total_of(daemon.samples(), "flowmap_deployment_connections_total") == 1
 
 
-def test_empty_answers_name_nobody_and_later_ones_only_later_bytes(machine: Host) -> None:
+def test_empty_answers_name_no_deployment(machine: Host) -> None:
     fault = {"kind": "empty_list", "operation": "GetDeploymentsByIp", "times": 3}  # the catalog asks, too
     machine.sandbox.set_faults([fault])
     with machine.daemon(collect={"source": "conntrack", "conntrack": {"resync": "1s"}}) as daemon:
@@ -275,7 +276,9 @@ def test_empty_answers_name_nobody_and_later_ones_only_later_bytes(machine: Host
                 return of(daemon.samples(), "transmit_bytes", "orders")
 
             send()
-            until(lambda: total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total"), "nobody's at first")
+            until(
+                lambda: total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total"), "unattributed at first"
+            )
             until(send, "then it gets its name")
             unknown = total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total")
             for _ in range(5):
@@ -283,7 +286,7 @@ def test_empty_answers_name_nobody_and_later_ones_only_later_bytes(machine: Host
         assert total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total") == unknown
 
 
-def test_a_control_plane_that_is_down_at_the_start_delays_names_only(machine: Host) -> None:
+def test_a_control_plane_down_at_startup_only_delays_names(machine: Host) -> None:
     down = {"endpoint": "http://127.0.0.1:9"}
     with machine.daemon(control_plane=down) as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer:
         peer.sendall(b"x" * 4000)
@@ -296,14 +299,14 @@ def test_a_control_plane_that_is_down_at_the_start_delays_names_only(machine: Ho
         until(lambda: of(daemon.samples(), "transmit_bytes", "orders") >= 4000, "with it back, they are named")
 
 
-def test_after_an_overrun_the_table_is_read_again_and_nothing_is_counted_twice(machine: Host) -> None:
+def test_an_overrun_starts_an_exact_resync(machine: Host) -> None:
     with (
         machine.daemon(
             collect={"source": "conntrack", "conntrack": {"receive_buffer": "64KiB", "resync": "2s"}}
         ) as daemon,
         machine.connection(ORDERS, SERVICE, PORT) as peer,
     ):
-        daemon.process.send_signal(signal.SIGSTOP)  # SIGSTOP: nobody reads the events
+        daemon.process.send_signal(signal.SIGSTOP)  # while it is stopped, events are not read
         for n in range(1500):
             machine.exchange(ARCHIVE, SERVICE, PORT, 10 + n % 7)
         peer.sendall(b"x" * 9000)
@@ -319,7 +322,7 @@ def test_after_an_overrun_the_table_is_read_again_and_nothing_is_counted_twice(m
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
-def test_promtool_finds_nothing_to_say_about_the_page(machine: Host) -> None:
+def test_promtool_accepts_the_page(machine: Host) -> None:
     with machine.daemon() as daemon:
         machine.exchange(ORDERS, SERVICE, PORT, 200)
         until(lambda: of(daemon.samples(), "transmit_bytes", "orders"), "there is a series")
@@ -364,9 +367,7 @@ def test_a_real_prometheus_answers_with_the_deployments_name(machine: Host, tmp_
     ("rule", "accounting", "chosen"),
     [(True, 1, "conntrack"), (True, 0, "sockets"), (False, 1, "sockets")],
 )
-def test_auto_takes_conntrack_where_the_kernel_tracks_and_counts_though_nothing_was_tracked_yet(
-    tmp_path: Path, rule: bool, accounting: int, chosen: str
-) -> None:
+def test_auto_takes_conntrack_with_an_empty_table(tmp_path: Path, rule: bool, accounting: int, chosen: str) -> None:
     with namespace() as inside, inside.entered(), running_sandbox({"workspace": WORKSPACE}) as sandbox:
         inside.sysctl("net.netfilter.nf_conntrack_acct", accounting)
         if rule:
@@ -381,7 +382,7 @@ def test_auto_takes_conntrack_where_the_kernel_tracks_and_counts_though_nothing_
                 entries = inside.run("conntrack", "-L", "-p", "udp", "--dport", "10817")
                 assert "src=127.0.0.1 dst=127.0.0.1" in entries, "the kernel was tried"
             flows = daemon.json("/api/v1/flows")["flows"]
-            assert not [flow for flow in flows if flow["protocol"] == "udp"], "which is nobody's traffic"
+            assert not [flow for flow in flows if flow["protocol"] == "udp"], "UDP is not attributed"
             if chosen == "conntrack":
                 inside.run("conntrack", "-D", "-p", "udp")
 
@@ -395,7 +396,7 @@ def test_auto_takes_conntrack_where_the_kernel_tracks_and_counts_though_nothing_
             assert total_of(daemon.samples(), "flowmap_flows_ended_unseen_total") == 0
 
 
-def test_scrapes_are_nobodys_traffic_and_sighup_ends_nothing(machine: Host) -> None:
+def test_scrapes_and_sighup_change_no_total(machine: Host) -> None:
     with machine.daemon(collect={"source": "conntrack", "exclude": []}) as daemon:
         for _ in range(20):
             daemon.samples()

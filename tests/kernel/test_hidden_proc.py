@@ -1,4 +1,4 @@
-"""With /proc or /proc/sys hidden: everything goes on, and what cannot be known is said and not denied."""
+"""With /proc or /proc/sys hidden the daemon works and reports what it cannot read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 from flowmap.sources.conntrack.check import read_table_size
 from flowmap.system.proc import Unknown
 from flowmap.wire.netlink.conntrack import TableSize
-from tests.support.host import deployment, host, total_of, until
+from tests.support.host import deployment, host, total_of
 from tests.support.netns import namespace, needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.host import WORKSPACE, Daemon, Host, deployment, host, total_of, until
+from tests.support.host import WORKSPACE, Daemon, Host, deployment, host, total_of
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 
@@ -54,7 +55,7 @@ def decided(daemon: Daemon, *peers: socket.socket) -> bool:
     return len(flows) >= len(peers) and all(flow["state"] != "pending" for flow in flows)
 
 
-def test_the_past_outlives_a_restart_which_asks_nothing_again(machine: Host, tmp_path: Path) -> None:
+def test_history_survives_a_restart_without_new_questions(machine: Host, tmp_path: Path) -> None:
     path = tmp_path / "kept" / "history.db"
     path.parent.mkdir()
     history: dict[str, Any] = {
@@ -82,7 +83,9 @@ def test_the_past_outlives_a_restart_which_asks_nothing_again(machine: Host, tmp
             until(lambda: len(daemon.json("/api/v1/flows?state=pending")["flows"]) >= 4, "they wait for an answer")
             time.sleep(1.0)
             assert asked(machine) == once, "nothing is due yet"
-            assert total_of(daemon.samples(), "flowmap_deployment_connections_total") == 0, "old ranges name nobody"
+            assert total_of(daemon.samples(), "flowmap_deployment_connections_total") == 0, (
+                "restored intervals alone name no deployment"
+            )
             answer = owner_at(daemon, during, port=port)
             assert (names(answer), answer["flow"]["endedAt"]) == (["orders"], None)
             assert {piece["origin"] for piece in answer["evidence"]} == {"history"}
@@ -92,12 +95,12 @@ def test_the_past_outlives_a_restart_which_asks_nothing_again(machine: Host, tmp
             assert daemon.stop() == 0
 
 
-def test_a_connection_that_is_over_is_not_the_next_owners(machine: Host, tmp_path: Path) -> None:
+def test_a_closed_connection_keeps_its_owner(machine: Host, tmp_path: Path) -> None:
     history: dict[str, Any] = {"history": {"path": str(tmp_path / "history.db")}}
     with machine.daemon(**history) as daemon:
         peer = machine.connection(STRANGER, SERVICE, PORT)
         ends = f"srcIp={STRANGER}&srcPort={peer.getsockname()[1]}&dstIp={SERVICE}&dstPort={PORT}"
-        until(lambda: decided(daemon, peer), "nobody is known to own it")
+        until(lambda: decided(daemon, peer), "it is unowned")
         peer.close()
         until(lambda: not daemon.json("/api/v1/flows")["flows"], "it left the table")
         machine.sandbox.set_catalog({"workspace": WORKSPACE, "deployments": [deployment("next", STRANGER, END)]})
@@ -107,7 +110,7 @@ def test_a_connection_that_is_over_is_not_the_next_owners(machine: Host, tmp_pat
         assert daemon.stop() == 0
 
 
-def test_new_and_vanished_peers_and_ends_nobody_saw_together(machine: Host, tmp_path: Path) -> None:
+def test_new_and_vanished_peers(machine: Host, tmp_path: Path) -> None:
     history: dict[str, Any] = {"history": {"path": str(tmp_path / "history.db")}}
     with machine.daemon(**history) as daemon, machine.service(SERVICE, PORT + 1):
         began = time.time()

@@ -1,4 +1,4 @@
-"""The daemon under a parent that leaves it odd process state: it starts, reloads and ends as ever."""
+"""The daemon starts, reloads and stops whatever process state its parent leaves to it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.host import Host, deployment, host, total_of, until
+from tests.support.host import Host, deployment, host, total_of
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 
@@ -40,7 +41,7 @@ def machine(tmp_path: Path) -> Iterator[Host]:
         yield made
 
 
-def test_an_odd_parent_changes_nothing(machine: Host, tmp_path: Path) -> None:
+def test_inherited_state_of_the_parent_changes_nothing(machine: Host, tmp_path: Path) -> None:
     history = tmp_path / "history.db"
     with machine.daemon(
         prefix=(sys.executable, "-c", PARENT),

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.host import WORKSPACE, Host, deployment, host, until
+from tests.support.host import WORKSPACE, Host, deployment, host
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

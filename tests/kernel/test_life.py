@@ -27,8 +27,9 @@ from typing import Any, Self
 
 import pytest
 
-from tests.support.host import Daemon, Host, deployment, host, total_of, until
+from tests.support.host import Daemon, Host, deployment, host, total_of
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 
@@ -75,8 +76,8 @@ def reloads(daemon: Daemon) -> dict[str, Any]:
     return found
 
 
-class Manager:
-    """What systemd would hear: it reads at once, and so does this."""
+class ServiceManager:
+    """Receives notifications at once, as systemd does."""
 
     def __init__(self, directory: Path) -> None:
         self.address = str(directory / "notify")
@@ -105,14 +106,14 @@ class Manager:
 
 def test_a_service_of_systemd(machine: Host, tmp_path: Path) -> None:
     with (
-        Manager(tmp_path) as manager,
+        ServiceManager(tmp_path) as manager,
         machine.daemon(environ={"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "2000000"}) as daemon,
     ):
         manager.hears("READY=1\nSTATUS=reading conntrack")
         assert not [one for one in manager.heard if one.startswith("READY")][1:]
         manager.hears("WATCHDOG=1", times=3)
 
-        # Nothing is left but what the source needs, in no thread; nobody may look into its memory.
+        # No thread has more capabilities than the source needs, and no process may read its memory.
         for thread in threads_of(daemon):
             status = status_of(f"{daemon.process.pid}/task/{thread}")
             for name, mask in {"CapEff": NET_ADMIN, "CapPrm": NET_ADMIN, "CapBnd": NET_ADMIN}.items():
@@ -121,7 +122,7 @@ def test_a_service_of_systemd(machine: Host, tmp_path: Path) -> None:
         assert re.search(r"Max core file size +0 +0", Path(f"/proc/{daemon.process.pid}/limits").read_text())
         with subprocess.Popen([*WEAK, "sleep", "60"]) as other:
             until(lambda: int(status_of(other.pid)["CapEff"], 16) == NET_ADMIN, "it has what the daemon has")
-            if can_attach(other.pid):  # else this system lets nobody attach
+            if can_attach(other.pid):  # else this system allows no process to attach
                 assert not can_attach(daemon.process.pid)
             other.kill()
 
@@ -231,13 +232,13 @@ def test_a_second_signal_ends_it_at_once(machine: Host) -> None:
         daemon.process.send_signal(signal.SIGSTOP)
         daemon.process.send_signal(signal.SIGTERM)
         daemon.process.send_signal(signal.SIGCONT)
-        until(lambda: not catches(daemon, signal.SIGTERM), "the first was heard")
+        until(lambda: not catches(daemon, signal.SIGTERM), "the first signal is handled")
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(timeout=10) in (-signal.SIGTERM, 0)
         slow.close()
 
 
-def test_a_source_that_dies_comes_back_and_the_rest_goes_on(machine: Host) -> None:
+def test_a_source_that_fails_is_reopened(machine: Host) -> None:
     with machine.daemon() as daemon, machine.connection(ORDERS, SERVICE, PORT) as peer, machine.inside.entered():
         peer.sendall(b"x" * 1000)
         until(lambda: total_of(daemon.samples(), "flowmap_observed_transmit_bytes_total") >= 1000, "it counts")
@@ -265,12 +266,12 @@ def test_a_source_that_dies_comes_back_and_the_rest_goes_on(machine: Host) -> No
         kept.close()
         until(lambda: total_of(daemon.samples(), "flowmap_observed_transmit_bytes_total") >= 3000, "nothing is lost")
         assert total_of(daemon.samples(), "flowmap_observed_transmit_bytes_total") < 5000, "or counted twice"
-        assert "is open again" in daemon.log.read_text()
+        assert "source conntrack reopened" in daemon.log.read_text()
         assert daemon.stop() == 0
 
 
-@pytest.mark.parametrize("how", ["nobody reads", "closed"])
-def test_stderr_that_takes_nothing_holds_up_nothing(machine: Host, how: str) -> None:
+@pytest.mark.parametrize("how", ["unread", "closed"])
+def test_a_blocked_stderr_does_not_block_the_daemon(machine: Host, how: str) -> None:
     read, write = os.pipe()
     # The pipe is full before it starts; a shell closes stderr.
     os.set_blocking(write, False)
@@ -304,7 +305,7 @@ def test_a_socket_of_systemd_is_served(machine: Host) -> None:
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (Debian: util-linux)")
-def test_without_the_capability_it_says_what_is_missing(machine: Host) -> None:
+def test_a_missing_capability_is_named(machine: Host) -> None:
     weak = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
     with machine.daemon(wait=False, prefix=weak) as daemon:
         assert daemon.process.wait(timeout=20) == 1

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.host import Daemon, Host, deployment, host, total_of, until
+from tests.support.host import Daemon, Host, deployment, host, total_of
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 
@@ -73,7 +74,7 @@ def notes(daemon: Daemon) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("flushed", [True, False], ids=["without entries", "entries stand still"])
-def test_connections_that_are_no_longer_tracked_are_told(machine: Host, flushed: bool) -> None:
+def test_connections_that_are_no_longer_tracked_are_reported(machine: Host, flushed: bool) -> None:
     with machine.connection(CLIENT, SERVICE, PORT) as peer, machine.daemon(collect=AUTO) as daemon:
 
         def works() -> None:
@@ -91,14 +92,14 @@ def test_connections_that_are_no_longer_tracked_are_told(machine: Host, flushed:
         machine.inside.run("nft", "delete table inet track")
         if flushed:
             machine.inside.run("conntrack", "-F")
-        until(lambda: untracked_at_work() == 1, "it is told")
+        until(lambda: untracked_at_work() == 1, "it is reported")
         assert "1 TCP connection of this host is not tracked" in notes(daemon)["untracked"]
         machine.inside.track()
         until(lambda: untracked_at_work() == 0, "it is counted again")
         assert "untracked" not in notes(daemon)
 
 
-def test_an_entry_left_over_makes_auto_take_conntrack_and_what_that_misses_is_told(machine: Host) -> None:
+def test_auto_reports_connections_that_conntrack_misses(machine: Host) -> None:
     machine.exchange(CLIENT, SERVICE, PORT, 100)
     with machine.connection(CLIENT, SERVICE, PORT):
         machine.inside.run("nft", "delete table inet track")
@@ -108,10 +109,10 @@ def test_an_entry_left_over_makes_auto_take_conntrack_and_what_that_misses_is_to
                 peer.sendall(b"x" * 100)
                 return untracked(daemon)
 
-            until(lambda: untracked_at_work() == 1, "it is told")
+            until(lambda: untracked_at_work() == 1, "it is reported")
 
 
-def test_an_idle_connection_is_named_because_its_client_is_seen_to_be_there(machine: Host) -> None:
+def test_the_socket_table_confirms_the_client_of_an_idle_connection(machine: Host) -> None:
     with machine.connection(CLIENT, SERVICE, PORT), machine.daemon(collect=AUTO) as daemon:
         flows = "/api/v1/flows"
         until(lambda: [flow["state"] for flow in daemon.json(flows)["flows"]] == ["attributed"], "it is named")

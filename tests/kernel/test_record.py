@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from flowmap.recording.container import SIGNATURE, Chunks
 from flowmap.recording.reader import RecordingReader
 from flowmap.replay.recording import Replay
-from tests.support.host import WORKSPACE, Daemon, Host, deployment, host, total_of, until
+from tests.support.host import WORKSPACE, Daemon, Host, deployment, host, total_of
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 
@@ -26,7 +27,7 @@ SERVICE, PORT = "10.77.1.10", 9092
 FIRST, SECOND, STRANGER = "10.77.0.11", "10.77.0.12", "10.77.0.99"
 END = f"{SERVICE}:{PORT}"
 TRAFFIC = ("deployment", "shared", "unattributed", "observed", "pending", "expired")
-"""What names of metrics begin with that a replay has to come to. What is ignored goes on: scrapes are."""
+"""Prefixes of the metrics that a replay must reproduce. Ignored flows are left out, as scrapes continue."""
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def settled(daemon: Daemon, sent: int, left: int) -> bool:
     return len(flows) == left and all(flow["state"] == "attributed" and not flow["endedAt"] for flow in flows)
 
 
-def test_a_recording_replays_to_what_the_daemon_came_to(machine: Host, tmp_path: Path) -> None:
+def test_a_recording_replays_to_the_daemons_totals(machine: Host, tmp_path: Path) -> None:
     recording = tmp_path / "recording"
     with (
         machine.daemon(arguments=["--record", str(recording)]) as daemon,
@@ -149,7 +150,7 @@ def secret_of(recording: Path) -> list[bytes]:
     return [secret for secret in (b"sandbox-secret", b"sandbox-access-key") if secret in text]
 
 
-def test_a_daemon_that_is_killed_leaves_all_but_the_last_second(machine: Host, tmp_path: Path) -> None:
+def test_a_killed_daemon_leaves_its_recording(machine: Host, tmp_path: Path) -> None:
     recording = tmp_path / "recording"
     with machine.daemon(arguments=["--record", str(recording)]) as daemon:
         for _ in range(20):
@@ -165,7 +166,7 @@ def test_a_daemon_that_is_killed_leaves_all_but_the_last_second(machine: Host, t
     assert traffic(replayed.stdout) == traffic(page)
 
 
-def test_a_full_disk_ends_the_recording_and_not_the_daemon(machine: Host, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_recording_only(machine: Host, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)

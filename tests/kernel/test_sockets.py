@@ -22,11 +22,12 @@ from flowmap.model.address import Address
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.sockets.source import SocketsSource
 from tests.support.netns import Namespace, connect, namespace, needs_root
+from tests.support.waiting import until
 
 Row = dict[str, int]
 
 
-class Watcher:
+class SocketsRun:
     """Runs a source by hand and keeps, of the connections to ``ports``, every record."""
 
     def __init__(self, source: SocketsSource) -> None:
@@ -50,11 +51,11 @@ class Watcher:
         self.poll()
 
     def until(self, done: Callable[[], bool], *, limit: float = 5.0) -> None:
-        end = time.monotonic() + limit
-        while not done() and time.monotonic() < end:
+        def polled() -> bool:
             self.poll()
-            time.sleep(0.01)
-        assert done()
+            return done()
+
+        until(polled, "the records", seconds=limit)
 
     def of(self, port: int, kind: RecordKind | None = None) -> list[Row]:
         """Records that name ``port`` at either end."""
@@ -67,10 +68,10 @@ class Watcher:
 
 
 @pytest.fixture
-def watcher() -> Iterator[Watcher]:
+def watcher() -> Iterator[SocketsRun]:
     source = SocketsSource(interval=3600.0)
     try:
-        yield Watcher(source)
+        yield SocketsRun(source)
     finally:
         source.close()
 
@@ -191,7 +192,7 @@ CLOSINGS = [
 @pytest.mark.parametrize("seen", [False, True], ids=["short", "seen"])
 @pytest.mark.parametrize("listening", [True, False], ids=["listening", "unlistened"])
 def test_payload_is_exact_and_counted_once(
-    watcher: Watcher, close: Callable[[Connection], None], seen: bool, listening: bool
+    watcher: SocketsRun, close: Callable[[Connection], None], seen: bool, listening: bool
 ) -> None:
     c = Connection()
     if not listening:
@@ -214,7 +215,7 @@ def test_payload_is_exact_and_counted_once(
     assert watcher.of(c.port)[-1]["kind"] == RecordKind.CLOSED
 
 
-def test_two_hundred_connections_shorter_than_any_poll(watcher: Watcher) -> None:
+def test_two_hundred_connections_shorter_than_a_poll(watcher: SocketsRun) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         port = listener.getsockname()[1]
         for number in range(200):
@@ -241,7 +242,7 @@ def test_two_hundred_connections_shorter_than_any_poll(watcher: Watcher) -> None
 
 
 @pytest.mark.parametrize(("address", "family"), [("::1", socket.AF_INET6), ("::", socket.AF_INET6)])
-def test_ipv6_and_ipv4_on_a_dual_stack_socket(watcher: Watcher, address: str, family: int) -> None:
+def test_ipv6_and_ipv4_on_a_dual_stack_socket(watcher: SocketsRun, address: str, family: int) -> None:
     c = Connection(family, address)
     c.send(10, 20)
     watcher.read()
@@ -254,7 +255,7 @@ def test_ipv6_and_ipv4_on_a_dual_stack_socket(watcher: Watcher, address: str, fa
     c.listener.close()
 
 
-def test_listeners_attempts_and_time_wait_are_no_flows(watcher: Watcher) -> None:
+def test_listeners_attempts_and_time_wait_are_not_flows(watcher: SocketsRun) -> None:
     c = Connection()
     watcher.read()
     with pytest.raises(ConnectionRefusedError), socket.socket() as refused:
@@ -269,7 +270,7 @@ def test_listeners_attempts_and_time_wait_are_no_flows(watcher: Watcher) -> None
     assert watcher.of(nobody) == []
 
 
-def test_a_socket_connected_to_itself_counts_once(watcher: Watcher) -> None:
+def test_a_socket_connected_to_itself_counts_once(watcher: SocketsRun) -> None:
     with socket.socket() as alone:
         alone.bind(("127.0.0.1", 0))
         port = alone.getsockname()[1]
@@ -282,7 +283,7 @@ def test_a_socket_connected_to_itself_counts_once(watcher: Watcher) -> None:
         assert (row["transmit_bytes"], row["receive_bytes"]) == (77, 77)
 
 
-def test_a_reset_connection_lingers_until_its_application_lets_go(watcher: Watcher) -> None:
+def test_a_reset_connection_stays_until_its_application_closes_it(watcher: SocketsRun) -> None:
     c = Connection()
     c.send(5, 6)
     watcher.read()
@@ -299,7 +300,7 @@ def test_a_reset_connection_lingers_until_its_application_lets_go(watcher: Watch
     assert (row["transmit_bytes"], row["receive_bytes"]) == (5, 6)
 
 
-def test_a_half_closed_connection_is_ending_and_its_counters_never_fall(watcher: Watcher) -> None:
+def test_counters_of_a_half_closed_connection_never_fall(watcher: SocketsRun) -> None:
     c = Connection()
     c.send(100, 200)
     watcher.read()
@@ -319,7 +320,7 @@ def test_steps_of_a_read() -> None:
     source = SocketsSource(interval=3600.0)
     try:
         before = time.monotonic()
-        watcher = Watcher(source)
+        watcher = SocketsRun(source)
         started, finished, caught = watcher.steps
         assert started == ReadStarted("start") and finished == ReadFinished(True)
         assert isinstance(caught, CaughtUp) and before <= caught.at <= source._finished_at
@@ -340,7 +341,7 @@ def test_overrun_is_told_and_mended() -> None:
     with namespace() as room, room.entered():
         source = SocketsSource(interval=3600.0, receive_buffer=4096)
         try:
-            watcher = Watcher(source)
+            watcher = SocketsRun(source)
             held = Connection()
             for _ in range(100):
                 c = Connection()
@@ -373,7 +374,7 @@ def hosts() -> Iterator[tuple[Namespace, Namespace]]:
 
 
 SERVICE_PORTS = itertools.count(9092)
-"""A port for every connection, so that the last words of one test's sockets are not heard in the next; below the
+"""A port for every connection, so that late messages of one test's sockets do not reach the next test; below the
 ephemeral ones, as services have them, since an abort between hosts leaves only the ports to tell who is the client."""
 
 
@@ -398,13 +399,11 @@ REMOTE = [close for close in CLOSINGS if close not in (_half_close_client, _clie
 @pytest.mark.kernel
 @needs_root
 @pytest.mark.parametrize("bytes_count", [True, False])
-def test_who_does_not_go_by_its_bytes_hears_nothing_of_the_final_one(
-    hosts: tuple[Namespace, Namespace], bytes_count: bool
-) -> None:
+def test_final_counters_without_bytes_are_not_delivered(hosts: tuple[Namespace, Namespace], bytes_count: bool) -> None:
     left, right = hosts
     with right.entered():
         source = SocketsSource(interval=3600.0, bytes_count=bytes_count)
-        watcher = Watcher(source)
+        watcher = SocketsRun(source)
         c = _between(left, right, "10.9.0.2")
         try:
             c.send(1000, 3000)
@@ -427,7 +426,7 @@ def test_payload_to_another_host(
     left, right = hosts
     with (left if side == "client" else right).entered():
         source = SocketsSource(interval=3600.0)
-        watcher = Watcher(source)
+        watcher = SocketsRun(source)
         c = _between(left, right, address)
         try:
             c.send(1000, 3000)
@@ -435,7 +434,7 @@ def test_payload_to_another_host(
             (row,) = watcher.closed(c.port)
             expected = (c.up, c.down)
             if (close, side) == (_half_close_server, "server"):
-                expected = (c.up + 1, c.down)  # it closed first and read to the end: told apart by nothing
+                expected = (c.up + 1, c.down)  # it closed first and read everything: both look the same
                 assert "final_byte" in source.stats.notes
             assert (row["transmit_bytes"], row["receive_bytes"]) == expected
             assert row["server_port"] == c.port
@@ -453,7 +452,7 @@ def test_lost_packets_show_as_retransmits_and_payload_stays_exact(hosts: tuple[N
     right.nft("table inet loss { chain in { type filter hook input priority 0; numgen inc mod 10 == 7 drop; }; }")
     with left.entered():
         source = SocketsSource(interval=3600.0)
-        watcher = Watcher(source)
+        watcher = SocketsRun(source)
         c = _between(left, right, "10.9.0.2")
         try:
             c.send(400_000, 1000)
@@ -475,7 +474,7 @@ def test_an_aborted_connection_to_another_host_is_counted_as_lost(hosts: tuple[N
     left, right = hosts
     with left.entered():
         source = SocketsSource(interval=3600.0)
-        watcher = Watcher(source)
+        watcher = SocketsRun(source)
         c = _between(left, right, "10.9.0.2")
         try:
             c.send(10, 20)
@@ -527,7 +526,7 @@ def test_conservation_in_a_crowd() -> None:
         source = SocketsSource(interval=0.1)
         truth: list[tuple[int, int, int, int]] = []
         try:
-            watcher = Watcher(source)
+            watcher = SocketsRun(source)
             end = time.monotonic() + 3
             crowd = [threading.Thread(target=_live_at_random, args=(seed, end, truth)) for seed in range(5)]
             for each in crowd:

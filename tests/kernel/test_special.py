@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.host import host, total_of, until
+from tests.support.host import host, total_of
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

@@ -23,8 +23,9 @@ from typing import Any
 import bcrypt
 import pytest
 
-from tests.support.host import Daemon, Host, deployment, host, until
+from tests.support.host import Daemon, Host, deployment, host
 from tests.support.netns import needs_root
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
 

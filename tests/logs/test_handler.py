@@ -16,7 +16,7 @@ from flowmap.logs.forms import chosen_form
 from flowmap.logs.handler import LogHandler
 from flowmap.logs.repeats import BURST
 from flowmap.logs.sink import LINES, Sink
-from tests.support.scripted_source import until
+from tests.support.waiting import until
 
 
 class Pipe:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from flowmap.engine.commands import TakeStep
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import FlowBatch, RecordKind
+from flowmap.flows.batch import RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.recording.container import SIGNATURE, Chunks
 from flowmap.recording.reader import RecordingReader, is_recording
 from flowmap.sources.base import ReadFinished, ReadStarted
 from tests.support.commands import OWNERS, recorded
+from tests.support.recordings import comparable
 from tests.support.records import Record, batch_of
 
 X: frozenset[Owner] = frozenset(OWNERS[:1])
@@ -42,13 +42,7 @@ def read(path: Path) -> tuple[list[object], str, str]:
     """Everything that can be read, comparable; why it ended; what is missing."""
     with RecordingReader(path) as reader:
         entries = list(reader.entries())
-    return [plain(entry) for entry in entries], reader.ended, reader.missing
-
-
-def plain(entry: object) -> object:
-    if isinstance(entry, TakeStep) and isinstance(entry.step, FlowBatch):
-        return entry.now, entry.read_at, entry.step.rows()
-    return entry
+    return [comparable(entry) for entry in entries], reader.ended, reader.missing
 
 
 def chunks(path: Path) -> tuple[list[object], str]:

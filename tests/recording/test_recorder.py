@@ -30,11 +30,11 @@ from flowmap.wire.netlink.conntrack import CtMessage
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import MessageFlag
-from tests.replay.test_recording import replayed
 from tests.support.accounting import Auditor
 from tests.support.commands import SOURCE, Actor, Clock, config, recorded, state
+from tests.support.recordings import replayed
 from tests.support.records import Record, batch_of, replace
-from tests.support.scripted_source import until
+from tests.support.waiting import until
 
 FLOW = Record(RecordKind.OPENED, counters=(0, 0, 0, 0))
 

@@ -21,15 +21,15 @@ from flowmap.recording.reader import RecordingReader
 from flowmap.recording.settings import kept_settings
 from flowmap.replay.dry_run import DryRun
 from flowmap.replay.recording import Replay
-from tests.replay.test_recording import replayed
 from tests.support import commands as operations
 from tests.support.commands import SOURCE
+from tests.support.recordings import replayed
 
 STORED = Path(__file__).parent.parent / "data" / "recording"
 
 
 def outcome(path: Path) -> dict[str, Any]:
-    """All that a replay of a stored recording comes to, as plain values."""
+    """All that a replay of a stored recording comes to, as comparable values."""
     flows: list[list[Any]] = []
 
     def add(rows: Rows) -> None:

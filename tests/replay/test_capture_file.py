@@ -12,7 +12,7 @@ import pytest
 from flowmap.errors import DecodeError, SourceError
 from flowmap.replay import capture_file
 from flowmap.replay.capture_file import CaptureFile, is_capture
-from tests.wire.capture_files.test_reader import SECOND, Row, enhanced, interface, pcap, section
+from tests.support.capture_files import SECOND, Row, enhanced, interface, pcap, section
 
 FRAMES = [Row(bytes([n]) * 1000, 1000, n * SECOND) for n in range(200)]
 NEWER = section("<") + interface("<") + b"".join(enhanced("<", f.data, ticks=f.time // 1000) for f in FRAMES)

@@ -9,17 +9,8 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from flowmap.recording.reader import RecordingReader
-from flowmap.replay.recording import Replay
 from tests.support.commands import config, recorded, scripts, state
-
-
-def replayed(path: Path, until: float = float("inf")) -> Replay:
-    with RecordingReader(path) as reader:
-        replay = Replay(reader)
-        for _ in replay.run(until):
-            pass
-    return replay
+from tests.support.recordings import replayed
 
 
 @settings(max_examples=80, deadline=None)

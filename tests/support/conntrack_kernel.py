@@ -9,8 +9,8 @@ from flowmap.sources.netlink_socket import Received
 from flowmap.wire.netlink.conntrack import CtMessage
 from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, encode_message
+from tests.support.conntrack_messages import DUMP, EVENT, NEW, tcp
 from tests.support.netlink_recordings import joined
-from tests.wire.netlink.test_conntrack import DUMP, EVENT, NEW, tcp
 
 QUIET = Received(memoryview(b""), [], True, False, 0)
 

@@ -10,9 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flowmap.sandbox.running import RunningSandbox, running_sandbox
 from tests.support.netns import Namespace, namespace
+from tests.support.waiting import until
 
 WORKSPACE = "a14bd5d90a"
 SAMPLES = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -232,14 +232,6 @@ def _answer(peer: socket.socket) -> None:
     with peer, contextlib.suppress(ConnectionError):  # a client may close with data unread
         while chunk := peer.recv(1 << 16):
             peer.sendall(chunk * 2)
-
-
-def until(condition: Callable[[], object], what: str, *, seconds: float = 40.0) -> None:
-    """Wait for ``condition``; its last value is in the failure."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"still not so: {what} ({value!r})"
-        time.sleep(0.1)
 
 
 def total_of(samples: SAMPLES, name: str, **labels: str) -> int:

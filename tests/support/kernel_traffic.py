@@ -30,7 +30,7 @@ CLIENT6, SERVER6 = "2001:db8:1::2", "2001:db8:2::2"
 ALIAS, PUBLIC = "10.1.0.1", "10.2.0.1"
 """The router's addresses towards the client and the server; NAT in tests uses them."""
 OPTIONS = ("tcp_sack", "tcp_timestamps")
-"""Off in the client and the server, so that only a SYN has TCP options and byte counts can be told exactly."""
+"""Off in the client and the server, so that only a SYN has TCP options and byte counts are exact."""
 SYN_OPTIONS = 4 + 1 + 3
 """MSS, a no-operation and the window scale: options of each SYN."""
 
@@ -165,7 +165,7 @@ def _listed(protocol: int, fields: list[tuple[str, str]]) -> Listed:
 
 def insert(space: Namespace, n: int, *, first: int = 0, status: int = 0xE, timeout: int = 600) -> None:
     """Make ``n`` UDP entries of as many clients (11.0.0.0 and on, beginning with number ``first``) as fast as the
-    kernel takes them. Status 8 instead of 0xE: nobody answered."""
+    kernel takes them. Status 8 instead of 0xE: unanswered."""
     seconds = encode_attribute(CtAttribute.TIMEOUT, timeout.to_bytes(4, "big"))
     values = {"status": status, "original_protocol": 17, "reply_protocol": 17}
     values |= {"original_destination_port": 9, "reply_source_port": 9}

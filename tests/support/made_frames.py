@@ -68,7 +68,7 @@ def fragmented(draw: st.DrawFn) -> tuple[Mark, int, int]:
 
 
 def packet_of(version: int, ends: tuple[str, str], fragment: tuple[Mark, int, int], rest: tuple[int, ...]) -> Packet:
-    """What a packet with these ends, marks, and (protocol, ports, flags, length) is as a row."""
+    """The row of a packet with these endpoints, marks, and (protocol, ports, flags, length)."""
     (mark, _, number), (protocol, source, target, flags, length) = fragment, rest
     if mark == Mark.FRAGMENT_LATER:
         source = target = flags = 0

@@ -22,6 +22,7 @@ from flowmap.errors import SourceError
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.sources.base import Step
+from tests.support.waiting import until as until  # noqa: PLC0414 - for modules that import it from here
 
 
 class ScriptedSource:
@@ -119,14 +120,6 @@ class ScriptedResolver:
         with self._lock:
             del self.waiting[question]
         self._deliver(QuestionResult(question, None, cause=cause))
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
-    """Wait for another thread; AssertionError with ``what`` if it takes too long."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.005)
 
 
 def refuse_sockets(monkeypatch: pytest.MonkeyPatch, family: int) -> None:

@@ -26,7 +26,7 @@ ENDPOINT = "https://control-plane.example"
 
 
 class Called:
-    """A control plane that knows nobody, and keeps under which addresses it was called."""
+    """A control plane without deployments that keeps the addresses it was called under."""
 
     def __init__(self) -> None:
         self.urls: list[str] = []

@@ -14,10 +14,9 @@ import pytest
 from flowmap.cli import command
 from flowmap.cli.check import command as check
 from flowmap.cli.check import host as check_host
-from tests.control.alibaba.http.test_route import shown_by
-from tests.control.alibaba.http.test_transport import body, says, server
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy, running
+from tests.support.http_server import body, sends, server, server_tls
 
 ANSWER = {"success": True, "requestId": "r", "data": [{"deploymentId": "d-1", "name": "orders"}], "totalSize": 1}
 
@@ -53,7 +52,7 @@ def site(proxy: ConnectProxy, directory: Path, capsys: pytest.CaptureFixture[str
     authority = Authority(directory)
     Authority(directory, "other")
     authority.issue("server", "plane.example")
-    with server(says(body(json.dumps(ANSWER).encode())), shown_by(authority)) as url:
+    with server(sends(body(json.dumps(ANSWER).encode())), server_tls(authority)) as url:
         proxy.hosts["plane.example"] = int(url.rpartition(":")[2])
         with running(proxy):
             yield Site(proxy, directory, capsys)

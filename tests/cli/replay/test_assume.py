@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from flowmap.cli import command
+from tests.support.capture_files import SECOND, Row, pcap
 from tests.support.packets import ACK, FIN, SYN
 from tests.support.shell import Shell, deployment
-from tests.wire.capture_files.test_reader import SECOND, Row, pcap
 
 START = 1_700_000_000.0
 SERVICE = ("10.1.0.1", 9092)

@@ -23,9 +23,9 @@ from flowmap.history.intervals import StoredInterval
 from flowmap.history.store import HistoryStore
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
+from tests.support.capture_files import SECOND, Row, block, enhanced, interface, pcap, section
 from tests.support.closed_flows import closed
 from tests.support.shell import Shell, deployment
-from tests.wire.capture_files.test_reader import SECOND, Row, block, enhanced, interface, pcap, section
 
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 HTTP = CAPTURES / "http.pcap"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.cli import command
-from tests.wire.capture_files.test_reader import SECOND, Row, block, enhanced, interface, pcap, section
+from tests.support.capture_files import SECOND, Row, block, enhanced, interface, pcap, section
 
 FRAMES = Path(__file__).parents[2] / "data" / "frames"
 Flow = tuple[str, int, int, tuple[int, int], tuple[int, int]]

@@ -20,8 +20,8 @@ from flowmap.replay.capture import CaptureReplay
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.capture_owners import from_catalog, with_catalog
 from tests.cli.replay.test_tcp import EPOCH, tcp, udp
+from tests.support.capture_files import Row, pcap
 from tests.support.packets import ACK, FIN, RST, SYN
-from tests.wire.capture_files.test_reader import Row, pcap
 
 Gap = Callable[[random.Random], float]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flowmap.cli import command
-from tests.wire.capture_files.test_reader import SECOND, Row, pcap
+from tests.support.capture_files import SECOND, Row, pcap
 
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 EPOCH = 1_700_000_000

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from flowmap.serve.server.server import HttpServer
 from flowmap.serve.server.web import Web
 from tests.support.certificates import HASH, PASSWORD, Authority
 from tests.support.fake_backend import FakeBackend
+from tests.support.waiting import until_async
 
 
 class Site:
@@ -68,16 +69,6 @@ async def ask(
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait for ``condition``, ten seconds at most."""
-    async with asyncio.timeout(10):
-        while True:
-            holds = condition()
-            if holds if isinstance(holds, bool) else await holds:
-                return
-            await asyncio.sleep(0.02)
 
 
 def write_web(directory: Path, **sections: object) -> str:
@@ -159,7 +150,7 @@ def test_tls_users_and_headers(authority: Authority) -> None:
             assert (await ask(site, "/-/healthy", verify=trusting)).status_code == 200
             with pytest.raises(httpx.ConnectError):
                 await ask(site, verify=ssl.create_default_context())
-            await until(lambda: site.refused("handshake") == 1)
+            await until_async(lambda: site.refused("handshake") == 1, "a refused handshake")
             host, port = site.server.address.split(":")
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")  # plain HTTP to a TLS port
@@ -226,7 +217,7 @@ def test_client_certificates(
                 assert served
             except httpx.TransportError:
                 assert not served
-                await until(lambda: site.refused("handshake") + site.refused("certificate") == 1)
+                await until_async(lambda: site.refused("handshake") + site.refused("certificate") == 1, "a refusal")
 
     asyncio.run(run())
 
@@ -299,7 +290,7 @@ def test_certificates_and_users_rotate_while_it_runs(authority: Authority, monke
                 async def changed() -> bool:
                     return await serial(site) != before
 
-                await until(changed)
+                await until_async(changed, "the new certificate is served")
                 assert (await kept.get("/metrics", auth=("ann", PASSWORD))).status_code == 200
                 content = yaml.safe_load(Path(file).read_text())
                 del content["basic_auth_users"]["ann"]
@@ -308,7 +299,7 @@ def test_certificates_and_users_rotate_while_it_runs(authority: Authority, monke
                 async def shut_out() -> bool:
                     return (await kept.get("/metrics", auth=("ann", PASSWORD))).status_code == 401
 
-                await until(shut_out)
+                await until_async(shut_out, "the old password is refused")
                 assert (await kept.get("/metrics", auth=("prometheus", PASSWORD))).status_code == 200
 
     asyncio.run(run())

@@ -33,7 +33,7 @@ from tests.support.conntrack_kernel import (
     event,
     received,
 )
-from tests.wire.netlink.test_conntrack import DUMP, tcp
+from tests.support.conntrack_messages import DUMP, tcp
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from flowmap.wire.netlink.conntrack import (
     SCHEMA,
     CtMessage,
     CtTcpState,
-    Field,
-    Schema,
     TableSize,
     decode,
     decode_record,
@@ -36,6 +34,18 @@ from flowmap.wire.netlink.messages import (
     encode_message,
 )
 from tests.support import netlink_recordings as recordings
+from tests.support.conntrack_messages import (
+    ADDRESSES,
+    CLIENT6,
+    COUNTERS,
+    DUMP,
+    EVENT,
+    NEW,
+    OTHER,
+    SERVER6,
+    names,
+    tcp,
+)
 
 ENTRIES, LIMIT = 1, 2  # CTA_STATS_GLOBAL_ENTRIES, CTA_STATS_GLOBAL_MAX_ENTRIES
 
@@ -65,33 +75,6 @@ def test_how_full_the_table_is(numbers: dict[int, bytes], size: TableSize) -> No
 def test_statistics_that_cannot_be_right(payload: bytes, words: str) -> None:
     with pytest.raises(DecodeError, match=words):
         decode_table_size(payload)
-
-
-CLIENT, SERVER, OTHER = 0x0A000001, 0x0A000002, 0x0A000003
-CLIENT6, SERVER6 = 0x20010DB8_00000000_00000000_00000001, 0x20010DB8_00000000_FFFF0000_00000002
-EVENT, NEW, DUMP = MessageFlag(0), MessageFlag.CREATE | MessageFlag.EXCL, MessageFlag.MULTI
-
-
-def tcp(**changes: int) -> dict[str, int]:
-    """Fields of an established connection 10.0.0.1:40000 → 10.0.0.2:9092 without NAT."""
-    values = {
-        "original_v4_source": CLIENT,
-        "original_v4_destination": SERVER,
-        "original_protocol": 6,
-        "original_source_port": 40000,
-        "original_destination_port": 9092,
-        "reply_v4_source": SERVER,
-        "reply_v4_destination": CLIENT,
-        "reply_protocol": 6,
-        "reply_source_port": 9092,
-        "reply_destination_port": 40000,
-        "status": 0xE,
-        "id": 0xFFFF_FFFE,
-    }
-    return values | changes
-
-
-COUNTERS = {"original_packets": 3, "original_bytes": 400, "reply_packets": 2, "reply_bytes": 2**64 - 1}
 
 
 def without(values: dict[str, int], *names: str) -> dict[str, int]:
@@ -229,9 +212,6 @@ def test_ipv6() -> None:
     assert {name: found[name] for name in expected} == expected
 
 
-ADDRESSES = {name: value for name, value in tcp().items() if "_v4_" in name}
-
-
 @pytest.mark.parametrize(
     "protocol, more, ports",
     [
@@ -309,14 +289,6 @@ def test_cut_at_every_byte_it_is_a_shorter_result_or_a_fault() -> None:
     for size in range(len(body)):
         found = decode(encode_message(CtMessage.NEW, NEW, body[:size]))
         assert len(found.batch) + found.malformed == 1
-
-
-def names(schema: Schema) -> dict[str, int]:
-    """Every field of a schema with its size."""
-    found: dict[str, int] = {}
-    for entry in schema.values():
-        found |= {entry.name: entry.size} if isinstance(entry, Field) else names(entry)
-    return found
 
 
 @given(st.fixed_dictionaries({}, optional={n: st.integers(0, 256**s - 1) for n, s in names(SCHEMA).items()}))

@@ -19,7 +19,7 @@ from flowmap.wire.netlink.conntrack_columns import LAYOUTS_A_SHAPE, SHAPES, Colu
 from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, encode_attribute, encode_message
 from tests.support import netlink_recordings as recordings
-from tests.wire.netlink.test_conntrack import ADDRESSES, CLIENT6, COUNTERS, DUMP, EVENT, NEW, SERVER6, names, tcp
+from tests.support.conntrack_messages import ADDRESSES, CLIENT6, COUNTERS, DUMP, EVENT, NEW, SERVER6, names, tcp
 
 pytestmark = recordings.little_endian
 

@@ -24,8 +24,8 @@ from flowmap.wire.packets.frames import Tunnels, decode_frames
 from flowmap.wire.packets.numbers import LinkType
 from flowmap.wire.packets.packets import Mark, Packet
 from flowmap.wire.packets.scapy_fallback import LINKS, ScapyFallback
+from tests.support.capture_files import block, section
 from tests.support.made_frames import ERSPAN, ETHERNET, FRONTS, TAGS, Below
-from tests.wire.capture_files.test_reader import block, section
 
 pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark (Debian package tshark)")
 

@@ -181,7 +181,6 @@ class ControlClient:
         page_size: int = requests.PAGE_SIZE,
     ) -> Listing[Deployment]:
         """``ListDeployments``, all pages; ``label`` is a key and its alternative values. Raises BadRequest at once."""
-
         key, values = label or (None, None)
         filters = {"name": name, "status": status, "creator": creator, "modifier": modifier}
         filters |= {"execution_mode": execution_mode}
@@ -191,7 +190,6 @@ class ControlClient:
 
     def list_jobs(self, *, namespace: str, deployment_id: str, page_size: int = requests.PAGE_SIZE) -> Listing[Job]:
         """``ListJobs``, all pages: the jobs of one deployment. Raises BadRequest at once."""
-
         return self._list(requests.LIST_JOBS, namespace, page_size, deployment_id=deployment_id)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,10 +15,10 @@ from flowmap.control.alibaba.http.route import DIRECT, Proxy, Route, environment
 from flowmap.control.alibaba.http.transport import CONNECTIONS, HttpTransport
 from flowmap.errors import ConfigError, ControlError, Transient
 from flowmap.system.names import run_loop
-from tests.control.alibaba.http.test_transport import body, says, server
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy, running
 from tests.support.control_clients import everything_of
+from tests.support.http_server import body, sends, server, server_tls
 
 PROXIES: list[tuple[str, tuple[str, str | None, str | None], str]] = [
     ("http://proxy.example", ("http://proxy.example:80", None, None), "http://proxy.example:80"),
@@ -111,19 +110,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return made
 
 
-def shown_by(authority: Authority) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority.directory / "server.pem", authority.directory / "server.key")
-    return context
-
-
 @contextmanager
 def plane_behind(proxy: ConnectProxy, authority: Authority, *, tls_to_proxy: bool = False) -> Iterator[ConnectProxy]:
     """A control plane at https://plane.example that only the proxy can reach."""
     with ExitStack() as stack:
-        url = stack.enter_context(server(says(body(b"{}")), shown_by(authority)))
+        url = stack.enter_context(server(sends(body(b"{}")), server_tls(authority)))
         proxy.hosts["plane.example"] = int(url.rpartition(":")[2])
-        yield stack.enter_context(running(proxy, shown_by(authority) if tls_to_proxy else None))
+        yield stack.enter_context(running(proxy, server_tls(authority) if tls_to_proxy else None))
 
 
 def ask(route: Route, url: str = "https://plane.example/x?token=canary", *, timeout: float = 5.0) -> HttpReply:
@@ -149,7 +142,7 @@ def test_a_tunnel_carries_the_exchange(authority: Authority, login: str | None, 
 
 
 def test_plain_http_is_asked_directly() -> None:
-    with running(ConnectProxy()) as proxy, server(says(body(b"{}"))) as url:
+    with running(ConnectProxy()) as proxy, server(sends(body(b"{}"))) as url:
         assert ask(Route(parse_proxy(proxy.url)), url).body == b"{}"
         assert proxy.asked == []
 

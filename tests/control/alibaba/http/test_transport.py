@@ -7,10 +7,7 @@ import gzip
 import socket
 import ssl
 import struct
-import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,46 +17,9 @@ from flowmap.control.alibaba.http.route import Route
 from flowmap.control.alibaba.http.transport import HttpTransport
 from flowmap.errors import ControlError, ProtocolError, Transient
 from tests.support.control_clients import everything_of
+from tests.support.http_server import OK, Behaviour, body, sends, server
 
 TLS = Path(__file__).parents[3] / "data/tls"
-
-OK = b"HTTP/1.1 200 OK\r\n"
-
-Behaviour = Callable[[socket.socket], None]
-
-
-@contextmanager
-def server(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Accept connections one after another, read a request, then do as ``behave`` says and close."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.05)
-    done = threading.Event()
-
-    def run() -> None:
-        while not done.is_set():
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                continue
-            try:
-                connection.settimeout(2)
-                if tls is not None:
-                    connection = tls.wrap_socket(connection, server_side=True)
-                connection.recv(65536)
-                behave(connection)
-            except OSError:
-                pass  # the client hung up, as it may
-            finally:
-                connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        done.set()
-        thread.join()
-        listener.close()
 
 
 def send(url: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None, limit: int = 1 << 20) -> HttpReply:
@@ -71,14 +31,6 @@ def send(url: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None, l
             await transport.aclose()
 
     return asyncio.run(run())
-
-
-def says(*parts: bytes) -> Behaviour:
-    def behave(connection: socket.socket) -> None:
-        for part in parts:
-            connection.sendall(part)
-
-    return behave
 
 
 def resets(connection: socket.socket) -> None:
@@ -102,10 +54,6 @@ def never_ends_its_headers(connection: socket.socket) -> None:
         connection.sendall(b"x-%d: y\r\n" % number)
 
 
-def body(content: bytes, *headers: bytes) -> bytes:
-    return OK + b"".join(line + b"\r\n" for line in headers) + b"content-length: %d\r\n\r\n" % len(content) + content
-
-
 def pieces(sent: bytes) -> list[bytes]:
     return [bytes([byte]) for byte in sent]
 
@@ -115,15 +63,15 @@ MEMBERS = gzip.compress(b"{}" * 50) + gzip.compress(b"") + gzip.compress(b"[]")
 EMPTY = gzip.compress(b"")
 
 ANSWERS: list[tuple[str, Behaviour, bytes]] = [
-    ("plain", says(body(b"{}")), b"{}"),
-    ("in pieces", says(*pieces(body(b"{}"))), b"{}"),
-    ("until close", says(OK + b"\r\n", b"{", b"}"), b"{}"),
-    ("chunked", says(OK + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"), b"{}"),
-    ("gzip", says(body(PACKED, b"Content-Encoding: GZip")), b"{}" * 100),
-    ("gzip members", says(body(MEMBERS, b"content-encoding: gzip")), b"{}" * 50 + b"[]"),
-    ("gzip members in pieces", says(*pieces(body(MEMBERS, b"content-encoding: gzip"))), b"{}" * 50 + b"[]"),
-    ("identity", says(body(b"{}", b"content-encoding: identity")), b"{}"),
-    ("no body", says(body(b"")), b""),
+    ("plain", sends(body(b"{}")), b"{}"),
+    ("in pieces", sends(*pieces(body(b"{}"))), b"{}"),
+    ("until close", sends(OK + b"\r\n", b"{", b"}"), b"{}"),
+    ("chunked", sends(OK + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"), b"{}"),
+    ("gzip", sends(body(PACKED, b"Content-Encoding: GZip")), b"{}" * 100),
+    ("gzip members", sends(body(MEMBERS, b"content-encoding: gzip")), b"{}" * 50 + b"[]"),
+    ("gzip members in pieces", sends(*pieces(body(MEMBERS, b"content-encoding: gzip"))), b"{}" * 50 + b"[]"),
+    ("identity", sends(body(b"{}", b"content-encoding: identity")), b"{}"),
+    ("no body", sends(body(b"")), b""),
 ]
 
 
@@ -136,28 +84,28 @@ def test_answers(name: str, behave: Behaviour, content: bytes) -> None:
 
 
 FAILURES: list[tuple[str, Behaviour, type[ControlError], str]] = [
-    ("closes", says(), Transient, "transient"),
-    ("closes in the headers", says(OK), Transient, "transient"),
-    ("closes in the body", says(OK + b"content-length: 9\r\n\r\nhalf"), Transient, "transient"),
-    ("closes in a chunk", says(OK + b"transfer-encoding: chunked\r\n\r\n9\r\nhal"), Transient, "transient"),
+    ("closes", sends(), Transient, "transient"),
+    ("closes in the headers", sends(OK), Transient, "transient"),
+    ("closes in the body", sends(OK + b"content-length: 9\r\n\r\nhalf"), Transient, "transient"),
+    ("closes in a chunk", sends(OK + b"transfer-encoding: chunked\r\n\r\n9\r\nhal"), Transient, "transient"),
     ("resets", resets, Transient, "transient"),
-    ("garbage", says(b"SSH-2.0-OpenSSH_9.2\r\n"), Transient, "transient"),
-    ("binary", says(bytes(range(256)) * 8), Transient, "transient"),
-    ("bad length", says(OK + b"content-length: many\r\n\r\n"), Transient, "transient"),
-    ("two lengths", says(OK + b"content-length: 1\r\ncontent-length: 2\r\n\r\nx"), Transient, "transient"),
+    ("garbage", sends(b"SSH-2.0-OpenSSH_9.2\r\n"), Transient, "transient"),
+    ("binary", sends(bytes(range(256)) * 8), Transient, "transient"),
+    ("bad length", sends(OK + b"content-length: many\r\n\r\n"), Transient, "transient"),
+    ("two lengths", sends(OK + b"content-length: 1\r\ncontent-length: 2\r\n\r\nx"), Transient, "transient"),
     ("headers without end", never_ends_its_headers, Transient, "transient"),
     ("silence", stays_silent, Transient, "timeout"),
     ("body without end", never_ends, ProtocolError, "protocol"),
-    ("large body", says(body(b" " * (2 << 20))), ProtocolError, "protocol"),
-    ("bomb", says(body(gzip.compress(b" " * (32 << 20)), b"content-encoding: gzip")), ProtocolError, "protocol"),
-    ("not gzip", says(body(b"{}", b"content-encoding: gzip")), ProtocolError, "malformed"),
-    ("cut gzip", says(body(PACKED[:-9], b"content-encoding: gzip")), ProtocolError, "malformed"),
-    ("empty gzip", says(body(b"", b"content-encoding: gzip")), ProtocolError, "malformed"),
-    ("cut gzip member", says(body(MEMBERS[:-9], b"content-encoding: gzip")), ProtocolError, "malformed"),
-    ("gzip and more", says(body(PACKED + b"more", b"content-encoding: gzip")), ProtocolError, "malformed"),
-    ("too many gzip members", says(body(EMPTY * 1001, b"content-encoding: gzip")), ProtocolError, "protocol"),
-    ("brotli", says(body(b"{}", b"content-encoding: br")), ProtocolError, "protocol"),
-    ("gzip twice", says(body(b"{}", b"content-encoding: gzip, gzip")), ProtocolError, "protocol"),
+    ("large body", sends(body(b" " * (2 << 20))), ProtocolError, "protocol"),
+    ("bomb", sends(body(gzip.compress(b" " * (32 << 20)), b"content-encoding: gzip")), ProtocolError, "protocol"),
+    ("not gzip", sends(body(b"{}", b"content-encoding: gzip")), ProtocolError, "malformed"),
+    ("cut gzip", sends(body(PACKED[:-9], b"content-encoding: gzip")), ProtocolError, "malformed"),
+    ("empty gzip", sends(body(b"", b"content-encoding: gzip")), ProtocolError, "malformed"),
+    ("cut gzip member", sends(body(MEMBERS[:-9], b"content-encoding: gzip")), ProtocolError, "malformed"),
+    ("gzip and more", sends(body(PACKED + b"more", b"content-encoding: gzip")), ProtocolError, "malformed"),
+    ("too many gzip members", sends(body(EMPTY * 1001, b"content-encoding: gzip")), ProtocolError, "protocol"),
+    ("brotli", sends(body(b"{}", b"content-encoding: br")), ProtocolError, "protocol"),
+    ("gzip twice", sends(body(b"{}", b"content-encoding: gzip, gzip")), ProtocolError, "protocol"),
 ]
 
 
@@ -172,16 +120,16 @@ def test_failures(name: str, behave: Behaviour, error: type[ControlError], reaso
 def test_a_body_of_exactly_the_limit_passes() -> None:
     content = b" " * 1000
     for sent in (body(content), body(gzip.compress(content), b"content-encoding: gzip")):
-        with server(says(sent)) as url:
+        with server(sends(sent)) as url:
             assert send(url, limit=1000).body == content
-    over = says(body(gzip.compress(content + b" "), b"content-encoding: gzip"))
+    over = sends(body(gzip.compress(content + b" "), b"content-encoding: gzip"))
     with server(over) as url, pytest.raises(ProtocolError, match="after gzip"):
         send(url, limit=1000)
 
 
 def test_a_bomb_takes_no_memory() -> None:
     bomb = body(gzip.compress(bytes(64 << 20), compresslevel=1), b"content-encoding: gzip")
-    with server(says(bomb)) as url:
+    with server(sends(bomb)) as url:
         tracemalloc.start()
         try:
             with pytest.raises(ProtocolError, match="after gzip"):
@@ -202,7 +150,7 @@ def trusting() -> ssl.SSLContext:
 
 
 def test_a_good_certificate() -> None:
-    with server(says(body(b"{}")), context("good")) as url:
+    with server(sends(body(b"{}")), context("good")) as url:
         assert send(url, tls=trusting()).body == b"{}"
 
 
@@ -211,7 +159,7 @@ def test_a_good_certificate() -> None:
     [("good", False, "certificate verify"), ("other-host", True, "127.0.0.1"), ("expired", True, "expired")],
 )
 def test_wrong_certificates_are_refused(certificate: str, trust: bool, said: str) -> None:
-    with server(says(body(b"{}")), context(certificate)) as url, pytest.raises(Transient, match=said) as caught:
+    with server(sends(body(b"{}")), context(certificate)) as url, pytest.raises(Transient, match=said) as caught:
         send(url, tls=trusting() if trust else None)
     assert caught.value.reason == "tls"
 
@@ -224,7 +172,7 @@ def test_names_that_do_not_resolve(host: str) -> None:
 
 
 def test_redirects_are_given_back_and_not_followed() -> None:
-    with server(says(b"HTTP/1.1 302 Found\r\nlocation: /y\r\ncontent-length: 0\r\n\r\n")) as url:
+    with server(sends(b"HTTP/1.1 302 Found\r\nlocation: /y\r\ncontent-length: 0\r\n\r\n")) as url:
         assert send(url).status == 302
 
 
