@@ -1,8 +1,8 @@
 # Build:  docker build -t flowmap .
-# A host's connections, by the conntrack table (needs the host's network and one capability):
+# Read the connections of the host from the conntrack table (needs the host's network and one capability):
 #   docker run --network host --cap-drop ALL --cap-add NET_ADMIN --user 0 --read-only \
 #       -v /etc/flowmap:/etc/flowmap:ro flowmap
-# Without --cap-add and --user it reads the socket table instead, and needs no privilege at all.
+# Without --cap-add and --user it reads the socket table instead, which needs no privilege.
 
 FROM python:3.13-slim-bookworm AS build
 WORKDIR /src

@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "model": set(),
     "flows": {"errors", "model"},
     "wire": {"errors", "flows", "model"},
-    "control": {"errors", "system"},
+    "control": {"errors", "model", "system"},
     "attribute": {"config", "flows", "model"},  # its settings are declared in the configuration
     "config": {"control", "errors", "flows", "model"},  # endpoints and patterns have one parser each
     "export": {"errors", "flows", "model"},
@@ -50,6 +50,16 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 """The rooms each room may import, besides itself. A module directly in the package is a room of its own."""
+
+IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
+    "control.alibaba": (
+        *("control.alibaba", "daemon.clients", "sandbox", "cli.control", "cli.check"),
+        *("cli.shared.asking", "cli.shared.direct", "cli.replay.capture"),  # questions of commands, in the API's values
+        *("config.values", "config.fields"),  # endpoints and proxies have one parser each
+        "catalog_file.catalog",  # artifacts in the API's spelling
+    ),
+}
+"""Who may import an implementation of the port to a control plane. Everything else knows ``control.port`` only."""
 
 OWNERS: dict[str, tuple[str, ...]] = {
     "bcrypt": ("serve.server.passwords",),
@@ -163,6 +173,14 @@ def test_rooms_import_only_what_they_may(module: Module) -> None:
         room = (target or "").partition(".")[0]
         allowed = ARROWS[module.room] | {module.room} if module.name else set()
         assert target is None or room in allowed, f"{module.name}:{imported.line} imports {imported.name}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=named)
+def test_only_the_port_to_a_control_plane_is_known(module: Module) -> None:
+    for imported in module.imports():
+        for implementation, users in IMPLEMENTATIONS.items():
+            if f"{own_target(imported.name)}.".startswith(f"{implementation}."):
+                assert module.is_in(users), f"{module.name}:{imported.line} imports {imported.name}"
 
 
 @pytest.mark.parametrize("module", MODULES, ids=named)

@@ -1,39 +1,81 @@
-"""Clients of the control plane as configured: for the daemon and for commands that only ask."""
+"""Makes clients of the control plane from the configuration, for the daemon and for commands."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from flowmap.config import Config, ControlPlaneConfig
-from flowmap.control.alibaba.api.caller import Admit, default_transport, no_limit
+from flowmap.control.alibaba.api.caller import Admit, Observe, default_transport, no_limit, no_observer
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.refresh import Label
+from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_IP
+from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label
 from flowmap.control.alibaba.credentials.base import CredentialsProvider, StaticCredentials
 from flowmap.control.alibaba.credentials.chain import process_credentials
 from flowmap.control.alibaba.http.endpoint import endpoint_of_region
 from flowmap.control.alibaba.http.route import Route, environment_proxy, trusting
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.port import Admit as AdmitQuestion
+from flowmap.control.port import ControlPlane
 from flowmap.errors import ConfigError
 
 
+class ConfiguredControl(NamedTuple):
+    """A control plane, and how it takes other settings."""
+
+    plane: ControlPlane
+    prepare: Callable[[ControlPlaneConfig, ControlPlaneConfig], Callable[[], None]]
+    """From the old and the new settings to a function that applies the new ones and cannot fail; ConfigError or
+    AuthError if they cannot be used."""
+
+
+def configured_control(
+    settings: ControlPlaneConfig, *, observe: Observe = no_observer, admit: AdmitQuestion
+) -> ConfiguredControl:
+    """The control plane of the configuration; ConfigError for missing or unusable settings."""
+    questions = GET_DEPLOYMENTS_BY_IP.name
+    client = control_client(
+        settings, observe=observe, admit=lambda operation, exchange: admit(operation == questions, exchange)
+    )
+    plane = AlibabaControlPlane(client, label=catalog_label(settings))
+    return ConfiguredControl(plane, lambda old, new: _prepare(plane, client.transport, old, new))
+
+
+def _prepare(
+    plane: AlibabaControlPlane, transport: Transport, old: ControlPlaneConfig, new: ControlPlaneConfig
+) -> Callable[[], None]:
+    label, route = catalog_label(new), _new_route(old, new)
+    # Temporary keys stay while their configuration is unchanged. Files of secrets are read again in any case.
+    same_chain = old.credentials == new.credentials and new.credentials.access_key_id is None
+    credentials = None if same_chain else credentials_provider(new, transport)
+    return lambda: plane.configure(timeout=new.timeout, credentials=credentials, route=route, label=label)
+
+
+def _new_route(old: ControlPlaneConfig, new: ControlPlaneConfig) -> Route | None:
+    """The new route; None if it is unchanged. The file of authorities is read again, since it may have been renewed."""
+    route = control_route(new)
+    same = all(getattr(old, key) == getattr(new, key) for key in ("proxy_url", "proxy_from_environment", "tls"))
+    return None if same and route.tls is None else route
+
+
 def endpoint_url(settings: ControlPlaneConfig) -> str:
-    """Where the control plane is; ConfigError if the configuration does not say."""
+    """The URL of the control plane; ConfigError if the configuration has neither region nor endpoint."""
     if settings.endpoint is not None:
         return settings.endpoint
     if settings.region is not None:
         return endpoint_of_region(settings.region).url
-    raise ConfigError("control_plane.region (or endpoint) is missing: say which control plane to ask")
+    raise ConfigError("control_plane.region (or endpoint) is missing: set the region of the workspace")
 
 
 def control_client(
     settings: ControlPlaneConfig,
     *,
-    observe: Callable[[str, float, str | None], None] = lambda *_: None,
+    observe: Observe = no_observer,
     admit: Admit = no_limit,
     credentials: CredentialsProvider | None = None,
 ) -> ControlClient:
-    """A client as configured, with ``credentials`` if given; ConfigError for what is missing."""
+    """A client as configured, with ``credentials`` if given; ConfigError for a missing key."""
     if settings.workspace is None:
         raise ConfigError("control_plane.workspace is missing: the id of the Flink workspace to ask about")
     transport = control_transport(settings)
@@ -49,29 +91,29 @@ def control_client(
 
 
 def control_route(settings: ControlPlaneConfig, environ: Mapping[str, str] = os.environ) -> Route:
-    """The proxy and the authorities as configured, with the file of the latter as it is now; ConfigError."""
+    """The configured proxy and certificate authorities; reads the file of the latter. ConfigError."""
     ca_file = settings.tls.ca_file
     proxy = environment_proxy(environ) if settings.proxy_from_environment else settings.proxy_url
     return Route(proxy, None if ca_file is None else trusting(ca_file))
 
 
 def control_transport(settings: ControlPlaneConfig) -> Transport:
-    """What carries all calls to the control plane and for its keys; ConfigError."""
+    """The transport of all calls to the control plane and of those that get its keys; ConfigError."""
     return default_transport(control_route(settings))
 
 
 def catalog_label(settings: ControlPlaneConfig) -> Label | None:
-    """The label that narrows the catalog; ConfigError for one the API cannot be asked about."""
+    """The label that narrows the catalog; ConfigError if the API has no request for it."""
     return Label.parse(settings.catalog.label) if settings.catalog.label is not None else None
 
 
 def query_timeout(config: Config) -> float:
-    """Seconds a query may wait for the control plane."""
+    """Seconds that a query may wait for the control plane."""
     return config.control_plane.timeout + 1
 
 
 def credentials_provider(settings: ControlPlaneConfig, transport: Transport) -> CredentialsProvider:
-    """The configured key, or else the chain, which asks over ``transport`` where it has to."""
+    """The configured key, or else the chain of providers, which uses ``transport`` for its calls."""
     given = settings.credentials
     if given.access_key_id is None:
         return process_credentials(transport, ecs_role=given.ecs_ram_role)

@@ -1,4 +1,4 @@
-"""The daemon's life: start, privileges, readiness, signals, reload, ordered end."""
+"""The life of the daemon: start, privileges, signals, reload, and a shutdown in order within a time limit."""
 
 from __future__ import annotations
 
@@ -32,25 +32,26 @@ log = logging.getLogger(__name__)
 
 EXIT_OK, EXIT_FAILURE, EXIT_CONFIG = 0, 1, 78
 STOP_SECONDS = 4.5
-"""From SIGTERM to the end, whatever hangs."""
-WRITER_SECONDS = 3.0
-"""Of these, what the writer gets to take its last counters."""
-_LOOK_EVERY = 0.01  # seconds between two looks whether a thread has ended
-FOR_EVER = OneRun()
+"""Longest time from SIGTERM to the exit of the process."""
+ENGINE_SECONDS = 3.0
+"""Part of these in which the engine may read the last counters."""
+POLL_SECONDS = 0.01
+"""Pause between two checks whether a thread has ended."""
+UNLIMITED = OneRun()
 
 
 def run(
-    config: Config, reread: Reread, *, file: str | None = None, record: RecordTo | None = None, once: OneRun = FOR_EVER
+    config: Config, reread: Reread, *, file: str | None = None, record: RecordTo | None = None, once: OneRun = UNLIMITED
 ) -> int:
-    """Run until SIGTERM or SIGINT; the exit status: 0 stopped, 78 configuration, 1 failure.
+    """Run until SIGTERM or SIGINT. Returns the exit status: 0 stopped, 78 invalid configuration, 1 failure.
 
-    ``reread`` reads the configuration again, ``file`` is where it is, for people; ``record``: where to record,
-    ``once``: when to end by itself, and the page to leave behind.
+    ``reread`` reads the configuration again for a reload. ``file``: its path, for messages. ``record``: the recording
+    to write. ``once``: after which time to stop, and the metrics file to write.
     """
     logs.set_up(config.log.level, config.log.format)
     last_resort = _LastResort()
     try:
-        faulthandler.enable(file=2)  # the watchdog ends a process with SIGABRT: this says where it hung
+        faulthandler.enable(file=2)  # the watchdog sends SIGABRT; this prints the stacks of all threads
         inherited.own_files()
         privileges.harden()
         memory.give_back_large()
@@ -65,7 +66,7 @@ def run(
         log.error("%s%s", error, f" ({remedy})" if remedy else "")
         return EXIT_FAILURE
     except Exception as error:
-        log.exception("the daemon ends: %s", describe_defect(error))
+        log.exception("stopping after an unexpected error: %s", describe_defect(error))
         return EXIT_FAILURE
     finally:
         last_resort.cancel()
@@ -73,42 +74,42 @@ def run(
 
 
 class _Signals:
-    """What signals ask for. The first SIGTERM or SIGINT stops in order; after it a second one kills.
+    """Signal handlers. The first SIGTERM or SIGINT starts an ordered shutdown; a second one kills the process.
 
-    Not asyncio's own handlers: they learn of a signal from a socket that is full after some 300 of them, so that a
-    storm of SIGHUP would lose the SIGTERM after it. These run between any two instructions: nothing may be locked.
+    asyncio's own handlers get signals through a socket that is full after about 300 of them, so many SIGHUPs would
+    lose a later SIGTERM. These handlers run between any two instructions and must not take a lock.
     """
 
     def __init__(self, on_stop: Callable[[], None]) -> None:
-        """``on_stop`` is called when the end begins."""
+        """``on_stop`` is called when the shutdown begins."""
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
-        self._begin_end = on_stop
+        self._on_stop_begun = on_stop
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
 
     def stop_after(self, seconds: float) -> None:
-        """Stop by itself, as if by a signal."""
-        self._loop.call_later(seconds, self._stop, f"{seconds:g} s are over")
+        """Stop after a time, as if by a signal."""
+        self._loop.call_later(seconds, self._stop, f"--duration of {seconds:g} s reached")
 
     def _on_stop(self, number: int, _: FrameType | None) -> None:
         for ending in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(ending, signal.SIG_DFL)  # the kernel's own handler: it works however we hang
+            signal.signal(ending, signal.SIG_DFL)  # the default action works even if the process hangs
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._soon(self._stop, signal.Signals(number).name)
 
     def _stop(self, why: str) -> None:
         log.info("%s: stopping", why)
-        self._begin_end()
+        self._on_stop_begun()
         self.stop.set()
 
     def _on_reload(self, *_: object) -> None:
         self._soon(self.reload.set)
 
     def _soon(self, function: Callable[..., object], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended already
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
@@ -127,18 +128,17 @@ async def _main(
     for line in proc.unreadable():
         log.warning("%s", line)
     _open(pipeline, config)
-    signals = _Signals(lambda: last_resort.start(pipeline))  # until now a signal ends it at once: nothing was counted
+    signals = _Signals(lambda: last_resort.start(pipeline))  # before this a signal kills: nothing was counted
     with starting_threads():
         logs.start()
         last_resort.arm()
         LOOKUPS.start()
     workers.start()
     pipeline.page_workers.start()
-    watch = Supervisor(pipeline, notifier)
+    supervisor = Supervisor(pipeline, notifier)
     reloader = Reloader(pipeline, config, reread, file=file)
     pipeline.backend.configuration_status = reloader.status
     textfile = TextFile(once.textfile, pipeline.page) if once.textfile is not None else None
-    writing: asyncio.Task[None] | None = None
     try:
         await pipeline.server.start()
         with starting_threads():
@@ -147,48 +147,48 @@ async def _main(
             await _open_history(pipeline)
             pipeline.engine.start()
         pipeline.catalog.start()
-        why = f": {pipeline.why}" if pipeline.why else ""
+        why = f": {pipeline.source_reason}" if pipeline.source_reason else ""
         log.info("listening on %s, reading %s%s", pipeline.server.url, names(pipeline.source), why)
         if textfile is not None:
-            writing = asyncio.create_task(textfile.keep_writing(), name="textfile")
+            textfile.start()
         if once.duration is not None:
             signals.stop_after(once.duration)
-        status = await _live(signals, watch, reloader, notifier)
+        status = await _live(signals, supervisor, reloader, notifier)
     finally:
         notifier.stopping()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         await _shut_down(pipeline, last_resort)
         notifier.close()
-        if textfile is not None and writing is not None:
-            await textfile.finish(writing)
+        if textfile is not None:
+            await textfile.finish()
     return EXIT_FAILURE if pipeline.engine.failure is not None else status
 
 
 def _open(pipeline: Pipeline, config: Config) -> None:
-    """Open what needs privileges, then give them up, before there is any other thread and any request."""
+    """Open everything that needs privileges, then drop them, before any other thread starts and any request arrives."""
     pipeline.source.open()
     pipeline.server.bind(take_listener(os.environ, config.http.listen.host, config.http.listen.port))
     try:
         privileges.drop(kept_capabilities(pipeline.source.facts.name))
     except OSError as error:  # a filter of system calls may refuse it
-        log.warning("privileges could not be given up: %s", error.strerror)
+        log.warning("privileges not dropped: %s; the daemon keeps them", error.strerror)
     if (privileges.threads() or 1) > 1:
-        log.warning("a library has started threads before privileges were dropped; they keep theirs")
+        log.warning("privileges not dropped in threads that a library started before; they keep theirs")
 
 
-async def _live(signals: _Signals, watch: Supervisor, reloader: Reloader, notifier: Notifier) -> int:
-    """Until a signal or a worker's death; the exit status."""
+async def _live(signals: _Signals, supervisor: Supervisor, reloader: Reloader, notifier: Notifier) -> int:
+    """Run until a signal arrives or a worker stops. Returns the exit status."""
     stopped = asyncio.create_task(signals.stop.wait(), name="stop")
-    watching = asyncio.create_task(watch.run(), name="watch")
-    reloading = asyncio.create_task(_reload_when_asked(signals, watch, reloader, notifier), name="reload")
+    watching = asyncio.create_task(supervisor.run(), name="supervisor")
+    reloading = asyncio.create_task(_reload_when_asked(signals, supervisor, reloader, notifier), name="reload")
     tasks = (stopped, watching, reloading)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if stopped in done:
             return EXIT_OK
         for task in done:
-            task.result()  # raises what ended it
-        log.critical("%s ended; flowmap ends, too", " and ".join(watch.dead()))
+            task.result()  # raises the error that ended it
+        log.critical("%s stopped unexpectedly; shutting down", " and ".join(supervisor.dead()))
         return EXIT_FAILURE
     finally:
         for task in tasks:
@@ -196,16 +196,16 @@ async def _live(signals: _Signals, watch: Supervisor, reloader: Reloader, notifi
         await asyncio.wait(tasks, timeout=1.0)
 
 
-async def _reload_when_asked(signals: _Signals, watch: Supervisor, reloader: Reloader, notifier: Notifier) -> None:
-    """One reload after the other; what is asked for during one is a single further one."""
+async def _reload_when_asked(signals: _Signals, supervisor: Supervisor, reloader: Reloader, notifier: Notifier) -> None:
+    """Reload at every SIGHUP. All that arrive during a reload cause a single further one."""
     while True:
         await signals.reload.wait()
         signals.reload.clear()
-        if watch.told_ready:
+        if supervisor.sent_ready:
             notifier.reloading()
         await reloader.reload()
-        if watch.told_ready:
-            notifier.ready(watch.state())
+        if supervisor.sent_ready:
+            notifier.ready(supervisor.state())
 
 
 async def _open_history(pipeline: Pipeline) -> None:
@@ -216,62 +216,62 @@ async def _open_history(pipeline: Pipeline) -> None:
 
 
 async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
-    """Stop the source with its last counters taken, then the calls, then the server, so the last scrape is whole."""
-    end = time.monotonic() + STOP_SECONDS
+    """Stop the engine with its last counters, then the calls, then the server, so that the last scrape is complete."""
+    deadline = time.monotonic() + STOP_SECONDS
     last_resort.start(pipeline)
     await pipeline.catalog.aclose()
     if pipeline.engine.is_alive():
         pipeline.engine.stop()
-        await _ended(pipeline.engine, WRITER_SECONDS)
+        await _wait_for(pipeline.engine, ENGINE_SECONDS)
     else:
         pipeline.source.close()
     if pipeline.recorder is not None:
-        await _ended(pipeline.recorder.finish(whole=not pipeline.engine.is_alive()), CLOSE_SECONDS)
+        await _wait_for(pipeline.recorder.finish(whole=not pipeline.engine.is_alive()), CLOSE_SECONDS)
     if pipeline.history_writer is not None and pipeline.history_writer.is_alive():
         pipeline.history_writer.stop()
-        await _ended(pipeline.history_writer, STOP_SECONDS)
+        await _wait_for(pipeline.history_writer, STOP_SECONDS)
     pipeline.backend.close()
     await pipeline.resolver.aclose()
-    await pipeline.client.aclose()
+    await pipeline.control.plane.aclose()
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(pipeline.server.stop(), max(0.1, end - time.monotonic() - 0.5))
+        await asyncio.wait_for(pipeline.server.stop(), max(0.1, deadline - time.monotonic() - 0.5))
     pipeline.page_workers.shutdown(wait=False)
 
 
-async def _ended(thread: threading.Thread, seconds: float) -> None:
-    """Wait for the end of a thread, at most so long. Looks, for the workers may all be busy."""
+async def _wait_for(thread: threading.Thread, seconds: float) -> None:
+    """Wait for the end of a thread, at most ``seconds``. Polls, since all workers that could join it may be busy."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while thread.is_alive():
-                await asyncio.sleep(_LOOK_EVERY)
+                await asyncio.sleep(POLL_SECONDS)
 
 
 class _LastResort:
-    """Ends the process where a look-up of a name or a writer that hangs would keep it."""
+    """Ends the process if the shutdown takes too long, for example because the engine hangs."""
 
     def __init__(self) -> None:
         self._pipeline: Pipeline | None = None
-        self._stopping, self._over = threading.Event(), threading.Event()
+        self._stopping, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="last resort", daemon=True)
 
     def arm(self) -> None:
-        """Start the thread that will count: at the end there may be none to be had."""
+        """Start its thread now: at the shutdown the system may refuse another one."""
         self._thread.start()
 
     def start(self, pipeline: Pipeline) -> None:
-        """Begin to count the seconds, once."""
+        """Start the time limit. Later calls do nothing."""
         if self._pipeline is None:
             self._pipeline = pipeline
             self._stopping.set()
 
     def cancel(self) -> None:
-        """Everything has ended, unless the writer hangs: then the interpreter would wait for its thread."""
+        """Cancel the time limit, unless the engine hangs: the interpreter would wait for its thread."""
         if self._pipeline is None or not self._pipeline.engine.is_alive():
-            self._over.set()
+            self._done.set()
 
     def _watch(self) -> None:
         self._stopping.wait()
-        if not self._over.wait(STOP_SECONDS):
+        if not self._done.wait(STOP_SECONDS):
             self._end()
 
     def _end(self) -> None:
@@ -279,7 +279,9 @@ class _LastResort:
         engine = self._pipeline.engine
         counted = not engine.is_alive() and engine.failure is None
         log.warning(
-            "not all ended in time; %s", "everything was counted" if counted else "the last counters are missing"
+            "shutdown timed out after %g s; %s",
+            STOP_SECONDS,
+            "all traffic was counted" if counted else "the last counters are missing",
         )
         logs.close()
         os._exit(EXIT_OK if counted else EXIT_FAILURE)

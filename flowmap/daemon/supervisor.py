@@ -1,4 +1,4 @@
-"""Whether the daemon works, told to whoever watches it: its workers, systemd's watchdog, a line of state."""
+"""Supervision: notices workers that stop, sends readiness, state and watchdog keep-alives to systemd."""
 
 from __future__ import annotations
 
@@ -8,81 +8,84 @@ import time
 
 from flowmap.daemon.source_log import SourceLog
 from flowmap.daemon.wiring import Pipeline
+from flowmap.query.service import HANGS_AFTER
 from flowmap.sources.combined import names, parts
 from flowmap.system.notify import Notifier
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks; a dead worker is noticed within this."""
+CHECK_EVERY = 0.5
+"""Seconds between two checks; a stopped worker is noticed within this."""
 STATUS_EVERY = 10.0
+"""Seconds between two lines of state."""
 READY_AFTER = 30.0
-"""Seconds after which systemd is told that the service has started, though something still keeps it from being
-ready: it serves, and says on /-/ready and in its state what it waits for. systemd would kill it instead."""
+"""Seconds after which ``READY=1`` is sent even if the daemon is not ready: systemd would kill it otherwise. It serves
+already, and /-/ready and the line of state give what is missing."""
 
 
 class Supervisor:
-    """Looks after the parts of a pipeline, in its event loop."""
+    """Checks the parts of a pipeline regularly, in its event loop."""
 
     def __init__(self, pipeline: Pipeline, notifier: Notifier) -> None:
-        self.told_ready = False
-        """Whether systemd knows that the service has started."""
+        self.sent_ready = False
+        """Whether ``READY=1`` was sent."""
         self._pipeline = pipeline
         self._notifier = notifier
         self._source_log = SourceLog(parts(pipeline.source))
-        self._began = time.monotonic()
-        self._told_at = float("-inf")
+        self._started_at = time.monotonic()
+        self._sent_at = float("-inf")
         self._was_ready = False
-        self._hung = False
+        self._stalled = False
 
     def dead(self) -> list[str]:
-        """Workers that ended by themselves: the daemon cannot go on without them."""
+        """Workers that have stopped. The daemon cannot work without them."""
         parts = {
-            "the writer": self._pipeline.engine.is_alive(),
+            "the engine": self._pipeline.engine.is_alive(),
             "the HTTP server": self._pipeline.server.serves,
             "the catalog": self._pipeline.catalog.runs,
         }
-        return [name for name, lives in parts.items() if not lives]
+        return [name for name, alive in parts.items() if not alive]
 
     async def run(self) -> None:
-        """Until a worker is dead."""
+        """Run until a worker has stopped."""
         while not self.dead():
-            self._look()
-            await asyncio.sleep(min(LOOK_EVERY, (self._notifier.watchdog or 1.0) / 4))
+            self.check()
+            await asyncio.sleep(min(CHECK_EVERY, (self._notifier.watchdog or 1.0) / 4))
 
     def state(self) -> str:
         """One line for ``systemctl status``."""
         pipeline = self._pipeline
         if not pipeline.backend.healthy():
-            return "the writer hangs"
+            return "engine stalled"
         error = pipeline.engine.source_error
         parts = [f"{pipeline.source.facts.name} is down: {error}" if error else f"reading {names(pipeline.source)}"]
         if not self._was_ready:
             read = pipeline.engine.accounting.complete_reads
             parts.append("waiting for the first answer" if read else "the first full read is not done")
-        if pipeline.client.breaker_open:
-            parts.append("the control plane keeps failing")
+        if pipeline.control.plane.status().breaker_open:
+            parts.append("calls to the control plane are suspended")
         configuration = pipeline.backend.configuration_status()
         if configuration.get("lastError"):
-            parts.append("the last reload was refused")
+            parts.append("the last reload was rejected")
         return "; ".join(parts)
 
-    def _look(self) -> None:
+    def check(self) -> None:
+        """Check all parts once, log what changed and report to systemd."""
         now = time.monotonic()
-        self._source_log.look(now)
+        self._source_log.check(now)
         ready = self._pipeline.backend.ready()
         if ready and not self._was_ready:
             self._was_ready = True
             log.info("ready")
-        if not self.told_ready and (ready or now - self._began >= READY_AFTER):
-            self.told_ready = True
+        if not self.sent_ready and (ready or now - self._started_at >= READY_AFTER):
+            self.sent_ready = True
             self._notifier.ready(self.state())
-        if now - self._told_at >= STATUS_EVERY:
-            self._told_at = now
+        if now - self._sent_at >= STATUS_EVERY:
+            self._sent_at = now
             self._notifier.status(self.state())
-        hangs = not self._pipeline.backend.healthy()
-        if hangs and not self._hung:
-            log.error("the writer has made no progress for a while; the watchdog is no longer told that all is well")
-        self._hung = hangs
-        if not hangs:
+        stalled = not self._pipeline.backend.healthy()
+        if stalled and not self._stalled:
+            log.error("engine stalled: no progress for %g s; watchdog keep-alives stopped", HANGS_AFTER)
+        self._stalled = stalled
+        if not stalled:
             self._notifier.alive()

@@ -1,7 +1,7 @@
-"""The page as a file, for the textfile collector of node_exporter: for runs that nobody scrapes.
+"""The metrics page as a file for the textfile collector of node_exporter, for runs that are not scraped.
 
-The file is written beside its place and then renamed, so a reader sees a whole page, old or new. Only flowmap's own
-families are in it: figures of the process would collide with node_exporter's of the same name.
+The file is written beside its place and then renamed, so a reader gets a complete page, old or new. It holds flowmap's
+own families only: the process metrics would collide with those of node_exporter.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from flowmap.errors import ConfigError, SourceError
 log = logging.getLogger(__name__)
 
 EVERY = 15.0
-"""Seconds between two writings while the daemon runs: a usual scrape interval."""
+"""Seconds between two writes: a usual scrape interval."""
 SUFFIX = ".prom"
-"""What the collector reads; it leaves other files alone."""
+"""The collector ignores files with other names."""
 READABLE = 0o644
 """node_exporter runs as another user."""
 
 
 class OneRun(NamedTuple):
-    """How a run ends, and what it leaves behind."""
+    """A run with a time limit, and the file it writes."""
 
     duration: float | None = None
-    """Seconds after which it ends as if by SIGTERM; None: not by itself."""
+    """Seconds after which the daemon stops as if by SIGTERM; None: no limit."""
     textfile: Path | None = None
 
 
 class TextFile:
-    """Writes the page of a running daemon."""
+    """Writes the metrics page of a running daemon to a file."""
 
     def __init__(self, path: Path, page: Callable[[], bytes]) -> None:
         """ConfigError for a name that the collector would not read."""
@@ -43,9 +43,14 @@ class TextFile:
             raise ConfigError(f"--textfile {path}: the textfile collector reads only names that end in {SUFFIX}")
         self._path = path
         self._page = page
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Write at intervals from now on."""
+        self._task = asyncio.create_task(self.keep_writing(), name="textfile")
 
     async def keep_writing(self) -> None:
-        """Write now and then until cancelled. What cannot be written is said, and tried again."""
+        """Write at intervals until cancelled. A failure is logged and the next write tried."""
         while True:
             try:
                 await asyncio.to_thread(self.write)
@@ -53,14 +58,15 @@ class TextFile:
                 log.warning("%s", error)
             await asyncio.sleep(EVERY)
 
-    async def finish(self, writing: asyncio.Task[None]) -> None:
-        """End ``keep_writing`` and write for the last time; SourceError if that cannot be done."""
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
-        self.write()
+    async def finish(self) -> None:
+        """Write a last time, if it was started; SourceError if that fails."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self.write()
 
     def write(self) -> None:
-        """Write the page of now; SourceError if that cannot be done, and then what was there before still is."""
+        """Write the current page; SourceError if that fails, and the file keeps its content."""
         text = b"".join(own_families(self._page()))
         draft: str | None = None
         try:
@@ -74,11 +80,11 @@ class TextFile:
         except OSError as error:
             if draft is not None:
                 Path(draft).unlink(missing_ok=True)
-            raise SourceError(f"--textfile {self._path}: {error.strerror}", remedy="give another place") from error
+            raise SourceError(f"--textfile {self._path}: {error.strerror}", remedy="choose another path") from error
 
 
 def own_families(page: bytes) -> Iterator[bytes]:
-    """The lines about flowmap's own metrics."""
+    """The lines of flowmap's own metrics."""
     for line in page.splitlines(keepends=True):
         if line.removeprefix(b"# HELP ").removeprefix(b"# TYPE ").startswith(b"flowmap_"):
             yield line

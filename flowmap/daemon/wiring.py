@@ -1,9 +1,9 @@
 """The wiring: the one place that names all rooms.
 
-source ──► engine (books: table, attribution, ledger) ──► snapshot ──► HTTP
+source ──► engine (accounting: table, attribution, series) ──► snapshot ──► HTTP
                │  ▲
-      question ▼  │ answer
-              asker ──► control plane
+      question ▼  │ result
+            resolver ──► control plane
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from flowmap import __version__, logs
 from flowmap.attribute.calls.budget import CallBudget, Permits
 from flowmap.config import Config, ControlPlaneConfig
-from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.catalog import DeploymentCatalog
-from flowmap.control.alibaba.catalog.refresh import SEEN_LIMIT, CatalogRefresher
-from flowmap.daemon.clients import catalog_label, control_client, endpoint_url, query_timeout
+from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
+from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
+from flowmap.control.port import ControlPlane
+from flowmap.daemon.clients import ConfiguredControl, configured_control, query_timeout
 from flowmap.engine.accounting import FlowAccounting
-from flowmap.engine.catalog_adapter import CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate, owners_seen
+from flowmap.engine.catalog_adapter import CatalogDirectory, Gate, deployments_seen
 from flowmap.engine.engine import Engine
 from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.engine.resolver import Resolver
@@ -48,87 +48,108 @@ from flowmap.sources.combined import parts, untracked_note
 from flowmap.system.workers import Workers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
     """The running parts; the daemon starts and stops them."""
 
     source: Source
-    why: str
-    """Why this source, where it was not named in the configuration; else empty."""
+    source_reason: str
+    """Why this source was chosen; empty if the configuration names it."""
     engine: Engine
     resolver: Resolver
-    client: ControlClient
-    catalog: CatalogRefreshers
+    control: ConfiguredControl
+    catalog: CatalogRefresher
     backend: QueryService
     server: HttpServer
     page_workers: Workers
     exposition: Exposition
     recorder: Recorder | None
     history_writer: HistoryWriter | None
-    """None where ``history.path`` is not set."""
+    """None without ``history.path``."""
 
     def page(self) -> bytes:
-        """The page of now, in the text format."""
+        """The current metrics page in the text format."""
         return self.exposition.page(self.engine.snapshot, Format.TEXT)
 
 
 def build(config: Config, *, source: Source | None = None, record: RecordTo | None = None) -> Pipeline:
-    """Make and connect all parts, inside the event loop that will run them. Nothing is opened yet but a recording."""
+    """Make and connect all parts, inside the event loop that will run them. Only a recording is opened yet."""
     metrics = SelfMetrics(__version__)
-    source, why = (source, "") if source is not None else _chosen(config)
+    source, source_reason = (source, "") if source is not None else _chosen(config)
     plane = config.control_plane
     budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
     permits = Permits(budget)
-    client = control_client(config.control_plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
-    catalogs = _catalogs(config.control_plane, client)
-    directory = CatalogDirectories([CatalogDirectory(catalog, of.workspace) for of, catalog in catalogs])
+    control = configured_control(plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
+    catalog = DeploymentCatalog(_scopes(plane, control.plane.workspace))
+    directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
     accounting = make_accounting(
         config, announces_births=source.facts.announces_births, directory=directory, journal=history_writer
     )
     recorder = None if record is None else start_recording(record, config, accounting, source)
-
-    resolver = Resolver(client)
+    resolver = Resolver(control.plane)
     engine = Engine(
         accounting,
         source,
         budget,
         ask=resolver.start,
-        take_snapshot=_snapshots(metrics, client, source, directory, recorder, history_writer),
-        resting_for=lambda: client.resting_for,
+        take_snapshot=_snapshots(metrics, control.plane, source, directory, recorder, history_writer),
+        resting_for=lambda: control.plane.status().resting_for,
         permits=permits,
         apply=None if recorder is None else recorder.apply,
         networks=BroadcastWatch().steps,
     )
-    refresher = CatalogRefreshers(
-        [_refresher(config.control_plane, *one, engine, only=len(catalogs) > 1) for one in catalogs]
+    refresher = CatalogRefresher(
+        control.plane,
+        catalog,
+        every=plane.catalog.refresh,
+        seen=lambda: deployments_seen(engine, catalog, SEEN_LIMIT),
     )
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
-    history_queries = _history_queries(config, engine, queries, history_writer)
-    backend = _backend(
-        config, engine, queries, client, refresher, history_queries, lambda: _statuses(source, engine, why)
+    backend = QueryService(
+        engine,
+        queries,
+        control.plane,
+        timeout=query_timeout(config),
+        stale_for=config.attribute.stale_for,
+        source_status=lambda: _statuses(source, engine, source_reason),
+        catalog_status=refresher.status,
+        history_queries=_history_queries(config, engine, queries, history_writer),
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
-    pages = Workers("page", PAGE_THREADS)
-    server = _server(config, backend, exposition, pages)
-    work = (resolver, client, refresher, backend, server, pages, exposition, recorder, history_writer)
-    return Pipeline(source, why, engine, *work)
+    page_workers = Workers("page", PAGE_THREADS)
+    return Pipeline(
+        source=source,
+        source_reason=source_reason,
+        engine=engine,
+        resolver=resolver,
+        control=control,
+        catalog=refresher,
+        backend=backend,
+        server=_server(config, backend, exposition, page_workers),
+        page_workers=page_workers,
+        exposition=exposition,
+        recorder=recorder,
+        history_writer=history_writer,
+    )
 
 
 def _snapshots(
     metrics: SelfMetrics,
-    client: ControlClient,
+    control: ControlPlane,
     source: Source,
-    directory: CatalogDirectories,
+    directory: CatalogDirectory,
     recorder: Recorder | None,
     history_writer: HistoryWriter | None,
 ) -> Callable[[FlowAccounting], Snapshot]:
     def take_snapshot(accounting: FlowAccounting) -> Snapshot:
-        metrics.set_breaker(client.breaker_open)
+        metrics.set_breaker(control.status().breaker_open)
         metrics.questions(accounting.attribution.lookups)
         metrics.log_lines(logs.take_counts())
         return make_snapshot(
-            *(accounting, source.facts, source.stats),
+            accounting,
+            source.facts,
+            source.stats,
             beside=[(part.facts, part.stats) for part in parts(source)[1:]],
             catalog=directory.report(),
             recording=None if recorder is None else recorder.report(),
@@ -138,51 +159,14 @@ def _snapshots(
     return take_snapshot
 
 
-def _backend(
-    config: Config,
-    engine: Engine,
-    queries: LiveQueries,
-    client: ControlClient,
-    refresher: CatalogRefreshers,
-    history_queries: HistoryQueries | None,
-    source_status: Callable[[], tuple[SourceStatus, ...]],
-) -> QueryService:
-    return QueryService(
-        engine,
-        queries,
-        client,
-        endpoint=endpoint_url(config.control_plane),
-        timeout=query_timeout(config),
-        stale_for=config.attribute.stale_for,
-        source_status=source_status,
-        catalog_status=refresher.status,
-        history_queries=history_queries,
-    )
+def _scopes(settings: ControlPlaneConfig, workspace: str) -> list[Scope]:
+    """The namespaces of all workspaces, those of the main one first."""
+    main = [Scope(workspace, namespace) for namespace in settings.namespaces]
+    return main + [Scope(one.workspace, namespace) for one in settings.workspaces for namespace in one.namespaces]
 
 
 def _chosen(config: Config) -> Chosen:
     return choose_source(config.collect, own_port=config.http.listen.port)
-
-
-def _catalogs(settings: ControlPlaneConfig, client: ControlClient) -> list[tuple[ControlClient, DeploymentCatalog]]:
-    """An empty catalog for each workspace, the main one first, and who asks for it."""
-    more = [(client.of_workspace(one.workspace), DeploymentCatalog(one.namespaces)) for one in settings.workspaces]
-    return [(client, DeploymentCatalog(settings.namespaces)), *more]
-
-
-def _refresher(
-    settings: ControlPlaneConfig, client: ControlClient, catalog: DeploymentCatalog, engine: Engine, *, only: bool
-) -> CatalogRefresher:
-    """``only``: whether deployments of other workspaces are not its."""
-    workspace = client.workspace if only else None
-    return CatalogRefresher(
-        client,
-        catalog,
-        namespaces=catalog.namespaces,
-        every=settings.catalog.refresh,
-        label=catalog_label(settings),
-        seen=lambda: owners_seen(engine, SEEN_LIMIT, workspace),
-    )
 
 
 def _server(config: Config, backend: QueryService, exposition: Exposition, page_workers: Workers) -> HttpServer:

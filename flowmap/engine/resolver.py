@@ -6,18 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import UNREADABLE, Question
+from flowmap.control.port import ControlPlane, OwnersAnswer
 from flowmap.engine.commands import QuestionResult
 from flowmap.errors import ControlError
-from flowmap.model.address import Endpoint
-from flowmap.model.deployment import DeploymentInfo, Owner
-
-if TYPE_CHECKING:
-    from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
-    from flowmap.control.alibaba.api.models import Deployment
+from flowmap.model.deployment import Owner, may_own
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +21,14 @@ CLOCK_STEP = 0.01
 LOG_EVERY = 30.0
 """Seconds between two log lines about questions that failed."""
 
-_ENDED = frozenset({"cancelled", "finished", "failed"})
-
-
 Deliver = Callable[[QuestionResult], None]
 
 
 class Resolver:
     """Makes calls in one event loop; :meth:`start` may be called from any thread."""
 
-    def __init__(self, client: ControlClient) -> None:
-        self._client = client
+    def __init__(self, control: ControlPlane) -> None:
+        self._control = control
         self._loop = asyncio.get_running_loop()
         self._calls: set[asyncio.Task[None]] = set()
         self._logged_at = float("-inf")
@@ -60,7 +52,9 @@ class Resolver:
     async def _call(self, question: Question, deliver: Deliver) -> None:
         begun = time.monotonic(), time.time()
         try:
-            answer = await ask_question(self._client, question)
+            answer = await self._control.find_owners(
+                question.workspace, question.namespace, question.source, question.destination
+            )
             result = self._result(question, answer, *begun)
         except ControlError as error:
             self._log(f"{question.shape} question about {_subject(question)}: {error}")
@@ -84,66 +78,23 @@ class Resolver:
         log.warning("%s%s", message, more)
         self._logged_at, self._suppressed = now, 0
 
-    def _result(self, question: Question, answer: DeploymentsAnswer, begun: float, begun_wall: float) -> QuestionResult:
+    def _result(self, question: Question, answer: OwnersAnswer, begun: float, begun_wall: float) -> QuestionResult:
         # The engine's time is monotonic, the answer's is wall time. If the wall clock was set during the call, the
         # answer counts as asked when the call began, before any retry: too early is safe, too late is not.
         arrived = time.monotonic()
         stepped = abs((time.time() - begun_wall) - (arrived - begun)) > CLOCK_STEP
         asked = begun if stepped else begun + max(0.0, answer.asked_at - begun_wall)
-        workspace = question.workspace or self._client.workspace
-        infos = tuple(describe(one, workspace, question.namespace, answer) for one in answer.deployments)
+        infos = answer.deployments
         owners = {info.owner for info in infos if may_own(info)}
-        if answer.dropped:
-            what = f"{answer.dropped} elements of the answer could not be read"
+        if answer.unreadable:
+            what = f"{answer.unreadable} elements of the answer could not be read"
             self._log(f"{question.shape} question about {_subject(question)}: {what}")
             if not infos:  # an unreadable answer is not an answer without owners
-                return QuestionResult(question, None, cause=f"protocol: {what}", unreadable=answer.dropped)
+                return QuestionResult(question, None, cause=f"protocol: {what}", unreadable=answer.unreadable)
+            workspace = question.workspace or self._control.workspace
             owners.add(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE))
         given = Answer(min(asked, arrived), arrived, frozenset(owners))
-        return QuestionResult(question, given, infos, unreadable=answer.dropped)
-
-
-async def ask_question(client: ControlClient, question: Question) -> DeploymentsAnswer:
-    """Make the call that a question stands for. ControlError if there is no usable answer."""
-    client = client.of_workspace(question.workspace) if question.workspace else client
-    return await client.get_deployments_by_ip(
-        namespace=question.namespace,
-        src_ip=_address(question.source),
-        src_port=_port(question.source),
-        dst_ip=_address(question.destination),
-        dst_port=_port(question.destination),
-    )
-
-
-def describe(deployment: Deployment, workspace: str, namespace: str, answer: DeploymentsAnswer) -> DeploymentInfo:
-    """The description of a deployment in an answer."""
-    summary = deployment.job_summary
-    name = deployment.name or deployment.deployment_id
-    return DeploymentInfo(
-        owner=Owner(
-            deployment.workspace or workspace, deployment.namespace or namespace, deployment.deployment_id, name
-        ),
-        execution_mode=deployment.execution_mode or "",
-        engine_version=deployment.engine_version or "",
-        creator=deployment.creator_name or deployment.creator or "",
-        labels=dict(deployment.labels or {}),
-        jobs_by_state={k: v for k, v in summary.model_dump().items() if isinstance(v, int)} if summary else {},
-        seen_at=answer.answered_at,
-    )
-
-
-def may_own(info: DeploymentInfo) -> bool:
-    """Whether the deployment may hold connections: a job has not ended, or there is no job summary."""
-    alive = sum(count for state, count in info.jobs_by_state.items() if state not in _ENDED)
-    return not info.jobs_by_state or alive > 0
-
-
-def _address(endpoint: Endpoint | None) -> str | None:
-    return None if endpoint is None else str(endpoint.address)
-
-
-def _port(endpoint: Endpoint | None) -> int | None:
-    return None if endpoint is None or endpoint.port == 0 else endpoint.port
+        return QuestionResult(question, given, infos, unreadable=answer.unreadable)
 
 
 def _subject(question: Question) -> str:

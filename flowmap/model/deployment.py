@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+ENDED = frozenset(("CANCELLED", "FINISHED", "FAILED"))
+"""States of a job that has ended, in upper case."""
+
 
 class State(StrEnum):
     """The state of a flow's attribution."""
@@ -108,3 +111,9 @@ class DeploymentInfo:
     """The list that ``jobs`` was selected from; None if the jobs were not listed."""
     packages: tuple[str, ...] = ()
     """URIs of the files that the deployment consists of."""
+
+
+def may_own(info: DeploymentInfo) -> bool:
+    """Whether the deployment may hold connections: a job has not ended, or its jobs are not known."""
+    running = sum(count for state, count in info.jobs_by_state.items() if state.upper() not in ENDED)
+    return not info.jobs_by_state or running > 0

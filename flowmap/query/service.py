@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import TypeVar
 
 import flowmap
-from flowmap.control.alibaba.api.client import ControlClient
+from flowmap.control.port import ControlPlane
 from flowmap.engine.engine import Engine
 from flowmap.errors import HistoryError, QueryError
 from flowmap.export.snapshot import ByteCount, SeriesSnapshot, Snapshot
@@ -48,9 +48,8 @@ class QueryService:
         self,
         engine: Engine,
         queries: LiveQueries,
-        client: ControlClient,
+        control: ControlPlane,
         *,
-        endpoint: str,
         timeout: float,
         stale_for: float,
         source_status: Callable[[], tuple[SourceStatus, ...]],
@@ -61,8 +60,7 @@ class QueryService:
         query gets while the control plane fails. Both in seconds."""
         self._engine = engine
         self._queries = queries
-        self._client = client
-        self._endpoint = endpoint
+        self._control = control
         self._timeout = timeout
         self._stale_for = stale_for
         self._source_status = source_status
@@ -136,7 +134,7 @@ class QueryService:
         return await asyncio.to_thread(_peers, self.snapshot().series_table)
 
     def status(self) -> StatusView:
-        snapshot, engine = self.snapshot(), self._engine
+        snapshot, engine, control = self.snapshot(), self._engine, self._control.status()
         totals = snapshot.series_table.totals()
         parts = {
             "observed": ByteCount(snapshot.observed_transmit_bytes, snapshot.observed_receive_bytes),
@@ -152,13 +150,13 @@ class QueryService:
             ready=self.ready(),
             sources=self._source_status(),
             control_plane={
-                "endpoint": self._endpoint,
+                "endpoint": self._control.endpoint,
                 "answers": engine.answers,
                 "last_answer_at": engine.last_answer or None,
                 "lastError": engine.last_failure or None,
                 "unreadableElements": engine.unreadable,
-                "breakerOpen": self._client.breaker_open,
-                "clockSkewSeconds": self._client.clock_skew,
+                "breakerOpen": control.breaker_open,
+                "clockSkewSeconds": control.clock_skew,
                 "questionsCached": len(engine.accounting.attribution),
                 "questionsWaiting": engine.questions_waiting,
                 **self._catalog_status(),

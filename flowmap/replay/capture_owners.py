@@ -12,9 +12,8 @@ from flowmap.attribute.questions import Question
 from flowmap.catalog_file.catalog import CatalogFile, DeploymentEntry, JobEntry
 from flowmap.catalog_file.matching import Index, IpQuestion
 from flowmap.config import Config
-from flowmap.engine.resolver import may_own
 from flowmap.model.address import Endpoint
-from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.deployment import DeploymentInfo, Owner, may_own
 from flowmap.replay.driver import Answerer, Reply, answer, failure
 
 NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"

@@ -138,15 +138,15 @@ ENDPOINTS = [
     ("http://localhost:1", None),
     ("http://10.0.0.1", "accepted for loopback only"),
     ("http://localhost.example.com", "accepted for loopback only"),
-    ("https://user:password@host", "a user or password does not belong"),
-    ("https://user@host", "a user or password does not belong"),
+    ("https://user:password@host", "must not contain a user or password"),
+    ("https://user@host", "must not contain a user or password"),
     ("https://host/path", "has more than"),
     ("https://host?a=b", "has more than"),
     ("ftp://host", "is not https://host"),
     ("host", "is not https://host"),
     ("https://", "is not https://host"),
     ("https://host:99999", "not https"),
-    ("https://host:0", "is no port"),
+    ("https://host:0", "is not a port"),
     ("https://[::1", "not https"),
 ]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from pydantic import BaseModel
 from flowmap.config import Config
 from flowmap.config.loading import read
 from flowmap.config.reloading import changed, live
+from flowmap.control.alibaba.http.refusals import HttpReply
+from flowmap.control.alibaba.http.route import Route
 from flowmap.daemon.reload import Reloader, prepare
-from flowmap.daemon.wiring import Pipeline, build
+from flowmap.daemon.wiring import build
 from flowmap.engine.engine import MAX_REQUESTS
 from flowmap.sources.conntrack.source import ConntrackSource
 from flowmap.sources.sockets.source import SocketsSource
@@ -35,16 +38,65 @@ BASE: SECTIONS = {
 }
 
 
+class Transport:
+    """Answers every call with an empty list and keeps what it was given."""
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.headers: dict[str, str] = {}
+        self.timeout = 0.0
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> HttpReply:
+        self.headers, self.timeout = dict(headers), timeout
+        return HttpReply(200, {}, b'{"success": true, "requestId": "r", "data": []}')
+
+    def configure(self, route: Route) -> None:
+        self.route = route
+
+    async def aclose(self) -> None:
+        return None
+
+
 class Changing:
-    """A pipeline whose writer runs, and its file."""
+    """A pipeline whose engine runs, and its file."""
 
     def __init__(self, directory: Path, source: Any) -> None:
+        self.transports: list[Transport] = []
         self.file = directory / "flowmap.yaml"
         self.write(BASE)
         config = read(str(self.file), {}).config
         self.source = source
-        self.pipeline = build(config, source=source)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("flowmap.daemon.clients.default_transport", self._transport)
+            self.pipeline = build(config, source=source)
         self.reloader = Reloader(self.pipeline, config, lambda: read(str(self.file), {}), file=str(self.file))
+
+    def _transport(self, route: Route) -> Transport:
+        self.transports.append(Transport(route))
+        return self.transports[-1]
+
+    @property
+    def transport(self) -> Transport:
+        (one,) = self.transports
+        return one
+
+    @property
+    def proxy(self) -> str:
+        return str(self.transport.route.proxy)
+
+    async def key(self) -> str:
+        """Name of the key with which a call is signed."""
+        return (await self.call())["authorization"].partition("Credential=")[2].partition(",")[0]
+
+    async def call(self) -> dict[str, str]:
+        """The headers of a listing of deployments, made now."""
+        await self.pipeline.control.plane.list_deployments("", "default-namespace")
+        return self.transport.headers
+
+    async def timeouts(self) -> tuple[float, float]:
+        """Longest time of one attempt of a call, and of a query."""
+        await self.call()
+        return self.transport.timeout, self.pipeline.backend._timeout
 
     def write(self, sections: SECTIONS) -> None:
         self.file.write_text(json.dumps(sections, indent=1))
@@ -78,66 +130,67 @@ def changing(
                 made.pipeline.engine.start()
             await steps(made)
         finally:
-            if start:
+            if made.pipeline.engine.is_alive():
                 made.pipeline.engine.stop()
                 await asyncio.to_thread(made.pipeline.engine.join, 10)
-            await made.pipeline.client.aclose()
+            await made.pipeline.control.plane.aclose()
             scripted.free()
 
     asyncio.run(run())
 
 
-def key_of(pipeline: Pipeline) -> str:
-    return repr(pipeline.client._caller._credentials)
-
-
-def proxy_of(pipeline: Pipeline) -> str:
-    return str(pipeline.client.transport._route.proxy)  # type: ignore[attr-defined]
-
-
 CA = Path(__file__).parents[1] / "data/tls/ca.pem"
 
-CHANGES: list[tuple[str, object, Callable[[Pipeline], object], object]] = [
-    ("control_plane.credentials.access_key_id", "other", key_of, "StaticCredentials('other')"),
-    ("control_plane.rate", 7.0, lambda p: p.engine.budget.rate, 7.0),
-    ("control_plane.burst", 9, lambda p: p.engine.budget.burst, 9),
-    ("control_plane.max_in_flight", 3, lambda p: p.engine.budget.max_in_flight, 3),
-    ("control_plane.timeout", "3s", lambda p: (p.client._caller._timeout, p.backend._timeout), (3.0, 4.0)),
-    ("control_plane.proxy_url", "http://ann:canary@p:1", proxy_of, "http://ann:<secret>@p:1"),
-    ("control_plane.proxy_from_environment", True, proxy_of, "http://env:1"),
-    ("control_plane.tls.ca_file", str(CA), lambda p: p.client.transport._route.tls is not None, True),  # type: ignore[attr-defined]
-    ("control_plane.catalog.refresh", "9s", lambda p: p.catalog.parts[0]._every, 9.0),
-    ("control_plane.catalog.label", "team=a,b", lambda p: p.catalog.parts[0]._label, ("team", ("a", "b"))),
-    ("control_plane.blink.projects", ["legacy"], lambda p: None, None),
-    ("collect.include", ["10.0.0.0/8"], lambda p: len(p.engine.accounting.table._admit._include), 1),
-    ("collect.exclude", ["10.0.0.0/8", "tcp/1"], lambda p: len(p.engine.accounting.table._admit._exclude), 4),
-    ("attribute.confirm", "fast", lambda p: p.engine.accounting.attribution.settings.confirm, "fast"),
-    ("attribute.grace", "5s", lambda p: p.engine.accounting.attribution.settings.grace, 5.0),
-    ("attribute.owners_limit", 2, lambda p: p.engine.accounting.attribution.settings.owners_limit, 2),
-    ("attribute.positive_ttl", "7s", lambda p: p.engine.accounting.attribution.settings.positive_ttl, 7.0),
-    ("attribute.negative_ttl", "8s", lambda p: p.engine.accounting.attribution.settings.negative_ttl, 8.0),
-    ("attribute.stale_for", "9s", lambda p: p.backend._stale_for, 9.0),
-    ("attribute.give_up_after", "11s", lambda p: p.engine.accounting.attribution.settings.give_up_after, 11.0),
-    ("export.peers", {"orders": ["10.0.0.1"]}, lambda p: len(p.engine.accounting._peers._patterns), 1),
-    ("export.deployment_labels", ["team"], lambda p: p.exposition._label_names, {"team": "label_team"}),
-    ("export.idle_after", "40s", lambda p: p.engine.accounting.series_table.idle_after, 40.0),
+
+async def action(made: Changing) -> str:
+    """The operation that lists deployments."""
+    return (await made.call())["x-acs-action"]
+
+
+CHANGES: list[tuple[str, object, Callable[[Changing], object], object]] = [
+    ("control_plane.credentials.access_key_id", "other", Changing.key, "other"),
+    ("control_plane.rate", 7.0, lambda m: m.pipeline.engine.budget.rate, 7.0),
+    ("control_plane.burst", 9, lambda m: m.pipeline.engine.budget.burst, 9),
+    ("control_plane.max_in_flight", 3, lambda m: m.pipeline.engine.budget.max_in_flight, 3),
+    ("control_plane.timeout", "3s", Changing.timeouts, (1.5, 4.0)),
+    ("control_plane.proxy_url", "http://ann:canary@p:1", lambda m: m.proxy, "http://ann:<secret>@p:1"),
+    ("control_plane.proxy_from_environment", True, lambda m: m.proxy, "http://env:1"),
+    ("control_plane.tls.ca_file", str(CA), lambda m: m.transport.route.tls is not None, True),
+    ("control_plane.catalog.refresh", "9s", lambda m: m.pipeline.catalog._every, 9.0),
+    ("control_plane.catalog.label", "team=a,b", action, "GetDeploymentsByLabel"),
+    ("collect.include", ["10.0.0.0/8"], lambda m: len(m.pipeline.engine.accounting.table._admit._include), 1),
+    ("collect.exclude", ["10.0.0.0/8", "tcp/1"], lambda m: len(m.pipeline.engine.accounting.table._admit._exclude), 4),
+    ("attribute.confirm", "fast", lambda m: m.pipeline.engine.accounting.attribution.settings.confirm, "fast"),
+    ("attribute.grace", "5s", lambda m: m.pipeline.engine.accounting.attribution.settings.grace, 5.0),
+    ("attribute.owners_limit", 2, lambda m: m.pipeline.engine.accounting.attribution.settings.owners_limit, 2),
+    ("attribute.positive_ttl", "7s", lambda m: m.pipeline.engine.accounting.attribution.settings.positive_ttl, 7.0),
+    ("attribute.negative_ttl", "8s", lambda m: m.pipeline.engine.accounting.attribution.settings.negative_ttl, 8.0),
+    ("attribute.stale_for", "9s", lambda m: m.pipeline.backend._stale_for, 9.0),
+    ("attribute.give_up_after", "11s", lambda m: m.pipeline.engine.accounting.attribution.settings.give_up_after, 11.0),
+    ("export.peers", {"orders": ["10.0.0.1"]}, lambda m: len(m.pipeline.engine.accounting._peers._patterns), 1),
+    ("export.deployment_labels", ["team"], lambda m: m.pipeline.exposition._label_names, {"team": "label_team"}),
+    ("export.idle_after", "40s", lambda m: m.pipeline.engine.accounting.series_table.idle_after, 40.0),
     ("log.level", "warning", lambda p: logging.getLogger().level, logging.WARNING),
 ]
 
 
 @pytest.mark.parametrize(("key", "value", "found", "wanted"), CHANGES, ids=[change[0] for change in CHANGES])
 def test_a_live_key_changes(
-    key: str, value: object, found: Callable[[Pipeline], object], wanted: object, tmp_path: Path
+    key: str, value: object, found: Callable[[Changing], object], wanted: object, tmp_path: Path
 ) -> None:
+    async def value_of(made: Changing) -> object:
+        value = found(made)
+        return await value if inspect.isawaitable(value) else value
+
     async def steps(made: Changing) -> None:
-        before = found(made.pipeline)
-        assert before != wanted or wanted is None
+        before = await value_of(made)
+        assert before != wanted
         made.change(key, value)
         assert await made.reloader.reload()
-        assert found(made.pipeline) == wanted
+        assert await value_of(made) == wanted
         made.write(BASE)
         assert await made.reloader.reload()
-        assert found(made.pipeline) == before, "and back to the default"
+        assert await value_of(made) == before, "and back to the default"
 
     changing(tmp_path, steps)
 
@@ -207,7 +260,7 @@ REFUSED: list[tuple[str, object, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "said"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_cannot_be_changes_nothing_at_all(
+def test_rejected_reload_changes_nothing(
     key: str, value: object, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def steps(made: Changing) -> None:
@@ -230,7 +283,7 @@ def test_what_cannot_be_changes_nothing_at_all(
 
     changing(tmp_path, steps)
     (line, *_) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert line.startswith("reload refused, the configuration in force stays: ")
+    assert line.startswith("reload rejected, keeping the running configuration: ")
     if "restart" in said or "unknown" in said or "duration" in said:
         assert f"{tmp_path}/flowmap.yaml:" in line, "with the line of the file"
 
@@ -239,7 +292,7 @@ BROKEN = ["control_plane: [", "\t", "x: \x00", "[]", "control_plane: {workspace:
 
 
 @pytest.mark.parametrize("text", BROKEN)
-def test_a_file_that_is_none_changes_nothing(text: str, tmp_path: Path) -> None:
+def test_invalid_file_changes_nothing(text: str, tmp_path: Path) -> None:
     async def steps(made: Changing) -> None:
         made.file.write_text(text, encoding="latin-1")
         assert not await made.reloader.reload()
@@ -250,8 +303,8 @@ def test_a_file_that_is_none_changes_nothing(text: str, tmp_path: Path) -> None:
     changing(tmp_path, steps)
 
 
-def test_a_writer_that_is_busy_refuses_and_has_changed_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowmap.daemon.reload.WRITER_SECONDS", 0.05)
+def test_busy_engine_rejects_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowmap.daemon.reload.ENGINE_SECONDS", 0.05)
 
     async def steps(made: Changing) -> None:
         made.change("control_plane.rate", 7.0)
@@ -271,7 +324,7 @@ def test_a_writer_that_is_busy_refuses_and_has_changed_nothing(tmp_path: Path, m
     changing(tmp_path, steps, start=False)
 
 
-def test_a_defect_in_a_reload_is_told_and_changes_nothing(tmp_path: Path) -> None:
+def test_defect_in_a_reload_changes_nothing(tmp_path: Path) -> None:
     async def steps(made: Changing) -> None:
         reloader = Reloader(made.pipeline, made.reloader.config, lambda: 1 // 0)  # type: ignore[arg-type, return-value]
         assert not await reloader.reload()
@@ -293,19 +346,32 @@ def test_changed_names_every_key() -> None:
     )
 
 
-def test_temporary_keys_stay_while_the_configuration_of_keys_does(tmp_path: Path) -> None:
+def test_credentials_are_kept_while_their_configuration_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps(made: Changing) -> None:
         tree = json.loads(json.dumps(BASE))
         del tree["control_plane"]["credentials"]
         made.write(tree)
+        monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "first")
+        monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "s")
         assert await made.reloader.reload()
-        chain = made.pipeline.client._caller._credentials
+        assert await made.key() == "first"
+        monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "second")
         assert await made.reloader.reload()
-        assert made.pipeline.client._caller._credentials is chain
-        made.write(BASE)
+        assert await made.key() == "first", "temporary keys stay"
+
+    changing(tmp_path, steps)
+
+
+def test_secret_files_are_read_at_every_reload(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first")
+
+    async def steps(made: Changing) -> None:
+        made.change("control_plane.credentials.security_token_file", str(token))
         assert await made.reloader.reload()
-        first = made.pipeline.client._caller._credentials
+        assert (await made.call())["x-acs-security-token"] == "first"
+        token.write_text("second")
         assert await made.reloader.reload()
-        assert made.pipeline.client._caller._credentials is not first, "files of secrets are read again"
+        assert (await made.call())["x-acs-security-token"] == "second"
 
     changing(tmp_path, steps)

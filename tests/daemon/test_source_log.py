@@ -27,12 +27,12 @@ NOTES: list[tuple[str, list[tuple[SourceStats, Said]]]] = [
     ("nothing", [(noted(), [])]),
     ("from-the-start", [(noted(a="x"), warned("capture: a: x")), (noted(a="x"), [])]),
     ("later", [(noted(), []), (noted(a="x", b="y"), warned("capture: a: x", "capture: b: y"))]),
-    ("over", [(noted(a="x"), warned("capture: a: x")), (noted(), [("INFO", "capture: a: that is over")])]),
+    ("over", [(noted(a="x"), warned("capture: a: x")), (noted(), [("INFO", "capture: a: resolved")])]),
     (
         "again",
         [
             (noted(a="x"), warned("capture: a: x")),
-            (noted(), [("INFO", "capture: a: that is over")]),
+            (noted(), [("INFO", "capture: a: resolved")]),
             (noted(), []),
             (noted(a="x"), warned("capture: a: x")),
         ],
@@ -82,8 +82,8 @@ LOSSES: list[tuple[str, list[tuple[float, SourceStats, Said]]]] = [
     (
         "overruns",
         [
-            (0, counted(1), warned("capture: the kernel dropped changes once; a full read follows")),
-            (99, counted(4), warned("capture: the kernel dropped changes 3 times; a full read follows")),
+            (0, counted(1), warned("capture: the kernel dropped events once; a full read follows")),
+            (99, counted(4), warned("capture: the kernel dropped events 3 times; a full read follows")),
         ],
     ),
     (
@@ -91,7 +91,7 @@ LOSSES: list[tuple[str, list[tuple[float, SourceStats, Said]]]] = [
         [
             (
                 *(0, counted(2, truncated=1)),
-                warned("capture: lost 1 records (truncated); the kernel dropped changes 2 times; a full read follows"),
+                warned("capture: lost 1 records (truncated); the kernel dropped events 2 times; a full read follows"),
             )
         ],
     ),
@@ -121,7 +121,7 @@ class Looks:
         for name in ("notes", "lost", "overruns"):
             setattr(self._source.stats, name, getattr(stats, name))
         self._caplog.clear()
-        self._source_log.look(now)
+        self._source_log.check(now)
         return [(record.levelname, record.getMessage()) for record in self._caplog.records]
 
 
@@ -143,11 +143,11 @@ def test_each_source_for_itself(caplog: pytest.LogCaptureFixture) -> None:
         for name in ("conntrack", "sockets")
     ]
     sources[1].stats.notes["failed"] = "no"
-    SourceLog(sources).look(0.0)
+    SourceLog(sources).check(0.0)
     assert caplog.messages == [
-        "conntrack: the kernel dropped changes once; a full read follows",
+        "conntrack: the kernel dropped events once; a full read follows",
         "sockets: failed: no",
-        "sockets: the kernel dropped changes once; a full read follows",
+        "sockets: the kernel dropped events once; a full read follows",
     ]
 
 
@@ -157,5 +157,5 @@ def test_maps_that_are_changed_in_place(caplog: pytest.LogCaptureFixture) -> Non
     source_log = SourceLog([source])
     for at, number in ((0.0, 2), (LOSS_EVERY, 5)):
         stats.lost["late"] = number
-        source_log.look(at)
+        source_log.check(at)
     assert caplog.messages == ["sockets: lost 2 records (late)", "sockets: lost 3 records (late)"]

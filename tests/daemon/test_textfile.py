@@ -32,7 +32,7 @@ def test_only_own_families_stay() -> None:
     assert list(own_families(PAGE)) == [*lines[:3], *lines[8:]]
 
 
-def test_it_is_written_whole_for_others_to_read(tmp_path: Path) -> None:
+def test_file_is_complete_and_readable(tmp_path: Path) -> None:
     file = tmp_path / "flowmap.prom"
     file.write_text("old")
     TextFile(file, lambda: PAGE).write()
@@ -41,17 +41,17 @@ def test_it_is_written_whole_for_others_to_read(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_the_collector_reads_only_such_names(tmp_path: Path) -> None:
+def test_suffix(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.prom"):
         TextFile(tmp_path / "flowmap.txt", lambda: PAGE)
 
 
-def test_a_place_that_cannot_be_written_keeps_what_is_there(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="missing/flowmap.prom: No such file"):
         TextFile(tmp_path / "missing" / "flowmap.prom", lambda: PAGE).write()
 
 
-def test_a_full_disk_keeps_what_is_there(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_file(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 from pathlib import Path
@@ -68,7 +68,7 @@ TextFile(Path(sys.argv[1]), lambda: b"flowmap_x 1\\n" * 1000).write()
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_one_run_leaves_its_page_and_ends_by_itself(tmp_path: Path) -> None:
+def test_run_with_a_time_limit(tmp_path: Path) -> None:
     file, settings = tmp_path / "flowmap.prom", tmp_path / "flowmap.yaml"
     with running_sandbox() as sandbox:
         control_plane = {

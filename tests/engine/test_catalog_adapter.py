@@ -10,17 +10,19 @@ import pytest
 
 from flowmap.attribute.calls.budget import CallBudget, Permits
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.control.alibaba.catalog.catalog import CatalogEntry, DeploymentCatalog, JobRun
-from flowmap.control.alibaba.catalog.packages import FileUse
-from flowmap.engine.catalog_adapter import BY_IP, CatalogDirectories, CatalogDirectory, CatalogRefreshers, Gate
-from flowmap.model.deployment import DeploymentInfo, DeploymentKey, JobSelection, Owner
+from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
+from flowmap.control.port import ListedDeployment
+from flowmap.engine.catalog_adapter import CatalogDirectory, Gate
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Job, JobSelection, Owner
 from flowmap.query.live import LiveQueries
 from tests.support.accounting import accounting_for
 
 NS = "ns"
 KEY = DeploymentKey("w", NS, "id")
-JAR = FileUse("jarUri", "oss://bucket/a.jar", "a.jar")
-ENTRY = CatalogEntry("", NS, "id", "listed", "BATCH", "9", "bob", {"team": "x"}, {"running": 2}, (JAR, JAR))
+JAR = "oss://bucket/a.jar"
+ENTRY = ListedDeployment(
+    Owner("w", NS, "id", "listed"), "BATCH", "9", "bob", {"team": "x"}, {"running": 2}, packages=(JAR,)
+)
 TOLD = DeploymentInfo(
     Owner("w", NS, "id", "told"), "STREAMING", "8", "ann", {"team": "y"}, {"failed": 1}, seen_at=100.0
 )
@@ -32,16 +34,16 @@ LISTED = DeploymentInfo(
     {"team": "x"},
     {"running": 2},
     seen_at=200.0,
-    packages=("oss://bucket/a.jar",),
+    packages=(JAR,),
 )
 
-DESCRIPTIONS: list[tuple[CatalogEntry | None, float, DeploymentInfo | None, DeploymentInfo | None]] = [
+DESCRIPTIONS: list[tuple[ListedDeployment | None, float, DeploymentInfo | None, DeploymentInfo | None]] = [
     # in the list, since when, what the last answer said, what comes of it
     (None, 0, None, None),
     (None, 0, TOLD, TOLD),
     (ENTRY, 200, None, LISTED),
     (ENTRY, 200, TOLD, LISTED),
-    (ENTRY, 50, TOLD, replace(TOLD, packages=("oss://bucket/a.jar",))),
+    (ENTRY, 50, TOLD, replace(TOLD, packages=(JAR,))),
     (
         replace(ENTRY, labels=None, jobs_by_state=None),
         200,
@@ -50,29 +52,34 @@ DESCRIPTIONS: list[tuple[CatalogEntry | None, float, DeploymentInfo | None, Depl
     ),
     (replace(ENTRY, labels={}), 200, TOLD, replace(LISTED, labels={})),
     (replace(ENTRY, labels=None, jobs_by_state=None), 200, None, replace(LISTED, labels={}, jobs_by_state={})),
-    (replace(ENTRY, workspace="v"), 200, TOLD, replace(LISTED, owner=Owner("v", NS, "id", "listed"))),
+    (
+        replace(ENTRY, owner=Owner("v", NS, "id", "listed")),
+        200,
+        TOLD,
+        replace(LISTED, owner=Owner("v", NS, "id", "listed")),
+    ),
 ]
 
 
-def directory(entry: CatalogEntry | None, at: float) -> tuple[DeploymentCatalog, CatalogDirectory]:
-    catalog = DeploymentCatalog([NS])
+def directory(entry: ListedDeployment | None, at: float) -> tuple[DeploymentCatalog, CatalogDirectory]:
+    catalog = DeploymentCatalog([Scope("w", NS)])
     if entry is not None:
-        catalog.take_listing(NS, [entry], complete=True, at=at, now=at)
-    return catalog, CatalogDirectory(catalog, "w")
+        catalog.apply_listing(Scope("w", NS), [entry], complete=True, at=at, now=at)
+    return catalog, CatalogDirectory(catalog)
 
 
 @pytest.mark.parametrize(("entry", "at", "told", "expected"), DESCRIPTIONS)
 def test_newer_description_wins(
-    entry: CatalogEntry | None, at: float, told: DeploymentInfo | None, expected: DeploymentInfo | None
+    entry: ListedDeployment | None, at: float, told: DeploymentInfo | None, expected: DeploymentInfo | None
 ) -> None:
     assert directory(entry, at)[1].describe(KEY, told) == expected
 
 
-def test_jobs_of_listed_deployments() -> None:
+def test_jobs_describe_known_deployments() -> None:
     catalog, found = directory(None, 0)
     before = found.generation
-    runs = [JobRun("old", "FAILED", 1, 2, ()), JobRun("new", "RUNNING", 3, None, ())]
-    catalog.take_jobs((NS, "id"), runs, complete=True, asked_at=10, skew=0.5)
+    jobs = [Job("old", "FAILED", 1, 2, over=True), Job("new", "RUNNING", 3)]
+    catalog.apply_jobs(DeploymentKey("w", NS, "id"), jobs, complete=True, asked_at=10, skew=0.5)
     assert found.generation > before
     assert found.describe(KEY, None) is None
     info = found.describe(KEY, TOLD)
@@ -86,7 +93,7 @@ def test_jobs_of_listed_deployments() -> None:
 
 
 class BudgetThread:
-    """A thread that owns a budget, as the writer does."""
+    """A thread that owns a budget, as the engine does."""
 
     def __init__(self, *, burst: int, max_in_flight: int) -> None:
         self.budget = CallBudget(rate=1e-9, burst=burst, max_in_flight=max_in_flight)
@@ -117,9 +124,9 @@ class BudgetThread:
 
 def test_gate_charges_repeats_and_the_catalog() -> None:
     async def go(gate: Gate) -> None:
-        (await gate.admit(BY_IP, 1))()
-        (await gate.admit(BY_IP, 2))()
-        release = await gate.admit("ListJobs", 1)
+        (await gate.admit(True, 1))()
+        (await gate.admit(True, 2))()
+        release = await gate.admit(False, 1)
         assert thread.budget.in_flight == 1
         release()
 
@@ -133,7 +140,7 @@ def test_gate_charges_repeats_and_the_catalog() -> None:
 def test_cancelled_gate_keeps_no_permit() -> None:
     async def go(gate: Gate) -> None:
         for number in range(200):
-            first, second = (asyncio.create_task(gate.admit("ListJobs", 1)) for _ in range(2))
+            first, second = (asyncio.create_task(gate.admit(False, 1)) for _ in range(2))
             await asyncio.sleep(0.0001 * (number % 5))
             second.cancel()
             release = (await asyncio.gather(first, second, return_exceptions=True))[0]
@@ -153,56 +160,20 @@ def test_times_follow_a_wall_clock_that_is_set() -> None:
     assert queries._epoch == 1060.0
 
 
-def test_several_workspaces_are_one_directory() -> None:
-    catalogs = [DeploymentCatalog([NS]), DeploymentCatalog([NS, "more"])]
-    entries = [replace(ENTRY, deployment_id="a", name="first"), replace(ENTRY, deployment_id="b", name="second")]
-    both = CatalogDirectories([CatalogDirectory(catalog, name) for catalog, name in zip(catalogs, "wv", strict=True)])
-    before = both.generation
-    for catalog, entry in zip(catalogs, entries, strict=True):
-        catalog.take_listing(NS, [entry], complete=True, at=100, now=100)
-    assert both.generation > before
-    described = [both.describe(DeploymentKey(*one), None) for one in (("w", NS, "a"), ("v", NS, "b"))]
+def test_directory_of_several_workspaces() -> None:
+    scopes = [Scope("w", NS), Scope("v", NS), Scope("v", "more")]
+    catalog = DeploymentCatalog(scopes)
+    directory = CatalogDirectory(catalog)
+    for (workspace, namespace), identity, name in zip(scopes, "ab", ("first", "second"), strict=False):
+        entry = replace(ENTRY, owner=Owner(workspace, namespace, identity, name))
+        catalog.apply_listing(Scope(workspace, namespace), [entry], complete=True, at=100, now=100)
+    described = [directory.describe(DeploymentKey(*one), None) for one in (("w", NS, "a"), ("v", NS, "b"))]
     assert [one.owner[:4:3] for one in described if one] == [("w", "first"), ("v", "second")]
-    assert both.describe(DeploymentKey("w", NS, "c"), None) is None
+    assert directory.describe(DeploymentKey("w", NS, "c"), None) is None
     told = replace(TOLD, owner=Owner("v", NS, "a", "told"))
-    assert both.describe(told.owner.key, told) == told, "the other workspace's deployment of that id is another"
+    assert directory.describe(told.owner.key, told) == told, "the other workspace's deployment of that id is another"
     strange = replace(TOLD, owner=Owner("u", NS, "b", "told"))
-    listed = both.describe(strange.owner.key, strange)
+    listed = directory.describe(strange.owner.key, strange)
     assert listed is not None and listed.owner.name == "second"
-    report = both.report()
+    report = directory.report()
     assert (report.deployments, report.suspicious, report.succeeded_at) == (2, False, None), "one namespace is missing"
-
-
-def test_several_refreshers_as_one() -> None:
-    done: list[str] = []
-
-    class Part:
-        runs = True
-
-        def __init__(self, name: str, at: float | None) -> None:
-            self.name, self.at = name, at
-
-        def start(self) -> None:
-            done.append(f"start {self.name}")
-
-        async def aclose(self) -> None:
-            done.append(f"close {self.name}")
-
-        def configure(self, *, every: float, label: object) -> None:
-            done.append(f"{self.name} {every} {label}")
-
-        def status(self) -> dict[str, object]:
-            error = None if self.name == "a" else "no"
-            return {"catalog_deployments": 2, "catalog_listed_at": self.at, "catalog_error": error}
-
-    parts = [Part("a", 5.0), Part("b", 3.0)]
-    both = CatalogRefreshers(parts)  # type: ignore[arg-type]
-    both.start()
-    both.configure(every=9.0, label=None)
-    asyncio.run(both.aclose())
-    assert done == ["start a", "start b", "a 9.0 None", "b 9.0 None", "close a", "close b"]
-    assert both.status() == {"catalog_deployments": 4, "catalog_listed_at": 3.0, "catalog_error": "no"}
-    parts[1].at = None
-    assert (both.status()["catalog_listed_at"], both.runs) == (None, True)
-    parts[0].runs = False
-    assert not both.runs

@@ -5,51 +5,42 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from flowmap.attribute.questions import UNREADABLE, Question, Shape
-from flowmap.control.alibaba.api.client import DeploymentsAnswer
-from flowmap.control.alibaba.api.models import Deployment, JobSummary
+from flowmap.control.port import OwnersAnswer
 from flowmap.engine.commands import QuestionResult
-from flowmap.engine.resolver import Resolver, may_own
+from flowmap.engine.resolver import Resolver
 from flowmap.errors import Throttled, Transient
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
 
 QUESTION = Question("ns", Shape.SINK, None, Endpoint(Address.parse("10.1.0.1"), 9092))
-ORDERS = Deployment(
-    deployment_id="d1", name="orders", labels={"team": "a"}, job_summary=JobSummary(running=1, failed=2)
-)
+ORDERS = DeploymentInfo(Owner("w", "ns", "d1", "orders"), jobs_by_state={"running": 1, "failed": 2})
 
 
 class Plane:
-    """Stands for the control client: ``reply`` makes an answer or raises."""
+    """A control plane whose answers ``reply`` makes or raises."""
 
     workspace = "w"
 
     def __init__(self, reply: Callable[[], object]) -> None:
-        self.reply, self.asked = reply, list[dict[str, object]]()
-        self.workspaces: list[str] = []
+        self.reply, self.asked = reply, list[tuple[object, ...]]()
 
-    def of_workspace(self, workspace: str) -> Plane:
-        self.workspaces.append(workspace)
-        return self
-
-    async def get_deployments_by_ip(self, **parameters: object) -> object:
+    async def find_owners(self, *parameters: object) -> object:
         self.asked.append(parameters)
         await asyncio.sleep(0)
         found = self.reply()
         return await found if asyncio.iscoroutine(found) else found
 
 
-def answer(*deployments: Deployment, dropped: int = 0, ago: float = 0.0) -> DeploymentsAnswer:
+def answer(*deployments: DeploymentInfo, unreadable: int = 0, ago: float = 0.0) -> OwnersAnswer:
     now = time.time()
-    return DeploymentsAnswer(deployments, "r", dropped, now - ago, now)
+    return OwnersAnswer(deployments, now - ago, now, unreadable)
 
 
-def deliver(reply: Callable[[], object], question: Question = QUESTION) -> tuple[QuestionResult, dict[str, object]]:
+def deliver(reply: Callable[[], object], question: Question = QUESTION) -> tuple[QuestionResult, tuple[object, ...]]:
     """What comes of one question."""
     plane, delivered = Plane(reply), list[QuestionResult]()
 
@@ -66,52 +57,35 @@ def deliver(reply: Callable[[], object], question: Question = QUESTION) -> tuple
 
 
 @pytest.mark.parametrize(
-    ("question", "parameters"),
+    "question",
     [
-        (QUESTION, {"dst_ip": "10.1.0.1", "dst_port": 9092, "src_ip": None, "src_port": None}),
-        (
-            Question("ns", Shape.CLIENT, Endpoint(Address.parse("2001:db8::1"), 0), None),
-            {"src_ip": "2001:db8::1", "src_port": None, "dst_ip": None, "dst_port": None},
-        ),
+        QUESTION,
+        Question("ns", Shape.CLIENT, Endpoint(Address.parse("2001:db8::1"), 0), None),
+        QUESTION._replace(workspace="v"),
     ],
 )
-def test_a_question_is_asked_with_its_parameters(question: Question, parameters: dict[str, object]) -> None:
-    assert deliver(answer, question)[1] == {"namespace": "ns", **parameters}
+def test_a_question_is_asked_with_its_parameters(question: Question) -> None:
+    parameters = (question.workspace, "ns", question.source, question.destination)
+    assert deliver(answer, question)[1] == parameters
 
 
-def test_an_answer_names_owners_and_describes_deployments() -> None:
+def test_result_has_owners_and_descriptions() -> None:
     before = time.monotonic()
     result, _ = deliver(lambda: answer(ORDERS, ago=0.0))
     assert result.answer is not None
     assert result.answer.owners == {Owner("w", "ns", "d1", "orders")}
     assert before <= result.answer.asked <= result.answer.arrived <= time.monotonic()
-    (info,) = result.deployments
-    assert (info.labels, info.jobs_by_state) == ({"team": "a"}, {"running": 1, "failed": 2})
-
-
-def test_deployment_place_and_default_name() -> None:
-    elsewhere = replace(ORDERS, workspace="w2", namespace="n2", name=None)
-    result, _ = deliver(lambda: answer(elsewhere))
-    assert result.answer is not None
-    assert result.answer.owners == {Owner("w2", "n2", "d1", "d1")}
-
-
-@pytest.mark.parametrize(
-    ("jobs", "owns"),
-    [({}, True), ({"running": 1}, True), ({"cancelling": 1}, True), ({"failed": 3, "running": 0}, False)],
-)
-def test_who_has_no_job_that_could_hold_a_connection_owns_none(jobs: dict[str, int], owns: bool) -> None:
-    assert may_own(DeploymentInfo(Owner("w", "ns", "d", "d"), jobs_by_state=jobs)) is owns
+    assert result.deployments == (ORDERS,)
 
 
 def test_unreadable_deployments_are_an_unnamed_owner() -> None:
-    result, _ = deliver(lambda: answer(ORDERS, dropped=2))
+    result, _ = deliver(lambda: answer(ORDERS, unreadable=2))
     assert result.answer is not None
     assert {owner.deployment_id for owner in result.answer.owners} == {"d1", UNREADABLE}
 
 
 def test_an_answer_of_which_nothing_could_be_read_is_none() -> None:
-    result, _ = deliver(lambda: answer(dropped=2))
+    result, _ = deliver(lambda: answer(unreadable=2))
     assert (result.answer, result.unreadable) == (None, 2)
     assert "2 elements" in result.cause
 
@@ -154,10 +128,10 @@ def test_wall_clock_step_makes_no_answer_younger(step: float, monkeypatch: pytes
     moved = [0.0]
     monkeypatch.setattr(time, "time", lambda: wall + moved[0])
 
-    def reply() -> DeploymentsAnswer:
+    def reply() -> OwnersAnswer:
         asked = time.time()
         moved[0] = step
-        return DeploymentsAnswer((ORDERS,), "r", 0, asked, time.time())
+        return OwnersAnswer((ORDERS,), asked, time.time())
 
     before = time.monotonic()
     result, _ = deliver(reply)
@@ -167,7 +141,7 @@ def test_wall_clock_step_makes_no_answer_younger(step: float, monkeypatch: pytes
 
 
 def test_a_retry_counts_from_the_request_that_was_answered() -> None:
-    def reply() -> DeploymentsAnswer:
+    def reply() -> OwnersAnswer:
         time.sleep(0.05)
         return answer(ORDERS, ago=0.0)
 
@@ -191,20 +165,3 @@ def test_one_line_for_many_failures(caplog: pytest.LogCaptureFixture) -> None:
 
     asyncio.run(ask())
     assert len(caplog.records) == 1
-
-
-def test_question_of_another_workspace() -> None:
-    found = answer(Deployment(deployment_id="a", name="n"))
-    plane, delivered = Plane(lambda: found), list[QuestionResult]()
-
-    async def ask() -> None:
-        resolver = Resolver(plane)  # type: ignore[arg-type]
-        for question in (QUESTION._replace(workspace="v"), QUESTION):
-            resolver.start(question, delivered.append)
-        while len(delivered) < 2:
-            await asyncio.sleep(0)
-
-    asyncio.run(asyncio.wait_for(ask(), 5))
-    assert plane.workspaces == ["v"]
-    owners = {one.question.workspace: set(one.answer.owners) for one in delivered if one.answer}
-    assert owners == {"v": {Owner("v", "ns", "a", "n")}, "": {Owner("w", "ns", "a", "n")}}

@@ -461,8 +461,8 @@ def test_the_daemon_logs_interfaces_that_come_and_go(tmp_path: Path, name: str, 
             (source,) = daemon.json("/api/v1/status")["sources"]
             assert f"interface {name}" in source["notes"]
             here.inside.run("ip", "link", "add", os.fsdecode(raw), "up", "type", "veth", "peer", "name", "n1")
-            until(lambda: logged("not there", "that is over"), "it has come")
+            until(lambda: logged("not there", "resolved"), "it has come")
             until(up, "the metric says so")
             here.inside.run("ip", "link", "delete", os.fsdecode(raw))
-            until(lambda: logged("not there", "that is over", "not there"), "it is missed again")
+            until(lambda: logged("not there", "resolved", "not there"), "it is missed again")
             assert daemon.stop() == 0

@@ -13,6 +13,7 @@ from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
+from flowmap.control.port import ControlStatus
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Restore
 from flowmap.engine.engine import Engine
@@ -36,9 +37,13 @@ FLOW = Record(RecordKind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESEN
 T = TypeVar("T")
 
 
-class Client:
-    breaker_open = False
-    clock_skew = None
+class Control:
+    """A control plane that is only asked for its state."""
+
+    endpoint = "http://127.0.0.1:1"
+
+    def status(self) -> ControlStatus:
+        return ControlStatus()
 
 
 def snapshot_of(accounting: FlowAccounting) -> Snapshot:
@@ -72,8 +77,7 @@ class House:
         self.backend = QueryService(
             self.engine,
             queries,
-            Client(),  # type: ignore[arg-type]
-            endpoint="http://127.0.0.1:1",
+            Control(),  # type: ignore[arg-type]
             timeout=0.5,
             stale_for=600,
             source_status=lambda: (),

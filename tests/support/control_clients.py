@@ -13,6 +13,7 @@ from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.credentials.base import StaticCredentials
 from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.route import Route
+from flowmap.control.clock import Clock
 from flowmap.errors import ControlError
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 
@@ -91,10 +92,7 @@ class Script:
             workspace="w",
             transport=self,
             observe=self.observe,
-            wall_clock=lambda: self.wall,
-            monotonic=lambda: self.now,
-            sleep=self.sleep,
-            chance=lambda: chance,
+            clock=Clock(lambda: self.wall, lambda: self.now, self.sleep, lambda: chance),
             **options,
         )
 

@@ -70,7 +70,7 @@ async def house(monkeypatch: pytest.MonkeyPatch, **http: object) -> AsyncIterato
         pipeline.engine.stop()
         pipeline.engine.join(5)
         await pipeline.resolver.aclose()
-        await pipeline.client.aclose()
+        await pipeline.control.plane.aclose()
         await pipeline.server.stop()
         source.free()
 

@@ -144,8 +144,8 @@ async def _ask_all(
     arguments: argparse.Namespace, config: Config, asked: Mapping[str, Question]
 ) -> dict[str, ShapeReply]:
     from flowmap.cli.shared import asking
+    from flowmap.control.alibaba.control_plane import ask_owners
     from flowmap.daemon.clients import control_client
-    from flowmap.engine.resolver import ask_question
     from flowmap.errors import UNREACHED, BadRequest, ControlError
 
     namespaces = asking.namespaces(arguments, config)
@@ -161,7 +161,8 @@ async def _ask_all(
                     continue
                 async with pace.call():
                     try:
-                        answers.append((namespace, await ask_question(client, question._replace(namespace=namespace))))
+                        ends = question.source, question.destination
+                        answers.append((namespace, await ask_owners(client, question.workspace, namespace, *ends)))
                     except BadRequest:
                         raise
                     except ControlError as error:
@@ -172,8 +173,9 @@ async def _ask_all(
 
 
 def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], workspace: str) -> ShapeReply:
-    from flowmap.engine.resolver import describe, may_own
+    from flowmap.control.alibaba.control_plane import describe
     from flowmap.errors import ControlError
+    from flowmap.model.deployment import may_own
 
     names: dict[str, str] = {}
     owners, errors = set(), []

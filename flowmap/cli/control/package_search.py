@@ -12,7 +12,7 @@ from flowmap.cli.shared.asking import Losses, Pace, blink_client, namespaces, re
 from flowmap.config import Config
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.models import JobSummary
-from flowmap.control.alibaba.catalog.packages import Found, PackageIndex, file_name, read_uri
+from flowmap.control.alibaba.api.packages import Found, PackageIndex, file_name, read_uri
 from flowmap.daemon.clients import control_client
 from flowmap.errors import AuthError, ControlError, QueryError
 

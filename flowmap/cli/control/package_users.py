@@ -18,7 +18,7 @@ from flowmap.cli.shared import options
 if TYPE_CHECKING:
     from flowmap.cli.shared.asking import Losses
     from flowmap.cli.shared.client import DaemonClient
-    from flowmap.control.alibaba.catalog.packages import Found
+    from flowmap.control.alibaba.api.packages import Found
 
 HEADER = ("NAMESPACE", "DEPLOYMENT", "ID", "JOB", "STATUS", "FIELD", "FILE")
 LEGACY_HEADER = ("PROJECT", "LEGACY JOB", "ID", "PACKAGE")

@@ -18,12 +18,12 @@ from flowmap.cli.shared import direct
 from flowmap.cli.shared.asking import Pace
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
+from flowmap.control.alibaba.control_plane import describe
 from flowmap.daemon.clients import control_client
-from flowmap.engine.resolver import describe, may_own
 from flowmap.errors import ControlError, QueryError
 from flowmap.export.peers import Peers
 from flowmap.history.reader import HistoryReader
-from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.deployment import DeploymentInfo, Owner, may_own
 from flowmap.replay.capture import CaptureReplay
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.capture_owners import LATENCY, NOBODY, from_catalog, from_history, with_catalog

@@ -22,12 +22,12 @@ from flowmap.attribute.questions import (
 from flowmap.attribute.special_addresses import SpecialAddresses
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
+from flowmap.control.alibaba.control_plane import ask_owners, describe
 from flowmap.daemon.clients import control_client
 from flowmap.engine.factory import elsewhere, knows_loopback
-from flowmap.engine.resolver import ask_question, describe, may_own
 from flowmap.errors import UNREACHED, ControlError, QueryError
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import DeploymentInfo, State
+from flowmap.model.deployment import DeploymentInfo, State, may_own
 from flowmap.model.views import AttributionView, Evidence
 from flowmap.serve.api import answers as forms
 from flowmap.system.names import run_loop
@@ -78,7 +78,7 @@ async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
 async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | ControlError:
     """Ask one question; returns the answer or the error."""
     try:
-        return await ask_question(client, question)
+        return await ask_owners(client, question.workspace, question.namespace, question.source, question.destination)
     except ControlError as error:
         return error
 

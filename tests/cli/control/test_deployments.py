@@ -68,21 +68,21 @@ WRONG = [
         ["deployments", "by-ip", "--src-ip", "10.0.0.1", "--namespace", ".."],
         "--namespace: '..' cannot be a path segment",
     ),
-    (["deployments", "by-label", "", "x"], "KEY: '' is not a text with something in it"),
+    (["deployments", "by-label", "", "x"], "KEY: '' is not a non-empty text"),
     (
         ["deployments", "list", "--label", "k=a;b"],
-        "label value: 'a;b' contains ';', which separates values in ListDeployments",
+        "label value: 'a;b' contains ';', which separates values",
     ),
     (
         ["deployments", "list", "--name", "a\nb"],
-        "--name: longer than 1024 characters, or with characters that do not print",
+        "--name: longer than 1024 characters, or with unprintable characters",
     ),
     (
         ["deployments", "list", "--execution-mode", ""],
-        "--execution-mode: '' is not a text with something in it",
+        "--execution-mode: '' is not a non-empty text",
     ),
-    (["jobs", ""], "DEPLOYMENT_ID: '' is not a text with something in it"),
-    (["jobs", "d1", "--namespace", "orders", "--namespace", ""], "--namespace: '' is not a text with something in it"),
+    (["jobs", ""], "DEPLOYMENT_ID: '' is not a non-empty text"),
+    (["jobs", "d1", "--namespace", "orders", "--namespace", ""], "--namespace: '' is not a non-empty text"),
 ]
 
 

@@ -127,4 +127,4 @@ def test_a_daemon_that_waits_for_a_name_ends_in_order(tmp_path: Path) -> None:
         said = process.stderr.read()
         assert process.wait() == 0
     assert "SIGTERM: stopping" in said
-    assert "not all ended in time" not in said, "the look-up was left behind and not waited for"
+    assert "shutdown timed out" not in said, "the look-up was left behind and not waited for"

@@ -1,15 +1,10 @@
-"""The legacy Blink API (foas, version 2018-11-11): which jobs use a package. Off unless configured.
+"""Client of the legacy Blink API (foas, version 2018-11-11): which jobs use a package. Off by default.
 
-Another gateway, another signature (HMAC-SHA1) and another envelope than the 2022-07-18 API; the attempts, waits and
-errors are the same.
+Gateway, signature (HMAC-SHA1) and envelope differ from the 2022-07-18 API. Attempts, waits and errors are the same.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
-from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Annotated, Any, Self
 
@@ -27,6 +22,7 @@ from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.signing import canonical_query, encode, sign_hmac_sha1
 from flowmap.control.alibaba.http.text import plain_text
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.errors import BadRequest, ProtocolError
 
 ACTION = "GetRefPackageJob"
@@ -109,12 +105,9 @@ class BlinkClient:
         user_agent: str = USER_AGENT,
         observe: Observe = no_observer,
         transport: Transport | None = None,
-        wall_clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """As for ``ControlClient``; ``endpoint`` None is the region's own."""
+        """Parameters as for ``ControlClient``. Without ``endpoint`` the one of the region is used."""
         self._region = region_id(region)
         by_region = MAINLAND if region.startswith("cn-") else OVERSEAS
         self._endpoint = by_region if endpoint is None else parse_endpoint(endpoint)
@@ -124,21 +117,18 @@ class BlinkClient:
             credentials=credentials,
             timeout=timeout,
             observe=observe,
-            wall_clock=wall_clock,
-            monotonic=monotonic,
-            sleep=sleep,
-            chance=chance,
+            clock=clock,
         )
 
     @property
     def breaker_open(self) -> bool:
-        """Whether the endpoint failed so often that it is left alone."""
+        """Whether calls are suspended after failures in a row."""
         return self._caller.breaker_open
 
     def get_ref_package_job(
         self, *, project: str, package: str, page_size: int = requests.PAGE_SIZE
     ) -> Listing[BlinkJob]:
-        """``GetRefPackageJob``, all pages: the jobs of ``project`` that use ``package``. BadRequest at once."""
+        """``GetRefPackageJob``, all pages: the jobs of ``project`` that use ``package``. Raises BadRequest at once."""
         segments = ("projects", _name("project", project), "packages", _name("package", package), "jobs")
         size = requests.integer("page_size", page_size, low=1, high=requests.PAGE_SIZE)
 
@@ -193,15 +183,15 @@ def _read(reply: HttpReply) -> Elements[BlinkJob]:
 
 
 def _name(parameter: str, value: str) -> str:
-    """A name that is one path segment raw as well as encoded: the raw path is what is signed."""
+    """A name that is one path segment both raw and encoded, since the raw path is signed."""
     checked = requests.text(parameter, value)
-    if checked is None or checked in (".", "..") or _UNSAFE & set(checked):
+    if checked in (".", "..") or _UNSAFE & set(checked):
         raise BadRequest(f"{parameter}: {value!r} is not a name (no {' '.join(sorted(_UNSAFE))}, not '.' or '..')")
     return checked
 
 
 def _jobs(value: object, total: int | None) -> list[object] | None:
-    """The jobs in any of their wrappings; None if there is nothing that says whether there are any."""
+    """The jobs from any of their wrappings; None if the answer does not give whether there are any."""
     if isinstance(value, dict):
         value = value.get("Job")
         value = [value] if isinstance(value, dict) else value

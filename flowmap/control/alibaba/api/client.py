@@ -1,12 +1,9 @@
-"""The control plane's API as an async client: typed questions in, typed answers or one of our errors out."""
+"""Async client of the 2022-07-18 API: typed parameters in, typed answers or an error of flowmap out."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,33 +24,34 @@ from flowmap.control.alibaba.api.caller import (
 from flowmap.control.alibaba.api.envelope import Element, Elements, read_answer
 from flowmap.control.alibaba.api.listing import Listing
 from flowmap.control.alibaba.api.models import Deployment, Job
-from flowmap.control.alibaba.api.requests import Request
+from flowmap.control.alibaba.api.requests import Operation, Request
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
 from flowmap.control.alibaba.http.endpoint import parse_endpoint
 from flowmap.control.alibaba.http.refusals import HttpReply
 from flowmap.control.alibaba.http.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 
 STABLE_ORDER = "gmt_create"
-"""``sortName`` of listings: by creation, so that what is created meanwhile comes last."""
+"""``sortName`` of listings: by creation, so that deployments created meanwhile come last."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentsAnswer:
-    """Deployments the control plane named."""
+    """The deployments in an answer."""
 
     deployments: tuple[Deployment, ...]
     request_id: str
     dropped: int
-    """Elements that could not be read. With any, the deployments here may not be all there are."""
+    """Elements that could not be read. If there are any, ``deployments`` may be incomplete."""
     asked_at: float
-    """Epoch seconds when the request that was answered was sent; the answer was true at a moment between this and
+    """Epoch seconds at which the answered request was sent. The answer was true at a moment between this and
     ``answered_at``."""
     answered_at: float
 
 
 class ControlClient:
-    """The 2022-07-18 API of one workspace. Use it in one event loop, and close it."""
+    """The 2022-07-18 API of one workspace. Use it in one event loop and close it."""
 
     def __init__(
         self,
@@ -66,14 +64,11 @@ class ControlClient:
         observe: Observe = no_observer,
         admit: Admit = no_limit,
         transport: Transport | None = None,
-        wall_clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``endpoint`` is ``https://host[:port]`` (see ``endpoint``), ``timeout`` the seconds one question may take
-        with all its attempts once the first is admitted, ``admit`` what every HTTP exchange waits for. ConfigError for
-        a bad endpoint, BadRequest for a bad workspace."""
+        """``endpoint``: ``https://host[:port]``. ``timeout``: seconds for one call with all its attempts, from the
+        admission of the first. ``admit``: awaited before every HTTP exchange. ConfigError for an invalid endpoint,
+        BadRequest for an invalid workspace."""
         self._endpoint = parse_endpoint(endpoint)
         self._workspace = requests.workspace(workspace)
         self._user_agent = user_agent
@@ -83,41 +78,44 @@ class ControlClient:
             timeout=timeout,
             observe=observe,
             admit=admit,
-            wall_clock=wall_clock,
-            monotonic=monotonic,
-            sleep=sleep,
-            chance=chance,
+            clock=clock,
         )
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoint.url
 
     @property
     def workspace(self) -> str:
         return self._workspace
 
     def of_workspace(self, workspace: str) -> ControlClient:
-        """A client of another workspace of the same account and endpoint, with which it shares everything else: the
-        connections, the breaker, the pauses. Only the first is closed. BadRequest for a bad workspace."""
+        """A client of another workspace of the same account and endpoint. Both share connections, breaker and pauses;
+        closing one closes both. An empty name is this workspace. BadRequest for an invalid one."""
+        if not workspace:
+            return self
         other = copy(self)
         other._workspace = requests.workspace(workspace)
         return other
 
     @property
     def breaker_open(self) -> bool:
-        """Whether the endpoint failed so often that it is left alone (``flowmap_api_breaker_open``)."""
+        """Whether calls are suspended after failures in a row (``flowmap_api_breaker_open``)."""
         return self._caller.breaker_open
 
     @property
     def paused_for(self) -> float:
-        """Seconds for which the endpoint asked to be left alone."""
+        """Seconds left of the pause that the server asked for."""
         return self._caller.paused_for
 
     @property
     def resting_for(self) -> float:
-        """Seconds for which asking is no use: the pause, or what is left of the breaker's rest."""
+        """Seconds until the next call makes sense: the rest of the pause or of an open breaker."""
         return self._caller.resting_for
 
     @property
     def clock_skew(self) -> float | None:
-        """Seconds the server's clock is ahead of ours; None before the first answer."""
+        """Seconds by which the server's clock is ahead of this host's; None before the first answer."""
         return self._caller.clock_skew
 
     async def get_deployments_by_ip(
@@ -131,18 +129,19 @@ class ControlClient:
         ignore_job_summary: bool | None = None,
         ignore_resource_setting: bool | None = True,
     ) -> DeploymentsAnswer:
-        """``GetDeploymentsByIp``. An answer without deployments means "not known", see the document's silence on
-        what is matched. BadRequest for a parameter, before any call; otherwise any ControlError."""
-        request = requests.get_deployments_by_ip(
-            namespace=namespace,
-            src_ip=src_ip,
-            src_port=src_port,
-            dst_ip=dst_ip,
-            dst_port=dst_port,
-            ignore_job_summary=ignore_job_summary,
-            ignore_resource_setting=ignore_resource_setting,
+        """``GetDeploymentsByIp``. An answer without deployments means "not known": the document does not define what
+        is matched. BadRequest for an invalid parameter, before any call; otherwise any ControlError."""
+        return await self._deployments(
+            requests.GET_DEPLOYMENTS_BY_IP.request(
+                namespace,
+                src_ip=src_ip,
+                src_port=src_port,
+                dst_ip=dst_ip,
+                dst_port=dst_port,
+                ignore_job_summary=ignore_job_summary,
+                ignore_resource_setting=ignore_resource_setting,
+            )
         )
-        return _deployments(await self._ask(request, Deployment))
 
     async def get_deployments_by_label(
         self,
@@ -155,16 +154,17 @@ class ControlClient:
     ) -> DeploymentsAnswer:
         """``GetDeploymentsByLabel``: deployments whose label ``key`` has any of ``values``. Errors as above.
 
-        "Exact match" is the document's word; what it finds besides is left out where the answer has the labels.
+        The document calls it an exact match. Deployments whose labels differ are dropped.
         """
-        request = requests.get_deployments_by_label(
-            namespace=namespace,
-            key=key,
-            values=values,
-            ignore_job_summary=ignore_job_summary,
-            ignore_resource_setting=ignore_resource_setting,
+        answer = await self._deployments(
+            requests.GET_DEPLOYMENTS_BY_LABEL.request(
+                namespace,
+                key=key,
+                values=values,
+                ignore_job_summary=ignore_job_summary,
+                ignore_resource_setting=ignore_resource_setting,
+            )
         )
-        answer = _deployments(await self._ask(request, Deployment))
         wanted = tuple(item for item in answer.deployments if item.labels is None or item.labels.get(key) in values)
         return replace(answer, deployments=wanted)
 
@@ -180,45 +180,25 @@ class ControlClient:
         label: tuple[str, Sequence[str]] | None = None,
         page_size: int = requests.PAGE_SIZE,
     ) -> Listing[Deployment]:
-        """``ListDeployments``, all pages; ``label`` is a key and its alternative values. BadRequest at once."""
-
-        def page(index: int) -> Request:
-            return requests.list_deployments(
-                namespace=namespace,
-                page_index=index,
-                page_size=page_size,
-                name=name,
-                status=status,
-                creator=creator,
-                modifier=modifier,
-                execution_mode=execution_mode,
-                label=label,
-                sort_name=STABLE_ORDER,
-            )
-
-        return self._listing(page, Deployment, lambda item: item.deployment_id, page_size)
+        """``ListDeployments``, all pages; ``label`` is a key and its alternative values. Raises BadRequest at once."""
+        key, values = label or (None, None)
+        filters = {"name": name, "status": status, "creator": creator, "modifier": modifier}
+        filters |= {"execution_mode": execution_mode}
+        return self._list(
+            requests.LIST_DEPLOYMENTS, namespace, page_size, **filters, label_key=key, label_values=values
+        )
 
     def list_jobs(self, *, namespace: str, deployment_id: str, page_size: int = requests.PAGE_SIZE) -> Listing[Job]:
-        """``ListJobs``, all pages: the runs of one deployment. BadRequest at once."""
-
-        def page(index: int) -> Request:
-            return requests.list_jobs(
-                namespace=namespace,
-                deployment_id=deployment_id,
-                page_index=index,
-                page_size=page_size,
-                sort_name=STABLE_ORDER,
-            )
-
-        return self._listing(page, Job, lambda item: item.job_id, page_size)
+        """``ListJobs``, all pages: the jobs of one deployment. Raises BadRequest at once."""
+        return self._list(requests.LIST_JOBS, namespace, page_size, deployment_id=deployment_id)
 
     @property
     def transport(self) -> Transport:
-        """What carries the calls."""
+        """The transport of the calls."""
         return self._caller.transport
 
     def configure(self, *, timeout: float, credentials: CredentialsProvider | None = None) -> None:
-        """Another timeout, and other keys where given, from the next call on."""
+        """Apply another timeout, and other keys if given, from the next call on."""
         self._caller.configure(timeout=timeout, credentials=credentials)
 
     async def aclose(self) -> None:
@@ -231,19 +211,24 @@ class ControlClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _listing(
-        self,
-        page: Callable[[int], Request],
-        element: type[Element],
-        identity: Callable[[Element], str],
-        page_size: int,
+    def _list(
+        self, operation: Operation[Element], namespace: str, page_size: int, **parameters: object
     ) -> Listing[Element]:
-        page(1)  # checks the parameters before anybody waits for the first page
+        def page(index: int) -> Request:
+            paging = {"page_index": index, "page_size": page_size, "sort_name": STABLE_ORDER}
+            return operation.request(namespace, **parameters, **paging)
 
         async def ask(index: int) -> Elements[Element]:
-            return (await self._ask(page(index), element)).value
+            return (await self._ask(page(index), operation.element)).value
 
-        return Listing(ask, identity, page_size=page_size)
+        page(1)  # raises BadRequest now and not when the first page is read
+        assert operation.identity is not None, "its answer comes in pages"
+        return Listing(ask, operation.identity, page_size=page_size)
+
+    async def _deployments(self, request: Request) -> DeploymentsAnswer:
+        call = await self._ask(request, Deployment)
+        answer = call.value
+        return DeploymentsAnswer(answer.items, answer.request_id, answer.dropped, call.asked_at, call.answered_at)
 
     async def _ask(self, request: Request, element: type[Element]) -> CallResult[Elements[Element]]:
         def sign(credentials: Credentials, now: float) -> Outgoing:
@@ -281,8 +266,3 @@ class ControlClient:
         )
         headers["authorization"] = signature.authorization
         return Outgoing(self._endpoint.url + request.target, headers)
-
-
-def _deployments(answered: CallResult[Elements[Deployment]]) -> DeploymentsAnswer:
-    answer = answered.value
-    return DeploymentsAnswer(answer.items, answer.request_id, answer.dropped, answered.asked_at, answered.answered_at)

@@ -1,8 +1,8 @@
-"""From the bytes of an answer to its elements, and nothing that could be mistaken for an empty answer.
+"""Reads the bytes of an answer into its elements, and never mistakes a broken answer for an empty one.
 
-The documents say it expressly: ``success`` decides, not the HTTP status and not ``httpCode``. An answer without a
-boolean ``success``, or a successful one without a list ``data``, is not an answer of this API. A bad element is
-dropped and counted; the others stay.
+The documents define that ``success`` decides, not the HTTP status and not ``httpCode``. A body without a boolean
+``success``, or a successful one without a list ``data``, is not an answer of this API. An unreadable element is dropped
+and counted.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ class Elements(Generic[Element]):
     items: tuple[Element, ...]
     request_id: str = ""
     dropped: int = 0
-    """Elements that were not as documented. An answer with any is incomplete: who asks for *all* owners must not
-    take the rest for all."""
+    """Elements that were not as documented. If there are any, the answer is incomplete."""
     page_index: int | None = None
     page_size: int | None = None
     total_size: int | None = None
@@ -43,7 +42,7 @@ _Count = Annotated[int | None, BeforeValidator(_count)]
 
 
 class _Envelope(BaseModel, Generic[Element]):
-    """What is around the elements. Only ``success`` and ``data`` may make an answer unusable."""
+    """The fields around the elements. Only ``success`` and ``data`` can make an answer unusable."""
 
     model_config = ConfigDict(strict=True, extra="ignore", alias_generator=camel)
 
@@ -61,20 +60,20 @@ class _Envelope(BaseModel, Generic[Element]):
 def read_answer(body: bytes, element: type[Element], *, status: int = 200) -> Elements[Element]:
     """Read the body of an answer.
 
-    BusinessError, Throttled or Transient for ``success: false``, by the ``httpCode`` and ``errorCode`` inside;
-    ProtocolError for anything that is not an answer of this API.
+    BusinessError, Throttled or Transient for ``success: false``, by its ``httpCode`` and ``errorCode``; ProtocolError
+    for a body that is not an answer of this API.
     """
     dropped = 0
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         envelope = _Envelope[element].model_validate_json(body)  # type: ignore[valid-type]
     except ValidationError:
-        envelope, dropped = _read_slowly(body, element, status)
+        envelope, dropped = _read_by_element(body, element, status)
     if not envelope.success:
         raise _refusal(envelope, status)
     if envelope.data is None:
         raise ProtocolError(
-            "the answer says success but has no list 'data'", status=status, request_id=envelope.request_id
+            "the answer has 'success' but no list 'data'", status=status, request_id=envelope.request_id
         )
     return Elements(
         items=tuple(envelope.data),
@@ -86,8 +85,8 @@ def read_answer(body: bytes, element: type[Element], *, status: int = 200) -> El
     )
 
 
-def _read_slowly(body: bytes, element: type[Element], status: int) -> tuple[_Envelope[Element], int]:
-    """Read an answer in which something is wrong, element by element, to find what can be kept."""
+def _read_by_element(body: bytes, element: type[Element], status: int) -> tuple[_Envelope[Element], int]:
+    """Read an answer with an error in it element by element. Returns it with the number of dropped elements."""
     try:
         tree: Any = read_tree(body)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A listing that is asked for page by page."""
+"""A listing that is read page by page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from flowmap.control.alibaba.api.paging import Pager
 
 
 class Listing(Generic[Element]):
-    """A paged answer, read once with ``async for``: each turn gives the elements of a page that were not seen before.
+    """A paged answer, read once with ``async for``: each turn yields the elements of a page that are new.
 
-    :attr:`total`, :attr:`complete` and :attr:`dropped` say how far it got; nothing is asked before the first turn.
+    No call is made before the first turn. :attr:`total`, :attr:`complete` and :attr:`dropped` are updated at each turn.
     """
 
     def __init__(
@@ -22,18 +22,18 @@ class Listing(Generic[Element]):
         *,
         page_size: int,
     ) -> None:
-        """``ask`` gets the page of an index, from 1; ``identity`` is the id of an element."""
+        """``ask`` reads the page with an index, from 1; ``identity`` returns the id of an element."""
         self._ask = ask
         self._pager = Pager(identity, page_size=page_size)
 
     @property
     def total(self) -> int:
-        """Elements the listing has, by the last page read."""
+        """Number of elements of the listing, by the last page read."""
         return self._pager.total
 
     @property
     def complete(self) -> bool:
-        """Whether everything was seen; False while reading, and after a listing that changed under every pass."""
+        """Whether every element was read. False during the reading, and if the listing changed during every pass."""
         return self._pager.complete
 
     @property
@@ -43,8 +43,8 @@ class Listing(Generic[Element]):
 
     async def __aiter__(self) -> AsyncIterator[tuple[Element, ...]]:
         while (index := self._pager.next_page) is not None:
-            yield self._pager.take(await self._ask(index))
+            yield self._pager.apply(await self._ask(index))
 
     async def all(self) -> tuple[Element, ...]:
-        """Every element, in order of first sight. A long listing is better reduced page by page."""
+        """Every element, in order of first sight. Long listings should be reduced page by page."""
         return tuple([item async for page in self for item in page])

@@ -1,4 +1,4 @@
-"""What the control plane answers: deployments and jobs, as the API's documents and the vendor's SDK describe them.
+"""The elements of answers: deployments and jobs, as the API's documents and the vendor's SDK describe them.
 
 Field names are the API's in snake case; every field but an element's own id may be absent. Types are strict, except
 where the documents' examples and the SDK's declarations disagree, and there exactly as far as they do:
@@ -36,7 +36,7 @@ def camel(name: str) -> str:
 
 
 def _seconds(value: object) -> object:
-    """A time in whole seconds; anything that is not one is left for pydantic to refuse."""
+    """A time in whole seconds; pydantic refuses any other value later."""
     if isinstance(value, str):
         text = value.strip()
         if not (text.isascii() and text.isdecimal() and len(text) <= 15):
@@ -83,7 +83,7 @@ def api_model(alias: Callable[[str], str] = camel) -> Callable[[type[M]], type[M
         alias_generator=alias,
         validate_by_name=True,
         allow_inf_nan=False,
-        defer_build=True,  # most classes are only ever parts of others and need no validator of their own
+        defer_build=True,  # most classes are parts of others and need no validator of their own
     )
     return cast("Callable[[type[M]], type[M]]", dataclass(config=config, kw_only=True, frozen=True, slots=True))
 
@@ -96,7 +96,7 @@ class ApiModel:
     def model_validate(cls, value: object) -> Self:
         """Read a value of JSON; ValueError (pydantic's ValidationError) if it is not as documented."""
         validator: SchemaValidator = cls.__pydantic_validator__  # type: ignore[attr-defined]
-        # As text again: being strict, a dataclass takes an object from JSON only, not a dict from Python.
+        # Via JSON: a strict dataclass accepts an object from JSON, not a dict from Python.
         read: Self = validator.validate_json(to_json(value))
         return read
 
@@ -139,7 +139,7 @@ class CdcYamlArtifact(ApiModel):
 
 @api_model()
 class Artifact(ApiModel):
-    """What a deployment runs. The examples fill several kinds at once: ``kind`` says which one counts."""
+    """What a deployment runs. The documents' examples fill several kinds at once; ``kind`` decides."""
 
     kind: str | None = None
     sql_artifact: SqlArtifact | None = None
@@ -230,7 +230,7 @@ class JobSummary(ApiModel):
 
 @api_model()
 class _Resource(ApiModel):
-    """What deployments and jobs have in common."""
+    """The fields that deployments and jobs share."""
 
     namespace: str | None = None
     workspace: str | None = None
@@ -253,13 +253,13 @@ class _Resource(ApiModel):
 
 @api_model()
 class Deployment(_Resource):
-    """A deployed job. It carries no address: an answer to "by ip" does not say what matched."""
+    """A deployed job. It has no address: an answer of ``GetDeploymentsByIp`` does not give what matched."""
 
     deployment_id: Identifier
     name: str | None = None
     description: str | None = None
     labels: dict[str, LabelText] | None = None
-    """None where the answer left them out, which is not the same as no labels."""
+    """None if the answer lacks them, which differs from a deployment without labels."""
     job_summary: JobSummary | None = None
     deployment_target: DeploymentTarget | None = None
     deployment_has_changed: bool | None = None

@@ -1,8 +1,8 @@
-"""Reads a listing page by page so that nothing is lost or told twice while it changes. Pure.
+"""Decides which page of a changing listing to read next, so that no element is lost or returned twice. Pure.
 
-Pages are positions in a listing that others change: what is created while we read shifts the rest to later pages (seen
-twice), what is deleted shifts it to earlier ones (never seen). So elements are told once, and when fewer turned up
-than the last page says there are, the listing is read again from the start, a few times at most.
+Pages are positions in a listing that changes during the reading. A new element shifts the rest to later pages (read
+twice); a deletion shifts it to earlier ones (never read). So each element is returned once. If fewer were read than the
+last page's total, the listing is read again from the start, up to :data:`PASSES` times.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Generic
 from flowmap.control.alibaba.api.envelope import Element, Elements
 
 PAGES = 1000
-"""Pages of one pass; a listing that is longer is incomplete."""
+"""Most pages of one pass; a longer listing is incomplete."""
 
 PASSES = 3
 
 
 class Pager(Generic[Element]):
-    """Decides which page to ask for next. ``identity`` gives the id of an element."""
+    """State of the reading of one listing. ``identity`` returns the id of an element."""
 
     def __init__(self, identity: Callable[[Element], str], *, page_size: int, pages: int = PAGES) -> None:
         self._identity = identity
@@ -28,9 +28,9 @@ class Pager(Generic[Element]):
         self._passes = 0
         self._seen: set[str] = set()
         self.total = 0
-        """Elements the listing has, by the last page read."""
+        """Number of elements of the listing, by the last page read."""
         self.complete = False
-        """Whether all of them were seen, once the listing is read."""
+        """Whether all elements were read, once the reading has ended."""
         self._begin()
 
     def _begin(self) -> None:
@@ -41,10 +41,10 @@ class Pager(Generic[Element]):
         self.dropped = 0
         """Elements of this pass that could not be read."""
         self.next_page: int | None = 1
-        """Index of the page to ask for, from 1; None when the listing is read."""
+        """Index of the page to read, from 1; None after the last."""
 
-    def take(self, answer: Elements[Element]) -> tuple[Element, ...]:
-        """Elements of the page just read that were not seen before; moves :attr:`next_page`."""
+    def apply(self, answer: Elements[Element]) -> tuple[Element, ...]:
+        """Apply a page. Returns its new elements and moves :attr:`next_page`."""
         fresh = []
         for item in answer.items:
             identity = self._identity(item)
@@ -53,7 +53,7 @@ class Pager(Generic[Element]):
                 self._seen.add(identity)
                 fresh.append(item)
         self.dropped += answer.dropped
-        # A server may give smaller pages than asked for, and says so.
+        # A server may return smaller pages than requested, with their size.
         size = min(answer.page_size or self._page_size, self._page_size)
         self._advance(len(answer.items) + answer.dropped, size, answer.total_size)
         return tuple(fresh)

@@ -1,28 +1,29 @@
-"""The operations of the 2022-07-18 API as requests: parameters checked, encoded, not yet signed. Pure.
+"""The operations of the 2022-07-18 API as one table, and the requests made from it: checked and encoded. Pure.
 
-Every operation is a ``GET`` without a body. What the documents leave to the server (a port without its address, a
-separator inside a label value, a namespace that a path normaliser would eat) is refused here as BadRequest with the
-name of the parameter, before any call is made.
+Every operation is a ``GET`` without a body. A parameter whose meaning the documents leave to the server (a port without
+its address, a separator inside a label value, a namespace that a path normaliser would remove) raises BadRequest with
+its name, before any call is made.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from flowmap.control.alibaba.api.models import ApiModel, Deployment, Job
 from flowmap.control.alibaba.http.signing import canonical_query, encode
 from flowmap.errors import BadRequest
+
+Element = TypeVar("Element", bound=ApiModel)
 
 VERSION = "2022-07-18"
 
 PAGE_SIZE = 100
-"""Largest ``pageSize`` the documents allow."""
-
-LABEL_VALUE_SEPARATOR = {"GetDeploymentsByLabel": ",", "ListDeployments": ";"}
-"""Between alternative label values: the documents give each operation its own (ListDeployments' example, which has a
-comma, contradicts its text)."""
+"""Largest ``pageSize`` that the documents allow."""
 
 _WORKSPACE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _TEXT_LIMIT = 1024
@@ -30,13 +31,13 @@ _TEXT_LIMIT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to the API. ``target`` is both what is signed and what is sent."""
+    """One request to the API. Its ``target`` is signed and sent as it is."""
 
     action: str
     path: str
     """Encoded path."""
     query: Mapping[str, str]
-    """Decoded parameters; the unset ones are left out."""
+    """Decoded parameters."""
     version: str = VERSION
 
     @property
@@ -45,99 +46,56 @@ class Request:
 
     @property
     def target(self) -> str:
-        """Path and query as they go on the wire."""
+        """Encoded path and query."""
         query = self.canonical_query
         return f"{self.path}?{query}" if query else self.path
 
 
-def get_deployments_by_ip(
-    *,
-    namespace: str,
-    src_ip: str | None = None,
-    src_port: int | None = None,
-    dst_ip: str | None = None,
-    dst_port: int | None = None,
-    ignore_job_summary: bool | None = None,
-    ignore_resource_setting: bool | None = None,
-) -> Request:
-    """``GetDeploymentsByIp``: at least one of the addresses; a port needs its address."""
-    if src_ip is None and dst_ip is None:
-        raise BadRequest("src_ip or dst_ip: at least one is needed")
-    query = {
-        "srcIp": address("src_ip", src_ip),
-        "srcPort": port("src_port", src_port, beside=("src_ip", src_ip)),
-        "dstIp": address("dst_ip", dst_ip),
-        "dstPort": port("dst_port", dst_port, beside=("dst_ip", dst_ip)),
-        "ignoreJobSummary": boolean("ignore_job_summary", ignore_job_summary),
-        "ignoreResourceSetting": boolean("ignore_resource_setting", ignore_resource_setting),
-    }
-    return _request("GetDeploymentsByIp", namespace, "/deployments/getDeployments/byIp", query)
+class Parameter(NamedTuple):
+    """A parameter of an operation."""
+
+    sent_as: str
+    """Its name in the query."""
+    encode: Callable[[str, Any], str | None]
+    """From its name and value to the text in the query; None leaves it out. Raises BadRequest."""
+    required: bool = False
+    needs: str | None = None
+    """The address that a port belongs to."""
 
 
-def get_deployments_by_label(
-    *,
-    namespace: str,
-    key: str,
-    values: Sequence[str],
-    ignore_job_summary: bool | None = None,
-    ignore_resource_setting: bool | None = None,
-) -> Request:
-    """``GetDeploymentsByLabel``: deployments whose label ``key`` is any of ``values``."""
-    query = {
-        "labelKey": _required("key", key),
-        "labelValue": label_values("GetDeploymentsByLabel", values),
-        "ignoreJobSummary": boolean("ignore_job_summary", ignore_job_summary),
-        "ignoreResourceSetting": boolean("ignore_resource_setting", ignore_resource_setting),
-    }
-    return _request("GetDeploymentsByLabel", namespace, "/deployments/getDeployments/byLabel", query)
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Element]):
+    """An operation of the API."""
 
+    name: str
+    tail: str
+    """The path after the namespace."""
+    element: type[Element]
+    """What its answer is a list of."""
+    parameters: Mapping[str, Parameter]
+    """By the name that callers use."""
+    any_of: tuple[str, ...] = ()
+    """Parameters of which at least one is needed."""
+    identity: Callable[[Element], str] | None = None
+    """The id of an element, if the answer comes in pages."""
 
-def list_deployments(
-    *,
-    namespace: str,
-    page_index: int,
-    page_size: int = PAGE_SIZE,
-    name: str | None = None,
-    status: str | None = None,
-    creator: str | None = None,
-    modifier: str | None = None,
-    execution_mode: str | None = None,
-    label: tuple[str, Sequence[str]] | None = None,
-    sort_name: str | None = None,
-) -> Request:
-    """One page of ``ListDeployments``; ``label`` is a key and its alternative values."""
-    query = {
-        "name": text("name", name),
-        "status": text("status", status),
-        "creator": text("creator", creator),
-        "modifier": text("modifier", modifier),
-        "executionMode": text("execution_mode", execution_mode),
-        "sortName": text("sort_name", sort_name),
-        **_page(page_index, page_size),
-    }
-    if label is not None:
-        query["labelKey"] = _required("label key", label[0])
-        query["labelValueArray"] = label_values("ListDeployments", label[1])
-    return _request("ListDeployments", namespace, "/deployments", query)
-
-
-def list_jobs(
-    *,
-    namespace: str,
-    deployment_id: str,
-    page_index: int,
-    page_size: int = PAGE_SIZE,
-    sort_name: str | None = None,
-    sort_order: str | None = None,
-) -> Request:
-    """One page of ``ListJobs``: the jobs of one deployment."""
-    query = {
-        "deploymentId": _required("deployment_id", deployment_id),
-        "sortName": text("sort_name", sort_name),
-        "sortOrder": text("sort_order", sort_order),
-        **_page(page_index, page_size),
-    }
-    return _request("ListJobs", namespace, "/jobs", query)
+    def request(self, namespace: str, **values: object) -> Request:
+        """The request with the parameters ``values``; BadRequest for one that is missing or not valid."""
+        given = {name for name, value in values.items() if value is not None}
+        if self.any_of and not given.intersection(self.any_of):
+            raise BadRequest(f"{' or '.join(self.any_of)}: at least one is needed")
+        path = f"/api/v2/namespaces/{segment('namespace', namespace)}{self.tail}"
+        query = {}
+        for name, parameter in self.parameters.items():
+            if name not in given and parameter.required:
+                raise BadRequest(f"{name}: is needed")
+            encoded = parameter.encode(name, values[name]) if name in given else None
+            if encoded is None:
+                continue
+            if parameter.needs is not None and parameter.needs not in given:
+                raise BadRequest(f"{name}: needs {parameter.needs}; a port without its address is undefined")
+            query[parameter.sent_as] = encoded
+        return Request(self.name, path, query)
 
 
 def workspace(value: str) -> str:
@@ -147,21 +105,17 @@ def workspace(value: str) -> str:
     return value
 
 
-def text(name: str, value: str | None) -> str | None:
+def text(name: str, value: str) -> str:
     """A free text parameter: printable, bounded, not empty."""
-    if value is None:
-        return None
     if not isinstance(value, str) or not value:
-        raise BadRequest(f"{name}: {value!r} is not a text with something in it")
+        raise BadRequest(f"{name}: {value!r} is not a non-empty text")
     if len(value) > _TEXT_LIMIT or not value.isprintable():
-        raise BadRequest(f"{name}: longer than {_TEXT_LIMIT} characters, or with characters that do not print")
+        raise BadRequest(f"{name}: longer than {_TEXT_LIMIT} characters, or with unprintable characters")
     return value
 
 
-def address(name: str, value: str | None) -> str | None:
-    """An address as it is asked about: compressed, no zone, IPv4-mapped IPv6 as IPv4."""
-    if value is None:
-        return None
+def address(name: str, value: str) -> str:
+    """An address in its compressed form, without zone; IPv4-mapped IPv6 becomes IPv4."""
     try:
         parsed = ipaddress.ip_address(value) if isinstance(value, str) else None
     except ValueError:
@@ -172,32 +126,27 @@ def address(name: str, value: str | None) -> str | None:
     return str(mapped or parsed)
 
 
-def port(name: str, value: int | None, *, beside: tuple[str, str | None]) -> str | None:
-    """A port as decimal text; ``beside`` names the address it belongs to."""
-    if value is None:
-        return None
+def port(name: str, value: int) -> str:
+    """A port as decimal text."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
         raise BadRequest(f"{name}: {value!r} is not a port (1 to 65535)")
-    if beside[1] is None:
-        raise BadRequest(f"{name}: needs {beside[0]}; a port without its address is undefined")
     return str(value)
 
 
-def boolean(name: str, value: bool | None) -> str | None:
+def boolean(name: str, value: bool) -> str:
     """``true`` or ``false`` in lower case, as the documents list them (the vendor's Python SDK capitalises)."""
-    if value is not None and not isinstance(value, bool):
+    if not isinstance(value, bool):
         raise BadRequest(f"{name}: {value!r} is not a boolean")
-    return None if value is None else str(value).lower()
+    return str(value).lower()
 
 
-def label_values(action: str, values: Sequence[str]) -> str:
-    """Alternative label values in one parameter. There is no escape for the separator, so it is refused."""
-    separator = LABEL_VALUE_SEPARATOR[action]
+def label_values(name: str, values: Sequence[str], *, separator: str) -> str:
+    """Alternative label values in one parameter. The separator has no escape, so values with it are refused."""
     if isinstance(values, str) or not values:
         raise BadRequest("label values: give a list with at least one value")
     for value in values:
-        if separator in _required("label value", value):
-            raise BadRequest(f"label value: {value!r} contains {separator!r}, which separates values in {action}")
+        if separator in text("label value", value):
+            raise BadRequest(f"label value: {value!r} contains {separator!r}, which separates values")
     return separator.join(values)
 
 
@@ -210,25 +159,65 @@ def integer(name: str, value: int, *, low: int, high: int) -> str:
 
 def segment(name: str, value: str) -> str:
     """One encoded path segment. ``.`` and ``..`` are refused: a URL library would resolve them after signing."""
-    if _required(name, value) in (".", ".."):
+    if text(name, value) in (".", ".."):
         raise BadRequest(f"{name}: {value!r} cannot be a path segment")
     return encode(value)
 
 
-def _required(name: str, value: str) -> str:
-    checked = text(name, value)
-    if checked is None:
-        raise BadRequest(f"{name}: is needed")
-    return checked
+_FLAGS = {
+    "ignore_job_summary": Parameter("ignoreJobSummary", boolean),
+    "ignore_resource_setting": Parameter("ignoreResourceSetting", boolean),
+}
+_PAGES = {
+    "page_index": Parameter("pageIndex", partial(integer, low=1, high=2**31 - 1)),
+    "page_size": Parameter("pageSize", partial(integer, low=1, high=PAGE_SIZE)),
+    "sort_name": Parameter("sortName", text),
+}
 
-
-def _page(page_index: int, page_size: int) -> dict[str, str | None]:
-    return {
-        "pageIndex": integer("page_index", page_index, low=1, high=2**31 - 1),
-        "pageSize": integer("page_size", page_size, low=1, high=PAGE_SIZE),
-    }
-
-
-def _request(action: str, namespace: str, tail: str, query: Mapping[str, str | None]) -> Request:
-    path = f"/api/v2/namespaces/{segment('namespace', namespace)}{tail}"
-    return Request(action, path, {name: value for name, value in query.items() if value is not None})
+GET_DEPLOYMENTS_BY_IP = Operation(
+    "GetDeploymentsByIp",
+    "/deployments/getDeployments/byIp",
+    Deployment,
+    {
+        "src_ip": Parameter("srcIp", address),
+        "src_port": Parameter("srcPort", port, needs="src_ip"),
+        "dst_ip": Parameter("dstIp", address),
+        "dst_port": Parameter("dstPort", port, needs="dst_ip"),
+        **_FLAGS,
+    },
+    any_of=("src_ip", "dst_ip"),
+)
+GET_DEPLOYMENTS_BY_LABEL = Operation(
+    "GetDeploymentsByLabel",
+    "/deployments/getDeployments/byLabel",
+    Deployment,
+    {
+        "key": Parameter("labelKey", text, required=True),
+        "values": Parameter("labelValue", partial(label_values, separator=","), required=True),
+        **_FLAGS,
+    },
+)
+LIST_DEPLOYMENTS = Operation(
+    "ListDeployments",
+    "/deployments",
+    Deployment,
+    {
+        "name": Parameter("name", text),
+        "status": Parameter("status", text),
+        "creator": Parameter("creator", text),
+        "modifier": Parameter("modifier", text),
+        "execution_mode": Parameter("executionMode", text),
+        "label_key": Parameter("labelKey", text),
+        # The documents' text says ";", their example has ",".
+        "label_values": Parameter("labelValueArray", partial(label_values, separator=";")),
+        **_PAGES,
+    },
+    identity=lambda deployment: deployment.deployment_id,
+)
+LIST_JOBS = Operation(
+    "ListJobs",
+    "/jobs",
+    Job,
+    {"deployment_id": Parameter("deploymentId", text, required=True), **_PAGES},
+    identity=lambda job: job.job_id,
+)

@@ -1,1 +1,1 @@
-"""Where the access key comes from."""
+"""Providers of access keys."""

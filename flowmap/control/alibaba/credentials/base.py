@@ -1,6 +1,6 @@
-"""Keys to the control plane: the value, and the small interface every provider of them has.
+"""Access keys: their value, and the interface of their providers.
 
-Secrets live in :class:`Credentials` only. It shows them to nobody: not in ``repr``, not in an error, not in a log.
+Only :class:`Credentials` holds secrets. They are in no ``repr``, error or log line.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Protocol
 from flowmap.errors import AuthError, ConfigError
 
 SECRET_FILE_LIMIT = 64 * 1024
-"""Bytes of a secret file that are read."""
+"""Most bytes read of a secret file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An access key, with a token where it is temporary."""
+    """An access key, with a token if it is temporary."""
 
     access_key_id: str
     access_key_secret: str = field(repr=False)
@@ -25,7 +25,7 @@ class Credentials:
     expires_at: float | None = None
     """Seconds since the epoch; None if it does not expire."""
     origin: str = "config"
-    """Which provider gave it, for people."""
+    """The provider it came from, for messages."""
 
     def __post_init__(self) -> None:
         for name in ("access_key_id", "access_key_secret"):
@@ -33,23 +33,23 @@ class Credentials:
                 raise AuthError(f"{name} is empty")
         for name in ("access_key_id", "access_key_secret", "security_token"):
             value = getattr(self, name) or ""
-            # They go into headers, and a header that cannot be sent is shown in the HTTP library's error.
+            # They become headers, and the HTTP library's error quotes a header that cannot be sent.
             if not value.isascii() or not value.isprintable() or value != value.strip():
-                raise AuthError(f"{name} has a blank around it or a character that cannot be in a header")
+                raise AuthError(f"{name} has a blank at its start or end, or a character that cannot be in a header")
 
 
 class CredentialsProvider(Protocol):
-    """Where keys come from."""
+    """Provides access keys."""
 
     async def get(self) -> Credentials:
-        """Keys that are valid now; AuthError or Transient if there are none."""
+        """Valid keys; AuthError or Transient if there are none."""
 
     def reject(self, credentials: Credentials) -> bool:
-        """The control plane refused ``credentials``: forget them. True if :meth:`get` may now give others."""
+        """Drop ``credentials`` after the control plane refused them. True if :meth:`get` may now return others."""
 
 
 class StaticCredentials:
-    """Keys from the configuration. What comes from a file is read again when the keys were refused."""
+    """Keys from the configuration. Files are read again after a refusal."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class StaticCredentials:
             try:
                 self._current = self._load()
             except (AuthError, ConfigError):
-                return False  # a file that is just being replaced: the next refusal reads it again
+                return False  # the file is being replaced; the next refusal reads it again
         return credentials != self._current
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ class StaticCredentials:
 
 
 def read_secret(path: Path) -> str:
-    """The content of a secret file without the blanks and line ends around it; ConfigError names the file."""
+    """The content of a secret file without surrounding blanks and line ends; ConfigError names the file."""
     try:
         with path.open("rb") as file:
             content = file.read(SECRET_FILE_LIMIT)
@@ -100,5 +100,5 @@ def read_secret(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the secret: {error.strerror}") from error
     except UnicodeDecodeError:
-        # The decoding error quotes the bytes, so it is not kept as the cause.
+        # The decoding error quotes the bytes, so it is not the cause.
         raise ConfigError(f"{path}: the secret is not text") from None

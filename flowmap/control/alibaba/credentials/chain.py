@@ -1,16 +1,14 @@
-"""Where keys are looked for when the configuration has none.
+"""The chain of providers for a configuration without a key.
 
-In this order, and the first that is set up serves: environment, ini profile, profile of the command line tool, role by
-OIDC token, credentials URI, role of the ECS instance. The last only where it is switched on, so that a laptop never
-asks the metadata address. One that is set up but does not work is an error, not a reason to try the next: that would
-be another identity.
+The first provider that is set up is used: environment, ini profile, profile of the command line tool, role by OIDC
+token, credentials URI, role of the ECS instance. The last one must be switched on, so that a laptop never calls the
+metadata address. A provider that is set up but fails is an error: the next one would be another identity.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from flowmap.control.alibaba.credentials.base import SECRET_FILE_LIMIT, Credentials, CredentialsProvider
@@ -20,20 +18,21 @@ from flowmap.control.alibaba.credentials.refreshing import RefreshingCredentials
 from flowmap.control.alibaba.credentials.vendor import vendor_credentials
 from flowmap.control.alibaba.http.endpoint import region_id
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.errors import AuthError, ConfigError
 
 PREFIX = "ALIBABA_CLOUD_"
 
 
 def process_credentials(transport: Transport, *, ecs_role: bool = False) -> CredentialsChain:
-    """The chain of this process's environment and home. ``transport`` may be the one of the client it is for."""
+    """The chain for the environment and the home of this process. ``transport`` may be shared with a client."""
     return CredentialsChain(
         transport=transport, environ=os.environ, home=Path(os.environ.get("HOME") or "/"), ecs_role=ecs_role
     )
 
 
 class CredentialsChain:
-    """Finds the first provider that is set up when keys are first asked for, and stays with it."""
+    """Selects the first provider that is set up at the first :meth:`get`, and keeps it."""
 
     def __init__(
         self,
@@ -44,9 +43,9 @@ class CredentialsChain:
         ecs_role: bool = False,
         metadata: str = METADATA,
         sts: str | None = None,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``ecs_role`` switches the instance's role on, as a role name in ``ALIBABA_CLOUD_ECS_METADATA`` does;
+        """``ecs_role`` enables the role of the instance, like a role name in ``ALIBABA_CLOUD_ECS_METADATA``.
         ``metadata`` and ``sts`` replace the vendor's addresses in tests."""
         self._transport = transport
         self._environ = environ
@@ -54,7 +53,7 @@ class CredentialsChain:
         self._ecs_role = ecs_role
         self._metadata = metadata
         self._sts = sts
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._found: CredentialsProvider | None = None
 
     async def get(self) -> Credentials:
@@ -69,7 +68,7 @@ class CredentialsChain:
         if isinstance(found, RefreshingCredentials):
             self._found = found
             return found.reject(credentials)
-        try:  # keys from the environment or a file: look whether there are others now
+        try:  # keys from the environment or a file may have changed
             self._found = self._find()
         except AuthError:
             return False
@@ -126,7 +125,7 @@ class CredentialsChain:
         if isinstance(found, Credentials):
             return _Fixed(found)
         return RefreshingCredentials(
-            vendor_credentials(kind, path, self._var("PROFILE"), found.kind), wall_clock=self._wall_clock
+            vendor_credentials(kind, path, self._var("PROFILE"), found.kind), clock=self._clock
         )
 
     def _oidc(self) -> CredentialsProvider | None:
@@ -140,9 +139,9 @@ class CredentialsChain:
             session_name=self._var("ROLE_SESSION_NAME") or "flowmap",
             endpoint=self._sts or self._sts_endpoint(),
             transport=self._transport,
-            wall_clock=self._wall_clock,
+            clock=self._clock,
         )
-        return RefreshingCredentials(exchange, wall_clock=self._wall_clock)
+        return RefreshingCredentials(exchange, clock=self._clock)
 
     def _sts_endpoint(self) -> str:
         region = self._var("STS_REGION")
@@ -155,7 +154,7 @@ class CredentialsChain:
         uri = self._var("CREDENTIALS_URI")
         if uri is None:
             return None
-        return RefreshingCredentials(CredentialsUri(uri, transport=self._transport), wall_clock=self._wall_clock)
+        return RefreshingCredentials(CredentialsUri(uri, transport=self._transport), clock=self._clock)
 
     def _ecs(self) -> CredentialsProvider | None:
         role = self._var("ECS_METADATA")
@@ -167,11 +166,11 @@ class CredentialsChain:
             endpoint=self._metadata,
             allow_version_1=not self._on("IMDSV1_DISABLED"),
         )
-        return RefreshingCredentials(exchange, wall_clock=self._wall_clock)
+        return RefreshingCredentials(exchange, clock=self._clock)
 
 
 class _Fixed:
-    """Keys that were found once."""
+    """Keys that do not change."""
 
     def __init__(self, credentials: Credentials) -> None:
         self.credentials = credentials
@@ -184,7 +183,7 @@ class _Fixed:
 
 
 def _read(path: Path, *, needed: bool) -> str | None:
-    """The text of a file; None if it is not there and need not be. AuthError names the file."""
+    """The text of a file; None if it is missing and not ``needed``. AuthError names the file."""
     try:
         with path.open("rb") as file:
             return file.read(SECRET_FILE_LIMIT).decode("utf-8-sig")
@@ -193,7 +192,7 @@ def _read(path: Path, *, needed: bool) -> str | None:
             return None
         raise AuthError(f"{path}: {error.strerror}") from error
     except OSError as error:
-        # A home that is closed to a service says nothing; a file that is there and closed is a mistake.
+        # A home without access is normal for a service; an existing file without access is a mistake.
         if not needed and not os.path.exists(path):
             return None
         raise AuthError(f"{path}: {error.strerror}") from error

@@ -1,13 +1,13 @@
-"""Temporary keys from elsewhere: a role by OIDC token, a credentials URI, the role of the ECS instance.
+"""Gets temporary keys: a role by OIDC token, a credentials URI, the role of the ECS instance.
 
-Each class asks once when told to; when to ask, and keeping what came, is ``refreshing``'s. Answers hold secrets and
-are never quoted.
+Each class makes one exchange for each ``fetch``; ``refreshing`` decides when and keeps the keys. Answers contain
+secrets and are never quoted.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,13 +19,14 @@ from flowmap.control.alibaba.http.json_tree import read_tree
 from flowmap.control.alibaba.http.refusals import HttpReply, read_refusal
 from flowmap.control.alibaba.http.signing import canonical_query, encode
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.clock import Clock
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
 
 METADATA = "http://100.100.100.200"
-"""Where an ECS instance asks about itself."""
+"""Metadata service of an ECS instance."""
 
 METADATA_TOKEN_LIFE = 21600
-"""Seconds asked for the token that version 2 of the metadata service wants."""
+"""Requested lifetime in seconds of the token for version 2 of the metadata service."""
 
 METADATA_TIMEOUT = 1.0
 EXCHANGE_TIMEOUT = 5.0
@@ -34,7 +35,7 @@ _ROLE_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 
 
 class Exchange(Protocol):
-    """A way to get temporary keys."""
+    """Gets temporary keys."""
 
     async def fetch(self) -> Credentials:
         """Fresh keys; AuthError, Transient or ProtocolError."""
@@ -50,7 +51,7 @@ class OidcRole:
         provider_arn: str,
         token_file: Path,
         transport: Transport,
-        wall_clock: Callable[[], float],
+        clock: Clock,
         session_name: str = "flowmap",
         endpoint: str = "https://sts.aliyuncs.com",
     ) -> None:
@@ -66,14 +67,14 @@ class OidcRole:
         self._token_file = token_file
         self._endpoint = endpoint
         self._transport = transport
-        self._wall_clock = wall_clock
+        self._clock = clock
 
     async def fetch(self) -> Credentials:
         try:
             token = read_secret(self._token_file)  # read each time: the kubelet replaces it
         except ConfigError as error:
             raise AuthError(str(error)) from error
-        date = datetime.fromtimestamp(self._wall_clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        date = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         query = canonical_query({**self._query, "OIDCToken": token, "Timestamp": date})
         reply = await self._transport.send(
             "GET", f"{self._endpoint}/?{query}", {"accept": "application/json"}, timeout=EXCHANGE_TIMEOUT
@@ -83,14 +84,14 @@ class OidcRole:
 
 
 class CredentialsUri:
-    """Asks a local helper by URI (``ALIBABA_CLOUD_CREDENTIALS_URI``)."""
+    """Gets keys from a local helper (``ALIBABA_CLOUD_CREDENTIALS_URI``)."""
 
     def __init__(self, uri: str, *, transport: Transport) -> None:
         parts = urlsplit(uri)
         host = parts.hostname or ""
         local = is_loopback(host) or host.startswith("169.254.")
         if parts.scheme != "https" and not (parts.scheme == "http" and local):
-            raise ConfigError("credentials URI: https://, or http:// on this machine")
+            raise ConfigError("credentials URI: must be https://, or http:// on this machine")
         self._uri = uri
         self._transport = transport
 
@@ -100,12 +101,12 @@ class CredentialsUri:
 
 
 class EcsRole:
-    """Asks the metadata service of the ECS instance for its RAM role."""
+    """Gets keys of the RAM role of the ECS instance from its metadata service."""
 
     def __init__(
         self, role: str | None, *, transport: Transport, endpoint: str = METADATA, allow_version_1: bool = True
     ) -> None:
-        """``role`` None: the instance's own. Without ``allow_version_1`` a service that gives no token is refused."""
+        """``role`` None: the role of the instance. Without ``allow_version_1``, a service without tokens is refused."""
         if role is not None and not _ROLE_NAME.fullmatch(role):
             raise ConfigError(f"ECS role: {role!r} is not a role name")
         self._role = role
@@ -149,7 +150,7 @@ class EcsRole:
 
 
 def _object(reply: HttpReply, who: str) -> dict[str, Any]:
-    """The JSON object of a good answer; the error of another."""
+    """The JSON object of a reply with status 200; an error for any other reply."""
     if reply.status != 200:
         code = read_refusal(reply).code or "no error code"
         kind = Transient if reply.status >= 500 or reply.status == 429 else AuthError
@@ -157,9 +158,9 @@ def _object(reply: HttpReply, who: str) -> dict[str, Any]:
     try:
         tree = read_tree(reply.body)
     except ValueError:
-        tree = None  # the parser's error quotes nothing, but says nothing either
+        tree = None
     if not isinstance(tree, dict):
-        raise ProtocolError(f"{who} answered something that is not a JSON object", status=reply.status)
+        raise ProtocolError(f"{who} returned something that is not a JSON object", status=reply.status)
     return tree
 
 

@@ -1,7 +1,7 @@
-"""Keys in the files of the vendor's tools: the SDKs' ini file and the command line tool's JSON. Parsing is pure.
+"""Parses the files of the vendor's tools: the SDKs' ini file and the command line tool's JSON. Pure.
 
-Each parser gives the keys of a profile, or says that the profile is of a kind that flowmap has no code for
-(:class:`OtherKind`), or None if the file has no such profile. Errors never quote the file: it holds secrets.
+Each parser returns the keys of a profile, :class:`OtherKind` for a kind without code in flowmap, or None if the file
+has no such profile. Errors never quote the file: it contains secrets.
 """
 
 from __future__ import annotations

@@ -1,27 +1,25 @@
-"""Temporary keys that stay fresh: fetched ahead of their expiry, once for all who wait, kept while still valid."""
+"""Keeps temporary keys fresh: renews them before they expire, once for all waiting calls, and uses them while valid."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections.abc import Callable
 
 from flowmap.control.alibaba.credentials.base import Credentials
 from flowmap.control.alibaba.credentials.exchange import Exchange
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.errors import ControlError
 
 AHEAD = 900.0
 """Seconds before its expiry at which a key is renewed, as in the vendor's SDKs."""
 
 AGAIN_AFTER = 30.0
-"""Seconds between tries while the old keys still serve."""
+"""Seconds between attempts to renew keys that are still valid."""
 
-UNTOLD = 300.0
-"""Seconds for which keys are kept whose expiry is not told; who gives them renews them itself."""
+LIFETIME = 300.0
+"""Seconds for which keys without an expiry are kept; their provider renews them itself."""
 
 SPREAD = 60.0
-"""Hosts that got their keys together renew them up to this many seconds apart."""
+"""Range in seconds over which hosts that got their keys together spread the renewal."""
 
 
 class RefreshingCredentials:
@@ -31,22 +29,20 @@ class RefreshingCredentials:
         self,
         exchange: Exchange,
         *,
-        wall_clock: Callable[[], float] = time.time,
-        chance: Callable[[], float] = random.random,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._exchange = exchange
-        self._wall_clock = wall_clock
-        self._chance = chance
+        self._clock = clock
         self._lock = asyncio.Lock()
         self._current: Credentials | None = None
         self._renew_at = 0.0
 
     async def get(self) -> Credentials:
-        """Keys that are valid; the error of the exchange only when there are none."""
+        """Valid keys; the error of the exchange if there are none."""
         if (current := self._fresh()) is not None:
             return current
         async with self._lock:
-            if (current := self._fresh()) is not None:  # somebody else renewed them while this one waited
+            if (current := self._fresh()) is not None:  # another call has renewed them
                 return current
             return await self._renew()
 
@@ -59,7 +55,7 @@ class RefreshingCredentials:
         return f"RefreshingCredentials({type(self._exchange).__name__})"
 
     def _fresh(self) -> Credentials | None:
-        return self._current if self._current is not None and self._wall_clock() < self._renew_at else None
+        return self._current if self._current is not None and self._clock.wall() < self._renew_at else None
 
     async def _renew(self) -> Credentials:
         try:
@@ -67,19 +63,19 @@ class RefreshingCredentials:
         except ControlError:
             if self._current is None or self._expired(self._current):
                 raise
-            self._renew_at = self._wall_clock() + AGAIN_AFTER
+            self._renew_at = self._clock.wall() + AGAIN_AFTER
             return self._current
         self._current = fetched
         self._renew_at = self._when(fetched)
         return fetched
 
     def _when(self, fetched: Credentials) -> float:
-        """When to renew: ahead of the expiry, but never at once; keys that live shorter are used for half of it."""
-        now = self._wall_clock()
+        """When to renew: before the expiry, but never at once. Keys with a short lifetime are used for half of it."""
+        now = self._clock.wall()
         if fetched.expires_at is None:
-            return now + UNTOLD
+            return now + LIFETIME
         left = fetched.expires_at - now
-        return now + max(left - AHEAD - SPREAD * self._chance(), left / 2, 1.0)
+        return now + max(left - AHEAD - SPREAD * self._clock.chance(), left / 2, 1.0)
 
     def _expired(self, credentials: Credentials) -> bool:
-        return credentials.expires_at is not None and self._wall_clock() >= credentials.expires_at
+        return credentials.expires_at is not None and self._clock.wall() >= credentials.expires_at

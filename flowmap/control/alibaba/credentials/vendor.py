@@ -1,7 +1,6 @@
-"""Profiles of other kinds (assumed roles, single sign-on, external programs, …) through the vendor's library.
+"""Keys of other kinds of profiles (assumed roles, single sign-on, external programs) through the vendor's library.
 
-The library is the optional extra ``credentials``: it brings twenty distributions and a scheduler thread, which a daemon
-that signs with a key should not carry.
+The library is the optional extra ``credentials``: it needs twenty distributions and starts a scheduler thread.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _PROVIDERS = {
 
 
 class VendorExchange:
-    """Asks the library for the keys of a profile."""
+    """Gets the keys of a profile from the library."""
 
     def __init__(self, provider: Any, *, profile: str) -> None:
         self._provider = provider
@@ -30,10 +29,10 @@ class VendorExchange:
 
     async def fetch(self) -> Credentials:
         try:
-            # The library blocks; its own asynchronous calls would bring a second HTTP client.
+            # The library blocks. Its asynchronous calls need a second HTTP client.
             found = await self._calls.run(self._profile, self._provider.get_credentials)
-        except Exception as error:  # it raises its own, requests' and json's errors, some with secrets in them
-            raise AuthError(f"{self._profile}: the vendor's library gave no keys ({type(error).__name__})") from None
+        except Exception as error:  # it raises errors of its own, of requests and of json, some with secrets in them
+            raise AuthError(f"{self._profile}: no keys from the vendor's library ({type(error).__name__})") from None
         return Credentials(
             found.get_access_key_id() or "",
             found.get_access_key_secret() or "",

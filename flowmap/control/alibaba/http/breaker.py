@@ -1,4 +1,4 @@
-"""When to leave the endpoint alone: a breaker for one that fails, a pause for one that asks for it. Pure.
+"""Decides when calls to an endpoint are suspended: a breaker after failures, a pause on the server's request. Pure.
 
 Times are monotonic seconds, given as ``now=``.
 """
@@ -9,13 +9,13 @@ FAILURES = 5
 """Failed attempts in a row that open the breaker."""
 
 FIRST_REST = 5.0
-"""Seconds the breaker stays open the first time; doubled each time the probe after it fails too."""
+"""Seconds for which the breaker opens first; doubled after each failed probe."""
 
 LONGEST_REST = 60.0
 
 
 class Breaker:
-    """Counts failures in a row; after :data:`FAILURES` it refuses, then lets one probe through at a time."""
+    """Counts failures in a row. After :data:`FAILURES` it opens, then admits one probe at a time."""
 
     def __init__(self, *, failures: int = FAILURES, rest: float = FIRST_REST, longest: float = LONGEST_REST) -> None:
         self._limit = failures
@@ -28,15 +28,15 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """True from the failure that opened it until an attempt succeeds."""
+        """Whether it is open: from the failure that opened it until an attempt succeeds."""
         return self._open_until is not None
 
     def remaining(self, *, now: float) -> float:
-        """Seconds until a probe is let through; 0 if one is now, or if the breaker is closed."""
+        """Seconds until a probe is admitted; 0 if the breaker is closed."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
 
     def admit(self, *, now: float) -> bool:
-        """Whether an attempt may start. Each admitted attempt must end in one of the three methods below."""
+        """Whether an attempt may start. Each admitted attempt must call one of the three methods below at its end."""
         if self._open_until is None:
             return True
         if self._probing or now < self._open_until:
@@ -45,7 +45,7 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """The endpoint answered, be it with a refusal."""
+        """The endpoint answered, possibly with a refusal."""
         self._failures = 0
         self._rest = self._first
         self._open_until = None
@@ -55,7 +55,7 @@ class Breaker:
         """The attempt got no answer of the API."""
         self._failures += 1
         if self._open_until is not None and not self._probing:
-            return  # an attempt from before the opening; its failure is no news
+            return  # it began before the breaker opened
         if self._failures >= self._limit:
             if self._probing:
                 self._rest = min(self._rest * 2, self._longest)
@@ -63,20 +63,20 @@ class Breaker:
         self._probing = False
 
     def abandoned(self) -> None:
-        """The attempt was cancelled and says nothing."""
+        """The attempt was cancelled."""
         self._probing = False
 
 
 class Pause:
-    """A time for which nobody asks, because the endpoint said so."""
+    """A pause that the endpoint asked for."""
 
     def __init__(self) -> None:
         self._until = 0.0
 
     def extend(self, seconds: float, *, now: float) -> None:
-        """Ask nobody for ``seconds``; a longer pause already running stays."""
+        """Pause for ``seconds``; a longer pause stays."""
         self._until = max(self._until, now + seconds)
 
     def remaining(self, *, now: float) -> float:
-        """Seconds still to wait; 0 if none."""
+        """Seconds left; 0 without a pause."""
         return max(0.0, self._until - now)

@@ -1,4 +1,4 @@
-"""Where the control plane is: a checked origin, from a URL or a region. Pure."""
+"""Endpoints of control planes: checked origins, from a URL or a region. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class Endpoint(NamedTuple):
-    """An origin: scheme, and host with the port where it is not the scheme's own."""
+    """An origin: the scheme, and the host with the port unless it is the scheme's default."""
 
     scheme: str
     authority: str
-    """As it goes into the ``Host`` header, which is signed."""
+    """Value of the ``Host`` header, which is signed."""
 
     @property
     def url(self) -> str:
@@ -27,7 +27,7 @@ class Endpoint(NamedTuple):
 
 
 def endpoint_of_region(region: str, *, product: str = "ververica") -> Endpoint:
-    """The public endpoint of a region, by the rule that holds for every entry of the vendor's table."""
+    """The public endpoint of a region, by the rule of the vendor's table."""
     return Endpoint("https", f"{product}.{region_id(region)}.aliyuncs.com")
 
 
@@ -39,17 +39,17 @@ def region_id(text: str) -> str:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Read ``https://host[:port]``; plain ``http://`` only for this machine, since requests carry tokens."""
+    """Read ``https://host[:port]``; plain ``http://`` only for loopback, since requests carry tokens."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        # The parser's error quotes what it took for the port, which may be the middle of a password.
+        # The parser's error quotes the supposed port, which may be part of a password.
         raise ConfigError("endpoint: not https://host[:port]") from None
     if parts.username is not None or parts.password is not None:
-        raise ConfigError("endpoint: a user or password does not belong into the URL")
-    if not text.isprintable():  # the parser drops line ends in silence
-        raise ConfigError(f"endpoint: {text!r} has characters that do not print")
+        raise ConfigError("endpoint: the URL must not contain a user or password")
+    if not text.isprintable():  # the parser drops line ends
+        raise ConfigError(f"endpoint: {text!r} has unprintable characters")
     if parts.scheme not in _DEFAULT_PORTS or not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
         raise ConfigError(f"endpoint: {text!r} is not https://host[:port]")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -57,14 +57,14 @@ def parse_endpoint(text: str) -> Endpoint:
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigError(f"endpoint: {text!r}: plain http:// is accepted for loopback only")
     if port == 0:
-        raise ConfigError(f"endpoint: {text!r}: port 0 is no port")
+        raise ConfigError(f"endpoint: {text!r}: port 0 is not a port")
     shown = f"[{host}]" if ":" in host else host
     default = port is None or port == _DEFAULT_PORTS[parts.scheme]
     return Endpoint(parts.scheme, shown if default else f"{shown}:{port}")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine by its address, or by the name ``localhost``."""
+    """Whether ``host`` is a loopback address or ``localhost``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

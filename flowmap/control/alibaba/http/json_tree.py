@@ -1,4 +1,4 @@
-"""Reads the JSON of a server so that one bad value costs its own element and not the whole answer. Pure."""
+"""Reads the JSON of a server so that one invalid value costs its element and not the whole answer. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from pydantic_core import from_json
 
 UNREADABLE = "\ud800"
-"""Stands for a number that has no value. It is half of a surrogate pair, which no encoder accepts, like the strings
-that arrived broken: whatever holds one of them cannot become a model and is dropped and counted there."""
+"""Replaces a number without a value. It is half of a surrogate pair, which no encoder accepts: an element that contains
+it cannot become a model, so it is dropped and counted there."""
 
 LONGEST_NUMBER = 100
 """Digits of a number; a longer one is unreadable."""
@@ -19,7 +19,7 @@ LONGEST_NUMBER = 100
 def read_tree(body: bytes) -> Any:
     """The value in ``body``, with or without a byte order mark; ValueError if its structure is not JSON.
 
-    Where the strict parser refuses the body, a tolerant one reads it again. It keeps strings with half of a surrogate
+    If the strict parser refuses the body, a tolerant one reads it again. It keeps strings with half of a surrogate
     pair, with bytes that are not UTF-8, or with control characters, and replaces NaN, infinite and endless numbers by
     :data:`UNREADABLE`.
     """

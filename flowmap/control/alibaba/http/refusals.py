@@ -1,8 +1,8 @@
-"""From an answer that is not a plain 200 to an error, by who must act. Pure.
+"""Turns a reply with another status than 200 into an error, by who must act. Pure.
 
 Two shapes of error body are documented: the gateway's (``Code``, ``Message``, ``RequestId``, also in lower camel
 case and as XML) and the business one (``success: false``, ``errorCode``, ``errorMessage``). Proxies add a third:
-HTML, of which only the status is kept.
+HTML, of which only the status is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AUTH_CODES = (
     "NoPermission",
     "SignatureDoesNotMatch",
 )
-"""Beginnings of codes that say that keys, clock or permissions are wrong; their HTTP status varies."""
+"""Prefixes of codes for wrong keys, clock or permissions. Their HTTP status varies."""
 
 NEW_KEYS_DO_NOT_HELP = ("Forbidden", "NoPermission", "InvalidTimeStamp")
 
@@ -38,7 +38,7 @@ _XML_FIELD = re.compile(rb"<(Code|Message|RequestId)>([^<]{0,1000})</")
 
 
 class HttpReply(NamedTuple):
-    """An HTTP answer, read whole."""
+    """A complete HTTP reply."""
 
     status: int
     headers: Mapping[str, str]
@@ -48,7 +48,7 @@ class HttpReply(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """What an error body says; None where it does not."""
+    """The contents of an error body; None for what it lacks."""
 
     code: str | None = None
     message: str | None = None
@@ -56,7 +56,7 @@ class Refusal(NamedTuple):
 
 
 def read_refusal(reply: HttpReply) -> Refusal:
-    """Read an error body of any of the documented shapes; all None for another."""
+    """Read an error body of a documented shape; all fields are None for another one."""
     if "xml" in reply.headers.get("content-type", ""):
         found = {name.decode(): value.decode(errors="replace") for name, value in _XML_FIELD.findall(reply.body)}
     else:
@@ -74,7 +74,7 @@ def read_refusal(reply: HttpReply) -> Refusal:
 
 
 def refusal_error(reply: HttpReply, *, hint: float | None) -> ControlError:
-    """The error of a reply whose status is not 200; ``hint`` is the server's wish to wait, in seconds."""
+    """The error of a reply whose status is not 200. ``hint``: seconds after which the server allows a retry."""
     if 300 <= reply.status < 400:
         target = urlsplit(reply.headers.get("location", "")).hostname or "nowhere"
         return ProtocolError(f"redirects are refused (HTTP {reply.status} to {target[:100]})", status=reply.status)
@@ -99,7 +99,7 @@ def refusal_error(reply: HttpReply, *, hint: float | None) -> ControlError:
 
 
 def _kind(reply: HttpReply, code: str) -> tuple[type[ControlError], str | None]:
-    # The vendor's SDK keys throttling off the header, whatever status and code say.
+    # The vendor's SDK takes the header for throttling, with any status and code.
     if reply.status == 429 or code.startswith("Throttling") or positive(reply.headers.get("x-acs-retry-after")):
         return Throttled, None
     if code == "SignatureNonceUsed" or reply.status == 408:

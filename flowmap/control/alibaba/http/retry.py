@@ -1,4 +1,4 @@
-"""Whether and when to ask again after a failure. Pure: chance and time are arguments."""
+"""Decides whether and when a failed call is repeated. Pure: chance and time are arguments."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ THROTTLE_WAIT = 1.0
 """Upper end of the first random wait after throttling without a hint from the server."""
 
 LONGEST_HINT = 120.0
-"""Seconds of a server's hint that are honoured, as in the vendor's SDK."""
+"""Most seconds of a server's hint that are followed, as in the vendor's SDK."""
 
-_NEVER_AGAIN = {"breaker", "tls"}
+_NOT_REPEATED = {"breaker", "tls"}
 
-_ONCE_AGAIN = {"dns"}
-"""The second attempt joins the look-up of the first, which takes as long as the name servers are tried."""
+_REPEATED_ONCE = {"dns"}
+"""The second attempt joins the look-up of the first, which lasts until all name servers were tried."""
 
 
 def full_jitter(attempt: int, *, chance: Callable[[], float], first: float = FIRST_WAIT) -> float:
@@ -32,24 +32,24 @@ def full_jitter(attempt: int, *, chance: Callable[[], float], first: float = FIR
 
 
 def worth_repeating(error: ControlError, *, attempt: int = 1) -> bool:
-    """Whether the same question may get an answer when it is asked again soon. All operations are safe to repeat.
+    """Whether a repeated call may succeed soon. All operations are safe to repeat.
 
-    ``attempt`` is the one that failed, from 1.
+    ``attempt`` is the number of the failed attempt, from 1.
     """
-    if error.reason in _ONCE_AGAIN and attempt > 1:
+    if error.reason in _REPEATED_ONCE and attempt > 1:
         return False
     if isinstance(error, Throttled):
         return True
     if isinstance(error, ProtocolError):
         return error.reason == "malformed"
-    return isinstance(error, Transient) and error.reason not in _NEVER_AGAIN
+    return isinstance(error, Transient) and error.reason not in _NOT_REPEATED
 
 
 def server_hint(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds the server asks to wait: ``x-acs-retry-after`` (milliseconds), else ``Retry-After``; None if neither.
+    """Seconds to wait by ``x-acs-retry-after`` (milliseconds), else by ``Retry-After``; None without both.
 
-    ``now`` is the time of the answer in epoch seconds, for a ``Retry-After`` that is a date. Hints that are not a
-    positive number or a date to come are no hints; long ones are capped.
+    ``now`` is the time of the answer in epoch seconds, for a ``Retry-After`` that is a date. A hint that is not a
+    positive number or a future date is ignored; a long one is capped.
     """
     milliseconds = positive(headers.get("x-acs-retry-after"))
     if milliseconds is not None:
@@ -78,6 +78,6 @@ def positive(value: str | None) -> float | None:
     text = (value or "").strip()
     if not text.isascii() or not text.isdecimal():
         return None
-    # A number too long for a float is still a hint: the longest.
+    # A number too long for a float is the longest hint.
     number = float(text) if len(text) < 300 else math.inf
     return number if number > 0 else None

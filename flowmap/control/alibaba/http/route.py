@@ -1,8 +1,8 @@
-"""How connections to the control plane are made: through which proxy, and which authorities are trusted.
+"""The route of connections to the control plane: the proxy, and the trusted certificate authorities.
 
-Keys and meanings are those of Prometheus' ``http_config``. A proxy carries ``https://`` only, in a tunnel (CONNECT,
-RFC 9110, section 9.3.6), so it sees neither keys nor answers. Plain ``http://`` is only spoken to this host and its
-metadata service, always directly.
+The configuration follows Prometheus' ``http_config``. A proxy carries ``https://`` only, in a tunnel (CONNECT,
+RFC 9110, section 9.3.6), so it sees neither keys nor answers. Plain ``http://`` is only used for loopback and for the
+metadata service of the instance, always directly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy. Its text hides the password."""
+    """An HTTP proxy. Its ``str`` hides the password."""
 
     scheme: str
     host: str
@@ -33,7 +33,7 @@ class Proxy:
     origin: str = "control_plane.proxy_url"
     """Where it was configured."""
     no_proxy: str | None = None
-    """Hosts that are asked directly, in the form of the variable ``NO_PROXY``; None: not one."""
+    """Hosts that bypass the proxy, in the form of the variable ``NO_PROXY``; None: no host."""
 
     @property
     def url(self) -> str:
@@ -48,30 +48,30 @@ class Proxy:
         return self.url.replace("://", f"://{login}@", 1)
 
     def carries(self, scheme: str, host: str) -> bool:
-        """Whether it is asked to reach ``host``."""
+        """Whether calls to ``host`` go through it."""
         if scheme != "https":
             return False
         return self.no_proxy is None or not (is_loopback(host) or _named(host, self.no_proxy))
 
 
 class Route(NamedTuple):
-    """The way to every endpoint."""
+    """How every endpoint is reached."""
 
     proxy: Proxy | None = None
     tls: ssl.SSLContext | None = None
-    """None: the authorities that come with the HTTP library."""
+    """None: the authorities of the HTTP library."""
 
     def proxy_to(self, scheme: str, host: str) -> Proxy | None:
-        """The proxy that is asked to reach ``host``; None if it is asked directly."""
+        """The proxy for ``host``; None for a direct connection."""
         return self.proxy if self.proxy is not None and self.proxy.carries(scheme, host) else None
 
 
 DIRECT = Route()
-"""Without a proxy, trusting the authorities that come with the HTTP library."""
+"""No proxy, and the authorities of the HTTP library."""
 
 
 def parse_proxy(text: str, *, origin: str = "control_plane.proxy_url", no_proxy: str | None = None) -> Proxy:
-    """Read ``http://[user:password@]host[:port]``; ConfigError, which never quotes the text: it may hold a password."""
+    """Read ``http://[user:password@]host[:port]``; ConfigError, without the text: it may contain a password."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
@@ -89,7 +89,7 @@ def parse_proxy(text: str, *, origin: str = "control_plane.proxy_url", no_proxy:
 def environment_proxy(environ: Mapping[str, str]) -> Proxy | None:
     """The proxy for ``https://`` of ``HTTPS_PROXY`` and ``NO_PROXY``, or of their lower case; None if there is none.
 
-    Loopback is always asked directly. ConfigError for a value that names no proxy.
+    Loopback is always reached directly. ConfigError for an invalid value.
     """
     name, text = _first(environ, "https_proxy")
     if not text:
@@ -102,7 +102,7 @@ def environment_proxy(environ: Mapping[str, str]) -> Proxy | None:
 
 
 def trusting(ca_file: str) -> ssl.SSLContext:
-    """A client's TLS that trusts the authorities in ``ca_file`` (PEM) and no others; ConfigError names the file."""
+    """A TLS context of a client that trusts only the authorities in ``ca_file`` (PEM); ConfigError names the file."""
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:
@@ -118,7 +118,7 @@ def _first(environ: Mapping[str, str], name: str) -> tuple[str, str]:
 
 
 def _named(host: str, no_proxy: str) -> bool:
-    # Costs 20 ms, and few have such a proxy. The hints for the module lack it.
+    # Its import takes 20 ms and is rarely needed. The type hints of the module lack the function.
     from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
     return bool(proxy_bypass_environment(host, {"no": no_proxy}))

@@ -1,8 +1,7 @@
 """Request signatures, pure: ACS3-HMAC-SHA256 for the 2022-07-18 API, HMAC-SHA1 for the legacy Blink API.
 
 Both follow the vendor's public signature documents and agree with vectors made by its own SDKs
-(``tests/data/api/signing-vectors.json``). Nothing here reads a clock or makes up a nonce: the caller puts both
-into the headers.
+(``tests/data/api/signing-vectors.json``). The caller puts time and nonce into the headers.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 class Signature(NamedTuple):
-    """A signature and the texts it was made from, which a server may quote when it disagrees."""
+    """A signature and the texts that were signed, which a server may quote when it rejects the signature."""
 
     canonical_request: str
     string_to_sign: str
@@ -36,14 +35,14 @@ def encode(text: str) -> str:
 
 
 def canonical_query(query: Mapping[str, str]) -> str:
-    """The query as signed, which is also the query to send: keys in byte order, an empty value keeps its ``=``."""
+    """The query as signed and sent: keys in byte order, an empty value keeps its ``=``."""
     return "&".join(f"{encode(key)}={encode(query[key])}" for key in sorted(query, key=str.encode))
 
 
 def default_signed_headers(names: Iterable[str]) -> tuple[str, ...]:
     """Which of ``names`` flowmap signs: ``host``, ``workspace`` and every ``x-acs-*``.
 
-    ``accept`` and ``user-agent`` stay unsigned, so that a proxy that rewrites them cannot break the signature.
+    ``accept`` and ``user-agent`` are unsigned, so that a proxy that rewrites them does not break the signature.
     """
     lowered = (name.lower() for name in names)
     return tuple(name for name in lowered if name in ("host", "workspace") or name.startswith("x-acs-"))

@@ -1,7 +1,7 @@
-"""The one module that uses httpx: sends a prepared request, reads the answer whole within caps.
+"""HTTP with httpx: sends a prepared request and reads the complete answer within limits.
 
-No redirects, no cookies, nothing from the environment, no compression but gzip, which is undone here so that the size
-*after* it is capped too. Every failure of httpx becomes one of ours.
+It follows no redirects, keeps no cookies and ignores the environment. It accepts gzip only and inflates it here, so
+that the inflated size is limited, too. Every error of httpx becomes an error of flowmap.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONNECTIONS = 8
 
 
 class HttpTransport:
-    """Keeps a few connections to the endpoints it is asked for. Belongs to the event loop that first uses it."""
+    """Keeps a few connections to each endpoint. Belongs to the event loop that first uses it."""
 
     def __init__(self, route: Route = DIRECT, *, wire_limit: int = WIRE_LIMIT, body_limit: int = BODY_LIMIT) -> None:
         self._route = route
@@ -47,10 +47,10 @@ class HttpTransport:
         self._busy: Counter[httpx.AsyncClient] = Counter()
         """Exchanges under way."""
         self._retired: list[httpx.AsyncClient] = []
-        """Those that get no further exchange, until they are closed."""
+        """Clients without further exchanges, to be closed when their last one ends."""
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> HttpReply:
-        """One exchange in at most ``timeout`` seconds; Transient or ProtocolError if there is no whole answer."""
+        """One exchange in at most ``timeout`` seconds; Transient or ProtocolError without a complete answer."""
         client = self._client or self._open()
         request = client.build_request(method, url, headers={**headers, "accept-encoding": "gzip"})
         proxy = self._route.proxy_to(request.url.scheme, request.url.host)
@@ -61,25 +61,25 @@ class HttpTransport:
                 return await self._exchange(client, request)
         except TimeoutError as error:
             if proxy is not None and client is self._client:
-                self._retire()  # httpcore never gives back the place of a tunnel that was cancelled while it was made
+                self._retire()  # httpcore never frees the place of a tunnel that was cancelled during its setup
             raise _late(request.url.host, proxy, timeout) from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise _translate(error, request.url.host, proxy) from error
         finally:
             self._busy -= Counter((client,))
-            # httpx hangs the request on its errors, and an error may be shown to anybody.
+            # httpx attaches the request to its errors, and errors may be printed.
             request.headers.clear()
             request.url = request.url.copy_with(raw_path=b"/")
 
     def configure(self, route: Route) -> None:
-        """Another route from the next exchange on. Those under way end on their connections."""
+        """Use another route from the next exchange on. Exchanges under way finish on their connections."""
         self._route = route
         self._retire()
 
     async def aclose(self) -> None:
         """Close the connections. The next :meth:`send` opens new ones."""
         self._retire()
-        self._busy.clear()  # what is still under way is cut
+        self._busy.clear()  # exchanges under way are cut
         await self._close_retired()
 
     def _retire(self) -> None:
@@ -112,7 +112,7 @@ class HttpTransport:
                 chunks = self._inflated(chunks)
             elif encoding != "identity":
                 raise ProtocolError(
-                    f"content-encoding {encoding[:40]!r} was not asked for", status=response.status_code
+                    f"content-encoding {encoding[:40]!r} was not requested", status=response.status_code
                 )
             body = b"".join([chunk async for chunk in chunks])
         finally:
@@ -135,7 +135,7 @@ class HttpTransport:
                     yield part
         except zlib.error as error:
             raise ProtocolError(f"the answer is not gzip: {error}", reason="malformed") from error
-        if not inflater.whole:
+        if not inflater.complete:
             raise ProtocolError("the answer ends inside its gzip stream", reason="malformed")
 
 
@@ -177,16 +177,16 @@ class _Inflater:
         self._next_member()
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether the last member has ended."""
         return self._member.eof
 
     def inflate(self, data: bytes) -> Iterator[bytes]:
-        """The content that ``data`` adds; zlib.error where it is not gzip, ProtocolError over a limit."""
+        """The content that ``data`` adds; zlib.error if it is not gzip, ProtocolError over a limit."""
         while data:
             if self._member.eof:
                 self._next_member()
-            # One byte more than allowed tells "full" from "over" without making more.
+            # One byte more than the limit distinguishes "full" from "over".
             part = self._member.decompress(data, self._left + 1)
             self._left -= len(part)
             if self._left < 0:
@@ -210,16 +210,16 @@ def quiet_http_loggers() -> None:
 
 
 def _late(host: str, proxy: Proxy | None, seconds: float) -> ControlError:
-    """The error where ``seconds`` were not enough for what is asked of ``host``."""
+    """The error of an exchange with ``host`` that took longer than ``seconds``."""
     if is_being_looked_up(proxy.host if proxy else host):
         return Transient(f"cannot resolve {_peer(host, proxy)}: {unanswered(seconds)}", reason="dns")
-    return Transient(f"no whole answer within {seconds:.1f} s{_through(proxy)}", reason="timeout")
+    return Transient(f"no complete answer within {seconds:.1f} s{_through(proxy)}", reason="timeout")
 
 
 def _translate(error: Exception, host: str, proxy: Proxy | None) -> ControlError:
     text = str(error)[:200] or type(error).__name__
     if isinstance(error, httpx.TimeoutException):
-        return _late(host, proxy, CONNECT_TIMEOUT)  # the only one that is left to httpx
+        return _late(host, proxy, CONNECT_TIMEOUT)  # the only timeout that httpx applies
     if isinstance(error, httpx.ProxyError):
         return Transient(f"{_peer(host, proxy)} refused the connection to {host}: {text}", reason="proxy")
     if isinstance(error, httpx.ConnectError):
@@ -239,7 +239,7 @@ def _not_connected(error: Exception, text: str, host: str, proxy: Proxy | None) 
 
 
 def _peer(host: str, proxy: Proxy | None) -> str:
-    """What a connection is made to."""
+    """The other side of the connection."""
     return f"the proxy {proxy}" if proxy else host
 
 

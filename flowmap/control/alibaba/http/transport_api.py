@@ -1,4 +1,4 @@
-"""The interface of a transport: what a caller needs of HTTP."""
+"""The interface of an HTTP transport."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flowmap.control.alibaba.http.route import Route
 
 
 class Transport(Protocol):
-    """Sends one request and reads the whole answer, over the route of now."""
+    """Sends one request and reads the complete answer, over the present route."""
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> HttpReply: ...
 

@@ -56,7 +56,7 @@ def test_each_exchange_is_admitted_and_given_back(
     assert (desk.held, desk.most) == (0, 1)
 
 
-def test_the_wait_before_the_first_is_not_of_the_question() -> None:
+def test_first_admission_does_not_count_against_the_deadline() -> None:
     played = script(LOST, GOOD)
     desk = Desk(played, waits=(100.0, 1.0))
     run_questions(played.client(admit=desk.admit, timeout=10))
@@ -64,7 +64,7 @@ def test_the_wait_before_the_first_is_not_of_the_question() -> None:
     assert played.timeouts[0] == pytest.approx(5)
 
 
-def test_a_repeat_that_is_not_admitted_in_time_ends_the_question_with_its_error() -> None:
+def test_repeat_without_admission_ends_with_the_last_error() -> None:
     played = script(LOST, GOOD)
     held = []
 

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from flowmap.control.alibaba.api.blink import BlinkClient, BlinkJob, read_blink_answer
 from flowmap.control.alibaba.credentials.base import StaticCredentials
+from flowmap.control.clock import Clock
 from flowmap.errors import AuthError, BadRequest, ConfigError, ControlError, ProtocolError
 from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import key
@@ -123,7 +124,7 @@ def test_refusals(sandbox: RunningSandbox) -> None:
     for credentials in (StaticCredentials("nobody", "x"), StaticCredentials("sandbox-access-key", "wrong")):
         with pytest.raises(AuthError):
             read(sandbox, "package1.jar", credentials=credentials)
-    assert read(sandbox, "package1.jar", wall_clock=lambda: 1e9) == ()  # corrected by the Date header
+    assert read(sandbox, "package1.jar", clock=Clock(wall=lambda: 1e9)) == ()  # corrected by the Date header
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_every_attempt_has_its_own_nonce_date_and_signature() -> None:
         assert len(set(header(server.sent, name))) == 3
 
 
-def test_the_answer_tells_when_the_attempt_that_succeeded_was_sent() -> None:
+def test_asked_at_is_that_of_the_last_attempt() -> None:
     server = script(SERVER_ERROR, GOOD)
     server.took = 2.0
     (answer,) = run_questions(server.client(chance=0.0))
@@ -129,7 +129,7 @@ def test_no_attempt_starts_after_the_deadline() -> None:
         ({"retry-after": "Thu, 01 Jan 2026 00:00:03 GMT", "date": "Thu, 01 Jan 2026 00:00:00 GMT"}, 2.5),
     ],
 )
-def test_the_server_says_how_long_to_wait(headers: dict[str, str], waited: float) -> None:
+def test_hints_of_the_server(headers: dict[str, str], waited: float) -> None:
     server = script(HttpReply(429, headers, b""), GOOD)
     (result,) = run_questions(server.client(chance=0.0))
     assert isinstance(result, DeploymentsAnswer)
@@ -220,7 +220,7 @@ def test_refusals_of_the_api_do_not_open_the_breaker() -> None:
     assert not client.breaker_open
 
 
-def test_a_refused_key_is_not_asked_with_again_for_a_while() -> None:
+def test_refusal_is_kept_for_a_time() -> None:
     server = script(gateway(403, "Forbidden.RAM", "no permission"))
     client = server.client()
     first, second = run_questions(client, 2)
@@ -230,7 +230,7 @@ def test_a_refused_key_is_not_asked_with_again_for_a_while() -> None:
     assert isinstance(run_questions(client)[0], DeploymentsAnswer)
 
 
-def test_a_refusal_in_one_namespace_says_nothing_of_another() -> None:
+def test_refusals_are_kept_by_scope() -> None:
     server = script(gateway(403, "Forbidden.RAM"), GOOD, GOOD)
     client = server.client()
 
@@ -240,7 +240,7 @@ def test_a_refusal_in_one_namespace_says_nothing_of_another() -> None:
     with pytest.raises(AuthError):
         asyncio.run(ask("closed"))
     assert asyncio.run(ask("open")).deployments == ()
-    with pytest.raises(AuthError, match="not asked again"):
+    with pytest.raises(AuthError, match="no further call"):
         asyncio.run(ask("closed"))
     assert len(server.sent) == 2
 
@@ -267,7 +267,7 @@ def test_a_clock_that_is_far_off_is_corrected_once() -> None:
     assert len(server.sent) == 3
 
 
-def test_calls_in_flight_when_the_clock_is_found_wrong_are_all_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_correction_repeats_all_calls_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     late = gateway(400, "InvalidTimeStamp.Expired", date="Thu, 01 Jan 2026 01:00:00 GMT")
     server = script(late, late, late, GOOD, GOOD, GOOD)
     client, send = server.client(), server.send
@@ -301,7 +301,7 @@ def test_clock_skew_is_the_difference_to_the_date_header() -> None:
     assert client.clock_skew == pytest.approx(90.5, abs=0.1)
 
 
-def test_errors_carry_what_the_api_said() -> None:
+def test_errors_have_code_and_request_id() -> None:
     (error,) = run_questions(script(gateway(404, "InvalidApi.NotFound", "not here")).client())
     assert isinstance(error, BusinessError)
     assert (error.code, error.request_id, error.status) == ("InvalidApi.NotFound", "G", 404)

@@ -28,7 +28,7 @@ def read(reader: Pager[Deployment], states: list[list[str]], size: int = 3, *, t
     step = 0
     while reader.next_page is not None:
         listing = states[min(step, len(states) - 1)]
-        told += [item.deployment_id for item in reader.take(page(listing, reader.next_page, size, total=total))]
+        told += [item.deployment_id for item in reader.apply(page(listing, reader.next_page, size, total=total))]
         step += 1
         assert step < 10_000
     return told
@@ -65,7 +65,7 @@ def test_a_listing_that_changes(name: str, states: list[list[str]], told: str, c
 
 
 @given(st.integers(0, 30), st.integers(1, 7), st.randoms(use_true_random=False))
-def test_what_is_there_all_the_time_is_told(count: int, size: int, rng: random.Random) -> None:
+def test_lasting_elements_are_always_returned(count: int, size: int, rng: random.Random) -> None:
     """Deletions at random while reading: if the pager says complete, what survived was told, and told once."""
     states = [[str(number) for number in range(count)]]
     for _ in range(rng.randrange(12)):
@@ -80,28 +80,28 @@ def test_what_is_there_all_the_time_is_told(count: int, size: int, rng: random.R
         assert set(states[-1]) <= set(told)
 
 
-def test_a_server_with_smaller_pages_is_believed() -> None:
+def test_smaller_pages_than_requested() -> None:
     reader = pager(100)
     listing = [str(number) for number in range(25)]
     told: list[str] = []
     while reader.next_page is not None:
-        told += [item.deployment_id for item in reader.take(page(listing, reader.next_page, 10))]
+        told += [item.deployment_id for item in reader.apply(page(listing, reader.next_page, 10))]
     assert told == listing and reader.complete
 
 
 def test_dropped_elements_count_as_seen() -> None:
     reader = pager(3)
-    reader.take(Elements((Deployment(deployment_id="a"),), dropped=2, page_size=3, total_size=4))
-    reader.take(Elements((Deployment(deployment_id="b"),), page_size=3, total_size=4))
+    reader.apply(Elements((Deployment(deployment_id="a"),), dropped=2, page_size=3, total_size=4))
+    reader.apply(Elements((Deployment(deployment_id="b"),), page_size=3, total_size=4))
     assert (reader.next_page, reader.complete, reader.dropped) == (None, True, 2)
 
 
-def test_pages_that_say_there_is_more_and_give_none_end() -> None:
+def test_empty_page_ends_the_listing() -> None:
     reader = pager(3)
     asked = 0
     while reader.next_page is not None:
         asked += 1
-        reader.take(Elements((), page_size=3, total_size=100))
+        reader.apply(Elements((), page_size=3, total_size=100))
     assert (asked, reader.complete) == (PASSES, False)
 
 
@@ -111,5 +111,5 @@ def test_the_number_of_pages_is_capped() -> None:
     while reader.next_page is not None:
         index = reader.next_page
         asked += 1
-        reader.take(Elements((Deployment(deployment_id=str(index)),) * 3, page_size=3, total_size=10**9))
+        reader.apply(Elements((Deployment(deployment_id=str(index)),) * 3, page_size=3, total_size=10**9))
     assert (asked, reader.complete) == (4, False)

@@ -16,7 +16,7 @@ BASE = "/api/v2/namespaces/n"
 
 TARGETS: list[tuple[ops.Request, str]] = [
     (
-        ops.get_deployments_by_ip(
+        ops.GET_DEPLOYMENTS_BY_IP.request(
             namespace="n",
             src_ip="192.168.1.100",
             src_port=54321,
@@ -29,19 +29,27 @@ TARGETS: list[tuple[ops.Request, str]] = [
         "&ignoreResourceSetting=false&srcIp=192.168.1.100&srcPort=54321",
     ),
     (
-        ops.get_deployments_by_ip(namespace="a/b ü", dst_ip="::ffff:10.0.0.1"),
+        ops.GET_DEPLOYMENTS_BY_IP.request(namespace="a/b ü", dst_ip="::ffff:10.0.0.1"),
         "/api/v2/namespaces/a%2Fb%20%C3%BC/deployments/getDeployments/byIp?dstIp=10.0.0.1",
     ),
     (
-        ops.get_deployments_by_label(namespace="n", key="k", values=["a b", "c+d~"]),
+        ops.GET_DEPLOYMENTS_BY_LABEL.request(namespace="n", key="k", values=["a b", "c+d~"]),
         BASE + "/deployments/getDeployments/byLabel?labelKey=k&labelValue=a%20b%2Cc%2Bd~",
     ),
     (
-        ops.list_deployments(namespace="n", page_index=1, label=("k", ["a", "b,c"]), status="RUNNING", sort_name="x"),
+        ops.LIST_DEPLOYMENTS.request(
+            namespace="n",
+            page_index=1,
+            page_size=100,
+            label_key="k",
+            label_values=["a", "b,c"],
+            status="RUNNING",
+            sort_name="x",
+        ),
         BASE + "/deployments?labelKey=k&labelValueArray=a%3Bb%2Cc&pageIndex=1&pageSize=100&sortName=x&status=RUNNING",
     ),
     (
-        ops.list_jobs(namespace="n", deployment_id="d", page_index=2, page_size=10),
+        ops.LIST_JOBS.request(namespace="n", deployment_id="d", page_index=2, page_size=10),
         BASE + "/jobs?deploymentId=d&pageIndex=2&pageSize=10",
     ),
 ]
@@ -53,19 +61,21 @@ def test_targets(request_: ops.Request, target: str) -> None:
 
 
 def by_ip(**fields: Any) -> Callable[[], ops.Request]:
-    return lambda: ops.get_deployments_by_ip(**{"namespace": "n", "dst_ip": "10.0.0.1", **fields})
+    return lambda: ops.GET_DEPLOYMENTS_BY_IP.request(**{"namespace": "n", "dst_ip": "10.0.0.1", **fields})
 
 
 def by_label(*values: Any, key: Any = "k") -> Callable[[], ops.Request]:
-    return lambda: ops.get_deployments_by_label(namespace="n", key=key, values=list(values))
+    return lambda: ops.GET_DEPLOYMENTS_BY_LABEL.request(namespace="n", key=key, values=list(values))
 
 
 def listed(**fields: Any) -> Callable[[], ops.Request]:
-    return lambda: ops.list_deployments(**{"namespace": "n", "page_index": 1, **fields})
+    return lambda: ops.LIST_DEPLOYMENTS.request(**{"namespace": "n", "page_index": 1, "page_size": 10, **fields})
 
 
 def jobs(**fields: Any) -> Callable[[], ops.Request]:
-    return lambda: ops.list_jobs(**{"namespace": "n", "deployment_id": "d", "page_index": 1, **fields})
+    return lambda: ops.LIST_JOBS.request(
+        **{"namespace": "n", "deployment_id": "d", "page_index": 1, "page_size": 10, **fields}
+    )
 
 
 BAD: list[tuple[Callable[[], ops.Request], str]] = [
@@ -93,13 +103,13 @@ BAD: list[tuple[Callable[[], ops.Request], str]] = [
     (by_ip(namespace="\ud800"), "namespace"),
     (by_ip(namespace="n" * 2000), "namespace"),
     (by_label(), "label values"),
-    (by_label("a,b"), "separates values in GetDeploymentsByLabel"),
+    (by_label("a,b"), "separates values"),
     (by_label(""), "label value"),
     (by_label(7), "label value"),
     (by_label("v", key=""), "key"),
     (by_label("v", key=None), "key"),
-    (listed(label=("k", ["a;b"])), "separates values in ListDeployments"),
-    (listed(label=("k", "ab")), "label values"),
+    (listed(label_key="k", label_values=["a;b"]), "separates values"),
+    (listed(label_key="k", label_values="ab"), "label values"),
     (listed(page_index=0), "page_index"),
     (listed(page_size=101), "page_size"),
     (listed(page_size=0), "page_size"),
@@ -111,16 +121,16 @@ BAD: list[tuple[Callable[[], ops.Request], str]] = [
 
 
 @pytest.mark.parametrize(("make", "named"), BAD, ids=[f"{row[1]}-{number}" for number, row in enumerate(BAD)])
-def test_a_bad_parameter_is_named(make: Callable[[], ops.Request], named: str) -> None:
+def test_invalid_parameters(make: Callable[[], ops.Request], named: str) -> None:
     with pytest.raises(BadRequest) as caught:
         make()
     assert named in str(caught.value)
 
 
 @given(st.text(), st.text())
-def test_any_text_is_a_request_or_a_bad_one(namespace: str, name: str) -> None:
+def test_any_text(namespace: str, name: str) -> None:
     try:
-        request = ops.list_deployments(namespace=namespace, page_index=1, name=name)
+        request = ops.LIST_DEPLOYMENTS.request(namespace=namespace, page_index=1, name=name)
     except BadRequest:
         return
     assert request.target.isascii() and request.target.isprintable() and " " not in request.target

@@ -152,7 +152,7 @@ REFUSALS: list[tuple[ConnectProxy, str, str]] = [
     (ConnectProxy(refuses="403 Forbidden"), "proxy", "refused the connection to plane.example: 403 Forbidden"),
     (ConnectProxy(refuses="502 Bad Gateway"), "proxy", "refused the connection to plane.example: 502 Bad Gateway"),
     (ConnectProxy(refuses="\0"), "transient", "the connection broke through the proxy"),
-    (ConnectProxy(silent=True), "timeout", "no whole answer within 0.5 s through the proxy"),
+    (ConnectProxy(silent=True), "timeout", "no complete answer within 0.5 s through the proxy"),
 ]
 
 

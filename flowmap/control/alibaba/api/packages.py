@@ -1,14 +1,14 @@
-"""Which deployments and jobs use which file: one index over artifacts and legacy packages. Pure.
+"""Which deployments and jobs use which file: an index over artifacts and legacy packages. Pure.
 
-A file is named in an artifact by a URI or a path. Two spellings of one file are one file here:
+An artifact names a file by a URI or a path. These spellings are the same file:
 
-- scheme and host in any case (RFC 3986, section 6.2.2.1), percent-encoding undone; names and paths are compared with
-  their case, for so does OSS, and so does Linux;
-- a query and a fragment do not count (a signed URL has its signature there, so they are not shown either);
+- scheme and host in any case (RFC 3986, section 6.2.2.1), with percent-encoding undone. Paths are compared with their
+  case, as OSS and Linux do;
+- with and without query and fragment. They are dropped and never shown: a signed URL has its signature there;
 - ``https://bucket.oss-<region>.aliyuncs.com/key`` is ``oss://bucket/key``: names of buckets are unique.
 
 A pattern without a slash is compared with the file name, one with it with the whole URI. ``*``, ``?`` and ``[abc]``
-are as in a shell, except that ``*`` also stands for slashes, and that ``?`` begins a query in a URI.
+work as in a shell, except that ``*`` matches slashes, too, and ``?`` in a URI starts a query.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from flowmap.control.alibaba.api.blink import BlinkJob
 from flowmap.control.alibaba.api.models import Artifact, Deployment, Job
 
 USES_LIMIT = 1_000_000
-"""Uses an index keeps."""
+"""Most uses in an index."""
 
 URI_LIMIT = 4096
-"""Characters of a URI; a longer one is none."""
+"""Most characters of a URI; a longer text is not one."""
 
 _OSS_HOST = re.compile(r"([a-z0-9][a-z0-9-]{1,61}[a-z0-9])\.oss-[a-z0-9-]+\.aliyuncs\.com(:\d+)?")
 _GLOB = re.compile(r"[*?\[]")
@@ -50,7 +50,7 @@ _FIELDS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     ),
     "CDCYAML": ("cdc_yaml_artifact", (("additional_dependencies", "additionalDependencies"),)),
 }
-"""By kind: the part of an artifact that counts, and the fields in it that name files, with the API's spelling."""
+"""By kind: the relevant part of an artifact, and its fields that name files, with the API's spelling."""
 
 PACKAGES = "Packages"
 """The field of a legacy job that names files."""
@@ -69,7 +69,7 @@ class FileUse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PackageUser:
-    """Who uses a file: a deployment, one of its jobs, or a job of the legacy product. The ids say who it is."""
+    """A deployment, one of its jobs, or a job of the legacy product that uses a file. The ids are its identity."""
 
     namespace: str
     """Of a legacy job: its project."""
@@ -80,18 +80,18 @@ class PackageUser:
     name: str | None = field(default=None, compare=False)
     """Of the deployment, or of the legacy job."""
     status: str | None = field(default=None, compare=False)
-    """Of the job, as it was told."""
+    """Of the job, as in the answer."""
 
 
 class Found(NamedTuple):
-    """One match: who uses which file."""
+    """One match: a user and the file it uses."""
 
     user: PackageUser
     use: FileUse
 
 
 def read_uri(text: str) -> str | None:
-    """``text`` in the one spelling in which files are compared; None if no file can be meant."""
+    """``text`` in the spelling in which files are compared; None if it names no file."""
     if len(text) > URI_LIMIT:
         return None
     scheme, separator, rest = text.strip().partition("://")
@@ -115,8 +115,8 @@ def file_name(uri: str) -> str:
 def files_of(artifact: Artifact | None) -> Iterator[FileUse | None]:
     """The files an artifact names; None for each entry that names none.
 
-    ``kind`` says which part counts. Where it says nothing that is known, or its part is missing, every part does: for
-    whom a file may reach, one place too many is better than one too few.
+    ``kind`` selects the part. If it is unknown or its part is missing, all parts are read: an additional user is
+    better than a missing one.
     """
     if artifact is None:
         return
@@ -137,15 +137,15 @@ def _use(api_name: str, text: str) -> FileUse | None:
 
 
 class PackageIndex:
-    """Files by name, and who uses them. Add in any order; a user that comes again is the same."""
+    """Files by name, with their users. Users may be added in any order and more than once."""
 
     def __init__(self, *, limit: int = USES_LIMIT) -> None:
-        """``limit``: uses kept at most; the counters say what was left out."""
+        """``limit``: most uses; ``shed`` counts those left out."""
         self._limit = limit
         self._by_name: defaultdict[str, dict[Found, None]] = defaultdict(dict)
         self.uses = 0
         self.shed = 0
-        """Uses left out because of the limit: with any, an answer may not be whole."""
+        """Uses left out because of the limit. If there are any, results may be incomplete."""
         self.unnamed = 0
         """Entries of artifacts that name no file."""
 
@@ -160,19 +160,19 @@ class PackageIndex:
         self._add(user, files_of(deployment.artifact))
 
     def add_job(self, job: Job, *, namespace: str, deployment_id: str, name: str | None = None) -> None:
-        """A run of the deployment ``deployment_id``: it has the files that were configured when it started. ``name`` is
-        the deployment's, where the job does not say."""
+        """A job of the deployment ``deployment_id``, with the files that were configured at its start. ``name``: the
+        deployment's, if the job lacks it."""
         status = job.status.current_job_status if job.status else None
         user = PackageUser(namespace, deployment_id, job.job_id, job.deployment_name or name, status)
         self._add(user, files_of(job.artifact))
 
     def add_blink_job(self, job: BlinkJob, *, project: str, package: str) -> None:
-        """A job of the legacy product that was told to use ``package``, whether its own list has it or not."""
+        """A job of the legacy product that an answer lists as a user of ``package``, even if its own list lacks it."""
         user = PackageUser(job.project_name or project, None, job.job_id, job.job_name)
         self._add(user, (_use(PACKAGES, name) for name in {package: None} | dict.fromkeys(job.packages or ())))
 
     def find(self, pattern: str) -> tuple[Found, ...]:
-        """Every use of a file that ``pattern`` names, sorted by namespace, deployment and job."""
+        """Every use of a file that matches ``pattern``, sorted by namespace, deployment and job."""
         wanted = read_uri(pattern)
         if wanted is None:
             return ()
@@ -206,7 +206,7 @@ class PackageIndex:
 
 
 def _matches(text: str, wanted: str, glob: bool) -> bool:
-    # A name may have a bracket in it, so what is wanted is also taken as it stands.
+    # A name may contain a bracket, so the pattern is also compared literally.
     return text == wanted or (glob and fnmatchcase(text, wanted))
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowmap.control.alibaba.api import packages
 from flowmap.control.alibaba.api.blink import BlinkJob
 from flowmap.control.alibaba.api.models import Artifact, Deployment, Job, JobStatus
-from flowmap.control.alibaba.catalog import packages
-from flowmap.control.alibaba.catalog.packages import FileUse, PackageIndex, file_name, files_of, read_uri
+from flowmap.control.alibaba.api.packages import FileUse, PackageIndex, file_name, files_of, read_uri
 
 URIS = [
     # as named, in the one spelling, file name

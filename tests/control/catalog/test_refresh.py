@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from flowmap.control.alibaba.api.client import ControlClient
-from flowmap.control.alibaba.catalog.catalog import DeploymentCatalog, Key
-from flowmap.control.alibaba.catalog.refresh import LOOK_AGAIN, CatalogRefresher, Label
-from flowmap.errors import ConfigError
+from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label
+from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
+from flowmap.control.catalog.refresh import SEEN_EVERY, CatalogRefresher
+from flowmap.control.clock import Clock
+from flowmap.model.deployment import DeploymentKey
 from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import NAMESPACE, key
 
@@ -30,7 +32,7 @@ class World:
     grace: float = 600.0
     label: str | None = None
     namespaces: Sequence[str] = (NAMESPACE,)
-    seen: list[Key] = field(default_factory=list)
+    seen: list[DeploymentKey] = field(default_factory=list)
     now: float = 1000.0
     admitted: list[tuple[str, int]] = field(default_factory=list)
 
@@ -38,18 +40,16 @@ class World:
         """Refresh until nothing is due; after each step that long again."""
 
         async def go() -> DeploymentCatalog:
-            catalog = DeploymentCatalog(self.namespaces, grace=self.grace)
+            scopes = [Scope("sandbox", namespace) for namespace in self.namespaces]
+            catalog = DeploymentCatalog(scopes, grace=self.grace)
             options: dict[str, Any] = {"endpoint": self.sandbox.url, "workspace": "sandbox", "credentials": key()}
             async with ControlClient(**options, timeout=4, admit=self._admit) as client:
                 refresher = CatalogRefresher(
-                    client,
+                    AlibabaControlPlane(client, label=Label.parse(self.label) if self.label else None),
                     catalog,
-                    namespaces=self.namespaces,
                     every=EVERY,
-                    label=Label.parse(self.label) if self.label else None,
                     seen=self._seen,
-                    monotonic=lambda: self.now,
-                    chance=lambda: 0.5,
+                    clock=Clock(monotonic=lambda: self.now, chance=lambda: 0.5),
                 )
                 await self._settle(refresher)
                 for step in steps:
@@ -65,12 +65,19 @@ class World:
                 return
         raise AssertionError("there is always more to do")
 
-    async def _seen(self) -> list[Key]:
+    async def _seen(self) -> list[DeploymentKey]:
         return self.seen
 
     async def _admit(self, operation: str, exchange: int) -> Callable[[], None]:
         self.admitted.append((operation, exchange))
         return lambda: None
+
+
+SCOPE = Scope("sandbox", NAMESPACE)
+
+
+def key_of(identity: str) -> DeploymentKey:
+    return DeploymentKey(*SCOPE, identity)
 
 
 def deployment(name: str, jobs: Sequence[Mapping[str, Any]] = (), **more: Any) -> dict[str, Any]:
@@ -82,7 +89,7 @@ def catalog_of(*deployments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def names(catalog: DeploymentCatalog) -> list[str]:
-    return sorted(entry.name for entry in catalog.entries())
+    return sorted(entry.owner.name for entry in catalog.entries())
 
 
 def later(world: World, seconds: float = EVERY + 1) -> Callable[[CatalogRefresher], None]:
@@ -96,12 +103,12 @@ def test_deployments_and_the_jobs_of_those_seen(sandbox: RunningSandbox) -> None
     jobs = [{"id": "old", "status": "FINISHED", "startTime": 100, "endTime": 200}, {"id": "new", "startTime": 300}]
     sandbox.set_catalog(catalog_of(deployment("a", jobs, labels={"team": "x"}), deployment("b", jobs)))
     before = time.time()
-    catalog = World(sandbox, seen=[(NAMESPACE, "id-a")]).run()
+    catalog = World(sandbox, seen=[key_of("id-a")]).run()
     assert names(catalog) == ["a", "b"]
-    found = catalog.entry(NAMESPACE, "id-a")
+    found = catalog.entry(key_of("id-a"))
     assert found is not None
     assert (found[0].labels, found[0].jobs_by_state and found[0].jobs_by_state["running"]) == ({"team": "x"}, 1)
-    listing = catalog.jobs(NAMESPACE, "id-a")
+    listing = catalog.jobs(key_of("id-a"))
     assert listing is not None
     assert [(run.job_id, run.started_at, run.ended_at) for run in listing.jobs] == [
         ("new", 300, None),
@@ -111,13 +118,13 @@ def test_deployments_and_the_jobs_of_those_seen(sandbox: RunningSandbox) -> None
     assert before <= listing.asked_at <= time.time()
     assert listing.skew is not None
     assert abs(listing.skew) < 2
-    assert catalog.jobs(NAMESPACE, "id-b") is None  # nobody saw it
+    assert catalog.jobs(key_of("id-b")) is None  # nobody saw it
     assert catalog.succeeded_at is not None
 
 
-def test_changes_are_taken_over_and_nothing_is_asked_before_its_time(sandbox: RunningSandbox) -> None:
+def test_changes_apply_at_the_next_refresh(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b")))
-    world = World(sandbox, seen=[(NAMESPACE, "id-a")])
+    world = World(sandbox, seen=[key_of("id-a")])
     counts: list[int] = []
 
     def change(_: CatalogRefresher) -> None:
@@ -135,22 +142,22 @@ def test_changes_are_taken_over_and_nothing_is_asked_before_its_time(sandbox: Ru
     assert sandbox.requests["total"] == 4
 
 
-def test_jobs_are_asked_for_newcomers_first_and_then_for_the_stalest(sandbox: RunningSandbox) -> None:
+def test_order_of_job_listings(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(name) for name in "abc")))
-    world = World(sandbox, seen=[(NAMESPACE, "id-b"), (NAMESPACE, "id-a")])
+    world = World(sandbox, seen=[key_of("id-b"), key_of("id-a")])
 
     def newcomer(_: CatalogRefresher) -> None:
-        world.seen.insert(0, (NAMESPACE, "id-c"))
-        world.now += LOOK_AGAIN + 1
+        world.seen.insert(0, key_of("id-c"))
+        world.now += SEEN_EVERY + 1
 
-    world.run(newcomer, later(world, EVERY - LOOK_AGAIN), later(world, LOOK_AGAIN))
+    world.run(newcomer, later(world, EVERY - SEEN_EVERY), later(world, SEEN_EVERY))
     parameters = [dict(request.parameters) for request in sandbox.recorded]
     asked = [one["deploymentId"] for one in parameters if "deploymentId" in one]
     assert asked == ["id-b", "id-a", "id-c", "id-b", "id-a", "id-c"]
 
 
-def test_those_no_longer_seen_are_not_asked_for(sandbox: RunningSandbox) -> None:
-    world = World(sandbox, seen=[(NAMESPACE, "id-a")])
+def test_unseen_deployments_are_not_refreshed(sandbox: RunningSandbox) -> None:
+    world = World(sandbox, seen=[key_of("id-a")])
 
     def gone(_: CatalogRefresher) -> None:
         world.seen.clear()
@@ -172,29 +179,7 @@ def test_a_label_narrows(sandbox: RunningSandbox) -> None:
     assert set(sandbox.requests["byOperation"]) == {"GetDeploymentsByLabel"}
 
 
-LABELS: list[tuple[str, Label | str]] = [
-    ("team=a", Label("team", ("a",))),
-    (" team = a , b", Label("team", ("a", "b"))),
-    ("team=a=b", Label("team", ("a=b",))),
-    ("team=a,,b", "control_plane.catalog.label: label value: '' is not a text with something in it"),
-    ("team=", "control_plane.catalog.label: label value: '' is not a text with something in it"),
-    ("=a", "control_plane.catalog.label: key: '' is not a text with something in it"),
-]
-
-
-@pytest.mark.parametrize(("text", "expected"), LABELS)
-def test_labels(text: str, expected: Label | str) -> None:
-    if isinstance(expected, Label):
-        assert Label.parse(text) == expected
-        return
-    with pytest.raises(ConfigError) as caught:
-        Label.parse(text)
-    assert str(caught.value) == expected
-
-
-def test_every_namespace_is_listed_even_if_one_is_unknown(
-    sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_namespace_does_not_stop_the_others(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b", namespace="other")))
     catalog = World(sandbox, namespaces=(NAMESPACE, "unheard-of", "other")).run()
     assert names(catalog) == ["a", "b"]
@@ -203,9 +188,7 @@ def test_every_namespace_is_listed_even_if_one_is_unknown(
     assert line.startswith("cannot list the deployments of unheard-of: ")
 
 
-def test_an_empty_list_after_a_full_one_is_not_believed_at_once(
-    sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_empty_listing_applies_after_the_grace_time(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(name) for name in "abc")))
     world = World(sandbox, grace=100)
     states = []
@@ -222,16 +205,14 @@ def test_an_empty_list_after_a_full_one_is_not_believed_at_once(
     assert states == [(NAMESPACE, 3), (NAMESPACE, 3), (None, 0)]
     assert not names(catalog)
     assert caplog.messages == [
-        "the listing of default-namespace has lost more than half of its deployments, 0 are left; "
-        "the others are kept for now",
-        "the listing of default-namespace stays small: 0 deployments, before 3",
+        "the listing of default-namespace lost more than half of its deployments, 0 are left: not applied "
+        "unless it lasts for 10 min",
+        "the listing of default-namespace stays small: applied, 0 deployments, before 3",
     ]
 
 
 @pytest.mark.parametrize(("label", "operation"), [(None, "ListDeployments"), ("team=x", "GetDeploymentsByLabel")])
-def test_an_empty_list_that_is_a_fault_leaves_no_trace(
-    sandbox: RunningSandbox, label: str | None, operation: str
-) -> None:
+def test_empty_listing_by_a_fault_changes_nothing(sandbox: RunningSandbox, label: str | None, operation: str) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(name, labels={"team": "x"}) for name in "abc")))
     world = World(sandbox, label=label)
     known = []
@@ -261,13 +242,13 @@ FAULTS: list[tuple[dict[str, Any], int, str | None]] = [
     ({"kind": "error", "status": 503}, 3, "503"),
     ({"kind": "no_data"}, 1, "no list"),
     ({"kind": "redirect"}, 1, "redirect"),
-    ({"kind": "hang"}, 2, "no whole answer"),
+    ({"kind": "hang"}, 2, "no complete answer"),
     ({"kind": "throttle", "retryAfterMs": 60_000}, 1, "Throttling.User"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "requests", "said"), FAULTS, ids=lambda value: str(value))
-def test_a_listing_that_fails_keeps_what_is_known(
+def test_failed_listing_changes_nothing(
     sandbox: RunningSandbox, fault: dict[str, Any], requests: int, said: str
 ) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b")))
@@ -290,7 +271,7 @@ def test_a_listing_that_fails_keeps_what_is_known(
     assert listings == [1, *range(1, requests + 1)], "every attempt is admitted, repeats too"
 
 
-def test_a_bad_element_costs_nobody_else_the_name(sandbox: RunningSandbox) -> None:
+def test_listing_with_a_bad_element_removes_nothing(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b")))
     world = World(sandbox)
 
@@ -304,7 +285,7 @@ def test_a_bad_element_costs_nobody_else_the_name(sandbox: RunningSandbox) -> No
     assert not catalog.suspicious
 
 
-def test_a_listing_that_breaks_off_still_adds(sandbox: RunningSandbox) -> None:
+def test_listing_that_fails_on_a_later_page_adds(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(f"{n:03}") for n in range(250))))
     sandbox.set_faults([{"kind": "business", "status": 400, "code": "Broken", "skip": 1}])
     catalog = World(sandbox).run()
@@ -312,26 +293,26 @@ def test_a_listing_that_breaks_off_still_adds(sandbox: RunningSandbox) -> None:
     assert catalog.succeeded_at is None
 
 
-def test_jobs_that_cannot_be_listed_do_not_hold_up_others(sandbox: RunningSandbox) -> None:
+def test_failed_job_listing_does_not_delay_others(sandbox: RunningSandbox) -> None:
     sandbox.set_catalog(catalog_of(*(deployment(name, [{"id": f"job-{name}"}]) for name in "ab")))
     sandbox.set_faults([{"kind": "business", "status": 400, "operation": "ListJobs", "times": 1}])
-    world = World(sandbox, seen=[(NAMESPACE, "id-a"), (NAMESPACE, "a/..b"), (NAMESPACE, "id-b")])
+    world = World(sandbox, seen=[key_of("id-a"), key_of("a/..b"), key_of("id-b")])
     catalog = world.run()
-    assert catalog.jobs(NAMESPACE, "id-a") is None
-    assert catalog.jobs(NAMESPACE, "id-b") is not None
+    assert catalog.jobs(key_of("id-a")) is None
+    assert catalog.jobs(key_of("id-b")) is not None
     assert Counter(operation for operation, _ in world.admitted) == {"ListDeployments": 1, "ListJobs": 3}
 
 
-def test_while_the_endpoint_rests_nothing_is_asked(sandbox: RunningSandbox) -> None:
+def test_no_call_while_the_control_plane_rests(sandbox: RunningSandbox) -> None:
     sandbox.set_faults([{"kind": "throttle", "retryAfterMs": 60_000}])
-    world = World(sandbox, seen=[(NAMESPACE, "id-a")])
+    world = World(sandbox, seen=[key_of("id-a")])
     pauses = []
 
     async def once() -> None:
         options: dict[str, Any] = {"endpoint": sandbox.url, "workspace": "sandbox", "credentials": key()}
         async with ControlClient(**options, timeout=4) as client:
             refresher = CatalogRefresher(
-                client, DeploymentCatalog([NAMESPACE]), namespaces=[NAMESPACE], every=EVERY, seen=world._seen
+                AlibabaControlPlane(client), DeploymentCatalog([SCOPE]), every=EVERY, seen=world._seen
             )
             pauses.extend([await refresher.turn(), await refresher.turn()])
 
@@ -341,13 +322,11 @@ def test_while_the_endpoint_rests_nothing_is_asked(sandbox: RunningSandbox) -> N
     assert sandbox.requests["total"] == 1
 
 
-def test_the_task_goes_on_after_a_defect_and_ends_when_told(
-    sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_task_survives_a_defect(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
     async def go() -> None:
         seen, slept = asyncio.Event(), 0
 
-        async def broken() -> list[Key]:
+        async def broken() -> list[DeploymentKey]:
             if not seen.is_set():
                 seen.set()
                 raise ZeroDivisionError
@@ -363,7 +342,11 @@ def test_the_task_goes_on_after_a_defect_and_ends_when_told(
         options: dict[str, Any] = {"endpoint": sandbox.url, "workspace": "sandbox", "credentials": key()}
         async with ControlClient(**options, timeout=4) as client:
             refresher = CatalogRefresher(
-                client, DeploymentCatalog([NAMESPACE]), namespaces=[NAMESPACE], every=0.01, seen=broken, sleep=sleep
+                AlibabaControlPlane(client),
+                DeploymentCatalog([SCOPE]),
+                every=0.2,
+                seen=broken,
+                clock=Clock(sleep=sleep),
             )
             refresher.start()
             await asyncio.wait_for(again.wait(), 10)
@@ -373,13 +356,13 @@ def test_the_task_goes_on_after_a_defect_and_ends_when_told(
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(go())
-    assert "the catalog was not refreshed" in caplog.messages
+    assert "catalog not refreshed; next try in 0.2 s" in caplog.messages
 
 
 @pytest.mark.parametrize("kind", ["empty_list", "wrong_types"])
-def test_a_job_list_that_is_not_whole_keeps_the_one_before(sandbox: RunningSandbox, kind: str) -> None:
+def test_incomplete_job_listing_keeps_the_one_before(sandbox: RunningSandbox, kind: str) -> None:
     sandbox.set_catalog(catalog_of(deployment("a", [{"id": "j", "startTime": 100}])))
-    world = World(sandbox, seen=[(NAMESPACE, "id-a")])
+    world = World(sandbox, seen=[key_of("id-a")])
     status: list[Mapping[str, object]] = []
 
     def fail(_: CatalogRefresher) -> None:
@@ -390,7 +373,7 @@ def test_a_job_list_that_is_not_whole_keeps_the_one_before(sandbox: RunningSandb
         status.append(refresher.status())
         sandbox.set_faults([])
 
-    listing = world.run(fail, look).jobs(NAMESPACE, "id-a")
+    listing = world.run(fail, look).jobs(key_of("id-a"))
     assert listing is not None
     assert ([run.job_id for run in listing.jobs], listing.complete) == (["j"], True)
-    assert "not whole" in str(status[0]["catalog_error"])
+    assert "is incomplete" in str(status[0]["catalog_error"])
