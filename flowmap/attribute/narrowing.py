@@ -31,7 +31,7 @@ from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.owner_state import is_connected, is_credited_to_several, is_tied
 from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.columns import Mask, Row
+from flowmap.flows.columns import Mask
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.ports import unpack
 from flowmap.flows.table import NEVER, FlowTable
@@ -93,7 +93,7 @@ class Narrowing:
 
     def worth_waiting(self, rows: Rows) -> Mask:
         """Whether each flow should stay pending: its connection exists, and there are questions that may narrow it."""
-        return is_connected(self._table.columns, rows) & bool(self._shapes and self._settings.tie_wait > 0)
+        return self._is_open(rows) & bool(self._shapes and self._settings.tie_wait > 0)
 
     def found(self) -> None:
         """Note that there are flows with several candidates."""
@@ -111,7 +111,7 @@ class Narrowing:
     def rows(self) -> Rows:
         """Flows whose candidates may still be narrowed: tied ones, and open ones that are credited to several."""
         columns, live = self._table.columns, self._table.live()
-        tied = is_credited_to_several(columns, live) & is_connected(columns, live)
+        tied = is_credited_to_several(columns, live) & self._is_open(live)
         tied |= is_tied(columns, live)
         found: Rows = live[tied]
         return found
@@ -119,7 +119,7 @@ class Narrowing:
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """At most ``limit`` questions, or a few more: all places of one question stay together."""
         rows = self.rows() if self._any else np.zeros(0, np.int32)
-        return self.questions.choose(rows[is_connected(self._table.columns, rows)], now=now, limit=limit)
+        return self.questions.choose(rows[self._is_open(rows)], now=now, limit=limit)
 
     def about(self, row: int, decision: Decision) -> list[Question]:
         """The questions about both endpoints of one flow that may have been asked."""
@@ -236,7 +236,7 @@ class Narrowing:
     def _done_waiting(self, decision: Decision, rows: Rows, now: float) -> Iterator[tuple[str, Rows]]:
         """Flows that need not wait any longer, by the reason."""
         many = f"{len(decision.owners)} deployments are possible, and "
-        ended = ~is_connected(self._table.columns, rows)
+        ended = ~self._is_open(rows)
         if ended.any():
             yield many + "the connection ended before an answer about both endpoints left one", rows[ended]
         rows = rows[~ended]
@@ -274,8 +274,7 @@ class Narrowing:
 
     def _is_open(self, rows: Rows) -> Mask:
         """Whether a later answer can still count for each flow: it is open, or no rule of time applies."""
-        is_open: Mask = self._table.columns.flags[rows] & np.uint32(Row.OPEN | Row.ENDED) == np.uint32(Row.OPEN)
-        return is_open | self._settings.timeless
+        return is_connected(self._table.columns, rows) | self._settings.timeless
 
     def _pair_of(self, rows: Rows) -> Ends:
         columns = self._table.columns

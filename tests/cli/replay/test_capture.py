@@ -29,7 +29,8 @@ from tests.support.shell import Shell, deployment
 
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 HTTP = CAPTURES / "http.pcap"
-NAMES = sorted(path.name for path in CAPTURES.glob("*.pcap*"))
+COPIES = "syn-again-same-isn.pcap"  # its status says that a packet is a copy; see test_tcp
+NAMES = sorted(path.name for path in CAPTURES.glob("*.pcap*") if path.name != COPIES)
 
 BEFORE_IP = {"any.pcap": 20, "vlan.pcap": 18, "qinq.pcap": 22}
 """Bytes of each frame before the IP header, where they are not 14; that of the inner packet where it is VXLAN's."""
