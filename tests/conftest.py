@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
 for _name in [name for name in os.environ if name.startswith(("ALIBABA_CLOUD_", "FLOWMAP_"))]:
     del os.environ[_name]
 os.environ["ALIBABA_CLOUD_ECS_METADATA_DISABLED"] = "true"
+
+# A busy machine may take any time for one example: no test has a limit of time.
+settings.register_profile("flowmap", deadline=None)
+settings.load_profile("flowmap")

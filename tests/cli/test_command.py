@@ -227,6 +227,6 @@ def test_a_defect_says_what_to_send_and_to_whom() -> None:
         "ZeroDivisionError: oops",
         "--log-level debug",
         "`flowmap config`",
-        "flowmap from",
+        "the supplier",
     ):
         assert part in said
