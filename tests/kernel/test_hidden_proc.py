@@ -104,13 +104,13 @@ def test_who_listens_and_who_is_who_cannot_be_seen(tmp_path: Path) -> None:
         "from flowmap.cli.daemon import reload\nfrom flowmap.config import Config\n"
         "taken = socket.create_server(('127.0.0.1', 10817))\n"
         "print(check_host.listening(Config()))\n"
-        "try: reload.hang_up(1)\nexcept Exception as error: print(type(error).__name__, error)\n"
+        "try: reload.send_hangup(1)\nexcept Exception as error: print(type(error).__name__, error)\n"
     )
     with namespace() as inside, inside.entered():
         told = subprocess.check_output([*without("/proc"), sys.executable, "-c", code], text=True)
     listening, signal = told.splitlines()
     assert "level='degraded'" in listening and f"an unknown process ({NOT_MOUNTED})" in listening
-    assert signal.startswith("QueryError cannot see whether process 1 is `flowmap run`: /proc is not mounted")
+    assert signal.startswith("QueryError cannot check whether process 1 is `flowmap run`: /proc is not mounted")
 
 
 def test_how_full_the_table_is_over_netlink() -> None:
