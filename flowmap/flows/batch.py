@@ -118,7 +118,7 @@ class Moments(NamedTuple):
     by: npt.NDArray[np.float64]
     """An instant by which it had happened."""
     sent: npt.NDArray[np.float64]
-    """When the client sent its last packet that is counted; -inf if it sent none."""
+    """When the client sent its last packet before the flow ended, as far as it is told yet; -inf if it sent none."""
 
     def take(self, index: npt.NDArray[np.generic] | slice) -> Moments:
         """Those of the records at ``index``."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
-from flowmap.flows.columns import FlowColumns, Mask, Row
+from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.counters import TCP
 from flowmap.flows.hash_index import Rows
 
@@ -21,16 +21,10 @@ def note_moments(
     """Note when clients sent their last packets and when flows ended, if the records tell it."""
     if batch.moments is not None:
         over = (batch.kind == RecordKind.CLOSED) | ((batch.flags & Flag.ENDING) != 0)
-        _note_sent(columns, batch.moments, rows, ~(over & (batch.protocol == TCP)))
+        columns.active[rows] = np.maximum(columns.active[rows], batch.moments.sent)
         ended = over & ((columns.flags[rows] & _ENDED) == 0)
         if ended.any():
             _end(columns, batch.moments.take(ended), rows[ended], alive_until)
-
-
-def _note_sent(columns: FlowColumns, moments: Moments, rows: Rows, telling: Mask) -> None:
-    """Not of TCP that is over, as in :func:`flowmap.flows.counters.count`."""
-    some = rows[telling]
-    columns.active[some] = np.maximum(columns.active[some], moments.sent[telling])
 
 
 def _end(

@@ -15,8 +15,9 @@ from flowmap.model.source import SourceStats
 from flowmap.query.live import LiveQueries
 from flowmap.replay import skipped_frames
 from flowmap.replay.capture_file import CaptureFile
+from flowmap.replay.capture_owners import never
 from flowmap.replay.capture_steps import FACTS, CaptureSteps
-from flowmap.replay.driver import Answerer, ReplayDriver, TimedStep
+from flowmap.replay.driver import Answerer, Changes, ReplayDriver, TimedStep
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.wire.packets.frames import Tunnels
 
@@ -37,10 +38,12 @@ class CaptureReplay:
         tunnels: Tunnels = "outer",
         loopback: bool | None = None,
         timeless: bool = False,
+        changes: Changes | None = None,
     ) -> None:
         """``answerer`` says who is at an end at an instant (None: nobody does), ``origin`` where it knows that from.
 
         ``loopback``: see :func:`make_accounting`. ``timeless``: the answerer says the same at every instant.
+        ``changes``: when else it says something new, if that is known.
         """
         flows = PacketFlows(config.collect.max_flows, seed=os.urandom(48), timed=True)
         self.steps = CaptureSteps(file, flows, tunnels=tunnels, at_once=answerer is None or timeless)
@@ -49,8 +52,9 @@ class CaptureReplay:
         )
         self.queries = LiveQueries(self.accounting, source=FACTS.name, epoch=0.0, origin=origin)
         self.now = -math.inf
-        self._offline = ReplayDriver(self.accounting, answerer)
+        self._offline = ReplayDriver(self.accounting, answerer, changes=never if timeless else changes)
         self.steps.is_awaited = lambda: self._offline.waits
+        self.steps.is_calm = lambda: not (self.accounting.pending_flows or self._offline.waits)
         self._late = 0
         attribute = config.attribute
         longest = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace)

@@ -14,7 +14,7 @@ from flowmap.catalog_file.matching import Index, IpQuestion
 from flowmap.config import Config
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, may_own
-from flowmap.replay.driver import Answerer, Reply, answer, failure
+from flowmap.replay.driver import Answerer, Changes, Reply, answer, failure
 
 NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"
 
@@ -54,6 +54,22 @@ def from_catalog(index: Index, *, grace: float) -> Answerer:
         return answer(question, now, infos, latency=LATENCY)
 
     return answerer
+
+
+def catalog_changes(catalog: CatalogFile, *, grace: float) -> Changes:
+    """When the answers of :func:`from_catalog` change: ``grace`` seconds after the owners; until then none is given."""
+    settled = [-math.inf, *(change + grace + LATENCY for change in sorted(_changes(catalog))), math.inf]
+
+    def changes(now: float) -> tuple[float, float]:
+        after = bisect_right(settled, now)
+        return settled[after - 1], settled[min(after, len(settled) - 1)]
+
+    return changes
+
+
+def never(now: float) -> tuple[float, float]:
+    """The changes of what is the same at all times."""
+    return -math.inf, math.inf
 
 
 def with_catalog(config: Config, catalog: CatalogFile) -> Config:

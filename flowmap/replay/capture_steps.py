@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,11 +28,12 @@ FACTS = SourceFacts("replay", "ip", True)
 
 CELL = 0.1
 """Seconds of packets that are one step, where questions are asked between steps."""
-WINDOW = 1.0
-"""Seconds of packets that are taken together then: growing counters wait so long."""
+WINDOW, CALM_WINDOW = 1.0, 30.0
+"""Seconds of packets that are taken together then: while flows wait for their owners, and while none does. Growing
+counters wait so long."""
 DISORDER = 1.0
 """Seconds by which frames may be out of order without a word: several queues were read."""
-WINDOW_PACKETS = SLICE
+WINDOW_PACKETS = 4 * SLICE
 """Packets of one step at most."""
 POOL = 16_384
 """Packets that are enough for one step, however short their time."""
@@ -94,9 +94,8 @@ class CaptureSteps:
         self.now = -math.inf
         """The time of the latest packet, going on in the silence after the last."""
         self._at_once = at_once
-        self._window = SPAN if at_once else WINDOW
-        self._number = -math.inf
-        """Of the window that is under way, counted from the epoch."""
+        self._until = -math.inf
+        """End of the window that is under way."""
         self._held: list[FlowBatch] = []
         """Its records so far."""
         self._taken = 0
@@ -105,6 +104,8 @@ class CaptureSteps:
         """Time of the last packet of each of its cells."""
         self.is_awaited: Callable[[], bool] = lambda: True
         """Whether word is wanted after cells that changed nothing but counters."""
+        self.is_calm: Callable[[], bool] = lambda: False
+        """Whether no flow waits for its owner."""
         self._odd = ScapyFallback()
         self._tunnels: Tunnels = tunnels
 
@@ -142,9 +143,19 @@ class CaptureSteps:
 
     def rest(self, until: float = math.inf) -> Iterator[At]:
         """Flows that end because they are silent after the capture, up to ``until``; if that is infinite, all but
-        established TCP."""
-        for batch in self.flows.expire(self.now + OTHER + 1.0 if until == math.inf else until):
-            yield self._at(batch)
+        established TCP. After each there is time for a question and its answer.
+        """
+        silent = self.flows.expire(self.now + OTHER + 1.0 if until == math.inf else until)
+        if self._at_once:
+            yield from map(self._at, silent)
+            return
+        ends = list(self._by_cell(silent, {}))
+        for number, at in enumerate(ends, 1):
+            yield at
+            following = ends[number].now if number < len(ends) else until
+            for then in (at.now + 2 * CELL, at.now + 4 * CELL):
+                if then < following:
+                    yield At(CaughtUp(then), then, then)
 
     def _at(self, step: Step) -> At:
         return At(step, self.now, self.now)
@@ -156,7 +167,7 @@ class CaptureSteps:
             if not len(piece.times):
                 continue
             pool.append(piece)
-            if sum(len(one.times) for one in pool) >= POOL or piece.times[-1] > pool[0].times[0] + self._window:
+            if sum(len(one.times) for one in pool) >= POOL or piece.times[-1] > pool[0].times[0] + self._window():
                 yield _joined(pool)
                 pool = []
         if pool:
@@ -176,12 +187,14 @@ class CaptureSteps:
 
     def _windows(self, piece: _Piece) -> Iterator[At]:
         times = np.maximum(np.maximum.accumulate(piece.times), self.now)
-        numbers = np.floor(times / self._window)
-        for start, end in _runs(numbers):
-            if numbers[start] != self._number:
+        start = 0
+        while start < len(times):
+            if times[start] >= self._until:
                 yield from self._finish()
                 yield from self._pass_to(float(times[start]))
-                self._number = float(numbers[start])
+                window = self._window()
+                self._until = (math.floor(times[start] / window) + 1) * window
+            end = int(np.searchsorted(times, self._until))
             while start < end:
                 stop = min(end, start + WINDOW_PACKETS - self._taken)
                 whole = stop - start == len(times)
@@ -190,6 +203,11 @@ class CaptureSteps:
                 start = stop
                 if self._taken == WINDOW_PACKETS:
                     yield from self._finish()
+
+    def _window(self) -> float:
+        if self._at_once:
+            return SPAN
+        return CALM_WINDOW if self.is_calm() else WINDOW
 
     def _take(self, packets: Packets, times: Times, interfaces: npt.NDArray[np.int32]) -> None:
         self._held += self.flows.take(packets, times, interfaces)
@@ -298,12 +316,6 @@ class CaptureSteps:
         elif len(frames.times):
             self.began = min(self.began, float(frames.times.min()) / 1e9)
             self.ended = max(self.ended, float(frames.times.max()) / 1e9)
-
-
-def _runs(numbers: npt.NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """Where equal numbers in a row begin and end."""
-    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    return pairwise(edges if len(numbers) else ())
 
 
 def _ends(batch: FlowBatch) -> Times:

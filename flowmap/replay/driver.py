@@ -51,6 +51,8 @@ class Reply(NamedTuple):
 
 Answerer = Callable[[Question, float], Reply]
 """What the control plane says to a question that is asked at an instant of the steps' clock."""
+Changes = Callable[[float], tuple[float, float]]
+"""The last instant, up to a given one, at which answers may have become others, and the next after it."""
 
 
 def answer(question: Question, asked: float, deployments: Iterable[DeploymentInfo], *, latency: float) -> Reply:
@@ -77,16 +79,18 @@ class ReplayDriver:
         give_up_after: float = math.inf,
         tidy_every: float = TIDY_EVERY,
         apply: Apply | None = None,
+        changes: Changes | None = None,
     ) -> None:
         """Without ``budget`` everything that is due is asked at once; without ``answerer`` nothing is. Times are in
         seconds.
 
-        ``apply``: a recorder's, in front of that of the books.
+        ``apply``: a recorder's, in front of that of the books. ``changes``: when answers may change, if known.
         """
         self.accounting = accounting
         self._apply: Apply = accounting.apply if apply is None else apply
         self.calls = 0
         self._answerer = answerer
+        self._changes = changes
         self._budget = budget
         self._give_up_after = give_up_after
         self._tidy_every = tidy_every
@@ -108,13 +112,18 @@ class ReplayDriver:
 
     @property
     def waits(self) -> bool:
-        """Whether a question waits for a call or for its answer, or an answer for the source to come to its arrival."""
-        attribution = self.accounting.attribution
-        return bool(self._arriving or self._questions or attribution.schedule.waiting or attribution.has_news)
+        """Whether a question waits for its answer, or an answer for word that the source came to its arrival."""
+        return self._is_asking or self.accounting.attribution.has_news
+
+    @property
+    def _is_asking(self) -> bool:
+        return bool(self._arriving or self._questions or self.accounting.attribution.schedule.waiting)
 
     def _pass_time(self, until: float) -> None:
         if math.isinf(self._turned):
             self._turned = self._tidied = until
+        if until <= self._now:
+            return  # what comes at one instant is taken as one
         quiet = min(until, self._now + QUIET)
         while (due := self._next_turn()) <= quiet:
             self._turn(due)
@@ -124,7 +133,7 @@ class ReplayDriver:
         """Never before the last step: what it brought was not known then."""
         if self._answerer is None:  # nothing is decided, ever
             return max(self._now, self._turned + self._tidy_every) if self._changed else math.inf
-        if self._changed or self.waits:
+        if self._changed or self._is_asking:
             return max(self._now, self._turned + TURN)
         due = min(self.accounting.attribution.next_due, self._tidied + self._tidy_every)
         return max(self._now, self._turned + IDLE_TURN, due)
@@ -146,6 +155,9 @@ class ReplayDriver:
     def _ask(self, now: float) -> None:
         if self._answerer is None:
             return
+        if self._changes is not None:
+            schedule = self.accounting.attribution.schedule
+            schedule.changed_at, schedule.changes_at = self._changes(now)
         limit = self._available(now)
         if limit > len(self._questions):
             self._questions.extend(self._apply(Ask(now, limit)))

@@ -35,6 +35,8 @@ from flowmap.flows.table import FlowTable
 
 MAX_BACKOFF = 60.0
 """Longest pause in seconds after repeated failures."""
+ROUND_TRIP = 1.0
+"""Seconds before its arrival in which an answer was asked for, at most, where it is known when answers change."""
 FAIR = 4
 """If more endpoints are due than calls are available, one in this many is chosen by its waiting time."""
 _OPEN = np.uint32(Row.OPEN)
@@ -60,6 +62,9 @@ class Schedule:
         """Endpoints that were due at the last :meth:`choose`."""
         self.next_due = -np.inf
         """No endpoint is due before this instant, unless a flow begins."""
+        self.changed_at, self.changes_at = np.inf, np.inf
+        """When answers may have changed last and may change next, where that is known. Between the two an endpoint is
+        asked about again for flows that have begun, sent or ended since its last answer, and for no others."""
 
     def choose(self, table: FlowTable, *, now: float, limit: int, unowned: bool = False) -> list[int]:
         """At most ``limit`` numbers of endpoints to ask about now, the most urgent first.
@@ -81,10 +86,13 @@ class Schedule:
         _lower(oldest, services[promising], since[promising])
         numbers = np.flatnonzero(~np.isnan(oldest))
         numbers = numbers[self._outstanding[numbers] == 0]
-        is_due = self._due[numbers] <= now
+        due = self._due[numbers]
+        if self.changed_at < np.inf:
+            same = self._knows_all(columns, rows[pending], table.endpoints.top)[numbers]
+            due[same] = np.maximum(due[same], self.changes_at)
         if not unowned:
-            self.next_due = float(self._due[numbers[~is_due]].min(initial=np.inf))
-        numbers = numbers[is_due]
+            self.next_due = float(due[due > now].min(initial=np.inf))
+        numbers = numbers[due <= now]
         self.waiting = 0 if unowned else len(numbers)
         due = self._due[numbers]
         age = np.maximum(oldest[numbers], due)
@@ -96,6 +104,18 @@ class Schedule:
         traffic = self._traffic(columns, rows, promising, table.endpoints.top)
         by_traffic = numbers[first_few(limit, -traffic[numbers], age, due)].tolist()
         return self._in_turn(by_traffic, by_age, limit)
+
+    def _knows_all(self, columns: FlowColumns, rows: Rows, endpoints: int) -> Mask:
+        """Endpoints about which another answer could tell nothing new for any of ``rows``."""
+        ended_by = columns.ended_by[rows]
+        latest = np.maximum(columns.born_by[rows], np.where(np.isinf(ended_by), -np.inf, ended_by))
+        latest = np.maximum(latest, columns.active[rows])
+        of_endpoint = np.full(endpoints, -np.inf)
+        for numbers in (columns.client[rows], columns.service[rows]):
+            np.maximum.at(of_endpoint, numbers, latest)
+        answered = self._answered[:endpoints]
+        knows: Mask = (answered >= self.changed_at) & (answered - ROUND_TRIP > of_endpoint)
+        return knows
 
     def _traffic(self, columns: FlowColumns, rows: Rows, promising: Mask, endpoints: int) -> npt.NDArray[np.float64]:
         """Bytes of each endpoint's pending flows that began after its last answer."""

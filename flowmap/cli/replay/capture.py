@@ -26,8 +26,8 @@ from flowmap.history.reader import HistoryReader
 from flowmap.model.deployment import DeploymentInfo, Owner, may_own
 from flowmap.replay.capture import CaptureReplay
 from flowmap.replay.capture_file import CaptureFile
-from flowmap.replay.capture_owners import LATENCY, NOBODY, from_catalog, from_history, with_catalog
-from flowmap.replay.driver import Answerer, Reply, answer, failure
+from flowmap.replay.capture_owners import LATENCY, NOBODY, catalog_changes, from_catalog, from_history, with_catalog
+from flowmap.replay.driver import Answerer, Changes, Reply, answer, failure
 from flowmap.system.names import run_loop
 
 ASSUMED = "assumed"
@@ -41,13 +41,20 @@ def replay(arguments: argparse.Namespace) -> int:
     if arguments.catalog is not None and arguments.assume_current:
         raise QueryError("--assume-current and --catalog exclude each other; give one of them")
     config = load(arguments.config, os.environ)
-    with CaptureFile(arguments.file) as file, _owners(arguments, config) as (config, answerer):
+    with CaptureFile(arguments.file) as file, _owners(arguments, config) as (config, answerer, changes):
         origin = ASSUMED if arguments.assume_current else "catalog" if arguments.catalog is not None else "history"
         tunnels = arguments.tunnels or config.collect.capture.tunnels
         loopback = True if arguments.catalog is not None else None  # a catalog may know loopback addresses
         timeless = arguments.assume_current
         replayed = CaptureReplay(
-            file, config, answerer, tunnels=tunnels, origin=origin, loopback=loopback, timeless=timeless
+            file,
+            config,
+            answerer,
+            tunnels=tunnels,
+            origin=origin,
+            loopback=loopback,
+            timeless=timeless,
+            changes=changes,
         )
         labels = config.export.deployment_labels
         status = output.show(replayed, arguments, deployment_labels=labels)
@@ -74,25 +81,27 @@ def _of_owners(arguments: argparse.Namespace, config: Config) -> Iterator[str]:
 
 
 @contextmanager
-def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Config, Answerer | None]]:
-    """The origin of answers, None if there is none, and the configuration with the namespaces to ask."""
+def _owners(arguments: argparse.Namespace, config: Config) -> Iterator[tuple[Config, Answerer | None, Changes | None]]:
+    """The configuration with the namespaces to ask, the origin of answers or None, and when they change, if known."""
     if arguments.catalog is not None:
         catalog = load_catalog(arguments.catalog)
-        yield with_catalog(config, catalog), from_catalog(Index(catalog), grace=config.attribute.grace)
+        grace = config.attribute.grace
+        answerer = from_catalog(Index(catalog), grace=grace)
+        yield with_catalog(config, catalog), answerer, catalog_changes(catalog, grace=grace)
     elif not arguments.assume_current and config.history.path is not None:
         nat = config.attribute.nat == "translated"
         history_reader = HistoryReader(
             config.history.path, peer_name=Peers(config.export.peers).name, translated_ends=nat
         )
-        yield config, from_history(history_reader.intervals)
+        yield config, from_history(history_reader.intervals), None
     elif not arguments.assume_current:
-        yield config, None
+        yield config, None, None
     else:
         require_control_plane(config)
         with run_loop() as runner:
             client = control_client(config.control_plane)
             try:
-                yield config, _today(client, Pace(config.control_plane), runner)
+                yield config, _today(client, Pace(config.control_plane), runner), None
             finally:
                 runner.run(client.aclose())
 

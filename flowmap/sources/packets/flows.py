@@ -31,7 +31,15 @@ from flowmap.sources.packets.duplicates import Duplicates, Seen
 from flowmap.sources.packets.fragments import Fragments
 from flowmap.sources.packets.handshakes import FIN, RST, Slice, begin_another, note_openers
 from flowmap.sources.packets.keys import SLOTS, Grouping, Keys, Mask, keys_of
-from flowmap.sources.packets.silence import SPAN, may_begin_anew, restart_moments, silent_moments
+from flowmap.sources.packets.moments import (
+    end_moments,
+    first_moments,
+    note_spoken,
+    now_moments,
+    restart_moments,
+    silent_moments,
+)
+from flowmap.sources.packets.silence import SPAN, may_begin_anew
 from flowmap.sources.packets.table import CLOSING, LINGER, LONGEST_SILENCE, TCP, PacketFlowState, PacketTable, Times
 from flowmap.sources.port_roles import likelier_client
 from flowmap.wire.packets.packets import Mark, Packets
@@ -83,7 +91,7 @@ class PacketFlows:
         """
         self.counts = PacketCounts()
         self.max_flows = max_flows
-        self._table = PacketTable(max_flows + SLICE, first_id=first_id)
+        self._table = PacketTable(max_flows + SLICE, first_id=first_id, timed=timed)
         self._hasher = Hasher(seed)
         self._group = Grouping()
         self._sightings = Duplicates(self._table)
@@ -147,10 +155,7 @@ class PacketFlows:
         """Records of all counters that were not told yet."""
         self._told = self._now
         table, rows = self._table, self._table.those(PacketFlowState.CHANGED)
-        if not self._timed:
-            return table.records(rows, RecordKind.UPDATED)
-        now = np.full(len(rows), self._now)
-        return table.records(rows, RecordKind.UPDATED, Moments(now, now, table.sent(rows)))
+        return table.records(rows, RecordKind.UPDATED, now_moments(table, rows, self._now) if self._timed else None)
 
     def missed(self) -> None:
         """Packets before now may not have been seen: what begins with the next may be older."""
@@ -271,6 +276,8 @@ class PacketFlows:
         heard = table.heard[rows]
         heard.reshape(-1)[way] = part.time  # in order: the last one stays
         table.heard[rows] = heard
+        if self._timed:
+            note_spoken(part, group, table, rows)
         state = table.state[rows]
         state &= ~np.uint16(PacketFlowState.DOUBTED)
         state |= np.uint16(PacketFlowState.CHANGED)
@@ -284,7 +291,7 @@ class PacketFlows:
         return self._announce(part, group, rows)
 
     def _note_ends(self, part: Slice, group: Positions, state: npt.NDArray[np.uint16]) -> None:
-        ends = np.flatnonzero(part.tcp_flags & FIN | RST)
+        ends = np.flatnonzero(part.tcp_flags & (FIN | RST))
         if len(ends):
             flags, turned = part.tcp_flags[ends], part.keys.turned[ends]
             bits = np.where(turned, np.uint16(PacketFlowState.FIN_HIGHER), np.uint16(PacketFlowState.FIN_LOWER))
@@ -298,8 +305,8 @@ class PacketFlows:
         new = (state & np.uint16(PacketFlowState.TOLD)) == 0
         batches = []
         if new.any():
-            first = _firsts(group, len(rows)) if self._timed else group
-            batches += self._openings(rows[new], self._moments(part, first, rows, new))
+            first = _firsts(group, len(rows))[new] if self._timed else group
+            batches += self._openings(rows[new], first_moments(part, first, self._table, rows[new]))
         untold = ((state & CLOSING) != 0) & ((state & np.uint16(PacketFlowState.ENDING_TOLD)) == 0)
         if untold.any():
             self._table.state[rows[untold]] |= np.uint16(PacketFlowState.ENDING_TOLD)
@@ -307,17 +314,9 @@ class PacketFlows:
             ends = np.flatnonzero(part.tcp_flags & (FIN | RST))
             first = np.zeros(len(rows), np.intp)
             first[group[ends[::-1]]] = ends[::-1]
-            batches.append(
-                self._table.records(rows[untold], RecordKind.UPDATED, self._moments(part, first, rows, untold))
-            )
+            moments = end_moments(part, first[untold], self._table, rows[untold])
+            batches.append(self._table.records(rows[untold], RecordKind.UPDATED, moments))
         return batches
-
-    def _moments(self, part: Slice, position: Positions, rows: Rows, chosen: Mask) -> Moments | None:
-        """Those of the packet at the position that each of the chosen rows has."""
-        if part.before is None:
-            return None
-        places = position[chosen]
-        return Moments(part.before[places], part.time[places], self._table.sent(rows[chosen]))
 
     def _openings(self, rows: Rows, moments: Moments | None) -> list[FlowBatch]:
         joined = (self._table.state[rows] & np.uint16(PacketFlowState.PICKED_UP)) != 0
@@ -326,8 +325,10 @@ class PacketFlows:
             for some, kind in ((~joined, RecordKind.OPENED), (joined, RecordKind.UPDATED))
             if some.any()
         ]
-        for batch in batches if self._timed else ():
-            batch.flags &= ~np.uint16(Flag.ENDING)  # a record of its own has the instant of that
+        if self._timed:  # what came after the first packet is told later, with its own instants
+            self._table.state[rows] |= np.uint16(PacketFlowState.CHANGED)
+            for batch in batches:
+                batch.flags &= ~np.uint16(Flag.ENDING)
         return batches
 
     def _last_words(self, rows: Rows, moments: Moments | None = None) -> list[FlowBatch]:
@@ -349,8 +350,7 @@ class PacketFlows:
             return []
         self.counts.shed += surplus
         rows = self._table.surplus(surplus)
-        now = np.full(len(rows), self._now)
-        return self._close(rows, Moments(self._table.last(rows), now, self._table.sent(rows)) if self._timed else None)
+        return self._close(rows, now_moments(self._table, rows, self._now) if self._timed else None)
 
 
 def _slice(packets: Packets, keys: Keys, times: Times, before: Times | None) -> Slice:

@@ -1,10 +1,9 @@
-"""Flows that fall silent: which are over, since when, and where in a long slice one may have been."""
+"""Where in a long slice a flow may have been over because it was silent."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from flowmap.flows.batch import Moments
 from flowmap.flows.hash_index import Positions, Rows
 from flowmap.sources.packets.handshakes import FIN, RST, Slice
 from flowmap.sources.packets.keys import Mask
@@ -39,20 +38,3 @@ def _least_silence(part: Slice, group: Positions, table: PacketTable, rows: Rows
     closing: Mask = (table.state[rows] & CLOSING) != 0
     closing[group[(part.tcp_flags & (FIN | RST)) != 0]] = True
     return np.where(closing & (protocol == TCP), LINGER, LEAST_SILENCE[protocol])
-
-
-def silent_moments(table: PacketTable, rows: Rows) -> Moments:
-    """Of flows that are over because they are silent: the last packet and the time-out after it."""
-    last = table.last(rows)
-    return Moments(last, last + table.timeouts(rows), table.sent(rows))
-
-
-def restart_moments(part: Slice, begin: Positions, table: PacketTable, rows: Rows) -> Moments | None:
-    """When the flows of ``rows`` ended, after which others begin with the packets at ``begin``; None if that is not
-    looked at."""
-    if part.before is None:
-        return None
-    silent, time = silent_moments(table, rows), part.time[begin]
-    return Moments(
-        np.where(silent.by < time, silent.before, part.before[begin]), np.minimum(silent.by, time), silent.sent
-    )

@@ -60,7 +60,7 @@ CLOSING = np.uint16(PacketFlowState.FIN_LOWER | PacketFlowState.FIN_HIGHER | Pac
 class PacketTable:
     """At most ``rows`` flows. What they are made of is in ``flows/batch.py``'s words only when they are told."""
 
-    def __init__(self, rows: int, *, first_id: int = 1) -> None:
+    def __init__(self, rows: int, *, first_id: int = 1, timed: bool = False) -> None:
         self.ends = np.zeros((rows, 2), np.uint64)
         self.high = np.zeros((rows, 2), np.uint64)  # written and read only where WIDE
         self.top = np.zeros((rows, 2), np.uint64)
@@ -69,6 +69,7 @@ class PacketTable:
         self.bytes = np.zeros((rows, 2), np.uint64)  # sent by the lower and by the higher end
         self.packets = np.zeros((rows, 2), np.uint64)
         self.heard = np.zeros((rows, 2), np.float64)  # time of the last packet of each
+        self.spoke = np.zeros((rows if timed else 0, 2), np.float64)  # the same, but none from the first FIN or RST on
         self.interface = np.zeros((rows, 2), np.int32)  # where its packets are counted
         self.sequence = np.zeros((rows, 2), np.uint32)  # of each end's opening SYN; 0: not known
         self.state = np.zeros(rows, np.uint16)
@@ -115,13 +116,10 @@ class PacketTable:
         return np.maximum(heard[:, 0], heard[:, 1])
 
     def sent(self, rows: Rows) -> Times:
-        """Time of the client's last packet of each; -inf without one."""
-        state = self.state[rows]
-        side = ((state & np.uint16(PacketFlowState.CLIENT_HIGHER)) != 0).astype(np.uint16)
-        any_sent = (
-            state & (np.uint16(PacketFlowState.SENT_LOWER) << side)
-        ) != 0  # else what is there is of another flow
-        return np.where(any_sent, self.heard[rows, side], -np.inf)
+        """Time of the client's last packet before the first FIN or RST of each; -inf without one. Of timed rows."""
+        side = ((self.state[rows] & np.uint16(PacketFlowState.CLIENT_HIGHER)) != 0).astype(np.intp)
+        spoke: Times = self.spoke[rows, side]
+        return spoke
 
     def open(self, keys: Keys, state: npt.NDArray[np.uint16], now: Times) -> Rows:
         """Rows for flows that have none and begin ``now``; every key comes once."""
@@ -145,6 +143,8 @@ class PacketTable:
         self._next_id += len(rows)
         self.bytes[rows] = self.packets[rows] = self.sequence[rows] = 0
         self.heard[rows, turned.astype(np.intp)] = now
+        if len(self.spoke):
+            self.spoke[rows] = -np.inf
         self.state[rows] = state | np.uint16(PacketFlowState.USED)
 
     def close(self, rows: Rows) -> None:

@@ -18,7 +18,7 @@ from flowmap.config import Config
 from flowmap.replay import capture_file, capture_steps
 from flowmap.replay.capture import CaptureReplay
 from flowmap.replay.capture_file import CaptureFile
-from flowmap.replay.capture_owners import from_catalog, with_catalog
+from flowmap.replay.capture_owners import catalog_changes, from_catalog, with_catalog
 from tests.cli.replay.test_tcp import EPOCH, tcp, udp
 from tests.support.capture_files import Row, pcap
 from tests.support.packets import ACK, FIN, RST, SYN
@@ -128,7 +128,8 @@ def test_as_many_questions_in_pieces(tmp_path: Path, gap: str) -> None:
                 asked.append((question, now))
                 return answerer(question, now)
 
-            replay = CaptureReplay(file, config, noting, origin="catalog")
+            changes = catalog_changes(catalog, grace=config.attribute.grace)
+            replay = CaptureReplay(file, config, noting, origin="catalog", changes=changes)
             list(replay.run())
             assert replay.snapshot().conserved()
             calls.append(asked)

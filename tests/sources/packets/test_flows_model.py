@@ -138,9 +138,10 @@ class Model:
             flow = self.flows[key] = begin(packet, self.now - self.since)
             flow.began = before, self.now
         flow.last = self.now
-        flow.client_sent = self.now if source == flow.client else flow.client_sent
         if tcp_flags & (FIN | RST) and flow.ended is None:
             flow.ended = before, self.now
+        if source == flow.client and flow.ended is None:
+            flow.client_sent = self.now
         flow.sent[source] += packet.length
         flow.packets[source] += 1
         if tcp_flags & FIN:
