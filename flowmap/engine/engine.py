@@ -224,6 +224,8 @@ class Engine(threading.Thread):
         self._serve_requests()
         self._take_results()
         self._apply(Decide(self._clock()))
+        while self.accounting.attribution.has_backlog:
+            self._apply(Decide(self._clock()))
         self._apply(Finish())
         self._publish(self._clock())
 
@@ -233,7 +235,7 @@ class Engine(threading.Thread):
         until = now + IDLE_WAIT
         if self._retry_at is not None:
             until = min(until, self._retry_at)
-        elif self._stopping.is_set() or self._requests:
+        elif self._stopping.is_set() or self._requests or self.accounting.attribution.has_backlog:
             until = now
         else:
             until = min(until, max(self.source.deadline(), self._polled + GATHER))
