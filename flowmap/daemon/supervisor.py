@@ -65,7 +65,7 @@ class Supervisor:
         if pipeline.control.plane.status().breaker_open:
             parts.append("calls to the control plane are suspended")
         configuration = pipeline.backend.configuration_status()
-        if configuration.get("lastError"):
+        if configuration is not None and configuration.last_error:
             parts.append("the last reload was rejected")
         return "; ".join(parts)
 

@@ -16,9 +16,10 @@ from flowmap.engine.accounting import DeploymentDirectory, FlowAccounting, Journ
 from flowmap.engine.commands import Configure
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
-from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot
+from flowmap.export.snapshot import CatalogReport, HistoryReport, Snapshot
 from flowmap.flows.table import FlowTable
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
+from flowmap.model.status import RecordingReport
 
 
 def make_accounting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
@@ -99,6 +99,13 @@ class FlowPage:
 
     flows: tuple[FlowView, ...]
     next_cursor: str | None
+
+
+class ByteCount(NamedTuple):
+    """Exact bytes in both directions."""
+
+    transmit: int = 0
+    receive: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Endpoint, protocol_number
 from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.status import HistoryStatus
 from flowmap.model.views import (
     AttributionView,
     Evidence,
@@ -75,22 +76,22 @@ class HistoryQueries:
         """No more questions: those under way end, too."""
         self._history_reader.close()
 
-    def status(self) -> Mapping[str, object]:
-        """Facts for the status answer."""
+    def status(self) -> HistoryStatus:
+        """State of the history file."""
         figures = self._history_writer.figures
-        return {
-            "up": figures.up,
-            "flows": figures.flows,
-            "oldest_at": figures.oldest,
-            "flowsWritten": figures.written,
-            "flowsLost": sum(figures.lost.values()),
-            "flowsQueued": figures.queued,
-            "sizeBytes": figures.size,
-            "limitBytes": figures.limits.max_size,
-            "filesSetAside": figures.set_aside,
-            "blocksUnreadable": self._history_reader.unreadable,
-            "notes": "; ".join(dict(figures.notes).values()) or None,
-        }
+        return HistoryStatus(
+            up=figures.up,
+            flows=figures.flows,
+            oldest_at=figures.oldest,
+            flows_written=figures.written,
+            flows_lost=sum(figures.lost.values()),
+            flows_queued=figures.queued,
+            size_bytes=figures.size,
+            limit_bytes=figures.limits.max_size,
+            files_set_aside=figures.set_aside,
+            blocks_unreadable=self._history_reader.unreadable,
+            notes="; ".join(dict(figures.notes).values()) or None,
+        )
 
     async def attribution(self, connection: Connection, at: float) -> AttributionView:
         """Who owned a connection at a moment: its flow in the file, else in the table, else whose its ends were."""

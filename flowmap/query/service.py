@@ -6,18 +6,25 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import flowmap
 from flowmap.control.port import ControlPlane
 from flowmap.engine.engine import Engine
 from flowmap.errors import HistoryError, QueryError
-from flowmap.export.snapshot import ByteCount, SeriesSnapshot, Snapshot
+from flowmap.export.snapshot import SeriesSnapshot, Snapshot
 from flowmap.model.address import protocol_number
 from flowmap.model.deployment import DeploymentInfo, JobSelection, Owner
 from flowmap.model.source import SourceStatus
-from flowmap.model.status import AttributionReport, StatusView
+from flowmap.model.status import (
+    AttributionReport,
+    CatalogStatus,
+    ConfigurationStatus,
+    ControlPlaneStatus,
+    FlowCounts,
+    StatusView,
+)
 from flowmap.model.views import (
     AttributionView,
     DeploymentView,
@@ -53,7 +60,7 @@ class QueryService:
         timeout: float,
         stale_for: float,
         source_status: Callable[[], tuple[SourceStatus, ...]],
-        catalog_status: Callable[[], Mapping[str, object]] = dict,
+        catalog_status: Callable[[], CatalogStatus | None] = lambda: None,
         history_queries: HistoryQueries | None = None,
     ) -> None:
         """``timeout``: longest wait of a query for the control plane; ``stale_for``: how old an answer may be that a
@@ -66,8 +73,8 @@ class QueryService:
         self._source_status = source_status
         self._catalog_status = catalog_status
         self._history_queries = history_queries
-        self.configuration_status: Callable[[], Mapping[str, object]] = dict
-        """Facts about the configuration in force, for the status."""
+        self.configuration_status: Callable[[], ConfigurationStatus | None] = lambda: None
+        """The running configuration, and the result of the last reload."""
         self._started_at = time.time()
         self._read_at: float | None = None
 
@@ -135,43 +142,34 @@ class QueryService:
 
     def status(self) -> StatusView:
         snapshot, engine, control = self.snapshot(), self._engine, self._control.status()
-        totals = snapshot.series_table.totals()
-        parts = {
-            "observed": ByteCount(snapshot.observed_transmit_bytes, snapshot.observed_receive_bytes),
-            "attributed": totals.deployment,
-            "shared": totals.shared,
-            "unattributed": totals.unattributed,
-            "pending": ByteCount(snapshot.pending_transmit_bytes, snapshot.pending_receive_bytes),
-            "expired": totals.expired,
-        }
         return StatusView(
             version=flowmap.__version__,
             started_at=self._started_at,
             ready=self.ready(),
             sources=self._source_status(),
-            control_plane={
-                "endpoint": self._control.endpoint,
-                "answers": engine.answers,
-                "last_answer_at": engine.last_answer or None,
-                "lastError": engine.last_failure or None,
-                "unreadableElements": engine.unreadable,
-                "breakerOpen": control.breaker_open,
-                "clockSkewSeconds": control.clock_skew,
-                "questionsCached": len(engine.accounting.attribution),
-                "questionsWaiting": engine.questions_waiting,
-                **self._catalog_status(),
-            },
-            flows={
-                "open": snapshot.open_flows,
-                "pending": snapshot.pending_flows,
-                "tracked": len(engine.accounting.table),
-                "limit": snapshot.flows_limit,
-            },
-            bytes={name: count._asdict() for name, count in parts.items()},
+            control_plane=ControlPlaneStatus(
+                endpoint=self._control.endpoint,
+                answers=engine.answers,
+                last_answer_at=engine.last_answer or None,
+                last_error=engine.last_failure or None,
+                unreadable_elements=engine.unreadable,
+                breaker_open=control.breaker_open,
+                clock_skew_seconds=control.clock_skew,
+                questions_cached=len(engine.accounting.attribution),
+                questions_waiting=engine.questions_waiting,
+                catalog=self._catalog_status(),
+            ),
+            flows=FlowCounts(
+                open=snapshot.open_flows,
+                pending=snapshot.pending_flows,
+                tracked=len(engine.accounting.table),
+                limit=snapshot.flows_limit,
+            ),
+            bytes=snapshot.byte_totals(),
             conserved=snapshot.conserved(),
             configuration=self.configuration_status(),
             attribution=_with_epoch_times(snapshot.attribution, time.time() - time.monotonic()),
-            recording=asdict(snapshot.recording) if snapshot.recording else None,
+            recording=snapshot.recording,
             history=None if self._history_queries is None else self._history_queries.status(),
         )
 

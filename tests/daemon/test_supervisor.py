@@ -39,7 +39,7 @@ class FakePipeline:
         self.control_status = ControlStatus()
         self.control = SimpleNamespace(plane=SimpleNamespace(status=lambda: self.control_status))
         self.backend = SimpleNamespace(
-            healthy=lambda: self.is_healthy, ready=lambda: self.is_ready, configuration_status=dict
+            healthy=lambda: self.is_healthy, ready=lambda: self.is_ready, configuration_status=lambda: None
         )
 
     @property
@@ -88,7 +88,7 @@ def test_the_state_says_what_is_wrong() -> None:
     assert watch.state() == "reading conntrack; waiting for the first answer"
     parts.engine.source_error = "no buffer"
     parts.control_status = ControlStatus(breaker_open=True)
-    parts.backend.configuration_status = lambda: {"lastError": "x"}
+    parts.backend.configuration_status = lambda: SimpleNamespace(last_error="x")
     assert watch.state() == (
         "conntrack is down: no buffer; waiting for the first answer; calls to the control plane are suspended; "
         "the last reload was rejected"

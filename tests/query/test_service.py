@@ -183,10 +183,10 @@ def test_status_adds_up(house: House) -> None:
     house.named()
     status = house.backend.status()
     assert status.conserved and status.ready and house.backend.healthy()
-    assert status.bytes["observed"] == {"transmit": 500, "receive": 70}
-    assert status.bytes["attributed"] == {"transmit": 500, "receive": 70}
-    assert (status.flows["open"], status.flows["pending"], status.flows["tracked"]) == (1, 0, 1)
-    assert status.control_plane["answers"] == 3
+    assert status.bytes.observed == (500, 70)
+    assert status.bytes.attributed == (500, 70)
+    assert (status.flows.open, status.flows.pending, status.flows.tracked) == (1, 0, 1)
+    assert status.control_plane.answers == 3
 
 
 def test_ready_after_the_first_read_and_an_answer() -> None:

@@ -19,7 +19,7 @@ from flowmap.config import HttpConfig
 from flowmap.errors import ControlError, HistoryError, QueryError
 from flowmap.export.exposition import Exposition
 from flowmap.model.views import FlowFilter
-from flowmap.serve.api import answers, models, openapi, parameters
+from flowmap.serve.api import models, openapi, parameters
 from flowmap.serve.api.backend import Backend
 from flowmap.serve.api.page import HEADERS, landing_page
 from flowmap.serve.api.pages import THREADS, Pages
@@ -33,6 +33,7 @@ from flowmap.serve.api.problem import (
     on_query_error,
     problem,
 )
+from flowmap.serve.api.status import Status
 from flowmap.serve.server.access import Guard
 from flowmap.serve.server.hosts import AllowedHosts
 from flowmap.serve.server.limits import SafeHeaders, Sizes, TargetLimit
@@ -123,7 +124,7 @@ class _Site:
                 values["at"],
                 explain=values["explain"],
             )
-            return partial(answers.attribution, found)
+            return partial(models.Attribution.of, found)
 
         return await _answer(request, parameters.ATTRIBUTION, ask)
 
@@ -134,27 +135,27 @@ class _Site:
             if since is not None and until is not None:
                 parameters.in_order(since, until, "from")
             wanted = FlowFilter(**values, since=since, until=until)
-            return partial(answers.flows, await self._backend.flows(wanted, limit, cursor))
+            return partial(models.Flows.of, await self._backend.flows(wanted, limit, cursor))
 
         return await _answer(request, parameters.FLOWS, ask)
 
     async def deployments(self, request: Request) -> Response:
         async def ask(values: dict[str, Any]) -> Made:
-            return partial(answers.deployments, await self._backend.deployments())
+            return partial(models.Deployments.of, {"deployments": await self._backend.deployments()})
 
         return await _answer(request, (), ask)
 
     async def deployment(self, request: Request) -> Response:
         async def ask(values: dict[str, Any]) -> Made | None:
             seen = await self._backend.deployment(_deployment(request))
-            return partial(answers.deployment_traffic, seen) if seen else None
+            return partial(models.DeploymentTraffic.of, seen) if seen else None
 
         return await _answer(request, (), ask)
 
     async def deployment_peers(self, request: Request) -> Response:
         async def ask(values: dict[str, Any]) -> Made:
             window = parameters.window_of(values)
-            return partial(answers.peer_window, await self._backend.deployment_peers(_deployment(request), *window))
+            return partial(models.PeerWindow.of, await self._backend.deployment_peers(_deployment(request), *window))
 
         return await _answer(request, parameters.WINDOW, ask)
 
@@ -162,19 +163,21 @@ class _Site:
         async def ask(values: dict[str, Any]) -> Made:
             window = parameters.window_of(values)
             before = parameters.window_before(values, window)
-            return partial(answers.peer_changes, await self._backend.peer_changes(_deployment(request), before, window))
+            return partial(
+                models.PeerChanges.of, await self._backend.peer_changes(_deployment(request), before, window)
+            )
 
         return await _answer(request, parameters.CHANGES, ask)
 
     async def peers(self, request: Request) -> Response:
         async def ask(values: dict[str, Any]) -> Made:
-            return partial(answers.peers, await self._backend.peers())
+            return partial(models.Peers.of, {"peers": await self._backend.peers()})
 
         return await _answer(request, (), ask)
 
     async def status(self, request: Request) -> Response:
         async def ask(values: dict[str, Any]) -> Made:
-            return partial(answers.status, self._backend.status())
+            return partial(Status.of, self._backend.status())
 
         return await _answer(request, (), ask)
 

@@ -1,14 +1,14 @@
 """The answers of /api/v1 as pydantic models: camelCase like the control plane's API, times in RFC 3339 (UTC).
 
-answers.py makes them from the values of ``attribute.view``; openapi.py describes them.
+Each field reads the attribute of its name from a value of ``flowmap.model``; ``validation_alias`` names another one.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, AliasGenerator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from flowmap.model.deployment import JobSelection, State
@@ -32,14 +32,34 @@ def encodable(text: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(encodable)]
-Time = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
-"""Made by :func:`rfc3339`."""
+Time = Annotated[str | None, BeforeValidator(rfc3339), Field(json_schema_extra={"format": "date-time"})]
+"""Seconds since the epoch, written in RFC 3339."""
+
+
+def inside(*holders: str) -> AliasGenerator:
+    """Fields that a value may also keep in these attributes, one level down each."""
+    paths = [holder.split(".") for holder in holders]
+    return AliasGenerator(
+        validation_alias=lambda name: AliasChoices(name, *(AliasPath(*path, name) for path in paths)),
+        serialization_alias=to_camel,
+    )
 
 
 class Answer(BaseModel):
-    """Base of all: names are snake_case here and camelCase outside."""
+    """Base of all answers. Names are snake_case here and camelCase in JSON."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(serialization_alias=to_camel), from_attributes=True, frozen=True
+    )
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """The answer for a value of ``flowmap.model``."""
+        return cls.model_validate(value)
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer as a JSON object."""
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Job(Answer):
@@ -53,6 +73,8 @@ class Job(Answer):
 
 class DeploymentName(Answer):
     """Which deployment."""
+
+    model_config = ConfigDict(alias_generator=inside("owner", "info", "info.owner"))
 
     workspace: Text
     namespace: Text
@@ -94,8 +116,12 @@ class Evidence(Answer):
 class FlowEndpoint(Answer):
     """One end of a connection; port 0 where the protocol has none."""
 
-    ip: str
+    ip: Annotated[str, BeforeValidator(str)] = Field(validation_alias="address")
     port: int
+
+
+def _named(pair: tuple[object, object] | None) -> dict[str, object] | None:
+    return None if pair is None else {"client": pair[0], "server": pair[1]}
 
 
 class Translated(Answer):
@@ -111,7 +137,9 @@ class Flow(Answer):
     protocol: str
     client: FlowEndpoint
     server: FlowEndpoint
-    translated: Translated | None = Field(description="Where NAT changed either end.")
+    translated: Annotated[Translated | None, BeforeValidator(_named)] = Field(
+        description="Where NAT changed either end."
+    )
     started_at: Time = Field(description="null if the flow is older than the daemon and the kernel does not tell.")
     ended_at: Time
     transmit_bytes: int
@@ -120,7 +148,9 @@ class Flow(Answer):
     receive_packets: int
     state: State
     deployments: list[Deployment]
-    orientation: Literal["seen", "guessed"] = Field(description="How it is known which end is the client.")
+    orientation: Annotated[
+        Literal["seen", "guessed"], BeforeValidator(lambda guessed: "guessed" if guessed else "seen")
+    ] = Field(validation_alias="guessed", description="How it is known which end is the client.")
     source: Text
 
 
@@ -220,7 +250,7 @@ class PeerTraffic(Answer):
     peer: Text
     protocol: Text
     traffic: Traffic
-    deployments: list[DeploymentName]
+    deployments: list[DeploymentName] = Field(validation_alias="owners")
 
 
 class PeerSeen(Answer):
@@ -229,24 +259,24 @@ class PeerSeen(Answer):
     peer: Text
     protocol: Text
     traffic: Traffic = Field(description="Of the flows that were open at some moment of the window, each whole.")
-    deployments: list[DeploymentName] = Field(description="More than one where it cannot be told from others.")
+    deployments: list[DeploymentName] = Field(
+        validation_alias="owners", description="More than one where it cannot be told from others."
+    )
     first_seen: Time
     last_seen: Time
-
-
-class PeerWindow(Answer):
-    """Whom a deployment talked to in a window of time."""
-
-    from_: Time = Field(alias="from")
-    to: Time
-    peers: list[PeerSeen]
 
 
 class Window(Answer):
     """A window of time."""
 
-    from_: Time = Field(alias="from")
-    to: Time
+    from_: Time = Field(validation_alias="since", serialization_alias="from")
+    to: Time = Field(validation_alias="until")
+
+
+class PeerWindow(Window):
+    """Whom a deployment talked to in a window of time."""
+
+    peers: list[PeerSeen]
 
 
 class PeerChanges(Answer):
@@ -277,82 +307,6 @@ class Peers(Answer):
     """Every peer seen in traffic."""
 
     peers: list[PeerTraffic]
-
-
-class Source(Answer):
-    """State of one source of flows."""
-
-    name: Text
-    up: bool
-    records: int
-    overruns: int
-    lost: dict[Text, int]
-    resyncs: dict[Text, int]
-    notes: dict[Text, Text] = Field(description="Degradations in force, with what they mean.")
-    error: Text | None
-    role: Text = Field(description="traffic: its records are counted; health: it measures what another one counts.")
-    why: Text = Field(description="Why it is read, where the configuration does not name it; else empty.")
-    exceptional_packets: dict[Text, int] = Field(
-        description="Packets that count unlike others, by reason; as in flowmap_source_exceptional_packets_total."
-    )
-
-
-class Contradiction(Answer):
-    """An answer that denies what was attributed; that stays as it is."""
-
-    question: Text = Field(description="Shape and what was asked about.")
-    namespace: Text
-    asked_at: Time
-    answered_at: Time
-    attributed: list[DeploymentName] = Field(description="Whose the flows are.")
-    answered: list[DeploymentName] = Field(description="Whom the answer names.")
-    flows: int = Field(description="Open flows it denies; 0: only what was confirmed for its time.")
-    client: FlowEndpoint | None = Field(description="One of these flows.")
-    server: FlowEndpoint | None
-
-
-class Reading(Answer):
-    """What questions of one shape have brought since the start."""
-
-    shape: Text
-    asked: int
-    answered: int
-    named: int = Field(description="Answers that named somebody.")
-    silent: bool = Field(description="Whether it names nobody anywhere, so that repeats of it are fewer.")
-
-
-class AttributionStatus(Answer):
-    """How the attribution stands."""
-
-    readings: list[Reading]
-    contradictions: list[Contradiction] = Field(description="The newest 100, the last one first.")
-    tied_pairs: int = Field(description="Pairs of ends between which flows have several possible owners.")
-    ties_waiting: int = Field(description="Questions about both ends of these for which there was no call.")
-    hint: Text | None = Field(description="What the answers say about the settings.")
-
-
-class Status(Answer):
-    """The daemon's own state."""
-
-    version: str
-    started_at: Time
-    ready: bool
-    sources: list[Source]
-    control_plane: dict[str, str | int | float | bool | None]
-    flows: dict[str, int]
-    bytes: dict[str, dict[str, int]]
-    conserved: bool = Field(description="Whether observed bytes equal the sum of the others, exactly.")
-    attribution: AttributionStatus
-    configuration: dict[str, str | int | float | bool | None] = Field(
-        description="Process id and file of the daemon, and how its last reload went."
-    )
-    recording: dict[str, str | int | float | bool | None] | None = Field(
-        description="Where flowmap run --record writes, how much so far, and why that ended; null without it."
-    )
-    history: dict[str, str | int | float | bool | None] | None = Field(
-        description="How the history file stands: whether it can be written, flows in it and lost, size, what is "
-        "wrong; null without history."
-    )
 
 
 class FieldProblem(Answer):

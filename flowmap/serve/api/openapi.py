@@ -9,6 +9,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from flowmap.serve.api import models, parameters
 from flowmap.serve.api.parameters import Parameter
+from flowmap.serve.api.status import Status
 
 _ANYWHERE = (401, 403, 413, 414, 429, 500)
 _REF = "#/components/schemas/{model}"
@@ -62,7 +63,7 @@ OPERATIONS = (
         (400, 503),
     ),
     Operation("/api/v1/peers", "Peers and the deployments that talk to them", models.Peers, (), (400, 503)),
-    Operation("/api/v1/status", "The daemon's own state", models.Status, (), (400, 503)),
+    Operation("/api/v1/status", "The daemon's own state", Status, (), (400, 503)),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from html import escape
 
 from flowmap.export.labels import without_controls
@@ -99,10 +100,8 @@ def _deployments(deployments: Sequence[DeploymentView]) -> str:
 
 
 def _bytes(status: StatusView) -> str:
-    rows = [
-        (name, human_bytes(counts.get("transmit", 0)), human_bytes(counts.get("receive", 0)))
-        for name, counts in status.bytes.items()
-    ]
+    counts = {part.name: getattr(status.bytes, part.name) for part in fields(status.bytes)}
+    rows = [(name, human_bytes(count.transmit), human_bytes(count.receive)) for name, count in counts.items()]
     return _table(("", "transmit", "receive"), rows, numbers=2)
 
 

@@ -87,7 +87,8 @@ class Named(FakeBackend):
     def status(self) -> StatusView:
         plain = super().status()
         source = dataclasses.replace(plain.sources[0], error=self.name, stats=SourceStats(notes={self.name: self.name}))
-        return dataclasses.replace(plain, sources=(source,), control_plane={"last_error": self.name})
+        control = dataclasses.replace(plain.control_plane, last_error=self.name)
+        return dataclasses.replace(plain, sources=(source,), control_plane=control)
 
     def snapshot(self) -> Snapshot:
         series_table = SeriesTable(
