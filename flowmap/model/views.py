@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowmap.model.address import Endpoint
+from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 
 if TYPE_CHECKING:
@@ -72,6 +72,25 @@ class AttributionView:
 
 
 @dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection as a user names it; port None means any."""
+
+    source: Address
+    source_port: int | None
+    destination: Address
+    destination_port: int | None
+    protocol: int
+    """IANA number."""
+
+
+class EndpointFilter(NamedTuple):
+    """An address, and a port or any."""
+
+    address: Address
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class FlowFilter:
     """Which flows to list; None passes every flow."""
 
@@ -79,10 +98,10 @@ class FlowFilter:
     """Deployment id or name."""
     peer: str | None = None
     """Configured peer name, ``ip:port`` of the service endpoint, or its address alone."""
-    client: str | None = None
-    """Client address, or ``ip:port``."""
+    client: EndpointFilter | None = None
     state: State | None = None
-    protocol: str | None = None
+    protocol: int | None = None
+    """IANA number."""
     since: float | None = None
     """Seconds since the epoch; with ``since`` or ``until``, closed flows are listed too."""
     until: float | None = None

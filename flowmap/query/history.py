@@ -34,11 +34,12 @@ from flowmap.history import clock
 from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.writer import HistoryWriter
-from flowmap.model.address import Endpoint, protocol_number
+from flowmap.model.address import Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.status import HistoryStatus
 from flowmap.model.views import (
     AttributionView,
+    Connection,
     Evidence,
     FlowFilter,
     FlowPage,
@@ -47,7 +48,7 @@ from flowmap.model.views import (
     PeerSeen,
     PeerWindow,
 )
-from flowmap.query.live import Connection, LiveQueries, read_endpoint
+from flowmap.query.live import LiveQueries
 from flowmap.query.windows import peers_of, rows_at
 
 T = TypeVar("T")
@@ -267,9 +268,9 @@ def _wanted(given: FlowFilter) -> Wanted:
         until=math.inf if given.until is None else given.until,
         deployment=given.deployment,
         peer=given.peer,
-        client=None if given.client is None else read_endpoint(given.client, "client"),
+        client=given.client,
         state=given.state,
-        protocol=None if given.protocol is None else protocol_number(given.protocol),
+        protocol=given.protocol,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,25 +25,14 @@ from flowmap.errors import QueryError
 from flowmap.flows.columns import IGNORED, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.ports import nat_ports, unpack
-from flowmap.model.address import Address, Endpoint, protocol_name, protocol_number
+from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.views import AttributionView, Evidence, FlowFilter, FlowPage, FlowView
+from flowmap.model.views import AttributionView, Connection, Evidence, FlowFilter, FlowPage, FlowView
 from flowmap.query.explain import explain
 from flowmap.query.windows import within
 
 CLOCK_SET = 0.5
 """Seconds by which the wall clock must have moved to be followed: less would only make shown times flicker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A connection as a user names it; port None means any."""
-
-    source: Address
-    source_port: int | None
-    destination: Address
-    destination_port: int | None
-    protocol: int
 
 
 class LiveQueries:
@@ -232,11 +221,11 @@ class LiveQueries:
         columns, accounting = self._accounting.table.columns, self._accounting
         passes = within(accounting, rows, wanted.since, wanted.until, self._epoch)
         if wanted.protocol is not None:
-            passes &= columns.protocol(rows) == np.uint64(_protocol(wanted.protocol))
+            passes &= columns.protocol(rows) == np.uint64(wanted.protocol)
         if wanted.state is not None:
             passes &= columns.state[rows] == STATES.index(wanted.state)
         if wanted.client is not None:
-            address, port = read_endpoint(wanted.client, "client")
+            address, port = wanted.client
             passes &= _equals(columns.client_high[rows], columns.client_low[rows], address)
             passes &= _port(columns.client_port(rows), port)
         if wanted.deployment is not None:
@@ -286,29 +275,6 @@ class LiveQueries:
 
 
 _SEVERAL = (State.PENDING, State.SHARED, State.AMBIGUOUS)
-
-
-def parse_address(text: str, field: str) -> Address:
-    """Read an address; QueryError names ``field``."""
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise QueryError(f"{text!r} is not an IP address", field=field) from error
-
-
-def _protocol(text: str) -> int:
-    try:
-        return protocol_number(text)
-    except ValueError as error:
-        raise QueryError(str(error), field="protocol") from error
-
-
-def read_endpoint(text: str, field: str) -> tuple[Address, int | None]:
-    """Address and port of ``ip``, ``ip:port`` or ``[ip]:port``; QueryError names ``field``."""
-    host, colon, port = text.rpartition(":")
-    if colon and port.isdecimal() and (host.endswith("]") or ":" not in host):
-        return parse_address(host.strip("[]"), field), int(port)
-    return parse_address(text.strip("[]"), field), None
 
 
 def _position(cursor: str | None) -> int:

@@ -14,7 +14,6 @@ from flowmap.control.port import ControlPlane
 from flowmap.engine.engine import Engine
 from flowmap.errors import HistoryError, QueryError
 from flowmap.export.snapshot import SeriesSnapshot, Snapshot
-from flowmap.model.address import protocol_number
 from flowmap.model.deployment import DeploymentInfo, JobSelection, Owner
 from flowmap.model.source import SourceStatus
 from flowmap.model.status import (
@@ -27,6 +26,7 @@ from flowmap.model.status import (
 )
 from flowmap.model.views import (
     AttributionView,
+    Connection,
     DeploymentView,
     FlowFilter,
     FlowPage,
@@ -36,7 +36,7 @@ from flowmap.model.views import (
     Traffic,
 )
 from flowmap.query.history import HistoryQueries
-from flowmap.query.live import Connection, LiveQueries, parse_address
+from flowmap.query.live import LiveQueries
 
 T = TypeVar("T")
 
@@ -82,27 +82,10 @@ class QueryService:
         """Other limits for the queries that begin from now on."""
         self._timeout, self._stale_for = timeout, stale_for
 
-    async def attribution(
-        self,
-        src_ip: str,
-        src_port: int | None,
-        dst_ip: str,
-        dst_port: int | None,
-        protocol: str,
-        at: float | None,
-        *,
-        explain: bool = False,
-    ) -> AttributionView:
-        connection = Connection(
-            parse_address(src_ip, "srcIp"),
-            src_port,
-            parse_address(dst_ip, "dstIp"),
-            dst_port,
-            protocol_number(protocol),
-        )
+    async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
         if at is not None and abs(at - time.time()) > NOW:
             if at > time.time():
-                raise QueryError("nobody knows the future", field="at")
+                raise QueryError("at is in the future", field="at")
             return await self._history("at").attribution(connection, at)
         found = await self._call(lambda: self._queries.answer(connection, time.monotonic(), explain=explain))
         return found or await self._over(connection) or await self._ask(connection)

@@ -12,8 +12,8 @@ from flowmap.engine.commands import GiveUp, TakeStep
 from flowmap.flows.batch import RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
-from flowmap.model.views import FlowFilter
-from flowmap.query.live import Connection, LiveQueries
+from flowmap.model.views import Connection, FlowFilter
+from flowmap.query.live import LiveQueries
 from flowmap.sources.base import Broadcasts
 from tests.support.accounting import Auditor, accounting_for, sweep
 from tests.support.attribution import AttributionRun

@@ -13,8 +13,8 @@ from flowmap.errors import QueryError
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.views import FlowFilter
-from flowmap.query.live import Connection, LiveQueries
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter
+from flowmap.query.live import LiveQueries
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
@@ -160,6 +160,10 @@ def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) ->
     assert (view.state, view.deployments) == (State.AMBIGUOUS, ())
 
 
+def client(address: str, port: int | None = None) -> EndpointFilter:
+    return EndpointFilter(Address.parse(address), port)
+
+
 @pytest.mark.parametrize(
     ("wanted", "clients"),
     [
@@ -172,15 +176,15 @@ def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) ->
         (FlowFilter(peer="10.8.0.1:8080"), ["10.0.0.2"]),
         (FlowFilter(peer="[2001:db8::2]:53"), ["2001:db8::1"]),
         (FlowFilter(peer="2001:db8::2"), ["2001:db8::1"]),
-        (FlowFilter(client="10.0.0.1"), ["10.0.0.1"]),
-        (FlowFilter(client="10.0.0.1:40000"), ["10.0.0.1"]),
-        (FlowFilter(client="10.0.0.1:40001"), []),
-        (FlowFilter(client="[2001:db8::1]:40000"), ["2001:db8::1"]),
-        (FlowFilter(client="2001:db8::1"), ["2001:db8::1"]),
+        (FlowFilter(client=client("10.0.0.1")), ["10.0.0.1"]),
+        (FlowFilter(client=client("10.0.0.1", 40000)), ["10.0.0.1"]),
+        (FlowFilter(client=client("10.0.0.1", 40001)), []),
+        (FlowFilter(client=client("2001:db8::1", 40000)), ["2001:db8::1"]),
+        (FlowFilter(client=client("2001:db8::1")), ["2001:db8::1"]),
         (FlowFilter(state=State.UNKNOWN), ["2001:db8::1"]),
         (FlowFilter(state=State.PENDING), []),
-        (FlowFilter(protocol="udp"), ["2001:db8::1"]),
-        (FlowFilter(protocol="6", state=State.SHARED), ["10.0.0.2"]),
+        (FlowFilter(protocol=17), ["2001:db8::1"]),
+        (FlowFilter(protocol=6, state=State.SHARED), ["10.0.0.2"]),
         (FlowFilter(deployment="x", peer="10.1.0.1"), ["10.0.0.1"]),
     ],
 )
@@ -189,20 +193,11 @@ def test_filters(desk: Desk, wanted: FlowFilter, clients: list[str]) -> None:
     assert ([str(flow.client.address) for flow in page.flows], page.next_cursor) == (clients, None)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "cursor", "field"),
-    [
-        (FlowFilter(protocol="carrier pigeon"), None, "protocol"),
-        (FlowFilter(client="home"), None, "client"),
-        (FlowFilter(client="10.0.0.1:http"), None, "client"),
-        (FlowFilter(), "-1", "cursor"),
-        (FlowFilter(), "9" * 30, "cursor"),
-    ],
-)
-def test_what_cannot_be_read_is_told(desk: Desk, wanted: FlowFilter, cursor: str | None, field: str) -> None:
+@pytest.mark.parametrize("cursor", ["-1", "9" * 30])
+def test_a_cursor_that_is_none(desk: Desk, cursor: str) -> None:
     with pytest.raises(QueryError) as caught:
-        desk.queries.flows(wanted, 10, cursor)
-    assert caught.value.field == field
+        desk.queries.flows(FlowFilter(), 10, cursor)
+    assert caught.value.field == "cursor"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])

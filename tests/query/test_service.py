@@ -24,7 +24,7 @@ from flowmap.export.snapshot import Snapshot
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.views import FlowFilter
+from flowmap.model.views import Connection, FlowFilter
 from flowmap.query.live import LiveQueries
 from flowmap.query.service import QueryService, _deployment_views
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
@@ -106,13 +106,17 @@ def house() -> Iterator[House]:
     assert made.engine.failure is None
 
 
+def tcp(source: str, source_port: int | None, destination: str, destination_port: int | None) -> Connection:
+    return Connection(Address.parse(source), source_port, Address.parse(destination), destination_port, 6)
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
 def test_a_connection_that_was_seen(house: House) -> None:
     house.named()
-    view = run(house.backend.attribution("10.0.0.1", 40000, "10.1.0.1", 9092, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.1", 40000, "10.1.0.1", 9092), None))
     assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
     assert len(house.resolver.all) == 3, "nothing more was asked"
     (flow,) = run(house.backend.flows(FlowFilter(), 10, None)).flows
@@ -125,7 +129,7 @@ def test_what_was_known_before_a_restart_answers_nobody(house: House) -> None:
     known = OwnershipInterval(frozenset({Y}), now - 9, now - 8, now - 2, now - 1, 5)
     run_on_writer(house, lambda: house.accounting.apply(Restore(((client, known),), now)))
     house.resolver.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
-    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
     assert client in house.resolver.all, "it was asked again"
 
@@ -136,30 +140,33 @@ def run_on_writer(house: House, function: Callable[[], object]) -> None:
 
 def test_a_connection_that_was_not_seen_is_asked_about(house: House) -> None:
     house.resolver.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
-    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert (view.state, [info.owner for info in view.deployments], view.flow) == (State.ATTRIBUTED, [X], None)
-    run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert len(house.resolver.all) == 3, "the second time the answers are there"
 
 
 def test_a_control_plane_that_does_not_answer_keeps_nobody_waiting_for_long(house: House) -> None:
-    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert (view.state, view.deployments) == (State.PENDING, ())
 
 
 def test_a_control_plane_that_fails(house: House) -> None:
     house.resolver.refuses = "auth: no"
-    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert (view.state, view.cause) == (State.FAILED, "auth: no")
 
 
-@pytest.mark.parametrize(
-    ("source", "at", "field"), [("home", None, "srcIp"), ("10.0.0.1", 12345.0, "at")], ids=["address", "past"]
-)
-def test_what_cannot_be_answered(house: House, source: str, at: float | None, field: str) -> None:
+def test_the_past_needs_a_history(house: House) -> None:
     with pytest.raises(QueryError) as caught:
-        run(house.backend.attribution(source, None, "10.1.0.1", 80, "tcp", at))
-    assert caught.value.field == field
+        run(house.backend.attribution(tcp("10.0.0.1", None, "10.1.0.1", 80), 12345.0))
+    assert caught.value.field == "at"
+
+
+def test_the_future_cannot_be_answered(house: House) -> None:
+    with pytest.raises(QueryError, match="future") as caught:
+        run(house.backend.attribution(tcp("10.0.0.1", None, "10.1.0.1", 80), time.time() + 60))
+    assert caught.value.field == "at"
 
 
 def test_a_busy_writer_is_told(house: House) -> None:
@@ -226,7 +233,7 @@ def test_a_series_is_described_only_if_its_labels_mean_one_deployment(
 
 def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: House) -> None:
     house.resolver.answers = lambda _: (X,)
-    ends = ("10.9.0.1", 40000, "10.9.0.2", 9092, "tcp", None)
+    ends = tcp("10.9.0.1", 40000, "10.9.0.2", 9092), None
     assert run(house.backend.attribution(*ends)).state is State.ATTRIBUTED
     house.accounting.attribution.settings.positive_ttl = 0.0
     house.resolver.answers = None

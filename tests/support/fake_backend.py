@@ -9,7 +9,7 @@ import numpy as np
 from flowmap.errors import QueryError
 from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import Snapshot
-from flowmap.model.address import Address, Endpoint
+from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo, Job, JobSelection, Owner, State
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats, SourceStatus
@@ -29,6 +29,7 @@ from flowmap.model.status import (
 from flowmap.model.views import (
     AttributionView,
     ByteCount,
+    Connection,
     DeploymentView,
     Evidence,
     FlowFilter,
@@ -141,18 +142,9 @@ class FakeBackend:
         self.snapshots = 0
         self._snapshot = snapshot(rows)
 
-    async def attribution(
-        self,
-        src_ip: str,
-        src_port: int | None,
-        dst_ip: str,
-        dst_port: int | None,
-        protocol: str,
-        at: float | None,
-        *,
-        explain: bool = False,
-    ) -> AttributionView:
-        self._note((src_ip, src_port, dst_ip, dst_port, protocol, at))
+    async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
+        ends = str(connection.source), connection.source_port, str(connection.destination), connection.destination_port
+        self._note((*ends, protocol_name(connection.protocol), at))
         return replace(ATTRIBUTION, explanation=EXPLANATION) if explain else ATTRIBUTION
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:

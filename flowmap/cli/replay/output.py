@@ -25,8 +25,8 @@ from flowmap.flows.columns import IGNORED
 from flowmap.flows.hash_index import Rows
 from flowmap.model.address import Address, protocol_number
 from flowmap.model.deployment import Owner, State
-from flowmap.model.views import AttributionView, ByteCount, FlowView
-from flowmap.query.live import Connection, LiveQueries
+from flowmap.model.views import AttributionView, ByteCount, Connection, FlowView
+from flowmap.query.live import LiveQueries
 from flowmap.serve.api import models
 
 EXIT_PARTIAL = 3

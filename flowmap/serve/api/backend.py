@@ -8,6 +8,7 @@ from flowmap.export.snapshot import Snapshot
 from flowmap.model.status import StatusView
 from flowmap.model.views import (
     AttributionView,
+    Connection,
     DeploymentView,
     FlowFilter,
     FlowPage,
@@ -24,19 +25,9 @@ class Backend(Protocol):
     named) and ControlError where the control plane had to be asked and failed (answered with 502).
     """
 
-    async def attribution(
-        self,
-        src_ip: str,
-        src_port: int | None,
-        dst_ip: str,
-        dst_port: int | None,
-        protocol: str,
-        at: float | None,
-        *,
-        explain: bool = False,
-    ) -> AttributionView:
-        """Who owns the connection; addresses are valid and normalised. ``at``: seconds since the epoch, None is now;
-        ``explain``: with the whole chain, where the connection is in the table."""
+    async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
+        """Which deployments own the connection. ``at``: seconds since the epoch, None is now; ``explain``: with the
+        explanation, if the connection is in the table."""
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """Up to ``limit`` flows that pass ``filter``, from ``cursor`` on."""

@@ -15,17 +15,6 @@ _DEPLOYMENTS_SHOWN = 20
 _LONGEST = 512  # characters of a text that are shown
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
-LINKS = (
-    ("/metrics", "metrics for Prometheus"),
-    ("/api/v1/deployments", "deployments and their traffic"),
-    ("/api/v1/peers", "peers"),
-    ("/api/v1/flows", "flows"),
-    ("/api/v1/status", "state of the daemon"),
-    ("/openapi.json", "description of the API"),
-    ("/-/healthy", "health"),
-    ("/-/ready", "readiness"),
-)
-
 HEADERS = {
     # No script, no outside resource, no frame around it: names on this page come from the control plane.
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
@@ -46,8 +35,8 @@ ul { padding-left: 1.2rem; }
 """.strip()
 
 
-def landing_page(status: StatusView, deployments: Sequence[DeploymentView]) -> str:
-    """The page; everything that is not fixed text is escaped."""
+def landing_page(status: StatusView, deployments: Sequence[DeploymentView], links: Iterable[tuple[str, str]]) -> str:
+    """The page; ``links`` are paths with a text. Everything that is not fixed text is escaped."""
     body = [
         f"<h1>flowmap <small>{_text(status.version)}</small></h1>",
         "<p>Which Flink job is behind this network connection?</p>",
@@ -55,7 +44,7 @@ def landing_page(status: StatusView, deployments: Sequence[DeploymentView]) -> s
         _section("Traffic by deployment", _deployments(deployments)),
         _section("Bytes", _bytes(status)),
         _section("Sources", _sources(status)),
-        _section("Where to go", _links()),
+        _section("Where to go", _links(links)),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>flowmap</title>'
@@ -119,8 +108,8 @@ def _sources(status: StatusView) -> str:
     return _table(("source", "state", "notes", "records", "overruns"), rows, numbers=2)
 
 
-def _links() -> str:
-    items = (f'<li><a href="{path}">{path}</a>: {_text(text)}</li>' for path, text in LINKS)
+def _links(links: Iterable[tuple[str, str]]) -> str:
+    items = (f'<li><a href="{path}">{path}</a>: {_text(text)}</li>' for path, text in links)
     return f"<ul>{''.join(items)}</ul>"
 
 

@@ -41,9 +41,18 @@ def problem(
     return Response(body.model_dump_json(by_alias=True), status, headers, media_type=MEDIA_TYPE)
 
 
-def bad_parameters(errors: Sequence[FieldProblem]) -> Response:
-    """400 for parameters that cannot be read."""
-    return problem(400, "; ".join(f"{error.field}: {error.reason}" for error in errors), errors)
+class BadParameters(Exception):
+    """Parameters that cannot be read; ``problems`` has each."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{one.field}: {one.reason}" for one in problems))
+        self.problems = problems
+
+
+async def on_bad_parameters(request: Request, error: Exception) -> Response:
+    """400: the parameters cannot be read."""
+    assert isinstance(error, BadParameters)
+    return problem(400, str(error), error.problems)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -15,9 +15,6 @@ from flowmap.config import Access
 from flowmap.config.web import ANONYMOUS, LOOPBACK
 from flowmap.serve.api.problem import problem
 from flowmap.serve.server.passwords import PasswordCheck, Passwords
-
-AREAS = {"/metrics": "scrape", "/-/healthy": "health", "/-/ready": "health"}
-"""What a path belongs to; all others, also those there are not, are queries."""
 
 _CHALLENGE = {"www-authenticate": 'Basic realm="flowmap", charset="UTF-8"'}
 _LONGEST_HEADER = 1024
@@ -30,12 +27,20 @@ class Guard:
     """ASGI middleware: 401 for who is nobody, 403 for who may not, 429 for who guesses."""
 
     def __init__(
-        self, app: ASGIApp, *, access: Access, passwords: Callable[[], Passwords | None], refused: Refused
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        passwords: Callable[[], Passwords | None],
+        areas: Mapping[str, str],
+        refused: Refused,
     ) -> None:
-        """``passwords`` gives those in force; None where nobody logs in."""
+        """``passwords`` returns the current ones; None without users. ``areas``: the key of ``http.access`` for a
+        path; every other path, also one that does not exist, is a query."""
         self._app = app
         self._access = access
         self._passwords = passwords
+        self._areas = areas
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +49,7 @@ class Guard:
 
     async def _refusal(self, scope: Scope) -> Response | None:
         """The answer that turns the request away; None if it may go on."""
-        allowed: tuple[str, ...] | None = getattr(self._access, AREAS.get(scope["path"], "query"))
+        allowed: tuple[str, ...] | None = getattr(self._access, self._areas.get(scope["path"], "query"))
         passwords = self._passwords()
         if allowed is None and passwords is None:
             return None

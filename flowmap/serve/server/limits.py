@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flowmap.serve.api.problem import SAFE_HEADERS, problem
-from flowmap.serve.server.access import AREAS, Refused
+from flowmap.serve.server.access import Refused
 
 LONGEST_TARGET = 8000
 """Bytes of path and query: every client and proxy must manage 8000 (RFC 9110, section 4.1)."""
@@ -81,15 +81,17 @@ class Sizes:
 
 
 class TargetLimit:
-    """ASGI middleware: 503 for a query while too many are being answered."""
+    """ASGI middleware: 503 for a query while :data:`MAX_QUERIES` are being answered."""
 
-    def __init__(self, app: ASGIApp, *, refused: Refused) -> None:
+    def __init__(self, app: ASGIApp, *, areas: Mapping[str, str], refused: Refused) -> None:
+        """``areas``: as for the guard."""
         self._app = app
+        self._areas = areas
         self._refused = refused
         self._answering = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in AREAS:
+        if scope["type"] != "http" or self._areas.get(scope["path"], "query") != "query":
             await self._app(scope, receive, send)
         elif self._answering >= MAX_QUERIES:
             self._refused("queries")
