@@ -145,6 +145,20 @@ class AttributeConfig(Section):
         default=2.0,
         description="Time around the start of a flow in which its address keeps its owner. 0s: no such assumption.",
     )
+    registration_lag: Annotated[Duration, NEXT_ANSWER] = Field(
+        default=10.0,
+        description="Time after the start of a flow in which its owner may appear in the answers. After longer without "
+        "any owner, a later one is not taken.",
+    )
+    answer_age: Annotated[Duration, NEXT_ANSWER] = Field(
+        default=0.0,
+        description="Age of the data that an answer rests on: it counts as asked so much earlier. "
+        "See `flowmap calibrate`.",
+    )
+    recheck: Annotated[Span, NEXT_ANSWER] = Field(
+        default=1.0,
+        description="Shortest interval to repeat a question while flows wait that its answer could decide.",
+    )
     nat: Literal["translated", "original"] = Field(
         default="translated",
         description="Server endpoint to ask about if NAT changed it. translated: the endpoint that answers. original: "
