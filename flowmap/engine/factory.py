@@ -81,6 +81,8 @@ def make_snapshot(
         pending_receive_bytes=accounting.pending[1],
         open_flows=accounting.table.open_flows - flows.closing,
         pending_flows=accounting.pending_flows,
+        tracked_flows=len(accounting.table),
+        complete_reads=accounting.complete_reads,
         flows_limit=accounting.table.max_flows,
         flows_ended_unseen=accounting.table.ended_unseen,
         shed=dict(accounting.shed),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.model.source import SourceReport
-from flowmap.model.status import AttributionReport, ByteTotals, RecordingReport
+from flowmap.model.status import AttributionReport, ByteTotals, QuestionCounts, RecordingReport
 from flowmap.model.views import ByteCount, Traffic
 
 U64 = npt.NDArray[np.uint64]
@@ -152,6 +152,10 @@ class Snapshot:
     """Open flows without ignored ones."""
     pending_flows: int = 0
     """Flows whose owner is not decided yet, open or closed."""
+    tracked_flows: int = 0
+    """Flows in the table."""
+    complete_reads: int = 0
+    """Full reads of the source that were completed."""
     flows_limit: int = 0
     """``collect.max_flows``."""
     flows_ended_unseen: int = 0
@@ -162,6 +166,7 @@ class Snapshot:
     """Answers that contradict an earlier attribution in the time they cover."""
     attribution: AttributionReport = AttributionReport()
     """Times in it are monotonic seconds."""
+    questions: QuestionCounts = QuestionCounts()
     health: bool = False
     """Whether a source reports retransmits and round-trip times (the socket table does)."""
     series_table: SeriesSnapshot = field(default_factory=SeriesSnapshot)

@@ -73,24 +73,33 @@ class CatalogStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionCounts:
+    """Questions to the control plane since the start."""
+
+    answers: int = 0
+    """Questions answered."""
+    last_answer_at: float | None = None
+    """Epoch seconds."""
+    last_error: str | None = None
+    """Cause of the last failure."""
+    unreadable_elements: int = 0
+    """Elements of answers that could not be read."""
+    questions_cached: int = 0
+    """Questions whose answers are kept."""
+    questions_waiting: int = 0
+    """Questions that are due and not yet asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class ControlPlaneStatus:
     """State of the control plane as the daemon sees it, and of the questions to it."""
 
     endpoint: str
-    answers: int
-    """Questions answered since the start."""
-    last_answer_at: float | None
-    """Epoch seconds."""
-    last_error: str | None
-    unreadable_elements: int
-    """Elements of answers that could not be read."""
+    questions: QuestionCounts
     breaker_open: bool
     """Whether calls are suspended after failures."""
     clock_skew_seconds: float | None
     """Seconds by which the control plane's clock is ahead of this host's."""
-    questions_cached: int
-    questions_waiting: int
-    """Questions that are due and not yet asked."""
     catalog: CatalogStatus | None = None
     """None without a catalog."""
 

@@ -138,6 +138,16 @@ class Traffic:
     connections: int = 0
     open_connections: int = 0
 
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.transmit_bytes + other.transmit_bytes,
+            self.receive_bytes + other.receive_bytes,
+            self.transmit_packets + other.transmit_packets,
+            self.receive_packets + other.receive_packets,
+            self.connections + other.connections,
+            self.open_connections + other.open_connections,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PeerTraffic:
@@ -165,16 +175,8 @@ class PeerSeen:
 
     def joined(self, other: PeerSeen) -> PeerSeen:
         """The sum of both, which have the same peer and owners."""
-        traffic = Traffic(
-            self.traffic.transmit_bytes + other.traffic.transmit_bytes,
-            self.traffic.receive_bytes + other.traffic.receive_bytes,
-            self.traffic.transmit_packets + other.traffic.transmit_packets,
-            self.traffic.receive_packets + other.traffic.receive_packets,
-            self.traffic.connections + other.traffic.connections,
-            self.traffic.open_connections + other.traffic.open_connections,
-        )
         first, last = min(self.first_seen, other.first_seen), max(self.last_seen, other.last_seen)
-        return PeerSeen(self.peer, self.protocol, traffic, self.owners, first, last)
+        return PeerSeen(self.peer, self.protocol, self.traffic + other.traffic, self.owners, first, last)
 
 
 @dataclass(frozen=True, slots=True)

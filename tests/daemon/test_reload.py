@@ -96,7 +96,7 @@ class Changing:
     async def timeouts(self) -> tuple[float, float]:
         """Longest time of one attempt of a call, and of a query."""
         await self.call()
-        return self.transport.timeout, self.pipeline.backend._timeout
+        return self.transport.timeout, self.pipeline.backend.calls.timeout
 
     def write(self, sections: SECTIONS) -> None:
         self.file.write_text(json.dumps(sections, indent=1))

@@ -33,7 +33,7 @@ class FakePipeline:
         self.alive = self.serves = self.runs = self.is_healthy = True
         self.is_ready = False
         self.engine = SimpleNamespace(
-            is_alive=lambda: self.alive, source_error=None, accounting=SimpleNamespace(complete_reads=0)
+            is_alive=lambda: self.alive, source_error=None, snapshot=SimpleNamespace(complete_reads=0)
         )
         self.source = SimpleNamespace(facts=SourceFacts("conntrack", "ip", announces_births=True), stats=SourceStats())
         self.control_status = ControlStatus()
@@ -84,7 +84,7 @@ def test_ready_is_sent_once_and_after_a_time_in_any_case(monkeypatch: pytest.Mon
 def test_the_state_says_what_is_wrong() -> None:
     parts = FakePipeline()
     watch, _ = supervisor_of(parts)
-    parts.engine.accounting.complete_reads = 1
+    parts.engine.snapshot.complete_reads = 1
     assert watch.state() == "reading conntrack; waiting for the first answer"
     parts.engine.source_error = "no buffer"
     parts.control_status = ControlStatus(breaker_open=True)

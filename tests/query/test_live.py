@@ -135,7 +135,7 @@ def test_the_newest_of_several_with_one_tuple_is_told(desk: Desk) -> None:
     view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1", (40000, 9092)), desk.now)
     assert view is not None and view.flow is not None
     assert (view.state, view.deployments, view.flow.transmit_bytes) == (State.PENDING, (), 0)
-    assert view.cause is not None and "next confirmation" in view.cause
+    assert view.cause is not None and "asked about again" in view.cause
 
 
 def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) -> None:
@@ -215,19 +215,19 @@ def test_pages_show_every_flow_once(desk: Desk, limit: int) -> None:
 
 def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(desk: Desk) -> None:
     unseen = desk.connection("10.0.0.1", "10.1.0.1", (1, 9092))
-    view, missing = desk.queries.ask(unseen, 60.0, desk.now)
+    view, missing = desk.queries.ask(unseen, desk.now)
     assert (view.state, missing, view.flow) == (State.ATTRIBUTED, [], None)
     later = desk.now + 1000
-    view, missing = desk.queries.ask(unseen, 60.0, later)
+    view, missing = desk.queries.ask(unseen, later)
     assert (view.state, view.deployments, len(missing)) == (State.PENDING, (), 3)
     assert {one.origin for one in view.evidence} == {"stale"}
     desk.accounting.attribution.fail(missing[0], "timeout: away", now=later)
-    view, _ = desk.queries.ask(unseen, 60.0, later)
+    view, _ = desk.queries.ask(unseen, later)
     assert (view.state, view.cause) == (State.FAILED, "timeout: away")
 
 
 def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> None:
-    view, missing = desk.queries.ask(desk.connection("10.7.0.1", "10.7.0.2", (None, 443)), 60.0, desk.now)
+    view, missing = desk.queries.ask(desk.connection("10.7.0.1", "10.7.0.2", (None, 443)), desk.now)
     assert view.state is State.PENDING
     assert [one.shape for one in missing] == [Shape.CLIENT, Shape.SINK, Shape.SOURCE]
     assert missing[1] == Question("ns", Shape.SINK, None, missing[1].destination)
@@ -290,7 +290,7 @@ def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
     wanted = desk.connection("10.7.0.1", "10.1.0.1")
     view = desk.queries.answer(wanted, desk.now)
     assert view is not None and view.cause is not None
-    assert (view.state, "next confirmation" in view.cause) == (State.PENDING, True)
+    assert (view.state, "asked about again" in view.cause) == (State.PENDING, True)
     (client,) = [one for one in desk.accounting.attribution.ask(now=desk.now, limit=9) if one.shape is Shape.CLIENT]
     desk.accounting.attribution.fail(client, "auth: no permission", now=desk.now)
     view = desk.queries.answer(wanted, desk.now)

@@ -25,8 +25,10 @@ from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import Connection, FlowFilter
+from flowmap.query.asking import EngineCalls
 from flowmap.query.live import LiveQueries
-from flowmap.query.service import QueryService, _deployment_views
+from flowmap.query.service import QueryService
+from flowmap.query.traffic import deployment_views
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
@@ -54,6 +56,8 @@ def snapshot_of(accounting: FlowAccounting) -> Snapshot:
         pending_receive_bytes=accounting.pending[1],
         open_flows=accounting.table.open_flows,
         pending_flows=accounting.pending_flows,
+        tracked_flows=len(accounting.table),
+        complete_reads=accounting.complete_reads,
         flows_limit=accounting.table.max_flows,
         series_table=accounting.series_table.freeze(),
         deployments=accounting.described(),
@@ -75,10 +79,8 @@ class House:
         )
         queries = LiveQueries(self.accounting, source="scripted", epoch=time.time() - time.monotonic())
         self.backend = QueryService(
-            self.engine,
-            queries,
+            EngineCalls(self.engine, queries, timeout=0.5),
             Control(),  # type: ignore[arg-type]
-            timeout=0.5,
             stale_for=600,
             source_status=lambda: (),
         )
@@ -193,7 +195,7 @@ def test_status_adds_up(house: House) -> None:
     assert status.bytes.observed == (500, 70)
     assert status.bytes.attributed == (500, 70)
     assert (status.flows.open, status.flows.pending, status.flows.tracked) == (1, 0, 1)
-    assert status.control_plane.answers == 3
+    assert status.control_plane.questions.answers == 3
 
 
 def test_ready_after_the_first_read_and_an_answer() -> None:
@@ -227,7 +229,7 @@ def test_a_series_is_described_only_if_its_labels_mean_one_deployment(
     series_table.series(SeriesKey("deployment", (X,), "", "p", "tcp"), now=0.0)
     other = X._replace(namespace="other", deployment_id="id-2") if same_name else Y
     infos = tuple(DeploymentInfo(owner, creator="me") for owner in (other, X))
-    (view,) = _deployment_views(series_table.freeze(), infos)
+    (view,) = deployment_views(series_table.freeze(), infos)
     assert (view.info.owner == X and view.info.creator == "me") is described
 
 
@@ -239,6 +241,6 @@ def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: H
     house.resolver.answers = None
     view = run(house.backend.attribution(*ends))
     assert (view.state, {one.origin for one in view.evidence}) == (State.ATTRIBUTED, {"stale"})
-    assert view.cause is not None and "stopped answering" in view.cause
-    house.backend._stale_for = 0.0
+    assert view.cause is not None and "last answered" in view.cause
+    house.backend.configure(timeout=0.5, stale_for=0.0)
     assert run(house.backend.attribution(*ends)).state is not State.ATTRIBUTED

@@ -88,6 +88,8 @@ class CatalogStatus(Answer):
 class ControlPlaneStatus(Answer):
     """State of the control plane as the daemon sees it, and of the questions to it."""
 
+    model_config = ConfigDict(alias_generator=inside("questions"))
+
     endpoint: Text
     answers: int = Field(description="Questions answered since the start.")
     last_answer_at: Time
