@@ -146,8 +146,10 @@ class Attribution:
         for number in sorted(self._unguarded):
             if len(questions) < limit and not self.schedule.is_asking(number):
                 self._unguarded.discard(number)
-                if hosts := self._hosts(self.questions_about(number)):
-                    questions += self._start(number, hosts)
+                about = self.questions_about(number)
+                answers = {one.place: self._cache.newest(one) for one in about if one.shape is Shape.SOURCE}
+                hosts = [host for host in self._hosts(about) if not self._cache.is_guarded(host, answers[host.place])]
+                questions += self._start(number, hosts) if hosts else []
         return questions
 
     def _mark_unowned(self, endpoint: int, about: Sequence[Question]) -> None:

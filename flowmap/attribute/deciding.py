@@ -36,7 +36,7 @@ class Deciding:
         owners = combine(self._settings.semantics, _owners(known))
         if owners is None:
             return self._decide_without_resting(known, now)
-        outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
+        outcomes = {question: one for question, one in known.items() if one is not None and _tells(question, one)}
         if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
             return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
         return Decision(state_of(owners, self._settings.owners_limit), owners, outcomes, now)
@@ -113,6 +113,11 @@ class Deciding:
         newest = timeline.latest() if timeline else None
         resting = self._shape_stats.never_names(question.shape, now=now)
         return resting and newest is not None and not newest.owners
+
+
+def _tells(question: Question, outcome: Judgement) -> bool:
+    """Whether the outcome is part of the evidence. A host without deployments changes nothing."""
+    return question.shape is not Shape.HOST or bool(outcome.owners)
 
 
 def _owners(known: Mapping[Question, Judgement | None]) -> dict[Question, Owners | None]:

@@ -146,6 +146,16 @@ def connection_questions(
     return [question for endpoint in endpoints for question in endpoint_questions(semantics, places, endpoint)]
 
 
+def without_idle_hosts(answers: Mapping[Question, Owners | None]) -> dict[Question, Owners | None]:
+    """``answers`` without the ``host`` questions that need no answer: ``source`` names no deployment there."""
+    named = {question.place for question, owners in answers.items() if question.shape is Shape.SOURCE and owners}
+    return {
+        question: owners
+        for question, owners in answers.items()
+        if question.shape is not Shape.HOST or question.place in named
+    }
+
+
 def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> Owners | None:
     """The owners that the answers about both endpoints leave: places add up, then :func:`candidates` applies.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import flowmap
+from flowmap.attribute.questions import Question
 from flowmap.control.port import ControlPlane
 from flowmap.errors import HistoryError, QueryError
 from flowmap.export.snapshot import Snapshot
@@ -168,8 +169,10 @@ class QueryService:
     async def _ask(self, connection: Connection) -> AttributionView:
         """The owners of a connection that was not observed, by answers about its endpoints."""
         view, missing = await self.calls.call(lambda queries: queries.ask(connection, time.monotonic()))
-        if missing:
+        asked: set[Question] = set()
+        while missing and asked.isdisjoint(missing):  # an answer can make another question necessary: see ``host``
             await self.calls.ask(missing)
+            asked.update(missing)
             view, missing = await self.calls.call(lambda queries: queries.ask(connection, time.monotonic()))
         if missing:  # the control plane does not answer: an older answer counts, and the evidence marks it as stale
             view, _ = await self.calls.call(

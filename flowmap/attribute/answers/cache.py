@@ -65,12 +65,19 @@ class AnswerCache:
         timeline = self._timelines.get(question)
         return timeline.interval if timeline else None
 
-    def is_guarded(self, question: Question, answer: Answer) -> bool:
-        """Whether the host of a service was asked about no earlier than for this ``source`` answer."""
+    def is_guarded(self, question: Question, answer: Answer | None) -> bool:
+        """Whether the host of a service was asked about no earlier than for this ``source`` answer.
+
+        ``question``: the ``source`` or the ``host`` question.
+        """
         host = question._replace(shape=Shape.HOST, source=question.source and question.source._replace(port=0))
-        timeline = self.timeline(host)
-        newest = timeline.latest() if timeline else None
-        return newest is not None and newest.asked >= answer.asked - self._settings.recheck
+        newest = self.newest(host)
+        return answer is None or (newest is not None and newest.asked >= answer.asked - self._settings.recheck)
+
+    def newest(self, question: Question) -> Answer | None:
+        """The newest answer to a question, or None. Does not count as use."""
+        timeline = self.timeline(question)
+        return timeline.latest() if timeline else None
 
     def latest(self, question: Question) -> Owners:
         """The owners in the newest answer; empty without an answer."""
