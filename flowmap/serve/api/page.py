@@ -1,4 +1,4 @@
-"""The landing page: what this is, where to go, and how it is doing; plain HTML, made here, without script."""
+"""The landing page: traffic, state and links, as HTML without scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 512  # characters of a text that are shown
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 HEADERS = {
-    # No script, no outside resource, no frame around it: names on this page come from the control plane.
+    # No script, external resource or frame: names on this page are from the control plane.
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'none'",
 }
@@ -118,7 +118,7 @@ def _section(title: str, content: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) -> str:
-    """The last ``numbers`` columns are numbers. Cells are escaped here and nowhere else."""
+    """A table; the last ``numbers`` columns are numbers. Cells are escaped here only."""
     first_number = len(head) - numbers
 
     def cells(tag: str, texts: Sequence[str]) -> str:
@@ -132,6 +132,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) 
 
 
 def _text(text: str) -> str:
-    """Text as HTML, in an element or a quoted attribute: no markup, control or direction characters, no end of page."""
+    """Text as HTML for an element or a quoted attribute, cut, without markup, control and direction characters."""
     shown = without_controls(text[:_LONGEST])
     return escape(shown if len(text) <= _LONGEST else shown + "…")

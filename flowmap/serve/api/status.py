@@ -21,27 +21,27 @@ class Source(Answer):
     overruns: int
     lost: dict[Text, int]
     resyncs: dict[Text, int]
-    notes: dict[Text, Text] = Field(description="Degradations in force, with what they mean.")
+    notes: dict[Text, Text] = Field(description="Active degradations, each with its cost and remedy.")
     error: Text | None
-    role: Text = Field(description="traffic: its records are counted; health: it measures what another one counts.")
-    why: Text = Field(description="Why it is read, where the configuration does not name it; else empty.")
+    role: Text = Field(description="traffic: its records are counted; health: it measures flows of another source.")
+    why: Text = Field(description="Why it was chosen; empty if the configuration names it.")
     exceptional_packets: dict[Text, int] = Field(
-        description="Packets that count unlike others, by reason; as in flowmap_source_exceptional_packets_total."
+        description="Packets handled specially, by reason, as in flowmap_source_exceptional_packets_total."
     )
 
 
 class Contradiction(Answer):
-    """An answer that denies what was attributed; that stays as it is."""
+    """An answer that denies an attribution, which stays unchanged."""
 
-    question: Text = Field(description="Shape and what was asked about.")
+    question: Text = Field(description="Shape and endpoint of the question.")
     namespace: Text
     asked_at: Time
     answered_at: Time
-    attributed: list[DeploymentName] = Field(description="Whose the flows are.")
-    answered: list[DeploymentName] = Field(description="Whom the answer names.")
-    flows: int = Field(description="Open flows it denies; 0: only what was confirmed for its time.")
+    attributed: list[DeploymentName] = Field(description="Owners of the flows.")
+    answered: list[DeploymentName] = Field(description="Owners in the answer.")
+    flows: int = Field(description="Open flows whose owners it denies; 0: an ownership interval only.")
     client: Annotated[FlowEndpoint | None, BeforeValidator(lambda flow: flow and flow[0])] = Field(
-        validation_alias="flow", description="One of these flows."
+        validation_alias="flow", description="Client endpoint of one of the flows."
     )
     server: Annotated[FlowEndpoint | None, BeforeValidator(lambda flow: flow and flow[1])] = Field(
         validation_alias="flow"
