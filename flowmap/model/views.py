@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,8 +72,7 @@ class AttributionView:
     """The explanation, if the query asked for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(NamedTuple):
     """A connection as a user names it; port None means any."""
 
     source: Address
@@ -110,6 +110,11 @@ class FlowFilter:
     def of_past(self) -> bool:
         """Whether closed flows are wanted too."""
         return self.since is not None or self.until is not None
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """``since`` and ``until``; infinite where they are None."""
+        return -math.inf if self.since is None else self.since, math.inf if self.until is None else self.until
 
 
 @dataclass(frozen=True, slots=True)

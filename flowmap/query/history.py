@@ -27,7 +27,6 @@ from flowmap.attribute.questions import (
     state_of_several,
 )
 from flowmap.errors import HistoryError, QueryError
-from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Endpoint
@@ -89,13 +88,11 @@ class HistoryQueries:
 
     async def attribution(self, connection: Connection, at: float) -> AttributionView:
         """The owners of a connection at a time: of its flow in the file or the table, else of its endpoints."""
-        ends = (connection.source, connection.source_port, connection.destination, connection.destination_port)
-        wanted = FlowTuple(*ends, connection.protocol)
         tracked, flushed = await self._calls.call(
             lambda queries: (queries.at(connection, at, time.monotonic()), self._history_writer.flush())
         )
         await self._written(flushed)
-        kept = await self._read(lambda: self._history_reader.at(wanted, at))
+        kept = await self._read(lambda: self._history_reader.at(connection, at))
         sure = await self._views([one for one in kept if one.sure])
         views = sure + tracked or await self._views(kept)
         if not views:
@@ -105,9 +102,8 @@ class HistoryQueries:
 
     async def last(self, connection: Connection) -> AttributionView | None:
         """The final attribution of a closed connection; None if it is not in the file."""
-        ends = (connection.source, connection.source_port, connection.destination, connection.destination_port)
         await self._written(self._history_writer.flush())
-        kept = await self._read(lambda: self._history_reader.last(FlowTuple(*ends, connection.protocol)))
+        kept = await self._read(lambda: self._history_reader.last(connection))
         if kept is None:
             return None
         (view,) = await self._views([kept])
@@ -131,7 +127,7 @@ class HistoryQueries:
         if len(flows) == limit:
             return FlowPage(flows, _CURSOR)
         await self._written(self._history_writer.flush())
-        kept = await self._read(lambda: self._history_reader.flows(_wanted(wanted), limit - len(flows), below))
+        kept = await self._read(lambda: self._history_reader.flows(wanted, limit - len(flows), below))
         views = [view.flow for view in await self._views(kept.flows) if view.flow is not None]
         return FlowPage((*flows, *views), None if kept.below is None else f"{_CURSOR}{kept.below}")
 
@@ -234,18 +230,6 @@ def _evidence(question: Question, intervals: Sequence[OwnershipInterval]) -> Evi
     known = intervals[-1]
     owners = tuple(sorted(known.owners))
     return Evidence(question.shape, confidence, known.first_asked, known.last_arrived, "history", "around", owners)
-
-
-def _wanted(given: FlowFilter) -> Wanted:
-    return Wanted(
-        since=-math.inf if given.since is None else given.since,
-        until=math.inf if given.until is None else given.until,
-        deployment=given.deployment,
-        peer=given.peer,
-        client=given.client,
-        state=given.state,
-        protocol=given.protocol,
-    )
 
 
 def _position(cursor: str) -> int | None:

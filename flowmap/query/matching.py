@@ -28,7 +28,7 @@ def of_connection(columns: FlowColumns, rows: Rows, connection: Connection) -> R
 def passing(accounting: FlowAccounting, rows: Rows, wanted: FlowFilter, epoch: float) -> Rows:
     """The rows that pass a filter; ``epoch`` is added to a monotonic instant for seconds since the epoch."""
     columns, decisions = accounting.table.columns, accounting.attribution.decisions
-    passes = within(columns, rows, wanted.since, wanted.until, epoch)
+    passes = within(columns, rows, *wanted.window, epoch)
     if wanted.protocol is not None:
         passes &= columns.protocol(rows) == np.uint64(wanted.protocol)
     if wanted.state is not None:
@@ -51,17 +51,13 @@ def passing(accounting: FlowAccounting, rows: Rows, wanted: FlowFilter, epoch: f
     return found
 
 
-def within(columns: FlowColumns, rows: Rows, since: float | None, until: float | None, epoch: float) -> Mask:
+def within(columns: FlowColumns, rows: Rows, since: float, until: float, epoch: float) -> Mask:
     """Which rows were, or may have been, open at some time between the two (seconds since the epoch).
 
     A flow that is older than flowmap counts from its first record.
     """
     begun = np.where(np.isfinite(columns.born_after[rows]), columns.born_after[rows], columns.born_by[rows])
-    inside = np.ones(len(rows), np.bool_)
-    if since is not None:
-        inside &= columns.ended_by[rows] >= since - epoch
-    if until is not None:
-        inside &= begun <= until - epoch
+    inside: Mask = (columns.ended_by[rows] >= since - epoch) & (begun <= until - epoch)
     return inside
 
 
