@@ -18,17 +18,14 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Restore
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
-from flowmap.export.series import SeriesKey
-from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.deployment import Owner, State
 from flowmap.model.views import Connection, FlowFilter
 from flowmap.query.asking import EngineCalls
 from flowmap.query.live import LiveQueries
 from flowmap.query.service import QueryService
-from flowmap.query.traffic import deployment_views
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
@@ -212,27 +209,6 @@ def test_ready_after_the_first_read_and_an_answer() -> None:
     made.engine.stop()
     made.engine.join(10)
     made.source.free()
-
-
-@pytest.mark.parametrize(
-    ("labels", "same_name", "described"),
-    [
-        (["namespace", "deployment_id", "deployment", "peer"], False, True),
-        (["deployment_id"], False, True),
-        (["deployment"], False, True),
-        (["deployment"], True, False),
-        (["namespace", "deployment"], True, True),
-    ],
-)
-def test_a_series_is_described_only_if_its_labels_mean_one_deployment(
-    labels: list[str], same_name: bool, described: bool
-) -> None:
-    series_table = SeriesTable(labels=labels, max_series=100, idle_after=60.0)
-    series_table.series(SeriesKey("deployment", (X,), "", "p", "tcp"), now=0.0)
-    other = X._replace(namespace="other", deployment_id="id-2") if same_name else Y
-    infos = tuple(DeploymentInfo(owner, creator="me") for owner in (other, X))
-    (view,) = deployment_views(series_table.freeze(), infos)
-    assert (view.info.owner == X and view.info.creator == "me") is described
 
 
 def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: House) -> None:
