@@ -24,6 +24,7 @@ from flowmap.attribute.answers.contradictions import Contradictions
 from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
+from flowmap.attribute.backlog import Backlog
 from flowmap.attribute.calls.asking import Asking
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
@@ -33,7 +34,7 @@ from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.new_answers import NewAnswers
-from flowmap.attribute.owner_state import is_undecided
+from flowmap.attribute.owner_state import is_undecided, may_be_named
 from flowmap.attribute.questions import (
     Question,
     Shape,
@@ -41,13 +42,11 @@ from flowmap.attribute.questions import (
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows import bursts
-from flowmap.flows.columns import IGNORED, PENDING, Row
+from flowmap.flows.columns import PENDING, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 
-ENDPOINTS_AT_ONCE, FLOWS_AT_ONCE = 600, 2000
-"""Endpoints and flows that are judged in one turn, or a few more: about 0.1 s of work."""
 GIVEN_UP_AT_ONCE = 10_000
 """Flows that are given up in one turn."""
 LOOK_EVERY = 1.0
@@ -72,13 +71,12 @@ class Attribution:
         self._table = table
         self._cache = AnswerCache(settings)
         self.contradictions = Contradictions(table, self.decisions, self._cache)
-        self.has_backlog = False
-        """Whether the last :meth:`decide` left flows for the next turn."""
         self.now = NEVER
         """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
         self._deciding = Deciding(settings, self._cache, self.shape_stats)
         self._looked = NEVER
+        self._backlog = Backlog(table.columns)
         self._new_answers = NewAnswers(table.endpoints.capacity)
         self._asking = Asking(
             table,
@@ -100,6 +98,11 @@ class Attribution:
     def has_news(self) -> bool:
         """Whether there are answers that no flow was judged by yet."""
         return bool(self._new_answers) or self.narrowing.has_news
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether the last :meth:`decide` left flows for the next turn."""
+        return bool(self._backlog)
 
     @property
     def waiting(self) -> int:
@@ -214,6 +217,7 @@ class Attribution:
         self.narrowing.forget(set(numbers.tolist()))
         self._new_answers.forget(numbers)
         self._asking.forget(numbers)
+        self._backlog.forget(numbers)
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """The decisions that the answers allow now, with the rows of each."""
@@ -225,32 +229,19 @@ class Attribution:
         return decided + [self._record(decision, rows) for decision, rows in narrowed]
 
     def _judge_endpoints(self, now: float) -> list[tuple[Decision, Rows]]:
-        ready = self._new_answers.take_judgeable(self._table.alive_at, ENDPOINTS_AT_ONCE)
-        self.has_backlog = len(ready.endpoints) == ENDPOINTS_AT_ONCE
-        if not ready.endpoints:
-            return []
-        clients = [number for number in ready.answered if not self._table.endpoints.key(number).service]
-        self.contradictions.check({number: self.questions_about(number) for number in clients})
-        marked = np.zeros(self._table.endpoints.top, np.bool_)
-        marked[ready.endpoints] = True
-        columns, rows = self._table.columns, self._answerable(self._undecided())
-        rows = self._first(rows[marked[columns.client[rows]] | marked[columns.service[rows]]])
+        ready = self._new_answers.take_judgeable(self._table.alive_at)
+        if ready.endpoints:
+            marked = np.zeros(self._table.endpoints.top, np.bool_)
+            marked[ready.endpoints] = True
+            columns, rows = self._table.columns, self._answerable(self._undecided())
+            rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
+            answered = np.array(ready.answered, np.int32)
+            clients = answered[~self._table.endpoints.are_services(answered)]
+            self._backlog.add(rows, self._decisive(rows), clients.tolist())
+        self.contradictions.check({number: self.questions_about(number) for number in self._backlog.take_clients()})
+        rows = self._backlog.take_rows()
+        rows = rows[~self.special.holds(rows)]
         return self._decide_rows(rows, now) if len(rows) else []
-
-    def _first(self, rows: Rows) -> Rows:
-        """As many of the rows as can be decided in one turn; the others come in the next ones.
-
-        All flows of one decisive endpoint stay together, so that flows that have to wait delay no others.
-        """
-        if len(rows) <= FLOWS_AT_ONCE:
-            return rows
-        decisive = self._decisive(rows)
-        order = np.argsort(decisive, kind="stable")
-        last = decisive[order[FLOWS_AT_ONCE - 1]]
-        self._new_answers.judge_again(np.unique(decisive[decisive > last]).tolist())
-        self.has_backlog = True
-        chosen: Rows = rows[order[decisive[order] <= last]]
-        return chosen
 
     def _answerable(self, rows: Rows) -> Rows:
         """The flows whose decisive endpoint has an answer. Others cannot be decided; a flood has a million of them."""
@@ -319,11 +310,8 @@ class Attribution:
 
     def _undecided(self) -> Rows:
         """Flows without a decision, and open flows that are ``unknown``: an answer may still name them."""
-        columns, rows = self._table.columns, self._table.live()
-        series = columns.series[rows]
-        unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
-        unknown &= ~bursts.is_connectionless(columns, rows)  # answered as far as they were heard of
-        undecided: Rows = rows[is_undecided(columns, rows) | (unknown & (series != IGNORED))]
+        rows = self._table.live()
+        undecided: Rows = rows[may_be_named(self._table.columns, rows)]
         return undecided[~self.special.holds(undecided)]
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:

@@ -21,8 +21,8 @@ from __future__ import annotations
 import numpy as np
 
 from flowmap.attribute.decisions import CODE
-from flowmap.flows.bursts import is_unconfirmed
-from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
+from flowmap.flows.bursts import is_connectionless, is_unconfirmed
+from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.model.deployment import State
 
@@ -35,6 +35,15 @@ def is_undecided(columns: FlowColumns, rows: Rows) -> Mask:
     undecided: Mask = (columns.series[rows] == PENDING) & (columns.verdict[rows] < 0)
     undecided |= is_unconfirmed(columns, rows)
     return undecided
+
+
+def may_be_named(columns: FlowColumns, rows: Rows) -> Mask:
+    """Whether an answer may decide each flow: it is undecided, or open and ``unknown``."""
+    unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
+    unknown &= columns.series[rows] != IGNORED
+    unknown &= ~is_connectionless(columns, rows)  # answered as far as they were heard of
+    found: Mask = is_undecided(columns, rows) | unknown
+    return found
 
 
 def is_tied(columns: FlowColumns, rows: Rows) -> Mask:

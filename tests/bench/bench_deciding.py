@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from flowmap.attribute import attribution
+from flowmap.attribute import backlog
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Shape
 from flowmap.attribute.settings import AttributionSettings
@@ -67,11 +67,11 @@ def run(flows: int, clients: int) -> tuple[float, float, int]:
 
 def main() -> None:
     flows, clients = (int(text) for text in (*sys.argv[1:], "300000", "100000")[:2])
-    bounds = attribution.ENDPOINTS_AT_ONCE, attribution.FLOWS_AT_ONCE
+    bounds = backlog.FLOWS_AT_ONCE, backlog.CLIENTS_AT_ONCE
     cpu, longest, turns = run(flows, clients)
-    attribution.ENDPOINTS_AT_ONCE = attribution.FLOWS_AT_ONCE = UNBOUNDED
+    backlog.FLOWS_AT_ONCE = backlog.CLIENTS_AT_ONCE = UNBOUNDED
     peer, at_once, _ = run(flows, clients)
-    attribution.ENDPOINTS_AT_ONCE, attribution.FLOWS_AT_ONCE = bounds
+    backlog.FLOWS_AT_ONCE, backlog.CLIENTS_AT_ONCE = bounds
     print(f"{flows:,} flows of {clients:,} clients become decidable at once")
     print(f"bounded    {cpu:6.2f} s CPU in {turns} turns, the longest {longest:.3f} s (reach ≤ {REACH_TURN} s)")
     print(f"unbounded  {peer:6.2f} s CPU in one turn of {at_once:.3f} s")
