@@ -20,7 +20,7 @@ from flowmap.wire.capture_files.pcapng import PcapngReader
 from flowmap.wire.capture_files.reader import CapturedFrames, Reader
 
 PIECE = 1 << 22
-"""Bytes read and decoded at a time: so many that lanes (see wire/pcap_chain.py) are worth it; more is no faster."""
+"""Bytes read and decoded at a time; more is not faster."""
 _GZIP = b"\x1f\x8b"
 _KINDS = (PcapReader, PcapngReader)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -182,7 +181,7 @@ class CaptureSteps:
                 yield piece
                 continue
             self.later = True
-            yield [_first(frames, int(np.searchsorted(frames.starts, end))) for frames in piece]
+            yield [frames.first(int(np.searchsorted(frames.starts, end))) for frames in piece]
             return
 
     def _windows(self, piece: _Piece) -> Iterator[At]:
@@ -322,12 +321,6 @@ def _ends(batch: FlowBatch) -> Times:
     """The instant by which what each record tells had happened."""
     assert batch.moments is not None, "flows are timed"
     return batch.moments.by
-
-
-def _first(frames: CapturedFrames, number: int) -> CapturedFrames:
-    """The first so many of them."""
-    names = ("starts", "captured", "wire_lengths", "times", "interfaces")
-    return replace(frames, **{name: getattr(frames, name)[:number] for name in names})
 
 
 def _joined(pieces: list[_Piece]) -> _Piece:

@@ -66,7 +66,7 @@ def test_cut(tmp_path: Path, data: bytes) -> None:
 def test_a_length_that_lies(tmp_path: Path) -> None:
     path = tmp_path / "capture"
     path.write_bytes(pcap(FRAMES) + b"\xff" * 40)
-    fault = f"{path}: byte {len(pcap(FRAMES))}: a frame of 4294967295 bytes cannot be; what is before it counts"
+    fault = f"{path}: byte {len(pcap(FRAMES))}: a frame of 4294967295 bytes is impossible; what is before it counts"
     assert read(path) == (200, fault)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -36,6 +36,11 @@ class CapturedFrames:
     """A number for each interface of the file; where it has several sections, its place in its own."""
     timed: bool = True
     """Whether the file says when; else they have the time of the frame before them, 0 if there is none."""
+
+    def first(self, number: int) -> CapturedFrames:
+        """The first ``number`` frames."""
+        names = ("starts", "captured", "wire_lengths", "times", "interfaces")
+        return replace(self, **{name: getattr(self, name)[:number] for name in names})
 
 
 class Read(NamedTuple):

@@ -191,7 +191,7 @@ def test_lies_in_pcap() -> None:
         reader = PcapReader.of(before)
         assert reader is not None
         found, taken, fault = rows(reader, before + struct.pack("<IIII", 0, 0, size, size) + bytes(20))
-        assert (found, taken, fault) == ([ONE], len(before), f"a frame of {size} bytes cannot be")
+        assert (found, taken, fault) == ([ONE], len(before), f"a frame of {size} bytes is impossible")
 
 
 @given(st.binary(max_size=200), st.sampled_from(ORDERS))
