@@ -105,7 +105,7 @@ class CaptureSteps:
         """Whether word is wanted after cells that changed nothing but counters."""
         self.is_calm: Callable[[], bool] = lambda: False
         """Whether no flow waits for its owner."""
-        self._odd = ScapyFallback()
+        self._fallback = ScapyFallback()
         self._tunnels: Tunnels = tunnels
 
     def steps(self, until: float = math.inf) -> Iterator[At]:
@@ -124,13 +124,13 @@ class CaptureSteps:
         if not begun:
             return
         yield from self._finish()
-        yield self._at(self.flows.tell())
+        yield self._at(self.flows.report())
         if self.later:  # nothing is missing up to there
             yield from self._pass_to(until)
             self.now = max(self.now, until)
             yield self._at(CaughtUp(self.now))
         else:
-            yield self._at(self.flows.doubt())
+            yield self._at(self.flows.mark_doubtful())
 
     def silence(self, seconds: float) -> Iterator[At]:
         """What comes after the capture: nothing, for so long. What is asked meanwhile may still decide something."""
@@ -224,7 +224,7 @@ class CaptureSteps:
                 yield self._at(batch)
             yield self._at(CaughtUp(self.now))
         elif self._taken:
-            yield from self._by_cell([*self._held, self.flows.tell()], self._cells)
+            yield from self._by_cell([*self._held, self.flows.report()], self._cells)
         self._held, self._cells, self._taken = [], {}, 0
 
     def _by_cell(self, batches: list[FlowBatch], last: dict[int, float]) -> Iterator[At]:
@@ -294,7 +294,7 @@ class CaptureSteps:
             frames.wire_lengths,
             frames.link_type,
             tunnels=self._tunnels,
-            odd=self._odd,
+            fallback=self._fallback,
         )
         self.packets += len(decoded.packets)
         self.malformed.update(decoded.malformed)

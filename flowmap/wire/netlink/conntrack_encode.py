@@ -1,4 +1,4 @@
-"""ctnetlink messages, written: requests to the kernel, and entries as the kernel would tell them."""
+"""Encodes ctnetlink messages: requests to the kernel, and entries as the kernel sends them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 
 
 def encode_dump_request(sequence: int, family: int = AF_UNSPEC) -> bytes:
-    """Ask for every entry of ``family`` (AF_UNSPEC: of all)."""
+    """A request for every entry of ``family`` (AF_UNSPEC: of all families)."""
     header = NFGENMSG.pack(family, 0, 0)
     return encode_message(CtMessage.GET, MessageFlag.REQUEST | MessageFlag.DUMP, header, sequence=sequence)
 
 
 def encode_table_size_request(sequence: int) -> bytes:
-    """Ask how full the table is."""
+    """A request for fill and limit of the table."""
     return encode_message(CtMessage.STATISTICS, MessageFlag.REQUEST, NFGENMSG.pack(AF_UNSPEC, 0, 0), sequence=sequence)
 
 
 def encode_fields(schema: Schema, values: Mapping[str, int]) -> bytes:
-    """Inverse of :func:`read_fields`: the attributes of ``schema`` that have a value."""
+    """The attributes of ``schema`` that have a value; the inverse of :func:`read_fields`."""
     parts: list[bytes] = []
     for kind, entry in schema.items():
         if not isinstance(entry, Field):
@@ -44,7 +44,7 @@ def encode_entry(
 ) -> bytes:
     """A message about one entry, by the field names of :data:`SCHEMA`: an event, a part of a dump, or a request.
 
-    ``extra`` is appended as it is: attributes that are not read, such as CTA_TIMEOUT, which a request to create needs.
+    ``extra``: encoded attributes to append, such as CTA_TIMEOUT, which a request to create an entry needs.
     """
     family = AF_INET6 if "original_v6_source" in values else AF_INET
     payload = NFGENMSG.pack(family, 0, 0) + encode_fields(SCHEMA, values) + extra

@@ -1,8 +1,8 @@
-"""Many inet_diag messages at once, as columns.
+"""Decodes many inet_diag messages at a time, as columns.
 
-The messages of one dump have few layouts. A layout is learned from one message with the general decoder's rules; every
-message of the same length whose attribute headers are the same words is then read by gathering 32-bit words. What fits
-no layout goes through :func:`flowmap.wire.netlink.inet_diag.decode_socket`, so both ways give the same rows.
+The messages of one dump have few layouts. A layout is learnt from one message. Messages of the same length with equal
+attribute headers are then read by gathering 32-bit words. :func:`flowmap.wire.netlink.inet_diag.decode_socket` decodes
+the others, so both ways give the same rows.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ Words = npt.NDArray[np.uint32]
 Index = npt.NDArray[np.int64]
 
 _WORD = 4
-_LAYOUT_LIMIT = 16  # layouts tried for one length before the rest is decoded one by one
+_LAYOUT_LIMIT = 16  # layouts per message length; the rest is decoded one by one
 
 
 class DecodedSockets(NamedTuple):
-    """What some datagrams held."""
+    """The contents of some datagrams."""
 
     sockets: Rows
-    """One row of :data:`SOCKETS` a message, in order."""
+    """One row of :data:`SOCKETS` per message, in order."""
     controls: list[Message]
-    """Ends and errors, in order."""
+    """DONE and ERROR messages, in order."""
     malformed: int
-    """Messages (or the rest of a datagram) that could not be read."""
+    """Messages, or rests of datagrams, that could not be decoded."""
     interrupted: bool
-    """A message said NLM_F_DUMP_INTR."""
+    """A message had NLM_F_DUMP_INTR."""
 
 
 def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> DecodedSockets:
-    """Decode the datagrams of ``data`` that begin at ``starts`` (multiples of 4, ascending; the last ends ``data``)."""
+    """Decode the datagrams at ``starts`` in ``data``: ascending multiples of 4; the last one ends with ``data``."""
     view = memoryview(data)
     whole = view if len(view) % _WORD == 0 else bytes(view) + bytes(-len(view) % _WORD)
     words = np.frombuffer(whole, np.uint32)
@@ -107,7 +107,7 @@ class _Frames:
             here += (length + 3) & ~3
 
     def _run(self, start: int, end: int) -> int:
-        """Take the messages at the start of a datagram that all have the head of the first; where the rest begins."""
+        """Take the leading messages of a datagram with length and type of the first; returns the offset of the rest."""
         if end - start < HEADER.size:
             return start
         length, kind, flags, _, _ = HEADER.unpack_from(self._view, start)
@@ -125,7 +125,7 @@ class _Frames:
         return stop
 
     def index(self) -> tuple[Index, Index]:
-        """Where the payloads of the socket messages begin, and their sizes."""
+        """Offset and size of the payload of each socket message."""
         return np.array(self._at, np.int64), np.array(self._lengths, np.int64)
 
 
@@ -140,7 +140,7 @@ def _by_one(payload: memoryview, rows: Rows, row: int) -> bool:
 def _by_layout(
     view: memoryview, words: Words, index: Index, rest: Index, size: int, rows: Rows, good: npt.NDArray[np.bool_]
 ) -> Index:
-    """Learn the layout of the first of ``rest``, decode all that share it, and return those that do not."""
+    """Learn the layout of the first of ``rest``, decode all messages with it, and return the others."""
     first = int(index[rest[0]])
     try:
         layout = _learn(view[first : first + size])
@@ -170,7 +170,7 @@ class _Layout(NamedTuple):
 
 
 def _learn(payload: memoryview) -> _Layout:
-    decode_socket(payload)  # its checks are ours
+    decode_socket(payload)  # raises for a malformed message
     headers: list[tuple[int, int]] = []
     info = info_size = v6only = 0
     reader = AttributeReader(payload[MESSAGE_SIZE:], "inet_diag message")
@@ -185,7 +185,7 @@ def _learn(payload: memoryview) -> _Layout:
 
 
 def _gather(words: Words, base: Index, layout: _Layout, rows: Rows) -> None:
-    """Fill ``rows`` from the messages that begin at word ``base`` and share ``layout``."""
+    """Fill ``rows`` from the messages that start at the words ``base`` and have ``layout``."""
 
     def word(offset: int) -> Words:
         found: Words = words[base + offset // _WORD]

@@ -51,7 +51,7 @@ def replay(capsys: pytest.CaptureFixture[str], path: Path, *more: str) -> tuple[
             [],
             [("udp", 5000, 53, (0, 0), (1, 100))],
             3,
-            "1 of 2 frames are shorter than the IP packet in them although the file says that nothing was cut, and not "
+            "1 of 2 frames are shorter than their IP packet, although not cut according to the file, and not "
             "counted: the program that wrote the file stored the cut length as the length on the wire",
         ),
         ("kuznetzov", [], [], 1, "modified pcap (Kuznetzov's): convert it with `editcap -F pcapng IN OUT`"),

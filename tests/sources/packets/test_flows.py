@@ -13,7 +13,7 @@ from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import Row
 from flowmap.flows.table import FlowTable
 from flowmap.sources.packets.flows import PacketFlows
-from flowmap.sources.packets.fragments import LIMIT, PATIENCE, Fragments
+from flowmap.sources.packets.fragments import LIMIT, TIMEOUT, Fragments
 from flowmap.wire.packets.packets import Mark
 from tests.support.packets import ACK, FIN, RST, SYN, Packet, packets_of
 
@@ -82,7 +82,8 @@ def test_what_never_shakes_hands_is_new_after_a_long_enough_silence(protocol: in
     )
     assert (Flag.PICKED_UP not in Flag(int(batch.flags[0])), batch.kind[0] == RecordKind.OPENED) == (new, new)
     assert Flag.GUESSED in Flag(int(batch.flags[0]))
-    gaps: list[Callable[[], object]] = [flows.doubt, flows.begin_anew, flows.missed, partial(flows.lose_sight, 1)]
+    close_one = partial(flows.close_on, 1)
+    gaps: list[Callable[[], object]] = [flows.mark_doubtful, flows.close_all, flows.note_gap, close_one]
     for number, gap in enumerate(gaps):
         gap()
         ends = (f"10.0.1.{number}", 9092, "10.0.0.4", 9092)
@@ -176,7 +177,7 @@ def test_the_opener_s_number_tells_connections_apart(
     flows = PacketFlows(10)
     last: dict[int, tuple[int, int]] = {}
     batches = take(flows, *made) if together else [batch for one in made for batch in take(flows, one)]
-    for batch in batches + [flows.tell()]:
+    for batch in batches + [flows.report()]:
         sent = np.where(batch.client_port == C, batch.transmit_packets, batch.receive_packets)
         received = np.where(batch.client_port == C, batch.receive_packets, batch.transmit_packets)
         last.update(zip(batch.id.tolist(), zip(sent.tolist(), received.tolist(), strict=True), strict=True))
@@ -184,7 +185,7 @@ def test_the_opener_s_number_tells_connections_apart(
 
 
 def test_an_end_is_told_at_once_and_the_flow_leaves_after_a_while() -> None:
-    flows = PacketFlows(10, tell_every=60.0)
+    flows = PacketFlows(10, report_every=60.0)
     take(flows, packet(EPHEMERAL, 80, SYN), packet(80, EPHEMERAL, SYN | ACK))
     assert take(flows, packet(EPHEMERAL, 80, time=0.5)) == []
     (ending,) = take(flows, packet(EPHEMERAL, 80, FIN | ACK, time=0.6))
@@ -252,7 +253,7 @@ def test_later_fragments_are_of_the_flow_of_the_first() -> None:
     assert [batch.client_port.tolist() for batch in batches] == [[5000]]
     assert batches[0].transmit_packets.tolist() == [3]
     assert flows.counts.lone_fragments == 1
-    take(flows, Packet("10.0.0.1", 0, "10.0.0.2", 0, 17, flags=Mark.FRAGMENT_LATER, fragment_id=7, time=PATIENCE + 1))
+    take(flows, Packet("10.0.0.1", 0, "10.0.0.2", 0, 17, flags=Mark.FRAGMENT_LATER, fragment_id=7, time=TIMEOUT + 1))
     assert flows.counts.lone_fragments == 2
 
 
@@ -273,8 +274,8 @@ def test_after_a_loss_a_flow_is_alive_only_when_it_sends() -> None:
     rows = table.live()
     table.caught_up(5.0)
     assert table.alive_until(rows).tolist() == [5.0]
-    table.apply(flows.doubt(), now=6.0, read_at=5.5)
-    assert len(flows.doubt()) == 0, "said once"
+    table.apply(flows.mark_doubtful(), now=6.0, read_at=5.5)
+    assert len(flows.mark_doubtful()) == 0, "said once"
     table.caught_up(7.0)
     assert table.alive_until(rows).tolist() == [0.5]
     for batch in take(flows, packet(EPHEMERAL, 80, time=8.0)):

@@ -164,18 +164,18 @@ NEXT = struct.pack("<III", 6, 32, 0)
 @pytest.mark.parametrize(
     ("lie", "fault"),
     [
-        (struct.pack("<II", 6, 30) + bytes(30), "a block of 30 bytes cannot be"),
-        (struct.pack("<II", 9, 8) + bytes(30), "a block of 8 bytes cannot be"),
-        (struct.pack("<II", 9, 1 << 25) + bytes(30), "a block of 33554432 bytes cannot be"),
-        (struct.pack("<II", 9, 16) + bytes(30), "a block of 16 bytes says 0 at its end"),
+        (struct.pack("<II", 6, 30) + bytes(30), "a block of 30 bytes is impossible"),
+        (struct.pack("<II", 9, 8) + bytes(30), "a block of 8 bytes is impossible"),
+        (struct.pack("<II", 9, 1 << 25) + bytes(30), "a block of 33554432 bytes is impossible"),
+        (struct.pack("<II", 9, 16) + bytes(30), "a block of 16 bytes has the length 0 at its end"),
         (struct.pack("<II", 6, 28) + bytes(16) + struct.pack("<I", 28), "a block of type 6 and 28 bytes is too short"),
-        (block("<", 6, struct.pack("<IIIII", 0, 0, 0, 5, 5) + b"four"), "a frame's block contradicts itself"),
+        (block("<", 6, struct.pack("<IIIII", 0, 0, 0, 5, 5) + b"four"), "an inconsistent block of a frame"),
         (
             block("<", 2, struct.pack("<HHIIII", 0, 0, 0, 6, 5, 9) + b"ccc"),
             "a block of type 2 and 36 bytes is too short",
         ),
-        (block("<", 0x0A0D0D0A, bytes(16)), "a section that does not say its byte order"),
-        (interface("<", resolution=0xFF), "a clock with 2**127 ticks a second"),
+        (block("<", 0x0A0D0D0A, bytes(16)), "a section without a valid byte order"),
+        (interface("<", resolution=0xFF), "a clock with 2**127 ticks per second"),
     ],
 )
 def test_lies_in_pcapng(lie: bytes, fault: str) -> None:

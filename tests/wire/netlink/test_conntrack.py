@@ -66,8 +66,8 @@ def test_how_full_the_table_is(numbers: dict[int, bytes], size: TableSize) -> No
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
-        (b"", "no number"),
-        (bytes(4), "no number"),
+        (b"", "is missing"),
+        (bytes(4), "is missing"),
         (bytes(4) + encode_attribute(ENTRIES, b"\5"), "1 bytes, expected 4"),
         (bytes(4) + encode_attribute(ENTRIES, bytes(4))[:-1], "length 8"),
     ],

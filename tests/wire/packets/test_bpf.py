@@ -184,6 +184,7 @@ def test_a_name_in_a_filter_that_no_server_answers_about(monkeypatch: pytest.Mon
         over.set()
 
 
-def test_a_filter_that_the_kernel_has_no_room_for() -> None:
-    with pytest.raises(ConfigError, match=r"collect\.capture\.filter: makes 4\d\d\d instructions; .* room for 3584"):
-        compile_filter(" or ".join(f"port {port}" for port in range(1, 380)))
+def test_a_filter_with_too_many_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcap_filter, "ROOM", 100)  # libpcap takes seconds for the real limit
+    with pytest.raises(ConfigError, match=r"collect\.capture\.filter: compiles to \d{3} instructions; the limit is 100"):
+        compile_filter(" or ".join(f"port {port}" for port in range(1, 30)))

@@ -180,7 +180,7 @@ def unread(reason: str) -> Skipped:
     return Skipped(Why.UNREAD, reason)
 
 
-LABELLED = unread("MPLS with something else than IP inside")
+LABELLED = unread("MPLS without IP inside")
 JUMBO = bytes([6, 0, 0xC2, 4]) + (70_000 + 8).to_bytes(4)
 VLAN = b"\x00\x05"
 
@@ -297,7 +297,7 @@ class TestOdd:
 
     def decode(self, odd: ScapyFallback, frames: list[bytes], link_type: int = 127) -> DecodedFrames:
         data, size = b"".join(frames), [len(frame) for frame in frames]
-        return decode_frames(data, np.cumsum([0, *size[:-1]]), size, size, link_type, odd=odd)
+        return decode_frames(data, np.cumsum([0, *size[:-1]]), size, size, link_type, fallback=odd)
 
     def test_scapy_finds_the_packet(self) -> None:
         odd = ScapyFallback()
