@@ -132,7 +132,7 @@ def test_every_command_has_a_code() -> None:
 def test_an_entry_says_which_field_cannot_be_read() -> None:
     text = b'{"question": {}, "answer": null}'
     stream = struct.pack("<Bd", CODES[Deliver], 1.0) + struct.pack("<I", len(text)) + text
-    with pytest.raises(DecodeError, match=r"recording cannot be read: question\.namespace: Field required$"):
+    with pytest.raises(DecodeError, match=r"an entry cannot be read: question\.namespace: Field required$"):
         list(decode_entries(struct.pack("<I", len(stream)) + stream))
 
 

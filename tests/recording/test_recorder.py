@@ -79,7 +79,7 @@ def test_the_size_allowed_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCap
         assert path.stat().st_size <= size < whole.stat().st_size
         assert recorder.report().size == path.stat().st_size
         assert (recorder.report().active, recorder.report().ended) == (False, "size")
-        assert f"the recording to {path} ends after {path.stat().st_size} bytes: it has the size" in caplog.text
+        assert f"the recording to {path} ended after {path.stat().st_size} bytes: it has reached" in caplog.text
         Auditor(accounting).check()
         if size > 600:  # not even what is recorded has room there
             replay = replayed(path)
@@ -96,7 +96,7 @@ def test_a_limit_of_the_file_system_ends_the_recording_only(tmp_path: Path, capl
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert recorder.report().ended == "disk"
-    assert f"the disk takes no more: {os.strerror(errno.EFBIG)}" in caplog.text
+    assert f"the file cannot be written: {os.strerror(errno.EFBIG)}" in caplog.text
     assert path.stat().st_size == recorder.report().size <= 6000
     replay = replayed(path)
     assert replay.difference is None
@@ -148,19 +148,19 @@ def test_a_defect_of_the_recorder_ends_the_recording_only(tmp_path: Path, caplog
 def test_a_file_is_made_for_its_owner_and_never_replaced_untold(tmp_path: Path) -> None:
     path = tmp_path / "there"
     path.write_text("precious")
-    with pytest.raises(ConfigError, match="is there already; --record-overwrite replaces it"):
+    with pytest.raises(ConfigError, match="the file exists; --record-overwrite replaces it"):
         RecordingFile(path, max_size=1 << 20)
     assert path.read_text() == "precious"
     target = tmp_path / "target"
     target.write_text("not meant")
     path.unlink()
     path.symlink_to(target)
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="the file exists"):
         RecordingFile(path, max_size=1 << 20)
     recorded(path, LONG[:4])
     assert target.read_text() == "not meant"
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(ConfigError, match="No such file or directory: cannot record there"):
+    with pytest.raises(ConfigError, match="cannot record to this file: No such file or directory"):
         RecordingFile(tmp_path / "nowhere" / "x", max_size=1 << 20)
 
 
@@ -300,7 +300,7 @@ def test_a_replay_that_comes_to_something_else_says_from_when(tmp_path: Path) ->
         tampered(path, *entries)
         findings = replayed(path).findings()
         assert [finding.rpartition(": ")[2] for finding in findings] == expected
-        assert all(finding.startswith("from 2027-01-15T08:16:41.000+00:00 on this is not") for finding in findings)
+        assert all(finding.startswith("from 2027-01-15T08:16:41.000+00:00 on the result differs") for finding in findings)
 
 
 def test_failures_of_the_control_plane_are_kept_with_their_causes(tmp_path: Path) -> None:
