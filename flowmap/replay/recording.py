@@ -45,7 +45,6 @@ class Replay:
         self.queries = LiveQueries(self.accounting, source=begin.source.name, epoch=begin.epoch)
         self.now = -math.inf
         """Monotonic time of the last entry."""
-        self.stopped_early = False
         self.difference: Difference | None = None
         self.stats = SourceStats()
         """The last recorded statistics of the source."""
@@ -60,7 +59,6 @@ class Replay:
         for entry in self.reader.entries():
             now = getattr(entry, "now", None)
             if now is not None and now + self.epoch > until:
-                self.stopped_early = True
                 return
             self._apply(entry)
             self.now = self.now if now is None else max(self.now, now)

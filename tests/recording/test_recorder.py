@@ -28,10 +28,10 @@ from flowmap.recording.settings import KEPT, kept_settings, read_settings
 from flowmap.sources.base import ReadFinished, ReadStarted
 from flowmap.wire.netlink.conntrack import CtMessage
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
-from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import MessageFlag
 from tests.support.accounting import Auditor
 from tests.support.commands import SOURCE, Actor, Clock, config, recorded, state
+from tests.support.conntrack_messages import encode_entry
 from tests.support.recordings import replayed
 from tests.support.records import Record, batch_of, replace
 from tests.support.waiting import until
@@ -300,7 +300,9 @@ def test_a_replay_that_comes_to_something_else_says_from_when(tmp_path: Path) ->
         tampered(path, *entries)
         findings = replayed(path).findings()
         assert [finding.rpartition(": ")[2] for finding in findings] == expected
-        assert all(finding.startswith("from 2027-01-15T08:16:41.000+00:00 on the result differs") for finding in findings)
+        assert all(
+            finding.startswith("from 2027-01-15T08:16:41.000+00:00 on the result differs") for finding in findings
+        )
 
 
 def test_failures_of_the_control_plane_are_kept_with_their_causes(tmp_path: Path) -> None:

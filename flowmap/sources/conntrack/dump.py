@@ -13,9 +13,8 @@ import numpy as np
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import Datagrams, FlowBatch
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
-from flowmap.wire.netlink.conntrack import DecodedEntries
+from flowmap.wire.netlink.conntrack import DecodedEntries, encode_dump_request
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
-from flowmap.wire.netlink.conntrack_encode import encode_dump_request
 
 CHUNK = 4 << 20
 """Bytes read and decoded at a time, about 15,000 entries."""

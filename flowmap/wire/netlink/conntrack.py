@@ -1,4 +1,4 @@
-"""Decodes ctnetlink messages one at a time: the reference for the columnar decoder.
+"""Decodes ctnetlink messages one at a time, the reference for the columnar decoder, and encodes requests.
 
 Names in comments are those of linux/netfilter/nfnetlink_conntrack.h. Attribute values are in network byte order. The
 columnar decoder in ``conntrack_columns`` decodes many messages at a time and must give the same results.
@@ -25,11 +25,13 @@ from flowmap.wire.netlink.messages import (
     ReplyStatus,
     decode_messages,
     decode_status,
+    encode_message,
 )
 
 NFGENMSG = struct.Struct("!BBH")
 """struct nfgenmsg: address family, version (0), resource id (0)."""
 
+AF_UNSPEC = 0
 SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK, the high byte of the message type
 
 
@@ -177,6 +179,17 @@ class DecodedEntries(NamedTuple):
     """The outcome of the request, if its end was in the buffer."""
     fault: str = ""
     """The fault of the first malformed message."""
+
+
+def encode_dump_request(sequence: int, family: int = AF_UNSPEC) -> bytes:
+    """A request for every entry of ``family`` (AF_UNSPEC: of all families)."""
+    header = NFGENMSG.pack(family, 0, 0)
+    return encode_message(CtMessage.GET, MessageFlag.REQUEST | MessageFlag.DUMP, header, sequence=sequence)
+
+
+def encode_table_size_request(sequence: int) -> bytes:
+    """A request for fill and limit of the table."""
+    return encode_message(CtMessage.STATISTICS, MessageFlag.REQUEST, NFGENMSG.pack(AF_UNSPEC, 0, 0), sequence=sequence)
 
 
 def read_fields(reader: AttributeReader, schema: Schema, values: dict[str, int]) -> None:

@@ -79,10 +79,6 @@ class Socket(NamedTuple):
     inode: int
     v6only: int
     info_size: int  # bytes of struct tcp_info; newer kernels send more
-    send_scale: int
-    receive_scale: int
-    app_limited: int
-    fastopen_fail: int
     unacked: int  # segments in flight
     round_trip: int  # smoothed, in µs
     total_retransmits: int
@@ -110,14 +106,6 @@ INFO_FIELDS: tuple[tuple[str, int, int], ...] = (
     ("bytes_retransmitted", 208, 8),  # 4.19
 )
 """Name, offset in struct tcp_info, and size in bytes, in host order. Comments: the first kernel with the field."""
-
-BIT_FIELDS: tuple[tuple[str, int, int, int], ...] = (
-    ("send_scale", 6, 0, 0x0F),
-    ("receive_scale", 6, 4, 0x0F),
-    ("app_limited", 7, 0, 0x01),
-    ("fastopen_fail", 7, 1, 0x03),
-)
-"""Name, byte in struct tcp_info, shift, mask; the layout of bit-fields by gcc on little-endian machines."""
 
 COUNTED = 136
 """``info_size`` with the byte counters."""
@@ -181,9 +169,8 @@ def _attributes(data: memoryview) -> tuple[int, memoryview]:
 
 
 def _info(info: memoryview) -> list[int]:
-    """The values of BIT_FIELDS, then of INFO_FIELDS, in the order of Socket."""
-    bits = [info[at] >> shift & mask if at < len(info) else 0 for _, at, shift, mask in BIT_FIELDS]
-    return bits + [
+    """The values of INFO_FIELDS."""
+    return [
         int.from_bytes(info[at : at + size], sys.byteorder) if at + size <= len(info) else 0
         for _, at, size in INFO_FIELDS
     ]
