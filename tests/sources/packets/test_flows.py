@@ -13,7 +13,7 @@ from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import Row
 from flowmap.flows.table import FlowTable
 from flowmap.sources.packets.flows import PacketFlows
-from flowmap.sources.packets.fragments import LIMIT, TIMEOUT, Fragments
+from flowmap.sources.packets.fragments import TIMEOUT
 from flowmap.wire.packets.packets import Mark
 from tests.support.packets import ACK, FIN, RST, SYN, Packet, packets_of
 
@@ -238,7 +238,7 @@ def test_a_packet_seen_on_two_interfaces_counts_once_until_the_first_falls_silen
     flows = PacketFlows(10)
     for n, (interface, time) in enumerate([(1, 0.0), (2, 0.001), (1, 0.5), (2, 0.501), (2, 1.4), (2, 1.6), (1, 1.7)]):
         take(flows, Packet(length=1 << n, interface=interface, time=time))
-    (batch,) = [flows._table.records(flows._table.live(), RecordKind.UPDATED)]
+    batch = flows.report()
     assert batch.transmit_bytes.tolist() == [1 + 4 + 32]
     assert flows.counts.duplicates == 4
 
@@ -255,14 +255,6 @@ def test_later_fragments_are_of_the_flow_of_the_first() -> None:
     assert flows.counts.lone_fragments == 1
     take(flows, Packet("10.0.0.1", 0, "10.0.0.2", 0, 17, flags=Mark.FRAGMENT_LATER, fragment_id=7, time=TIMEOUT + 1))
     assert flows.counts.lone_fragments == 2
-
-
-def test_fragments_remembered_are_bounded() -> None:
-    fragments = Fragments()
-    for start in range(0, 3 * LIMIT, LIMIT):
-        some = [Packet(flags=Mark.FRAGMENT_FIRST, fragment_id=start + n) for n in range(LIMIT)]
-        fragments.settle(packets_of(*some), np.zeros(LIMIT))
-        assert len(fragments) <= LIMIT
 
 
 def test_after_a_loss_a_flow_is_alive_only_when_it_sends() -> None:
