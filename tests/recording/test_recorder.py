@@ -19,9 +19,10 @@ from flowmap.engine.factory import make_accounting
 from flowmap.errors import ConfigError
 from flowmap.flows.batch import Datagrams, Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
-from flowmap.recording.container import SIGNATURE, Chunks
+from flowmap.recording.codec import encode_entries
+from flowmap.recording.container import SIGNATURE, ChunkKind, Chunks
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Marked
-from flowmap.recording.file import RecordingFile
+from flowmap.recording.file import FORMAT, RecordingFile
 from flowmap.recording.reader import RecordingReader
 from flowmap.recording.recorder import Recorder
 from flowmap.recording.settings import KEPT, kept_settings, read_settings
@@ -127,7 +128,7 @@ def test_a_disk_that_hangs_does_not_keep_the_daemon_from_ending(
     actor.run(LONG[:10])
     recorder.close()
     file.let.set()
-    recorder._thread.join(30)
+    recorder.finish().join(30)
     assert replayed(file.path).reader.ended == "stopped"
 
 
@@ -273,19 +274,17 @@ def test_messages_are_decoded_again(tmp_path: Path, marked: int) -> None:
     recorder.close()
     replay = replayed(tmp_path / "x")
     assert replay.difference is None
-    assert state(replay.accounting) == state(recorder._accounting)
+    assert state(replay.accounting) == state(actor.accounting)
     assert replay.records == 3 * len(batch) + 3 == 3 * 39 + 3
 
 
 def tampered(path: Path, *entries: Any) -> None:
     """A recording of ``entries`` alone."""
-    recorder, _ = recorder_for(RecordingFile(path, max_size=1 << 30, overwrite=True))
-    recorder.start()
-    for entry in entries:
-        recorder._note(entry)
-    recorder._hand_over()
-    recorder._end("stopped")
-    recorder._thread.join(30)
+    file = RecordingFile(path, max_size=1 << 30, overwrite=True)
+    facts = {"format": FORMAT, "flowmap": "0", "startedAt": Clock().wall(), "epoch": Clock().wall() - Clock().now}
+    file.begin({**facts, "source": SOURCE, "settings": kept_settings(config())})
+    file.append(ChunkKind.OPERATIONS, encode_entries(entries))
+    file.end({"reason": "stopped"})
 
 
 def test_a_replay_that_comes_to_something_else_says_from_when(tmp_path: Path) -> None:

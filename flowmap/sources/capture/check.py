@@ -21,7 +21,7 @@ def findings(*, interfaces: Sequence[str], ring: int, pcap: str) -> list[Finding
         return [Finding("capture.ring", "failed", str(error), error.remedy)]
     made.close()
     found = [Finding("capture.ring", "ok", f"{made.size} bytes, the configured size in blocks of {made.block}")]
-    return [*found, *_filter(pcap), *ephemeral_ports().findings("capture"), *_interfaces(interfaces)]
+    return [*found, *_filter(pcap), *ephemeral_ports().findings("capture"), *interface_findings(interfaces)]
 
 
 def _filter(pcap: str) -> list[Finding]:
@@ -34,7 +34,8 @@ def _filter(pcap: str) -> list[Finding]:
     return [Finding("capture.filter", "ok", f"{len(ethernet)} instructions")]
 
 
-def _interfaces(names: Sequence[str]) -> list[Finding]:
+def interface_findings(names: Sequence[str]) -> list[Finding]:
+    """One finding about the interfaces to capture on; all if none is named."""
     try:
         found = read_interfaces(names)
     except SourceError as error:

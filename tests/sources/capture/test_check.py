@@ -35,6 +35,6 @@ def test_interfaces(
 ) -> None:
     found = {name: Interface(name, number, up) for number, (name, up) in enumerate(there.items())}
     monkeypatch.setattr(capture_check, "read_interfaces", lambda names: found)
-    (finding,) = capture_check._interfaces(named)
+    (finding,) = capture_check.interface_findings(named)
     assert (finding.level, finding.message) == (level, message)
     assert finding.remedy == (remedy and f"{remedy}; capture starts as soon as they are up")

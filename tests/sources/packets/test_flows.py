@@ -234,15 +234,6 @@ def test_what_there_is_no_room_for_is_told_all_the_same() -> None:
     assert grown == sum(packet.length for packet in [Packet()] * 10)
 
 
-def test_a_packet_seen_on_two_interfaces_counts_once_until_the_first_falls_silent() -> None:
-    flows = PacketFlows(10)
-    for n, (interface, time) in enumerate([(1, 0.0), (2, 0.001), (1, 0.5), (2, 0.501), (2, 1.4), (2, 1.6), (1, 1.7)]):
-        take(flows, Packet(length=1 << n, interface=interface, time=time))
-    batch = flows.report()
-    assert batch.transmit_bytes.tolist() == [1 + 4 + 32]
-    assert flows.counts.duplicates == 4
-
-
 def test_later_fragments_are_of_the_flow_of_the_first() -> None:
     first = Packet("10.0.0.1", 5000, "10.0.0.2", 53, 17, flags=Mark.FRAGMENT_FIRST, fragment_id=7)
     later = Packet("10.0.0.1", 0, "10.0.0.2", 0, 17, flags=Mark.FRAGMENT_LATER, fragment_id=7)
