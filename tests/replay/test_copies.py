@@ -23,7 +23,7 @@ def captured(frames: list[bytes], times: list[float], link_type: int, interfaces
 
 
 def numbers(frames: CapturedFrames) -> list[int]:
-    return interfaces_of(frames, decoded(frames)).tolist()
+    return list(interfaces_of(frames, decoded(frames)).tolist())
 
 
 def decoded(frames: CapturedFrames) -> DecodedFrames:
