@@ -199,7 +199,7 @@ def test_dry_run(path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert (status, err) == (0, "")
     cost = json.loads(out)
     assert cost["recordedCalls"] == 4
-    assert cost["callsByShape"] == {"client": 2, "sink": 1, "source": 1}
+    assert cost["callsByShape"] == {"client": 2, "sink": 1, "source": 1, "host": 1}
     config = tmp_path / "flowmap.yaml"
     config.write_text("control_plane: {workspace: w, namespaces: [ns]}\nattribute: {semantics: connection}\n")
     status, out, _ = run(capsys, str(path), "--dry-run", "-o", "table", "-c", str(config))
