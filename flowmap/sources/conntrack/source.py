@@ -46,7 +46,8 @@ class ConntrackSource:
     """Flows of the network namespace of the thread that calls ``open``.
 
     ``resync``: longest pause in seconds between full reads, see ``sources/read_pace``. ``receive_buffer``: bytes
-    requested for the event socket; doubled after an overrun, up to four times. ``enable_accounting``: set ``nf_conntrack_acct`` to 1 in ``open``.
+    requested for the event socket; doubled after an overrun, up to four times. ``enable_accounting``: set
+    ``nf_conntrack_acct`` to 1 in ``open``.
     """
 
     facts = KINDS["conntrack"].facts

@@ -51,7 +51,8 @@ class SocketsSource:
     """TCP sockets of the network namespace of the thread that calls :meth:`open`.
 
     ``interval`` is the longest pause between full reads in seconds (see ``sources/read_pace``), ``receive_buffer`` the
-    bytes requested for the queue of notifications. Linux 4.3 or later; before 4.19 byte counts of closing connections can be off by one.
+    bytes requested for the queue of notifications. Linux 4.3 or later; before 4.19 byte counts of closing connections
+    can be off by one.
     """
 
     facts = KINDS["sockets"].facts
