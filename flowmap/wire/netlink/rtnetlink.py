@@ -72,24 +72,43 @@ def encode_addresses(*, sequence: int = 0) -> bytes:
 
 def decode_address(payload: bytes | memoryview) -> Address | None:
     """The address in one RTM_NEWADDR; None for other families; DecodeError if it is cut or has no address."""
-    if len(payload) < _HEADER.size:
-        raise DecodeError(f"ifaddrmsg: {len(payload)} bytes, expected at least {_HEADER.size}")
-    family = payload[0]
+    family, _, found = _addresses(payload)
     if family not in (_AF_INET, _AF_INET6):
         return None
-    size = 4 if family == _AF_INET else 16
-    found: dict[int, int] = {}
-    reader = AttributeReader(memoryview(payload)[_HEADER.size :], "ifaddrmsg")
-    while reader.next():
-        if reader.type in (_Attribute.ADDRESS, _Attribute.LOCAL):
-            found[reader.type] = reader.unsigned(size)
-    reader.check()
     number = found.get(_Attribute.LOCAL, found.get(_Attribute.ADDRESS))
     if number is None:
         raise DecodeError("ifaddrmsg: the address is missing")
     if family == _AF_INET:
         return Address(0, V4_MAPPED | number)
     return Address(number >> 64, number & (1 << 64) - 1)
+
+
+def decode_broadcasts(payload: bytes | memoryview) -> set[Address]:
+    """The directed broadcast addresses of one RTM_NEWADDR: the last address of its network, and a configured one.
+
+    DecodeError if it is cut.
+    """
+    family, prefix, found = _addresses(payload)
+    if family != _AF_INET or prefix > _LONGEST_WITH_BROADCAST:
+        return set()
+    last = (1 << 32 - prefix) - 1
+    addresses = {_Attribute.ADDRESS: last, _Attribute.BROADCAST: 0}
+    return {Address(0, V4_MAPPED | found[kind] | host) for kind, host in addresses.items() if kind in found}
+
+
+def _addresses(payload: bytes | memoryview) -> tuple[int, int, dict[int, int]]:
+    """Family, prefix length and addresses by :class:`_Attribute`; DecodeError if the message is cut."""
+    if len(payload) < _HEADER.size:
+        raise DecodeError(f"ifaddrmsg: {len(payload)} bytes, expected at least {_HEADER.size}")
+    family, prefix = payload[0], payload[1]
+    found: dict[int, int] = {}
+    if size := {_AF_INET: 4, _AF_INET6: 16}.get(family):
+        reader = AttributeReader(memoryview(payload)[_HEADER.size :], "ifaddrmsg")
+        while reader.next():
+            if reader.type in tuple(_Attribute):
+                found[reader.type] = reader.unsigned(size)
+        reader.check()
+    return family, prefix, found
 
 
 def encode_links(*, sequence: int = 0) -> bytes:
@@ -122,25 +141,4 @@ def _other_names(properties: AttributeReader) -> list[bytes]:
     while properties.next():
         if properties.type == _LinkAttribute.OTHER_NAME:
             found.append(properties.string())
-    return found
-
-
-def decode_broadcasts(payload: bytes | memoryview) -> set[Address]:
-    """The directed broadcast addresses of one RTM_NEWADDR: the last address of its network, and a configured one.
-
-    DecodeError if it is cut.
-    """
-    if len(payload) < _HEADER.size:
-        raise DecodeError(f"ifaddrmsg: {len(payload)} bytes, expected at least {_HEADER.size}")
-    family, prefix = payload[0], payload[1]
-    found: set[Address] = set()
-    if family != _AF_INET or prefix > _LONGEST_WITH_BROADCAST:
-        return found
-    reader = AttributeReader(memoryview(payload)[_HEADER.size :], "ifaddrmsg")
-    while reader.next():
-        if reader.type == _Attribute.ADDRESS:
-            found.add(Address(0, V4_MAPPED | reader.unsigned(4) | (1 << 32 - prefix) - 1))
-        elif reader.type == _Attribute.BROADCAST:
-            found.add(Address(0, V4_MAPPED | reader.unsigned(4)))
-    reader.check()
     return found
