@@ -119,9 +119,10 @@ def _family(family: int) -> int:
 
 
 def _loopback(cursor: Cursor, link_type: int) -> int:
-    cursor.need(4)
+    size = 12 if link_type == LinkType.ENC else 4
+    cursor.need(size)
     family = _family(cursor.u32(0))
-    cursor.at += 12 if link_type == LinkType.ENC else 4
+    cursor.at += size
     return family
 
 
