@@ -29,6 +29,7 @@ from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
 from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
+from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.new_answers import NewAnswers
 from flowmap.attribute.owner_state import is_undecided
@@ -39,6 +40,7 @@ from flowmap.attribute.questions import (
 )
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
+from flowmap.flows import bursts
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
@@ -50,7 +52,7 @@ Their answers show whether the API reads src and dst as data flow."""
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for flows that were seen to live, or their clients to send, after an answer."""
-_OPEN = np.uint32(Row.OPEN)
+_OPEN, _OPEN_AND_READ = np.uint32(Row.OPEN), np.uint32(Row.OPEN | Row.READ)
 _SEVERAL = (State.SHARED, State.AMBIGUOUS)
 
 
@@ -234,8 +236,17 @@ class Attribution:
         """Note new flows. If ``AttributionSettings.at_once`` is set, cached answers may decide them at once."""
         self.special.opened(rows)
         if self.settings.at_once:
-            ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
-            self._new_answers.judge_again(ends.tolist())
+            self._judge_at_once(rows)
+
+    def _judge_at_once(self, rows: Rows) -> None:
+        ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
+        self._new_answers.judge_again(ends.tolist())
+
+    def resumed(self, rows: Rows) -> None:
+        """Note traffic of decided connectionless flows that waits for a confirmation."""
+        self.special.resumed(rows)
+        if self.settings.at_once:
+            self._judge_at_once(rows)
 
     def judge_again(self) -> None:
         """Judge pending flows at the next :meth:`decide`: a full read may have shown that clients live and send."""
@@ -294,7 +305,8 @@ class Attribution:
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
         """Decide ``failed`` for flows that ended before ``older_than`` and still wait for an answer."""
         columns, rows = self._table.columns, self._table.live()
-        waiting = (columns.series[rows] == PENDING) & (columns.ended_by[rows] < older_than)
+        waiting = (columns.series[rows] == PENDING) | bursts.is_unconfirmed(columns, rows)
+        waiting &= columns.ended_by[rows] < older_than
         rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)]
         causes: dict[str, list[int]] = {}
         ends, position = distinct_rows((columns.client[rows], columns.service[rows]))
@@ -321,8 +333,11 @@ class Attribution:
 
     def forget_answers(self, before: float) -> None:
         """Drop answers that no flow can need; every flow that opens from now on begins after ``before``."""
-        born_after = self._table.columns.born_after
-        instant = min(before, float(born_after[self._undecided()].min(initial=np.inf)))
+        columns, born_after = self._table.columns, self._table.columns.born_after
+        instant = min(before, float(self.lifetimes(self._undecided()).born_after.min(initial=np.inf)))
+        rows = self._table.live()  # the next burst of these will have begun with the flow
+        unread = bursts.is_connectionless(columns, rows) & (columns.flags[rows] & _OPEN_AND_READ == _OPEN)
+        instant = min(instant, float(born_after[rows[unread]].min(initial=np.inf)))
         narrowing = min(before, float(born_after[self.narrowing.rows()].min(initial=np.inf)))
         if instant > NEVER or narrowing > NEVER:
             self._cache.forget_before(instant, narrowing=narrowing)
@@ -335,6 +350,8 @@ class Attribution:
 
     def _record(self, decision: Decision, rows: Rows) -> tuple[Decision, Rows]:
         columns = self._table.columns
+        resumed = rows[bursts.is_unconfirmed(columns, rows)]
+        columns.earlier[resumed] = columns.verdict[resumed]
         columns.state[rows] = CODE[decision.state]
         columns.verdict[rows] = self._next_decision
         self.decisions[self._next_decision] = decision
@@ -346,6 +363,7 @@ class Attribution:
         columns, rows = self._table.columns, self._table.live()
         series = columns.series[rows]
         unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
+        unknown &= ~bursts.is_connectionless(columns, rows)  # answered as far as they were heard of
         undecided: Rows = rows[is_undecided(columns, rows) | (unknown & (series != IGNORED))]
         return undecided[~self.special.holds(undecided)]
 
@@ -364,7 +382,7 @@ class Attribution:
             decision = self._deciding.decide({**known[client], **known[service]}, now)
             members = rows[group]
             if decision is not None and decision.state is State.UNKNOWN:
-                members = members[columns.series[members] == PENDING]
+                members = members[is_undecided(columns, members)]
             if decision is not None and decision.state in _SEVERAL:
                 members = self._hold_tied(decision, members)
             if decision is not None and len(members):
@@ -382,10 +400,5 @@ class Attribution:
         return rest
 
     def lifetimes(self, rows: Rows) -> Lifetimes:
-        """When each flow began and ended, as far as it is known."""
-        columns, alive_until = self._table.columns, self._table.alive_until(rows)
-        present = columns.flags[rows] & np.uint32(Row.PRESENT) != 0
-        proven_until = np.where(present, alive_until, columns.active[rows])
-        return Lifetimes(
-            columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows]
-        )
+        """When each flow began and ended: see :func:`lifetimes_of`."""
+        return lifetimes_of(self._table, rows)

@@ -31,6 +31,7 @@ from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.owner_state import is_connected, is_credited_to_several, is_tied
 from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
 from flowmap.attribute.settings import AttributionSettings
+from flowmap.flows.bursts import is_connectionless
 from flowmap.flows.columns import Mask
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.ports import unpack
@@ -92,8 +93,12 @@ class Narrowing:
         return bool(self._news)
 
     def worth_waiting(self, rows: Rows) -> Mask:
-        """Whether each flow should stay pending: its connection exists, and there are questions that may narrow it."""
-        return self._is_open(rows) & bool(self._shapes and self._settings.tie_wait > 0)
+        """Whether each flow should stay pending: its connection exists, and there are questions that may narrow it.
+
+        Not a connectionless one: the answers are about the packets so far, and more may come meanwhile.
+        """
+        waits = self._is_open(rows) & ~is_connectionless(self._table.columns, rows)
+        return waits & bool(self._shapes and self._settings.tie_wait > 0)
 
     def found(self) -> None:
         """Note that there are flows with several candidates."""

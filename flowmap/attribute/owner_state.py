@@ -7,6 +7,9 @@
     PENDING    number    another    decided; the accounting credits the flow in the same turn
     id         number    another    credited to a series
 
+A connectionless flow that is credited becomes undecided again when more traffic follows; see ``flowmap.flows.bursts``.
+Its columns keep what was decided before.
+
 The flow table resets all three for a new flow. Attribution writes ``verdict``, the number of a decision, and ``state``,
 the code of the decision's state. The accounting writes ``series`` when it credits the flow. An open flow that is
 credited may be decided once more: ``unknown`` if an answer names an owner, ``shared`` and ``ambiguous`` if narrowing
@@ -18,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowmap.attribute.decisions import CODE
+from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.model.deployment import State
@@ -27,8 +31,9 @@ _OPEN, _OPEN_OR_ENDED = np.uint32(Row.OPEN), np.uint32(Row.OPEN | Row.ENDED)
 
 
 def is_undecided(columns: FlowColumns, rows: Rows) -> Mask:
-    """Whether no decision was made about each flow."""
+    """Whether no decision was made about each flow, or about its last burst."""
     undecided: Mask = (columns.series[rows] == PENDING) & (columns.verdict[rows] < 0)
+    undecided |= is_unconfirmed(columns, rows)
     return undecided
 
 
@@ -42,6 +47,7 @@ def is_tied(columns: FlowColumns, rows: Rows) -> Mask:
 def is_credited_to_several(columns: FlowColumns, rows: Rows) -> Mask:
     """Whether each flow is credited to a series of several candidates."""
     several: Mask = np.isin(columns.state[rows], _SEVERAL) & (columns.series[rows] != PENDING)
+    several &= ~is_unconfirmed(columns, rows)
     return several
 
 
