@@ -14,7 +14,7 @@ reads a clock, makes a call or touches a metric.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from flowmap.attribute.answers.contradictions import Contradictions
 from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
+from flowmap.attribute.calls.asking import Asking
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
 from flowmap.attribute.deciding import Deciding
@@ -36,7 +37,6 @@ from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.questions import (
     Question,
     Shape,
-    endpoint_questions,
 )
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
@@ -46,10 +46,10 @@ from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 
-PROBES = 8
-"""Service endpoints of unowned clients that are asked about in one ``ShapeStats.pause`` while no client is ever named.
-Their answers show whether the API reads src and dst as data flow."""
-
+ENDPOINTS_AT_ONCE, FLOWS_AT_ONCE = 600, 2000
+"""Endpoints and flows that are judged in one turn, or a few more: about 0.1 s of work."""
+GIVEN_UP_AT_ONCE = 10_000
+"""Flows that are given up in one turn."""
 LOOK_EVERY = 1.0
 """Seconds between two looks for flows that were seen to live, or their clients to send, after an answer."""
 _OPEN, _OPEN_AND_READ = np.uint32(Row.OPEN), np.uint32(Row.OPEN | Row.READ)
@@ -72,13 +72,24 @@ class Attribution:
         self._table = table
         self._cache = AnswerCache(settings)
         self.contradictions = Contradictions(table, self.decisions, self._cache)
+        self.has_backlog = False
+        """Whether the last :meth:`decide` left flows for the next turn."""
         self.now = NEVER
         """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
         self._deciding = Deciding(settings, self._cache, self.shape_stats)
-        self._unguarded: set[int] = set()  # service endpoints with a ``source`` answer newer than that about the host
-        self._probe_at = self._looked = NEVER
+        self._looked = NEVER
         self._new_answers = NewAnswers(table.endpoints.capacity)
+        self._asking = Asking(
+            table,
+            settings,
+            self.special,
+            self.schedule,
+            self.shape_stats,
+            self._cache,
+            self._new_answers,
+            self._deciding.forced,
+        )
         self._outage = Outage()
 
     def __len__(self) -> int:
@@ -98,88 +109,23 @@ class Attribution:
     @property
     def next_due(self) -> float:
         """Before this instant there is nothing to ask or decide, unless a flow begins; in the past if that is open."""
-        probing = self.settings.semantics == "both" and self.shape_stats.names_no_client(now=self.now)
-        return NEVER if probing or self._unguarded or self.narrowing.unsettled else self.schedule.next_due
+        unsettled = self._asking.has_more(now=self.now) or self.narrowing.unsettled
+        return NEVER if unsettled else self.schedule.next_due
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """At most ``limit`` questions to ask now, or a few more: the questions about one endpoint stay together.
 
         Questions about single endpoints come first; narrowing gets the calls that are left.
         """
-        questions = self._ask_about_hosts(limit)
-        chosen = self.schedule.choose(self._table, now=now, limit=limit - len(questions))
-        for number in chosen or self._probes(now, limit):
-            questions += self._ask_about(number, now)
-        if len(questions) < limit and self.schedule.waiting <= len(chosen):
+        questions = self._asking.choose(now=now, limit=limit)
+        if len(questions) < limit and not self._asking.left:
             questions += self.narrowing.ask(now=now, limit=limit - len(questions))
         self.asked.update(question.shape for question in questions)
         return questions
 
-    def _ask_about(self, number: int, now: float) -> list[Question]:
-        about = self.questions_about(number)
-        due = self._cache.due_since_restart(about)
-        worth = [
-            question for question in about if question.shape is not Shape.HOST and self._worth_asking(question, now)
-        ]
-        worth += self._hosts(about)
-        if due > now or not worth:
-            self.schedule.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
-            self._mark_unowned(number, about)
-            return []
-        return self._start(number, worth)
-
-    def _start(self, number: int, worth: Sequence[Question]) -> list[Question]:
-        """Ask these questions about an endpoint; returns those that are not under way."""
-        self.schedule.started(number, len(worth))
-        new = [question for question in worth if not self._new_answers.is_asked(question)]
-        for question in worth:
-            self._new_answers.expect(question, number)
-        self._deciding.forced.difference_update(worth)
-        return new
-
-    def _hosts(self, about: Sequence[Question]) -> list[Question]:
-        """The ``host`` questions that matter: where the newest ``source`` answer names a deployment."""
-        named = {one.place for one in about if one.shape is Shape.SOURCE and self._cache.latest(one)}
-        return [question for question in about if question.shape is Shape.HOST and question.place in named]
-
-    def _ask_about_hosts(self, limit: int) -> list[Question]:
-        """The ``host`` questions about services for which a ``source`` answer named a deployment just now."""
-        questions: list[Question] = []
-        for number in sorted(self._unguarded):
-            if len(questions) < limit and not self.schedule.is_asking(number):
-                self._unguarded.discard(number)
-                about = self.questions_about(number)
-                answers = {one.place: self._cache.newest(one) for one in about if one.shape is Shape.SOURCE}
-                hosts = [host for host in self._hosts(about) if not self._cache.is_guarded(host, answers[host.place])]
-                questions += self._start(number, hosts) if hosts else []
-        return questions
-
-    def _mark_unowned(self, endpoint: int, about: Sequence[Question]) -> None:
-        """Note whether a client has no owner; ``about``: the questions about the endpoint."""
-        if about and about[0].shape is Shape.CLIENT:
-            self.schedule.mark_unowned(endpoint, self._cache.names_no_owner(about))
-
-    def _worth_asking(self, question: Question, now: float) -> bool:
-        """Whether the question should be asked: one of a resting shape is repeated after a longer pause only."""
-        if question in self._deciding.forced or not self.shape_stats.never_names(question.shape, now=now):
-            return True
-        timeline = self._cache.timeline(question)
-        newest = timeline.latest() if timeline else None
-        return newest is None or now - newest.arrived >= self.shape_stats.pause
-
-    def _probes(self, now: float, limit: int) -> list[int]:
-        """Service endpoints of unowned clients, while no client is ever named: see :data:`PROBES`."""
-        probing = self.settings.semantics == "both" and self.shape_stats.names_no_client(now=now)
-        if not probing or now < self._probe_at:
-            return []
-        self._probe_at = now + self.shape_stats.pause / PROBES
-        return self.schedule.choose(self._table, now=now, limit=min(limit, 1), unowned=True)
-
     def questions_about(self, number: int) -> list[Question]:
         """All questions about one endpoint; none if its address is special."""
-        if self.special.is_special(number):
-            return []
-        return endpoint_questions(self.settings.semantics, self.settings.places, self._table.endpoints.key(number))
+        return self._asking.questions_about(number)
 
     def receive(self, question: Question, answer: Answer) -> IntervalChange:
         """Take an answer. It counts once the flow table is complete up to its arrival.
@@ -197,9 +143,7 @@ class Attribution:
         asked = np.inf if question.shape is Shape.HOST else answer.asked
         for endpoint in self._new_answers.receive(question, answer.arrived):
             self.schedule.finished(endpoint, named=bool(answer.owners), now=answer.arrived, asked=asked)
-            self._mark_unowned(endpoint, self.questions_about(endpoint))
-            if question.shape is Shape.SOURCE and answer.owners and not self._cache.is_guarded(question, answer):
-                self._unguarded.add(endpoint)
+            self._asking.note_answer(endpoint, question, answer)
         return change
 
     def fail(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
@@ -269,8 +213,7 @@ class Attribution:
         self.special.forget(numbers)
         self.narrowing.forget(set(numbers.tolist()))
         self._new_answers.forget(numbers)
-        self._deciding.forced.clear()
-        self._unguarded.difference_update(numbers.tolist())
+        self._asking.forget(numbers)
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """The decisions that the answers allow now, with the rows of each."""
@@ -282,7 +225,8 @@ class Attribution:
         return decided + [self._record(decision, rows) for decision, rows in narrowed]
 
     def _judge_endpoints(self, now: float) -> list[tuple[Decision, Rows]]:
-        ready = self._new_answers.take_judgeable(self._table.alive_at)
+        ready = self._new_answers.take_judgeable(self._table.alive_at, ENDPOINTS_AT_ONCE)
+        self.has_backlog = len(ready.endpoints) == ENDPOINTS_AT_ONCE
         if not ready.endpoints:
             return []
         clients = [number for number in ready.answered if not self._table.endpoints.key(number).service]
@@ -290,8 +234,23 @@ class Attribution:
         marked = np.zeros(self._table.endpoints.top, np.bool_)
         marked[ready.endpoints] = True
         columns, rows = self._table.columns, self._answerable(self._undecided())
-        rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
+        rows = self._first(rows[marked[columns.client[rows]] | marked[columns.service[rows]]])
         return self._decide_rows(rows, now) if len(rows) else []
+
+    def _first(self, rows: Rows) -> Rows:
+        """As many of the rows as can be decided in one turn; the others come in the next ones.
+
+        All flows of one decisive endpoint stay together, so that flows that have to wait delay no others.
+        """
+        if len(rows) <= FLOWS_AT_ONCE:
+            return rows
+        decisive = self._decisive(rows)
+        order = np.argsort(decisive, kind="stable")
+        last = decisive[order[FLOWS_AT_ONCE - 1]]
+        self._new_answers.judge_again(np.unique(decisive[decisive > last]).tolist())
+        self.has_backlog = True
+        chosen: Rows = rows[order[decisive[order] <= last]]
+        return chosen
 
     def _answerable(self, rows: Rows) -> Rows:
         """The flows whose decisive endpoint has an answer. Others cannot be decided; a flood has a million of them."""
@@ -307,7 +266,7 @@ class Attribution:
         columns, rows = self._table.columns, self._table.live()
         waiting = (columns.series[rows] == PENDING) | bursts.is_unconfirmed(columns, rows)
         waiting &= columns.ended_by[rows] < older_than
-        rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)]
+        rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)][:GIVEN_UP_AT_ONCE]
         causes: dict[str, list[int]] = {}
         ends, position = distinct_rows((columns.client[rows], columns.service[rows]))
         for number, pair in enumerate(ends):

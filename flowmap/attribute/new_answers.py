@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -61,9 +62,13 @@ class NewAnswers:
         """Judge the flows of these endpoints by the answers there are."""
         self._judge_after.update(dict.fromkeys(endpoints, NEVER))
 
-    def take_judgeable(self, alive_at: float) -> Judgeable:
-        """Endpoints whose answers arrived by ``alive_at``, the instant up to which the flow table is complete."""
-        endpoints = [endpoint for endpoint, instant in self._judge_after.items() if instant <= alive_at]
+    def take_judgeable(self, alive_at: float, limit: int) -> Judgeable:
+        """At most ``limit`` endpoints whose answers arrived by ``alive_at``, the first of all first.
+
+        ``alive_at``: the instant up to which the flow table is complete.
+        """
+        ready = (endpoint for endpoint, instant in self._judge_after.items() if instant <= alive_at)
+        endpoints = list(islice(ready, limit))
         for endpoint in endpoints:
             del self._judge_after[endpoint]
         answered = self._unjudged.intersection(endpoints)

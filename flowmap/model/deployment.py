@@ -49,6 +49,10 @@ class Owner(NamedTuple):
         """The identity without the name: a renamed deployment is the same."""
         return DeploymentKey(*self[:3])
 
+    def is_called(self, deployment: str) -> bool:
+        """Whether ``deployment`` is its id or its name."""
+        return deployment in (self.deployment_id, self.name)
+
 
 class JobSelection(StrEnum):
     """How the jobs beside a deployment were selected."""

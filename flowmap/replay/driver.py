@@ -145,6 +145,8 @@ class ReplayDriver:
                 self._budget.finish()
             self._apply(Deliver(arrives, reply.result))
         self._apply(Decide(now))
+        while self.accounting.attribution.has_backlog:
+            self._apply(Decide(now))
         self._ask(now)
         if now - self._tidied >= self._tidy_every:
             self._tidied = now

@@ -21,7 +21,7 @@ def test_shared_question_serves_every_endpoint() -> None:
     assert news.receive(question(1), 10.0) == [3, 2]
     assert news.has_answer.nonzero()[0].tolist() == [2, 3]
     assert not news.is_asked(question(1)) and news.receive(question(1), 11.0) == []
-    assert news.take_judgeable(10.0) == ([3, 2], [2, 3])
+    assert news.take_judgeable(10.0, 100) == ([3, 2], [2, 3])
     assert not news
 
 
@@ -29,14 +29,14 @@ def test_an_answer_waits_until_the_table_has_caught_up() -> None:
     news = NewAnswers(8)
     news.expect(question(1), 1)
     news.receive(question(1), 10.0)
-    assert news.take_judgeable(9.9) == ([], []) and news
-    assert news.take_judgeable(10.0) == ([1], [1])
+    assert news.take_judgeable(9.9, 100) == ([], []) and news
+    assert news.take_judgeable(10.0, 100) == ([1], [1])
 
 
 def test_flows_judged_again_have_no_new_answer() -> None:
     news = NewAnswers(8)
     news.judge_again([4])
-    assert news.take_judgeable(0.0) == ([4], [])
+    assert news.take_judgeable(0.0, 100) == ([4], [])
 
 
 def test_a_question_without_answer_leaves_no_news() -> None:
@@ -55,3 +55,11 @@ def test_a_freed_number_starts_without_news() -> None:
     news.forget(np.array([1], np.int32))
     assert not news and not news.has_answer.any()
     assert news.close(question(3)) == [2]
+
+
+def test_a_limit_leaves_the_rest_for_the_next_turn() -> None:
+    news = NewAnswers(8)
+    news.judge_again([5, 4, 3])
+    assert news.take_judgeable(0.0, 2).endpoints == [5, 4]
+    assert news.take_judgeable(0.0, 2).endpoints == [3]
+    assert not news
