@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.history.block import Block, encode
 from flowmap.history.closed_flows import Fact
-from flowmap.history.matching import BlockMatcher, FlowTuple, Wanted, microseconds, totals
+from flowmap.history.matching import BlockMatcher, microseconds, totals
 from flowmap.model.address import Address
 from flowmap.model.deployment import State
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter
 from tests.support.closed_flows import NOW, Flow, X, Y, closed
 
 NAT = ("10.0.0.9", 50_000, "10.2.0.1", 19_092)
@@ -57,43 +60,43 @@ def test_time(since: float, until: float, may: list[int], surely: list[int]) -> 
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        (FlowTuple(A, 40_000, B, 9092, 6), [0, 3]),
-        (FlowTuple(B, 9092, A, 40_000, 6), [0, 3]),
-        (FlowTuple(A, None, B, None, 6), [0, 3]),
-        (FlowTuple(A, None, B, None, 17), [2]),
-        (FlowTuple(A, 1, B, 9092, 6), []),
-        (FlowTuple(Address.parse("10.0.0.9"), 50_000, Address.parse("10.2.0.1"), 19_092, 6), [3]),
-        (FlowTuple(Address.parse("10.0.0.9"), 50_001, Address.parse("10.2.0.1"), 19_092, 6), []),
-        (FlowTuple(Address.parse("2001:db8::2"), None, Address.parse("2001:db8::1"), None, 6), [4]),
+        (Connection(A, 40_000, B, 9092, 6), [0, 3]),
+        (Connection(B, 9092, A, 40_000, 6), [0, 3]),
+        (Connection(A, None, B, None, 6), [0, 3]),
+        (Connection(A, None, B, None, 17), [2]),
+        (Connection(A, 1, B, 9092, 6), []),
+        (Connection(Address.parse("10.0.0.9"), 50_000, Address.parse("10.2.0.1"), 19_092, 6), [3]),
+        (Connection(Address.parse("10.0.0.9"), 50_001, Address.parse("10.2.0.1"), 19_092, 6), []),
+        (Connection(Address.parse("2001:db8::2"), None, Address.parse("2001:db8::1"), None, 6), [4]),
     ],
 )
-def test_endpoints_from_either_side(wanted: FlowTuple, found: list[int]) -> None:
+def test_endpoints_from_either_side(wanted: Connection, found: list[int]) -> None:
     assert numbers(matcher().between(wanted)) == found
 
 
-ALWAYS = Wanted(NOW - 1000, NOW + 1000)
+ALWAYS = FlowFilter(since=NOW - 1000, until=NOW + 1000)
 
 
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
         (ALWAYS, [0, 1, 2, 3, 4]),
-        (ALWAYS._replace(since=NOW - 5), [0, 2, 3, 4]),
-        (ALWAYS._replace(deployment="x"), [0, 2, 4]),
-        (ALWAYS._replace(deployment="id-y"), [1, 2]),
-        (ALWAYS._replace(deployment="z"), []),
-        (ALWAYS._replace(state=State.SHARED), [2]),
-        (ALWAYS._replace(state=State.PENDING), []),
-        (ALWAYS._replace(protocol=17), [2]),
-        (ALWAYS._replace(client=(A, None)), [0, 2, 3]),
-        (ALWAYS._replace(client=(A, 1)), []),
-        (ALWAYS._replace(peer="kafka"), [0, 1, 3, 4]),
-        (ALWAYS._replace(peer="10.1.0.1"), [0, 1, 2, 3]),
-        (ALWAYS._replace(peer="10.1.0.1:443"), [2]),
-        (ALWAYS._replace(peer="kafka", deployment="x", state=State.ATTRIBUTED), [0, 4]),
+        (replace(ALWAYS, since=NOW - 5), [0, 2, 3, 4]),
+        (replace(ALWAYS, deployment="x"), [0, 2, 4]),
+        (replace(ALWAYS, deployment="id-y"), [1, 2]),
+        (replace(ALWAYS, deployment="z"), []),
+        (replace(ALWAYS, state=State.SHARED), [2]),
+        (replace(ALWAYS, state=State.PENDING), []),
+        (replace(ALWAYS, protocol=17), [2]),
+        (replace(ALWAYS, client=EndpointFilter(A, None)), [0, 2, 3]),
+        (replace(ALWAYS, client=EndpointFilter(A, 1)), []),
+        (replace(ALWAYS, peer="kafka"), [0, 1, 3, 4]),
+        (replace(ALWAYS, peer="10.1.0.1"), [0, 1, 2, 3]),
+        (replace(ALWAYS, peer="10.1.0.1:443"), [2]),
+        (replace(ALWAYS, peer="kafka", deployment="x", state=State.ATTRIBUTED), [0, 4]),
     ],
 )
-def test_listings(wanted: Wanted, found: list[int]) -> None:
+def test_listings(wanted: FlowFilter, found: list[int]) -> None:
     assert numbers(matcher().passes(wanted, peer_name)) == found
 
 
