@@ -57,7 +57,9 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
         *("cli.shared.asking", "cli.shared.direct", "cli.replay.capture"),  # questions of commands, in the API's values
         *("config.values", "config.fields"),  # endpoints and proxies have one parser each
         "catalog_file.catalog",  # artifacts in the API's spelling
+        "control.flink.rest",  # one transport of HTTP with limits
     ),
+    "control.flink": ("control.flink", "daemon.clients"),
 }
 """Who may import an implementation of the port to a control plane. Everything else knows ``control.port`` only."""
 

@@ -24,6 +24,8 @@ from flowmap.attribute.answers.contradictions import Contradictions
 from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
+from flowmap.attribute.calls.free_questions import FreeQuestions
+from flowmap.attribute.calls.narrowing_questions import by_place
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
 from flowmap.attribute.decisions import CODE, Decision
@@ -31,21 +33,14 @@ from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.new_answers import NewAnswers
 from flowmap.attribute.owner_state import is_undecided
-from flowmap.attribute.questions import (
-    UNREADABLE,
-    Owners,
-    Question,
-    Shape,
-    combine,
-    endpoint_questions,
-    state_of,
-)
+from flowmap.attribute.questions import UNREADABLE, Owners, Question, Shape, combine, endpoint_questions, state_of
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
+from flowmap.model.tenure import Holders
 
 PROBES = 8
 """Service endpoints of unowned clients that are asked about in one ``ShapeStats.pause`` while no client is ever named.
@@ -77,6 +72,7 @@ class Attribution:
         self._forced: set[Question] = set()  # questions of a resting shape that a decision needs
         self._probe_at = NEVER
         self._new_answers = NewAnswers(table.endpoints.capacity)
+        self._free = FreeQuestions(self.special, table.endpoints.capacity, settings, self._new_answers)
         self._outage = Outage()
 
     def __len__(self) -> int:
@@ -97,7 +93,8 @@ class Attribution:
     def next_due(self) -> float:
         """Before this instant there is nothing to ask or decide, unless a flow begins; in the past if that is open."""
         probing = self.settings.semantics == "both" and self.shape_stats.never_names(Shape.CLIENT, now=self.now)
-        return NEVER if probing or self.narrowing.unsettled else self.schedule.next_due
+        open_ended = probing or self.settings.flink or self.narrowing.unsettled
+        return NEVER if open_ended else self.schedule.next_due
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """At most ``limit`` questions to ask now, or a few more: the questions about one endpoint stay together.
@@ -105,16 +102,18 @@ class Attribution:
         Questions about single endpoints come first; narrowing gets the calls that are left.
         """
         questions: list[Question] = []
-        chosen = self.schedule.choose(self._table, now=now, limit=limit)
+        chosen = self.schedule.choose(self._table, now=now, limit=limit) if self.settings.charged_places else []
         for number in chosen or self._probes(now, limit):
             questions += self._ask_about(number, now)
         if len(questions) < limit and self.schedule.waiting <= len(chosen):
             questions += self.narrowing.ask(now=now, limit=limit - len(questions))
+        if self.settings.flink:
+            questions += self._free.ask(self._table, self.questions_about, now=now)
         self.asked.update(question.shape for question in questions)
         return questions
 
     def _ask_about(self, number: int, now: float) -> list[Question]:
-        about = self.questions_about(number)
+        about = self._charged_questions(number)
         due = self._cache.due_since_restart(about)
         worth = [question for question in about if self._worth_asking(question, now)]
         if due > now or not worth:
@@ -149,18 +148,22 @@ class Attribution:
         self._probe_at = now + self.shape_stats.pause / PROBES
         return self.schedule.choose(self._table, now=now, limit=min(limit, 1), unowned=True)
 
+    def _charged_questions(self, number: int) -> list[Question]:
+        return [question for question in self.questions_about(number) if not question.place.is_flink]
+
     def questions_about(self, number: int) -> list[Question]:
         """All questions about one endpoint; none if its address is special."""
         if self.special.is_special(number):
             return []
         return endpoint_questions(self.settings.semantics, self.settings.places, self._table.endpoints.key(number))
 
-    def receive(self, question: Question, answer: Answer) -> IntervalChange:
-        """Take an answer. It counts once the flow table is complete up to its arrival.
-
-        Returns its effect on the question's intervals.
-        """
-        change = self._cache.add(question, answer)
+    def receive(self, question: Question, answer: Answer, holders: Holders | None = None) -> IntervalChange:
+        """Take an answer; it counts once the flow table is complete up to its arrival. Returns its effect on the
+        question's intervals. ``holders``: see :class:`flowmap.control.port.OwnersAnswer`."""
+        change = self._cache.add(question, answer, holders)
+        if question.place.is_flink:
+            self._free.receive(question, now=answer.arrived)
+            return change
         if change.contradicted:
             self.contradictions.deny(question, answer, change.current.owners)
         self.shape_stats.receive(question, answer.owners, now=answer.arrived)
@@ -169,12 +172,14 @@ class Attribution:
             self.schedule.retry_now(answer.arrived)
         for endpoint in self._new_answers.receive(question, answer.arrived):
             self.schedule.finished(endpoint, named=bool(answer.owners), now=answer.arrived)
-            self._mark_unowned(endpoint, self.questions_about(endpoint))
+            self._mark_unowned(endpoint, self._charged_questions(endpoint))
         return change
 
     def fail(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
         """Take the failure of a question, which is asked again after ``retry_after`` seconds, or after a backoff."""
         self._cache.fail(question, cause)
+        if question.place.is_flink:
+            return self._free.fail(question, now=now, retry_after=retry_after)
         self._outage.fail(now, cause)
         self.narrowing.receive(question, None, now=now, retry_after=retry_after)
         for endpoint in self._new_answers.close(question):
@@ -219,6 +224,7 @@ class Attribution:
     def forget(self, numbers: Rows) -> None:
         """The numbers of these endpoints were freed and will stand for others."""
         self.schedule.forget(numbers)
+        self._free.forget(numbers)
         self.special.forget(numbers)
         self.narrowing.forget(set(numbers.tolist()))
         self._new_answers.forget(numbers)
@@ -236,7 +242,7 @@ class Attribution:
         if not ready.endpoints:
             return []
         clients = [number for number in ready.answered if not self._table.endpoints.key(number).service]
-        self.contradictions.check({number: self.questions_about(number) for number in clients})
+        self.contradictions.check({number: self._charged_questions(number) for number in clients})
         marked = np.zeros(self._table.endpoints.top, np.bool_)
         marked[ready.endpoints] = True
         columns, rows = self._table.columns, self._answerable(self._undecided())
@@ -246,7 +252,8 @@ class Attribution:
     def _answerable(self, rows: Rows) -> Rows:
         """The flows whose decisive endpoint has an answer. Others cannot be decided; a flood has a million of them."""
         columns = self._table.columns
-        decisive = columns.service if self.settings.semantics == "dataflow" else columns.client
+        by_service = self.settings.semantics == "dataflow" and not self.settings.flink
+        decisive = columns.service if by_service else columns.client
         return rows if self.settings.at_once else rows[self._new_answers.has_answer[decisive[rows]]]
 
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
@@ -331,6 +338,8 @@ class Attribution:
 
     def _hold_tied(self, decision: Decision, rows: Rows) -> Rows:
         """Keep flows pending whose candidates may be narrowed. Returns the others."""
+        if not by_place(decision):
+            return rows
         waits = self.narrowing.worth_waiting(rows) & (self._table.columns.series[rows] == PENDING)
         self.narrowing.found()
         if waits.any():

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from flowmap.config import Config, ControlPlaneConfig
+from flowmap.config import Config, ControlPlaneConfig, FlinkClusterConfig, FlinkConfig
 from flowmap.control.alibaba.api.caller import Admit, Observe, default_transport, no_limit, no_observer
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_IP
@@ -16,9 +16,17 @@ from flowmap.control.alibaba.credentials.chain import process_credentials
 from flowmap.control.alibaba.http.endpoint import endpoint_of_region
 from flowmap.control.alibaba.http.route import Route, environment_proxy, trusting
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.flink.cluster import Cluster
+from flowmap.control.flink.control_plane import FlinkControlPlane
+from flowmap.control.flink.deployments import Identity
+from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.control.port import Admit as AdmitQuestion
 from flowmap.control.port import ControlPlane
+from flowmap.control.several import SeveralControlPlanes
 from flowmap.errors import ConfigError
+from flowmap.model.address import Address
+from flowmap.model.deployment import FLINK
+from flowmap.system.addresses import own_addresses
 
 
 class ConfiguredControl(NamedTuple):
@@ -30,10 +38,44 @@ class ConfiguredControl(NamedTuple):
     AuthError if they cannot be used."""
 
 
-def configured_control(
-    settings: ControlPlaneConfig, *, observe: Observe = no_observer, admit: AdmitQuestion
-) -> ConfiguredControl:
-    """The control plane of the configuration; ConfigError for missing or unusable settings."""
+def configured_control(config: Config, *, observe: Observe = no_observer, admit: AdmitQuestion) -> ConfiguredControl:
+    """The control planes of the configuration; ConfigError for missing or unusable settings."""
+    if not config.flink.enabled:
+        return _alibaba(config.control_plane, observe=observe, admit=admit)
+    flink = flink_control_plane(config.flink)
+    if not config.control_plane.enabled:
+        return ConfiguredControl(flink, lambda old, new: lambda: None)
+    first = _alibaba(config.control_plane, observe=observe, admit=admit)
+    return first._replace(plane=SeveralControlPlanes(first.plane, {FLINK: flink}))
+
+
+def flink_control_plane(settings: FlinkConfig) -> FlinkControlPlane:
+    """The clusters of open-source Flink; ConfigError for a file that cannot be used."""
+    identity = Identity(settings.identity)
+    own = frozenset(map(Address.parse, own_addresses()))
+    clusters = [
+        Cluster(JobManagerRest(_access(one)), identity, poll=settings.poll, own_addresses=own)
+        for one in settings.clusters
+    ]
+    return FlinkControlPlane(clusters, poll=settings.poll)
+
+
+def _access(cluster: FlinkClusterConfig) -> Access:
+    login = cluster.basic_auth
+    return Access(
+        cluster.name,
+        cluster.urls,
+        cluster.path_prefix,
+        cluster.tls.ca_file,
+        cluster.tls.cert_file,
+        cluster.tls.key_file,
+        cluster.bearer_token_file,
+        None if login is None else login.username,
+        None if login is None else login.password_file,
+    )
+
+
+def _alibaba(settings: ControlPlaneConfig, *, observe: Observe, admit: AdmitQuestion) -> ConfiguredControl:
     questions = GET_DEPLOYMENTS_BY_IP.name
     client = control_client(
         settings, observe=observe, admit=lambda operation, exchange: admit(operation == questions, exchange)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from flowmap import __version__, logs
 from flowmap.attribute.calls.budget import CallBudget, Permits
-from flowmap.config import Config, ControlPlaneConfig
+from flowmap.config import Config
 from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
 from flowmap.control.port import ControlPlane
@@ -32,6 +32,7 @@ from flowmap.export.snapshot import HistoryReport, Snapshot
 from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
 from flowmap.history.writer import HistoryFigures, HistoryWriter
+from flowmap.model.deployment import FLINK
 from flowmap.model.source import SourceStatus
 from flowmap.query.history import HistoryQueries
 from flowmap.query.live import LiveQueries
@@ -79,8 +80,8 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     plane = config.control_plane
     budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
     permits = Permits(budget)
-    control = configured_control(plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
-    catalog = DeploymentCatalog(_scopes(plane, control.plane.workspace))
+    control = configured_control(config, observe=metrics.api_attempt, admit=Gate(permits).admit)
+    catalog = DeploymentCatalog(_scopes(config, control.plane.workspace))
     directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
     accounting = make_accounting(
@@ -159,10 +160,17 @@ def _snapshots(
     return take_snapshot
 
 
-def _scopes(settings: ControlPlaneConfig, workspace: str) -> list[Scope]:
-    """The namespaces of all workspaces, those of the main one first."""
+def _scopes(config: Config, workspace: str) -> list[Scope]:
+    """The namespaces of all workspaces, those of the main one first; each cluster of open-source Flink is one."""
+    settings, clusters = config.control_plane, [Scope(FLINK, one.name) for one in config.flink.clusters]
+    if clusters and not settings.enabled:
+        return clusters
     main = [Scope(workspace, namespace) for namespace in settings.namespaces]
-    return main + [Scope(one.workspace, namespace) for one in settings.workspaces for namespace in one.namespaces]
+    return (
+        main
+        + [Scope(one.workspace, namespace) for one in settings.workspaces for namespace in one.namespaces]
+        + clusters
+    )
 
 
 def _chosen(config: Config) -> Chosen:

@@ -3,7 +3,7 @@
 Commands go in (:mod:`flowmap.engine.commands`), traffic is credited to series. In both directions, after every command
 and exactly:
 
-    observed = deployments + shared + unattributed + expired + pending
+    observed = deployments + shared + unattributed + internal + expired + pending
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, 
 MAX_DEPLOYMENTS = 100_000
 
 _OPEN = np.uint32(Row.OPEN)
-_KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
+_KINDS: Mapping[State, SeriesKind] = {
+    State.ATTRIBUTED: "deployment",
+    State.SHARED: "shared",
+    State.INTERNAL: "internal",
+}
 
 
 class DeploymentDirectory(Protocol):
@@ -197,7 +201,7 @@ class FlowAccounting:
             self.attribution.fail(result.question, result.cause, now=now, retry_after=result.retry_after)
             return
         self._remember(result.deployments)
-        change = self.attribution.receive(result.question, result.answer)
+        change = self.attribution.receive(result.question, result.answer, result.holders)
         if self._journal is not None:
             self._journal.confirmed(result.question, change)
 

@@ -68,7 +68,8 @@ class StatusView:
     flows: Mapping[str, int]
     """Open, pending, tracked and the limit."""
     bytes: Mapping[str, Mapping[str, int]]
-    """Transmit and receive of ``observed``, ``attributed``, ``shared``, ``unattributed``, ``pending``, ``expired``."""
+    """Transmit and receive of ``observed``, ``attributed``, ``shared``, ``unattributed``, ``internal``, ``pending`` and
+    ``expired``."""
     conserved: bool
     """Whether observed equals the sum of the others, exactly, in both directions."""
     configuration: Mapping[str, object] = field(default_factory=dict)

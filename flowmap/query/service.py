@@ -141,6 +141,7 @@ class QueryService:
             "attributed": totals.deployment,
             "shared": totals.shared,
             "unattributed": totals.unattributed,
+            "internal": totals.internal,
             "pending": ByteCount(snapshot.pending_transmit_bytes, snapshot.pending_receive_bytes),
             "expired": totals.expired,
         }

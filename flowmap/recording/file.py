@@ -9,11 +9,12 @@ from flowmap.errors import ConfigError
 from flowmap.recording.codec import to_json
 from flowmap.recording.container import SIGNATURE, ChunkKind, encode_chunk
 
-FORMAT = 2
+FORMAT = 3
 """Version of what the chunks hold, whatever flowmap wrote them. It grows when an older reader would not understand
 them: with a new entry or field, not with a new setting. Every version from 1 on can be read.
 
-1: the first. 2: reloads hold a configuration; traffic without a flow and the end of the daemon are entries."""
+1: the first. 2: reloads hold a configuration; traffic without a flow and the end of the daemon are entries.
+3: a result of a question holds who had the address when; there are series of Flink's own connections."""
 
 LAST_WORDS = 512
 """Bytes kept free for the chunk that says why the recording ends."""

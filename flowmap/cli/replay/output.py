@@ -150,6 +150,7 @@ def _show_table(replayed: Replayed) -> None:
         "attributed": totals.deployment,
         "shared": totals.shared,
         "unattributed": totals.unattributed,
+        "internal": totals.internal,
         "expired": totals.expired,
         "pending": ByteCount(snapshot.pending_transmit_bytes, snapshot.pending_receive_bytes),
     }
@@ -164,7 +165,7 @@ def _rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:
     for row, key in enumerate(snapshot.series_table.keys):
         if key is not None:
             traffic = snapshot.series_table.traffic(row)
-            states = {"deployment": "attributed", "shared": "shared"}
+            states = {"deployment": "attributed", "shared": "shared", "internal": "internal"}
             rows.append(
                 (
                     ", ".join(_name(owner) for owner in key.owners) or "(no deployment)",

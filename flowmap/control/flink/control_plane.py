@@ -1,0 +1,139 @@
+"""Clusters of open-source Flink as a control plane: questions are answered from the pictures of the clusters.
+
+A question about an endpoint waits for the next reading of every cluster that could have it, and for a sign of life of
+the TaskManagers at its address. So its answer is never older than the question, and it costs no call of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
+from flowmap.control.flink.cluster import Cluster
+from flowmap.control.flink.deployments import described_job, listed_deployments
+from flowmap.control.flink.picture import merge
+from flowmap.control.port import ControlStatus, ListedDeployment, Listing, OwnersAnswer
+from flowmap.errors import ControlError, Transient
+from flowmap.model.address import Endpoint
+from flowmap.model.deployment import FLINK, FLINK_ROLES, DeploymentInfo, Job, Owner
+from flowmap.model.tenure import Holders
+
+WAIT = 10.0
+"""Longest wait in seconds of a question for a reading, besides the time between two readings."""
+
+
+class FlinkControlPlane:
+    """Implements ``flowmap.control.port.ControlPlane`` with pictures of clusters."""
+
+    def __init__(self, clusters: Sequence[Cluster], *, poll: float, clock: Clock = SYSTEM_CLOCK) -> None:
+        """``poll``: seconds between two readings of a cluster."""
+        self.clusters: Mapping[str, Cluster] = {cluster.name: cluster for cluster in clusters}
+        self._poll = poll
+        self._clock = clock
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def endpoint(self) -> str:
+        return ", ".join(cluster.rest.url for cluster in self.clusters.values())
+
+    @property
+    def workspace(self) -> str:
+        return FLINK
+
+    def start(self) -> None:
+        """Begin to read the clusters, in the running loop. Later calls do nothing."""
+        for name, cluster in self.clusters.items():
+            if name not in self._tasks:
+                self._tasks[name] = asyncio.get_running_loop().create_task(cluster.run(), name=f"flink {name}")
+
+    async def find_owners(
+        self, workspace: str, namespace: str, source: Endpoint | None, destination: Endpoint | None
+    ) -> OwnersAnswer:
+        """Who had ``source``'s address, or what ``destination`` is to a cluster; one of them is given."""
+        self.start()
+        asked, asked_at = self._clock.monotonic(), self._clock.wall()
+        given = destination if source is None else source
+        assert given is not None, "a question is about an endpoint"
+        read = await asyncio.gather(
+            *(cluster.reading_since(asked, within=self._poll + WAIT) for cluster in self.clusters.values()),
+            return_exceptions=True,
+        )
+        for failure in read:
+            if isinstance(failure, BaseException) and not isinstance(failure, ControlError):
+                raise failure
+        await asyncio.gather(*(cluster.prove_alive(given.address, asked) for cluster in self.clusters.values()))
+        holders = self._holders(given if source is None else Endpoint(given.address, 0))
+        if holders.known_until < asked:
+            raise self._undecided(given)
+        owners = [tenure.owner for tenure in holders.tenures if tenure.gone_at == math.inf]
+        deployments = tuple(self._described(owner) for owner in owners if owner.workspace == FLINK)
+        roles = frozenset(owner for owner in owners if owner.workspace == FLINK_ROLES)
+        return OwnersAnswer(deployments, asked_at, self._clock.wall(), roles=roles, holders=holders)
+
+    def _holders(self, endpoint: Endpoint) -> Holders:
+        """What all clusters tell about an endpoint; with a port also about its address."""
+        found = merge((cluster.picture.holders(endpoint), cluster.up) for cluster in self.clusters.values())
+        if not endpoint.port:
+            return found
+        of_address = self._holders(Endpoint(endpoint.address, 0))
+        roles = tuple(one for one in of_address.tenures if one.owner.workspace == FLINK_ROLES)
+        return found._replace(tenures=found.tenures + roles, known_until=min(found.known_until, of_address.known_until))
+
+    def _undecided(self, endpoint: Endpoint) -> ControlError:
+        down = [f"{name}: {cluster.error}" for name, cluster in self.clusters.items() if cluster.error is not None]
+        settling = [name for name, cluster in self.clusters.items() if not cluster.picture.settled]
+        why = "; ".join(down) or f"{', '.join(settling)}: TaskManagers have not registered again"
+        return Transient(f"{endpoint.address} could be of a cluster that does not tell: {why}", retry_after=self._poll)
+
+    def _described(self, owner: Owner) -> DeploymentInfo:
+        listed = self._listed(owner.namespace, owner)
+        if not listed:
+            return DeploymentInfo(owner, seen_at=self._clock.wall())
+        one = listed[0]
+        # A job that has a slot may own connections, whatever the overview says about its state.
+        return DeploymentInfo(
+            owner,
+            execution_mode=one.execution_mode,
+            engine_version=one.engine_version,
+            labels=one.labels or {},
+            seen_at=self._clock.wall(),
+        )
+
+    def _listed(self, namespace: str, owner: Owner | None = None) -> tuple[ListedDeployment, ...]:
+        cluster = self.clusters[namespace]
+        jobs = ((cluster.owner(job.id), job) for job in cluster.jobs.values())
+        return listed_deployments(((of, job) for of, job in jobs if owner in (None, of)), cluster.version)
+
+    async def list_deployments(self, workspace: str, namespace: str) -> Listing[ListedDeployment]:
+        """The deployments of one cluster, those whose jobs have ended included."""
+        await self._cluster(namespace)
+        return Listing(self._listed(namespace))
+
+    async def list_jobs(self, workspace: str, namespace: str, deployment_id: str) -> Listing[Job]:
+        """The jobs of a deployment that the cluster still lists, or that were seen since the start."""
+        cluster = await self._cluster(namespace)
+        own = [job for job in cluster.jobs.values() if cluster.owner(job.id).deployment_id == deployment_id]
+        return Listing(tuple(described_job(job) for job in own))
+
+    async def _cluster(self, name: str) -> Cluster:
+        self.start()
+        cluster = self.clusters.get(name)
+        if cluster is None:
+            raise Transient(f"no cluster {name!r} is known")
+        if cluster.read_at is None or not cluster.up:
+            await cluster.reading_since(self._clock.monotonic(), within=self._poll + WAIT)
+        return cluster
+
+    def status(self) -> ControlStatus:
+        """Clusters are read on their own, so nothing rests; the clock is that of the cluster farthest off."""
+        skews = [cluster.clock_skew for cluster in self.clusters.values() if cluster.clock_skew is not None]
+        return ControlStatus(clock_skew=max(skews, key=abs, default=None))
+
+    async def aclose(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for cluster in self.clusters.values():
+            await cluster.aclose()
