@@ -242,7 +242,7 @@ class Attribution:
         if not ready.endpoints:
             return []
         clients = [number for number in ready.answered if not self._table.endpoints.key(number).service]
-        self.contradictions.check({number: self._charged_questions(number) for number in clients})
+        self.contradictions.check({n: about for n in clients if (about := self._charged_questions(n))})
         marked = np.zeros(self._table.endpoints.top, np.bool_)
         marked[ready.endpoints] = True
         columns, rows = self._table.columns, self._answerable(self._undecided())

@@ -51,6 +51,10 @@ AT_ONCE = 8
 """Calls to one JobManager at one time."""
 JOBS = 100_000
 """Jobs whose names are kept."""
+MILLISECOND = 0.001
+"""What the JobManager's times are rounded to."""
+UNKNOWN_CLOCK = 60.0
+"""Seconds by which the JobManager's clock may be off before a job tells."""
 LOG_EVERY = 300.0
 """Seconds between two log lines about a cluster that cannot be read."""
 
@@ -184,22 +188,23 @@ class Cluster:
     async def _read(self, asked: float) -> None:
         if asked - self._configured_at >= CONFIG_EVERY or not self.configured:
             await self._read_config(asked)
-        jobs = await self._read_jobs(asked)
+        jobs = await self._read_jobs()
         listed = read_task_managers(_found(await self._get("taskmanagers")))
         await self._read_slots(asked, jobs, listed)
         if any(job not in self.jobs for jobs_there in self._slots.values() for job in jobs_there):
-            jobs = await self._read_jobs(asked)  # submitted between the two calls
+            await self._read_jobs()  # submitted between the two calls
         addresses = {one.id: await self._addresses(one.rpc.name) for one in listed}
         arrived = self._clock.monotonic()
-        self._note_clock(jobs, asked, arrived)
         self._proofs = {name: at for name, at in self._proofs.items() if name in addresses}
         self.task_managers = {one.id: self._task_manager(one, addresses[one.id]) for one in listed}
         await self._resolve_own()
         self.picture.add(Reading(asked, arrived, self._places(asked), self._ended()))
         self.error, self.read_at = None, self._clock.wall()
 
-    async def _read_jobs(self, asked: float) -> tuple[ListedJob, ...]:
+    async def _read_jobs(self) -> tuple[ListedJob, ...]:
+        asked = self._clock.monotonic()
         jobs = read_jobs(_found(await self._get("jobs", "overview")))
+        self._note_clock(jobs, asked, self._clock.monotonic())
         self.jobs |= {job.id: job for job in jobs}
         while len(self.jobs) > JOBS:
             del self.jobs[next(iter(self.jobs))]
@@ -268,15 +273,22 @@ class Cluster:
         return found
 
     def _note_clock(self, jobs: Iterable[ListedJob], asked: float, arrived: float) -> None:
-        """Bounds of what to add to the JobManager's clock to get this host's monotonic one."""
+        """Narrow the bounds of what to add to the JobManager's clock to get this host's monotonic one.
+
+        The JobManager made the answer between ``asked`` and ``arrived``.
+        """
         made = [job.read_at for job in jobs if not job.over]
         if made:
-            self._offset = asked - max(made), arrived - max(made)
+            low, high = asked - min(made) - MILLISECOND, arrived - max(made) + MILLISECOND
+            before = self._offset
+            # Bounds that exclude each other: a clock was set, or they drifted apart.
+            agrees = before is not None and max(low, before[0]) <= min(high, before[1])
+            self._offset = (max(low, before[0]), min(high, before[1])) if before and agrees else (low, high)
             middle = (self._offset[0] + self._offset[1]) / 2
             self.clock_skew = (self._clock.monotonic() - middle) - self._clock.wall()
         elif self._offset is None:
             offset = self._clock.monotonic() - self._clock.wall()
-            self._offset = offset, offset
+            self._offset = offset - UNKNOWN_CLOCK, offset + UNKNOWN_CLOCK
 
     def _task_manager(self, listed: ListedTaskManager, addresses: tuple[Address, ...]) -> TaskManager:
         assert self._offset is not None, "noted before"
