@@ -1,4 +1,4 @@
-"""A stage for real Flink clusters: a hub that routes, a namespace for each TaskManager, and servers that know the truth.
+"""A stage for real Flink clusters: a hub that routes, a namespace for each TaskManager, servers that know the truth.
 
     hub      10.200.0.1 on lo, and .1 of every network behind it; JobManagers and the daemon run here
     tm1 …    10.200.1.2 …
@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.flink import distribution
@@ -33,7 +34,7 @@ HUB = "10.200.0.1"
 SOURCES = ("10.200.9.11:9092", "10.200.9.12:9092")
 MYSQL, POSTGRES, REDIS = "10.200.9.21:3306", "10.200.9.22:5432", "10.200.9.23:6379"
 SINKS = (MYSQL, POSTGRES, REDIS)
-SECONDS = 120.0
+SECONDS = 60.0
 
 _OPENED = (
     *("java.base/java.lang", "java.base/java.net", "java.base/java.io", "java.base/java.nio", "java.base/sun.nio.ch"),
@@ -209,23 +210,40 @@ class Stage:
         made.run("ip", "-6", "route", "add", "default", "via", f"fd00:{network}::1")
         return made
 
+    @property
+    def job_jar(self) -> Path:
+        return distribution.job_jar(self.version)
+
     def job_manager(
         self,
         name: str = "jm",
         *,
-        inside: Namespace | None = None,
-        entry: str = "",
+        entry: str = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+        mode: bool = True,
         words: Sequence[str] = (),
-        **settings: str,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> Process:
-        """A JobManager in the hub. ``settings``: keys of Flink with ``__`` for the dots and ``_`` for hyphens."""
-        entry = entry or "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
-        more = [*_words(settings), *words, "--executionMode", "cluster"]
-        return self._java(name, inside or self.hub, "GET_JM_RESOURCE_PARAMS", entry, more)
+        """A JobManager in the hub. ``settings``: Flink's; ``mode``: whether the entry point takes an execution mode."""
+        more = [*_words(settings), *(("--executionMode", "cluster") if mode else ()), *words]
+        return self._java(name, self.hub, "GET_JM_RESOURCE_PARAMS", entry, more)
 
-    def task_manager(self, name: str, address: str, slots: int, *, inside: str = "", **settings: str) -> Process:
-        """A TaskManager in its leaf."""
-        keys = {"taskmanager__host": address, "taskmanager__numberOfTaskSlots": str(slots), **settings}
+    def java(self, name: str, entry: str, words: Sequence[str]) -> Process:
+        """Another program of the distribution, in the hub."""
+        options = [f"-Dlog4j.configurationFile=file:{self.directory}/log4j.properties"]
+        classes = distribution.class_path(self.version)
+        return self.run(name, self.hub, [*_JAVA, "-Xmx128m", *options, "-cp", classes, entry, *words])
+
+    def task_manager(
+        self,
+        name: str,
+        address: str,
+        slots: int,
+        *,
+        inside: str = "",
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> Process:
+        """A TaskManager in its leaf, or in the one that ``inside`` names."""
+        keys = {"taskmanager.host": address, "taskmanager.numberOfTaskSlots": str(slots), **settings}
         entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
         return self._java(name, self.leaves[inside or name], "GET_TM_RESOURCE_PARAMS", entry, _words(keys))
 
@@ -238,6 +256,12 @@ class Stage:
         made = Process(name, inside, command, self.directory / f"{name}.log")
         self._processes.append(made)
         return made
+
+    def stop_all_but(self, *names: str) -> None:
+        """Stop the other processes."""
+        for process in [process for process in self._processes if process.name not in names]:
+            process.stop()
+            self._processes.remove(process)
 
     def stranger(self, leaf: str, sink: str = MYSQL) -> socket.socket:
         """A connection of another program, from a leaf; its line says so."""
@@ -300,8 +324,7 @@ def _resources(version: str, asked: str, conf: str) -> tuple[list[str], list[str
 
 
 def _words(settings: Mapping[str, str]) -> list[str]:
-    named = {key.replace("__", ".").replace("_", "-"): value for key, value in settings.items()}
-    return [word for key, value in named.items() for word in ("-D", f"{key}={value}")]
+    return [word for key, value in settings.items() for word in ("-D", f"{key}={value}")]
 
 
 def _six(where: str) -> str:

@@ -51,6 +51,21 @@ def start_session(made: Stage) -> Session:
     return Session(made, rest)
 
 
+@pytest.fixture(autouse=True)
+def clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave the shared cluster as it was: no job, and no TaskManager but tm1."""
+    yield
+    if "session" not in request.fixturenames:
+        return
+    made: Session = request.getfixturevalue("session")
+    for job in made.rest.call("/jobs/overview")["jobs"]:
+        if job["end-time"] < 0:
+            made.rest.cancel(job["jid"])
+    made.stage.stop_all_but("servers", "jm", "tm1")
+    until(lambda: len(made.rest.call("/taskmanagers")["taskmanagers"]) == 1, "only tm1 is left", seconds=60)
+    wait_for_slots(made.rest, 1)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     return tmp_path

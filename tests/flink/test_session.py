@@ -10,28 +10,10 @@ import pytest
 
 from tests.flink.cluster import MYSQL, POSTGRES, REDIS, SOURCES, wait_for_slots
 from tests.flink.conftest import Session
-from tests.flink.watch import Verdicts, Watched, watched
+from tests.flink.watch import settle, watched
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.flink]
-WAIT = 60.0
-
-
-def settle(session: Session, seen: Watched, *, jobs: int, since: float = 0.0) -> Verdicts:
-    """Wait until that many connections of jobs are decided; the verdicts on all that are as young as ``since``."""
-
-    def judged() -> Verdicts:
-        return seen.judge([one for one in session.stage.truth() if one.closed is None or one.closed > since])
-
-    def decided() -> bool:
-        found = judged()
-        waiting = [said for _, said in found.unnamed if said is None or said.state == "pending"]
-        return not waiting and len(found.right) + len(found.shared) + len(found.wrong) >= jobs
-
-    until(decided, f"{jobs} connections are decided", seconds=WAIT)
-    found = judged()
-    print(found.row())
-    return found
 
 
 @pytest.fixture
@@ -42,7 +24,7 @@ def since() -> Iterator[float]:
 def test_one_job_a_task_manager_is_named(session: Session, place: Path, since: float) -> None:
     with watched(session.stage, place) as seen:
         job = session.rest.submit("orders", SOURCES[0], MYSQL)
-        found = settle(session, seen, jobs=2, since=since)
+        found = settle(session.stage, seen, jobs=2, since=since)
         assert (len(found.right), found.wrong, found.shared, found.unnamed) == (2, [], [], [])
         until(
             lambda: set(seen.states(server="10.200.0.1:6123").values()) == {"internal"},
@@ -58,9 +40,9 @@ def test_takeover_in_one_jvm_is_never_mistaken(session: Session, place: Path, si
         for turn in range(1, 9):
             session.rest.cancel(job)
             job = session.rest.submit(names[turn % 2], SOURCES[turn % 2], (MYSQL, POSTGRES)[turn % 2])
-            settle(session, seen, jobs=2, since=time.time() - 0.5)
+            settle(session.stage, seen, jobs=2, since=time.time() - 0.5)
         session.rest.cancel(job)
-        found = settle(session, seen, jobs=18, since=since)
+        found = settle(session.stage, seen, jobs=18, since=since)
         assert found.wrong == []
         assert len(found.right) == 18
 
@@ -71,7 +53,7 @@ def test_two_jobs_in_one_jvm_stay_a_set(session: Session, place: Path, since: fl
     alone = session.rest.submit("alone", SOURCES[0], MYSQL)
     with watched(session.stage, place) as seen:
         jobs = [session.rest.submit("clicks", SOURCES[1], POSTGRES), session.rest.submit("audit", SOURCES[1], REDIS)]
-        found = settle(session, seen, jobs=6, since=since)
+        found = settle(session.stage, seen, jobs=6, since=since)
         assert found.wrong == []
         assert len(found.right) + len(found.shared) == 6
         for job in (*jobs, alone):

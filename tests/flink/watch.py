@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import defaultdict
@@ -14,8 +15,11 @@ from typing import Any, NamedTuple
 from tests.flink.cluster import Connection, Stage
 from tests.support.host import Daemon
 from tests.support.netns import Namespace
+from tests.support.waiting import until
 
 LOOK_EVERY = 0.1
+WAIT = 90.0
+"""Longest wait in seconds for connections to be decided."""
 
 Tuple = tuple[str, str]
 """Client and server endpoint, as text."""
@@ -157,3 +161,25 @@ def watched(
 def _shown(endpoint: Mapping[str, Any]) -> str:
     host = str(endpoint["ip"])
     return f"[{host}]:{endpoint['port']}" if ":" in host else f"{host}:{endpoint['port']}"
+
+
+def settle(stage: Stage, seen: Watched, *, jobs: int, strangers: int = 0, since: float = 0.0) -> Verdicts:
+    """Wait until that many connections of jobs and of strangers are decided; the verdicts on all open after ``since``.
+
+    The counts are added to ``verdicts.txt`` of the stage.
+    """
+
+    def judged() -> Verdicts:
+        return seen.judge([one for one in stage.truth() if one.closed is None or one.closed > since])
+
+    def decided() -> bool:
+        found = judged()
+        waiting = [said for _, said in found.unnamed if said is None or said.state == "pending"]
+        named = len(found.right) + len(found.shared) + len(found.wrong)
+        return not waiting and named >= jobs and len([one for one, _ in found.unnamed if not one.job]) >= strangers
+
+    until(decided, f"{jobs} connections of jobs and {strangers} of strangers are decided", seconds=WAIT)
+    found = judged()
+    with (stage.directory / "verdicts.txt").open("a") as file:
+        file.write(f"{os.environ.get('PYTEST_CURRENT_TEST', '')}: {found.row()}\n")
+    return found

@@ -26,6 +26,7 @@ from flowmap.control.flink.records import (
     ListedJob,
     ListedTaskManager,
     read_config,
+    read_jars,
     read_jobs,
     read_slots,
     read_task_managers,
@@ -142,6 +143,12 @@ class Cluster:
             self._started_at = asked
             self._done.notify_all()
 
+    async def read_once(self) -> None:
+        """Read once; ControlError if that failed."""
+        await self.read()
+        if self.error is not None:
+            raise self.error
+
     async def reading_since(self, instant: float, *, within: float) -> None:
         """Wait until a reading that started at ``instant`` or later is done. ControlError if it failed or is late."""
         try:
@@ -161,6 +168,11 @@ class Cluster:
                 task.add_done_callback(partial(self._proved, name))
         if proofs := [self._proving[name] for name in silent]:
             await asyncio.wait(proofs)
+
+    async def jars(self) -> tuple[str, ...]:
+        """The names of the uploaded jars; empty where jobs cannot be uploaded."""
+        answer = await self._get("jars")
+        return () if answer is None else read_jars(answer)
 
     async def aclose(self) -> None:
         """Cancel what is under way and close the connections."""

@@ -57,6 +57,11 @@ def described_job(job: ListedJob) -> Job:
     return Job(job.id, status, job.started_at, job.ended_at, over=status in ENDED)
 
 
+def file_name_of_jar(name: str) -> str:
+    """The name under which a jar was uploaded: Flink puts a UUID and ``_`` before it."""
+    return name[37:] if len(name) > 37 and name[36] == "_" else name
+
+
 def status_of(job: ListedJob) -> str:
     """The state of a job; Flink writes CANCELED where the port has CANCELLED."""
     return "CANCELLED" if job.state == "CANCELED" else job.state
