@@ -59,7 +59,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
         "catalog_file.catalog",  # artifacts in the API's spelling
         "control.flink.rest",  # one transport of HTTP with limits
     ),
-    "control.flink": ("control.flink", "daemon.clients"),
+    "control.flink": ("control.flink", "daemon.clients", "cli.check.flink", "cli.shared.flink"),
 }
 """Who may import an implementation of the port to a control plane. Everything else knows ``control.port`` only."""
 

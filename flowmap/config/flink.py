@@ -63,6 +63,24 @@ def _different_names(clusters: tuple[FlinkClusterConfig, ...]) -> tuple[FlinkClu
     return clusters
 
 
+class FlinkKubernetesConfig(Section):
+    """Clusters of open-source Flink in Kubernetes, found by the labels of their pods."""
+
+    enabled: bool = Field(
+        default=False, description="Look for clusters. Needs the rights of config/kubernetes/flink.yaml."
+    )
+    api: Annotated[str, AfterValidator(values.parse_api_server)] = Field(
+        default="in-cluster",
+        description="in-cluster: with the service account of this pod. Or the URL of the API server.",
+    )
+    namespaces: Annotated[tuple[Namespace, ...], AfterValidator(distinct)] = Field(
+        default=(), description="Namespaces to look in. Empty: all."
+    )
+    selector: str = Field(
+        default="component=jobmanager", min_length=1, description="Label selector of the JobManagers' pods."
+    )
+
+
 class FlinkConfig(Section):
     """Clusters of open-source Flink, beside control_plane or instead of it."""
 
@@ -71,6 +89,7 @@ class FlinkConfig(Section):
         description="[{name: NAME, urls: [http://HOST:8081]}], with tls: {ca_file, cert_file, key_file}, "
         "bearer_token_file, basic_auth: {username, password_file} and path_prefix where a cluster needs them.",
     )
+    kubernetes: FlinkKubernetesConfig = Field(default=FlinkKubernetesConfig(), description="Clusters in Kubernetes.")
     poll: Span = Field(default=2.0, description="Interval to read each cluster.")
     identity: Literal["job_name", "application", "cluster", "job_id"] = Field(
         default="job_name",
@@ -81,4 +100,4 @@ class FlinkConfig(Section):
     @property
     def enabled(self) -> bool:
         """Whether any cluster is read."""
-        return bool(self.clusters)
+        return bool(self.clusters) or self.kubernetes.enabled

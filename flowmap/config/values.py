@@ -172,6 +172,11 @@ def parse_job_manager(value: str) -> str:
     return value.rstrip("/")
 
 
+def parse_api_server(value: str) -> str:
+    """Check ``in-cluster`` or the URL of a Kubernetes API server."""
+    return value if value == "in-cluster" else parse_job_manager(value)
+
+
 def parse_interface(text: str) -> str:
     r"""Parse the name of an interface into the form of :func:`format_interface`.
 

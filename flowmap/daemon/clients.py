@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from flowmap.config import Config, ControlPlaneConfig, FlinkClusterConfig, FlinkConfig
@@ -19,6 +19,7 @@ from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.flink.cluster import Cluster
 from flowmap.control.flink.control_plane import FlinkControlPlane
 from flowmap.control.flink.deployments import Identity
+from flowmap.control.flink.kubernetes import KubernetesClusters, access_of
 from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.control.port import Admit as AdmitQuestion
 from flowmap.control.port import ControlPlane
@@ -36,6 +37,8 @@ class ConfiguredControl(NamedTuple):
     prepare: Callable[[ControlPlaneConfig, ControlPlaneConfig], Callable[[], None]]
     """From the old and the new settings to a function that applies the new ones and cannot fail; ConfigError or
     AuthError if they cannot be used."""
+    clusters: Callable[[], Iterable[str]] = tuple
+    """Names of the clusters of open-source Flink that are known now."""
 
 
 def configured_control(config: Config, *, observe: Observe = no_observer, admit: AdmitQuestion) -> ConfiguredControl:
@@ -44,20 +47,25 @@ def configured_control(config: Config, *, observe: Observe = no_observer, admit:
         return _alibaba(config.control_plane, observe=observe, admit=admit)
     flink = flink_control_plane(config.flink)
     if not config.control_plane.enabled:
-        return ConfiguredControl(flink, lambda old, new: lambda: None)
+        return ConfiguredControl(flink, lambda old, new: lambda: None, lambda: tuple(flink.clusters))
     first = _alibaba(config.control_plane, observe=observe, admit=admit)
-    return first._replace(plane=SeveralControlPlanes(first.plane, {FLINK: flink}))
+    plane = SeveralControlPlanes(first.plane, {FLINK: flink})
+    return first._replace(plane=plane, clusters=lambda: tuple(flink.clusters))
 
 
 def flink_control_plane(settings: FlinkConfig) -> FlinkControlPlane:
     """The clusters of open-source Flink; ConfigError for a file that cannot be used."""
     identity = Identity(settings.identity)
     own = frozenset(map(Address.parse, own_addresses()))
-    clusters = [
-        Cluster(JobManagerRest(_access(one)), identity, poll=settings.poll, own_addresses=own)
-        for one in settings.clusters
-    ]
-    return FlinkControlPlane(clusters, poll=settings.poll)
+
+    def make(access: Access) -> Cluster:
+        return Cluster(JobManagerRest(access), identity, poll=settings.poll, own_addresses=own)
+
+    asked, discovery = settings.kubernetes, None
+    if asked.enabled:
+        discovery = KubernetesClusters(access_of(asked.api), asked.namespaces, asked.selector, make)
+    clusters = [make(_access(one)) for one in settings.clusters]
+    return FlinkControlPlane(clusters, poll=settings.poll, discovery=discovery)
 
 
 def _access(cluster: FlinkClusterConfig) -> Access:

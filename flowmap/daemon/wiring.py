@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from flowmap import __version__, logs
 from flowmap.attribute.calls.budget import CallBudget, Permits
-from flowmap.config import Config
+from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
 from flowmap.control.port import ControlPlane
@@ -81,7 +81,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
     permits = Permits(budget)
     control = configured_control(config, observe=metrics.api_attempt, admit=Gate(permits).admit)
-    catalog = DeploymentCatalog(_scopes(config, control.plane.workspace))
+    catalog = DeploymentCatalog(_scopes(plane, control.plane.workspace))
     directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
     accounting = make_accounting(
@@ -105,6 +105,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         catalog,
         every=plane.catalog.refresh,
         seen=lambda: deployments_seen(engine, catalog, SEEN_LIMIT),
+        scopes=lambda: [Scope(FLINK, name) for name in control.clusters()],
     )
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
     backend = QueryService(
@@ -160,17 +161,10 @@ def _snapshots(
     return take_snapshot
 
 
-def _scopes(config: Config, workspace: str) -> list[Scope]:
-    """The namespaces of all workspaces, those of the main one first; each cluster of open-source Flink is one."""
-    settings, clusters = config.control_plane, [Scope(FLINK, one.name) for one in config.flink.clusters]
-    if clusters and not settings.enabled:
-        return clusters
-    main = [Scope(workspace, namespace) for namespace in settings.namespaces]
-    return (
-        main
-        + [Scope(one.workspace, namespace) for one in settings.workspaces for namespace in one.namespaces]
-        + clusters
-    )
+def _scopes(settings: ControlPlaneConfig, workspace: str) -> list[Scope]:
+    """The namespaces of all workspaces, those of the main one first."""
+    main = [Scope(workspace, namespace) for namespace in settings.namespaces] if settings.enabled else []
+    return main + [Scope(one.workspace, namespace) for one in settings.workspaces for namespace in one.namespaces]
 
 
 def _chosen(config: Config) -> Chosen:

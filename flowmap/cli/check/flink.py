@@ -6,6 +6,7 @@ import time
 
 from flowmap.config import Config
 from flowmap.control.flink.cluster import Cluster
+from flowmap.control.flink.control_plane import FlinkControlPlane
 from flowmap.daemon.clients import flink_control_plane
 from flowmap.errors import ConfigError, ControlError
 from flowmap.sources.base import Finding
@@ -25,9 +26,18 @@ async def look(config: Config) -> list[Finding]:
     except ConfigError as error:
         return [Finding("flink", "failed", str(error), "correct the configuration")]
     try:
-        return [finding for cluster in plane.clusters.values() for finding in await _of_cluster(cluster)]
+        found = await _kubernetes(plane) if config.flink.kubernetes.enabled else []
+        return found + [finding for cluster in plane.clusters.values() for finding in await _of_cluster(cluster)]
     finally:
         await plane.aclose()
+
+
+async def _kubernetes(plane: FlinkControlPlane) -> list[Finding]:
+    await plane.look_for_clusters()
+    if plane.discovery_error is not None:
+        remedy = "see flink.kubernetes and the rights in config/kubernetes/flink.yaml"
+        return [Finding("flink.kubernetes", "failed", f"{plane.discovery_error}: no cluster is found", remedy)]
+    return [Finding("flink.kubernetes", "ok", f"{len(plane.clusters)} clusters: {', '.join(plane.clusters) or 'none'}")]
 
 
 async def _of_cluster(cluster: Cluster) -> list[Finding]:

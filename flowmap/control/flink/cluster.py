@@ -174,6 +174,10 @@ class Cluster:
         answer = await self._get("jars")
         return () if answer is None else read_jars(answer)
 
+    def retire(self, now: float) -> None:
+        """Note that the cluster is gone: nothing has an owner of it any more."""
+        self.picture.add(Reading(now, now, {}, self._ended() if self._offset is not None else {}))
+
     async def aclose(self) -> None:
         """Cancel what is under way and close the connections."""
         for task in tuple(self._proving.values()):

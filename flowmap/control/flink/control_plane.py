@@ -7,29 +7,58 @@ the TaskManagers at its address. So its answer is never older than the question,
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.flink.cluster import Cluster
 from flowmap.control.flink.deployments import described_job, listed_deployments
-from flowmap.control.flink.picture import merge
+from flowmap.control.flink.picture import KEEP, merge
 from flowmap.control.port import ControlStatus, ListedDeployment, Listing, OwnersAnswer
 from flowmap.errors import ControlError, Transient
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import FLINK, FLINK_ROLES, DeploymentInfo, Job, Owner
 from flowmap.model.tenure import Holders
 
+log = logging.getLogger(__name__)
+
+EVERY = 10.0
+"""Seconds between two looks for clusters."""
+
 WAIT = 10.0
 """Longest wait in seconds of a question for a reading, besides the time between two readings."""
+
+
+class Discovery(Protocol):
+    """Finds clusters that the configuration does not name."""
+
+    async def find(self) -> Mapping[str, Cluster]:
+        """The clusters by name; the same object for the same cluster. ControlError if they cannot be looked for."""
+
+    async def aclose(self) -> None: ...
 
 
 class FlinkControlPlane:
     """Implements ``flowmap.control.port.ControlPlane`` with pictures of clusters."""
 
-    def __init__(self, clusters: Sequence[Cluster], *, poll: float, clock: Clock = SYSTEM_CLOCK) -> None:
-        """``poll``: seconds between two readings of a cluster."""
-        self.clusters: Mapping[str, Cluster] = {cluster.name: cluster for cluster in clusters}
+    def __init__(
+        self,
+        clusters: Sequence[Cluster],
+        *,
+        poll: float,
+        discovery: Discovery | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """``poll``: seconds between two readings of a cluster. ``discovery`` finds clusters beside the given ones."""
+        self.clusters: dict[str, Cluster] = {cluster.name: cluster for cluster in clusters}
+        self.discovery_error: ControlError | None = None
+        """Why clusters could not be looked for last; those found before are still read."""
+        self._discovery = discovery
+        self._discovered = discovery is None
+        self._found: set[str] = set()
+        self._retired: list[tuple[float, Cluster]] = []
         self._poll = poll
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -44,9 +73,39 @@ class FlinkControlPlane:
 
     def start(self) -> None:
         """Begin to read the clusters, in the running loop. Later calls do nothing."""
+        if self._discovery is not None and "" not in self._tasks:
+            self._tasks[""] = asyncio.get_running_loop().create_task(self._discover(), name="flink discovery")
         for name, cluster in self.clusters.items():
             if name not in self._tasks:
                 self._tasks[name] = asyncio.get_running_loop().create_task(cluster.run(), name=f"flink {name}")
+
+    async def look_for_clusters(self) -> None:
+        """Look for clusters once; those that are gone are read no more, but their past stays known for an hour."""
+        assert self._discovery is not None, "there is a discovery"
+        try:
+            found = await self._discovery.find()
+        except ControlError as error:
+            self.discovery_error = error
+            return
+        self.discovery_error, self._discovered = None, True
+        self.clusters |= {name: found[name] for name in found.keys() - self.clusters.keys()}
+        for name in self._found - found.keys():
+            if task := self._tasks.pop(name, None):
+                task.cancel()
+            cluster = self.clusters.pop(name)
+            now = self._clock.monotonic()
+            cluster.retire(now)
+            self._retired.append((now, cluster))
+        self._found = set(found)
+
+    async def _discover(self) -> None:
+        while True:
+            try:
+                await self.look_for_clusters()
+            except Exception:  # a defect must not end the discovery
+                log.exception("clusters cannot be looked for")
+            self.start()
+            await self._clock.sleep(EVERY)
 
     async def find_owners(
         self, workspace: str, namespace: str, source: Endpoint | None, destination: Endpoint | None
@@ -74,7 +133,15 @@ class FlinkControlPlane:
 
     def _holders(self, endpoint: Endpoint) -> Holders:
         """What all clusters tell about an endpoint; with a port also about its address."""
-        found = merge((cluster.picture.holders(endpoint), cluster.up) for cluster in self.clusters.values())
+        now = self._clock.monotonic()
+        self._retired = [(at, cluster) for at, cluster in self._retired if now - at < KEEP]
+        past = [cluster.picture.holders(endpoint)._replace(known_until=math.inf) for _, cluster in self._retired]
+        parts = [(cluster.picture.holders(endpoint), cluster.up) for cluster in self.clusters.values()]
+        if not self._discovered:  # an address could be of a cluster that is not found yet
+            parts.append((Holders((), -math.inf, -math.inf), False))
+        found = merge([*parts, *((holders, False) for holders in past)])
+        if not parts:  # no cluster at all: no address has an owner
+            found = found._replace(known_from=now, known_until=now)
         if not endpoint.port:
             return found
         of_address = self._holders(Endpoint(endpoint.address, 0))
@@ -83,6 +150,8 @@ class FlinkControlPlane:
 
     def _undecided(self, endpoint: Endpoint) -> ControlError:
         down = [f"{name}: {cluster.error}" for name, cluster in self.clusters.items() if cluster.error is not None]
+        if self.discovery_error is not None:
+            down.append(str(self.discovery_error))
         settling = [name for name, cluster in self.clusters.items() if not cluster.picture.settled]
         why = "; ".join(down) or f"{', '.join(settling)}: TaskManagers have not registered again"
         return Transient(f"{endpoint.address} could be of a cluster that does not tell: {why}", retry_after=self._poll)
@@ -137,3 +206,7 @@ class FlinkControlPlane:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for cluster in self.clusters.values():
             await cluster.aclose()
+        for _, cluster in self._retired:
+            await cluster.aclose()
+        if self._discovery is not None:
+            await self._discovery.aclose()

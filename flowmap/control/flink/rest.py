@@ -115,9 +115,9 @@ class JobManagerRest:
         """Files are read at every call: a token may be renewed at any time."""
         access = self.access
         if access.bearer_token_file is not None:
-            return {"authorization": f"Bearer {_secret(access.bearer_token_file)}"}
+            return {"authorization": f"Bearer {read_secret(access.bearer_token_file)}"}
         if access.username is not None:
-            login = f"{access.username}:{_secret(access.password_file) if access.password_file else ''}"
+            login = f"{access.username}:{read_secret(access.password_file) if access.password_file else ''}"
             return {"authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
         return {}
 
@@ -143,7 +143,8 @@ def _read(access: Access, key: str, load: Callable[[], T]) -> T:
         raise ConfigError(f"{place}: cannot be read: {error.strerror}") from error
 
 
-def _secret(path: str) -> str:
+def read_secret(path: str) -> str:
+    """The text of a file that holds a secret on one line; AuthError without the text."""
     try:
         text = Path(path).read_text().strip()
     except (OSError, ValueError) as error:
