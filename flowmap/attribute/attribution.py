@@ -25,15 +25,15 @@ from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterva
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.calls.free_questions import FreeQuestions
-from flowmap.attribute.calls.narrowing_questions import by_place
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
+from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.new_answers import NewAnswers
 from flowmap.attribute.owner_state import is_undecided
-from flowmap.attribute.questions import UNREADABLE, Owners, Question, Shape, combine, endpoint_questions, state_of
+from flowmap.attribute.questions import Question, Shape, endpoint_questions
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows.columns import IGNORED, PENDING, Row
@@ -46,6 +46,8 @@ PROBES = 8
 """Service endpoints of unowned clients that are asked about in one ``ShapeStats.pause`` while no client is ever named.
 Their answers show whether the API reads src and dst as data flow."""
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks for flows that were seen to live, or their clients to send, after an answer."""
 _OPEN = np.uint32(Row.OPEN)
 _SEVERAL = (State.SHARED, State.AMBIGUOUS)
 
@@ -69,8 +71,9 @@ class Attribution:
         self.now = NEVER
         """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
-        self._forced: set[Question] = set()  # questions of a resting shape that a decision needs
-        self._probe_at = NEVER
+        self._deciding = Deciding(settings, self._cache, self.shape_stats)
+        self._unguarded: set[int] = set()  # service endpoints with a ``source`` answer newer than that about the host
+        self._probe_at = self._looked = NEVER
         self._new_answers = NewAnswers(table.endpoints.capacity)
         self._free = FreeQuestions(self.special, table.endpoints.capacity, settings, self._new_answers)
         self._outage = Outage()
@@ -92,8 +95,8 @@ class Attribution:
     @property
     def next_due(self) -> float:
         """Before this instant there is nothing to ask or decide, unless a flow begins; in the past if that is open."""
-        probing = self.settings.semantics == "both" and self.shape_stats.never_names(Shape.CLIENT, now=self.now)
-        open_ended = probing or self.settings.flink or self.narrowing.unsettled
+        probing = self.settings.semantics == "both" and self.shape_stats.names_no_client(now=self.now)
+        open_ended = probing or self.settings.flink or self._unguarded or self.narrowing.unsettled
         return NEVER if open_ended else self.schedule.next_due
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
@@ -101,31 +104,54 @@ class Attribution:
 
         Questions about single endpoints come first; narrowing gets the calls that are left.
         """
-        questions: list[Question] = []
-        chosen = self.schedule.choose(self._table, now=now, limit=limit) if self.settings.charged_places else []
+        questions = self._ask_about_hosts(limit)
+        chosen = self.schedule.choose(self._table, now=now, limit=limit - len(questions))
         for number in chosen or self._probes(now, limit):
             questions += self._ask_about(number, now)
         if len(questions) < limit and self.schedule.waiting <= len(chosen):
             questions += self.narrowing.ask(now=now, limit=limit - len(questions))
-        if self.settings.flink:
-            questions += self._free.ask(self._table, self.questions_about, now=now)
+        questions += self._free.ask(self._table, self.questions_about, now=now)
         self.asked.update(question.shape for question in questions)
         return questions
 
     def _ask_about(self, number: int, now: float) -> list[Question]:
         about = self._charged_questions(number)
         due = self._cache.due_since_restart(about)
-        worth = [question for question in about if self._worth_asking(question, now)]
+        worth = [
+            question for question in about if question.shape is not Shape.HOST and self._worth_asking(question, now)
+        ]
+        worth += self._hosts(about)
         if due > now or not worth:
             self.schedule.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
             self._mark_unowned(number, about)
             return []
+        return self._start(number, worth)
+
+    def _start(self, number: int, worth: Sequence[Question]) -> list[Question]:
+        """Ask these questions about an endpoint; returns those that are not under way."""
         self.schedule.started(number, len(worth))
         new = [question for question in worth if not self._new_answers.is_asked(question)]
         for question in worth:
             self._new_answers.expect(question, number)
-        self._forced.difference_update(worth)
+        self._deciding.forced.difference_update(worth)
         return new
+
+    def _hosts(self, about: Sequence[Question]) -> list[Question]:
+        """The ``host`` questions that matter: where the newest ``source`` answer names a deployment."""
+        named = {one.place for one in about if one.shape is Shape.SOURCE and self._cache.latest(one)}
+        return [question for question in about if question.shape is Shape.HOST and question.place in named]
+
+    def _ask_about_hosts(self, limit: int) -> list[Question]:
+        """The ``host`` questions about services for which a ``source`` answer named a deployment just now."""
+        questions: list[Question] = []
+        for number in sorted(self._unguarded):
+            if len(questions) < limit and not self.schedule.is_asking(number):
+                self._unguarded.discard(number)
+                about = self.questions_about(number)
+                answers = {one.place: self._cache.newest(one) for one in about if one.shape is Shape.SOURCE}
+                hosts = [host for host in self._hosts(about) if not self._cache.is_guarded(host, answers[host.place])]
+                questions += self._start(number, hosts) if hosts else []
+        return questions
 
     def _mark_unowned(self, endpoint: int, about: Sequence[Question]) -> None:
         """Note whether a client has no owner; ``about``: the questions about the endpoint."""
@@ -134,7 +160,7 @@ class Attribution:
 
     def _worth_asking(self, question: Question, now: float) -> bool:
         """Whether the question should be asked: one of a resting shape is repeated after a longer pause only."""
-        if question in self._forced or not self.shape_stats.never_names(question.shape, now=now):
+        if question in self._deciding.forced or not self.shape_stats.never_names(question.shape, now=now):
             return True
         timeline = self._cache.timeline(question)
         newest = timeline.latest() if timeline else None
@@ -142,8 +168,8 @@ class Attribution:
 
     def _probes(self, now: float, limit: int) -> list[int]:
         """Service endpoints of unowned clients, while no client is ever named: see :data:`PROBES`."""
-        resting = self.settings.semantics == "both" and self.shape_stats.never_names(Shape.CLIENT, now=now)
-        if not resting or now < self._probe_at:
+        probing = self.settings.semantics == "both" and self.shape_stats.names_no_client(now=now)
+        if not probing or now < self._probe_at:
             return []
         self._probe_at = now + self.shape_stats.pause / PROBES
         return self.schedule.choose(self._table, now=now, limit=min(limit, 1), unowned=True)
@@ -159,20 +185,24 @@ class Attribution:
 
     def receive(self, question: Question, answer: Answer, holders: Holders | None = None) -> IntervalChange:
         """Take an answer; it counts once the flow table is complete up to its arrival. Returns its effect on the
-        question's intervals. ``holders``: see :class:`flowmap.control.port.OwnersAnswer`."""
-        change = self._cache.add(question, answer, holders)
+        question's intervals. Data may be ``answer_age`` old; ``holders``: see ``flowmap.control.port``."""
         if question.place.is_flink:
             self._free.receive(question, now=answer.arrived)
-            return change
+            return self._cache.add(question, answer, holders)
+        answer = answer._replace(asked=answer.asked - self.settings.answer_age)
+        change = self._cache.add(question, answer)
         if change.contradicted:
             self.contradictions.deny(question, answer, change.current.owners)
         self.shape_stats.receive(question, answer.owners, now=answer.arrived)
         self.narrowing.receive(question, answer.asked, now=answer.arrived)
         if self._outage.end(answer.arrived) >= MAX_BACKOFF:
             self.schedule.retry_now(answer.arrived)
+        asked = np.inf if question.shape is Shape.HOST else answer.asked
         for endpoint in self._new_answers.receive(question, answer.arrived):
-            self.schedule.finished(endpoint, named=bool(answer.owners), now=answer.arrived)
+            self.schedule.finished(endpoint, named=bool(answer.owners), now=answer.arrived, asked=asked)
             self._mark_unowned(endpoint, self._charged_questions(endpoint))
+            if question.shape is Shape.SOURCE and answer.owners and not self._cache.is_guarded(question, answer):
+                self._unguarded.add(endpoint)
         return change
 
     def fail(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
@@ -215,11 +245,19 @@ class Attribution:
             self._new_answers.judge_again(ends.tolist())
 
     def judge_again(self) -> None:
-        """Judge every undecided flow at the next :meth:`decide`: a full read may have shown that clients sent."""
-        columns, rows = self._table.columns, self._answerable(self._undecided())
-        for numbers in (columns.client[rows], columns.service[rows]):
-            self._new_answers.judge_again(np.unique(numbers).tolist())
+        """Judge pending flows at the next :meth:`decide`: a full read may have shown that clients live and send."""
+        self._looked = NEVER
         self.narrowing.judge_again()
+
+    def _look(self, now: float) -> None:
+        """Judge the pending flows again that were read since the last look and have an answer inside their life."""
+        columns, rows = self._table.columns, self._table.live()
+        rows = self._answerable(rows[is_undecided(columns, rows)])
+        rows = rows[columns.read_at[rows] >= self._looked - LOOK_EVERY]
+        decisive = self._decisive(rows)
+        ready = self.schedule.has_inside_answer(decisive, columns.born_by[rows])
+        self._new_answers.judge_again(np.unique(decisive[ready]).tolist())
+        self._looked = now
 
     def forget(self, numbers: Rows) -> None:
         """The numbers of these endpoints were freed and will stand for others."""
@@ -228,11 +266,14 @@ class Attribution:
         self.special.forget(numbers)
         self.narrowing.forget(set(numbers.tolist()))
         self._new_answers.forget(numbers)
-        self._forced.clear()
+        self._deciding.forced.clear()
+        self._unguarded.difference_update(numbers.tolist())
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """The decisions that the answers allow now, with the rows of each."""
         self.now = now
+        if now - self._looked >= LOOK_EVERY:
+            self._look(now)
         decided = [self._record(*one) for one in self.special.decide(now)] + self._judge_endpoints(now)
         narrowed = self.narrowing.resolve(self.lifetimes, now=now)
         return decided + [self._record(decision, rows) for decision, rows in narrowed]
@@ -251,10 +292,12 @@ class Attribution:
 
     def _answerable(self, rows: Rows) -> Rows:
         """The flows whose decisive endpoint has an answer. Others cannot be decided; a flood has a million of them."""
+        return rows if self.settings.at_once else rows[self._new_answers.has_answer[self._decisive(rows)]]
+
+    def _decisive(self, rows: Rows) -> Rows:
+        """The endpoint of each flow without which no answer decides it."""
         columns = self._table.columns
-        by_service = self.settings.semantics == "dataflow" and not self.settings.flink
-        decisive = columns.service if by_service else columns.client
-        return rows if self.settings.at_once else rows[self._new_answers.has_answer[decisive[rows]]]
+        return columns.service[rows] if self.settings.services_decide else columns.client[rows]
 
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
         """Decide ``failed`` for flows that ended before ``older_than`` and still wait for an answer."""
@@ -326,7 +369,7 @@ class Attribution:
         decided = []
         for group in np.split(order, starts):
             client, service = of_client[group[0]], of_service[group[0]]
-            decision = self._decision({**known[client], **known[service]}, now)
+            decision = self._deciding.decide({**known[client], **known[service]}, now)
             members = rows[group]
             if decision is not None and decision.state is State.UNKNOWN:
                 members = members[columns.series[members] == PENDING]
@@ -338,52 +381,12 @@ class Attribution:
 
     def _hold_tied(self, decision: Decision, rows: Rows) -> Rows:
         """Keep flows pending whose candidates may be narrowed. Returns the others."""
-        if not by_place(decision):
-            return rows
-        waits = self.narrowing.worth_waiting(rows) & (self._table.columns.series[rows] == PENDING)
-        self.narrowing.found()
+        waits = self.narrowing.hold(decision, rows) & (self._table.columns.series[rows] == PENDING)
         if waits.any():
             cause = f"{len(decision.owners)} deployments are possible; asking about both endpoints together"
             self._record(replace(decision, state=State.PENDING, cause=cause), rows[waits])
         rest: Rows = rows[~waits]
         return rest
-
-    def _decision(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
-        owners = combine(self.settings.semantics, _owners(known))
-        if owners is None:
-            return self._decide_without_resting(known, now)
-        outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
-        if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
-            return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
-        return Decision(state_of(owners, self.settings.owners_limit), owners, outcomes, now)
-
-    def _decide_without_resting(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
-        """Decide ``unknown``, never an owner, without waiting for the answers of resting shapes.
-
-        If such an answer could matter for candidates that there are, its question is asked.
-        """
-        resting = [
-            question
-            for question, outcome in known.items()
-            if outcome is None and question.shape is not Shape.CLIENT and self._is_resting(question, now)
-        ]
-        owners = combine(self.settings.semantics, _owners(known) | dict.fromkeys(resting, NO_OWNERS))
-        if owners is None or not resting:
-            return None
-        if owners:
-            self._forced.update(resting)
-            return None
-        outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
-        shapes = " and ".join(dict.fromkeys(question.shape for question in resting))
-        cause = f"no deployment is named for both endpoints ({shapes} questions never name one: asked less often)"
-        return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, cause)
-
-    def _is_resting(self, question: Question, now: float) -> bool:
-        """Whether the question is of a resting shape and its newest answer names no deployment."""
-        timeline = self._cache.timeline(question)
-        newest = timeline.latest() if timeline else None
-        resting = self.shape_stats.never_names(question.shape, now=now)
-        return resting and newest is not None and not newest.owners
 
     def lifetimes(self, rows: Rows) -> Lifetimes:
         """When each flow began and ended, as far as it is known."""
@@ -393,7 +396,3 @@ class Attribution:
         return Lifetimes(
             columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows]
         )
-
-
-def _owners(known: Mapping[Question, Judgement | None]) -> dict[Question, Owners | None]:
-    return {question: None if outcome is None else outcome.owners for question, outcome in known.items()}

@@ -6,6 +6,7 @@ For a client endpoint C:cp and a service endpoint S:sp:
     client   srcIp=C                                     every flow of that client address
     sink     dstIp=S dstPort=sp                          every flow to that service endpoint
     source   srcIp=S srcPort=sp                          every flow to that service endpoint
+    host     srcIp=S                                     every flow to that service address
     link     srcIp=C dstIp=S dstPort=sp                  every flow of the pair
     exact    srcIp=C srcPort=cp dstIp=S dstPort=sp       one connection
 
@@ -16,10 +17,15 @@ The API's document can be read in two ways: src and dst are the endpoints of a c
 from and dst what it writes to. ``attribute.semantics`` selects the reading. :data:`READINGS` lists the questions of
 each reading, :func:`candidates` combines their answers, and narrowing applies if several candidates are left:
 
-    semantics    about the client   about the service   candidates                 narrowing
-    connection   client             sink                client ∩ sink              link, then exact
-    dataflow     -                  sink, source        sink ∪ source              -
-    both         client             sink, source        client ∩ (sink ∪ source)   link, then exact
+    semantics    about the client   about the service    candidates                 narrowing
+    connection   client             sink                 client ∩ sink              link, then exact
+    dataflow     -                  sink, source         sink ∪ source              -
+    both         client             sink, source, host   client ∩ (sink ∪ source)   link, then exact
+
+``host`` only guards ``source``. If a deployment runs on the service's host (file system, TaskManagers of one cluster),
+an API of the connection reading answers ``source`` with the deployments of that host: not with those that use the
+service. So a ``source`` answer counts only if ``host`` names no deployment, and ``host`` is asked only if ``source``
+names one.
 
 ``both`` needs the client's answer even if the API seems to read src and dst as data flow and names no deployment for
 any client. There, only the users of the service endpoint are known, and a connection of a shell or a backup to that
@@ -52,6 +58,7 @@ class Shape(StrEnum):
     CLIENT = "client"
     SINK = "sink"
     SOURCE = "source"
+    HOST = "host"
     LINK = "link"
     EXACT = "exact"
 
@@ -62,7 +69,7 @@ class Reading(NamedTuple):
     of_client: tuple[Shape, ...]
     """Shapes about a client endpoint. Candidates are the owners that these and the service's answers have in common."""
     of_service: tuple[Shape, ...]
-    """Shapes about a service endpoint; the owners in their answers add up."""
+    """Shapes about a service endpoint; the owners in their answers add up, but see ``host``."""
     narrowing: tuple[Shape, ...]
     """Shapes about both endpoints together, in the order in which they are asked if several candidates are left."""
 
@@ -70,7 +77,7 @@ class Reading(NamedTuple):
 READINGS: Mapping[Semantics, Reading] = {
     "connection": Reading((Shape.CLIENT,), (Shape.SINK,), (Shape.LINK, Shape.EXACT)),
     "dataflow": Reading((), (Shape.SINK, Shape.SOURCE), ()),
-    "both": Reading((Shape.CLIENT,), (Shape.SINK, Shape.SOURCE), (Shape.LINK, Shape.EXACT)),
+    "both": Reading((Shape.CLIENT,), (Shape.SINK, Shape.SOURCE, Shape.HOST), (Shape.LINK, Shape.EXACT)),
 }
 
 OF_FLINK = Reading((Shape.CLIENT,), (Shape.SINK,), (Shape.EXACT,))
@@ -80,6 +87,7 @@ CONFIDENCE: Mapping[Shape, str] = {
     Shape.CLIENT: "strong",
     Shape.SINK: "candidate",
     Shape.SOURCE: "candidate",
+    Shape.HOST: "candidate",
     Shape.LINK: "strong",
     Shape.EXACT: "exact",
 }
@@ -126,9 +134,9 @@ class Question(NamedTuple):
 
 
 def question_for(place: Place | str, shape: Shape, end: EndpointKey) -> Question:
-    """The ``client``, ``sink`` or ``source`` question about one endpoint; a text ``place`` is a namespace."""
+    """The question of a shape about one endpoint (not ``link``, ``exact``); a text ``place`` is a namespace."""
     workspace, namespace = ("", place) if isinstance(place, str) else place
-    if shape is Shape.CLIENT:
+    if shape in (Shape.CLIENT, Shape.HOST):
         return Question(namespace, shape, Endpoint(end.address, 0), None, workspace)
     endpoint = Endpoint(end.address, end.port)
     if shape is Shape.SINK:
@@ -155,6 +163,16 @@ def connection_questions(
     """The questions about both endpoints of one connection; :func:`combine` joins their answers."""
     endpoints = EndpointKey(client, 0, 0, False), EndpointKey(*service, 0, True)
     return [question for endpoint in endpoints for question in endpoint_questions(semantics, places, endpoint)]
+
+
+def without_idle_hosts(answers: Mapping[Question, Owners | None]) -> dict[Question, Owners | None]:
+    """``answers`` without the ``host`` questions that need no answer: ``source`` names no deployment there."""
+    named = {question.place for question, owners in answers.items() if question.shape is Shape.SOURCE and owners}
+    return {
+        question: owners
+        for question, owners in answers.items()
+        if question.shape is not Shape.HOST or question.place in named
+    }
 
 
 def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> Owners | None:
@@ -207,7 +225,7 @@ def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> 
     None while an answer that could add or remove an owner is missing.
     """
     reading = READINGS[semantics]
-    of_service = [answers.get(shape) for shape in reading.of_service]
+    of_service = [_of_service(shape, reading, answers) for shape in reading.of_service if shape is not Shape.HOST]
     complete = all(owners is not None for owners in of_service)
     named = _union(owners for owners in of_service if owners is not None)
     for shape in reading.of_client:
@@ -217,6 +235,15 @@ def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> 
         named &= client
         complete |= named == client  # a missing answer can neither add nor remove an owner
     return named if complete else None
+
+
+def _of_service(shape: Shape, reading: Reading, answers: Mapping[Shape, Owners | None]) -> Owners | None:
+    """The owners that the answers of one shape about a service endpoint contribute; None if that is not known yet."""
+    owners = answers.get(shape)
+    if shape is not Shape.SOURCE or Shape.HOST not in reading.of_service or not owners:
+        return owners
+    host = answers.get(Shape.HOST)
+    return None if host is None else frozenset() if host else owners
 
 
 def _union(parts: Iterable[Owners]) -> Owners:

@@ -26,6 +26,11 @@ class AttributionSettings(AttributeConfig, frozen=False):
     """Whether clusters of open-source Flink are asked."""
 
     @property
+    def services_decide(self) -> bool:
+        """Whether the answers about a service endpoint decide a flow without those about its client."""
+        return self.semantics == "dataflow" and not self.flink
+
+    @property
     def at_once(self) -> bool:
         """Whether an answer that is known already may decide a flow that has just begun."""
         return self.timeless or self.confirm == "fast"

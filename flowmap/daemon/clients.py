@@ -16,6 +16,7 @@ from flowmap.control.alibaba.credentials.chain import process_credentials
 from flowmap.control.alibaba.http.endpoint import endpoint_of_region
 from flowmap.control.alibaba.http.route import Route, environment_proxy, trusting
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.catalog.catalog import Scope
 from flowmap.control.flink.cluster import Cluster
 from flowmap.control.flink.control_plane import FlinkControlPlane
 from flowmap.control.flink.deployments import Identity
@@ -37,8 +38,8 @@ class ConfiguredControl(NamedTuple):
     prepare: Callable[[ControlPlaneConfig, ControlPlaneConfig], Callable[[], None]]
     """From the old and the new settings to a function that applies the new ones and cannot fail; ConfigError or
     AuthError if they cannot be used."""
-    clusters: Callable[[], Iterable[str]] = tuple
-    """Names of the clusters of open-source Flink that are known now."""
+    scopes: Callable[[], Iterable[Scope]] = tuple
+    """The clusters of open-source Flink that are known now, as scopes of the catalog."""
 
 
 def configured_control(config: Config, *, observe: Observe = no_observer, admit: AdmitQuestion) -> ConfiguredControl:
@@ -46,11 +47,15 @@ def configured_control(config: Config, *, observe: Observe = no_observer, admit:
     if not config.flink.enabled:
         return _alibaba(config.control_plane, observe=observe, admit=admit)
     flink = flink_control_plane(config.flink)
+
+    def scopes() -> list[Scope]:
+        return [Scope(FLINK, name) for name in flink.clusters]
+
     if not config.control_plane.enabled:
-        return ConfiguredControl(flink, lambda old, new: lambda: None, lambda: tuple(flink.clusters))
+        return ConfiguredControl(flink, lambda old, new: lambda: None, scopes)
     first = _alibaba(config.control_plane, observe=observe, admit=admit)
     plane = SeveralControlPlanes(first.plane, {FLINK: flink})
-    return first._replace(plane=plane, clusters=lambda: tuple(flink.clusters))
+    return first._replace(plane=plane, scopes=scopes)
 
 
 def flink_control_plane(settings: FlinkConfig) -> FlinkControlPlane:

@@ -32,7 +32,6 @@ from flowmap.export.snapshot import HistoryReport, Snapshot
 from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
 from flowmap.history.writer import HistoryFigures, HistoryWriter
-from flowmap.model.deployment import FLINK
 from flowmap.model.source import SourceStatus
 from flowmap.query.history import HistoryQueries
 from flowmap.query.live import LiveQueries
@@ -105,7 +104,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         catalog,
         every=plane.catalog.refresh,
         seen=lambda: deployments_seen(engine, catalog, SEEN_LIMIT),
-        scopes=lambda: [Scope(FLINK, name) for name in control.clusters()],
+        scopes=control.scopes,
     )
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
     backend = QueryService(

@@ -241,6 +241,8 @@ class Engine(threading.Thread):
                 watched.append(self.source.fileno())
             if now < self._polled + GATHER or self.accounting.attribution.has_news:
                 until = min(until, self._polled + GATHER)
+        if self.accounting.pending_flows:  # a question about one of them may be due soon
+            until = min(until, max(self.accounting.attribution.next_due, now + GATHER))
         if self._questions or self._urgent or self.accounting.attribution.waiting:
             until = min(until, max(self.budget.next_at(now), now + 0.02, now + self._resting_for()))
         if len(self._permits):

@@ -72,7 +72,8 @@ def _asked(
     if decision is not None:  # what it does not rest on told nothing, or came too late to tell
         outcome = decision.outcomes.get(question)
     elif answers and timeline is not None:
-        _, (outcome,) = timeline.judge(lives, grace=accounting.attribution.settings.grace)
+        settings = accounting.attribution.settings
+        _, (outcome,) = timeline.judge(lives, grace=settings.grace, registration_lag=settings.registration_lag)
     if outcome is not None and outcome.answer not in answers:
         answers = sorted((*answers, outcome.answer), key=lambda answer: answer.arrived)
     confirmed = timeline.interval if timeline else None
@@ -124,8 +125,11 @@ def _because(accounting: FlowAccounting, row: int, service: EndpointKey) -> str:
 def _combination(semantics: Semantics, asked: Sequence[AskedQuestion], decision: Decision | None) -> str:
     reading = READINGS[semantics]
     client = _joined(reading.of_client, asked)
-    service = _joined(reading.of_service, asked)
-    said = f"({service})" if len(reading.of_service) > 1 and client else service
+    adding = [shape for shape in reading.of_service if shape is not Shape.HOST]
+    service = _joined(adding, asked)
+    said = f"({service})" if len(adding) > 1 and client else service
+    if hosts := [one for one in asked if one.shape is Shape.HOST and one.owners]:
+        said += f" without source, which answers about the host: {_names(*hosts)}"
     parts = [part for part in (client, said) if part]
     narrowing = [f"{one.shape} {_names(one)}" for one in asked if one.shape in _TIES and one.rule]
     if decision is None:

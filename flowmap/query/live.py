@@ -14,10 +14,12 @@ from flowmap.attribute.questions import (
     NAMED,
     Owners,
     Question,
+    Shape,
     combine,
     connection_questions,
     state_of,
     state_of_several,
+    without_idle_hosts,
 )
 from flowmap.attribute.report import DATA_FLOW
 from flowmap.engine.accounting import FlowAccounting
@@ -120,7 +122,8 @@ class LiveQueries:
         flow = self.flow(row)
         if decision is None:
             numbers = (int(columns.client[row]), int(columns.service[row]))
-            questions = [q for number in numbers for q in self._accounting.attribution.questions_about(number)]
+            about = [q for number in numbers for q in self._accounting.attribution.questions_about(number)]
+            questions = [question for question in about if question.shape is not Shape.HOST]
             evidence = tuple(self._known(question, now) for question in questions)
             errors = [one.error for one in evidence if one.error]
             waiting = f"waiting for the control plane: {errors[0]}" if errors else self._why_pending(row)
@@ -143,10 +146,10 @@ class LiveQueries:
             return AttributionView(State.UNKNOWN, (), (), None, cause), []
         service = Endpoint(connection.destination, connection.destination_port or 0)
         questions = connection_questions(settings.semantics, settings.places, connection.source, service)
-        answers = {question: self._fresh(question, fresh_for, now) for question in questions}
+        answers = without_idle_hosts({question: self._fresh(question, fresh_for, now) for question in questions})
         missing = [question for question, owners in answers.items() if owners is None]
         owners = combine(settings.semantics, answers)
-        evidence = tuple(self._known(question, now) for question in questions)
+        evidence = tuple(self._known(question, now) for question in answers)
         if owners is None:
             errors = [one.error for one in evidence if one.error]
             state = State.FAILED if errors else State.PENDING

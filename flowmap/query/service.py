@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TypeVar
 
 import flowmap
+from flowmap.attribute.questions import Question
 from flowmap.control.port import ControlPlane
 from flowmap.engine.engine import Engine
 from flowmap.errors import HistoryError, QueryError
@@ -208,14 +209,20 @@ class QueryService:
         """Nobody saw the connection: what do the control plane's answers about its ends say?"""
         fresh_for = self._engine.accounting.attribution.settings.positive_ttl
         view, missing = await self._call(lambda: self._queries.ask(connection, fresh_for, time.monotonic()))
-        if missing:
-            waits = await self._call(lambda: [self._engine.ask_now(question) for question in missing])
-            await asyncio.wait([asyncio.wrap_future(wait) for wait in waits], timeout=self._timeout)
+        asked: set[Question] = set()
+        while missing and asked.isdisjoint(missing):  # an answer can make another question necessary: see ``host``
+            await self._ask_now(missing)
+            asked.update(missing)
             view, missing = await self._call(lambda: self._queries.ask(connection, fresh_for, time.monotonic()))
         if missing:  # no answer to be had: an old one serves for a while, and its evidence says that it is stale
             old = max(fresh_for, self._stale_for)
             view, _ = await self._call(lambda: self._queries.ask(connection, old, time.monotonic()))
         return view
+
+    async def _ask_now(self, questions: Sequence[Question]) -> None:
+        """Ask, and wait until each question has its result or the time is over."""
+        waits = await self._call(lambda: [self._engine.ask_now(question) for question in questions])
+        await asyncio.wait([asyncio.wrap_future(wait) for wait in waits], timeout=self._timeout)
 
     async def _call(self, function: Callable[[], T]) -> T:
         def ask() -> T:

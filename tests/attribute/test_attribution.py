@@ -17,7 +17,7 @@ from tests.support.records import Record, batch_of, replace
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
 NONE: Owners = frozenset()
 FLOW = Record(RecordKind.OPENED)
-C, S, R = Shape.CLIENT, Shape.SINK, Shape.SOURCE
+C, S, R, H = Shape.CLIENT, Shape.SINK, Shape.SOURCE, Shape.HOST
 
 
 def some(*owners: Owner) -> Owners:
@@ -34,10 +34,14 @@ def test_endpoint_is_asked_about_as_a_whole() -> None:
         run.answer(one, X)
     assert run.ask() == [], "an end is asked about as a whole"
     run.answer(first[2], X)
-    run.now += 59
+    (host,) = run.ask()
+    assert host.shape is H
+    run.answer(host)
+    run.decide()
+    run.now += 58
     assert run.ask() == []
     run.now += 2
-    assert run.ask() == first
+    assert run.ask() == [*first, host]
 
 
 def test_answers_of_all_namespaces_add_up() -> None:

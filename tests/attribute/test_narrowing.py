@@ -249,6 +249,7 @@ def test_link_is_repeated_for_new_flows_only() -> None:
     tie.answer(again, X, Y)
     tie.observe(replace(FLOW, client_port=3, id=3))
     tie.ends()
+    tie.ends()  # about the service endpoint, after those about the client
     assert {one.shape for one in tie.ask()} <= {Shape.EXACT}
 
 

@@ -26,7 +26,7 @@ from tests.support.records import Record
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
 NONE: Owners = frozenset()
 FLOW = Record(RecordKind.OPENED)
-C, S, R = Shape.CLIENT, Shape.SINK, Shape.SOURCE
+C, S, R, H = Shape.CLIENT, Shape.SINK, Shape.SOURCE, Shape.HOST
 
 
 def some(*owners: Owner) -> Owners:
@@ -45,7 +45,11 @@ def some(*owners: Owner) -> Owners:
         ("dataflow", {S: NONE, R: NONE}, NONE),
         ("both", {C: some(X), S: some(X), R: None}, some(X)),
         ("both", {C: some(X, Y), S: some(X), R: None}, None),
-        ("both", {C: some(X, Y), S: some(X), R: some(Y)}, some(X, Y)),
+        ("both", {C: some(X, Y), S: some(X), R: some(Y)}, None),
+        ("both", {C: some(X, Y), S: some(X), R: some(Y), H: NONE}, some(X, Y)),
+        ("both", {C: some(X, Y), S: some(X), R: some(Y), H: some(Z)}, some(X)),
+        ("both", {C: some(X, Y), S: NONE, R: some(Y), H: some(X, Y)}, NONE),
+        ("dataflow", {S: NONE, R: some(Y), H: some(Y)}, some(Y)),
         ("both", {C: some(X), S: NONE, R: NONE}, NONE),
         ("both", {C: NONE, S: None, R: None}, NONE),
         ("both", {}, None),
@@ -73,9 +77,10 @@ def test_connection_questions() -> None:
     client, service = Address.parse("10.0.0.1"), Endpoint(Address.parse("10.1.0.1"), 9092)
     places = (Place("", "ns"), Place("v", "other"))
     asked = connection_questions("both", places, client, service)
-    assert [(one.shape, one.place) for one in asked] == [(shape, place) for shape in (C, S, R) for place in places]
+    assert [(one.shape, one.place) for one in asked] == [(shape, place) for shape in (C, S, R, H) for place in places]
     assert {one.source for one in asked if one.shape is C} == {Endpoint(client, 0)}
     assert {one.destination for one in asked if one.shape is S} == {service}
+    assert {one.source for one in asked if one.shape is H} == {Endpoint(service.address, 0)}
     assert [one.shape for one in connection_questions("dataflow", places[:1], client, service)] == [S, R]
 
 

@@ -50,12 +50,12 @@ def test_flows_of_a_capture_get_their_owners() -> None:
     grown = replace(FLOW, kind=RecordKind.CLOSED, counters=(100, 50, 2, 1))
     offline = run(ReplayDriver(accounting_for(), says_x), capture((1.0, batch_of(FLOW)), (3.0, batch_of(grown)), end=4))
     assert offline.accounting.series_table.totals().deployment == (100, 50)
-    assert offline.calls == 3, "client, sink and source"
+    assert offline.calls == 4, "client, sink and source, and host since source names a deployment"
 
 
 def test_answers_are_asked_again_when_they_grow_old() -> None:
     offline = run(ReplayDriver(accounting_for(), says_x), capture((1.0, batch_of(FLOW)), end=130))
-    assert offline.calls == 9, "at once, after one minute and after two"
+    assert offline.calls == 12, "at once, after one minute and after two"
 
 
 def test_a_control_plane_that_fails_leaves_flows_pending_and_then_failed() -> None:
@@ -115,4 +115,4 @@ def test_a_gap_of_years_is_passed_over() -> None:
     """A capture's clock may jump, or be made up: the questions of ten minutes are asked, then time goes on."""
     steps = [*capture((1.0, batch_of(FLOW)), end=2), at(3e8, CaughtUp(3e8)), at(3e8 + 1, CaughtUp(3e8 + 1))]
     offline = run(ReplayDriver(accounting_for(), says_x), iter(steps))
-    assert 10 * 3 <= offline.calls <= 12 * 3
+    assert 10 * 4 <= offline.calls <= 12 * 4

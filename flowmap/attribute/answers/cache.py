@@ -64,6 +64,25 @@ class AnswerCache:
         """The timeline of a question. Does not count as use: queries of users must not change what is dropped."""
         return Cache.__getitem__(self._timelines, question) if question in self._timelines else None
 
+    def interval(self, question: Question) -> OwnershipInterval | None:
+        """The newest ownership interval of a question, or None."""
+        timeline = self._timelines.get(question)
+        return timeline.interval if timeline else None
+
+    def is_guarded(self, question: Question, answer: Answer | None) -> bool:
+        """Whether the host of a service was asked about no earlier than for this ``source`` answer.
+
+        ``question``: the ``source`` or the ``host`` question.
+        """
+        host = question._replace(shape=Shape.HOST, source=question.source and question.source._replace(port=0))
+        newest = self.newest(host)
+        return answer is None or (newest is not None and newest.asked >= answer.asked - self._settings.recheck)
+
+    def newest(self, question: Question) -> Answer | None:
+        """The newest answer to a question, or None. Does not count as use."""
+        timeline = self.timeline(question)
+        return timeline.latest() if timeline else None
+
     def latest(self, question: Question) -> Owners:
         """The owners in the newest answer; empty without an answer."""
         timeline = self._timelines.get(question)
@@ -108,7 +127,9 @@ class AnswerCache:
         if self._settings.confirm == "fast" and cached:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
             return first, [Judgement(newest.owners, "fast", newest)]
-        position, outcomes = timeline.judge(lifetimes, grace=self._settings.grace)
+        position, outcomes = timeline.judge(
+            lifetimes, grace=self._settings.grace, registration_lag=self._settings.registration_lag
+        )
         self._count(question, outcomes)
         return position, outcomes
 

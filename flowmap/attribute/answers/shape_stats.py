@@ -14,6 +14,8 @@ from flowmap.attribute.settings import AttributionSettings
 
 ENOUGH = 8
 """Different questions without a name, and none with one since, after which a shape rests."""
+SOON = 20.0
+"""Seconds after the first answer about a client, while none ever named one, in which to find the API's reading."""
 PAUSE = 5
 """A question of a resting shape is repeated after this many ``negative_ttl``, but not before ``positive_ttl``."""
 
@@ -27,6 +29,7 @@ class ShapeStats:
         """Those of ``answered`` that named a deployment."""
         self._settings = settings
         self._last_named: dict[Shape, float] = {}
+        self._first_answer: dict[Shape, float] = {}
         self._without_name: dict[Shape, set[Question]] = {shape: set() for shape in Shape}
 
     @property
@@ -38,6 +41,7 @@ class ShapeStats:
         """Count an answer."""
         shape, without_name = question.shape, self._without_name[question.shape]
         self.answered[shape] += 1
+        self._first_answer.setdefault(shape, now)
         if owners:
             self.named[shape] += 1
             self._last_named[shape] = now
@@ -48,7 +52,17 @@ class ShapeStats:
     def never_names(self, shape: Shape, *, now: float) -> bool:
         """Whether the shape rests: :data:`ENOUGH` questions got no name, and no answer had one in ``pause`` seconds."""
         named = self._last_named.get(shape)
-        return len(self._without_name[shape]) >= ENOUGH and (named is None or now - named > self.pause)
+        several = len(self._without_name[shape]) >= ENOUGH and shape is not Shape.HOST  # most hosts have no deployment
+        return several and (named is None or now - named > self.pause)
+
+    def names_no_client(self, *, now: float) -> bool:
+        """Whether no client was named for a while, on a host with few clients too.
+
+        Less sure than :meth:`never_names`: enough to ask about a service endpoint, and for a hint.
+        """
+        if self.never_names(Shape.CLIENT, now=now):
+            return True
+        return not self.named[Shape.CLIENT] and now - self._first_answer.get(Shape.CLIENT, now) >= SOON
 
     def suggests_dataflow(self, *, now: float) -> bool:
         """Whether the API names deployments for service endpoints and none for clients, which ``both`` needs.
@@ -56,7 +70,7 @@ class ShapeStats:
         Then it seems to read src and dst as data flow.
         """
         services_named = any(now - self._last_named.get(shape, -self.pause) <= self.pause for shape in _OF_SERVICE)
-        return self._settings.semantics == "both" and services_named and self.never_names(Shape.CLIENT, now=now)
+        return self._settings.semantics == "both" and services_named and self.names_no_client(now=now)
 
 
 _OF_SERVICE = (Shape.SINK, Shape.SOURCE)

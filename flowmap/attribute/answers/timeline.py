@@ -11,6 +11,10 @@ An answer is true for one unknown moment between ``asked`` and ``arrived``. A fl
     fast          it is younger than ``positive_ttl``; only with ``attribute.confirm: fast`` (see ``cache``)
     assumed       it is the newest answer; only with ``replay --assume-current``
     tenure        the flow began in the tenure of an owner; only for a control plane that gives them (see ``tenures``)
+    corroborated  it is about the service endpoint, names the one owner that the client has, and is not older than
+                  ``stale_for`` (see ``Attribution``)
+    late          never: an owner first appeared more than ``registration_lag`` after the start, and an answer between
+                  the two named none
     unconfirmed   never: the flow is closed, and no rule can hold any more; the question contributes no owner
 
 Why ``inside`` needs a witness: if a host vanishes, the kernel keeps the entries of its connections for days, while the
@@ -23,6 +27,10 @@ these must confirm that the client still exists:
 
 For the same reason every answer between the two of ``around`` must agree. If no answer inside the life names an owner,
 no witness is needed: the flow has no owner.
+
+A connection belongs to who had the address when it began. A deployment may appear in the answers some seconds after its
+first connection, so an answer inside the life may name it late. But if the answers named no owner for longer than
+``registration_lag``, the connection is someone else's: another program of the host, or a host before the deployment's.
 
 Several deployments can share an address, and more can join them. Answers agree if they have an owner in common. Then
 every owner that one of them names is a candidate, since a deployment that joined later may have opened the flow.
@@ -59,7 +67,7 @@ class Judgement(NamedTuple):
 
     owners: Owners
     rule: str
-    """``inside``, ``around``, ``grace``, ``fast``, ``assumed``, ``tenure``, ``unconfirmed``: see the heading."""
+    """``inside``, ``around``, ``grace``, …: see the heading of this module."""
     answer: Answer
     """The answer that the judgement rests on; the last one if there are several."""
 
@@ -131,7 +139,9 @@ class Timeline:
             keep += 1
         del self.answers[:keep]
 
-    def judge(self, lifetimes: Lifetimes, *, grace: float) -> tuple[npt.NDArray[np.intp], list[Judgement | None]]:
+    def judge(
+        self, lifetimes: Lifetimes, *, grace: float, registration_lag: float
+    ) -> tuple[npt.NDArray[np.intp], list[Judgement | None]]:
         """For each flow a position in the list of distinct judgements; None in the list means that the flow waits."""
         asked = np.array([answer.asked for answer in self.answers])
         arrived = np.array([answer.arrived for answer in self.answers])
@@ -144,6 +154,7 @@ class Timeline:
                 np.searchsorted(arrived, lifetimes.proven_until, "right") - 1,
                 np.searchsorted(arrived, lifetimes.born_after, "right") - 1,  # last one before the start
                 np.searchsorted(asked, lifetimes.ended_by, "left"),  # first one asked after the end
+                np.searchsorted(asked, lifetimes.born_by + registration_lag, "right"),  # first late one
                 near_start,
             )
         )
@@ -177,6 +188,7 @@ class _Case(NamedTuple):
     last_proven: int
     last_before: int
     first_after: int
+    first_late: int
     near_start: int
 
 
@@ -186,14 +198,15 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
     in_grace = before is None and bool(case.near_start)
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
-        named = _named(answers[case.first_inside : case.last_proven + 1])
-        first = next((answer.owners for answer in inside if answer.owners), NO_OWNERS)
+        late = _late(answers, case, before.owners if before else answers[0].owners if in_grace else NO_OWNERS)
+        named = _named(answers[case.first_inside : case.last_proven + 1]) - late
+        first = next((left for answer in inside if (left := answer.owners - late)), NO_OWNERS)
         if not named and before is not None and before.owners & first:
             named = before.owners | first
         if not named and in_grace and answers[0].owners & _named(inside):
             named = answers[0].owners
-        if named or not _named(inside):
-            return Judgement(named, "inside", inside[-1])
+        if named or not first:
+            return Judgement(named, "inside" if named or not late else "late", inside[-1])
     if in_grace:
         return Judgement(answers[0].owners, "grace", answers[0])
     if after is None:
@@ -204,6 +217,19 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
     if before.owners.intersection(*(answer.owners for answer in around)):
         return Judgement(_named(around), "around", after)
     return Judgement(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
+
+
+def _late(answers: Sequence[Answer], case: _Case, known: Owners) -> Owners:
+    """Owners that appear inside a flow's life too late to have begun it; ``known``: named before or at its start."""
+    if case.first_late > case.last_inside:
+        return NO_OWNERS
+    early, nobody = known, False
+    for place in range(case.first_inside, case.last_inside + 1):
+        owners = answers[place].owners
+        nobody |= not owners
+        if place < case.first_late or not nobody:
+            early |= owners
+    return _named(answers[case.first_inside : case.last_inside + 1]) - early
 
 
 def _remaining(answers: Sequence[Answer], candidates: Owners) -> Judgement | None:

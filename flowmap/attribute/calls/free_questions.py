@@ -68,6 +68,8 @@ class FreeQuestions:
     ) -> list[Question]:
         """The questions to ask now."""
         found: list[Question] = []
+        if not self._settings.flink:
+            return found
         for number in self.choose(table, now=now):
             for question in questions_about(number):
                 if question.place.is_flink:

@@ -6,13 +6,18 @@ When an endpoint is due:
     after an answer that names a deployment       ``positive_ttl`` later
     after an answer that names none               ``negative_ttl`` later
     after a failure                               after a backoff, or ``retry_after`` if that is known
+    while its answer could decide a flow          ``recheck`` later
     service endpoint of unowned clients only      not before one of its clients has an owner, or has no answer yet
     special address                               never
 
+An answer could decide a flow that began or ended after the last answer was asked for. The client comes first: its
+service endpoint is asked about if the client's answers do not decide. An open flow without an owner may still get one
+until it is as old as ``registration_lag``; its endpoints are asked about less and less often in that time.
+
 If more endpoints are due than calls are available, the order is:
 
-    - three of four turns (:data:`FAIR`): the endpoint whose pending flows carry the most bytes. Flows do not count that
-      began before the endpoint's last answer: that answer could not decide them.
+    - three of four turns (:data:`FAIR`): the endpoint whose pending flows carry the most bytes. Flows do not count
+      that no answer about this endpoint could decide.
     - one of four turns: the endpoint whose oldest pending flow has waited longest, counted from the instant when the
       endpoint became due again
 
@@ -22,24 +27,38 @@ other. Endpoints without pending flows come last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.calls.selection import first_few
+from flowmap.attribute.decisions import CODE
 from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import FlowTable
+from flowmap.model.deployment import State
 
 MAX_BACKOFF = 60.0
 """Longest pause in seconds after repeated failures."""
-ROUND_TRIP = 1.0
-"""Seconds before its arrival in which an answer was asked for, at most, where it is known when answers change."""
+YOUNG = 2.0
+"""While it may still get an owner, a flow without one is asked about again when it is 1 + this many times as old."""
 FAIR = 4
 """If more endpoints are due than calls are available, one in this many is chosen by its waiting time."""
+Times = npt.NDArray[np.float64]
 _OPEN = np.uint32(Row.OPEN)
+_UNKNOWN = CODE[State.UNKNOWN]
+
+
+class Waiting(NamedTuple):
+    """Flows that an answer could decide, and for each of them the endpoint that the answer would be about."""
+
+    endpoints: Rows
+    rows: Rows
 
 
 class Schedule:
@@ -55,8 +74,10 @@ class Schedule:
         self._failed = np.zeros(capacity, np.bool_)  # a question of this round failed
         self._named = np.zeros(capacity, np.bool_)  # an answer of this round names a deployment
         self._unowned = np.zeros(capacity, np.bool_)  # clients whose newest answers name no deployment
-        # When the last round without a failure ended; 0: never. Pages of zeros take no memory until they are written.
-        self._answered = np.zeros(capacity, np.float64)
+        # When the last round without a failure was asked and ended; 0: never. Pages of zeros take no memory until they
+        # are written.
+        self._asked, self._answered = np.zeros(capacity, np.float64), np.zeros(capacity, np.float64)
+        self._round_asked = np.zeros(capacity, np.float64)  # the earliest question of the round under way
         self._turn = 0
         self.waiting = 0
         """Endpoints that were due at the last :meth:`choose`."""
@@ -71,6 +92,8 @@ class Schedule:
 
         ``unowned``: service endpoints only, and also those of unowned clients.
         """
+        if not self._settings.charged_places:
+            return []
         columns, rows = table.columns, table.live()
         pending = is_undecided(columns, rows)
         wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (columns.series[rows] != IGNORED))
@@ -86,50 +109,76 @@ class Schedule:
         _lower(oldest, services[promising], since[promising])
         numbers = np.flatnonzero(~np.isnan(oldest))
         numbers = numbers[self._outstanding[numbers] == 0]
-        due = self._due[numbers]
-        if self.changed_at < np.inf:
-            same = self._knows_all(columns, rows[pending], table.endpoints.top)[numbers]
-            due[same] = np.maximum(due[same], self.changes_at)
+        del clients, services, since  # with a million flows each is 4 or 8 MB
+        waiting = self._waiting(columns, rows[pending], promising[pending])
+        young = self._young(columns, rows[~pending], promising[~pending], now)
+        due = self._due_with(columns, waiting, young, table.endpoints.top)[numbers]
         if not unowned:
             self.next_due = float(due[due > now].min(initial=np.inf))
-        numbers = numbers[due <= now]
+        is_due = due <= now
+        numbers, due = numbers[is_due], due[is_due]
         self.waiting = 0 if unowned else len(numbers)
-        due = self._due[numbers]
         age = np.maximum(oldest[numbers], due)
         by_age: list[int] = numbers[first_few(limit, age, due)].tolist()
         if len(numbers) <= limit or not limit:
             return by_age
-        del clients, services, since, oldest  # with a million flows each is 4 or 8 MB
-        rows, promising = rows[pending], promising[pending]
-        traffic = self._traffic(columns, rows, promising, table.endpoints.top)
+        traffic = self._traffic(columns, waiting, table.endpoints.top)
         by_traffic = numbers[first_few(limit, -traffic[numbers], age, due)].tolist()
         return self._in_turn(by_traffic, by_age, limit)
 
-    def _knows_all(self, columns: FlowColumns, rows: Rows, endpoints: int) -> Mask:
-        """Endpoints about which another answer could tell nothing new for any of ``rows``."""
-        ended_by = columns.ended_by[rows]
-        latest = np.maximum(columns.born_by[rows], np.where(np.isinf(ended_by), -np.inf, ended_by))
-        latest = np.maximum(latest, columns.active[rows])
-        of_endpoint = np.full(endpoints, -np.inf)
-        for numbers in (columns.client[rows], columns.service[rows]):
-            np.maximum.at(of_endpoint, numbers, latest)
-        answered = self._answered[:endpoints]
-        knows: Mask = (answered >= self.changed_at) & (answered - ROUND_TRIP > of_endpoint)
-        return knows
+    def _waiting(self, columns: FlowColumns, rows: Rows, promising: Mask) -> list[Waiting]:
+        """Which of the pending ``rows`` an answer could decide, for clients and for service endpoints."""
+        clients, services, ended_by = columns.client[rows], columns.service[rows], columns.ended_by[rows]
+        changed = np.where(np.isinf(ended_by), columns.born_by[rows], ended_by)
+        of_client = (self._asked[clients] < changed) & self._by_client
+        of_service = (self._asked[services] < changed) & promising
+        of_service &= ~of_client | (self._asked[services] == 0)
+        return [Waiting(numbers[some], rows[some]) for numbers, some in ((clients, of_client), (services, of_service))]
 
-    def _traffic(self, columns: FlowColumns, rows: Rows, promising: Mask, endpoints: int) -> npt.NDArray[np.float64]:
-        """Bytes of each endpoint's pending flows that began after its last answer."""
-        amount = np.zeros(len(rows))
-        for direction in (0, 1):  # one at a time: with a million flows every column is 8 MB
-            amount += columns.last[rows, direction] - columns.base[rows, direction]
-        traffic = np.zeros(endpoints)
-        born = columns.born_by[rows]
-        for endpoints_of, counts in ((columns.client, True), (columns.service, promising)):
-            numbers = endpoints_of[rows]
+    def _young(self, columns: FlowColumns, rows: Rows, promising: Mask, now: float) -> list[Waiting]:
+        """Which of the decided ``rows`` have no owner and may still get one, in the same form."""
+        young = columns.state[rows] == _UNKNOWN
+        young &= now - columns.born_by[rows] < self._settings.registration_lag
+        services = rows[young & promising]
+        return [
+            Waiting(columns.client[rows[young]], rows[young]),
+            Waiting(columns.service[services], services),
+        ]
+
+    def _due_with(
+        self, columns: FlowColumns, waiting: Sequence[Waiting], young: Sequence[Waiting], endpoints: int
+    ) -> Times:
+        """When each endpoint is due, with regard to the flows that an answer could decide."""
+        due, recheck = self._due[:endpoints].copy(), self._settings.recheck
+        soon = np.full(endpoints, np.inf)
+        for part in waiting:
+            soon[part.endpoints] = self._answered[part.endpoints] + recheck
+        for numbers, rows in young:
             answered = self._answered[numbers]
-            fresh = ((born > answered) | (answered == 0)) & counts
-            traffic += np.bincount(numbers[fresh], weights=amount[fresh], minlength=endpoints)
+            again = answered + np.maximum(recheck, YOUNG * (answered - columns.born_by[rows]))
+            np.minimum.at(soon, numbers, np.where(answered == 0, np.inf, again))
+        soon[self._failures[:endpoints] > 0] = np.inf  # the backoff counts
+        np.minimum(due, soon, out=due)
+        if self.changed_at < np.inf:
+            same = self._knows_all(waiting, endpoints)
+            due[same] = np.maximum(due[same], self.changes_at)
+        return due
+
+    def _traffic(self, columns: FlowColumns, waiting: Sequence[Waiting], endpoints: int) -> Times:
+        """Bytes of the flows of each endpoint that an answer could decide."""
+        traffic = np.zeros(endpoints)
+        for numbers, rows in waiting:
+            for direction in (0, 1):  # one at a time: with a million flows every column is 8 MB
+                amount = columns.last[rows, direction] - columns.base[rows, direction]
+                traffic += np.bincount(numbers, weights=amount, minlength=endpoints)
         return traffic
+
+    def _knows_all(self, waiting: Sequence[Waiting], endpoints: int) -> Mask:
+        """Endpoints about which another answer could tell nothing new, before answers change."""
+        knows: Mask = self._asked[:endpoints] >= self.changed_at
+        for part in waiting:
+            knows[part.endpoints] = False
+        return knows
 
     def _in_turn(self, by_traffic: list[int], by_age: list[int], limit: int) -> list[int]:
         chosen: dict[int, None] = {}
@@ -144,11 +193,15 @@ class Schedule:
         """That many questions about the endpoint are under way."""
         self._outstanding[number] = questions
         self._named[number] = self._failed[number] = False
+        self._round_asked[number] = np.inf
 
-    def finished(self, number: int, *, named: bool | None, now: float, retry_after: float | None = None) -> None:
+    def finished(
+        self, number: int, *, named: bool | None, now: float, asked: float = np.inf, retry_after: float | None = None
+    ) -> None:
         """One question about the endpoint has its result; ``named``: whether it names a deployment, None if it failed.
 
-        ``retry_after``: seconds after which to ask again; None: a backoff that grows with every failure.
+        ``asked``: the instant from which on the answer counts. ``retry_after``: seconds after which to ask again; None:
+        a backoff that grows with every failure.
         """
         if self._outstanding[number] == 0:
             return
@@ -157,11 +210,15 @@ class Schedule:
             self._failed[number] = True
         else:
             self._named[number] |= named
+            self._round_asked[number] = min(self._round_asked[number], asked)
         if self._outstanding[number] == 0:
             if not self._failed[number]:
                 self._answered[number] = now
+                if self._round_asked[number] < np.inf:
+                    self._asked[number] = self._round_asked[number]
             self._failures[number] = min(int(self._failures[number]) + 1, 16) if self._failed[number] else 0
-            self.postpone(number, now + (self._pause(number) if retry_after is None else retry_after))
+            if self._round_asked[number] < np.inf or self._failed[number]:  # else only the host was asked about
+                self.postpone(number, now + (self._pause(number) if retry_after is None else retry_after))
 
     def retry_now(self, now: float) -> None:
         """After an outage, end the backoff of every endpoint that failed.
@@ -177,13 +234,22 @@ class Schedule:
         self._due[number] = until
         self.next_due = min(self.next_due, until)
 
+    def is_asking(self, number: int) -> bool:
+        """Whether questions about the endpoint are under way."""
+        return bool(self._outstanding[number])
+
+    def has_inside_answer(self, numbers: Rows, since: Times) -> Mask:
+        """Whether the last answers about each endpoint were asked for after the instant ``since``."""
+        inside: Mask = self._asked[numbers] >= since
+        return inside
+
     def mark_unowned(self, number: int, unowned: bool) -> None:
         """Note whether the newest answers name no deployment for the client."""
         self._unowned[number] = unowned
 
     def forget(self, numbers: npt.NDArray[np.int32]) -> None:
         """The numbers will stand for other endpoints."""
-        for column in (self._due, self._answered, self._outstanding, self._failures):
+        for column in (self._due, self._asked, self._answered, self._outstanding, self._failures):
             column[numbers] = 0
         for flag in (self._failed, self._named, self._unowned):
             flag[numbers] = False

@@ -15,6 +15,7 @@ from flowmap.attribute.questions import (
     Owners,
     Place,
     Question,
+    Shape,
     combine,
     connection_questions,
     state_of,
@@ -71,10 +72,18 @@ async def _ask_all(config: Config, asked: Sequence[Question]) -> Answers:
     unreached: ControlError | None = None
     async with control_client(config.control_plane) as client:
         for question in asked:
+            if question.shape is Shape.HOST and not _names(answers, question):
+                continue
             answers[question] = given = unreached or await ask(client, question)
             if isinstance(given, ControlError) and given.reason in UNREACHED:
                 unreached = given
     return answers
+
+
+def _names(answers: Answers, host: Question) -> bool:
+    """Whether the ``source`` answer of the same place names a deployment, or failed."""
+    source = next(given for one, given in answers.items() if one.shape is Shape.SOURCE and one.place == host.place)
+    return isinstance(source, ControlError) or bool(source.deployments)
 
 
 async def ask(client: ControlClient, question: Question) -> DeploymentsAnswer | ControlError:

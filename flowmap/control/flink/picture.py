@@ -108,9 +108,11 @@ class ClusterPicture:
         shown = reading.places
         if self._failed:
             self._failed = False
-            self._missing = {at for at, known in self._places.items() if known.present and at not in shown}
+            self._missing = self._absent(shown)
             self._settles_at = reading.arrived + SETTLE
         self._missing.difference_update(shown)
+        if self._missing:
+            self._missing |= self._absent(shown)
         if reading.arrived >= self._settles_at:
             self._missing.clear()
         for at, owners in shown.items():
@@ -149,6 +151,9 @@ class ClusterPicture:
         shown = bool(known.present) and at not in self._missing
         until = self.last_asked if shown else self._settled_until
         return Holders((*known.past, *known.present.values()), self.first_arrived, until)
+
+    def _absent(self, shown: Places) -> set[Endpoint]:
+        return {at for at, known in self._places.items() if known.present and at not in shown}
 
     def _show(self, known: _Place, owners: Mapping[Owner, Facts], reading: Reading) -> None:
         for owner, facts in owners.items():

@@ -19,6 +19,7 @@ from flowmap.sources.conntrack import check
 from flowmap.sources.conntrack.dump import Dump
 from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
+from flowmap.sources.read_pace import pause_after
 from flowmap.system.workers import Workers
 from flowmap.wire.netlink.conntrack import Group
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
@@ -44,8 +45,9 @@ BUFFER_GROWTH = 4
 class ConntrackSource:
     """Flows of the network namespace of the thread that calls ``open``.
 
-    ``resync``: seconds between full reads. ``receive_buffer``: bytes requested for the event socket; doubled after an
-    overrun, up to four times. ``enable_accounting``: set ``nf_conntrack_acct`` to 1 in ``open``.
+    ``resync``: longest pause in seconds between full reads, see ``sources/read_pace``. ``receive_buffer``: bytes
+    requested for the event socket; doubled after an overrun, up to four times. ``enable_accounting``: set
+    ``nf_conntrack_acct`` to 1 in ``open``.
     """
 
     facts = KINDS["conntrack"].facts
@@ -149,7 +151,7 @@ class ConntrackSource:
         self.stats.resync_seconds = self._clock() - began
         if reason == "timer":
             self._backoff = 0.0
-        self._due = (self._clock() + self.resync, "timer")
+        self._due = (self._clock() + pause_after(self.stats.resync_seconds, self.resync), "timer")
         settings = check.read_settings()
         self.stats.offloaded = census.offloaded
         self.stats.notes = {

@@ -25,6 +25,7 @@ from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
 from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.sources.read_pace import pause_after
 from flowmap.sources.sockets.closing import PEER_WAIT, Closings
 from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
 from flowmap.sources.sockets.payload import CONNECTED, states_mask
@@ -49,8 +50,9 @@ _OVERRUN_GAP = 1.0  # seconds at least from the end of a full read to one after 
 class SocketsSource:
     """TCP sockets of the network namespace of the thread that calls :meth:`open`.
 
-    ``interval`` is the time between full reads in seconds, ``receive_buffer`` the bytes requested for the queue of
-    notifications. Linux 4.3 or later; before 4.19 byte counts of closing connections can be off by one.
+    ``interval`` is the longest pause between full reads in seconds (see ``sources/read_pace``), ``receive_buffer`` the
+    bytes requested for the queue of notifications. Linux 4.3 or later; before 4.19 byte counts of closing connections
+    can be off by one.
     """
 
     facts = KINDS["sockets"].facts
@@ -172,8 +174,8 @@ class SocketsSource:
             yield self._tracker.lingering()
         self._missed = self._missed or (missed and not complete)
         self._finished_at = self._clock()
-        self._next_read = max(began + self.interval, self._finished_at)
         self.stats.resync_seconds = self._finished_at - began
+        self._next_read = self._finished_at + pause_after(self.stats.resync_seconds, self.interval)
         yield ReadFinished(complete)
         if complete:
             yield CaughtUp(began)

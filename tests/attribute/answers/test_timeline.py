@@ -33,12 +33,14 @@ def answer(asked: float, *owners: Owner, took: float = 0.5) -> Answer:
     return Answer(asked, asked + took, frozenset(owners))
 
 
-def judge(answers: list[Answer], *lives: Life, grace: float = 2.0) -> list[Judgement | None]:
+def judge(
+    answers: list[Answer], *lives: Life, grace: float = 2.0, registration_lag: float = 10.0
+) -> list[Judgement | None]:
     timeline = Timeline()
     for one in answers:
         timeline.add(one)
     columns = [np.array(column, np.float64) for column in zip(*lives, strict=True)]
-    position, outcomes = timeline.judge(Lifetimes(*columns), grace=grace)
+    position, outcomes = timeline.judge(Lifetimes(*columns), grace=grace, registration_lag=registration_lag)
     return [outcomes[n] for n in position.tolist()]
 
 
@@ -74,19 +76,48 @@ ROWS = {
         ({X}, "inside"),
     ),
     "two inside disagree, and nobody saw it send": ([answer(20, X), answer(60, Y)], Life(), None),
-    "first nobody, later somebody": ([answer(20), answer(60, Y)], Life(), None),
-    "first nobody, later somebody, and it sent": (
-        [answer(20), answer(60, Y)],
-        Life(proven_until=70.0),
+    "first nobody, soon somebody": ([answer(12), answer(20, Y)], Life(), None),
+    "first nobody, soon somebody, and it sent": (
+        [answer(12), answer(20, Y)],
+        Life(proven_until=30.0),
         ({Y}, "inside"),
     ),
+    "first nobody, late somebody": ([answer(12), answer(20.1, Y)], Life(), (set(), "late")),
+    "first nobody, late somebody, and it sent": (
+        [answer(12), answer(20.1, Y)],
+        Life(proven_until=30.0),
+        (set(), "late"),
+    ),
+    "nobody until late, of an old flow that sent": (
+        [answer(12), answer(60, Y)],
+        OLD._replace(proven_until=70.0),
+        (set(), "late"),
+    ),
+    "nobody was asked about until late": ([answer(60, Y)], Life(proven_until=70.0), ({Y}, "inside")),
+    "soon somebody, late another beside it": (
+        [answer(12), answer(15, X), answer(60, X, Y)],
+        Life(proven_until=70.0),
+        ({X}, "inside"),
+    ),
+    "late the one who was known before": (
+        [answer(0, X), answer(12), answer(60, X)],
+        Life(proven_until=70.0),
+        ({X}, "inside"),
+    ),
+    "late the one who was named in grace": (
+        [answer(10.5, X), answer(13), answer(60, X)],
+        Life(proven_until=70.0),
+        ({X}, "inside"),
+    ),
+    "late, and nobody in between": ([answer(12, X), answer(60, Y)], Life(proven_until=70.0), ({X, Y}, "inside")),
     "grace, then the address moved on": ([answer(11, X), answer(60, Y)], Life(), ({X}, "inside")),
     "grace before the latest start, then the address moved on": (
         [answer(9.5, X), answer(60, Y)],
         Life(),
         ({X}, "grace"),
     ),
-    "grace named nobody, then somebody": ([answer(11), answer(60, Y)], Life(), (set(), "grace")),
+    "grace named nobody, then somebody": ([answer(11), answer(20, Y)], Life(), (set(), "grace")),
+    "grace named nobody, late somebody": ([answer(11), answer(60, Y)], Life(), (set(), "late")),
     "around": ([answer(0, X), answer(20, X)], SHORT, ({X}, "around")),
     "around, and others came and went": ([answer(0, X, Y), answer(20, X, Z)], SHORT, ({X, Y, Z}, "around")),
     "around, and one joined": ([answer(0, X), answer(20, X, Y)], SHORT, ({X, Y}, "around")),

@@ -53,7 +53,7 @@ def test_table(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert lines[0].split() == ["DEPLOYMENT", "PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS", "OPEN", "STATE"]
     assert lines[1].split() == ["x", "10.1.0.1:9092", "tcp", "107", "B", "58", "B", "2", "1", "attributed"]
-    assert "bytes observed 165, attributed 165, shared 0, unattributed 0, expired 0, pending 0" in lines
+    assert "bytes observed 165, attributed 165, shared 0, unattributed 0, internal 0, expired 0, pending 0" in lines
     assert "conserved yes, 0 flows pending, 0 contradictions" in lines
 
 
@@ -199,7 +199,7 @@ def test_dry_run(path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert (status, err) == (0, "")
     cost = json.loads(out)
     assert cost["recordedCalls"] == 4
-    assert cost["callsByShape"] == {"client": 2, "sink": 1, "source": 1}
+    assert cost["callsByShape"] == {"client": 2, "sink": 1, "source": 1, "host": 1}
     config = tmp_path / "flowmap.yaml"
     config.write_text("control_plane: {workspace: w, namespaces: [ns]}\nattribute: {semantics: connection}\n")
     status, out, _ = run(capsys, str(path), "--dry-run", "-o", "table", "-c", str(config))

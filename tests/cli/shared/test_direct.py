@@ -44,9 +44,15 @@ COMBINATIONS: list[tuple[str, dict[Shape, Given], State, list[str]]] = [
     ),
     (
         "several",
-        {Shape.CLIENT: named("b", "a"), Shape.SINK: named("a"), Shape.SOURCE: named("b")},
+        {Shape.CLIENT: named("b", "a"), Shape.SINK: named("a"), Shape.SOURCE: named("b"), Shape.HOST: named()},
         State.SHARED,
         ["a", "b"],
+    ),
+    (
+        "a deployment on the service's host",
+        {Shape.CLIENT: named("b", "a"), Shape.SINK: named("a"), Shape.SOURCE: named("b"), Shape.HOST: named("b")},
+        State.ATTRIBUTED,
+        ["a"],
     ),
     ("nobody", {Shape.CLIENT: named(), Shape.SINK: named("a"), Shape.SOURCE: named("a")}, State.UNKNOWN, []),
     (
@@ -87,7 +93,7 @@ COMBINATIONS: list[tuple[str, dict[Shape, Given], State, list[str]]] = [
     ("given", "state", "names"), [row[1:] for row in COMBINATIONS], ids=[row[0] for row in COMBINATIONS]
 )
 def test_combination(given: dict[Shape, Given], state: State, names: list[str]) -> None:
-    asked = direct.questions(config(), CONNECTION)
+    asked = [question for question in direct.questions(config(), CONNECTION) if question.shape in given]
     answer = direct.attribution_of(config(), {question: given[question.shape] for question in asked})
     assert answer.state is state
     assert [info.owner.name for info in answer.deployments] == names

@@ -10,6 +10,7 @@ import pytest
 
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.sources import read_pace
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.conntrack import check as conntrack_check
 from flowmap.sources.conntrack import source as conntrack
@@ -68,7 +69,7 @@ def test_first_poll(kernel: Kernel, source: ConntrackSource) -> None:
         ReadFinished(complete=True),
         CaughtUp(100.0),
     ]
-    assert source.deadline() == 130.0
+    assert source.deadline() == 102.0
     assert source.stats.records == 5
     assert source.stats.resyncs == {"start": 1}
     assert all(made.closed for made in kernel.sockets[1:])
@@ -141,7 +142,10 @@ def overrun(kernel: Kernel) -> None:
         (2.0, [0, 2, 2, 2, 2, 2, 2]),
     ],
 )
-def test_backoff_of_full_reads_after_losses(kernel: Kernel, resync: float, expected: list[float]) -> None:
+def test_backoff_of_full_reads_after_losses(
+    kernel: Kernel, resync: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_pace, "LEAST", resync)
     source = ConntrackSource(resync=resync, receive_buffer=1000, clock=kernel.clock)
     source.open()
     steps_of(source)

@@ -1,0 +1,13 @@
+"""How often a source reads all its connections: open ones get their counters, and proof that they live, only then."""
+
+from __future__ import annotations
+
+LEAST = 2.0
+"""Shortest pause in seconds between the ends of two full reads."""
+SHARE = 0.02
+"""Share of one core that full reads may take, except that the pause never exceeds the configured one."""
+
+
+def pause_after(seconds: float, at_most: float) -> float:
+    """Seconds to wait after a full read that took ``seconds``; ``at_most`` is the configured interval."""
+    return min(at_most, max(LEAST, seconds / SHARE))
