@@ -192,7 +192,7 @@ def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> 
 
 
 def of_flink(client: Owners | None, service: Owners | None) -> Owners | None:
-    """The owners of a flow by the roles of its two endpoints in the clusters; None if either is not known.
+    """The owners of a flow by the roles of its two endpoints in the clusters; None if that is not known.
 
     The flow is a cluster's own, and ``Role.SERVICE`` of the cluster its only owner, if
 
@@ -207,6 +207,8 @@ def of_flink(client: Owners | None, service: Owners | None) -> Owners | None:
     jobs = frozenset(owner for owner in client if owner.workspace == FLINK)
     roles = {(owner.namespace, owner.deployment_id) for owner in client if owner.workspace == FLINK_ROLES}
     members = {cluster for cluster, role in roles if role != Role.HOST}
+    if not members and any(owner.deployment_id == Role.UNREAD for owner in service):
+        return None  # the client could be of a cluster that does not tell, and the service its own
     for owner in sorted(service):
         cluster, role = owner.namespace, owner.deployment_id
         own = role == Role.SERVICE and (cluster in members or not members)

@@ -99,13 +99,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         apply=None if recorder is None else recorder.apply,
         networks=BroadcastWatch().steps,
     )
-    refresher = CatalogRefresher(
-        control.plane,
-        catalog,
-        every=plane.catalog.refresh,
-        seen=lambda: deployments_seen(engine, catalog, SEEN_LIMIT),
-        scopes=control.scopes,
-    )
+    refresher = _refresher(config, control, catalog, engine)
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
     backend = QueryService(
         engine,
@@ -158,6 +152,18 @@ def _snapshots(
         )
 
     return take_snapshot
+
+
+def _refresher(
+    config: Config, control: ConfiguredControl, catalog: DeploymentCatalog, engine: Engine
+) -> CatalogRefresher:
+    return CatalogRefresher(
+        control.plane,
+        catalog,
+        every=config.control_plane.catalog.refresh,
+        seen=lambda: deployments_seen(engine, catalog, SEEN_LIMIT),
+        scopes=control.scopes,
+    )
 
 
 def _scopes(settings: ControlPlaneConfig, workspace: str) -> list[Scope]:

@@ -71,6 +71,8 @@ class Role(StrEnum):
     """An endpoint that belongs to the cluster: RPC, blob, REST or data port."""
     COORDINATION = "coordination"
     """An endpoint that the cluster's processes use beside others: ZooKeeper."""
+    UNREAD = "unread"
+    """An endpoint of which the cluster does not tell now whether it is its own."""
     HOST = "host"
     """The address is shared: other programs than the TaskManager may have connections from it."""
 

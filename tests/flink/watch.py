@@ -18,7 +18,7 @@ from tests.support.netns import Namespace
 from tests.support.waiting import until
 
 LOOK_EVERY = 0.1
-WAIT = 90.0
+WAIT = 60.0
 """Longest wait in seconds for connections to be decided."""
 
 Tuple = tuple[str, str]

@@ -19,8 +19,8 @@ from flowmap.control.flink.picture import KEEP, merge
 from flowmap.control.port import ControlStatus, ListedDeployment, Listing, OwnersAnswer
 from flowmap.errors import ControlError, Transient
 from flowmap.model.address import Endpoint
-from flowmap.model.deployment import FLINK, FLINK_ROLES, DeploymentInfo, Job, Owner
-from flowmap.model.tenure import Holders
+from flowmap.model.deployment import FLINK, FLINK_ROLES, DeploymentInfo, Job, Owner, Role
+from flowmap.model.tenure import Holders, Tenure
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class FlinkControlPlane:
             if isinstance(failure, BaseException) and not isinstance(failure, ControlError):
                 raise failure
         await asyncio.gather(*(cluster.prove_alive(given.address, asked) for cluster in self.clusters.values()))
-        holders = self._holders(given if source is None else Endpoint(given.address, 0))
+        holders = self._of_service(given, asked) if source is None else self._holders(Endpoint(given.address, 0))
         if holders.known_until < asked:
             raise self._undecided(given)
         owners = [tenure.owner for tenure in holders.tenures if tenure.gone_at == math.inf]
@@ -131,22 +131,40 @@ class FlinkControlPlane:
         roles = frozenset(owner for owner in owners if owner.workspace == FLINK_ROLES)
         return OwnersAnswer(deployments, asked_at, self._clock.wall(), roles=roles, holders=holders)
 
-    def _holders(self, endpoint: Endpoint) -> Holders:
-        """What all clusters tell about an endpoint; with a port also about its address."""
+    def _holders(self, at: Endpoint) -> Holders:
+        """What all clusters tell about an address."""
         now = self._clock.monotonic()
-        self._retired = [(at, cluster) for at, cluster in self._retired if now - at < KEEP]
-        past = [cluster.picture.holders(endpoint)._replace(known_until=math.inf) for _, cluster in self._retired]
-        parts = [(cluster.picture.holders(endpoint), cluster.up) for cluster in self.clusters.values()]
+        parts = [(cluster.picture.holders(at), cluster.up) for cluster in self.clusters.values()]
         if not self._discovered:  # an address could be of a cluster that is not found yet
             parts.append((Holders((), -math.inf, -math.inf), False))
-        found = merge([*parts, *((holders, False) for holders in past)])
+        found = merge([*parts, *((holders, False) for holders in self._past(at))])
         if not parts:  # no cluster at all: no address has an owner
             found = found._replace(known_from=now, known_until=now)
-        if not endpoint.port:
-            return found
-        of_address = self._holders(Endpoint(endpoint.address, 0))
-        roles = tuple(one for one in of_address.tenures if one.owner.workspace == FLINK_ROLES)
-        return found._replace(tenures=found.tenures + roles, known_until=min(found.known_until, of_address.known_until))
+        return found
+
+    def _past(self, at: Endpoint) -> list[Holders]:
+        """What clusters that are gone had."""
+        now = self._clock.monotonic()
+        self._retired = [(gone_at, cluster) for gone_at, cluster in self._retired if now - gone_at < KEEP]
+        return [cluster.picture.holders(at)._replace(known_until=math.inf) for _, cluster in self._retired]
+
+    def _of_service(self, endpoint: Endpoint, asked: float) -> Holders:
+        """What an endpoint and its address are to the clusters. A cluster that does not tell now is a role of its own:
+        it matters only for clients that could be its processes."""
+        tenures: list[Tenure] = []
+        known_from, known_until = -math.inf, math.inf
+        for cluster in self.clusters.values():
+            at = cluster.picture.holders(endpoint), cluster.picture.holders(Endpoint(endpoint.address, 0))
+            tenures += [one for part in at for one in part.tenures if one.owner.workspace == FLINK_ROLES]
+            until = min(part.known_until for part in at)
+            if until >= asked:
+                known_from = max(known_from, *(part.known_from for part in at))
+                known_until = min(known_until, until)
+            else:
+                tenures.append(Tenure(Role.UNREAD.of(cluster.name), until, asked, math.inf))
+        for past in (*self._past(endpoint), *self._past(Endpoint(endpoint.address, 0))):
+            tenures += [one for one in past.tenures if one.owner.workspace == FLINK_ROLES]
+        return Holders(tuple(tenures), known_from, min(known_until, self._clock.monotonic()))
 
     def _undecided(self, endpoint: Endpoint) -> ControlError:
         down = [f"{name}: {cluster.error}" for name, cluster in self.clusters.items() if cluster.error is not None]
