@@ -12,12 +12,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 VERSIONS = ("2.3.0", "1.20.5")
-WANTED = ("pyflink/lib/flink-dist-", "pyflink/lib/log4j-", "pyflink/bin/bash-java-utils", "pyflink/licenses/")
+WANTED = ("lib/flink-dist-", "lib/log4j-", "bin/bash-java-utils", "licenses/")
 SOURCE = Path(__file__).parent / "java" / "FlowJob.java"
 CACHE = Path(os.environ.get("FLOWMAP_FLINK") or Path.home() / ".cache" / "flowmap-flink")
 
@@ -58,20 +61,34 @@ def fetch(version: str) -> None:
     if not (target / "complete").exists():
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as wheels:
-            package = f"apache-flink-libraries=={version}"
-            options = ["--quiet", "--no-deps", "--no-cache-dir", "--disable-pip-version-check", "-w", wheels]
-            subprocess.run([sys.executable, "-m", "pip", "wheel", *options, package], check=True)
-            (wheel,) = Path(wheels).glob("apache_flink_libraries-*.whl")
-            with zipfile.ZipFile(wheel) as archive:
-                for member in archive.infolist():
-                    if member.filename.startswith(WANTED) and not member.is_dir():
-                        place = target / member.filename.removeprefix("pyflink/")
-                        place.parent.mkdir(parents=True, exist_ok=True)
-                        with archive.open(member) as source, place.open("wb") as sink:
-                            shutil.copyfileobj(source, sink)
+        with tempfile.TemporaryDirectory(dir=CACHE) as packages:
+            options = ["--quiet", "--no-deps", "--no-cache-dir", "--disable-pip-version-check", "-d", packages]
+            command = [sys.executable, "-m", "pip", "download", *options, f"apache-flink-libraries=={version}"]
+            subprocess.run(command, check=True)
+            (package,) = Path(packages).iterdir()
+            for name, file in _files(package):
+                if name.startswith(WANTED):
+                    place = target / name
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    with file, place.open("wb") as sink:
+                        shutil.copyfileobj(file, sink)
         (target / "complete").touch()
     job_jar(version)
+
+
+def _files(package: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files of the distribution in a wheel, or in a source package as 1.20 has it."""
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as archive:
+            for name in archive.namelist():
+                if name.startswith("pyflink/") and not name.endswith("/"):
+                    yield name.removeprefix("pyflink/"), archive.open(name)
+        return
+    with tarfile.open(package) as archive:
+        for member in archive:
+            _, found, name = member.name.partition("/deps/")
+            if found and member.isfile() and (file := archive.extractfile(member)) is not None:
+                yield name, file
 
 
 if __name__ == "__main__":

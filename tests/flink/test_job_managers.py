@@ -83,7 +83,7 @@ def test_application_cluster_beside_a_session_cluster(bare: Stage, place: Path) 
     bare.task_manager("tm1", "10.200.1.2", 1)
     wait_for_slots(rest, 1)
     ports = {"rest.port": "8082", "jobmanager.rpc.port": "6223", "blob.server.port": "6224"}
-    words = ["--job-classname", "FlowJob", "--jars", str(bare.job_jar), "--name", "payments"]
+    words = ["--jars", str(bare.job_jar), "--job-classname", "FlowJob", "--name", "payments"]
     words += ["--source", SOURCES[1], "--sink", POSTGRES]
     bare.job_manager("app", entry=APPLICATION, words=words, mode=False, settings=ports)
     until(bare.rest(8082).answers, "the application's JobManager answers", seconds=60)
@@ -102,7 +102,7 @@ def test_leader_that_dies_with_high_availability(bare: Stage, place: Path) -> No
         f"tickTime=2000\ninitLimit=10\nsyncLimit=5\nclientPort=2181\ndataDir={bare.directory}/zk\n"
         "admin.enableServer=false\nserver.1=10.200.0.1:2888:3888\n"
     )
-    bare.java("zookeeper", ZOOKEEPER, [str(bare.directory / "conf" / "zoo.cfg"), "1"])
+    bare.java("zookeeper", ZOOKEEPER, ["--zkConfigFile", str(bare.directory / "conf" / "zoo.cfg"), "--peerId", "1"])
     ha = {
         "high-availability.type": "zookeeper",
         "high-availability.zookeeper.quorum": f"{HUB}:2181",

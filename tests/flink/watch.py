@@ -83,7 +83,8 @@ class Watched:
         """Read the listing once."""
         now = time.time()
         for flow in self.daemon.json("/api/v1/flows?limit=1000")["flows"]:
-            ends = _shown(flow["client"]), _shown(flow["server"])
+            behind = flow["translated"] or flow  # the servers see what address translation made of it
+            ends = _shown(behind["client"]), _shown(behind["server"])
             names = frozenset(one["name"] for one in flow["deployments"])
             said, known = Said(flow["state"], names), self.said[ends]
             if not known or known[-1][1] != said:
