@@ -19,6 +19,8 @@ from flowmap.attribute.questions import UNREADABLE, Owners, Question, Shape, com
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.model.deployment import State
 
+SHARED_ADDRESS = "other programs use the client's address, too, so the jobs there need not own the connection"
+
 
 class Deciding:
     """Makes decisions from judged answers."""
@@ -39,7 +41,11 @@ class Deciding:
         outcomes = {question: one for question, one in known.items() if one is not None and _tells(question, one)}
         if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
             return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
-        return Decision(state_of(owners, self._settings.owners_limit), owners, outcomes, now)
+        state = state_of(owners, self._settings.owners_limit)
+        if state is State.UNKNOWN and owners:
+            return Decision(state, NO_OWNERS, outcomes, now, SHARED_ADDRESS)
+        own = f"a connection of Flink itself, cluster {', '.join(sorted(owner.namespace for owner in owners))}"
+        return Decision(state, owners, outcomes, now, own if state is State.INTERNAL else "")
 
     def _corroborated(
         self, known: Mapping[Question, Judgement | None], now: float

@@ -97,6 +97,12 @@ class FlinkConfig(Section):
         "cluster; in a session cluster as job_name. cluster: everything in a cluster. job_id: one submission.",
     )
 
+    addresses: Literal["exclusive", "shared"] = Field(
+        default="exclusive",
+        description="exclusive: the address of a TaskManager is its own (pods). shared: other programs use it, too, so "
+        "its connections get no name.",
+    )
+
     @property
     def enabled(self) -> bool:
         """Whether any cluster is read."""

@@ -61,10 +61,11 @@ def configured_control(config: Config, *, observe: Observe = no_observer, admit:
 def flink_control_plane(settings: FlinkConfig) -> FlinkControlPlane:
     """The clusters of open-source Flink; ConfigError for a file that cannot be used."""
     identity = Identity(settings.identity)
+    shared = settings.addresses == "shared"
     own = frozenset(map(Address.parse, own_addresses()))
 
     def make(access: Access) -> Cluster:
-        return Cluster(JobManagerRest(access), identity, poll=settings.poll, own_addresses=own)
+        return Cluster(JobManagerRest(access), identity, poll=settings.poll, own_addresses=own, shared=shared)
 
     asked, discovery = settings.kubernetes, None
     if asked.enabled:

@@ -45,7 +45,7 @@ from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable, Times
 from flowmap.model.address import protocol_name
-from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, State
+from flowmap.model.deployment import FLINK_ROLES, DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 
 MAX_DEPLOYMENTS = 100_000
@@ -259,7 +259,8 @@ class FlowAccounting:
             if len(seen) >= limit:
                 break
         described = (info.owner.key for info in self.described())
-        return tuple(key for key in (*seen, *described) if key.deployment_id != UNREADABLE)[:limit]
+        keys = (key for key in (*seen, *described) if key.workspace != FLINK_ROLES)
+        return tuple(key for key in keys if key.deployment_id != UNREADABLE)[:limit]
 
     def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
         self.answered += 1

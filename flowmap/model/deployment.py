@@ -78,7 +78,7 @@ class Role(StrEnum):
 
     def of(self, cluster: str) -> Owner:
         """The owner that stands for this role in the cluster."""
-        return Owner(FLINK_ROLES, cluster, self.value, "")
+        return Owner(FLINK_ROLES, cluster, self.value, f"({self.value})")
 
 
 class JobSelection(StrEnum):

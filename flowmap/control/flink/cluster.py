@@ -81,9 +81,11 @@ class Cluster:
         *,
         poll: float,
         own_addresses: frozenset[Address] = frozenset(),
+        shared: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``poll``: seconds between two readings. ``own_addresses``: of this host; a JobManager on it uses them all."""
+        """``poll``: seconds between two readings. ``own_addresses``: of this host; a JobManager on it uses them all.
+        ``shared``: whether other programs use the addresses of TaskManagers, too."""
         self.name = rest.access.name
         self.rest = rest
         self.picture = ClusterPicture()
@@ -101,6 +103,7 @@ class Cluster:
         """Epoch seconds of the last good reading."""
         self._own = set[Address](), set[Endpoint](), set[Endpoint]()
         self._own_addresses = own_addresses
+        self._shared = shared
         self._identity = identity
         self._poll = poll
         self._clock = clock
@@ -333,6 +336,8 @@ class Cluster:
         for name, seen in self.task_managers.items():
             for address in seen.addresses:
                 show(place(address), Role.TASK_MANAGER.of(self.name), Facts(seen.alive_at))
+                if self._shared:
+                    show(place(address), Role.HOST.of(self.name), Facts(asked))
                 for port in (seen.listed.rpc.port, seen.listed.data_port):
                     show(Endpoint(address, port), Role.SERVICE.of(self.name), Facts(seen.alive_at))
                 for job_id in self._slots.get(name, ()):

@@ -18,7 +18,7 @@ from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.control.port import OwnersAnswer
 from flowmap.errors import Transient
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import FLINK, Role
+from flowmap.model.deployment import FLINK, Owner, Role
 from tests.control.flink.fake import FakeRest
 
 POLL = 0.05
@@ -210,6 +210,18 @@ def test_identity(kind: Any, session: bool, expected: tuple[str, str]) -> None:
     assert one.owner[2:] == expected
 
 
+def test_shared_addresses_have_a_second_candidate() -> None:
+    async def run() -> frozenset[Owner]:
+        rest = JobManagerRest(Access("prod", ("http://jm",)), transport=FakeRest(answers(TM)))
+        control = FlinkControlPlane([Cluster(rest, Identity(), poll=POLL, shared=True)], poll=POLL)
+        try:
+            return (await control.find_owners(FLINK, "", Endpoint(Address.parse(TM), 0), None)).roles
+        finally:
+            await control.aclose()
+
+    assert asyncio.run(run()) == {Role.TASK_MANAGER.of("prod"), Role.HOST.of("prod")}
+
+
 def test_listings() -> None:
     over = job(OLD, "orders", state="CANCELED", ago=500, ended=200)
 
@@ -277,7 +289,10 @@ def test_a_cluster_that_is_gone_ends_its_tenures() -> None:
         after = await control.find_owners(FLINK, "", client, None)
         assert after.deployments == ()
         assert after.holders is not None
-        assert {tenure.owner.name for tenure in after.holders.tenures if tenure.gone_at < math.inf} == {"orders", ""}
+        assert {tenure.owner.name for tenure in after.holders.tenures if tenure.gone_at < math.inf} >= {
+            "orders",
+            "(taskmanager)",
+        }
         await control.aclose()
 
     asyncio.run(run())
