@@ -86,7 +86,7 @@ LAZY = ("bcrypt", "rich", "scapy")
 
 PURE = (
     *("model", "flows", "wire", "attribute", "export", "catalog_file.matching", "engine.accounting", "engine.commands"),
-    *("query.live", "query.explain", "query.windows", "replay.driver"),
+    *("query.live", "query.explain", "query.matching", "query.traffic", "query.windows", "replay.driver"),
 )
 IMPURE_MODULES = frozenset(
     (

@@ -26,7 +26,8 @@ from flowmap.export.definitions import BY_NAME, metrics_markdown
 from flowmap.sandbox.demo.demo import Demo
 from flowmap.sandbox.fault_book import DESCRIPTIONS
 from flowmap.sandbox.running import running_sandbox
-from flowmap.serve.api.openapi import OPERATIONS
+from flowmap.serve.api.app import PAGES
+from flowmap.serve.api.endpoints import ENDPOINTS
 from tests.faults.table import faults_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +61,15 @@ def alerts_markdown() -> str:
     return "\n".join(rows)
 
 
+def paths_markdown() -> str:
+    """What each path of the HTTP interface answers, and its parameters."""
+    rows = [f"| `{page.path}` | {page.summary} | |" for page in PAGES]
+    for endpoint in ENDPOINTS:
+        names = ", ".join(f"`{name}`" for name in endpoint.names())
+        rows.append(f"| `{endpoint.path}` | {endpoint.summary} | {names} |".replace("|  |", "| |"))
+    return "\n".join(("| path | answer | parameters |", "|---|---|---|", *rows))
+
+
 class Table(NamedTuple):
     """One generated table."""
 
@@ -68,6 +78,7 @@ class Table(NamedTuple):
 
 
 TABLES = {
+    "paths": Table(ROOT / "flowmap" / "serve" / "README.md", paths_markdown),
     "config": Table(ROOT / "config" / "README.md", config_markdown),
     "metrics": Table(ROOT / "flowmap" / "export" / "README.md", metrics_markdown),
     "faults": Table(SANDBOX, kinds_of_faults_markdown),
@@ -222,7 +233,7 @@ def test_keys_exist(document: Path) -> None:
 
 @each_document
 def test_http_paths_exist(document: Path) -> None:
-    known = {operation.path for operation in OPERATIONS} | {"/api/v1"}
+    known = {declared.path for declared in (*PAGES, *ENDPOINTS)} | {"/api/v1"}
     for span in spans(document):
         if re.match(r"/(api/v1|-/|metrics)", span):
             assert span.partition("?")[0] in known, span

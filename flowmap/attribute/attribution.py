@@ -14,7 +14,7 @@ reads a clock, makes a call or touches a metric.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -24,31 +24,33 @@ from flowmap.attribute.answers.contradictions import Contradictions
 from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
+from flowmap.attribute.backlog import Backlog
+from flowmap.attribute.calls.asking import Asking
 from flowmap.attribute.calls.free_questions import FreeQuestions
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
 from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
+from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.new_answers import NewAnswers
-from flowmap.attribute.owner_state import is_undecided
-from flowmap.attribute.questions import Question, Shape, endpoint_questions
+from flowmap.attribute.owner_state import is_undecided, may_be_named
+from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
-from flowmap.flows.columns import IGNORED, PENDING, Row
+from flowmap.flows import bursts
+from flowmap.flows.columns import PENDING, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 from flowmap.model.tenure import Holders
 
-PROBES = 8
-"""Service endpoints of unowned clients that are asked about in one ``ShapeStats.pause`` while no client is ever named.
-Their answers show whether the API reads src and dst as data flow."""
-
+GIVEN_UP_AT_ONCE = 10_000
+"""Flows that are given up in one turn."""
 LOOK_EVERY = 1.0
 """Seconds between two looks for flows that were seen to live, or their clients to send, after an answer."""
-_OPEN = np.uint32(Row.OPEN)
+_OPEN, _OPEN_AND_READ = np.uint32(Row.OPEN), np.uint32(Row.OPEN | Row.READ)
 _SEVERAL = (State.SHARED, State.AMBIGUOUS)
 
 
@@ -72,10 +74,20 @@ class Attribution:
         """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
         self._deciding = Deciding(settings, self._cache, self.shape_stats)
-        self._unguarded: set[int] = set()  # service endpoints with a ``source`` answer newer than that about the host
-        self._probe_at = self._looked = NEVER
+        self._looked = NEVER
+        self._backlog = Backlog(table.columns)
         self._new_answers = NewAnswers(table.endpoints.capacity)
         self._free = FreeQuestions(self.special, table.endpoints.capacity, settings, self._new_answers)
+        self._asking = Asking(
+            table,
+            settings,
+            self.special,
+            self.schedule,
+            self.shape_stats,
+            self._cache,
+            self._new_answers,
+            self._deciding.forced,
+        )
         self._outage = Outage()
 
     def __len__(self) -> int:
@@ -88,6 +100,11 @@ class Attribution:
         return bool(self._new_answers) or self.narrowing.has_news
 
     @property
+    def has_backlog(self) -> bool:
+        """Whether the last :meth:`decide` left flows for the next turn."""
+        return bool(self._backlog)
+
+    @property
     def waiting(self) -> int:
         """Endpoints and narrowing questions that were due at the last :meth:`ask` and got no call."""
         return self.schedule.waiting + self.narrowing.waiting
@@ -95,97 +112,31 @@ class Attribution:
     @property
     def next_due(self) -> float:
         """Before this instant there is nothing to ask or decide, unless a flow begins; in the past if that is open."""
-        probing = self.settings.semantics == "both" and self.shape_stats.names_no_client(now=self.now)
-        open_ended = probing or self.settings.flink or self._unguarded or self.narrowing.unsettled
-        return NEVER if open_ended else self.schedule.next_due
+        unsettled = self.settings.flink or self._asking.has_more(now=self.now) or self.narrowing.unsettled
+        return NEVER if unsettled else self.schedule.next_due
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
         """At most ``limit`` questions to ask now, or a few more: the questions about one endpoint stay together.
 
         Questions about single endpoints come first; narrowing gets the calls that are left.
         """
-        questions = self._ask_about_hosts(limit)
-        chosen = self.schedule.choose(self._table, now=now, limit=limit - len(questions))
-        for number in chosen or self._probes(now, limit):
-            questions += self._ask_about(number, now)
-        if len(questions) < limit and self.schedule.waiting <= len(chosen):
+        questions = self._asking.choose(now=now, limit=limit)
+        if len(questions) < limit and not self._asking.left:
             questions += self.narrowing.ask(now=now, limit=limit - len(questions))
         questions += self._free.ask(self._table, self.questions_about, now=now)
         self.asked.update(question.shape for question in questions)
         return questions
 
-    def _ask_about(self, number: int, now: float) -> list[Question]:
-        about = self._charged_questions(number)
-        due = self._cache.due_since_restart(about)
-        worth = [
-            question for question in about if question.shape is not Shape.HOST and self._worth_asking(question, now)
-        ]
-        worth += self._hosts(about)
-        if due > now or not worth:
-            self.schedule.postpone(number, max(due, now + self.settings.negative_ttl if not worth else due))
-            self._mark_unowned(number, about)
-            return []
-        return self._start(number, worth)
-
-    def _start(self, number: int, worth: Sequence[Question]) -> list[Question]:
-        """Ask these questions about an endpoint; returns those that are not under way."""
-        self.schedule.started(number, len(worth))
-        new = [question for question in worth if not self._new_answers.is_asked(question)]
-        for question in worth:
-            self._new_answers.expect(question, number)
-        self._deciding.forced.difference_update(worth)
-        return new
-
-    def _hosts(self, about: Sequence[Question]) -> list[Question]:
-        """The ``host`` questions that matter: where the newest ``source`` answer names a deployment."""
-        named = {one.place for one in about if one.shape is Shape.SOURCE and self._cache.latest(one)}
-        return [question for question in about if question.shape is Shape.HOST and question.place in named]
-
-    def _ask_about_hosts(self, limit: int) -> list[Question]:
-        """The ``host`` questions about services for which a ``source`` answer named a deployment just now."""
-        questions: list[Question] = []
-        for number in sorted(self._unguarded):
-            if len(questions) < limit and not self.schedule.is_asking(number):
-                self._unguarded.discard(number)
-                about = self.questions_about(number)
-                answers = {one.place: self._cache.newest(one) for one in about if one.shape is Shape.SOURCE}
-                hosts = [host for host in self._hosts(about) if not self._cache.is_guarded(host, answers[host.place])]
-                questions += self._start(number, hosts) if hosts else []
-        return questions
-
-    def _mark_unowned(self, endpoint: int, about: Sequence[Question]) -> None:
-        """Note whether a client has no owner; ``about``: the questions about the endpoint."""
-        if about and about[0].shape is Shape.CLIENT:
-            self.schedule.mark_unowned(endpoint, self._cache.names_no_owner(about))
-
-    def _worth_asking(self, question: Question, now: float) -> bool:
-        """Whether the question should be asked: one of a resting shape is repeated after a longer pause only."""
-        if question in self._deciding.forced or not self.shape_stats.never_names(question.shape, now=now):
-            return True
-        timeline = self._cache.timeline(question)
-        newest = timeline.latest() if timeline else None
-        return newest is None or now - newest.arrived >= self.shape_stats.pause
-
-    def _probes(self, now: float, limit: int) -> list[int]:
-        """Service endpoints of unowned clients, while no client is ever named: see :data:`PROBES`."""
-        probing = self.settings.semantics == "both" and self.shape_stats.names_no_client(now=now)
-        if not probing or now < self._probe_at:
-            return []
-        self._probe_at = now + self.shape_stats.pause / PROBES
-        return self.schedule.choose(self._table, now=now, limit=min(limit, 1), unowned=True)
-
-    def _charged_questions(self, number: int) -> list[Question]:
-        return [question for question in self.questions_about(number) if not question.place.is_flink]
-
     def questions_about(self, number: int) -> list[Question]:
         """All questions about one endpoint; none if its address is special."""
-        if self.special.is_special(number):
-            return []
-        return endpoint_questions(self.settings.semantics, self.settings.places, self._table.endpoints.key(number))
+        return self._asking.questions_about(number)
 
     def receive(self, question: Question, answer: Answer, holders: Holders | None = None) -> IntervalChange:
-        """Take an answer; it counts once the flow table is complete up to its arrival. Returns its effect on the
-        question's intervals. Data may be ``answer_age`` old; ``holders``: see ``flowmap.control.port``."""
+        """Take an answer. It counts once the flow table is complete up to its arrival.
+
+        Returns its effect on the question's intervals. The data it rests on may be ``answer_age`` old. ``holders``: see
+        :class:`flowmap.control.port.OwnersAnswer`.
+        """
         if question.place.is_flink:
             self._free.receive(question, now=answer.arrived)
             return self._cache.add(question, answer, holders)
@@ -200,9 +151,7 @@ class Attribution:
         asked = np.inf if question.shape is Shape.HOST else answer.asked
         for endpoint in self._new_answers.receive(question, answer.arrived):
             self.schedule.finished(endpoint, named=bool(answer.owners), now=answer.arrived, asked=asked)
-            self._mark_unowned(endpoint, self._charged_questions(endpoint))
-            if question.shape is Shape.SOURCE and answer.owners and not self._cache.is_guarded(question, answer):
-                self._unguarded.add(endpoint)
+            self._asking.note_answer(endpoint, question, answer)
         return change
 
     def fail(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
@@ -241,8 +190,17 @@ class Attribution:
         """Note new flows. If ``AttributionSettings.at_once`` is set, cached answers may decide them at once."""
         self.special.opened(rows)
         if self.settings.at_once:
-            ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
-            self._new_answers.judge_again(ends.tolist())
+            self._judge_at_once(rows)
+
+    def _judge_at_once(self, rows: Rows) -> None:
+        ends = np.unique(np.concatenate((self._table.columns.client[rows], self._table.columns.service[rows])))
+        self._new_answers.judge_again(ends.tolist())
+
+    def resumed(self, rows: Rows) -> None:
+        """Note traffic of decided connectionless flows that waits for a confirmation."""
+        self.special.resumed(rows)
+        if self.settings.at_once:
+            self._judge_at_once(rows)
 
     def judge_again(self) -> None:
         """Judge pending flows at the next :meth:`decide`: a full read may have shown that clients live and send."""
@@ -266,8 +224,8 @@ class Attribution:
         self.special.forget(numbers)
         self.narrowing.forget(set(numbers.tolist()))
         self._new_answers.forget(numbers)
-        self._deciding.forced.clear()
-        self._unguarded.difference_update(numbers.tolist())
+        self._asking.forget(numbers)
+        self._backlog.forget(numbers)
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
         """The decisions that the answers allow now, with the rows of each."""
@@ -280,14 +238,18 @@ class Attribution:
 
     def _judge_endpoints(self, now: float) -> list[tuple[Decision, Rows]]:
         ready = self._new_answers.take_judgeable(self._table.alive_at)
-        if not ready.endpoints:
-            return []
-        clients = [number for number in ready.answered if not self._table.endpoints.key(number).service]
-        self.contradictions.check({n: about for n in clients if (about := self._charged_questions(n))})
-        marked = np.zeros(self._table.endpoints.top, np.bool_)
-        marked[ready.endpoints] = True
-        columns, rows = self._table.columns, self._answerable(self._undecided())
-        rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
+        if ready.endpoints:
+            marked = np.zeros(self._table.endpoints.top, np.bool_)
+            marked[ready.endpoints] = True
+            columns, rows = self._table.columns, self._answerable(self._undecided())
+            rows = rows[marked[columns.client[rows]] | marked[columns.service[rows]]]
+            answered = np.array(ready.answered, np.int32)
+            clients = answered[~self._table.endpoints.are_services(answered)]
+            self._backlog.add(rows, self._decisive(rows), clients.tolist())
+        asked = {number: self._asking.charged_about(number) for number in self._backlog.take_clients()}
+        self.contradictions.check({number: about for number, about in asked.items() if about})
+        rows = self._backlog.take_rows()
+        rows = rows[~self.special.holds(rows)]
         return self._decide_rows(rows, now) if len(rows) else []
 
     def _answerable(self, rows: Rows) -> Rows:
@@ -302,8 +264,9 @@ class Attribution:
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
         """Decide ``failed`` for flows that ended before ``older_than`` and still wait for an answer."""
         columns, rows = self._table.columns, self._table.live()
-        waiting = (columns.series[rows] == PENDING) & (columns.ended_by[rows] < older_than)
-        rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)]
+        waiting = (columns.series[rows] == PENDING) | bursts.is_unconfirmed(columns, rows)
+        waiting &= columns.ended_by[rows] < older_than
+        rows = rows[waiting & (columns.flags[rows] & _OPEN == 0)][:GIVEN_UP_AT_ONCE]
         causes: dict[str, list[int]] = {}
         ends, position = distinct_rows((columns.client[rows], columns.service[rows]))
         for number, pair in enumerate(ends):
@@ -329,8 +292,11 @@ class Attribution:
 
     def forget_answers(self, before: float) -> None:
         """Drop answers that no flow can need; every flow that opens from now on begins after ``before``."""
-        born_after = self._table.columns.born_after
-        instant = min(before, float(born_after[self._undecided()].min(initial=np.inf)))
+        columns, born_after = self._table.columns, self._table.columns.born_after
+        instant = min(before, float(self.lifetimes(self._undecided()).born_after.min(initial=np.inf)))
+        rows = self._table.live()  # the next burst of these will have begun with the flow
+        unread = bursts.is_connectionless(columns, rows) & (columns.flags[rows] & _OPEN_AND_READ == _OPEN)
+        instant = min(instant, float(born_after[rows[unread]].min(initial=np.inf)))
         narrowing = min(before, float(born_after[self.narrowing.rows()].min(initial=np.inf)))
         if instant > NEVER or narrowing > NEVER:
             self._cache.forget_before(instant, narrowing=narrowing)
@@ -343,6 +309,8 @@ class Attribution:
 
     def _record(self, decision: Decision, rows: Rows) -> tuple[Decision, Rows]:
         columns = self._table.columns
+        resumed = rows[bursts.is_unconfirmed(columns, rows)]
+        columns.earlier[resumed] = columns.verdict[resumed]
         columns.state[rows] = CODE[decision.state]
         columns.verdict[rows] = self._next_decision
         self.decisions[self._next_decision] = decision
@@ -351,10 +319,8 @@ class Attribution:
 
     def _undecided(self) -> Rows:
         """Flows without a decision, and open flows that are ``unknown``: an answer may still name them."""
-        columns, rows = self._table.columns, self._table.live()
-        series = columns.series[rows]
-        unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
-        undecided: Rows = rows[is_undecided(columns, rows) | (unknown & (series != IGNORED))]
+        rows = self._table.live()
+        undecided: Rows = rows[may_be_named(self._table.columns, rows)]
         return undecided[~self.special.holds(undecided)]
 
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
@@ -372,7 +338,7 @@ class Attribution:
             decision = self._deciding.decide({**known[client], **known[service]}, now)
             members = rows[group]
             if decision is not None and decision.state is State.UNKNOWN:
-                members = members[columns.series[members] == PENDING]
+                members = members[is_undecided(columns, members)]
             if decision is not None and decision.state in _SEVERAL:
                 members = self._hold_tied(decision, members)
             if decision is not None and len(members):
@@ -389,10 +355,5 @@ class Attribution:
         return rest
 
     def lifetimes(self, rows: Rows) -> Lifetimes:
-        """When each flow began and ended, as far as it is known."""
-        columns, alive_until = self._table.columns, self._table.alive_until(rows)
-        present = columns.flags[rows] & np.uint32(Row.PRESENT) != 0
-        proven_until = np.where(present, alive_until, columns.active[rows])
-        return Lifetimes(
-            columns.born_after[rows], columns.born_by[rows], alive_until, proven_until, columns.ended_by[rows]
-        )
+        """When each flow began and ended: see :func:`lifetimes_of`."""
+        return lifetimes_of(self._table, rows)

@@ -31,6 +31,7 @@ from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.owner_state import is_connected, is_credited_to_several, is_tied
 from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape, state_of
 from flowmap.attribute.settings import AttributionSettings
+from flowmap.flows.bursts import is_connectionless
 from flowmap.flows.columns import Mask
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.ports import unpack
@@ -93,10 +94,14 @@ class Narrowing:
 
     def hold(self, decision: Decision, rows: Rows) -> Mask:
         """Take flows with several candidates. Whether each should stay pending: its connection exists, and there are
-        questions that may narrow it."""
+        questions that may narrow it.
+
+        Not a connectionless one: the answers are about the packets so far, and more may come meanwhile.
+        """
         some = bool(self._shapes and by_place(decision))
         self._any |= some
-        return self._is_open(rows) & (some and self._settings.tie_wait > 0)
+        waits = self._is_open(rows) & ~is_connectionless(self._table.columns, rows)
+        return waits & (some and self._settings.tie_wait > 0)
 
     def judge_again(self) -> None:
         """Judge every tied flow at the next :meth:`resolve`: a full read may have shown that clients sent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.questions import READINGS
-from flowmap.model.status import AttributionReport, ReadingView
+from flowmap.model.status import AttributionReport, ShapeReport
 
 DATA_FLOW = (
     "the control plane names deployments for service endpoints but none for any client: it seems to read src and dst "
@@ -20,7 +20,7 @@ def attribution_report(attribution: Attribution) -> AttributionReport:
     shapes = (*reading.of_client, *reading.of_service, *reading.narrowing)
     return AttributionReport(
         tuple(
-            ReadingView(
+            ShapeReport(
                 shape,
                 attribution.asked[shape],
                 shape_stats.answered[shape],

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from flowmap.attribute.answers.timeline import NO_OWNERS
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.settings import AttributionSettings
+from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import PENDING, Mask, Row
 from flowmap.flows.filter import LOOPBACK, Network
 from flowmap.flows.hash_index import Rows
@@ -102,6 +103,10 @@ class SpecialEndpoints:
         numbers = np.unique(np.concatenate((columns.client[rows], columns.service[rows])))
         kinds = self._kinds[numbers] = self.addresses.kinds(*endpoints.addresses(numbers))
         self._any |= bool(kinds.any())
+        self.resumed(rows)
+
+    def resumed(self, rows: Rows) -> None:
+        """Note flows of known endpoints that are undecided, or undecided again."""
         special = rows[self.holds(rows)]
         if len(special):
             self._opened.append(special)
@@ -127,7 +132,7 @@ class SpecialEndpoints:
         rows, self._opened = np.unique(np.concatenate(self._opened)), []
         columns = self._table.columns
         used = (columns.flags[rows] & np.uint32(Row.USED)) != 0
-        rows = rows[used & (columns.series[rows] == PENDING)]
+        rows = rows[used & ((columns.series[rows] == PENDING) | is_unconfirmed(columns, rows))]
         rows = rows[self.holds(rows)]  # another flow may have taken the row since
         of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))
         for pair in sorted(set(zip(of_client.tolist(), of_service.tolist(), strict=True))):

@@ -19,6 +19,7 @@ from flowmap.config.reloading import changed, live
 from flowmap.daemon.clients import query_timeout
 from flowmap.daemon.wiring import Pipeline
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
+from flowmap.model.status import ConfigurationStatus
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +43,16 @@ class Reloader:
         self._reloads = 0
         self._applied_at = time.time()
 
-    def status(self) -> dict[str, object]:
-        """Facts for the status answer."""
-        return {
-            "pid": os.getpid(),
-            "file": self._file,
-            "reloads": self._reloads,
-            "lastReloadSuccessful": self.error is None,
-            "taken_over_at": self._applied_at,
-            "lastError": self.error,
-        }
+    def status(self) -> ConfigurationStatus:
+        """The running configuration, and the result of the last reload."""
+        return ConfigurationStatus(
+            pid=os.getpid(),
+            file=self._file,
+            reloads=self._reloads,
+            last_reload_successful=self.error is None,
+            applied_at=self._applied_at,
+            last_error=self.error,
+        )
 
     async def reload(self) -> bool:
         """Read the configuration again and apply it. Returns False, with nothing changed, if it is rejected."""

@@ -8,7 +8,7 @@ import time
 
 from flowmap.daemon.source_log import SourceLog
 from flowmap.daemon.wiring import Pipeline
-from flowmap.query.service import HANGS_AFTER
+from flowmap.query.asking import HANGS_AFTER
 from flowmap.sources.combined import names, parts
 from flowmap.system.notify import Notifier
 
@@ -60,12 +60,12 @@ class Supervisor:
         error = pipeline.engine.source_error
         parts = [f"{pipeline.source.facts.name} is down: {error}" if error else f"reading {names(pipeline.source)}"]
         if not self._was_ready:
-            read = pipeline.engine.accounting.complete_reads
+            read = pipeline.engine.snapshot.complete_reads
             parts.append("waiting for the first answer" if read else "the first full read is not done")
         if pipeline.control.plane.status().breaker_open:
             parts.append("calls to the control plane are suspended")
         configuration = pipeline.backend.configuration_status()
-        if configuration.get("lastError"):
+        if configuration is not None and configuration.last_error:
             parts.append("the last reload was rejected")
         return "; ".join(parts)
 

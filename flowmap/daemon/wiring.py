@@ -33,6 +33,7 @@ from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
 from flowmap.history.writer import HistoryFigures, HistoryWriter
 from flowmap.model.source import SourceStatus
+from flowmap.query.asking import EngineCalls
 from flowmap.query.history import HistoryQueries
 from flowmap.query.live import LiveQueries
 from flowmap.query.service import QueryService
@@ -101,15 +102,14 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     )
     refresher = _refresher(config, control, catalog, engine)
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
+    calls = EngineCalls(engine, queries, timeout=query_timeout(config))
     backend = QueryService(
-        engine,
-        queries,
+        calls,
         control.plane,
-        timeout=query_timeout(config),
         stale_for=config.attribute.stale_for,
         source_status=lambda: _statuses(source, engine, source_reason),
         catalog_status=refresher.status,
-        history_queries=_history_queries(config, engine, queries, history_writer),
+        history_queries=_history_queries(config, calls, history_writer),
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     page_workers = Workers("page", PAGE_THREADS)
@@ -190,15 +190,13 @@ def _history_writer(config: Config, source: Source) -> HistoryWriter | None:
     return HistoryWriter(history.path, Limits(history.retain, history.max_size), source=source.facts.name)
 
 
-def _history_queries(
-    config: Config, engine: Engine, queries: LiveQueries, history_writer: HistoryWriter | None
-) -> HistoryQueries | None:
+def _history_queries(config: Config, calls: EngineCalls, history_writer: HistoryWriter | None) -> HistoryQueries | None:
     if history_writer is None or config.history.path is None:
         return None
     translated = config.attribute.nat == "translated"
     names = Peers(config.export.peers).name
     history_reader = HistoryReader(config.history.path, peer_name=names, translated_ends=translated)
-    return HistoryQueries(engine, queries, history_writer, history_reader)
+    return HistoryQueries(calls, history_writer, history_reader)
 
 
 def _history_report(figures: HistoryFigures) -> HistoryReport:

@@ -38,6 +38,7 @@ from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
 from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import exact_bytes
+from flowmap.flows import bursts
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.changes import Changes
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Row
@@ -279,6 +280,7 @@ class FlowAccounting:
         rows = rows[(columns.series[rows] >= 0) & (columns.flags[rows] & _OPEN != 0)]
         if self._journal is not None and len(rows):
             until = self.table.alive_until(rows)
+            columns.last[rows] -= columns.unsettled[rows]  # their owner is not confirmed
             self._journal.left(columns, rows, self.attribution.decisions, open_until=until)
 
     def _finish_read(self, complete: bool, now: float) -> None:
@@ -304,13 +306,18 @@ class FlowAccounting:
 
     def _credit(self, applied: Changes, now: float) -> None:
         series = self.table.columns.series[applied.rows]
-        decided = series >= 0
+        resumed = bursts.is_unconfirmed(self.table.columns, applied.rows)
+        if resumed.any():
+            rows = applied.rows[resumed]
+            self.pending_flows += bursts.add_unsettled(self.table.columns, rows, applied.deltas[resumed])
+            self.attribution.resumed(rows)
+        decided = (series >= 0) & ~resumed
         if decided.any():
             self.series_table.credit(series[decided], *applied.deltas[decided].T, now=now)
             resent = decided & (applied.retransmits != 0)
             if resent.any():
                 self.series_table.retransmitted(series[resent], applied.retransmits[resent].astype(np.uint64))
-        waiting = series == PENDING
+        waiting = (series == PENDING) | resumed
         transmit, receive = exact_bytes(applied.deltas[waiting])
         self._add(self.pending, transmit, receive)
         transmit, receive = exact_bytes(applied.deltas[waiting | decided])
@@ -322,7 +329,7 @@ class FlowAccounting:
         credited = series[series >= 0]
         if len(credited):
             self.series_table.closed(credited)
-        self._free(rows[series != PENDING])
+        self._free(rows[(series != PENDING) & ~bursts.is_unconfirmed(self.table.columns, rows)])
 
     def _credit_group(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
         """Credit flows to the series of their owners: all their bytes if they were pending, else the later ones."""
@@ -335,30 +342,38 @@ class FlowAccounting:
         keys = [SeriesKey(*owned, *peer) for peer in zip(names, protocols, strict=True)]
         series = np.array([self.series_table.series(key, now=now) for key in keys], np.int32)
         ids = series[position.reshape(-1)]
-        before = columns.series[rows]
+        before, resumed = columns.series[rows], bursts.is_unconfirmed(columns, rows)
         is_open = columns.flags[rows] & _OPEN != 0
-        self.series_table.closed(before[(before >= 0) & is_open])
-        columns.series[rows] = ids
-        self.series_table.opened(ids)
-        self.series_table.closed(ids[~is_open])
         was_pending = before == PENDING
-        totals = columns.total(rows[was_pending])
-        self.series_table.credit(ids[was_pending], *totals.T, now=now)
+        amount = np.where(resumed[:, None], columns.unsettled[rows], columns.total(rows))[was_pending | resumed]
+        begins = ~resumed | (before != ids)  # another flow of its series; else the same goes on
+        if (resumed & begins).any():
+            bursts.leave_earlier(columns, rows[resumed & begins], self._report)
+        bursts.settle(columns, rows[resumed])
+        self.series_table.closed(before[(before >= 0) & is_open & begins])
+        columns.series[rows] = ids
+        self.series_table.opened(ids[begins])
+        self.series_table.closed(ids[begins & ~is_open])
+        self.series_table.credit(ids[was_pending | resumed], *amount.T, now=now)
         self.series_table.retransmitted(ids[was_pending], columns.resent[rows[was_pending]].astype(np.uint64))
-        transmit, receive = exact_bytes(totals)
+        transmit, receive = exact_bytes(amount)
         self._add(self.pending, -transmit, -receive)
-        self.pending_flows -= int(np.count_nonzero(was_pending))
+        self.pending_flows -= int(np.count_nonzero(was_pending | resumed))
         self._free(rows[~is_open])
 
     def _free(self, rows: Rows) -> None:
-        """Report flows that leave to the listeners and the journal, and free their rows."""
+        """Report flows that leave, and free their rows."""
+        self._report(rows)
+        self.table.free(rows)
+
+    def _report(self, rows: Rows) -> None:
+        """Report flows that leave to the listeners and the journal."""
         for listener in self._leaving:
             listener(rows)
         if self._journal is not None:
             decided = rows[self.table.columns.series[rows] >= 0]
             if len(decided):
                 self._journal.left(self.table.columns, decided, self.attribution.decisions)
-        self.table.free(rows)
 
     def _shed_untracked(self, applied: Changes, now: float) -> None:
         """Account for flows that the full table did not track; the final counters of closed ones still count."""

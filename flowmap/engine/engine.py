@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TypeVar
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
@@ -37,6 +38,7 @@ from flowmap.engine.commands import (
 )
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.snapshot import Snapshot
+from flowmap.model.status import QuestionCounts
 from flowmap.sources.base import Source, Step
 
 log = logging.getLogger(__name__)
@@ -224,6 +226,8 @@ class Engine(threading.Thread):
         self._serve_requests()
         self._take_results()
         self._apply(Decide(self._clock()))
+        while self.accounting.attribution.has_backlog:
+            self._apply(Decide(self._clock()))
         self._apply(Finish())
         self._publish(self._clock())
 
@@ -233,7 +237,7 @@ class Engine(threading.Thread):
         until = now + IDLE_WAIT
         if self._retry_at is not None:
             until = min(until, self._retry_at)
-        elif self._stopping.is_set() or self._requests:
+        elif self._stopping.is_set() or self._requests or self.accounting.attribution.has_backlog:
             until = now
         else:
             until = min(until, max(self.source.deadline(), self._polled + GATHER))
@@ -359,10 +363,20 @@ class Engine(threading.Thread):
 
     def _publish(self, now: float) -> None:
         began = self._clock()
-        self._snapshot = self._take_snapshot(self.accounting)
+        self._snapshot = replace(self._take_snapshot(self.accounting), questions=self._question_counts())
         self._published = now
         # A snapshot reads every flow; with a million of them it must not take more than a twentieth of the time.
         self._publish_every = max(PUBLISH_EVERY, 20 * (self._clock() - began))
+
+    def _question_counts(self) -> QuestionCounts:
+        return QuestionCounts(
+            answers=self.answers,
+            last_answer_at=self.last_answer or None,
+            last_error=self.last_failure or None,
+            unreadable_elements=self.unreadable,
+            questions_cached=len(self.accounting.attribution),
+            questions_waiting=self.questions_waiting,
+        )
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes as well as one more byte

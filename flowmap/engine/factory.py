@@ -16,9 +16,10 @@ from flowmap.engine.accounting import DeploymentDirectory, FlowAccounting, Journ
 from flowmap.engine.commands import Configure
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
-from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, Snapshot
+from flowmap.export.snapshot import CatalogReport, HistoryReport, Snapshot
 from flowmap.flows.table import FlowTable
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
+from flowmap.model.status import RecordingReport
 
 
 def make_accounting(
@@ -81,6 +82,8 @@ def make_snapshot(
         pending_receive_bytes=accounting.pending[1],
         open_flows=accounting.table.open_flows - flows.closing,
         pending_flows=accounting.pending_flows,
+        tracked_flows=len(accounting.table),
+        complete_reads=accounting.complete_reads,
         flows_limit=accounting.table.max_flows,
         flows_ended_unseen=accounting.table.ended_unseen,
         shed=dict(accounting.shed),

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.series import KINDS, OTHER, SeriesKey, SeriesKind, SeriesLabels, last_resort
-from flowmap.export.snapshot import ByteCount, SeriesSnapshot, Totals, exact_sum
+from flowmap.export.snapshot import SeriesSnapshot, Totals, exact_sum
+from flowmap.model.views import ByteCount
 
 __all__ = ["Ids", "SeriesKey", "SeriesKind", "SeriesTable"]
 

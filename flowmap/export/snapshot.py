@@ -12,17 +12,10 @@ import numpy.typing as npt
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.model.source import SourceReport
-from flowmap.model.status import AttributionReport
-from flowmap.model.views import Traffic
+from flowmap.model.status import AttributionReport, ByteTotals, QuestionCounts, RecordingReport
+from flowmap.model.views import ByteCount, Traffic
 
 U64 = npt.NDArray[np.uint64]
-
-
-class ByteCount(NamedTuple):
-    """Exact bytes in both directions."""
-
-    transmit: int = 0
-    receive: int = 0
 
 
 class Totals(NamedTuple):
@@ -116,18 +109,6 @@ class CatalogReport:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingReport:
-    """State of the recording (``run --record``)."""
-
-    path: str
-    size: int
-    """Bytes written."""
-    active: bool
-    ended: str
-    """Why it ended: ``stopped``, ``size``, ``disk``, ``behind``, ``defect``; empty while it runs."""
-
-
-@dataclass(frozen=True, slots=True)
 class HistoryReport:
     """Figures of the history, copied for the page; sizes in bytes."""
 
@@ -172,6 +153,10 @@ class Snapshot:
     """Open flows without ignored ones."""
     pending_flows: int = 0
     """Flows whose owner is not decided yet, open or closed."""
+    tracked_flows: int = 0
+    """Flows in the table."""
+    complete_reads: int = 0
+    """Full reads of the source that were completed."""
     flows_limit: int = 0
     """``collect.max_flows``."""
     flows_ended_unseen: int = 0
@@ -182,6 +167,7 @@ class Snapshot:
     """Answers that contradict an earlier attribution in the time they cover."""
     attribution: AttributionReport = AttributionReport()
     """Times in it are monotonic seconds."""
+    questions: QuestionCounts = QuestionCounts()
     health: bool = False
     """Whether a source reports retransmits and round-trip times (the socket table does)."""
     series_table: SeriesSnapshot = field(default_factory=SeriesSnapshot)
@@ -194,6 +180,19 @@ class Snapshot:
     """None leaves its metrics out."""
     history: HistoryReport | None = None
     """None leaves its metrics out."""
+
+    def byte_totals(self) -> ByteTotals:
+        """Observed bytes and the parts that they are the sum of."""
+        totals = self.series_table.totals()
+        return ByteTotals(
+            observed=ByteCount(self.observed_transmit_bytes, self.observed_receive_bytes),
+            attributed=totals.deployment,
+            shared=totals.shared,
+            unattributed=totals.unattributed,
+            internal=totals.internal,
+            expired=totals.expired,
+            pending=ByteCount(self.pending_transmit_bytes, self.pending_receive_bytes),
+        )
 
     def conserved(self) -> bool:
         """Whether observed equals the sum of its parts, exactly, in both directions."""

@@ -56,6 +56,8 @@ class Row(IntFlag):
     """The counters were zeroed: the events from before that read are applied and announced no new flow."""
     ASSURED = auto()
     """Both hosts take part; see ``flowmap.flows.eviction``."""
+    UNCONFIRMED = auto()
+    """Connectionless, with traffic that waits for a confirmation of the owner; see ``flowmap.flows.bursts``."""
 
 
 class FlowColumns:
@@ -89,6 +91,12 @@ class FlowColumns:
         self.active = np.zeros(n, np.float64)  # the client sent something after this instant
         self.read_at = np.zeros(n, np.float64)  # ``last`` is not older than this
         self.read = np.zeros(n, np.uint32)  # number of the full read that last saw the flow
+        # Written only for connectionless flows: see ``flowmap.flows.bursts``.
+        self.heard_by = np.zeros(n, np.float64)
+        self.burst_after = np.zeros(n, np.float64)
+        self.burst_by = np.zeros(n, np.float64)
+        self.unsettled = np.zeros((n, 4), np.uint64)
+        self.earlier = np.zeros(n, np.int32)  # ``verdict`` before that of the burst
         self.series = np.zeros(n, np.int32)  # series id of its traffic, or PENDING, IGNORED
         self.state = np.zeros(n, np.uint8)  # State of the owner as a code of the attribution, 0 while undecided
         self.verdict = np.zeros(n, np.int32)  # number of the decision

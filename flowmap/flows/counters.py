@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows import bursts
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.column_batch import Column
 from flowmap.flows.columns import U64, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
-
-TCP = 6
+from flowmap.flows.ports import TCP
 
 # numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
 CLOSED, OPENED, DUMPED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.DUMPED)
@@ -20,8 +20,11 @@ PREEXISTING, READ, HEALTH_READ, UNANNOUNCED, DOUBTED, SET_BACK = (
 )
 
 
-def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> U64:
-    """Deltas of every record, zero for records without counters. Updates the rows."""
+def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, now: float) -> U64:
+    """Deltas of every record, zero for records without counters. Updates the rows.
+
+    The counters were read between ``read_at`` and ``now``.
+    """
     deltas = np.zeros((len(rows), 4), np.uint64)
     with_counters = np.flatnonzero(batch.flags & COUNTERS)
     if not len(with_counters):
@@ -45,6 +48,10 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) ->
     closing = (batch.kind[with_counters] == CLOSED) | ((batch.flags[with_counters] & ENDING) != 0)
     sending = row[(delta[:, 0] != 0) & ~first & ~(closing & (batch.protocol[with_counters] == TCP))]
     columns.active[sending] = columns.read_at[sending]
+    grown = np.flatnonzero((batch.protocol[with_counters] != TCP) & delta.any(axis=1))
+    if len(grown):
+        seen_by = now if batch.moments is None else batch.moments.by[with_counters][grown]
+        bursts.grow(columns, row[grown], columns.read_at[row[grown]], ~first[grown], seen_by)
     columns.last[row] = current
     columns.read_at[row] = read_at
     if len(row) == len(rows):

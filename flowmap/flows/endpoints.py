@@ -65,6 +65,11 @@ class EndpointTable:
         """The addresses of endpoints, as two columns."""
         return self._high[numbers], self._low[numbers]
 
+    def are_services(self, numbers: Rows) -> npt.NDArray[np.bool_]:
+        """Whether each is a service endpoint."""
+        services: npt.NDArray[np.bool_] = (self._meta[numbers] & np.uint64(_SERVICE)) != 0
+        return services
+
     def intern_clients(self, high: U64, low: U64) -> Rows:
         """Numbers of client addresses, new ones if needed. OverflowError if they do not fit."""
         return self._intern(high, low, np.zeros(len(high), np.uint64))

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Hashes, Rows
 
@@ -82,7 +83,8 @@ def closed_pending(columns: FlowColumns, rows: Rows, wanted: int, answered: int)
     Unanswered rows come first. Assured rows, the longest closed first, are evicted for assured new flows only.
     """
     flags = columns.flags[rows]
-    closed = (columns.series[rows] == PENDING) & (flags & np.uint32(Row.OPEN) == 0)
+    closed = (columns.series[rows] == PENDING) | is_unconfirmed(columns, rows)
+    closed &= flags & np.uint32(Row.OPEN) == 0
     rows, later = rows[closed], (flags[closed] & _ROW_ASSURED) != 0
     rows = rows[np.lexsort((columns.ended_by[rows], later))]
     return rows[: max(0, answered, min(wanted, int(np.count_nonzero(~later))))]

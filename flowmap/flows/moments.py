@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
 from flowmap.flows.columns import FlowColumns, Row
-from flowmap.flows.counters import TCP
 from flowmap.flows.hash_index import Rows
+from flowmap.flows.ports import TCP
 
 _ENDED, _SILENT = np.uint32(Row.ENDED), np.uint32(Row.END_UNANNOUNCED)
 

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+TCP = 6
+"""IANA number of TCP."""
+
 U64 = npt.NDArray[np.uint64]
 Unsigned = npt.NDArray[np.unsignedinteger]
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows import bursts
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.changes import Changes, Moment, Shed, joined
 from flowmap.flows.columns import (
@@ -24,7 +25,7 @@ from flowmap.flows.columns import (
     occurrence_rounds,
     same_key,
 )
-from flowmap.flows.counters import TCP, apply_late_openings, confirm_zeroed, count, count_retransmits, sums
+from flowmap.flows.counters import apply_late_openings, confirm_zeroed, count, count_retransmits, sums
 from flowmap.flows.endpoints import EndpointTable
 from flowmap.flows.eviction import (
     SHARE,
@@ -41,6 +42,7 @@ from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.health import apply_measured
 from flowmap.flows.moments import note_moments
 from flowmap.flows.new_flows import applicable, opening_flags, write_translation
+from flowmap.flows.ports import TCP
 from flowmap.flows.superseded import Superseded
 from flowmap.flows.untracked import Untracked
 
@@ -243,7 +245,7 @@ class FlowTable:
         columns.flags[rows[(batch.flags & ASSURED) != 0]] |= _ASSURED
         if self._withholding:
             batch = without_evictable(columns, batch, rows)
-        deltas = count(columns, batch, rows, moment.read_at)
+        deltas = count(columns, batch, rows, moment.read_at, moment.now)
         apply_late_openings(columns, batch, rows, deltas, moment.born_after)
         resent = count_retransmits(columns, batch, rows)
         note_moments(columns, batch, rows, self.alive_until)
@@ -335,6 +337,7 @@ class FlowTable:
         columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after if each is None else each.before)
         columns.born_by[rows] = moment.now if each is None else each.by
         columns.reset(rows)
+        bursts.begin(columns, rows)
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
         write_translation(columns, records, rows)
         self.open_flows += int(np.count_nonzero(columns.series[rows] == PENDING))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,32 +13,9 @@ from flowmap.flows.ports import client_ports, nat_ports, protocols, server_ports
 from flowmap.history.block import Block
 from flowmap.history.closed_flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import State
+from flowmap.model.views import Connection, FlowFilter
 
 U64 = npt.NDArray[np.uint64]
-
-
-class FlowTuple(NamedTuple):
-    """A connection to find, named from either side. A port that is None matches any."""
-
-    one: Address
-    one_port: int | None
-    other: Address
-    other_port: int | None
-    protocol: int
-
-
-class Wanted(NamedTuple):
-    """Criteria of a listing; None matches everything. Times are seconds since the epoch."""
-
-    since: float
-    until: float
-    deployment: str | None = None
-    """Id or name."""
-    peer: str | None = None
-    client: tuple[Address, int | None] | None = None
-    state: State | None = None
-    protocol: int | None = None
 
 
 class BlockMatcher:
@@ -93,21 +69,19 @@ class BlockMatcher:
         micro = microseconds(at)
         return np.asarray((self["born_by"] <= micro) & (self["ended_after"] >= micro))
 
-    def between(self, wanted: FlowTuple) -> Mask:
+    def between(self, wanted: Connection) -> Mask:
         """Flows with these endpoints, in either direction, before or after NAT."""
-        endpoints = ((wanted.one, wanted.one_port), (wanted.other, wanted.other_port))
+        endpoints = ((wanted.source, wanted.source_port), (wanted.destination, wanted.destination_port))
         found = self._has_endpoints(*endpoints) | self._has_endpoints(*reversed(endpoints))
         return np.asarray(found & (self.protocol == np.uint64(wanted.protocol)))
 
     def of_deployment(self, deployment: str) -> Mask:
         """Flows that the deployment owns, alone or with others."""
-        return self._by_decision(
-            lambda decision: any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
-        )
+        return self._by_decision(lambda decision: any(owner.is_called(deployment) for owner in decision.owners))
 
-    def passes(self, wanted: Wanted, peer_name: Callable[[EndpointKey], str]) -> Mask:
+    def passes(self, wanted: FlowFilter, peer_name: Callable[[EndpointKey], str]) -> Mask:
         """Flows of a listing."""
-        passes = self.within(wanted.since, wanted.until)
+        passes = self.within(*wanted.window)
         if wanted.deployment is not None and passes.any():
             passes &= self.of_deployment(wanted.deployment)
         if wanted.state is not None and passes.any():

@@ -27,10 +27,10 @@ from flowmap.history.block import Block
 from flowmap.history.closed_flows import MICROSECONDS, Fact, StoredDecision
 from flowmap.history.file import translated
 from flowmap.history.intervals import intervals_at
-from flowmap.history.matching import BlockMatcher, FlowTuple, Wanted, microseconds, totals
+from flowmap.history.matching import BlockMatcher, microseconds, totals
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo
-from flowmap.model.views import Evidence, FlowView, PeerSeen, Traffic
+from flowmap.model.views import Connection, Evidence, FlowFilter, FlowView, PeerSeen, Traffic
 
 QUERY_SECONDS = 8.0
 """Time limit of one question."""
@@ -84,11 +84,11 @@ class HistoryReader:
         """Cancel the current questions: the daemon stops."""
         self._closed = True
 
-    def flows(self, wanted: Wanted, limit: int, below: int | None = None) -> StoredPage:
+    def flows(self, wanted: FlowFilter, limit: int, below: int | None = None) -> StoredPage:
         """Flows that match, the last stored first; ``below``: only flows with a smaller number."""
         found: list[StoredFlow] = []
         with self._database() as database:
-            for seq, reading, size in self._blocks(database, wanted.since, wanted.until, below or _NEWEST):
+            for seq, reading, size in self._blocks(database, *wanted.window, below or _NEWEST):
                 rows = np.flatnonzero(reading.passes(wanted, self._peer_name)[:size])[::-1]
                 for row in rows.tolist():
                     if len(found) == limit:
@@ -96,7 +96,7 @@ class HistoryReader:
                     found.append(_stored(reading, row, sure=True))
         return StoredPage(tuple(found), None)
 
-    def at(self, wanted: FlowTuple, moment: float) -> list[StoredFlow]:
+    def at(self, wanted: Connection, moment: float) -> list[StoredFlow]:
         """Flows between these endpoints that were, or may have been, open at the moment; at most about 1000."""
         key = bloom.key_of(*wanted)
         found: list[StoredFlow] = []
@@ -111,7 +111,7 @@ class HistoryReader:
                     break
         return found
 
-    def last(self, wanted: FlowTuple) -> StoredFlow | None:
+    def last(self, wanted: Connection) -> StoredFlow | None:
         """The flow between these endpoints with the latest end, or None."""
         now = time.time()
         with self._database() as database:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 LINES = 2000
 """Lines the queue holds."""
 IDLE_SECONDS = 1.0
-"""Seconds when_idle two calls of ``when_idle`` while the queue is empty."""
+"""Seconds between two calls of ``when_idle`` while the queue is empty."""
 
 
 class Sink:

@@ -51,6 +51,10 @@ class Owner(NamedTuple):
         """The identity without the name: a renamed deployment is the same."""
         return DeploymentKey(*self[:3])
 
+    def is_called(self, deployment: str) -> bool:
+        """Whether ``deployment`` is its id or its name."""
+        return deployment in (self.deployment_id, self.name)
+
 
 FLINK = "flink.apache.org"
 """Workspace of what open-source Flink clusters run. The namespace is the cluster. No workspace id of Realtime Compute

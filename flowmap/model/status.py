@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import Owner
 from flowmap.model.source import SourceStatus
+from flowmap.model.views import ByteCount
 
 
 class Contradiction(NamedTuple):
@@ -29,7 +29,7 @@ class Contradiction(NamedTuple):
     """Client and server endpoint of one of the flows."""
 
 
-class ReadingView(NamedTuple):
+class ShapeReport(NamedTuple):
     """Counts of the questions of one shape since the start."""
 
     shape: str
@@ -37,22 +37,147 @@ class ReadingView(NamedTuple):
     answered: int
     named: int
     """Answers that named a deployment."""
-    silent: bool
+    never_names: bool
     """Whether the shape never names a deployment, so that its questions are repeated less often."""
 
 
 class AttributionReport(NamedTuple):
     """State of the attribution."""
 
-    readings: tuple[ReadingView, ...] = ()
+    shapes: tuple[ShapeReport, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     """The newest contradictions, the latest first."""
-    tied_pairs: int = 0
+    narrowing_pairs: int = 0
     """Pairs of endpoints with flows that have several candidates."""
-    ties_waiting: int = 0
+    narrowing_waiting: int = 0
     """Questions about both endpoints of such pairs that were due and got no call."""
     hint: str | None = None
     """Advice about the settings, from the answers so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStatus:
+    """State of the deployment catalog."""
+
+    deployments: int
+    left_out: int
+    """Deployments left out because the catalog is full."""
+    listed_at: float | None
+    """Epoch seconds at which every namespace had last been listed completely."""
+    age_seconds: float | None
+    """Age of that listing."""
+    suspicious: str | None
+    """Namespaces whose last listing lost more than half of the deployments and is not applied yet."""
+    error: str | None
+    """Cause of the last failure; None if the last listing succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionCounts:
+    """Questions to the control plane since the start."""
+
+    answers: int = 0
+    """Questions answered."""
+    last_answer_at: float | None = None
+    """Epoch seconds."""
+    last_error: str | None = None
+    """Cause of the last failure."""
+    unreadable_elements: int = 0
+    """Elements of answers that could not be read."""
+    questions_cached: int = 0
+    """Questions whose answers are kept."""
+    questions_waiting: int = 0
+    """Questions that are due and not yet asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneStatus:
+    """State of the control plane as the daemon sees it, and of the questions to it."""
+
+    endpoint: str
+    questions: QuestionCounts
+    breaker_open: bool
+    """Whether calls are suspended after failures."""
+    clock_skew_seconds: float | None
+    """Seconds by which the control plane's clock is ahead of this host's."""
+    catalog: CatalogStatus | None = None
+    """None without a catalog."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowCounts:
+    """Numbers of flows."""
+
+    open: int
+    """Open flows without ignored ones."""
+    pending: int
+    """Flows whose owner is not decided yet, open or closed."""
+    tracked: int
+    """Flows in the table."""
+    limit: int
+    """``collect.max_flows``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByteTotals:
+    """All counted bytes: ``observed`` is the sum of the others, exactly, in both directions."""
+
+    observed: ByteCount
+    attributed: ByteCount
+    shared: ByteCount
+    unattributed: ByteCount
+    internal: ByteCount
+    """Of connections that belong to clusters of open-source Flink themselves."""
+    expired: ByteCount
+    pending: ByteCount
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationStatus:
+    """The running configuration, and the result of the last reload."""
+
+    pid: int
+    file: str | None
+    """None if all settings are from the environment."""
+    reloads: int
+    last_reload_successful: bool
+    applied_at: float
+    """Epoch seconds at which the running configuration was applied."""
+    last_error: str | None
+    """Why the last reload was rejected; None if it was applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingReport:
+    """State of the recording (``run --record``)."""
+
+    path: str
+    size: int
+    """Bytes written."""
+    active: bool
+    ended: str
+    """Why it ended: ``stopped``, ``size``, ``disk``, ``behind``, ``defect``; empty while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryStatus:
+    """State of the history file."""
+
+    up: bool
+    """Whether the file can be written."""
+    flows: int
+    oldest_at: float | None
+    """Epoch seconds at which the oldest flow ended; None without flows."""
+    flows_written: int
+    flows_lost: int
+    flows_queued: int
+    size_bytes: int
+    limit_bytes: int
+    files_set_aside: int
+    """Files of another version, or damaged ones, that were renamed."""
+    blocks_unreadable: int
+    notes: str | None
+    """What is wrong, in one line; None if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +188,16 @@ class StatusView:
     started_at: float
     ready: bool
     sources: tuple[SourceStatus, ...]
-    control_plane: Mapping[str, object]
-    """Endpoint, last success and last error (times in epoch seconds), questions known and waiting, budget left."""
-    flows: Mapping[str, int]
-    """Open, pending, tracked and the limit."""
-    bytes: Mapping[str, Mapping[str, int]]
-    """Transmit and receive of ``observed``, ``attributed``, ``shared``, ``unattributed``, ``internal``, ``pending`` and
-    ``expired``."""
+    control_plane: ControlPlaneStatus
+    flows: FlowCounts
+    bytes: ByteTotals
     conserved: bool
     """Whether observed equals the sum of the others, exactly, in both directions."""
-    configuration: Mapping[str, object] = field(default_factory=dict)
-    """The daemon's process id and file, and how the last reload went (times in epoch seconds)."""
-    recording: Mapping[str, object] | None = None
-    """State of the recording: path, size, and whether it continues or why it ended; None without one."""
+    configuration: ConfigurationStatus | None = None
+    """None if the configuration cannot be reloaded."""
+    recording: RecordingReport | None = None
+    """None without a recording."""
     attribution: AttributionReport = AttributionReport()
     """Its times are epoch seconds."""
-    history: Mapping[str, object] | None = None
-    """State of the history file (times in epoch seconds); None without one."""
+    history: HistoryStatus | None = None
+    """None without a history file."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from flowmap.model.address import Endpoint
+from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 
 if TYPE_CHECKING:
@@ -71,6 +72,24 @@ class AttributionView:
     """The explanation, if the query asked for it."""
 
 
+class Connection(NamedTuple):
+    """A connection as a user names it; port None means any."""
+
+    source: Address
+    source_port: int | None
+    destination: Address
+    destination_port: int | None
+    protocol: int
+    """IANA number."""
+
+
+class EndpointFilter(NamedTuple):
+    """An address, and a port or any."""
+
+    address: Address
+    port: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class FlowFilter:
     """Which flows to list; None passes every flow."""
@@ -79,10 +98,10 @@ class FlowFilter:
     """Deployment id or name."""
     peer: str | None = None
     """Configured peer name, ``ip:port`` of the service endpoint, or its address alone."""
-    client: str | None = None
-    """Client address, or ``ip:port``."""
+    client: EndpointFilter | None = None
     state: State | None = None
-    protocol: str | None = None
+    protocol: int | None = None
+    """IANA number."""
     since: float | None = None
     """Seconds since the epoch; with ``since`` or ``until``, closed flows are listed too."""
     until: float | None = None
@@ -92,6 +111,11 @@ class FlowFilter:
         """Whether closed flows are wanted too."""
         return self.since is not None or self.until is not None
 
+    @property
+    def window(self) -> tuple[float, float]:
+        """``since`` and ``until``; infinite where they are None."""
+        return -math.inf if self.since is None else self.since, math.inf if self.until is None else self.until
+
 
 @dataclass(frozen=True, slots=True)
 class FlowPage:
@@ -99,6 +123,13 @@ class FlowPage:
 
     flows: tuple[FlowView, ...]
     next_cursor: str | None
+
+
+class ByteCount(NamedTuple):
+    """Exact bytes in both directions."""
+
+    transmit: int = 0
+    receive: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +142,16 @@ class Traffic:
     receive_packets: int = 0
     connections: int = 0
     open_connections: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.transmit_bytes + other.transmit_bytes,
+            self.receive_bytes + other.receive_bytes,
+            self.transmit_packets + other.transmit_packets,
+            self.receive_packets + other.receive_packets,
+            self.connections + other.connections,
+            self.open_connections + other.open_connections,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +180,8 @@ class PeerSeen:
 
     def joined(self, other: PeerSeen) -> PeerSeen:
         """The sum of both, which have the same peer and owners."""
-        traffic = Traffic(
-            self.traffic.transmit_bytes + other.traffic.transmit_bytes,
-            self.traffic.receive_bytes + other.traffic.receive_bytes,
-            self.traffic.transmit_packets + other.traffic.transmit_packets,
-            self.traffic.receive_packets + other.traffic.receive_packets,
-            self.traffic.connections + other.traffic.connections,
-            self.traffic.open_connections + other.traffic.open_connections,
-        )
         first, last = min(self.first_seen, other.first_seen), max(self.last_seen, other.last_seen)
-        return PeerSeen(self.peer, self.protocol, traffic, self.owners, first, last)
+        return PeerSeen(self.peer, self.protocol, self.traffic + other.traffic, self.owners, first, last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""The chain behind one flow's owners: what saw it, what was asked and answered when, and how that combines.
+"""The explanation of a flow's owners: its source, the questions with their answers, and how they combine.
 
-Reads the books as ``flowmap.query.live`` does, on the writer's thread.
+Runs on the engine's thread.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from flowmap.model.deployment import JobSelection, Owner
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 from flowmap.sources.kinds import KINDS
 
-GUESSED = "guessed: the beginning was not seen, so the ports had to tell"
+GUESSED = "guessed from the ports: the start of the connection was not observed"
 JOBS: Mapping[JobSelection, str] = {
-    JobSelection.AT_START: "those that ran when the connection began, by the deployment's list of jobs",
-    JobSelection.RUNNING: "those not over when last listed: it is not known which ran when the connection began",
+    JobSelection.AT_START: "jobs that ran when the connection began, by the list of jobs of the deployment",
+    JobSelection.RUNNING: "jobs that had not ended when last listed; those at the start are not known",
     JobSelection.UNLISTED: "not listed yet",
 }
 
@@ -31,9 +31,10 @@ JOBS: Mapping[JobSelection, str] = {
 def explain(
     accounting: FlowAccounting, row: int, *, source: str, epoch: float, job_selection: JobSelection | None
 ) -> Explanation:
-    """Everything that bears on the flow in ``row``.
+    """The explanation of the flow in ``row``.
 
-    ``epoch`` makes a monotonic instant a time. ``job_selection``: how its jobs were found, None without an owner.
+    ``epoch`` is added to a monotonic instant for seconds since the epoch. ``job_selection``: how the jobs beside its
+    owners were selected; None without an owner.
     """
     columns, attribution = accounting.table.columns, accounting.attribution
     lives = attribution.lifetimes(np.array([row], np.int32))
@@ -69,7 +70,7 @@ def _asked(
     timeline = accounting.attribution.timeline(question)
     answers: Sequence[Answer] = timeline.answers if timeline else ()
     outcome = None
-    if decision is not None:  # what it does not rest on told nothing, or came too late to tell
+    if decision is not None:  # a question without an outcome named nothing, or was answered too late
         outcome = decision.outcomes.get(question)
     elif answers and timeline is not None:
         settings = accounting.attribution.settings
@@ -83,7 +84,7 @@ def _asked(
         namespace=question.namespace,
         source=question.source,
         destination=question.destination,
-        answers=tuple(_heard(answer, lives, outcome, epoch) for answer in answers),
+        answers=tuple(_received(answer, lives, outcome, epoch) for answer in answers),
         rule=outcome.rule if outcome else "",
         owners=_sorted(outcome.owners) if outcome else (),
         confirmed_from=confirmed.first_arrived + epoch if confirmed and confirmed.answers > 1 else None,
@@ -92,14 +93,14 @@ def _asked(
     )
 
 
-def _heard(answer: Answer, lives: Lifetimes, outcome: Judgement | None, epoch: float) -> ReceivedAnswer:
+def _received(answer: Answer, lives: Lifetimes, outcome: Judgement | None, epoch: float) -> ReceivedAnswer:
     owners, relation = _sorted(answer.owners), _relation(answer, lives)
     decisive = outcome is not None and answer == outcome.answer
     return ReceivedAnswer(answer.asked + epoch, answer.arrived + epoch, owners, relation, decisive)
 
 
 def _relation(answer: Answer, lives: Lifetimes) -> Relation:
-    """See :class:`Relation`; the same comparisons as the rules of time make."""
+    """See :class:`Relation`; by the same comparisons as the rules of time."""
     if answer.arrived <= lives.born_after[0]:
         return Relation.BEFORE
     if answer.asked >= lives.ended_by[0]:
@@ -118,8 +119,8 @@ def _life(lives: Lifetimes, epoch: float) -> Lifetime:
 def _because(accounting: FlowAccounting, row: int, service: EndpointKey) -> str:
     columns = accounting.table.columns
     kept = (service.address, service.port) == columns.endpoints_of(row)[1]
-    asked = "as the client called it" if kept else "as it is after destination NAT, which really answers"
-    return f"the client as it is before source NAT, since many can share the address after it; the service end {asked}"
+    asked = "before destination NAT" if kept else "after destination NAT"
+    return f"the client endpoint before source NAT, as many clients can share an address after it; the service {asked}"
 
 
 def _combination(semantics: Semantics, asked: Sequence[AskedQuestion], decision: Decision | None) -> str:
@@ -139,12 +140,12 @@ def _combination(semantics: Semantics, asked: Sequence[AskedQuestion], decision:
 
 
 def _joined(shapes: Sequence[Shape], asked: Sequence[AskedQuestion]) -> str:
-    """``sink {orders} ∪ source {}``: what each shape contributes, all places together."""
+    """``sink {orders} ∪ source {}``: the owners of each shape, from all places."""
     return " ∪ ".join(f"{shape} {_names(*(one for one in asked if one.shape == shape))}" for shape in shapes)
 
 
 def _names(*asked: AskedQuestion) -> str:
-    """Names of whom the questions contribute; ``?`` where one is waited for, or the decision does without it."""
+    """Names of the owners; ``?`` for a question that is not answered or not used."""
     names = {owner.name for one in asked for owner in one.owners}
     if any(not one.rule for one in asked):
         names.add("?")

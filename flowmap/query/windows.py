@@ -1,29 +1,17 @@
-"""What the books can tell of a window of time: of the flows that are tracked now. Runs on the writer's thread."""
+"""Tracked flows in a window of time. Runs on the engine's thread."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
 from flowmap.engine.accounting import FlowAccounting
-from flowmap.flows.columns import Mask, Row
+from flowmap.flows.columns import Row
 from flowmap.flows.hash_index import Rows
 from flowmap.model.address import protocol_name
 from flowmap.model.views import PeerSeen, Traffic
-
-
-def within(accounting: FlowAccounting, rows: Rows, since: float | None, until: float | None, epoch: float) -> Mask:
-    """Which rows were, or may have been, open at some moment between the two (seconds since the epoch).
-
-    Of flows that were found, not seen to begin, only what comes after the first look is known.
-    """
-    columns = accounting.table.columns
-    begun = np.where(np.isfinite(columns.born_after[rows]), columns.born_after[rows], columns.born_by[rows])
-    inside = np.ones(len(rows), np.bool_)
-    if since is not None:
-        inside &= columns.ended_by[rows] >= since - epoch
-    if until is not None:
-        inside &= begun <= until - epoch
-    return inside
+from flowmap.query.matching import within
 
 
 def peers_of(
@@ -34,12 +22,12 @@ def peers_of(
     numbers = [
         number
         for number, decision in decisions.items()
-        if any(deployment in (owner.deployment_id, owner.name) for owner in decision.owners)
+        if any(owner.is_called(deployment) for owner in decision.owners)
     ]
     columns, rows = accounting.table.columns, accounting.table.live()
     rows = rows[(columns.series[rows] >= 0) & np.isin(columns.verdict[rows], numbers)]
-    rows = rows[within(accounting, rows, since, until, epoch)]
-    seen: dict[tuple[object, ...], PeerSeen] = {}
+    rows = rows[within(columns, rows, since, until, epoch)]
+    seen = []
     totals = columns.total(rows).tolist()
     for row, (sent, received, packets_sent, packets_received) in zip(rows.tolist(), totals, strict=True):
         service, flags = int(columns.service[row]), int(columns.flags[row])
@@ -49,17 +37,24 @@ def peers_of(
         times = float(columns.born_by[row]) + epoch, last + epoch
         owners = tuple(sorted(decisions[int(columns.verdict[row])].owners))
         protocol = protocol_name(accounting.table.endpoints.key(service).protocol)
-        one = PeerSeen(accounting.peer(service), protocol, traffic, owners, *times)
-        key = (one.peer, one.protocol, owners)
-        seen[key] = seen[key].joined(one) if key in seen else one
-    return list(seen.values())
+        seen.append(PeerSeen(accounting.peer(service), protocol, traffic, owners, *times))
+    return joined(seen)
 
 
 def rows_at(accounting: FlowAccounting, rows: Rows, at: float) -> list[int]:
-    """Of these rows, those that were, or may have been, open at the monotonic instant: one for each decision."""
+    """The rows that were, or may have been, open at a monotonic instant: the newest one for each decision."""
     columns = accounting.table.columns
-    rows = rows[within(accounting, rows, at, at, 0.0)]
+    rows = rows[within(columns, rows, at, at, 0.0)]
     pairs = np.stack((columns.state[rows].astype(np.int64), columns.verdict[rows].astype(np.int64)), axis=1)
     _, first = np.unique(pairs[::-1], axis=0, return_index=True)
     chosen: list[int] = rows[::-1][first].tolist()
     return chosen
+
+
+def joined(seen: Iterable[PeerSeen]) -> list[PeerSeen]:
+    """Sums of the entries with the same peer and owners, in order."""
+    sums: dict[tuple[object, ...], PeerSeen] = {}
+    for one in seen:
+        key = (one.peer, one.protocol, one.owners)
+        sums[key] = sums[key].joined(one) if key in sums else one
+    return [sums[key] for key in sorted(sums)]

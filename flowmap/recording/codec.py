@@ -1,11 +1,11 @@
-"""Entries of a recording as bytes and back: what one chunk of commands holds.
+"""Encodes and decodes the entries of a recording: the contents of one chunk of commands.
 
-    chunk    size of the stream, the stream, datagrams packed together (see ``record.messages``)
+    chunk    size of the stream, the stream, all datagrams packed together (see ``recording.messages``)
     stream   for each entry its code (1 byte) and its fields, in the order of their declaration
 
-Numbers are little-endian: instants 64-bit floats, exactly as they were, integers 32 bits without a sign. A batch of
-netlink datagrams has its bytes among the packed ones, in order. Any other batch has its columns in the stream, without
-those that are all zero. Of a configuration there is the part that ``record.settings`` keeps. Other fields are JSON.
+Numbers are little-endian: times are exact 64-bit floats, integers are unsigned with 32 bits. The bytes of a batch of
+netlink datagrams are among the packed ones, in order. The columns of other batches are in the stream, except columns of
+zeros. A configuration is reduced to the part that ``recording.settings`` keeps. Other fields are JSON.
 """
 
 from __future__ import annotations
@@ -60,22 +60,23 @@ CODES: Mapping[type, int] = {
     Finish: 19,
     Broadcasts: 20,
 }
-"""The code of each type of entry; a :class:`TakeStep` has that of its step. Codes stay: recordings are kept. A new one,
-or another field in a type that has one, makes ``record.file.FORMAT`` grow."""
+"""The code of each type of entry; a :class:`TakeStep` has the code of its step. Codes never change, since recordings
+are kept. A new code, or a new field in a type, needs a higher ``recording.file.FORMAT``."""
 
 _TYPES = {code: kind for kind, code in CODES.items()}
 _STEPS = frozenset(get_args(Step))
 _WHOLE = (Marked, Restore)
-"""Types that are one JSON object, instants included: format 1 has them so."""
+"""Types encoded as one JSON object with their times, as in format 1."""
 
 _SIZE = struct.Struct("<I")
 _INSTANTS = struct.Struct("<dd")
-_DATAGRAMS = struct.Struct("<HII")  # marked, size, how many
+_DATAGRAMS = struct.Struct("<HII")  # marked, size, number
 _REASONS: tuple[ReadReason, ...] = get_args(ReadReason)
+_CUT = "invalid recording: an entry is cut off"
 
 
 def encode_entries(entries: Sequence[Entry]) -> bytes:
-    """What a chunk of commands holds."""
+    """The contents of a chunk of commands."""
     stream: list[bytes] = []
     data: list[bytes] = []
     lengths: list[messages.Lengths] = []
@@ -95,7 +96,7 @@ def encode_entries(entries: Sequence[Entry]) -> bytes:
 
 
 def decode_entries(chunk: bytes) -> Iterator[Entry]:
-    """The entries of a chunk; DecodeError for what is none."""
+    """The entries of a chunk; DecodeError for an invalid entry."""
     reader = _Reader(chunk)
     (size,) = reader.unpack(_SIZE)
     stream = _Reader(reader.take(size))
@@ -105,25 +106,25 @@ def decode_entries(chunk: bytes) -> Iterator[Entry]:
         (code,) = stream.take(1)
         kind = _TYPES.get(code)
         if kind is None:
-            raise DecodeError(f"a recording has an entry with the unknown code {code}")
+            raise DecodeError(f"invalid recording: an entry has the unknown code {code}")
         instants = stream.unpack(_INSTANTS) if kind in _STEPS else ()
         value = _entry_form(kind).read(stream)
         yield TakeStep(value, *instants) if instants else value
 
 
 def to_json(value: object) -> bytes:
-    """``value`` as JSON, named tuples and dataclasses by the names of their fields."""
+    """``value`` as JSON; named tuples and dataclasses are objects with their fields."""
     return json.dumps(_plain(value), separators=(",", ":")).encode()
 
 
 class _Reader:
-    """Takes bytes from the front; DecodeError where there are too few."""
+    """Reads bytes in order; DecodeError if there are too few."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._view = memoryview(data)
         self._at = 0
         self.data = memoryview(b"")
-        """Datagrams of the chunk that no entry took yet."""
+        """Datagrams of the chunk for the entries that follow."""
 
     @property
     def left(self) -> int:
@@ -131,7 +132,7 @@ class _Reader:
 
     def take(self, size: int) -> memoryview:
         if size > self.left:
-            raise DecodeError("an entry of a recording is cut off")
+            raise DecodeError(_CUT)
         self._at += size
         return self._view[self._at - size : self._at]
 
@@ -147,13 +148,13 @@ class _Reader:
 
     def datagrams(self, size: int) -> bytes:
         if size > len(self.data):
-            raise DecodeError("a recording lacks the datagrams of a step")
+            raise DecodeError("invalid recording: the datagrams of a step are missing")
         taken, self.data = bytes(self.data[:size]), self.data[size:]
         return taken
 
 
 class _Form(NamedTuple):
-    """How values of one type are written and read."""
+    """The encoder and decoder of one type."""
 
     write: Callable[[Any], Sequence[bytes]]
     read: Callable[[_Reader], Any]
@@ -180,9 +181,9 @@ def _json_form(adapter: TypeAdapter[Any]) -> _Form:
         try:
             return adapter.validate_python(json.loads(bytes(reader.sized())))
         except ValidationError as error:
-            raise DecodeError(f"an entry of a recording cannot be read: {first_problem(error)}") from error
+            raise DecodeError(f"invalid recording: an entry cannot be read: {first_problem(error)}") from error
         except ValueError as error:
-            raise DecodeError("an entry of a recording is not the JSON it should be") from error
+            raise DecodeError("invalid recording: an entry is not valid JSON") from error
 
     return _Form(lambda value: _sized(to_json(value)), read)
 
@@ -206,7 +207,7 @@ def _read_datagrams(reader: _Reader) -> Datagrams:
     marked, size, count = reader.unpack(_DATAGRAMS)
     starts = np.cumsum(np.frombuffer(reader.take(4 * count), "<u4"), dtype=np.int64)
     if size % 4 or (count and (int(starts[0]) != 0 or int(starts[-1]) > size)):
-        raise DecodeError("a recording has datagrams that lie outside their data")
+        raise DecodeError("invalid recording: a datagram is outside its data")
     return Datagrams(reader.datagrams(size), tuple(starts.tolist()), marked)
 
 
@@ -220,11 +221,11 @@ def _read_batch(reader: _Reader) -> FlowBatch:
     (count,) = reader.unpack(_SIZE)
     names = bytes(reader.sized()).decode(errors="replace")
     if count > reader.left:
-        raise DecodeError("an entry of a recording is cut off")
+        raise DecodeError(_CUT)
     batch = FlowBatch(count)
     for name in names.split(",") if names else ():
         if name not in COLUMNS:
-            raise DecodeError(f"a recording has the unknown column {name!r}")
+            raise DecodeError(f"invalid recording: unknown column {name!r}")
         setattr(batch, name, np.frombuffer(reader.take(count * COLUMNS[name].itemsize), COLUMNS[name]).copy())
     return batch
 
@@ -233,7 +234,7 @@ def _read_config(reader: _Reader) -> Config:
     try:
         kept = json.loads(bytes(reader.sized()))
     except ValueError as error:
-        raise DecodeError("the settings of a reload in a recording cannot be read") from error
+        raise DecodeError("invalid recording: the settings of a reload cannot be read") from error
     return read_settings(kept).config
 
 

@@ -1,12 +1,12 @@
-"""The container of a recording: a signature, then chunks that each stand alone.
+"""The container of a recording: a signature, then independent chunks.
 
     file     signature, chunk…
     chunk    mark "FMch", kind (1 byte, 3 zero bytes), number, stored size, whole size, CRC-32, then the stored bytes
 
-Integers are little-endian. A chunk is deflated (zlib) on its own; the CRC-32 is of the chunk's header before it and
-of the stored bytes, and chunks are numbered from 0 without a gap. So what is whole before a cut or a flipped byte can
-be read, nothing behind it is believed, and no chunk can be missing unnoticed. The first chunk says what is recorded, an
-END chunk why nothing follows.
+Integers are little-endian. Each chunk is deflated (zlib) separately. Its CRC-32 covers the header before it and the
+stored bytes. Chunks are numbered from 0 without gaps. So the chunks before a cut or a damaged byte can be read, later
+ones are rejected, and a missing chunk is detected. The first chunk describes the recording, and the END chunk has the
+reason for its end.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import BinaryIO, NamedTuple
 from flowmap.errors import DecodeError
 
 SIGNATURE = b"\x89flowmap\r\n\x1a\n"
-"""The first bytes of a recording; a transfer that takes it for text breaks them."""
+"""The first bytes of a recording; a transfer as text changes them."""
 
 LARGEST = 1 << 30
-"""Bytes of a chunk, whole: more is not written, and is no chunk when read."""
+"""Largest size of a chunk in bytes, inflated."""
 
 LEVEL = 1
-"""Of deflate: higher ones cost several times as much and save little of what is arranged by columns already."""
+"""Level of deflate: higher ones take several times as long and save little, since the data is arranged in columns."""
 
 _MARK = b"FMch"
 _HEADER = struct.Struct("<4sB3xIII")
@@ -35,38 +35,38 @@ OVERHEAD = _HEADER.size + _CRC.size
 
 
 class ChunkKind(IntEnum):
-    """What a chunk holds."""
+    """The contents of a chunk."""
 
     BEGIN = 1
-    """What is recorded: JSON."""
+    """Description of the recording: JSON."""
     OPERATIONS = 2
     END = 3
-    """Why the recording ends: JSON."""
+    """Reason for the end: JSON."""
 
 
 class Chunk(NamedTuple):
-    """One chunk as it was before it was stored."""
+    """One chunk, inflated."""
 
     kind: int
     data: bytes
 
 
 def encode_chunk(kind: ChunkKind, number: int, data: bytes) -> bytes:
-    """The chunk as it is stored."""
+    """A chunk in its stored form."""
     stored = zlib.compress(data, LEVEL)
     header = _HEADER.pack(_MARK, kind, number, len(stored), len(data))
     return header + _CRC.pack(zlib.crc32(stored, zlib.crc32(header))) + stored
 
 
 class Chunks:
-    """The chunks of a file, from after its signature up to the first that is not whole. Iterate once."""
+    """The chunks of a file after its signature, up to the first incomplete or damaged one. Iterate once."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.offset = len(SIGNATURE)
-        """Where the first byte stands that is not read yet, or cannot be."""
+        """Offset of the first byte that was not read."""
         self.problem = ""
-        """Why nothing more could be read, once iteration is over; empty at the end of the file."""
+        """Why the iteration ended; empty at the end of the file."""
 
     def __iter__(self) -> Iterator[Chunk]:
         number = 0
@@ -95,7 +95,7 @@ class Chunks:
         if zlib.crc32(stored, zlib.crc32(header[: _HEADER.size])) != _CRC.unpack_from(header, _HEADER.size)[0]:
             raise DecodeError("is damaged")
         if its_number != number:
-            raise DecodeError("lacks a part")
+            raise DecodeError("has a missing part")
         return Chunk(kind, _inflate(stored, whole))
 
 

@@ -1,4 +1,4 @@
-"""What is recorded: commands, and what a replay checks itself by. Times are monotonic seconds."""
+"""Entries of a recording: commands, and checkpoints for the replay. Times are monotonic seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowmap.model.source import SourceStats
 
 @dataclass(frozen=True, slots=True)
 class Undecoded:
-    """A :class:`TakeStep` whose batch is recorded as the datagrams it was decoded from."""
+    """A :class:`TakeStep` whose batch is recorded as netlink datagrams, not decoded."""
 
     now: float
     read_at: float
@@ -23,24 +23,24 @@ class Undecoded:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An :class:`Ask`, with its outcome."""
+    """An :class:`Ask` with its result."""
 
     now: float
     limit: int
     questions: int
-    """How many there were to ask."""
+    """Number of questions it returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClockSet:
-    """From here on the wall clock is the monotonic one plus ``epoch`` seconds."""
+    """The wall clock was set: from here on it is the monotonic clock plus ``epoch`` seconds."""
 
     epoch: float
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What the books came to; a replay that comes to anything else is none."""
+    """Figures of the accounting at one moment; the replay must reach the same ones."""
 
     observed: tuple[int, int]
     pending: tuple[int, int]
@@ -51,13 +51,13 @@ class Checkpoint:
     contradictions: int
     complete_reads: int
     credited: Mapping[str, tuple[int, int]]
-    """Bytes by kind of series, and those that expired."""
+    """Bytes by kind of series, and expired bytes."""
     series: int
-    """CRC-32 of every series with its name and its bytes."""
+    """CRC-32 of the names and bytes of all series."""
 
     @classmethod
     def of(cls, accounting: FlowAccounting) -> Checkpoint:
-        """Those of ``accounting``."""
+        """The figures of ``accounting``."""
         series_table = accounting.series_table.freeze()
         names = "".join(series_table.texts).encode(errors="surrogatepass")
         series = zlib.crc32(series_table.receive_bytes.tobytes(), zlib.crc32(series_table.transmit_bytes.tobytes()))
@@ -79,14 +79,14 @@ class Checkpoint:
         return replace(self, credited={name: part for name, part in self.credited.items() if any(part)})
 
     def difference(self, other: Checkpoint) -> str:
-        """The first figure that is not the same in ``other``, as text; empty if all are."""
+        """The first figure that differs from ``other``, as text; empty if all are equal."""
         mine, theirs = (asdict(one._without_empty_kinds()) for one in (self, other))
         return next((f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]), "")
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A look at the books and at the source, about once a second."""
+    """Figures of the accounting and statistics of the source, about once a second."""
 
     now: float
     figures: Checkpoint

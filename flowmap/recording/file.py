@@ -1,4 +1,4 @@
-"""The file a recording is written to: made once, bounded, and always left readable."""
+"""Writes the file of a recording: new, of limited size, and always readable up to its last whole chunk."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from flowmap.recording.codec import to_json
 from flowmap.recording.container import SIGNATURE, ChunkKind, encode_chunk
 
 FORMAT = 3
-"""Version of what the chunks hold, whatever flowmap wrote them. It grows when an older reader would not understand
-them: with a new entry or field, not with a new setting. Every version from 1 on can be read.
+"""Version of the contents of chunks, independent of flowmap's version. A new entry or field increases it, since older
+readers do not know it; a new setting does not. All versions from 1 on can be read.
 
-1: the first. 2: reloads hold a configuration; traffic without a flow and the end of the daemon are entries.
-3: a result of a question holds who had the address when; there are series of Flink's own connections."""
+1: the first. 2: reloads contain a configuration; traffic without a flow and the end of the daemon are entries.
+3: results of questions contain who had the address when; there are series of Flink's own connections."""
 
 LAST_WORDS = 512
-"""Bytes kept free for the chunk that says why the recording ends."""
+"""Bytes reserved for the END chunk."""
 
 
 class Full(Exception):
-    """The next chunk would exceed the size allowed."""
+    """The next chunk would exceed the maximum size."""
 
 
 class RecordingFile:
-    """A new file for whole chunks, readable by its owner only: it holds addresses and names."""
+    """A new file of chunks. Only its owner can read it, since it contains addresses and names."""
 
     def __init__(self, path: Path, *, max_size: int, overwrite: bool = False) -> None:
-        """ConfigError if it cannot be made, or is there and may not be overwritten. ``max_size`` is in bytes."""
+        """``max_size``: in bytes. ConfigError if the file cannot be created, or exists without ``overwrite``."""
         self.path = path
         self.size = 0
         """Bytes of whole chunks."""
@@ -40,17 +40,17 @@ class RecordingFile:
                 path.unlink(missing_ok=True)
             self._descriptor = os.open(path, flags, 0o600)
         except FileExistsError as error:
-            raise ConfigError(f"{path}: is there already; --record-overwrite replaces it") from error
+            raise ConfigError(f"{path}: the file exists; --record-overwrite replaces it") from error
         except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}: cannot record there") from error
+            raise ConfigError(f"{path}: cannot record to this file: {error.strerror}") from error
 
     def begin(self, facts: object) -> None:
-        """Write the signature and what is recorded. OSError or :class:`Full` as for :meth:`append`."""
+        """Write the signature and the description. OSError or :class:`Full` as for :meth:`append`."""
         self._write(SIGNATURE)
         self.append(ChunkKind.BEGIN, to_json(facts))
 
     def append(self, kind: ChunkKind, data: bytes) -> None:
-        """Write one chunk. OSError if the disk does not take it, :class:`Full` if it would become too large."""
+        """Write one chunk. OSError if writing fails, :class:`Full` if the file would become too large."""
         chunk = encode_chunk(kind, self._number, data)
         if kind is not ChunkKind.END and self.size + len(chunk) + LAST_WORDS > self._max_size:
             raise Full
@@ -58,12 +58,12 @@ class RecordingFile:
         self._number += 1
 
     def end(self, facts: object) -> None:
-        """Write why the recording ends, if that is possible, and close. What is not whole is cut off."""
+        """Write the END chunk if possible, and close the file. An incomplete chunk is removed first."""
         try:
             self._cut()
             self.append(ChunkKind.END, to_json(facts))
             os.fsync(self._descriptor)
-        except OSError:  # the marker is lost, and a reader says so
+        except OSError:  # without an END chunk; a reader reports that
             self._cut()
         finally:
             os.close(self._descriptor)
@@ -78,5 +78,5 @@ class RecordingFile:
         try:
             os.ftruncate(self._descriptor, self.size)
             os.lseek(self._descriptor, self.size, os.SEEK_SET)
-        except OSError:  # a reader stops at the last whole chunk by itself
+        except OSError:  # a reader ignores an incomplete chunk
             return

@@ -1,11 +1,10 @@
-"""Netlink messages arranged so that they deflate well, and back, byte for byte.
+"""Rearranges netlink messages so that they deflate well, and restores them exactly.
 
-Messages of one length mostly differ in few bytes from the one before. So the messages of each length stand together,
-each as its difference from the one before it (byte by byte, modulo 256), column by column: the first byte of all, then
-the second of all. On events of a conntrack table that makes the file 2.5 times smaller than deflate alone, for
-a third more time. Where one length has few messages this costs little more than it gains.
+Consecutive messages of one length usually differ in few bytes. So messages are grouped by length, each is replaced by
+its difference to the previous one (bytewise, modulo 256), and stored by column: the first byte of all, then the second.
+For events of a conntrack table the file becomes 2.5 times smaller than with deflate alone, and takes a third more time.
 
-The pieces need not be messages: any cut of the data into multiples of 4 bytes comes back as it was.
+The pieces need not be messages: any division of the data into multiples of 4 bytes is restored exactly.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ Lengths = npt.NDArray[np.uint32]
 
 
 def piece_lengths(data: bytes, starts: Sequence[int]) -> Lengths:
-    """Lengths in words of the messages of the datagrams at ``starts``, or of the datagrams if these are no messages.
+    """Lengths in words of the messages in the datagrams at ``starts``; of the datagrams if the framing is invalid.
 
-    The first start is 0, all are multiples of 4, and so is the size of ``data``.
+    The first start is 0; all starts and the size of ``data`` are multiples of 4.
     """
     found = find_messages(data, starts)
     offsets = np.asarray(starts, np.int64) >> 2 if found is None else found[1]
@@ -35,7 +34,7 @@ def piece_lengths(data: bytes, starts: Sequence[int]) -> Lengths:
 
 
 def pack(data: bytes, lengths: Lengths) -> bytes:
-    """``data``, cut into pieces of so many words each, as said in the module's heading."""
+    """``data``, divided into pieces of ``lengths`` words, in the rearranged form."""
     words = np.frombuffer(data, np.uint32)
     ends = np.cumsum(lengths, dtype=np.int64)
     parts = [_SIZES.pack(len(lengths), len(data)), lengths.tobytes()]
@@ -47,17 +46,17 @@ def pack(data: bytes, lengths: Lengths) -> bytes:
 
 
 def unpack(packed: bytes | memoryview) -> bytes:
-    """The data that :func:`pack` was given; DecodeError if it is not of that form."""
+    """The data passed to :func:`pack`; DecodeError for an invalid form."""
     if len(packed) < _SIZES.size:
         raise DecodeError("recorded messages: too short")
     pieces, size = _SIZES.unpack_from(packed)
     at = _SIZES.size + 4 * pieces
     if len(packed) != at + size:
-        raise DecodeError("recorded messages: the sizes do not add up")
+        raise DecodeError("recorded messages: inconsistent sizes")
     lengths = np.frombuffer(packed, np.uint32, pieces, _SIZES.size)
     ends = np.cumsum(lengths, dtype=np.int64)
     if size % 4 or (int(ends[-1]) if pieces else 0) != size // 4:
-        raise DecodeError("recorded messages: the sizes do not add up")
+        raise DecodeError("recorded messages: inconsistent sizes")
     words = np.empty(size // 4, np.uint32)
     for length in np.unique(lengths[lengths > 0]).tolist():
         places = _places(ends, lengths, length)
@@ -69,6 +68,6 @@ def unpack(packed: bytes | memoryview) -> bytes:
 
 
 def _places(ends: npt.NDArray[np.int64], lengths: Lengths, length: int) -> npt.NDArray[np.int64]:
-    """Where the words of all pieces of ``length`` stand, a row a piece."""
+    """Indexes of the words of all pieces of ``length``, one row per piece."""
     places: npt.NDArray[np.int64] = (ends[lengths == length] - length)[:, None] + np.arange(length)
     return places

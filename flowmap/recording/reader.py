@@ -1,4 +1,4 @@
-"""Reads a recording back, as far as it is whole."""
+"""Reads a recording, up to its last whole chunk."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _SOURCE = TypeAdapter(SourceFacts)
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """What was recorded."""
+    """The description of a recording."""
 
     flowmap: str
-    """Version that recorded."""
+    """Version that wrote it."""
     started_at: float
     """Seconds since the epoch."""
     epoch: float
-    """What to add to a monotonic instant to get seconds since the epoch, when the recording began."""
+    """Seconds to add to a monotonic time for seconds since the epoch, at the start of the recording."""
     source: SourceFacts
     config: Config
-    """The settings that decide how it replays; defaults for the rest."""
+    """The recorded settings; defaults for the others."""
     unknown: tuple[str, ...] = ()
-    """Keys of its settings that this flowmap does not know and leaves out."""
+    """Recorded settings that this flowmap does not know; they are ignored."""
 
 
 def is_recording(first: bytes) -> bool:
-    """Whether a file that begins like this is a recording, or what a transfer or a full disk left of one."""
+    """Whether a file that starts with ``first`` is a recording, possibly a damaged or very short one."""
     return len(first) >= 4 and first[: len(SIGNATURE)] == SIGNATURE[: len(first)]
 
 
 class RecordingReader:
-    """An open recording. DecodeError if not even its beginning is whole; OSError if it cannot be read."""
+    """An open recording. DecodeError if its first chunk is incomplete; OSError if the file cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class RecordingReader:
         self._file = path.open("rb")
         try:
             if self._file.read(len(SIGNATURE)) != SIGNATURE:
-                raise DecodeError(f"{path}: not a recording of flowmap, or its first bytes are damaged")
+                raise DecodeError(f"{path}: not a flowmap recording, or its first bytes are damaged")
             self._chunks = Chunks(self._file)
             self._iterator = iter(self._chunks)
             self.begin = self._begin(next(self._iterator, None))
@@ -62,9 +62,9 @@ class RecordingReader:
             self._file.close()
             raise
         self.ended = ""
-        """Why the recording ended, as it says itself; empty if it does not say."""
+        """Recorded reason for the end; empty if unknown."""
         self.missing = ""
-        """One line on what could not be read, once :meth:`entries` is over; empty if the recording is whole."""
+        """A line on the missing part, after :meth:`entries`; empty if the recording is complete."""
 
     def __enter__(self) -> Self:
         return self
@@ -80,44 +80,46 @@ class RecordingReader:
         return self._chunks.offset
 
     def entries(self) -> Iterator[Entry]:
-        """Everything that was recorded, in order; DecodeError for what is no entry. Once."""
+        """All entries in order; DecodeError for an invalid one. Iterate once."""
         for chunk in self._iterator:
             if chunk.kind == ChunkKind.END:
                 self.ended = str(_facts(chunk.data).get("reason", "unknown"))
                 return
             if chunk.kind != ChunkKind.OPERATIONS:
-                raise DecodeError(f"{self.path}: a chunk of the unknown kind {chunk.kind}")
+                raise DecodeError(f"{self.path}: unknown kind of chunk: {chunk.kind}")
             yield from decode_entries(chunk.data)
         left = self.size - self.offset
         if self._chunks.problem:
-            self.missing = f"{self.path} {self._chunks.problem} at byte {self.offset}: {left} bytes are left out"
+            self.missing = (
+                f"{self.path} {self._chunks.problem} at byte {self.offset}: the last {left} bytes are ignored"
+            )
         else:
-            self.missing = f"{self.path} has no end: flowmap still writes it, or was killed"
+            self.missing = f"{self.path} has no end: flowmap is still writing it, or was killed"
 
     def _begin(self, chunk: Chunk | None) -> Begin:
         if chunk is None or chunk.kind != ChunkKind.BEGIN:
             problem = self._chunks.problem or "is cut off"
-            raise DecodeError(f"{self.path} {problem} before anything was recorded")
+            raise DecodeError(f"{self.path} {problem} before the first entry")
         facts = _facts(chunk.data)
         form = facts.get("format")
         if not isinstance(form, int) or form < 1:
-            raise DecodeError(f"{self.path}: does not say the format of its entries")
+            raise DecodeError(f"{self.path}: the format of its entries is missing")
         if form > FORMAT:
             raise DecodeError(
-                f"{self.path}: its format {form} is newer than {FORMAT}, the newest that this flowmap reads; replay it "
-                f"with flowmap {facts.get('flowmap')}, which wrote it, or a later one"
+                f"{self.path}: format {form} is newer than {FORMAT}, the newest that this flowmap reads; replay it "
+                f"with flowmap {facts.get('flowmap')}, which wrote it, or a later version"
             )
         try:
             source = _SOURCE.validate_python(facts["source"])
             started_at, epoch = float(facts["startedAt"]), float(facts["epoch"])
             return Begin(str(facts["flowmap"]), started_at, epoch, source, *read_settings(facts["settings"]))
         except (KeyError, TypeError, ValueError, ValidationError) as error:
-            raise DecodeError(f"{self.path}: does not say what it recorded: {str(error).splitlines()[0]}") from error
+            raise DecodeError(f"{self.path}: invalid description: {str(error).splitlines()[0]}") from error
 
 
 def _facts(data: bytes) -> dict[str, Any]:
     try:
         facts = json.loads(data)
     except ValueError as error:
-        raise DecodeError("a chunk of a recording is not the JSON it should be") from error
+        raise DecodeError("invalid recording: a chunk is not valid JSON") from error
     return facts if isinstance(facts, dict) else {}

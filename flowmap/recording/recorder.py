@@ -1,8 +1,8 @@
-"""Records the commands of the engine, and never keeps it waiting.
+"""Records the commands of the engine without blocking it.
 
-The engine's thread only notes them. About once a second the notes go to a thread of the recorder, which arranges,
-deflates and writes them. If that thread, the disk or the size allowed is not enough, the recording ends and says why:
-one with a gap would replay wrongly. The daemon continues as if nothing were recorded.
+The engine's thread only collects entries. About once a second it passes them to the recorder's thread, which encodes,
+deflates and writes them. If that thread is too slow, the disk is full or the file is too large, the recording ends with
+a reason: a recording with a gap would replay wrongly. The daemon continues without it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from flowmap.attribute.questions import Question
 from flowmap.config import Config
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Command, Decide, Deliver, Restore, TakeStep
-from flowmap.export.snapshot import RecordingReport
 from flowmap.flows.batch import COLUMNS, Datagrams, FlowBatch
 from flowmap.model.source import SourceStats
+from flowmap.model.status import RecordingReport
 from flowmap.recording.codec import encode_entries
 from flowmap.recording.container import ChunkKind
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
@@ -37,29 +37,29 @@ Ending = Literal["stopped", "size", "disk", "behind", "defect"]
 
 _WHY: Mapping[Ending, str] = {
     "stopped": "the daemon was stopped",
-    "size": "it has the size that --record-max-size allows",
-    "disk": "the disk takes no more",
-    "behind": "writing it could not keep up with what there was to record",
-    "defect": "recording failed",
+    "size": "it has reached --record-max-size",
+    "disk": "the file cannot be written",
+    "behind": "writing could not keep up",
+    "defect": "recording failed; please report this",
 }
 
 SEAL_BYTES = 1 << 20
-"""Bytes of notes that are handed over at once, whatever the time."""
+"""Bytes of entries after which they are passed to the thread."""
 SEAL_EVERY = 1.0
-"""Seconds after which notes are handed over; a daemon that is killed loses no more than these from its recording."""
+"""Seconds after which entries are passed to the thread; a killed daemon loses at most those of this time."""
 MAX_WAITING = 64 << 20
-"""Bytes of notes that may wait for being written."""
+"""Largest number of bytes that wait to be written."""
 CLOSE_SECONDS = 1.0
-"""Longest wait for a disk in the end."""
+"""Longest wait for the disk in :meth:`Recorder.close`."""
 CLOCK_SET = 0.01
-"""Seconds by which the wall clock must have moved against the monotonic one to be noted."""
+"""Seconds by which the wall clock must differ from the monotonic one to be recorded as set."""
 
-_NOTE_BYTES = 64  # about what one note takes that carries no data
+_NOTE_BYTES = 64  # approximate size of an entry without data
 _RECORD_BYTES = sum(dtype.itemsize for dtype in COLUMNS.values())
 
 
 def _noted(command: Command) -> tuple[Entry, int]:
-    """The entry for a command, and about how many bytes it takes."""
+    """The entry of a command, and its approximate size in bytes."""
     match command:
         case TakeStep(FlowBatch(datagrams=Datagrams(data, starts, marked)), now, read_at):
             kept = Datagrams(bytes(data), tuple(starts), marked)
@@ -75,7 +75,7 @@ def _noted(command: Command) -> tuple[Entry, int]:
 
 @dataclass(frozen=True, slots=True)
 class RecordTo:
-    """Where a recording goes, and how large it may become."""
+    """File and maximum size of a recording."""
 
     path: Path
     max_size: int
@@ -84,14 +84,14 @@ class RecordTo:
 
 
 def start_recording(wanted: RecordTo, config: Config, accounting: FlowAccounting, source: Source) -> Recorder:
-    """Make the file and begin; ConfigError if that cannot be done. The source is not open yet."""
+    """Create the file and a recorder; ConfigError if the file cannot be created. The source is not open yet."""
     file = RecordingFile(wanted.path, max_size=wanted.max_size, overwrite=wanted.overwrite)
     facts = {"source": source.facts, "settings": kept_settings(config)}
     return Recorder(accounting, file, facts=facts, stats=lambda: source.stats)
 
 
 class Recorder:
-    """Notes the commands on their way to the books. :meth:`close` after the last one."""
+    """Records commands and applies them to the accounting. Call :meth:`close` after the last one."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """``facts`` say what is recorded; ``stats`` gives the source's counts, on the writer's thread."""
+        """``facts``: the description of the recording. ``stats``: the source's statistics, for the engine's thread."""
         self._accounting = accounting
         self._file = file
         self._stats = stats
@@ -126,7 +126,7 @@ class Recorder:
     # For the engine's thread.
 
     def apply(self, command: Command) -> Sequence[Question]:
-        """Note the command and apply it; see ``Books.apply``."""
+        """Record the command and apply it; see ``FlowAccounting.apply``."""
         if isinstance(command, Ask):
             questions = self._accounting.apply(command)
             self._note(Asked(command.now, command.limit, len(questions)))
@@ -134,19 +134,19 @@ class Recorder:
         if self._ending is None:
             self._note(*_noted(command))
         self._accounting.apply(command)
-        if isinstance(command, Decide) and command.now - self._sealed_at >= SEAL_EVERY:  # there is one every turn
+        if isinstance(command, Decide) and command.now - self._sealed_at >= SEAL_EVERY:  # there is one every round
             self._seal(command.now)
         return ()
 
     # For other threads.
 
     def start(self) -> None:
-        """Begin to write. Not before privileges are dropped: a thread would keep its own."""
+        """Start the thread. Call it after privileges are dropped: the thread would keep them."""
         self._thread.start()
-        log.info("recording to %s: it will hold addresses and names of deployments", self._file.path)
+        log.info("recording to %s: the file contains addresses and names of deployments", self._file.path)
 
     def report(self) -> RecordingReport:
-        """How it stands."""
+        """The state of the recording."""
         ending = self._ending
         return RecordingReport(
             path=str(self._file.path),
@@ -156,9 +156,9 @@ class Recorder:
         )
 
     def finish(self, *, whole: bool = True) -> threading.Thread:
-        """Ask for the end: what was noted is written and the file is closed by the thread that is returned.
+        """End the recording. The returned thread writes the remaining entries and closes the file.
 
-        ``whole``: the writer has ended.
+        ``whole``: the engine has stopped, so its last entries can be included.
         """
         if self._ending is None and whole:
             self._seal(self._clock(), last=True)
@@ -166,12 +166,12 @@ class Recorder:
         return self._thread
 
     def close(self) -> None:
-        """:meth:`finish`, and wait for it a little."""
+        """As :meth:`finish`, and wait up to :data:`CLOSE_SECONDS`."""
         thread = self.finish()
         if thread.ident is not None:
             thread.join(CLOSE_SECONDS)
 
-    # Notes.
+    # Entries.
 
     def _note(self, entry: Entry, size: int = _NOTE_BYTES) -> None:
         if self._ending is not None:
@@ -182,7 +182,7 @@ class Recorder:
             self._hand_over()
 
     def _seal(self, now: float, *, last: bool = False) -> None:
-        """Note how the books stand, and hand the notes over."""
+        """Add a checkpoint, and pass the entries to the thread."""
         self._sealed_at = now
         if self._ending is not None:
             return
@@ -193,7 +193,7 @@ class Recorder:
         if now >= self._mark_at or last:
             began = self._clock()
             self._note(Marked(now, Checkpoint.of(self._accounting), self._stats().snapshot()))
-            # With 100,000 series the figures take a while; they must not take more than a hundredth of the time.
+            # The figures of 100,000 series take a while; limit this to one hundredth of the time.
             self._mark_at = now + 100 * (self._clock() - began)
         self._hand_over()
 
@@ -228,10 +228,10 @@ class Recorder:
             self._end("defect")
         finally:
             self._file.end({"reason": self._ending, "at": self._wall_clock()})
-            self._say_that_it_ended()
+            self._log_end()
 
     def _write_next(self) -> bool:
-        """Write what was handed over; False once nothing more comes."""
+        """Write the next entries; False after the last ones."""
         self._work.acquire()
         with self._lock:
             if not self._waiting:
@@ -248,8 +248,8 @@ class Recorder:
                 self._ending, self._detail = ending, detail
         self._work.release()
 
-    def _say_that_it_ended(self) -> None:
+    def _log_end(self) -> None:
         ending = self._ending or "defect"
         level = logging.INFO if ending == "stopped" else logging.WARNING
         why = _WHY[ending] + (f": {self._detail}" if self._detail else "")
-        log.log(level, "the recording to %s ends after %d bytes: %s", self._file.path, self._file.size, why)
+        log.log(level, "the recording to %s ended after %d bytes: %s", self._file.path, self._file.size, why)

@@ -1,4 +1,4 @@
-"""Which of the configuration a recording keeps: what decides how it replays, and no secret."""
+"""The part of the configuration in a recording: everything that affects the replay, and no secrets."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ KEPT: Mapping[str, frozenset[str] | None] = {
     "export": None,
     "http": frozenset(("listen",)),
 }
-"""Sections, and which of their keys (None: all). What is not named here is never written."""
+"""Recorded keys by section (None: all keys). Others are never written."""
 
 
 def kept_settings(config: Config) -> dict[str, Any]:
-    """The part of ``config`` that goes into a recording, in the form of the configuration file."""
+    """The recorded part of ``config``, in the form of the configuration file."""
     wanted = {section: True if keys is None else set(keys) for section, keys in KEPT.items()}
     kept = config.model_dump(mode="json", include=wanted)
-    if not knows_loopback(config):  # where else the control plane is decides nothing
+    if not knows_loopback(config):  # only loopback endpoints affect the replay
         kept["control_plane"]["endpoint"] = None
     return kept
 
 
 class RecordedSettings(NamedTuple):
-    """The configuration of a recording, with defaults for all keys that it lacks."""
+    """The configuration of a recording, with defaults for missing keys."""
 
     config: Config
     unknown: tuple[str, ...] = ()
-    """Keys that this flowmap does not know, left out: a later one may decide otherwise because of them."""
+    """Ignored keys that this flowmap does not know; the version that wrote them may decide differently."""
 
 
 def read_settings(kept: object) -> RecordedSettings:
@@ -60,7 +60,7 @@ def read_settings(kept: object) -> RecordedSettings:
 
 
 def first_problem(error: ValidationError) -> str:
-    """What is wrong first, and where, on one line."""
+    """Key and message of the first error, on one line."""
     problem = error.errors(include_input=False)[0]
     return _said(problem["loc"], problem["msg"])
 

@@ -1,4 +1,4 @@
-"""A capture file done to books of its own, on the clock of the capture."""
+"""Replays a capture file into its own accounting, on the clock of the capture."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from flowmap.replay.driver import Answerer, Changes, ReplayDriver, TimedStep
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.wire.packets.frames import Tunnels
 
-LISTEN_ON = 5.0
-"""Seconds after the last repeat of a question for which its answer is waited."""
+ANSWER_WAIT = 5.0
+"""Seconds to wait for the answer to a question that is repeated after the last packet."""
 
 
 class CaptureReplay:
-    """The file, and the books that it is done to. Instants of the books are seconds since the epoch, by the capture."""
+    """A capture file and its accounting. Times are seconds since the epoch, from the capture."""
 
     def __init__(
         self,
@@ -40,10 +40,10 @@ class CaptureReplay:
         timeless: bool = False,
         changes: Changes | None = None,
     ) -> None:
-        """``answerer`` says who is at an end at an instant (None: nobody does), ``origin`` where it knows that from.
+        """``answerer``: gives the owners of an endpoint at a time; None if there is none. ``origin``: its name.
 
-        ``loopback``: see :func:`make_accounting`. ``timeless``: the answerer says the same at every instant.
-        ``changes``: when else it says something new, if that is known.
+        ``loopback``: see :func:`make_accounting`. ``timeless``: answers do not depend on the time. ``changes``: when
+        answers can change, if known.
         """
         flows = PacketFlows(config.collect.max_flows, seed=os.urandom(48), timed=True)
         self.steps = CaptureSteps(file, flows, tunnels=tunnels, at_once=answerer is None or timeless)
@@ -52,59 +52,59 @@ class CaptureReplay:
         )
         self.queries = LiveQueries(self.accounting, source=FACTS.name, epoch=0.0, origin=origin)
         self.now = -math.inf
-        self._offline = ReplayDriver(self.accounting, answerer, changes=never if timeless else changes)
-        self.steps.is_awaited = lambda: self._offline.waits
-        self.steps.is_calm = lambda: not (self.accounting.pending_flows or self._offline.waits)
+        self._driver = ReplayDriver(self.accounting, answerer, changes=never if timeless else changes)
+        self.steps.is_awaited = lambda: self._driver.waits
+        self.steps.is_calm = lambda: not (self.accounting.pending_flows or self._driver.waits)
         self._late = 0
         attribute = config.attribute
         longest = max(attribute.positive_ttl, attribute.negative_ttl, attribute.grace)
-        self._wait = 0.0 if answerer is None else longest + LISTEN_ON
+        self._wait = 0.0 if answerer is None else longest + ANSWER_WAIT
 
     def run(self, until: float = math.inf) -> Iterator[float]:
-        """Go on up to ``until`` (seconds since the epoch); yields the share of the file that is done, often."""
+        """Replay up to ``until`` (seconds since the epoch). Yields the finished share of the file, frequently."""
         file = self.steps.file
-        for timed in self._offline.run(self._timed(until)):
+        for timed in self._driver.run(self._timed(until)):
             self.now = timed.now
             self._count_late()
             yield file.position / max(file.size, 1)
 
     def snapshot(self) -> Snapshot:
-        """How the books stand."""
+        """The current series and totals."""
         return make_snapshot(self.accounting, FACTS, self._stats(), taken_at=max(self.now, 0.0))
 
     def findings(self) -> list[str]:
-        """A line on each part of the file that could not be used."""
+        """A line on each unusable part of the file."""
         steps = self.steps
         lines = [steps.file.fault] if steps.file.fault else []
         lines += skipped_frames.lines(steps)
         if steps.late:
             lines.append(
-                f"the clock goes back: {steps.late:,} packets count for no flow (reason late), as nobody knows when "
-                "they were; reordercap puts a file in order"
+                f"packets out of order: {steps.late:,} packets are unattributed (reason late), since their time is "
+                "unknown; sort the file with reordercap"
             )
         return lines
 
     def notes(self) -> list[str]:
-        """A line on what was read, and on each thing about it that is worth knowing."""
+        """A line on the contents of the file, and one on each notable fact."""
         steps, counts = self.steps, self.steps.flows.counts
         rest = f", not IP: {skipped_frames.not_ip(steps)}" if steps.other else ""
         when = f", {_moment(steps.began)} to {_moment(steps.ended)}" if steps.began <= steps.ended else ""
-        later = "; the rest is later than --until" if steps.later else ""
+        later = "; the rest is after --until" if steps.later else ""
         lines = [f"{steps.frames:,} frames, {steps.packets:,} packets{when}{rest}{later}"]
         for number, what in (
-            (steps.file.dropped, "frames were lost while capturing, says the file"),
-            (steps.unopened, "packets of tunnels could not be opened and count as the tunnel's own flows"),
-            (counts.duplicates, "packets were seen on a second interface, or going out as well as in, and count once"),
-            (counts.lone_fragments, "later fragments without their first count as flows without ports"),
-            (steps.timeless, "frames have no time and count at that of the frame before them"),
-            (counts.shed, "flows left before their time: more than collect.max_flows"),
+            (steps.file.dropped, "frames were lost during the capture, according to the file"),
+            (steps.unopened, "packets of tunnels could not be opened and count as flows of the tunnel"),
+            (counts.duplicates, "packets were seen on a second interface, or in both directions, and count once"),
+            (counts.lone_fragments, "later fragments without a first fragment count as flows without ports"),
+            (steps.timeless, "frames have no time and count at the time of the previous frame"),
+            (counts.shed, "flows were closed early: more than collect.max_flows"),
         ):
             if number:
                 lines.append(f"{number:,} {what}")
         return lines
 
     def _timed(self, until: float) -> Iterator[TimedStep]:
-        """The steps of the file, then of the time in which questions about the last flows are asked again."""
+        """The steps of the file, then the time for repeated questions about the last flows."""
         for at in self.steps.steps(until):
             yield TimedStep(*at)
         for at in self.steps.silence(self._wait):
@@ -115,7 +115,7 @@ class CaptureReplay:
             yield TimedStep(*at)
 
     def _count_late(self) -> None:
-        """Packets that are far out of order: their bytes, without names."""
+        """Count the bytes of packets that are far out of order as unattributed."""
         late, self._late = self.steps.late_bytes - self._late, self.steps.late_bytes
         if late:
             self.accounting.apply(CountFlowless(self.now, "late", (late, 0, 0, 0)))

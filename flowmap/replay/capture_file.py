@@ -1,7 +1,7 @@
-"""Capture files on disk: pcap and pcapng, each also compressed with gzip, a piece at a time.
+"""Reads capture files (pcap and pcapng, also compressed with gzip) in pieces.
 
-The containers are read by own code: scapy's readers take nine (pcapng) to eighteen (pcap) times as long for them, more
-than all the rest of a replay.
+Own code reads the containers: scapy's readers take nine times (pcapng) to eighteen times (pcap) as long, more than the
+rest of a replay.
 """
 
 from __future__ import annotations
@@ -20,29 +20,31 @@ from flowmap.wire.capture_files.pcapng import PcapngReader
 from flowmap.wire.capture_files.reader import CapturedFrames, Reader
 
 PIECE = 1 << 22
-"""Bytes read and decoded at a time: so many that lanes (see wire/pcap_chain.py) are worth it; more is no faster."""
+"""Bytes read and decoded at a time; more is not faster."""
 _GZIP = b"\x1f\x8b"
 _KINDS = (PcapReader, PcapngReader)
 
 
 def is_capture(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is one, may be one once it is unpacked, or is one of another format:
-    :class:`CaptureFile` says then what to do."""
+    """Whether a file that starts with ``head`` is a capture, or one of a format or compression that is not read.
+
+    For the latter :class:`CaptureFile` raises an error with a remedy.
+    """
     return head.startswith(_GZIP) or any(kind.of(head) is not None for kind in _KINDS) or bool(describe_foreign(head))
 
 
 class CaptureFile:
-    """One file, read once from its beginning."""
+    """One file, read once from its start."""
 
     def __init__(self, path: Path) -> None:
-        """SourceError if it cannot be opened, DecodeError if it is no capture file."""
+        """SourceError if the file cannot be opened, DecodeError if it is not a capture."""
         self.path = path
         self.fault = ""
-        """Why not all of it was read, with the place; empty while that is not known, and if all was."""
+        """Why the file was not read completely, with the offset; empty before, and without a fault."""
         self.size = 0
         """Bytes on disk."""
         self.position = 0
-        """Bytes of them read so far."""
+        """Bytes read so far."""
         try:
             self._file = path.open("rb", buffering=0)
             self.size = os.fstat(self._file.fileno()).st_size
@@ -51,8 +53,8 @@ class CaptureFile:
         except OSError as error:
             raise SourceError(f"{path}: {error.strerror}") from error
         self._packed = gzip.GzipFile(fileobj=self._file) if head == _GZIP else None
-        self._room = bytearray(PIECE)  # one for all pieces: fresh memory costs more than reading into it
-        self._held = 0  # bytes of it that hold something
+        self._room = bytearray(PIECE)  # reused for all pieces: new memory costs more than the read
+        self._held = 0  # bytes in use
         self._fill()
         self._reader = self._find_reader(bytes(self._room[: min(self._held, FIRST_BYTES)]))
 
@@ -68,14 +70,14 @@ class CaptureFile:
 
     @property
     def dropped(self) -> int:
-        """Frames that the capture itself lost, as far as the file says so far."""
+        """Frames lost during the capture, according to the file so far."""
         return self._reader.dropped
 
     def pieces(self) -> Iterator[list[CapturedFrames]]:
-        """All frames that can be read, those of a piece of the file at a time; then ``fault`` says if that is all.
+        """All readable frames, one piece of the file at a time; ``fault`` is set afterwards if some are missing.
 
-        Frames of one piece are in the same data; where they begin there is their order. The data is overwritten by the
-        next piece.
+        The frames of one piece share the same data, and their order is that of their offsets. The next piece
+        overwrites the data.
         """
         offset = 0
         while True:
@@ -84,16 +86,16 @@ class CaptureFile:
                 yield read.frames
             offset += read.taken
             if read.fault:
-                self.fault = f"{self.path}: byte {offset}: {read.fault}; what is before it counts"
+                self.fault = f"{self.path}: byte {offset}: {read.fault}; the part before it counts"
                 return
             self._keep_rest(read.taken)
             if not self._fill():
                 break
         if not self.fault and self._held:
-            self.fault = f"{self.path}: byte {offset}: the file ends inside of a record; what is before it counts"
+            self.fault = f"{self.path}: byte {offset}: the file ends within a record; the part before it counts"
 
     def _keep_rest(self, taken: int) -> None:
-        """Move what was not taken to the front; where that fills all room, make more."""
+        """Move the unread bytes to the front; double the buffer if they fill it."""
         rest = memoryview(self._room)[taken : self._held]
         if len(rest) == len(self._room):
             self._room = bytearray(2 * len(rest))
@@ -109,17 +111,17 @@ class CaptureFile:
         if self.fault:
             raise DecodeError(self.fault)
         found = describe_foreign(head) or f"it begins with {head[:4].hex(' ') or 'nothing'}"
-        raise DecodeError(f"{self.path}: not a capture file that can be read (pcap, pcapng): {found}")
+        raise DecodeError(f"{self.path}: not a readable capture file (pcap, pcapng): {found}")
 
     def _fill(self) -> bool:
-        """Read the next bytes of the capture; False at its end, and where nothing more can be read."""
+        """Read the next bytes of the capture; False at its end, or after a fault."""
         free = memoryview(self._room)[self._held :]
         try:
             number = (self._file.readinto(free) if self._packed is None else self._packed.readinto1(free)) or 0
             self.position = self._file.tell()
         except (OSError, EOFError, zlib.error) as error:
-            what = "cannot be decompressed from there on" if self._packed else getattr(error, "strerror", "")
-            self.fault = f"{self.path}: byte {self.position}: {what}; what is before it counts"
+            what = "the file cannot be decompressed further" if self._packed else getattr(error, "strerror", "")
+            self.fault = f"{self.path}: byte {self.position}: {what}; the part before it counts"
             return False
         self._held += number
         return number > 0

@@ -1,4 +1,4 @@
-"""Who is at an end at an instant, for captures: from a catalog file, from a daemon's history, or from nobody."""
+"""Owners of endpoints at the time of a capture: from a catalog file, or from a daemon's history."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from flowmap.model.address import Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, may_own
 from flowmap.replay.driver import Answerer, Changes, Reply, answer, failure
 
-NOBODY = "nobody was asked: the control plane knows the present, and the capture is of the past"
+NOT_ASKED = "no owners: the control plane only knows today's owners, not those of the capture's time"
 
 CHANGING = "the catalog has other owners shortly before or after"
 
-UNCONFIRMED = "history confirms nobody for this end at this moment"
+UNCONFIRMED = "history confirms no owner of this endpoint at this time"
 
-Ranges = Callable[[Iterable[Question], float], Mapping[Question, Sequence[OwnershipInterval]]]
+Intervals = Callable[[Iterable[Question], float], Mapping[Question, Sequence[OwnershipInterval]]]
 
 LATENCY = 0.001
-"""Seconds an answer from a file takes: an answer is given after it was asked."""
+"""Seconds until the answer from a file arrives: an answer is later than its question."""
 ASK_AGAIN = 2.0
-"""Seconds after which a catalog is asked again, at most."""
+"""Longest pause in seconds before a catalog is asked again."""
 
 
 def from_catalog(index: Index, *, grace: float) -> Answerer:
-    """Answers as the embedded control plane would have given them at the instant of the question.
+    """The answers of the embedded control plane at the time of each question.
 
-    None is given within ``grace`` seconds of a change of owners: there, an answer is taken for the owners of a moment
-    at which they were others (rule ``grace``), and a file knows when that is.
+    There is no answer within ``grace`` seconds of a change of owners. An answer also counts for this time around it
+    (rule ``grace``), and could name an owner for a time when the catalog has another.
     """
     changes = sorted(_changes(index.catalog))
 
@@ -57,7 +57,7 @@ def from_catalog(index: Index, *, grace: float) -> Answerer:
 
 
 def catalog_changes(catalog: CatalogFile, *, grace: float) -> Changes:
-    """When the answers of :func:`from_catalog` change: ``grace`` seconds after the owners; until then none is given."""
+    """When the answers of :func:`from_catalog` change: ``grace`` seconds after the owners."""
     settled = [-math.inf, *(change + grace + LATENCY for change in sorted(_changes(catalog))), math.inf]
 
     def changes(now: float) -> tuple[float, float]:
@@ -68,12 +68,12 @@ def catalog_changes(catalog: CatalogFile, *, grace: float) -> Changes:
 
 
 def never(now: float) -> tuple[float, float]:
-    """The changes of what is the same at all times."""
+    """The changes of answers that are always equal."""
     return -math.inf, math.inf
 
 
 def with_catalog(config: Config, catalog: CatalogFile) -> Config:
-    """The configuration to go with :func:`from_catalog`: the catalog's places, asked often since that costs no call."""
+    """The configuration for :func:`from_catalog`: the catalog's namespaces, and short pauses between questions."""
     places = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
     pauses = {name: min(getattr(config.attribute, name), ASK_AGAIN) for name in ("positive_ttl", "negative_ttl")}
     sections = {"control_plane": places, "attribute": pauses}
@@ -82,19 +82,21 @@ def with_catalog(config: Config, catalog: CatalogFile) -> Config:
 
 
 def _changes(catalog: CatalogFile) -> Iterator[float]:
-    """Instants at which an owner comes or goes."""
+    """Times at which an owner starts or ends."""
     for entry in catalog.deployments:
         for address in entry.addresses:
             yield from (instant for instant in (address.since, address.until) if instant is not None)
         yield from (job.end_time for job in entry.jobs if job.end_time is not None)
 
 
-def from_history(ranges: Ranges) -> Answerer:
-    """What a daemon's history has confirmed for the instant of the question; where that is nothing, there is no
-    answer. ``ranges``: see ``history.archive.Archive.ranges``."""
+def from_history(intervals: Intervals) -> Answerer:
+    """The owners that a daemon's history confirms for the time of each question; no answer without a confirmation.
+
+    ``intervals``: see ``history.reader.HistoryReader.intervals``.
+    """
 
     def answerer(question: Question, now: float) -> Reply:
-        owners = {one.owners for one in ranges([question], now)[question]}
+        owners = {one.owners for one in intervals([question], now)[question]}
         if len(owners) != 1:
             return failure(question, now, UNCONFIRMED, latency=LATENCY)
         return answer(question, now, [DeploymentInfo(owner, seen_at=now) for owner in sorted(*owners)], latency=LATENCY)

@@ -1,11 +1,10 @@
-"""A capture file as steps of a source, on the clock of the capture."""
+"""Turns a capture file into the steps of a source, on the clock of the capture."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,22 +26,22 @@ from flowmap.wire.packets.scapy_fallback import ScapyFallback
 FACTS = SourceFacts("replay", "ip", True)
 
 CELL = 0.1
-"""Seconds of packets that are one step, where questions are asked between steps."""
+"""Seconds of packets in one step, if questions are asked between steps."""
 WINDOW, CALM_WINDOW = 1.0, 30.0
-"""Seconds of packets that are taken together then: while flows wait for their owners, and while none does. Growing
-counters wait so long."""
+"""Seconds of packets that are processed together: while flows wait for their owners, and while none does. Growing
+counters are reported at the end of a window."""
 DISORDER = 1.0
-"""Seconds by which frames may be out of order without a word: several queues were read."""
+"""Seconds by which frames may be out of order, as in captures from several queues."""
 WINDOW_PACKETS = 4 * SLICE
-"""Packets of one step at most."""
+"""Largest number of packets in one window."""
 POOL = 16_384
-"""Packets that are enough for one step, however short their time."""
+"""Packets that are collected before they are processed, unless they cover a window."""
 
 Times = npt.NDArray[np.float64]
 
 
 class At(NamedTuple):
-    """A step, and between which instants it was read (seconds since the epoch, by the capture)."""
+    """A step, and the times between which it was read (seconds since the epoch, from the capture)."""
 
     step: Step
     now: float
@@ -58,15 +57,14 @@ class _Piece(NamedTuple):
 
 
 class CaptureSteps:
-    """Reads ``file`` once. The counts are of what was done so far, which is read up to the end of a piece."""
+    """Reads ``file`` once. The counts cover the pieces of the file that were read so far."""
 
     def __init__(
         self, file: CaptureFile, flows: PacketFlows, *, tunnels: Tunnels = "outer", at_once: bool = False
     ) -> None:
-        """``flows`` are timed. ``at_once``: nothing is asked between steps, so many packets may be one step.
+        """``flows`` are timed. ``at_once``: no questions are asked between steps, so steps may have many packets.
 
-        Steps are cut where CELL and WINDOW divide the time, so neither they nor what is decided between them depends
-        on how the file is read.
+        Steps end at multiples of CELL and WINDOW, so steps and decisions do not depend on how the file is read.
         """
         self.file = file
         self.flows = flows
@@ -74,45 +72,45 @@ class CaptureSteps:
         self.packets = 0
         self.malformed: Counter[str] = Counter()
         self.unread: Counter[str] = Counter()
-        """Frames that cannot be read, by what they are; IP may be in them."""
+        """Frames that cannot be decoded and may contain IP, by the name of their content."""
         self.other: Counter[str] = Counter()
         self.copies = CopyWatch()
         self.timeless = 0
-        """Frames without a time of their own."""
+        """Frames without a time."""
         self.unopened = 0
-        """Packets of tunnels that count as the tunnel's own flow though tunnels are opened."""
+        """Packets of tunnels that count as the flow of the tunnel, although tunnels are opened."""
         self.late = 0
-        """Packets that are far out of order, and so of no flow."""
+        """Packets that are far out of order and belong to no flow."""
         self.late_bytes = 0
-        """Bytes of these."""
+        """Their bytes."""
         self.began = math.inf
-        """Time of the earliest frame; infinite while there is none that has one."""
+        """Time of the earliest frame; infinite without one."""
         self.ended = -math.inf
-        """Time of the latest."""
+        """Time of the latest frame."""
         self.later = False
-        """Whether it stopped before a frame, because of its time."""
+        """Whether reading stopped at a frame after ``until``."""
         self.now = -math.inf
-        """The time of the latest packet, going on in the silence after the last."""
+        """Time of the latest packet, or of the silence after the last one."""
         self._at_once = at_once
         self._until = -math.inf
-        """End of the window that is under way."""
+        """End of the current window."""
         self._held: list[FlowBatch] = []
-        """Its records so far."""
+        """Records of the current window."""
         self._taken = 0
-        """Its packets so far."""
+        """Packets of the current window."""
         self._cells: dict[int, float] = {}
-        """Time of the last packet of each of its cells."""
+        """Time of the last packet in each cell of the current window."""
         self.is_awaited: Callable[[], bool] = lambda: True
-        """Whether word is wanted after cells that changed nothing but counters."""
+        """Whether CaughtUp is needed after cells in which only counters changed."""
         self.is_calm: Callable[[], bool] = lambda: False
         """Whether no flow waits for its owner."""
-        self._odd = ScapyFallback()
+        self._fallback = ScapyFallback()
         self._tunnels: Tunnels = tunnels
 
     def steps(self, until: float = math.inf) -> Iterator[At]:
-        """An empty full read, the flows as they come, and in the end word that their ends may have been missed.
+        """An empty full read, the records of flows, and at the end of the file marks that their ends may be missed.
 
-        Nothing that comes after the first frame later than ``until`` is done, and without packets there are no steps.
+        Reading stops at the first frame after ``until``. Without packets there are no steps.
         """
         begun = False
         for piece in map(self._in_order, self._pooled(until)):
@@ -120,21 +118,21 @@ class CaptureSteps:
                 begun, self.now = True, float(piece.times[0])
                 yield self._at(ReadStarted("start"))
                 yield self._at(ReadFinished(True))
-                yield self._at(CaughtUp(self.now))  # what shakes hands from here on began after it
+                yield self._at(CaughtUp(self.now))  # a handshake from here on belongs to a new connection
             yield from self._windows(piece)
         if not begun:
             return
         yield from self._finish()
-        yield self._at(self.flows.tell())
-        if self.later:  # nothing is missing up to there
+        yield self._at(self.flows.report())
+        if self.later:  # the file is complete up to this time
             yield from self._pass_to(until)
             self.now = max(self.now, until)
             yield self._at(CaughtUp(self.now))
         else:
-            yield self._at(self.flows.doubt())
+            yield self._at(self.flows.mark_doubtful())
 
     def silence(self, seconds: float) -> Iterator[At]:
-        """What comes after the capture: nothing, for so long. What is asked meanwhile may still decide something."""
+        """``seconds`` of silence after the capture, in which repeated questions can still decide flows."""
         for _ in range(int(seconds)):
             then = self.now + 1.0
             yield from self._pass_to(then)
@@ -142,8 +140,9 @@ class CaptureSteps:
             yield self._at(CaughtUp(self.now))
 
     def rest(self, until: float = math.inf) -> Iterator[At]:
-        """Flows that end because they are silent after the capture, up to ``until``; if that is infinite, all but
-        established TCP. After each there is time for a question and its answer.
+        """Flows that time out after the capture, up to ``until``; if infinite, all except established TCP.
+
+        After each flow there is time for a question and its answer.
         """
         silent = self.flows.expire(self.now + OTHER + 1.0 if until == math.inf else until)
         if self._at_once:
@@ -161,7 +160,7 @@ class CaptureSteps:
         return At(step, self.now, self.now)
 
     def _pooled(self, until: float) -> Iterator[_Piece]:
-        """The packets of the file, so many at a time that most flows have several: what a flow costs is shared."""
+        """The packets of the file, in groups so large that most flows have several packets, which costs less."""
         pool: list[_Piece] = []
         for piece in map(self._decoded, self._before(until)):
             if not len(piece.times):
@@ -174,7 +173,7 @@ class CaptureSteps:
             yield _joined(pool)
 
     def _before(self, until: float) -> Iterator[list[CapturedFrames]]:
-        """The frames of each piece of the file, up to the first that is later."""
+        """The frames of each piece of the file, up to the first one after ``until``."""
         for piece in self.file.pieces():
             late = [frames.starts[frames.times > until * 1e9] for frames in piece] if until < math.inf else []
             end = min((int(starts[0]) for starts in late if len(starts)), default=None)
@@ -182,7 +181,7 @@ class CaptureSteps:
                 yield piece
                 continue
             self.later = True
-            yield [_first(frames, int(np.searchsorted(frames.starts, end))) for frames in piece]
+            yield [frames.first(int(np.searchsorted(frames.starts, end))) for frames in piece]
             return
 
     def _windows(self, piece: _Piece) -> Iterator[At]:
@@ -219,17 +218,17 @@ class CaptureSteps:
             self._cells.update(zip(cells[last].tolist(), times[last].tolist(), strict=True))
 
     def _finish(self) -> Iterator[At]:
-        """The records of the packets since the last step."""
+        """The records of the current window, which ends."""
         if self._taken and self._at_once:
             for batch in self._held:
                 yield self._at(batch)
             yield self._at(CaughtUp(self.now))
         elif self._taken:
-            yield from self._by_cell([*self._held, self.flows.tell()], self._cells)
+            yield from self._by_cell([*self._held, self.flows.report()], self._cells)
         self._held, self._cells, self._taken = [], {}, 0
 
     def _by_cell(self, batches: list[FlowBatch], last: dict[int, float]) -> Iterator[At]:
-        """Records by the cell in which they became true: what is asked after one does not know those of the next."""
+        """Records by the cell of their event, so that a question after a cell does not know later events."""
         parts: dict[int, list[FlowBatch]] = {cell: [] for cell in last}
         for batch in batches:
             cells = np.floor(_ends(batch) / CELL).astype(np.int64)
@@ -243,7 +242,7 @@ class CaptureSteps:
                 yield At(CaughtUp(last[cell]), now, now)
 
     def _pass_to(self, then: float) -> Iterator[At]:
-        """Flows that fell silent before ``then``, each when it is over."""
+        """Flows that time out before ``then``, each at its end."""
         silent = self.flows.expire(then)
         if self._at_once:
             yield from map(self._at, silent)
@@ -251,10 +250,10 @@ class CaptureSteps:
             yield from self._by_cell(silent, {})
 
     def _in_order(self, piece: _Piece) -> _Piece:
-        """The piece without the packets that are far out of order: when they were, nobody knows.
+        """The piece without the packets that are far out of order, whose time is unknown.
 
-        Either those that come after later ones, or those that come before earlier ones, whichever are fewer: one time
-        that is far ahead is no reason to leave out all that follows.
+        These are either packets after later ones, or packets before earlier ones, whichever are fewer. So one wrong
+        time in the future does not exclude all packets after it.
         """
         late = self._behind(piece.times)
         if not late.any():
@@ -267,7 +266,7 @@ class CaptureSteps:
         return _Piece(piece.packets.take(kept), piece.times[kept], piece.interfaces[kept])
 
     def _behind(self, times: Times) -> npt.NDArray[np.bool_]:
-        """Which of them are earlier than one before."""
+        """Which times are earlier than a previous one by more than DISORDER."""
         behind: npt.NDArray[np.bool_] = times < np.maximum(np.maximum.accumulate(times), self.now) - DISORDER
         return behind
 
@@ -282,7 +281,7 @@ class CaptureSteps:
         return _Piece(packets.take(order), times[order], interfaces[order])
 
     def _part(self, frames: CapturedFrames) -> tuple[_Piece, npt.NDArray[np.int64]]:
-        """The packets of frames of one link type, and where their frames begin."""
+        """The packets of frames of one link type, and the offsets of their frames."""
         self.frames += len(frames.starts)
         if frames.link_type == NO_INTERFACE:
             self.malformed["interface"] += len(frames.starts)
@@ -295,7 +294,7 @@ class CaptureSteps:
             frames.wire_lengths,
             frames.link_type,
             tunnels=self._tunnels,
-            odd=self._odd,
+            fallback=self._fallback,
         )
         self.packets += len(decoded.packets)
         self.malformed.update(decoded.malformed)
@@ -310,7 +309,7 @@ class CaptureSteps:
         return _Piece(decoded.packets, times / 1e9, interfaces), starts
 
     def _note(self, frames: CapturedFrames) -> None:
-        """What their times say."""
+        """Update the counts about times."""
         if not frames.timed:
             self.timeless += len(frames.times)
         elif len(frames.times):
@@ -319,19 +318,13 @@ class CaptureSteps:
 
 
 def _ends(batch: FlowBatch) -> Times:
-    """The instant by which what each record tells had happened."""
+    """The latest possible time of the event of each record."""
     assert batch.moments is not None, "flows are timed"
     return batch.moments.by
 
 
-def _first(frames: CapturedFrames, number: int) -> CapturedFrames:
-    """The first so many of them."""
-    names = ("starts", "captured", "wire_lengths", "times", "interfaces")
-    return replace(frames, **{name: getattr(frames, name)[:number] for name in names})
-
-
 def _joined(pieces: list[_Piece]) -> _Piece:
-    """Pieces that follow each other as one."""
+    """Consecutive pieces as one."""
     if len(pieces) == 1:
         return pieces[0]
     packets = Packets.concatenate([piece.packets for piece in pieces])

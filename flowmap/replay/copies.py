@@ -1,10 +1,9 @@
-"""Copies of packets in a capture file: told apart where they can be, and noticed where they cannot.
+"""Distinguishes copies of packets in a capture file by interface, and detects copies without one.
 
-A capture on several interfaces of a router or bridge has a packet once for each of them. Flows count it on one
+A capture on several interfaces of a router or bridge has a packet once for each interface. Flows count it on one
 interface (see :mod:`flowmap.sources.packets.duplicates`), so each frame needs the number of its interface. Linux cooked
-captures of version 1 have none, but say whether the frame came in or went out, which tells the two copies of a
-forwarded packet apart. In files that were merged from captures of single interfaces nothing does. There a sample of
-packets shows that copies exist.
+captures of version 1 have the direction instead, which distinguishes the two copies of a forwarded packet. Files that
+were merged from captures of single interfaces have neither. There a sample of packets shows whether copies exist.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from flowmap.wire.packets.numbers import LinkType
 Interfaces = npt.NDArray[np.int32]
 
 FIRST_SAMPLE = 1_024
-"""Packets at the beginning of a file that are looked at for copies."""
+"""Packets at the start of a file that are compared."""
 SAMPLE = 64
-"""Packets that are looked at in each later piece of the file."""
+"""Packets of each later piece of the file that are compared."""
 APART = 0.05
-"""Seconds between a packet and its copy at most. What is sent again comes later, or with another identification."""
+"""Longest time in seconds between a packet and its copy. Retransmissions are later, or have another identification."""
 SHARE = 0.01
-"""Copies among the packets looked at that are worth a word: networks do double a packet now and then."""
+"""Share of copies above which they are reported: networks duplicate a packet now and then."""
 
-_MIXED = 0x9E3779B1  # spreads interfaces of the file, so that those that a frame names are others in each
+_MIXED = 0x9E3779B1  # multiplier that separates equal interface numbers of different sections
 _COOKED = {
     LinkType.SLL: np.dtype({"names": ["type"], "formats": [">u2"], "offsets": [0], "itemsize": 16}),
     LinkType.SLL2: np.dtype(
@@ -38,14 +37,14 @@ _COOKED = {
     ),
 }
 _UNSPECIFIED = np.array([0, V4_MAPPED], np.uint64)
-_BYTES = 192  # of a frame that are looked at
+_BYTES = 192  # of each frame that are compared
 
 
 def interfaces_of(frames: CapturedFrames, decoded: DecodedFrames) -> Interfaces:
-    """A number for the interface of each packet; each way of a cooked capture is an interface of its own.
+    """A number for the interface of each packet; in cooked captures each direction is a separate interface.
 
-    Not where the source is the unspecified address: hosts that have none yet share it, so packets that came in and
-    packets that went out are different ones.
+    Exception: packets from the unspecified address. Hosts without an address share it, so incoming and outgoing packets
+    are different ones.
     """
     index, packets = decoded.index, decoded.packets
     numbers = frames.interfaces if len(index) == len(frames.starts) else frames.interfaces[index]
@@ -62,21 +61,21 @@ def interfaces_of(frames: CapturedFrames, decoded: DecodedFrames) -> Interfaces:
 
 
 class CopyWatch:
-    """Looks for packets that come again at once and under the same number of interface, so that both count."""
+    """Detects packets that are repeated at once with the same interface number, so that both count."""
 
     def __init__(self) -> None:
         self.looked = 0
-        """Packets that were looked at."""
+        """Compared packets."""
         self.copies = 0
-        """Those of them that came before."""
+        """Compared packets that are copies."""
 
     @property
     def matters(self) -> bool:
-        """Whether there are more copies than a network makes."""
+        """Whether there are more copies than usual in a network."""
         return self.copies > self.looked * SHARE
 
     def look(self, frames: CapturedFrames, decoded: DecodedFrames, interfaces: Interfaces) -> None:
-        """Look at some packets of a piece of a file. ``interfaces``: of each packet of ``decoded``."""
+        """Compare some packets of a piece of a file. ``interfaces``: of each packet of ``decoded``."""
         number = SAMPLE if self.looked else FIRST_SAMPLE
         index, packets = decoded.index[:number], decoded.packets.take(slice(number))
         seen: dict[tuple[bytes, int], tuple[_Identity, float]] = {}
@@ -104,17 +103,17 @@ class CopyWatch:
 
 class _Identity(NamedTuple):
     packet: bytes
-    """What is the same in all copies of a packet."""
+    """The bytes that are equal in all copies of a packet."""
     way: tuple[bytes, int]
-    """What differs between interfaces: the headers before IP and the hop limit."""
+    """The parts that differ between interfaces: the headers before IP, and the hop limit."""
     numbered: bool
-    """Whether an identification tells a copy from a packet that was sent again."""
+    """Whether an IP identification distinguishes a copy from a retransmission."""
 
 
 def _identify(
     frame: bytes, source_high: int, source_low: int, destination_high: int, destination_low: int, length: int
 ) -> _Identity | None:
-    """The packet with these addresses and this length, which is in ``frame``; None where its header is not found."""
+    """The identity of the packet with these addresses and this length; None if its header is not in ``frame``."""
     four = source_high == 0 and source_low >> 32 == V4_MAPPED >> 32
     if four:
         ahead, hops = 12, 8
@@ -128,6 +127,6 @@ def _identify(
     if begin < 0:
         return None
     whole = frame[begin : begin + length]
-    # Without what is changed on the way: the hop limit, IPv4's checksum, and the class of service before them.
+    # Without the fields that routers change: hop limit, IPv4's checksum, class of service.
     same = whole[2:8] + whole[9:10] if four else whole[4:7]
     return _Identity(same + whole[ahead:], (frame[:begin], whole[hops]), four and whole[4:6] != b"\0\0")

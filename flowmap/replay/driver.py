@@ -1,8 +1,8 @@
-"""Books over steps that are there already: what the writer's thread does live, without its thread, clock and calls.
+"""Applies recorded or captured steps to an accounting, as the engine does live, without its thread, clock and calls.
 
-The clock is that of the steps. Between two of them the questions that are due are asked of a function, its replies
-come back when it says they do, and the books are settled and tidied, in the order of the writer's own turns. Used to
-attribute capture files, and to tell what a recording would have cost.
+The clock is that of the steps. Between two steps the driver runs rounds like those of the engine: it asks a function
+the questions that are due, delivers the answers at the times the function gives, decides and tidies. It attributes
+capture files, and computes the cost of a recording.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from flowmap.model.deployment import DeploymentInfo
 from flowmap.sources.base import Step
 
 TURN = 0.1
-"""Seconds between two turns while a question waits or is on its way."""
+"""Seconds between two rounds while a question waits or is being answered."""
 IDLE_TURN = 1.0
-"""The same while none does, at least: then turns are taken when an answer has grown old, or to tidy."""
+"""Shortest time between two rounds otherwise: they run when an answer must be confirmed, and to tidy."""
 TIDY_EVERY = 30.0
 QUIET = 600.0
-"""Seconds without a step after which time is passed over: what is due to be asked again is asked after it."""
+"""Seconds without a step after which the remaining silence is skipped; due questions are asked after it."""
 
 
 class TimedStep(NamedTuple):
-    """A step of a source, read between two instants (seconds; any origin, never going back).
+    """A step of a source, read between two times (seconds of any clock that never goes back).
 
-    A flow's answers count only once a ``CaughtUp`` says that the source came to their arrival, so there must be some.
+    The answers for a flow count only after a ``CaughtUp`` with a time after their arrival.
     """
 
     step: Step
@@ -43,32 +43,32 @@ class TimedStep(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What comes of one question, and when."""
+    """The result of a question, and the time of its arrival."""
 
     result: QuestionResult
     arrives: float
 
 
 Answerer = Callable[[Question, float], Reply]
-"""What the control plane says to a question that is asked at an instant of the steps' clock."""
+"""Gives the reply to a question asked at a time of the steps' clock."""
 Changes = Callable[[float], tuple[float, float]]
-"""The last instant, up to a given one, at which answers may have become others, and the next after it."""
+"""Gives the last time up to the given one at which answers may have changed, and the next time after it."""
 
 
 def answer(question: Question, asked: float, deployments: Iterable[DeploymentInfo], *, latency: float) -> Reply:
-    """The reply that names ``deployments`` (each may own) ``latency`` seconds after the asking."""
+    """A reply with ``deployments`` (all can own an endpoint), ``latency`` seconds after the question."""
     infos = tuple(deployments)
     given = Answer(asked, asked + latency, frozenset(info.owner for info in infos))
     return Reply(QuestionResult(question, given, infos), asked + latency)
 
 
 def failure(question: Question, asked: float, cause: str, *, latency: float, retry_after: float | None = None) -> Reply:
-    """The reply that there is no answer, because of ``cause``; asking makes sense again after ``retry_after`` s."""
+    """A reply without an answer. ``retry_after``: seconds until the question can be asked again."""
     return Reply(QuestionResult(question, None, cause=cause, retry_after=retry_after), asked + latency)
 
 
 class ReplayDriver:
-    """Drives books over steps. ``calls`` counts what was asked."""
+    """Applies steps to an accounting. ``calls``: number of questions asked."""
 
     def __init__(
         self,
@@ -81,10 +81,9 @@ class ReplayDriver:
         apply: Apply | None = None,
         changes: Changes | None = None,
     ) -> None:
-        """Without ``budget`` everything that is due is asked at once; without ``answerer`` nothing is. Times are in
-        seconds.
+        """``answerer``: None asks no questions. ``budget``: None asks all due questions at once. Times are in seconds.
 
-        ``apply``: a recorder's, in front of that of the books. ``changes``: when answers may change, if known.
+        ``apply``: that of a recorder, used instead of the accounting's. ``changes``: when answers can change, if known.
         """
         self.accounting = accounting
         self._apply: Apply = accounting.apply if apply is None else apply
@@ -101,7 +100,7 @@ class ReplayDriver:
         self._changed = False  # a step was taken since the last turn
 
     def run(self, steps: Iterable[TimedStep]) -> Iterator[TimedStep]:
-        """Take the steps in order, turns between them; yields each step after it was taken."""
+        """Apply the steps in order, with rounds between them; yields each step after it was applied."""
         for timed in steps:
             self._pass_time(timed.now)
             self._apply(TakeStep(*timed))
@@ -112,7 +111,7 @@ class ReplayDriver:
 
     @property
     def waits(self) -> bool:
-        """Whether a question waits for its answer, or an answer for word that the source came to its arrival."""
+        """Whether a question waits for its answer, or an answer waits for a ``CaughtUp`` after its arrival."""
         return self._is_asking or self.accounting.attribution.has_news
 
     @property
@@ -123,15 +122,15 @@ class ReplayDriver:
         if math.isinf(self._turned):
             self._turned = self._tidied = until
         if until <= self._now:
-            return  # what comes at one instant is taken as one
+            return  # steps of the same time belong together
         quiet = min(until, self._now + QUIET)
         while (due := self._next_turn()) <= quiet:
             self._turn(due)
         self._turned = max(self._turned, until - IDLE_TURN if quiet < until else self._turned)
 
     def _next_turn(self) -> float:
-        """Never before the last step: what it brought was not known then."""
-        if self._answerer is None:  # nothing is decided, ever
+        """The time of the next round; never before the last step, whose records were unknown then."""
+        if self._answerer is None:  # no flow is ever decided
             return max(self._now, self._turned + self._tidy_every) if self._changed else math.inf
         if self._changed or self._is_asking:
             return max(self._now, self._turned + TURN)
@@ -146,6 +145,8 @@ class ReplayDriver:
                 self._budget.finish()
             self._apply(Deliver(arrives, reply.result))
         self._apply(Decide(now))
+        while self.accounting.attribution.has_backlog:
+            self._apply(Decide(now))
         self._ask(now)
         if now - self._tidied >= self._tidy_every:
             self._tidied = now

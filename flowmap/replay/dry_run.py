@@ -1,8 +1,8 @@
-"""What a recording would have cost: its steps again, with other settings, answered by what it knows of owners.
+"""Computes the calls that a recording would need with other settings, from its steps and its answers.
 
-The control plane of a dry run says to a question what the recorded daemon last heard about it before that moment, or
-else first heard after. A question about both ends that was never asked gets what the answers about each end have in
-common. What the recording knows nothing of is answered with nobody, and counted.
+A question gets the last recorded answer before its time, or else the first one after it. A question about both
+endpoints that was never asked gets the owners that the answers about each endpoint have in common. A question without a
+recorded answer gets no deployment, and is counted.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from flowmap.replay.recording import decoded
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 
 USUAL_LATENCY = 0.1
-"""Seconds an answer takes where the recording has none."""
+"""Seconds until an answer arrives if the recording has no answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a dry run came to."""
+    """The result of a dry run."""
 
     calls: int
     by_shape: dict[str, int]
     flows: int
     seconds: float
-    """How long the recording is."""
+    """Duration of the recording."""
     states: dict[str, int]
-    """Flows by what is known of their owner in the end."""
+    """Flows by their final state."""
     unknown: int
-    """Calls that ask what the recording does not know."""
+    """Calls without a recorded answer."""
     recorded: int
-    """Questions that came back to the daemon that recorded."""
+    """Recorded results of questions."""
 
     @property
     def per_1000_flows(self) -> float:
         return 1000 * self.calls / self.flows if self.flows else 0.0
 
     def facts(self) -> dict[str, object]:
-        """All of it by name, for programs."""
+        """The result as JSON fields."""
         return {
             "calls": self.calls,
             "callsPer1000Flows": round(self.per_1000_flows, 3),
@@ -73,8 +73,7 @@ class DryRun:
     """One dry run of the recording at ``path``: :meth:`run` to the end, then :meth:`cost`."""
 
     def __init__(self, path: Path, config: Config | None = None) -> None:
-        """``config`` replaces the recorded settings and their reloads, but for those of the source. Errors as of the
-        reader."""
+        """``config`` replaces recorded settings and reloads, except those of the source. Errors: see the reader."""
         self.missing = ""
         self.calls = 0
         self._path = path
@@ -85,22 +84,22 @@ class DryRun:
         self._known = KnownAnswers()
 
     def run(self) -> Iterator[float]:
-        """Read the recording twice: for its answers, then for its steps; yields the share that is done."""
+        """Read the recording twice: for its answers, then for its steps. Yields the finished share."""
         with RecordingReader(self._path) as reader:
             for entry in reader.entries():
                 if isinstance(entry, Deliver):
                     self._known.add(entry.result)
                 yield reader.offset / reader.size / 2
         with RecordingReader(self._path) as reader:
-            offline = self._offline(reader)
-            for timed in offline.run(self._steps(reader)):
-                self.calls, self._last = offline.calls, timed.now
+            driver = self._driver(reader)
+            for timed in driver.run(self._steps(reader)):
+                self.calls, self._last = driver.calls, timed.now
                 yield (1 + reader.offset / reader.size) / 2
-            self.calls, self.missing = offline.calls, reader.missing
-            self._count(offline.accounting.table.live())
+            self.calls, self.missing = driver.calls, reader.missing
+            self._count(driver.accounting.table.live())
 
     def cost(self) -> Cost:
-        """What it came to."""
+        """The result."""
         return Cost(
             calls=self.calls,
             by_shape=dict(self._by_shape),
@@ -111,7 +110,7 @@ class DryRun:
             recorded=self._known.recorded,
         )
 
-    def _offline(self, reader: RecordingReader) -> ReplayDriver:
+    def _driver(self, reader: RecordingReader) -> ReplayDriver:
         config = self._config or reader.begin.config
         self._accounting = make_accounting(config, announces_births=reader.begin.source.announces_births)
         self._accounting.on_leaving(self._count)
@@ -149,7 +148,7 @@ class DryRun:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _Received:
     arrived: float
     deployments: tuple[DeploymentInfo, ...]
 
@@ -160,43 +159,43 @@ class KnownAnswers:
     def __init__(self) -> None:
         self.recorded = 0
         self.unknown = 0
-        """How often it was asked for what it does not know."""
-        self._heard: dict[Question, list[_Heard]] = {}
+        """Number of questions without a recorded answer."""
+        self._received: dict[Question, list[_Received]] = {}
         self._latencies: list[float] = []
         self._latency: float | None = None
 
     @property
     def latency(self) -> float:
-        """Seconds an answer took, half of the time at most."""
+        """Median latency of an answer in seconds."""
         if self._latency is None:
             self._latency = median(self._latencies) if self._latencies else USUAL_LATENCY
         return self._latency
 
     def add(self, result: QuestionResult) -> None:
-        """Take one result, in the order of the recording."""
+        """Add one result, in the order of the recording."""
         self.recorded += 1
         if result.answer is None:
             return
         owning = tuple(info for info in result.deployments if info.owner in result.answer.owners)
-        self._heard.setdefault(result.question, []).append(_Heard(result.answer.arrived, owning))
+        self._received.setdefault(result.question, []).append(_Received(result.answer.arrived, owning))
         self._latencies.append(result.answer.arrived - result.answer.asked)
 
     def about(self, question: Question, now: float) -> tuple[DeploymentInfo, ...]:
-        """Deployments the control plane would have named at that moment, as far as is known."""
-        heard = self._last_heard(question, now)
-        if heard is None and question.source is not None and question.destination is not None:
+        """The deployments in the answer to a question at a time; empty if unknown."""
+        found = self._last_received(question, now)
+        if found is None and question.source is not None and question.destination is not None:
             client = question._replace(shape=Shape.CLIENT, source=question.source._replace(port=0), destination=None)
             sink = question._replace(shape=Shape.SINK, source=None)
-            of_client, of_sink = self._last_heard(client, now), self._last_heard(sink, now)
+            of_client, of_sink = self._last_received(client, now), self._last_received(sink, now)
             if of_client is not None and of_sink is not None:
                 owners = {info.owner for info in of_sink}
-                heard = tuple(info for info in of_client if info.owner in owners)
-        if heard is None:
+                found = tuple(info for info in of_client if info.owner in owners)
+        if found is None:
             self.unknown += 1
-        return heard or ()
+        return found or ()
 
-    def _last_heard(self, question: Question, now: float) -> tuple[DeploymentInfo, ...] | None:
-        heard = self._heard.get(question)
-        if heard is None:
+    def _last_received(self, question: Question, now: float) -> tuple[DeploymentInfo, ...] | None:
+        found = self._received.get(question)
+        if found is None:
             return None
-        return heard[max(0, bisect_right(heard, now, key=lambda one: one.arrived) - 1)].deployments
+        return found[max(0, bisect_right(found, now, key=lambda one: one.arrived) - 1)].deployments

@@ -1,4 +1,4 @@
-"""Applies the commands of a recording again: every decision as it was, and proof that it is so."""
+"""Applies the commands of a recording again, and checks that every decision is the recorded one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where a replay first came to something else than the daemon."""
+    """The first difference between a replay and the recorded daemon."""
 
     at: float
     """Seconds since the epoch."""
@@ -31,10 +31,10 @@ class Difference:
 
 
 class Replay:
-    """A recording and the books it is done to. ``queries`` may look at any time between two entries."""
+    """A recording and its accounting. ``queries`` can be used between any two entries."""
 
     def __init__(self, reader: RecordingReader, *, leaving: Callable[[Rows], None] | None = None) -> None:
-        """``leaving`` is called with flows that are over and decided, before the books forget them."""
+        """``leaving`` is called with closed and decided flows before they are freed."""
         begin = reader.begin
         self.reader = reader
         self.source = begin.source
@@ -44,47 +44,45 @@ class Replay:
         self.epoch = begin.epoch
         self.queries = LiveQueries(self.accounting, source=begin.source.name, epoch=begin.epoch)
         self.now = -math.inf
-        """Monotonic instant of the last entry."""
-        self.stopped_early = False
+        """Monotonic time of the last entry."""
         self.difference: Difference | None = None
         self.stats = SourceStats()
-        """The source's counts when last noted."""
+        """The last recorded statistics of the source."""
         self.answers = self.failures = self.records = 0
         self._decoder = ColumnDecoder()
 
     def run(self, until: float = math.inf) -> Iterator[float]:
-        """Do everything up to ``until`` (seconds since the epoch); yields the share that is done after every entry.
+        """Replay up to ``until`` (seconds since the epoch). Yields the finished share after every entry.
 
-        DecodeError for what is no entry.
+        DecodeError for an invalid entry.
         """
         for entry in self.reader.entries():
             now = getattr(entry, "now", None)
             if now is not None and now + self.epoch > until:
-                self.stopped_early = True
                 return
-            self._do(entry)
+            self._apply(entry)
             self.now = self.now if now is None else max(self.now, now)
             yield self.reader.offset / self.reader.size
 
     def findings(self) -> list[str]:
-        """A line on whatever keeps this from being the whole of what the daemon did; empty if nothing does."""
+        """A line on each missing part or difference from the recorded daemon."""
         lines = [self.reader.missing] if self.reader.missing else []
         if unknown := self.reader.begin.unknown:
-            lines.append(f"replayed without settings that this flowmap does not know: {', '.join(unknown)}")
+            lines.append(f"ignored settings that this flowmap does not know: {', '.join(unknown)}")
         if self.difference is not None:
             when = datetime.fromtimestamp(self.difference.at, UTC).isoformat(timespec="milliseconds")
             lines.append(
-                f"from {when} on this is not what the daemon (flowmap {self.reader.begin.flowmap}) came to: "
+                f"from {when} on the result differs from the recorded daemon (flowmap {self.reader.begin.flowmap}): "
                 f"{self.difference.what}"
             )
         return lines
 
     def snapshot(self) -> Snapshot:
-        """What the daemon would have published now."""
+        """The snapshot that the daemon would publish now."""
         at = self.now + self.epoch if np.isfinite(self.now) else self.reader.begin.started_at
         return make_snapshot(self.accounting, self.source, self.stats, taken_at=at)
 
-    def _do(self, entry: Entry) -> None:
+    def _apply(self, entry: Entry) -> None:
         match entry:
             case Undecoded():
                 self._take(decoded(entry, self._decoder))
@@ -93,14 +91,14 @@ class Replay:
             case Asked(now, limit, questions):
                 found = len(self.accounting.apply(Ask(now, limit)))
                 if found != questions:
-                    self._differs(now, f"questions to ask {found}, not {questions}")
+                    self._note_difference(now, f"questions to ask {found}, not {questions}")
             case ClockSet(epoch):
                 self.epoch = epoch
                 self.queries.follow_clock(epoch)
             case Marked(now, figures, stats):
                 self.stats = stats
                 if difference := Checkpoint.of(self.accounting).difference(figures):
-                    self._differs(now, difference)
+                    self._note_difference(now, difference)
             case _:
                 if isinstance(entry, Deliver):
                     self.answers += entry.result.answer is not None
@@ -111,13 +109,13 @@ class Replay:
         self.records += len(command.step) if isinstance(command.step, FlowBatch) else 0
         self.accounting.apply(command)
 
-    def _differs(self, now: float, what: str) -> None:
+    def _note_difference(self, now: float, what: str) -> None:
         if self.difference is None:
             self.difference = Difference(now + self.epoch, what)
 
 
 def decoded(entry: Undecoded, decoder: ColumnDecoder) -> TakeStep:
-    """The command as the daemon applied it. ``decoder``: one for all entries of a recording."""
+    """The command that the daemon applied. ``decoder``: the same for all entries of a recording."""
     data, starts, marked = entry.datagrams
     batch = decoder.decode(data, starts).batch
     batch.flags |= np.uint16(marked)

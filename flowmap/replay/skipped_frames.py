@@ -1,4 +1,4 @@
-"""Lines on the frames of a capture that are not counted, or count twice."""
+"""Lines for users on the frames of a capture that do not count, or count twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flowmap.replay.capture_steps import CaptureSteps
 from flowmap.wire.packets.packets import MALFORMED
 
 KINDS = 10
-"""Kinds of frames that get a line of their own; the rest share one."""
+"""Largest number of kinds of frames with their own line; the others share one."""
 
 _WRITER = (
     ": the program that wrote the file stored the cut length as the length on the wire, or these packets are broken; "
@@ -18,23 +18,23 @@ _WRITER = (
 
 
 def lines(steps: CaptureSteps) -> Iterator[str]:
-    """A line on each kind of frames that could not be used."""
+    """A line on each kind of unusable frames."""
     for reason, number in sorted(steps.malformed.items()):
         more = _WRITER if reason == "wire_length" else ""
-        yield f"{number:,} of {steps.frames:,} frames are {MALFORMED[reason]}, and not counted{more}"
+        yield f"{number:,} of {steps.frames:,} frames are {MALFORMED[reason]}, and do not count{more}"
     for what, number in _most(steps.unread):
-        yield f"{number:,} frames of {what} cannot be read; IP packets in them are not counted"
+        yield f"{number:,} frames of {what} cannot be decoded; IP packets in them do not count"
     watch = steps.copies
     if watch.matters:
         yield (
-            f"{watch.copies:,} of {watch.looked:,} packets that were compared are copies of others, and count twice: "
-            "the capture is of several interfaces and does not say which; capture on one (tcpdump -i eth0), or with "
-            "the number of the interface in each frame (tcpdump -i any -y LINUX_SLL2)"
+            f"{watch.copies:,} of {watch.looked:,} compared packets are copies of others, and count twice: the capture "
+            "is from several interfaces, but its frames do not name them; capture on one interface (tcpdump -i eth0), "
+            "or with the interface in each frame (tcpdump -i any -y LINUX_SLL2)"
         )
 
 
 def not_ip(steps: CaptureSteps) -> str:
-    """What sound frames without IP are."""
+    """Numbers and names of the valid frames without IP."""
     return ", ".join(f"{number:,} {what}" for what, number in _most(steps.other))
 
 

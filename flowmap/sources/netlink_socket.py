@@ -28,6 +28,9 @@ _SO_RCVBUFFORCE = 33
 LARGEST_DATAGRAM = 32 * 1024
 """Bytes: the kernel fills datagrams of a dump up to this size if the reader's buffer allows (netlink_recvmsg)."""
 
+TRANSIENT = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
+"""Errors of a dump after which it can be read again."""
+
 _DENIED = (errno.EPERM, errno.EACCES)
 
 

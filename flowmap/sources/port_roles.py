@@ -1,4 +1,4 @@
-"""Which endpoint of a connection is the client, as far as its ports tell. Always a guess."""
+"""Guesses the client endpoint of a connection from its ports."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 import numpy.typing as npt
 
 SERVICES = 512
-"""Ports below belong to services. From here to 1023 privileged clients have theirs as well (rresvport(3))."""
+"""Ports below are used by services only. From here to 1023 also by privileged clients (rresvport(3))."""
 DYNAMIC = 49_152
-"""Ports from here on are never assigned to a service (RFC 6335, section 6): every system may give them to clients."""
+"""Ports from here on are never assigned to a service (RFC 6335, section 6): every system may assign them to clients."""
 
 Ports = npt.NDArray[np.unsignedinteger]
 
 
 def likelier_client(one: Ports, other: Ports, ephemeral: tuple[int, int]) -> npt.NDArray[np.int8]:
-    """1 where ``one`` is likelier the client's port than ``other``, -1 where ``other`` is, 0 where they do not tell.
+    """1 where ``one`` is likelier the client's port than ``other``, -1 where ``other`` is, 0 where they are equal.
 
-    ``ephemeral``: first and last port that this host gives to its clients. A port in that range or from DYNAMIC on is
-    likelier a client's than any other port; a port below SERVICES is less likely one than any other.
+    ``ephemeral``: first and last port that this host assigns to clients. Ports in this range or from DYNAMIC on are the
+    likeliest client ports; ports below SERVICES are the least likely.
     """
     ranks = _rank(one, ephemeral), _rank(other, ephemeral)
     return (ranks[0] > ranks[1]).astype(np.int8) - (ranks[0] < ranks[1]).astype(np.int8)

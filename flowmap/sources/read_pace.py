@@ -1,4 +1,4 @@
-"""How often a source reads all its connections: open ones get their counters, and proof that they live, only then."""
+"""The pause between full reads, in which open connections get their counters and the proof that they are alive."""
 
 from __future__ import annotations
 

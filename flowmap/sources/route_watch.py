@@ -7,13 +7,12 @@ datagram, and lost notifications.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from flowmap.errors import DecodeError, SourceError
-from flowmap.sources.netlink_socket import NetlinkSocket, Received
+from flowmap.sources.netlink_socket import TRANSIENT, NetlinkSocket, Received
 from flowmap.wire.netlink.messages import Control, Message, MessageFlag, decode_messages, decode_status
 
 ATTEMPTS = 3
@@ -21,7 +20,6 @@ ATTEMPTS = 3
 
 _NETLINK_ROUTE = 0
 _WAIT = 5.0  # seconds for the next part of a list
-_TRANSIENT = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
 
 T = TypeVar("T")
 
@@ -109,7 +107,7 @@ class RouteWatch(Generic[T]):
 
     def _finish(self, message: Message) -> None:
         status = decode_status(message)
-        if status.errno in _TRANSIENT:
+        if status.errno in TRANSIENT:
             self._stale = True
         elif status.errno:
             text = status.text or os.strerror(status.errno)

@@ -23,10 +23,10 @@ from flowmap.sources.conntrack.dump import CHUNK, Dump
 from flowmap.sources.conntrack.source import ConntrackSource
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.system.workers import Workers
-from flowmap.wire.netlink.conntrack import CtAttribute, CtMessage
+from flowmap.wire.netlink.conntrack import CtAttribute, CtMessage, encode_dump_request
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
-from flowmap.wire.netlink.conntrack_encode import encode_dump_request, encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, decode_messages, decode_status, encode_attribute
+from tests.support.conntrack_messages import encode_entry
 from tests.support.netns import Namespace, enter, namespace
 
 SEQUENCE = 0x5EED_5EED

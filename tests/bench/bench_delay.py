@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from flowmap.cli.output.text import table
@@ -147,7 +148,7 @@ def run(seconds: float, each: int, seed: int) -> list[Trial]:
                 time.sleep(1.5)  # at 2 calls a second each is asked about within grace
         known = [trial for trial in trials if "new" not in trial.kind]
         for pace, daemon in daemons.items():
-            until(lambda daemon=daemon: _all_known(daemon, known), f"{pace}: the known clients are known", seconds=200)
+            until(partial(_all_known, daemon, known), f"{pace}: the known clients are known", seconds=200)
             samples = daemon.samples()
             for trial in trials:
                 trial.before[pace] = _bytes(samples, trial)

@@ -25,12 +25,12 @@ from flowmap.attribute.decisions import CODE, Decision
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, convert, copy_flows
 from flowmap.history.file import Limits
-from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader
 from flowmap.history.store import HistoryStore
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
+from flowmap.model.views import Connection, FlowFilter
 
 BURST, A_SECOND, DEPLOYMENTS, CLIENTS, SERVICES = 5_000, 50_000, 200, 2_000, 50
 DAY = 86_400.0
@@ -174,19 +174,19 @@ def questions(path: str, kept: ClosedFlows) -> None:
         return float(kept.columns["born_by"][row] + kept.columns["ended_by"][row]) / 2 / MICROSECONDS
 
     def whole(n: int) -> None:
-        assert history_reader.at(FlowTuple(*ends(n), 6), moment(n)), "it is there"
+        assert history_reader.at(Connection(*ends(n), 6), moment(n)), "it is there"
 
     def without_port(n: int) -> None:
         client, _, server, port = ends(n)
-        assert history_reader.at(FlowTuple(client, None, server, port, 6), moment(n)), "it is there"
+        assert history_reader.at(Connection(client, None, server, port, 6), moment(n)), "it is there"
 
     def long_ago(n: int) -> None:
-        history_reader.at(FlowTuple(*ends(n), 6), 1.7e9 - (n + 1) * DAY / 4)
+        history_reader.at(Connection(*ends(n), 6), 1.7e9 - (n + 1) * DAY / 4)
 
     print(f"  by tuple and time             {best_of(20, whole)}")
     print(f"  the same, some days before    {best_of(20, long_ago)}")
     print(f"  without the client's port     {best_of(20, without_port)}")
-    day = Wanted(1.7e9 - DAY, 1.7e9, deployment="job-7")
+    day = FlowFilter(since=1.7e9 - DAY, until=1.7e9, deployment="job-7")
     print(f"  a page of a deployment's day  {best_of(3, lambda _: history_reader.flows(day, 100))}")
     print(f"  its peers of that day         {best_of(3, lambda _: history_reader.peers('job-7', 1.7e9 - DAY, 1.7e9))}")
     print(f"  its peers of the week         {best_of(1, lambda _: history_reader.peers('job-7', 0.0, 1.7e9))}")

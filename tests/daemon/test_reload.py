@@ -96,7 +96,7 @@ class Changing:
     async def timeouts(self) -> tuple[float, float]:
         """Longest time of one attempt of a call, and of a query."""
         await self.call()
-        return self.transport.timeout, self.pipeline.backend._timeout
+        return self.transport.timeout, self.pipeline.backend.calls.timeout
 
     def write(self, sections: SECTIONS) -> None:
         self.file.write_text(json.dumps(sections, indent=1))
@@ -274,12 +274,12 @@ def test_rejected_reload_changes_nothing(
         assert made.pipeline.engine.budget.rate == 2.0
         assert made.lines()["flowmap_config_last_reload_successful"] == 0
         status = made.reloader.status()
-        assert said in str(status["lastError"])
-        assert status["lastReloadSuccessful"] is False
+        assert said in str(status.last_error)
+        assert status.last_reload_successful is False
         made.write(BASE)
         assert await made.reloader.reload()
         assert made.lines()["flowmap_config_last_reload_successful"] == 1
-        assert (made.reloader.status()["lastError"], made.reloader.status()["reloads"]) == (None, 2)
+        assert (made.reloader.status().last_error, made.reloader.status().reloads) == (None, 2)
 
     changing(tmp_path, steps)
     (line, *_) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]

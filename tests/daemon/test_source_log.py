@@ -12,7 +12,7 @@ from flowmap.model.source import SourceFacts, SourceStats
 
 Said = list[tuple[str, str]]
 """Level and line."""
-GONE = "not there"
+GONE = "missing; its packets count as soon as it appears"
 
 
 def noted(**notes: str) -> SourceStats:
@@ -42,7 +42,7 @@ NOTES: list[tuple[str, list[tuple[SourceStats, Said]]]] = [
         "comes-and-goes-under-one-key",
         [
             (noted(interface_n0=GONE), warned(f"capture: interface n0: {GONE}")),
-            (noted(interface_n0="was gone 1 times"), warned("capture: interface n0: was gone 1 times")),
+            (noted(interface_n0="was missing 1 times"), warned("capture: interface n0: was missing 1 times")),
             (noted(interface_n0=GONE), warned(f"capture: interface n0: {GONE}")),
         ],
     ),

@@ -33,13 +33,13 @@ class FakePipeline:
         self.alive = self.serves = self.runs = self.is_healthy = True
         self.is_ready = False
         self.engine = SimpleNamespace(
-            is_alive=lambda: self.alive, source_error=None, accounting=SimpleNamespace(complete_reads=0)
+            is_alive=lambda: self.alive, source_error=None, snapshot=SimpleNamespace(complete_reads=0)
         )
         self.source = SimpleNamespace(facts=SourceFacts("conntrack", "ip", announces_births=True), stats=SourceStats())
         self.control_status = ControlStatus()
         self.control = SimpleNamespace(plane=SimpleNamespace(status=lambda: self.control_status))
         self.backend = SimpleNamespace(
-            healthy=lambda: self.is_healthy, ready=lambda: self.is_ready, configuration_status=dict
+            healthy=lambda: self.is_healthy, ready=lambda: self.is_ready, configuration_status=lambda: None
         )
 
     @property
@@ -84,11 +84,11 @@ def test_ready_is_sent_once_and_after_a_time_in_any_case(monkeypatch: pytest.Mon
 def test_the_state_says_what_is_wrong() -> None:
     parts = FakePipeline()
     watch, _ = supervisor_of(parts)
-    parts.engine.accounting.complete_reads = 1
+    parts.engine.snapshot.complete_reads = 1
     assert watch.state() == "reading conntrack; waiting for the first answer"
     parts.engine.source_error = "no buffer"
     parts.control_status = ControlStatus(breaker_open=True)
-    parts.backend.configuration_status = lambda: {"lastError": "x"}
+    parts.backend.configuration_status = lambda: SimpleNamespace(last_error="x")
     assert watch.state() == (
         "conntrack is down: no buffer; waiting for the first answer; calls to the control plane are suspended; "
         "the last reload was rejected"

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from flowmap.attribute.answers.timeline import Answer
@@ -20,6 +21,7 @@ from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import Decide, TakeStep, Tidy
 from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import Row
 from flowmap.flows.hash_index import Rows
 from flowmap.model.address import Address
@@ -30,6 +32,7 @@ from tests.support.records import Record, batch_of, replace
 
 CLIENTS = ["10.0.0.1", "10.0.0.2", "2001:db8::1"]
 SERVICES = [("10.1.0.1", 9092, 6), ("10.1.0.1", 53, 6), ("10.1.0.1", 53, 17)]
+UDP = 17
 GRACE = 2.0
 
 
@@ -41,6 +44,8 @@ class Entry:
     owner: Owners
     transmit: int = 0
     receive: int = 0
+    sent: list[tuple[float, Owners]] = field(default_factory=list)
+    """When it sent, and who did: a tuple of UDP can be used by one owner after the other."""
 
     def told(self, kind: RecordKind) -> Record:
         if kind in (RecordKind.OPENED, RecordKind.UPDATED):
@@ -87,12 +92,18 @@ class World:
     def an_address_moves(self) -> None:
         client, somebody = self.random.choice(CLIENTS), self.random.randrange(4)
         self.now += GRACE + 1
+        left = []
         for entry in [entry for entry in self.entries.values() if entry.record.client == client]:
-            self._close(entry)
+            if entry.record.protocol == UDP and self.random.random() < 0.7:
+                left.append(entry)  # the kernel keeps it, and the next owner may send on the same tuple
+            else:
+                self._close(entry)
         self.now += GRACE + 1
         self.born += 1
         jobs = [named(f"job{self.born}{n}") for n in range(self.random.choice([1, 1, 2, 3]))]
-        self.owners[client] = frozenset(jobs if somebody else ())
+        hosted = self.owners[client] = frozenset(jobs if somebody else ())
+        for entry in left:
+            entry.owner = frozenset({self.random.choice(sorted(hosted))} if hosted else ())
 
     def a_job_joins_an_address(self) -> None:
         client = self.random.choice(CLIENTS)
@@ -114,7 +125,7 @@ class World:
         owner = frozenset({self.random.choice(sorted(hosted))} if hosted else ())
         record = Record(RecordKind.OPENED, client, port, server, server_port, protocol, id=1 + self.born % self.ids)
         record = replace(record, flags=self.present)
-        entry = Entry(record, owner, 60, 40)
+        entry = Entry(record, owner, 60, 40, [(self.now, owner)])
         self.entries[key] = entry
         self.flows.setdefault((client, port, server_port, protocol, record.id), []).append(entry)
         self._add(60, 40)
@@ -127,6 +138,7 @@ class World:
         sent, got = self.random.randrange(1 << 40), self.random.randrange(1 << 40)
         entry.transmit += sent
         entry.receive += got
+        entry.sent.append((self.now, entry.owner))
         self._add(sent, got)
         if self.random.random() < 0.3:
             self.queue.append(entry.told(RecordKind.UPDATED))
@@ -311,6 +323,9 @@ class World:
         ports = int(columns.ports[row])
         client = str(Address(int(columns.client_high[row]), int(columns.client_low[row])))
         possible = self.flows[client, ports >> 48, ports >> 32 & 0xFFFF, ports & 0xFF, int(columns.id[row])]
+        if ports & 0xFF == UDP:
+            self._check_burst(row, decision, possible)
+            return
         # One, unless the kernel gives ids a second time: then the flow must be the newest if everything was told.
         assert any(is_right(decision, entry) for entry in possible), (decision, possible)
         if int(columns.flags[row]) & Row.OPEN and len(self.queue) == 0 and self.trusted:
@@ -318,10 +333,23 @@ class World:
             if key in self.entries:
                 assert is_right(decision, self.entries[key])
 
+    def _check_burst(self, row: int, decision: Decision, possible: list[Entry]) -> None:
+        """Of a UDP flow, what it sent since the last confirmation has the name."""
+        columns = self.accounting.table.columns
+        unconfirmed = bool(is_unconfirmed(columns, np.array([row]))[0])
+        began = float(columns.burst_after[row] if unconfirmed else columns.born_after[row])
+        senders = {who for one in possible for at, who in one.sent if began < at <= float(columns.heard_by[row])}
+        if len(possible) == 1:
+            for who in senders:
+                assert who and who <= decision.owners, (decision, possible)
+            self.names["burst of UDP named"] += unconfirmed
+
     def _check_changes(self, rows: list[int], decision: Decision) -> None:
         columns = self.accounting.table.columns
         for row in rows:
             key = row, float(columns.born_by[row]), str(columns.endpoints_of(row)[0]), int(columns.id[row])
+            if int(columns.ports[row]) & 0xFF == UDP:
+                continue  # each burst is confirmed by itself
             before = self.last.get(key)
             if before is not None and before.state is not State.UNKNOWN:
                 assert before.state in (State.SHARED, State.AMBIGUOUS), "a flow changed its owner"
@@ -377,5 +405,6 @@ def test_the_world_is_one_in_which_flows_get_names() -> None:
         asked += world.accounting.attribution.asked
     for found in ("attributed inside", "attributed grace", "attributed around", "shared inside", "unknown"):
         assert any(name.startswith(found) for name in names), (found, names)
+    assert names["burst of UDP named"] > 5, names
     assert asked[Shape.LINK] > 20 and asked[Shape.EXACT] > 5
     assert names["broken by link"] > 5 and names["broken by exact"] and names["narrowed later"], names

@@ -21,9 +21,10 @@ from flowmap.export.negotiation import Format
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series_table import SeriesKey, SeriesTable
-from flowmap.export.snapshot import CatalogReport, HistoryReport, RecordingReport, SeriesSnapshot, Snapshot
+from flowmap.export.snapshot import CatalogReport, HistoryReport, SeriesSnapshot, Snapshot
 from flowmap.model.deployment import DeploymentInfo, Job, Owner, Role
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
+from flowmap.model.status import RecordingReport
 
 GOLDEN = Path(__file__).parent
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")

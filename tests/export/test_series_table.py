@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.series import KINDS, SeriesKind
 from flowmap.export.series_table import Ids, SeriesKey, SeriesTable
-from flowmap.export.snapshot import ByteCount, Snapshot
+from flowmap.export.snapshot import Snapshot
 from flowmap.model.deployment import Owner
-from flowmap.model.views import Traffic
+from flowmap.model.views import ByteCount, Traffic
 
 LABELS = ("namespace", "deployment_id", "deployment", "peer", "protocol")
 U64 = np.uint64

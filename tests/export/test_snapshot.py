@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.export.snapshot import ByteCount, SeriesSnapshot, Snapshot, exact_bytes, exact_sum
+from flowmap.export.snapshot import SeriesSnapshot, Snapshot, exact_bytes, exact_sum
+from flowmap.model.views import ByteCount
 
 U64 = np.uint64
 

@@ -28,8 +28,8 @@ FLOODED = "11.0.0.0/8"
 """Where entries come from that a test makes by netlink."""
 
 
-PATIENCE = 3.0
-"""Seconds in which what moved may still show, before it counts as lost."""
+TIMEOUT = 1.5
+"""Seconds without a further byte after which bytes that were not observed count as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +155,12 @@ class Scene:
         truth = self._counted.by_client()
         moved = sum(each["transmit_bytes"] + each["receive_bytes"] for each in truth.values())
         # The page is a little older than the list of flows, and on a busy machine events may still wait to be read.
-        patience = time.monotonic() + PATIENCE
-        while self._before[0] + self._observed() < moved and time.monotonic() < patience:
+        seen, until_lost = self._observed(), time.monotonic() + TIMEOUT
+        while self._before[0] + seen < moved and time.monotonic() < until_lost:
             time.sleep(0.1)
             self.look()
+            if self._observed() > seen:
+                seen, until_lost = self._observed(), time.monotonic() + TIMEOUT
         until(self._settled, "what came late is decided, too")
         time.sleep(0.3)
         self.look()

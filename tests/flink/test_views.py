@@ -44,8 +44,8 @@ def test_every_source_names_a_take_over(
 
 def test_source_nat_on_the_way(session: Session, place: Path) -> None:
     session.stage.hub.nft(
-        "table ip masked { chain out { type nat hook postrouting priority 100; "
-        'ip saddr 10.200.1.0/24 oifname "svc" masquerade; } }'
+        "table ip masked {\n chain out {\n type nat hook postrouting priority 100;\n"
+        ' ip saddr 10.200.1.0/24 oifname "svc" masquerade\n }\n}\n'
     )
     try:
         since = time.time()

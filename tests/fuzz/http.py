@@ -6,12 +6,16 @@ import asyncio
 import logging
 from typing import Any
 
+from starlette.datastructures import QueryParams
+
 from flowmap.config import HttpConfig
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import accepts_gzip, choose_format
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.serve.api import parameters
 from flowmap.serve.api.app import build_app
+from flowmap.serve.api.endpoints import ENDPOINTS
+from flowmap.serve.api.parameters import read_parameters
+from flowmap.serve.api.problem import BadParameters
 from flowmap.serve.server.access import client_network, read_login
 from flowmap.serve.server.hosts import AllowedHosts
 from flowmap.serve.server.protocol import HttpConnection
@@ -109,22 +113,22 @@ def connection(data: bytes) -> None:
 
 
 _hosts = AllowedHosts(build_app(FakeBackend(), Exposition(SelfMetrics("fuzz"))), allowed=("*.example",))
-_READERS = {parameter.name: parameter.read for parameter in (*parameters.ATTRIBUTION, *parameters.FLOWS)}
 
 
 def texts(data: bytes) -> None:
-    """Each reader of a header or parameter: a value, None, or a ValueError that says why."""
+    """Each reader of a header or parameter: a value, None, or an error that says why."""
     text = data.decode("utf-8", "surrogateescape")
     choose_format(text)
     accepts_gzip(text)
     read_login([text])
     client_network(text)
     _hosts.allows(data.decode("latin-1"))
-    for read in _READERS.values():
-        try:
-            read(text)
-        except ValueError as error:
-            assert str(error)
+    for endpoint in ENDPOINTS:
+        for name in endpoint.names():
+            try:
+                read_parameters(endpoint.parameters, QueryParams([(name, text)]), {})
+            except BadParameters as error:
+                assert error.problems and all(problem.reason for problem in error.problems)
 
 
 _SEEDS = (
@@ -150,5 +154,5 @@ _TEXTS = (
 
 TARGETS = {
     "http": Target("a connection to the HTTP server, in memory", connection, lambda: _SEEDS),
-    "texts": Target("headers and parameters, each by its reader", texts, lambda: _TEXTS),
+    "texts": Target("headers and parameters, as each is read", texts, lambda: _TEXTS),
 }

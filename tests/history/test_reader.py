@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from flowmap.errors import HistoryError, QueryError
 from flowmap.history.closed_flows import ClosedFlows, Fact
 from flowmap.history.file import Limits
-from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter
 from tests.support.closed_flows import NOW, Flow, X, Y, replace
 from tests.support.history import History
 
 LIMITS = Limits(retain=1e9, max_size=16 << 20)
 NOTHING = ClosedFlows.concatenate(())
-EVER = Wanted(-math.inf, math.inf)
+EVER = FlowFilter()
 
 
 AT = [
@@ -44,7 +44,7 @@ def test_a_flow_at_a_moment(history: History, moment: float, found: list[bool]) 
 
 
 def test_the_last_flow_between_two_endpoints(history: History) -> None:
-    wanted = FlowTuple(Address.parse("10.0.0.1"), 40000, Address.parse("10.1.0.1"), 9092, 6)
+    wanted = Connection(Address.parse("10.0.0.1"), 40000, Address.parse("10.1.0.1"), 9092, 6)
     assert history.reader.last(wanted) is None
     history.write(Flow(born=NOW - 90_000, ended=NOW - 80_000), Flow(client_port=7))
     history.write(Flow(born=NOW - 8, ended=NOW - 3), Flow(born=NOW - 60, ended=NOW - 50), Flow(client="10.0.0.9"))
@@ -57,10 +57,12 @@ def test_a_flow_is_found_from_either_side_and_after_nat(history: History) -> Non
     history.write(Flow(translated=("10.9.0.1", 50, "10.9.0.2", 60)))
     tuples = [("10.0.0.1", 40000, "10.1.0.1", 9092), ("10.9.0.1", 50, "10.9.0.2", 60)]
     for one, one_port, other, other_port in [*tuples, *((b, q, a, p) for a, p, b, q in tuples)]:
-        wanted = FlowTuple(Address.parse(one), one_port, Address.parse(other), other_port, 6)
+        wanted = Connection(Address.parse(one), one_port, Address.parse(other), other_port, 6)
         assert len(history.reader.at(wanted, NOW - 5)) == 1
         assert not history.reader.at(wanted._replace(protocol=17), NOW - 5)
-    assert not history.reader.at(FlowTuple(Address.parse("10.0.0.1"), 40000, Address.parse("10.9.0.2"), 60, 6), NOW - 5)
+    assert not history.reader.at(
+        Connection(Address.parse("10.0.0.1"), 40000, Address.parse("10.9.0.2"), 60, 6), NOW - 5
+    )
 
 
 def test_lasting_flows_are_found(history: History) -> None:
@@ -89,24 +91,24 @@ def test_facts_of_a_flow(history: History) -> None:
 
 
 FILTERS = [
-    (EVER._replace(deployment="id-x"), {1, 3}),
-    (EVER._replace(deployment="y"), {2, 3}),
-    (EVER._replace(deployment="z"), set()),
-    (EVER._replace(state=State.UNKNOWN), {4}),
-    (EVER._replace(protocol=17), {5}),
-    (EVER._replace(client=(Address.parse("10.0.0.7"), None)), {6}),
-    (EVER._replace(client=(Address.parse("10.0.0.7"), 1)), set()),
-    (EVER._replace(peer="10.1.0.8"), {7}),
-    (EVER._replace(peer="10.1.0.8:53"), {7}),
-    (EVER._replace(peer="10.9.0.2:60"), {8}),
-    (EVER._replace(peer="kafka", state=State.ATTRIBUTED), {1, 2, 5, 6, 9}),
-    (EVER._replace(since=NOW + 1), {9}),
-    (EVER._replace(until=NOW - 100), {8}),
+    (FlowFilter(deployment="id-x"), {1, 3}),
+    (FlowFilter(deployment="y"), {2, 3}),
+    (FlowFilter(deployment="z"), set()),
+    (FlowFilter(state=State.UNKNOWN), {4}),
+    (FlowFilter(protocol=17), {5}),
+    (FlowFilter(client=EndpointFilter(Address.parse("10.0.0.7"), None)), {6}),
+    (FlowFilter(client=EndpointFilter(Address.parse("10.0.0.7"), 1)), set()),
+    (FlowFilter(peer="10.1.0.8"), {7}),
+    (FlowFilter(peer="10.1.0.8:53"), {7}),
+    (FlowFilter(peer="10.9.0.2:60"), {8}),
+    (FlowFilter(peer="kafka", state=State.ATTRIBUTED), {1, 2, 5, 6, 9}),
+    (FlowFilter(since=NOW + 1), {9}),
+    (FlowFilter(until=NOW - 100), {8}),
 ]
 
 
 @pytest.mark.parametrize(("wanted", "ports"), FILTERS)
-def test_listings_are_filtered(history: History, wanted: Wanted, ports: set[int]) -> None:
+def test_listings_are_filtered(history: History, wanted: FlowFilter, ports: set[int]) -> None:
     x, y = Flow(owners=(X,)), Flow(owners=(Y,))
     history.write(replace(x, client_port=1), replace(y, client_port=2), replace(x, client_port=3, owners=(X, Y)))
     history.write(replace(x, client_port=4, owners=()), replace(y, client_port=5, protocol=17, owners=(Y,)))

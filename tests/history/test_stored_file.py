@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 
 import pytest
 
 from flowmap.history.file import Limits
-from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.store import HistoryStore
 from flowmap.model.address import Address
+from flowmap.model.views import Connection, FlowFilter
 from tests.support.closed_flows import NOW, Flow, closed
 from tests.support.stored_history import CLIENT, SINK
 
@@ -50,7 +49,7 @@ def line(kept: StoredFlow) -> str:
 
 
 def test_every_flow_is_read(path: str) -> None:
-    page = reader(path).flows(Wanted(-math.inf, math.inf), 100)
+    page = reader(path).flows(FlowFilter(), 100)
     assert [line(kept) for kept in reversed(page.flows)] == EXPECTED
     first = page.flows[-1]
     assert first.begun_after == NOW - 10.5
@@ -59,8 +58,8 @@ def test_every_flow_is_read(path: str) -> None:
 
 def test_a_connection_is_found(path: str) -> None:
     client, server = Address.parse("10.0.0.1"), Address.parse("10.8.0.1")
-    assert reader(path).last(FlowTuple(Address.parse("192.0.2.1"), 1024, server, 8080, 6)) is not None
-    assert reader(path).last(FlowTuple(client, 1024, server, 8080, 6)) is None
+    assert reader(path).last(Connection(Address.parse("192.0.2.1"), 1024, server, 8080, 6)) is not None
+    assert reader(path).last(Connection(client, 1024, server, 8080, 6)) is None
 
 
 def test_ownership_intervals_are_read(path: str) -> None:
@@ -77,4 +76,4 @@ def test_new_flows_are_appended(path: str) -> None:
     assert [(interval.question, interval.boot) for interval in store.growing_intervals()] == [(SINK, 7)]
     store.write(closed(Flow(client_port=40004)), (), now=NOW)
     store.close()
-    assert len(reader(path).flows(Wanted(-math.inf, math.inf), 100).flows) == 6
+    assert len(reader(path).flows(FlowFilter(), 100).flows) == 6

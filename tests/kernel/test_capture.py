@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from flowmap.config import CollectConfig
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.sources.capture import source as capture
@@ -222,12 +223,12 @@ def test_a_link_that_goes_and_comes_back() -> None:
         with echo(other, "10.7.0.2"):
             exchange(left, "10.7.0.2", 2000)
         run.until(lambda: run.total(9000) == counted(left), "packets of the other interface")
-        run.until(lambda: "not there" in run.source.stats.notes.get("interface near", ""), "it is missed")
+        run.until(lambda: "missing;" in run.source.stats.notes.get("interface near", ""), "it is missed")
         assert run.source.stats.interfaces == {"near": False, "second": True}
         connect(left, right, "near", "far")
         left.address("near", "10.9.0.1/24")
         right.address("far", "10.9.0.2/24")
-        run.until(lambda: "was gone" in run.source.stats.notes.get("interface near", ""), "it is back")
+        run.until(lambda: "was missing" in run.source.stats.notes.get("interface near", ""), "it is back")
         with echo(right, "10.9.0.2"):
             exchange(left, "10.9.0.2", 3000)
         run.until(lambda: run.total(9000) == counted(left), "and received again")
@@ -287,7 +288,7 @@ def test_frames_with_vlan_tags_from_a_raw_socket() -> None:
 
 def test_a_flood_of_frames_for_the_slow_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is limited, what is beyond is counted, and the common ones are not affected."""
-    monkeypatch.setattr(capture, "ODD_RATE", 100)
+    monkeypatch.setattr(capture, "GENERAL_RATE", 100)
     with pair() as (left, right):
         run = CaptureRun(left, interfaces=["near"])
         address = struct.pack("!4s4s", socket.inet_aton("10.9.0.2"), socket.inet_aton("10.9.0.1"))
@@ -303,10 +304,10 @@ def test_a_flood_of_frames_for_the_slow_decoder(monkeypatch: pytest.MonkeyPatch)
 
         def none_is_missing() -> bool:
             packets = run.total(9000)[2]  # of the odd ones, the kernel's own (MLD) are some
-            return packets > 500 and packets + run.source.stats.lost.get("odd", 0) >= 1000
+            return packets > 500 and packets + run.source.stats.lost.get("decode_limit", 0) >= 1000
 
         run.until(none_is_missing, "each packet is counted or reported as lost")
-        assert 0 < run.source.stats.lost["odd"] < 500
+        assert 0 < run.source.stats.lost["decode_limit"] < 500
 
 
 def test_a_ring_that_is_too_small_loses_packets_and_says_so() -> None:
@@ -374,7 +375,7 @@ def test_counted_flows_pass_later_filters(before: dict[str, list[str]], after: d
         run = CaptureRun(left, interfaces=["near"], **before)
         exchange(left, "10.9.0.2", 1000)
         with left.entered():
-            run.source.refilter(**{"include": [], "exclude": []} | after)
+            run.source.configure(CollectConfig.model_validate(after))
         exchange(left, "10.9.0.2", 2000)
         run.until(lambda: run.total(9000) == counted(left), "all of it is let through")
 
@@ -456,13 +457,13 @@ def test_the_daemon_logs_interfaces_that_come_and_go(tmp_path: Path, name: str, 
             def up() -> int:
                 return total_of(daemon.samples(), "flowmap_source_interface_up", interface=name)
 
-            until(lambda: logged("not there"), "it is missed from the start")
+            until(lambda: logged("missing"), "it is missed from the start")
             assert not up()
             (source,) = daemon.json("/api/v1/status")["sources"]
             assert f"interface {name}" in source["notes"]
             here.inside.run("ip", "link", "add", os.fsdecode(raw), "up", "type", "veth", "peer", "name", "n1")
-            until(lambda: logged("not there", "resolved"), "it has come")
+            until(lambda: logged("missing", "resolved"), "it has come")
             until(up, "the metric says so")
             here.inside.run("ip", "link", "delete", os.fsdecode(raw))
-            until(lambda: logged("not there", "resolved", "not there"), "it is missed again")
+            until(lambda: logged("missing", "resolved", "missing"), "it is missed again")
             assert daemon.stop() == 0

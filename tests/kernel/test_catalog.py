@@ -49,6 +49,12 @@ def change(machine: Host, *deployments: dict[str, Any]) -> None:
     machine.sandbox.set_catalog({"workspace": WORKSPACE, "deployments": list(deployments)})
 
 
+def catalog(daemon: Daemon) -> dict[str, Any]:
+    """The catalog in the daemon's status."""
+    found: dict[str, Any] = daemon.json("/api/v1/status")["controlPlane"]["catalog"]
+    return found
+
+
 def infos(samples: SAMPLES, name: str) -> list[dict[str, str]]:
     return [dict(labels) for known, labels in samples if known == name]
 
@@ -107,16 +113,19 @@ def test_a_change_of_the_catalog_shows_while_the_daemon_runs(machine: Host) -> N
     ):
         peer.sendall(b"x" * 1000)
         until(lambda: daemon.json("/api/v1/deployments")["deployments"], "somebody has traffic")
-        until(lambda: daemon.json("/api/v1/status")["controlPlane"]["catalogDeployments"], "the catalog is there")
-        status = daemon.json("/api/v1/status")["controlPlane"]
-        assert (status["catalogDeployments"], status["catalogSuspicious"], status["catalogError"]) == (2, None, None)
+        until(lambda: catalog(daemon)["deployments"], "the catalog is there")
+        status = catalog(daemon)
+        assert (status["deployments"], status["suspicious"], status["error"]) == (2, None, None)
         change(machine, orders(labels={"team": "risk"}, name="renamed"), deployment("archive", ARCHIVE, END))
         until(lambda: only(daemon, "/api/v1/deployments")["labels"] == {"team": "risk"}, "the new label is there")
         assert only(daemon, "/api/v1/deployments")["name"] == "renamed"
         assert infos(daemon.samples(), "flowmap_deployment_info")[0]["deployment"] == "renamed"
 
         change(machine)
-        until(lambda: daemon.json("/api/v1/status")["controlPlane"]["catalogSuspicious"], "an empty list is suspicious")
+        until(
+            lambda: catalog(daemon)["suspicious"],
+            "an empty list is suspicious",
+        )
         until(lambda: total_of(daemon.samples(), "flowmap_catalog_suspicious"), "the page says so too")
         assert total_of(daemon.samples(), "flowmap_catalog_deployments") == 2
         assert "lost more than half" in daemon.log.read_text()
@@ -143,7 +152,7 @@ def test_a_failing_listing_does_not_affect_attribution(machine: Host) -> None:
     with machine.daemon(control_plane={"catalog": CATALOG}) as daemon:
         machine.exchange(ORDERS, SERVICE, PORT, 1000)
         until(lambda: total_of(daemon.samples(), "flowmap_deployment_connections_total") == 1, "the flow is named")
-        until(lambda: daemon.json("/api/v1/status")["controlPlane"]["catalogError"], "the failure shows")
+        until(lambda: catalog(daemon)["error"], "the failure shows")
         assert only(daemon, "/api/v1/deployments")["jobSelection"] == "unlisted"
         assert "flowmap_catalog_last_success" not in daemon.get("/metrics")
         samples = daemon.samples()

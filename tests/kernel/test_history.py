@@ -106,7 +106,7 @@ def test_a_closed_connection_keeps_its_owner(machine: Host, tmp_path: Path) -> N
         machine.sandbox.set_catalog({"workspace": WORKSPACE, "deployments": [deployment("next", STRANGER, END)]})
         answer = daemon.json(f"/api/v1/attribution?{ends}")
         assert (answer["state"], names(answer)) == ("unknown", [])
-        assert "this connection is over" in answer["cause"] and answer["flow"]["endedAt"]
+        assert "this connection is closed" in answer["cause"] and answer["flow"]["endedAt"]
         assert daemon.stop() == 0
 
 

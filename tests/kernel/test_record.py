@@ -162,7 +162,7 @@ def test_a_killed_daemon_leaves_its_recording(machine: Host, tmp_path: Path) -> 
         daemon.process.wait()
     replayed = flowmap("replay", str(recording), "-o", "prometheus")
     assert replayed.returncode == 3
-    assert replayed.stderr == f"flowmap: {recording} has no end: flowmap still writes it, or was killed\n"
+    assert replayed.stderr == f"flowmap: {recording} has no end: flowmap is still writing it, or was killed\n"
     assert traffic(replayed.stdout) == traffic(page)
 
 
@@ -191,7 +191,7 @@ def test_a_full_disk_ends_the_recording_only(machine: Host, tmp_path: Path) -> N
                 "the daemon goes on",
             )
             assert daemon.stop() == 0
-            assert "the disk takes no more: No space left on device" in daemon.log.read_text()
+            assert "the file cannot be written: No space left on device" in daemon.log.read_text()
         with RecordingReader(disk / "recording") as reader:
             replay = Replay(reader)
             for _ in replay.run():

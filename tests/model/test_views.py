@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from flowmap.model.deployment import Owner
@@ -21,3 +23,16 @@ def test_peers_join() -> None:
 )
 def test_of_past(wanted: FlowFilter, of_past: bool) -> None:
     assert wanted.of_past is of_past
+
+
+@pytest.mark.parametrize(
+    ("wanted", "window"),
+    [
+        (FlowFilter(), (-math.inf, math.inf)),
+        (FlowFilter(since=1.0), (1.0, math.inf)),
+        (FlowFilter(until=2.0), (-math.inf, 2.0)),
+        (FlowFilter(since=0.0, until=0.0), (0.0, 0.0)),
+    ],
+)
+def test_window(wanted: FlowFilter, window: tuple[float, float]) -> None:
+    assert wanted.window == window

@@ -79,7 +79,7 @@ def test_nat_and_a_tie(desk: Desk) -> None:
     view, chain = explained(desk, "10.0.0.2", "10.1.0.1")
     assert view.state is State.SHARED
     assert (str(chain.client), str(chain.service)) == ("10.0.0.2:40000", "10.8.0.1:8080")
-    assert "before source NAT" in chain.endpoint_reason and "really answers" in chain.endpoint_reason
+    assert "before source NAT" in chain.endpoint_reason and "after destination NAT" in chain.endpoint_reason
     assert chain.combination.startswith("client {x, y} ∩ (sink {x, y} ∪ source {x, y})")
     assert chain.combination.endswith(" = {x, y}")
 

@@ -13,8 +13,8 @@ from flowmap.errors import QueryError
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.views import FlowFilter
-from flowmap.query.live import Connection, LiveQueries
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter
+from flowmap.query.live import LiveQueries
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
@@ -135,7 +135,7 @@ def test_the_newest_of_several_with_one_tuple_is_told(desk: Desk) -> None:
     view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1", (40000, 9092)), desk.now)
     assert view is not None and view.flow is not None
     assert (view.state, view.deployments, view.flow.transmit_bytes) == (State.PENDING, (), 0)
-    assert view.cause is not None and "next confirmation" in view.cause
+    assert view.cause is not None and "asked about again" in view.cause
 
 
 def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) -> None:
@@ -160,6 +160,10 @@ def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) ->
     assert (view.state, view.deployments) == (State.AMBIGUOUS, ())
 
 
+def client(address: str, port: int | None = None) -> EndpointFilter:
+    return EndpointFilter(Address.parse(address), port)
+
+
 @pytest.mark.parametrize(
     ("wanted", "clients"),
     [
@@ -172,15 +176,15 @@ def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) ->
         (FlowFilter(peer="10.8.0.1:8080"), ["10.0.0.2"]),
         (FlowFilter(peer="[2001:db8::2]:53"), ["2001:db8::1"]),
         (FlowFilter(peer="2001:db8::2"), ["2001:db8::1"]),
-        (FlowFilter(client="10.0.0.1"), ["10.0.0.1"]),
-        (FlowFilter(client="10.0.0.1:40000"), ["10.0.0.1"]),
-        (FlowFilter(client="10.0.0.1:40001"), []),
-        (FlowFilter(client="[2001:db8::1]:40000"), ["2001:db8::1"]),
-        (FlowFilter(client="2001:db8::1"), ["2001:db8::1"]),
+        (FlowFilter(client=client("10.0.0.1")), ["10.0.0.1"]),
+        (FlowFilter(client=client("10.0.0.1", 40000)), ["10.0.0.1"]),
+        (FlowFilter(client=client("10.0.0.1", 40001)), []),
+        (FlowFilter(client=client("2001:db8::1", 40000)), ["2001:db8::1"]),
+        (FlowFilter(client=client("2001:db8::1")), ["2001:db8::1"]),
         (FlowFilter(state=State.UNKNOWN), ["2001:db8::1"]),
         (FlowFilter(state=State.PENDING), []),
-        (FlowFilter(protocol="udp"), ["2001:db8::1"]),
-        (FlowFilter(protocol="6", state=State.SHARED), ["10.0.0.2"]),
+        (FlowFilter(protocol=17), ["2001:db8::1"]),
+        (FlowFilter(protocol=6, state=State.SHARED), ["10.0.0.2"]),
         (FlowFilter(deployment="x", peer="10.1.0.1"), ["10.0.0.1"]),
     ],
 )
@@ -189,20 +193,11 @@ def test_filters(desk: Desk, wanted: FlowFilter, clients: list[str]) -> None:
     assert ([str(flow.client.address) for flow in page.flows], page.next_cursor) == (clients, None)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "cursor", "field"),
-    [
-        (FlowFilter(protocol="carrier pigeon"), None, "protocol"),
-        (FlowFilter(client="home"), None, "client"),
-        (FlowFilter(client="10.0.0.1:http"), None, "client"),
-        (FlowFilter(), "-1", "cursor"),
-        (FlowFilter(), "9" * 30, "cursor"),
-    ],
-)
-def test_what_cannot_be_read_is_told(desk: Desk, wanted: FlowFilter, cursor: str | None, field: str) -> None:
+@pytest.mark.parametrize("cursor", ["-1", "9" * 30])
+def test_a_cursor_that_is_none(desk: Desk, cursor: str) -> None:
     with pytest.raises(QueryError) as caught:
-        desk.queries.flows(wanted, 10, cursor)
-    assert caught.value.field == field
+        desk.queries.flows(FlowFilter(), 10, cursor)
+    assert caught.value.field == "cursor"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])
@@ -220,19 +215,19 @@ def test_pages_show_every_flow_once(desk: Desk, limit: int) -> None:
 
 def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(desk: Desk) -> None:
     unseen = desk.connection("10.0.0.1", "10.1.0.1", (1, 9092))
-    view, missing = desk.queries.ask(unseen, 60.0, desk.now)
+    view, missing = desk.queries.ask(unseen, desk.now)
     assert (view.state, missing, view.flow) == (State.ATTRIBUTED, [], None)
     later = desk.now + 1000
-    view, missing = desk.queries.ask(unseen, 60.0, later)
+    view, missing = desk.queries.ask(unseen, later)
     assert (view.state, view.deployments, len(missing)) == (State.PENDING, (), 3)
     assert {one.origin for one in view.evidence} == {"stale"}
     desk.accounting.attribution.fail(missing[0], "timeout: away", now=later)
-    view, _ = desk.queries.ask(unseen, 60.0, later)
+    view, _ = desk.queries.ask(unseen, later)
     assert (view.state, view.cause) == (State.FAILED, "timeout: away")
 
 
 def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> None:
-    view, missing = desk.queries.ask(desk.connection("10.7.0.1", "10.7.0.2", (None, 443)), 60.0, desk.now)
+    view, missing = desk.queries.ask(desk.connection("10.7.0.1", "10.7.0.2", (None, 443)), desk.now)
     assert view.state is State.PENDING
     assert [one.shape for one in missing] == [Shape.CLIENT, Shape.SINK, Shape.SOURCE]
     assert missing[1] == Question("ns", Shape.SINK, None, missing[1].destination)
@@ -295,7 +290,7 @@ def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
     wanted = desk.connection("10.7.0.1", "10.1.0.1")
     view = desk.queries.answer(wanted, desk.now)
     assert view is not None and view.cause is not None
-    assert (view.state, "next confirmation" in view.cause) == (State.PENDING, True)
+    assert (view.state, "asked about again" in view.cause) == (State.PENDING, True)
     asked = desk.accounting.attribution.ask(now=desk.now, limit=9)
     client = next(one for one in asked if one.shape is Shape.CLIENT and str(one.source) == "10.7.0.1:0")
     desk.accounting.attribution.fail(client, "auth: no permission", now=desk.now)

@@ -18,15 +18,14 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Restore
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
-from flowmap.export.series import SeriesKey
-from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.views import FlowFilter
+from flowmap.model.deployment import Owner, State
+from flowmap.model.views import Connection, FlowFilter
+from flowmap.query.asking import EngineCalls
 from flowmap.query.live import LiveQueries
-from flowmap.query.service import QueryService, _deployment_views
+from flowmap.query.service import QueryService
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
@@ -54,6 +53,8 @@ def snapshot_of(accounting: FlowAccounting) -> Snapshot:
         pending_receive_bytes=accounting.pending[1],
         open_flows=accounting.table.open_flows,
         pending_flows=accounting.pending_flows,
+        tracked_flows=len(accounting.table),
+        complete_reads=accounting.complete_reads,
         flows_limit=accounting.table.max_flows,
         series_table=accounting.series_table.freeze(),
         deployments=accounting.described(),
@@ -75,10 +76,8 @@ class House:
         )
         queries = LiveQueries(self.accounting, source="scripted", epoch=time.time() - time.monotonic())
         self.backend = QueryService(
-            self.engine,
-            queries,
+            EngineCalls(self.engine, queries, timeout=0.5),
             Control(),  # type: ignore[arg-type]
-            timeout=0.5,
             stale_for=600,
             source_status=lambda: (),
         )
@@ -106,16 +105,20 @@ def house() -> Iterator[House]:
     assert made.engine.failure is None
 
 
+def tcp(source: str, source_port: int | None, destination: str, destination_port: int | None) -> Connection:
+    return Connection(Address.parse(source), source_port, Address.parse(destination), destination_port, 6)
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
 def test_a_connection_that_was_seen(house: House) -> None:
     house.named()
-    view = run(house.backend.attribution("10.0.0.1", 40000, "10.1.0.1", 9092, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.1", 40000, "10.1.0.1", 9092), None))
     assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
     asked = len(house.resolver.all)
-    run(house.backend.attribution("10.0.0.1", 40000, "10.1.0.1", 9092, "tcp", None))
+    run(house.backend.attribution(tcp("10.0.0.1", 40000, "10.1.0.1", 9092), None))
     assert len(house.resolver.all) == asked, "nothing more was asked"
     (flow,) = run(house.backend.flows(FlowFilter(), 10, None)).flows
     assert flow.transmit_bytes == 500
@@ -127,7 +130,7 @@ def test_what_was_known_before_a_restart_answers_nobody(house: House) -> None:
     known = OwnershipInterval(frozenset({Y}), now - 9, now - 8, now - 2, now - 1, 5)
     run_on_writer(house, lambda: house.accounting.apply(Restore(((client, known),), now)))
     house.resolver.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
-    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert (view.state, [info.owner for info in view.deployments]) == (State.ATTRIBUTED, [X])
     assert client in house.resolver.all, "it was asked again"
 
@@ -138,30 +141,33 @@ def run_on_writer(house: House, function: Callable[[], object]) -> None:
 
 def test_a_connection_that_was_not_seen_is_asked_about(house: House) -> None:
     house.resolver.answers = lambda question: (X,) if question.shape is Shape.CLIENT else (X, Y)
-    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert (view.state, [info.owner for info in view.deployments], view.flow) == (State.ATTRIBUTED, [X], None)
-    run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert len(house.resolver.all) == 4, "the second time the answers are there"
 
 
 def test_a_control_plane_that_does_not_answer_keeps_nobody_waiting_for_long(house: House) -> None:
-    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert (view.state, view.deployments) == (State.PENDING, ())
 
 
 def test_a_control_plane_that_fails(house: House) -> None:
     house.resolver.refuses = "auth: no"
-    view = run(house.backend.attribution("10.0.0.9", None, "10.1.0.9", 80, "tcp", None))
+    view = run(house.backend.attribution(tcp("10.0.0.9", None, "10.1.0.9", 80), None))
     assert (view.state, view.cause) == (State.FAILED, "auth: no")
 
 
-@pytest.mark.parametrize(
-    ("source", "at", "field"), [("home", None, "srcIp"), ("10.0.0.1", 12345.0, "at")], ids=["address", "past"]
-)
-def test_what_cannot_be_answered(house: House, source: str, at: float | None, field: str) -> None:
+def test_the_past_needs_a_history(house: House) -> None:
     with pytest.raises(QueryError) as caught:
-        run(house.backend.attribution(source, None, "10.1.0.1", 80, "tcp", at))
-    assert caught.value.field == field
+        run(house.backend.attribution(tcp("10.0.0.1", None, "10.1.0.1", 80), 12345.0))
+    assert caught.value.field == "at"
+
+
+def test_the_future_cannot_be_answered(house: House) -> None:
+    with pytest.raises(QueryError, match="future") as caught:
+        run(house.backend.attribution(tcp("10.0.0.1", None, "10.1.0.1", 80), time.time() + 60))
+    assert caught.value.field == "at"
 
 
 def test_a_busy_writer_is_told(house: House) -> None:
@@ -185,10 +191,10 @@ def test_status_adds_up(house: House) -> None:
     house.named()
     status = house.backend.status()
     assert status.conserved and status.ready and house.backend.healthy()
-    assert status.bytes["observed"] == {"transmit": 500, "receive": 70}
-    assert status.bytes["attributed"] == {"transmit": 500, "receive": 70}
-    assert (status.flows["open"], status.flows["pending"], status.flows["tracked"]) == (1, 0, 1)
-    assert status.control_plane["answers"] == 4
+    assert status.bytes.observed == (500, 70)
+    assert status.bytes.attributed == (500, 70)
+    assert (status.flows.open, status.flows.pending, status.flows.tracked) == (1, 0, 1)
+    until(lambda: house.backend.status().control_plane.questions.answers == 4, "four answers")
 
 
 def test_ready_after_the_first_read_and_an_answer() -> None:
@@ -205,35 +211,14 @@ def test_ready_after_the_first_read_and_an_answer() -> None:
     made.source.free()
 
 
-@pytest.mark.parametrize(
-    ("labels", "same_name", "described"),
-    [
-        (["namespace", "deployment_id", "deployment", "peer"], False, True),
-        (["deployment_id"], False, True),
-        (["deployment"], False, True),
-        (["deployment"], True, False),
-        (["namespace", "deployment"], True, True),
-    ],
-)
-def test_a_series_is_described_only_if_its_labels_mean_one_deployment(
-    labels: list[str], same_name: bool, described: bool
-) -> None:
-    series_table = SeriesTable(labels=labels, max_series=100, idle_after=60.0)
-    series_table.series(SeriesKey("deployment", (X,), "", "p", "tcp"), now=0.0)
-    other = X._replace(namespace="other", deployment_id="id-2") if same_name else Y
-    infos = tuple(DeploymentInfo(owner, creator="me") for owner in (other, X))
-    (view,) = _deployment_views(series_table.freeze(), infos)
-    assert (view.info.owner == X and view.info.creator == "me") is described
-
-
 def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: House) -> None:
     house.resolver.answers = lambda _: (X,)
-    ends = ("10.9.0.1", 40000, "10.9.0.2", 9092, "tcp", None)
+    ends = tcp("10.9.0.1", 40000, "10.9.0.2", 9092), None
     assert run(house.backend.attribution(*ends)).state is State.ATTRIBUTED
     house.accounting.attribution.settings.positive_ttl = 0.0
     house.resolver.answers = None
     view = run(house.backend.attribution(*ends))
     assert (view.state, {one.origin for one in view.evidence}) == (State.ATTRIBUTED, {"stale"})
-    assert view.cause is not None and "stopped answering" in view.cause
-    house.backend._stale_for = 0.0
+    assert view.cause is not None and "last answered" in view.cause
+    house.backend.configure(timeout=0.5, stale_for=0.0)
     assert run(house.backend.attribution(*ends)).state is not State.ATTRIBUTED

@@ -19,19 +19,20 @@ from flowmap.engine.factory import make_accounting
 from flowmap.errors import ConfigError
 from flowmap.flows.batch import Datagrams, Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
-from flowmap.recording.container import SIGNATURE, Chunks
+from flowmap.recording.codec import encode_entries
+from flowmap.recording.container import SIGNATURE, ChunkKind, Chunks
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Marked
-from flowmap.recording.file import RecordingFile
+from flowmap.recording.file import FORMAT, RecordingFile
 from flowmap.recording.reader import RecordingReader
 from flowmap.recording.recorder import Recorder
 from flowmap.recording.settings import KEPT, kept_settings, read_settings
 from flowmap.sources.base import ReadFinished, ReadStarted
 from flowmap.wire.netlink.conntrack import CtMessage
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
-from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import MessageFlag
 from tests.support.accounting import Auditor
 from tests.support.commands import SOURCE, Actor, Clock, config, recorded, state
+from tests.support.conntrack_messages import encode_entry
 from tests.support.recordings import replayed
 from tests.support.records import Record, batch_of, replace
 from tests.support.waiting import until
@@ -79,7 +80,7 @@ def test_the_size_allowed_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCap
         assert path.stat().st_size <= size < whole.stat().st_size
         assert recorder.report().size == path.stat().st_size
         assert (recorder.report().active, recorder.report().ended) == (False, "size")
-        assert f"the recording to {path} ends after {path.stat().st_size} bytes: it has the size" in caplog.text
+        assert f"the recording to {path} ended after {path.stat().st_size} bytes: it has reached" in caplog.text
         Auditor(accounting).check()
         if size > 600:  # not even what is recorded has room there
             replay = replayed(path)
@@ -96,7 +97,7 @@ def test_a_limit_of_the_file_system_ends_the_recording_only(tmp_path: Path, capl
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert recorder.report().ended == "disk"
-    assert f"the disk takes no more: {os.strerror(errno.EFBIG)}" in caplog.text
+    assert f"the file cannot be written: {os.strerror(errno.EFBIG)}" in caplog.text
     assert path.stat().st_size == recorder.report().size <= 6000
     replay = replayed(path)
     assert replay.difference is None
@@ -127,7 +128,7 @@ def test_a_disk_that_hangs_does_not_keep_the_daemon_from_ending(
     actor.run(LONG[:10])
     recorder.close()
     file.let.set()
-    recorder._thread.join(30)
+    recorder.finish().join(30)
     assert replayed(file.path).reader.ended == "stopped"
 
 
@@ -148,19 +149,19 @@ def test_a_defect_of_the_recorder_ends_the_recording_only(tmp_path: Path, caplog
 def test_a_file_is_made_for_its_owner_and_never_replaced_untold(tmp_path: Path) -> None:
     path = tmp_path / "there"
     path.write_text("precious")
-    with pytest.raises(ConfigError, match="is there already; --record-overwrite replaces it"):
+    with pytest.raises(ConfigError, match="the file exists; --record-overwrite replaces it"):
         RecordingFile(path, max_size=1 << 20)
     assert path.read_text() == "precious"
     target = tmp_path / "target"
     target.write_text("not meant")
     path.unlink()
     path.symlink_to(target)
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="the file exists"):
         RecordingFile(path, max_size=1 << 20)
     recorded(path, LONG[:4])
     assert target.read_text() == "not meant"
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(ConfigError, match="No such file or directory: cannot record there"):
+    with pytest.raises(ConfigError, match="cannot record to this file: No such file or directory"):
         RecordingFile(tmp_path / "nowhere" / "x", max_size=1 << 20)
 
 
@@ -273,19 +274,17 @@ def test_messages_are_decoded_again(tmp_path: Path, marked: int) -> None:
     recorder.close()
     replay = replayed(tmp_path / "x")
     assert replay.difference is None
-    assert state(replay.accounting) == state(recorder._accounting)
+    assert state(replay.accounting) == state(actor.accounting)
     assert replay.records == 3 * len(batch) + 3 == 3 * 39 + 3
 
 
 def tampered(path: Path, *entries: Any) -> None:
     """A recording of ``entries`` alone."""
-    recorder, _ = recorder_for(RecordingFile(path, max_size=1 << 30, overwrite=True))
-    recorder.start()
-    for entry in entries:
-        recorder._note(entry)
-    recorder._hand_over()
-    recorder._end("stopped")
-    recorder._thread.join(30)
+    file = RecordingFile(path, max_size=1 << 30, overwrite=True)
+    facts = {"format": FORMAT, "flowmap": "0", "startedAt": Clock().wall(), "epoch": Clock().wall() - Clock().now}
+    file.begin({**facts, "source": SOURCE, "settings": kept_settings(config())})
+    file.append(ChunkKind.OPERATIONS, encode_entries(entries))
+    file.end({"reason": "stopped"})
 
 
 def test_a_replay_that_comes_to_something_else_says_from_when(tmp_path: Path) -> None:
@@ -300,7 +299,9 @@ def test_a_replay_that_comes_to_something_else_says_from_when(tmp_path: Path) ->
         tampered(path, *entries)
         findings = replayed(path).findings()
         assert [finding.rpartition(": ")[2] for finding in findings] == expected
-        assert all(finding.startswith("from 2027-01-15T08:16:41.000+00:00 on this is not") for finding in findings)
+        assert all(
+            finding.startswith("from 2027-01-15T08:16:41.000+00:00 on the result differs") for finding in findings
+        )
 
 
 def test_failures_of_the_control_plane_are_kept_with_their_causes(tmp_path: Path) -> None:

@@ -60,13 +60,13 @@ def test_cut(tmp_path: Path, data: bytes) -> None:
         if data[:1] == b"\xd4"
         else data.index(enhanced("<", FRAMES[198].data, ticks=198 * 10**6))
     )
-    assert fault == f"{path}: byte {where}: the file ends inside of a record; what is before it counts"
+    assert fault == f"{path}: byte {where}: the file ends within a record; the part before it counts"
 
 
 def test_a_length_that_lies(tmp_path: Path) -> None:
     path = tmp_path / "capture"
     path.write_bytes(pcap(FRAMES) + b"\xff" * 40)
-    fault = f"{path}: byte {len(pcap(FRAMES))}: a frame of 4294967295 bytes cannot be; what is before it counts"
+    fault = f"{path}: byte {len(pcap(FRAMES))}: a frame of 4294967295 bytes is impossible; the part before it counts"
     assert read(path) == (200, fault)
 
 
@@ -77,7 +77,7 @@ def test_compressed_data_that_ends_too_early_or_is_damaged(tmp_path: Path) -> No
     path.write_bytes(packed[: len(packed) // 2])
     number, fault = read(path)
     assert number < 40
-    assert "cannot be decompressed from there on; what is before it counts" in fault
+    assert "the file cannot be decompressed further; the part before it counts" in fault
     path.write_bytes(packed[:2])
     with pytest.raises(DecodeError, match="cannot be decompressed"):
         CaptureFile(path)
@@ -87,7 +87,7 @@ def test_compressed_data_that_ends_too_early_or_is_damaged(tmp_path: Path) -> No
 def test_files_that_are_no_captures(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "capture"
     path.write_bytes(data)
-    with pytest.raises(DecodeError, match="not a capture file that can be read .*: it begins with"):
+    with pytest.raises(DecodeError, match="not a readable capture file .*: it begins with"):
         CaptureFile(path)
 
 
@@ -114,7 +114,7 @@ def test_other_formats_are_named_with_the_way_out(tmp_path: Path, head: bytes, s
     path = tmp_path / "capture"
     path.write_bytes(gzip.compress(head) if packed else head)
     assert is_capture(path.read_bytes()[:64])
-    with pytest.raises(DecodeError, match=rf"capture: not a capture file that can be read \(pcap, pcapng\): {said}"):
+    with pytest.raises(DecodeError, match=rf"capture: not a readable capture file \(pcap, pcapng\): {said}"):
         CaptureFile(path)
 
 

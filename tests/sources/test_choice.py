@@ -149,5 +149,5 @@ def test_filter_without_libpcap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bad_filter_is_a_configuration_error() -> None:
     settings = CollectConfig.model_validate({"source": "capture", "capture": {"filter": "tcp nonsense"}})
-    with pytest.raises(ConfigError, match=r"collect\.capture\.filter: libpcap does not understand 'tcp nonsense'"):
+    with pytest.raises(ConfigError, match=r"collect\.capture\.filter: libpcap rejects 'tcp nonsense'"):
         choice.choose_source(settings)

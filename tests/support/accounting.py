@@ -10,6 +10,7 @@ from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.export.series_table import SeriesTable
+from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.filter import Filter
 from flowmap.flows.table import FlowTable
@@ -68,10 +69,11 @@ class Auditor:
         accounting, columns = self._accounting, self._accounting.table.columns
         rows = accounting.table.live()
         series, is_open = columns.series[rows], (columns.flags[rows] & np.uint32(Row.OPEN)) != 0
-        assert accounting.pending_flows == int(np.count_nonzero(series == PENDING))
+        resumed = is_unconfirmed(columns, rows)
+        assert accounting.pending_flows == int(np.count_nonzero((series == PENDING) | resumed))
         assert accounting.table.open_flows == int(np.count_nonzero(is_open & (series != IGNORED)))
-        assert (is_open | (series == PENDING)).all(), "rows that are over and credited are free"
-        waiting = columns.total(rows[series == PENDING]).tolist()
+        assert (is_open | (series == PENDING) | resumed).all(), "rows that are over and credited are free"
+        waiting = columns.total(rows[series == PENDING]).tolist() + columns.unsettled[rows[resumed]].tolist()
         assert accounting.pending == [sum(total[way] for total in waiting) for way in (0, 1)]
         open_connections = Counter(series[is_open & (series >= 0)].tolist())
         series_table = accounting.series_table.open_connections

@@ -1,9 +1,13 @@
-"""Writes pcap and pcapng files in either byte order, for tests of what reads them."""
+"""Writes pcap and pcapng files in either byte order, for tests of their readers, and lists what a reader returns."""
 
 from __future__ import annotations
 
 import struct
 from typing import Literal, NamedTuple
+
+from hypothesis import strategies as st
+
+from flowmap.wire.capture_files.reader import Reader
 
 SECOND = 1_000_000_000
 ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
@@ -52,3 +56,31 @@ def interface(
 def enhanced(order: str, data: bytes, *, ticks: int, wire: int = 0, number: int = 0) -> bytes:
     head = struct.pack(f"{order}IIIII", number, ticks >> 32, ticks & 0xFFFF_FFFF, len(data), wire or len(data))
     return block(order, 6, head + data + bytes(-len(data) % 4) + option(order, 2, b"\0\0\0\0"))
+
+
+def rows(reader: Reader, data: bytes, *, piece: int = 1 << 20) -> tuple[list[Row], int, str]:
+    """All frames of ``data`` given in pieces, how much was read, and the fault."""
+    found: list[Row] = []
+    taken, given = 0, 0
+    while True:
+        given = min(given + piece, len(data))
+        read = reader.read(data[taken:given])
+        for frames in read.frames:
+            columns = (frames.starts, frames.captured, frames.wire_lengths, frames.times, frames.interfaces)
+            for start, size, wire, time, number in zip(*(column.tolist() for column in columns), strict=True):
+                frame = frames.data[start : start + size].tobytes()
+                found.append(Row(frame, wire, time, frames.link_type, number))
+        taken += read.taken
+        if read.fault or given == len(data):
+            return found, taken, read.fault
+
+
+FRAMES = st.lists(
+    st.builds(
+        lambda data, more, time: Row(data, len(data) + more, time * 1000),
+        st.binary(max_size=70),
+        st.sampled_from([0, 0, 9]),
+        st.integers(0, 4_000_000_000_000_000),
+    ),
+    max_size=12,
+)

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from flowmap.sources.netlink_socket import Received
 from flowmap.wire.netlink.conntrack import CtMessage
-from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, encode_message
-from tests.support.conntrack_messages import DUMP, EVENT, NEW, tcp
+from tests.support.conntrack_messages import DUMP, EVENT, NEW, encode_entry, tcp
 from tests.support.netlink_recordings import joined
 
 QUIET = Received(memoryview(b""), [], True, False, 0)

@@ -9,13 +9,28 @@ import numpy as np
 from flowmap.errors import QueryError
 from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import Snapshot
-from flowmap.model.address import Address, Endpoint
+from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo, Job, JobSelection, Owner, State
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats, SourceStatus
-from flowmap.model.status import AttributionReport, Contradiction, ReadingView, StatusView
+from flowmap.model.status import (
+    AttributionReport,
+    ByteTotals,
+    CatalogStatus,
+    ConfigurationStatus,
+    Contradiction,
+    ControlPlaneStatus,
+    FlowCounts,
+    HistoryStatus,
+    QuestionCounts,
+    RecordingReport,
+    ShapeReport,
+    StatusView,
+)
 from flowmap.model.views import (
     AttributionView,
+    ByteCount,
+    Connection,
     DeploymentView,
     Evidence,
     FlowFilter,
@@ -128,18 +143,9 @@ class FakeBackend:
         self.snapshots = 0
         self._snapshot = snapshot(rows)
 
-    async def attribution(
-        self,
-        src_ip: str,
-        src_port: int | None,
-        dst_ip: str,
-        dst_port: int | None,
-        protocol: str,
-        at: float | None,
-        *,
-        explain: bool = False,
-    ) -> AttributionView:
-        self._note((src_ip, src_port, dst_ip, dst_port, protocol, at))
+    async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
+        ends = str(connection.source), connection.source_port, str(connection.destination), connection.destination_port
+        self._note((*ends, protocol_name(connection.protocol), at))
         return replace(ATTRIBUTION, explanation=EXPLANATION) if explain else ATTRIBUTION
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
@@ -180,17 +186,20 @@ class FakeBackend:
                     ),
                 ),
             ),
-            {
-                "endpoint": "http://127.0.0.1:1",
-                "last_success_at": 1_700_000_000.0,
-                "last_error": None,
-                "budget_left": 4.5,
-            },
-            {"open": 1, "flows_limit": 10},
-            {"observed": {"transmit": 6, "receive": 6}},
+            ControlPlaneStatus(
+                "http://127.0.0.1:1",
+                QuestionCounts(7, 1_700_000_000.0, None, 1, 4, 3),
+                False,
+                0.5,
+                CatalogStatus(5, 0, 1_700_000_000.0, 2.5, None, "timeout"),
+            ),
+            FlowCounts(1, 0, 2, 10),
+            ByteTotals(*(ByteCount(number, number + 1) for number in range(6))),
             True,
+            configuration=ConfigurationStatus(1, None, 2, True, 1_700_000_000.0, None),
+            recording=RecordingReport("/r", 9, False, "disk"),
             attribution=AttributionReport(
-                (ReadingView("client", 5, 4, 0, True),),
+                (ShapeReport("client", 5, 4, 0, True),),
                 (
                     Contradiction(
                         1_700_000_000.0,
@@ -203,10 +212,10 @@ class FakeBackend:
                         (FLOW.client, FLOW.server),
                     ),
                 ),
-                tied_pairs=1,
+                narrowing_pairs=1,
                 hint="set it",
             ),
-            history={"up": True, "oldest_at": 1_700_000_000.0, "notes": None},
+            history=HistoryStatus(True, 3, 1_700_000_000.0, 4, 1, 0, 100, 1000, 0, 0, None),
         )
 
     def ready(self) -> bool:

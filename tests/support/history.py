@@ -8,11 +8,11 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.export.peers import Peers
 from flowmap.flows.batch import Flag, RecordKind
 from flowmap.history.file import Limits
-from flowmap.history.matching import FlowTuple, Wanted
 from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.store import HistoryStore
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address
+from flowmap.model.views import Connection, FlowFilter
 from tests.engine.test_accounting import AccountingRun
 from tests.support.accounting import accounting_for
 from tests.support.closed_flows import NOW, Flow, X, closed
@@ -22,7 +22,7 @@ from tests.support.scripted_source import until
 HISTORY_LIMITS = Limits(retain=1e9, max_size=16 << 20)
 LIMITS = Limits(retain=1e9, max_size=4 << 20)
 FLOW = Record(RecordKind.OPENED, flags=int(Flag.PRESENT))
-EVER = Wanted(-1e12, 1e12)
+EVER = FlowFilter()
 EPOCH = 1_700_000_000.0
 
 
@@ -41,7 +41,7 @@ class History:
         self.store.write(closed(*flows), (), now=NOW)
 
     def at(self, moment: float, client_port: int | None = 40000, server: str = "10.1.0.1") -> list[bool]:
-        wanted = FlowTuple(Address.parse("10.0.0.1"), client_port, Address.parse(server), 9092, 6)
+        wanted = Connection(Address.parse("10.0.0.1"), client_port, Address.parse(server), 9092, 6)
         return [one.sure for one in self.reader.at(wanted, moment)]
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.wire.netlink.conntrack import CtAttribute, CtMessage
-from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import MessageFlag, encode_attribute
+from tests.support.conntrack_messages import encode_entry
 from tests.support.netns import Namespace, connect, namespace
 
 

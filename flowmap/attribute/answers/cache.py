@@ -93,21 +93,6 @@ class AnswerCache:
         """Whether no newest answer to these questions names a deployment."""
         return not any(self.latest(question) for question in questions)
 
-    def due_since_restart(self, questions: Iterable[Question]) -> float:
-        """When an endpoint whose answers are all from before a restart is due; -inf for any other endpoint.
-
-        ``questions``: the questions about the endpoint.
-        """
-        due = []
-        for question in questions:
-            timeline = self._timelines.get(question)
-            if timeline is None or not timeline.restored:
-                return -np.inf
-            newest = timeline.answers[-1]
-            ttl = self._settings.positive_ttl if newest.owners else self._settings.negative_ttl
-            due.append(newest.arrived + ttl)
-        return min(due, default=-np.inf)
-
     def judge(self, question: Question, lifetimes: Lifetimes, now: float) -> Judged:
         """What the answers to a question mean for flows."""
         timeline = self._timelines.get(question)

@@ -32,6 +32,10 @@ A connection belongs to who had the address when it began. A deployment may appe
 first connection, so an answer inside the life may name it late. But if the answers named no owner for longer than
 ``registration_lag``, the connection is someone else's: another program of the host, or a host before the deployment's.
 
+Nothing tells the end of a connectionless flow (UDP): another host can have its tuple any time. It ends with the last
+packet that was seen, and what follows is judged by itself (``flowmap.flows.bursts``). For it only ``around`` holds; the
+first answer of all, in ``grace``, may take the place of the last one before the start.
+
 Several deployments can share an address, and more can join them. Answers agree if they have an owner in common. Then
 every owner that one of them names is a candidate, since a deployment that joined later may have opened the flow.
 
@@ -56,6 +60,7 @@ from flowmap.model.tenure import Holders
 __all__ = ["Answer", "Judgement", "Lifetimes", "MAX_ANSWERS", "NO_OWNERS", "Timeline"]
 
 Times = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 NO_OWNERS: Owners = frozenset()
 MAX_ANSWERS = 64
@@ -83,17 +88,25 @@ class Lifetimes:
     proven_until: Times
     """Latest instant after which the client is known to have sent something."""
     ended_by: Times
-    """Instant by which the flow had ended; infinite while it is open."""
+    """Instant by which the flow had ended; infinite while it is open. Of a connectionless flow, by which its last
+    packet had been seen."""
+    connectionless: Mask
 
     def endless(self) -> Lifetimes:
         """Lifetimes that cover all times."""
         always = np.full(len(self.born_by), np.inf)
-        return Lifetimes(-always, -always, always, always, always)
+        return Lifetimes(-always, -always, always, always, always, self.connectionless)
 
     def take(self, index: npt.NDArray[np.intp]) -> Lifetimes:
         """The lifetimes of the flows at ``index``."""
-        columns = (self.born_after, self.born_by, self.alive_until, self.proven_until, self.ended_by)
-        return Lifetimes(*(column[index] for column in columns))
+        return Lifetimes(
+            self.born_after[index],
+            self.born_by[index],
+            self.alive_until[index],
+            self.proven_until[index],
+            self.ended_by[index],
+            self.connectionless[index],
+        )
 
 
 class Timeline:
@@ -156,6 +169,7 @@ class Timeline:
                 np.searchsorted(asked, lifetimes.ended_by, "left"),  # first one asked after the end
                 np.searchsorted(asked, lifetimes.born_by + registration_lag, "right"),  # first late one
                 near_start,
+                lifetimes.connectionless,
             )
         )
         return position, [_outcome(self.answers, _Case(*case)) for case in cases]
@@ -190,12 +204,15 @@ class _Case(NamedTuple):
     first_after: int
     first_late: int
     near_start: int
+    connectionless: int
 
 
 def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
     before = answers[case.last_before] if case.last_before >= 0 else None
     after = answers[case.first_after] if case.first_after < len(answers) else None
     in_grace = before is None and bool(case.near_start)
+    if case.connectionless:
+        return _confirmed(answers, case, 0 if in_grace else case.last_before)
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
         late = _late(answers, case, before.owners if before else answers[0].owners if in_grace else NO_OWNERS)
@@ -215,6 +232,19 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
         return Judgement(NO_OWNERS, "unconfirmed", after)
     around = answers[case.last_before : case.first_after + 1]
     if before.owners.intersection(*(answer.owners for answer in around)):
+        return Judgement(_named(around), "around", after)
+    return Judgement(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
+
+
+def _confirmed(answers: Sequence[Answer], case: _Case, first: int) -> Judgement | None:
+    """The judgement of a connectionless flow; ``first``: the answer at its start, -1 if there is none."""
+    if case.first_after >= len(answers):
+        return None
+    after = answers[case.first_after]
+    if first < 0:
+        return Judgement(NO_OWNERS, "unconfirmed", after)
+    around = answers[first : case.first_after + 1]
+    if around[0].owners.intersection(*(answer.owners for answer in around)):
         return Judgement(_named(around), "around", after)
     return Judgement(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
 

@@ -38,6 +38,7 @@ from flowmap.attribute.decisions import CODE
 from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
+from flowmap.flows.bursts import life_end
 from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import FlowTable
@@ -128,7 +129,7 @@ class Schedule:
 
     def _waiting(self, columns: FlowColumns, rows: Rows, promising: Mask) -> list[Waiting]:
         """Which of the pending ``rows`` an answer could decide, for clients and for service endpoints."""
-        clients, services, ended_by = columns.client[rows], columns.service[rows], columns.ended_by[rows]
+        clients, services, ended_by = columns.client[rows], columns.service[rows], life_end(columns, rows)
         changed = np.where(np.isinf(ended_by), columns.born_by[rows], ended_by)
         of_client = (self._asked[clients] < changed) & self._by_client
         of_service = (self._asked[services] < changed) & promising

@@ -26,7 +26,7 @@ from flowmap.history.reader import HistoryReader
 from flowmap.model.deployment import DeploymentInfo, Owner, may_own
 from flowmap.replay.capture import CaptureReplay
 from flowmap.replay.capture_file import CaptureFile
-from flowmap.replay.capture_owners import LATENCY, NOBODY, catalog_changes, from_catalog, from_history, with_catalog
+from flowmap.replay.capture_owners import LATENCY, NOT_ASKED, catalog_changes, from_catalog, from_history, with_catalog
 from flowmap.replay.driver import Answerer, Changes, Reply, answer, failure
 from flowmap.system.names import run_loop
 
@@ -77,7 +77,7 @@ def _of_owners(arguments: argparse.Namespace, config: Config) -> Iterator[str]:
     elif arguments.catalog is None and config.history.path is not None:
         yield f"using the owners that {config.history.path} confirms for the capture's time; other flows stay pending"
     elif arguments.catalog is None:
-        yield f"{NOBODY}; give --catalog FILE, history.path with -c, or --assume-current to use today's owners"
+        yield f"{NOT_ASKED}; give --catalog FILE, history.path with -c, or --assume-current to use today's owners"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from flowmap import __version__
@@ -20,14 +20,14 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.export.snapshot import ByteCount, Snapshot
+from flowmap.export.snapshot import Snapshot
 from flowmap.flows.columns import IGNORED
 from flowmap.flows.hash_index import Rows
 from flowmap.model.address import Address, protocol_number
 from flowmap.model.deployment import Owner, State
-from flowmap.model.views import AttributionView, FlowView
-from flowmap.query.live import Connection, LiveQueries
-from flowmap.serve.api import answers as forms
+from flowmap.model.views import AttributionView, ByteCount, Connection, FlowView
+from flowmap.query.live import LiveQueries
+from flowmap.serve.api import models
 
 EXIT_PARTIAL = 3
 ABSENT = "no such connection in the file"
@@ -102,9 +102,9 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
     found = replayed.queries.answer(wanted, replayed.now, explain=arguments.explain) or (gone[0] if gone else None)
     absent = found is None
     if found is None:  # show the evidence about the endpoints, but no owner
-        asked, _ = replayed.queries.ask(wanted, math.inf, replayed.now)
+        asked, _ = replayed.queries.ask(wanted, replayed.now, stale_for=math.inf)
         found = replace(asked, state=State.PENDING, deployments=(), cause=ABSENT)
-    answer = forms.attribution(found).model_dump(mode="json", by_alias=True)
+    answer = models.Attribution.of(found).as_json()
     if options.wants_table(arguments):
         print_answer(answer)
         if answer["explanation"]:
@@ -138,26 +138,21 @@ def _show_flows(replayed: Replayed, until: float) -> None:
 
 
 def _flow_json(flow: FlowView) -> str:
-    return json.dumps(forms.flow(flow).model_dump(mode="json", by_alias=True))
+    return json.dumps(models.Flow.of(flow).as_json())
 
 
 def _show_table(replayed: Replayed) -> None:
     snapshot = replayed.snapshot()
     text.print_table(HEADER, _rows(snapshot))
-    totals = snapshot.series_table.totals()
-    facts: dict[str, ByteCount] = {
-        "observed": ByteCount(snapshot.observed_transmit_bytes, snapshot.observed_receive_bytes),
-        "attributed": totals.deployment,
-        "shared": totals.shared,
-        "unattributed": totals.unattributed,
-        "internal": totals.internal,
-        "expired": totals.expired,
-        "pending": ByteCount(snapshot.pending_transmit_bytes, snapshot.pending_receive_bytes),
-    }
     print()
-    print("bytes " + ", ".join(f"{name} {sum(count):,}" for name, count in facts.items()))
+    print("bytes " + ", ".join(f"{name} {sum(count):,}" for name, count in _totals(snapshot)))
     kept = "yes" if snapshot.conserved() else "NO"
     print(f"conserved {kept}, {snapshot.pending_flows} flows pending, {snapshot.contradictions} contradictions")
+
+
+def _totals(snapshot: Snapshot) -> list[tuple[str, ByteCount]]:
+    totals = snapshot.byte_totals()
+    return [(one.name, getattr(totals, one.name)) for one in fields(totals)]
 
 
 def _rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:

@@ -30,7 +30,7 @@ from flowmap.errors import UNREACHED, ControlError, QueryError
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, State, may_own
 from flowmap.model.views import AttributionView, Evidence
-from flowmap.serve.api import answers as forms
+from flowmap.serve.api.models import Attribution
 from flowmap.system.names import run_loop
 
 Answers = dict[Question, DeploymentsAnswer | ControlError]
@@ -50,13 +50,13 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
     special = SpecialAddresses(loopback=knows_loopback(config))
     if cause := special.cause(source, destination, by_client=config.attribute.semantics != "dataflow"):
         view = AttributionView(State.UNKNOWN, (), (), None, cause)
-        return forms.attribution(view).model_dump(mode="json", by_alias=True)
+        return Attribution.of(view).as_json()
     with run_loop() as runner:
         answers = runner.run(_ask_all(config, questions(config, arguments)))
     failures = [given for given in answers.values() if isinstance(given, ControlError)]
     if len(failures) == len(answers):
         raise failures[0]
-    return forms.attribution(attribution_of(config, answers)).model_dump(mode="json", by_alias=True)
+    return Attribution.of(attribution_of(config, answers)).as_json()
 
 
 def questions(config: Config, arguments: argparse.Namespace) -> list[Question]:

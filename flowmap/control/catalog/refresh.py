@@ -14,6 +14,7 @@ from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.port import ControlPlane, ListedDeployment
 from flowmap.errors import ControlError
 from flowmap.model.deployment import DeploymentKey
+from flowmap.model.status import CatalogStatus
 
 log = logging.getLogger(__name__)
 
@@ -86,17 +87,17 @@ class CatalogRefresher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def status(self) -> dict[str, object]:
-        """Facts for the status answer; names that end in ``_at`` are epoch seconds."""
+    def status(self) -> CatalogStatus:
+        """State of the catalog."""
         succeeded_at = self.catalog.succeeded_at
-        return {
-            "catalog_deployments": len(self.catalog),
-            "catalog_left_out": self.catalog.left_out,
-            "catalog_listed_at": succeeded_at,
-            "catalog_age_seconds": None if succeeded_at is None else max(0.0, self._clock.wall() - succeeded_at),
-            "catalog_suspicious": ", ".join(map(self._name, self.catalog.suspicious)) or None,
-            "catalog_error": self.last_error,
-        }
+        return CatalogStatus(
+            deployments=len(self.catalog),
+            left_out=self.catalog.left_out,
+            listed_at=succeeded_at,
+            age_seconds=None if succeeded_at is None else max(0.0, self._clock.wall() - succeeded_at),
+            suspicious=", ".join(map(self._name, self.catalog.suspicious)) or None,
+            error=self.last_error,
+        )
 
     async def turn(self) -> float:
         """Read the listing that is most overdue. Returns the seconds until the next one is due."""

@@ -1,11 +1,11 @@
-"""The HTTP surface: thin adapters between a request and one method of the backend."""
+"""The ASGI application: the pages, and the endpoints of /api/v1 as ``endpoints.py`` declares them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,14 +18,15 @@ from flowmap import __version__
 from flowmap.config import HttpConfig
 from flowmap.errors import ControlError, HistoryError, QueryError
 from flowmap.export.exposition import Exposition
-from flowmap.model.views import FlowFilter
-from flowmap.serve.api import answers, models, openapi, parameters
+from flowmap.serve.api import openapi
 from flowmap.serve.api.backend import Backend
+from flowmap.serve.api.endpoints import ENDPOINTS, Endpoint
 from flowmap.serve.api.page import HEADERS, landing_page
 from flowmap.serve.api.pages import THREADS, Pages
-from flowmap.serve.api.parameters import Parameter, read_parameters
+from flowmap.serve.api.parameters import read_parameters
 from flowmap.serve.api.problem import (
-    bad_parameters,
+    BadParameters,
+    on_bad_parameters,
     on_control_error,
     on_defect,
     on_history_error,
@@ -40,48 +41,102 @@ from flowmap.serve.server.request_target import OriginForm
 from flowmap.serve.server.web import Web
 from flowmap.system.workers import Workers
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-Made = Callable[[], models.Answer]
-"""Makes the answer of what was found."""
+
+class Site:
+    """What the pages are made of."""
+
+    def __init__(self, backend: Backend, exposition: Exposition, page_workers: Workers) -> None:
+        self._backend = backend
+        self._pages = Pages(backend.snapshot, exposition, page_workers)
+
+    async def metrics(self, request: Request) -> Response:
+        return await self._pages.answer(request)
+
+    async def healthy(self, request: Request) -> Response:
+        return _condition(self._backend.healthy(), "healthy", "not healthy: the engine makes no progress")
+
+    async def ready(self, request: Request) -> Response:
+        return _condition(self._backend.ready(), "ready", "not ready: the first full read is not done")
+
+    async def landing(self, request: Request) -> Response:
+        status, deployments = self._backend.status(), await self._backend.deployments()
+        page = await asyncio.to_thread(landing_page, status, deployments, LINKS)
+        return HTMLResponse(page, headers=HEADERS)
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(_document())
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One path outside /api/v1."""
+
+    path: str
+    summary: str
+    media_type: str
+    respond: Callable[[Site, Request], Awaitable[Response]]
+    area: str = "query"
+    """The key of ``http.access`` that says who may read it."""
+    statuses: tuple[int, ...] = ()
+    """Errors that it can answer with, besides those of every path."""
+
+
+PAGES = (
+    Page("/metrics", "Metrics, as Prometheus text or OpenMetrics, also gzip", "text/plain", Site.metrics, "scrape"),
+    Page(
+        "/-/healthy",
+        "200, or 503 if the engine makes no progress",
+        "text/plain",
+        Site.healthy,
+        area="health",
+        statuses=(503,),
+    ),
+    Page(
+        "/-/ready",
+        "200 after the first full read, else 503; a control plane that does not answer delays it by at most 5 s",
+        "text/plain",
+        Site.ready,
+        area="health",
+        statuses=(503,),
+    ),
+    Page("/", "A page for people", "text/html", Site.landing),
+    Page("/openapi.json", "Description of this API (OpenAPI 3.1)", "application/json", Site.openapi),
+)
+
+LINKS = (
+    *((endpoint.path, endpoint.summary) for endpoint in ENDPOINTS if endpoint.needs_nothing),
+    *((page.path, page.summary) for page in PAGES if page.path != "/"),
+)
+"""Paths and texts of the landing page's links."""
 
 
 def build_app(
     backend: Backend, exposition: Exposition, web: Web | None = None, *, page_workers: Workers | None = None
 ) -> Starlette:
-    """The ASGI application, guarded as ``web`` says; without it, as for the defaults of the configuration.
+    """The ASGI application, guarded as ``web`` says; None: as with the defaults of the configuration.
 
     ``page_workers`` build the page of metrics.
     """
     web = web or Web(HttpConfig())
     refused = exposition.metrics.http_refused
-    site = _Site(backend, exposition, page_workers or Workers("page", THREADS))
-    endpoints: dict[str, Endpoint] = {
-        "/": site.landing,
-        "/metrics": site.pages.answer,
-        "/openapi.json": site.openapi,
-        "/-/healthy": site.healthy,
-        "/-/ready": site.ready,
-        "/api/v1/attribution": site.attribution,
-        "/api/v1/flows": site.flows,
-        "/api/v1/deployments": site.deployments,
-        "/api/v1/deployments/{deploymentId}": site.deployment,
-        "/api/v1/deployments/{deploymentId}/peers": site.deployment_peers,
-        "/api/v1/deployments/{deploymentId}/peers/changes": site.peer_changes,
-        "/api/v1/peers": site.peers,
-        "/api/v1/status": site.status,
-    }
+    site = Site(backend, exposition, page_workers or Workers("page", THREADS))
+    areas = {page.path: page.area for page in PAGES}
     app = Starlette(
-        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in endpoints.items()],
+        routes=[
+            *(Route(page.path, partial(page.respond, site), methods=["GET"]) for page in PAGES),
+            *(Route(endpoint.path, partial(_answer, backend, endpoint), methods=["GET"]) for endpoint in ENDPOINTS),
+        ],
         middleware=[
             Middleware(SafeHeaders, chosen=lambda: web.headers),
             Middleware(Sizes, refused=refused),
             Middleware(OriginForm, refuse=partial(_refuse_target, refused)),
             Middleware(AllowedHosts, allowed=web.http.allowed_hosts, refused=refused),
-            Middleware(Guard, access=web.http.access, passwords=lambda: web.passwords, refused=refused),
-            Middleware(TargetLimit, refused=refused),
+            Middleware(Guard, access=web.http.access, passwords=lambda: web.passwords, areas=areas, refused=refused),
+            Middleware(TargetLimit, areas=areas, refused=refused),
         ],
         exception_handlers={
             HTTPException: on_http_exception,
+            BadParameters: on_bad_parameters,
             QueryError: on_query_error,
             ControlError: on_control_error,
             HistoryError: on_history_error,
@@ -92,112 +147,13 @@ def build_app(
     return app
 
 
-class _Site:
-    """The endpoints of one backend."""
-
-    def __init__(self, backend: Backend, exposition: Exposition, page_workers: Workers) -> None:
-        self._backend = backend
-        self.pages = Pages(backend.snapshot, exposition, page_workers)
-
-    async def landing(self, request: Request) -> Response:
-        page = await asyncio.to_thread(landing_page, self._backend.status(), await self._backend.deployments())
-        return HTMLResponse(page, headers=HEADERS)
-
-    async def openapi(self, request: Request) -> Response:
-        return JSONResponse(_document())
-
-    async def healthy(self, request: Request) -> Response:
-        return _condition(self._backend.healthy(), "healthy", "not healthy: the reader of flows makes no progress")
-
-    async def ready(self, request: Request) -> Response:
-        return _condition(self._backend.ready(), "ready", "not ready: the first full read is not done")
-
-    async def attribution(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> Made:
-            found = await self._backend.attribution(
-                values["srcIp"],
-                values["srcPort"],
-                values["dstIp"],
-                values["dstPort"],
-                values["protocol"],
-                values["at"],
-                explain=values["explain"],
-            )
-            return partial(answers.attribution, found)
-
-        return await _answer(request, parameters.ATTRIBUTION, ask)
-
-    async def flows(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> Made:
-            limit, cursor = values.pop("limit"), values.pop("cursor")
-            since, until = values.pop("from"), values.pop("to")
-            if since is not None and until is not None:
-                parameters.in_order(since, until, "from")
-            wanted = FlowFilter(**values, since=since, until=until)
-            return partial(answers.flows, await self._backend.flows(wanted, limit, cursor))
-
-        return await _answer(request, parameters.FLOWS, ask)
-
-    async def deployments(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> Made:
-            return partial(answers.deployments, await self._backend.deployments())
-
-        return await _answer(request, (), ask)
-
-    async def deployment(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> Made | None:
-            seen = await self._backend.deployment(_deployment(request))
-            return partial(answers.deployment_traffic, seen) if seen else None
-
-        return await _answer(request, (), ask)
-
-    async def deployment_peers(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> Made:
-            window = parameters.window_of(values)
-            return partial(answers.peer_window, await self._backend.deployment_peers(_deployment(request), *window))
-
-        return await _answer(request, parameters.WINDOW, ask)
-
-    async def peer_changes(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> Made:
-            window = parameters.window_of(values)
-            before = parameters.window_before(values, window)
-            return partial(answers.peer_changes, await self._backend.peer_changes(_deployment(request), before, window))
-
-        return await _answer(request, parameters.CHANGES, ask)
-
-    async def peers(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> Made:
-            return partial(answers.peers, await self._backend.peers())
-
-        return await _answer(request, (), ask)
-
-    async def status(self, request: Request) -> Response:
-        async def ask(values: dict[str, Any]) -> Made:
-            return partial(answers.status, self._backend.status())
-
-        return await _answer(request, (), ask)
-
-
-def _deployment(request: Request) -> str:
-    text: str = request.path_params["deploymentId"]
-    return text
-
-
-async def _answer(
-    request: Request,
-    known: Sequence[Parameter],
-    ask: Callable[[dict[str, Any]], Awaitable[Made | None]],
-) -> Response:
-    """Read the parameters, ask, and write the answer as JSON; 404 for None."""
-    values, problems = read_parameters(request.query_params, known)
-    if problems:
-        return bad_parameters(problems)
-    make = await ask(values)
-    if make is None:
+async def _answer(backend: Backend, endpoint: Endpoint, request: Request) -> Response:
+    """Read the parameters, ask, and write the answer as JSON."""
+    found = await endpoint.ask(backend, read_parameters(endpoint.parameters, request.query_params, request.path_params))
+    if found is None:
         return problem(404, "flowmap has seen no such deployment in traffic.")
-    # In a thread: ten thousand peers take 0.2 s to write, and the loop has scrapes to answer.
-    body = await asyncio.to_thread(lambda: make().model_dump_json(by_alias=True))
+    # In a thread: it takes 0.1 to 0.2 s to write ten thousand peers, and the loop has scrapes to answer.
+    body = await asyncio.to_thread(lambda: endpoint.answer.of(found).model_dump_json(by_alias=True))
     return Response(body, media_type="application/json")
 
 
@@ -212,4 +168,5 @@ def _condition(holds: bool, yes: str, no: str) -> Response:
 
 @cache
 def _document() -> dict[str, object]:
-    return openapi.document(__version__)
+    pages = {page.path: openapi.page(page.summary, page.media_type, page.statuses) for page in PAGES}
+    return openapi.document(__version__, pages, ENDPOINTS)

@@ -1,4 +1,4 @@
-"""What the HTTP room asks of the daemon. Every answer is an immutable value; no call blocks the event loop."""
+"""The questions of the HTTP interface to the daemon. Answers are immutable values; no call blocks the event loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from flowmap.export.snapshot import Snapshot
 from flowmap.model.status import StatusView
 from flowmap.model.views import (
     AttributionView,
+    Connection,
     DeploymentView,
     FlowFilter,
     FlowPage,
@@ -18,40 +19,30 @@ from flowmap.model.views import (
 
 
 class Backend(Protocol):
-    """The daemon, as HTTP sees it.
+    """The daemon, as the HTTP interface sees it.
 
-    A method may raise QueryError for a question that cannot be answered as asked (answered with 400, its ``field``
-    named) and ControlError where the control plane had to be asked and failed (answered with 502).
+    Methods raise QueryError for a query that cannot be answered (400, with its ``field``), HistoryError if the history
+    cannot be read (503), and ControlError if the control plane was needed and failed (502).
     """
 
-    async def attribution(
-        self,
-        src_ip: str,
-        src_port: int | None,
-        dst_ip: str,
-        dst_port: int | None,
-        protocol: str,
-        at: float | None,
-        *,
-        explain: bool = False,
-    ) -> AttributionView:
-        """Who owns the connection; addresses are valid and normalised. ``at``: seconds since the epoch, None is now;
-        ``explain``: with the whole chain, where the connection is in the table."""
+    async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
+        """Which deployments own the connection. ``at``: seconds since the epoch, None is now; ``explain``: with the
+        explanation, if the connection is in the table."""
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
-        """Up to ``limit`` flows that pass ``filter``, from ``cursor`` on."""
+        """At most ``limit`` flows that pass ``filter``, from ``cursor`` on."""
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
         """Every deployment seen in traffic."""
 
     async def deployment(self, deployment_id: str) -> DeploymentView | None:
-        """One of them, or None."""
+        """One deployment with traffic; None if there is none with this id."""
 
     async def deployment_peers(self, deployment: str, since: float, until: float) -> PeerWindow:
-        """Whom a deployment, by id or name, talked to in a window; seconds since the epoch."""
+        """The peers of a deployment (id or name) in a window of time; seconds since the epoch."""
 
     async def peer_changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
-        """Which peers it has in the window ``now`` and not in ``before``, and the other way round."""
+        """The peers that are in only one of two windows of time."""
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         """Every peer with the deployments that talk to it."""
@@ -63,7 +54,7 @@ class Backend(Protocol):
         """Whether the first full read is done."""
 
     def healthy(self) -> bool:
-        """Whether the process still works: its writer makes progress."""
+        """Whether the engine makes progress."""
 
     def snapshot(self) -> Snapshot:
-        """The latest snapshot: a reference, taken without any lock."""
+        """The latest snapshot."""

@@ -1,14 +1,14 @@
 """The answers of /api/v1 as pydantic models: camelCase like the control plane's API, times in RFC 3339 (UTC).
 
-answers.py makes them from the values of ``attribute.view``; openapi.py describes them.
+Each field reads the attribute of its name from a value of ``flowmap.model``; ``validation_alias`` names another one.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, AliasGenerator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from flowmap.model.deployment import JobSelection, State
@@ -32,14 +32,34 @@ def encodable(text: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(encodable)]
-Time = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
-"""Made by :func:`rfc3339`."""
+Time = Annotated[str | None, BeforeValidator(rfc3339), Field(json_schema_extra={"format": "date-time"})]
+"""Seconds since the epoch, written in RFC 3339."""
+
+
+def inside(*holders: str) -> AliasGenerator:
+    """Fields that a value may also keep in these attributes, one level down each."""
+    paths = [holder.split(".") for holder in holders]
+    return AliasGenerator(
+        validation_alias=lambda name: AliasChoices(name, *(AliasPath(*path, name) for path in paths)),
+        serialization_alias=to_camel,
+    )
 
 
 class Answer(BaseModel):
-    """Base of all: names are snake_case here and camelCase outside."""
+    """Base of all answers. Names are snake_case here and camelCase in JSON."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(serialization_alias=to_camel), from_attributes=True, frozen=True
+    )
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """The answer for a value of ``flowmap.model``."""
+        return cls.model_validate(value)
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer as a JSON object."""
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Job(Answer):
@@ -48,11 +68,13 @@ class Job(Answer):
     job_id: Text
     status: Text
     started_at: Time
-    ended_at: Time = Field(description="null while it is not over, or where that is not known.")
+    ended_at: Time = Field(description="null while the job runs, or if its end is not known.")
 
 
 class DeploymentName(Answer):
-    """Which deployment."""
+    """The identity and name of a deployment."""
+
+    model_config = ConfigDict(alias_generator=inside("owner", "info", "info.owner"))
 
     workspace: Text
     namespace: Text
@@ -65,9 +87,9 @@ class Deployment(DeploymentName):
 
     jobs: list[Job]
     job_selection: JobSelection = Field(
-        description="Which jobs these are. unlisted: not listed yet. latest: those not over, or else the last. all: "
-        "every one kept. Of a flow: atStart, those that ran when it began (several cannot be told apart; none: none "
-        "is known), or running, those not over when last listed, where it is not known which it began with."
+        description="How the jobs were selected. unlisted: not listed yet. latest: jobs that have not ended, or else "
+        "the newest one. all: every job that is kept. For a flow: atStart, jobs that may have run when it began; or "
+        "running, jobs that had not ended when last listed, if the start or the jobs are not known well enough."
     )
     jobs_by_state: dict[Text, int] = Field(description="Number of jobs by state; empty if the answer had none.")
     labels: dict[Text, Text]
@@ -77,29 +99,33 @@ class Deployment(DeploymentName):
 
 
 class Evidence(Answer):
-    """One answer of the control plane an attribution rests on."""
+    """One answer of the control plane that an attribution is based on."""
 
     shape: Text = Field(description="client, sink, source, link or exact.")
     confidence: Text = Field(description="exact, strong or candidate.")
     asked_at: Time
     answered_at: Time
-    origin: Text = Field(description="live, cached, stale, history or none; of captures also catalog or assumed.")
+    origin: Text = Field(description="live, cached, stale, history or none; for captures also catalog or assumed.")
     rule: Text = Field(
-        description="Rule of time by which it counts: inside, around, grace, fast or assumed; empty if none."
+        description="Rule of time by which the answer counts: inside, around, grace, fast or assumed; empty: none."
     )
     owners: list[DeploymentName]
-    error: Text | None = Field(description="Why there is no answer, where the last try failed.")
+    error: Text | None = Field(description="Cause of the last failure; null if the last call returned an answer.")
 
 
 class FlowEndpoint(Answer):
-    """One end of a connection; port 0 where the protocol has none."""
+    """One endpoint of a connection; port 0 for protocols without ports."""
 
-    ip: str
+    ip: Annotated[str, BeforeValidator(str)] = Field(validation_alias="address")
     port: int
 
 
+def _named(pair: tuple[object, object] | None) -> dict[str, object] | None:
+    return None if pair is None else {"client": pair[0], "server": pair[1]}
+
+
 class Translated(Answer):
-    """The ends as the server sees them."""
+    """The endpoints as the server sees them."""
 
     client: FlowEndpoint
     server: FlowEndpoint
@@ -111,8 +137,10 @@ class Flow(Answer):
     protocol: str
     client: FlowEndpoint
     server: FlowEndpoint
-    translated: Translated | None = Field(description="Where NAT changed either end.")
-    started_at: Time = Field(description="null if the flow is older than the daemon and the kernel does not tell.")
+    translated: Annotated[Translated | None, BeforeValidator(_named)] = Field(
+        description="null if NAT changed no endpoint."
+    )
+    started_at: Time = Field(description="null if older than the daemon, unless the kernel reports it.")
     ended_at: Time
     transmit_bytes: int
     receive_bytes: int
@@ -120,7 +148,9 @@ class Flow(Answer):
     receive_packets: int
     state: State
     deployments: list[Deployment]
-    orientation: Literal["seen", "guessed"] = Field(description="How it is known which end is the client.")
+    orientation: Annotated[
+        Literal["seen", "guessed"], BeforeValidator(lambda guessed: "guessed" if guessed else "seen")
+    ] = Field(validation_alias="guessed", description="How it is known which endpoint is the client.")
     source: Text
 
 
@@ -131,40 +161,38 @@ class ReceivedAnswer(Answer):
     answered_at: Time
     owners: list[DeploymentName]
     relation: Relation = Field(
-        description="To the connection's life: before its beginning, inside, after its end; uncertain where it was "
-        "under way at either, or where it is not known yet that the connection was open when it arrived."
+        description="Position in time: before the connection began, inside its life, after its end; uncertain if the "
+        "call was under way at its start or end, or if it is not known yet that it was open when the answer arrived."
     )
-    decisive: bool = Field(description="Whether the rule took this one; the last, where it took several.")
+    decisive: bool = Field(description="Whether the decision is based on this answer (the last one, if on several).")
 
 
 class AskedQuestion(Answer):
     """One question of GetDeploymentsByIp that matters for a connection."""
 
     shape: Text
-    workspace: Text = Field(description="Empty: that of control_plane.workspace.")
+    workspace: Text = Field(description="Empty: control_plane.workspace.")
     namespace: Text
     source: FlowEndpoint | None = Field(description="srcIp and srcPort; port 0: none.")
     destination: FlowEndpoint | None = Field(description="dstIp and dstPort; port 0: none.")
-    answers: list[ReceivedAnswer] = Field(
-        description="Those that are kept, and the one that the rule took; the oldest first."
-    )
+    answers: list[ReceivedAnswer] = Field(description="The answers that are kept and the decisive one, oldest first.")
     rule: Text = Field(
-        description="Rule of time by which an answer counts: inside, around, grace or fast; unconfirmed: none can any "
-        "more; empty: the next answer will tell, or the decision does not rest on this question."
+        description="Rule of time by which an answer counts: inside, around, grace or fast; unconfirmed: no rule can "
+        "hold any more; empty: the flow waits for an answer, or the decision does not use this question."
     )
-    owners: list[DeploymentName] = Field(description="Whom it contributes.")
-    confirmed_from: Time = Field(description="Its last answers, all alike, confirm their owners from here on …")
-    confirmed_until: Time = Field(description="… to here; null where there is one answer only.")
+    owners: list[DeploymentName] = Field(description="Owners that the question contributes.")
+    confirmed_from: Time = Field(description="Start of the newest ownership interval; null for one answer.")
+    confirmed_until: Time = Field(description="End of that interval.")
     error: Text | None
 
 
 class Lifetime(Answer):
-    """When a connection began and ended, as far as it is known."""
+    """When a connection began and ended; null if not known."""
 
     started_after: Time
     started_by: Time
-    open_until: Time = Field(description="It was still open then.")
-    client_seen_until: Time = Field(description="Its client was there then.")
+    open_until: Time = Field(description="Latest time at which it was known to be open.")
+    client_seen_until: Time = Field(description="Latest time at which its client was known to exist.")
     ended_by: Time
 
 
@@ -172,39 +200,37 @@ class Explanation(Answer):
     """The whole chain from a connection to its owners."""
 
     seen_by: list[Text]
-    orientation: Text = Field(description="How it is known which end is the client.")
-    client: FlowEndpoint = Field(description="The client end that was asked about.")
-    service: FlowEndpoint = Field(description="The service end that was asked about.")
-    endpoint_reason: Text = Field(description="Why these ends, where NAT changed one; else empty.")
+    orientation: Text = Field(description="How it is known which endpoint is the client.")
+    client: FlowEndpoint = Field(description="The client endpoint that was asked about.")
+    service: FlowEndpoint = Field(description="The service endpoint that was asked about.")
+    endpoint_reason: Text = Field(description="Why these endpoints were asked about, if NAT changed one; else empty.")
     life: Lifetime
     questions: list[AskedQuestion]
-    combination: Text = Field(description="How what the questions contribute combines.")
+    combination: Text = Field(description="How the owners of the questions combine.")
     decided_at: Time
-    jobs: Text = Field(description="How the jobs beside the owners were found.")
+    jobs: Text = Field(description="How the jobs beside the owners were selected.")
 
 
 class Attribution(Answer):
-    """Who owns a connection."""
+    """The owners of a connection."""
 
     state: State
     deployments: list[Deployment]
     evidence: list[Evidence]
-    flow: Flow | None = Field(description="What was observed of it; null if it was not seen.")
-    cause: Text | None = Field(description="Why there is no name, where there is none.")
-    explanation: Explanation | None = Field(
-        description="With explain=1, where flowmap has the connection in its table."
-    )
+    flow: Flow | None = Field(description="The observed flow; null if there is none.")
+    cause: Text | None = Field(description="Why there is no name; null if there is one.")
+    explanation: Explanation | None = Field(description="With explain=1, if the connection is in the table.")
 
 
 class Flows(Answer):
-    """A part of a listing."""
+    """One page of a listing."""
 
     flows: list[Flow]
-    next_cursor: Text | None = Field(description="Give it as cursor to get the next part; null on the last.")
+    next_cursor: Text | None = Field(description="The cursor of the next page; null on the last page.")
 
 
 class Traffic(Answer):
-    """Running totals since the daemon started, as seen from the deployment's end."""
+    """Running totals since the daemon started, as seen from the deployment."""
 
     transmit_bytes: int
     receive_bytes: int
@@ -215,12 +241,12 @@ class Traffic(Answer):
 
 
 class PeerTraffic(Answer):
-    """Traffic with one peer; of the deployments named, or of the one that was asked about."""
+    """Traffic with one peer, of one deployment or of all that are listed."""
 
     peer: Text
     protocol: Text
     traffic: Traffic
-    deployments: list[DeploymentName]
+    deployments: list[DeploymentName] = Field(validation_alias="owners")
 
 
 class PeerSeen(Answer):
@@ -228,43 +254,43 @@ class PeerSeen(Answer):
 
     peer: Text
     protocol: Text
-    traffic: Traffic = Field(description="Of the flows that were open at some moment of the window, each whole.")
-    deployments: list[DeploymentName] = Field(description="More than one where it cannot be told from others.")
+    traffic: Traffic = Field(description="All bytes of the flows that were open in the window.")
+    deployments: list[DeploymentName] = Field(
+        validation_alias="owners", description="More than one if they cannot be told apart."
+    )
     first_seen: Time
     last_seen: Time
-
-
-class PeerWindow(Answer):
-    """Whom a deployment talked to in a window of time."""
-
-    from_: Time = Field(alias="from")
-    to: Time
-    peers: list[PeerSeen]
 
 
 class Window(Answer):
     """A window of time."""
 
-    from_: Time = Field(alias="from")
-    to: Time
+    from_: Time = Field(validation_alias="since", serialization_alias="from")
+    to: Time = Field(validation_alias="until")
+
+
+class PeerWindow(Window):
+    """The peers of a deployment in a window of time."""
+
+    peers: list[PeerSeen]
 
 
 class PeerChanges(Answer):
-    """Which peers of a deployment came and went between two windows of time."""
+    """The peers of a deployment that are new or gone between two windows of time."""
 
     before: Window
     now: Window
-    new: list[PeerSeen] = Field(description="Peers of the later window that the earlier one has not.")
-    vanished: list[PeerSeen] = Field(description="Peers of the earlier window that the later one has not.")
+    new: list[PeerSeen] = Field(description="Peers in the later window only.")
+    vanished: list[PeerSeen] = Field(description="Peers in the earlier window only.")
 
 
 class DeploymentTraffic(Deployment):
     """A deployment with its traffic by peer."""
 
-    packages: list[Text] = Field(description="URIs of the files it is made of, without query.")
+    packages: list[Text] = Field(description="URIs of the files that it consists of, without query.")
     traffic: Traffic
     peers: list[PeerTraffic]
-    shared: list[PeerTraffic] = Field(description="Traffic it has in common with deployments it can't be told from.")
+    shared: list[PeerTraffic] = Field(description="Traffic of this deployment and others that cannot be told apart.")
 
 
 class Deployments(Answer):
@@ -277,82 +303,6 @@ class Peers(Answer):
     """Every peer seen in traffic."""
 
     peers: list[PeerTraffic]
-
-
-class Source(Answer):
-    """State of one source of flows."""
-
-    name: Text
-    up: bool
-    records: int
-    overruns: int
-    lost: dict[Text, int]
-    resyncs: dict[Text, int]
-    notes: dict[Text, Text] = Field(description="Degradations in force, with what they mean.")
-    error: Text | None
-    role: Text = Field(description="traffic: its records are counted; health: it measures what another one counts.")
-    why: Text = Field(description="Why it is read, where the configuration does not name it; else empty.")
-    exceptional_packets: dict[Text, int] = Field(
-        description="Packets that count unlike others, by reason; as in flowmap_source_exceptional_packets_total."
-    )
-
-
-class Contradiction(Answer):
-    """An answer that denies what was attributed; that stays as it is."""
-
-    question: Text = Field(description="Shape and what was asked about.")
-    namespace: Text
-    asked_at: Time
-    answered_at: Time
-    attributed: list[DeploymentName] = Field(description="Whose the flows are.")
-    answered: list[DeploymentName] = Field(description="Whom the answer names.")
-    flows: int = Field(description="Open flows it denies; 0: only what was confirmed for its time.")
-    client: FlowEndpoint | None = Field(description="One of these flows.")
-    server: FlowEndpoint | None
-
-
-class Reading(Answer):
-    """What questions of one shape have brought since the start."""
-
-    shape: Text
-    asked: int
-    answered: int
-    named: int = Field(description="Answers that named somebody.")
-    silent: bool = Field(description="Whether it names nobody anywhere, so that repeats of it are fewer.")
-
-
-class AttributionStatus(Answer):
-    """How the attribution stands."""
-
-    readings: list[Reading]
-    contradictions: list[Contradiction] = Field(description="The newest 100, the last one first.")
-    tied_pairs: int = Field(description="Pairs of ends between which flows have several possible owners.")
-    ties_waiting: int = Field(description="Questions about both ends of these for which there was no call.")
-    hint: Text | None = Field(description="What the answers say about the settings.")
-
-
-class Status(Answer):
-    """The daemon's own state."""
-
-    version: str
-    started_at: Time
-    ready: bool
-    sources: list[Source]
-    control_plane: dict[str, str | int | float | bool | None]
-    flows: dict[str, int]
-    bytes: dict[str, dict[str, int]]
-    conserved: bool = Field(description="Whether observed bytes equal the sum of the others, exactly.")
-    attribution: AttributionStatus
-    configuration: dict[str, str | int | float | bool | None] = Field(
-        description="Process id and file of the daemon, and how its last reload went."
-    )
-    recording: dict[str, str | int | float | bool | None] | None = Field(
-        description="Where flowmap run --record writes, how much so far, and why that ended; null without it."
-    )
-    history: dict[str, str | int | float | bool | None] | None = Field(
-        description="How the history file stands: whether it can be written, flows in it and lost, size, what is "
-        "wrong; null without history."
-    )
 
 
 class FieldProblem(Answer):

@@ -1,79 +1,24 @@
-"""The OpenAPI 3.1 document, built from the models and the parameter tables the answers are made with."""
+"""The OpenAPI 3.1 document, made from the declarations of the pages and endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from flowmap.serve.api import models, parameters
-from flowmap.serve.api.parameters import Parameter
+from flowmap.serve.api.endpoints import Endpoint
+from flowmap.serve.api.models import Answer, Problem
+from flowmap.serve.api.problem import MEDIA_TYPE
 
-_ANYWHERE = (401, 403, 413, 414, 429, 500)
+_EVERYWHERE = (401, 403, 413, 414, 429, 500)
 _REF = "#/components/schemas/{model}"
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One GET of the API."""
-
-    path: str
-    summary: str
-    answer: type[models.Answer] | str
-    """Model of the JSON answer, or another media type."""
-    parameters: Sequence[Parameter] = ()
-    statuses: Sequence[int] = ()
-    """Errors it can answer with, besides those that any can."""
-
-
-OPERATIONS = (
-    Operation("/metrics", "Metrics, as Prometheus text or OpenMetrics", "text/plain"),
-    Operation("/-/healthy", "Whether the process works", "text/plain", statuses=(503,)),
-    Operation("/-/ready", "Whether the first full read is done", "text/plain", statuses=(503,)),
-    Operation(
-        "/api/v1/attribution",
-        "Who owns this connection?",
-        models.Attribution,
-        parameters.ATTRIBUTION,
-        (400, 502, 503),
-    ),
-    Operation("/api/v1/flows", "Flows the daemon sees, or saw", models.Flows, parameters.FLOWS, (400, 503)),
-    Operation("/api/v1/deployments", "Deployments seen in traffic", models.Deployments, (), (400, 503)),
-    Operation(
-        "/api/v1/deployments/{deploymentId}",
-        "One deployment with its traffic by peer",
-        models.DeploymentTraffic,
-        (),
-        (400, 404, 503),
-    ),
-    Operation(
-        "/api/v1/deployments/{deploymentId}/peers",
-        "Whom a deployment, by id or name, talked to in a window of time",
-        models.PeerWindow,
-        parameters.WINDOW,
-        (400, 503),
-    ),
-    Operation(
-        "/api/v1/deployments/{deploymentId}/peers/changes",
-        "Which of its peers came and went between two windows of time",
-        models.PeerChanges,
-        parameters.CHANGES,
-        (400, 503),
-    ),
-    Operation("/api/v1/peers", "Peers and the deployments that talk to them", models.Peers, (), (400, 503)),
-    Operation("/api/v1/status", "The daemon's own state", models.Status, (), (400, 503)),
-)
-
-
-def document(version: str) -> dict[str, object]:
-    """The whole document."""
-    wanted: dict[str, type[models.Answer]] = {"Problem": models.Problem}
-    for operation in OPERATIONS:
-        if not isinstance(operation.answer, str):
-            wanted[operation.answer.__name__] = operation.answer
+def document(version: str, pages: Mapping[str, object], endpoints: Sequence[Endpoint]) -> dict[str, object]:
+    """The whole document. ``pages``: the operation of each path outside /api/v1."""
     mode: JsonSchemaMode = "serialization"
-    _, schemas = models_json_schema([(model, mode) for model in wanted.values()], ref_template=_REF)
+    answers: list[type[Answer]] = [Problem, *(endpoint.answer for endpoint in endpoints)]
+    _, schemas = models_json_schema([(answer, mode) for answer in answers], ref_template=_REF)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -81,43 +26,52 @@ def document(version: str) -> dict[str, object]:
             "version": version,
             "description": "Which Flink job is behind this network connection?",
         },
-        "paths": {operation.path: {"get": _describe(operation)} for operation in OPERATIONS},
+        "paths": {path: {"get": operation} for path, operation in pages.items()}
+        | {endpoint.path: {"get": _operation(endpoint)} for endpoint in endpoints},
         "components": {"schemas": schemas["$defs"]},
     }
 
 
-def _describe(operation: Operation) -> dict[str, object]:
-    described = [_parameter(parameter) for parameter in operation.parameters]
-    if "{deploymentId}" in operation.path:
-        described.append({"name": "deploymentId", "in": "path", "required": True, "schema": {"type": "string"}})
+def page(summary: str, media_type: str, statuses: Sequence[int]) -> dict[str, object]:
+    """The operation of a path outside /api/v1; its own errors are text."""
+    schema = {"type": "object" if media_type == "application/json" else "string"}
+    errors = {str(status): _response("The condition is not met.", media_type, schema) for status in statuses}
+    responses = {"200": _response("Success.", media_type, schema)} | errors | _problems(_EVERYWHERE)
+    return {"summary": summary, "parameters": [], "responses": responses}
+
+
+def _operation(endpoint: Endpoint) -> dict[str, object]:
+    schema = {"$ref": _REF.format(model=endpoint.answer.__name__)}
     return {
-        "summary": operation.summary,
-        "parameters": described,
-        "responses": {"200": _success(operation.answer)}
-        | {str(status): _error(operation, status) for status in (*operation.statuses, *_ANYWHERE)},
+        "summary": endpoint.summary,
+        "parameters": list(_parameters(endpoint)),
+        "responses": {"200": _response("Success.", "application/json", schema)}
+        | _problems((*endpoint.statuses, *_EVERYWHERE)),
     }
 
 
-def _parameter(parameter: Parameter) -> dict[str, object]:
-    return {
-        "name": parameter.name,
-        "in": "query",
-        "required": parameter.required,
-        "allowEmptyValue": not parameter.required,
-        "description": parameter.description,
-        "schema": parameter.schema,
-    }
+def _parameters(endpoint: Endpoint) -> Iterator[dict[str, object]]:
+    declared = endpoint.parameters.model_json_schema()
+    queried = endpoint.names()
+    for name, schema in declared.get("properties", {}).items():
+        required = name in declared.get("required", ())
+        yield {
+            "name": name,
+            "in": "query" if name in queried else "path",
+            "required": required,
+            "description": schema["description"],
+            "schema": {
+                key: value
+                for key, value in schema.items()
+                if key not in ("title", "description") and (key, value) != ("default", None)
+            },
+        } | ({"allowEmptyValue": not required} if name in queried else {})
 
 
-def _success(answer: type[models.Answer] | str) -> dict[str, object]:
-    if isinstance(answer, str):
-        return {"description": "As asked.", "content": {answer: {"schema": {"type": "string"}}}}
-    schema = {"$ref": _REF.format(model=answer.__name__)}
-    return {"description": "As asked.", "content": {"application/json": {"schema": schema}}}
+def _problems(statuses: Sequence[int]) -> dict[str, object]:
+    schema = {"$ref": _REF.format(model=Problem.__name__)}
+    return {str(status): _response("An error.", MEDIA_TYPE, schema) for status in statuses}
 
 
-def _error(operation: Operation, status: int) -> dict[str, object]:
-    if status == 503 and operation.answer == "text/plain":
-        return {"description": "Not so.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    schema = {"$ref": _REF.format(model="Problem")}
-    return {"description": "An error.", "content": {"application/problem+json": {"schema": schema}}}
+def _response(description: str, media_type: str, schema: Mapping[str, object]) -> dict[str, object]:
+    return {"description": description, "content": {media_type: {"schema": schema}}}

@@ -1,8 +1,9 @@
-"""The landing page: what this is, where to go, and how it is doing; plain HTML, made here, without script."""
+"""The landing page: traffic, state and links, as HTML without scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from html import escape
 
 from flowmap.export.labels import without_controls
@@ -14,19 +15,8 @@ _DEPLOYMENTS_SHOWN = 20
 _LONGEST = 512  # characters of a text that are shown
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
-LINKS = (
-    ("/metrics", "metrics for Prometheus"),
-    ("/api/v1/deployments", "deployments and their traffic"),
-    ("/api/v1/peers", "peers"),
-    ("/api/v1/flows", "flows"),
-    ("/api/v1/status", "state of the daemon"),
-    ("/openapi.json", "description of the API"),
-    ("/-/healthy", "health"),
-    ("/-/ready", "readiness"),
-)
-
 HEADERS = {
-    # No script, no outside resource, no frame around it: names on this page come from the control plane.
+    # No script, external resource or frame: names on this page are from the control plane.
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
     "base-uri 'none'; form-action 'none'",
 }
@@ -45,8 +35,8 @@ ul { padding-left: 1.2rem; }
 """.strip()
 
 
-def landing_page(status: StatusView, deployments: Sequence[DeploymentView]) -> str:
-    """The page; everything that is not fixed text is escaped."""
+def landing_page(status: StatusView, deployments: Sequence[DeploymentView], links: Iterable[tuple[str, str]]) -> str:
+    """The page; ``links`` are paths with a text. Everything that is not fixed text is escaped."""
     body = [
         f"<h1>flowmap <small>{_text(status.version)}</small></h1>",
         "<p>Which Flink job is behind this network connection?</p>",
@@ -54,7 +44,7 @@ def landing_page(status: StatusView, deployments: Sequence[DeploymentView]) -> s
         _section("Traffic by deployment", _deployments(deployments)),
         _section("Bytes", _bytes(status)),
         _section("Sources", _sources(status)),
-        _section("Where to go", _links()),
+        _section("Where to go", _links(links)),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>flowmap</title>'
@@ -99,10 +89,8 @@ def _deployments(deployments: Sequence[DeploymentView]) -> str:
 
 
 def _bytes(status: StatusView) -> str:
-    rows = [
-        (name, human_bytes(counts.get("transmit", 0)), human_bytes(counts.get("receive", 0)))
-        for name, counts in status.bytes.items()
-    ]
+    counts = {part.name: getattr(status.bytes, part.name) for part in fields(status.bytes)}
+    rows = [(name, human_bytes(count.transmit), human_bytes(count.receive)) for name, count in counts.items()]
     return _table(("", "transmit", "receive"), rows, numbers=2)
 
 
@@ -120,8 +108,8 @@ def _sources(status: StatusView) -> str:
     return _table(("source", "state", "notes", "records", "overruns"), rows, numbers=2)
 
 
-def _links() -> str:
-    items = (f'<li><a href="{path}">{path}</a>: {_text(text)}</li>' for path, text in LINKS)
+def _links(links: Iterable[tuple[str, str]]) -> str:
+    items = (f'<li><a href="{path}">{path}</a>: {_text(text)}</li>' for path, text in links)
     return f"<ul>{''.join(items)}</ul>"
 
 
@@ -130,7 +118,7 @@ def _section(title: str, content: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) -> str:
-    """The last ``numbers`` columns are numbers. Cells are escaped here and nowhere else."""
+    """A table; the last ``numbers`` columns are numbers. Cells are escaped here only."""
     first_number = len(head) - numbers
 
     def cells(tag: str, texts: Sequence[str]) -> str:
@@ -144,6 +132,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) 
 
 
 def _text(text: str) -> str:
-    """Text as HTML, in an element or a quoted attribute: no markup, control or direction characters, no end of page."""
+    """Text as HTML for an element or a quoted attribute, cut, without markup, control and direction characters."""
     shown = without_controls(text[:_LONGEST])
     return escape(shown if len(text) <= _LONGEST else shown + "…")

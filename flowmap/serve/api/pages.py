@@ -1,4 +1,4 @@
-"""/metrics: one build shared by all who ask at the same time, in a worker thread, sent piece by piece."""
+"""/metrics: requests at the same time share one build, in a worker thread; the page is sent in pieces."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _PIECE = 256 * 1024
 
 
 class Pages:
-    """Builds pages; requests that come while one is built wait for that one."""
+    """Builds pages. A request during a build waits for that build."""
 
     def __init__(self, snapshot: Callable[[], Snapshot], exposition: Exposition, workers: Workers) -> None:
-        """``workers`` build pages and nothing else: queries use the loop's, so they never delay a scrape."""
+        """``workers`` build pages only: queries use other threads, so they never delay a scrape."""
         self._snapshot = snapshot
         self._exposition = exposition
         self._workers = workers
         self._building: dict[tuple[Format, bool], asyncio.Task[bytes]] = {}
 
     async def answer(self, request: Request) -> Response:
-        """The page in the format and coding the client asks for."""
+        """The page in the format and encoding that the client asks for."""
         form = choose_format(request.headers.get("accept"))
         gzipped = accepts_gzip(request.headers.get("accept-encoding"))
         headers = {"content-type": form.value, "vary": "Accept, Accept-Encoding"}
@@ -40,14 +40,14 @@ class Pages:
         return PieceResponse(await self.page(form, gzipped=gzipped), headers=headers)
 
     async def page(self, form: Format, *, gzipped: bool) -> bytes:
-        """The page; its snapshot is the one at the build's begin."""
+        """The page, from the snapshot at the start of the build."""
         key = (form, gzipped)
         task = self._building.get(key)
         if task is None:
             task = asyncio.create_task(self._build(form, gzipped))
             self._building[key] = task
             task.add_done_callback(lambda _: self._building.pop(key))
-        # Shielded: a client that goes away must not take the page from the others.
+        # Shielded: a client that closes must not cancel the page of the others.
         return await asyncio.shield(task)
 
     async def _build(self, form: Format, gzipped: bool) -> bytes:
@@ -66,7 +66,7 @@ class Pages:
 
 
 class PieceResponse(Response):
-    """Sends its body in pieces, waiting for the client between two: a slow one holds a reference, not a copy."""
+    """Sends its body in pieces at the pace of the client, so that a slow client costs no copy of the page."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -1,77 +1,38 @@
-"""The query parameters of /api/v1, as data: how each is read, and how openapi.py describes it."""
+"""The parameters of /api/v1: a model for each endpoint, and how each text is read."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, field_validator
+from pydantic.alias_generators import to_camel
 from starlette.datastructures import QueryParams
 
 from flowmap.config.values import parse_duration
 from flowmap.errors import QueryError
-from flowmap.model.address import Address, format_endpoint, protocol_name, protocol_number
+from flowmap.model.address import Address, format_endpoint, protocol_number
 from flowmap.model.deployment import State
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter
 from flowmap.serve.api.models import FieldProblem
+from flowmap.serve.api.problem import BadParameters
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 _LONGEST_TEXT = 512
-_LAST_TIME = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last one RFC 3339 can write
+_LAST_TIME = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last time that RFC 3339 can write
 
 _EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _AGO = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|[wdhms])){1,8}")
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One query parameter."""
-
-    name: str
-    read: Callable[[str], Any]
-    """Text to value; ValueError says why not."""
-    description: str
-    schema: dict[str, object] = field(default_factory=lambda: {"type": "string"})
-    required: bool = False
-    default: object = None
-
-
-def read_parameters(query: QueryParams, parameters: Sequence[Parameter]) -> tuple[dict[str, Any], list[FieldProblem]]:
-    """The values by name, and what is wrong. An empty value counts as absent; an unknown name is a mistake, because
-    a filter that is misspelt would otherwise let everything through."""
-    known = {parameter.name for parameter in parameters}
-    problems = [
-        FieldProblem(field=name, reason=f"there is no such parameter; there are: {', '.join(sorted(known)) or 'none'}")
-        for name in dict.fromkeys(query)
-        if name not in known
-    ]
-    values: dict[str, Any] = {}
-    for parameter in parameters:
-        try:
-            values[parameter.name] = _read(query.getlist(parameter.name), parameter)
-        except ValueError as error:
-            problems.append(FieldProblem(field=parameter.name, reason=str(error)))
-    return values, problems
-
-
-def _read(texts: list[str], parameter: Parameter) -> Any:
-    if len(texts) > 1:
-        raise ValueError("given more than once")
-    if not texts or not texts[0]:
-        if parameter.required:
-            raise ValueError("is required")
-        return parameter.default
-    return parameter.read(texts[0])
-
-
-def read_ip(text: str) -> str:
-    """An address in its usual form; an IPv4-mapped one as IPv4."""
+def read_address(text: str) -> Address:
     try:
-        return str(Address.parse(text.strip()))
+        return Address.parse(text.strip())
     except ValueError:
         raise ValueError("is not an IPv4 or IPv6 address (without zone)") from None
 
@@ -84,11 +45,11 @@ def read_limit(text: str) -> int:
     return _read_integer(text, 1, MAX_LIMIT)
 
 
-def read_protocol(text: str) -> str:
+def read_protocol(text: str) -> int:
     try:
-        return protocol_name(protocol_number(text))
+        return protocol_number(text)
     except ValueError:
-        raise ValueError("is neither a protocol's name (tcp, udp, …) nor a number from 0 to 255") from None
+        raise ValueError("is neither the name of a protocol (tcp, udp, …) nor a number from 0 to 255") from None
 
 
 def read_state(text: str) -> State:
@@ -99,7 +60,7 @@ def read_state(text: str) -> State:
 
 
 def read_time(text: str) -> float:
-    """RFC 3339 with its offset, seconds since the epoch, or how long ago: ``2h``."""
+    """Seconds since the epoch, from RFC 3339 with an offset, seconds since the epoch, or how long ago: ``2h``."""
     if _AGO.fullmatch(text):
         return _in_range(time.time() - parse_duration(text))
     if _EPOCH.fullmatch(text):
@@ -116,24 +77,25 @@ def read_time(text: str) -> float:
         raise ValueError("is not a time that exists") from None
 
 
-def read_client(text: str) -> str:
-    """``ip``, ``ip:port`` or ``[ip]:port``, in the form flows are listed with."""
+def read_client(text: str) -> EndpointFilter:
+    """``ip``, ``ip:port`` or ``[ip]:port``."""
     try:
-        return read_ip(text.removeprefix("[").removesuffix("]"))
+        return EndpointFilter(read_address(text.removeprefix("[").removesuffix("]")), None)
     except ValueError:
         host, _, port = text.rpartition(":")
     try:
-        return format_endpoint(read_ip(host.removeprefix("[").removesuffix("]")), read_port(port))
+        return EndpointFilter(read_address(host.removeprefix("[").removesuffix("]")), read_port(port))
     except ValueError:
         raise ValueError("is neither an address nor address:port") from None
 
 
 def read_peer(text: str) -> str:
-    """A name as it is; an address or endpoint in the form peers are listed with."""
+    """A name as it is; an address or endpoint in the form in which peers are listed."""
     try:
-        return read_client(read_text(text))
+        address, port = read_client(text)
     except ValueError:
         return read_text(text)
+    return str(address) if port is None else format_endpoint(str(address), port)
 
 
 def read_flag(text: str) -> bool:
@@ -161,68 +123,162 @@ def _in_range(seconds: float) -> float:
 
 
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
-_FLAG: dict[str, object] = {"type": "string", "enum": list(_FLAGS), "default": "0"}
-_IP: dict[str, object] = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
-_PORT: dict[str, object] = {"type": "integer", "minimum": 1, "maximum": 65535}
 
-ATTRIBUTION = (
-    Parameter("srcIp", read_ip, "Address of the end that opened the connection.", _IP, required=True),
-    Parameter("srcPort", read_port, "Its port; narrows the answer to one connection.", _PORT),
-    Parameter("dstIp", read_ip, "Address of the end that accepted it.", _IP, required=True),
-    Parameter("dstPort", read_port, "Its port.", _PORT),
-    Parameter("protocol", read_protocol, "Name or IANA number.", {"type": "string", "default": "tcp"}, default="tcp"),
-    Parameter("at", read_time, "When: RFC 3339, seconds since the epoch, or how long ago (2h); now if absent."),
-    Parameter("explain", read_flag, "1: with the whole chain from the connection to its owners.", _FLAG, default=False),
-)
+Ip = Annotated[
+    Address,
+    PlainValidator(read_address),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
+]
+Port = Annotated[
+    int | None, PlainValidator(read_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
+]
+Protocol = Annotated[int | None, PlainValidator(read_protocol), WithJsonSchema({"type": "string"})]
+Time = Annotated[float | None, PlainValidator(read_time), WithJsonSchema({"type": "string"})]
+Text = Annotated[str | None, PlainValidator(read_text), WithJsonSchema({"type": "string"})]
+Peer = Annotated[str | None, PlainValidator(read_peer), WithJsonSchema({"type": "string"})]
+Client = Annotated[EndpointFilter | None, PlainValidator(read_client), WithJsonSchema({"type": "string"})]
+StateName = Annotated[
+    State | None,
+    PlainValidator(read_state),
+    WithJsonSchema({"type": "string", "enum": [str(state) for state in State]}),
+]
+Limit = Annotated[
+    int, PlainValidator(read_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT})
+]
+Flag = Annotated[bool, PlainValidator(read_flag), WithJsonSchema({"type": "string", "enum": list(_FLAGS)})]
 
-FLOWS = (
-    Parameter("deployment", read_text, "Id or name of a deployment."),
-    Parameter("peer", read_peer, "Configured name of a peer, ip:port of a service end, or its address."),
-    Parameter("client", read_client, "Address of the client end, or address:port."),
-    Parameter("state", read_state, "State of the attribution.", {"type": "string", "enum": [str(s) for s in State]}),
-    Parameter("protocol", read_protocol, "Name or IANA number."),
-    Parameter(
-        "limit",
-        read_limit,
-        "Flows in one answer at most.",
-        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-        default=DEFAULT_LIMIT,
-    ),
-    Parameter("cursor", read_text, "nextCursor of the part before."),
-    Parameter("from", read_time, "Flows that were open after this moment; with from or to, ended ones, too."),
-    Parameter("to", read_time, "Flows that were open before this moment."),
-)
 
-WINDOW = (
-    Parameter("from", read_time, "Begin of the window; 24 hours ago if absent."),
-    Parameter("to", read_time, "End of the window; now if absent."),
-)
+class Parameters(BaseModel):
+    """Base of all parameters. Names are snake_case here and camelCase in a request. Each is given once at most."""
 
-CHANGES = (
-    *WINDOW,
-    Parameter("beforeFrom", read_time, "Begin of the window to compare with; if absent, one as long as the other."),
-    Parameter("beforeTo", read_time, "End of the window to compare with; the begin of the other if absent."),
-)
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _once(cls, given: str | list[str]) -> str:
+        if isinstance(given, str):
+            return given
+        if len(given) > 1:
+            raise ValueError("given more than once")
+        return given[0]
+
+
+class AttributionParameters(Parameters):
+    """One connection."""
+
+    src_ip: Ip = Field(description="Address of the client endpoint, which opened the connection.")
+    src_port: Port = Field(None, description="Its port; narrows the answer to one connection.")
+    dst_ip: Ip = Field(description="Address of the server endpoint, which accepted the connection.")
+    dst_port: Port = Field(None, description="Its port.")
+    protocol: Protocol = Field(
+        protocol_number("tcp"), description="Name or IANA number.", json_schema_extra={"default": "tcp"}
+    )
+    at: Time = Field(None, description="When: RFC 3339, seconds since the epoch, or how long ago (2h); now if absent.")
+    explain: Flag = Field(
+        False,
+        description="1: with all questions, answers and rules behind the result.",
+        json_schema_extra={"default": "0"},
+    )
+
+    def connection(self) -> Connection:
+        """The connection that is asked about."""
+        assert self.protocol is not None  # it has a default
+        return Connection(self.src_ip, self.src_port, self.dst_ip, self.dst_port, self.protocol)
+
+
+class FlowParameters(Parameters):
+    """Which flows to list."""
+
+    deployment: Text = Field(None, description="Id or name of a deployment.")
+    peer: Peer = Field(None, description="Configured name of a peer, ip:port of a service endpoint, or its address.")
+    client: Client = Field(None, description="Address of the client endpoint, or address:port.")
+    state: StateName = Field(None, description="State of the attribution.")
+    protocol: Protocol = Field(None, description="Name or IANA number.")
+    limit: Limit = Field(DEFAULT_LIMIT, description="Maximum number of flows in one answer.")
+    cursor: Text = Field(None, description="nextCursor of the previous answer.")
+    from_: Time = Field(
+        None, alias="from", description="Flows that were open after this time; with from or to, also closed ones."
+    )
+    to: Time = Field(None, description="Flows that were open before this time.")
+
+    def filter(self) -> FlowFilter:
+        """The flows that are asked for. QueryError if the window ends before it begins."""
+        if self.from_ is not None and self.to is not None:
+            in_order(self.from_, self.to, "from")
+        return FlowFilter(
+            self.deployment, self.peer, self.client, self.state, self.protocol, since=self.from_, until=self.to
+        )
+
+
+class DeploymentParameters(Parameters):
+    """One deployment."""
+
+    deployment_id: str = Field(description="Id of a deployment; for its peers, also its name.")
+
+
+class WindowParameters(DeploymentParameters):
+    """One deployment and a window of time."""
+
+    from_: Time = Field(None, alias="from", description="Start of the window; 24 hours ago if absent.")
+    to: Time = Field(None, description="End of the window; now if absent.")
+
+    def window(self) -> tuple[float, float]:
+        """The window, in seconds since the epoch. QueryError if it ends before it begins."""
+        until = time.time() if self.to is None else self.to
+        return in_order(until - DAY if self.from_ is None else self.from_, until, "from")
+
+
+class ChangesParameters(WindowParameters):
+    """One deployment and two windows of time."""
+
+    before_from: Time = Field(
+        None, description="Start of the window to compare with; if absent, it is as long as the other one."
+    )
+    before_to: Time = Field(
+        None, description="End of the window to compare with; the start of the other one if absent."
+    )
+
+    def before(self, window: tuple[float, float]) -> tuple[float, float]:
+        """The window to compare ``window`` with."""
+        since, until = window
+        end = since if self.before_to is None else self.before_to
+        begin = end - (until - since) if self.before_from is None else self.before_from
+        return in_order(begin, end, "beforeFrom")
+
 
 DAY = 86400.0
 
-
-def window_of(values: dict[str, Any]) -> tuple[float, float]:
-    """The window that is asked about. QueryError if it ends before it begins."""
-    until = time.time() if values["to"] is None else values["to"]
-    since = until - DAY if values["from"] is None else values["from"]
-    return in_order(since, until, "from")
+P = TypeVar("P", bound=Parameters)
 
 
-def window_before(values: dict[str, Any], window: tuple[float, float]) -> tuple[float, float]:
-    """The window to compare with."""
-    since, until = window
-    end = since if values["beforeTo"] is None else values["beforeTo"]
-    begin = end - (until - since) if values["beforeFrom"] is None else values["beforeFrom"]
-    return in_order(begin, end, "beforeFrom")
+def read_parameters(model: type[P], query: QueryParams, path: Mapping[str, str]) -> P:
+    """The parameters of a request. :class:`BadParameters` with all that is wrong.
+
+    An empty value counts as absent. An unknown name is an error: a misspelt filter would let everything pass.
+    """
+    known = [str(field.alias) for field in model.model_fields.values() if field.alias not in path]
+    listed = ", ".join(sorted(known)) or "none"
+    problems = [
+        FieldProblem(field=name, reason=f"there is no such parameter; there are: {listed}")
+        for name in query.keys()  # noqa: SIM118  # an iteration over it repeats names
+        if name not in known
+    ]
+    given: dict[str, object] = {name: texts for name in known if (texts := query.getlist(name)) not in ([], [""])}
+    try:
+        found = model.model_validate(given | dict(path))
+    except ValidationError as error:
+        problems += [FieldProblem(field=str(one["loc"][0]), reason=_reason(one)) for one in error.errors()]
+    if problems:
+        raise BadParameters(problems)
+    return found
+
+
+def _reason(error: Any) -> str:
+    return "is required" if error["type"] == "missing" else str(error["ctx"]["error"])
 
 
 def in_order(since: float, until: float, field: str) -> tuple[float, float]:
+    """Both times; QueryError that names ``field`` if the second is before the first."""
     if since > until:
         raise QueryError("the window ends before it begins", field=field)
     return since, until

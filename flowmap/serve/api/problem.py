@@ -18,7 +18,7 @@ from flowmap.serve.api.models import FieldProblem, Problem
 MEDIA_TYPE = "application/problem+json"
 
 SAFE_HEADERS = {
-    # Whatever a browser takes an answer for, it runs, loads, frames and lends nothing.
+    # A browser must not run, load, frame or share any answer, whatever type it guesses.
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
@@ -26,7 +26,7 @@ SAFE_HEADERS = {
     "x-frame-options": "deny",
     "cache-control": "no-store",
 }
-"""Of every answer that does not say otherwise."""
+"""Headers of every answer; an answer may replace them."""
 
 
 def problem(
@@ -41,40 +41,49 @@ def problem(
     return Response(body.model_dump_json(by_alias=True), status, headers, media_type=MEDIA_TYPE)
 
 
-def bad_parameters(errors: Sequence[FieldProblem]) -> Response:
-    """400 for parameters that cannot be read."""
-    return problem(400, "; ".join(f"{error.field}: {error.reason}" for error in errors), errors)
+class BadParameters(Exception):
+    """Parameters that cannot be read; ``problems`` has each."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{one.field}: {one.reason}" for one in problems))
+        self.problems = problems
+
+
+async def on_bad_parameters(request: Request, error: Exception) -> Response:
+    """400: the parameters cannot be read."""
+    assert isinstance(error, BadParameters)
+    return problem(400, str(error), error.problems)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """404 and 405, as the router raises them."""
+    """404 and 405 of the router."""
     assert isinstance(error, HTTPException)
     detail = {
-        404: "There is nothing at this path; /openapi.json lists what there is.",
+        404: "This path does not exist; /openapi.json lists all paths.",
         405: f"{request.method} is not allowed here; use GET or HEAD.",
     }.get(error.status_code, error.detail)
     return problem(error.status_code, detail, headers=error.headers)
 
 
 async def on_query_error(request: Request, error: Exception) -> Response:
-    """400: the question cannot be answered as asked."""
+    """400: the query cannot be answered."""
     assert isinstance(error, QueryError)
     fields = [FieldProblem(field=error.field, reason=str(error))] if error.field else []
     return problem(400, str(error), fields)
 
 
 async def on_control_error(request: Request, error: Exception) -> Response:
-    """502: the control plane had to be asked and gave no usable answer."""
+    """502: the answer needs the control plane, which gave no usable answer."""
     assert isinstance(error, ControlError)
     return problem(502, f"The control plane gave no usable answer ({error.reason}).")
 
 
 async def on_history_error(request: Request, error: Exception) -> Response:
-    """503: the history file cannot be read now."""
+    """503: the history file cannot be read."""
     assert isinstance(error, HistoryError)
-    return problem(503, f"The history cannot be read now ({error.reason}); /api/v1/status says more.")
+    return problem(503, f"The history cannot be read ({error.reason}); see /api/v1/status.")
 
 
 async def on_defect(request: Request, error: Exception) -> Response:
-    """500: a defect of flowmap. The client learns nothing of its inside; the log gets the traceback."""
-    return problem(500, "flowmap failed to answer; its log says more.", headers=SAFE_HEADERS)
+    """500: a defect of flowmap. The log has the traceback; the client gets no details."""
+    return problem(500, "flowmap failed to answer; see its log.", headers=SAFE_HEADERS)

@@ -1,11 +1,11 @@
-"""Who may ask for what: a login where one is needed, scrapes and queries apart."""
+"""Access: who may scrape, query, and check the health."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -16,9 +16,6 @@ from flowmap.config.web import ANONYMOUS, LOOPBACK
 from flowmap.serve.api.problem import problem
 from flowmap.serve.server.passwords import PasswordCheck, Passwords
 
-AREAS = {"/metrics": "scrape", "/-/healthy": "health", "/-/ready": "health"}
-"""What a path belongs to; all others, also those there are not, are queries."""
-
 _CHALLENGE = {"www-authenticate": 'Basic realm="flowmap", charset="UTF-8"'}
 _LONGEST_HEADER = 1024
 
@@ -27,15 +24,23 @@ Refused = Callable[[str], None]
 
 
 class Guard:
-    """ASGI middleware: 401 for who is nobody, 403 for who may not, 429 for who guesses."""
+    """ASGI middleware: 401 unauthenticated, 403 forbidden, 429 too many failures."""
 
     def __init__(
-        self, app: ASGIApp, *, access: Access, passwords: Callable[[], Passwords | None], refused: Refused
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        passwords: Callable[[], Passwords | None],
+        areas: Mapping[str, str],
+        refused: Refused,
     ) -> None:
-        """``passwords`` gives those in force; None where nobody logs in."""
+        """``passwords`` returns the current ones; None without users. ``areas``: the key of ``http.access`` for a
+        path; every other path, also one that does not exist, is a query."""
         self._app = app
         self._access = access
         self._passwords = passwords
+        self._areas = areas
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,8 +48,8 @@ class Guard:
         await (refusal or self._app)(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> Response | None:
-        """The answer that turns the request away; None if it may go on."""
-        allowed: tuple[str, ...] | None = getattr(self._access, AREAS.get(scope["path"], "query"))
+        """The answer that rejects the request; None if it is allowed."""
+        allowed: tuple[str, ...] | None = getattr(self._access, self._areas.get(scope["path"], "query"))
         passwords = self._passwords()
         if allowed is None and passwords is None:
             return None
@@ -52,7 +57,7 @@ class Guard:
         if allowed is not None and (ANONYMOUS in allowed or (LOOPBACK in allowed and is_loopback(address))):
             return None
         if passwords is None:
-            return self._no("forbidden", 403, "http.access does not let you ask this.")
+            return self._no("forbidden", 403, "http.access does not allow this request.")
         login = read_login(Headers(scope=scope).getlist("authorization"))
         if login is None:
             return self._no("login", 401, "Give a user name and a password.")
@@ -62,7 +67,7 @@ class Guard:
         if verdict is PasswordCheck.WRONG:
             return self._no("login", 401, "The user name or the password is wrong.")
         if allowed is not None and login[0] not in allowed:
-            return self._no("forbidden", 403, "http.access does not let this user ask this.")
+            return self._no("forbidden", 403, "http.access does not allow this user to make this request.")
         return None
 
     def _no(self, reason: str, status: int, detail: str) -> Response:
@@ -72,7 +77,7 @@ class Guard:
 
 
 def read_login(headers: list[str]) -> tuple[str, str] | None:
-    """User and password of an ``Authorization`` header (RFC 7617); None if there is not exactly one that has them."""
+    """User and password of the ``Authorization`` header (RFC 7617); None if it is missing, repeated or invalid."""
     if len(headers) != 1 or len(headers[0]) > _LONGEST_HEADER:
         return None
     scheme, _, token = headers[0].partition(" ")
@@ -87,7 +92,7 @@ def read_login(headers: list[str]) -> tuple[str, str] | None:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether a client's address is one of this host alone."""
+    """Whether the address of a client is a loopback address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -96,7 +101,7 @@ def is_loopback(address: str) -> bool:
 
 
 def client_network(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 an IPv6 client can choose its addresses from."""
+    """What counts as one client: an IPv4 address, or the /64 in which an IPv6 client can choose addresses."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

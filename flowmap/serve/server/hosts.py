@@ -1,8 +1,7 @@
-"""Which Host names a request may carry.
+"""The allowed names in the Host header, against DNS rebinding.
 
-Against DNS rebinding: a page in a browser can make its own name resolve to 127.0.0.1 and would then read this API
-across origins. It cannot choose the Host header, so only names the operator knows are served. An address in Host is
-safe: there was no name that could have been rebound.
+A page in a browser can make its own name resolve to 127.0.0.1, and then read this API as its own origin. It cannot
+choose the Host header, so only configured names are served. An address in Host is safe: no name was resolved.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "localhost4", "localhost
 
 
 class AllowedHosts:
-    """ASGI middleware that refuses (403) requests for any other host."""
+    """ASGI middleware: 403 for any other host."""
 
     def __init__(
         self, app: ASGIApp, *, allowed: Sequence[str] = (), refused: Callable[[str], None] = lambda _: None
     ) -> None:
-        """``allowed``: names; ``*.example.com`` allows every name below example.com, ``*`` every name."""
+        """``allowed``: names; ``*.example.com`` allows every name below example.com, ``*`` allows every name."""
         self._app = app
         self._refused = refused
         self._names = frozenset(name.lower().rstrip(".") for name in (*LOOPBACK_NAMES, *allowed))
@@ -40,7 +39,7 @@ class AllowedHosts:
         await self._app(scope, receive, send)
 
     def allows(self, host: str | None) -> bool:
-        """Whether ``host`` (a Host header) is served. HTTP/1.0 clients may send none; browsers always do."""
+        """Whether ``host`` (a Host header) is served. Only HTTP/1.0 clients send none; browsers always send it."""
         if self._any or host is None:
             return True
         name = _host_name(host)
@@ -48,7 +47,7 @@ class AllowedHosts:
 
 
 def _host_name(host: str) -> str:
-    """Without port and trailing dot, lower case; brackets of an IPv6 address removed."""
+    """The name in lower case without port, trailing dot, and brackets of an IPv6 address."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower().rstrip(".")

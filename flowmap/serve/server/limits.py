@@ -1,4 +1,4 @@
-"""What every request and answer is held to: sizes, queries at one time, headers that tell browsers what not to do."""
+"""Limits of every request: sizes and queries at one time. Headers that restrict browsers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flowmap.serve.api.problem import SAFE_HEADERS, problem
-from flowmap.serve.server.access import AREAS, Refused
+from flowmap.serve.server.access import Refused
 
 LONGEST_TARGET = 8000
-"""Bytes of path and query: every client and proxy must manage 8000 (RFC 9110, section 4.1)."""
+"""Bytes of path and query: clients and proxies support at least 8000 (RFC 9110, section 4.1)."""
 LONGEST_HEAD = 16 * 1024
-"""Bytes of a request's head. h11 has this limit only while a head is not whole, so one that came at once is here."""
+"""Bytes of the head of a request. h11 checks only incomplete heads, so complete ones are checked here."""
 LARGEST_BODY = 16 * 1024
-"""Bytes of a body, which no request here needs; one this small is passed over."""
+"""Bytes of a body. No request needs one; a smaller body is ignored."""
 MAX_QUERIES = 16
-"""Queries answered at one time. Scrapes and health checks do not count, so they always find a way."""
+"""Queries answered at one time. Scrapes and health checks do not count, so queries never block them."""
 
 
 class SafeHeaders:
-    """ASGI middleware: every answer gets the safe headers, and those the operator chose over them."""
+    """ASGI middleware: adds the safe headers to every answer; configured headers replace them."""
 
     def __init__(self, app: ASGIApp, *, chosen: Callable[[], Mapping[str, str]]) -> None:
         self._app = app
@@ -41,10 +41,9 @@ class SafeHeaders:
 
 
 class Sizes:
-    """ASGI middleware: 505 for another HTTP than 1, 414 for a long target, 431 for a long head, 413 for a body; no
-    second request on a connection that sent a body.
+    """ASGI middleware: 505 for HTTP other than 1.x, 414 for a long target, 431 for a long head, 413 for a body.
 
-    Where a body ends is what request smuggling lies about. Nothing here takes one, so nothing after one is believed.
+    A connection that sent a body is closed after the answer: request smuggling lies about where a body ends.
     """
 
     def __init__(self, app: ASGIApp, *, refused: Refused) -> None:
@@ -57,16 +56,16 @@ class Sizes:
             return
         headers = Headers(scope=scope)
         chunked = "transfer-encoding" in headers
-        length = headers.get("content-length", "0").lstrip("0")  # digits only: h11 has looked
+        length = headers.get("content-length", "0").lstrip("0")  # digits only: h11 checks it
         app = self._app
         if scope["http_version"] not in ("1.0", "1.1"):
-            app = self._no(505, "This version of HTTP is not known here.", "malformed")
+            app = self._no(505, "This version of HTTP is not supported; use HTTP/1.1.", "malformed")
         elif len(scope.get("raw_path", b"")) + len(scope["query_string"]) > LONGEST_TARGET:
             app = self._no(414, f"The target is longer than {LONGEST_TARGET} bytes.")
         elif sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > LONGEST_HEAD:  # ": ", CR, LF
             app = self._no(431, "The head of the request is too long.")
         elif chunked or len(length) > 9 or int(length or "0") > LARGEST_BODY:
-            app = self._no(413, f"No request here needs a body, and none above {LARGEST_BODY} bytes is read.")
+            app = self._no(413, f"No request needs a body; the maximum is {LARGEST_BODY} bytes.")
 
         async def send_last(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -81,15 +80,17 @@ class Sizes:
 
 
 class TargetLimit:
-    """ASGI middleware: 503 for a query while too many are being answered."""
+    """ASGI middleware: 503 for a query while :data:`MAX_QUERIES` are being answered."""
 
-    def __init__(self, app: ASGIApp, *, refused: Refused) -> None:
+    def __init__(self, app: ASGIApp, *, areas: Mapping[str, str], refused: Refused) -> None:
+        """``areas``: as for the guard."""
         self._app = app
+        self._areas = areas
         self._refused = refused
         self._answering = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in AREAS:
+        if scope["type"] != "http" or self._areas.get(scope["path"], "query") != "query":
             await self._app(scope, receive, send)
         elif self._answering >= MAX_QUERIES:
             self._refused("queries")

@@ -1,8 +1,8 @@
-"""Passwords of users, checked so that neither time nor the processor tells or costs more than it must.
+"""Passwords of users, checked with bounded work and without timing differences.
 
-A check is one bcrypt (some 60 ms at cost 10), one at a time in a worker thread, whoever asks: a user that does not
-exist costs as much as one that does. A password that was right is remembered by a keyed digest, so that Prometheus pays
-once. Wrong ones are not: they cost their client tokens instead, and whoever has none left is turned away unchecked.
+A check is one bcrypt (about 60 ms at cost 10) in a worker thread, one at a time. It takes as long for a user that does
+not exist. A correct password is remembered by a keyed digest, so each scrape need not repeat it. A wrong password costs
+its client a token; without tokens the client is rejected unchecked.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from enum import Enum
 log = logging.getLogger(__name__)
 
 REMEMBERED = 256
-"""Right passwords remembered at most: a user may have used several, before a hash was changed."""
+"""Maximum number of remembered correct passwords. A user has several after changes of its hash."""
 WAITING = 16
-"""Checks that may wait for their turn; more are turned away."""
+"""Checks that may wait; more are rejected."""
 BURST = 10
-"""Wrong passwords an address may send at once …"""
+"""Wrong passwords that an address may send at once."""
 REFILL = 5.0
-"""… and seconds until it may send one more."""
+"""Seconds until it may send one more."""
 ADDRESSES = 4096
 """Addresses whose wrong passwords are remembered."""
 QUIET = 60.0
 """Seconds between two lines in the log about wrong passwords."""
 
-_LONGEST = 72  # bytes of a password that bcrypt looks at
-_NOBODY = "abcdefghijklmnopqrstuu" + "." * 31  # a salt, and a digest nobody knows a password for
+_LONGEST = 72  # bytes of a password that bcrypt uses
+_NOBODY = "abcdefghijklmnopqrstuu" + "." * 31  # a salt, and a digest that no password has
 
 
 class PasswordCheck(Enum):
-    """What a check found."""
+    """The result of a check."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -45,7 +45,7 @@ class PasswordCheck(Enum):
 
 
 class Passwords:
-    """The users' hashes, and the memory of what was right and who was wrong. Of one event loop."""
+    """The hashes of users, remembered passwords, and tokens of clients. Used in one event loop."""
 
     def __init__(self, hashes: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic) -> None:
         """``hashes``: bcrypt hashes by user."""
@@ -59,13 +59,13 @@ class Passwords:
         self.replace(hashes)
 
     def replace(self, hashes: Mapping[str, str]) -> None:
-        """Other users from now on. What was remembered counts only for a hash that is still there."""
+        """Replace the users. A remembered password counts only while its hash exists."""
         self._hashes = dict(hashes)
         cost = max((secret[4:6] for secret in hashes.values()), default="10")
         self._nobody = f"$2b${cost}${_NOBODY}"
 
     async def check(self, user: str, password: str, address: str) -> PasswordCheck:
-        """Whether ``user`` has ``password``. ``address`` is the client's, for the limit on wrong ones."""
+        """Check the password of a user. ``address`` is the client, for the limit on wrong passwords."""
         known = self._hashes.get(user)
         secret = known if known is not None else self._nobody
         key = self._digest(user, secret, password)
@@ -79,7 +79,7 @@ class Passwords:
             task = asyncio.create_task(self._verify(key, password, secret, known is not None, address))
             self._checking[key] = task
             task.add_done_callback(lambda _: self._checking.pop(key))
-        # Shielded: others may wait for the same check, and what was begun is not undone.
+        # Shielded: other requests may wait for the same check.
         return PasswordCheck.RIGHT if await asyncio.shield(task) else PasswordCheck.WRONG
 
     async def _verify(self, key: bytes, password: str, secret: str, exists: bool, address: str) -> bool:
@@ -95,7 +95,7 @@ class Passwords:
         return True
 
     def _digest(self, *parts: str) -> bytes:
-        """One of all parts, each with its length in front: two lists of parts never give the same (CVE-2022-46146)."""
+        """A digest of all parts, each after its length, so that other parts never give the same (CVE-2022-46146)."""
         state = hashlib.blake2b(key=self._key, digest_size=32)
         for part in parts:
             data = part.encode("utf-8", "surrogatepass")
@@ -126,9 +126,9 @@ class Passwords:
 
 
 def _matches(password: str, secret: str) -> bool:
-    import bcrypt  # only where there are users
+    import bcrypt  # only needed with users
 
     try:
         return bcrypt.checkpw(password.encode()[:_LONGEST], secret.encode())
-    except ValueError:  # a surrogate, or what this implementation refuses to hash
+    except ValueError:  # a surrogate, or a password that bcrypt rejects
         return False

@@ -1,4 +1,7 @@
-"""One HTTP connection: uvicorn's protocol with the deadlines it lacks, and errors as problems."""
+"""One HTTP connection: uvicorn's protocol with deadlines, and with errors as problems.
+
+``tests/serve/server/test_uvicorn.py`` has what this relies on.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,25 @@ from flowmap.serve.api.problem import SAFE_HEADERS, problem
 from flowmap.serve.server.tls import names
 
 HEAD_DEADLINE = 10.0
-"""Seconds from a connection's begin, or from a request's first byte, until its head must be there."""
+"""Seconds from the start of a connection, or from the first byte of a request, until its head is complete."""
 ANSWER_DEADLINE = 60.0
-"""Seconds a client may take to receive its answer."""
+"""Seconds in which a client must receive its answer."""
 CLOSE_DEADLINE = 5.0
-"""Seconds a client may take to receive what is left when the connection is closed."""
+"""Seconds in which a client must receive the rest when the connection is closed."""
 REFUSAL_DEADLINE = 2.0
-"""Seconds a connection that is one too many gets to hear so."""
+"""Seconds in which a rejected connection must receive its 503."""
 
 _DETAILS = {
     431: "The head of the request is too long.",
-    501: "This transfer encoding is not known here.",
+    501: "This transfer encoding is not supported.",
 }
 
 
 class HttpConnection(H11Protocol):
-    """uvicorn's HTTP protocol, which by itself lets a client take forever over a head, an answer or its end.
+    """uvicorn's HTTP protocol with deadlines; without them a client can hold a connection for ever.
 
-    One timer a connection: for the head while a request is awaited, for the answer while one is given, for the rest
-    when it is closed. Between two requests uvicorn's own keep-alive timer holds.
+    A connection has one timer: for the head of a request, for receiving an answer, or for closing. Between two
+    requests uvicorn's keep-alive timer runs.
     """
 
     def __init__(
@@ -51,9 +54,9 @@ class HttpConnection(H11Protocol):
         client_names: frozenset[str] = frozenset(),
         rejected: bool = False,
     ) -> None:
-        """``network``: what counts as its client. ``refused`` counts, by reason, why it came to nothing; ``ended``
-        hears when it is over. ``client_names``: the client's certificate must have one; empty: any.
-        ``rejected``: it says 503 and ends."""
+        """``network``: the client, for the limits. ``refused`` counts a failure by its reason; ``ended`` is called at
+        the end. ``client_names``: the client's certificate must have one; empty: any. ``rejected``: the only answer
+        is 503."""
         super().__init__(config, state, {})
         self.network = network
         self.answering = False
@@ -69,7 +72,7 @@ class HttpConnection(H11Protocol):
             self.app: ASGIApp = _full
 
     def open(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Take over an accepted socket, with a TLS handshake if there is a ``context``."""
+        """Serve an accepted socket, after a TLS handshake if there is a ``context``."""
         self._opening = self.loop.create_task(self._open(accepted, context))
 
     async def _open(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
@@ -79,7 +82,7 @@ class HttpConnection(H11Protocol):
             times = {"ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": CLOSE_DEADLINE}
         try:
             await self.loop.connect_accepted_socket(lambda: self, accepted, ssl=context, **times)
-        except OSError:  # the handshake failed or took too long, or the client is gone
+        except OSError:  # the handshake failed or took too long, or the client closed
             self._refused("handshake")
             self._ended(self)
         except asyncio.CancelledError:
@@ -121,11 +124,12 @@ class HttpConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         self._ended(self)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's meaning: whether it stays open
-        """The client sends no more. Without TLS it may still read the answer that is being given."""
+        """The client sends no more. Without TLS it may still read the rest of an answer."""
         if self.answering and self.scheme == "http":
             self.cycle.keep_alive = False
             return True
@@ -133,26 +137,26 @@ class HttpConnection(H11Protocol):
         return False
 
     def evict(self) -> None:
-        """End at once, whatever the state."""
+        """Close at once, in any state."""
         if self.transport is not None:
             self.transport.abort()
         elif self._opening is not None:
             self._opening.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, and close. uvicorn calls it where h11 has raised, whose hint is the status."""
+        """Answer invalid data with a problem, and close. uvicorn calls it after an error of h11, which has a status."""
         self._refused("malformed")
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
-            # What came before was understood: its answer goes out, and is the last.
+            # The request before was valid: its answer is the last one.
             cycle.keep_alive = False
             self.flow.pause_reading()
             return
-        if self.conn.our_state is not h11.IDLE:  # the answer is out already, and no other can follow it
+        if self.conn.our_state is not h11.IDLE:  # an answer was sent, and no other can follow it
             self.transport.abort()
             return
         status = getattr(sys.exc_info()[1], "error_status_hint", 400)
-        answer = problem(status if status in _DETAILS else 400, _DETAILS.get(status, "This is no HTTP request."))
+        answer = problem(status if status in _DETAILS else 400, _DETAILS.get(status, "This is not an HTTP request."))
         headers = [*answer.raw_headers, (b"connection", b"close")]
         headers += [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
         for event in (
@@ -170,7 +174,7 @@ class HttpConnection(H11Protocol):
             self._arm(CLOSE_DEADLINE)
         elif cycle is not None and not cycle.response_complete:
             if not self.answering:
-                self.answering, self.since = True, self.loop.time()
+                self.answering = True
                 self._arm(ANSWER_DEADLINE)
         elif self._deadline is None and self.timeout_keep_alive_task is None:
             self._arm(HEAD_DEADLINE)

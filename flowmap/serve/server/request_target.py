@@ -1,4 +1,4 @@
-"""The forms that the target of a request can have (RFC 9112, section 3.2), brought to the one that routes know."""
+"""The forms of a request target (RFC 9112, section 3.2), converted to the origin form that routes match."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCHEMES = (b"http", b"https")
 
 
 class Refused(Exception):
-    """A target that is not answered; ``status`` is the HTTP status, the text one sentence."""
+    """A target that is rejected; ``status`` is the HTTP status, the text is one sentence."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -30,7 +30,7 @@ class Absolute(NamedTuple):
 class OriginForm:
     """ASGI middleware: ``http://host/path`` becomes ``/path`` with ``host`` as the Host header, other forms an error.
 
-    The authority of the target goes before the Host header (RFC 9112, section 3.2.2), for checks of the host too.
+    The authority of the target replaces the Host header (RFC 9112, section 3.2.2), also for checks of the host.
     """
 
     def __init__(self, app: ASGIApp, *, refuse: Callable[[int, str], ASGIApp]) -> None:

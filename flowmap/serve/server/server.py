@@ -1,4 +1,4 @@
-"""The HTTP server inside the daemon's own event loop: listens, lets connections in, and ends them."""
+"""The HTTP server in the event loop of the daemon: listens, accepts connections and closes them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from flowmap.system.names import look_up, lookup_problem
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE = 75
-"""Seconds a connection may wait between two requests: longer than the usual scrape interval."""
+"""Seconds a connection may be idle between two requests: longer than the usual scrape interval."""
 LOOKUP_SECONDS = 10.0
 """Longest wait for the address of a host name in ``http.listen``."""
 STOP_SECONDS = 3
-"""Seconds that requests in work get when the server stops."""
-TURNED_AWAY = 32
-"""Connections that are one too many and are told so, at one time; more are closed without a word."""
-_NO_DESCRIPTOR = 0.2  # seconds until the next try to accept, when the process can open no more files
+"""Seconds for running requests when the server stops."""
+REJECTED = 32
+"""Rejected connections that receive a 503 at one time; more are closed without an answer."""
+_NO_DESCRIPTOR = 0.2  # seconds until the next accept when the process can open no more files
 
 
 class HttpServer:
@@ -46,8 +46,8 @@ class HttpServer:
         web: Web | None = None,
         refused: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``port`` 0 takes a free one; ``address`` tells which after :meth:`start`. ``web`` has the TLS settings;
-        ``refused`` counts connections that were not let in or ended, by reason."""
+        """``port`` 0 takes a free one, which ``address`` has after :meth:`start`. ``web`` has the TLS settings;
+        ``refused`` counts connections that were rejected or closed, by reason."""
         self._app = app
         self._host = host
         self._port = port
@@ -57,15 +57,15 @@ class HttpServer:
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._connections: set[HttpConnection] = set()
-        """Those that were let in; with the ones that are being opened."""
-        self._turned_away: set[HttpConnection] = set()
+        """Admitted connections, also those that are being opened."""
+        self._rejected: set[HttpConnection] = set()
         self.address = ""
-        """``host:port`` that is really listened on; empty before the start."""
+        """``host:port`` of the listening socket; empty before the start."""
 
     @property
     def connections(self) -> int:
-        """Connections there are: being opened, open, being closed, or about to hear that they are too many."""
-        return len(self._connections) + len(self._turned_away)
+        """Number of connections: being opened, open, being closed, or rejected."""
+        return len(self._connections) + len(self._rejected)
 
     @property
     def url(self) -> str:
@@ -73,23 +73,23 @@ class HttpServer:
 
     @property
     def serves(self) -> bool:
-        """Whether it was started and did not end since."""
+        """Whether it was started and has not ended."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     def bind(self, listener: socket.socket | None = None) -> None:
-        """Listen, or take a socket that listens already; nothing is answered yet. SourceError if it can't be had."""
+        """Listen, or use a listening socket. Nothing is answered yet. SourceError if the address cannot be used."""
         self._listener = listener or listen(self._host, self._port)
         host, port = self._listener.getsockname()[:2]
         self.address = format_endpoint(host, port)
 
     async def start(self) -> None:
-        """Serve from now on in a task of the running loop; SourceError if the address can't be had."""
+        """Serve in a task of the running loop. SourceError if the address cannot be used."""
         if self._listener is None:
             self.bind()
-        assert self._listener is not None, "bind leaves one"
+        assert self._listener is not None, "bind sets it"
         self._server = _Server(_config(self._app))
         if self._web.passwords is not None and self._web.context is None and not self._web.http.listen.is_loopback:
-            log.warning("users without TLS: their passwords cross the network in the clear")
+            log.warning("http.users without http.tls: passwords cross the network unencrypted; set http.tls")
         self._tasks = [
             asyncio.create_task(self._server.serve(), name="http"),
             asyncio.create_task(self._accept(self._listener), name="http accept"),
@@ -101,12 +101,12 @@ class HttpServer:
             await self._tasks[0]
 
     async def wait(self) -> None:
-        """Until the server has stopped; raises what ended it, if it ended by itself."""
+        """Wait until the server has stopped. Raises the error that ended it, if any."""
         if self._tasks:
             await asyncio.shield(self._tasks[0])
 
     async def stop(self) -> None:
-        """Stop listening, let requests in work end (at most ``STOP_SECONDS``), close. Safe to call twice."""
+        """Stop listening, wait at most ``STOP_SECONDS`` for running requests, close. Safe to call twice."""
         if self._server is None:
             return
         serving, *others = self._tasks
@@ -115,8 +115,8 @@ class HttpServer:
         await asyncio.gather(*others, return_exceptions=True)
         self._server.should_exit = True
         _, late = await asyncio.wait([serving], timeout=STOP_SECONDS)
-        # First the connections: the server does not complain about a request whose client is gone.
-        for connection in (*self._connections, *self._turned_away):
+        # Close the connections first: uvicorn logs no error about a request whose client is gone.
+        for connection in (*self._connections, *self._rejected):
             connection.evict()
         if late:
             for task in self._server.server_state.tasks:
@@ -129,28 +129,27 @@ class HttpServer:
             while True:
                 try:
                     accepted, address = await loop.sock_accept(listener)
-                except OSError:  # no descriptor left, or the client is gone again
+                except OSError:  # no descriptor left, or the client has closed
                     self._refused("accept")
                     await asyncio.sleep(_NO_DESCRIPTOR)
                     continue
                 self._admit(accepted, client_network(address[0]))
 
     def _admit(self, accepted: socket.socket, network: str) -> None:
-        """Let a connection in, if need be for another that goes, or to hear that it is one too many."""
+        """Admit a connection, close an idle one for it, or reject it."""
         assert self._server is not None
         reason = over_limit(self._connections, network)
         if reason:
-            goes = evict_idle(
-                self._connections, network if reason == "client" else None, asyncio.get_running_loop().time()
-            )
-            if isinstance(goes, HttpConnection):
+            among = network if reason == "client" else None
+            idle = evict_idle(self._connections, among, asyncio.get_running_loop().time())
+            if isinstance(idle, HttpConnection):
                 self._refused("idle")
-                self._connections.discard(goes)
-                goes.evict()
+                self._connections.discard(idle)
+                idle.evict()
                 reason = ""
         if reason:
             self._refused(reason)
-            if len(self._turned_away) >= TURNED_AWAY:
+            if len(self._rejected) >= REJECTED:
                 accepted.close()
                 return
         connection = HttpConnection(
@@ -162,12 +161,12 @@ class HttpServer:
             rejected=bool(reason),
             ended=self._ended,
         )
-        (self._turned_away if reason else self._connections).add(connection)
+        (self._rejected if reason else self._connections).add(connection)
         connection.open(accepted, self._web.context)
 
     def _ended(self, connection: HttpConnection) -> None:
         self._connections.discard(connection)
-        self._turned_away.discard(connection)
+        self._rejected.discard(connection)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -198,7 +197,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _config(app: ASGIApp) -> uvicorn.Config:
     async def until_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
-        with contextlib.suppress(asyncio.CancelledError):  # only the stop cancels; uvicorn would log a traceback
+        with contextlib.suppress(asyncio.CancelledError):  # only ``stop`` cancels; uvicorn would log a traceback
             await app(scope, receive, send)
 
     return uvicorn.Config(
@@ -208,7 +207,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         lifespan="off",
         interface="asgi3",
         log_config=None,
-        log_level="error",  # what clients do wrong is counted, not logged line by line
+        log_level="error",  # errors of clients are counted, not logged
         access_log=False,
         proxy_headers=False,
         server_header=False,
@@ -218,7 +217,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its sockets and signal handlers: those are ours and the daemon's."""
+    """uvicorn's server without sockets and signal handlers: :class:`HttpServer` and the daemon have their own."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()

@@ -1,4 +1,4 @@
-"""TLS of the server: settings to an ``ssl.SSLContext``, and names in a client's certificate."""
+"""TLS of the server: the ``ssl.SSLContext`` of the settings, and the names in the certificate of a client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLIENT_AUTH = {
 
 
 def server_context(settings: TlsServer) -> ssl.SSLContext:
-    """The context; reads the files. ConfigError names the one that is no use."""
+    """The context; reads the files. ConfigError names a file that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[settings.min_version]
     context.maximum_version = _VERSIONS[settings.max_version]
@@ -43,13 +43,13 @@ def server_context(settings: TlsServer) -> ssl.SSLContext:
 
 
 def names(certificate: Mapping[str, Any] | None) -> frozenset[str]:
-    """The names a client's certificate (``SSLSocket.getpeercert()``) is for: DNS, IP, URI and mail."""
+    """The DNS, IP, URI and mail names in the certificate of a client (``SSLSocket.getpeercert()``)."""
     entries: Sequence[tuple[str, str]] = (certificate or {}).get("subjectAltName", ())
     return frozenset(value for _, value in entries)
 
 
 def _reason(error: Exception) -> str:
-    """OpenSSL's words without its source file and error number."""
+    """The error of OpenSSL without source file and error number."""
     if isinstance(error, ssl.SSLError):
         if error.reason == "KEY_VALUES_MISMATCH":
             return "the key does not belong to the certificate"

@@ -1,7 +1,7 @@
 """The settings of the HTTP server that can change while it runs: certificates, users, headers.
 
-Their files are looked at every few seconds. What cannot be used changes nothing: the old stays in force, the metric
-says so, and the log says why, once for every change of the files.
+Their files are checked every few seconds. Invalid settings change nothing: the metric shows it, and the log has the
+cause, once for each change of the files.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from flowmap.serve.server.tls import server_context
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0
-"""Seconds between two looks at the files."""
+"""Seconds between two checks of the files."""
 
 Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedWebConfig:
-    """Settings as read, checked, with the files they came from."""
+    """Valid settings, with the files that they are from."""
 
     tls: TlsServer | None
     context: ssl.SSLContext | None
@@ -39,7 +39,7 @@ class LoadedWebConfig:
 
 
 def load_web(http: HttpConfig) -> LoadedWebConfig:
-    """Read everything; ConfigError for what cannot be used."""
+    """Read all files; ConfigError if the settings cannot be used."""
     tls, users, headers = http.tls, http.users or {}, HttpHeaders()
     files: tuple[str, ...] = ()
     if http.web_config is not None:
@@ -60,10 +60,10 @@ def load_web(http: HttpConfig) -> LoadedWebConfig:
 
 
 class Web:
-    """The settings in force."""
+    """The running settings."""
 
     def __init__(self, http: HttpConfig, *, report: Callable[[bool], None] = lambda _: None) -> None:
-        """ConfigError if they cannot be used. ``report`` hears whether the files, as they are now, can be."""
+        """ConfigError if they cannot be used. ``report`` is called with whether changed files can be used."""
         self.http = http
         self._report = report
         self._loaded = load_web(http)
@@ -73,42 +73,42 @@ class Web:
 
     @property
     def context(self) -> ssl.SSLContext | None:
-        """For the next connection; None for plain HTTP."""
+        """The TLS context for new connections; None for plain HTTP."""
         return self._loaded.context
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Of every answer, besides the fixed ones; names in lower case."""
+        """Configured headers of every answer; names in lower case."""
         return self._loaded.headers
 
     @property
     def client_names(self) -> frozenset[str]:
-        """Names a client's certificate must have one of; empty: any."""
+        """The certificate of a client must have one of these names; empty: any."""
         return frozenset(self._loaded.tls.client_allowed_sans if self._loaded.tls is not None else ())
 
     async def watch(self) -> None:
-        """Look at the files for ever."""
+        """Check the files until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
             await self.refresh()
 
     async def refresh(self) -> bool:
-        """Take over what changed in the files since the last look; whether they can be used, as far as is known."""
+        """Apply the files if they changed since the last check. Returns whether they can be used."""
         seen = await asyncio.to_thread(_signature, self._loaded.files)
         if seen == self._seen:
             return True
-        self._seen = seen  # taken before reading: what changes meanwhile is seen next time
+        self._seen = seen  # taken before reading: a change during it is found by the next check
         try:
             loaded = await asyncio.to_thread(load_web, self.http)
         except ConfigError as error:
             self._report(False)
-            log.error("the old TLS settings and users stay in force: %s", "; ".join(str(error).splitlines()))
+            log.error("http settings not reloaded, keeping the running ones: %s", "; ".join(str(error).splitlines()))
             return False
         if loaded.files != self._loaded.files:
-            self._seen = ()  # other files: looked at once more, next time
+            self._seen = ()  # other files: checked once more
         self._take(loaded)
         self._report(True)
-        log.info("TLS settings and users were read again")
+        log.info("http settings reloaded")
         return True
 
     def _take(self, loaded: LoadedWebConfig) -> None:
@@ -122,7 +122,7 @@ class Web:
 
 
 def _signature(files: tuple[str, ...]) -> Signature:
-    """Changes when a file does; None for one that cannot be looked at."""
+    """A value that changes with the files; None for a file that cannot be examined."""
     return tuple(_stamp(name) for name in files)
 
 

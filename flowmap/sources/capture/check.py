@@ -1,4 +1,4 @@
-"""What the capture source can see here: for ``flowmap check``."""
+"""Checks of the capture source, for ``flowmap check``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flowmap.sources.sockets.kernel import ephemeral_ports
 
 
 def findings(*, interfaces: Sequence[str], ring: int, pcap: str) -> list[Finding]:
-    """One finding for each thing looked at, the essential one first."""
+    """One finding for each check, the essential one first."""
     try:
         made = PacketRing(ring)
     except SourceError as error:
         return [Finding("capture.ring", "failed", str(error), error.remedy)]
     made.close()
-    found = [Finding("capture.ring", "ok", f"{made.size} bytes, as asked for within a block of {made.block}")]
-    return [*found, *_filter(pcap), *ephemeral_ports().findings("capture"), *_interfaces(interfaces)]
+    found = [Finding("capture.ring", "ok", f"{made.size} bytes, the configured size in blocks of {made.block}")]
+    return [*found, *_filter(pcap), *ephemeral_ports().findings("capture"), *interface_findings(interfaces)]
 
 
 def _filter(pcap: str) -> list[Finding]:
@@ -30,11 +30,12 @@ def _filter(pcap: str) -> list[Finding]:
     try:
         ethernet, _ = compile_filter(pcap)
     except ConfigError as error:
-        return [Finding("capture.filter", "failed", str(error), "mend the filter, or leave it out")]
+        return [Finding("capture.filter", "failed", str(error), "correct the filter, or remove it")]
     return [Finding("capture.filter", "ok", f"{len(ethernet)} instructions")]
 
 
-def _interfaces(names: Sequence[str]) -> list[Finding]:
+def interface_findings(names: Sequence[str]) -> list[Finding]:
+    """One finding about the interfaces to capture on; all if none is named."""
     try:
         found = read_interfaces(names)
     except SourceError as error:
@@ -45,12 +46,12 @@ def _interfaces(names: Sequence[str]) -> list[Finding]:
     if up and not missing and (not down or not names):
         return [Finding("capture.interfaces", "ok", up)]
     message = "; ".join(
-        f"{what}: {', '.join(which)}" for what, which in (("not there", missing), ("down", down)) if which
+        f"{what}: {', '.join(which)}" for what, which in (("missing", missing), ("down", down)) if which
     )
-    remedies = [] if found and not missing else ["ip link tells which are there"]
+    remedies = [] if found and not missing else ["`ip link` lists the interfaces"]
     remedies += [f"ip link set {_word(name)} up" for name in down]
-    remedy = f"{'; '.join(remedies)}; they are listened to once they come"
-    return [Finding("capture.interfaces", "degraded" if up else "failed", message or "not there: any", remedy)]
+    remedy = f"{'; '.join(remedies)}; capture starts as soon as they are up"
+    return [Finding("capture.interfaces", "degraded" if up else "failed", message or "no interface", remedy)]
 
 
 def _shown(name: str, interface: Interface) -> str:
@@ -58,5 +59,5 @@ def _shown(name: str, interface: Interface) -> str:
 
 
 def _word(name: str) -> str:
-    """The name as a word of bash, which knows the same escapes."""
+    """The name as a word of bash, which has the same escapes."""
     return f"$'{name}'" if "\\" in name else shlex.quote(name)

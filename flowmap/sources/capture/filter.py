@@ -1,4 +1,4 @@
-"""Filters in tcpdump's language (pcap-filter(7)), compiled by libpcap through scapy."""
+"""Compiles filters in tcpdump's language (pcap-filter(7)) with libpcap, through scapy."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from flowmap.wire.packets import bpf
 from flowmap.wire.packets.numbers import LinkType
 
 ROOM = bpf.LIMIT - 512
-"""Instructions for such a filter; the rest is for interfaces."""
+"""Largest number of instructions for such a filter; the others are for interfaces."""
 
 SECONDS = 30.0
-"""Longest wait for libpcap. A filter of the most instructions takes 5 s, and a name in it is asked of name servers."""
+"""Longest wait for libpcap. The largest filter takes 5 s, and libpcap looks up host names in it."""
 
 
 def compile_filter(text: str) -> tuple[bpf.Program, bpf.Program]:
-    """The program for frames with an Ethernet header, and the one for packets without any.
+    """The program for frames with an Ethernet header, and the one for packets without a link layer.
 
-    A filter that speaks of the link layer lets nothing through where there is none. ConfigError if libpcap is not
-    there, does not understand the filter, or needs more instructions for it than the kernel takes.
+    A filter on the link layer drops all packets without one. ConfigError if libpcap is missing or rejects the filter,
+    or if the result has too many instructions for the kernel.
     """
     ethernet = _compile(text, LinkType.ETHERNET)
     if ethernet is None:
-        raise ConfigError(f"collect.capture.filter: libpcap does not understand {text!r}")
+        raise ConfigError(f"collect.capture.filter: libpcap rejects {text!r}; see pcap-filter(7)")
     programs = ethernet, _compile(text, LinkType.RAW_DLT) or [bpf.Instruction(6, 0, 0, 0)]
     length = sum(map(len, programs))
     if length > ROOM:
-        raise ConfigError(f"collect.capture.filter: makes {length} instructions; the kernel has room for {ROOM}")
+        raise ConfigError(f"collect.capture.filter: compiles to {length} instructions; the limit is {ROOM}")
     return programs
 
 
@@ -46,7 +46,7 @@ def _compile(text: str, link_type: LinkType) -> bpf.Program | None:
     except TimeoutError as error:
         raise ConfigError(
             f"collect.capture.filter: libpcap did not compile {text[:100]!r} within {SECONDS:g} s; write addresses"
-            " instead of host names, which it asks the name servers about"
+            " instead of host names, which it looks up"
         ) from error
     except Scapy_Exception:
         return None

@@ -1,4 +1,4 @@
-"""The interfaces of a network namespace by name and number, and whether they are up (netdevice(7))."""
+"""Lists the interfaces of a network namespace with name, number and state (netdevice(7))."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowmap.wire.netlink.rtnetlink import NEW_LINK, LinkGroup, decode_link, enc
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One interface; names are as the configuration writes them."""
+    """One interface; names are in the form of the configuration."""
 
     name: str
     number: int
@@ -42,13 +42,13 @@ class InterfaceWatch(RouteWatch[list[Interface]]):
 
 
 def by_name(interfaces: Iterable[Interface], wanted: Iterable[str]) -> dict[str, Interface]:
-    """Those of the ``wanted`` names that are there, also by an alternative name; all by their own if none is wanted."""
+    """The ``wanted`` interfaces that exist, also by an alternative name; without wanted names, all interfaces."""
     found = {name: one for one in interfaces for name in (one.name, *one.other_names)}
     names = list(wanted) or [one.name for one in interfaces]
     return {name: found[name] for name in names if name in found}
 
 
 def read_interfaces(wanted: Iterable[str] = ()) -> dict[str, Interface]:
-    """As :func:`by_name`, of the calling thread's network namespace; SourceError if the kernel does not list them."""
+    """The interfaces of the calling thread's namespace as :func:`by_name`; SourceError if the kernel lists none."""
     with contextlib.closing(InterfaceWatch()) as watch:
         return by_name(watch.refresh() or (), wanted)

@@ -1,8 +1,8 @@
 """One AF_PACKET socket with a TPACKET_V3 ring, for all interfaces of the network namespace (packet(7)).
 
-One ring and not one an interface: packets stay in the order in which they came, an interface that goes takes nothing
-with it, and which interfaces count is a matter of the filter. PACKET_FANOUT would spread packets over several rings
-for several readers; there is one writer, and it reads faster than they come (see tests/bench/bench_capture.py).
+With one ring for all interfaces, packets stay in order of arrival, a removed interface loses none, and the filter
+selects interfaces. PACKET_FANOUT would distribute packets over several rings. That is not needed: one thread reads
+faster than packets arrive (see tests/bench/bench_capture.py).
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ from flowmap.wire.packets.packets import Index
 from flowmap.wire.packets.tpacket import BLOCK_STATUS, NUM_PACKETS, BlockStatus, RingFrames, find_packets
 
 BLOCK = 1 << 20
-"""Bytes of a block, unless the ring would have less than four."""
+"""Bytes of a block; smaller if the ring would have fewer than four blocks."""
 BLOCK_TIMEOUT = 100
-"""Milliseconds after which the kernel hands over a block that is not full; it sleeps on where no packet came."""
+"""Milliseconds after which the kernel delivers a block that is not full; an empty block is never delivered."""
 NOTHING = (bpf.Instruction(6, 0, 0, 0),)
-"""A filter that returns no bytes: no packet passes."""
+"""A filter that drops every packet."""
 
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION = 263, 5, 6, 10  # linux/if_packet.h
 _TPACKET_V3 = 2
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _ETH_P_ALL = 3
-_FRAME = 2048  # tp_frame_size: blocks of version 3 hold packets of any size, but the kernel wants a divisor
+_FRAME = 2048  # tp_frame_size: unused by version 3, but the kernel requires a divisor of the block size
 _REQUEST = struct.Struct("=7I")  # struct tpacket_req3
 
 _COUNTS = struct.Struct("=3I")  # struct tpacket_stats_v3
 
 
 class RingCounts(NamedTuple):
-    """What the kernel counted since it was last asked."""
+    """Counters of the kernel since the previous read."""
 
     packets: int
-    """Packets that the filter let through, the dropped ones too."""
+    """Packets that passed the filter, including dropped ones."""
     dropped: int
-    """Those that found no room."""
+    """Packets dropped because the ring was full."""
     freezes: int
-    """Times the ring was full."""
+    """How often the ring was full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Blocks that the kernel handed over; theirs until :meth:`PacketRing.release`."""
+    """Blocks delivered by the kernel; valid until :meth:`PacketRing.release`."""
 
     blocks: list[int]
     frames: RingFrames
     broken: int
-    """Blocks whose packets cannot be found."""
+    """Blocks without a valid chain of packets."""
 
 
 class PacketRing:
-    """The socket and its ring of about ``size`` bytes, in the network namespace of the thread that makes it.
+    """The socket and its ring of about ``size`` bytes, in the network namespace of the creating thread.
 
-    It hands over nothing before the first :meth:`attach`. SourceDenied without CAP_NET_RAW, SourceError if the ring
-    cannot be had.
+    It delivers no packet before the first :meth:`attach`. SourceDenied without CAP_NET_RAW, SourceError if the ring
+    cannot be created.
     """
 
     def __init__(self, size: int) -> None:
@@ -82,22 +82,22 @@ class PacketRing:
             raise source_error("open a packet socket", error) from error
         try:
             self._socket.setblocking(False)
-            self._attach(NOTHING)  # what came before it is thrown away when the ring is made
+            self._attach(NOTHING)  # packets before this call are discarded when the ring is created
             self._socket.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
             request = (block, self.size // block, _FRAME, self.size // _FRAME, BLOCK_TIMEOUT, 0, 0)
             self._socket.setsockopt(_SOL_PACKET, _RX_RING, _REQUEST.pack(*request))
             self._map = mmap.mmap(self._socket.fileno(), self.size)
         except OSError as error:
             self._socket.close()
-            raise source_error(f"have a ring of {size} bytes", error) from error
+            raise source_error(f"create a ring of {size} bytes", error) from error
         self._bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         self._words = self._bytes.view(np.uint32)
-        self._next = 0  # offset of the block that comes next
+        self._next = 0  # offset of the next block
         self._fence = threading.Lock()
 
     @property
     def data(self) -> npt.NDArray[np.uint8]:
-        """The whole ring; offsets of frames are from its begin."""
+        """The whole ring; offsets of frames are from its start."""
         return self._bytes
 
     def fileno(self) -> int:
@@ -105,11 +105,11 @@ class PacketRing:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Give up the ring; safe to call twice."""
-        self._socket.close()  # the mapping goes with the last array that looks into it
+        """Close the socket; safe to call twice."""
+        self._socket.close()  # the mapping is freed with the last array on it
 
     def attach(self, program: Sequence[bpf.Instruction]) -> None:
-        """Take packets by this filter from now on; another takes the place of the one before without a gap."""
+        """Use this filter from now on; it replaces the previous one without a gap."""
         try:
             self._attach(program)
         except OSError as error:
@@ -117,12 +117,12 @@ class PacketRing:
 
     def _attach(self, program: Sequence[bpf.Instruction]) -> None:
         code = ctypes.create_string_buffer(bpf.encode(program))
-        # struct sock_fprog: a count, and a pointer that is aligned.
+        # struct sock_fprog: a count and an aligned pointer.
         fprog = struct.pack("@HP", len(program), ctypes.addressof(code))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
 
     def ready(self, limit: int) -> Ready | None:
-        """At most ``limit`` blocks that are ready, one after the other in memory; None if there is none."""
+        """At most ``limit`` delivered blocks, adjacent in memory; None without one."""
         words, step = self._words, self.block >> 2
         first, last = self._next >> 2, min(self._next + limit * self.block, self.size) >> 2
         status = words[first + BLOCK_STATUS : last : step] & np.uint32(BlockStatus.USER)
@@ -138,37 +138,37 @@ class PacketRing:
         return Ready(blocks, RingFrames.at(self._bytes, every), len(found) - len(places))
 
     def release(self, ready: Ready) -> None:
-        """Hand the blocks back; what was made of their bytes must be a copy by now."""
+        """Return the blocks to the kernel; no view of their bytes may be used afterwards."""
         places = np.array(ready.blocks) >> 2
         self._words[places + NUM_PACKETS] = 0
         self._synchronise()
         self._words[places + BLOCK_STATUS] = np.uint32(BlockStatus.KERNEL)
 
     def filling(self) -> int | None:
-        """The block that comes next, if packets wait in it already."""
-        # The kernel counts a packet in the block's header before it copies it.
+        """The next block if it already has packets, else None."""
+        # The kernel counts a packet in the block's header before it copies the packet.
         return self._next if self._words[(self._next >> 2) + NUM_PACKETS] else None
 
     def counts(self) -> RingCounts:
-        """What was counted since the last call: asking sets the kernel's counts to zero."""
+        """The counters since the last call: reading them resets them."""
         return RingCounts(*_COUNTS.unpack(self._socket.getsockopt(_SOL_PACKET, _STATISTICS, _COUNTS.size)))
 
     def _synchronise(self) -> None:
-        """Order what was read and written before against what comes after.
+        """A memory barrier between earlier and later accesses to the ring.
 
-        A lock that is taken and given back does that on every machine; Python has no plainer way.
+        Acquiring and releasing a lock is one on every machine; Python has no other.
         """
         with self._fence:
             pass
 
 
 def source_error(what: str, error: OSError) -> SourceError:
-    """The foreign error as ours, with what the operator can do."""
+    """The error translated, with a remedy."""
     message = f"cannot {what}: {os.strerror(error.errno or 0)}"
     if error.errno in (errno.EPERM, errno.EACCES):
         return SourceDenied(message, remedy="run as root or with CAP_NET_RAW")
     if error.errno == errno.ENOMEM:
-        return SourceError(message, remedy="make collect.capture.ring smaller")
+        return SourceError(message, remedy="reduce collect.capture.ring")
     if error.errno == errno.EAFNOSUPPORT:
         return SourceError(message, remedy="this kernel lacks packet sockets; load af_packet")
     return SourceError(message)

@@ -1,8 +1,8 @@
-"""The capture source: flows from the packets that interfaces see, through a ring shared with the kernel.
+"""The capture source: flows from the packets on interfaces, through a ring shared with the kernel.
 
-It has no table of the kernel's to read: the first full read is over at once, and what is older than the source turns
-up with its next packet, as a flow that was picked up in the middle. After a loss nothing can be read again: flows are
-known to be alive only when they send again, and after a long gap all begin anew.
+There is no kernel table to read, so the first full read is empty. A connection older than the source appears with its
+next packet, as a flow picked up in the middle. Nothing can be read again after a loss: a flow is known to be alive only
+when it sends again, and after a long gap all flows are closed.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from flowmap.config import CollectConfig
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at the interfaces, and the longest rest between two polls while there are flows."""
-TELL_EVERY = 0.5
-"""Seconds for which growing counters wait."""
+"""Seconds between two reads of the interfaces, and the longest time between two polls."""
+REPORT_EVERY = 0.5
+"""Seconds between two reports of growing counters."""
 LONG_GAP = 2.0
-"""Seconds of unread ring after which, if packets were lost, nothing is taken to have gone on."""
-ODD_RATE = 50_000
-"""Frames a second that are decoded one by one, with as many at once: less than half of a core, so that no flood of
-them keeps the ring from being read."""
+"""Seconds between two polls after which, if packets were lost, no flow is assumed to continue."""
+GENERAL_RATE = 50_000
+"""Frames per second that are decoded one by one, also the largest burst. This takes less than half of a core, so a
+flood of such frames does not stop the reading of the ring."""
 LAST_BLOCK = 3 * BLOCK_TIMEOUT / 1000
-"""Seconds to wait, in the end, for a block that is not full."""
+"""Seconds that ``finish`` waits for a block that is not full."""
 _BLOCKS = 16
 _IP = (0x0800, 0x86DD)
 
@@ -54,8 +54,8 @@ class CaptureSource:
     """Packets of the network namespace of the thread that calls :meth:`open`.
 
     ``interfaces``: names; none for all. ``ring``: its size in bytes. ``snap``: bytes kept of each packet. ``pcap``: a
-    filter in tcpdump's language. ``include``, ``exclude``: patterns of flows, for the kernel to leave out what cannot
-    matter. ``tunnels``: whether the flow of a tunnel or that inside counts.
+    filter in tcpdump's language. ``include``, ``exclude``: patterns of flows for the kernel's filter. ``tunnels``:
+    whether the flow of a tunnel counts, or the flows inside.
     """
 
     facts = KINDS["capture"].facts
@@ -77,39 +77,35 @@ class CaptureSource:
         self.stats = SourceStats()
         self.as_of = -np.inf
         self._waiting: tuple[int, float] | None = None
-        """A block that was not ready, and an instant before which all packets are in it or in earlier ones."""
+        """A block that was not delivered yet, and a time; all packets before it are in this block or earlier ones."""
         self._names = tuple(interfaces)
         self._size, self._snap, self._tunnels, self._max_flows, self._clock = ring, snap, tunnels, max_flows, clock
         self._user = compile_filter(pcap) if pcap else None
         self._patterns: tuple[list[Pattern], list[Pattern]] = [], []
-        if tunnels == "outer":  # what is inside a tunnel cannot be seen from the kernel's filter
+        if tunnels == "outer":  # the kernel's filter does not see packets inside tunnels
             self._patterns = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
         self._seed = os.urandom(48)
         self._ring: PacketRing | None = None
         self._watch: InterfaceWatch | None = None
         self._flows = self._new_flows(1)
 
-    def refilter(self, include: Sequence[str], exclude: Sequence[str]) -> None:
-        """Other patterns of flows that count, from now on.
+    def configure(self, settings: CollectConfig) -> None:
+        """Apply other patterns of flows; for the thread that reads the source.
 
-        The kernel goes on to let through what any patterns so far do: flows that count already still do.
+        The kernel's filter is the union of all patterns so far, so flows that already count continue to count.
         """
         had = self._patterns
-        wanted = [Pattern.parse(one) for one in include], [Pattern.parse(one) for one in exclude]
+        wanted = [Pattern.parse(one) for one in settings.include], [Pattern.parse(one) for one in settings.exclude]
         either = [*had[0], *(one for one in wanted[0] if one not in had[0])] if had[0] and wanted[0] else []
         self._patterns = either, [one for one in had[1] if one in wanted[1]]
         if self._ring is not None:
             self._look(self._ring, attach=True)
 
-    def configure(self, settings: CollectConfig) -> None:
-        """Apply other filters; for the thread that reads the source."""
-        self.refilter(settings.include, settings.exclude)
-
     def open(self) -> None:
-        """Make the ring; SourceDenied without CAP_NET_RAW."""
+        """Create the ring; SourceDenied without CAP_NET_RAW."""
         self.close()
         self._numbers: dict[str, int] = {}
-        self._heard: set[int] = set()
+        self._listened: set[int] = set()
         self._gone: Counter[str] = Counter()
         self._ring = ring = PacketRing(self._size)
         try:
@@ -121,7 +117,7 @@ class CaptureSource:
         self._flows = self._new_flows(self._flows.next_id)
         self._begun, self.as_of = False, -np.inf
         self._polled = self._opened = self._clock()
-        self._odd_left, self._odd_since = float(ODD_RATE), self._polled
+        self._general_left, self._general_since = float(GENERAL_RATE), self._polled
         self._waiting = None
         self.stats.receive_buffer = ring.size
         self.stats.up = True
@@ -141,11 +137,11 @@ class CaptureSource:
         return -1 if self._ring is None else self._ring.fileno()
 
     def deadline(self) -> float:
-        """When interfaces and silent flows are due to be looked at."""
+        """When interfaces and silent flows must be checked."""
         return self._polled + LOOK_EVERY
 
     def poll(self) -> Iterator[Step]:
-        """Deliver what is in the ring; at most as much as it holds."""
+        """Deliver the packets in the ring, at most about one full ring."""
         if self._ring is None:
             raise SourceError("the capture source is not open")
         if not self._begun:
@@ -153,9 +149,9 @@ class CaptureSource:
             self.stats.count_resync("start")
             yield ReadStarted("start")
             yield ReadFinished(True)
-            yield CaughtUp(self._opened)  # what shakes hands from here on began after it
+            yield CaughtUp(self._opened)  # a handshake from here on belongs to a new connection
         began = self._clock()
-        self._allow_odd(began)
+        self._allow_general(began)
         dropped = self._ring.counts().dropped
         yield from self._read(self._ring, began)
         if dropped:
@@ -166,13 +162,13 @@ class CaptureSource:
         if self._clock() - self._looked >= LOOK_EVERY:
             lost, found = self._look(self._ring)
             for number in lost:
-                yield from self._flows.lose_sight(number)
+                yield from self._flows.close_on(number)
             if found:
-                self._flows.missed()
+                self._flows.note_gap()
         self._polled = self._clock()
 
     def finish(self) -> Iterator[Step]:
-        """Take no more packets, wait for the block the kernel still fills, and tell all counters."""
+        """Stop capturing, wait for the block that the kernel still fills, and report all counters."""
         if self._ring is None:
             return
         self._ring.attach(NOTHING)
@@ -181,17 +177,17 @@ class CaptureSource:
         while self._ring.filling() is not None and self._clock() < until:
             time.sleep(0.01)
             yield from self.poll()
-        yield self._flows.tell()
+        yield self._flows.report()
 
-    def _allow_odd(self, now: float) -> None:
-        self._odd_left = min(ODD_RATE, self._odd_left + ODD_RATE * (now - self._odd_since))
-        self._odd_since = now
+    def _allow_general(self, now: float) -> None:
+        self._general_left = min(GENERAL_RATE, self._general_left + GENERAL_RATE * (now - self._general_since))
+        self._general_since = now
 
     def _after_loss(self, dropped: int, gap: float) -> list[FlowBatch]:
-        """What is in a ring that was full is older than what was dropped, so this comes after it was read."""
+        """Report a loss; after the ring was read, since its packets are older than the dropped ones."""
         self._lose({"ring_full": dropped})
         self.stats.overruns += 1
-        return self._flows.begin_anew() if gap > LONG_GAP else [self._flows.doubt()]
+        return self._flows.close_all() if gap > LONG_GAP else [self._flows.mark_doubtful()]
 
     def _read(self, ring: PacketRing, began: float) -> Iterator[Step]:
         offset = time.time() - self._clock()
@@ -216,7 +212,7 @@ class CaptureSource:
             self._waiting = filling, began
 
     def _decode(self, ring: PacketRing, frames: RingFrames, offset: float) -> list[FlowBatch]:
-        """Records of what the frames changed. A link layer's header is read only where it is not IP that follows."""
+        """Records of the flows that the frames changed. The link layer is decoded only if IP does not follow it."""
         if not len(frames):
             return []
         self.stats.records += len(frames)
@@ -227,18 +223,18 @@ class CaptureSource:
         else:
             ethernet = (frames.hardware == Hardware.ETHER) | (frames.hardware == Hardware.LOOPBACK)
             places = np.flatnonzero(is_ip), np.flatnonzero(~is_ip & ethernet)
-            self._note_special({"not_ip": int(np.count_nonzero(~is_ip & ~ethernet))})
+            self._count_exceptional({"not_ip": int(np.count_nonzero(~is_ip & ~ethernet))})
             plain = self._packets(ring, frames.take(places[0]), frames.net[places[0]], LinkType.RAW)
-            odd = self._packets(ring, frames.take(places[1]), frames.mac[places[1]], LinkType.ETHERNET)
-            packets, index = _merged(plain, odd, places)
+            other = self._packets(ring, frames.take(places[1]), frames.mac[places[1]], LinkType.ETHERNET)
+            packets, index = _merged(plain, other, places)
         if not len(packets):
             return []
         before = self._flows.counts.exceptional()
         batches = self._flows.take(packets, times[index], frames.interface[index])
         after = self._flows.counts.exceptional()
-        self._note_special({reason: number - before[reason] for reason, number in after.items()})
+        self._count_exceptional({reason: number - before[reason] for reason, number in after.items()})
         if self._flows.counts.shed:
-            note = f"{self._flows.counts.shed} flows left before their end: raise collect.max_flows"
+            note = f"{self._flows.counts.shed} flows were closed early: raise collect.max_flows"
             self.stats.notes = {**self.stats.notes, "shed": note}
         return batches
 
@@ -253,54 +249,54 @@ class CaptureSource:
             frames.length - ahead,
             link_type,
             tunnels=self._tunnels,
-            limit=int(self._odd_left),
+            limit=int(self._general_left),
         )
-        self._odd_left -= decoded.general
-        self._lose({**decoded.malformed, "odd": decoded.refused})
+        self._general_left -= decoded.general
+        self._lose({**decoded.malformed, "decode_limit": decoded.refused})
         unopened = int(np.count_nonzero(decoded.packets.flags & np.uint16(Mark.UNOPENED)))
         not_ip = sum(decoded.other.values()) + sum(decoded.unread.values())
-        self._note_special({"not_ip": not_ip, "unopened": unopened})
+        self._count_exceptional({"not_ip": not_ip, "unopened": unopened})
         return decoded.packets, decoded.index
 
-    def _note_special(self, reasons: Mapping[str, int]) -> None:
+    def _count_exceptional(self, reasons: Mapping[str, int]) -> None:
         self.stats.exceptional_packets = _added(self.stats.exceptional_packets, reasons)
 
     def _lose(self, reasons: Mapping[str, int]) -> None:
         self.stats.lost = _added(self.stats.lost, reasons)
 
     def _look(self, ring: PacketRing, *, attach: bool = False) -> tuple[set[int], set[int]]:
-        """Which interfaces are there now. What comes back under its name is listened to again, whatever its number.
+        """Read the interfaces and update the filter and the notes. A name that reappears counts again.
 
-        The numbers of those where nothing is heard any more, and of those where something may be heard now.
+        Returns the numbers of interfaces that went down or were removed, and of those that are newly up.
         """
         self._looked = self._clock()
         found = self._interfaces()
-        heard, self._heard = self._heard, {interface.number for interface in found.values() if interface.up}
+        listened, self._listened = self._listened, {interface.number for interface in found.values() if interface.up}
         numbers = {name: interface.number for name, interface in found.items()} if self._names else {}
         for name in self._numbers.keys() - numbers.keys():
             self._gone[name] += 1
         if attach or numbers != self._numbers:
             ring.attach(self._program(sorted(set(numbers.values())) if self._names else None))
             self._numbers = numbers
-        self._tell_interfaces(found)
-        return heard - self._heard, self._heard - heard
+        self._note_interfaces(found)
+        return listened - self._listened, self._listened - listened
 
     def _interfaces(self) -> dict[str, Interface]:
-        """Those that are listened to, by the names of the configuration."""
-        assert self._watch is not None, "open with the ring"
+        """The captured interfaces, by the names of the configuration."""
+        assert self._watch is not None, "opened with the ring"
         if (there := self._watch.refresh()) is not None:
             self._there = by_name(there, self._names)
         return self._there
 
-    def _tell_interfaces(self, found: Mapping[str, Interface]) -> None:
+    def _note_interfaces(self, found: Mapping[str, Interface]) -> None:
         notes = {key: note for key, note in self.stats.notes.items() if not key.startswith("interface ")}
         for name in self._names:
             if name not in found:
-                notes[f"interface {name}"] = "not there; it is listened to from the second on in which it comes"
+                notes[f"interface {name}"] = "missing; its packets count as soon as it appears"
             elif not found[name].up:
                 notes[f"interface {name}"] = "down"
             elif self._gone[name]:
-                notes[f"interface {name}"] = f"was gone {self._gone[name]} times; what passed meanwhile was not seen"
+                notes[f"interface {name}"] = f"was missing {self._gone[name]} times; packets were not seen meanwhile"
         if notes != self.stats.notes:
             self.stats.notes = notes
         self.stats.interfaces = {name: name in found and found[name].up for name in self._names}
@@ -318,24 +314,21 @@ class CaptureSource:
             self._max_flows,
             seed=self._seed,
             ephemeral=(ports.first, ports.last),
-            tell_every=TELL_EVERY,
+            report_every=REPORT_EVERY,
             first_id=first_id,
         )
 
 
 def _added(counts: dict[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    """The sums; the same object where there is nothing to add, as others read it meanwhile."""
+    """The sums; the same object if there is nothing to add, since other threads read it."""
     some = {reason: number for reason, number in more.items() if number}
     return counts | {reason: counts.get(reason, 0) + number for reason, number in some.items()} if some else counts
 
 
 def _merged(
-    plain: tuple[Packets, Index], odd: tuple[Packets, Index], places: tuple[Index, Index]
+    plain: tuple[Packets, Index], other: tuple[Packets, Index], places: tuple[Index, Index]
 ) -> tuple[Packets, Index]:
-    """Packets of two sorts of frames in the order in which the frames came."""
-    index = np.concatenate([place[found] for place, (_, found) in zip(places, (plain, odd), strict=True)])
+    """Packets of two kinds of frames, in the order of the frames."""
+    index = np.concatenate([place[found] for place, (_, found) in zip(places, (plain, other), strict=True)])
     order = np.argsort(index, kind="stable")
-    packets = Packets(len(index))
-    for name in packets.columns():
-        setattr(packets, name, np.concatenate([getattr(plain[0], name), getattr(odd[0], name)])[order])
-    return packets, index[order]
+    return Packets.concatenate([plain[0], other[0]]).take(order), index[order]

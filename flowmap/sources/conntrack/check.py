@@ -16,9 +16,8 @@ from flowmap.sources.conntrack.dump import Dump
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
 from flowmap.system import proc
 from flowmap.system.proc import Unknown
-from flowmap.wire.netlink.conntrack import CtMessage, Group, TableSize, decode_table_size
+from flowmap.wire.netlink.conntrack import CtMessage, Group, TableSize, decode_table_size, encode_table_size_request
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
-from flowmap.wire.netlink.conntrack_encode import encode_table_size_request
 from flowmap.wire.netlink.messages import Control, decode_messages, decode_status
 
 if TYPE_CHECKING:

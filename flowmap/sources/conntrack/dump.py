@@ -12,17 +12,14 @@ import numpy as np
 
 from flowmap.errors import SourceDenied, SourceError
 from flowmap.flows.batch import Datagrams, FlowBatch
-from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
-from flowmap.wire.netlink.conntrack import DecodedEntries
+from flowmap.sources.netlink_socket import NETLINK_NETFILTER, TRANSIENT, NetlinkSocket, Received
+from flowmap.wire.netlink.conntrack import DecodedEntries, encode_dump_request
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
-from flowmap.wire.netlink.conntrack_encode import encode_dump_request
 
 CHUNK = 4 << 20
 """Bytes read and decoded at a time, about 15,000 entries."""
 TIMEOUT = 5.0
 """Seconds without an answer after which the dump is abandoned."""
-
-_TRANSIENT = (errno.EINTR, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EBUSY)
 
 
 class Dump:
@@ -70,7 +67,7 @@ class Dump:
 
     def _is_final(self, decoded: DecodedEntries) -> bool:
         end = decoded.end
-        if end is None or end.errno in _TRANSIENT:
+        if end is None or end.errno in TRANSIENT:
             return False
         if not end.errno:
             return True

@@ -1,21 +1,21 @@
-"""From packets to flows: who is the client, when a flow begins and ends, and what it carried.
+"""Turns packets into flows: the client, start and end, and counters.
 
-**Client.** A connection whose SYN is seen was opened by the SYN's source; one that begins with a SYN-ACK, or with the
-RST that refuses a SYN, by its destination. One that is picked up in the middle is a guess: the client's port is the
-likelier one (see ``port_roles``), else the higher one. A handshake on such a flow begins a new one: the old one's end
-was missed. Without a handshake (UDP and the rest) the first sender is the client, unless the other port is likelier the
-client's; a guess, unless the ports agree.
+**Client.** The source of a SYN opened the connection; for a SYN-ACK, or a RST that refuses a SYN, it is the
+destination. A connection picked up in the middle is a guess: the client has the likelier port (see ``port_roles``),
+else the higher one. A handshake on such a flow starts a new flow, since the end of the old one was missed. Protocols
+without a handshake: the first sender is the client, unless the other port is likelier the client's. This is a guess
+unless the ports agree.
 
-**End.** Flows leave after the time-outs of :meth:`PacketTable.timeouts`. A new flow begins with a SYN that is no copy
-(see ``packet_handshakes``), and with a packet after a longer silence. TCP ends with its first FIN or RST, also where
-the other direction goes on: who sent it may be gone.
+**End.** Flows end after the timeouts of :meth:`PacketTable.timeouts`. A SYN that is not a copy (see ``handshakes``), or
+a packet after a longer silence, starts a new flow. TCP ends with the first FIN or RST, even if the other direction
+continues: the sender of the FIN may be gone.
 
-**Several interfaces.** What a bridge or router passes on is seen twice. A flow is counted, in each direction, on the
-interface that showed it first; another takes over once that one has been silent for :data:`SILENCE` seconds. So the
-first second after a change of route is not counted; where the packets of one connection are spread over interfaces,
-only those of one are. Under NAT both sides are flows of their own, and both count.
+**Several interfaces.** A bridge or router shows a packet twice. In each direction a flow is counted on the first
+interface that shows it. After :data:`flowmap.sources.packets.duplicates.SILENCE` seconds without packets there, another
+interface replaces it. So the first second after a change of route is not counted. If the packets of one connection are
+distributed over interfaces, only those on one interface count. Both sides of NAT are separate flows, and both count.
 
-Everything is decided packet by packet and in order, so it makes no difference how packets come in pieces.
+Every decision is made packet by packet and in order, so the result does not depend on how packets are split into calls.
 """
 
 from __future__ import annotations
@@ -29,49 +29,49 @@ from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
 from flowmap.flows.hash_index import Hasher, Positions, Rows
 from flowmap.sources.packets.duplicates import Duplicates, Seen
 from flowmap.sources.packets.fragments import Fragments
-from flowmap.sources.packets.handshakes import FIN, RST, Slice, begin_another, note_openers
+from flowmap.sources.packets.handshakes import FIN, RST, Slice, find_restarts, note_openers
 from flowmap.sources.packets.keys import SLOTS, Grouping, Keys, Mask, keys_of
 from flowmap.sources.packets.moments import (
     end_moments,
     first_moments,
-    note_spoken,
+    note_alive,
     now_moments,
     restart_moments,
     silent_moments,
 )
-from flowmap.sources.packets.silence import SPAN, may_begin_anew
+from flowmap.sources.packets.silence import SPAN, may_restart
 from flowmap.sources.packets.table import CLOSING, LINGER, LONGEST_SILENCE, TCP, PacketFlowState, PacketTable, Times
 from flowmap.sources.port_roles import likelier_client
 from flowmap.wire.packets.packets import Mark, Packets
 
 SLICE = SLOTS // 4
-"""Packets worked on at a time."""
+"""Packets processed at a time."""
 EXPIRE_EVERY = 1.0
-"""Seconds between two looks for flows that fell silent."""
+"""Seconds between two searches for silent flows."""
 RESTARTS = 64
-"""Connections of one tuple that are told apart within a slice; more count as one."""
+"""Connections of one tuple that are distinguished within a slice; more count as one."""
 
 _FLAGLESS = np.uint16(Mark.FRAGMENT_LATER | Mark.FLAGS_UNKNOWN)
 
 
 @dataclass(slots=True)
 class PacketCounts:
-    """What became of packets, besides being counted."""
+    """Counts of packets and flows that were handled specially."""
 
     duplicates: int = 0
-    """Seen on a second interface, and not counted."""
+    """Packets seen on a second interface, not counted again."""
     shed: int = 0
-    """Flows that left before their time for want of room."""
+    """Flows closed early because the table was full."""
     lone_fragments: int = 0
-    """Later fragments whose first was not seen: they count as a flow without ports."""
+    """Later fragments without their first fragment: they count as a flow without ports."""
 
     def exceptional(self) -> dict[str, int]:
-        """Those of :attr:`flowmap.sources.base.SourceStats.exceptional_packets`."""
+        """The counts for :attr:`flowmap.model.source.SourceStats.exceptional_packets`."""
         return {"duplicate": self.duplicates, "lone_fragment": self.lone_fragments}
 
 
 class PacketFlows:
-    """Takes packets in order, gives records of flows. One thread uses it; times are seconds of any one clock."""
+    """Takes packets in order and returns records of flows. Not thread-safe; times are seconds of any one clock."""
 
     def __init__(
         self,
@@ -79,15 +79,15 @@ class PacketFlows:
         *,
         seed: bytes = bytes(range(1, 49)),
         ephemeral: tuple[int, int] = (32_768, 60_999),
-        tell_every: float = 0.0,
+        report_every: float = 0.0,
         first_id: int = 1,
         timed: bool = False,
     ) -> None:
-        """``ephemeral``: first and last port that clients are given. ``seed``: 48 random bytes, see FlowTable.
+        """``ephemeral``: first and last port assigned to clients. ``seed``: 48 random bytes, see FlowTable.
 
-        ``tell_every``: seconds for which growing counters may wait; beginnings and ends are told at once.
-        ``first_id``: where to go on after another object's ``next_id``. ``timed``: records have the moments of their
-        packets, so many packets may be taken at a time; growing counters wait until :meth:`tell`.
+        ``report_every``: seconds between reports of growing counters; starts and ends are reported at once.
+        ``first_id``: the ``next_id`` of a previous object. ``timed``: records have the times of their packets, so one
+        call may take many packets; growing counters wait until :meth:`report`.
         """
         self.counts = PacketCounts()
         self.max_flows = max_flows
@@ -97,25 +97,25 @@ class PacketFlows:
         self._sightings = Duplicates(self._table)
         self._fragments = Fragments()
         self._ephemeral = ephemeral
-        self._tell_every = tell_every
+        self._report_every = report_every
         self._timed = timed
-        self._now = self._expired = self._told = self._last = -np.inf
-        self._quiet_until = -np.inf  # before this no flow is over because it is silent
-        self._since = np.inf  # from when on no packet was missed
+        self._now = self._expired = self._reported = self._last = -np.inf
+        self._quiet_until = -np.inf  # no flow times out before this time
+        self._since = np.inf  # no packet was missed since this time
 
     def __len__(self) -> int:
         return len(self._table)
 
     @property
     def next_id(self) -> int:
-        """One more than the largest id given so far."""
+        """One more than the largest assigned id."""
         return self._table.next_id
 
     def take(self, packets: Packets, times: Times, interfaces: npt.NDArray[np.int32] | int = 0) -> list[FlowBatch]:
-        """Records of what the packets changed, in order.
+        """Records of the flows that the packets changed, in order.
 
-        ``times``: of each packet; one that is before the latest so far counts as at that time. ``interfaces``: number
-        of the interface of each packet, or of all.
+        ``times``: of each packet; an earlier time than the latest so far is replaced by that. ``interfaces``: the
+        number of the interface of each packet, or of all.
         """
         times = np.maximum(np.maximum.accumulate(times), self._now)
         self._since = min(self._since, float(times[0])) if len(times) else self._since
@@ -133,11 +133,11 @@ class PacketFlows:
         return [batch for batch in batches if len(batch)]
 
     def expire(self, now: float) -> list[FlowBatch]:
-        """Records of flows that fell silent, and of counters that waited long enough. Cheap if called often."""
+        """Records of flows that timed out, and of growing counters if due. Cheap if called often."""
         self._now = max(self._now, now)
         batches = []
-        if not self._timed and self._now - self._told >= self._tell_every:
-            batches.append(self.tell())
+        if not self._timed and self._now - self._reported >= self._report_every:
+            batches.append(self.report())
         if self._now > self._quiet_until and (self._timed or self._now - self._expired >= EXPIRE_EVERY):
             batches += self._close_silent()
         return [batch for batch in batches if len(batch)]
@@ -151,32 +151,34 @@ class PacketFlows:
         rows = rows[silent]
         return self._close(rows, silent_moments(self._table, rows) if self._timed else None)
 
-    def tell(self) -> FlowBatch:
-        """Records of all counters that were not told yet."""
-        self._told = self._now
+    def report(self) -> FlowBatch:
+        """Records of all counters that grew since their last report."""
+        self._reported = self._now
         table, rows = self._table, self._table.those(PacketFlowState.CHANGED)
         return table.records(rows, RecordKind.UPDATED, now_moments(table, rows, self._now) if self._timed else None)
 
-    def missed(self) -> None:
-        """Packets before now may not have been seen: what begins with the next may be older."""
+    def note_gap(self) -> None:
+        """Note that packets before now may be missing: a flow that starts with the next packet may be older."""
         self._since = np.inf
 
-    def doubt(self) -> FlowBatch:
-        """Packets were lost: records that say of every open flow that its end may have been among them."""
-        self.missed()
+    def mark_doubtful(self) -> FlowBatch:
+        """Records that mark every open flow as doubtful: packets were lost, and its end may be among them."""
+        self.note_gap()
         table, rows = self._table, self._table.live()
         rows = rows[(table.state[rows] & (CLOSING | np.uint16(PacketFlowState.DOUBTED))) == 0]
         return table.doubtful(rows)
 
-    def begin_anew(self) -> list[FlowBatch]:
-        """So much was lost that no flow is taken to have gone on: the last records of all."""
-        self.missed()
+    def close_all(self) -> list[FlowBatch]:
+        """Close all flows after a long loss; returns their final records."""
+        self.note_gap()
         return self._close(self._table.live())
 
-    def lose_sight(self, interface: int) -> list[FlowBatch]:
-        """What passes an interface is not seen any more: its flows may end, and others have their ends when it is seen
-        again, so none is taken to have gone on. The last records of all that were counted there."""
-        self.missed()
+    def close_on(self, interface: int) -> list[FlowBatch]:
+        """Close the flows counted on an interface whose packets are no longer seen; returns their final records.
+
+        They may end unseen, and their endpoints may be reused before the interface is seen again.
+        """
+        self.note_gap()
         return self._close(self._sightings.counted_on(interface))
 
     def _take(self, packets: Packets, times: Times, interfaces: npt.NDArray[np.int32] | int) -> list[FlowBatch]:
@@ -198,7 +200,7 @@ class PacketFlows:
         return batches + self._make_room()
 
     def _before(self, times: Times) -> Times | None:
-        """The time of the packet before each; that of the first of all is its own."""
+        """The time of the packet before each packet; the very first packet has its own time."""
         if not self._timed:
             return None
         first = times[0] if np.isinf(self._last) else self._last
@@ -206,18 +208,18 @@ class PacketFlows:
         return np.concatenate(([first], times[:-1]))
 
     def _count(self, part: Slice, group: Positions, first: Positions, rows: Rows) -> list[FlowBatch]:
-        """Count packets; those that begin a flow anew wait for the next round, so that the old one is closed first."""
+        """Count packets. Those that restart a flow wait for the next round, so that the old flow is closed first."""
         table, batches = self._table, []
         for turn in range(RESTARTS):
             starts = self._restarted(part, group, first, rows)
-            stops = np.minimum(starts, may_begin_anew(part, group, table, rows))
+            stops = np.minimum(starts, may_restart(part, group, table, rows))
             if turn == RESTARTS - 1 or not (stops < len(group)).any():
                 break
             later = np.arange(len(group)) >= stops[group]
             batches += self._add(part.take(np.flatnonzero(~later)), *_without(group, rows, later))
             again = (starts == stops) & (starts < len(group))
             begin = starts[again]
-            batches += self._last_words(rows[again], restart_moments(part, begin, table, rows[again]))
+            batches += self._final_records(rows[again], restart_moments(part, begin, table, rows[again]))
             table.renew(rows[again], self._oriented(part, begin), part.keys.turned[begin], part.time[begin])
             part = part.take(np.flatnonzero(later))
             group, rows = _without(group, rows, ~later)
@@ -225,7 +227,7 @@ class PacketFlows:
         return batches + self._add(part, group, rows)
 
     def _rows(self, part: Slice, first: Positions) -> Rows:
-        """The row of every group; those without one are opened by their first packet."""
+        """The row of every group; opens flows for groups without one."""
         leaders = part.keys.take(first)
         rows = self._table.find(leaders)
         missing = np.flatnonzero(rows < 0)
@@ -236,9 +238,10 @@ class PacketFlows:
         return rows
 
     def _oriented(self, part: Slice, position: Positions) -> npt.NDArray[np.uint16]:
-        """The state of flows that begin with these packets: which end is the client, and whether that is a guess.
+        """The state of flows that start with these packets: which endpoint is the client, and whether that is a guess.
 
-        Where it is one, the flow may be older; but what never shakes hands is new after a long enough silence.
+        A guessed flow may be older than its first packet. Protocols without a handshake count as new after the longest
+        timeout without missed packets.
         """
         keys, protocol = part.keys, part.keys.meta[position] & np.uint16(0xFF)
         tcp = protocol == TCP
@@ -255,37 +258,37 @@ class PacketFlows:
         return state
 
     def _restarted(self, part: Slice, group: Positions, first: Positions, rows: Rows) -> Positions:
-        """The first packet of each group that begins its flow anew; one more than the last where none does."""
+        """Position of the first packet of each group that restarts its flow; the number of packets if none does."""
         starts = np.full(len(first), len(group))
         silent = part.time[first] - self._table.last(rows) > LINGER
         if silent.any():
             silent &= part.time[first] - self._table.last(rows) > self._table.timeouts(rows)
             starts[silent] = first[silent]
-        begins = begin_another(part, group, self._table, rows)[::-1]
+        begins = find_restarts(part, group, self._table, rows)[::-1]
         starts[group[begins]] = np.minimum(starts[group[begins]], begins)
         return starts
 
     def _add(self, part: Slice, group: Positions, rows: Rows) -> list[FlowBatch]:
-        """Sum up what the packets carried; records of what has to be told at once."""
+        """Add the packets to the counters; returns the records that must be reported at once."""
         table, n = self._table, len(rows)
         way = group * 2 + part.keys.turned
         # Sums of doubles are exact below 2**53, and a slice holds at most 2**16 lengths of 32 bits.
         table.bytes[rows] += np.bincount(way, part.length, 2 * n).astype(np.uint64).reshape(n, 2)
         packets = np.bincount(way, minlength=2 * n).reshape(n, 2)
         table.packets[rows] += packets.astype(np.uint64)
-        heard = table.heard[rows]
-        heard.reshape(-1)[way] = part.time  # in order: the last one stays
-        table.heard[rows] = heard
+        last_seen = table.last_seen[rows]
+        last_seen.reshape(-1)[way] = part.time  # in order: the last packet counts
+        table.last_seen[rows] = last_seen
         if self._timed:
-            note_spoken(part, group, table, rows)
+            note_alive(part, group, table, rows)
         state = table.state[rows]
         state &= ~np.uint16(PacketFlowState.DOUBTED)
         state |= np.uint16(PacketFlowState.CHANGED)
         note_openers(part, group, table, rows)
-        talk = np.bincount(way[part.talk()], minlength=2 * n).reshape(n, 2)
+        past_syn = np.bincount(way[part.past_syn()], minlength=2 * n).reshape(n, 2)
         for side in (0, 1):
             state |= (packets[:, side] > 0) * np.uint16(PacketFlowState.SENT_LOWER << side)
-            state |= (talk[:, side] > 0) * np.uint16(PacketFlowState.TALKED_LOWER << side)
+            state |= (past_syn[:, side] > 0) * np.uint16(PacketFlowState.PAST_SYN_LOWER << side)
         self._note_ends(part, group, state)
         table.state[rows] = state
         return self._announce(part, group, rows)
@@ -300,22 +303,22 @@ class PacketFlows:
             np.bitwise_or.at(state, group[ends], bits)
 
     def _announce(self, part: Slice, group: Positions, rows: Rows) -> list[FlowBatch]:
-        """Flows that are new, and those that began to end."""
+        """Records of new flows, and of flows with their first FIN or RST."""
         state = self._table.state[rows]
-        new = (state & np.uint16(PacketFlowState.TOLD)) == 0
+        new = (state & np.uint16(PacketFlowState.REPORTED)) == 0
         batches = []
         if new.any():
             first = _firsts(group, len(rows))[new] if self._timed else group
             batches += self._openings(rows[new], first_moments(part, first, self._table, rows[new]))
-        untold = ((state & CLOSING) != 0) & ((state & np.uint16(PacketFlowState.ENDING_TOLD)) == 0)
-        if untold.any():
-            self._table.state[rows[untold]] |= np.uint16(PacketFlowState.ENDING_TOLD)
-            untold &= ~new | self._timed  # else the record of the beginning has told it
+        unreported = ((state & CLOSING) != 0) & ((state & np.uint16(PacketFlowState.ENDING_REPORTED)) == 0)
+        if unreported.any():
+            self._table.state[rows[unreported]] |= np.uint16(PacketFlowState.ENDING_REPORTED)
+            unreported &= ~new | self._timed  # otherwise the opening record contains it
             ends = np.flatnonzero(part.tcp_flags & (FIN | RST))
             first = np.zeros(len(rows), np.intp)
             first[group[ends[::-1]]] = ends[::-1]
-            moments = end_moments(part, first[untold], self._table, rows[untold])
-            batches.append(self._table.records(rows[untold], RecordKind.UPDATED, moments))
+            moments = end_moments(part, first[unreported], self._table, rows[unreported])
+            batches.append(self._table.records(rows[unreported], RecordKind.UPDATED, moments))
         return batches
 
     def _openings(self, rows: Rows, moments: Moments | None) -> list[FlowBatch]:
@@ -325,22 +328,22 @@ class PacketFlows:
             for some, kind in ((~joined, RecordKind.OPENED), (joined, RecordKind.UPDATED))
             if some.any()
         ]
-        if self._timed:  # what came after the first packet is told later, with its own instants
+        if self._timed:  # later packets are reported later, with their own times
             self._table.state[rows] |= np.uint16(PacketFlowState.CHANGED)
             for batch in batches:
                 batch.flags &= ~np.uint16(Flag.ENDING)
         return batches
 
-    def _last_words(self, rows: Rows, moments: Moments | None = None) -> list[FlowBatch]:
-        """The last records of flows, which are over."""
+    def _final_records(self, rows: Rows, moments: Moments | None = None) -> list[FlowBatch]:
+        """The final records of closed flows."""
         if not len(rows):
             return []
-        untold = (self._table.state[rows] & np.uint16(PacketFlowState.TOLD)) == 0
-        openings = self._openings(rows[untold], None if moments is None else moments.take(untold))
+        unreported = (self._table.state[rows] & np.uint16(PacketFlowState.REPORTED)) == 0
+        openings = self._openings(rows[unreported], None if moments is None else moments.take(unreported))
         return [*openings, self._table.records(rows, RecordKind.CLOSED, moments)]
 
     def _close(self, rows: Rows, moments: Moments | None = None) -> list[FlowBatch]:
-        batches = self._last_words(rows, moments)
+        batches = self._final_records(rows, moments)
         self._table.close(rows)
         return batches
 
@@ -359,7 +362,7 @@ def _slice(packets: Packets, keys: Keys, times: Times, before: Times | None) -> 
 
 
 def _without(group: Positions, rows: Rows, left_out: Mask) -> tuple[Positions, Rows]:
-    """The groups without some of their packets; those that lose all of them are left out."""
+    """Groups and rows without the packets ``left_out``; empty groups are removed."""
     remaining = group[~left_out]
     there = np.zeros(len(rows), np.bool_)
     there[remaining] = True
@@ -375,7 +378,7 @@ def _firsts(group: Positions, count: int) -> Positions:
 def _likelier_client(
     low: npt.NDArray[np.uint64], high: npt.NDArray[np.uint64], tcp: Mask, ephemeral: tuple[int, int]
 ) -> npt.NDArray[np.int64]:
-    """From the ports: -1 the lower end, 1 the higher end, 0 they do not tell. For TCP the higher port decides last."""
+    """The likelier client by port: -1 the lower endpoint, 1 the higher one, 0 unknown. TCP: else the higher port."""
     low, high = low & np.uint64(0xFFFF), high & np.uint64(0xFFFF)
     by_role = likelier_client(high, low, ephemeral).astype(np.int64)
     by_size = np.where(tcp, (high > low).astype(np.int64) - (high < low), 0)

@@ -1,4 +1,4 @@
-"""Later fragments carry no ports: they are of the flow of the first one."""
+"""Assigns later fragments, which have no ports, to the flow of the first fragment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy.typing as npt
 from flowmap.wire.packets.packets import Mark, Packets
 
 LIMIT = 16_384
-"""Fragmented packets remembered; the oldest are forgotten first."""
-PATIENCE = 30.0
-"""Seconds for which the fragments of one packet may be under way (net.ipv4.ipfrag_time)."""
+"""Fragmented packets remembered; the oldest are removed first."""
+TIMEOUT = 30.0
+"""Longest time in seconds between fragments of one packet (net.ipv4.ipfrag_time)."""
 
 _FIRST, _LATER = np.uint16(Mark.FRAGMENT_FIRST), np.uint16(Mark.FRAGMENT_LATER)
 _Key = tuple[int, int, int, int, int, int]
@@ -29,9 +29,9 @@ class Fragments:
         return len(self._ports)
 
     def settle(self, packets: Packets, times: npt.NDArray[np.float64]) -> tuple[Packets, int]:
-        """The packets with the ports of later fragments filled in, and how many of those are not known.
+        """The packets with the ports of later fragments filled in, and the number of later fragments without a first.
 
-        A step for each fragment, in order: of all packets they are few.
+        Fragments are rare, so they are processed one by one, in order.
         """
         places = np.flatnonzero(packets.flags & (_FIRST | _LATER))
         if not len(places):
@@ -44,14 +44,14 @@ class Fragments:
                 self._remember(key, source, destination, now)
                 continue
             known = self._ports.get(key)
-            if known is None or now - known[2] > PATIENCE:
+            if known is None or now - known[2] > TIMEOUT:
                 lone += 1
             else:
                 settled.source_port[place], settled.destination_port[place] = known[:2]
         return settled, lone
 
     def _remember(self, key: _Key, source: int, destination: int, now: float) -> None:
-        self._ports.pop(key, None)  # to the end: the order is by time
+        self._ports.pop(key, None)  # reinserted last: the order is by time
         self._ports[key] = source, destination, now
         if len(self._ports) > LIMIT:
             for oldest in list(islice(self._ports, LIMIT // 8)):

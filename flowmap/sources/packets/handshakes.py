@@ -1,8 +1,8 @@
-"""TCP connections that follow each other on the same endpoints: which packets begin another one.
+"""Finds the packets that start another TCP connection on the same endpoints.
 
-A connection is known by the initial sequence number of its opener. A SYN with the known number is a copy, whenever it
-comes; one with another number is another connection's. The other end's number tells nothing: whoever answers a SYN
-that was sent again may choose another one.
+A connection is identified by the initial sequence number of its opener. A SYN with this number is a copy, at any time;
+a SYN with another number belongs to another connection. The number of the accepting side proves nothing, since it may
+differ in the answers to a retransmitted SYN.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from flowmap.sources.packets.table import CLOSING, PacketFlowState, PacketTable,
 
 FIN, SYN, RST, ACK = (np.uint8(1 << bit) for bit in (0, 1, 2, 4))
 WITH_DATA = np.uint32(1 << 16)
-"""An answer may acknowledge this many bytes besides the SYN: data sent with it (TCP Fast Open, RFC 7413)."""
+"""Bytes that an answer may acknowledge beyond the SYN: data sent with it (TCP Fast Open, RFC 7413)."""
 
-_TALKED = np.array([PacketFlowState.TALKED_LOWER, PacketFlowState.TALKED_HIGHER], np.uint16)
+_PAST_SYN = np.array([PacketFlowState.PAST_SYN_LOWER, PacketFlowState.PAST_SYN_HIGHER], np.uint16)
 _GUESSED, _CLIENT_HIGHER = np.uint16(PacketFlowState.GUESSED), np.uint16(PacketFlowState.CLIENT_HIGHER)
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Packets with what is needed of them, in order."""
+    """The needed columns of some packets, in order."""
 
     keys: Keys
     length: npt.NDArray[np.uint32]
     tcp_flags: npt.NDArray[np.uint8]
     sequence: npt.NDArray[np.uint32]
     flagless: Mask
-    """The packet has TCP flags that were not captured."""
+    """The TCP flags of the packet were not captured."""
     time: Times
     before: Times | None = None
-    """Time of the packet before each, whatever its flow; None if the times of records do not matter."""
+    """Time of the previous packet of any flow; None if records need no times."""
 
     def take(self, index: Positions) -> Slice:
         """The packets at ``index``."""
@@ -45,26 +45,26 @@ class Slice:
         return Slice(self.keys.take(index), length, flags, sequence, self.flagless[index], self.time[index], before)
 
     def handshakes(self, position: Positions) -> tuple[Mask, Mask]:
-        """Of each packet: whether it says who opened the connection, and whether that is its receiver.
+        """For each packet: whether it shows who opened the connection, and whether that is its destination.
 
-        A SYN is the opener's; a SYN-ACK, and a RST that answers a SYN, are sent to the opener.
+        A SYN comes from the opener; a SYN-ACK, and a RST that answers a SYN, are sent to the opener.
         """
         flags = self.tcp_flags[position]
         shakes = ((flags & SYN) != 0) | (((flags & RST) != 0) & (self.sequence[position] != 0))
         return shakes, shakes & ((flags & ACK) != 0)
 
-    def talk(self) -> Mask:
-        """Which packets show that the handshake is over for their sender: all but opening SYNs."""
-        talk: Mask = ((self.tcp_flags & (SYN | ACK)) != SYN) & ~self.flagless
-        return talk
+    def past_syn(self) -> Mask:
+        """Which packets show that their sender has finished the handshake: all but opening SYNs."""
+        past_syn: Mask = ((self.tcp_flags & (SYN | ACK)) != SYN) & ~self.flagless
+        return past_syn
 
 
-def begin_another(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> Positions:
-    """The packets that begin another connection than the one their flow has been so far, in order.
+def find_restarts(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> Positions:
+    """Positions of the packets that start another connection than that of their flow, in order.
 
-    These are handshakes with another number of the opener, handshakes on a flow that was picked up in the middle (or
-    whose guessed client they contradict), and, where the number is not known to be a copy, opening SYNs after a FIN or
-    RST or of an end for which the handshake was over.
+    - a handshake with another number of the opener
+    - a handshake on a flow picked up in the middle, or one that contradicts its guessed client
+    - an opening SYN that is not known to be a copy: after a FIN or RST, or after its sender finished the handshake
     """
     syn = np.flatnonzero(part.tcp_flags & SYN)
     if not len(syn):
@@ -83,7 +83,7 @@ def begin_another(part: Slice, group: Positions, table: PacketTable, rows: Rows)
 
 
 def note_openers(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> None:
-    """Keep the opener's number of flows that had none."""
+    """Store the opener's number of flows without one."""
     position, opener = _numbers(part, group, table.state[rows])
     if len(position):
         sequence = table.sequence[rows]
@@ -93,9 +93,9 @@ def note_openers(part: Slice, group: Positions, table: PacketTable, rows: Rows) 
 
 
 def _numbers(part: Slice, group: Positions, state: npt.NDArray[np.uint16]) -> tuple[Positions, Positions]:
-    """The packets with an opener's number, and whose it is: twice the group, and one more for the higher end.
+    """Positions of packets with an opener's number, and the opener: twice the group, plus one for the higher endpoint.
 
-    A RST answers a SYN that was not seen yet: it says nothing of a flow that was picked up before.
+    A RST that answers an unseen SYN is ignored for flows picked up in the middle: it belongs to another connection.
     """
     position = np.flatnonzero(part.sequence)
     refusal = (part.tcp_flags[position] & (SYN | RST)) == RST
@@ -108,7 +108,7 @@ def _numbers(part: Slice, group: Positions, state: npt.NDArray[np.uint16]) -> tu
 def _known_before(
     part: Slice, group: Positions, table: PacketTable, rows: Rows, syn: Positions, opener: Positions
 ) -> npt.NDArray[np.uint32]:
-    """The number of each SYN's opener that was known before it: from the table, or among these; 0 if none was."""
+    """The opener's number known before each SYN, from the table or from earlier packets here; 0 if unknown."""
     known = table.sequence[rows].reshape(-1)
     position, whose = _numbers(part, group, table.state[rows])
     first = np.full(len(known), len(group))
@@ -119,13 +119,13 @@ def _known_before(
 
 
 def _after_the_handshake(part: Slice, group: Positions, state: npt.NDArray[np.uint16], syn: Positions) -> Mask:
-    """Whether each SYN comes after a FIN or RST, or its sender has sent something else than an opening SYN before."""
+    """Whether each SYN follows a FIN or RST, or another packet of its sender than an opening SYN."""
     over = np.where((state & CLOSING) != 0, -1, len(group))
     ends = np.flatnonzero(part.tcp_flags & (FIN | RST))[::-1]
     over[group[ends]] = np.minimum(over[group[ends]], ends)
-    talked = np.where((state[:, None] & _TALKED) != 0, -1, len(group)).reshape(-1)
+    past = np.where((state[:, None] & _PAST_SYN) != 0, -1, len(group)).reshape(-1)
     way = group * 2 + part.keys.turned
-    talk = np.flatnonzero(part.talk())[::-1]
-    talked[way[talk]] = np.minimum(talked[way[talk]], talk)
-    after: Mask = (syn > over[group[syn]]) | (syn > talked[way[syn]])
+    past_syn = np.flatnonzero(part.past_syn())[::-1]
+    past[way[past_syn]] = np.minimum(past[way[past_syn]], past_syn)
+    after: Mask = (syn > over[group[syn]]) | (syn > past[way[syn]])
     return after

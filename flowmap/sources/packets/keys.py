@@ -1,4 +1,4 @@
-"""Which flow each packet is of: its two ends in one order for both directions, and packets of one flow as a group."""
+"""Keys of flows, equal for both directions of a connection, and the grouping of packets by key."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 WIDE = np.uint16(1 << 8)
-"""In ``meta``: an address does not fit into 48 bits (an IPv4 address does, as ``::ffff:a.b.c.d``)."""
+"""Flag in ``meta``: an address needs more than 48 bits. An IPv4 address (``::ffff:a.b.c.d``) does not."""
 SLOTS = 1 << 18
-"""Places to meet for packets of one flow: four times what a slice holds at most, so few flows share one."""
+"""Slots of the hash table for grouping: four times the packets of a slice, so few flows share one."""
 
 _PORT_BITS = np.uint64(16)
 _OUTSIDE = np.uint64(48)
@@ -24,40 +24,40 @@ _OUTSIDE = np.uint64(48)
 
 @dataclass(frozen=True, slots=True)
 class Wide:
-    """What of the two ends is not in ``Keys.ends``; zero where both are IPv4."""
+    """The address bits of both endpoints that ``Keys.ends`` lacks; zero for IPv4."""
 
     high: tuple[U64, U64]
     top: tuple[U64, U64]
     """The upper 16 bits of the lower half."""
 
     def take(self, index: Positions) -> Wide:
-        """Those at ``index``."""
+        """The elements at ``index``."""
         (a, b), (c, d) = self.high, self.top
         return Wide((a[index], b[index]), (c[index], d[index]))
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The flow of each packet: the same for both directions."""
+    """The flow of each packet, equal for both directions."""
 
     ends: tuple[U64, U64]
-    """The lower and the higher end: 48 bits of address above 16 bits of port."""
+    """The lower and the higher endpoint: 48 bits of address, then 16 bits of port."""
     meta: npt.NDArray[np.uint16]
-    """IANA protocol, and WIDE."""
+    """IANA protocol and WIDE."""
     wide: Wide | None
     """None if no packet is WIDE."""
     turned: Mask
-    """The packet's source is the higher end."""
+    """The packet's source is the higher endpoint."""
     hashes: Hashes
 
     def take(self, index: Positions) -> Keys:
-        """Those at ``index``."""
+        """The keys at ``index``."""
         low, high = self.ends
         wide = None if self.wide is None else self.wide.take(index)
         return Keys((low[index], high[index]), self.meta[index], wide, self.turned[index], self.hashes[index])
 
     def same(self, leaders: Positions, positions: Positions | slice) -> Mask:
-        """Whether each packet at ``positions`` is of the flow of its leader."""
+        """Whether each packet at ``positions`` belongs to the flow of its leader."""
         same: Mask = self.ends[0][leaders] == self.ends[0][positions]
         same &= self.ends[1][leaders] == self.ends[1][positions]
         same &= self.meta[leaders] == self.meta[positions]
@@ -68,7 +68,7 @@ class Keys:
 
 
 def keys_of(packets: Packets, hasher: Hasher) -> Keys:
-    """The flow of each packet."""
+    """The keys of packets."""
     source = packets.source_low << _PORT_BITS | packets.source_port
     destination = packets.destination_low << _PORT_BITS | packets.destination_port
     meta = packets.protocol.astype(np.uint16)
@@ -100,26 +100,26 @@ def _ordered(source: U64, destination: U64, turned: Mask) -> tuple[U64, U64]:
 
 
 class Grouping:
-    """Finds the packets of one flow within a slice, without sorting them."""
+    """Groups the packets of a slice by flow, without sorting."""
 
     def __init__(self) -> None:
         self._slots = np.zeros(SLOTS, np.int32)
 
     def __call__(self, keys: Keys) -> tuple[Positions, Positions]:
-        """For each packet the number of its group, and for each group its first packet; groups are in that order.
+        """The group of each packet, and the first packet of each group; groups are in the order of these.
 
-        Every packet writes its position into the place its hash names, the last one first, so that what stays is the
-        first packet that meets there. Those that find a packet of another flow meet again elsewhere.
+        Every packet writes its position into the slot of its hash, in reverse order, so the first packet remains.
+        Packets that collide with another flow repeat this with other bits of the hash.
         """
         positions = np.arange(len(keys.hashes))
         leaders = self._meet(keys.hashes, positions)
-        strangers = positions[~keys.same(leaders, slice(None))]
+        collided = positions[~keys.same(leaders, slice(None))]
         shift = 0
-        while len(strangers):
+        while len(collided):
             shift = (shift + 11) % 46
-            found = self._meet(keys.hashes[strangers] >> np.uint64(shift), strangers)
-            leaders[strangers] = found
-            strangers = strangers[~keys.same(found, strangers)]
+            found = self._meet(keys.hashes[collided] >> np.uint64(shift), collided)
+            leaders[collided] = found
+            collided = collided[~keys.same(found, collided)]
         leads = leaders == positions
         number = np.cumsum(leads) - 1
         return number[leaders], np.flatnonzero(leads)

@@ -1,4 +1,4 @@
-"""When what the records of flows tell happened: the times of the packets they are about, see :class:`Moments`."""
+"""Times of the events in flow records, from the times of the packets; see :class:`flowmap.flows.batch.Moments`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CLIENT_HIGHER = np.uint16(PacketFlowState.CLIENT_HIGHER)
 
 
 def first_moments(part: Slice, position: Positions, table: PacketTable, rows: Rows) -> Moments | None:
-    """Of flows that begin with the packets at ``position``. What their clients sent later is not told with that."""
+    """For flows that start with the packets at ``position``. Later packets of the client are reported separately."""
     if part.before is None:
         return None
     time, by_client = part.time[position], part.keys.turned[position] == ((table.state[rows] & _CLIENT_HIGHER) != 0)
@@ -22,23 +22,23 @@ def first_moments(part: Slice, position: Positions, table: PacketTable, rows: Ro
 
 
 def end_moments(part: Slice, position: Positions, table: PacketTable, rows: Rows) -> Moments | None:
-    """Of flows that end with the packets at ``position``."""
+    """For flows that end with the packets at ``position``."""
     return None if part.before is None else Moments(part.before[position], part.time[position], table.sent(rows))
 
 
 def now_moments(table: PacketTable, rows: Rows, now: float) -> Moments:
-    """Of flows about which something is told only now."""
+    """For flows that are reported at ``now``."""
     return Moments(table.last(rows), np.full(len(rows), now), table.sent(rows))
 
 
 def silent_moments(table: PacketTable, rows: Rows) -> Moments:
-    """Of flows that are over because they are silent: the last packet and the time-out after it."""
+    """For flows that timed out: they end between the last packet and the timeout after it."""
     last = table.last(rows)
     return Moments(last, last + table.timeouts(rows), table.sent(rows))
 
 
 def restart_moments(part: Slice, begin: Positions, table: PacketTable, rows: Rows) -> Moments | None:
-    """Of flows after which others begin with the packets at ``begin``."""
+    """For flows that are replaced by new ones, which start with the packets at ``begin``."""
     if part.before is None:
         return None
     silent, time = silent_moments(table, rows), part.time[begin]
@@ -46,16 +46,18 @@ def restart_moments(part: Slice, begin: Positions, table: PacketTable, rows: Row
     return Moments(before, np.minimum(silent.by, time), silent.sent)
 
 
-def note_spoken(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> None:
-    """Keep when each end of the flows sent its last packet before the first FIN or RST: who sends after it may be
-    another that has the address by now."""
+def note_alive(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> None:
+    """Store the time of each endpoint's last packet before the first FIN or RST.
+
+    Later packets may come from another host with the same address, so they do not prove that the client exists.
+    """
     closing, ends = (table.state[rows] & CLOSING) != 0, np.flatnonzero(part.tcp_flags & (FIN | RST))[::-1]
     way, time = 2 * group + part.keys.turned, part.time
     if len(ends) or closing.any():
         end = np.where(closing, -1, len(group))
         end[group[ends]] = np.minimum(end[group[ends]], ends)
-        alive = np.flatnonzero(np.arange(len(group)) < end[group])
-        way, time = way[alive], time[alive]
-    spoke = table.spoke[rows]
-    spoke.reshape(-1)[way] = time  # in order: the last one stays
-    table.spoke[rows] = spoke
+        earlier = np.flatnonzero(np.arange(len(group)) < end[group])
+        way, time = way[earlier], time[earlier]
+    alive = table.alive[rows]
+    alive.reshape(-1)[way] = time  # in order: the last packet counts
+    table.alive[rows] = alive

@@ -1,4 +1,4 @@
-"""Where in a long slice a flow may have been over because it was silent."""
+"""Finds the packets of a long slice before which their flow may have timed out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flowmap.sources.packets.keys import Mask
 from flowmap.sources.packets.table import CLOSING, LEAST_SILENCE, LINGER, TCP, PacketTable, Times
 
 SPAN = 300.0
-"""Seconds of packets that may be one slice; within it a flow can be silent for SPAN / LINGER times at most."""
+"""Longest slice in seconds; within it a flow can time out at most SPAN / LINGER times."""
 
 
-def may_begin_anew(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> Positions:
-    """The first packet of each group that comes after so long a silence that its flow may have been over.
+def may_restart(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> Positions:
+    """Position of the first packet of each group after a silence that may have ended the flow.
 
-    One more than the last packet where there is none. Of the group's first packet the table tells.
+    The number of packets if there is none. The silence before the group's first packet is left to the caller.
     """
     found = np.full(len(rows), len(group))
     if not len(group) or part.time[-1] - part.time[0] <= LINGER:
@@ -33,7 +33,7 @@ def may_begin_anew(part: Slice, group: Positions, table: PacketTable, rows: Rows
 
 
 def _least_silence(part: Slice, group: Positions, table: PacketTable, rows: Rows) -> Times:
-    """By group, the seconds of silence that end the flow at the earliest, whatever it sends in this slice."""
+    """By group, the shortest timeout in seconds that the flow can have during this slice."""
     protocol = table.meta[rows] & np.uint16(0xFF)
     closing: Mask = (table.state[rows] & CLOSING) != 0
     closing[group[(part.tcp_flags & (FIN | RST)) != 0]] = True

@@ -1,4 +1,4 @@
-"""The flows that packets made, in columns: one row a flow, 168 bytes of memory each."""
+"""The table of packet flows, in columns: one row per flow, 168 bytes of memory each."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
 Times = npt.NDArray[np.float64]
 
 LINGER = 10.0
-"""Shortest time-out of all: within so many seconds no flow can fall silent and begin anew."""
+"""The shortest timeout in seconds: within it no flow can time out and restart."""
 UNREPLIED, REPLIED, ESTABLISHED, OTHER = 30.0, 120.0, 432_000.0, 600.0
 
 LONGEST_SILENCE: Times = np.full(256, OTHER)
-"""By protocol, the seconds that a flow may be silent and go on."""
+"""By protocol, the longest timeout of a flow in seconds."""
 LONGEST_SILENCE[[TCP, UDP, ICMP, ICMP6]] = ESTABLISHED, REPLIED, UNREPLIED, UNREPLIED
 LEAST_SILENCE: Times = np.full(256, OTHER)
-"""By protocol, the shortest time-out that a flow can have; of TCP without FIN and RST."""
+"""By protocol, the shortest timeout of a flow in seconds; for TCP without FIN and RST."""
 LEAST_SILENCE[[TCP, UDP, ICMP, ICMP6]] = REPLIED, UNREPLIED, UNREPLIED, UNREPLIED
 
 
 class PacketFlowState(IntFlag):
-    """What is known of one flow. The bits of the higher end are the lower one's shifted by one."""
+    """Facts about one flow. The bits of the higher endpoint are those of the lower one, shifted by one."""
 
     USED = 1
     CLIENT_HIGHER = 2
-    """The client is the higher end."""
+    """The client is the higher endpoint."""
     GUESSED = 4
     FIN_LOWER = 8
     FIN_HIGHER = 16
@@ -39,17 +39,17 @@ class PacketFlowState(IntFlag):
     SENT_LOWER = 64
     SENT_HIGHER = 128
     CHANGED = 256
-    """Counters grew since they were told last."""
-    ENDING_TOLD = 512
+    """Counters grew since the last report."""
+    ENDING_REPORTED = 512
     DOUBTED = 1024
-    """Packets were lost since its last one: its end may have been among them."""
-    TOLD = 2048
+    """Packets were lost since its last one; its end may be among them."""
+    REPORTED = 2048
     """A record of it was delivered."""
     PICKED_UP = 4096
     """It may be older than its first packet here."""
-    TALKED_LOWER = 8192
-    """That end sent something else than an opening SYN: for it the handshake is over."""
-    TALKED_HIGHER = 16384
+    PAST_SYN_LOWER = 8192
+    """This endpoint sent another packet than an opening SYN: it has finished the handshake."""
+    PAST_SYN_HIGHER = 16384
 
 
 FIN = np.uint16(PacketFlowState.FIN_LOWER | PacketFlowState.FIN_HIGHER)
@@ -58,7 +58,7 @@ CLOSING = np.uint16(PacketFlowState.FIN_LOWER | PacketFlowState.FIN_HIGHER | Pac
 
 
 class PacketTable:
-    """At most ``rows`` flows. What they are made of is in ``flows/batch.py``'s words only when they are told."""
+    """At most ``rows`` flows, converted to a FlowBatch only when they are reported."""
 
     def __init__(self, rows: int, *, first_id: int = 1, timed: bool = False) -> None:
         self.ends = np.zeros((rows, 2), np.uint64)
@@ -66,12 +66,12 @@ class PacketTable:
         self.top = np.zeros((rows, 2), np.uint64)
         self.meta = np.zeros(rows, np.uint16)
         self.id = np.zeros(rows, np.uint64)
-        self.bytes = np.zeros((rows, 2), np.uint64)  # sent by the lower and by the higher end
+        self.bytes = np.zeros((rows, 2), np.uint64)  # sent by the lower and by the higher endpoint
         self.packets = np.zeros((rows, 2), np.uint64)
-        self.heard = np.zeros((rows, 2), np.float64)  # time of the last packet of each
-        self.spoke = np.zeros((rows if timed else 0, 2), np.float64)  # the same, but none from the first FIN or RST on
-        self.interface = np.zeros((rows, 2), np.int32)  # where its packets are counted
-        self.sequence = np.zeros((rows, 2), np.uint32)  # of each end's opening SYN; 0: not known
+        self.last_seen = np.zeros((rows, 2), np.float64)  # time of the last packet of each endpoint
+        self.alive = np.zeros((rows if timed else 0, 2), np.float64)  # the same, of packets before the first FIN or RST
+        self.interface = np.zeros((rows, 2), np.int32)  # the interface that counts
+        self.sequence = np.zeros((rows, 2), np.uint32)  # of each endpoint's opening SYN; 0: unknown
         self.state = np.zeros(rows, np.uint16)
         self._index = KeyIndex(rows)
         self._free = np.arange(rows - 1, -1, -1, dtype=np.int32)
@@ -84,7 +84,7 @@ class PacketTable:
 
     @property
     def next_id(self) -> int:
-        """One more than the largest id given so far."""
+        """One more than the largest assigned id."""
         return self._next_id
 
     def live(self) -> Rows:
@@ -92,18 +92,18 @@ class PacketTable:
         return np.flatnonzero(self.state[: self._top]).astype(np.int32)
 
     def those(self, state: PacketFlowState) -> Rows:
-        """Rows with one of the bits."""
+        """Rows with at least one of the bits."""
         return np.flatnonzero(self.state[: self._top] & np.uint16(state)).astype(np.int32)
 
     def find(self, keys: Keys) -> Rows:
-        """The row of each flow, -1 if there is none."""
+        """The row of each flow; -1 without one."""
 
         def equal(positions: Positions, rows: Rows) -> Mask:
             same: Mask = self.ends[rows, 0] == keys.ends[0][positions]
             same &= self.ends[rows, 1] == keys.ends[1][positions]
             same &= self.meta[rows] == keys.meta[positions]
             if keys.wide is not None:
-                narrow = (keys.meta[positions] & WIDE) == 0  # what their rows have there is left from others
+                narrow = (keys.meta[positions] & WIDE) == 0  # their rows may have values of earlier flows here
                 for column, (low, high) in ((self.high, keys.wide.high), (self.top, keys.wide.top)):
                     same &= narrow | ((column[rows, 0] == low[positions]) & (column[rows, 1] == high[positions]))
             return same
@@ -111,18 +111,18 @@ class PacketTable:
         return self._index.find(keys.hashes, equal)
 
     def last(self, rows: Rows) -> Times:
-        """Time of the last packet of each."""
-        heard = self.heard[rows]
-        return np.maximum(heard[:, 0], heard[:, 1])
+        """Time of the last packet of each flow."""
+        last_seen = self.last_seen[rows]
+        return np.maximum(last_seen[:, 0], last_seen[:, 1])
 
     def sent(self, rows: Rows) -> Times:
-        """Time of the client's last packet before the first FIN or RST of each; -inf without one. Of timed rows."""
+        """Time of the client's last packet before the first FIN or RST; -inf without one. Only for timed tables."""
         side = ((self.state[rows] & np.uint16(PacketFlowState.CLIENT_HIGHER)) != 0).astype(np.intp)
-        spoke: Times = self.spoke[rows, side]
-        return spoke
+        alive: Times = self.alive[rows, side]
+        return alive
 
     def open(self, keys: Keys, state: npt.NDArray[np.uint16], now: Times) -> Rows:
-        """Rows for flows that have none and begin ``now``; every key comes once."""
+        """Create rows for new flows that start ``now``; every key occurs once."""
         self._unused -= len(keys.hashes)
         rows = self._free[self._unused : self._unused + len(keys.hashes)][::-1].copy()
         self._top = max(self._top, int(rows.max(initial=-1)) + 1)
@@ -131,34 +131,34 @@ class PacketTable:
         if keys.wide is not None:
             self.high[rows, 0], self.high[rows, 1] = keys.wide.high
             self.top[rows, 0], self.top[rows, 1] = keys.wide.top
-        self.heard[rows] = -np.inf
+        self.last_seen[rows] = -np.inf
         self.interface[rows] = -1
         self.renew(rows, state, keys.turned, now)
         self._index.insert(rows, keys.hashes)
         return rows
 
     def renew(self, rows: Rows, state: npt.NDArray[np.uint16], turned: Mask, now: Times) -> None:
-        """Other flows of the same ends take the place of ``rows``; their first packet comes ``now``."""
+        """Replace the flows in ``rows`` by new ones with the same endpoints, which start ``now``."""
         self.id[rows] = np.arange(self._next_id, self._next_id + len(rows), dtype=np.uint64)
         self._next_id += len(rows)
         self.bytes[rows] = self.packets[rows] = self.sequence[rows] = 0
-        self.heard[rows, turned.astype(np.intp)] = now
-        if len(self.spoke):
-            self.spoke[rows] = -np.inf
+        self.last_seen[rows, turned.astype(np.intp)] = now
+        if len(self.alive):
+            self.alive[rows] = -np.inf
         self.state[rows] = state | np.uint16(PacketFlowState.USED)
 
     def close(self, rows: Rows) -> None:
-        """Give up rows."""
+        """Free rows."""
         self._index.remove(rows)
         self.state[rows] = 0
         self._free[self._unused : self._unused + len(rows)] = rows
         self._unused += len(rows)
 
     def timeouts(self, rows: Rows) -> Times:
-        """Seconds of silence after which each flow is over; close to what conntrack has by default.
+        """Seconds of silence after which each flow ends; close to the defaults of conntrack.
 
-        TCP: 10 s after a reset, 30 s after both FINs, 120 s after one or while nobody answered, five days otherwise.
-        UDP: 30 s, 120 s once both ends sent. ICMP: 30 s. Everything else: 600 s.
+        TCP: 10 s after a reset, 30 s after both FINs, 120 s after one FIN or without an answer, five days otherwise.
+        UDP: 30 s, 120 s after packets in both directions. ICMP: 30 s. Other protocols: 600 s.
         """
         state, protocol = self.state[rows], self.meta[rows] & np.uint16(0xFF)
         replied = (state & SENT) == SENT
@@ -175,9 +175,9 @@ class PacketTable:
         return timeout
 
     def surplus(self, count: int) -> Rows:
-        """The ``count`` rows that are missed least: those that are over, then those nobody answered, then silent ones.
+        """The ``count`` rows to evict: flows with FIN or RST first, then those without an answer, then the others.
 
-        Of each kind the ones that are silent for longest.
+        Within each kind the flows with the oldest last packet come first.
         """
         rows = self.live()
         state = self.state[rows]
@@ -187,7 +187,7 @@ class PacketTable:
         return chosen
 
     def records(self, rows: Rows, kind: RecordKind, moments: Moments | None = None) -> FlowBatch:
-        """The rows as records of ``kind`` with their counters, and with the instants of each, if given."""
+        """The rows as records of ``kind`` with their counters and, if given, the times of their events."""
         batch = FlowBatch(len(rows))
         batch.moments = moments
         state = self.state[rows]
@@ -201,11 +201,11 @@ class PacketTable:
             pair = column[rows]
             getattr(batch, f"transmit_{name}")[:] = np.where(turned, pair[:, 1], pair[:, 0])
             getattr(batch, f"receive_{name}")[:] = np.where(turned, pair[:, 0], pair[:, 1])
-        self.state[rows] = (state & ~np.uint16(PacketFlowState.CHANGED)) | np.uint16(PacketFlowState.TOLD)
+        self.state[rows] = (state & ~np.uint16(PacketFlowState.CHANGED)) | np.uint16(PacketFlowState.REPORTED)
         return batch
 
     def doubtful(self, rows: Rows) -> FlowBatch:
-        """Records that say that the end of these flows may have been missed."""
+        """Records that mark these flows as doubtful: their end may have been missed."""
         batch = FlowBatch(len(rows))
         state = self.state[rows]
         batch.kind[:] = int(RecordKind.DUMPED)

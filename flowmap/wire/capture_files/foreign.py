@@ -1,11 +1,11 @@
-"""Files that look like captures and are not pcap or pcapng: what they are, and how to get one that can be read."""
+"""Recognises capture and compression formats that flowmap does not read, and names the tool that converts them."""
 
 from __future__ import annotations
 
 import struct
 
 FIRST_BYTES = 64
-"""Of a file, that are enough to tell."""
+"""Bytes at the start of a file that identify its format."""
 
 _CONVERT = "convert it with `editcap -F pcapng IN OUT`"
 
@@ -47,8 +47,7 @@ _ERF_HEADER = 16
 
 
 def describe_foreign(head: bytes) -> str:
-    """What a file that begins with ``head`` is and what to do, as ``snoop: convert it with …``; empty if that is not
-    known."""
+    """Format and remedy for a file that starts with ``head`` (``snoop: convert it with …``); empty if unknown."""
     for magic, name in _CAPTURES.items():
         if head.startswith(magic):
             return f"{name}: {_CONVERT}"
@@ -59,7 +58,7 @@ def describe_foreign(head: bytes) -> str:
 
 
 def _is_erf(head: bytes) -> bool:
-    """ERF has no magic number: whether the first record is sound."""
+    """Whether the first record is plausible as ERF, which has no magic number."""
     if len(head) < _ERF_HEADER:
         return False
     time, kind, _ = _ERF.unpack_from(head)

@@ -1,27 +1,32 @@
-"""The classic capture format (draft-ietf-opsawg-pcap).
+"""Reads the classic capture format (draft-ietf-opsawg-pcap).
 
-Where the records begin is found by :mod:`flowmap.wire.capture_files.pcap_chain`; all else is read by columns.
+The records form a chain: each holds its own length. The chain is walked in Python; everything else is read as columns.
 """
 
 from __future__ import annotations
 
 import struct
+from array import array
 from typing import Literal
 
 import numpy as np
 
-from flowmap.wire.capture_files.pcap_chain import RECORD, find_records
-from flowmap.wire.capture_files.reader import CapturedFrames, Data, Read, gather
+from flowmap.wire.capture_files.reader import FRAME_LIMIT, CapturedFrames, Data, Index, Read, gather
 
 _HEADER = 24
-_MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # ns of one in the second part of a time
+_RECORD = 16
+"""Bytes of a record's header: seconds, fraction, captured length, length on the wire."""
+_CAPTURED = 8
+"""Offset of the captured length in it."""
+_LINK_TYPE = 20
+_MAGIC = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # ns in one unit of the fraction
 
 
 class PcapReader:
     """A :class:`flowmap.wire.capture_files.reader.Reader`."""
 
     def __init__(self, order: Literal["<", ">"], unit: int) -> None:
-        """``order`` is that of the bytes, ``<`` or ``>``; ``unit`` is in ns."""
+        """``order``: byte order; ``unit``: ns in one unit of the fraction."""
         self.dropped = 0
         self._order: Literal["<", ">"] = order
         self._unit = unit
@@ -31,7 +36,7 @@ class PcapReader:
 
     @classmethod
     def of(cls, head: bytes) -> PcapReader | None:
-        """The reader for a file that begins with ``head``; None if it is another format."""
+        """The reader of a file that starts with ``head``; None for other formats."""
         orders: tuple[tuple[Literal["<", ">"], Literal["little", "big"]], ...] = (("<", "little"), (">", "big"))
         for order, name in orders:
             unit = _MAGIC.get(int.from_bytes(head[:4], name))
@@ -45,14 +50,29 @@ class PcapReader:
         if self._link_type < 0:
             if len(data) < _HEADER:
                 return Read([], 0)
-            (network,) = self._word.unpack_from(data, 20)
-            self._link_type = network & 0xFFFF  # the rest tells of a checksum behind each frame
+            (network,) = self._word.unpack_from(data, _LINK_TYPE)
+            self._link_type = network & 0xFFFF  # the upper half describes a checksum after each frame
             at = _HEADER
-        records, taken, fault = find_records(data, at, self._order)
+        records, end = _walk(data, at, self._word)
         view = np.frombuffer(data, np.uint8)
         head = gather(view, records, self._layout)
         captured, wire = head["captured"].astype(np.int64), head["wire"].astype(np.int64)
+        number, fault = len(records) - (end > len(data)), ""
+        if (impossible := captured > FRAME_LIMIT).any():
+            number = int(np.argmax(impossible))
+            fault = f"a frame of {captured[number]} bytes is impossible"
         times = head["seconds"].astype(np.int64) * 1_000_000_000 + head["fraction"].astype(np.int64) * self._unit
-        interfaces = np.zeros(len(records), np.int32)
-        frames = CapturedFrames(view, records + RECORD, captured, wire, times, self._link_type, interfaces)
-        return Read([frames] if len(records) else [], taken, fault)
+        frames = CapturedFrames(
+            view, records + _RECORD, captured, wire, times, self._link_type, np.zeros(len(records), np.int32)
+        ).first(number)
+        return Read([frames] if number else [], int(records[number]) if number < len(records) else end, fault)
+
+
+def _walk(data: Data, at: int, word: struct.Struct) -> tuple[Index, int]:
+    """Where the records with a whole header start, and where the next one would. The last record may be cut."""
+    starts = array("q")
+    append, unpack, last = starts.append, word.unpack_from, len(data) - _RECORD
+    while at <= last:
+        append(at)
+        at += _RECORD + unpack(data, at + _CAPTURED)[0]
+    return np.frombuffer(starts, np.int64), at

@@ -1,7 +1,7 @@
-"""The newer capture format (draft-ietf-opsawg-pcapng): sections of blocks, interfaces with clocks of their own.
+"""Reads the pcapng capture format (draft-ietf-opsawg-pcapng): sections of blocks, interfaces with their own clocks.
 
-Nearly all blocks are enhanced packet blocks. Their chain is walked in Python and they are read by columns; any other
-block is read alone.
+Nearly all blocks are enhanced packet blocks. Their chain is walked in Python, and their contents are read as columns.
+Other blocks are read one by one.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from flowmap.wire.capture_files.reader import (
 )
 
 BLOCK_LIMIT = 1 << 24
-"""Bytes of one block at most; those with names or secrets can be long."""
+"""Largest block in bytes; blocks with names or secrets can be long."""
 INTERFACES = 1 << 16
-"""Interfaces of one section at most."""
+"""Largest number of interfaces in one section."""
 
 _SECTION, _INTERFACE, _PACKET, _SIMPLE, _STATISTICS, _ENHANCED = 0x0A0D0D0A, 1, 2, 3, 5, 6
 _MAGIC = 0x1A2B3C4D
-_LEAST = 12  # of any block: type and length, and the length again
-_HEAD = 28  # of an enhanced packet block
+_LEAST = 12  # bytes of any block: type, length, and the length again
+_HEAD = 28  # bytes before the frame in an enhanced packet block
 _RESOLUTION, _OFFSET, _DROPPED = 9, 14, 5  # options: if_tsresol, if_tsoffset, isb_ifdrop
 
 
@@ -42,13 +42,13 @@ class _Interface(NamedTuple):
     base: int
     """10 or 2."""
     exponent: int
-    """Its clock ticks ``base ** exponent`` times a second."""
+    """The clock ticks ``base ** exponent`` times per second."""
     offset: int
-    """Seconds to add."""
+    """Seconds to add to each time."""
 
 
 class _Fault(Exception):
-    """A block that cannot be one."""
+    """An impossible block."""
 
 
 class PcapngReader:
@@ -57,14 +57,13 @@ class PcapngReader:
     def __init__(self) -> None:
         self.dropped = 0
         self._order = "<"
-        # Of this section. A file of several is a capture that was joined again, and has the same ones in each.
-        self._interfaces: list[_Interface] = []
-        self._time = 0  # of the frame before, for those that have none
+        self._interfaces: list[_Interface] = []  # of this section; joined files usually have the same in each section
+        self._time = 0  # of the previous frame, for frames without a time
 
     @classmethod
     def of(cls, head: bytes) -> PcapngReader | None:
-        """The reader for a file that begins with ``head``; None if it is another format."""
-        return cls() if int.from_bytes(head[:4], "big") == _SECTION else None  # the same in either order
+        """The reader of a file that starts with ``head``; None for other formats."""
+        return cls() if int.from_bytes(head[:4], "big") == _SECTION else None  # equal in both byte orders
 
     def read(self, data: Data) -> Read:
         """See :class:`flowmap.wire.capture_files.reader.Reader`."""
@@ -77,7 +76,7 @@ class PcapngReader:
             if starts:
                 good = self._enhanced(data, starts, found)
             if good < len(starts):
-                at, fault = starts[good], "a frame's block contradicts itself"
+                at, fault = starts[good], "an inconsistent block of a frame"
                 break
             try:
                 at += self._other(data, at, found)
@@ -86,7 +85,7 @@ class PcapngReader:
         return Read(found, at, fault)
 
     def _walk(self, data: Data, at: int) -> tuple[list[int], int]:
-        """Where the whole enhanced packet blocks that follow each other begin, and where the first other block does."""
+        """Offsets of the whole enhanced packet blocks from ``at`` on, and of the first block of another kind."""
         starts: list[int] = []
         append, unpack, end = starts.append, struct.Struct(f"{self._order}II").unpack_from, len(data)
         while at <= end - _LEAST:
@@ -98,7 +97,7 @@ class PcapngReader:
         return starts, at
 
     def _enhanced(self, data: Data, starts: list[int], found: list[CapturedFrames]) -> int:
-        """Read these blocks; how many of them there are before one that contradicts itself."""
+        """Read these blocks; returns how many are consistent before the first inconsistent one."""
         view, blocks, order = np.frombuffer(data, np.uint8), np.array(starts, np.int64), self._order
         names = ("kind", "size", "interface", "high", "low", "captured", "wire")
         head = gather(view, blocks, np.dtype([(name, f"{order}u4") for name in names]))
@@ -123,7 +122,7 @@ class PcapngReader:
         interfaces: Index,
         found: list[CapturedFrames],
     ) -> None:
-        """Frames with their interfaces, to ``found``, by link type."""
+        """Append frames to ``found``, one item for each link type."""
         if not len(starts):
             return
         times = np.zeros(len(starts), np.int64)
@@ -143,7 +142,7 @@ class PcapngReader:
             )
 
     def _other(self, data: Data, at: int, found: list[CapturedFrames]) -> int:
-        """Read the block that is at ``at``; its size, or 0 if it is not whole."""
+        """Read the block at ``at``; returns its size, or 0 if it is incomplete."""
         block = memoryview(data)[at:]
         if len(block) < _LEAST:
             return 0
@@ -151,16 +150,16 @@ class PcapngReader:
             self._begin_section(block)
         kind, size = struct.unpack_from(f"{self._order}II", block)
         if size < _LEAST or size & 3 or size > BLOCK_LIMIT:
-            raise _Fault(f"a block of {size} bytes cannot be")
+            raise _Fault(f"a block of {size} bytes is impossible")
         if size > len(block):
             return 0
         (again,) = struct.unpack_from(f"{self._order}I", block, size - 4)
         if again != size:
-            raise _Fault(f"a block of {size} bytes says {again} at its end")
+            raise _Fault(f"a block of {size} bytes has the length {again} at its end")
         try:
             self._take(kind, block[8 : size - 4], found, np.frombuffer(data, np.uint8), at + 8)
         except (struct.error, IndexError) as error:
-            raise _Fault(f"a block of type {kind} and {size} bytes is too short or contradicts itself") from error
+            raise _Fault(f"a block of type {kind} and {size} bytes is too short or inconsistent") from error
         return int(size)
 
     def _begin_section(self, block: memoryview) -> None:
@@ -169,10 +168,10 @@ class PcapngReader:
                 self._order = order
                 self._interfaces = []
                 return
-        raise _Fault("a section that does not say its byte order")
+        raise _Fault("a section without a valid byte order")
 
     def _take(self, kind: int, body: memoryview, found: list[CapturedFrames], data: Bytes, at: int) -> None:
-        """Read the ``body`` of a block, which is at ``at``."""
+        """Read the ``body`` of a block; it starts at ``at`` in ``data``."""
         unpack = struct.unpack_from
         if kind == _INTERFACE:
             self._begin_interface(body)
@@ -193,7 +192,7 @@ class PcapngReader:
             raise IndexError
 
     def _single(self, index: int, ticks: int | None, captured: int, wire: int, data: Bytes, at: int) -> CapturedFrames:
-        """The columns of the one frame at ``at``; without ``ticks`` it has the time of the one before."""
+        """The columns of the one frame at ``at``; without ``ticks`` it has the time of the previous frame."""
         kind, time = NO_INTERFACE, 0
         if index < len(self._interfaces):
             interface = self._interfaces[index]
@@ -215,11 +214,11 @@ class PcapngReader:
         if len(self._interfaces) >= INTERFACES:
             raise _Fault(f"more than {INTERFACES} interfaces")
         if exponent > (63 if base == 2 else 19):
-            raise _Fault(f"a clock with {base}**{exponent} ticks a second")
+            raise _Fault(f"a clock with {base}**{exponent} ticks per second")
         self._interfaces.append(_Interface(link_type, snap, base, exponent, offset))
 
     def _options(self, body: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """Code and value of each option; what is cut ends them."""
+        """Code and value of each option, up to the end or an incomplete one."""
         while len(body) >= 4:
             code, size = struct.unpack_from(f"{self._order}HH", body)
             if code == 0 or 4 + size > len(body):
@@ -229,7 +228,7 @@ class PcapngReader:
 
 
 def _nanoseconds(ticks: npt.NDArray[np.uint64], interface: _Interface) -> Index:
-    """Times of an interface's clock as ns since the epoch."""
+    """Times of an interface's clock in ns since the epoch."""
     per_second = np.uint64(interface.base**interface.exponent)
     seconds = (ticks // per_second).astype(np.int64)
     fraction = (ticks % per_second).astype(np.float64) / float(per_second)

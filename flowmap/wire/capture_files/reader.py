@@ -1,18 +1,18 @@
-"""What readers of capture files give: frames in columns, and where a file stops making sense."""
+"""The protocol of capture-file readers and their results: frames as columns, and the place of the first fault."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 FRAME_LIMIT = 1 << 18
-"""Captured bytes of one frame at most (libpcap's MAXIMUM_SNAPLEN); a larger length is no length."""
+"""Largest number of captured bytes of a frame (libpcap's MAXIMUM_SNAPLEN); a larger length is a fault."""
 
 NO_INTERFACE = -1
-"""In place of a link type: frames of an interface that the file does not have. Nobody knows what they are."""
+"""In place of a link type: the frames name an interface that the file does not define, so they cannot be decoded."""
 
 Data = bytes | memoryview
 Bytes = npt.NDArray[np.uint8]
@@ -26,40 +26,45 @@ class CapturedFrames:
     data: Bytes
     starts: Index
     captured: Index
-    """Bytes that are there."""
+    """Bytes of each frame in the file."""
     wire_lengths: Index
-    """Bytes that were on the wire."""
+    """Bytes of each frame on the wire."""
     times: Index
-    """ns since the epoch, as the file says; they may go back. 0 where the link type is NO_INTERFACE."""
+    """ns since the epoch, from the file, so not always ascending. 0 where the link type is NO_INTERFACE."""
     link_type: int
     interfaces: npt.NDArray[np.int32]
-    """A number for each interface of the file; where it has several sections, its place in its own."""
+    """Number of the interface of each frame within its section of the file."""
     timed: bool = True
-    """Whether the file says when; else they have the time of the frame before them, 0 if there is none."""
+    """Whether the file has their times. Otherwise they have the time of the previous frame, 0 for the first."""
+
+    def first(self, number: int) -> CapturedFrames:
+        """The first ``number`` frames."""
+        names = ("starts", "captured", "wire_lengths", "times", "interfaces")
+        return replace(self, **{name: getattr(self, name)[:number] for name in names})
 
 
 class Read(NamedTuple):
-    """What a piece of a file gave."""
+    """The result of reading a piece of a file."""
 
     frames: list[CapturedFrames]
     taken: int
-    """Bytes that were read; the rest is needed again, with more after it."""
+    """Bytes that were read. The rest must be passed again, with more data after it."""
     fault: str = ""
-    """Why nothing after ``taken`` can be read, whatever follows."""
+    """Why nothing after ``taken`` can be read; empty without a fault."""
 
 
 class Reader(Protocol):
     """Reads one file from its beginning."""
 
     dropped: int
-    """Frames that were lost while capturing, as far as the file says."""
+    """Frames lost during the capture, according to the file."""
 
     def read(self, data: Data) -> Read:
-        """Read the whole records at the beginning of ``data``, which begins where the call before stopped."""
+        """Read the whole records at the start of ``data``, which starts where the previous call stopped."""
 
 
 def gather(data: Bytes, at: Index, layout: np.dtype[np.void]) -> npt.NDArray[np.void]:
-    """What has ``layout`` at each place; each must lie in ``data`` whole."""
+    """The structures with ``layout`` at the offsets ``at``; each must lie completely within ``data``."""
     size = layout.itemsize
     if not len(at):
         return np.zeros(0, layout)

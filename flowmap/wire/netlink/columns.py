@@ -1,4 +1,4 @@
-"""Netlink framing of a whole buffer at once: where every message begins, without a step for each."""
+"""Finds the start of every netlink message in a buffer with array operations instead of a loop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Words = npt.NDArray[np.uint32]
 Offsets = npt.NDArray[np.int64]
 
 TYPE_AND_FLAGS = 1
-"""Words of nlmsghdr, by position; word 0 is the length."""
+"""Position of a word in nlmsghdr, as the next two; word 0 is the length."""
 _SEQUENCE = 2
 _PORT = 3
 
 
 def find_messages(data: bytes | memoryview, starts: Sequence[int]) -> tuple[Words, Offsets] | None:
-    """The data as words and the word offset of every message; None if the framing has any fault."""
+    """The data as words, and the word offset of every message; None if any length is invalid."""
     first = np.asarray(starts, np.int64)
     if not len(first) or len(data) % 4 or (first & 3).any():
         return None
@@ -32,7 +32,7 @@ def find_messages(data: bytes | memoryview, starts: Sequence[int]) -> tuple[Word
 
 
 def _chained(words: Words, offsets: Offsets) -> bool:
-    """Whether each message ends where the next begins, and the last at the end of the data."""
+    """Whether each message ends where the next one starts, and the last one at the end of the data."""
     if not len(offsets) or int(offsets[-1]) + HEADER.size // 4 > len(words):
         return False
     lengths = words[offsets].astype(np.int64)
@@ -41,10 +41,10 @@ def _chained(words: Words, offsets: Offsets) -> bool:
 
 
 def _guess(words: Words, first: Offsets) -> Offsets | None:
-    """Find the messages of many datagrams by the sequence number and port they share, then prove the guess.
+    """Find the messages of many datagrams by their common sequence number and port, then check the result.
 
-    If the lengths lead from each place found exactly to the next, and every datagram begins at one, then these are
-    the messages a walk would find.
+    If each length leads exactly to the next place, and every datagram starts at one of them, a walk would find the same
+    messages. Otherwise the datagrams are walked.
     """
     if int(first[0]) + HEADER.size // 4 > len(words):
         return None
@@ -59,7 +59,7 @@ def _guess(words: Words, first: Offsets) -> Offsets | None:
 
 
 def _walk(words: Words, first: Offsets) -> Offsets | None:
-    """The messages of each datagram, one by one; None at the first fault."""
+    """The messages of each datagram, one after the other; None at the first invalid length."""
     found: list[int] = []
     bounds = [*first.tolist(), len(words)]
     for at, end in zip(bounds, bounds[1:], strict=False):

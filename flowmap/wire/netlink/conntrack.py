@@ -1,7 +1,7 @@
-"""ctnetlink messages: the general decoder, one message at a time.
+"""Decodes ctnetlink messages one at a time, the reference for the columnar decoder, and encodes requests.
 
-Names on the right are those of linux/netfilter/nfnetlink_conntrack.h. Attribute values are in network byte order. The
-columnar decoder beside this one does the same work many messages at a time; this one says what is right.
+Names in comments are those of linux/netfilter/nfnetlink_conntrack.h. Attribute values are in network byte order. The
+columnar decoder in ``conntrack_columns`` decodes many messages at a time and must give the same results.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ from flowmap.wire.netlink.messages import (
     ReplyStatus,
     decode_messages,
     decode_status,
+    encode_message,
 )
 
 NFGENMSG = struct.Struct("!BBH")
 """struct nfgenmsg: address family, version (0), resource id (0)."""
 
+AF_UNSPEC = 0
 SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK, the high byte of the message type
 
 
 class CtMessage(IntEnum):
-    """Message types (IPCTNL_MSG_CT_*) with the subsystem in them."""
+    """Message types (IPCTNL_MSG_CT_*), including the subsystem."""
 
     NEW = SUBSYSTEM | 0
     GET = SUBSYSTEM | 1
@@ -73,15 +75,15 @@ class _Statistic(IntEnum):
 
 
 class TableSize(NamedTuple):
-    """How full the table of a network namespace is."""
+    """Fill and limit of the conntrack table of a network namespace."""
 
     entries: int
     limit: int | None
-    """None where the kernel is too old to tell."""
+    """None if the kernel is too old to report it."""
 
 
 class CtTcpState(IntEnum):
-    """enum tcp_conntrack (linux/netfilter/nf_conntrack_tcp.h): what conntrack saw, not the state of a socket."""
+    """enum tcp_conntrack (linux/netfilter/nf_conntrack_tcp.h): the state that conntrack observed, not a socket's."""
 
     NONE = 0
     SYN_SENT = 1
@@ -109,13 +111,13 @@ REPLIED = EntryStatus.SEEN_REPLY | EntryStatus.ASSURED
 OFFLOADED = EntryStatus.OFFLOAD | EntryStatus.HW_OFFLOAD
 TCP = 6
 
-# From the first FIN on, the end that sent it may be gone and its address with it. conntrack's CLOSE_WAIT comes after
-# FIN_WAIT (that FIN was acknowledged), so unlike a socket's it proves nothing about the end that closed.
+# After the first FIN, its sender may be gone and its address reassigned. conntrack's CLOSE_WAIT follows FIN_WAIT (the
+# FIN was acknowledged), so unlike a socket's CLOSE_WAIT it proves nothing about the side that closed.
 ENDING_STATES = range(CtTcpState.FIN_WAIT, CtTcpState.CLOSE + 1)
 
 
 class Field(NamedTuple):
-    """An attribute that is read: the name of its value and its exact size in bytes."""
+    """An attribute to read: the name of its value, and its exact size in bytes."""
 
     name: str
     size: int
@@ -139,7 +141,7 @@ def _tuple(side: str) -> Schema:
             4: Field(f"{side}_icmp_id", 2),
             7: Field(f"{side}_icmpv6_id", 2),
         },
-        3: Field(f"{side}_zone", 2),  # CTA_TUPLE_ZONE, where a zone holds for one direction
+        3: Field(f"{side}_zone", 2),  # CTA_TUPLE_ZONE, if the zone applies to one direction
     }
 
 
@@ -158,29 +160,40 @@ SCHEMA: Schema = {
     CtAttribute.ZONE: Field("zone", 2),
     CtAttribute.TIMESTAMP: {1: Field("started", 8)},  # CTA_TIMESTAMP_START
 }
-"""Every attribute that is read, by type; all others are passed over."""
+"""Every attribute that is read, by type; others are skipped."""
 
 COUNTER_FIELDS = ("original_bytes", "reply_bytes", "original_packets", "reply_packets")
 
 
 class DecodedEntries(NamedTuple):
-    """What one buffer of messages held."""
+    """The contents of one buffer of messages."""
 
     batch: FlowBatch
     malformed: int = 0
-    """Messages, or rests of datagrams that cannot be framed, that were passed over."""
+    """Skipped messages, and skipped rests of datagrams without valid framing."""
     unframed: int = 0
-    """How many of those were rests of datagrams, which may have held any number of records."""
+    """How many of them were rests of datagrams, which may have had any number of records."""
     interrupted: bool = False
     """The kernel marked the dump as inconsistent (NLM_F_DUMP_INTR)."""
     end: ReplyStatus | None = None
-    """How the request ended, if its end was in here."""
+    """The outcome of the request, if its end was in the buffer."""
     fault: str = ""
-    """What was wrong with the first malformed message."""
+    """The fault of the first malformed message."""
+
+
+def encode_dump_request(sequence: int, family: int = AF_UNSPEC) -> bytes:
+    """A request for every entry of ``family`` (AF_UNSPEC: of all families)."""
+    header = NFGENMSG.pack(family, 0, 0)
+    return encode_message(CtMessage.GET, MessageFlag.REQUEST | MessageFlag.DUMP, header, sequence=sequence)
+
+
+def encode_table_size_request(sequence: int) -> bytes:
+    """A request for fill and limit of the table."""
+    return encode_message(CtMessage.STATISTICS, MessageFlag.REQUEST, NFGENMSG.pack(AF_UNSPEC, 0, 0), sequence=sequence)
 
 
 def read_fields(reader: AttributeReader, schema: Schema, values: dict[str, int]) -> None:
-    """Collect the values of all attributes in ``schema``; the last of equals wins."""
+    """Collect the values of all attributes in ``schema``; if one is repeated, the last counts."""
     while reader.next():
         entry = schema.get(reader.type)
         if isinstance(entry, Field):
@@ -190,9 +203,9 @@ def read_fields(reader: AttributeReader, schema: Schema, values: dict[str, int])
 
 
 def decode_record(message: Message) -> tuple[int, ...]:
-    """One NEW or DELETE message as a row of FlowBatch columns; DecodeError if it is not one.
+    """One NEW or DELETE message as a row of FlowBatch columns; DecodeError for other messages.
 
-    ICMP has no ports, but conntrack tells two pings apart by their identifier: it is put in the client's port.
+    ICMP has no ports. conntrack distinguishes pings by their identifier, which is stored as the client's port.
     """
     if message.type not in (CtMessage.NEW, CtMessage.DELETE):
         raise DecodeError(f"netlink message of type {message.type:#x} is not a conntrack entry")
@@ -206,7 +219,7 @@ def decode_record(message: Message) -> tuple[int, ...]:
 
 
 def decode_kind(message: Message) -> RecordKind:
-    """What the message's type and flags say about its entry."""
+    """The kind of the record, from type and flags of the message."""
     if message.type == CtMessage.DELETE:
         return RecordKind.CLOSED
     if message.flags & MessageFlag.MULTI:
@@ -241,7 +254,7 @@ def _row(kind: RecordKind, values: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _ends(values: Mapping[str, int], side: str, order: tuple[str, str]) -> tuple[int, ...]:
-    """Both ends of one tuple: address and port of ``order[0]``, then of ``order[1]``."""
+    """Both endpoints of one tuple: address and port of ``order[0]``, then of ``order[1]``."""
     icmp = values.get(f"{side}_icmp_id", values.get(f"{side}_icmpv6_id"))
     ends: list[int] = []
     for position, end in enumerate(order):
@@ -266,7 +279,7 @@ def to_batch(rows: Sequence[tuple[int, ...]]) -> FlowBatch:
 
 
 class DecodeTally:
-    """Gathers what is not a record while a buffer is decoded."""
+    """Collects faults, flags and the end of a request while a buffer is decoded."""
 
     def __init__(self, *, interrupted: bool = False) -> None:
         self.malformed = 0
@@ -280,7 +293,7 @@ class DecodeTally:
         self.fault = self.fault or str(error)
 
     def take(self, message: Message) -> tuple[int, ...] | None:
-        """The row of ``message``, or None for one that is not a record (its meaning is kept) or malformed."""
+        """The row of ``message``; None if it is malformed, or an end of a request, which is stored here."""
         self.interrupted |= bool(message.flags & MessageFlag.DUMP_INTR)
         try:
             if message.type >= MIN_TYPE:
@@ -296,7 +309,7 @@ class DecodeTally:
 
 
 def decode(data: bytes | memoryview, starts: Iterable[int] = (0,)) -> DecodedEntries:
-    """All messages of the datagrams that begin at ``starts`` in ``data``, in order."""
+    """All messages of the datagrams that start at ``starts`` in ``data``, in order."""
     view, outcome = memoryview(data), DecodeTally()
     rows: list[tuple[int, ...]] = []
     bounds = [*starts, len(view)]
@@ -313,7 +326,7 @@ def decode(data: bytes | memoryview, starts: Iterable[int] = (0,)) -> DecodedEnt
 
 
 def decode_table_size(payload: bytes | memoryview) -> TableSize:
-    """The answer to a request for :attr:`Operation.STATISTICS`; DecodeError if it is cut or has no number."""
+    """The answer to a :attr:`CtMessage.STATISTICS` request; DecodeError if it is cut or has no number of entries."""
     entries = limit = None
     reader = AttributeReader(memoryview(payload)[NFGENMSG.size :], "conntrack statistics")
     while reader.next():
@@ -323,5 +336,5 @@ def decode_table_size(payload: bytes | memoryview) -> TableSize:
             limit = reader.unsigned(4)
     reader.check()
     if entries is None:
-        raise DecodeError("conntrack statistics: no number of entries in them")
+        raise DecodeError("conntrack statistics: the number of entries is missing")
     return TableSize(entries, limit)

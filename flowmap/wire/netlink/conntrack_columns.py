@@ -1,8 +1,8 @@
-"""ctnetlink messages, many at a time: the same results as :mod:`flowmap.wire.netlink.conntrack`, by columns.
+"""Decodes many ctnetlink messages at a time, as columns, with the results of :mod:`flowmap.wire.netlink.conntrack`.
 
-One kernel writes few layouts: which attributes, in which order, of which size. A layout is learnt from one message with
-the general decoder's own table. Every other message of that length is taken by columns only if every one of its
-attribute headers equals the layout's; so its values stand where the layout says. All else goes to the general decoder.
+One kernel writes few layouts (attributes, their order and sizes). A layout is learnt from one message, with the table
+of the general decoder. Another message of the same length is read as columns only if all its attribute headers equal
+those of the layout, so that its values are at the same offsets. The general decoder decodes the rest.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Values = dict[str, npt.NDArray[np.generic]]
 
 LAYOUTS_A_SHAPE = 8
 SHAPES = 256
-"""Bounds of what is remembered; a kernel needs about ten layouts. A shape is a length, family and message type."""
+"""Limits of the remembered layouts; a kernel needs about ten. A shape is a length, family and message type."""
 
 FEW = 1024
-"""Bytes (about four messages) up to which the general decoder is measured to be faster."""
+"""Bytes (about four messages) up to which the general decoder is faster, as measured."""
 
 _BODY = HEADER.size + NFGENMSG.size
 _COUNTERS = ("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")
@@ -53,21 +53,21 @@ _OFFLOADED, _HARDWARE = np.uint32(OFFLOADED), np.uint32(EntryStatus.HW_OFFLOAD)
 
 
 class Layout(NamedTuple):
-    """Where things stand in messages of one shape."""
+    """The offsets of headers and fields in messages of one shape."""
 
     headers: Words
-    """Such a message as words, with all but the nlattr headers zero."""
+    """The nlattr headers of such a message as words; zero elsewhere."""
     mask: Words
-    """All ones where ``headers`` has a header, so that ``message & mask == headers`` for every message that fits."""
+    """All ones where ``headers`` has a header, so ``message & mask == headers`` for every message with this layout."""
     fields: tuple[tuple[str, int, int], ...]
-    """Name, offset in bytes from the message's beginning, and size of each field."""
+    """Name, offset from the start of the message, and size of each field, in bytes."""
 
 
 class ColumnDecoder:
-    """Decodes buffers of messages and remembers the layouts it met; not shared between threads."""
+    """Decodes buffers of messages and remembers their layouts; not thread-safe."""
 
     def __init__(self, *, few: int = FEW) -> None:
-        """Buffers of up to ``few`` bytes go to the general decoder, which has no cost of starting up."""
+        """``few``: bytes of a buffer up to which the general decoder is used."""
         self._few = few
         self._layouts: dict[int, list[Layout]] = {}
 
@@ -87,7 +87,7 @@ class ColumnDecoder:
         return _decode_rest(words, offsets, np.sort(np.concatenate(left)), batch, outcome)
 
     def _decode_shape(self, shape: int, index: Offsets, words: Words, offsets: Offsets, batch: FlowBatch) -> Offsets:
-        """Fill in the records at ``index``, all of one length, family and type; returns those that fit no layout."""
+        """Fill in the records at ``index``, all of one shape; returns those without a known layout."""
         known = self._layouts.get(shape, [])
         for layout in known:
             index = _take(layout, words, offsets, index, batch)
@@ -113,7 +113,7 @@ class ColumnDecoder:
 
 
 def _survey_headers(words: Words, offsets: Offsets) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64], bool]:
-    """The Kind (0 if it is no record) and the shape of every message, and whether any says DUMP_INTR."""
+    """The RecordKind (0 if it is no record) and the shape of every message, and whether any has DUMP_INTR."""
     halves = words[offsets + TYPE_AND_FLAGS].view(np.uint16)
     types, flags = halves[0::2], halves[1::2]
     kinds = np.where(flags & _CREATED, np.uint8(RecordKind.OPENED), np.uint8(RecordKind.UPDATED))
@@ -134,7 +134,7 @@ def _message(words: Words, offset: int) -> memoryview:
 
 
 def _learn(data: memoryview) -> Layout | None:
-    """The layout of a message, or None if the general decoder refuses it."""
+    """The layout of a message; None if the general decoder rejects it."""
     try:
         (message,) = decode_messages(data)
         conntrack.decode_record(message)
@@ -150,7 +150,7 @@ def _learn(data: memoryview) -> Layout | None:
 
 
 def _survey(reader: AttributeReader, schema: Schema, headers: list[int], fields: dict[str, tuple[int, int]]) -> None:
-    """Note where the headers and the fields of a well-formed message are, walking as ``read_fields`` does."""
+    """Collect the offsets of headers and fields of a well-formed message, as ``read_fields`` walks it."""
     while reader.next():
         payload = _BODY + reader.start
         headers.append(payload // 4 - 1)
@@ -162,7 +162,7 @@ def _survey(reader: AttributeReader, schema: Schema, headers: list[int], fields:
 
 
 def _take(layout: Layout, words: Words, offsets: Offsets, index: Offsets, batch: FlowBatch) -> Offsets:
-    """Fill in those records at ``index`` that have this layout; returns the others."""
+    """Fill in the records at ``index`` that have this layout; returns the others."""
     messages = _gather(words, offsets[index], len(layout.mask))
     wrong = messages & layout.mask
     wrong ^= layout.headers
@@ -177,14 +177,14 @@ def _take(layout: Layout, words: Words, offsets: Offsets, index: Offsets, batch:
 
 
 def _gather(words: Words, offsets: Offsets, length: int) -> Words:
-    """Messages of ``length`` words as the rows of one array; copied as opaque items, one each."""
+    """Messages of ``length`` words as the rows of one array; each is copied as one opaque item."""
     item = np.dtype((np.void, length * 4))
     windows = np.ndarray((len(words) - length + 1,), item, words.data, strides=(4,))
     return windows[offsets].view(np.uint32).reshape(len(offsets), length)
 
 
 def _values(layout: Layout, messages: Words) -> Values:
-    """The fields as columns in network byte order, where they stand; an IPv6 address as two columns of 64 bits."""
+    """The fields as views in network byte order; an IPv6 address is two columns of 64 bits."""
     values: Values = {}
     n, stride = len(messages), messages.strides[0]
     for name, at, size in layout.fields:
@@ -196,7 +196,7 @@ def _values(layout: Layout, messages: Words) -> Values:
 
 
 def _fill(batch: FlowBatch, at: Offsets | slice, values: Values) -> None:
-    """The columns of one layout, as ``conntrack._row`` makes them of one message."""
+    """Fill in the columns of one layout, with the values ``conntrack.decode_record`` gives for one message."""
     ends = _ends(values, "original", ("source", "destination"))
     reply = "reply_v4_source" in values or "reply_v6_source" in values
     translated = _ends(values, "reply", ("destination", "source")) if reply else ends
@@ -232,7 +232,7 @@ def _flags(values: Values, ends: Values, translated: Values) -> npt.NDArray[np.u
 
 
 def _ends(values: Values, side: str, order: tuple[str, str]) -> Values:
-    """Both ends of one tuple, by column name, in host byte order."""
+    """Both endpoints of one tuple, by column name, in host byte order."""
     icmp = values.get(f"{side}_icmp_id", values.get(f"{side}_icmpv6_id"))
     columns: Values = {}
     for name, end in zip(("client", "server"), order, strict=True):
@@ -251,7 +251,7 @@ def _ends(values: Values, side: str, order: tuple[str, str]) -> Values:
 def _decode_rest(
     words: Words, offsets: Offsets, rest: Offsets, batch: FlowBatch, outcome: conntrack.DecodeTally
 ) -> conntrack.DecodedEntries:
-    """Give the messages at ``rest`` to the general decoder and leave out what is not a record."""
+    """Decode the messages at ``rest`` with the general decoder, and remove those that are not records."""
     keep = np.ones(len(batch), np.bool_)
     for position in rest.tolist():
         (message,) = decode_messages(_message(words, offsets[position]))

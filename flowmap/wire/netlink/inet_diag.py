@@ -1,6 +1,6 @@
-"""inet_diag: what the kernel tells about TCP sockets (linux/inet_diag.h, linux/sock_diag.h, linux/tcp.h).
+"""Decodes and encodes inet_diag messages about TCP sockets (linux/inet_diag.h, linux/sock_diag.h, linux/tcp.h).
 
-:func:`decode_socket` reads one message into names. :mod:`flowmap.wire.netlink.inet_diag_columns` gives the same result.
+:func:`decode_socket` decodes one message. :mod:`flowmap.wire.netlink.inet_diag_columns` gives the same results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flowmap.model.address import V4_MAPPED, Address, Endpoint
 from flowmap.wire.netlink.messages import AttributeReader, MessageFlag, encode_message
 
 SOCK_DIAG_BY_FAMILY = 20
-"""Type of requests, of the answers to them, and of destroy notifications."""
+"""Message type of requests, answers and destroy notifications."""
 
 AF_INET, AF_INET6 = 2, 10
 FAMILIES = (AF_INET, AF_INET6)
@@ -23,7 +23,7 @@ _IPPROTO_TCP = 6
 
 
 class DestroyGroup(IntEnum):
-    """SKNLGRP_*: a message for every TCP socket that is destroyed, with its last counters (since 4.3)."""
+    """SKNLGRP_*: a message for every destroyed TCP socket, with its last counters (since 4.3)."""
 
     INET_TCP = 1
     INET6_TCP = 3
@@ -53,14 +53,14 @@ class DiagAttribute(IntEnum):
 
 
 TIMER_TIME_WAIT = 3
-"""``timer`` of the small socket that stays behind in TIME_WAIT or FIN_WAIT2; it has no counters."""
+"""``timer`` of the small socket that remains in TIME_WAIT or FIN_WAIT2; it has no counters."""
 
 NO_COOKIE = 0xFFFF_FFFF_FFFF_FFFF
-"""INET_DIAG_NOCOOKIE: any socket will do."""
+"""INET_DIAG_NOCOOKIE: matches any socket."""
 
 
 class Socket(NamedTuple):
-    """One inet_diag message. Addresses as in flows.address, numbers in host order; what the kernel left out is 0."""
+    """One inet_diag message. Addresses as in ``model.address``, numbers in host order; omitted fields are 0."""
 
     family: int
     state: int
@@ -78,13 +78,9 @@ class Socket(NamedTuple):
     uid: int
     inode: int
     v6only: int
-    info_size: int  # of struct tcp_info as the kernel sent it; it grows with the kernel
-    send_scale: int
-    receive_scale: int
-    app_limited: int
-    fastopen_fail: int
+    info_size: int  # bytes of struct tcp_info; newer kernels send more
     unacked: int  # segments in flight
-    round_trip: int  # smoothed, µs
+    round_trip: int  # smoothed, in µs
     total_retransmits: int
     bytes_acked: int
     bytes_received: int
@@ -92,7 +88,7 @@ class Socket(NamedTuple):
     segments_in: int
     not_sent: int  # write_seq - snd_nxt
     data_segments_in: int
-    bytes_sent: int  # payload, repetitions included
+    bytes_sent: int  # payload, including retransmissions
     bytes_retransmitted: int
 
 
@@ -109,20 +105,12 @@ INFO_FIELDS: tuple[tuple[str, int, int], ...] = (
     ("bytes_sent", 200, 8),  # 4.19
     ("bytes_retransmitted", 208, 8),  # 4.19
 )
-"""Name, offset in struct tcp_info, size: in host order. The first kernel that has them where it matters."""
-
-BIT_FIELDS: tuple[tuple[str, int, int, int], ...] = (
-    ("send_scale", 6, 0, 0x0F),
-    ("receive_scale", 6, 4, 0x0F),
-    ("app_limited", 7, 0, 0x01),
-    ("fastopen_fail", 7, 1, 0x03),
-)
-"""Name, byte in struct tcp_info, shift, mask; as gcc lays bit-fields out on little-endian machines."""
+"""Name, offset in struct tcp_info, and size in bytes, in host order. Comments: the first kernel with the field."""
 
 COUNTED = 136
-"""``info_size`` from which the byte counters are there."""
+"""``info_size`` with the byte counters."""
 SENT_COUNTED = 216
-"""``info_size`` from which ``bytes_sent`` and ``bytes_retransmitted`` are there."""
+"""``info_size`` with ``bytes_sent`` and ``bytes_retransmitted``."""
 
 # struct inet_diag_msg: family, state, timer, retransmits, struct inet_diag_sockid, expires, queues, uid, inode
 _MESSAGE = struct.Struct("=BBBx2s2s16s16sIQ4xIIII")
@@ -132,16 +120,16 @@ _EXTENSION_INFO = 1 << (DiagAttribute.INFO - 1)
 
 
 def encode_dump(family: int, states: int, *, info: bool = True, sequence: int = 0) -> bytes:
-    """Ask for all TCP sockets of ``family`` in ``states`` (bits ``1 << TcpState``), with tcp_info if ``info``."""
+    """A request for TCP sockets of ``family`` in ``states`` (bits ``1 << SocketState``), with tcp_info if ``info``."""
     extensions = _EXTENSION_INFO if info else 0
     body = _REQUEST.pack(family, _IPPROTO_TCP, extensions, states, b"", b"", b"", b"", 0, NO_COOKIE)
     return encode_message(SOCK_DIAG_BY_FAMILY, MessageFlag.REQUEST | MessageFlag.DUMP, body, sequence=sequence)
 
 
 def encode_lookup(local: Endpoint, remote: Endpoint, *, interface: int = 0, sequence: int = 0) -> bytes:
-    """Ask for the one socket with these ends. The answer may be a listener if there is none (inet_lookup)."""
+    """A request for the socket with these endpoints. Without a match the kernel may return a listener (inet_lookup)."""
     body = _REQUEST.pack(
-        AF_INET6,  # the kernel looks IPv4-mapped ends up as IPv4 (inet_diag_find_one_icsk)
+        AF_INET6,  # the kernel looks up IPv4-mapped endpoints as IPv4 (inet_diag_find_one_icsk)
         _IPPROTO_TCP,
         _EXTENSION_INFO,
         0xFFFF_FFFF,
@@ -156,7 +144,7 @@ def encode_lookup(local: Endpoint, remote: Endpoint, *, interface: int = 0, sequ
 
 
 def decode_socket(payload: bytes | memoryview) -> Socket:
-    """One message after its netlink header; DecodeError if it is cut or an attribute is."""
+    """The socket in a message without its netlink header; DecodeError if the message or an attribute is cut."""
     if len(payload) < MESSAGE_SIZE:
         raise DecodeError(f"inet_diag message: {len(payload)} bytes, expected at least {MESSAGE_SIZE}")
     family, state, timer, local_port, remote_port, local, remote, *rest = _MESSAGE.unpack_from(payload)
@@ -181,9 +169,8 @@ def _attributes(data: memoryview) -> tuple[int, memoryview]:
 
 
 def _info(info: memoryview) -> list[int]:
-    """BIT_FIELDS, then INFO_FIELDS: the order they have in Socket."""
-    bits = [info[at] >> shift & mask if at < len(info) else 0 for _, at, shift, mask in BIT_FIELDS]
-    return bits + [
+    """The values of INFO_FIELDS."""
+    return [
         int.from_bytes(info[at : at + size], sys.byteorder) if at + size <= len(info) else 0
         for _, at, size in INFO_FIELDS
     ]

@@ -1,8 +1,8 @@
-"""Many inet_diag messages at once, as columns.
+"""Decodes many inet_diag messages at a time, as columns.
 
-The messages of one dump have few layouts. A layout is learned from one message with the general decoder's rules; every
-message of the same length whose attribute headers are the same words is then read by gathering 32-bit words. What fits
-no layout goes through :func:`flowmap.wire.netlink.inet_diag.decode_socket`, so both ways give the same rows.
+The messages of one dump have few layouts. A layout is learnt from one message. Messages of the same length with equal
+attribute headers are then read by gathering 32-bit words. :func:`flowmap.wire.netlink.inet_diag.decode_socket` decodes
+the others, so both ways give the same rows.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from flowmap.errors import DecodeError
 from flowmap.model.address import V4_MAPPED
+from flowmap.wire.netlink.columns import TYPE_AND_FLAGS, find_messages
 from flowmap.wire.netlink.inet_diag import (
     AF_INET,
-    BIT_FIELDS,
     INFO_FIELDS,
     MESSAGE_SIZE,
     SOCK_DIAG_BY_FAMILY,
@@ -38,31 +38,37 @@ Words = npt.NDArray[np.uint32]
 Index = npt.NDArray[np.int64]
 
 _WORD = 4
-_LAYOUT_LIMIT = 16  # layouts tried for one length before the rest is decoded one by one
+_LAYOUT_LIMIT = 16  # layouts per message length; the rest is decoded one by one
 
 
 class DecodedSockets(NamedTuple):
-    """What some datagrams held."""
+    """The contents of some datagrams."""
 
     sockets: Rows
-    """One row of :data:`SOCKETS` a message, in order."""
+    """One row of :data:`SOCKETS` per message, in order."""
     controls: list[Message]
-    """Ends and errors, in order."""
+    """DONE and ERROR messages, in order."""
     malformed: int
-    """Messages (or the rest of a datagram) that could not be read."""
+    """Messages, or rests of datagrams, that could not be decoded."""
     interrupted: bool
-    """A message said NLM_F_DUMP_INTR."""
+    """A message had NLM_F_DUMP_INTR."""
 
 
 def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> DecodedSockets:
-    """Decode the datagrams of ``data`` that begin at ``starts`` (multiples of 4, ascending; the last ends ``data``)."""
+    """Decode the datagrams at ``starts`` in ``data``: ascending multiples of 4; the last one ends with ``data``."""
     view = memoryview(data)
     whole = view if len(view) % _WORD == 0 else bytes(view) + bytes(-len(view) % _WORD)
     words = np.frombuffer(whole, np.uint32)
-    frames = _Frames(view, words)
-    for start, end in zip(starts, [*starts[1:], len(view)], strict=False):
-        frames.take(start, end)
-    index, sizes = frames.index()
+    at, broken = _find_messages(view, words, starts)
+    halves = words[at // _WORD + TYPE_AND_FLAGS].view(np.uint16)
+    is_socket = halves[0::2] == SOCK_DIAG_BY_FAMILY
+    lengths = words[at // _WORD].astype(np.int64)
+    controls = [
+        message
+        for start, length in zip(at[~is_socket].tolist(), lengths[~is_socket].tolist(), strict=True)
+        for message in decode_messages(view[start : start + length])
+    ]
+    index, sizes = at[is_socket] + HEADER.size, lengths[is_socket] - HEADER.size
     rows = np.zeros(len(index), SOCKETS)
     good = np.ones(len(index), bool)
     for size in np.unique(sizes).tolist():
@@ -74,59 +80,27 @@ def decode_sockets(data: bytes | memoryview, starts: Sequence[int]) -> DecodedSo
         for one in rest.tolist():
             good[one] = _by_one(view[index[one] : index[one] + size], rows, one)
     bad = len(good) - int(good.sum())
-    interrupted = bool(frames.flags & MessageFlag.DUMP_INTR)
-    return DecodedSockets(rows if bad == 0 else rows[good], frames.controls, frames.malformed + bad, interrupted)
+    interrupted = bool((halves[1::2] & np.uint16(MessageFlag.DUMP_INTR)).any())
+    return DecodedSockets(rows if bad == 0 else rows[good], controls, broken + bad, interrupted)
 
 
-class _Frames:
-    """Finds the messages of datagrams."""
-
-    def __init__(self, view: memoryview, words: Words) -> None:
-        self._view, self._words = view, words
-        self._at: list[int] = []  # payloads of socket messages
-        self._lengths: list[int] = []
-        self.controls: list[Message] = []
-        self.malformed = 0
-        self.flags = 0  # of all messages together
-
-    def take(self, start: int, end: int) -> None:
-        """One datagram."""
-        unpack, head = HEADER.unpack_from, HEADER.size
-        here = self._run(start, end)
+def _find_messages(view: memoryview, words: Words, starts: Sequence[int]) -> tuple[Index, int]:
+    """Offset of every message, and the number of datagrams whose rest has no valid framing."""
+    found = find_messages(view, starts)
+    if found is not None:
+        return found[1] * _WORD, 0
+    at: list[int] = []
+    broken = 0
+    for start, end in zip(starts, [*starts[1:], len(view)], strict=False):
+        here = start
         while here < end:
-            length, kind, flags, _, _ = unpack(self._view, here) if end - here >= head else (0, 0, 0, 0, 0)
-            if not head <= length <= end - here:
-                self.malformed += 1
+            length = int(words[here // _WORD])
+            if not HEADER.size <= length <= end - here:
+                broken += 1
                 break
-            self.flags |= flags
-            if kind == SOCK_DIAG_BY_FAMILY:
-                self._at.append(here + head)
-                self._lengths.append(length - head)
-            else:
-                self.controls.extend(decode_messages(self._view[here : here + length]))
+            at.append(here)
             here += (length + 3) & ~3
-
-    def _run(self, start: int, end: int) -> int:
-        """Take the messages at the start of a datagram that all have the head of the first; where the rest begins."""
-        if end - start < HEADER.size:
-            return start
-        length, kind, flags, _, _ = HEADER.unpack_from(self._view, start)
-        step = (length + 3) & ~3
-        if kind != SOCK_DIAG_BY_FAMILY or not HEADER.size <= length <= end - start:
-            return start
-        first, last = start // _WORD, (start + (end - start) // step * step) // _WORD
-        same = self._words[first : last : step // _WORD] == length
-        same &= self._words[first + 1 : last + 1 : step // _WORD] == self._words[first + 1]
-        number = len(same) if same.all() else int(np.argmin(same))
-        stop: int = start + number * step
-        self.flags |= flags
-        self._at.extend(range(start + HEADER.size, stop, step))
-        self._lengths.extend([length - HEADER.size] * number)
-        return stop
-
-    def index(self) -> tuple[Index, Index]:
-        """Where the payloads of the socket messages begin, and their sizes."""
-        return np.array(self._at, np.int64), np.array(self._lengths, np.int64)
+    return np.array(at, np.int64), broken
 
 
 def _by_one(payload: memoryview, rows: Rows, row: int) -> bool:
@@ -140,7 +114,7 @@ def _by_one(payload: memoryview, rows: Rows, row: int) -> bool:
 def _by_layout(
     view: memoryview, words: Words, index: Index, rest: Index, size: int, rows: Rows, good: npt.NDArray[np.bool_]
 ) -> Index:
-    """Learn the layout of the first of ``rest``, decode all that share it, and return those that do not."""
+    """Learn the layout of the first of ``rest``, decode all messages with it, and return the others."""
     first = int(index[rest[0]])
     try:
         layout = _learn(view[first : first + size])
@@ -170,7 +144,7 @@ class _Layout(NamedTuple):
 
 
 def _learn(payload: memoryview) -> _Layout:
-    decode_socket(payload)  # its checks are ours
+    decode_socket(payload)  # raises for a malformed message
     headers: list[tuple[int, int]] = []
     info = info_size = v6only = 0
     reader = AttributeReader(payload[MESSAGE_SIZE:], "inet_diag message")
@@ -185,7 +159,7 @@ def _learn(payload: memoryview) -> _Layout:
 
 
 def _gather(words: Words, base: Index, layout: _Layout, rows: Rows) -> None:
-    """Fill ``rows`` from the messages that begin at word ``base`` and share ``layout``."""
+    """Fill ``rows`` from the messages that start at the words ``base`` and have ``layout``."""
 
     def word(offset: int) -> Words:
         found: Words = words[base + offset // _WORD]
@@ -209,9 +183,6 @@ def _gather(words: Words, base: Index, layout: _Layout, rows: Rows) -> None:
     rows["info_size"] = layout.info_size
     if layout.v6only:
         rows["v6only"] = word(layout.v6only) & 0xFF
-    for name, at, shift, mask in BIT_FIELDS:
-        if at < layout.info_size:
-            rows[name] = word(layout.info + at) >> (shift + at % _WORD * 8) & mask
     for name, at, size in INFO_FIELDS:
         if at + size <= layout.info_size:
             rows[name] = word(layout.info + at) if size == _WORD else long(layout.info + at)

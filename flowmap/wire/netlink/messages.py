@@ -1,6 +1,6 @@
-"""Netlink framing: messages, attributes, errors and requests (linux/netlink.h; RFC 3549 for the idea).
+"""Decodes and encodes netlink framing: messages, attributes, errors and requests (linux/netlink.h, RFC 3549).
 
-Headers are in host byte order; what attributes hold is up to the protocol above. Nothing here reads a socket.
+Headers are in host byte order. The contents of attributes belong to the protocol above.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 
 class Control(IntEnum):
-    """Message types below NLMSG_MIN_TYPE: netlink's own."""
+    """Message types of netlink itself, below NLMSG_MIN_TYPE."""
 
     NOOP = 1
     ERROR = 2
@@ -32,32 +32,32 @@ class Control(IntEnum):
 
 
 MIN_TYPE = 0x10
-"""The first type that belongs to the protocol above."""
+"""The first message type of the protocol above."""
 
 
 class MessageFlag(IntFlag):
-    """NLM_F_*; the values from 0x100 on mean one thing in a request to read, another in one to write or an event."""
+    """NLM_F_*. Values from 0x100 on depend on the message: request to read, request to write or event, error."""
 
     REQUEST = 0x1
     MULTI = 0x2
     ACK = 0x4
-    DUMP_INTR = 0x10  # the table changed its shape under the dump: entries may be missing
+    DUMP_INTR = 0x10  # the table was changed during the dump: entries may be missing
     DUMP = 0x300
     EXCL = 0x200
     CREATE = 0x400
-    CAPPED = 0x100  # in errors, since 4.2: the request is not repeated
-    ACK_TLVS = 0x200  # in errors and ends, since 4.12: attributes with the kernel's words follow
+    CAPPED = 0x100  # in errors, since 4.2: only the header of the request is repeated
+    ACK_TLVS = 0x200  # in errors and ends, since 4.12: attributes with a text follow
 
 
 class ErrorAttribute(IntEnum):
-    """NLMSGERR_ATTR_*: what an extended acknowledgement holds."""
+    """NLMSGERR_ATTR_*: attributes of an extended acknowledgement."""
 
     MESSAGE = 1
     OFFSET = 2
 
 
 class Message(NamedTuple):
-    """One netlink message; ``payload`` is what follows the header."""
+    """One netlink message; ``payload`` is the part after the header."""
 
     type: int
     flags: int
@@ -67,12 +67,12 @@ class Message(NamedTuple):
 
 
 class ReplyStatus(NamedTuple):
-    """How a request ended: ``errno`` is 0 for success; ``text`` is the kernel's own words, if it had any."""
+    """The outcome of a request: ``errno`` is 0 for success; ``text`` is the kernel's message, if any."""
 
     errno: int
     text: str = ""
     offset: int = 0
-    """Where in the request the kernel found the fault; 0 if it did not say."""
+    """Offset of the fault in the request; 0 if the kernel does not report it."""
 
 
 def align(size: int) -> int:
@@ -81,7 +81,7 @@ def align(size: int) -> int:
 
 
 def decode_messages(data: bytes | memoryview) -> Iterator[Message]:
-    """The messages of one datagram in order; DecodeError at the first header that cannot be right."""
+    """The messages of one datagram in order; DecodeError at the first invalid header."""
     view = memoryview(data)
     at, end = 0, len(view)
     while at < end:
@@ -95,9 +95,9 @@ def decode_messages(data: bytes | memoryview) -> Iterator[Message]:
 
 
 def decode_status(message: Message) -> ReplyStatus:
-    """What an ERROR or DONE message says; DecodeError if it is cut.
+    """The outcome in an ERROR or DONE message; DecodeError if it is cut.
 
-    An ERROR repeats the request (its header alone with CAPPED); a DONE of an old kernel may be empty, which is success.
+    An ERROR repeats the request, or with CAPPED only its header. An empty DONE, from old kernels, means success.
     """
     payload = message.payload
     if message.type == Control.DONE and not payload:
@@ -114,7 +114,7 @@ def _skip_request(message: Message) -> int:
     if message.type == Control.DONE:
         return _STATUS.size
     if len(message.payload) < _STATUS.size + HEADER.size:
-        raise DecodeError("netlink error: the request it repeats is cut")
+        raise DecodeError("netlink error: the repeated request is cut")
     length = HEADER.unpack_from(message.payload, _STATUS.size)[0]
     return _STATUS.size + (HEADER.size if message.flags & MessageFlag.CAPPED else align(length))
 
@@ -132,7 +132,7 @@ def _with_words(number: int, attributes: memoryview) -> ReplyStatus:
 
 
 def encode_message(type: int, flags: int, payload: bytes, *, sequence: int = 0, port: int = 0) -> bytes:
-    """One message, padded to the alignment; the padding is not in its length, as the kernel has it."""
+    """One message, padded to the alignment. As in the kernel, its length does not include the padding."""
     length = HEADER.size + len(payload)
     return HEADER.pack(length, type, flags, sequence, port) + payload + bytes(align(length) - length)
 
@@ -144,14 +144,14 @@ def encode_attribute(type: int, payload: bytes, *, nested: bool = False) -> byte
 
 
 class AttributeReader:
-    """Walks attributes; the first fault is kept and ends the walk, so that field code stays a flat loop.
+    """Walks attributes. The first fault is stored and ends the walk, so the reading code is a flat loop.
 
         while reader.next():
             if reader.type == …:
                 value = reader.unsigned(4)
         reader.check()
 
-    Readers of nested attributes share the fault with their parent. A read that fails gives zero or nothing.
+    Readers of nested attributes share the fault with their parent. A failed read returns zero or an empty value.
     """
 
     __slots__ = ("_at", "_end", "_fault", "_next", "_what", "length", "start", "type", "view")
@@ -164,9 +164,9 @@ class AttributeReader:
         self._fault: list[str] = []
 
     def next(self) -> bool:
-        """Go to the next attribute: its ``type`` (flag bits removed), ``start`` of its payload and ``length`` of that.
+        """Move to the next attribute and set ``type`` (without flag bits), ``start`` and ``length`` of its payload.
 
-        Offsets count from the beginning of the outermost data.
+        Offsets count from the start of the outermost data. False at the end, or after a fault.
         """
         self._at = at = self._next
         left = self._end - at
@@ -184,12 +184,12 @@ class AttributeReader:
         return True
 
     def check(self) -> None:
-        """Raise DecodeError if anything was wrong so far."""
+        """Raise DecodeError if there was a fault."""
         if self._fault:
             raise DecodeError(self._fault[0])
 
     def bytes(self) -> memoryview:
-        """The payload as it is."""
+        """The raw payload."""
         return self.view[self.start : self.start + self.length]
 
     def unsigned(self, size: int) -> int:
@@ -201,11 +201,11 @@ class AttributeReader:
         return int.from_bytes(self.bytes(), sys.byteorder) if self._is(size) else 0
 
     def string(self) -> builtins.bytes:
-        """The payload up to the first zero byte. The kernel does not promise UTF-8."""
+        """The payload up to the first zero byte; not always UTF-8."""
         return bytes(self.bytes()).split(b"\0", 1)[0]
 
     def text(self) -> str:
-        """The kernel's words; what is not UTF-8 is replaced."""
+        """The payload as text; invalid UTF-8 is replaced."""
         return self.string().decode(errors="replace")
 
     def nested(self) -> AttributeReader:

@@ -1,6 +1,6 @@
-"""rtnetlink, as far as flowmap needs it: the addresses and interfaces of a network namespace.
+"""Decodes rtnetlink messages about the addresses and interfaces of a network namespace.
 
-Names are those of linux/rtnetlink.h, linux/if_addr.h and linux/if_link.h.
+Names in comments are those of linux/rtnetlink.h, linux/if_addr.h and linux/if_link.h.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from flowmap.model.address import V4_MAPPED, Address
 from flowmap.wire.netlink.messages import AttributeReader, MessageFlag, encode_attribute, encode_message
 
 NEW_ADDRESS = 20
-"""RTM_NEWADDR: an address in a dump, or one that was added."""
+"""RTM_NEWADDR: an address in a dump, or an added one."""
 NEW_LINK = 16
-"""RTM_NEWLINK: an interface in a dump, or one that was added or changed."""
+"""RTM_NEWLINK: an interface in a dump, or an added or changed one."""
 _GET_ADDRESS, _GET_LINK = 22, 18
 _AF_INET, _AF_INET6 = 2, 10
 _LONGEST_WITH_BROADCAST = 30
-"""Longest IPv4 prefix whose last address is a broadcast address (fib_add_ifaddr in net/ipv4/fib_frontend.c)."""
+"""Longest IPv4 prefix with a broadcast address (fib_add_ifaddr in net/ipv4/fib_frontend.c)."""
 _HEADER = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, interface
-_LINK_HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, number, flags, which flags changed
+_LINK_HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, number, flags, changed flags
 _IFF_UP = 1
 _SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS, since 4.4: half of the message
 
@@ -41,7 +41,7 @@ class LinkGroup(IntEnum):
 
 
 class Link(NamedTuple):
-    """One interface. Names are the kernel's bytes, which need not be UTF-8."""
+    """One interface. Names are bytes, not always UTF-8."""
 
     number: int
     up: bool
@@ -64,36 +64,55 @@ class _LinkAttribute(IntEnum):
 
 
 def encode_addresses(*, sequence: int = 0) -> bytes:
-    """Ask for all addresses of both families."""
+    """A request for all addresses of both families."""
     return encode_message(
         _GET_ADDRESS, MessageFlag.REQUEST | MessageFlag.DUMP, _HEADER.pack(0, 0, 0, 0, 0), sequence=sequence
     )
 
 
 def decode_address(payload: bytes | memoryview) -> Address | None:
-    """The address in one RTM_NEWADDR; None for other families; DecodeError if it is cut or has none."""
-    if len(payload) < _HEADER.size:
-        raise DecodeError(f"ifaddrmsg: {len(payload)} bytes, expected at least {_HEADER.size}")
-    family = payload[0]
+    """The address in one RTM_NEWADDR; None for other families; DecodeError if it is cut or has no address."""
+    family, _, found = _addresses(payload)
     if family not in (_AF_INET, _AF_INET6):
         return None
-    size = 4 if family == _AF_INET else 16
-    found: dict[int, int] = {}
-    reader = AttributeReader(memoryview(payload)[_HEADER.size :], "ifaddrmsg")
-    while reader.next():
-        if reader.type in (_Attribute.ADDRESS, _Attribute.LOCAL):
-            found[reader.type] = reader.unsigned(size)
-    reader.check()
     number = found.get(_Attribute.LOCAL, found.get(_Attribute.ADDRESS))
     if number is None:
-        raise DecodeError("ifaddrmsg: no address in it")
+        raise DecodeError("ifaddrmsg: the address is missing")
     if family == _AF_INET:
         return Address(0, V4_MAPPED | number)
     return Address(number >> 64, number & (1 << 64) - 1)
 
 
+def decode_broadcasts(payload: bytes | memoryview) -> set[Address]:
+    """The directed broadcast addresses of one RTM_NEWADDR: the last address of its network, and a configured one.
+
+    DecodeError if it is cut.
+    """
+    family, prefix, found = _addresses(payload)
+    if family != _AF_INET or prefix > _LONGEST_WITH_BROADCAST:
+        return set()
+    last = (1 << 32 - prefix) - 1
+    addresses = {_Attribute.ADDRESS: last, _Attribute.BROADCAST: 0}
+    return {Address(0, V4_MAPPED | found[kind] | host) for kind, host in addresses.items() if kind in found}
+
+
+def _addresses(payload: bytes | memoryview) -> tuple[int, int, dict[int, int]]:
+    """Family, prefix length and addresses by :class:`_Attribute`; DecodeError if the message is cut."""
+    if len(payload) < _HEADER.size:
+        raise DecodeError(f"ifaddrmsg: {len(payload)} bytes, expected at least {_HEADER.size}")
+    family, prefix = payload[0], payload[1]
+    found: dict[int, int] = {}
+    if size := {_AF_INET: 4, _AF_INET6: 16}.get(family):
+        reader = AttributeReader(memoryview(payload)[_HEADER.size :], "ifaddrmsg")
+        while reader.next():
+            if reader.type in tuple(_Attribute):
+                found[reader.type] = reader.unsigned(size)
+        reader.check()
+    return family, prefix, found
+
+
 def encode_links(*, sequence: int = 0) -> bytes:
-    """Ask for all interfaces, without their statistics."""
+    """A request for all interfaces, without their statistics."""
     wanted = encode_attribute(_LinkAttribute.FILTER, struct.pack("=I", _SKIP_STATISTICS))
     payload = _LINK_HEADER.pack(0, 0, 0, 0, 0) + wanted
     return encode_message(_GET_LINK, MessageFlag.REQUEST | MessageFlag.DUMP, payload, sequence=sequence)
@@ -113,7 +132,7 @@ def decode_link(payload: bytes | memoryview) -> Link:
             others += _other_names(reader.nested())
     reader.check()
     if not name:
-        raise DecodeError("ifinfomsg: no name in it")
+        raise DecodeError("ifinfomsg: the name is missing")
     return Link(number, bool(flags & _IFF_UP), name, tuple(others))
 
 
@@ -122,23 +141,4 @@ def _other_names(properties: AttributeReader) -> list[bytes]:
     while properties.next():
         if properties.type == _LinkAttribute.OTHER_NAME:
             found.append(properties.string())
-    return found
-
-
-def decode_broadcasts(payload: bytes | memoryview) -> set[Address]:
-    """The directed broadcast addresses that one RTM_NEWADDR brings: the last one of its network, and the one that was
-    set. DecodeError if it is cut."""
-    if len(payload) < _HEADER.size:
-        raise DecodeError(f"ifaddrmsg: {len(payload)} bytes, expected at least {_HEADER.size}")
-    family, prefix = payload[0], payload[1]
-    found: set[Address] = set()
-    if family != _AF_INET or prefix > _LONGEST_WITH_BROADCAST:
-        return found
-    reader = AttributeReader(memoryview(payload)[_HEADER.size :], "ifaddrmsg")
-    while reader.next():
-        if reader.type == _Attribute.ADDRESS:
-            found.add(Address(0, V4_MAPPED | reader.unsigned(4) | (1 << 32 - prefix) - 1))
-        elif reader.type == _Attribute.BROADCAST:
-            found.add(Address(0, V4_MAPPED | reader.unsigned(4)))
-    reader.check()
     return found

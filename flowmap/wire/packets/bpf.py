@@ -1,8 +1,8 @@
-"""Classic BPF programs (linux/filter.h): which packets the kernel hands over, and how many bytes of each.
+"""Builds classic BPF programs (linux/filter.h): which packets the kernel delivers, and how many bytes of each.
 
-A program only reduces: what it lets through is judged again by :mod:`flowmap.flows.filter`, which alone decides. It
-leaves out a packet only where no flow it can be of would count: ends are in no order yet, later fragments have no
-ports, and behind headers other than IP's nothing is looked at.
+A program only reduces the load. :mod:`flowmap.flows.filter` decides which flows count. So a program drops a packet only
+if no flow that it can belong to would count. The direction of the connection is not known yet, later fragments have no
+ports, and packets behind other headers than IP's are not examined.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from flowmap.flows.filter import Network, Pattern
 from flowmap.wire.packets.tpacket import Hardware, PacketType
 
 LIMIT = 4096
-"""Instructions the kernel takes (BPF_MAXINSNS)."""
+"""Largest number of instructions in the kernel (BPF_MAXINSNS)."""
 
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30  # BPF_LD | BPF_ABS
 _LOAD_HALF_AT_X, _LENGTH_TO_X = 0x48, 0xB1  # BPF_LD | BPF_H | BPF_IND; BPF_LDX | BPF_B | BPF_MSH
 _JUMP, _JUMP_EQUAL, _JUMP_SET, _AND, _RETURN = 0x05, 0x15, 0x45, 0x54, 0x06
 
-_NET = 0xFFF0_0000  # SKF_NET_OFF: from the network layer's header on
+_NET = 0xFFF0_0000  # SKF_NET_OFF: offsets from the network layer's header
 _PROTOCOL, _PACKET_TYPE, _INTERFACE, _HARDWARE = (0xFFFF_F000 + n for n in (0, 4, 8, 28))  # SKF_AD_OFF + SKF_AD_*
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _WITH_PORTS = (6, 17, 33, 132, 136)
@@ -40,7 +40,7 @@ Program = list[Instruction]
 
 
 class Assembler:
-    """Instructions with labels; a jump may go to any later place, however far."""
+    """Collects instructions with labels; jumps go forward, over any distance."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, str | None, str | None, int]] = []
@@ -48,32 +48,32 @@ class Assembler:
         self._names = 0
 
     def label(self, name: str) -> None:
-        """The place of the next instruction."""
+        """Set a label at the next instruction."""
         self._labels[name] = len(self._lines)
 
     def name(self) -> str:
-        """A label that nobody else has."""
+        """A new unique label."""
         self._names += 1
         return f"_{self._names}"
 
     def put(self, code: int, k: int = 0) -> None:
-        """An instruction that is no jump."""
+        """Append an instruction that is not a jump."""
         self._lines.append((code, None, None, k))
 
     def go(self, label: str) -> None:
-        """Jump."""
+        """Append an unconditional jump."""
         self._lines.append((_JUMP, label, None, 0))
 
     def when(self, k: int, yes: str, *, code: int = _JUMP_EQUAL) -> None:
-        """Jump to ``yes`` if the accumulator equals ``k`` (or has one of its bits), else go on."""
-        # A condition reaches 255 instructions, a plain jump any: so it jumps over a plain one.
-        on = self.name()
-        self._lines.append((code, "+", on, k))
+        """Append a jump to ``yes`` if the accumulator equals ``k`` (or, by ``code``, has one of its bits)."""
+        # A condition reaches 255 instructions, an unconditional jump any. So the condition skips such a jump.
+        following = self.name()
+        self._lines.append((code, "+", following, k))
         self._lines.append((_JUMP, yes, None, 0))
-        self.label(on)
+        self.label(following)
 
     def include(self, program: Sequence[Instruction], *, accept: str) -> None:
-        """Another program; where it would keep the packet, go on at ``accept``."""
+        """Append another program; where it keeps the packet, continue at ``accept``."""
         places = [self.name() for _ in program]
         for n, (code, yes, no, k) in enumerate(program):
             self.label(places[n])
@@ -90,7 +90,7 @@ class Assembler:
                 self.put(code, k)
 
     def assemble(self) -> Program:
-        """The instructions; OverflowError if there are too many, or a jump is too far."""
+        """The instructions; OverflowError for too many instructions or too long a jump."""
         program = [self._line(at, *line) for at, line in enumerate(self._lines)]
         if len(program) > LIMIT or any(max(yes, no) > 255 for _, yes, no, _ in program):
             raise OverflowError(f"a filter of {len(program)} instructions")
@@ -106,7 +106,7 @@ class Assembler:
 
 
 def encode(program: Sequence[Instruction]) -> bytes:
-    """As an array of struct sock_filter."""
+    """The program as an array of struct sock_filter."""
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
@@ -123,10 +123,11 @@ def capture_program(
     exclude: Sequence[Pattern] = (),
     user: tuple[Sequence[Instruction], Sequence[Instruction]] | None = None,
 ) -> Program:
-    """What to capture.
+    """The program of the capture source.
 
-    ``interfaces``: by number; None for all. ``include``, ``exclude``: patterns of flows; left out where that is too
-    much for one program. ``user``: a filter for frames with an Ethernet header, and one for those without any.
+    ``snap``: bytes kept of each packet. ``interfaces``: numbers; None for all. ``include``, ``exclude``: patterns of
+    flows, ignored here if they do not fit into a program. ``user``: programs for frames with and without an Ethernet
+    header.
     """
     try:
         return _program(snap, interfaces, include, exclude, user)
@@ -166,7 +167,7 @@ def _program(
 
 
 def _sent_to_itself(code: Assembler) -> None:
-    """What goes out through loopback comes in again at once."""
+    """Drop packets sent through loopback: each is also received there."""
     code.put(_LOAD_WORD, _HARDWARE)
     code.when(Hardware.LOOPBACK, "loopback")
     code.go("once")
@@ -195,11 +196,11 @@ def _patterns(code: Assembler, include: Sequence[Pattern], exclude: Sequence[Pat
 
 
 _ENDS = {4: (12, 16), 6: (8, 24)}
-"""Offsets of the two addresses."""
+"""Offsets of source and destination address in the IP header."""
 
 
 def _when_inside(code: Assembler, family: int, end: int, network: Network, yes: str) -> None:
-    """Jump to ``yes`` if the address at ``end`` lies in the network."""
+    """Jump to ``yes`` if the address at offset ``end`` is in the network."""
     words = _words(family, network)
     if words is None:
         return
@@ -217,7 +218,7 @@ def _when_inside(code: Assembler, family: int, end: int, network: Network, yes: 
 
 
 def _words(family: int, network: Network) -> list[tuple[int, int]] | None:
-    """Value and mask of each 32 bits of an address; None for a network of the other family."""
+    """Value and mask of each 32-bit word of an address; None for a network of the other family."""
     if network.version != family:
         return None
     value, mask = network.high << 64 | network.low, network.high_mask << 64 | network.low_mask
@@ -226,7 +227,7 @@ def _words(family: int, network: Network) -> list[tuple[int, int]] | None:
 
 
 def _when_matching(code: Assembler, family: int, pattern: Pattern) -> None:
-    """Jump to ``user`` if the packet may be of a flow that the pattern covers."""
+    """Jump to ``user`` if the packet may belong to a flow that the pattern matches."""
     for n, end in enumerate(_ENDS[family]):
         beside, here = code.name(), code.name()
         if pattern.network is not None:
@@ -238,7 +239,7 @@ def _when_matching(code: Assembler, family: int, pattern: Pattern) -> None:
 
 
 def _when_port(code: Assembler, family: int, port: int, pattern: Pattern) -> None:
-    """The same for protocol and port, the latter at offset ``port`` of the transport layer's header."""
+    """Jump to ``user`` if protocol and port match; ``port`` is its offset in the transport header."""
     if pattern.protocol is None and pattern.port is None:
         code.go("user")
         return
@@ -247,7 +248,7 @@ def _when_port(code: Assembler, family: int, port: int, pattern: Pattern) -> Non
     protocols = _WITH_PORTS if pattern.protocol is None else (pattern.protocol,)
     for protocol in protocols:
         code.when(protocol, ports)
-    if family == 6:  # an extension header may come first
+    if family == 6:  # an extension header may precede the transport header
         for extension in (0, 43, 44, 51, 60, 135, 139, 140):
             code.when(extension, "user")
     code.go(other)

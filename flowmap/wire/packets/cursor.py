@@ -1,4 +1,4 @@
-"""A place in a frame that cannot leave it."""
+"""A read position in a frame, with bounds checks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from flowmap.wire.packets.packets import Skipped, Why
 
 
 class DecodeStop(Exception):
-    """The end of a decoding without a packet."""
+    """Raised when a frame has no packet that can be decoded."""
 
     def __init__(self, reason: str, why: Why = Why.MALFORMED) -> None:
         self.skipped = Skipped(why, reason)
 
 
 class Cursor:
-    """A place in a frame, and where the frame ends: in the capture (``end``), and on the wire, not before that.
+    """A position in a frame, and two ends of it: of the captured bytes (``end``) and on the wire (``wire`` >= ``end``).
 
-    Numbers are read relative to the place; first ask with :meth:`need` whether they are there.
+    Offsets are relative to the position. Call :meth:`need` before a read.
     """
 
     __slots__ = ("at", "data", "end", "wire")
@@ -24,18 +24,18 @@ class Cursor:
         self.data, self.at, self.end, self.wire = data, at, end, wire
 
     def need(self, size: int) -> None:
-        """Stop unless ``size`` bytes are there."""
+        """Raise DecodeStop unless ``size`` bytes were captured."""
         if self.at + size > self.wire:
             raise DecodeStop("runt")
         if self.at + size > self.end:
             raise DecodeStop("snapped")
 
     def has(self, size: int) -> bool:
-        """Whether ``size`` bytes are there."""
+        """Whether ``size`` bytes were captured."""
         return self.at + size <= self.end
 
     def ends_before(self, size: int, *, fragment: bool) -> bool:
-        """Whether less than ``size`` bytes are there for a reason: cut by the capture, or only a fragment."""
+        """Whether fewer than ``size`` bytes were captured because of the snapshot length or a fragment."""
         return self.at + size > self.end and (fragment or self.at + size <= self.wire)
 
     def u8(self, offset: int) -> int:
@@ -54,7 +54,7 @@ class Cursor:
         return self.u16le(offset) | self.u16le(offset + 2) << 16
 
     def limit(self, size: int, least: int) -> None:
-        """A header says that the rest is ``size`` bytes, of which ``least`` are its own."""
+        """Apply the length field of a header: ``size`` bytes follow, at least ``least``; DecodeStop if impossible."""
         if size < least:
             raise DecodeStop("length")
         if self.at + size > self.wire:
@@ -63,5 +63,5 @@ class Cursor:
         self.end = min(self.end, self.wire)
 
     def copy(self, ahead: int) -> Cursor:
-        """One of its own, ``ahead`` bytes further."""
+        """An independent cursor, ``ahead`` bytes further."""
         return Cursor(self.data, self.at + ahead, self.end, self.wire)

@@ -1,10 +1,10 @@
-"""One frame at a time: the general decoder, which says what is right.
+"""Decodes one frame at a time: the reference for the columnar decoder.
 
-The columnar decoder in :mod:`flowmap.wire.packets.frames` does the same for the common shapes, many at a time.
+:mod:`flowmap.wire.packets.frames` decodes the common shapes many at a time, with the same results.
 
-Lengths are believed only as far as they fit: a packet cannot be longer than what was on the wire, nor a header longer
-than the packet, and a host would drop what says so. A length of 0 is a frame larger than the field can say, made by
-segmentation offload; then what was on the wire is the length.
+Length fields are checked: a packet cannot be longer than the frame on the wire, nor a header longer than the packet.
+Hosts drop such packets too. A length of 0 is a packet too large for the field, made by segmentation offload. Its length
+is that of the frame on the wire.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from flowmap.wire.packets.numbers import (
 from flowmap.wire.packets.packets import Mark, Packet, Skipped
 
 EXTENSION_HEADERS = 8
-"""IPv6 extension headers of one packet; each kind but one may come once (RFC 8200, section 4.1)."""
+"""Largest number of IPv6 extension headers in a packet; each kind but one occurs once (RFC 8200, section 4.1)."""
 TUNNELS = 4
-"""Tunnels inside each other that are opened."""
+"""Largest number of nested tunnels that are opened."""
 
 _IPV4 = struct.Struct("!BxHHHxB2xII")
 _IPV6 = struct.Struct("!IHBxQQQQ")
@@ -50,11 +50,10 @@ _Ends = tuple[int, int, int, int]
 
 
 def decode_frame(frame: bytes, wire_length: int, link_type: int, *, inner: bool = False) -> Packet | Skipped:
-    """The packet in ``frame`` (its captured bytes; ``wire_length`` were on the wire).
+    """The packet in ``frame`` (the captured bytes of ``wire_length`` bytes).
 
-    ``inner``: a packet of a tunnel (IP in IP, GRE with ERSPAN, VXLAN, Geneve) counts as the innermost packet instead,
-    with its length. One that cannot be opened, or whose content is not a sound IP packet, or that comes in fragments,
-    counts as itself and is marked.
+    ``inner``: decode a tunnel's packet (IP in IP, GRE with ERSPAN, VXLAN, Geneve) as the innermost packet, with its
+    length. The tunnel's packet itself is returned, with a mark, if it is a fragment or has no valid IP packet inside.
     """
     cursor = Cursor(frame, 0, len(frame), max(wire_length, len(frame)))
     try:
@@ -101,7 +100,7 @@ def _ipv6(cursor: Cursor, tunnels: int) -> Packet:
 
 
 def _jumbo(cursor: Cursor) -> int:
-    """The length that a jumbo payload option gives to the packet (RFC 2675); 0 without one."""
+    """The length of the packet in a jumbo payload option (RFC 2675); 0 without one."""
     cursor.need(8)
     stop = cursor.at + (cursor.u8(1) + 1) * 8
     cursor.at += 2
@@ -119,7 +118,7 @@ def _jumbo(cursor: Cursor) -> int:
 
 
 def _extensions(cursor: Cursor, protocol: int) -> tuple[int, Mark, int]:
-    """Step over extension headers: the protocol that follows, and what a fragment header says."""
+    """Skip extension headers: returns the protocol after them, and mark and id from a fragment header."""
     marks, number = Mark(0), 0
     for _ in range(EXTENSION_HEADERS):
         if protocol not in EXTENSIONS:
@@ -182,7 +181,7 @@ def _is_tunnel_port(port: int) -> bool:
 
 
 def _open(cursor: Cursor, protocol: int, port: int, tunnels: int) -> Packet:
-    """The packet inside; ``cursor`` is at the tunnel's header."""
+    """The packet inside a tunnel; ``cursor`` is at the tunnel's header."""
     if tunnels == 0:
         raise DecodeStop("tunnels")
     tunnels -= 1
@@ -209,7 +208,7 @@ def _bridged(cursor: Cursor, kind: int, tunnels: int) -> Packet:
 
 
 def _gre(cursor: Cursor) -> int:
-    """RFC 2784 and 2890: what follows; checksum, key and sequence are stepped over."""
+    """Skip a GRE header with checksum, key and sequence number (RFC 2784, 2890); returns the type after it."""
     cursor.need(4)
     flags, kind = cursor.u16(0), cursor.u16(2)
     if flags & 0x4007:  # RFC 1701's routing, or another version: PPTP's
@@ -223,7 +222,7 @@ def _gre(cursor: Cursor) -> int:
 
 
 def _erspan(cursor: Cursor, kind: int, numbered: int) -> int:
-    """Cisco's mirrored frames: type I has no header and no sequence number, types II and III have both."""
+    """Skip Cisco's ERSPAN header: type I has no header and no sequence number, types II and III have both."""
     if numbered or kind == EtherType.ERSPAN3:
         cursor.need(1)
         size = _ERSPAN_HEADERS.get((EtherType(kind), cursor.u8(0) >> 4), 0)
@@ -240,7 +239,7 @@ def _erspan(cursor: Cursor, kind: int, numbered: int) -> int:
 
 
 def _geneve(cursor: Cursor) -> int:
-    """RFC 8926, section 3.4: what follows; options are stepped over. ``cursor`` is at the UDP header."""
+    """Skip the UDP header and a Geneve header with options (RFC 8926, section 3.4); returns the type after it."""
     cursor.need(16)
     first, control, kind = cursor.u8(8), cursor.u8(9) & 0x80, cursor.u16(10)
     if first >> 6 or control:

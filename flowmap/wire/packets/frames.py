@@ -1,9 +1,9 @@
-"""Captured frames to packets, many at a time.
+"""Decodes captured frames to packets, many at a time.
 
-The common shapes (Ethernet with or without VLAN tags, Linux cooked, raw and loopback; IPv4, IPv6 without extension
-headers; VXLAN, Geneve and IP in IP where tunnels are opened) are read as columns: each header of all frames at once. A
-frame that does not fit in every point is left to :func:`flowmap.wire.packets.frame.decode_frame`, which gives the same
-result for those that do; and frames of link types that neither knows go to scapy.
+The common shapes are read as columns, each header of all frames at once: Ethernet with or without VLAN tags, Linux
+cooked, raw and loopback; IPv4, IPv6 without extension headers; VXLAN, Geneve and IP in IP if tunnels are opened. Other
+frames are decoded by :func:`flowmap.wire.packets.frame.decode_frame`, which gives the same results for these shapes.
+Frames of link types unknown to both are decoded by scapy.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class DecodedFrames:
-    """What some frames held."""
+    """The packets of some frames, and counts of frames without one."""
 
     packets: Packets
-    """In the order of their frames; a frame holds one or none."""
+    """In the order of their frames; at most one for each frame."""
     index: Index
     """Number of the frame of each packet, ascending."""
     malformed: dict[str, int]
-    """Frames that are broken or cut, by reason (see :class:`flowmap.wire.packets.packets.Skipped`)."""
+    """Broken or cut frames, by reason (see :class:`flowmap.wire.packets.packets.Skipped`)."""
     unread: dict[str, int]
-    """Sound frames that may hold IP behind a header that is not decoded, by what that is."""
+    """Valid frames that may contain IP behind a header that is not decoded, by the name of that header."""
     other: dict[str, int]
-    """Sound frames without an IP packet, by what they are."""
+    """Valid frames without an IP packet, by the name of their content."""
     general: int
     """Frames that were decoded one by one."""
     refused: int = 0
-    """Frames that would have had to be, and are left out because of the limit."""
+    """Frames that were not decoded because of ``limit``."""
 
 
 def _layout(size: int, **fields: tuple[int, str]) -> np.dtype[np.void]:
@@ -107,20 +107,20 @@ _GENERAL_TYPES = np.array(
 )
 _MORE, _OFFSET = 0x2000, 0x1FFF  # of an IPv4 fragment
 
-_LEFT, _PACKET, _OTHER = range(3)  # what became of a frame; left to the general decoder unless something else is said
+_LEFT, _PACKET, _OTHER = range(3)  # the result of a frame; _LEFT, the default: for the general decoder
 
 
 class _Group(NamedTuple):
-    """Frames at the same kind of header."""
+    """Frames positioned at headers of the same kind."""
 
     rows: Index
-    """Their numbers."""
+    """Numbers of the frames."""
     at: Index
-    """Where the header begins."""
+    """Start of each header."""
     end: Index
-    """Where what was captured of the frame (and belongs to the packet) ends."""
+    """End of the captured bytes that belong to the frame or packet."""
     wire: Index
-    """Where the frame, or the packet around, ended on the wire."""
+    """End of the frame, or of the enclosing packet, on the wire."""
 
     def where(self, mask: _Mask) -> _Group:
         return self if mask.all() else _Group(*(column[mask] for column in self))
@@ -137,17 +137,17 @@ def decode_frames(
     link_type: int,
     *,
     tunnels: Tunnels = "outer",
-    odd: ScapyFallback | None = None,
+    fallback: ScapyFallback | None = None,
     limit: int | None = None,
 ) -> DecodedFrames:
-    """Decode the frames of ``data`` that begin at ``starts``, of which ``captured`` bytes each are there.
+    """Decode the frames of ``data`` that start at ``starts``, with ``captured`` bytes each.
 
-    ``wire_lengths`` is what they had on the wire. ``link_type`` is a :class:`LinkType`. VLAN tags that the kernel took
-    out of the frame need nothing here: the frame is sound without them. ``tunnels``: whether a packet of a tunnel
-    counts as itself or as the innermost packet (see :func:`flowmap.wire.packets.frame.decode_frame`). ``odd`` is asked
-    about frames of link types that are not decoded here. ``limit``: frames that may be decoded one by one, at most.
+    ``wire_lengths``: their bytes on the wire. ``link_type``: a :class:`LinkType`. Frames are valid without the VLAN tag
+    that the kernel removes. ``tunnels``: decode a tunnel's packet as itself or as the innermost packet (see
+    :func:`flowmap.wire.packets.frame.decode_frame`). ``fallback``: decodes frames of link types unknown here.
+    ``limit``: largest number of frames to decode one by one.
 
-    Never raises for what is in the frames, and no byte outside a frame has a part in its result.
+    Does not raise for any content, and bytes outside a frame do not change its result.
     """
     view = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
     at = np.asarray(starts, np.int64)
@@ -163,8 +163,8 @@ def decode_frames(
     ):
         one = view[begin:stop].tobytes()
         found = frame.decode_frame(one, length, link_type, inner=columns.inner)
-        if odd is not None and isinstance(found, Skipped) and found.why is Why.LINK:
-            found = odd.decode(one, length, link_type, inner=columns.inner) or found
+        if fallback is not None and isinstance(found, Skipped) and found.why is Why.LINK:
+            found = fallback.decode(one, length, link_type, inner=columns.inner) or found
         if isinstance(found, Packet):
             columns.put(row, found)
         else:
@@ -178,7 +178,7 @@ def decode_frames(
 
 
 def _opener_sequence(head: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
-    """See the column ``sequence`` of :data:`flowmap.wire.packets.packets.COLUMNS`; of TCP headers with SYN or RST."""
+    """The column ``sequence`` of :data:`flowmap.wire.packets.packets.COLUMNS`, for TCP headers with SYN or RST."""
     number, acknowledged = (head[name].astype(np.uint32) for name in ("sequence", "acknowledged"))
     flags = head["flags"]
     syn, answer = (flags & SYN) != 0, (flags & ACK) != 0
@@ -187,7 +187,7 @@ def _opener_sequence(head: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
 
 
 class _Columns:
-    """The frames of one call, and what is known of them."""
+    """The frames of one call, and their results so far."""
 
     def __init__(self, data: _Bytes, number: int, inner: bool) -> None:
         self.data = data
@@ -195,10 +195,10 @@ class _Columns:
         self.packets = Packets(number)
         self.fate = np.full(number, _LEFT, np.uint8)
         self.skipped: dict[Why, Counter[str]] = {why: Counter() for why in Why}
-        self._depth = 0  # in a tunnel: what does not fit is left, as the tunnel's packet has to count then
+        self._depth = 0  # of tunnels; inside one, other content leaves the frame to the general decoder
 
     def put(self, row: int, packet: Packet) -> None:
-        """Take a packet that was decoded alone."""
+        """Store a packet that was decoded alone."""
         for column, value in zip(self.packets.columns().values(), packet, strict=True):
             column[row] = value
         self.fate[row] = _PACKET
@@ -216,7 +216,7 @@ class _Columns:
             self._loopback(frames)
 
     def _read(self, group: _Group, layout: np.dtype[np.void]) -> tuple[_Group, npt.NDArray[np.void]]:
-        """The headers at the group's places, without the frames that are too short for one."""
+        """The headers of the group, and the group without the frames that are too short for one."""
         size = layout.itemsize
         group = group.where(group.at + size <= group.end)
         if not len(group.rows):
@@ -225,7 +225,7 @@ class _Columns:
         return group, anywhere[group.at].view(layout)
 
     def _places(self, group: _Group) -> Index | slice:
-        """Where its frames are in columns of all frames; for all of them numpy needs no numbers."""
+        """Index of its frames in the columns of all frames; a slice for all, which numpy handles faster."""
         return slice(None) if len(group.rows) == len(self.fate) else group.rows
 
     def _ethernet(self, group: _Group) -> None:
@@ -311,12 +311,12 @@ class _Columns:
         self._transport(self._within(group, total).ahead(40), protocol, total, whole, whole)
 
     def _within(self, group: _Group, total: Index) -> _Group:
-        """What is inside a packet of ``total`` bytes; padding behind it is not."""
+        """The group limited to packets of ``total`` bytes, without the padding after them."""
         wire = group.at + total
         return group._replace(end=np.minimum(group.end, wire), wire=wire)
 
     def _transport(self, group: _Group, protocol: _Bytes, total: Index, parted: _Mask, later: _Mask) -> None:
-        """Take the packets; those of tunnels are opened instead, where that was asked for."""
+        """Store the packets; open those of tunnels if requested."""
         out, needs = self.packets, np.where(later, 0, _NEEDS[protocol])
         fits = group.at + needs <= group.end
         if not fits.all():
@@ -341,7 +341,7 @@ class _Columns:
             self._tunnels(group, protocol, parted)
 
     def _tunnels(self, group: _Group, protocol: _Bytes, parted: _Mask) -> None:
-        """Put what is inside of a tunnel's packet in its place."""
+        """Replace each tunnel's packet by the packet inside."""
         port = np.where(protocol == Protocol.UDP, self.packets.destination_port[group.rows], 0)
         vxlan, geneve = np.isin(port, VXLAN_PORTS), port == GENEVE_PORT
         tunnel = vxlan | geneve | _IS_IP_TUNNEL[protocol]
@@ -387,7 +387,7 @@ class _Columns:
         self._bridged(group, kinds)
 
     def _erspan(self, group: _Group, numbered: _Mask) -> None:
-        """Types I and II; type III is left."""
+        """Types I and II; the general decoder decodes type III."""
         second, head = self._read(group.where(numbered), _ERSPAN)
         for inside in (second.where(head["first"] >> 4 == 1).ahead(8), group.where(~numbered)):
             if len(inside.rows):

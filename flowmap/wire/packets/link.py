@@ -1,6 +1,6 @@
-"""Headers below IP: from the beginning of a frame, or of what a tunnel carries, to the IP header.
+"""Decodes the headers below IP: from the start of a frame, or of a tunnel's payload, to the IP header.
 
-Each step moves the cursor behind one header and returns the ethertype of what follows. A number of up to
+Each step moves the cursor past one header and returns the ethertype of the next one. A number up to
 :data:`LARGEST_LENGTH` is the length of an LLC frame, as in an Ethernet header.
 """
 
@@ -24,7 +24,7 @@ from flowmap.wire.packets.numbers import (
 from flowmap.wire.packets.packets import Why
 
 TAGS = 8
-"""VLAN tags and other headers between a frame's first and IP; real frames have up to four. As many MPLS labels."""
+"""Largest number of VLAN tags and other headers before IP (real frames have up to four), and of MPLS labels."""
 
 _IP = frozenset((int(EtherType.IPV4), int(EtherType.IPV6)))
 _WRAPPED = frozenset((int(LinkType.PPI), int(LinkType.PKTAP)))
@@ -48,12 +48,12 @@ _BEFORE_LLC: dict[int, int] = {LinkType.ATM_RFC1483: 0, LinkType.FDDI: 13, LinkT
 
 
 def find_ip(cursor: Cursor, link_type: int) -> int:
-    """Move ``cursor`` to the IP header in a frame; returns EtherType.IPV4 or EtherType.IPV6. Stop if there is none."""
+    """Move ``cursor`` to the IP header of a frame. Returns EtherType.IPV4 or IPV6; raises DecodeStop without one."""
     return find_ip_behind(cursor, _link(cursor, unwrap(cursor, link_type)))
 
 
 def find_ip_behind(cursor: Cursor, kind: int) -> int:
-    """As :func:`find_ip`, where what is at ``cursor`` has the ethertype ``kind``."""
+    """As :func:`find_ip`; the header at ``cursor`` has the ethertype ``kind``."""
     for _ in range(TAGS):
         if kind in _IP:
             return kind
@@ -62,12 +62,12 @@ def find_ip_behind(cursor: Cursor, kind: int) -> int:
 
 
 def ethernet(cursor: Cursor) -> int:
-    """Step over an Ethernet header."""
+    """Skip an Ethernet header."""
     return _fixed(cursor, *_FIXED[LinkType.ETHERNET])
 
 
 def unwrap(cursor: Cursor, link_type: int) -> int:
-    """Step over a header that says the link type of what follows it (PPI, macOS' PKTAP); returns that."""
+    """Skip a header that contains the link type of the next one (PPI, macOS' PKTAP); returns that link type."""
     if link_type not in _WRAPPED:
         return link_type
     least, place = (8, 4) if link_type == LinkType.PPI else (12, 8)
@@ -82,7 +82,7 @@ def unwrap(cursor: Cursor, link_type: int) -> int:
 
 
 def _link(cursor: Cursor, link_type: int) -> int:
-    """Step over the header of a link type."""
+    """Skip the header of a link type."""
     fixed = _FIXED.get(link_type)
     if fixed is not None:
         return _fixed(cursor, *fixed)
@@ -119,14 +119,15 @@ def _family(family: int) -> int:
 
 
 def _loopback(cursor: Cursor, link_type: int) -> int:
-    cursor.need(4)
+    size = 12 if link_type == LinkType.ENC else 4
+    cursor.need(size)
     family = _family(cursor.u32(0))
-    cursor.at += 12 if link_type == LinkType.ENC else 4
+    cursor.at += size
     return family
 
 
 def _firewall(cursor: Cursor, link_type: int) -> int:
-    """OpenBSD's pf: its header says how long it is (without padding), and the address family."""
+    """OpenBSD's pf: the header has its own length (without padding) and the address family."""
     cursor.need(2)
     size, family = cursor.u8(0), cursor.u8(1)
     cursor.need((size + 3) // 4 * 4)
@@ -144,18 +145,18 @@ def _cooked(cursor: Cursor, link_type: int) -> int:
     if kind == _ETH_P_802_2:
         return _llc(cursor)
     if kind < LEAST_ETHERTYPE:
-        raise DecodeStop(describe_ethertype(kind), Why.NOT_IP)  # a number of Linux's own, as for CAN
+        raise DecodeStop(describe_ethertype(kind), Why.NOT_IP)  # a number of Linux only, as for CAN
     return kind
 
 
 def _nflog(cursor: Cursor, link_type: int) -> int:
-    """Linux nfnetlink_log: attributes in the byte order of the host, one of which is the packet."""
+    """Linux nfnetlink_log: attributes in host byte order; one of them is the packet."""
     cursor.need(4)
     kind = {2: EtherType.IPV4, 10: EtherType.IPV6}.get(cursor.u8(0), 0)
     cursor.at += 4
     while True:
         cursor.need(4)
-        little = cursor.u8(2) != 0  # the type's lower byte comes first: no type is larger than 255
+        little = cursor.u8(2) != 0  # the low byte of the type is first: no type is larger than 255
         size, number = (cursor.u16le(0), cursor.u16le(2)) if little else (cursor.u16(0), cursor.u16(2))
         if size < 4:
             raise DecodeStop("length")
@@ -184,7 +185,7 @@ def _token_ring(cursor: Cursor, link_type: int) -> int:
 
 
 def _frame_relay(cursor: Cursor, link_type: int) -> int:
-    """RFC 2427, or Cisco's: an ethertype behind the address."""
+    """RFC 2427, or Cisco's format with an ethertype after the address."""
     cursor.need(4)
     if not cursor.u8(1) & 1:  # addresses of more than two bytes
         raise DecodeStop(describe_link(link_type), Why.LINK)
@@ -203,7 +204,7 @@ def _frame_relay(cursor: Cursor, link_type: int) -> int:
 
 
 def _ppp_framed(cursor: Cursor, link_type: int) -> int:
-    """PPP in frames like HDLC's, whose two bytes may be left out (RFC 1661, 6.6); or Cisco's HDLC."""
+    """PPP with HDLC-like framing, whose two bytes are optional (RFC 1661, 6.6), or Cisco's HDLC."""
     if link_type == LinkType.PPP_WITH_DIR:
         cursor.need(1)
         cursor.at += 1
@@ -216,14 +217,14 @@ def _ppp_framed(cursor: Cursor, link_type: int) -> int:
 
 def _ppp(cursor: Cursor) -> int:
     cursor.need(1)
-    short = cursor.u8(0) & 1  # RFC 1661, 6.5: the upper byte, which is 0, was left out
+    short = cursor.u8(0) & 1  # RFC 1661, 6.5: the upper byte is 0 and was omitted
     cursor.need(2 - short)
     kind = cursor.u8(0) if short else cursor.u16(0)
     cursor.at += 2 - short
     if kind == _PPP_BRIDGED:
         cursor.need(2)
         flags, hardware = cursor.u8(0), cursor.u8(1)
-        cursor.at += 2 + (4 if flags & 0x40 else 0)  # a LAN's number
+        cursor.at += 2 + (4 if flags & 0x40 else 0)  # LAN identification
         if hardware == 1:
             return ethernet(cursor)
     if kind not in _PPP:
@@ -232,7 +233,7 @@ def _ppp(cursor: Cursor) -> int:
 
 
 def _step(cursor: Cursor, kind: int) -> int:
-    """Step over the header that ``kind`` stands before."""
+    """Skip the header with the ethertype ``kind``."""
     fixed = STEPPED_OVER.get(kind)
     if fixed is not None:
         return _fixed(cursor, *fixed)
@@ -251,7 +252,7 @@ def _step(cursor: Cursor, kind: int) -> int:
 
 
 def _llc(cursor: Cursor) -> int:
-    """LLC, with SNAP (RFC 1042) or without; anything else in LLC is not IP."""
+    """LLC, with or without SNAP (RFC 1042); other protocols in LLC are not IP."""
     cursor.need(3)
     head = cursor.data[cursor.at : cursor.at + 3]
     if head == _LLC_IP:
@@ -272,8 +273,11 @@ def _snap(cursor: Cursor) -> int:
 
 
 def _mpls(cursor: Cursor) -> int:
-    """Labels say nothing of what follows them. IP is told by its version; Ethernet (with or without RFC 4385's control
-    word) only where an ethertype and a version in their places prove it."""
+    """Skip MPLS labels, which do not contain the type of the payload.
+
+    IP is recognised by its version. Ethernet (with or without the control word of RFC 4385) is recognised by an
+    ethertype and an IP version in their places.
+    """
     for _ in range(TAGS):
         cursor.need(4)
         bottom = cursor.u16(2) & _NO_LABEL
@@ -288,12 +292,12 @@ def _mpls(cursor: Cursor) -> int:
             if _is_ethernet(cursor, ahead):
                 cursor.at += ahead
                 return ethernet(cursor)
-        raise DecodeStop("MPLS with something else than IP inside", Why.UNREAD)
+        raise DecodeStop("MPLS without IP inside", Why.UNREAD)
     raise DecodeStop("tags")
 
 
 def _is_ethernet(cursor: Cursor, ahead: int) -> bool:
-    """Whether an Ethernet header with a tag or IP behind it is there."""
+    """Whether there is an Ethernet header, followed by a tag or IP."""
     if not cursor.has(ahead + 15):
         return False
     kind = cursor.u16(ahead + 12)

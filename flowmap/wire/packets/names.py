@@ -1,4 +1,4 @@
-"""What frames without a packet are called: by number, and by the name a user of tcpdump knows."""
+"""Names of frames without a packet, for users: the number, and the name that tcpdump uses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flowmap.wire.packets.numbers import OTHER_NAMES, UNREAD_NAMES, LinkType
 from flowmap.wire.packets.packets import Why
 
 _LINKS = {
-    # LINKTYPE_* of pcap-linktype(7) that people meet and that are not decoded; their names without the prefix.
+    # Common LINKTYPE_* of pcap-linktype(7) that are not decoded; names without the prefix.
     3: "AX25",
     7: "ARCNET_BSD",
     8: "SLIP",
@@ -59,30 +59,30 @@ _CISCO_KINDS = {0x0104: "PortFast", 0x010B: "PVST+", 0x0111: "UDLD", 0x2000: "CD
 
 
 def describe_ethertype(kind: int) -> str:
-    """As ``ARP (ethertype 0x0806)``."""
+    """The ethertype with its name, as ``ARP (ethertype 0x0806)``."""
     number = f"ethertype {kind:#06x}"
     name = OTHER_NAMES.get(kind) or UNREAD_NAMES.get(kind)
     return f"{name} ({number})" if name else number
 
 
 def describe_link(number: int) -> str:
-    """As ``link type 1 (ETHERNET)``; the number is a LINKTYPE_* value."""
+    """The link type (a LINKTYPE_* value) with its name, as ``link type 1 (ETHERNET)``."""
     name = LinkType(number).name if number in _KNOWN else _LINKS.get(number)
     return f"link type {number} ({name})" if name else f"link type {number}"
 
 
 def describe_llc(point: int) -> str:
-    """By the access point of the destination (DSAP)."""
+    """The access point of the destination (DSAP) with its name."""
     return _named("LLC DSAP", point, 4, _LLC)
 
 
 def describe_ppp(kind: int) -> str:
-    """By the PPP protocol number."""
+    """The PPP protocol number with its name."""
     return _named("PPP protocol", kind, 6, _PPP)
 
 
 def describe_snap(vendor: int, kind: int) -> tuple[str, Why]:
-    """By the vendor's number (OUI) and the protocol's; and whether IP may be in it."""
+    """The numbers of vendor (OUI) and protocol with their name, and why the frame is not decoded."""
     known = vendor in (_CISCO, _APPLE)
     what = f"SNAP OUI {vendor:#08x} type {kind:#06x}"
     name = _CISCO_KINDS.get(kind) if vendor == _CISCO else None

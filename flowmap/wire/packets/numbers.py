@@ -1,4 +1,4 @@
-"""Numbers of link layers, frames and IP headers that the frame decoders know."""
+"""Constants of link layers, frames and IP headers for the frame decoders."""
 
 from __future__ import annotations
 
@@ -6,53 +6,53 @@ from enum import IntEnum
 
 
 class LinkType(IntEnum):
-    """What a capture's frames begin with (LINKTYPE_* of pcap-linktype(7))."""
+    """The first header of a capture's frames (LINKTYPE_* of pcap-linktype(7))."""
 
     NULL = 0
-    """BSD loopback: an address family of four bytes, in the byte order of the host that captured."""
+    """BSD loopback: an address family of four bytes, in the byte order of the capturing host."""
     ETHERNET = 1
     TOKEN_RING = 6
     PPP = 9
     FDDI = 10
     RAW_DLT = 12
-    """Raw IP by the number most systems use inside libpcap; files of careless writers have it."""
+    """Raw IP by the number that most systems use inside libpcap; some programs write it to files."""
     PPP_HDLC = 50
     PPP_ETHER = 51
-    """PPPoE without Ethernet before it."""
+    """PPPoE without an Ethernet header."""
     ATM_RFC1483 = 100
     RAW = 101
     C_HDLC = 104
     FRAME_RELAY = 107
     LOOP = 108
-    """OpenBSD loopback: the same in network byte order."""
+    """OpenBSD loopback: as NULL, in network byte order."""
     ENC = 109
-    """OpenBSD's enc(4), of IPsec."""
+    """OpenBSD's enc(4), for IPsec."""
     SLL = 113
-    """Linux cooked, of capture on "any" device."""
+    """Linux cooked, from a capture on the device "any"."""
     PFLOG = 117
     """OpenBSD's packet filter."""
     IP_OVER_FC = 122
     APPLE_IP_OVER_IEEE1394 = 138
     PPI = 192
     PPP_WITH_DIR = 204
-    """PPP behind a byte that says which way."""
+    """PPP after a byte with the direction."""
     IPV4 = 228
     IPV6 = 229
     NFLOG = 239
     """Linux nfnetlink_log."""
     IPOIB = 242
     PKTAP = 258
-    """macOS' pktap, of capture on several interfaces."""
+    """macOS' pktap, from a capture on several interfaces."""
     SLL2 = 276
 
 
 FAMILY_IPV4 = tuple(int.from_bytes((2).to_bytes(4, order)) for order in ("big", "little"))
 FAMILY_IPV6 = tuple(int.from_bytes(n.to_bytes(4, order)) for n in (10, 24, 28, 30) for order in ("big", "little"))
-"""AF_INET and AF_INET6 before loopback frames, in either byte order, read as big-endian. The latter is another number
-on Linux, NetBSD and OpenBSD, FreeBSD, and Darwin."""
+"""AF_INET and AF_INET6 of loopback frames, in both byte orders, read as big-endian. AF_INET6 differs between Linux,
+NetBSD and OpenBSD, FreeBSD, and Darwin."""
 
 ARPHRD_NETLINK = 824
-"""Device of cooked frames that are netlink messages (linux/if_arp.h)."""
+"""Device type of cooked frames with netlink messages (linux/if_arp.h)."""
 
 
 class EtherType(IntEnum):
@@ -80,7 +80,7 @@ class EtherType(IntEnum):
     E_TAG = 0x893F
     """IEEE 802.1BR."""
     QINQ1 = 0x9100
-    """Tags of before IEEE 802.1ad."""
+    """Tags older than IEEE 802.1ad."""
     QINQ2 = 0x9200
     QINQ3 = 0x9300
     R_TAG = 0xF1C1
@@ -97,7 +97,7 @@ STEPPED_OVER: dict[int, tuple[int, int]] = {
     EtherType.E_TAG: (8, 6),
     EtherType.R_TAG: (6, 4),
 }
-"""Headers between a frame's first and IP: their size behind the ethertype, and where in it the next ethertype is."""
+"""Skipped headers before IP, by ethertype: size after the ethertype, and the offset of the next ethertype in it."""
 
 OTHER_NAMES: dict[int, str] = {
     0x0806: "ARP",
@@ -129,7 +129,7 @@ OTHER_NAMES: dict[int, str] = {
     0x8914: "FIP",
     0x9000: "loopback test",
 }
-"""Ethertypes that never stand before an IP packet, by the names that frames with them are counted under."""
+"""Ethertypes that never precede an IP packet, and the names under which their frames are counted."""
 
 UNREAD_NAMES = {
     0x22F3: "TRILL",
@@ -138,15 +138,15 @@ UNREAD_NAMES = {
     0x8903: "FabricPath",
     0x894F: "NSH",
 }
-"""Ethertypes before which IP may be, and which are not decoded."""
+"""Ethertypes that may precede IP and are not decoded."""
 
 LARGEST_LENGTH, LEAST_ETHERTYPE = 1500, 0x0600
-"""In an Ethernet header a number up to the first is a length, and LLC follows; an ethertype is not less than the
-second (IEEE 802.3, 3.2.6)."""
+"""The number in an Ethernet header is a length, followed by LLC, up to the first, and an ethertype from the second on
+(IEEE 802.3, 3.2.6)."""
 
 
 class Protocol(IntEnum):
-    """IANA protocol numbers the decoders look at."""
+    """IANA protocol numbers that the decoders distinguish."""
 
     HOP_BY_HOP = 0
     IPV4 = 4
@@ -165,7 +165,7 @@ class Protocol(IntEnum):
 
 
 PORTS_NEED = 4
-"""Bytes of a transport header in which both ports are."""
+"""Bytes of a transport header with both ports."""
 
 HEADER_NEEDS: dict[int, int] = {
     Protocol.TCP: 14,
@@ -174,18 +174,18 @@ HEADER_NEEDS: dict[int, int] = {
     Protocol.SCTP: 4,
     Protocol.UDPLITE: 4,
 }
-"""Bytes of a transport header that must be there: both ports, and TCP's flags."""
+"""Bytes of a transport header that are needed: both ports, and TCP's flags."""
 
 SYN, RST, ACK = 0x02, 0x04, 0x10
-"""Among TCP's flags."""
+"""Bits of TCP's flags."""
 
 EXTENSIONS = (Protocol.HOP_BY_HOP, Protocol.ROUTING, Protocol.FRAGMENT, Protocol.AUTHENTICATION, Protocol.DESTINATION)
-"""IPv6 extension headers that are stepped over (RFC 8200, section 4), as in the kernel (ipv6_ext_hdr). Mobility, HIP
-and Shim6 look like one (RFC 7045), but nothing follows their messages, and conntrack takes them for protocols."""
+"""IPv6 extension headers that are skipped (RFC 8200, section 4), as in the kernel (ipv6_ext_hdr). Mobility, HIP and
+Shim6 have the same form (RFC 7045), but their messages have no payload, and conntrack treats them as protocols."""
 
 IP_TUNNELS = (Protocol.IPV4, Protocol.IPV6, Protocol.GRE)
 
 VXLAN_PORTS = (4789, 8472)
-"""IANA's, and the one Linux took before there was one (and flannel still does)."""
+"""The port of IANA, and the older one of Linux, which flannel still uses."""
 
 GENEVE_PORT = 6081

@@ -1,4 +1,4 @@
-"""IP packets in columns: what frames decode to, and what flows are made of."""
+"""IP packets as columns: the result of decoding frames, and the input of packet flows."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ class Mark(IntFlag):
     """Facts about one packet."""
 
     FRAGMENT_FIRST = 1
-    """More fragments follow, which carry no ports: they belong to the flow of this one (``fragment_id``)."""
+    """First fragment. The later ones have no ports and belong to its flow (``fragment_id``)."""
     FRAGMENT_LATER = 2
-    """Not the first fragment: ports and TCP flags are 0 because they are not in it."""
+    """Later fragment: it does not contain ports and TCP flags, which are 0."""
     UNOPENED = 4
-    """A packet of a tunnel that was to be opened and could not be: it counts as the flow of the tunnel itself."""
+    """A tunnel's packet that could not be opened: it counts as the flow of the tunnel itself."""
     FLAGS_UNKNOWN = 8
-    """A TCP packet whose ports were captured and whose flags were not (cut, or a first fragment that is too short)."""
+    """A TCP packet with ports but without captured flags: cut, or a short first fragment."""
 
 
 COLUMNS: dict[str, np.dtype[np.generic]] = {
     name: np.dtype(kind)
     for name, kind in {
-        # Addresses as in flows/address.py.
+        # Addresses as in model/address.py.
         "source_high": np.uint64,
         "source_low": np.uint64,
         "destination_high": np.uint64,
         "destination_low": np.uint64,
         "source_port": np.uint16,  # 0 for protocols without ports
         "destination_port": np.uint16,
-        "protocol": np.uint8,  # IANA number; for IPv6 that of what follows the extension headers
+        "protocol": np.uint8,  # IANA number; for IPv6 the one after the extension headers
         "tcp_flags": np.uint8,  # FIN 1, SYN 2, RST 4, PSH 8, ACK 16, …
         "flags": np.uint16,  # Mark
-        "length": np.uint32,  # bytes of the IP packet with its header, as it was on the wire
+        "length": np.uint32,  # bytes of the IP packet on the wire, with its header
         "fragment_id": np.uint32,  # of fragments, else 0
-        # Initial sequence number of the connection's opener where the packet shows it, else 0.
+        # Initial sequence number of the connection's opener if the packet shows it, else 0.
         # SYN: its own number. SYN-ACK, and RST-ACK with sequence number 0, which answers a SYN (RFC 9293, 3.5.2): the
-        # acknowledged number less 1. With FLAGS_UNKNOWN: the packet's own number, which is the opener's if it is a SYN.
+        # acknowledged number minus 1. With FLAGS_UNKNOWN: its own number, which is the opener's if it is a SYN.
         "sequence": np.uint32,
     }.items()
 }
@@ -49,7 +49,7 @@ COLUMNS: dict[str, np.dtype[np.generic]] = {
 
 
 class Packets:
-    """``n`` packets in the order of their frames; one numpy array a name in :data:`COLUMNS`, as attributes."""
+    """``n`` packets in the order of their frames; one numpy array as attribute for each name in :data:`COLUMNS`."""
 
     __slots__ = (*COLUMNS, "_n")
 
@@ -88,12 +88,12 @@ class Packets:
         return taken
 
     def rows(self) -> list[tuple[int, ...]]:
-        """Every packet as a tuple in column order: for comparison in tests, not for the hot path."""
+        """Every packet as a tuple in column order, for comparisons in tests; slow."""
         return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
 
     @classmethod
     def concatenate(cls, parts: list[Packets]) -> Packets:
-        """One object of all packets, in order; there must be at least one part."""
+        """All packets of the parts, in order; at least one part."""
         joined = cls.__new__(cls)
         for name in COLUMNS:
             setattr(joined, name, np.concatenate([getattr(part, name) for part in parts]))
@@ -119,34 +119,34 @@ class Packet(NamedTuple):
 
 
 class Why(Enum):
-    """Why a frame gives no packet."""
+    """Why a frame has no decoded packet."""
 
     MALFORMED = 0
-    """It is broken or cut."""
+    """The frame is broken or cut."""
     UNREAD = 1
-    """It is sound and may hold IP, behind a header that is not decoded."""
+    """The frame is valid and may contain IP, behind a header that is not decoded."""
     LINK = 2
-    """The same: its link type is not decoded."""
+    """The frame may contain IP, but its link type is not decoded."""
     NOT_IP = 3
-    """It is sound and holds no IP."""
+    """The frame is valid and contains no IP."""
 
 
 class Skipped(NamedTuple):
-    """A frame that gives no packet."""
+    """A frame without a decoded packet."""
 
     why: Why
     reason: str
-    """Of malformed frames a key of :data:`MALFORMED`; else what it is, as users read it, with its number."""
+    """For malformed frames a key of :data:`MALFORMED`, else the name and number of the content, for users."""
 
 
 MALFORMED = {
     "runt": "too short for their headers",
     "snapped": "cut before the ports by the snapshot length (tcpdump -s)",
-    "length": "with lengths that contradict each other",
-    "wire_length": "shorter than the IP packet in them although the file says that nothing was cut",
-    "version": "without an IP header where one must be",
-    "extensions": "with more IPv6 extension headers than there are kinds",
+    "length": "with inconsistent lengths",
+    "wire_length": "shorter than their IP packet, although not cut according to the file",
+    "version": "without an IP header in its place",
+    "extensions": "with too many IPv6 extension headers",
     "tags": "with more than 8 tags or labels",
     "interface": "of an interface that the file does not describe",
 }
-"""What is wrong with malformed frames, by reason."""
+"""Descriptions of malformed frames for users, by reason."""

@@ -1,7 +1,7 @@
-"""Odd frames: link types that the decoders here do not know, given to scapy to find the packet in them.
+"""Finds packets in frames of uncommon link types with scapy.
 
-scapy takes hundreds of microseconds a frame: this is for files, where nothing is lost meanwhile. It only finds where
-the packet is; that is then read like any other. Nothing scapy raises gets out.
+scapy takes hundreds of microseconds per frame, so it is used for files, where nothing is lost meanwhile. It only finds
+the offset of the packet, which is then decoded as usual. Exceptions of scapy are caught.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from flowmap.wire.packets.numbers import LinkType
 from flowmap.wire.packets.packets import Packet, Skipped, Why
 
 LINKS = frozenset({105, 119, 127, 274})
-"""Link types that scapy knows: IEEE 802.11 (plain, with Prism's and with radiotap's header) and Ethernet with a
-preamble. Others of its numbers are interface types (ARPHRD_*), which mean something else in a file."""
+"""Link types that scapy decodes: IEEE 802.11 (plain, with the header of Prism or radiotap), Ethernet with a preamble.
+Other numbers in scapy's table are interface types (ARPHRD_*), which have other meanings in a file."""
 
 FRAME_LIMIT = 512
-"""Bytes of a frame that scapy gets to see; no header it is asked to find is deeper."""
+"""Bytes of a frame that are passed to scapy; the wanted headers are before them."""
 
 
 class ScapyFallback:
-    """Finds packets in odd frames; scapy is imported with the first (0.5 s)."""
+    """Finds packets in frames; scapy is imported for the first one (0.5 s)."""
 
     def __init__(self) -> None:
         self.tried = 0
-        """Frames given to scapy."""
+        """Frames passed to scapy."""
         self.found = 0
-        """Frames it found a packet in."""
+        """Frames with a packet."""
         self._scapy: Any = None
 
     def decode(self, frame: bytes, wire_length: int, link_type: int, *, inner: bool) -> Packet | Skipped | None:
-        """As :func:`flowmap.wire.packets.frame.decode_frame`; None if scapy does not know the link type either."""
+        """As :func:`flowmap.wire.packets.frame.decode_frame`; None if scapy does not decode the link type either."""
         cursor = Cursor(frame, 0, len(frame), wire_length)
-        link_type = unwrap(cursor, link_type)  # without fail: it was done before
+        link_type = unwrap(cursor, link_type)  # cannot fail: the general decoder did the same
         if link_type not in LINKS:
             return None
         self.tried += 1
@@ -48,7 +48,7 @@ class ScapyFallback:
         return decode_frame(frame[where:], wire_length - where, LinkType.RAW, inner=inner)
 
     def _find(self, frame: bytes, link_type: int) -> int | Skipped:
-        """Where in ``frame`` an IP packet begins; or why there is none."""
+        """Offset of an IP packet in ``frame``, or why there is none."""
         conf, kinds, encrypted = self._import()
         name = describe_link(link_type)
         try:
@@ -60,8 +60,8 @@ class ScapyFallback:
                 if isinstance(layer, encrypted):
                     return Skipped(Why.UNREAD, f"{name}, encrypted")
                 layer = layer.payload
-        except Exception:  # a dissector of hundreds, on bytes from anywhere: whatever it raises, there is no packet
-            return Skipped(Why.UNREAD, f"{name}, which scapy cannot read")
+        except Exception:  # a scapy dissector can raise anything for unexpected bytes
+            return Skipped(Why.UNREAD, f"{name}, which scapy cannot decode")
         return Skipped(Why.NOT_IP, f"{name} without IP")
 
     def _import(self) -> Any:

@@ -1,4 +1,4 @@
-"""Blocks of a TPACKET_V3 ring (linux/if_packet.h, since Linux 3.2): where the packets are, and what is told of each."""
+"""Decodes blocks of a TPACKET_V3 ring (linux/if_packet.h, since Linux 3.2): offsets and metadata of the packets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowmap.wire.packets.packets import Index
 Words = npt.NDArray[np.uint32]
 
 BLOCK_STATUS = 2
-"""Words of struct tpacket_block_desc, by position: version, offset_to_priv, then struct tpacket_hdr_v1."""
+"""Position of a word in struct tpacket_block_desc (version, offset_to_priv, struct tpacket_hdr_v1), as the next two."""
 NUM_PACKETS = 3
 _FIRST_PACKET = 4
 BLOCK_HEADER = 48
@@ -51,25 +51,25 @@ _FRAME = np.dtype(
         "itemsize": HEADER + 20,
     }
 )
-"""Of tpacket3_hdr and sockaddr_ll, in the byte order of the machine except for the protocol."""
+"""Fields of tpacket3_hdr and sockaddr_ll, in host byte order except for the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class RingFrames:
-    """What some blocks hold, in order; offsets are from the begin of the ring."""
+    """The frames of some blocks, in order; offsets are from the start of the ring."""
 
     time: npt.NDArray[np.float64]
     """Seconds since the epoch."""
     mac: Index
-    """Where the link layer's header begins."""
+    """Offset of the link layer's header."""
     net: Index
-    """Where the network layer's header begins."""
+    """Offset of the network layer's header."""
     captured: Index
-    """Bytes from ``mac`` on that were kept."""
+    """Captured bytes from ``mac`` on."""
     length: Index
-    """Bytes from ``mac`` on that were on the wire."""
+    """Bytes on the wire from ``mac`` on."""
     protocol: npt.NDArray[np.uint16]
-    """EtherType, as the kernel sees it: that behind a VLAN tag which it took off."""
+    """EtherType from the kernel: the one after a VLAN tag that it removed."""
     interface: npt.NDArray[np.int32]
     hardware: npt.NDArray[np.uint16]
 
@@ -77,13 +77,13 @@ class RingFrames:
         return len(self.time)
 
     def take(self, index: Index) -> RingFrames:
-        """Those at ``index``."""
+        """The frames at ``index``."""
         return RingFrames(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @classmethod
     def at(cls, ring: npt.NDArray[np.uint8], places: Index) -> RingFrames:
-        """The frames whose headers begin at ``places``."""
-        # One structure an element, overlapping: a gather of whole headers would copy what nobody reads.
+        """The frames whose headers start at ``places``."""
+        # Overlapping structures: each field is gathered alone, without copying the unused parts of headers.
         view = np.ndarray(max(len(ring) - _FRAME.itemsize + 8, 0) // 8, _FRAME, ring, strides=(8,))
         at = places >> 3
         net = places + view["net"][at]
@@ -103,9 +103,9 @@ class RingFrames:
 def find_packets(words: Words, block: int, size: int) -> Index | None:
     """Offset of every packet header in the block of ``size`` bytes at offset ``block``; None if the chain is broken.
 
-    Each header tells where the next one is. Instead of a step for each packet: a header's second word is the time in
-    seconds, so whatever looks like a second between the first packet's and the last one's is taken for a header, and
-    if each place found leads exactly to the next, these are the headers a walk would find.
+    Each header has the offset of the next one. To avoid a step per packet, headers are found by their second word, the
+    time in seconds, which is the first packet's or one more. If each offset found leads exactly to the next, a walk
+    would find the same headers. Otherwise the chain is walked.
     """
     first, last = block >> 2, (block + size) >> 2
     count, begin = int(words[first + NUM_PACKETS]), int(words[first + _FIRST_PACKET])
@@ -115,7 +115,7 @@ def find_packets(words: Words, block: int, size: int) -> Index | None:
         return None
     earliest = words[first + (begin >> 2) + 1]
     seconds = words[first + (begin >> 2) + 1 : last : 2]
-    places = np.flatnonzero(seconds - earliest <= 1)  # unsigned: what is earlier is far off
+    places = np.flatnonzero(seconds - earliest <= 1)  # unsigned: earlier times become large
     found: Index = (places << 3) + (block + begin)
     found = found[:count]
     steps = words[found >> 2]
@@ -125,7 +125,7 @@ def find_packets(words: Words, block: int, size: int) -> Index | None:
 
 
 def _walk(words: Words, block: int, begin: int, count: int, size: int) -> Index | None:
-    """The headers one by one."""
+    """Walk the chain of headers."""
     inside = memoryview(words.data)[block >> 2 : (block + size) >> 2]
     found: list[int] = []
     at = begin

@@ -29,7 +29,8 @@ def test_candidates_that_remain(answers: list[set[Owner]], left: set[Owner] | No
     timeline = Timeline()
     for number, owners in enumerate(answers):
         timeline.add(Answer(10.0 + number, 10.5 + number, frozenset(owners)))
-    open_flow = [np.array([at]) for at in (0.0, 0.0, 100.0, 100.0, math.inf)]
-    position, judged = timeline.tell_apart(Lifetimes(*open_flow), frozenset({X, Y}))
+    after, by, alive, proven, ended = (np.array([at]) for at in (0.0, 0.0, 100.0, 100.0, math.inf))
+    life = Lifetimes(after, by, alive, proven, ended, np.array([False]))
+    position, judged = timeline.tell_apart(life, frozenset({X, Y}))
     found = judged[int(position[0])]
     assert (found and set(found.owners)) == left

@@ -33,8 +33,9 @@ def closed_flow(born: float, ended: float) -> Flow:
 
 def judged(holders: Holders, *flows: Flow, grace: float = 2.0) -> list[set[str] | str | None]:
     """The owners of each flow, ``unconfirmed``, or None for one that waits."""
-    columns = (np.array(column, np.float64) for column in zip(*flows, strict=True))
-    position, outcomes = judge_tenures(holders, ANSWER, Lifetimes(*columns), grace=grace)
+    after, by, alive, proven, ended = (np.array(column, np.float64) for column in zip(*flows, strict=True))
+    lifetimes = Lifetimes(after, by, alive, proven, ended, np.zeros(len(flows), np.bool_))
+    position, outcomes = judge_tenures(holders, ANSWER, lifetimes, grace=grace)
     found = [outcomes[one] for one in position]
     return [
         None if one is None else one.rule if one.rule != "tenure" else {owner.deployment_id for owner in one.owners}

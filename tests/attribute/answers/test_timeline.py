@@ -27,6 +27,7 @@ class Life(NamedTuple):
     alive_until: float = 100.0
     proven_until: float = -math.inf
     ended_by: float = FOREVER
+    connectionless: bool = False
 
 
 def answer(asked: float, *owners: Owner, took: float = 0.5) -> Answer:
@@ -39,13 +40,17 @@ def judge(
     timeline = Timeline()
     for one in answers:
         timeline.add(one)
-    columns = [np.array(column, np.float64) for column in zip(*lives, strict=True)]
-    position, outcomes = timeline.judge(Lifetimes(*columns), grace=grace, registration_lag=registration_lag)
+    after, by, alive, proven, ended = (np.array(column, np.float64) for column in list(zip(*lives, strict=True))[:5])
+    connectionless = np.array([life.connectionless for life in lives])
+    position, outcomes = timeline.judge(
+        Lifetimes(after, by, alive, proven, ended, connectionless), grace=grace, registration_lag=registration_lag
+    )
     return [outcomes[n] for n in position.tolist()]
 
 
 SHORT = Life(alive_until=10.0, ended_by=11.0)
 ENDED = Life(alive_until=50.0, ended_by=51.0)
+UDP = Life(alive_until=10.0, ended_by=11.0, connectionless=True)
 OLD = Life(born_after=-math.inf)
 
 ROWS = {
@@ -118,6 +123,15 @@ ROWS = {
     ),
     "grace named nobody, then somebody": ([answer(11), answer(20, Y)], Life(), (set(), "grace")),
     "grace named nobody, late somebody": ([answer(11), answer(60, Y)], Life(), (set(), "late")),
+    "UDP: before and after agree": ([answer(0, X), answer(20, X)], UDP, ({X}, "around")),
+    "UDP: before and after disagree": ([answer(0, X), answer(20, Y)], UDP, (set(), "unconfirmed")),
+    "UDP: not asked after the last packet": ([answer(0, X), answer(10.5, X)], UDP, None),
+    "UDP: asked inside, and it sent": ([answer(10.2, X)], UDP._replace(proven_until=30.0), None),
+    "UDP: grace and after agree": ([answer(10.2, X), answer(20, X)], UDP, ({X}, "around")),
+    "UDP: grace and after disagree": ([answer(10.2, X), answer(20, Y)], UDP, (set(), "unconfirmed")),
+    "UDP: grace is after the last packet": ([answer(11, X)], UDP, ({X}, "around")),
+    "UDP: after only": ([answer(20, X)], UDP, (set(), "unconfirmed")),
+    "UDP: nobody": ([answer(0), answer(20)], UDP, (set(), "around")),
     "around": ([answer(0, X), answer(20, X)], SHORT, ({X}, "around")),
     "around, and others came and went": ([answer(0, X, Y), answer(20, X, Z)], SHORT, ({X, Y, Z}, "around")),
     "around, and one joined": ([answer(0, X), answer(20, X, Y)], SHORT, ({X, Y}, "around")),

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from flowmap.cli.output.explaining import ANSWERS, print_explanation
-from flowmap.serve.api import answers
+from flowmap.serve.api.models import Attribution
 from tests.support.fake_backend import ATTRIBUTION, EXPLANATION
 
 
 def shown(capsys: pytest.CaptureFixture[str], chain: object = EXPLANATION) -> list[str]:
-    view = answers.attribution(replace(ATTRIBUTION, explanation=chain))  # type: ignore[arg-type]
-    print_explanation(view.model_dump(mode="json", by_alias=True)["explanation"])
+    view = replace(ATTRIBUTION, explanation=chain)  # type: ignore[arg-type]
+    print_explanation(Attribution.of(view).as_json()["explanation"])
     return capsys.readouterr().out.splitlines()
 
 

@@ -135,7 +135,7 @@ def test_what_is_inside_of_tunnels(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(inside) == 1
     assert with_heads(by_ends(flows, "tcp", ports=True), INNER_BEFORE_IP) == inside
     # Its ARP is no IP packet: the tunnel's own flow counts it.
-    assert "packets of tunnels could not be opened and count as the tunnel's own flows" in said
+    assert "packets of tunnels could not be opened and count as flows of the tunnel" in said
     assert by_ends(flows, "udp", ports=False)
 
 
@@ -224,7 +224,7 @@ def test_nobody_is_named_without_a_word_of_who_had_the_address_then(shell: Shell
     multicast = [flow for flow in flows if flow["server"]["ip"].startswith("ff02:")]
     assert {flow["state"] for flow in multicast} == {"unknown"}, "known without asking"
     assert {flow["state"] for flow in flows if flow not in multicast} <= {"pending", "failed"}
-    assert "nobody was asked" in said
+    assert "only knows today's owners" in said
     assert shell.asked() == {}
 
 
@@ -255,7 +255,7 @@ def test_compressed_and_cut_files(capsys: pytest.CaptureFixture[str], tmp_path: 
     cut.write_bytes(HTTP.read_bytes()[:-10])
     flows, said = replay(capsys, cut, status=3)
     assert len(flows) == len(whole)
-    assert re.search(r"cut.pcap: byte \d+: the file ends inside of a record; what is before it counts\n", said)
+    assert re.search(r"cut.pcap: byte \d+: the file ends within a record; the part before it counts\n", said)
 
 
 def test_a_clock_that_goes_back_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_clock_that_goes_back_is_told(capsys: pytest.CaptureFixture[str], tmp_
     path = tmp_path / "jumps.pcap"
     path.write_bytes(data)
     flows, said = replay(capsys, path, status=3)
-    assert "the clock goes back: 1 packets count for no flow (reason late)" in said
+    assert "packets out of order: 1 packets are unattributed (reason late)" in said
     assert packets_in(flows) == packets_in(whole) - 1
     assert command.main(["replay", str(path), "-o", "prometheus"]) == 3
     page = capsys.readouterr().out
@@ -295,7 +295,7 @@ def test_files_in_the_wrong_order_name_nobody_for_another_time(
         path.write_bytes(head + one + other)
         flows, said = replay(capsys, path, status=3)
         assert [flow["client"]["port"] for flow in flows] == [port], "those that are more, in one piece of the file"
-        assert f"{left_out} packets count for no flow" in said
+        assert f"{left_out} packets are unattributed" in said
 
 
 def raw(row: Row) -> bytes:
@@ -351,7 +351,7 @@ def test_link_types_that_are_not_decoded(
     path.write_bytes(pcap([packet()] * 16, link_type=link_type))
     flows, said = replay(capsys, path, status=3)
     assert flows == []
-    assert f"flowmap: 16 frames of link type {link_type}{name} cannot be read; " in said
+    assert f"flowmap: 16 frames of link type {link_type}{name} cannot be decoded; " in said
     assert "not IP" not in said
 
 
@@ -362,9 +362,9 @@ def test_blocks_without_interface_or_time(capsys: pytest.CaptureFixture[str], tm
     path.write_bytes(a_section(packet(1.0)) + lost + simple + enhanced("<", packet().data, ticks=1_500_000))
     (flow,), said = replay(capsys, path, status=3)
     assert flow["transmitPackets"] == 3
-    assert "flowmap: 1 of 4 frames are of an interface that the file does not describe, and not counted\n" in said
+    assert "flowmap: 1 of 4 frames are of an interface that the file does not describe, and do not count\n" in said
     assert "flowmap: 4 frames, 3 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z\n" in said
-    assert "flowmap: 1 frames have no time and count at that of the frame before them\n" in said
+    assert "flowmap: 1 frames have no time and count at the time of the previous frame\n" in said
 
 
 ARP = Row(bytes(12) + b"\x08\x06" + bytes(46), 60, SECOND)
@@ -381,7 +381,7 @@ ARP = Row(bytes(12) + b"\x08\x06" + bytes(46), 60, SECOND)
         ),
         ([packet(1), packet(3), packet(2)], "2.5", 1, "1 frames, 1 packets, 1970-01-01T00:00:01Z to "),
         ([packet(1), ARP, packet(9)], "8", 1, "2 frames, 1 packets, 1970-01-01T00:00:01Z to 1970-01-01T00:00:01Z, not"),
-        ([packet(1), packet(2)], "0.5", 0, "0 frames, 0 packets; the rest is later than --until"),
+        ([packet(1), packet(2)], "0.5", 0, "0 frames, 0 packets; the rest is after --until"),
         (
             [ARP],
             "8",
@@ -404,7 +404,7 @@ def test_until(
         assert said in told
         assert ("the file has nothing before that time" in told) is (packets == 0)
         stopped = len(frames) > 0 and max(frame.time for frame in frames) > float(until) * SECOND
-        assert ("; the rest is later than --until\n" in told) is stopped
+        assert ("; the rest is after --until\n" in told) is stopped
 
 
 @pytest.mark.parametrize(("seconds", "state"), [("39.458", "pending"), ("39.5", "attributed")])

@@ -125,7 +125,7 @@ def test_a_recording_that_was_cut_says_so(path: Path, capsys: pytest.CaptureFixt
     [
         (b"", "the file is empty"),
         (b"hello, world", "a recording of flowmap run"),
-        (b"\x89flowmap\r\n\x1a\n", "before anything was recorded"),
+        (b"\x89flowmap\r\n\x1a\n", "before the first entry"),
         (b"\x89flowmap\n", "a recording of flowmap run"),
     ],
 )

@@ -51,8 +51,8 @@ def replay(capsys: pytest.CaptureFixture[str], path: Path, *more: str) -> tuple[
             [],
             [("udp", 5000, 53, (0, 0), (1, 100))],
             3,
-            "1 of 2 frames are shorter than the IP packet in them although the file says that nothing was cut, and not "
-            "counted: the program that wrote the file stored the cut length as the length on the wire",
+            "1 of 2 frames are shorter than their IP packet, although not cut according to the file, and do not "
+            "count: the program that wrote the file stored the cut length as the length on the wire",
         ),
         ("kuznetzov", [], [], 1, "modified pcap (Kuznetzov's): convert it with `editcap -F pcapng IN OUT`"),
     ],
@@ -79,21 +79,21 @@ LLC = frame(38, b"\x42\x42\x03" + bytes(43))
         ([frame(0x0806)] * 2, 1, 0, "not IP: 2 ARP (ethertype 0x0806)\n"),
         ([LLC], 1, 0, "not IP: 1 STP (LLC DSAP 0x42)\n"),
         ([frame(0x8864, b"\x11\0\0\1\0\6\xc0\x21" + bytes(4))], 1, 0, "not IP: 1 LCP (PPP protocol 0xc021)\n"),
-        ([frame(0x1234)] * 3, 1, 3, "flowmap: 3 frames of ethertype 0x1234 cannot be read; IP packets in them are not"),
-        ([frame(0x88E5)], 1, 3, "flowmap: 1 frames of MACsec (ethertype 0x88e5) cannot be read; "),
+        ([frame(0x1234)] * 3, 1, 3, "flowmap: 3 frames of ethertype 0x1234 cannot be decoded; IP packets in them"),
+        ([frame(0x88E5)], 1, 3, "flowmap: 1 frames of MACsec (ethertype 0x88e5) cannot be decoded; "),
         (
             [frame(0x8864, b"\x11\0\0\1\0\6\0\xfd" + bytes(4))],
             1,
             3,
             "1 frames of compressed (PPP protocol 0x00fd) cann",
         ),
-        ([frame(0x1234)], 147, 3, "flowmap: 1 frames of link type 147 (USER0) cannot be read; "),
-        ([frame(0x5000 + n) for n in range(14)], 1, 3, "flowmap: 4 frames of 4 other kinds cannot be read; "),
+        ([frame(0x1234)], 147, 3, "flowmap: 1 frames of link type 147 (USER0) cannot be decoded; "),
+        ([frame(0x5000 + n) for n in range(14)], 1, 3, "flowmap: 4 frames of 4 other kinds cannot be decoded; "),
         (
             [frame(0x0800, b"\x45" + bytes(9))._replace(wire=80)],
             1,
             3,
-            "flowmap: 1 of 1 frames are cut before the ports by the snapshot length (tcpdump -s), and not counted\n",
+            "flowmap: 1 of 1 frames are cut before the ports by the snapshot length (tcpdump -s), and do not count\n",
         ),
     ],
 )

@@ -18,6 +18,7 @@ from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.catalog.refresh import SEEN_EVERY, CatalogRefresher
 from flowmap.control.clock import Clock
 from flowmap.model.deployment import DeploymentKey
+from flowmap.model.status import CatalogStatus
 from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import NAMESPACE, key
 
@@ -198,7 +199,7 @@ def test_empty_listing_applies_after_the_grace_time(sandbox: RunningSandbox, cap
         world.now += EVERY + 1
 
     def look(refresher: CatalogRefresher) -> None:
-        states.append((refresher.status()["catalog_suspicious"], refresher.status()["catalog_deployments"]))
+        states.append((refresher.status().suspicious, refresher.status().deployments))
         world.now += EVERY + 1
 
     catalog = world.run(empty, look, look, look)
@@ -223,8 +224,8 @@ def test_empty_listing_by_a_fault_changes_nothing(sandbox: RunningSandbox, label
 
     def look(refresher: CatalogRefresher) -> None:
         status = refresher.status()
-        known.append(status["catalog_deployments"])
-        assert status["catalog_suspicious"] or "incomplete" in str(status["catalog_error"])
+        known.append(status.deployments)
+        assert status.suspicious or "incomplete" in str(status.error)
         sandbox.set_faults([])
         world.now += EVERY + 1
 
@@ -253,7 +254,7 @@ def test_failed_listing_changes_nothing(
 ) -> None:
     sandbox.set_catalog(catalog_of(deployment("a"), deployment("b")))
     world = World(sandbox)
-    status: list[Mapping[str, object]] = []
+    status: list[CatalogStatus] = []
 
     def fail(_: CatalogRefresher) -> None:
         sandbox.set_faults([fault])
@@ -265,8 +266,8 @@ def test_failed_listing_changes_nothing(
 
     assert names(world.run(fail, look)) == ["a", "b"]
     (one,) = status
-    assert said in str(one["catalog_error"])
-    assert (one["catalog_suspicious"], one["catalog_deployments"]) == (None, 2)
+    assert said in str(one.error)
+    assert (one.suspicious, one.deployments) == (None, 2)
     listings = [number for operation, number in world.admitted if operation == "ListDeployments"]
     assert listings == [1, *range(1, requests + 1)], "every attempt is admitted, repeats too"
 
@@ -363,7 +364,7 @@ def test_task_survives_a_defect(sandbox: RunningSandbox, caplog: pytest.LogCaptu
 def test_incomplete_job_listing_keeps_the_one_before(sandbox: RunningSandbox, kind: str) -> None:
     sandbox.set_catalog(catalog_of(deployment("a", [{"id": "j", "startTime": 100}])))
     world = World(sandbox, seen=[key_of("id-a")])
-    status: list[Mapping[str, object]] = []
+    status: list[CatalogStatus] = []
 
     def fail(_: CatalogRefresher) -> None:
         sandbox.set_faults([{"kind": kind, "operation": "ListJobs"}])
@@ -376,4 +377,4 @@ def test_incomplete_job_listing_keeps_the_one_before(sandbox: RunningSandbox, ki
     listing = world.run(fail, look).jobs(key_of("id-a"))
     assert listing is not None
     assert ([run.job_id for run in listing.jobs], listing.complete) == (["j"], True)
-    assert "is incomplete" in str(status[0]["catalog_error"])
+    assert "is incomplete" in str(status[0].error)

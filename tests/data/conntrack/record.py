@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket
-from flowmap.wire.netlink.conntrack import Group
-from flowmap.wire.netlink.conntrack_encode import encode_dump_request
+from flowmap.wire.netlink.conntrack import Group, encode_dump_request
 from tests.support import kernel_traffic as traffic
 from tests.support.kernel_traffic import SERVER, SERVER6, Routed
 

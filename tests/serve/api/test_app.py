@@ -17,11 +17,11 @@ from flowmap.config import HttpConfig
 from flowmap.errors import HistoryError, Throttled
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
+from flowmap.model.address import Address
 from flowmap.model.deployment import State
-from flowmap.model.views import FlowFilter
+from flowmap.model.views import EndpointFilter, FlowFilter
 from flowmap.serve.api.app import build_app
 from flowmap.serve.api.backend import Backend
-from flowmap.serve.api.openapi import OPERATIONS
 from flowmap.serve.server.web import Web
 from tests.support.fake_backend import FLOW, FakeBackend
 
@@ -182,17 +182,21 @@ def test_attribution_parameters(query: str, expected: Any) -> None:
         assert backend.asked == [expected]
 
 
+def client(address: str, port: int | None = None) -> EndpointFilter:
+    return EndpointFilter(Address.parse(address), port)
+
+
 FLOW_ROWS: list[tuple[str, Any]] = [
     ("", (FlowFilter(), 100, None)),
     ("limit=1000&cursor=abc", (FlowFilter(), 1000, "abc")),
     (
         "deployment=a%20b&peer=kafka&client=10.0.0.1&state=shared&protocol=UDP",
-        (FlowFilter("a b", "kafka", "10.0.0.1", State.SHARED, "udp"), 100, None),
+        (FlowFilter("a b", "kafka", client("10.0.0.1"), State.SHARED, 17), 100, None),
     ),
-    ("client=[2001:DB8::1]:80", (FlowFilter(client="[2001:db8::1]:80"), 100, None)),
-    ("client=2001:db8::1", (FlowFilter(client="2001:db8::1"), 100, None)),
-    ("client=10.0.0.1:80", (FlowFilter(client="10.0.0.1:80"), 100, None)),
-    ("client=::ffff:10.0.0.1", (FlowFilter(client="10.0.0.1"), 100, None)),
+    ("client=[2001:DB8::1]:80", (FlowFilter(client=client("2001:db8::1", 80)), 100, None)),
+    ("client=2001:db8::1", (FlowFilter(client=client("2001:db8::1")), 100, None)),
+    ("client=10.0.0.1:80", (FlowFilter(client=client("10.0.0.1", 80)), 100, None)),
+    ("client=::ffff:10.0.0.1", (FlowFilter(client=client("10.0.0.1")), 100, None)),
     ("peer=::ffff:10.1.0.1", (FlowFilter(peer="10.1.0.1"), 100, None)),
     ("peer=[2001:DB8::1]:443", (FlowFilter(peer="[2001:db8::1]:443"), 100, None)),
     ("peer=kafka:blue", (FlowFilter(peer="kafka:blue"), 100, None)),
@@ -307,15 +311,35 @@ def test_status() -> None:
         ],
         "controlPlane": {
             "endpoint": "http://127.0.0.1:1",
-            "lastSuccessAt": "2023-11-14T22:13:20.000Z",
+            "answers": 7,
+            "lastAnswerAt": "2023-11-14T22:13:20.000Z",
             "lastError": None,
-            "budgetLeft": 4.5,
+            "unreadableElements": 1,
+            "breakerOpen": False,
+            "clockSkewSeconds": 0.5,
+            "questionsCached": 4,
+            "questionsWaiting": 3,
+            "catalog": {
+                "deployments": 5,
+                "leftOut": 0,
+                "listedAt": "2023-11-14T22:13:20.000Z",
+                "ageSeconds": 2.5,
+                "suspicious": None,
+                "error": "timeout",
+            },
         },
-        "flows": {"open": 1, "flowsLimit": 10},
-        "bytes": {"observed": {"transmit": 6, "receive": 6}},
+        "flows": {"open": 1, "pending": 0, "tracked": 2, "limit": 10},
+        "bytes": {
+            "observed": {"transmit": 0, "receive": 1},
+            "attributed": {"transmit": 1, "receive": 2},
+            "shared": {"transmit": 2, "receive": 3},
+            "unattributed": {"transmit": 3, "receive": 4},
+            "expired": {"transmit": 4, "receive": 5},
+            "pending": {"transmit": 5, "receive": 6},
+        },
         "conserved": True,
         "attribution": {
-            "readings": [{"shape": "client", "asked": 5, "answered": 4, "named": 0, "silent": True}],
+            "shapes": [{"shape": "client", "asked": 5, "answered": 4, "named": 0, "neverNames": True}],
             "contradictions": [
                 {
                     "question": "client 10.0.0.1",
@@ -336,13 +360,32 @@ def test_status() -> None:
                     "server": {"ip": str(FLOW.server.address), "port": FLOW.server.port},
                 }
             ],
-            "tiedPairs": 1,
-            "tiesWaiting": 0,
+            "narrowingPairs": 1,
+            "narrowingWaiting": 0,
             "hint": "set it",
         },
-        "configuration": {},
-        "recording": None,
-        "history": {"up": True, "oldestAt": "2023-11-14T22:13:20.000Z", "notes": None},
+        "configuration": {
+            "pid": 1,
+            "file": None,
+            "reloads": 2,
+            "lastReloadSuccessful": True,
+            "appliedAt": "2023-11-14T22:13:20.000Z",
+            "lastError": None,
+        },
+        "recording": {"path": "/r", "size": 9, "active": False, "ended": "disk"},
+        "history": {
+            "up": True,
+            "flows": 3,
+            "oldestAt": "2023-11-14T22:13:20.000Z",
+            "flowsWritten": 4,
+            "flowsLost": 1,
+            "flowsQueued": 0,
+            "sizeBytes": 100,
+            "limitBytes": 1000,
+            "filesSetAside": 0,
+            "blocksUnreadable": 0,
+            "notes": None,
+        },
     }
 
 
@@ -469,16 +512,29 @@ def test_scrapes_at_once_share_a_build() -> None:
 
 def test_openapi_describes_every_route() -> None:
     document = ask("/openapi.json").json()
-    assert set(document["paths"]) == {operation.path for operation in OPERATIONS}
     app = build_app(FakeBackend(), Exposition(SelfMetrics("test")))
-    routes = {route.path for route in app.routes}  # type: ignore[attr-defined]
-    assert routes - set(document["paths"]) == {"/", "/openapi.json"}
+    assert set(document["paths"]) == {route.path for route in app.routes}  # type: ignore[attr-defined]
     schemas = document["components"]["schemas"]
     references = [part.split('"')[0] for part in json.dumps(document).split('"#/components/schemas/')[1:]]
     assert references and set(references) <= set(schemas)
     assert set(schemas["Flow"]["properties"]) >= {"transmitBytes", "startedAt", "orientation"}
     names = [parameter["name"] for parameter in document["paths"]["/api/v1/flows"]["get"]["parameters"]]
     assert names == ["deployment", "peer", "client", "state", "protocol", "limit", "cursor", "from", "to"]
+
+
+def test_openapi_describes_parameters_as_they_are_read() -> None:
+    paths = ask("/openapi.json").json()["paths"]
+    listed = {one["name"]: one for one in paths["/api/v1/attribution"]["get"]["parameters"]}
+    assert [name for name, one in listed.items() if one["required"]] == ["srcIp", "dstIp"]
+    assert listed["protocol"]["schema"] == {"type": "string", "default": "tcp"}
+    assert listed["explain"]["schema"] == {"type": "string", "enum": ["1", "true", "0", "false"], "default": "0"}
+    assert listed["srcPort"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 65535}
+    (first, *_) = paths["/api/v1/deployments/{deploymentId}/peers"]["get"]["parameters"]
+    assert (first["name"], first["in"], first["required"]) == ("deploymentId", "path", True)
+
+
+def test_a_parameter_of_the_path_is_none_of_the_query() -> None:
+    assert fields(ask("/api/v1/deployments/id-1?deploymentId=id-2")) == ["deploymentId"]
 
 
 def test_answers_fit_their_schema() -> None:

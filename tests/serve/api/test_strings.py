@@ -26,7 +26,7 @@ from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import Snapshot
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
 from flowmap.model.source import SourceReport, SourceStats
-from flowmap.model.status import StatusView
+from flowmap.model.status import QuestionCounts, StatusView
 from flowmap.model.views import DeploymentView, FlowFilter, FlowPage, PeerTraffic
 from flowmap.serve.api.app import build_app
 from flowmap.serve.api.page import _LONGEST
@@ -87,7 +87,8 @@ class Named(FakeBackend):
     def status(self) -> StatusView:
         plain = super().status()
         source = dataclasses.replace(plain.sources[0], error=self.name, stats=SourceStats(notes={self.name: self.name}))
-        return dataclasses.replace(plain, sources=(source,), control_plane={"last_error": self.name})
+        control = dataclasses.replace(plain.control_plane, questions=QuestionCounts(last_error=self.name))
+        return dataclasses.replace(plain, sources=(source,), control_plane=control)
 
     def snapshot(self) -> Snapshot:
         series_table = SeriesTable(

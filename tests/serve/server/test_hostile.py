@@ -348,7 +348,7 @@ def test_sizes_and_kinds(attack: Callable[..., Any]) -> None:
 
 def test_one_client_has_its_share_and_no_more(attack: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "MAX_PER_CLIENT", 3)
-    monkeypatch.setattr(crowd, "WAITING_GRACE", 60.0)
+    monkeypatch.setattr(crowd, "IDLE_GRACE", 60.0)
 
     async def run() -> None:
         async with attack() as target:
@@ -357,7 +357,7 @@ def test_one_client_has_its_share_and_no_more(attack: Callable[..., Any], monkey
             assert b" 503 " in await target.exchange(LAST)
             assert b" 200 " in await target.exchange(LAST, source="127.0.0.2")
             assert target.refused() == {"client": 1}
-            monkeypatch.setattr(crowd, "WAITING_GRACE", 0.0)
+            monkeypatch.setattr(crowd, "IDLE_GRACE", 0.0)
             assert b" 200 " in await target.exchange(LAST)
             assert target.refused() == {"client": 1, "idle": 1}
 
@@ -367,7 +367,7 @@ def test_one_client_has_its_share_and_no_more(attack: Callable[..., Any], monkey
 def test_a_house_full_of_idlers_still_lets_prometheus_in(
     attack: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd, "WAITING_GRACE", 0.0)
+    monkeypatch.setattr(crowd, "IDLE_GRACE", 0.0)
 
     async def run() -> None:
         async with attack() as target:
@@ -388,9 +388,9 @@ def test_one_too_many_is_told_or_dropped_but_never_kept(
     attack: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crowd, "MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(crowd, "WAITING_GRACE", 60.0)
+    monkeypatch.setattr(crowd, "IDLE_GRACE", 60.0)
     monkeypatch.setattr(protocol, "HEAD_DEADLINE", 60.0)
-    monkeypatch.setattr(server_module, "TURNED_AWAY", 2)
+    monkeypatch.setattr(server_module, "REJECTED", 2)
 
     async def run() -> None:
         async with attack() as target:

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from flowmap.serve.api.openapi import OPERATIONS
+from flowmap.serve.api.app import PAGES
+from flowmap.serve.api.endpoints import ENDPOINTS
 from tests.support.whole_daemon import ENDPOINT, house
 
 TARGETS = [
@@ -44,10 +45,9 @@ def questions() -> list[str]:
     """Every path with every parameter replaced by every target, the others as they should be."""
     usual = {"srcIp": "10.0.0.1", "dstIp": "10.0.0.2", "dstPort": "9092"}
     asked = []
-    for operation in OPERATIONS:
-        names = [parameter.name for parameter in operation.parameters]
+    pages: list[tuple[str, list[str]]] = [(page.path, []) for page in PAGES]
+    for path, names in (*pages, *((endpoint.path, endpoint.names()) for endpoint in ENDPOINTS)):
         given = {name: value for name, value in usual.items() if name in names}
-        path = operation.path
         if "{" in path:
             asked += [path.split("{")[0] + quote(target, safe="") for target in TARGETS]
         for name, target in itertools.product([*names, "target", "url", "name[]"], TARGETS):

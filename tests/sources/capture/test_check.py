@@ -10,20 +10,20 @@ from flowmap.sources.capture.interfaces import Interface
 ROWS = [
     ("all", [], {"lo": True, "eth0": False}, "ok", "lo", ""),
     ("named", ["b", "a"], {"a": True, "b": True}, "ok", "a, b", ""),
-    ("one-missing", ["a", "b"], {"a": True}, "degraded", "not there: b", "ip link tells which are there"),
+    ("one-missing", ["a", "b"], {"a": True}, "degraded", "missing: b", "`ip link` lists the interfaces"),
     ("one-down", ["a", "b"], {"a": True, "b": False}, "degraded", "down: b", "ip link set b up"),
-    ("missing", ["a", "b"], {}, "failed", "not there: a, b", "ip link tells which are there"),
+    ("missing", ["a", "b"], {}, "failed", "missing: a, b", "`ip link` lists the interfaces"),
     ("down", ["b", "c"], {"b": False, "c": False}, "failed", "down: b, c", "ip link set b up; ip link set c up"),
     (
         "neither",
         ["a", "b", "c"],
         {"c": False},
         "failed",
-        "not there: a, b; down: c",
-        "ip link tells which are there; ip link set c up",
+        "missing: a, b; down: c",
+        "`ip link` lists the interfaces; ip link set c up",
     ),
     ("all-down", [], {"lo": False}, "failed", "down: lo", "ip link set lo up"),
-    ("none-at-all", [], {}, "failed", "not there: any", "ip link tells which are there"),
+    ("none-at-all", [], {}, "failed", "no interface", "`ip link` lists the interfaces"),
 ]
 
 
@@ -35,6 +35,6 @@ def test_interfaces(
 ) -> None:
     found = {name: Interface(name, number, up) for number, (name, up) in enumerate(there.items())}
     monkeypatch.setattr(capture_check, "read_interfaces", lambda names: found)
-    (finding,) = capture_check._interfaces(named)
+    (finding,) = capture_check.interface_findings(named)
     assert (finding.level, finding.message) == (level, message)
-    assert finding.remedy == (remedy and f"{remedy}; they are listened to once they come")
+    assert finding.remedy == (remedy and f"{remedy}; capture starts as soon as they are up")

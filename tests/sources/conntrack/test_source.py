@@ -22,7 +22,6 @@ from flowmap.sources.conntrack.check import (
 from flowmap.sources.conntrack.source import LOSS_BACKOFF, LOSS_BACKOFF_LIMIT, ConntrackSource
 from flowmap.sources.netlink_socket import Received
 from flowmap.wire.netlink.conntrack import CtMessage
-from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import Control, encode_message
 from tests.support.conntrack_kernel import (
     INTERRUPTED,
@@ -34,7 +33,7 @@ from tests.support.conntrack_kernel import (
     event,
     received,
 )
-from tests.support.conntrack_messages import DUMP, tcp
+from tests.support.conntrack_messages import DUMP, encode_entry, tcp
 
 
 @pytest.fixture

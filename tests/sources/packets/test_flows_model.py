@@ -271,15 +271,15 @@ def made(rows: list[Row]) -> list[Packet]:
     return packets
 
 
-def run(packets: list[Packet], cuts: list[int], tell_every: float, timed: bool) -> tuple[Listener, PacketFlows]:
-    flows, listener = PacketFlows(1000, tell_every=tell_every, timed=timed), Listener()
+def run(packets: list[Packet], cuts: list[int], report_every: float, timed: bool) -> tuple[Listener, PacketFlows]:
+    flows, listener = PacketFlows(1000, report_every=report_every, timed=timed), Listener()
     for start, end in zip([0, *cuts], [*cuts, len(packets)], strict=True):
         part = packets[start:end]
         if part:
             times, interfaces = np.array([p.time for p in part]), np.array([p.interface for p in part], np.int32)
             one = all(p.interface == part[0].interface for p in part)
             listener.hear(flows.take(packets_of(*part), times, part[0].interface if one else interfaces))
-    listener.hear([flows.tell()])
+    listener.hear([flows.report()])
     return listener, flows
 
 

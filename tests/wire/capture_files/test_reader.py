@@ -1,8 +1,7 @@
-"""Readers of capture files: both byte orders, clocks, interfaces, pieces of any size, and files that lie or end."""
+"""Both readers: files cut at every byte, any bytes after a frame, and files of other formats."""
 
 from __future__ import annotations
 
-import struct
 from typing import Literal
 
 import pytest
@@ -11,55 +10,18 @@ from hypothesis import strategies as st
 
 from flowmap.wire.capture_files.pcap import PcapReader
 from flowmap.wire.capture_files.pcapng import PcapngReader
-from flowmap.wire.capture_files.reader import FRAME_LIMIT, NO_INTERFACE, Reader
-from tests.support.capture_files import ORDERS, SECOND, Row, block, enhanced, interface, option, pcap, section
-
-
-def rows(reader: Reader, data: bytes, *, piece: int = 1 << 20) -> tuple[list[Row], int, str]:
-    """All frames of ``data`` given in pieces, how much was read, and the fault."""
-    found: list[Row] = []
-    taken, given = 0, 0
-    while True:
-        given = min(given + piece, len(data))
-        read = reader.read(data[taken:given])
-        for frames in read.frames:
-            columns = (frames.starts, frames.captured, frames.wire_lengths, frames.times, frames.interfaces)
-            for start, size, wire, time, number in zip(*(column.tolist() for column in columns), strict=True):
-                frame = frames.data[start : start + size].tobytes()
-                found.append(Row(frame, wire, time, frames.link_type, number))
-        taken += read.taken
-        if read.fault or given == len(data):
-            return found, taken, read.fault
-
-
-FRAMES = st.lists(
-    st.builds(
-        lambda data, more, time: Row(data, len(data) + more, time * 1000),
-        st.binary(max_size=70),
-        st.sampled_from([0, 0, 9]),
-        st.integers(0, 4_000_000_000_000_000),
-    ),
-    max_size=12,
+from tests.support.capture_files import (
+    ORDERS,
+    SECOND,
+    Row,
+    enhanced,
+    interface,
+    pcap,
+    rows,
+    section,
 )
 
-
-@given(FRAMES, st.sampled_from(ORDERS), st.booleans(), st.integers(1, 300))
-@settings(max_examples=100, deadline=None)
-def test_pcap_in_any_pieces(frames: list[Row], order: str, nano: bool, piece: int) -> None:
-    data = pcap(frames, order, nano=nano)
-    reader = PcapReader.of(data)
-    assert reader is not None
-    assert rows(reader, data, piece=piece) == (frames, len(data), "")
-
-
-@given(FRAMES, st.sampled_from(ORDERS), st.integers(1, 300))
-@settings(max_examples=100, deadline=None)
-def test_pcapng_in_any_pieces(frames: list[Row], order: str, piece: int) -> None:
-    data = section(order) + interface(order)
-    for number, frame in enumerate(frames):
-        data += enhanced(order, frame.data, ticks=frame.time // 1000, wire=frame.wire)
-        data += block(order, 0x0BAD, b"other") * (number % 3 == 0)
-    assert rows(PcapngReader(), data, piece=piece) == (frames, len(data), "")
+ONE = Row(b"one", 3, SECOND)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -79,119 +41,6 @@ def test_cut_at_every_byte(order: str) -> None:
             reader = make()
             assert reader is not None
             assert rows(reader, data[:taken]) == (found, taken, "")
-
-
-@pytest.mark.parametrize(
-    ("resolution", "ticks", "time"),
-    [
-        (None, 1_500_000, 1_500_000_000),
-        (6, 1_500_000, 1_500_000_000),
-        (9, 1_500_000_001, 1_500_000_001),
-        (3, 1_501, 1_501_000_000),
-        (0, 7, 7 * SECOND),
-        (12, 1_500_000_002_000, 1_500_000_002),
-        (0x80 | 10, 1536, 1_500_000_000),
-        (0x80 | 32, 3 << 31, 1_500_000_000),
-    ],
-)
-@pytest.mark.parametrize("order", ORDERS)
-def test_clocks_of_interfaces(order: str, resolution: int | None, ticks: int, time: int) -> None:
-    data = section(order) + interface(order, resolution=resolution, offset=60) + enhanced(order, b"x", ticks=ticks)
-    assert rows(PcapngReader(), data)[0] == [Row(b"x", 1, time + 60 * SECOND)]
-
-
-def test_interfaces_sections_and_link_types() -> None:
-    """Numbers begin anew with each section; frames of one link type stay in order."""
-    data = section("<") + interface("<", 1) + interface("<", 113) + interface("<", 1, resolution=9)
-    data += (
-        enhanced("<", b"a", ticks=1, number=1) + enhanced("<", b"b", ticks=2) + enhanced("<", b"c", ticks=9, number=2)
-    )
-    data += section(">") + interface(">", 101) + enhanced(">", b"d", ticks=3)
-    found, taken, fault = rows(PcapngReader(), data)
-    assert sorted(found) == [
-        *(Row(b"a", 1, 1000, 113, 1), Row(b"b", 1, 2000, 1, 0), Row(b"c", 1, 9, 1, 2)),
-        Row(b"d", 1, 3000, 101, 0),
-    ]
-    assert (taken, fault) == (len(data), "")
-
-
-def test_blocks_without_a_time_and_obsolete_ones() -> None:
-    data = section("<") + interface("<", snap=2) + enhanced("<", b"a", ticks=5)
-    data += block("<", 3, struct.pack("<I", 10) + b"bb")
-    data += block("<", 2, struct.pack("<HHIIII", 0, 0, 0, 6, 3, 9) + b"ccc")
-    assert rows(PcapngReader(), data)[0] == [Row(b"a", 1, 5000), Row(b"bb", 10, 5000), Row(b"ccc", 9, 6000)]
-
-
-SIMPLE = block("<", 3, struct.pack("<I", 10) + b"bb")
-OBSOLETE = block("<", 2, struct.pack("<HHIIII", 1, 0, 0, 6, 3, 9) + b"ccc")
-
-
-@pytest.mark.parametrize(
-    ("before", "lost", "frame"),
-    [
-        (interface("<"), enhanced("<", b"x", ticks=9, number=1), Row(b"x", 1, 0, NO_INTERFACE)),
-        (interface("<"), OBSOLETE, Row(b"ccc", 9, 0, NO_INTERFACE)),
-        (b"", SIMPLE, Row(b"bb\0\0", 10, 0, NO_INTERFACE)),
-    ],
-)
-def test_an_interface_that_the_section_does_not_have(before: bytes, lost: bytes, frame: Row) -> None:
-    """Only that frame cannot be read; and the next without a time has that of the last that could be."""
-    data = section("<") + before + lost + interface("<") * (not before)
-    data += enhanced("<", b"one", ticks=1_000_000) + enhanced("<", b"x", ticks=9, number=7) + SIMPLE
-    lost_too, last = Row(b"x", 1, 0, NO_INTERFACE), Row(b"bb\0\0", 10, SECOND)
-    found, taken, fault = rows(PcapngReader(), data)
-    assert sorted(found) == sorted([frame, ONE, lost_too, last])
-    assert (taken, fault) == (len(data), "")
-
-
-@pytest.mark.parametrize(("data", "timed"), [(SIMPLE, False), (enhanced("<", b"x", ticks=1), True)])
-def test_frames_without_a_time_are_told_apart(data: bytes, timed: bool) -> None:
-    (frames,) = PcapngReader().read(section("<") + interface("<") + data).frames
-    assert (frames.timed, frames.times.tolist()) == (timed, [1000 * timed])
-
-
-def test_what_the_capture_lost_is_told() -> None:
-    reader = PcapngReader()
-    statistics = struct.pack("<III", 0, 0, 0) + option("<", 4, bytes(8)) + option("<", 5, struct.pack("<Q", 17))
-    rows(reader, section("<") + interface("<") + block("<", 5, statistics))
-    assert reader.dropped == 17
-
-
-ONE = Row(b"one", 3, SECOND)
-NEXT = struct.pack("<III", 6, 32, 0)
-
-
-@pytest.mark.parametrize(
-    ("lie", "fault"),
-    [
-        (struct.pack("<II", 6, 30) + bytes(30), "a block of 30 bytes cannot be"),
-        (struct.pack("<II", 9, 8) + bytes(30), "a block of 8 bytes cannot be"),
-        (struct.pack("<II", 9, 1 << 25) + bytes(30), "a block of 33554432 bytes cannot be"),
-        (struct.pack("<II", 9, 16) + bytes(30), "a block of 16 bytes says 0 at its end"),
-        (struct.pack("<II", 6, 28) + bytes(16) + struct.pack("<I", 28), "a block of type 6 and 28 bytes is too short"),
-        (block("<", 6, struct.pack("<IIIII", 0, 0, 0, 5, 5) + b"four"), "a frame's block contradicts itself"),
-        (
-            block("<", 2, struct.pack("<HHIIII", 0, 0, 0, 6, 5, 9) + b"ccc"),
-            "a block of type 2 and 36 bytes is too short",
-        ),
-        (block("<", 0x0A0D0D0A, bytes(16)), "a section that does not say its byte order"),
-        (interface("<", resolution=0xFF), "a clock with 2**127 ticks a second"),
-    ],
-)
-def test_lies_in_pcapng(lie: bytes, fault: str) -> None:
-    before = section("<") + interface("<") + enhanced("<", b"one", ticks=1_000_000)
-    found, taken, said = rows(PcapngReader(), before + lie + enhanced("<", b"two", ticks=1))
-    assert (found, taken) == ([ONE], len(before))
-    assert said.startswith(fault)
-
-
-def test_lies_in_pcap() -> None:
-    before = pcap([ONE])
-    for size in (FRAME_LIMIT + 1, 0xFFFF_FFFF):
-        reader = PcapReader.of(before)
-        assert reader is not None
-        found, taken, fault = rows(reader, before + struct.pack("<IIII", 0, 0, size, size) + bytes(20))
-        assert (found, taken, fault) == ([ONE], len(before), f"a frame of {size} bytes cannot be")
 
 
 @given(st.binary(max_size=200), st.sampled_from(ORDERS))

@@ -21,9 +21,9 @@ from flowmap.wire.netlink.conntrack import (
     decode,
     decode_record,
     decode_table_size,
+    encode_dump_request,
     read_fields,
 )
-from flowmap.wire.netlink.conntrack_encode import AF_INET6, encode_dump_request, encode_entry, encode_fields
 from flowmap.wire.netlink.messages import (
     AttributeReader,
     Control,
@@ -36,6 +36,7 @@ from flowmap.wire.netlink.messages import (
 from tests.support import netlink_recordings as recordings
 from tests.support.conntrack_messages import (
     ADDRESSES,
+    AF_INET6,
     CLIENT6,
     COUNTERS,
     DUMP,
@@ -43,6 +44,8 @@ from tests.support.conntrack_messages import (
     NEW,
     OTHER,
     SERVER6,
+    encode_entry,
+    encode_fields,
     names,
     tcp,
 )
@@ -66,8 +69,8 @@ def test_how_full_the_table_is(numbers: dict[int, bytes], size: TableSize) -> No
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
-        (b"", "no number"),
-        (bytes(4), "no number"),
+        (b"", "is missing"),
+        (bytes(4), "is missing"),
         (bytes(4) + encode_attribute(ENTRIES, b"\5"), "1 bytes, expected 4"),
         (bytes(4) + encode_attribute(ENTRIES, bytes(4))[:-1], "length 8"),
     ],

@@ -16,10 +16,20 @@ from flowmap.wire.netlink import columns as netlink_columns
 from flowmap.wire.netlink import conntrack
 from flowmap.wire.netlink.conntrack import CtMessage
 from flowmap.wire.netlink.conntrack_columns import LAYOUTS_A_SHAPE, SHAPES, ColumnDecoder
-from flowmap.wire.netlink.conntrack_encode import encode_entry
 from flowmap.wire.netlink.messages import Control, MessageFlag, encode_attribute, encode_message
 from tests.support import netlink_recordings as recordings
-from tests.support.conntrack_messages import ADDRESSES, CLIENT6, COUNTERS, DUMP, EVENT, NEW, SERVER6, names, tcp
+from tests.support.conntrack_messages import (
+    ADDRESSES,
+    CLIENT6,
+    COUNTERS,
+    DUMP,
+    EVENT,
+    NEW,
+    SERVER6,
+    encode_entry,
+    names,
+    tcp,
+)
 
 pytestmark = recordings.little_endian
 

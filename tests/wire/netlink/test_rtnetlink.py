@@ -45,8 +45,8 @@ def test_interfaces(payload: bytes, link: Link) -> None:
     ("payload", "words"),
     [
         (head(1, 0)[:15], "15 bytes, expected at least 16"),
-        (head(1, 0), "no name"),
-        (head(1, 0) + named(b""), "no name"),
+        (head(1, 0), "the name is missing"),
+        (head(1, 0) + named(b""), "the name is missing"),
         (head(1, 0) + named(b"eth0")[:-4], "length 9"),
         (head(1, 0) + named(b"x") + encode_attribute(PROPERTIES, b"\xff\xff\x35\0"), "length 65535"),
     ],

@@ -235,7 +235,7 @@ def by_columns(path: Path, mode: Tunnels) -> dict[int, Packet]:
     for frames in read.frames:
         decoded = decode_frames(
             frames.data, frames.starts, frames.captured, frames.wire_lengths, frames.link_type,
-            tunnels=mode, odd=ScapyFallback(),
+            tunnels=mode, fallback=ScapyFallback(),
         )  # fmt: skip
         numbers = np.searchsorted(order, frames.starts[decoded.index]).tolist()
         found.update(zip(numbers, (Packet(*row) for row in decoded.packets.rows()), strict=True))

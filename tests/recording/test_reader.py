@@ -92,10 +92,10 @@ def written(path: Path, **facts: Any) -> Path:
     [
         (1, None),
         (FORMAT, None),
-        (FORMAT + 1, f"its format {FORMAT + 1} is newer than {FORMAT}, .*; replay it with flowmap 9.1, which wrote it"),
-        (0, "does not say the format of its entries"),
-        (None, "does not say the format of its entries"),
-        ("2", "does not say the format of its entries"),
+        (FORMAT + 1, f"format {FORMAT + 1} is newer than {FORMAT}, .*; replay it with flowmap 9.1, which wrote it"),
+        (0, "the format of its entries is missing"),
+        (None, "the format of its entries is missing"),
+        ("2", "the format of its entries is missing"),
     ],
 )
 def test_formats_up_to_this_one_are_read(form: object, said: str | None, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_settings_of_a_later_flowmap_are_named_and_left_out(tmp_path: Path) -> N
     kept["attribute"]["patience"], kept["collect"]["conntrack"]["zones"], kept["rooms"] = "3s", [1], {"a": 1}
     replay = replayed(written(tmp_path / "x", settings=kept))
     (finding,) = replay.findings()
-    assert finding.startswith("replayed without settings that this flowmap does not know: ")
+    assert finding.startswith("ignored settings that this flowmap does not know: ")
     assert set(finding.partition(": ")[2].split(", ")) == {"attribute.patience", "collect.conntrack.zones", "rooms"}
     assert replay.accounting.attribution.settings.positive_ttl == 20.0
 
@@ -139,7 +139,7 @@ def test_an_entry_that_is_no_json_is_refused(tmp_path: Path) -> None:
     stream = bytes((17, 3, 0, 0, 0)) + b"{[]"
     file.append(ChunkKind.OPERATIONS, len(stream).to_bytes(4, "little") + stream)
     file.end(to_json({"reason": "stopped"}).decode())
-    with pytest.raises(DecodeError, match="the settings of a reload in a recording cannot be read"):
+    with pytest.raises(DecodeError, match="the settings of a reload cannot be read"):
         replayed(tmp_path / "x")
 
 

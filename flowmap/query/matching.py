@@ -1,0 +1,88 @@
+"""Which flows of the table a question is about. Runs on the engine's thread."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowmap.attribute.decisions import STATES
+from flowmap.engine.accounting import FlowAccounting
+from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
+from flowmap.flows.hash_index import Rows
+from flowmap.flows.ports import nat_ports
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.deployment import State
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter
+
+
+def of_connection(columns: FlowColumns, rows: Rows, connection: Connection) -> Rows:
+    """The rows that match in either direction, before or after NAT; the newest last."""
+    rows = rows[(columns.protocol(rows) == np.uint64(connection.protocol)) & (columns.series[rows] != IGNORED)]
+    source = EndpointFilter(connection.source, connection.source_port)
+    destination = EndpointFilter(connection.destination, connection.destination_port)
+    mask = _between(columns, rows, source, destination) | _between(columns, rows, destination, source)
+    found: Rows = rows[mask]
+    newest_last: Rows = found[np.argsort(columns.born_by[found], kind="stable")]
+    return newest_last
+
+
+def passing(accounting: FlowAccounting, rows: Rows, wanted: FlowFilter, epoch: float) -> Rows:
+    """The rows that pass a filter; ``epoch`` is added to a monotonic instant for seconds since the epoch."""
+    columns, decisions = accounting.table.columns, accounting.attribution.decisions
+    passes = within(columns, rows, *wanted.window, epoch)
+    if wanted.protocol is not None:
+        passes &= columns.protocol(rows) == np.uint64(wanted.protocol)
+    if wanted.state is not None:
+        passes &= columns.state[rows] == STATES.index(wanted.state)
+    if wanted.client is not None:
+        passes &= _equals(columns.client_high[rows], columns.client_low[rows], wanted.client.address)
+        passes &= _port(columns.client_port(rows), wanted.client.port)
+    if wanted.deployment is not None:
+        # The candidates of a pending flow do not own it yet.
+        numbers = [
+            number
+            for number, one in decisions.items()
+            if one.state is not State.PENDING and any(owner.is_called(wanted.deployment) for owner in one.owners)
+        ]
+        passes &= np.isin(columns.verdict[rows], numbers)
+    if wanted.peer is not None:
+        services = np.unique(columns.service[rows[passes]]).tolist()
+        passes &= np.isin(columns.service[rows], [n for n in services if _is_peer(accounting, n, wanted.peer)])
+    found: Rows = rows[passes]
+    return found
+
+
+def within(columns: FlowColumns, rows: Rows, since: float, until: float, epoch: float) -> Mask:
+    """Which rows were, or may have been, open at some time between the two (seconds since the epoch).
+
+    A flow that is older than flowmap counts from its first record.
+    """
+    begun = np.where(np.isfinite(columns.born_after[rows]), columns.born_after[rows], columns.born_by[rows])
+    inside: Mask = (columns.ended_by[rows] >= since - epoch) & (begun <= until - epoch)
+    return inside
+
+
+def _between(columns: FlowColumns, rows: Rows, client: EndpointFilter, server: EndpointFilter) -> Mask:
+    seen = _equals(columns.client_high[rows], columns.client_low[rows], client.address)
+    seen &= _equals(columns.server_high[rows], columns.server_low[rows], server.address)
+    seen &= _port(columns.client_port(rows), client.port) & _port(columns.server_port(rows), server.port)
+    nat = columns.flags[rows] & np.uint32(Row.TRANSLATED) != 0
+    ends, (client_port, server_port) = columns.translated[rows], nat_ports(columns.translated_ports[rows])
+    nat &= _equals(ends[:, 0], ends[:, 1], client.address) & _equals(ends[:, 2], ends[:, 3], server.address)
+    nat &= _port(client_port, client.port) & _port(server_port, server.port)
+    either: Mask = seen | nat
+    return either
+
+
+def _is_peer(accounting: FlowAccounting, service: int, peer: str) -> bool:
+    end = accounting.table.endpoints.key(service)
+    return peer in (accounting.peer(service), str(Endpoint(end.address, end.port)), str(end.address))
+
+
+def _equals(high: np.ndarray, low: np.ndarray, address: Address) -> Mask:
+    same: Mask = (high == np.uint64(address.high)) & (low == np.uint64(address.low))
+    return same
+
+
+def _port(ports: np.ndarray, wanted: int | None) -> Mask:
+    same: Mask = ports == np.uint64(wanted) if wanted is not None else np.ones(len(ports), np.bool_)
+    return same

@@ -1,0 +1,120 @@
+"""The endpoints of /api/v1, each declared once: path, parameters, answer, and the question to the backend.
+
+Routing, OpenAPI, the links of the page and the table in the README are made from this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flowmap.model import views
+from flowmap.serve.api import models
+from flowmap.serve.api.backend import Backend
+from flowmap.serve.api.parameters import (
+    AttributionParameters,
+    ChangesParameters,
+    DeploymentParameters,
+    FlowParameters,
+    Parameters,
+    WindowParameters,
+)
+from flowmap.serve.api.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One GET of the API."""
+
+    path: str
+    summary: str
+    parameters: type[Parameters]
+    answer: type[models.Answer]
+    ask: Callable[[Backend, Any], Awaitable[object]]
+    """Returns the value that the answer is made of; None becomes 404."""
+    statuses: tuple[int, ...] = (400, 503)
+    """Errors that it can answer with, besides those of every path."""
+
+    def names(self) -> list[str]:
+        """Names of the parameters, those in the path left out."""
+        names = [str(field.alias) for field in self.parameters.model_fields.values()]
+        return [name for name in names if f"{{{name}}}" not in self.path]
+
+    @property
+    def needs_nothing(self) -> bool:
+        """Whether the path alone is a whole request."""
+        return not any(field.is_required() for field in self.parameters.model_fields.values())
+
+
+async def _attribution(backend: Backend, asked: AttributionParameters) -> views.AttributionView:
+    return await backend.attribution(asked.connection(), asked.at, explain=asked.explain)
+
+
+async def _flows(backend: Backend, asked: FlowParameters) -> views.FlowPage:
+    return await backend.flows(asked.filter(), asked.limit, asked.cursor)
+
+
+async def _deployments(backend: Backend, _: Parameters) -> object:
+    return {"deployments": await backend.deployments()}
+
+
+async def _deployment(backend: Backend, asked: DeploymentParameters) -> views.DeploymentView | None:
+    return await backend.deployment(asked.deployment_id)
+
+
+async def _deployment_peers(backend: Backend, asked: WindowParameters) -> views.PeerWindow:
+    return await backend.deployment_peers(asked.deployment_id, *asked.window())
+
+
+async def _peer_changes(backend: Backend, asked: ChangesParameters) -> views.PeerChanges:
+    window = asked.window()
+    return await backend.peer_changes(asked.deployment_id, asked.before(window), window)
+
+
+async def _peers(backend: Backend, _: Parameters) -> object:
+    return {"peers": await backend.peers()}
+
+
+async def _status(backend: Backend, _: Parameters) -> object:
+    return backend.status()
+
+
+_DEPLOYMENT = "/api/v1/deployments/{deploymentId}"
+
+ENDPOINTS = (
+    Endpoint(
+        "/api/v1/attribution",
+        "Which deployments own a connection",
+        AttributionParameters,
+        models.Attribution,
+        _attribution,
+        (400, 502, 503),
+    ),
+    Endpoint("/api/v1/flows", "Flows that the daemon sees or saw", FlowParameters, models.Flows, _flows),
+    Endpoint("/api/v1/deployments", "Deployments seen in traffic", Parameters, models.Deployments, _deployments),
+    Endpoint(
+        _DEPLOYMENT,
+        "One deployment with its traffic by peer, jobs and packages",
+        DeploymentParameters,
+        models.DeploymentTraffic,
+        _deployment,
+        (400, 404, 503),
+    ),
+    Endpoint(
+        f"{_DEPLOYMENT}/peers",
+        "Peers of a deployment in a window of time",
+        WindowParameters,
+        models.PeerWindow,
+        _deployment_peers,
+    ),
+    Endpoint(
+        f"{_DEPLOYMENT}/peers/changes",
+        "Peers that are new or gone between two windows of time",
+        ChangesParameters,
+        models.PeerChanges,
+        _peer_changes,
+    ),
+    Endpoint("/api/v1/peers", "Peers and the deployments that talk to them", Parameters, models.Peers, _peers),
+    Endpoint("/api/v1/status", "State of the daemon", Parameters, Status, _status),
+)
