@@ -52,11 +52,7 @@ from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, 
 MAX_DEPLOYMENTS = 100_000
 
 _OPEN = np.uint32(Row.OPEN)
-_KINDS: Mapping[State, SeriesKind] = {
-    State.ATTRIBUTED: "deployment",
-    State.SHARED: "shared",
-    State.INTERNAL: "internal",
-}
+_KINDS: dict[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared", State.INTERNAL: "internal"}
 
 
 class DeploymentDirectory(Protocol):

@@ -49,6 +49,7 @@ def test_flink_that_asks_for_a_client_certificate(place: Path, tmp_path: Path) -
     chain, key = authority.issue("client", "flowmap.example")
     tls = {
         "security.ssl.rest.enabled": "true",
+        "security.ssl.algorithms": "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",  # for the keys of these certificates
         "security.ssl.rest.authentication-enabled": "true",
         "security.ssl.rest.keystore": key_store(authority, "server"),
         "security.ssl.rest.truststore": trust_store(authority),
