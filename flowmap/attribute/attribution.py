@@ -310,7 +310,7 @@ class Attribution:
     def _record(self, decision: Decision, rows: Rows) -> tuple[Decision, Rows]:
         columns = self._table.columns
         resumed = rows[bursts.is_unconfirmed(columns, rows)]
-        columns.earlier[resumed] = columns.verdict[resumed]
+        columns.earlier[resumed], columns.earlier_state[resumed] = columns.verdict[resumed], columns.state[resumed]
         columns.state[rows] = CODE[decision.state]
         columns.verdict[rows] = self._next_decision
         self.decisions[self._next_decision] = decision

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows.batch import FlowBatch, RecordKind
 from flowmap.flows.columns import FlowColumns, Mask, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.ports import TCP
@@ -44,19 +45,25 @@ def begin(columns: FlowColumns, rows: Rows) -> None:
     columns.heard_by[some] = columns.born_by[some]
 
 
-def grow(columns: FlowColumns, rows: Rows, read_before: Times, was_read: Mask, now: Times | float) -> None:
-    """Note that the counters of connectionless flows grew.
+def last_heard(batch: FlowBatch) -> Times:
+    """When the last packet of each record was sent, for records with moments."""
+    assert batch.moments is not None
+    return np.where(batch.kind == RecordKind.OPENED, batch.moments.by, batch.moments.before)
 
-    ``read_before``: the instant of the counters before, of the rows that ``was_read``. ``now``: when the packets had
-    been seen.
-    """
+
+def grow(columns: FlowColumns, rows: Rows, after: Times, by: Times | float) -> None:
+    """Note that the counters of connectionless flows grew, by packets between two instants."""
     fresh = (columns.series[rows] >= 0) & ~is_unconfirmed(columns, rows)
     some = rows[fresh]
     if len(some):
         columns.flags[some] |= _UNCONFIRMED
-        columns.burst_after[some] = np.where(was_read[fresh], read_before[fresh], columns.born_after[some])
-        columns.burst_by[some] = np.broadcast_to(now, len(rows))[fresh]
-    columns.heard_by[rows] = now
+        columns.burst_after[some], columns.burst_by[some] = after[fresh], np.broadcast_to(by, len(rows))[fresh]
+    hear(columns, rows, by)
+
+
+def hear(columns: FlowColumns, rows: Rows, by: Times | float) -> None:
+    """Note by when packets of connectionless flows had been seen."""
+    columns.heard_by[rows] = np.maximum(columns.heard_by[rows], by)
 
 
 def add_unsettled(columns: FlowColumns, rows: Rows, deltas: npt.NDArray[np.uint64]) -> int:
@@ -71,9 +78,9 @@ def leave_earlier(columns: FlowColumns, rows: Rows, leave: Callable[[Rows], None
 
     While ``leave`` runs, the rows have the counters, the decision and the end of the earlier flows.
     """
-    kept = {name: getattr(columns, name)[rows] for name in ("last", "verdict", "ended_after", "ended_by")}
+    kept = {name: getattr(columns, name)[rows] for name in ("last", "verdict", "state", "ended_after", "ended_by")}
     columns.last[rows] -= columns.unsettled[rows]
-    columns.verdict[rows] = columns.earlier[rows]
+    columns.verdict[rows], columns.state[rows] = columns.earlier[rows], columns.earlier_state[rows]
     columns.ended_after[rows], columns.ended_by[rows] = columns.born_by[rows], columns.burst_after[rows]
     leave(rows)
     columns.base[rows] = columns.last[rows]

@@ -97,6 +97,7 @@ class FlowColumns:
         self.burst_by = np.zeros(n, np.float64)
         self.unsettled = np.zeros((n, 4), np.uint64)
         self.earlier = np.zeros(n, np.int32)  # ``verdict`` before that of the burst
+        self.earlier_state = np.zeros(n, np.uint8)
         self.series = np.zeros(n, np.int32)  # series id of its traffic, or PENDING, IGNORED
         self.state = np.zeros(n, np.uint8)  # State of the owner as a code of the attribution, 0 while undecided
         self.verdict = np.zeros(n, np.int32)  # number of the decision

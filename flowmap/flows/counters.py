@@ -50,8 +50,10 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, no
     columns.active[sending] = columns.read_at[sending]
     grown = np.flatnonzero((batch.protocol[with_counters] != TCP) & delta.any(axis=1))
     if len(grown):
-        seen_by = now if batch.moments is None else batch.moments.by[with_counters][grown]
-        bursts.grow(columns, row[grown], columns.read_at[row[grown]], ~first[grown], seen_by)
+        timed = batch.moments is not None  # then it is known when the packets were sent
+        before = (columns.heard_by if timed else columns.read_at)[row[grown]]
+        by = bursts.last_heard(batch.take(with_counters[grown])) if timed else now
+        bursts.grow(columns, row[grown], np.where(first[grown], columns.born_after[row[grown]], before), by)
     columns.last[row] = current
     columns.read_at[row] = read_at
     if len(row) == len(rows):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows import bursts
 from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.hash_index import Rows
@@ -21,6 +22,9 @@ def note_moments(
     """Note when clients sent their last packets and when flows ended, if the records tell it."""
     if batch.moments is not None:
         over = (batch.kind == RecordKind.CLOSED) | ((batch.flags & Flag.ENDING) != 0)
+        connectionless = batch.protocol != TCP
+        if connectionless.any():
+            bursts.hear(columns, rows[connectionless], bursts.last_heard(batch.take(connectionless)))
         columns.active[rows] = np.maximum(columns.active[rows], batch.moments.sent)
         ended = over & ((columns.flags[rows] & _ENDED) == 0)
         if ended.any():

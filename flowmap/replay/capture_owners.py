@@ -76,7 +76,7 @@ def with_catalog(config: Config, catalog: CatalogFile) -> Config:
     """The configuration for :func:`from_catalog`: the catalog's namespaces, and short pauses between questions."""
     places = {"workspace": catalog.workspace, "namespaces": catalog.namespaces}
     pauses = {name: min(getattr(config.attribute, name), ASK_AGAIN) for name in ("positive_ttl", "negative_ttl")}
-    sections = {"control_plane": places, "attribute": pauses}
+    sections = {"control_plane": places, "attribute": pauses | {"registration_lag": 0.0}}  # a file has no lag
     update = {name: getattr(config, name).model_copy(update=changed) for name, changed in sections.items()}
     return config.model_copy(update=update)
 

@@ -67,7 +67,10 @@ def outcome(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["orders", "reload"])
 def test_a_stored_recording_replays_to_its_outcome(name: str) -> None:
-    assert outcome(STORED / f"{name}.recording") == json.loads((STORED / f"{name}.json").read_text())
+    found, stored = outcome(STORED / f"{name}.recording"), json.loads((STORED / f"{name}.json").read_text())
+    # Later versions ask other questions at other times; the answers there are still lead to the same.
+    assert all("questions to ask" in finding for finding in found.pop("findings"))
+    assert found == {key: value for key, value in stored.items() if key != "findings"}
 
 
 def test_one_of_the_stored_recordings_has_a_reload() -> None:

@@ -49,10 +49,8 @@ def test_restored_interval_needs_confirmation() -> None:
         for question, range_ in known.items():
             run.attribution.restore(question, range_, now=run.now)
         run.observe(FLOW)
-        assert run.ask() == [], "asked a while ago: not due yet"
         run.decide()
-        assert run.accounting.pending_flows == 1
-        run.now += 60
+        assert run.accounting.pending_flows == 1, "what was known before names no flow by itself"
         for one in run.ask():
             run.answer(one, X)
         run.decide()
