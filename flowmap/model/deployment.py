@@ -80,9 +80,9 @@ class Role(StrEnum):
     HOST = "host"
     """The address is shared: other programs than the TaskManager may have connections from it."""
 
-    def of(self, cluster: str) -> Owner:
-        """The owner that stands for this role in the cluster."""
-        return Owner(FLINK_ROLES, cluster, self.value, f"({self.value})")
+    def of(self, cluster: str, process: str = "") -> Owner:
+        """The owner that stands for this role in the cluster; ``process``: tells one TaskManager from another."""
+        return Owner(FLINK_ROLES, cluster, self.value, f"({self.value}{process and ' '}{process})")
 
 
 class JobSelection(StrEnum):

@@ -8,7 +8,7 @@ life of a flow. The owner is who had the address when the flow began. A flow beg
     is confirmed at or after the flow's start              is a candidate
     lasts, and was confirmed before the flow's start only  may be dead already: the flow waits
     ended, and was never confirmed after the flow's start
-        a TaskManager at the address was confirmed         is a candidate
+        a TaskManager from then was confirmed              is a candidate
         the flow was open after the tenure's end           is none
         else                                               leaves the flow without owner: it may be another program's
     began after the flow's start was known                 is none, however long the flow lives
@@ -94,7 +94,7 @@ def _judge(holders: Holders, answer: Answer, flow: _Flow, grace: float) -> Judge
     known = flow.born_after > holders.known_from - grace
     try:
         roles = [tenure for tenure in possible if tenure.owner.workspace != FLINK]
-        living = any(tenure.owner.deployment_id == Role.TASK_MANAGER and _confirmed(tenure, flow) for tenure in roles)
+        living = [one for one in roles if one.owner.deployment_id == Role.TASK_MANAGER and _confirmed(one, flow)]
         owners = NO_OWNERS
         for group in (roles, [tenure for tenure in possible if tenure.owner.workspace == FLINK]):
             owners |= _of_group(group, flow, known=known, living=living)
@@ -114,15 +114,15 @@ def _confirmed(tenure: Tenure, flow: _Flow) -> bool:
     return flow.born_by <= tenure.seen_until
 
 
-def _of_group(possible: Iterable[Tenure], flow: _Flow, *, known: bool, living: bool) -> Owners:
-    """The owners that are left; ``known``: the flow began after the first reading; ``living``: a TaskManager at the
-    address was confirmed after the flow's start."""
+def _of_group(possible: Iterable[Tenure], flow: _Flow, *, known: bool, living: Sequence[Tenure]) -> Owners:
+    """The owners that are left; ``known``: the flow began after the first reading; ``living``: tenures of TaskManagers
+    at the address that were confirmed after the flow's start."""
     left: list[Tenure] = []
     for tenure in possible:
         if not _confirmed(tenure, flow):
             if tenure.gone_at == np.inf:
                 raise _Undecided
-            if not living:
+            if not any(one.absent_at < tenure.seen_until for one in living):  # else the owner's process may live
                 if flow.alive_until <= tenure.gone_at:
                     raise _Doubtful
                 continue

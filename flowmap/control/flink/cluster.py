@@ -201,7 +201,7 @@ class Cluster:
             return
         self._proofs[name] = asked
         for address in seen.addresses:
-            owners = (*seen.owners, Role.TASK_MANAGER.of(self.name))
+            owners = (*seen.owners, Role.TASK_MANAGER.of(self.name, name))
             self.picture.confirm(place(address), owners, asked)
 
     async def _read(self, asked: float) -> None:
@@ -335,7 +335,7 @@ class Cluster:
 
         for name, seen in self.task_managers.items():
             for address in seen.addresses:
-                show(place(address), Role.TASK_MANAGER.of(self.name), Facts(seen.alive_at))
+                show(place(address), Role.TASK_MANAGER.of(self.name, name), Facts(seen.alive_at))
                 if self._shared:
                     show(place(address), Role.HOST.of(self.name), Facts(asked))
                 for port in (seen.listed.rpc.port, seen.listed.data_port):

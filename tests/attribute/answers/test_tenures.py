@@ -74,6 +74,12 @@ NEXT = Tenure(K, 20, 22.1, 50, begun_at=21.2)
         pytest.param(
             holders(KILLED, Tenure(K, 20, 42, 50)), open_flow(30), {"second"}, id="the dead owner's successor"
         ),
+        pytest.param(
+            holders(KILLED, Tenure(K, 35, 37, 50), Tenure(TM, 35, 37, 50)),
+            open_flow(38),
+            {"second"},
+            id="a new process",
+        ),
         pytest.param(holders(*CANCELLED), closed_flow(20.5, 20.6), {"first"}, id="the last flow of a cancelled job"),
         pytest.param(holders(*CANCELLED, NEXT), open_flow(21.5), {"second"}, id="after a take-over"),
         pytest.param(holders(*CANCELLED, NEXT), open_flow(20.5), {"first"}, id="leaked by the job before"),
