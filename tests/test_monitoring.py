@@ -140,6 +140,8 @@ class Prometheus:
             with urllib.request.urlopen(url, timeout=10) as reply:
                 return json.loads(reply.read())["data"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:  # it is not ready yet
+                raise
             raise AssertionError(f"{parameters}: {error.read().decode()}") from error
 
     def find(self, expr: str) -> list[Any]:

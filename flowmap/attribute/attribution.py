@@ -70,6 +70,9 @@ class Attribution:
         self._table = table
         self._cache = AnswerCache(settings)
         self.contradictions = Contradictions(table, self.decisions, self._cache)
+        self.waits_for = {"answer": 0, "budget": 0, "outage": 0, "proof": 0}
+        """Pending flows by what they wait for: an answer, a call for it (``budget``), the end of an ``outage``, or
+        ``proof`` that the client was still there when the answer was given. As of the last second."""
         self.now = NEVER
         """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
@@ -210,12 +213,18 @@ class Attribution:
     def _look(self, now: float) -> None:
         """Judge the pending flows again that were read since the last look and have an answer inside their life."""
         columns, rows = self._table.columns, self._table.live()
-        rows = self._answerable(rows[is_undecided(columns, rows)])
-        rows = rows[columns.read_at[rows] >= self._looked - LOOK_EVERY]
+        rows = rows[is_undecided(columns, rows)]
         decisive = self._decisive(rows)
         ready = self.schedule.has_inside_answer(decisive, columns.born_by[rows])
+        self._note_waits(len(rows), int(np.count_nonzero(ready)))
+        ready &= columns.read_at[rows] >= self._looked - LOOK_EVERY
         self._new_answers.judge_again(np.unique(decisive[ready]).tolist())
         self._looked = now
+
+    def _note_waits(self, pending: int, answered: int) -> None:
+        """Note what pending flows wait for; ``answered``: those with an answer that was asked for in their life."""
+        cause = "outage" if self._outage.lasts else "budget" if self.waiting else "answer"
+        self.waits_for = {"answer": 0, "budget": 0, "outage": 0, "proof": answered} | {cause: pending - answered}
 
     def forget(self, numbers: Rows) -> None:
         """The numbers of these endpoints were freed and will stand for others."""

@@ -157,8 +157,7 @@ class AttributeConfig(Section):
     )
     answer_age: Annotated[Duration, NEXT_ANSWER] = Field(
         default=0.0,
-        description="Age of the data that an answer rests on: it counts as asked so much earlier. "
-        "See `flowmap calibrate`.",
+        description="Age of the data that an answer rests on: it counts as asked so much earlier.",
     )
     recheck: Annotated[Span, NEXT_ANSWER] = Field(
         default=1.0,

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
-from flowmap.attribute.answers.intervals import IntervalChange
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.decisions import Decision, joined
 from flowmap.attribute.questions import UNREADABLE, Owners, Question
@@ -34,6 +33,8 @@ from flowmap.engine.commands import (
     TakeStep,
     Tidy,
 )
+from flowmap.engine.protocols import DeploymentDirectory, Journal, NoDirectory
+from flowmap.export.delays import Delays
 from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
 from flowmap.export.series_table import SeriesTable
@@ -41,10 +42,10 @@ from flowmap.export.snapshot import exact_bytes
 from flowmap.flows import bursts
 from flowmap.flows.batch import FlowBatch
 from flowmap.flows.changes import Changes
-from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Row
+from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Rows
-from flowmap.flows.table import NEVER, FlowTable, Times
+from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.address import protocol_name
 from flowmap.model.deployment import FLINK_ROLES, DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
@@ -53,46 +54,6 @@ MAX_DEPLOYMENTS = 100_000
 
 _OPEN = np.uint32(Row.OPEN)
 _KINDS: dict[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared", State.INTERNAL: "internal"}
-
-
-class DeploymentDirectory(Protocol):
-    """Descriptions of deployments from the catalog; implemented in ``flowmap.engine.catalog_adapter``."""
-
-    @property
-    def generation(self) -> int:
-        """Grows whenever a description may have changed."""
-
-    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
-        """The newest description of a deployment; ``reported`` is from the last answer that named it."""
-
-
-class Journal(Protocol):
-    """Receives closed flows and ownership intervals; implemented in ``flowmap.history``.
-
-    Called on the engine's thread: no method may block or raise. What it keeps is not part of the conservation.
-    """
-
-    def left(
-        self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
-    ) -> None:
-        """Take decided flows whose rows are about to be freed.
-
-        ``open_until``: the daemon stops and the flows are still open; the monotonic instants up to which they are known
-        to be.
-        """
-
-    def confirmed(self, question: Question, change: IntervalChange) -> None:
-        """Take the effect of an answer on the ownership intervals of its question."""
-
-
-class NoDirectory:
-    """A directory without a catalog: answers are the only descriptions."""
-
-    generation = 0
-
-    def describe(self, key: DeploymentKey, reported: DeploymentInfo | None) -> DeploymentInfo | None:
-        """``reported`` as it is."""
-        return reported
 
 
 class FlowAccounting:
@@ -123,6 +84,10 @@ class FlowAccounting:
         """Flows that were not tracked, or evicted, because the flow table was full; by reason."""
         self.deployments: dict[DeploymentKey, DeploymentInfo] = {}
         """Each deployment as the last answer that named it described it."""
+        self.delays = Delays()
+        """Time from the first sight of flows to their decisions."""
+        self.counters_at = NEVER
+        """The counters of open flows are not older than this instant, monotonic seconds."""
         self.complete_reads = 0
         self.answered = 0
         """Number of answers taken."""
@@ -284,6 +249,7 @@ class FlowAccounting:
         self._close(closed)
         if complete:
             self.complete_reads += 1
+            self.counters_at = self._read_started
             self.table.untracked.complete_at = self._read_started
             if not self._announces_births:
                 self._born_after = self._read_started
@@ -352,6 +318,7 @@ class FlowAccounting:
         self.series_table.closed(ids[begins & ~is_open])
         self.series_table.credit(ids[was_pending | resumed], *amount.T, now=now)
         self.series_table.retransmitted(ids[was_pending], columns.resent[rows[was_pending]].astype(np.uint64))
+        self.delays.add(state, now - columns.born_by[rows[was_pending]])
         transmit, receive = exact_bytes(amount)
         self._add(self.pending, -transmit, -receive)
         self.pending_flows -= int(np.count_nonzero(was_pending | resumed))

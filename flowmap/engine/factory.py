@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from flowmap.attribute.report import attribution_report
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.config import Config
 from flowmap.config.values import loopback_port
-from flowmap.engine.accounting import DeploymentDirectory, FlowAccounting, Journal
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Configure
+from flowmap.engine.protocols import DeploymentDirectory, Journal
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import CatalogReport, HistoryReport, Snapshot
@@ -82,6 +84,8 @@ def make_snapshot(
         pending_receive_bytes=accounting.pending[1],
         open_flows=accounting.table.open_flows - flows.closing,
         pending_flows=accounting.pending_flows,
+        delays=accounting.delays.freeze(),
+        counter_age=_counter_age(accounting, source),
         tracked_flows=len(accounting.table),
         complete_reads=accounting.complete_reads,
         flows_limit=accounting.table.max_flows,
@@ -103,6 +107,12 @@ def make_snapshot(
         recording=recording,
         history=history,
     )
+
+
+def _counter_age(accounting: FlowAccounting, source: SourceFacts) -> float | None:
+    """Seconds since the counters of open flows were read; None before the first time."""
+    read_at = accounting.table.alive_at if source.counts_live else accounting.counters_at
+    return max(0.0, accounting.attribution.now - read_at) if math.isfinite(read_at) else None
 
 
 def knows_loopback(config: Config) -> bool:

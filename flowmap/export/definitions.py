@@ -209,6 +209,17 @@ _CONSERVATION = (
 _TABLES = (
     Metric("flowmap_open_flows", "gauge", "Open flows, without ignored ones."),
     Metric("flowmap_pending_flows", "gauge", "Flows whose owner is not decided yet, open or closed."),
+    Metric(
+        "flowmap_attribution_delay_seconds",
+        "histogram",
+        "Time from the first sight of a flow to its decision, by the state decided.",
+        ("state",),
+    ),
+    Metric(
+        "flowmap_counter_age_seconds",
+        "gauge",
+        "Age of the byte counters of open flows on this page: the time since the last full read that gave them.",
+    ),
     Metric("flowmap_flows_limit", "gauge", "Largest number of tracked flows (collect.max_flows)."),
     Metric(
         "flowmap_flows_shed_total",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from flowmap.export.definitions import BY_NAME
+from flowmap.export.delays import BOUNDS, DelayCounts
 from flowmap.export.labels import label_text, quoted
 from flowmap.export.metric import Metric
 from flowmap.export.snapshot import Snapshot
@@ -65,6 +66,8 @@ def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
     return {
         "flowmap_open_flows": [_sample(snapshot.open_flows)],
         "flowmap_pending_flows": [_sample(snapshot.pending_flows)],
+        "flowmap_attribution_delay_seconds": _delays(snapshot.delays),
+        "flowmap_counter_age_seconds": [] if snapshot.counter_age is None else [_sample(snapshot.counter_age)],
         "flowmap_flows_limit": [_sample(snapshot.flows_limit)],
         "flowmap_flows_shed_total": _by_reason(snapshot.shed),
         "flowmap_flows_ended_unseen_total": [_sample(snapshot.flows_ended_unseen)],
@@ -73,6 +76,22 @@ def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_series_folded_total": [_sample(series_table.folded)],
         "flowmap_contradictions_total": [_sample(snapshot.contradictions)],
     }
+
+
+def _delays(delays: Mapping[str, DelayCounts]) -> list[Sample]:
+    samples: list[Sample] = []
+    for state, delay in sorted(delays.items()):
+        bounds = (*map(str, BOUNDS), "+Inf")
+        for bound, count in zip(bounds, delay.counts, strict=True):
+            samples.append(_part("_bucket", count, state=state, le=bound))
+        samples += [_part("_sum", delay.seconds, state=state), _part("_count", delay.counts[-1], state=state)]
+    return samples
+
+
+def _part(suffix: str, value: int | float, **labels: str) -> Sample:
+    """A sample of a histogram: its name has a suffix."""
+    text, _ = _sample(value, **labels)
+    return suffix + text, value
 
 
 def _sources(snapshot: Snapshot) -> dict[str, list[Sample]]:

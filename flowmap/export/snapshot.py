@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.export.delays import DelayCounts
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.model.source import SourceReport
@@ -151,6 +152,10 @@ class Snapshot:
     pending_receive_bytes: int = 0
     open_flows: int = 0
     """Open flows without ignored ones."""
+    delays: Mapping[str, DelayCounts] = field(default_factory=dict)
+    """Time from the first sight of flows to their decisions, by state."""
+    counter_age: float | None = None
+    """Seconds since the counters of open flows were read; None before the first time."""
     pending_flows: int = 0
     """Flows whose owner is not decided yet, open or closed."""
     tracked_flows: int = 0

@@ -18,6 +18,8 @@ class SourceFacts:
     counts: ByteMeaning
     announces_births: bool
     """Whether a flow is reported when it begins. If not, a new flow may have begun since the last full read began."""
+    counts_live: bool = False
+    """Whether records bring the counters as traffic flows. If not, open flows get theirs in full reads."""
     tells_health: bool = False
     """Whether it reports retransmissions and round-trip times of TCP."""
 

@@ -41,6 +41,19 @@ class ShapeReport(NamedTuple):
     """Whether the shape never names a deployment, so that its questions are repeated less often."""
 
 
+class PendingFor(NamedTuple):
+    """Pending flows by what they wait for."""
+
+    answer: int = 0
+    """An answer of the control plane that was asked for in their life."""
+    budget: int = 0
+    """The same, while ``control_plane.rate`` allows too few calls."""
+    outage: int = 0
+    """The same, while the control plane does not answer."""
+    proof: int = 0
+    """Traffic of the client, as proof that it was there when the answer was given."""
+
+
 class AttributionReport(NamedTuple):
     """State of the attribution."""
 
@@ -53,6 +66,7 @@ class AttributionReport(NamedTuple):
     """Questions about both endpoints of such pairs that were due and got no call."""
     hint: str | None = None
     """Advice about the settings, from the answers so far."""
+    pending_for: PendingFor = PendingFor()
 
 
 @dataclass(frozen=True, slots=True)

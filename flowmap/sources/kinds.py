@@ -98,7 +98,7 @@ SOCKETS = SourceKind(
     orientation="seen: a listening socket, or the port a socket was given, shows which endpoint is the client",
 )
 CAPTURE = SourceKind(
-    SourceFacts("capture", "ip", announces_births=True),
+    SourceFacts("capture", "ip", announces_births=True, counts_live=True),
     _make_capture,
     _check_capture,
     orientation="seen: the handshake shows who opened the connection",

@@ -76,12 +76,10 @@ class Observer:
         self.fallen: list[str] = []
         self.samples: SAMPLES = {}
         """The last page."""
-        self.end_seconds = 0.0
-        """Client addresses and twice the service endpoints that had flows, times the seconds they had them."""
+        self.began = time.time()
         self.clients: set[str] = set()
         self.ends: set[tuple[str, str, int]] = set()
         self._daemon = daemon
-        self._listed_at: float | None = None
 
     def look(self) -> None:
         """One page, and every flow. A daemon that is slow is asked again later."""
@@ -128,9 +126,6 @@ class Observer:
             clients.add(flow["client"]["ip"])
             end = (flow["translated"] or flow)["server"]
             ends.add((flow["protocol"], end["ip"], end["port"]))
-        if self._listed_at is not None:
-            self.end_seconds += (len(clients) + 2 * len(ends)) * (at - self._listed_at)
-        self._listed_at = at
         self.clients |= clients
         self.ends |= ends
 

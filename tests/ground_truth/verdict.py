@@ -180,19 +180,14 @@ class Calls:
 
     ends: int
     """Client addresses and twice the service endpoints that had flows."""
-    rounds: float
-    """First questions, and one more for each ttl an end had flows."""
+    allowed: float
+    """What the configured rate allows in the time of the run."""
     asked: int
     """Calls with one end, without those that met a fault."""
     ties: int
     """Calls about both endpoints."""
     faulty: int
     """Calls that met a fault."""
-
-    @property
-    def allowed(self) -> float:
-        """1.2 x (clients + 2 x service endpoints) a round."""
-        return 1.2 * self.rounds
 
 
 def explain(wrong: Wrong, changes: Sequence[Any]) -> dict[str, Any]:

@@ -24,6 +24,11 @@ class Outage:
         self._last_failure, self._cause = at, cause
         self._failing_since = min(self._failing_since, at)
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the newest results are failures only."""
+        return self._failing_since < math.inf
+
     def cause(self, since: float) -> str:
         """Why there was no answer after ``since``; empty if there was one, or if no question failed."""
         if self._last_failure > self._last_answer and self._last_answer < since:

@@ -101,7 +101,8 @@ def worker(block: int, number: int, ports: Mapping[str, int]) -> Worker:
 def catalog(block: int, ports: Mapping[str, int]) -> dict[str, Any]:
     """The catalog for the embedded control plane: deployments, addresses and services."""
     names = sorted({name for link in LINKS for name in link.deployments})
-    return {"workspace": "demo", "deployments": [_deployment(name, block, ports) for name in names]}
+    deployments = [_deployment(name, block, ports) for name in names]
+    return {"workspace": "demo", "semantics": "connection", "deployments": deployments}
 
 
 def _deployment(name: str, block: int, ports: Mapping[str, int]) -> dict[str, Any]:

@@ -60,6 +60,15 @@ class ShapeReport(Answer):
     )
 
 
+class PendingFor(Answer):
+    """Pending flows by what they wait for."""
+
+    answer: int = Field(description="An answer of the control plane.")
+    budget: int = Field(description="An answer, while control_plane.rate allows too few calls.")
+    outage: int = Field(description="An answer, while the control plane does not answer.")
+    proof: int = Field(description="Traffic of the client, as proof that it was there when the answer was given.")
+
+
 class AttributionStatus(Answer):
     """State of the attribution."""
 
@@ -70,6 +79,7 @@ class AttributionStatus(Answer):
         description="Questions about both endpoints of such pairs that were due and got no call."
     )
     hint: Text | None = Field(description="Advice about the settings, from the answers so far.")
+    pending_for: PendingFor = Field(description="Pending flows by what they wait for.")
 
 
 class CatalogStatus(Answer):
