@@ -97,7 +97,7 @@ def read_config(answer: object) -> Configured:
     ports = (values.get(key, "") for key in ("jobmanager.rpc.port", "blob.server.port", "rest.port"))
     quorum = values.get("high-availability.zookeeper.quorum", "")
     return Configured(
-        values.get("jobmanager.rpc.address"),
+        values.get("jobmanager.rpc.address", "").strip("[]") or None,
         frozenset(int(port) for port in ports if port.isdecimal() and 0 < int(port) < 65536),
         tuple(_quorum(quorum)),
         values.get("kubernetes.cluster-id") or values.get("high-availability.cluster-id"),

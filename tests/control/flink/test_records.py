@@ -51,6 +51,13 @@ def test_zookeeper(quorum: str, expected: tuple[Host, ...]) -> None:
     assert records.read_config(settings).coordination == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("10.0.0.1", "10.0.0.1"), ("[fd00::1]", "fd00::1"), ("fd00::1", "fd00::1"), ("", None)]
+)
+def test_address_of_the_job_manager(text: str, expected: str | None) -> None:
+    assert records.read_config([{"key": "jobmanager.rpc.address", "value": text}]).job_manager == expected
+
+
 def test_ports_that_are_fixed() -> None:
     values = {"jobmanager.rpc.port": "6123", "blob.server.port": "0", "rest.port": "8081-8090"}
     found = records.read_config([{"key": key, "value": value} for key, value in values.items()])
