@@ -216,7 +216,7 @@ _TABLES = (
         ("state",),
     ),
     Metric(
-        "flowmap_counter_age_seconds",
+        "flowmap_counters_age_seconds",
         "gauge",
         "Age of the byte counters of open flows on this page: the time since the last full read that gave them.",
     ),

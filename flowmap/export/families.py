@@ -67,7 +67,7 @@ def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_open_flows": [_sample(snapshot.open_flows)],
         "flowmap_pending_flows": [_sample(snapshot.pending_flows)],
         "flowmap_attribution_delay_seconds": _delays(snapshot.delays),
-        "flowmap_counter_age_seconds": [] if snapshot.counter_age is None else [_sample(snapshot.counter_age)],
+        "flowmap_counters_age_seconds": [] if snapshot.counter_age is None else [_sample(snapshot.counter_age)],
         "flowmap_flows_limit": [_sample(snapshot.flows_limit)],
         "flowmap_flows_shed_total": _by_reason(snapshot.shed),
         "flowmap_flows_ended_unseen_total": [_sample(snapshot.flows_ended_unseen)],

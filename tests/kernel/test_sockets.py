@@ -20,6 +20,7 @@ from flowmap.errors import SourceError
 from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from flowmap.sources.read_pace import LEAST
 from flowmap.sources.sockets.source import SocketsSource
 from tests.support.netns import Namespace, connect, namespace, needs_root
 from tests.support.waiting import until
@@ -327,7 +328,7 @@ def test_steps_of_a_read() -> None:
         assert not source.facts.announces_births and source.stats.up
         watcher.poll()
         assert len(watcher.steps) == 3, "nothing but a full read tells that a connection is alive"
-        assert source.deadline() > time.monotonic() + 3000
+        assert source.deadline() > time.monotonic() + LEAST / 2
     finally:
         source.close()
         source.close()
