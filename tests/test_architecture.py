@@ -57,7 +57,10 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
         *("cli.shared.asking", "cli.shared.direct", "cli.replay.capture"),  # questions of commands, in the API's values
         *("config.values", "config.fields"),  # endpoints and proxies have one parser each
         "catalog_file.catalog",  # artifacts in the API's spelling
+        *("control.flink.rest", "control.flink.kubernetes"),  # one transport of HTTP with limits
+        "cli.shared.flink",  # listings in the values of the API
     ),
+    "control.flink": ("control.flink", "daemon.clients", "cli.check.flink", "cli.shared.flink"),
 }
 """Who may import an implementation of the port to a control plane. Everything else knows ``control.port`` only."""
 

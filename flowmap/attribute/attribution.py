@@ -26,6 +26,7 @@ from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.backlog import Backlog
 from flowmap.attribute.calls.asking import Asking
+from flowmap.attribute.calls.free_questions import FreeQuestions
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
 from flowmap.attribute.deciding import Deciding
@@ -35,10 +36,7 @@ from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.new_answers import NewAnswers
 from flowmap.attribute.owner_state import is_undecided, may_be_named
-from flowmap.attribute.questions import (
-    Question,
-    Shape,
-)
+from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows import bursts
@@ -46,6 +44,7 @@ from flowmap.flows.columns import PENDING, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
+from flowmap.model.tenure import Holders
 
 GIVEN_UP_AT_ONCE = 10_000
 """Flows that are given up in one turn."""
@@ -81,6 +80,7 @@ class Attribution:
         self._looked = NEVER
         self._backlog = Backlog(table.columns)
         self._new_answers = NewAnswers(table.endpoints.capacity)
+        self._free = FreeQuestions(self.special, table.endpoints.capacity, settings, self._new_answers)
         self._asking = Asking(
             table,
             settings,
@@ -115,7 +115,7 @@ class Attribution:
     @property
     def next_due(self) -> float:
         """Before this instant there is nothing to ask or decide, unless a flow begins; in the past if that is open."""
-        unsettled = self._asking.has_more(now=self.now) or self.narrowing.unsettled
+        unsettled = self.settings.flink or self._asking.has_more(now=self.now) or self.narrowing.unsettled
         return NEVER if unsettled else self.schedule.next_due
 
     def ask(self, *, now: float, limit: int) -> list[Question]:
@@ -126,6 +126,7 @@ class Attribution:
         questions = self._asking.choose(now=now, limit=limit)
         if len(questions) < limit and not self._asking.left:
             questions += self.narrowing.ask(now=now, limit=limit - len(questions))
+        questions += self._free.ask(self._table, self.questions_about, now=now)
         self.asked.update(question.shape for question in questions)
         return questions
 
@@ -133,11 +134,15 @@ class Attribution:
         """All questions about one endpoint; none if its address is special."""
         return self._asking.questions_about(number)
 
-    def receive(self, question: Question, answer: Answer) -> IntervalChange:
+    def receive(self, question: Question, answer: Answer, holders: Holders | None = None) -> IntervalChange:
         """Take an answer. It counts once the flow table is complete up to its arrival.
 
-        Returns its effect on the question's intervals. The data it rests on may be ``answer_age`` old.
+        Returns its effect on the question's intervals. The data it rests on may be ``answer_age`` old. ``holders``: see
+        :class:`flowmap.control.port.OwnersAnswer`.
         """
+        if question.place.is_flink:
+            self._free.receive(question, now=answer.arrived)
+            return self._cache.add(question, answer, holders)
         answer = answer._replace(asked=answer.asked - self.settings.answer_age)
         change = self._cache.add(question, answer)
         if change.contradicted:
@@ -155,6 +160,8 @@ class Attribution:
     def fail(self, question: Question, cause: str, *, now: float, retry_after: float | None = None) -> None:
         """Take the failure of a question, which is asked again after ``retry_after`` seconds, or after a backoff."""
         self._cache.fail(question, cause)
+        if question.place.is_flink:
+            return self._free.fail(question, now=now, retry_after=retry_after)
         self._outage.fail(now, cause)
         self.narrowing.receive(question, None, now=now, retry_after=retry_after)
         for endpoint in self._new_answers.close(question):
@@ -222,6 +229,7 @@ class Attribution:
     def forget(self, numbers: Rows) -> None:
         """The numbers of these endpoints were freed and will stand for others."""
         self.schedule.forget(numbers)
+        self._free.forget(numbers)
         self.special.forget(numbers)
         self.narrowing.forget(set(numbers.tolist()))
         self._new_answers.forget(numbers)
@@ -247,7 +255,8 @@ class Attribution:
             answered = np.array(ready.answered, np.int32)
             clients = answered[~self._table.endpoints.are_services(answered)]
             self._backlog.add(rows, self._decisive(rows), clients.tolist())
-        self.contradictions.check({number: self.questions_about(number) for number in self._backlog.take_clients()})
+        asked = {number: self._asking.charged_about(number) for number in self._backlog.take_clients()}
+        self.contradictions.check({number: about for number, about in asked.items() if about})
         rows = self._backlog.take_rows()
         rows = rows[~self.special.holds(rows)]
         return self._decide_rows(rows, now) if len(rows) else []
@@ -259,7 +268,7 @@ class Attribution:
     def _decisive(self, rows: Rows) -> Rows:
         """The endpoint of each flow without which no answer decides it."""
         columns = self._table.columns
-        return columns.service[rows] if self.settings.semantics == "dataflow" else columns.client[rows]
+        return columns.service[rows] if self.settings.services_decide else columns.client[rows]
 
     def give_up(self, *, older_than: float, now: float) -> list[tuple[Decision, Rows]]:
         """Decide ``failed`` for flows that ended before ``older_than`` and still wait for an answer."""
@@ -347,8 +356,7 @@ class Attribution:
 
     def _hold_tied(self, decision: Decision, rows: Rows) -> Rows:
         """Keep flows pending whose candidates may be narrowed. Returns the others."""
-        waits = self.narrowing.worth_waiting(rows) & (self._table.columns.series[rows] == PENDING)
-        self.narrowing.found()
+        waits = self.narrowing.hold(decision, rows) & (self._table.columns.series[rows] == PENDING)
         if waits.any():
             cause = f"{len(decision.owners)} deployments are possible; asking about both endpoints together"
             self._record(replace(decision, state=State.PENDING, cause=cause), rows[waits])

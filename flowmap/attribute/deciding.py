@@ -19,6 +19,8 @@ from flowmap.attribute.questions import UNREADABLE, Owners, Question, Shape, com
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.model.deployment import State
 
+SHARED_ADDRESS = "other programs use the client's address, too, so the jobs there need not own the connection"
+
 
 class Deciding:
     """Makes decisions from judged answers."""
@@ -39,7 +41,11 @@ class Deciding:
         outcomes = {question: one for question, one in known.items() if one is not None and _tells(question, one)}
         if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
             return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
-        return Decision(state_of(owners, self._settings.owners_limit), owners, outcomes, now)
+        state = state_of(owners, self._settings.owners_limit)
+        if state is State.UNKNOWN and owners:
+            return Decision(state, NO_OWNERS, outcomes, now, SHARED_ADDRESS)
+        own = f"a connection of Flink itself, cluster {', '.join(sorted(owner.namespace for owner in owners))}"
+        return Decision(state, owners, outcomes, now, own if state is State.INTERNAL else "")
 
     def _corroborated(
         self, known: Mapping[Question, Judgement | None], now: float
@@ -49,12 +55,13 @@ class Deciding:
         The rules of time hold for the client's answer. That the owner also uses the service endpoint changes seldom, so
         for that an ownership interval is enough that names the owner and is not older than ``stale_for``.
         """
-        of_client = [outcome for question, outcome in known.items() if question.shape is Shape.CLIENT]
+        charged = {question: outcome for question, outcome in known.items() if not question.place.is_flink}
+        of_client = [outcome for question, outcome in charged.items() if question.shape is Shape.CLIENT]
         owners = NO_OWNERS.union(*(outcome.owners for outcome in of_client if outcome is not None))
         if len(owners) != 1 or None in of_client or any(owner.deployment_id == UNREADABLE for owner in owners):
             return known
         found: dict[Question, Judgement | None] = {}
-        for question, outcome in known.items():
+        for question, outcome in charged.items():
             open_ = outcome is None or outcome.rule in ("unconfirmed", "late")
             if open_ and question.shape in (Shape.SINK, Shape.SOURCE):
                 interval = self._cache.interval(question)
@@ -108,11 +115,12 @@ class Deciding:
         return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, cause)
 
     def _is_resting(self, question: Question, now: float) -> bool:
-        """Whether the question is of a resting shape and its newest answer names no deployment."""
+        """Whether the question is of a resting shape and its newest answer names no deployment; shapes rest only where
+        questions cost calls."""
         timeline = self._cache.timeline(question)
         newest = timeline.latest() if timeline else None
         resting = self._shape_stats.never_names(question.shape, now=now)
-        return resting and newest is not None and not newest.owners
+        return resting and not question.place.is_flink and newest is not None and not newest.owners
 
 
 def _tells(question: Question, outcome: Judgement) -> bool:

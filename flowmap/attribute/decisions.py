@@ -19,6 +19,7 @@ STATES: tuple[State, ...] = (
     State.UNKNOWN,
     State.AMBIGUOUS,
     State.FAILED,
+    State.INTERNAL,
 )
 """The ``state`` column of the flow table holds positions in this tuple."""
 CODE = {state: code for code, state in enumerate(STATES)}

@@ -92,17 +92,16 @@ class Narrowing:
         """Whether there are answers that no flow was judged by yet."""
         return bool(self._news)
 
-    def worth_waiting(self, rows: Rows) -> Mask:
-        """Whether each flow should stay pending: its connection exists, and there are questions that may narrow it.
+    def hold(self, decision: Decision, rows: Rows) -> Mask:
+        """Take flows with several candidates. Whether each should stay pending: its connection exists, and there are
+        questions that may narrow it.
 
         Not a connectionless one: the answers are about the packets so far, and more may come meanwhile.
         """
+        some = bool(self._shapes and by_place(decision))
+        self._any |= some
         waits = self._is_open(rows) & ~is_connectionless(self._table.columns, rows)
-        return waits & bool(self._shapes and self._settings.tie_wait > 0)
-
-    def found(self) -> None:
-        """Note that there are flows with several candidates."""
-        self._any = bool(self._shapes)
+        return waits & (some and self._settings.tie_wait > 0)
 
     def judge_again(self) -> None:
         """Judge every tied flow at the next :meth:`resolve`: a full read may have shown that clients sent."""

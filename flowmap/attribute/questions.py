@@ -10,6 +10,9 @@ For a client endpoint C:cp and a service endpoint S:sp:
     link     srcIp=C dstIp=S dstPort=sp                  every flow of the pair
     exact    srcIp=C srcPort=cp dstIp=S dstPort=sp       one connection
 
+Open-source Flink knows the jobs at an address, and which endpoints are its own. Its place is asked with ``client`` and
+``sink`` only, whatever ``attribute.semantics`` is; :func:`of_flink` combines the answers.
+
 The API's document can be read in two ways: src and dst are the endpoints of a connection, or src is what a job reads
 from and dst what it writes to. ``attribute.semantics`` selects the reading. :data:`READINGS` lists the questions of
 each reading, :func:`candidates` combines their answers, and narrowing applies if several candidates are left:
@@ -39,7 +42,7 @@ from typing import Literal, NamedTuple
 
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import Owner, State
+from flowmap.model.deployment import FLINK, FLINK_ROLES, Owner, Role, State
 
 Owners = frozenset[Owner]
 Semantics = Literal["connection", "dataflow", "both"]
@@ -77,6 +80,9 @@ READINGS: Mapping[Semantics, Reading] = {
     "both": Reading((Shape.CLIENT,), (Shape.SINK, Shape.SOURCE, Shape.HOST), (Shape.LINK, Shape.EXACT)),
 }
 
+OF_FLINK = Reading((Shape.CLIENT,), (Shape.SINK,), (Shape.EXACT,))
+"""The questions about open-source Flink."""
+
 CONFIDENCE: Mapping[Shape, str] = {
     Shape.CLIENT: "strong",
     Shape.SINK: "candidate",
@@ -94,6 +100,20 @@ class Place(NamedTuple):
     workspace: str
     """Empty: ``control_plane.workspace``."""
     namespace: str
+
+    @property
+    def is_flink(self) -> bool:
+        """Whether it stands for all open-source clusters. Their control plane reads them anyway: questions are free."""
+        return self.workspace == FLINK
+
+
+FLINK_PLACE = Place(FLINK, "")
+"""Every cluster of open-source Flink."""
+
+
+def reading_of(semantics: Semantics, place: Place) -> Reading:
+    """The questions that are asked in a place."""
+    return OF_FLINK if place.is_flink else READINGS[semantics]
 
 
 class Question(NamedTuple):
@@ -133,9 +153,8 @@ def link_question(place: Place, client: EndpointKey, service: EndpointKey, clien
 
 def endpoint_questions(semantics: Semantics, places: Iterable[Place], endpoint: EndpointKey) -> list[Question]:
     """The questions about one endpoint of a connection, in every place."""
-    reading = READINGS[semantics]
-    shapes = reading.of_service if endpoint.service else reading.of_client
-    return [question_for(place, shape, endpoint) for shape in shapes for place in places]
+    shapes = {place: reading_of(semantics, place)[endpoint.service] for place in places}
+    return [question_for(place, shape, endpoint) for shape in Shape for place in shapes if shape in shapes[place]]
 
 
 def connection_questions(
@@ -161,11 +180,45 @@ def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> 
 
     None in ``answers`` is a missing answer; the result is None while a missing answer could matter.
     """
-    by_shape: dict[Shape, Owners | None] = {}
+    parts = {False: dict[Shape, Owners | None](), True: dict[Shape, Owners | None]()}
     for question, owners in answers.items():
+        by_shape = parts[question.place.is_flink]
         known = by_shape.get(question.shape, frozenset())
         by_shape[question.shape] = None if owners is None or known is None else known | owners
-    return candidates(semantics, by_shape)
+    found = [candidates(semantics, parts[False])] if parts[False] else []
+    found += [of_flink(parts[True].get(Shape.CLIENT), parts[True].get(Shape.SINK))] if parts[True] else []
+    named = [owners for owners in found if owners is not None]
+    return _union(named) if len(named) == len(found) else None
+
+
+def of_flink(client: Owners | None, service: Owners | None) -> Owners | None:
+    """The owners of a flow by the roles of its two endpoints in the clusters; None if that is not known.
+
+    The flow is a cluster's own, and ``Role.SERVICE`` of the cluster its only owner, if
+
+        - the service endpoint is the cluster's, and the client is a process of this cluster, or of none
+        - the service endpoint is one that the cluster coordinates by, and the client is a process of the cluster
+        - a JobManager calls an address of its TaskManagers
+
+    Otherwise it belongs to the jobs at the client's address. With ``Role.HOST`` they are candidates beside others.
+    """
+    if client is None or service is None:
+        return None
+    jobs = frozenset(owner for owner in client if owner.workspace == FLINK)
+    roles = {(owner.namespace, owner.deployment_id) for owner in client if owner.workspace == FLINK_ROLES}
+    members = {cluster for cluster, role in roles if role != Role.HOST}
+    if not members and any(owner.deployment_id == Role.UNREAD for owner in service):
+        return None  # the client could be of a cluster that does not tell, and the service its own
+    for owner in sorted(service):
+        cluster, role = owner.namespace, owner.deployment_id
+        own = role == Role.SERVICE and (cluster in members or not members)
+        own |= role == Role.COORDINATION and cluster in members
+        called = role == Role.TASK_MANAGER and (cluster, Role.JOB_MANAGER) in roles
+        if own or (called and (cluster, Role.TASK_MANAGER) not in roles):
+            return frozenset((Role.SERVICE.of(cluster),))
+        if called:  # JobManager and TaskManager on one host: the roles cannot tell who calls
+            jobs |= {Role.HOST.of(cluster)}
+    return jobs | {owner for owner in client if owner.deployment_id == Role.HOST and owner.workspace == FLINK_ROLES}
 
 
 def candidates(semantics: Semantics, answers: Mapping[Shape, Owners | None]) -> Owners | None:
@@ -201,7 +254,10 @@ def _union(parts: Iterable[Owners]) -> Owners:
 
 def state_of(owners: Owners, limit: int) -> State:
     """The state of a flow with these candidates: several are never reduced to the first one."""
-    if not owners:
+    roles = {owner.deployment_id for owner in owners if owner.workspace == FLINK_ROLES}
+    if owners and roles == {Role.SERVICE} and all(owner.workspace == FLINK_ROLES for owner in owners):
+        return State.INTERNAL
+    if not owners or roles:  # another program on the host may own the flow
         return State.UNKNOWN
     if len(owners) == 1:
         return State.ATTRIBUTED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from flowmap.attribute.questions import Place
+from flowmap.attribute.questions import FLINK_PLACE, Place
 from flowmap.config.models import AttributeConfig
 
 
@@ -22,6 +22,13 @@ class AttributionSettings(AttributeConfig, frozen=False):
     """Owners are the same at all times (``replay --assume-current``): no rule of time applies."""
     elsewhere: tuple[Place, ...] = ()
     """Namespaces of other workspaces."""
+    flink: bool = False
+    """Whether clusters of open-source Flink are asked."""
+
+    @property
+    def services_decide(self) -> bool:
+        """Whether the answers about a service endpoint decide a flow without those about its client."""
+        return self.semantics == "dataflow" and not self.flink
 
     @property
     def at_once(self) -> bool:
@@ -31,6 +38,11 @@ class AttributionSettings(AttributeConfig, frozen=False):
     @cached_property
     def places(self) -> tuple[Place, ...]:
         """Every place that is asked."""
+        return self.charged_places + ((FLINK_PLACE,) if self.flink else ())
+
+    @cached_property
+    def charged_places(self) -> tuple[Place, ...]:
+        """Places whose questions need calls of the budget."""
         return tuple(Place("", namespace) for namespace in self.namespaces) + self.elsewhere
 
     def update(self, section: AttributeConfig) -> None:

@@ -1,6 +1,7 @@
 """The configuration: its models, loading, and the documentation generated from it."""
 
 from flowmap.config.control_plane import BlinkConfig, CatalogConfig, ControlPlaneConfig, CredentialsConfig
+from flowmap.config.flink import FlinkClusterConfig, FlinkConfig
 from flowmap.config.loading import load, read_web_config, require_control_plane
 from flowmap.config.models import (
     AttributeConfig,
@@ -30,6 +31,8 @@ __all__ = [
     "ControlPlaneConfig",
     "CredentialsConfig",
     "ExportConfig",
+    "FlinkClusterConfig",
+    "FlinkConfig",
     "HistoryConfig",
     "HttpConfig",
     "Listen",

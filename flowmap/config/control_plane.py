@@ -155,6 +155,11 @@ class ControlPlaneConfig(Section):
         default=BlinkConfig(), description="The legacy operation."
     )
 
+    @property
+    def enabled(self) -> bool:
+        """Whether the section names a workspace or a place to ask."""
+        return any(given is not None for given in (self.region, self.endpoint, self.workspace))
+
     @model_validator(mode="after")
     def _one_proxy(self) -> Self:
         if self.proxy_url is not None and self.proxy_from_environment:

@@ -118,6 +118,8 @@ def require_control_plane(config: Config) -> None:
     Access keys are not required here. Without them the credential chain finds a key.
     """
     plane, missing = config.control_plane, []
+    if config.flink.enabled and not plane.enabled:
+        return
     if plane.region is None and plane.endpoint is None:
         missing.append(
             "control_plane.region: not set; give the region of your workspace, like cn-hangzhou (or endpoint)"

@@ -38,6 +38,7 @@ from flowmap.config.fields import (
     distinct,
     some,
 )
+from flowmap.config.flink import FlinkConfig
 from flowmap.config.web import Access, TlsServer, Users
 
 
@@ -288,6 +289,7 @@ class Config(Section):
     control_plane: ControlPlaneConfig = Field(
         default=ControlPlaneConfig(), description="The control plane that is asked for owners."
     )
+    flink: FlinkConfig = Field(default=FlinkConfig(), description="Clusters of open-source Flink.")
     collect: CollectConfig = Field(default=CollectConfig(), description="Sources of connections.")
     attribute: AttributeConfig = Field(default=AttributeConfig(), description="How owners are found.")
     export: ExportConfig = Field(default=ExportConfig(), description="The series of /metrics.")
@@ -302,6 +304,7 @@ class Config(Section):
         Its own connections are scrapes, queries, and calls to a control plane on loopback.
         """
         endpoint = self.control_plane.endpoint
-        ports = (self.http.listen.port, values.loopback_port(endpoint) if endpoint else None)
+        asked = ([endpoint] if endpoint else []) + [url for one in self.flink.clusters for url in one.urls]
+        ports = (self.http.listen.port, *map(values.loopback_port, asked))
         own = (pattern for port in ports if port for pattern in (f"127.0.0.0/8:{port}", f"[::1]:{port}"))
         return (*self.collect.exclude, *own)

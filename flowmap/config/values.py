@@ -159,6 +159,24 @@ def parse_endpoint(value: str) -> str:
         raise ValueError(str(error).removeprefix("endpoint: ")) from error
 
 
+def parse_job_manager(value: str) -> str:
+    """Check ``http://host[:port]`` or ``https://host[:port]``, and return it without a slash at the end."""
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    bare = parts.path in ("", "/") and not parts.query and not parts.fragment and parts.username is None
+    if parts.scheme not in ("http", "https") or not host or port == 0 or not bare or not value.isprintable():
+        raise ValueError(f"{value.partition('@')[2] or value!r} is not http://host[:port] or https://host[:port]")
+    return value.rstrip("/")
+
+
+def parse_api_server(value: str) -> str:
+    """Check ``in-cluster`` or the URL of a Kubernetes API server."""
+    return value if value == "in-cluster" else parse_job_manager(value)
+
+
 def parse_interface(text: str) -> str:
     r"""Parse the name of an interface into the form of :func:`format_interface`.
 

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
+from flowmap.model.tenure import Holders
 
 T = TypeVar("T")
 
@@ -30,6 +31,11 @@ class OwnersAnswer:
     answered_at: float
     unreadable: int = 0
     """Elements that could not be read. Other deployments than the given ones may then be owners, too."""
+    roles: frozenset[Owner] = frozenset()
+    """What the endpoint is to clusters of open-source Flink; see :class:`flowmap.model.deployment.Role`."""
+    holders: Holders | None = None
+    """Who had the endpoint when, from a control plane that reads it over and over. Such an answer says who certainly
+    had it, who perhaps, and who certainly did not, at every moment since the first reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,9 @@ class ControlPlane(Protocol):
     @property
     def workspace(self) -> str:
         """The workspace that an empty ``workspace`` stands for."""
+
+    def start(self) -> None:
+        """Begin what runs in the background, in the running loop. Later calls do nothing."""
 
     async def find_owners(
         self, workspace: str, namespace: str, source: Endpoint | None, destination: Endpoint | None

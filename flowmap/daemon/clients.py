@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from flowmap.config import Config, ControlPlaneConfig
+from flowmap.config import Config, ControlPlaneConfig, FlinkClusterConfig, FlinkConfig
 from flowmap.control.alibaba.api.caller import Admit, Observe, default_transport, no_limit, no_observer
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_IP
@@ -16,9 +16,19 @@ from flowmap.control.alibaba.credentials.chain import process_credentials
 from flowmap.control.alibaba.http.endpoint import endpoint_of_region
 from flowmap.control.alibaba.http.route import Route, environment_proxy, trusting
 from flowmap.control.alibaba.http.transport_api import Transport
+from flowmap.control.catalog.catalog import Scope
+from flowmap.control.flink.cluster import Cluster
+from flowmap.control.flink.control_plane import FlinkControlPlane
+from flowmap.control.flink.deployments import Identity
+from flowmap.control.flink.kubernetes import KubernetesClusters, access_of
+from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.control.port import Admit as AdmitQuestion
 from flowmap.control.port import ControlPlane
+from flowmap.control.several import SeveralControlPlanes
 from flowmap.errors import ConfigError
+from flowmap.model.address import Address
+from flowmap.model.deployment import FLINK
+from flowmap.system.addresses import own_addresses
 
 
 class ConfiguredControl(NamedTuple):
@@ -28,12 +38,58 @@ class ConfiguredControl(NamedTuple):
     prepare: Callable[[ControlPlaneConfig, ControlPlaneConfig], Callable[[], None]]
     """From the old and the new settings to a function that applies the new ones and cannot fail; ConfigError or
     AuthError if they cannot be used."""
+    scopes: Callable[[], Iterable[Scope]] = tuple
+    """The clusters of open-source Flink that are known now, as scopes of the catalog."""
 
 
-def configured_control(
-    settings: ControlPlaneConfig, *, observe: Observe = no_observer, admit: AdmitQuestion
-) -> ConfiguredControl:
-    """The control plane of the configuration; ConfigError for missing or unusable settings."""
+def configured_control(config: Config, *, observe: Observe = no_observer, admit: AdmitQuestion) -> ConfiguredControl:
+    """The control planes of the configuration; ConfigError for missing or unusable settings."""
+    if not config.flink.enabled:
+        return _alibaba(config.control_plane, observe=observe, admit=admit)
+    flink = flink_control_plane(config.flink)
+
+    def scopes() -> list[Scope]:
+        return [Scope(FLINK, name) for name in flink.clusters]
+
+    if not config.control_plane.enabled:
+        return ConfiguredControl(flink, lambda old, new: lambda: None, scopes)
+    first = _alibaba(config.control_plane, observe=observe, admit=admit)
+    plane = SeveralControlPlanes(first.plane, {FLINK: flink})
+    return first._replace(plane=plane, scopes=scopes)
+
+
+def flink_control_plane(settings: FlinkConfig) -> FlinkControlPlane:
+    """The clusters of open-source Flink; ConfigError for a file that cannot be used."""
+    identity = Identity(settings.identity)
+    shared = settings.addresses == "shared"
+    own = frozenset(map(Address.parse, own_addresses()))
+
+    def make(access: Access) -> Cluster:
+        return Cluster(JobManagerRest(access), identity, poll=settings.poll, own_addresses=own, shared=shared)
+
+    asked, discovery = settings.kubernetes, None
+    if asked.enabled:
+        discovery = KubernetesClusters(access_of(asked.api), asked.namespaces, asked.selector, make)
+    clusters = [make(_access(one)) for one in settings.clusters]
+    return FlinkControlPlane(clusters, poll=settings.poll, discovery=discovery)
+
+
+def _access(cluster: FlinkClusterConfig) -> Access:
+    login = cluster.basic_auth
+    return Access(
+        cluster.name,
+        cluster.urls,
+        cluster.path_prefix,
+        cluster.tls.ca_file,
+        cluster.tls.cert_file,
+        cluster.tls.key_file,
+        cluster.bearer_token_file,
+        None if login is None else login.username,
+        None if login is None else login.password_file,
+    )
+
+
+def _alibaba(settings: ControlPlaneConfig, *, observe: Observe, admit: AdmitQuestion) -> ConfiguredControl:
     questions = GET_DEPLOYMENTS_BY_IP.name
     client = control_client(
         settings, observe=observe, admit=lambda operation, exchange: admit(operation == questions, exchange)

@@ -146,6 +146,7 @@ async def _main(
                 pipeline.recorder.start()
             await _open_history(pipeline)
             pipeline.engine.start()
+        pipeline.control.plane.start()
         pipeline.catalog.start()
         why = f": {pipeline.source_reason}" if pipeline.source_reason else ""
         log.info("listening on %s, reading %s%s", pipeline.server.url, names(pipeline.source), why)

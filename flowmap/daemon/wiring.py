@@ -80,7 +80,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     plane = config.control_plane
     budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
     permits = Permits(budget)
-    control = configured_control(plane, observe=metrics.api_attempt, admit=Gate(permits).admit)
+    control = configured_control(config, observe=metrics.api_attempt, admit=Gate(permits).admit)
     catalog = DeploymentCatalog(_scopes(plane, control.plane.workspace))
     directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
@@ -100,12 +100,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         apply=None if recorder is None else recorder.apply,
         networks=BroadcastWatch().steps,
     )
-    refresher = CatalogRefresher(
-        control.plane,
-        catalog,
-        every=plane.catalog.refresh,
-        seen=lambda: deployments_seen(engine, catalog, SEEN_LIMIT),
-    )
+    refresher = _refresher(config, control, catalog, engine)
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
     calls = EngineCalls(engine, queries, timeout=query_timeout(config))
     backend = QueryService(
@@ -159,9 +154,21 @@ def _snapshots(
     return take_snapshot
 
 
+def _refresher(
+    config: Config, control: ConfiguredControl, catalog: DeploymentCatalog, engine: Engine
+) -> CatalogRefresher:
+    return CatalogRefresher(
+        control.plane,
+        catalog,
+        every=config.control_plane.catalog.refresh,
+        seen=lambda: deployments_seen(engine, catalog, SEEN_LIMIT),
+        scopes=control.scopes,
+    )
+
+
 def _scopes(settings: ControlPlaneConfig, workspace: str) -> list[Scope]:
     """The namespaces of all workspaces, those of the main one first."""
-    main = [Scope(workspace, namespace) for namespace in settings.namespaces]
+    main = [Scope(workspace, namespace) for namespace in settings.namespaces] if settings.enabled else []
     return main + [Scope(one.workspace, namespace) for one in settings.workspaces for namespace in one.namespaces]
 
 

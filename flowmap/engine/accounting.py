@@ -3,13 +3,13 @@
 Commands go in (:mod:`flowmap.engine.commands`), traffic is credited to series. In both directions, after every command
 and exactly:
 
-    observed = deployments + shared + unattributed + expired + pending
+    observed = deployments + shared + unattributed + internal + expired + pending
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -47,13 +47,13 @@ from flowmap.flows.filter import Filter
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.address import protocol_name
-from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, State
+from flowmap.model.deployment import FLINK_ROLES, DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 
 MAX_DEPLOYMENTS = 100_000
 
 _OPEN = np.uint32(Row.OPEN)
-_KINDS: Mapping[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared"}
+_KINDS: dict[State, SeriesKind] = {State.ATTRIBUTED: "deployment", State.SHARED: "shared", State.INTERNAL: "internal"}
 
 
 class FlowAccounting:
@@ -163,7 +163,7 @@ class FlowAccounting:
             self.attribution.fail(result.question, result.cause, now=now, retry_after=result.retry_after)
             return
         self._remember(result.deployments)
-        change = self.attribution.receive(result.question, result.answer)
+        change = self.attribution.receive(result.question, result.answer, result.holders)
         if self._journal is not None:
             self._journal.confirmed(result.question, change)
 
@@ -221,7 +221,8 @@ class FlowAccounting:
             if len(seen) >= limit:
                 break
         described = (info.owner.key for info in self.described())
-        return tuple(key for key in (*seen, *described) if key.deployment_id != UNREADABLE)[:limit]
+        keys = (key for key in (*seen, *described) if key.workspace != FLINK_ROLES)
+        return tuple(key for key in keys if key.deployment_id != UNREADABLE)[:limit]
 
     def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
         self.answered += 1

@@ -18,6 +18,7 @@ from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question
 from flowmap.config.models import Config
 from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.tenure import Holders
 from flowmap.sources.base import Step
 
 
@@ -34,6 +35,8 @@ class QuestionResult:
     """Elements of the answer that could not be read."""
     retry_after: float | None = None
     """Seconds after which to ask again, if the control plane or its client gave them."""
+    holders: Holders | None = None
+    """Who had the address when, if the control plane keeps track of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,7 +309,8 @@ class Engine(threading.Thread):
     def _take_results(self) -> None:
         for _ in range(len(self._results)):
             result = self._results.popleft()
-            self.budget.finish()
+            if not result.question.place.is_flink:
+                self.budget.finish()
             self._in_flight.discard(result.question)
             self.unreadable += result.unreadable
             self._apply(Deliver(self._clock(), result))
@@ -324,15 +325,21 @@ class Engine(threading.Thread):
 
     def _start_questions(self, now: float) -> None:
         self._permits.apply_given_back()
-        if self._resting_for() > 0:
-            return
-        self._permits.grant_first(now)
-        available = self.budget.available(now)
-        if available and len(self._questions) < available and now - self._asked_at >= self._ask_every:
-            self._questions.extend(self._apply(Ask(now, available)))
+        resting = self._resting_for() > 0
+        if not resting:
+            self._permits.grant_first(now)
+        available = 0 if resting else self.budget.available(now)
+        limit = available if len(self._questions) < available else 0
+        free = self.accounting.attribution.settings.flink
+        if (limit or free) and now - self._asked_at >= self._ask_every:
+            self._questions.extend(self._apply(Ask(now, limit)))
             self._asked_at = self._clock()
             # Choosing reads every flow; with a million of them it must not take more than a twentieth of the time.
             self._ask_every = max(GATHER, 20 * (self._asked_at - now))
+        if free:
+            self._start_free()
+        if resting:
+            return
         while (self._questions or self._urgent) and self.budget.available(now):
             urgent = bool(self._urgent) and (self._urgent_next or not self._questions)
             self._urgent_next = not urgent
@@ -344,6 +351,15 @@ class Engine(threading.Thread):
                 self._ask(question, self.deliver)
         if len(self._permits) and not self.questions_waiting:
             self._permits.grant_spare(now)
+
+    def _start_free(self) -> None:
+        """Start the questions that need no call of their own."""
+        for waiting in (self._urgent, self._questions):
+            for question in [question for question in waiting if question.place.is_flink]:
+                waiting.remove(question)
+                if question not in self._in_flight:
+                    self._in_flight.add(question)
+                    self._ask(question, self.deliver)
 
     def _publish(self, now: float) -> None:
         began = self._clock()

@@ -43,8 +43,9 @@ def make_accounting(
         labels=config.export.labels, max_series=config.export.max_series, idle_after=config.export.idle_after
     )
     settings = AttributionSettings(
-        namespaces=config.control_plane.namespaces,
+        namespaces=config.control_plane.namespaces if config.control_plane.enabled or not config.flink.enabled else (),
         elsewhere=elsewhere(config),
+        flink=config.flink.enabled,
         loopback=knows_loopback(config) if loopback is None else loopback,
         timeless=timeless,
         **dict(config.attribute),

@@ -85,7 +85,7 @@ class Resolver:
         stepped = abs((time.time() - begun_wall) - (arrived - begun)) > CLOCK_STEP
         asked = begun if stepped else begun + max(0.0, answer.asked_at - begun_wall)
         infos = answer.deployments
-        owners = {info.owner for info in infos if may_own(info)}
+        owners = {info.owner for info in infos if may_own(info)} | answer.roles
         if answer.unreadable:
             what = f"{answer.unreadable} elements of the answer could not be read"
             self._log(f"{question.shape} question about {_subject(question)}: {what}")
@@ -94,7 +94,7 @@ class Resolver:
             workspace = question.workspace or self._control.workspace
             owners.add(Owner(workspace, question.namespace, UNREADABLE, UNREADABLE))
         given = Answer(min(asked, arrived), arrived, frozenset(owners))
-        return QuestionResult(question, given, infos, unreadable=answer.unreadable)
+        return QuestionResult(question, given, infos, unreadable=answer.unreadable, holders=answer.holders)
 
 
 def _subject(question: Question) -> str:

@@ -12,6 +12,7 @@ SERIES = ("export.labels",)
 
 _SHARED = ("namespace", "deployment_ids", "deployments", "peer", "protocol")
 _UNATTRIBUTED = ("reason", "peer", "protocol")
+_INTERNAL = ("cluster", "protocol")
 
 _DEPLOYMENT_METRICS = (
     Metric(
@@ -113,6 +114,22 @@ _OTHER_TRAFFIC = (
         "unattributed",
         "receive_bytes",
     ),
+    Metric(
+        "flowmap_internal_transmit_bytes_total",
+        "counter",
+        "Bytes from client to server of connections that belong to a cluster of open-source Flink itself.",
+        _INTERNAL,
+        "internal",
+        "transmit_bytes",
+    ),
+    Metric(
+        "flowmap_internal_receive_bytes_total",
+        "counter",
+        "Bytes from server to client of connections that belong to a cluster of open-source Flink itself.",
+        _INTERNAL,
+        "internal",
+        "receive_bytes",
+    ),
 )
 
 _DESCRIPTIONS = (
@@ -149,13 +166,15 @@ _CONSERVATION = (
     Metric(
         "flowmap_observed_transmit_bytes_total",
         "counter",
-        "All bytes counted in this direction: the sum of deployment, shared, unattributed, expired and pending bytes.",
+        "All bytes counted in this direction: the sum of deployment, shared, unattributed, internal, expired and "
+        "pending bytes.",
         ("source",),
     ),
     Metric(
         "flowmap_observed_receive_bytes_total",
         "counter",
-        "All bytes counted in this direction: the sum of deployment, shared, unattributed, expired and pending bytes.",
+        "All bytes counted in this direction: the sum of deployment, shared, unattributed, internal, expired and "
+        "pending bytes.",
         ("source",),
     ),
     Metric(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MetricType = Literal["counter", "gauge", "histogram", "info"]
-Origin = Literal["deployment", "shared", "unattributed", "page", "self"]
+Origin = Literal["deployment", "shared", "unattributed", "internal", "page", "self"]
 
 
 @dataclass(frozen=True, slots=True)

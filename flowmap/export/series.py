@@ -9,12 +9,14 @@ from flowmap.errors import ConfigError
 from flowmap.export.labels import label_text, quoted, quoted_list
 from flowmap.model.deployment import Owner
 
-SeriesKind = Literal["deployment", "shared", "unattributed"]
+SeriesKind = Literal["deployment", "shared", "unattributed", "internal"]
 
-KINDS: tuple[SeriesKind, ...] = ("deployment", "shared", "unattributed")
+KINDS: tuple[SeriesKind, ...] = ("deployment", "shared", "unattributed", "internal")
 
 OTHER = "other"
 """Peer of series that collect traffic beyond the limit of series."""
+
+_INTERNAL = ("cluster", "protocol")
 
 LABELS = ("namespace", "workspace", "deployment_id", "deployment", "peer", "protocol")
 """Every label that ``export.labels`` may name."""
@@ -25,7 +27,7 @@ class SeriesKey(NamedTuple):
 
     kind: SeriesKind
     owners: tuple[Owner, ...]
-    """Sorted: one for a deployment, several if shared, none if unattributed."""
+    """Sorted: one for a deployment, several if shared, none if unattributed; the cluster's role if internal."""
     reason: str
     """Why the traffic is unattributed (``unknown``, ``ambiguous``, ``failed``, ``shed``, …); else empty."""
     peer: str
@@ -59,6 +61,8 @@ class SeriesLabels:
         """Label names of ``kind``, in the order of the page."""
         if kind == "deployment":
             return self._labels
+        if kind == "internal":
+            return _INTERNAL
         own = ("namespace", "deployment_ids", "deployments") if kind == "shared" else ("reason",)
         extra = ("workspace",) if kind == "shared" else ()
         return own + tuple(name for name in (*extra, "peer", "protocol") if name in self._has)
@@ -70,6 +74,8 @@ class SeriesLabels:
 
     def visible(self, key: SeriesKey) -> SeriesKey:
         """``key`` without the parts that its labels leave out, since a series stands for every key with its labels."""
+        if key.kind == "internal":
+            return key._replace(peer="")
         shared = key.kind == "shared"
         owners = tuple(
             Owner(
@@ -127,4 +133,16 @@ def _one_or_each(values: list[str]) -> str:
     return quoted_list(values[:1] if len(set(values)) == 1 else values)
 
 
-_VALUES = {"deployment": _deployment_values, "shared": _shared_values, "unattributed": _unattributed_values}
+def _internal_values(key: SeriesKey) -> dict[str, str]:
+    return {
+        "cluster": quoted(key.owners[0].namespace if key.owners else OTHER),
+        "protocol": quoted(key.protocol),
+    }
+
+
+_VALUES = {
+    "deployment": _deployment_values,
+    "shared": _shared_values,
+    "unattributed": _unattributed_values,
+    "internal": _internal_values,
+}

@@ -25,6 +25,7 @@ class Totals(NamedTuple):
     deployment: ByteCount = ByteCount()
     shared: ByteCount = ByteCount()
     unattributed: ByteCount = ByteCount()
+    internal: ByteCount = ByteCount()
     expired: ByteCount = ByteCount()
     """Bytes of series that were removed while idle."""
 
@@ -134,8 +135,8 @@ class HistoryReport:
 class Snapshot:
     """The data of the page and of the status answer, at one tick.
 
-    In both directions, exactly: observed = deployments + shared + unattributed + expired + pending. All parts but
-    pending are in ``series_table``.
+    In both directions, exactly: observed = deployments + shared + unattributed + internal + expired + pending.
+    All parts but pending are in ``series_table``.
     """
 
     taken_at: float = 0.0
@@ -193,6 +194,7 @@ class Snapshot:
             attributed=totals.deployment,
             shared=totals.shared,
             unattributed=totals.unattributed,
+            internal=totals.internal,
             expired=totals.expired,
             pending=ByteCount(self.pending_transmit_bytes, self.pending_receive_bytes),
         )

@@ -14,7 +14,7 @@ from flowmap.attribute.decisions import Decision
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.hash_index import Rows
 from flowmap.flows.table import Times
-from flowmap.model.deployment import Owner, State
+from flowmap.model.deployment import FLINK_ROLES, Owner, State
 
 Column = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -213,4 +213,5 @@ def _stored_decision(decision: Decision, source: str) -> StoredDecision:
         StoredEvidence(str(question.shape), outcome.rule, tuple(sorted(outcome.owners)))
         for question, outcome in decision.outcomes.items()
     )
-    return StoredDecision(decision.state, source, tuple(sorted(decision.owners)), evidence, decision.cause)
+    owners = tuple(sorted(owner for owner in decision.owners if owner.workspace != FLINK_ROLES))
+    return StoredDecision(decision.state, source, owners, evidence, decision.cause)

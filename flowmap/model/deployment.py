@@ -26,6 +26,8 @@ class State(StrEnum):
     """No answer counts for the flow yet."""
     FAILED = "failed"
     """The flow ended, and no answer that counts arrived in time."""
+    INTERNAL = "internal"
+    """The flow belongs to a Flink cluster itself: between its processes, or to a service that they coordinate by."""
 
 
 class DeploymentKey(NamedTuple):
@@ -52,6 +54,35 @@ class Owner(NamedTuple):
     def is_called(self, deployment: str) -> bool:
         """Whether ``deployment`` is its id or its name."""
         return deployment in (self.deployment_id, self.name)
+
+
+FLINK = "flink.apache.org"
+"""Workspace of what open-source Flink clusters run. The namespace is the cluster. No workspace id of Realtime Compute
+has a dot."""
+
+FLINK_ROLES = "flink.apache.org/role"
+"""Workspace of owners that stand for a :class:`Role` in a cluster: they have no deployment."""
+
+
+class Role(StrEnum):
+    """What an address or an endpoint is to a Flink cluster, as the ``deployment_id`` of an owner in that workspace."""
+
+    JOB_MANAGER = "jobmanager"
+    """An address of a JobManager."""
+    TASK_MANAGER = "taskmanager"
+    """An address of a TaskManager."""
+    SERVICE = "service"
+    """An endpoint that belongs to the cluster: RPC, blob, REST or data port."""
+    COORDINATION = "coordination"
+    """An endpoint that the cluster's processes use beside others: ZooKeeper."""
+    UNREAD = "unread"
+    """An endpoint of which the cluster does not tell now whether it is its own."""
+    HOST = "host"
+    """The address is shared: other programs than the TaskManager may have connections from it."""
+
+    def of(self, cluster: str, process: str = "") -> Owner:
+        """The owner that stands for this role in the cluster; ``process``: tells one TaskManager from another."""
+        return Owner(FLINK_ROLES, cluster, self.value, f"({self.value}{process and ' '}{process})")
 
 
 class JobSelection(StrEnum):

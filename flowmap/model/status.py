@@ -140,6 +140,8 @@ class ByteTotals:
     attributed: ByteCount
     shared: ByteCount
     unattributed: ByteCount
+    internal: ByteCount
+    """Of connections that belong to clusters of open-source Flink themselves."""
     expired: ByteCount
     pending: ByteCount
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Command
@@ -74,9 +74,13 @@ class Checkpoint:
             series=zlib.crc32(names, series),
         )
 
+    def _without_empty_kinds(self) -> Checkpoint:
+        """A recording of another version may lack kinds of series, or have more."""
+        return replace(self, credited={name: part for name, part in self.credited.items() if any(part)})
+
     def difference(self, other: Checkpoint) -> str:
         """The first figure that differs from ``other``, as text; empty if all are equal."""
-        mine, theirs = asdict(self), asdict(other)
+        mine, theirs = (asdict(one._without_empty_kinds()) for one in (self, other))
         return next((f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]), "")
 
 

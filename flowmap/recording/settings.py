@@ -14,6 +14,7 @@ from flowmap.errors import DecodeError
 
 KEPT: Mapping[str, frozenset[str] | None] = {
     "control_plane": frozenset(("endpoint", "workspace", "namespaces", "workspaces", "rate", "burst", "max_in_flight")),
+    "flink": frozenset(("clusters", "kubernetes")),
     "collect": None,
     "attribute": None,
     "export": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowmap.attribute.questions import (
+    FLINK_PLACE,
     Owners,
     Place,
     Question,
@@ -13,6 +14,7 @@ from flowmap.attribute.questions import (
     candidates,
     combine,
     connection_questions,
+    of_flink,
     question_for,
     state_of,
     state_of_several,
@@ -20,7 +22,7 @@ from flowmap.attribute.questions import (
 from flowmap.flows.batch import RecordKind
 from flowmap.flows.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint
-from flowmap.model.deployment import Owner, State
+from flowmap.model.deployment import FLINK, Owner, Role, State
 from tests.support.records import Record
 
 X, Y, Z = (Owner("w", "ns", name, name) for name in "xyz")
@@ -113,3 +115,70 @@ def test_combine(first: Owners, second: Owners | None, service: Owners | None, e
 )
 def test_state_of_several(found: list[tuple[str, Owners]], expected: tuple[str, Owners]) -> None:
     assert state_of_several([(State(state), owners) for state, owners in found], 2) == expected
+
+
+JOB, OTHER_JOB = (Owner(FLINK, cluster, name, name) for cluster, name in (("prod", "orders"), ("other", "logs")))
+OF_TM = frozenset((JOB, Role.TASK_MANAGER.of("prod")))
+
+
+@pytest.mark.parametrize(
+    ("client", "service", "expected"),
+    [
+        pytest.param(OF_TM, frozenset(), {JOB}, id="a job and an endpoint outside"),
+        pytest.param(frozenset(), frozenset(), set(), id="no cluster"),
+        pytest.param(None, frozenset(), None, id="the client is not known"),
+        pytest.param(OF_TM, None, None, id="the service is not known"),
+        pytest.param(OF_TM, {Role.SERVICE.of("prod")}, {Role.SERVICE.of("prod")}, id="the cluster's own service"),
+        pytest.param(frozenset(), {Role.SERVICE.of("prod")}, {Role.SERVICE.of("prod")}, id="a user of its REST"),
+        pytest.param(OF_TM, {Role.SERVICE.of("other")}, {JOB}, id="a job and another cluster's service"),
+        pytest.param(OF_TM, {Role.COORDINATION.of("prod")}, {Role.SERVICE.of("prod")}, id="ZooKeeper"),
+        pytest.param(frozenset(), {Role.COORDINATION.of("prod")}, set(), id="another program and ZooKeeper"),
+        pytest.param(OF_TM, {Role.TASK_MANAGER.of("prod")}, {JOB}, id="a job and a program on a TaskManager's host"),
+        pytest.param(
+            {Role.JOB_MANAGER.of("prod")}, {Role.TASK_MANAGER.of("prod")}, {Role.SERVICE.of("prod")}, id="metrics"
+        ),
+        pytest.param({Role.JOB_MANAGER.of("prod")}, {Role.TASK_MANAGER.of("other")}, set(), id="another cluster's"),
+        pytest.param(
+            OF_TM | {Role.JOB_MANAGER.of("prod")},
+            {Role.TASK_MANAGER.of("prod")},
+            {JOB, Role.HOST.of("prod")},
+            id="both on one host",
+        ),
+        pytest.param(OF_TM, {Role.UNREAD.of("down")}, {JOB}, id="a cluster that is down does not matter"),
+        pytest.param(frozenset(), {Role.UNREAD.of("down")}, None, id="the client could be of the one that is down"),
+    ],
+)
+def test_owners_by_the_roles_of_both_endpoints(
+    client: Owners | None, service: Owners | None, expected: set[Owner] | None
+) -> None:
+    assert of_flink(client, service) == expected
+
+
+@pytest.mark.parametrize(
+    ("owners", "state"),
+    [
+        ({Role.SERVICE.of("prod")}, State.INTERNAL),
+        ({JOB}, State.ATTRIBUTED),
+        ({JOB, OTHER_JOB}, State.SHARED),
+        ({JOB, Role.HOST.of("prod")}, State.UNKNOWN),
+    ],
+)
+def test_state_by_owners_and_roles(owners: set[Owner], state: State) -> None:
+    assert state_of(frozenset(owners), 4) is state
+
+
+def test_places_of_flink_have_their_own_questions_and_add_up() -> None:
+    places = (Place("", "ns"), FLINK_PLACE)
+    client, service = Address.parse("10.0.0.5"), Endpoint(Address.parse("10.1.0.1"), 9092)
+    asked = connection_questions("connection", places, client, service)
+    assert [(one.shape, one.workspace) for one in asked] == [
+        (Shape.CLIENT, ""),
+        (Shape.CLIENT, FLINK),
+        (Shape.SINK, ""),
+        (Shape.SINK, FLINK),
+    ]
+    answers: dict[Question, Owners | None] = dict.fromkeys(asked, frozenset())
+    answers[asked[1]] = OF_TM
+    assert combine("connection", answers) == frozenset((JOB,))
+    answers[asked[0]] = None
+    assert combine("connection", answers) is None

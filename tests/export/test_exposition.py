@@ -23,7 +23,7 @@ from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import CatalogReport, HistoryReport, SeriesSnapshot, Snapshot
-from flowmap.model.deployment import DeploymentInfo, Job, Owner
+from flowmap.model.deployment import DeploymentInfo, Job, Owner, Role
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 from flowmap.model.status import RecordingReport
 
@@ -41,9 +41,10 @@ def filled() -> SeriesSnapshot:
         SeriesKey("deployment", (B,), "", "[2001:db8::1]:9092", "udp"),
         SeriesKey("shared", (A, B), "", "10.0.0.1:3306", "tcp"),
         SeriesKey("unattributed", (), "unknown", "10.0.0.2:53", "udp"),
+        SeriesKey("internal", (Role.SERVICE.of("prod"),), "", "10.0.0.3:6123", "tcp"),
     ]
     ids = np.array([series_table.series(key, now=0) for key in keys], np.int32)
-    counts = np.array([100, 2**64 - 1, 2, 3, 4], np.uint64)
+    counts = np.array([100, 2**64 - 1, 2, 3, 4, 5], np.uint64)
     series_table.credit(ids, counts, counts // np.uint64(2), counts % np.uint64(7), counts % np.uint64(5), now=0)
     series_table.opened(ids[1:])  # the first is idle, and expires below
     series_table.closed(ids[2:3])

@@ -194,7 +194,7 @@ class FakeBackend:
                 CatalogStatus(5, 0, 1_700_000_000.0, 2.5, None, "timeout"),
             ),
             FlowCounts(1, 0, 2, 10),
-            ByteTotals(*(ByteCount(number, number + 1) for number in range(6))),
+            ByteTotals(*(ByteCount(number, number + 1) for number in range(7))),
             True,
             configuration=ConfigurationStatus(1, None, 2, True, 1_700_000_000.0, None),
             recording=RecordingReport("/r", 9, False, "disk"),

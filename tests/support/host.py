@@ -28,6 +28,7 @@ PARTS = (
     "deployment_{}_bytes_total",
     "shared_{}_bytes_total",
     "unattributed_{}_bytes_total",
+    "internal_{}_bytes_total",
     "expired_{}_bytes_total",
     "pending_{}_bytes",
 )

@@ -10,11 +10,13 @@ import numpy.typing as npt
 from cachetools import Cache, LRUCache
 
 from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
+from flowmap.attribute.answers.tenures import judge_tenures
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.hash_index import Rows
+from flowmap.model.tenure import Holders
 
 Judged = tuple[npt.NDArray[np.intp], Sequence[Judgement | None]]
 """For each flow a position in a list of judgements; None in the list means that the flow waits."""
@@ -36,9 +38,11 @@ class AnswerCache:
         """Questions with answers."""
         return len(self._timelines)
 
-    def add(self, question: Question, answer: Answer) -> IntervalChange:
+    def add(self, question: Question, answer: Answer, holders: Holders | None = None) -> IntervalChange:
         """Add an answer. Returns its effect on the question's intervals."""
-        return self._known(question).add(answer)
+        timeline = self._known(question)
+        timeline.holders = holders
+        return timeline.add(answer)
 
     def fail(self, question: Question, cause: str) -> None:
         """Note why a question got no answer."""
@@ -100,6 +104,10 @@ class AnswerCache:
         if self._settings.timeless:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
             return first, [Judgement(newest.owners, "assumed", newest)]
+        if timeline.holders is not None:
+            position, outcomes = judge_tenures(timeline.holders, newest, lifetimes, grace=self._settings.grace)
+            self._count(question, outcomes)
+            return position, outcomes
         cached = not timeline.restored and now - newest.arrived < self._settings.positive_ttl
         if self._settings.confirm == "fast" and cached:
             self.lookups[question.shape, "hit" if newest.owners else "negative"] += 1
@@ -107,10 +115,13 @@ class AnswerCache:
         position, outcomes = timeline.judge(
             lifetimes, grace=self._settings.grace, registration_lag=self._settings.registration_lag
         )
+        self._count(question, outcomes)
+        return position, outcomes
+
+    def _count(self, question: Question, outcomes: Iterable[Judgement | None]) -> None:
         for outcome in outcomes:
             kind = "stale" if outcome is None else "hit" if outcome.owners else "negative"
             self.lookups[question.shape, kind] += 1
-        return position, outcomes
 
     def tell_apart(self, question: Question, lifetimes: Lifetimes, candidates: Owners) -> Judged:
         """Which candidates the answers to a question about both endpoints leave; see :meth:`Timeline.tell_apart`."""

@@ -19,7 +19,7 @@ from flowmap.attribute.questions import Owners, Question
 from flowmap.flows.bursts import is_connectionless
 from flowmap.flows.columns import Row
 from flowmap.flows.table import FlowTable
-from flowmap.model.deployment import State
+from flowmap.model.deployment import FLINK, State
 from flowmap.model.status import Contradiction
 
 LISTED = 100
@@ -61,6 +61,8 @@ class Contradictions:
         pairs, first, counts = np.unique(pairs, axis=0, return_index=True, return_counts=True)
         for (verdict, client), row, count in zip(pairs.tolist(), rows[first].tolist(), counts.tolist(), strict=True):
             owners = self._decisions[verdict].owners
+            if any(owner.workspace == FLINK for owner in owners):  # they have tenures instead
+                continue
             named = NO_OWNERS.union(*(self._cache.latest(question) for question in clients[client]))
             if {owner.key for owner in owners}.isdisjoint(owner.key for owner in named):
                 question, answer = self._newest(clients[client])

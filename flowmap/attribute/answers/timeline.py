@@ -10,6 +10,7 @@ An answer is true for one unknown moment between ``asked`` and ``arrived``. A fl
                   before or after the start
     fast          it is younger than ``positive_ttl``; only with ``attribute.confirm: fast`` (see ``cache``)
     assumed       it is the newest answer; only with ``replay --assume-current``
+    tenure        the flow began in the tenure of an owner; only for a control plane that gives them (see ``tenures``)
     corroborated  it is about the service endpoint, names the one owner that the client has, and is not older than
                   ``stale_for`` (see ``Attribution``)
     late          never: an owner first appeared more than ``registration_lag`` after the start, and an answer between
@@ -54,6 +55,7 @@ import numpy.typing as npt
 from flowmap.attribute.answers.intervals import Answer, IntervalChange, OwnershipInterval, fold
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import UNREADABLE, Owners
+from flowmap.model.tenure import Holders
 
 __all__ = ["Answer", "Judgement", "Lifetimes", "MAX_ANSWERS", "NO_OWNERS", "Timeline"]
 
@@ -110,7 +112,7 @@ class Lifetimes:
 class Timeline:
     """The answers to one question that flows may still need, oldest first, and the interval that they confirm."""
 
-    __slots__ = ("answers", "failure", "interval", "restored")
+    __slots__ = ("answers", "failure", "holders", "interval", "restored")
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -120,6 +122,8 @@ class Timeline:
         """The newest interval; it outlives the answers that made it."""
         self.restored = False
         """Whether the only answer is from before a restart."""
+        self.holders: Holders | None = None
+        """Who had the address when, from a control plane that knows; see :mod:`flowmap.attribute.answers.tenures`."""
 
     def add(self, answer: Answer) -> IntervalChange:
         """Add an answer. One that arrives out of order counts for no flow; it is only compared with the interval."""

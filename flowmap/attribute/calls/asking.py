@@ -63,7 +63,7 @@ class Asking:
 
     def note_answer(self, endpoint: int, question: Question, answer: Answer) -> None:
         """Note an answer about the endpoint."""
-        self._mark_unowned(endpoint, self.questions_about(endpoint))
+        self._mark_unowned(endpoint, self.charged_about(endpoint))
         if question.shape is Shape.SOURCE and answer.owners and not self._cache.is_guarded(question, answer):
             self._unguarded.add(endpoint)
 
@@ -78,8 +78,12 @@ class Asking:
             return []
         return endpoint_questions(self._settings.semantics, self._settings.places, self._table.endpoints.key(number))
 
+    def charged_about(self, number: int) -> list[Question]:
+        """The questions about one endpoint that cost calls."""
+        return [question for question in self.questions_about(number) if not question.place.is_flink]
+
     def _ask_about(self, number: int, now: float) -> list[Question]:
-        about = self.questions_about(number)
+        about = self.charged_about(number)
         worth = [one for one in about if one.shape is not Shape.HOST and self._worth_asking(one, now)]
         worth += self._hosts(about)
         if not worth:
@@ -108,7 +112,7 @@ class Asking:
         for number in sorted(self._unguarded):
             if len(questions) < limit and not self._schedule.is_asking(number):
                 self._unguarded.discard(number)
-                about = self.questions_about(number)
+                about = self.charged_about(number)
                 answers = {one.place: self._cache.newest(one) for one in about if one.shape is Shape.SOURCE}
                 hosts = [host for host in self._hosts(about) if not self._cache.is_guarded(host, answers[host.place])]
                 questions += self._start(number, hosts) if hosts else []

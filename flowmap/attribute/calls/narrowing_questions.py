@@ -215,9 +215,9 @@ def _amount(totals: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
 
 
 def by_place(decision: Decision) -> dict[Place, Owners]:
-    """The candidates of a decision by the place that was asked about them."""
+    """The candidates of a decision by the place that was asked about them, where more can be asked."""
     places: dict[Place, Owners] = {}
     for question, outcome in decision.outcomes.items():
-        if owners := outcome.owners & decision.owners:
+        if (owners := outcome.owners & decision.owners) and not question.place.is_flink:
             places[question.place] = places.get(question.place, NO_OWNERS) | owners
     return dict(sorted(places.items()))

@@ -93,6 +93,8 @@ class Schedule:
 
         ``unowned``: service endpoints only, and also those of unowned clients.
         """
+        if not self._settings.charged_places:
+            return []
         columns, rows = table.columns, table.live()
         pending = is_undecided(columns, rows)
         wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (columns.series[rows] != IGNORED))

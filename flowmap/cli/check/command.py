@@ -54,17 +54,23 @@ def look(path: str | None) -> Iterator[Finding]:
             yield Finding("config", "failed", line, "correct the configuration")
         return
     yield Finding("config", "ok", path or "defaults and the environment")
-    from flowmap.cli.check import control, history, host, tls
+    from flowmap.cli.check import control, flink, history, host, tls
     from flowmap.system.names import run_loop
 
     def control_plane() -> Iterable[Finding]:
         with run_loop() as runner:
             return runner.run(control.look(config))
 
+    def clusters() -> Iterable[Finding]:
+        with run_loop() as runner:
+            return runner.run(flink.look(config))
+
     yield from _safely("host", lambda: host.look(path, config))
     yield from _safely("http.tls", lambda: tls.look(config))
     yield from _safely("history", lambda: history.look(config))
-    yield from _safely("control_plane", control_plane)
+    if config.control_plane.enabled:
+        yield from _safely("control_plane", control_plane)
+    yield from _safely("flink", clusters)
     yield from _safely("collect", lambda: sources(config))
 
 

@@ -82,14 +82,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) -> Found:
     from flowmap.cli.shared import asking
+    from flowmap.cli.shared.flink import wanted_namespaces
     from flowmap.daemon.clients import control_client
 
-    namespaces = asking.namespaces(arguments, config)
+    flink = await _flink(arguments, config, losses)
+    namespaces = asking.checked(wanted_namespaces(arguments, config))
+    if not namespaces:
+        return flink
     async with control_client(config.control_plane) as client:
         if arguments.way == "list":
-            return await _list(client, arguments, namespaces, config, losses)
+            return flink + await _list(client, arguments, namespaces, config, losses)
         ask = _by_ip if arguments.way == "by-ip" else _by_label
-        pace, found = asking.Pace(config.control_plane), []
+        pace, found = asking.Pace(config.control_plane), flink
         for namespace in namespaces:
             async with pace.call():
                 answer = await ask(client, arguments, namespace)
@@ -97,6 +101,27 @@ async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) ->
                 losses.add(f"{namespace}: {answer.dropped} deployments could not be read and are missing")
             found += [(namespace, deployment) for deployment in answer.deployments]
         return found
+
+
+async def _flink(arguments: argparse.Namespace, config: Config, losses: Losses) -> Found:
+    """What clusters of open-source Flink have; by-label finds the label ``cluster`` only."""
+    from flowmap.cli.shared.flink import flink_owners, list_flink
+
+    if arguments.way == "by-ip":
+        return await flink_owners(arguments, config)
+    every = await list_flink(arguments, config, losses)
+    if arguments.way == "by-label":
+        return [one for one in every if (one[1].labels or {}).get(arguments.key) in arguments.values]
+    if arguments.creator is not None:
+        return []
+    found = [one for one in every if arguments.name in (None, one[1].name)]
+    found = [one for one in found if arguments.execution_mode in (None, one[1].execution_mode)]
+    if arguments.label is not None:
+        key, values = arguments.label
+        found = [one for one in found if (one[1].labels or {}).get(key) in values]
+    if arguments.status is not None:
+        found = [one for one in found if getattr(one[1].job_summary, arguments.status.lower(), 0)]
+    return found
 
 
 async def _by_ip(client: ControlClient, arguments: argparse.Namespace, namespace: str) -> DeploymentsAnswer:

@@ -49,10 +49,15 @@ async def _ask(arguments: argparse.Namespace, config: Config, losses: Losses) ->
     """
     from flowmap.cli.output.progress import Progress
     from flowmap.cli.shared import asking
+    from flowmap.cli.shared.flink import flink_jobs, wanted_namespaces
     from flowmap.daemon.clients import control_client
     from flowmap.errors import BusinessError
 
-    namespaces = asking.namespaces(arguments, config)
+    if found := await flink_jobs(arguments, config, losses):
+        return found
+    namespaces = asking.checked(wanted_namespaces(arguments, config))
+    if not namespaces:
+        return []
     refusal: BusinessError | None = None
     async with control_client(config.control_plane) as client:
         identity = arguments.deployment_id

@@ -8,7 +8,8 @@ import re
 from typing import NamedTuple
 
 from flowmap.cli.output.progress import Progress
-from flowmap.cli.shared.asking import Losses, Pace, blink_client, namespaces, read_all
+from flowmap.cli.shared.asking import Losses, Pace, blink_client, checked, read_all
+from flowmap.cli.shared.flink import flink_jars, wanted_namespaces
 from flowmap.config import Config
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.models import JobSummary
@@ -25,7 +26,10 @@ async def search(arguments: argparse.Namespace, config: Config, losses: Losses) 
     pattern = arguments.file
     if read_uri(pattern) is None:
         raise QueryError("FILE_NAME: empty, or too long for a file name", field="file")
-    asked = namespaces(arguments, config)
+    await flink_jars(arguments, config, losses)
+    asked = checked(wanted_namespaces(arguments, config))
+    if not asked:
+        return ()
     pace, index = Pace(config.control_plane), PackageIndex()
     legacy: tuple[Found, ...] = ()
     with Progress() as progress:

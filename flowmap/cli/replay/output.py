@@ -160,7 +160,7 @@ def _rows(snapshot: Snapshot) -> list[tuple[Any, ...]]:
     for row, key in enumerate(snapshot.series_table.keys):
         if key is not None:
             traffic = snapshot.series_table.traffic(row)
-            states = {"deployment": "attributed", "shared": "shared"}
+            states = {"deployment": "attributed", "shared": "shared", "internal": "internal"}
             rows.append(
                 (
                     ", ".join(_name(owner) for owner in key.owners) or "(no deployment)",

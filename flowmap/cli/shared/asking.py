@@ -62,10 +62,14 @@ def configured(arguments: argparse.Namespace) -> Config:
 
 def namespaces(arguments: argparse.Namespace, config: Config) -> tuple[str, ...]:
     """The given namespaces, or all configured ones; BadRequest for an invalid name."""
-    asked = tuple(dict.fromkeys(arguments.namespace or config.control_plane.namespaces))
-    for namespace in asked:
+    return checked(tuple(dict.fromkeys(arguments.namespace or config.control_plane.namespaces)))
+
+
+def checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of namespaces, unchanged; BadRequest for an invalid one."""
+    for namespace in names:
         segment("namespace", namespace)
-    return asked
+    return names
 
 
 def run(question: Coroutine[object, object, T]) -> T:

@@ -44,6 +44,8 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
         raise QueryError("DST: the port is missing; --direct needs the port of the service", field="destination")
     config = load(arguments.config, os.environ)
     require_control_plane(config)
+    if not config.control_plane.enabled:
+        raise QueryError("--direct: open-source Flink is known to a daemon that reads it; ask without --direct")
     source, destination = (Address.parse(given.ip) for given in (arguments.source, arguments.destination))
     special = SpecialAddresses(loopback=knows_loopback(config))
     if cause := special.cause(source, destination, by_client=config.attribute.semantics != "dataflow"):

@@ -51,6 +51,9 @@ class AlibabaControlPlane:
     def workspace(self) -> str:
         return self._client.workspace
 
+    def start(self) -> None:
+        """Nothing: every question is a call."""
+
     async def find_owners(
         self, workspace: str, namespace: str, source: Endpoint | None, destination: Endpoint | None
     ) -> OwnersAnswer:

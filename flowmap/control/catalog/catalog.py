@@ -79,6 +79,11 @@ class DeploymentCatalog:
     def scopes(self) -> tuple[Scope, ...]:
         return tuple(self._scopes)
 
+    def cover(self, scopes: Iterable[Scope]) -> None:
+        """Cover these scopes, too."""
+        for scope in scopes:
+            self._scopes.setdefault(scope, _ScopeState())
+
     @property
     def suspicious(self) -> tuple[Scope, ...]:
         """Scopes whose last listing lost too much to be applied yet."""
@@ -121,7 +126,7 @@ class DeploymentCatalog:
         keys = [key._replace(workspace=name) for name in known]
         named = (one for one in keys if one == key)
         listed = (one for one in keys if self.entry(one) is not None)
-        return next(named, None) or next(listed, keys[0])
+        return next(named, None) or next(listed, keys[0] if keys else key)
 
     def apply_listing(
         self, scope: Scope, entries: Iterable[ListedDeployment], *, complete: bool, at: float, now: float

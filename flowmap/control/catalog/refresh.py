@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from flowmap.control.catalog.catalog import GRACE, DeploymentCatalog, Scope
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
@@ -44,9 +44,11 @@ class CatalogRefresher:
         *,
         every: float,
         seen: Callable[[], Awaitable[Sequence[DeploymentKey] | None]],
+        scopes: Callable[[], Iterable[Scope]] = tuple,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``every``: seconds between two readings of one listing. ``seen`` returns the deployments whose jobs are read,
+        """``every``: seconds between two readings of one listing. ``scopes``: to cover beside those of the catalog,
+        asked for again and again. ``seen`` returns the deployments whose jobs are read,
         the most recently seen first; None if that is not known now."""
         self.catalog = catalog
         self.last_error: str | None = None
@@ -54,6 +56,7 @@ class CatalogRefresher:
         self._control = control
         self._every = every
         self._seen = seen
+        self._scopes = scopes
         self._clock = clock
         self._due = dict.fromkeys(catalog.scopes, float("-inf"))
         self._jobs_due: dict[DeploymentKey, float] = {}
@@ -102,6 +105,10 @@ class CatalogRefresher:
         if rest > 0:
             return rest
         now = self._clock.monotonic()
+        self.catalog.cover(self._scopes())
+        self._due = dict.fromkeys(self.catalog.scopes, float("-inf")) | self._due
+        if not self._due:
+            return SEEN_EVERY
         scope = min(self._due, key=self._due.__getitem__)
         if self._due[scope] <= now:
             # Set before the call, so that a failed listing is not repeated earlier either.

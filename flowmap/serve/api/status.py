@@ -128,6 +128,7 @@ class ByteTotals(Answer):
     attributed: ByteCount
     shared: ByteCount
     unattributed: ByteCount
+    internal: ByteCount = Field(description="Of connections that belong to clusters of open-source Flink themselves.")
     expired: ByteCount
     pending: ByteCount
 

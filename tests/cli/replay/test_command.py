@@ -53,7 +53,7 @@ def test_table(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert lines[0].split() == ["DEPLOYMENT", "PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS", "OPEN", "STATE"]
     assert lines[1].split() == ["x", "10.1.0.1:9092", "tcp", "107", "B", "58", "B", "2", "1", "attributed"]
-    assert "bytes observed 165, attributed 165, shared 0, unattributed 0, expired 0, pending 0" in lines
+    assert "bytes observed 165, attributed 165, shared 0, unattributed 0, internal 0, expired 0, pending 0" in lines
     assert "conserved yes, 0 flows pending, 0 contradictions" in lines
 
 

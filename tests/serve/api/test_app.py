@@ -334,8 +334,9 @@ def test_status() -> None:
             "attributed": {"transmit": 1, "receive": 2},
             "shared": {"transmit": 2, "receive": 3},
             "unattributed": {"transmit": 3, "receive": 4},
-            "expired": {"transmit": 4, "receive": 5},
-            "pending": {"transmit": 5, "receive": 6},
+            "internal": {"transmit": 4, "receive": 5},
+            "expired": {"transmit": 5, "receive": 6},
+            "pending": {"transmit": 6, "receive": 7},
         },
         "conserved": True,
         "attribution": {

@@ -1,0 +1,81 @@
+"""Checks of clusters of open-source Flink: reached, version, what is believed and what is not, the clock."""
+
+from __future__ import annotations
+
+import time
+
+from flowmap.config import Config
+from flowmap.control.flink.cluster import Cluster
+from flowmap.control.flink.control_plane import FlinkControlPlane
+from flowmap.daemon.clients import flink_control_plane
+from flowmap.errors import ConfigError, ControlError
+from flowmap.sources.base import Finding
+
+TOLERATED_SKEW = 5.0
+"""Seconds of clock difference that are ok. flowmap converts the JobManager's times, so more is only a hint."""
+SILENT = 30.0
+"""Seconds without a heartbeat after which a TaskManager is not believed alive."""
+
+
+async def look(config: Config) -> list[Finding]:
+    """The findings about every cluster."""
+    if not config.flink.enabled:
+        return []
+    try:
+        plane = flink_control_plane(config.flink)
+    except ConfigError as error:
+        return [Finding("flink", "failed", str(error), "correct the configuration")]
+    try:
+        found = await _kubernetes(plane) if config.flink.kubernetes.enabled else []
+        return found + [finding for cluster in plane.clusters.values() for finding in await _of_cluster(cluster)]
+    finally:
+        await plane.aclose()
+
+
+async def _kubernetes(plane: FlinkControlPlane) -> list[Finding]:
+    await plane.look_for_clusters()
+    if plane.discovery_error is not None:
+        remedy = "see flink.kubernetes and the rights in config/kubernetes/flink.yaml"
+        return [Finding("flink.kubernetes", "failed", f"{plane.discovery_error}: no cluster is found", remedy)]
+    return [Finding("flink.kubernetes", "ok", f"{len(plane.clusters)} clusters: {', '.join(plane.clusters) or 'none'}")]
+
+
+async def _of_cluster(cluster: Cluster) -> list[Finding]:
+    name, began = f"flink.{cluster.name}", time.monotonic()
+    try:
+        await cluster.read_once()
+    except ControlError as error:
+        remedy = "see the cluster's urls, tls, bearer_token_file, basic_auth and path_prefix"
+        cost = "its addresses, and those no other cluster has, stay undecided"
+        return [Finding(name, "failed", f"{error}: {cost}", remedy)]
+    took = 1000 * (time.monotonic() - began)
+    jobs = [job for job in cluster.jobs.values() if not job.over]
+    facts = f"Flink {cluster.version}, {len(cluster.task_managers)} TaskManagers, {len(jobs)} jobs"
+    found = [Finding(name, "ok", f"{cluster.rest.url} answered in {took:.0f} ms: {facts}")]
+    return found + _believed(cluster, name) + _clock(cluster, name)
+
+
+def _believed(cluster: Cluster, name: str) -> list[Finding]:
+    now = time.monotonic()
+    silent = [one.listed.id for one in cluster.task_managers.values() if now - one.alive_at > SILENT]
+    addresses = [address for one in cluster.task_managers.values() for address in one.addresses]
+    twice = sorted({str(address) for address in addresses if addresses.count(address) > 1})
+    found = []
+    if silent:
+        message = f"not believed, no heartbeat for {SILENT:.0f} s: {', '.join(silent)}"
+        found.append(Finding(f"{name}.taskmanagers", "degraded", message, "connections from there stay undecided"))
+    if twice:
+        message = f"several TaskManagers share {', '.join(twice)}: their jobs stay a set"
+        found.append(Finding(f"{name}.addresses", "degraded", message, "give each an address of its own"))
+    if not silent and not twice:
+        message = f"all {len(cluster.task_managers)} TaskManagers are believed, each with an address of its own"
+        found.append(Finding(f"{name}.taskmanagers", "ok", message))
+    return found
+
+
+def _clock(cluster: Cluster, name: str) -> list[Finding]:
+    skew = cluster.clock_skew
+    if skew is None:
+        return [Finding(f"{name}.clock", "ok", "not known: no job runs")]
+    message = f"the JobManager's clock is {abs(skew):.1f} s {'ahead' if skew >= 0 else 'behind'}"
+    return [Finding(f"{name}.clock", "degraded" if abs(skew) > TOLERATED_SKEW else "ok", message)]

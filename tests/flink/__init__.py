@@ -1,0 +1,1 @@
+"""Real clusters of Apache Flink in network namespaces, and the daemon before them."""
