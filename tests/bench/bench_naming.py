@@ -6,8 +6,8 @@ a second. The control plane answers after 0.1 s.
 
 Printed for each number of endpoints and calls a second: seconds from the first packet to the name (median and 99 %),
 the share without a name at the end, and calls a minute. Beside it: ``confirm: fast``, and the naive plan of one
-question for each connection, first come first served. The last column is the bound that the rate itself sets: the time to ask
-about every endpoint once.
+question for each connection, first come first served. The last column is the bound that the rate itself sets: the
+time to ask about every endpoint once.
 """
 
 from __future__ import annotations
