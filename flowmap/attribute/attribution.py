@@ -318,8 +318,7 @@ class Attribution:
 
     def _record(self, decision: Decision, rows: Rows) -> tuple[Decision, Rows]:
         columns = self._table.columns
-        resumed = rows[bursts.is_unconfirmed(columns, rows)]
-        columns.earlier[resumed], columns.earlier_state[resumed] = columns.verdict[resumed], columns.state[resumed]
+        bursts.keep_decision(columns, rows)
         columns.state[rows] = CODE[decision.state]
         columns.verdict[rows] = self._next_decision
         self.decisions[self._next_decision] = decision
@@ -335,6 +334,7 @@ class Attribution:
     def _decide_rows(self, rows: Rows, now: float) -> list[tuple[Decision, Rows]]:
         lifetimes = self.lifetimes(rows)
         columns = self._table.columns
+        undecided = is_undecided(columns, rows)  # for all at once: there can be as many groups as flows
         known: list[Mapping[Question, Judgement | None]] = [{}]
         of_client = self._cache.judge_endpoints(columns.client[rows], lifetimes, known, self.questions_about, now)
         of_service = self._cache.judge_endpoints(columns.service[rows], lifetimes, known, self.questions_about, now)
@@ -347,7 +347,7 @@ class Attribution:
             decision = self._deciding.decide({**known[client], **known[service]}, now)
             members = rows[group]
             if decision is not None and decision.state is State.UNKNOWN:
-                members = members[is_undecided(columns, members)]
+                members = members[undecided[group]]
             if decision is not None and decision.state in _SEVERAL:
                 members = self._hold_tied(decision, members)
             if decision is not None and len(members):

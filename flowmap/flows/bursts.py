@@ -73,6 +73,13 @@ def add_unsettled(columns: FlowColumns, rows: Rows, deltas: npt.NDArray[np.uint6
     return new
 
 
+def keep_decision(columns: FlowColumns, rows: Rows) -> None:
+    """Keep the decision about the traffic before the burst, before the one about the burst replaces it."""
+    resumed = rows[is_unconfirmed(columns, rows)]
+    if len(resumed):
+        columns.earlier[resumed], columns.earlier_state[resumed] = columns.verdict[resumed], columns.state[resumed]
+
+
 def leave_earlier(columns: FlowColumns, rows: Rows, leave: Callable[[Rows], None]) -> None:
     """The bursts of the rows are another owner's: pass the flows before them to ``leave``, and let others begin.
 

@@ -40,8 +40,8 @@ class FreeQuestions:
         self._special = special
         self._settings = settings
         self._asked = np.zeros(capacity, np.bool_)
-        self._answered = np.full(capacity, -np.inf)
-        self._due = np.full(capacity, -np.inf)
+        # 0: never. Pages of zeros take no memory until they are written.
+        self._answered, self._due = np.zeros(capacity), np.zeros(capacity)
 
     def choose(self, table: FlowTable, *, now: float) -> list[int]:
         """The endpoints to ask about now."""
@@ -93,4 +93,4 @@ class FreeQuestions:
     def forget(self, numbers: npt.NDArray[np.int32]) -> None:
         """The numbers will stand for other endpoints."""
         self._asked[numbers] = False
-        self._answered[numbers] = self._due[numbers] = -np.inf
+        self._answered[numbers] = self._due[numbers] = 0
