@@ -32,6 +32,7 @@ from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
 from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
+from flowmap.attribute.inference import Inference
 from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.new_answers import NewAnswers
@@ -77,7 +78,8 @@ class Attribution:
         """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
         self._deciding = Deciding(settings, self._cache, self.shape_stats)
-        self._looked = NEVER
+        self._inference = Inference(table, settings, self._cache, self.decisions)
+        self._looked, self._infers = NEVER, False
         self._backlog = Backlog(table.columns)
         self._new_answers = NewAnswers(table.endpoints.capacity)
         self._free = FreeQuestions(self.special, table.endpoints.capacity, settings, self._new_answers)
@@ -220,6 +222,10 @@ class Attribution:
         ready &= columns.read_at[rows] >= self._looked - LOOK_EVERY
         self._new_answers.judge_again(np.unique(decisive[ready]).tolist())
         self._looked = now
+        infers = self.settings.infers_from_services and self.shape_stats.names_no_client(now=now)
+        if infers and not self._infers:  # it turned out now that clients are never named
+            self._new_answers.judge_again(np.unique(self._decisive(self._undecided())).tolist())
+        self._infers = infers
 
     def _note_waits(self, pending: int, answered: int) -> None:
         """Note what pending flows wait for; ``answered``: those with an answer that was asked for in their life."""
@@ -348,10 +354,13 @@ class Attribution:
             members = rows[group]
             if decision is not None and decision.state is State.UNKNOWN:
                 members = members[undecided[group]]
-            if decision is not None and decision.state in _SEVERAL:
+            if decision is not None and decision.state in _SEVERAL and not decision.inferred:
                 members = self._hold_tied(decision, members)
             if decision is not None and len(members):
-                decided.append(self._record(decision, members))
+                decided += [self._record(*part) for part in self._inference.narrow(decision, members)]
+        inferred = [some for decision, some in decided if decision.inferred]
+        if inferred:
+            decided += [self._record(*one) for one in self._inference.narrow_again(np.concatenate(inferred))]
         return decided
 
     def _hold_tied(self, decision: Decision, rows: Rows) -> Rows:

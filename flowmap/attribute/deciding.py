@@ -15,10 +15,13 @@ from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement
 from flowmap.attribute.decisions import Decision
-from flowmap.attribute.questions import UNREADABLE, Owners, Question, Shape, combine, state_of
+from flowmap.attribute.questions import UNREADABLE, Owners, Question, Semantics, Shape, combine, state_of
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.model.deployment import State
 
+INFERRED = (
+    "inferred: the client is in attribute.deployment_networks, and the users of the service endpoint are candidates"
+)
 SHARED_ADDRESS = "other programs use the client's address, too, so the jobs there need not own the connection"
 
 
@@ -34,10 +37,12 @@ class Deciding:
 
     def decide(self, judged: Mapping[Question, Judgement | None], now: float) -> Decision | None:
         """The decision that judged answers to all questions about both endpoints allow; None: the flows wait."""
+        if self._settings.infers_from_services and self._is_never_named(judged, now):
+            return self._infer(judged, now)
         known = self._guarded(self._corroborated(judged, now))
         owners = combine(self._settings.semantics, _owners(known))
         if owners is None:
-            return self._decide_without_resting(known, now)
+            return self._decide_without_resting(known, self._settings.semantics, now)
         outcomes = {question: one for question, one in known.items() if one is not None and _tells(question, one)}
         if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
             return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
@@ -93,7 +98,34 @@ class Deciding:
                     found[host] = Judgement(every, "host", timeline.answers[-1])
         return {**known, **found} if found else known
 
-    def _decide_without_resting(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
+    def _is_never_named(self, known: Mapping[Question, Judgement | None], now: float) -> bool:
+        """Whether the client's own answers came and name nobody, as for every client of this API.
+
+        Under the data-flow reading clients are not asked about.
+        """
+        if self._settings.semantics == "dataflow":
+            return not any(question.place.is_flink for question in known)
+        of_client = {question: one for question, one in known.items() if question.shape is Shape.CLIENT}
+        if any(question.place.is_flink for question in of_client) or not self._shape_stats.names_no_client(now=now):
+            return False
+        answered = all(one is not None and not one.owners for one in of_client.values())
+        return answered and self._cache.names_no_owner(of_client)
+
+    def _infer(self, known: Mapping[Question, Judgement | None], now: float) -> Decision | None:
+        """The decision by the answers about the service endpoint alone."""
+        of_service = {question: one for question, one in known.items() if question.shape in (Shape.SINK, Shape.SOURCE)}
+        owners = combine("dataflow", _owners(of_service))
+        if owners is None:
+            return self._decide_without_resting(of_service, "dataflow", now)
+        if any(one is not None and one.rule in ("unconfirmed", "late") for one in of_service.values()):
+            owners = NO_OWNERS  # whom that question would have named is not known
+        outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
+        outcomes = {question: outcome for question, outcome in outcomes.items() if question.shape is not Shape.HOST}
+        return Decision(state_of(owners, self._settings.owners_limit), owners, outcomes, now, INFERRED, inferred=True)
+
+    def _decide_without_resting(
+        self, known: Mapping[Question, Judgement | None], semantics: Semantics, now: float
+    ) -> Decision | None:
         """Decide ``unknown``, never an owner, without waiting for the answers of resting shapes.
 
         If such an answer could matter for candidates that there are, its question is asked.
@@ -103,7 +135,7 @@ class Deciding:
             for question, outcome in known.items()
             if outcome is None and question.shape is not Shape.CLIENT and self._is_resting(question, now)
         ]
-        owners = combine(self._settings.semantics, _owners(known) | dict.fromkeys(resting, NO_OWNERS))
+        owners = combine(semantics, _owners(known) | dict.fromkeys(resting, NO_OWNERS))
         if owners is None or not resting:
             return None
         if owners:

@@ -41,6 +41,9 @@ class Decision:
     special: str = ""
     """Label ``reason`` of the bytes, if there is no owner for another reason than the state."""
 
+    inferred: bool = False
+    """Whether the owners follow from the service endpoint alone: see ``inference``."""
+
     @property
     def reason(self) -> str:
         """Label ``reason`` of the bytes if they have no owner."""

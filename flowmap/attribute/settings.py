@@ -31,6 +31,11 @@ class AttributionSettings(AttributeConfig, frozen=False):
         return self.semantics == "dataflow" and not self.flink
 
     @property
+    def infers_from_services(self) -> bool:
+        """Whether a client that is never named may be named by the answers about its service endpoints."""
+        return bool(self.deployment_networks) and self.semantics != "connection"
+
+    @property
     def at_once(self) -> bool:
         """Whether an answer that is known already may decide a flow that has just begun."""
         return self.timeless or self.confirm == "fast"

@@ -4,6 +4,7 @@
     broadcast     255.255.255.255, and the directed broadcast addresses of this host's networks
     unspecified   0.0.0.0, ::
     link-local    169.254.0.0/16, fe80::/10
+    outside       a client outside ``attribute.deployment_networks``, if those are given
     loopback      127.0.0.0/8, ::1; unless the control plane is on loopback itself (sandbox, demo)
 
 One special endpoint is enough: a flow is named only if the answers about both endpoints agree on a deployment. The
@@ -31,13 +32,18 @@ from flowmap.model.deployment import State
 
 REASON = "special_address"
 """Label ``reason`` of the bytes of such a flow."""
+OUTSIDE_REASON = "outside_networks"
+"""The same if its client is outside ``attribute.deployment_networks``."""
 
 U64 = npt.NDArray[np.uint64]
 Kinds = npt.NDArray[np.uint8]
 """A position in :data:`KINDS` for each address."""
 
-KINDS = ("", "multicast", "broadcast", "unspecified", "link-local", "loopback")
+KINDS = ("", "multicast", "broadcast", "unspecified", "link-local", "loopback", "outside")
 """The first one means: an address that a deployment can have."""
+
+OUTSIDE = KINDS.index("outside")
+"""A client outside ``attribute.deployment_networks``."""
 
 _NETWORKS = {
     "multicast": ("224.0.0.0/4", "ff00::/8"),
@@ -50,9 +56,10 @@ _NETWORKS = {
 class SpecialAddresses:
     """The special addresses for one control plane and one host."""
 
-    def __init__(self, *, loopback: bool, broadcasts: Iterable[Address] = ()) -> None:
+    def __init__(self, *, loopback: bool, broadcasts: Iterable[Address] = (), networks: Iterable[str] = ()) -> None:
         """``loopback``: whether the control plane can know loopback addresses. ``broadcasts``: directed broadcast
-        addresses of the host's networks."""
+        addresses of the host's networks. ``networks``: where every client of a deployment is, if that is known."""
+        self.networks = tuple(networks)
         self.loopback = loopback
         self.broadcasts = tuple(broadcasts)
         self._networks = [(kind, Network.parse(text)) for kind, texts in _NETWORKS.items() for text in texts]
@@ -66,17 +73,31 @@ class SpecialAddresses:
             found[network.contains(high, low)] = KINDS.index(kind)
         return found
 
+    def kinds_of_clients(self, high: U64, low: U64) -> Kinds:
+        """The same for addresses of clients, which may be outside the networks of deployments."""
+        found = self.kinds(high, low)
+        if self.networks:
+            inside = np.zeros(len(high), np.bool_)
+            for text in self.networks:
+                inside |= Network.parse(text).contains(high, low)
+            found[~inside & (found == 0)] = OUTSIDE
+        return found
+
     def cause(self, client: Address, service: Address, *, by_client: bool) -> str:
         """Why a flow between these addresses has no owner; empty if it can have one.
 
         ``by_client``: whether the client's address matters.
         """
         high, low = (np.array(halves, np.uint64) for halves in zip(client, service, strict=True))
-        of_client, of_service = self.kinds(high, low).tolist()
+        of_service, of_client = int(self.kinds(high, low)[1]), int(self.kinds_of_clients(high, low)[0])
+        if of_client == OUTSIDE:
+            return _cause(OUTSIDE, 0)
         return _cause(of_client if by_client else 0, of_service)
 
 
 def _cause(of_client: int, of_service: int) -> str:
+    if of_client == OUTSIDE:
+        return "the client is outside attribute.deployment_networks"
     side, kind = ("service endpoint", of_service) if of_service else ("client", of_client)
     return f"no deployment can have the {side}'s address: it is {KINDS[kind]}" if kind else ""
 
@@ -86,7 +107,7 @@ class SpecialEndpoints:
 
     def __init__(self, table: FlowTable, settings: AttributionSettings) -> None:
         self.by_client = settings.semantics != "dataflow"
-        self.addresses = SpecialAddresses(loopback=settings.loopback)
+        self.addresses = SpecialAddresses(loopback=settings.loopback, networks=settings.deployment_networks)
         self._table = table
         self._kinds = np.zeros(table.endpoints.capacity, np.uint8)
         self._any = False
@@ -94,14 +115,19 @@ class SpecialEndpoints:
 
     def set_broadcasts(self, broadcasts: Iterable[Address]) -> None:
         """Replace the directed broadcast addresses, also for flows without a decision."""
-        self.addresses = SpecialAddresses(loopback=self.addresses.loopback, broadcasts=broadcasts)
+        self.addresses = SpecialAddresses(
+            loopback=self.addresses.loopback, broadcasts=broadcasts, networks=self.addresses.networks
+        )
         self.opened(self._table.live())
 
     def opened(self, rows: Rows) -> None:
         """Note the endpoints of new flows."""
         columns, endpoints = self._table.columns, self._table.endpoints
         numbers = np.unique(np.concatenate((columns.client[rows], columns.service[rows])))
-        kinds = self._kinds[numbers] = self.addresses.kinds(*endpoints.addresses(numbers))
+        addresses = endpoints.addresses(numbers)
+        services = endpoints.are_services(numbers)
+        of_clients, of_services = self.addresses.kinds_of_clients(*addresses), self.addresses.kinds(*addresses)
+        kinds = self._kinds[numbers] = np.where(services, of_services, of_clients)
         self._any |= bool(kinds.any())
         self.resumed(rows)
 
@@ -117,8 +143,8 @@ class SpecialEndpoints:
             return np.zeros(len(rows), np.bool_)
         columns = self._table.columns
         special = self._kinds[columns.service[rows]] != 0
-        if self.by_client:
-            special |= self._kinds[columns.client[rows]] != 0
+        of_client = self._kinds[columns.client[rows]]
+        special |= (of_client != 0) if self.by_client else (of_client == OUTSIDE)
         return np.asarray(special)
 
     def is_special(self, number: int) -> bool:
@@ -136,8 +162,9 @@ class SpecialEndpoints:
         rows = rows[self.holds(rows)]  # another flow may have taken the row since
         of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))
         for pair in sorted(set(zip(of_client.tolist(), of_service.tolist(), strict=True))):
-            cause = _cause(pair[0] if self.by_client else 0, pair[1])
-            decision = Decision(State.UNKNOWN, NO_OWNERS, {}, now, cause, REASON)
+            outside = pair[0] == OUTSIDE
+            cause = _cause(pair[0] if self.by_client or outside else 0, pair[1])
+            decision = Decision(State.UNKNOWN, NO_OWNERS, {}, now, cause, OUTSIDE_REASON if outside else REASON)
             yield decision, rows[(of_client == pair[0]) & (of_service == pair[1])]
 
     def forget(self, numbers: Rows) -> None:

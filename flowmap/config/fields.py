@@ -91,6 +91,7 @@ Pattern = Annotated[str, AfterValidator(values.parse_pattern)]
 CaptureFilter = Annotated[str, AfterValidator(_matches)]
 InterfaceName = Annotated[str, AfterValidator(values.parse_interface)]
 Service = Annotated[str, AfterValidator(values.parse_service)]
+NetworkText = Annotated[str, AfterValidator(values.parse_network)]
 Listen = Annotated[
     values.Listen,
     BeforeValidator(values.Listen.parse),

@@ -29,6 +29,7 @@ from flowmap.config.fields import (
     InterfaceName,
     Label,
     Listen,
+    NetworkText,
     Pattern,
     PeerName,
     Section,
@@ -162,6 +163,16 @@ class AttributeConfig(Section):
     recheck: Annotated[Span, NEXT_ANSWER] = Field(
         default=1.0,
         description="Shortest interval to repeat a question while flows wait that its answer could decide.",
+    )
+    deployment_networks: Annotated[tuple[NetworkText, ...], AfterValidator(distinct)] = Field(
+        default=(),
+        description="Networks in which every client is a TaskManager of a deployment, and outside which none is. Then "
+        "the users of the service endpoint name a client that the API never names itself (see attribute/README.md).",
+    )
+    one_deployment_per_client: bool = Field(
+        default=True,
+        description="With deployment_networks: a client address has one deployment, so only those remain that use all "
+        "its endpoints. false for session clusters.",
     )
     nat: Literal["translated", "original"] = Field(
         default="translated",

@@ -102,6 +102,15 @@ def parse_service(value: str) -> str:
     return value
 
 
+def parse_network(value: str) -> str:
+    """Check a network: ``10.0.0.0/8`` or ``2001:db8::/32``, or one address."""
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError(f'{value!r} is not a network; write it like "10.100.0.0/16"') from error
+    return value
+
+
 class Listen(NamedTuple):
     """An address to listen on."""
 

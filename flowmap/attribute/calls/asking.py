@@ -51,6 +51,8 @@ class Asking:
     def choose(self, *, now: float, limit: int) -> list[Question]:
         """At most ``limit`` questions, or a few more: the questions about one endpoint stay together."""
         questions = self._ask_about_hosts(limit)
+        infers = self._settings.infers_from_services and self._shape_stats.names_no_client(now=now)
+        self._schedule.services_of_unowned = infers
         chosen = self._schedule.choose(self._table, now=now, limit=limit - len(questions))
         for number in chosen or self._probes(now, limit):
             questions += self._ask_about(number, now)

@@ -84,6 +84,8 @@ class Schedule:
         """Endpoints that were due at the last :meth:`choose`."""
         self.next_due = -np.inf
         """No endpoint is due before this instant, unless a flow begins."""
+        self.services_of_unowned = False
+        """Whether service endpoints of unowned clients are asked about like others."""
         self.changed_at, self.changes_at = np.inf, np.inf
         """When answers may have changed last and may change next, where that is known. Between the two an endpoint is
         asked about again for flows that have begun, sent or ended since its last answer, and for no others."""
@@ -106,7 +108,7 @@ class Schedule:
         promising = np.ones(len(rows), np.bool_)
         if self._by_client and not unowned:
             _lower(oldest, clients, since)
-            promising = ~self._unowned[clients]
+            promising = ~self._unowned[clients] | self.services_of_unowned
         _lower(oldest, services[promising], since[promising])
         numbers = np.flatnonzero(~np.isnan(oldest))
         numbers = numbers[self._outstanding[numbers] == 0]

@@ -47,7 +47,7 @@ def answer(arguments: argparse.Namespace) -> dict[str, Any]:
     if not config.control_plane.enabled:
         raise QueryError("--direct: open-source Flink is known to a daemon that reads it; ask without --direct")
     source, destination = (Address.parse(given.ip) for given in (arguments.source, arguments.destination))
-    special = SpecialAddresses(loopback=knows_loopback(config))
+    special = SpecialAddresses(loopback=knows_loopback(config), networks=config.attribute.deployment_networks)
     if cause := special.cause(source, destination, by_client=config.attribute.semantics != "dataflow"):
         view = AttributionView(State.UNKNOWN, (), (), None, cause)
         return Attribution.of(view).as_json()

@@ -1,0 +1,215 @@
+"""Names from the service endpoints alone: rows, and a world in which the assumption holds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import pytest
+
+from flowmap.attribute.answers.shape_stats import SOON
+from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.columns import Row
+from flowmap.model.deployment import Owner, State
+from tests.support.attribution import AttributionRun
+from tests.support.records import Record
+
+INSIDE, OUTSIDE = "10.0.0.0/16", "10.9.0.1"
+
+
+def named(name: str) -> Owner:
+    return Owner("w", "ns", name, name)
+
+
+A, B, C = named("a"), named("b"), named("c")
+
+
+class DataFlow(AttributionRun):
+    """An API of the data-flow reading: it names the users of service ports, and nobody for a client."""
+
+    def __init__(self, users: dict[int, set[Owner]], **settings: object) -> None:
+        wanted = {"namespaces": ("ns",), "deployment_networks": (INSIDE,), **settings}
+        super().__init__(AttributionSettings.model_validate(wanted), max_flows=2000)
+        self.users = users
+        self._number = 0
+
+    def open(self, client: str, port: int) -> Record:
+        self._number += 1
+        flags = int(Flag.PRESENT)
+        record = Record(RecordKind.OPENED, client, 1000 + self._number, "10.1.0.1", port, id=self._number, flags=flags)
+        self.observe(record)
+        return record
+
+    def close(self, record: Record) -> None:
+        self.observe(replace(record, kind=RecordKind.CLOSED))
+
+    def truth(self, question: Question) -> set[Owner]:
+        if question.shape is Shape.SINK and question.destination is not None:
+            return self.users.get(question.destination.port, set())
+        return set()
+
+    def settle(self) -> None:
+        """Everything that is due is asked and answered, twice: a client first, then its service endpoints."""
+        for _ in range(3):
+            for question in self.ask():
+                self.answer(question, *self.truth(question))
+            self.now += 0.5
+            self.decide()
+
+    def settle_late(self) -> None:
+        """The same after it is clear that no client is ever named."""
+        self.settle()
+        self.now += SOON
+        self.settle()
+
+    def owners(self, record: Record) -> tuple[State, set[str]]:
+        """State and owners of an open flow."""
+        columns = self.accounting.table.columns
+        for row in self.accounting.table.live().tolist():
+            if int(columns.id[row]) == record.id and int(columns.flags[row]) & Row.OPEN:
+                decision = self.attribution.decisions.get(int(columns.verdict[row]))
+                return (decision.state, {one.name for one in decision.owners}) if decision else (State.PENDING, set())
+        raise AssertionError("no such flow")
+
+
+USERS = {1: {A, B}, 2: {A, C}, 3: {B}}
+
+
+def test_one_endpoint_leaves_its_users() -> None:
+    run = DataFlow(USERS)
+    flow = run.open("10.0.0.1", 1)
+    run.settle_late()
+    assert run.owners(flow) == (State.SHARED, {"a", "b"})
+
+
+def test_what_is_used_together_leaves_one() -> None:
+    run = DataFlow(USERS)
+    first, second, other = run.open("10.0.0.1", 1), run.open("10.0.0.1", 2), run.open("10.0.0.1", 99)
+    run.settle_late()
+    assert run.owners(first) == run.owners(second) == (State.ATTRIBUTED, {"a"})
+    assert run.owners(other) == (State.UNKNOWN, set()), "no deployment uses it"
+
+
+def test_a_later_connection_narrows_what_is_open() -> None:
+    run = DataFlow(USERS)
+    first = run.open("10.0.0.1", 1)
+    run.settle_late()
+    assert run.owners(first)[0] is State.SHARED
+    second = run.open("10.0.0.1", 2)
+    run.settle()
+    assert run.owners(second) == run.owners(first) == (State.ATTRIBUTED, {"a"})
+
+
+def test_nobody_uses_all_of_them() -> None:
+    run = DataFlow(USERS)
+    flows = [run.open("10.0.0.1", port) for port in (2, 3)]
+    run.settle_late()
+    assert [run.owners(flow) for flow in flows] == [(State.UNKNOWN, set())] * 2
+
+
+def test_a_session_cluster_is_not_narrowed() -> None:
+    run = DataFlow(USERS, one_deployment_per_client=False)
+    flows = [run.open("10.0.0.1", port) for port in (1, 2, 3)]
+    run.settle_late()
+    assert [run.owners(flow)[1] for flow in flows] == [{"a", "b"}, {"a", "c"}, {"b"}]
+
+
+def test_connections_one_after_the_other_are_not_put_together() -> None:
+    run = DataFlow(USERS)
+    run.settle_late()
+    first = run.open("10.0.0.1", 3)
+    run.settle()
+    run.close(first)
+    second = run.open("10.0.0.1", 2)
+    run.settle_late()
+    assert run.owners(second)[1] == {"a", "c"}
+
+
+@pytest.mark.parametrize("semantics", ["both", "connection", "dataflow"])
+def test_a_client_outside_is_never_a_deployments(semantics: str) -> None:
+    run = DataFlow(USERS, semantics=semantics)
+    flow = run.open(OUTSIDE, 3)
+    assert not [one for one in run.ask() if one.shape is Shape.CLIENT]
+    run.settle_late()
+    assert run.owners(flow) == (State.UNKNOWN, set())
+
+
+def test_without_networks_nothing_is_inferred() -> None:
+    run = DataFlow(USERS, deployment_networks=())
+    flow = run.open("10.0.0.1", 3)
+    run.settle_late()
+    assert run.owners(flow) == (State.UNKNOWN, set())
+
+
+def test_an_api_that_names_clients_is_believed() -> None:
+    run = DataFlow(USERS)
+    flow, named_client = run.open("10.0.0.1", 3), run.open("10.0.0.2", 1)
+    for question in run.ask():
+        client = question.source is not None and str(question.source.address) == "10.0.0.2"
+        run.answer(question, *({A} if question.shape is Shape.CLIENT and client else run.truth(question)))
+    run.decide()
+    run.now += SOON
+    run.settle()
+    assert run.owners(named_client) == (State.ATTRIBUTED, {"a"})
+    assert run.owners(flow) == (State.UNKNOWN, set())
+
+
+def test_the_evidence_says_inferred() -> None:
+    run = DataFlow(USERS)
+    run.open("10.0.0.1", 1)
+    run.open("10.0.0.1", 2)
+    run.settle_late()
+    causes = {decision.cause for decision in run.attribution.decisions.values() if decision.inferred}
+    assert any("inferred" in cause and "narrowed by 2 endpoints" in cause for cause in causes)
+
+
+@dataclass
+class World:
+    """Clients of one deployment each, strangers outside the networks, and what their connections were named."""
+
+    seed: int
+    undeclared: float = 0.0
+    """Share of the connections that a job's own code makes to any endpoint."""
+    named: int = 0
+    wrong: int = 0
+
+    def run(self) -> World:
+        """60 connections, each looked at after every step."""
+        draw = random.Random(self.seed)
+        deployments = [named(f"d{n}") for n in range(6)]
+        uses = {one: draw.sample(range(1, 9), k=draw.randint(2, 4)) for one in deployments}
+        users = {port: {one for one in deployments if port in uses[one]} for port in range(1, 9)}
+        clients = {f"10.0.0.{n}": draw.choice(deployments) for n in range(1, 8)}
+        strangers = [f"10.9.0.{n}" for n in range(1, 4)]
+        run = DataFlow(users, semantics=draw.choice(["both", "dataflow"]))
+        open_flows: list[Record] = []
+        for _ in range(60):
+            client = draw.choice([*clients, *strangers])
+            known = client in clients and draw.random() >= self.undeclared
+            ports = [*uses[clients[client]], 77] if known else list(range(1, 9))
+            open_flows.append(run.open(client, draw.choice(ports)))
+            if len(open_flows) > 12:
+                run.close(open_flows.pop(draw.randrange(len(open_flows))))
+            run.now += draw.choice([0.2, 3.0])
+            run.settle()
+            for flow in open_flows:
+                _, names = run.owners(flow)
+                self.named += bool(names)
+                assert not names or flow.client in clients, "a stranger is named"
+                self.wrong += bool(names) and clients[flow.client].name not in names
+        return self
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_wrong_name_where_the_assumption_holds(seed: int) -> None:
+    world = World(seed).run()
+    assert world.wrong == 0
+    assert world.named > 20
+
+
+def test_names_are_wrong_where_it_does_not() -> None:
+    """What README says of connections that no deployment declares: it is not safe against them."""
+    worlds = [World(seed, undeclared=0.1).run() for seed in range(8)]
+    assert 0 < sum(world.wrong for world in worlds) < sum(world.named for world in worlds) / 5
