@@ -155,7 +155,7 @@ def test_who_asks_is_told_what_was_read_for_it(running: Running) -> None:
     running.start()
     for n in range(1, 6):
         running.source.hand(batch_of(replace(FLOW, client_port=n, id=n)))
-        running.engine._polled = time.monotonic() - 0.05  # within the time in which changes may gather
+        time.sleep(0.03)  # longer than FRESH, and within the time in which changes may gather
         assert running.engine.call(lambda: running.accounting.table.open_flows).result(5) == n
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.flink.distribution [VERSION…]     fetch (330 MB each, 210 MB are kept) and compile
 
-The package ``apache-flink-libraries`` carries Flink's jars without scripts. ``FLOWMAP_FLINK`` names another directory
+The package ``apache-flink-libraries`` carries Flink's jars without scripts. ``FLINK_DISTRIBUTION`` names another directory
 to keep them in.
 """
 
@@ -22,7 +22,7 @@ from typing import IO
 VERSIONS = ("2.3.0", "1.20.5")
 WANTED = ("lib/flink-dist-", "lib/log4j-", "bin/bash-java-utils", "licenses/")
 SOURCE = Path(__file__).parent / "java" / "FlowJob.java"
-CACHE = Path(os.environ.get("FLOWMAP_FLINK") or Path.home() / ".cache" / "flowmap-flink")
+CACHE = Path(os.environ.get("FLINK_DISTRIBUTION") or Path.home() / ".cache" / "flowmap-flink")
 
 
 def home(version: str) -> Path:
