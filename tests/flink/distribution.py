@@ -2,8 +2,8 @@
 
     python -m tests.flink.distribution [VERSION…]     fetch (330 MB each, 210 MB are kept) and compile
 
-The package ``apache-flink-libraries`` carries Flink's jars without scripts. ``FLINK_DISTRIBUTION`` names another directory
-to keep them in.
+The package ``apache-flink-libraries`` carries Flink's jars without scripts. ``FLINK_DISTRIBUTION`` names another
+directory to keep them in.
 """
 
 from __future__ import annotations
