@@ -68,7 +68,7 @@ def test_new_task_manager_and_job_at_the_address_of_a_killed_one(session: Sessio
         until(lambda: session.rest.runs(after), "the new job runs", seconds=120)
         found = settle(session.stage, seen, jobs=4, since=killed)
         assert found.wrong == []
-        assert {one.job for one in found.right} == {"filler", "after"}
+        assert {one.job for one in found.right} >= {"filler", "after"}
 
 
 def test_two_task_managers_on_an_address_are_a_set(session: Session, place: Path) -> None:

@@ -38,7 +38,8 @@ def test_every_source_names_a_take_over(
         session.rest.submit("second", SOURCES[1], POSTGRES)
         settle(made, seen, jobs=2, since=again)
         found = settle(made, seen, jobs=4, since=since)
-        assert (found.wrong, found.unnamed) == ([], [])
+        unnamed = [one for one, _ in found.unnamed if one.opened > since]  # earlier tests leave sockets open
+        assert (found.wrong, unnamed) == ([], [])
         assert len(found.right) >= 2
 
 
