@@ -18,7 +18,7 @@ SHARE = {"none": 99.5, "api": 99.0, "overrun": 99.0}
 
 HEADER = (
     "SEED", "FAULTS", "FLOWS", "RIGHT", "WRONG", "SHARED", "NO NAME", "ATTRIBUTABLE", "SHARE %", "TIES", "UNTIED",
-    "SNAPSHOTS", "BYTES", "LOST", "CALLS", "ALLOWED", "TIE CALLS", "CALLS/1000",
+    "SNAPSHOTS", "BYTES", "LOST", "CALLS", "ALLOWED", "TIE CALLS", "CALLS/1000", "MEDIAN s", "99 % s",
 )  # fmt: skip
 
 
@@ -70,6 +70,7 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
         sum(verdict.states.values()), verdict.attributable, round(verdict.share, 2), verdict.tied, verdict.untied,
         outcome.bytes.snapshots, sum(outcome.bytes.observed), outcome.bytes.missing, calls.asked,
         round(calls.allowed), calls.ties, round(outcome.flow_calls),
+        *(f"≤ {bound:g}" for bound in outcome.named_within),
     )  # fmt: skip
 
 

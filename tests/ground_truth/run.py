@@ -44,6 +44,8 @@ class Outcome:
     overruns: int
     flow_calls: float
     """Calls for 1,000 flows."""
+    named_within: tuple[float, float]
+    """Seconds from first sight to the name: bounds of the buckets of the median and of 99 %."""
     evidence: Mapping[int, Any]
     """What the daemon says of flows with a wrong name and of those it missed, by their number."""
 
@@ -155,13 +157,28 @@ def _report(
     return Outcome(
         plan, record, verdict, _bytes(record, observer, made.witnessed()), calls,
         total_of(observer.samples, "flowmap_source_overruns_total"), 1000 * total / max(1, verdict.flows),
-        _evidence(observer, verdict),
+        _named_within(observer.samples), _evidence(observer, verdict),
     )  # fmt: skip
 
 
 def _evidence(observer: Observer, verdict: Verdict) -> Mapping[int, Any]:
     odd = [wrong.connection for wrong in verdict.wrong if wrong.connection] + [one for one, _ in verdict.missed]
     return {one.plan.number: observer.evidence(one.tuple, one.began + 0.3) for one in odd[:EXPLAINED]}
+
+
+def _named_within(samples: SAMPLES) -> tuple[float, float]:
+    counts: dict[float, float] = {}
+    for (name, labels), value in samples.items():
+        label = dict(labels)
+        if name == "flowmap_attribution_delay_seconds_bucket" and label["state"] in ("attributed", "shared"):
+            bound = float(label["le"])
+            counts[bound] = counts.get(bound, 0.0) + value
+    every = max(counts.values(), default=0.0)
+
+    def within(share: float) -> float:
+        return min((bound for bound, count in counts.items() if count >= share * every), default=float("nan"))
+
+    return within(0.5), within(0.99)
 
 
 def _opened(samples: SAMPLES) -> dict[tuple[str, str, str], int]:
