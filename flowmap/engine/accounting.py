@@ -314,7 +314,8 @@ class FlowAccounting:
         bursts.settle(columns, rows[resumed])
         self.series_table.closed(before[(before >= 0) & is_open & begins])
         columns.series[rows] = ids
-        self.series_table.opened(ids[begins])
+        new = begins & bursts.note_counted(columns, rows, ids, owned=state is State.ATTRIBUTED)
+        self.series_table.opened(ids[begins], new[begins])
         self.series_table.closed(ids[begins & ~is_open])
         self.series_table.credit(ids[was_pending | resumed], *amount.T, now=now)
         self.series_table.retransmitted(ids[was_pending], columns.resent[rows[was_pending]].astype(np.uint64))

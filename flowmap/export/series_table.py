@@ -121,10 +121,10 @@ class SeriesTable:
         row = np.array([self.series(key, now=now)], np.int32)
         self.credit(row, *np.array([totals], np.uint64).T, now=now)
 
-    def opened(self, ids: Ids) -> None:
-        """Count new connections, which are open."""
+    def opened(self, ids: Ids, new: npt.NDArray[np.bool_] | None = None) -> None:
+        """Count connections, which are open. ``new``: those not counted in their series before; None: all."""
         self._check(ids)
-        np.add.at(self.connections, ids, np.uint64(1))
+        np.add.at(self.connections, ids if new is None else ids[new], np.uint64(1))
         np.add.at(self.open_connections, ids, np.int64(1))
 
     def closed(self, ids: Ids) -> None:

@@ -43,6 +43,7 @@ def begin(columns: FlowColumns, rows: Rows) -> None:
     """Note the first packets of new flows."""
     some = rows[is_connectionless(columns, rows)]
     columns.heard_by[some] = columns.born_by[some]
+    columns.counted[some] = 0
 
 
 def last_heard(batch: FlowBatch) -> Times:
@@ -94,6 +95,20 @@ def leave_earlier(columns: FlowColumns, rows: Rows, leave: Callable[[Rows], None
     for name, values in kept.items():
         getattr(columns, name)[rows] = values
     columns.born_after[rows], columns.born_by[rows] = columns.burst_after[rows], columns.burst_by[rows]
+
+
+def note_counted(columns: FlowColumns, rows: Rows, series: Rows, *, owned: bool) -> Mask:
+    """Whether each flow begins a connection of its series; ``owned``: the series have one owner.
+
+    A connectionless flow that comes back to its owner, after a burst that named nobody or several, is the same
+    connection as before.
+    """
+    new: Mask = np.ones(len(rows), np.bool_)
+    some = np.flatnonzero(is_connectionless(columns, rows)) if owned else np.zeros(0, np.intp)
+    if len(some):
+        new[some] = columns.counted[rows[some]] != series[some] + 1
+        columns.counted[rows[some]] = series[some] + 1
+    return new
 
 
 def settle(columns: FlowColumns, rows: Rows) -> None:

@@ -98,6 +98,7 @@ class FlowColumns:
         self.unsettled = np.zeros((n, 4), np.uint64)
         self.earlier = np.zeros(n, np.int32)  # ``verdict`` before that of the burst
         self.earlier_state = np.zeros(n, np.uint8)
+        self.counted = np.zeros(n, np.int32)  # 1 + the series of one owner in which it was counted last; 0: none
         self.series = np.zeros(n, np.int32)  # series id of its traffic, or PENDING, IGNORED
         self.state = np.zeros(n, np.uint8)  # State of the owner as a code of the attribution, 0 while undecided
         self.verdict = np.zeros(n, np.int32)  # number of the decision

@@ -86,7 +86,7 @@ def run(endpoints: int, rate: float, confirm: Confirm) -> Result:
     _watch(accounting, result)
     for step in (ReadStarted("start"), ReadFinished(True)):
         accounting.apply(TakeStep(step, 0.0, 0.0))
-    budget = CallBudget(rate=rate, burst=5, max_in_flight=max(2, int(rate)))
+    budget = CallBudget(rate=rate, burst=max(5, int(rate)), max_in_flight=max(5, int(rate)))
     under_way: list[tuple[float, int, float, Question]] = []
     calls, now, place = 0, 0.0, 0
     while now < WARM_UP + SECONDS:

@@ -298,3 +298,40 @@ def test_closed_pending_flows_yield_to_established_ones() -> None:
     assert dict(run.accounting.shed) == {"table_full": 1}
     run(replace(FLOW, client_port=4, id=4, kind=RecordKind.UPDATED, flags=int(Flag.ASSURED)))
     assert dict(run.accounting.shed) == {"table_full": 1, "pending": 1}
+
+
+def test_a_connectionless_flow_is_confirmed_burst_by_burst() -> None:
+    run = AccountingRun(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    flow = replace(FLOW, protocol=17)
+
+    def burst(transmit: int, *owners: Owner) -> None:
+        run(replace(flow, kind=DUMPED, counters=(transmit, 0, 1, 0)))
+        run.answer(*owners, after=2)
+        run.answer(*owners, after=2)
+
+    def connections() -> dict[str, int]:
+        table = run.accounting.series_table.freeze()
+        named = [(key.owners, int(table.connections[row])) for row, key in enumerate(table.keys) if key and key.owners]
+        return {owners[0].name: count for owners, count in named}
+
+    run.catch_up()
+    run(flow)
+    run.answer(X)
+    burst(100, X)
+    burst(250, X)
+    assert (run.totals(), connections()) == ({named("x"): (250, 0)}, {"x": 1})
+    run(replace(flow, kind=DUMPED, counters=(300, 0, 1, 0)))
+    assert run.accounting.pending == [50, 0], "it waits for the next answer"
+    run.answer(after=2)
+    run.answer(after=2)
+    assert run.totals() == {named("x"): (250, 0), nobody("unknown"): (50, 0)}, "the answers around it disagree"
+    burst(400, X)
+    burst(600, X)
+    assert run.totals()[named("x")] == (250, 0), "the last answers before and between name nobody"
+    burst(750, X)
+    assert run.totals()[named("x")] == (400, 0)
+    assert connections() == {"x": 1}, "the same connection as before"
+    for transmit in (800, 900, 1000):
+        burst(transmit, Y)
+    assert run.totals()[named("y")] == (100, 0), "another owner on the tuple"
+    assert connections() == {"x": 1, "y": 1}

@@ -159,7 +159,9 @@ class Timeline:
         asked = np.array([answer.asked for answer in self.answers])
         arrived = np.array([answer.arrived for answer in self.answers])
         first_asked = asked[0] if len(asked) else np.inf
-        near_start = (first_asked - lifetimes.born_after <= grace) & (lifetimes.born_by - first_asked <= grace)
+        near_start = first_asked - lifetimes.born_after <= grace
+        # Of a connectionless flow it may be long before the start: it only stands for an answer before it.
+        near_start &= (lifetimes.born_by - first_asked <= grace) | lifetimes.connectionless
         cases, position = distinct_rows(
             (
                 np.searchsorted(asked, lifetimes.born_by, "left"),  # first answer asked after the start

@@ -129,6 +129,16 @@ ROWS = {
     "UDP: asked inside, and it sent": ([answer(10.2, X)], UDP._replace(proven_until=30.0), None),
     "UDP: grace and after agree": ([answer(10.2, X), answer(20, X)], UDP, ({X}, "around")),
     "UDP: grace and after disagree": ([answer(10.2, X), answer(20, Y)], UDP, (set(), "unconfirmed")),
+    "UDP: the first answer is long before the latest start": (
+        [answer(10, X), answer(20, X)],
+        UDP._replace(born_by=15.0, ended_by=16.0),
+        ({X}, "around"),
+    ),
+    "UDP: the first answer is long after the earliest start": (
+        [answer(11.1, X), answer(20, X)],
+        UDP._replace(born_by=15.0, ended_by=16.0),
+        (set(), "unconfirmed"),
+    ),
     "UDP: grace is after the last packet": ([answer(11, X)], UDP, ({X}, "around")),
     "UDP: after only": ([answer(20, X)], UDP, (set(), "unconfirmed")),
     "UDP: nobody": ([answer(0), answer(20)], UDP, (set(), "around")),
