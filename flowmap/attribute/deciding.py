@@ -4,7 +4,7 @@ Each answer was judged for the flow by the rules of time (``answers/timeline``).
 
     corroborated    if the client has exactly one owner, an older answer about the service endpoint is enough
     guarded         a ``source`` answer counts only if no deployment has the service's address (see ``questions``)
-    resting         a flow becomes ``unknown``, never an owner's, without the answers of shapes that name nobody
+    resting         a flow becomes ``unknown``, never an owner's, without the answers of shapes that name no deployment
 """
 
 from __future__ import annotations
@@ -80,26 +80,18 @@ class Deciding:
 
         No rule of time is needed: a ``source`` answer that may be about the host must not name a flow.
         """
+        sources = {question.place: one for question, one in known.items() if question.shape is Shape.SOURCE}
         found: dict[Question, Judgement | None] = {}
-        for host in known:
-            if host.shape is Shape.HOST:
-                source = next(
-                    (
-                        one
-                        for question, one in known.items()
-                        if question.shape is Shape.SOURCE and question.place == host.place
-                    ),
-                    None,
-                )
-                timeline = self._cache.timeline(host)
-                found[host] = None
-                if source is not None and source.owners and timeline and self._cache.is_guarded(host, source.answer):
-                    every = NO_OWNERS.union(*(answer.owners for answer in timeline.answers))
-                    found[host] = Judgement(every, "host", timeline.answers[-1])
+        for host in (question for question in known if question.shape is Shape.HOST):
+            source, timeline = sources.get(host.place), self._cache.timeline(host)
+            found[host] = None
+            if source is not None and source.owners and timeline and self._cache.is_guarded(host, source.answer):
+                every = NO_OWNERS.union(*(answer.owners for answer in timeline.answers))
+                found[host] = Judgement(every, "host", timeline.answers[-1])
         return {**known, **found} if found else known
 
     def _is_never_named(self, known: Mapping[Question, Judgement | None], now: float) -> bool:
-        """Whether the client's own answers came and name nobody, as for every client of this API.
+        """Whether the client's own answers came and name no deployment, as for every client of this API.
 
         Under the data-flow reading clients are not asked about.
         """
@@ -119,8 +111,7 @@ class Deciding:
             return self._decide_without_resting(of_service, "dataflow", now)
         if any(one is not None and one.rule in ("unconfirmed", "late") for one in of_service.values()):
             owners = NO_OWNERS  # whom that question would have named is not known
-        outcomes = {question: outcome for question, outcome in known.items() if outcome is not None}
-        outcomes = {question: outcome for question, outcome in outcomes.items() if question.shape is not Shape.HOST}
+        outcomes = {question: one for question, one in known.items() if one and question.shape is not Shape.HOST}
         return Decision(state_of(owners, self._settings.owners_limit), owners, outcomes, now, INFERRED, inferred=True)
 
     def _decide_without_resting(
@@ -149,8 +140,7 @@ class Deciding:
     def _is_resting(self, question: Question, now: float) -> bool:
         """Whether the question is of a resting shape and its newest answer names no deployment; shapes rest only where
         questions cost calls."""
-        timeline = self._cache.timeline(question)
-        newest = timeline.latest() if timeline else None
+        newest = self._cache.newest(question)
         resting = self._shape_stats.never_names(question.shape, now=now)
         return resting and not question.place.is_flink and newest is not None and not newest.owners
 

@@ -6,7 +6,7 @@ of one deployment talks to several endpoints: only the deployments that use all 
 flow are intersected with the users of every endpoint to which its client certainly had a connection at the same time.
 
     an endpoint that no deployment uses      does not count: clusters have storage, name services and brokers
-    nobody uses all of them                  every one of the flows is ``unknown``
+    no deployment uses all of them           every one of the flows is ``unknown``
     a connection begins or ends later        open flows that were decided before are narrowed further
 
 It rests on an assumption of the operator. It fails if a job's own code opens a connection to an endpoint that only

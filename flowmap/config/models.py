@@ -197,7 +197,9 @@ class AttributeConfig(Section):
         default=30.0, description="Interval to repeat a question that returned no owner."
     )
     stale_for: Annotated[Duration, AT_ONCE] = Field(
-        default=600.0, description="Time that an expired answer is still used while the API fails."
+        default=600.0,
+        description="Time that an older answer about a service endpoint still confirms the owner of its client, and "
+        "that an expired answer is still used while the API fails.",
     )
     give_up_after: Annotated[Span, AT_ONCE] = Field(
         default=3600.0, description="A flow that waits longer for an answer becomes failed."

@@ -255,11 +255,11 @@ def _late(answers: Sequence[Answer], case: _Case, known: Owners) -> Owners:
     """Owners that appear inside a flow's life too late to have begun it; ``known``: named before or at its start."""
     if case.first_late > case.last_inside:
         return NO_OWNERS
-    early, nobody = known, False
+    early, unowned = known, False
     for place in range(case.first_inside, case.last_inside + 1):
         owners = answers[place].owners
-        nobody |= not owners
-        if place < case.first_late or not nobody:
+        unowned |= not owners
+        if place < case.first_late or not unowned:
             early |= owners
     return _named(answers[case.first_inside : case.last_inside + 1]) - early
 

@@ -129,8 +129,7 @@ class Asking:
         """Whether the question should be asked: one of a resting shape is repeated after a longer pause only."""
         if question in self._forced or not self._shape_stats.never_names(question.shape, now=now):
             return True
-        timeline = self._cache.timeline(question)
-        newest = timeline.latest() if timeline else None
+        newest = self._cache.newest(question)
         return newest is None or now - newest.arrived >= self._shape_stats.pause
 
     def _probes(self, now: float, limit: int) -> list[int]:

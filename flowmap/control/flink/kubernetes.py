@@ -9,7 +9,6 @@ The lists are read again and again with ``resourceVersion=0``, so the API server
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from flowmap.control.alibaba.http.route import Route
 from flowmap.control.alibaba.http.transport import HttpTransport
 from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.flink.cluster import Cluster
+from flowmap.control.flink.replies import json_of
 from flowmap.control.flink.rest import Access, read_secret, tls_context
 from flowmap.errors import AuthError, ConfigError, ProtocolError, Transient
 
@@ -141,17 +141,7 @@ class KubernetesClusters:
         headers = {} if token is None else {"authorization": f"Bearer {read_secret(token)}"}
         reply = await self._transport.send("GET", f"{self._api.url}/{path}", headers, timeout=TIMEOUT)
         where = f"the Kubernetes API at /{path.partition('?')[0]}"
-        if reply.status in (401, 403):
-            raise AuthError(f"{where} refused the request with HTTP {reply.status}", status=reply.status)
-        if reply.status >= 500:
-            raise Transient(f"{where} answered HTTP {reply.status}", status=reply.status, reason="server")
-        if reply.status != 200:
-            raise ProtocolError(f"{where} answered HTTP {reply.status}", status=reply.status)
-        try:
-            answer: object = json.loads(reply.body)
-        except ValueError as error:
-            raise ProtocolError(f"{where}: the answer is not JSON", reason="malformed") from error
-        return answer
+        return json_of(reply.status, reply.body, where)
 
 
 def _items(answer: object) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,6 @@ and put a prefix before the path. A standby JobManager answers for the leader, s
 from __future__ import annotations
 
 import base64
-import json
 import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,7 +18,8 @@ from urllib.parse import quote, urlsplit
 from flowmap.control.alibaba.http.route import Route
 from flowmap.control.alibaba.http.transport import HttpTransport
 from flowmap.control.alibaba.http.transport_api import Transport
-from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
+from flowmap.control.flink.replies import json_of
+from flowmap.errors import AuthError, ConfigError, ControlError, Transient
 
 T = TypeVar("T")
 
@@ -99,17 +99,7 @@ class JobManagerRest:
         where = f"{urlsplit(url).netloc} at /{'/'.join(path)[:60]}"
         if reply.status == 404:
             return None
-        if reply.status in (401, 403):
-            raise AuthError(f"{where} refused the request with HTTP {reply.status}", status=reply.status)
-        if reply.status >= 500:
-            raise Transient(f"{where} answered HTTP {reply.status}", status=reply.status, reason="server")
-        if reply.status != 200:
-            raise ProtocolError(f"{where} answered HTTP {reply.status}", status=reply.status)
-        try:
-            answer: object = json.loads(reply.body)
-        except ValueError as error:
-            raise ProtocolError(f"{where}: the answer is not JSON", reason="malformed") from error
-        return answer
+        return json_of(reply.status, reply.body, where)
 
     def _headers(self) -> Mapping[str, str]:
         """Files are read at every call: a token may be renewed at any time."""
