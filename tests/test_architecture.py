@@ -55,9 +55,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "control.alibaba": (
         *("control.alibaba", "daemon.clients", "sandbox", "cli.control", "cli.check"),
         *("cli.shared.asking", "cli.shared.direct", "cli.replay.capture"),  # questions of commands, in the API's values
-        *("config.values", "config.fields"),  # endpoints and proxies have one parser each
         "catalog_file.catalog",  # artifacts in the API's spelling
-        *("control.flink.rest", "control.flink.kubernetes"),  # one transport of HTTP with limits
         "cli.shared.flink",  # listings in the values of the API
     ),
     "control.flink": ("control.flink", "daemon.clients", "cli.check.flink", "cli.shared.flink"),
@@ -68,7 +66,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "bcrypt": ("serve.server.passwords",),
     "cachetools": ("attribute",),
     "h11": ("serve.server.protocol",),
-    "httpx": ("control.alibaba.http.transport", "cli.shared.client"),
+    "httpx": ("control.http.transport", "cli.shared.client"),
     "numpy": ("flows", "wire", "sources", "attribute", "export", "history", "engine", "query", "recording", "replay"),
     "prometheus_client": ("export.selfmetrics",),
     "pydantic": ("catalog_file", "cli.check.host", "config", "control", "recording", "serve", "sandbox"),

@@ -22,7 +22,7 @@ import yaml
 from flowmap.cli import command
 from flowmap.cli.command import COMMANDS
 from flowmap.config import Config, config_markdown
-from flowmap.export.definitions import BY_NAME, metrics_markdown
+from flowmap.export.metrics.definitions import BY_NAME, metrics_markdown
 from flowmap.sandbox.demo.demo import Demo
 from flowmap.sandbox.fault_book import DESCRIPTIONS
 from flowmap.sandbox.running import running_sandbox

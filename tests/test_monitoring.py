@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from flowmap.export.definitions import BY_NAME
+from flowmap.export.metrics.definitions import BY_NAME
 from flowmap.sandbox.demo.demo import Demo
 
 CONFIG = Path(__file__).parent.parent / "config"

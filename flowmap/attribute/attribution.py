@@ -42,7 +42,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows import bursts
 from flowmap.flows.columns import PENDING, Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 from flowmap.model.tenure import Holders

@@ -10,7 +10,7 @@ import numpy as np
 
 from flowmap.attribute.owner_state import may_be_named
 from flowmap.flows.columns import FlowColumns, Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 
 FLOWS_AT_ONCE = 2000
 """Flows that are judged in one turn: about 0.1 s of work."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowmap.attribute.answers.timeline import Judgement
 from flowmap.attribute.questions import Owners, Question
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.model.deployment import State
 
 STATES: tuple[State, ...] = (

@@ -28,7 +28,7 @@ from flowmap.attribute.questions import Owners, Shape, endpoint_questions, state
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import FlowTable
 from flowmap.model.deployment import State
 

@@ -7,7 +7,7 @@ import numpy as np
 from flowmap.attribute.answers.timeline import Lifetimes
 from flowmap.flows.bursts import is_connectionless, is_unconfirmed, life_end
 from flowmap.flows.columns import Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import FlowTable
 
 

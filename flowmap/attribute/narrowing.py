@@ -33,8 +33,8 @@ from flowmap.attribute.questions import READINGS, Owners, Place, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.bursts import is_connectionless
 from flowmap.flows.columns import Mask
-from flowmap.flows.hash_index import Rows
-from flowmap.flows.ports import unpack
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.index.ports import unpack
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmap.attribute.questions import Question
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import NEVER
 
 

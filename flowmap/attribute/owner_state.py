@@ -23,7 +23,7 @@ import numpy as np
 from flowmap.attribute.decisions import CODE
 from flowmap.flows.bursts import is_connectionless, is_unconfirmed
 from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, Mask, Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.model.deployment import State
 
 _SEVERAL = (CODE[State.SHARED], CODE[State.AMBIGUOUS])

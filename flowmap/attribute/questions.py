@@ -40,7 +40,7 @@ from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from flowmap.flows.endpoints import EndpointKey
+from flowmap.flows.index.endpoints import EndpointKey
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import FLINK, FLINK_ROLES, Owner, Role, State
 

@@ -25,7 +25,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import PENDING, Mask, Row
 from flowmap.flows.filter import LOOPBACK, Network
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from flowmap.model.deployment import State

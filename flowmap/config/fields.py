@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from flowmap.config import values
-from flowmap.control.alibaba.http.route import Proxy
+from flowmap.control.http.route import Proxy
 
 _DURATION_SCHEMA = {
     "anyOf": [{"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[wdhms]))+$"}, {"type": "number", "minimum": 0}]

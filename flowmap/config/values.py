@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from flowmap.control.alibaba.http import endpoint, route
+from flowmap.control.http import endpoint, route
 from flowmap.errors import ConfigError
 from flowmap.flows.filter import Pattern
 from flowmap.model.address import format_endpoint

@@ -13,15 +13,15 @@ from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_IP
 from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label
 from flowmap.control.alibaba.credentials.base import CredentialsProvider, StaticCredentials
 from flowmap.control.alibaba.credentials.chain import process_credentials
-from flowmap.control.alibaba.http.endpoint import endpoint_of_region
-from flowmap.control.alibaba.http.route import Route, environment_proxy, trusting
-from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.catalog.catalog import Scope
 from flowmap.control.flink.cluster import Cluster
 from flowmap.control.flink.control_plane import FlinkControlPlane
 from flowmap.control.flink.deployments import Identity
 from flowmap.control.flink.kubernetes import KubernetesClusters, access_of
 from flowmap.control.flink.rest import Access, JobManagerRest
+from flowmap.control.http.endpoint import endpoint_of_region
+from flowmap.control.http.route import Route, environment_proxy, trusting
+from flowmap.control.http.transport_api import Transport
 from flowmap.control.port import Admit as AdmitQuestion
 from flowmap.control.port import ControlPlane
 from flowmap.control.several import SeveralControlPlanes

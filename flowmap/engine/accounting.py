@@ -40,11 +40,11 @@ from flowmap.export.series import OTHER, SeriesKey, SeriesKind
 from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import exact_bytes
 from flowmap.flows import bursts
-from flowmap.flows.batch import FlowBatch
-from flowmap.flows.changes import Changes
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.filter import Filter
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.records.batch import FlowBatch
+from flowmap.flows.records.changes import Changes
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.address import protocol_name
 from flowmap.model.deployment import FLINK_ROLES, DeploymentInfo, DeploymentKey, Owner, State

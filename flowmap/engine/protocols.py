@@ -9,7 +9,7 @@ from flowmap.attribute.answers.intervals import IntervalChange
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.flows.columns import FlowColumns
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import Times
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey
 

@@ -13,10 +13,10 @@ from operator import add
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.export.definitions import HEALTH, METRICS
 from flowmap.export.families import Sample, small_families
 from flowmap.export.labels import label_names
-from flowmap.export.metric import Metric
+from flowmap.export.metrics.definitions import HEALTH, METRICS
+from flowmap.export.metrics.metric import Metric
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series import KINDS

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flowmap.export.definitions import BY_NAME
 from flowmap.export.delays import BOUNDS, DelayCounts
 from flowmap.export.labels import label_text, quoted
-from flowmap.export.metric import Metric
+from flowmap.export.metrics.definitions import BY_NAME
+from flowmap.export.metrics.metric import Metric
+from flowmap.export.metrics.sources import SOURCES, SourceMetric
 from flowmap.export.snapshot import Snapshot
-from flowmap.export.source_metrics import SOURCES, SourceMetric
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.model.source import SourceReport
 

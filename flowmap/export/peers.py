@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.filter import Pattern
+from flowmap.flows.index.endpoints import EndpointKey
 from flowmap.model.address import Endpoint
 
 

@@ -11,9 +11,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from flowmap.export.definitions import BY_NAME
 from flowmap.export.labels import clean
-from flowmap.export.self_definitions import HTTP_REFUSALS
+from flowmap.export.metrics.daemon import HTTP_REFUSALS
+from flowmap.export.metrics.definitions import BY_NAME
 
 _BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 

@@ -17,10 +17,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import FlowBatch, RecordKind
 from flowmap.flows.columns import FlowColumns, Mask, Row
-from flowmap.flows.hash_index import Rows
-from flowmap.flows.ports import TCP
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.index.ports import TCP
+from flowmap.flows.records.batch import FlowBatch, RecordKind
 
 _UNCONFIRMED, _READ = np.uint32(Row.UNCONFIRMED), np.uint32(Row.READ)
 

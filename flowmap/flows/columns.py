@@ -7,9 +7,9 @@ from enum import IntFlag, auto
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import FlowBatch
-from flowmap.flows.hash_index import Hashes, Positions, Rows
-from flowmap.flows.ports import client_ports, pack, protocols, server_ports, unpack, unpack_nat
+from flowmap.flows.index.hash_index import Hashes, Positions, Rows
+from flowmap.flows.index.ports import client_ports, pack, protocols, server_ports, unpack, unpack_nat
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.address import Address, Endpoint
 
 U64 = npt.NDArray[np.uint64]
@@ -70,7 +70,7 @@ class FlowColumns:
         self.client_low = np.zeros(n, np.uint64)
         self.server_high = np.zeros(n, np.uint64)
         self.server_low = np.zeros(n, np.uint64)
-        self.ports = np.zeros(n, np.uint64)  # with zone and protocol, packed: see ``flows.ports``
+        self.ports = np.zeros(n, np.uint64)  # with zone and protocol, packed: see ``flows.index.ports``
         self.id = np.zeros(n, np.uint64)
         # Written only for flows with NAT.
         self.translated = np.zeros((n, 4), np.uint64)  # client high, low, server high, low

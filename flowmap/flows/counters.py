@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows import bursts
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
-from flowmap.flows.column_batch import Column
 from flowmap.flows.columns import U64, FlowColumns, Mask, Row
-from flowmap.flows.hash_index import Rows
-from flowmap.flows.ports import TCP
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.index.ports import TCP
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.column_batch import Column
 
 # numpy looks up a dozen attributes on an enum member at every use; plain numbers keep small batches cheap.
 CLOSED, OPENED, DUMPED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.DUMPED)

@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import PENDING, FlowColumns, Mask, Row
-from flowmap.flows.hash_index import Hashes, Rows
+from flowmap.flows.index.hash_index import Hashes, Rows
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 
 FEW_PACKETS = 8
 """Packets per direction of an evictable flow. A SYN and its answer are sent seven times at most."""

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.address import Address, protocol_number
 
 Mask = npt.NDArray[np.bool_]

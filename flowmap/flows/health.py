@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowmap.flows.batch import Flag, FlowBatch
-from flowmap.flows.changes import Changes
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.counters import count_retransmits
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.records.batch import Flag, FlowBatch
+from flowmap.flows.records.changes import Changes
 
 _ENDED = np.uint32(Row.ENDED)
 _NO_ROWS = np.zeros(0, np.int32)

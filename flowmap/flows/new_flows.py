@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import FlowColumns, Mask, Row
-from flowmap.flows.hash_index import Positions, Rows
-from flowmap.flows.ports import pack_nat
+from flowmap.flows.index.hash_index import Positions, Rows
+from flowmap.flows.index.ports import pack_nat
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 
 DUMPED, UPDATED = int(RecordKind.DUMPED), int(RecordKind.UPDATED)
 NEWS = int(Flag.COUNTERS | Flag.ENDING | Flag.HEALTH | Flag.ASSURED)

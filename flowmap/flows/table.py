@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows import bursts
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
-from flowmap.flows.changes import Changes, Moment, Shed, joined
 from flowmap.flows.columns import (
     IGNORED,
     PENDING,
@@ -26,7 +24,6 @@ from flowmap.flows.columns import (
     same_key,
 )
 from flowmap.flows.counters import apply_late_openings, confirm_zeroed, count, count_retransmits, sums
-from flowmap.flows.endpoints import EndpointTable
 from flowmap.flows.eviction import (
     SHARE,
     Evict,
@@ -38,12 +35,15 @@ from flowmap.flows.eviction import (
     without_evictable,
 )
 from flowmap.flows.filter import Filter
-from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.health import apply_measured
-from flowmap.flows.moments import note_moments
+from flowmap.flows.index.endpoints import EndpointTable
+from flowmap.flows.index.hash_index import Hasher, Hashes, KeyIndex, Rows
+from flowmap.flows.index.ports import TCP
+from flowmap.flows.index.superseded import Superseded
 from flowmap.flows.new_flows import applicable, opening_flags, write_translation
-from flowmap.flows.ports import TCP
-from flowmap.flows.superseded import Superseded
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.changes import Changes, Moment, Shed, joined
+from flowmap.flows.records.moments import note_moments
 from flowmap.flows.untracked import Untracked
 
 NEVER = -np.inf

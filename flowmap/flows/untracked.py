@@ -14,12 +14,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch
 from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row, key_columns, same_key
 from flowmap.flows.filter import LOOPBACK, Filter
-from flowmap.flows.hash_index import Hasher, Hashes, KeyIndex, Rows
-from flowmap.flows.ports import swapped
-from flowmap.flows.ports import zones as zones_of
+from flowmap.flows.index.hash_index import Hasher, Hashes, KeyIndex, Rows
+from flowmap.flows.index.ports import swapped
+from flowmap.flows.index.ports import zones as zones_of
+from flowmap.flows.records.batch import Flag, FlowBatch
 
 MAX_ZONES = 64
 """Conntrack zones in which a connection is searched. With more zones, no connection counts as missing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.ports import client_ports, nat_ports, protocols, server_ports
+from flowmap.flows.index.ports import client_ports, nat_ports, protocols, server_ports
 from flowmap.history.closed_flows import Column, Fact
 from flowmap.model.address import Address
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from flowmap.attribute.decisions import Decision
 from flowmap.flows.columns import FlowColumns, Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import Times
 from flowmap.model.deployment import FLINK_ROLES, Owner, State
 
@@ -30,7 +30,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
         "born_after": np.int64,
         "ended_after": np.int64,
         "flags": np.uint8,  # Fact
-        "ports": np.uint64,  # with zone and protocol, packed: see ``flows.ports``
+        "ports": np.uint64,  # with zone and protocol, packed: see ``flows.index.ports``
         "client_low": np.uint64,
         "server_low": np.uint64,
         "client_high": np.uint64,

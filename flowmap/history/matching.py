@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.endpoints import EndpointKey
-from flowmap.flows.ports import client_ports, nat_ports, protocols, server_ports
+from flowmap.flows.index.endpoints import EndpointKey
+from flowmap.flows.index.ports import client_ports, nat_ports, protocols, server_ports
 from flowmap.history.block import Block
 from flowmap.history.closed_flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
 from flowmap.model.address import Address, Endpoint

@@ -20,8 +20,8 @@ import numpy as np
 from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import CONFIDENCE, Question, Shape
 from flowmap.errors import DecodeError, HistoryError, QueryError
-from flowmap.flows.endpoints import EndpointKey
-from flowmap.flows.ports import unpack, unpack_nat
+from flowmap.flows.index.endpoints import EndpointKey
+from flowmap.flows.index.ports import unpack, unpack_nat
 from flowmap.history import bloom
 from flowmap.history.block import Block
 from flowmap.history.closed_flows import MICROSECONDS, Fact, StoredDecision

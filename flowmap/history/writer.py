@@ -19,7 +19,7 @@ from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.errors import HistoryError
 from flowmap.flows.columns import FlowColumns
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import Times
 from flowmap.history import clock
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, CopiedFlows, convert, copy_flows

@@ -14,7 +14,7 @@ from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import READINGS, Owners, Question, Semantics, Shape
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import Row
-from flowmap.flows.endpoints import EndpointKey
+from flowmap.flows.index.endpoints import EndpointKey
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import JobSelection, Owner
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation

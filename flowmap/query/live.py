@@ -26,8 +26,8 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.errors import QueryError
 from flowmap.flows.columns import IGNORED, Row
-from flowmap.flows.hash_index import Rows
-from flowmap.flows.ports import unpack
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.index.ports import unpack
 from flowmap.model.address import Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import AttributionView, Connection, Evidence, FlowFilter, FlowPage, FlowView, PeerSeen

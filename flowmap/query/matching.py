@@ -7,8 +7,8 @@ import numpy as np
 from flowmap.attribute.decisions import STATES
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
-from flowmap.flows.hash_index import Rows
-from flowmap.flows.ports import nat_ports
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.index.ports import nat_ports
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.model.address import protocol_name
 from flowmap.model.views import PeerSeen, Traffic
 from flowmap.query.matching import within

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from flowmap.config.models import Config
 from flowmap.engine.commands import Configure, CountFlowless, Decide, Deliver, Finish, GiveUp, Restore, TakeStep, Tidy
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import COLUMNS, Datagrams, FlowBatch
+from flowmap.flows.records.batch import COLUMNS, Datagrams, FlowBatch
 from flowmap.recording import messages
 from flowmap.recording.entries import Asked, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.settings import first_problem, kept_settings, read_settings

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Command
-from flowmap.flows.batch import Datagrams
+from flowmap.flows.records.batch import Datagrams
 from flowmap.model.source import SourceStats
 
 

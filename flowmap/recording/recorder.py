@@ -21,7 +21,7 @@ from flowmap.attribute.questions import Question
 from flowmap.config import Config
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Command, Decide, Deliver, Restore, TakeStep
-from flowmap.flows.batch import COLUMNS, Datagrams, FlowBatch
+from flowmap.flows.records.batch import COLUMNS, Datagrams, FlowBatch
 from flowmap.model.source import SourceStats
 from flowmap.model.status import RecordingReport
 from flowmap.recording.codec import encode_entries

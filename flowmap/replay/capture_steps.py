@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.source import SourceFacts
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.copies import CopyWatch, interfaces_of

@@ -23,7 +23,7 @@ from flowmap.config import Config
 from flowmap.engine.commands import Configure, Deliver, QuestionResult, TakeStep
 from flowmap.engine.factory import make_accounting
 from flowmap.flows.columns import IGNORED
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.recording.entries import Undecoded
 from flowmap.recording.reader import RecordingReader

@@ -12,8 +12,8 @@ import numpy as np
 from flowmap.engine.commands import Ask, Deliver, TakeStep
 from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.export.snapshot import Snapshot
-from flowmap.flows.batch import FlowBatch
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.source import SourceStats
 from flowmap.query.live import LiveQueries
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded

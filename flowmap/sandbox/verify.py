@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from flowmap.control.alibaba.http.retry import parse_date
-from flowmap.control.alibaba.http.signing import ACS3, canonical_query, sign_acs3, sign_hmac_sha1
+from flowmap.control.alibaba.api.signing import ACS3, canonical_query, sign_acs3, sign_hmac_sha1
+from flowmap.control.http.retry import parse_date
 
 CLOCK_TOLERANCE = 900.0
 """Largest difference between the date of a request and the server's clock, in seconds."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.address import Address
 from flowmap.model.source import SourceFacts, SourceStats
 

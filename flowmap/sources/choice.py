@@ -142,7 +142,7 @@ def tracks(own_port: int = 0) -> bool | Unknown:
 
 def counts_bytes(own_port: int = 0) -> bool | None:
     """Whether the entry of a datagram over loopback (see :func:`tracks`) has counters; None if there is no entry."""
-    from flowmap.flows.batch import Flag
+    from flowmap.flows.records.batch import Flag
     from flowmap.sources.conntrack.dump import Dump
     from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
 from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, Step
 

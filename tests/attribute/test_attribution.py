@@ -8,7 +8,7 @@ import pytest
 from flowmap.attribute.questions import Owners, Place, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import GiveUp, TakeStep
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from tests.support.accounting import sweep
 from tests.support.attribution import AttributionRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowmap.attribute.calls.schedule import FAIR
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.sources.base import ReadFinished, ReadStarted
 from tests.support.attribution import AttributionRun
 from tests.support.records import Record

@@ -10,8 +10,8 @@ import pytest
 from flowmap.attribute.answers.shape_stats import SOON
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import Row
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from tests.support.attribution import AttributionRun
 from tests.support.records import Record

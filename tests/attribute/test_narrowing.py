@@ -10,7 +10,7 @@ from flowmap.attribute.decisions import STATES
 from flowmap.attribute.questions import UNREADABLE, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep, Tidy
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp
 from tests.support.accounting import Auditor, sweep

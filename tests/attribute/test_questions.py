@@ -19,8 +19,8 @@ from flowmap.attribute.questions import (
     state_of,
     state_of_several,
 )
-from flowmap.flows.batch import RecordKind
-from flowmap.flows.endpoints import EndpointKey
+from flowmap.flows.index.endpoints import EndpointKey
+from flowmap.flows.records.batch import RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import FLINK, Owner, Role, State
 from tests.support.records import Record

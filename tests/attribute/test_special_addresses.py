@@ -9,7 +9,7 @@ from flowmap.attribute.questions import Semantics, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import KINDS, SpecialAddresses
 from flowmap.engine.commands import GiveUp, TakeStep
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 from flowmap.model.views import Connection, FlowFilter

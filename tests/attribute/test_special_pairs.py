@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from tests.support.attribution import AttributionRun
 from tests.support.records import Record
 

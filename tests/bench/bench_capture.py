@@ -91,7 +91,7 @@ def cpu(pid: int) -> float:
 def read_ours(interface: str) -> None:
     """The capture source as the engine polls it, with the flow table, until SIGINT."""
     from flowmap.engine.engine import GATHER, select_readable
-    from flowmap.flows.batch import FlowBatch
+    from flowmap.flows.records.batch import FlowBatch
     from flowmap.flows.table import FlowTable
     from flowmap.sources.capture.source import CaptureSource
 

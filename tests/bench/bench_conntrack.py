@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.flows.table import FlowTable
 from flowmap.sources.base import Lost
 from flowmap.sources.conntrack.dump import CHUNK, Dump

@@ -33,7 +33,7 @@ before, started = rss(), time.perf_counter()
 OUR_IMPORT = (
     START
     + """
-import flowmap.control.alibaba.api.client, flowmap.control.alibaba.http.transport
+import flowmap.control.alibaba.api.client, flowmap.control.http.transport
 print(json.dumps({"seconds": time.perf_counter() - started, "mib": rss() - before}))
 """
 )
@@ -52,7 +52,7 @@ OUR_LIST = (
 import asyncio
 from flowmap.control.client import ControlClient
 from flowmap.control.credentials import StaticCredentials
-import flowmap.control.alibaba.http.transport
+import flowmap.control.http.transport
 async def main(url):
     keys = StaticCredentials("sandbox-access-key", "sandbox-secret")
     async with ControlClient(endpoint=url, workspace="sandbox", credentials=keys, timeout=60) as client:

@@ -17,7 +17,7 @@ from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import Decide, TakeStep
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for

@@ -26,7 +26,7 @@ def books_mib() -> float:
     from flowmap.engine.accounting import FlowAccounting
     from flowmap.engine.commands import TakeStep
     from flowmap.export.series_table import SeriesTable
-    from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+    from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
     from flowmap.flows.table import FlowTable
     from flowmap.model.address import V4_MAPPED
     from flowmap.sources.base import ReadFinished, ReadStarted

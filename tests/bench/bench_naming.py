@@ -28,8 +28,8 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.cli.output.text import table
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Decide, TakeStep, Tidy
-from flowmap.flows.batch import Flag, RecordKind
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for

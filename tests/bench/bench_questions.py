@@ -19,7 +19,7 @@ from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Ask, Decide, TakeStep, Tidy
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for

@@ -17,7 +17,7 @@ from pathlib import Path
 from flowmap.config import Config
 from flowmap.engine.commands import Apply, Decide, TakeStep
 from flowmap.engine.factory import make_accounting
-from flowmap.flows.batch import Datagrams
+from flowmap.flows.records.batch import Datagrams
 from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.recording.file import RecordingFile
 from flowmap.recording.reader import RecordingReader

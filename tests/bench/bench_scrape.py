@@ -17,8 +17,8 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from flowmap.export.definitions import HEALTH, METRICS
 from flowmap.export.exposition import Exposition, compress
+from flowmap.export.metrics.definitions import HEALTH, METRICS
 from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series_table import SeriesKey, SeriesTable

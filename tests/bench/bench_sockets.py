@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.sockets.payload import CONNECTED
 from flowmap.sources.sockets.source import SocketsSource

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from flowmap.config import Config
 from flowmap.config.loading import read
 from flowmap.config.reloading import changed, live
-from flowmap.control.alibaba.http.refusals import HttpReply
-from flowmap.control.alibaba.http.route import Route
+from flowmap.control.http.route import Route
+from flowmap.control.http.transport_api import HttpReply
 from flowmap.daemon.reload import Reloader, prepare
 from flowmap.daemon.wiring import build
 from flowmap.engine.engine import MAX_REQUESTS

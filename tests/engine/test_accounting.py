@@ -11,7 +11,7 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Decide, Deliver, GiveUp, QuestionResult, TakeStep, Tidy
 from flowmap.export.open_flows import measure
 from flowmap.export.series import OTHER, SeriesKey
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from tests.support.accounting import Auditor, accounting_for, sweep

@@ -13,7 +13,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.config import Config
 from flowmap.engine.commands import Configure, Decide, GiveUp, TakeStep, Tidy
 from flowmap.export.open_flows import measure
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted
 from tests.support.accounting import Auditor, accounting_for, sweep

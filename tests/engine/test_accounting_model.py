@@ -20,10 +20,10 @@ from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import Decide, TakeStep, Tidy
-from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step

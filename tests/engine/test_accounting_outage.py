@@ -12,8 +12,8 @@ from flowmap.attribute.decisions import CODE
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import Ask, Decide, TakeStep
-from flowmap.flows.batch import Flag, RecordKind
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
 from tests.support.accounting import Auditor, accounting_for

@@ -18,7 +18,7 @@ from flowmap.engine.engine import MAX_REQUESTS, MAX_URGENT, Engine
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.series import SeriesKey
 from flowmap.export.snapshot import Snapshot
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted

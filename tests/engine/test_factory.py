@@ -7,7 +7,7 @@ import pytest
 from flowmap.config import Config
 from flowmap.engine.commands import Decide, TakeStep
 from flowmap.engine.factory import make_accounting
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from tests.support.records import Record, batch_of
 
 

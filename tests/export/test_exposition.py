@@ -15,9 +15,9 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from flowmap.export.definitions import BY_NAME, METRICS
 from flowmap.export.delays import DelayCounts
 from flowmap.export.exposition import Exposition, compress
+from flowmap.export.metrics.definitions import BY_NAME, METRICS
 from flowmap.export.negotiation import Format
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from flowmap.export.open_flows import measure
-from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import IGNORED
+from flowmap.flows.records.batch import Flag, RecordKind
 from tests.support.flow_table import started
 from tests.support.records import Record, replace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowmap.export.peers import Peers
-from flowmap.flows.endpoints import EndpointKey
+from flowmap.flows.index.endpoints import EndpointKey
 from flowmap.model.address import Address
 
 PEERS = Peers(

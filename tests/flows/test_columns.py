@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import RecordKind
 from flowmap.flows.columns import FlowColumns, key_columns, occurrence_rounds
+from flowmap.flows.records.batch import RecordKind
 from tests.support.records import Record, batch_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from tests.support.flow_table import bytes_of, started
 from tests.support.records import Record, replace
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, RecordKind
-from flowmap.flows.changes import Changes
 from flowmap.flows.eviction import FEW_PACKETS, Evict
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.records.batch import Flag, RecordKind
+from flowmap.flows.records.changes import Changes
 from flowmap.flows.table import FlowTable
 from tests.support.records import Record, batch_of, replace
 

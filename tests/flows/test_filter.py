@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.flows.batch import RecordKind
 from flowmap.flows.filter import Filter, Pattern
+from flowmap.flows.records.batch import RecordKind
 from tests.support.records import Record, batch_of, replace
 
 FLOW = Record(RecordKind.OPENED)  # 10.0.0.1:40000 to 10.1.0.1:9092, TCP

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import Row
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.flows.table import FlowTable
 from tests.support.flow_table import Feed, bytes_of, started
 from tests.support.records import Record, replace

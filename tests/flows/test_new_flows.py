@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from tests.support.records import Record, batch_of

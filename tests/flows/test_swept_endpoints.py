@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowmap.flows.endpoints import EndpointTable
-from flowmap.flows.hash_index import Hasher
+from flowmap.flows.index.endpoints import EndpointTable
+from flowmap.flows.index.hash_index import Hasher
 
 
 def numbers(table: EndpointTable, *low: int) -> list[int]:

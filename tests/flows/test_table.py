@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import IGNORED, Row
-from flowmap.flows.endpoints import EndpointKey
 from flowmap.flows.filter import Filter
+from flowmap.flows.index.endpoints import EndpointKey
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from tests.support.flow_table import Feed, bytes_of, started

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flowmap.flows.batch import Flag, RecordKind
 from flowmap.flows.columns import Row
 from flowmap.flows.eviction import FEW_PACKETS
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from tests.support.records import Record, batch_of

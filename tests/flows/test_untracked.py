@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from flowmap.engine.commands import TakeStep
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.sources.base import Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flowmap.flows.endpoints import EndpointKey
+from flowmap.flows.index.endpoints import EndpointKey
 from flowmap.history.block import Block, encode
 from flowmap.history.closed_flows import Fact
 from flowmap.history.matching import BlockMatcher, microseconds, totals

@@ -18,7 +18,7 @@ from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.engine.commands import Finish, GiveUp
 from flowmap.errors import HistoryError
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.history.clock import boot
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address, Endpoint

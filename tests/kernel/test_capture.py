@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from flowmap.config import CollectConfig
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from flowmap.sources.capture import source as capture
 from flowmap.sources.capture.check import findings

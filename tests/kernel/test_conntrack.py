@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.conntrack import check as conntrack_check

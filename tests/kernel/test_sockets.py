@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.read_pace import LEAST

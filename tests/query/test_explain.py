@@ -10,7 +10,7 @@ from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import State
 from flowmap.model.explanation import Explanation, Relation
 from flowmap.model.views import AttributionView

@@ -10,7 +10,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Decide, TakeStep
 from flowmap.errors import QueryError
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter

@@ -19,7 +19,7 @@ from flowmap.engine.commands import Restore
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.snapshot import Snapshot
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner, State
 from flowmap.model.views import Connection, FlowFilter

@@ -29,7 +29,7 @@ from flowmap.engine.commands import (
     Tidy,
 )
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import Datagrams, Flag, FlowBatch
+from flowmap.flows.records.batch import Datagrams, Flag, FlowBatch
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.source import SourceStats

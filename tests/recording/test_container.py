@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.recording.container import SIGNATURE, Chunks
 from flowmap.recording.reader import RecordingReader, is_recording

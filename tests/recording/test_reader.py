@@ -13,7 +13,7 @@ from flowmap.config import Config
 from flowmap.engine.commands import Configure
 from flowmap.errors import DecodeError
 from flowmap.flows.columns import IGNORED
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.recording.codec import to_json
 from flowmap.recording.container import ChunkKind
 from flowmap.recording.file import FORMAT, RecordingFile

@@ -17,7 +17,7 @@ from flowmap.config import Config, ControlPlaneConfig
 from flowmap.engine.commands import Decide, Deliver, QuestionResult
 from flowmap.engine.factory import make_accounting
 from flowmap.errors import ConfigError
-from flowmap.flows.batch import Datagrams, Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Datagrams, Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
 from flowmap.recording.codec import encode_entries
 from flowmap.recording.container import SIGNATURE, ChunkKind, Chunks

@@ -9,7 +9,7 @@ import pytest
 from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.replay.driver import ReplayDriver, Reply, TimedStep, answer, failure
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted

@@ -12,7 +12,7 @@ import pytest
 from flowmap.attribute.questions import Question, Shape
 from flowmap.config import Config
 from flowmap.engine.factory import make_accounting
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.source import SourceStats

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flowmap.control.alibaba.http.signing import EMPTY_SHA256, canonical_query, sign_acs3
+from flowmap.control.alibaba.api.signing import EMPTY_SHA256, canonical_query, sign_acs3
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Refused, SignedRequest, Verifier
 
 NOW = 1_767_225_600.0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
 from flowmap.sources.combined import CombinedSource, measured, names, parts
 from tests.support.records import Record, batch_of

@@ -29,7 +29,7 @@ from flowmap.engine.commands import (
     Tidy,
 )
 from flowmap.engine.factory import make_accounting
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.source import SourceFacts, SourceStats

@@ -11,9 +11,9 @@ import httpx
 
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.credentials.base import StaticCredentials
-from flowmap.control.alibaba.http.refusals import HttpReply
-from flowmap.control.alibaba.http.route import Route
 from flowmap.control.clock import Clock
+from flowmap.control.http.route import Route
+from flowmap.control.http.transport_api import HttpReply
 from flowmap.errors import ControlError
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 

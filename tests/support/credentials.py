@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from flowmap.control.alibaba.credentials.base import Credentials
 from flowmap.control.alibaba.credentials.chain import CredentialsChain
-from flowmap.control.alibaba.http.refusals import HttpReply
-from flowmap.control.alibaba.http.route import Route
 from flowmap.control.clock import Clock
+from flowmap.control.http.route import Route
+from flowmap.control.http.transport_api import HttpReply
 from tests.support.control_clients import EPOCH
 
 SECRET = "canary-5e1d"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from flowmap.flows.changes import Changes
+from flowmap.flows.records.changes import Changes
 from flowmap.flows.table import FlowTable
 from tests.support.records import Record, batch_of
 

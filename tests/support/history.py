@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.export.peers import Peers
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.store import HistoryStore

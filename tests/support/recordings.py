@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowmap.engine.commands import TakeStep
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.recording.reader import RecordingReader
 from flowmap.replay.recording import Replay
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 import pytest
 
 from flowmap.config import Config
-from flowmap.control.alibaba.http.refusals import HttpReply
-from flowmap.control.alibaba.http.route import Route
+from flowmap.control.http.route import Route
+from flowmap.control.http.transport_api import HttpReply
 from flowmap.daemon.wiring import Pipeline, build
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.scripted_source import ScriptedSource

@@ -15,7 +15,7 @@ from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lif
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.model.tenure import Holders
 
 Judged = tuple[npt.NDArray[np.intp], Sequence[Judgement | None]]

@@ -12,7 +12,7 @@ from flowmap.attribute.new_answers import NewAnswers
 from flowmap.attribute.questions import Question, Shape, endpoint_questions
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 
 PROBES = 8

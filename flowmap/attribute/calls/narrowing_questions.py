@@ -23,8 +23,8 @@ from flowmap.attribute.calls.schedule import MAX_BACKOFF
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Owners, Place, Question, Shape, link_question
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.hash_index import Rows
-from flowmap.flows.ports import unpack
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.index.ports import unpack
 from flowmap.flows.table import NEVER, FlowTable
 
 EXACT_EACH = 8

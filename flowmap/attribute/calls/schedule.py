@@ -40,7 +40,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows.bursts import life_end
 from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import FlowTable
 from flowmap.model.deployment import State
 

@@ -13,7 +13,7 @@ from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.alibaba.api.caller import default_transport
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.models import Deployment
-from flowmap.control.alibaba.http.route import Route
+from flowmap.control.http.route import Route
 from flowmap.daemon.clients import control_client, control_route, credentials_provider, endpoint_url
 from flowmap.errors import UNREACHED, ConfigError, ControlError, ProtocolError, Transient
 from flowmap.sources.base import Finding

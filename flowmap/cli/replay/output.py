@@ -22,7 +22,7 @@ from flowmap.export.negotiation import Format
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.snapshot import Snapshot
 from flowmap.flows.columns import IGNORED
-from flowmap.flows.hash_index import Rows
+from flowmap.flows.index.hash_index import Rows
 from flowmap.model.address import Address, protocol_number
 from flowmap.model.deployment import Owner, State
 from flowmap.model.views import AttributionView, ByteCount, Connection, FlowView

@@ -9,7 +9,7 @@ from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.alibaba.api.packages import files_of
 from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_LABEL
 from flowmap.control.alibaba.credentials.base import CredentialsProvider
-from flowmap.control.alibaba.http.route import Route
+from flowmap.control.http.route import Route
 from flowmap.control.port import ControlStatus, ListedDeployment, Listing, OwnersAnswer
 from flowmap.errors import BadRequest, ConfigError, ControlError
 from flowmap.model import deployment as model

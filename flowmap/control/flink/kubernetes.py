@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from flowmap.control.alibaba.http.route import Route
-from flowmap.control.alibaba.http.transport import HttpTransport
-from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.flink.cluster import Cluster
 from flowmap.control.flink.replies import json_of
 from flowmap.control.flink.rest import Access, read_secret, tls_context
+from flowmap.control.http.route import Route
+from flowmap.control.http.transport import HttpTransport
+from flowmap.control.http.transport_api import Transport
 from flowmap.errors import AuthError, ConfigError, ProtocolError, Transient
 
 TIMEOUT = 10.0

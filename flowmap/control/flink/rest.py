@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
-from flowmap.control.alibaba.http.route import Route
-from flowmap.control.alibaba.http.transport import HttpTransport
-from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.flink.replies import json_of
+from flowmap.control.http.route import Route
+from flowmap.control.http.transport import HttpTransport
+from flowmap.control.http.transport_api import Transport
 from flowmap.errors import AuthError, ConfigError, ControlError, Transient
 
 T = TypeVar("T")

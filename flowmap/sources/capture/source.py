@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import FlowBatch
 from flowmap.flows.filter import Pattern
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, Step
 from flowmap.sources.capture.filter import compile_filter

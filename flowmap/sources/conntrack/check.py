@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowmap.errors import DecodeError, SourceError
-from flowmap.flows.batch import Flag, FlowBatch
+from flowmap.flows.records.batch import Flag, FlowBatch
 from flowmap.sources.base import Finding
 from flowmap.sources.conntrack.dump import Dump
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket

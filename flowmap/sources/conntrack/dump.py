@@ -11,7 +11,7 @@ from concurrent.futures import Executor, wait
 import numpy as np
 
 from flowmap.errors import SourceDenied, SourceError
-from flowmap.flows.batch import Datagrams, FlowBatch
+from flowmap.flows.records.batch import Datagrams, FlowBatch
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, TRANSIENT, NetlinkSocket, Received
 from flowmap.wire.netlink.conntrack import DecodedEntries, encode_dump_request
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder

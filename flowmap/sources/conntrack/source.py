@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import Datagrams, Flag
+from flowmap.flows.records.batch import Datagrams, Flag
 from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
 from flowmap.sources.conntrack import check

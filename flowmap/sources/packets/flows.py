@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
-from flowmap.flows.hash_index import Hasher, Positions, Rows
+from flowmap.flows.index.hash_index import Hasher, Positions, Rows
+from flowmap.flows.records.batch import Flag, FlowBatch, Moments, RecordKind
 from flowmap.sources.packets.duplicates import Duplicates, Seen
 from flowmap.sources.packets.fragments import Fragments
 from flowmap.sources.packets.handshakes import FIN, RST, Slice, find_restarts, note_openers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.hash_index import Positions, Rows
+from flowmap.flows.index.hash_index import Positions, Rows
 from flowmap.sources.packets.keys import Keys, Mask
 from flowmap.sources.packets.table import CLOSING, PacketFlowState, PacketTable, Times
 

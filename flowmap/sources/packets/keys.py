@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.hash_index import Hasher, Hashes, Positions
+from flowmap.flows.index.hash_index import Hasher, Hashes, Positions
 from flowmap.wire.packets.packets import Packets
 
 U64 = npt.NDArray[np.uint64]

@@ -1,11 +1,11 @@
-"""Times of the events in flow records, from the times of the packets; see :class:`flowmap.flows.batch.Moments`."""
+"""Times of events in flow records, from the times of packets; see :class:`flowmap.flows.records.batch.Moments`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from flowmap.flows.batch import Moments
-from flowmap.flows.hash_index import Positions, Rows
+from flowmap.flows.index.hash_index import Positions, Rows
+from flowmap.flows.records.batch import Moments
 from flowmap.sources.packets.handshakes import FIN, RST, Slice
 from flowmap.sources.packets.table import CLOSING, PacketFlowState, PacketTable
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowmap.flows.hash_index import Positions, Rows
+from flowmap.flows.index.hash_index import Positions, Rows
 from flowmap.sources.packets.handshakes import FIN, RST, Slice
 from flowmap.sources.packets.keys import Mask
 from flowmap.sources.packets.table import CLOSING, LEAST_SILENCE, LINGER, TCP, PacketTable, Times

@@ -7,8 +7,8 @@ from enum import IntFlag
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, Moments, RecordKind
-from flowmap.flows.hash_index import KeyIndex, Positions, Rows
+from flowmap.flows.index.hash_index import KeyIndex, Positions, Rows
+from flowmap.flows.records.batch import Flag, FlowBatch, Moments, RecordKind
 from flowmap.sources.packets.keys import WIDE, Keys, Mask
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowmap.errors import SourceError
-from flowmap.flows.batch import FlowBatch, RecordKind
+from flowmap.flows.records.batch import FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
 from flowmap.sources.kinds import KINDS

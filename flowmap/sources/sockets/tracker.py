@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources.sockets.payload import FIN_RECEIVED, in_states, received_payload, sent_payload
 from flowmap.wire.netlink.inet_diag import Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Rows

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import COLUMNS, Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import COLUMNS, Flag, FlowBatch, RecordKind
 from flowmap.model.address import V4_MAPPED
 from flowmap.wire.netlink.messages import (
     MIN_TYPE,

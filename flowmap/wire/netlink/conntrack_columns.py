@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import V4_MAPPED
 from flowmap.wire.netlink import conntrack
 from flowmap.wire.netlink.columns import TYPE_AND_FLAGS, Offsets, Words, find_messages

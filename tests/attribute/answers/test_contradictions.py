@@ -6,7 +6,7 @@ from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import ReadFinished, ReadStarted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowmap.attribute.answers.shape_stats import ENOUGH, ShapeStats
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner
 from tests.support.attribution import AttributionRun

@@ -7,7 +7,7 @@ import math
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.model.deployment import FLINK, Owner, Role, State
 from flowmap.model.tenure import Holders, Tenure
 from flowmap.model.views import FlowFilter

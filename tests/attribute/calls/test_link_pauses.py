@@ -6,7 +6,7 @@ import pytest
 
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner
 from tests.support.attribution import AttributionRun
 from tests.support.records import Record

@@ -7,7 +7,7 @@ import pytest
 from flowmap.attribute.calls.schedule import MAX_BACKOFF
 from flowmap.attribute.questions import Owners, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.model.deployment import Owner
 from tests.support.attribution import AttributionRun
 from tests.support.records import Record, replace

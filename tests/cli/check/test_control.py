@@ -12,7 +12,7 @@ import pytest
 from flowmap.cli.check import command as check
 from flowmap.cli.check import host as check_host
 from flowmap.config import ControlPlaneConfig
-from flowmap.control.alibaba.http.refusals import HttpReply
+from flowmap.control.http.transport_api import HttpReply
 from flowmap.daemon.clients import credentials_provider
 from flowmap.errors import AuthError
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET

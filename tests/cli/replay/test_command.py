@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flowmap.cli.command import main
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.sources.base import ReadFinished, ReadStarted
 from tests.support.commands import OWNERS, recorded
 from tests.support.records import Record, batch_of, replace

@@ -22,7 +22,7 @@ from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.envelope import read_answer
 from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.alibaba.credentials.chain import CredentialsChain
-from flowmap.control.alibaba.http.transport import HttpTransport
+from flowmap.control.http.transport import HttpTransport
 from flowmap.sandbox.running import RunningSandbox, running_sandbox
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SignedRequest
 from tests.support.control_clients import ask, key

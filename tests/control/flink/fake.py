@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from flowmap.control.alibaba.http.refusals import HttpReply
-from flowmap.control.alibaba.http.route import Route
+from flowmap.control.http.route import Route
+from flowmap.control.http.transport_api import HttpReply
 from flowmap.errors import ControlError
 
 DATA = Path(__file__).parents[2] / "data" / "flink"

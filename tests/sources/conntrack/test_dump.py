@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from flowmap.errors import SourceDenied, SourceError
-from flowmap.flows.batch import Flag
+from flowmap.flows.records.batch import Flag
 from flowmap.sources.conntrack.dump import Dump
 from flowmap.sources.netlink_socket import Received
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.errors import SourceDenied, SourceError
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.sources import read_pace
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
 from flowmap.sources.conntrack import check as conntrack_check

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.columns import Row
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.table import FlowTable
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.sources.packets.fragments import TIMEOUT

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.wire.packets.packets import Mark
 from tests.sources.packets.test_flows import EPHEMERAL, kinds, packet, take

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.flows.hash_index import Hasher
+from flowmap.flows.index.hash_index import Hasher
 from flowmap.sources.packets.keys import WIDE, Grouping, Keys, keys_of
 from tests.support.packets import Packet, packets_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import RecordKind
+from flowmap.flows.records.batch import RecordKind
 from flowmap.sources.packets.flows import PacketFlows
 from flowmap.sources.packets.silence import SPAN
 from tests.support.packets import ACK, RST, Packet, packets_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.flows.batch import Flag, RecordKind
-from flowmap.flows.hash_index import Hasher
+from flowmap.flows.index.hash_index import Hasher
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.sources.packets.keys import Keys, keys_of
 from flowmap.sources.packets.table import LEAST_SILENCE, LONGEST_SILENCE, PacketFlowState, PacketTable
 from tests.support.packets import Packet, packets_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowmap.flows.batch import FlowBatch
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.sources.sockets.closing import PEER_WAIT, Closings
 from flowmap.sources.sockets.tracker import Known, SocketTracker, closed_batch
 from flowmap.wire.netlink.inet_diag import Socket, SocketState

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowmap.flows.batch import Flag, RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.sources.sockets.tracker import SocketTracker, counts
 from flowmap.wire.netlink.inet_diag import SocketState
 from tests.support.tcp_sockets import facts, rows, sock

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmap.errors import DecodeError
-from flowmap.flows.batch import COLUMNS, Flag, RecordKind
+from flowmap.flows.records.batch import COLUMNS, Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.wire.netlink import conntrack
 from flowmap.wire.netlink.conntrack import (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.flows.batch import Flag
+from flowmap.flows.records.batch import Flag
 from flowmap.wire.netlink import columns as netlink_columns
 from flowmap.wire.netlink import conntrack
 from flowmap.wire.netlink.conntrack import CtMessage

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowmap.flows.batch import FlowBatch
 from flowmap.flows.filter import Filter, Pattern
+from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.address import Address
 from flowmap.sources.capture.filter import compile_filter
 from flowmap.wire.packets.bpf import LIMIT, Assembler, Program, capture_program, decode, encode

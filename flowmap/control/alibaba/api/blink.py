@@ -15,14 +15,13 @@ from flowmap.control.alibaba.api.caller import USER_AGENT, Caller, Observe, Outg
 from flowmap.control.alibaba.api.envelope import Elements
 from flowmap.control.alibaba.api.listing import Listing
 from flowmap.control.alibaba.api.models import ApiModel, Identifier, Seconds, api_model
+from flowmap.control.alibaba.api.signing import canonical_query, encode, sign_hmac_sha1
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
-from flowmap.control.alibaba.http.endpoint import Endpoint, parse_endpoint, region_id
-from flowmap.control.alibaba.http.json_tree import read_tree
-from flowmap.control.alibaba.http.refusals import HttpReply
-from flowmap.control.alibaba.http.signing import canonical_query, encode, sign_hmac_sha1
-from flowmap.control.alibaba.http.text import plain_text
-from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
+from flowmap.control.http.endpoint import Endpoint, parse_endpoint, region_id
+from flowmap.control.http.json_tree import read_tree
+from flowmap.control.http.text import plain_text
+from flowmap.control.http.transport_api import HttpReply, Transport
 from flowmap.errors import BadRequest, ProtocolError
 
 ACTION = "GetRefPackageJob"

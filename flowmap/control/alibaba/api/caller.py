@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 import flowmap
+from flowmap.control.alibaba.api.refusals import CLOCK_CODE, NEW_KEYS_DO_NOT_HELP, refusal_error
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
-from flowmap.control.alibaba.http.breaker import Breaker, Pause
-from flowmap.control.alibaba.http.refusals import CLOCK_CODE, NEW_KEYS_DO_NOT_HELP, HttpReply, refusal_error
-from flowmap.control.alibaba.http.retry import THROTTLE_WAIT, full_jitter, parse_date, server_hint, worth_repeating
-from flowmap.control.alibaba.http.route import DIRECT, Route
-from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
+from flowmap.control.http.breaker import Breaker, Pause
+from flowmap.control.http.retry import THROTTLE_WAIT, full_jitter, parse_date, server_hint, worth_repeating
+from flowmap.control.http.route import DIRECT, Route
+from flowmap.control.http.transport_api import HttpReply, Transport
 from flowmap.errors import AuthError, ControlError, Throttled, Transient
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class _Call:
 
 def default_transport(route: Route = DIRECT) -> Transport:
     """HTTP over the network. Imported on use: httpx takes 0.2 s to import."""
-    from flowmap.control.alibaba.http.transport import HttpTransport
+    from flowmap.control.http.transport import HttpTransport
 
     return HttpTransport(route)
 

@@ -25,12 +25,11 @@ from flowmap.control.alibaba.api.envelope import Element, Elements, read_answer
 from flowmap.control.alibaba.api.listing import Listing
 from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.alibaba.api.requests import Operation, Request
+from flowmap.control.alibaba.api.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
-from flowmap.control.alibaba.http.endpoint import parse_endpoint
-from flowmap.control.alibaba.http.refusals import HttpReply
-from flowmap.control.alibaba.http.signing import EMPTY_SHA256, default_signed_headers, sign_acs3
-from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
+from flowmap.control.http.endpoint import parse_endpoint
+from flowmap.control.http.transport_api import HttpReply, Transport
 
 STABLE_ORDER = "gmt_create"
 """``sortName`` of listings: by creation, so that deployments created meanwhile come last."""

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from flowmap.control.alibaba.api.models import ApiModel, camel
-from flowmap.control.alibaba.http.json_tree import read_tree
-from flowmap.control.alibaba.http.text import plain_text
+from flowmap.control.http.json_tree import read_tree
+from flowmap.control.http.text import plain_text
 from flowmap.errors import BusinessError, ControlError, ProtocolError, Throttled, Transient
 
 Element = TypeVar("Element", bound=ApiModel)

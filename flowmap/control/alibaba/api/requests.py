@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flowmap.control.alibaba.api.models import ApiModel, Deployment, Job
-from flowmap.control.alibaba.http.signing import canonical_query, encode
+from flowmap.control.alibaba.api.signing import canonical_query, encode
 from flowmap.errors import BadRequest
 
 Element = TypeVar("Element", bound=ApiModel)

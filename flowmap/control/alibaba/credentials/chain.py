@@ -16,9 +16,9 @@ from flowmap.control.alibaba.credentials.exchange import METADATA, CredentialsUr
 from flowmap.control.alibaba.credentials.files import CLI_FILE, INI_FILE, OtherKind, parse_cli, parse_ini
 from flowmap.control.alibaba.credentials.refreshing import RefreshingCredentials
 from flowmap.control.alibaba.credentials.vendor import vendor_credentials
-from flowmap.control.alibaba.http.endpoint import region_id
-from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
+from flowmap.control.http.endpoint import region_id
+from flowmap.control.http.transport_api import Transport
 from flowmap.errors import AuthError, ConfigError
 
 PREFIX = "ALIBABA_CLOUD_"

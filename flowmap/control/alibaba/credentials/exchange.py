@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from flowmap.control.alibaba.api.refusals import read_refusal
+from flowmap.control.alibaba.api.signing import canonical_query, encode
 from flowmap.control.alibaba.credentials.base import Credentials, read_secret
-from flowmap.control.alibaba.http.endpoint import is_loopback
-from flowmap.control.alibaba.http.json_tree import read_tree
-from flowmap.control.alibaba.http.refusals import HttpReply, read_refusal
-from flowmap.control.alibaba.http.signing import canonical_query, encode
-from flowmap.control.alibaba.http.transport_api import Transport
 from flowmap.control.clock import Clock
+from flowmap.control.http.endpoint import is_loopback
+from flowmap.control.http.json_tree import read_tree
+from flowmap.control.http.transport_api import HttpReply, Transport
 from flowmap.errors import AuthError, ConfigError, ControlError, ProtocolError, Transient
 
 METADATA = "http://100.100.100.200"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flowmap.control.alibaba.http.refusals import HttpReply
+from flowmap.control.http.transport_api import HttpReply
 from flowmap.errors import Transient
 from tests.support.control_clients import GOOD, NAMESPACE, Script, run_questions, script
 

@@ -12,7 +12,7 @@ import pytest
 from flowmap.control.alibaba.api.caller import REFUSED_FOR
 from flowmap.control.alibaba.api.client import DeploymentsAnswer
 from flowmap.control.alibaba.credentials.base import StaticCredentials
-from flowmap.control.alibaba.http.refusals import HttpReply
+from flowmap.control.http.transport_api import HttpReply
 from flowmap.errors import (
     AuthError,
     BusinessError,

@@ -15,8 +15,8 @@ import pytest
 
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
 from flowmap.control.alibaba.credentials.base import Credentials, StaticCredentials
-from flowmap.control.alibaba.http.transport import HttpTransport
 from flowmap.control.clock import Clock
+from flowmap.control.http.transport import HttpTransport
 from flowmap.errors import (
     AuthError,
     BadRequest,

@@ -14,7 +14,7 @@ import pytest
 
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.credentials.chain import CredentialsChain
-from flowmap.control.alibaba.http.transport import HttpTransport
+from flowmap.control.http.transport import HttpTransport
 from flowmap.errors import AuthError
 from flowmap.sandbox.running import running_sandbox
 from flowmap.sandbox.verify import AccessKey

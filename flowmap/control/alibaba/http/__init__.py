@@ -1,1 +1,0 @@
-"""HTTP calls: signing, transport, refusals, breaker."""

@@ -1,0 +1,1 @@
+"""HTTP calls to any control plane: endpoints, routes, transport with limits, retries, breaker."""

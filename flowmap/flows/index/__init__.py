@@ -1,0 +1,1 @@
+"""How rows are found: packed ports, a hash index, numbers of endpoints, superseded tuples."""

@@ -1,0 +1,1 @@
+"""What sources deliver: records in columns, and when they were read."""
