@@ -23,7 +23,7 @@ from flowmap.catalog_file.matching import Index
 from flowmap.config import Config
 from flowmap.replay.capture import CaptureReplay
 from flowmap.replay.capture_file import CaptureFile
-from flowmap.replay.capture_owners import from_catalog
+from flowmap.replay.capture_owners import catalog_changes, from_catalog, with_catalog
 
 PACKETS, FLOWS, CHUNK = 2_000_000, 5_000, 20_000
 MICROSECONDS = 4  # between two packets: 250,000 a second
@@ -68,9 +68,11 @@ def ours(path: Path) -> tuple[float, float, int]:
     entries = [
         {"id": f"d{n}", "name": f"d{n}", "addresses": [f"10.0.0.{n}"], "reads": ["10.1.0.1:9092"]} for n in range(1, 9)
     ]
-    index = Index(CatalogFile.model_validate({"deployments": entries}))
+    catalog, grace = CatalogFile.model_validate({"deployments": entries}), Config().attribute.grace
+    config, owners = with_catalog(Config(), catalog), from_catalog(Index(catalog), grace=grace)
     with CaptureFile(path) as file:
-        replay = CaptureReplay(file, Config(), from_catalog(index, grace=Config().attribute.grace), origin="catalog")
+        changes = catalog_changes(catalog, grace=grace)
+        replay = CaptureReplay(file, config, owners, origin="catalog", changes=changes)
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in replay.run():
             pass
