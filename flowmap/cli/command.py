@@ -48,7 +48,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         ),
         "calibrate": Entry(
             "control.calibrate",
-            "find out how the API reads src and dst, from a connection whose deployment is known",
+            "find out how the API reads src and dst, or how old its data is, from a connection with a known deployment",
         ),
     },
     "daemon": {

@@ -158,7 +158,8 @@ class AttributeConfig(Section):
     )
     answer_age: Annotated[Duration, NEXT_ANSWER] = Field(
         default=0.0,
-        description="Age of the data that an answer rests on: it counts as asked so much earlier.",
+        description="Age of the data that an answer rests on: it counts as asked so much earlier. flowmap calibrate "
+        "--watch measures it.",
     )
     recheck: Annotated[Span, NEXT_ANSWER] = Field(
         default=1.0,

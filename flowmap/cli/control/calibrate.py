@@ -2,11 +2,16 @@
 
 Asks every question shape, and two with the endpoints swapped. Exit status 0 if a value of ``attribute.semantics``
 names the deployment, 3 if none does, 1 on an error.
+
+With ``--watch`` it asks one question again and again while the client's address changes hands, and prints what that
+tells about ``attribute.answer_age``. Exit status 0 if it gives a bound, 3 if not, 1 on an error.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +20,7 @@ from flowmap.cli.shared import options
 
 if TYPE_CHECKING:
     from flowmap.attribute.questions import Owners, Question, Semantics
+    from flowmap.cli.control.answer_age import Sample
     from flowmap.config import Config
     from flowmap.control.alibaba.api.client import DeploymentsAnswer
     from flowmap.errors import ControlError
@@ -54,6 +60,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "destination", metavar="DST:PORT", type=options.endpoint, help="server endpoint, of the service"
     )
     parser.add_argument("deployment_id", metavar="DEPLOYMENT_ID", help="id of the deployment that owns the connection")
+    parser.add_argument(
+        "--watch",
+        metavar="TIME",
+        type=options.duration,
+        help="measure attribute.answer_age instead: repeat the question about SRC for so long (5m), during which the "
+        "deployment must get or lose that address",
+    )
+    parser.add_argument(
+        "--changed-at",
+        metavar="WHEN",
+        type=options.instant,
+        help="with --watch: when the address changed hands, such as the start of its first connection in flowmap flows",
+    )
     options.add_namespace(parser)
     options.add_config(parser)
     options.add_output(parser)
@@ -70,8 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
     for endpoint, word in ((arguments.source, "SRC"), (arguments.destination, "DST")):
         if endpoint.port is None:
             raise QueryError(f"{word}: the port is missing; one question needs both ports of the connection")
+    if arguments.changed_at is not None and arguments.watch is None:
+        raise QueryError("--changed-at: it is the moment of a change that --watch TIME observes")
     asked = questions(arguments.source, arguments.destination)
     config = asking.configured(arguments)
+    if arguments.watch is not None:
+        return _watch(arguments, config, asked)
     replies = asking.run(_ask_all(arguments, config, asked))
     finding = judge(arguments.deployment_id, replies)
     if options.wants_table(arguments):
@@ -82,6 +105,22 @@ def run(arguments: argparse.Namespace) -> int:
     if missing and finding.semantics is None:
         return asking.EXIT_PARTIAL
     return 0 if finding.semantics else EXIT_NONE
+
+
+def _watch(arguments: argparse.Namespace, config: Config, asked: Mapping[str, Question]) -> int:
+    """Watch a change of the client's address, and print what it tells."""
+    from flowmap.cli.control import answer_age
+    from flowmap.cli.shared import asking
+
+    samples = asking.run(_samples(arguments, config, asked["client"]))
+    finding = answer_age.learn(samples, arguments.changed_at)
+    if options.wants_table(arguments):
+        print("\n".join(answer_age.lines(finding, len(samples))))
+    else:
+        text.print_json(answer_age.as_json(finding, len(samples)))
+    if all(sample.named is None for sample in samples):
+        return asking.EXIT_PARTIAL
+    return EXIT_NONE if answer_age.suggestion(finding) is None else 0
 
 
 def questions(source: options.EndpointArgument, destination: options.EndpointArgument) -> dict[str, Question]:
@@ -170,6 +209,50 @@ async def _ask_all(
                         unreached = error if error.reason in UNREACHED else None
             replies[name] = _reply(answers, config.control_plane.workspace or "")
     return replies
+
+
+async def _samples(arguments: argparse.Namespace, config: Config, question: Question) -> list[Sample]:
+    from flowmap.cli.control import answer_age
+    from flowmap.cli.output.progress import Progress
+    from flowmap.cli.shared import asking
+    from flowmap.control.alibaba.control_plane import ask_owners
+    from flowmap.daemon.clients import control_client
+    from flowmap.errors import BadRequest, ControlError
+
+    namespaces = asking.namespaces(arguments, config)
+    pace = asking.Pace(config.control_plane)
+    async with control_client(config.control_plane) as client:
+
+        async def ask() -> Sample:
+            began = time.time()
+            replies: list[tuple[DeploymentsAnswer, ShapeReply]] = []
+            for namespace in namespaces:
+                async with pace.call():
+                    try:
+                        answer = await ask_owners(client, question.workspace, namespace, question.source, None)
+                    except BadRequest:
+                        raise
+                    except ControlError:
+                        return answer_age.Sample(began, time.time(), None)
+                replies.append((answer, _reply([(namespace, answer)], config.control_plane.workspace or "")))
+            return _sample(arguments.deployment_id, replies)
+
+        with Progress() as progress:
+            return await answer_age.watch(
+                ask, progress.show, seconds=arguments.watch, pause=config.attribute.recheck, sleep=asyncio.sleep
+            )
+
+
+def _sample(deployment: str, replies: Sequence[tuple[DeploymentsAnswer, ShapeReply]]) -> Sample:
+    """The answers of all namespaces as one."""
+    from flowmap.cli.control.answer_age import Sample
+
+    for answer, reply in replies:
+        if any(owner.deployment_id == deployment for owner in reply.owners):
+            return Sample(answer.asked_at, answer.answered_at, True)
+    whole = not any(reply.error for _, reply in replies)
+    asked, arrived = min(one.asked_at for one, _ in replies), max(one.answered_at for one, _ in replies)
+    return Sample(asked, arrived, False if whole else None)
 
 
 def _reply(answers: Sequence[tuple[str, DeploymentsAnswer | ControlError]], workspace: str) -> ShapeReply:
