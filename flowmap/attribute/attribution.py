@@ -28,7 +28,7 @@ from flowmap.attribute.backlog import Backlog
 from flowmap.attribute.calls.asking import Asking
 from flowmap.attribute.calls.free_questions import FreeQuestions
 from flowmap.attribute.calls.outage import Outage
-from flowmap.attribute.calls.schedule import MAX_BACKOFF, Schedule
+from flowmap.attribute.calls.schedule import MAX_BACKOFF, UNKNOWN_CHANGES, AnswerChanges, Schedule
 from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
@@ -120,12 +120,13 @@ class Attribution:
         unsettled = self.settings.flink or self._asking.has_more(now=self.now) or self.narrowing.unsettled
         return NEVER if unsettled else self.schedule.next_due
 
-    def ask(self, *, now: float, limit: int) -> list[Question]:
+    def ask(self, *, now: float, limit: int, changes: AnswerChanges = UNKNOWN_CHANGES) -> list[Question]:
         """At most ``limit`` questions to ask now, or a few more: the questions about one endpoint stay together.
 
-        Questions about single endpoints come first; narrowing gets the calls that are left.
+        Questions about single endpoints come first; narrowing gets the calls that are left. ``changes``: when answers
+        change, where that is known.
         """
-        questions = self._asking.choose(now=now, limit=limit)
+        questions = self._asking.choose(now=now, limit=limit, changes=changes)
         if len(questions) < limit and not self._asking.left:
             questions += self.narrowing.ask(now=now, limit=limit - len(questions))
         questions += self._free.ask(self._table, self.questions_about, now=now)

@@ -112,8 +112,8 @@ class FlowAccounting:
         match command:
             case TakeStep(step, now, read_at):
                 self._take_step(step, now, read_at)
-            case Ask(now, limit):
-                return self.attribution.ask(now=now, limit=limit)
+            case Ask(now, limit, changes):
+                return self.attribution.ask(now=now, limit=limit, changes=changes)
             case Deliver(now, result):
                 self._take_result(result, now)
             case Decide(now):

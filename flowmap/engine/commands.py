@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.answers.timeline import Answer
+from flowmap.attribute.calls.schedule import UNKNOWN_CHANGES, AnswerChanges
 from flowmap.attribute.questions import Question
 from flowmap.config.models import Config
 from flowmap.model.deployment import DeploymentInfo
@@ -54,6 +55,8 @@ class Ask:
 
     now: float
     limit: int
+    changes: AnswerChanges = UNKNOWN_CHANGES
+    """When answers change, where that is known: in the replay of a capture, never in a recording."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
+from flowmap.attribute.calls.schedule import AnswerChanges
 from flowmap.attribute.questions import Question
 from flowmap.catalog_file.catalog import CatalogFile, DeploymentEntry, JobEntry
 from flowmap.catalog_file.matching import Index, IpQuestion
@@ -60,16 +61,16 @@ def catalog_changes(catalog: CatalogFile, *, grace: float) -> Changes:
     """When the answers of :func:`from_catalog` change: ``grace`` seconds after the owners."""
     settled = [-math.inf, *(change + grace + LATENCY for change in sorted(_changes(catalog))), math.inf]
 
-    def changes(now: float) -> tuple[float, float]:
+    def changes(now: float) -> AnswerChanges:
         after = bisect_right(settled, now)
-        return settled[after - 1], settled[min(after, len(settled) - 1)]
+        return AnswerChanges(settled[after - 1], settled[min(after, len(settled) - 1)])
 
     return changes
 
 
-def never(now: float) -> tuple[float, float]:
+def never(now: float) -> AnswerChanges:
     """The changes of answers that are always equal."""
-    return -math.inf, math.inf
+    return AnswerChanges(-math.inf, math.inf)
 
 
 def with_catalog(config: Config, catalog: CatalogFile) -> Config:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.budget import CallBudget
+from flowmap.attribute.calls.schedule import UNKNOWN_CHANGES, AnswerChanges
 from flowmap.attribute.questions import Question
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Apply, Ask, Decide, Deliver, GiveUp, QuestionResult, TakeStep, Tidy
@@ -51,7 +52,7 @@ class Reply(NamedTuple):
 
 Answerer = Callable[[Question, float], Reply]
 """Gives the reply to a question asked at a time of the steps' clock."""
-Changes = Callable[[float], tuple[float, float]]
+Changes = Callable[[float], AnswerChanges]
 """Gives the last time up to the given one at which answers may have changed, and the next time after it."""
 
 
@@ -156,12 +157,10 @@ class ReplayDriver:
     def _ask(self, now: float) -> None:
         if self._answerer is None:
             return
-        if self._changes is not None:
-            schedule = self.accounting.attribution.schedule
-            schedule.changed_at, schedule.changes_at = self._changes(now)
+        changes = UNKNOWN_CHANGES if self._changes is None else self._changes(now)
         limit = self._available(now)
         if limit > len(self._questions):
-            self._questions.extend(self._apply(Ask(now, limit)))
+            self._questions.extend(self._apply(Ask(now, limit, changes)))
         while self._questions and self._available(now):
             question = self._questions.popleft()
             if self._budget is not None:

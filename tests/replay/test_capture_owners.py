@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from flowmap.attribute.questions import Question, Shape
 from flowmap.catalog_file.catalog import CatalogFile
 from flowmap.catalog_file.matching import Index
 from flowmap.model.address import Address, Endpoint
-from flowmap.replay.capture_owners import CHANGING, LATENCY, from_catalog
+from flowmap.replay.capture_owners import CHANGING, LATENCY, catalog_changes, from_catalog, never
 
 CATALOG = CatalogFile.model_validate(
     {
@@ -52,3 +54,16 @@ def test_nobody_is_named_near_a_change_of_owners(address: str, now: float, owner
     if given is None:
         assert reply.result.cause == CHANGING
         assert reply.result.retry_after is not None and 0 < reply.result.retry_after < 10
+
+
+@pytest.mark.parametrize(
+    ("now", "last", "following"),
+    [(0.0, -math.inf, 1002.0), (1002.5, 1002.0, 1003.0), (1004.0, 1003.0, 1005.0), (2000.0, 1005.5, math.inf)],
+)
+def test_changes_of_owners(now: float, last: float, following: float) -> None:
+    changes = catalog_changes(CATALOG, grace=2.0)(now)
+    assert changes == pytest.approx((last, following), abs=0.1)
+
+
+def test_answers_of_now_never_change() -> None:
+    assert never(5.0) == (-math.inf, math.inf)

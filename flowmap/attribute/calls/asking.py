@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import Answer
-from flowmap.attribute.calls.schedule import Schedule
+from flowmap.attribute.calls.schedule import UNKNOWN_CHANGES, AnswerChanges, Schedule
 from flowmap.attribute.new_answers import NewAnswers
 from flowmap.attribute.questions import Question, Shape, endpoint_questions
 from flowmap.attribute.settings import AttributionSettings
@@ -48,12 +48,12 @@ class Asking:
         self._unguarded: set[int] = set()  # service endpoints with a ``source`` answer newer than that about the host
         self._probe_at = NEVER
 
-    def choose(self, *, now: float, limit: int) -> list[Question]:
+    def choose(self, *, now: float, limit: int, changes: AnswerChanges = UNKNOWN_CHANGES) -> list[Question]:
         """At most ``limit`` questions, or a few more: the questions about one endpoint stay together."""
         questions = self._ask_about_hosts(limit)
         infers = self._settings.infers_from_services and self._shape_stats.names_no_client(now=now)
         self._schedule.services_of_unowned = infers
-        chosen = self._schedule.choose(self._table, now=now, limit=limit - len(questions))
+        chosen = self._schedule.choose(self._table, now=now, limit=limit - len(questions), changes=changes)
         for number in chosen or self._probes(now, limit):
             questions += self._ask_about(number, now)
         self.left = self._schedule.waiting > len(chosen)

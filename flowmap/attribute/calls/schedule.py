@@ -27,6 +27,7 @@ other. Endpoints without pending flows come last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,21 @@ FAIR = 4
 Times = npt.NDArray[np.float64]
 _OPEN = np.uint32(Row.OPEN)
 _UNKNOWN = CODE[State.UNKNOWN]
+
+
+class AnswerChanges(NamedTuple):
+    """When answers may have changed last and may change next, in monotonic seconds, where that is known.
+
+    Between the two an endpoint is asked about again for flows that have begun, sent or ended since its last answer, and
+    for no others.
+    """
+
+    last: float = math.inf
+    next: float = math.inf
+
+
+UNKNOWN_CHANGES = AnswerChanges()
+"""Answers may change at any time."""
 
 
 class Waiting(NamedTuple):
@@ -86,11 +102,16 @@ class Schedule:
         """No endpoint is due before this instant, unless a flow begins."""
         self.services_of_unowned = False
         """Whether service endpoints of unowned clients are asked about like others."""
-        self.changed_at, self.changes_at = np.inf, np.inf
-        """When answers may have changed last and may change next, where that is known. Between the two an endpoint is
-        asked about again for flows that have begun, sent or ended since its last answer, and for no others."""
 
-    def choose(self, table: FlowTable, *, now: float, limit: int, unowned: bool = False) -> list[int]:
+    def choose(
+        self,
+        table: FlowTable,
+        *,
+        now: float,
+        limit: int,
+        unowned: bool = False,
+        changes: AnswerChanges = UNKNOWN_CHANGES,
+    ) -> list[int]:
         """At most ``limit`` numbers of endpoints to ask about now, the most urgent first.
 
         ``unowned``: service endpoints only, and also those of unowned clients.
@@ -115,7 +136,7 @@ class Schedule:
         del clients, services, since  # with a million flows each is 4 or 8 MB
         waiting = self._waiting(columns, rows[pending], promising[pending])
         young = self._young(columns, rows[~pending], promising[~pending], now)
-        due = self._due_with(columns, waiting, young, table.endpoints.top)[numbers]
+        due = self._due_with(columns, waiting, young, table.endpoints.top, changes)[numbers]
         if not unowned:
             self.next_due = float(due[due > now].min(initial=np.inf))
         is_due = due <= now
@@ -149,7 +170,12 @@ class Schedule:
         ]
 
     def _due_with(
-        self, columns: FlowColumns, waiting: Sequence[Waiting], young: Sequence[Waiting], endpoints: int
+        self,
+        columns: FlowColumns,
+        waiting: Sequence[Waiting],
+        young: Sequence[Waiting],
+        endpoints: int,
+        changes: AnswerChanges,
     ) -> Times:
         """When each endpoint is due, with regard to the flows that an answer could decide."""
         due, recheck = self._due[:endpoints].copy(), self._settings.recheck
@@ -162,9 +188,9 @@ class Schedule:
             np.minimum.at(soon, numbers, np.where(answered == 0, np.inf, again))
         soon[self._failures[:endpoints] > 0] = np.inf  # the backoff counts
         np.minimum(due, soon, out=due)
-        if self.changed_at < np.inf:
-            same = self._knows_all(waiting, endpoints)
-            due[same] = np.maximum(due[same], self.changes_at)
+        if changes.last < np.inf:
+            same = self._knows_all(waiting, endpoints, changes.last)
+            due[same] = np.maximum(due[same], changes.next)
         return due
 
     def _traffic(self, columns: FlowColumns, waiting: Sequence[Waiting], endpoints: int) -> Times:
@@ -176,9 +202,9 @@ class Schedule:
                 traffic += np.bincount(numbers, weights=amount, minlength=endpoints)
         return traffic
 
-    def _knows_all(self, waiting: Sequence[Waiting], endpoints: int) -> Mask:
+    def _knows_all(self, waiting: Sequence[Waiting], endpoints: int, changed_at: float) -> Mask:
         """Endpoints about which another answer could tell nothing new, before answers change."""
-        knows: Mask = self._asked[:endpoints] >= self.changed_at
+        knows: Mask = self._asked[:endpoints] >= changed_at
         for part in waiting:
             knows[part.endpoints] = False
         return knows

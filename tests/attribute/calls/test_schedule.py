@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.attribute.calls.schedule import MAX_BACKOFF
+from flowmap.attribute.calls.schedule import MAX_BACKOFF, AnswerChanges
 from flowmap.attribute.questions import Owners, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.records.batch import RecordKind
@@ -88,3 +88,24 @@ def test_shared_question_answers_both_endpoints() -> None:
     run.now += 61
     assert sorted(run.attribution.schedule.choose(run.accounting.table, now=run.now, limit=9)) != []
     assert len(run.attribution.schedule.choose(run.accounting.table, now=run.now, limit=9)) == 2
+
+
+@pytest.mark.parametrize(("next_change", "asked_again"), [(1500.0, False), (1060.0, True)])
+def test_answers_are_asked_for_again_when_they_may_have_changed(next_change: float, asked_again: bool) -> None:
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=30.0))
+    changes = AnswerChanges(900.0, next_change)
+
+    def ask() -> list[Shape]:
+        questions = run.attribution.ask(now=run.now, limit=100, changes=changes)
+        for question in questions:
+            run.answer(question, X)
+        return [question.shape for question in questions]
+
+    run.observe(FLOW)
+    while ask():
+        pass
+    run.decide()
+    run.now += 100
+    assert bool(ask()) == asked_again
+    run.observe(replace(FLOW, client_port=2, id=2))
+    assert asked_again or C in ask(), "a flow has begun since the last answer"
