@@ -158,10 +158,15 @@ def endpoint_questions(semantics: Semantics, places: Iterable[Place], endpoint: 
 
 
 def connection_questions(
-    semantics: Semantics, places: Collection[Place], client: Address, service: Endpoint
+    semantics: Semantics, places: Collection[Place], client: Address, service: Endpoint | None
 ) -> list[Question]:
-    """The questions about both endpoints of one connection; :func:`combine` joins their answers."""
-    endpoints = EndpointKey(client, 0, 0, False), EndpointKey(*service, 0, True)
+    """The questions about the endpoints of one connection; None: the service endpoint is not known.
+
+    :func:`combine` joins their answers, or :func:`combine_client` without a service endpoint.
+    """
+    endpoints = [EndpointKey(client, 0, 0, False)]
+    if service is not None:
+        endpoints.append(EndpointKey(*service, 0, True))
     return [question for endpoint in endpoints for question in endpoint_questions(semantics, places, endpoint)]
 
 
@@ -189,6 +194,20 @@ def combine(semantics: Semantics, answers: Mapping[Question, Owners | None]) -> 
     found += [of_flink(parts[True].get(Shape.CLIENT), parts[True].get(Shape.SINK))] if parts[True] else []
     named = [owners for owners in found if owners is not None]
     return _union(named) if len(named) == len(found) else None
+
+
+def combine_client(answers: Mapping[Question, Owners | None]) -> Owners | None:
+    """The candidates for the connections of one client, by the answers about its address alone.
+
+    None while an answer is missing.
+    """
+    found: list[Owners] = []
+    for question, owners in answers.items():
+        if owners is None:
+            return None
+        jobs = of_flink(owners, frozenset()) if question.place.is_flink else owners
+        found.append(jobs or frozenset())
+    return _union(found)
 
 
 def of_flink(client: Owners | None, service: Owners | None) -> Owners | None:

@@ -83,13 +83,14 @@ class SpecialAddresses:
             found[~inside & (found == 0)] = OUTSIDE
         return found
 
-    def cause(self, client: Address, service: Address, *, by_client: bool) -> str:
+    def cause(self, client: Address, service: Address | None, *, by_client: bool) -> str:
         """Why a flow between these addresses has no owner; empty if it can have one.
 
-        ``by_client``: whether the client's address matters.
+        ``service``: None if it is not known. ``by_client``: whether the client's address matters.
         """
-        high, low = (np.array(halves, np.uint64) for halves in zip(client, service, strict=True))
+        high, low = (np.array(halves, np.uint64) for halves in zip(client, service or client, strict=True))
         of_service, of_client = int(self.kinds(high, low)[1]), int(self.kinds_of_clients(high, low)[0])
+        of_service = 0 if service is None else of_service
         if of_client == OUTSIDE:
             return _cause(OUTSIDE, 0)
         return _cause(of_client if by_client else 0, of_service)

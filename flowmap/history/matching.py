@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.index.endpoints import EndpointKey
+from flowmap.flows.index.lookups import EndpointColumns, LookupIndex, Matches
 from flowmap.flows.index.ports import client_ports, nat_ports, protocols, server_ports
 from flowmap.history.block import Block
 from flowmap.history.closed_flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
@@ -75,6 +76,22 @@ class BlockMatcher:
         found = self._has_endpoints(*endpoints) | self._has_endpoints(*reversed(endpoints))
         return np.asarray(found & (self.protocol == np.uint64(wanted.protocol)))
 
+    def of_lookups(self, index: LookupIndex, count: int) -> list[npt.NDArray[np.intp]]:
+        """For each of ``count`` lookups the flows that match, before or after NAT."""
+        guessed = np.asarray(self["flags"] & np.uint8(Fact.GUESSED) != 0)
+        protocol, ports = self.protocol, self["ports"]
+        client, server = self._ends("client", client_ports(ports)), self._ends("server", server_ports(ports))
+        found = index.find(client, server, protocol, guessed)
+        if not self.translated.any():
+            return found.by_lookup(count)
+        behind = np.flatnonzero(self.translated)
+        client_port, server_port = nat_ports(self["translated_ports"])
+        client = self._ends("translated_client", client_port).take(behind)
+        server = self._ends("translated_server", server_port).take(behind)
+        hidden = index.find(client, server, protocol[behind], guessed[behind])
+        flows = np.concatenate((found.flows, behind[hidden.flows]))
+        return Matches(flows, np.concatenate((found.lookups, hidden.lookups))).by_lookup(count)
+
     def of_deployment(self, deployment: str) -> Mask:
         """Flows that the deployment owns, alone or with others."""
         return self._by_decision(lambda decision: any(owner.is_called(deployment) for owner in decision.owners))
@@ -109,6 +126,9 @@ class BlockMatcher:
         services, position = self.services(rows)
         names = [(peer_name(key), str(Endpoint(key.address, key.port)), str(key.address)) for key in services]
         return np.array([peer in several for several in names], np.bool_)[position]
+
+    def _ends(self, name: str, port: U64) -> EndpointColumns:
+        return EndpointColumns(self[f"{name}_high"], self[f"{name}_low"], port)
 
     def _by_decision(self, holds: Callable[[StoredDecision], bool]) -> Mask:
         chosen = [number for number, decision in enumerate(self.decisions) if holds(decision)]

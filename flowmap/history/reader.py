@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.questions import CONFIDENCE, Question, Shape
 from flowmap.errors import DecodeError, HistoryError, QueryError
 from flowmap.flows.index.endpoints import EndpointKey
+from flowmap.flows.index.lookups import LookupIndex
 from flowmap.flows.index.ports import unpack, unpack_nat
 from flowmap.history import bloom
 from flowmap.history.block import Block
@@ -30,12 +31,14 @@ from flowmap.history.intervals import intervals_at
 from flowmap.history.matching import BlockMatcher, microseconds, totals
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo
-from flowmap.model.views import Connection, Evidence, FlowFilter, FlowView, PeerSeen, Traffic
+from flowmap.model.views import Connection, Evidence, FlowFilter, FlowView, Lookup, PeerSeen, Traffic
 
 QUERY_SECONDS = 8.0
 """Time limit of one question."""
 MOST_A_STEP = 64
 """Largest number of blocks read in one transaction."""
+MOST_OF_ONE = 10
+"""Flows read for one of many connections. More tell only that their owners differ."""
 _NEWEST = (1 << 63) - 1
 
 
@@ -109,6 +112,20 @@ class HistoryReader:
                 found += [_stored(reading, row, sure=bool(sure[row])) for row in np.flatnonzero(mask).tolist()]
                 if len(found) >= 1000:
                     break
+        return found
+
+    def at_several(self, lookups: Sequence[Lookup], moment: float) -> list[list[StoredFlow]]:
+        """For each lookup the flows that were, or may have been, open at the moment: the latest stored, at most 10."""
+        index = LookupIndex(lookups)
+        found: list[list[StoredFlow]] = [[] for _ in lookups]
+        with self._database() as database:
+            for _, reading, size in self._blocks(database, moment, moment, _NEWEST):
+                open_then = reading.within(moment, moment)
+                open_then[size:] = False
+                sure = reading.surely_at(moment)
+                for flows, positions in zip(found, reading.of_lookups(index, len(lookups)), strict=True):
+                    rows = positions[open_then[positions]][::-1][: MOST_OF_ONE - len(flows)]
+                    flows += [_stored(reading, row, sure=bool(sure[row])) for row in rows.tolist()]
         return found
 
     def last(self, wanted: Connection) -> StoredFlow | None:

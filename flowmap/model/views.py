@@ -82,12 +82,37 @@ class Connection(NamedTuple):
     protocol: int
     """IANA number."""
 
+    @property
+    def lookup(self) -> Lookup:
+        """The same, in the form of a connection that may be known in part."""
+        client = EndpointFilter(self.source, self.source_port)
+        return Lookup(client, EndpointFilter(self.destination, self.destination_port), self.protocol)
+
 
 class EndpointFilter(NamedTuple):
     """An address, and a port or any."""
 
     address: Address
     port: int | None
+
+
+class Lookup(NamedTuple):
+    """A connection by as much of it as is known: a process list of a database has client endpoints only."""
+
+    client: EndpointFilter
+    server: EndpointFilter | None
+    protocol: int
+    """IANA number."""
+
+    @property
+    def service(self) -> Endpoint | None:
+        """The server endpoint, with port 0 for any; None if it is not known."""
+        return None if self.server is None else Endpoint(self.server.address, self.server.port or 0)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether both endpoints are complete."""
+        return self.client.port is not None and self.server is not None and self.server.port is not None
 
 
 @dataclass(frozen=True, slots=True)

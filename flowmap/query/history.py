@@ -22,6 +22,7 @@ from flowmap.attribute.questions import (
     Owners,
     Question,
     combine,
+    combine_client,
     connection_questions,
     state_of,
     state_of_several,
@@ -29,7 +30,6 @@ from flowmap.attribute.questions import (
 from flowmap.errors import HistoryError, QueryError
 from flowmap.history.reader import HistoryReader, StoredFlow
 from flowmap.history.writer import HistoryWriter
-from flowmap.model.address import Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.status import HistoryStatus
 from flowmap.model.views import (
@@ -39,6 +39,7 @@ from flowmap.model.views import (
     FlowFilter,
     FlowPage,
     FlowView,
+    Lookup,
     PeerChanges,
     PeerWindow,
 )
@@ -96,9 +97,28 @@ class HistoryQueries:
         sure = await self._views([one for one in kept if one.sure])
         views = sure + tracked or await self._views(kept)
         if not views:
-            return await self._from_intervals(connection, at)
+            return (await self._from_intervals([connection.lookup], at))[0]
         limit = await self._calls.call(lambda queries: queries.settings.owners_limit)
         return _one_of(views, limit)
+
+    async def attributions(self, lookups: Sequence[Lookup], at: float) -> tuple[AttributionView, ...]:
+        """As :meth:`attribution`, for many connections that may be known in part."""
+        tracked, flushed = await self._calls.call(
+            lambda queries: (queries.at_several(lookups, at, time.monotonic()), self._history_writer.flush())
+        )
+        await self._written(flushed)
+        kept = await self._read(lambda: self._history_reader.at_several(lookups, at))
+        views = iter(await self._views([one for some in kept for one in some]))
+        limit = await self._calls.call(lambda queries: queries.settings.owners_limit)
+        found: list[AttributionView | None] = []
+        for of_table, of_file in zip(tracked, kept, strict=True):
+            stored = [(one.sure, next(views)) for one in of_file]
+            sure = [view for is_sure, view in stored if is_sure] + of_table
+            counted = sure or [view for _, view in stored]
+            found.append(_one_of(counted, limit) if counted else None)
+        unseen = [lookup for lookup, view in zip(lookups, found, strict=True) if view is None]
+        others = iter(await self._from_intervals(unseen, at) if unseen else ())
+        return tuple(next(others) if view is None else view for view in found)
 
     async def last(self, connection: Connection) -> AttributionView | None:
         """The final attribution of a closed connection; None if it is not in the file."""
@@ -155,23 +175,31 @@ class HistoryQueries:
         infos = await self._calls.call(lambda queries: _described(queries, owners))
         return [_view(one, infos) for one in kept]
 
-    async def _from_intervals(self, connection: Connection, at: float) -> AttributionView:
-        """The owners of the endpoints at a time, for a connection that was not observed."""
+    async def _from_intervals(self, lookups: Sequence[Lookup], at: float) -> list[AttributionView]:
+        """The owners of the endpoints at a time, for connections that were not observed."""
         semantics, limit, places = await self._calls.call(
             lambda queries: (queries.settings.semantics, queries.settings.owners_limit, queries.settings.places)
         )
-        service = Endpoint(connection.destination, connection.destination_port or 0)
-        questions = connection_questions(semantics, places, connection.source, service)
-        intervals = await self._read(lambda: self._history_reader.intervals(questions, at))
-        owners = combine(semantics, {question: _agreed(intervals[question]) for question in questions})
-        evidence = tuple(_evidence(question, intervals[question]) for question in questions)
-        if owners is None:
-            cause = "flowmap observed no such connection at that time, and no answers confirm owners of its endpoints"
-            return AttributionView(State.UNKNOWN, (), evidence, None, cause)
-        state = state_of(owners, limit)
-        infos = await self._calls.call(lambda queries: _described(queries, owners)) if state in NAMED else {}
-        cause = "flowmap observed no such connection at that time; these are the owners of its endpoints then"
-        return AttributionView(state, tuple(infos[owner] for owner in sorted(infos)), evidence, None, cause)
+        asked = [connection_questions(semantics, places, lookup.client.address, lookup.service) for lookup in lookups]
+        every = {question for questions in asked for question in questions}
+        intervals = await self._read(lambda: self._history_reader.intervals(every, at))
+        agreed = [{question: _agreed(intervals[question]) for question in questions} for questions in asked]
+        combined = [
+            combine_client(answers) if lookup.server is None else combine(semantics, answers)
+            for lookup, answers in zip(lookups, agreed, strict=True)
+        ]
+        named = {owner for owners in combined for owner in owners or ()}
+        infos = await self._calls.call(lambda queries: _described(queries, named)) if named else {}
+        views = []
+        for questions, owners in zip(asked, combined, strict=True):
+            evidence = tuple(_evidence(question, intervals[question]) for question in questions)
+            state = State.UNKNOWN if owners is None else state_of(owners, limit)
+            cause = "flowmap observed no such connection at that time"
+            cause += ", and no answers confirm owners of" if owners is None else "; these are the owners of"
+            cause += " its endpoints" if owners is None else " its endpoints then"
+            deployments = tuple(infos[owner] for owner in sorted(owners or ())) if state in NAMED else ()
+            views.append(AttributionView(state, deployments, evidence, None, cause))
+        return views
 
     async def _written(self, flushed: Future[int | None]) -> int | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from flowmap.attribute.questions import (
     Question,
     Shape,
     combine,
+    combine_client,
     connection_questions,
     state_of,
     state_of_several,
@@ -28,13 +30,24 @@ from flowmap.errors import QueryError
 from flowmap.flows.columns import IGNORED, Row
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.index.ports import unpack
-from flowmap.model.address import Endpoint, protocol_name
+from flowmap.model.address import protocol_name
 from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.views import AttributionView, Connection, Evidence, FlowFilter, FlowPage, FlowView, PeerSeen
+from flowmap.model.views import (
+    AttributionView,
+    Connection,
+    Evidence,
+    FlowFilter,
+    FlowPage,
+    FlowView,
+    Lookup,
+    PeerSeen,
+)
 from flowmap.query.explain import explain
-from flowmap.query.matching import of_connection, passing
+from flowmap.query.matching import of_connection, of_lookups, passing
 from flowmap.query.windows import peers_of, rows_at
 
+NEEDS_SERVER = "attribute.semantics is dataflow, which names deployments by the server endpoint; give it too"
+"""Why the address of a client alone names no deployment."""
 CLOCK_SET = 0.5
 """Seconds by which the wall clock must differ before it is followed. Less would make shown times flicker."""
 
@@ -72,6 +85,12 @@ class LiveQueries:
         rows = rows_at(self._accounting, self.find(connection), at - self._epoch)
         return [self.explain(row, now) for row in rows]
 
+    def at_several(self, lookups: Sequence[Lookup], at: float, now: float) -> list[list[AttributionView]]:
+        """As :meth:`at`, for many connections that may be known in part."""
+        matching = of_lookups(self._accounting.table.columns, self._accounting.table.live(), lookups)
+        chosen = [rows_at(self._accounting, rows, at - self._epoch) for rows in matching]
+        return [[self.explain(row, now) for row in rows] for rows in chosen]
+
     def peers(self, deployment: str, since: float, until: float, now: float) -> list[PeerSeen]:
         """Peers of a deployment (id or name) in the tracked flows that were open in a window of time."""
         return peers_of(self._accounting, deployment, since, until, epoch=self._epoch, now=now)
@@ -81,10 +100,18 @@ class LiveQueries:
 
         ``explain``: with the explanation.
         """
-        rows = self.find(connection)
+        return self._of_matches(connection.lookup, self.find(connection), now, explain=explain)
+
+    def answers(self, lookups: Sequence[Lookup], now: float) -> list[AttributionView | None]:
+        """As :meth:`answer`, for many connections that may be known in part."""
+        columns, rows = self._accounting.table.columns, self._accounting.table.live()
+        found = zip(lookups, of_lookups(columns, rows, lookups), strict=True)
+        return [self._of_matches(lookup, matching, now) for lookup, matching in found]
+
+    def _of_matches(self, lookup: Lookup, rows: Rows, now: float, *, explain: bool = False) -> AttributionView | None:
         if not len(rows):
             return None
-        if connection.source_port is None or connection.destination_port is None:
+        if not lookup.is_exact:
             columns = self._accounting.table.columns
             is_open = columns.flags[rows] & np.uint32(Row.OPEN) != 0
             matching = rows[is_open] if is_open.any() else rows
@@ -136,24 +163,24 @@ class LiveQueries:
             return AttributionView(decision.state, (), evidence, flow, f"{cause}; {DATA_FLOW}")
         return AttributionView(decision.state, flow.deployments, evidence, flow, cause)
 
-    def ask(
-        self, connection: Connection, now: float, *, stale_for: float = 0.0
-    ) -> tuple[AttributionView, list[Question]]:
+    def ask(self, lookup: Lookup, now: float, *, stale_for: float = 0.0) -> tuple[AttributionView, list[Question]]:
         """The owners of a connection that was not observed, by the newest answers; and the questions without an answer.
 
-        Answers count up to an age of ``attribute.positive_ttl``, or of ``stale_for`` seconds if that is longer.
+        Without a server endpoint they are the candidates by the client's address alone. Answers count up to an age of
+        ``attribute.positive_ttl``, or of ``stale_for`` seconds if that is longer.
         """
         attribution = self._accounting.attribution
         settings, special = attribution.settings, attribution.special
-        ends = connection.source, connection.destination
-        if cause := special.addresses.cause(*ends, by_client=special.by_client):
+        client, server = lookup.client.address, None if lookup.server is None else lookup.server.address
+        if cause := special.addresses.cause(client, server, by_client=special.by_client):
             return AttributionView(State.UNKNOWN, (), (), None, cause), []
-        service = Endpoint(connection.destination, connection.destination_port or 0)
-        questions = connection_questions(settings.semantics, settings.places, connection.source, service)
+        questions = connection_questions(settings.semantics, settings.places, lookup.client.address, lookup.service)
+        if not questions:
+            return AttributionView(State.UNKNOWN, (), (), None, NEEDS_SERVER), []
         fresh_for = max(settings.positive_ttl, stale_for)
         answers = without_idle_hosts({question: self._fresh(question, fresh_for, now) for question in questions})
         missing = [question for question, owners in answers.items() if owners is None]
-        owners = combine(settings.semantics, answers)
+        owners = combine_client(answers) if server is None else combine(settings.semantics, answers)
         evidence = tuple(self._known(question, now) for question in answers)
         if owners is None:
             errors = [one.error for one in evidence if one.error]
@@ -161,8 +188,9 @@ class LiveQueries:
             return AttributionView(state, (), evidence, None, errors[0] if errors else "not asked yet"), missing
         state = state_of(owners, settings.owners_limit)
         stale = any(one.origin == "stale" for one in evidence)
-        when = "last answered about its endpoints" if stale else "answers about its endpoints now"
-        cause = f"flowmap does not see this connection now; this is what the control plane {when}"
+        when = "last answered about" if stale else "answers about"
+        about = f"{when} {'its client address' if server is None else 'its endpoints'}{'' if stale else ' now'}"
+        cause = f"flowmap does not see this connection now; this is what the control plane {about}"
         return AttributionView(state, self._described(owners), evidence, None, cause), missing
 
     def _fresh(self, question: Question, fresh_for: float, now: float) -> Owners | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from flowmap.attribute.decisions import STATES
 from flowmap.engine.accounting import FlowAccounting
-from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
+from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row
 from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.index.lookups import EndpointColumns, LookupIndex, Matches
 from flowmap.flows.index.ports import nat_ports
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
-from flowmap.model.views import Connection, EndpointFilter, FlowFilter
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
 
 
 def of_connection(columns: FlowColumns, rows: Rows, connection: Connection) -> Rows:
@@ -23,6 +26,37 @@ def of_connection(columns: FlowColumns, rows: Rows, connection: Connection) -> R
     found: Rows = rows[mask]
     newest_last: Rows = found[np.argsort(columns.born_by[found], kind="stable")]
     return newest_last
+
+
+def of_lookups(columns: FlowColumns, rows: Rows, lookups: Sequence[Lookup]) -> list[Rows]:
+    """For each lookup the rows that match, before or after NAT; the newest last. See :class:`LookupIndex`."""
+    rows = rows[columns.series[rows] != IGNORED]
+    index = LookupIndex(lookups)
+    found = index.find(*_ends(columns, rows))
+    behind = np.flatnonzero(columns.flags[rows] & np.uint32(Row.TRANSLATED) != 0)
+    hidden = index.find(*_ends_after_nat(columns, rows[behind]))
+    flows = np.concatenate((found.flows, behind[hidden.flows]))
+    matches = Matches(flows, np.concatenate((found.lookups, hidden.lookups)))
+    newest_last = [rows[positions] for positions in matches.by_lookup(len(lookups))]
+    return [one[np.argsort(columns.born_by[one], kind="stable")] for one in newest_last]
+
+
+def _ends(columns: FlowColumns, rows: Rows) -> tuple[EndpointColumns, EndpointColumns, U64, Mask]:
+    client = EndpointColumns(columns.client_high[rows], columns.client_low[rows], columns.client_port(rows))
+    server = EndpointColumns(columns.server_high[rows], columns.server_low[rows], columns.server_port(rows))
+    return client, server, columns.protocol(rows), _guessed(columns, rows)
+
+
+def _ends_after_nat(columns: FlowColumns, rows: Rows) -> tuple[EndpointColumns, EndpointColumns, U64, Mask]:
+    ends, (client_port, server_port) = columns.translated[rows], nat_ports(columns.translated_ports[rows])
+    client = EndpointColumns(ends[:, 0], ends[:, 1], client_port)
+    server = EndpointColumns(ends[:, 2], ends[:, 3], server_port)
+    return client, server, columns.protocol(rows), _guessed(columns, rows)
+
+
+def _guessed(columns: FlowColumns, rows: Rows) -> Mask:
+    guessed: Mask = columns.flags[rows] & np.uint32(Row.GUESSED) != 0
+    return guessed
 
 
 def passing(accounting: FlowAccounting, rows: Rows, wanted: FlowFilter, epoch: float) -> Rows:

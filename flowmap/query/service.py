@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 import flowmap
 from flowmap.attribute.questions import Question
@@ -28,6 +29,7 @@ from flowmap.model.views import (
     DeploymentView,
     FlowFilter,
     FlowPage,
+    Lookup,
     PeerChanges,
     PeerTraffic,
     PeerWindow,
@@ -38,8 +40,16 @@ from flowmap.query.traffic import all_peers, deployment_views
 
 NOW = 1.0
 """Seconds by which a time may differ from the present and still mean now."""
+SLICE = 250
+"""Connections looked up in one turn of the engine, so that many of them do not delay its work."""
+MOST_ASKED = 24
+"""Questions to the control plane for one request. The engine queues few more."""
 READY_WITHOUT_ANSWER_AFTER = 5.0
 """Seconds by which a control plane that does not answer may delay readiness."""
+
+
+_Answered = tuple[AttributionView, list[Question]]
+"""An attribution by answers, and the questions without an answer."""
 
 
 class QueryService:
@@ -72,12 +82,23 @@ class QueryService:
         self.calls.timeout, self._stale_for = timeout, stale_for
 
     async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
-        if at is not None and abs(at - time.time()) > NOW:
-            if at > time.time():
-                raise QueryError("at is in the future", field="at")
+        if is_past(at):
             return await self._history("at").attribution(connection, at)
         found = await self.calls.call(lambda queries: queries.answer(connection, time.monotonic(), explain=explain))
-        return found or await self._closed(connection) or await self._ask(connection)
+        return found or await self._closed(connection) or (await self._ask([connection.lookup]))[0]
+
+    async def attributions(self, lookups: Sequence[Lookup], at: float | None) -> tuple[AttributionView, ...]:
+        if is_past(at):
+            return await self._history("at").attributions(lookups, at)
+        views: list[AttributionView | None] = []
+        for start in range(0, len(lookups), SLICE):
+            views += await self._seen(lookups[start : start + SLICE])
+        unseen = await self._ask([lookup for lookup, view in zip(lookups, views, strict=True) if view is None])
+        others = iter(unseen)
+        return tuple(next(others) if view is None else view for view in views)
+
+    async def _seen(self, lookups: Sequence[Lookup]) -> list[AttributionView | None]:
+        return await self.calls.call(lambda queries: queries.answers(lookups, time.monotonic()))
 
     async def _closed(self, connection: Connection) -> AttributionView | None:
         """A closed connection that history has; it keeps its final owners, even if its addresses were reassigned."""
@@ -166,19 +187,39 @@ class QueryService:
             raise QueryError("this daemon answers about now only: it keeps no history (history.path)", field=field)
         return self._history_queries
 
-    async def _ask(self, connection: Connection) -> AttributionView:
-        """The owners of a connection that was not observed, by answers about its endpoints."""
-        view, missing = await self.calls.call(lambda queries: queries.ask(connection, time.monotonic()))
+    async def _ask(self, lookups: Sequence[Lookup]) -> list[AttributionView]:
+        """The owners of connections that were not observed, by answers about their endpoints."""
+        found = await self._by_answers(lookups)
         asked: set[Question] = set()
-        while missing and asked.isdisjoint(missing):  # an answer can make another question necessary: see ``host``
-            await self.calls.ask(missing)
-            asked.update(missing)
-            view, missing = await self.calls.call(lambda queries: queries.ask(connection, time.monotonic()))
+        while missing := _missing(found):  # an answer can make another question necessary: see ``host``
+            if not asked.isdisjoint(missing) or len(asked) >= MOST_ASKED:
+                break
+            now_asked = list(missing)[: MOST_ASKED - len(asked)]
+            await self.calls.ask(now_asked)
+            asked.update(now_asked)
+            found = await self._by_answers(lookups)
         if missing:  # the control plane does not answer: an older answer counts, and the evidence marks it as stale
-            view, _ = await self.calls.call(
-                lambda queries: queries.ask(connection, time.monotonic(), stale_for=self._stale_for)
-            )
-        return view
+            found = await self._by_answers(lookups, stale_for=self._stale_for)
+        return [view for view, _ in found]
+
+    async def _by_answers(self, lookups: Sequence[Lookup], *, stale_for: float = 0.0) -> list[_Answered]:
+        return await self.calls.call(
+            lambda queries: [queries.ask(lookup, time.monotonic(), stale_for=stale_for) for lookup in lookups]
+        )
+
+
+def is_past(at: float | None) -> TypeGuard[float]:
+    """Whether a time is in the past; QueryError if it is in the future."""
+    if at is None or abs(at - time.time()) <= NOW:
+        return False
+    if at > time.time():
+        raise QueryError("at is in the future", field="at")
+    return True
+
+
+def _missing(found: Sequence[_Answered]) -> dict[Question, None]:
+    """Each question without an answer once, in order."""
+    return {question: None for _, missing in found for question in missing}
 
 
 def _with_epoch_times(report: AttributionReport, epoch: float) -> AttributionReport:

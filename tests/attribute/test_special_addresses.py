@@ -200,6 +200,6 @@ def test_a_row_and_an_end_that_are_used_again_are_judged_anew() -> None:
 def test_a_connection_that_was_not_seen(destination: str, asks: bool, state: State) -> None:
     run = AttributionRun(AttributionSettings(namespaces=("ns",), loopback=False))
     connection = Connection(Address.parse("10.0.0.1"), 1, Address.parse(destination), 2, 6)
-    view, missing = LiveQueries(run.accounting, source="s", epoch=0).ask(connection, run.now)
+    view, missing = LiveQueries(run.accounting, source="s", epoch=0).ask(connection.lookup, run.now)
     assert (bool(missing), view.state) == (asks, state)
     assert view.cause

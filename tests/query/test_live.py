@@ -215,19 +215,19 @@ def test_pages_show_every_flow_once(desk: Desk, limit: int) -> None:
 
 def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(desk: Desk) -> None:
     unseen = desk.connection("10.0.0.1", "10.1.0.1", (1, 9092))
-    view, missing = desk.queries.ask(unseen, desk.now)
+    view, missing = desk.queries.ask(unseen.lookup, desk.now)
     assert (view.state, missing, view.flow) == (State.ATTRIBUTED, [], None)
     later = desk.now + 1000
-    view, missing = desk.queries.ask(unseen, later)
+    view, missing = desk.queries.ask(unseen.lookup, later)
     assert (view.state, view.deployments, len(missing)) == (State.PENDING, (), 3)
     assert {one.origin for one in view.evidence} == {"stale"}
     desk.accounting.attribution.fail(missing[0], "timeout: away", now=later)
-    view, _ = desk.queries.ask(unseen, later)
+    view, _ = desk.queries.ask(unseen.lookup, later)
     assert (view.state, view.cause) == (State.FAILED, "timeout: away")
 
 
 def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> None:
-    view, missing = desk.queries.ask(desk.connection("10.7.0.1", "10.7.0.2", (None, 443)), desk.now)
+    view, missing = desk.queries.ask(desk.connection("10.7.0.1", "10.7.0.2", (None, 443)).lookup, desk.now)
     assert view.state is State.PENDING
     assert [one.shape for one in missing] == [Shape.CLIENT, Shape.SINK, Shape.SOURCE]
     assert missing[1] == Question("ns", Shape.SINK, None, missing[1].destination)

@@ -102,7 +102,7 @@ def _show_connection(replayed: Replayed, arguments: argparse.Namespace, until: f
     found = replayed.queries.answer(wanted, replayed.now, explain=arguments.explain) or (gone[0] if gone else None)
     absent = found is None
     if found is None:  # show the evidence about the endpoints, but no owner
-        asked, _ = replayed.queries.ask(wanted, replayed.now, stale_for=math.inf)
+        asked, _ = replayed.queries.ask(wanted.lookup, replayed.now, stale_for=math.inf)
         found = replace(asked, state=State.PENDING, deployments=(), cause=ABSENT)
     answer = models.Attribution.of(found).as_json()
     if options.wants_table(arguments):
