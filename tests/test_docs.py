@@ -18,6 +18,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from flowmap.cli import command
 from flowmap.cli.command import COMMANDS
@@ -66,8 +67,13 @@ def paths_markdown() -> str:
     rows = [f"| `{page.path}` | {page.summary} | |" for page in PAGES]
     for endpoint in ENDPOINTS:
         names = ", ".join(f"`{name}`" for name in endpoint.names())
+        names = "POST; " + _fields_of(endpoint.body) if endpoint.body is not None else names
         rows.append(f"| `{endpoint.path}` | {endpoint.summary} | {names} |".replace("|  |", "| |"))
     return "\n".join(("| path | answer | parameters |", "|---|---|---|", *rows))
+
+
+def _fields_of(body: type[BaseModel]) -> str:
+    return "body: " + ", ".join(f"`{field.alias}`" for field in body.model_fields.values())
 
 
 class Table(NamedTuple):

@@ -17,7 +17,7 @@ from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
-from flowmap.model.views import Connection, EndpointFilter, FlowFilter
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
 from tests.support.closed_flows import NOW, Flow, X, Y, replace
 from tests.support.history import History
 
@@ -63,6 +63,25 @@ def test_a_flow_is_found_from_either_side_and_after_nat(history: History) -> Non
     assert not history.reader.at(
         Connection(Address.parse("10.0.0.1"), 40000, Address.parse("10.9.0.2"), 60, 6), NOW - 5
     )
+
+
+def test_several_connections_at_a_moment(history: History) -> None:
+    history.write(Flow(translated=("10.9.0.1", 50, "10.9.0.2", 60)), Flow(client_port=7, ended=NOW - 1))
+    server = EndpointFilter(Address.parse("10.1.0.1"), 9092)
+    wanted = [
+        # address and port of the client, server, how many flows are found
+        ("10.0.0.1", 40000, None, 1),
+        ("10.0.0.1", None, None, 2),
+        ("10.0.0.1", None, server, 2),
+        ("10.9.0.1", 50, None, 1),  # after source NAT
+        ("10.0.0.1", 7, server, 1),
+        ("10.0.0.1", 7, EndpointFilter(server.address, 1), 0),
+        ("10.1.0.1", 9092, None, 0),
+        ("10.1.0.1", 9092, EndpointFilter(Address.parse("10.0.0.1"), 7), 1),
+    ]
+    lookups = [Lookup(EndpointFilter(Address.parse(one), port), there, 6) for one, port, there, _ in wanted]
+    assert [len(flows) for flows in history.reader.at_several(lookups, NOW - 5)] == [count for *_, count in wanted]
+    assert not any(history.reader.at_several(lookups, NOW - 9000))
 
 
 def test_lasting_flows_are_found(history: History) -> None:

@@ -13,7 +13,7 @@ from flowmap.errors import QueryError
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.views import Connection, EndpointFilter, FlowFilter
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
 from flowmap.query.live import LiveQueries
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for
@@ -296,3 +296,45 @@ def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
     desk.accounting.attribution.fail(client, "auth: no permission", now=desk.now)
     view = desk.queries.answer(wanted, desk.now)
     assert view is not None and view.cause == "waiting for the control plane: auth: no permission"
+
+
+def known(client: str, port: int | None, server: tuple[str, int | None] | None = None, protocol: int = 6) -> Lookup:
+    there = None if server is None else EndpointFilter(Address.parse(server[0]), server[1])
+    return Lookup(EndpointFilter(Address.parse(client), port), there, protocol)
+
+
+MANY = [
+    # lookup, state and names
+    (known("10.0.0.1", 40000), State.ATTRIBUTED, ["x"]),
+    (known("10.0.0.1", None), State.ATTRIBUTED, ["x"]),
+    (known("10.0.0.1", 40000, ("10.1.0.1", 9092)), State.ATTRIBUTED, ["x"]),
+    (known("10.1.0.1", 9092, ("10.0.0.1", 40000)), State.ATTRIBUTED, ["x"]),  # in the other direction
+    (known("10.0.0.1", 40000, ("10.1.0.1", 9093)), None, []),
+    (known("10.0.0.1", 40001), None, []),
+    (known("10.1.0.1", 9092), None, []),  # a server is no client
+    (known("10.0.0.1", 40000, protocol=17), None, []),
+    (known("10.9.0.2", 1234), State.SHARED, ["x", "y"]),  # after source NAT
+    (known("10.9.0.2", 1234, ("10.8.0.1", 8080)), State.SHARED, ["x", "y"]),
+    (known("2001:db8::2", 53, protocol=17), State.UNKNOWN, []),  # the orientation is a guess
+]
+
+
+def test_many_connections_in_their_order(desk: Desk) -> None:
+    views = desk.queries.answers([lookup for lookup, _, _ in MANY], desk.now)
+    found = [(view and view.state, [info.owner.name for info in view.deployments] if view else []) for view in views]
+    assert found == [(state, names) for _, state, names in MANY]
+
+
+def test_the_owners_of_a_client_that_was_not_seen(desk: Desk) -> None:
+    lookup = known("10.7.0.1", 1)
+    view, missing = desk.queries.ask(lookup, desk.now)
+    assert (view.state, [question.shape for question in missing]) == (State.PENDING, [Shape.CLIENT])
+    desk.accounting.attribution.receive(missing[0], Answer(desk.now, desk.now + 0.25, frozenset([X])))
+    view, missing = desk.queries.ask(lookup, desk.now + 1)
+    assert (view.state, [info.owner for info in view.deployments], view.flow, missing) == (
+        State.ATTRIBUTED,
+        [X],
+        None,
+        [],
+    )
+    assert "client address" in (view.cause or "")

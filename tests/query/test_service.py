@@ -22,10 +22,10 @@ from flowmap.export.snapshot import Snapshot
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner, State
-from flowmap.model.views import Connection, FlowFilter
+from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
 from flowmap.query.asking import EngineCalls
 from flowmap.query.live import LiveQueries
-from flowmap.query.service import QueryService
+from flowmap.query.service import MOST_ASKED, QueryService
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
@@ -222,3 +222,23 @@ def test_while_the_control_plane_fails_an_old_answer_serves_and_says_so(house: H
     assert view.cause is not None and "last answered" in view.cause
     house.backend.configure(timeout=0.5, stale_for=0.0)
     assert run(house.backend.attribution(*ends)).state is not State.ATTRIBUTED
+
+
+def test_many_connections_at_a_time(house: House) -> None:
+    house.named()
+    house.resolver.answers = lambda question: (X,) if question.shape is Shape.CLIENT else ()
+    seen = Lookup(EndpointFilter(Address.parse("10.0.0.1"), 40000), None, 6)
+    unseen = [Lookup(EndpointFilter(Address.parse(f"10.9.{n // 250}.{n % 250}"), 1), None, 6) for n in range(600)]
+    views = run(house.backend.attributions([*unseen, seen], None))
+    assert len(views) == 601
+    assert views[-1].flow is not None
+    asked = [view for view in views if view.state is State.ATTRIBUTED]
+    assert len(asked) == MOST_ASKED + 1
+    assert {view.cause for view in views if view not in asked} == {"not asked yet"}
+
+
+def test_many_connections_of_the_past_need_history(house: House) -> None:
+    with pytest.raises(QueryError, match="history"):
+        run(house.backend.attributions([], time.time() - 60))
+    with pytest.raises(QueryError, match="future"):
+        run(house.backend.attributions([], time.time() + 60))

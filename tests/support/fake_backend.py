@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,7 @@ from flowmap.model.views import (
     FlowFilter,
     FlowPage,
     FlowView,
+    Lookup,
     PeerChanges,
     PeerSeen,
     PeerTraffic,
@@ -147,6 +149,10 @@ class FakeBackend:
         ends = str(connection.source), connection.source_port, str(connection.destination), connection.destination_port
         self._note((*ends, protocol_name(connection.protocol), at))
         return replace(ATTRIBUTION, explanation=EXPLANATION) if explain else ATTRIBUTION
+
+    async def attributions(self, lookups: Sequence[Lookup], at: float | None) -> tuple[AttributionView, ...]:
+        self._note((tuple(lookups), at))
+        return (ATTRIBUTION,) * len(lookups)
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         self._note((filter, limit, cursor))

@@ -20,10 +20,11 @@ from flowmap.errors import ControlError, HistoryError, QueryError
 from flowmap.export.exposition import Exposition
 from flowmap.serve.api import openapi
 from flowmap.serve.api.backend import Backend
+from flowmap.serve.api.bodies import LARGEST, Body, read_body
 from flowmap.serve.api.endpoints import ENDPOINTS, Endpoint
 from flowmap.serve.api.page import HEADERS, landing_page
 from flowmap.serve.api.pages import THREADS, Pages
-from flowmap.serve.api.parameters import read_parameters
+from flowmap.serve.api.parameters import Parameters, read_parameters
 from flowmap.serve.api.problem import (
     BadParameters,
     on_bad_parameters,
@@ -124,11 +125,14 @@ def build_app(
     app = Starlette(
         routes=[
             *(Route(page.path, partial(page.respond, site), methods=["GET"]) for page in PAGES),
-            *(Route(endpoint.path, partial(_answer, backend, endpoint), methods=["GET"]) for endpoint in ENDPOINTS),
+            *(
+                Route(endpoint.path, partial(_answer, backend, endpoint), methods=[endpoint.method])
+                for endpoint in ENDPOINTS
+            ),
         ],
         middleware=[
             Middleware(SafeHeaders, chosen=lambda: web.headers),
-            Middleware(Sizes, refused=refused),
+            Middleware(Sizes, refused=refused, bodies={one.path: LARGEST for one in ENDPOINTS if one.body}),
             Middleware(OriginForm, refuse=partial(_refuse_target, refused)),
             Middleware(AllowedHosts, allowed=web.http.allowed_hosts, refused=refused),
             Middleware(Guard, access=web.http.access, passwords=lambda: web.passwords, areas=areas, refused=refused),
@@ -148,8 +152,11 @@ def build_app(
 
 
 async def _answer(backend: Backend, endpoint: Endpoint, request: Request) -> Response:
-    """Read the parameters, ask, and write the answer as JSON."""
-    found = await endpoint.ask(backend, read_parameters(endpoint.parameters, request.query_params, request.path_params))
+    """Read the parameters or the body, ask, and write the answer as JSON."""
+    asked: Parameters | Body = read_parameters(endpoint.parameters, request.query_params, request.path_params)
+    if endpoint.body is not None:
+        asked = await read_body(endpoint.body, request)
+    found = await endpoint.ask(backend, asked)
     if found is None:
         return problem(404, "flowmap has seen no such deployment in traffic.")
     # In a thread: it takes 0.1 to 0.2 s to write ten thousand peers, and the loop has scrapes to answer.

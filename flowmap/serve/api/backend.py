@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from flowmap.export.snapshot import Snapshot
@@ -12,6 +13,7 @@ from flowmap.model.views import (
     DeploymentView,
     FlowFilter,
     FlowPage,
+    Lookup,
     PeerChanges,
     PeerTraffic,
     PeerWindow,
@@ -28,6 +30,9 @@ class Backend(Protocol):
     async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
         """Which deployments own the connection. ``at``: seconds since the epoch, None is now; ``explain``: with the
         explanation, if the connection is in the table."""
+
+    async def attributions(self, lookups: Sequence[Lookup], at: float | None) -> tuple[AttributionView, ...]:
+        """The same for many connections that may be known in part, in their order."""
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """At most ``limit`` flows that pass ``filter``, from ``cursor`` on."""

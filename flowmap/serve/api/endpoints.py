@@ -12,6 +12,7 @@ from typing import Any
 from flowmap.model import views
 from flowmap.serve.api import models
 from flowmap.serve.api.backend import Backend
+from flowmap.serve.api.bodies import AttributionBatch, Body
 from flowmap.serve.api.parameters import (
     AttributionParameters,
     ChangesParameters,
@@ -25,7 +26,7 @@ from flowmap.serve.api.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One GET of the API."""
+    """One GET of the API, or one POST with a body. No request changes anything."""
 
     path: str
     summary: str
@@ -35,6 +36,12 @@ class Endpoint:
     """Returns the value that the answer is made of; None becomes 404."""
     statuses: tuple[int, ...] = (400, 503)
     """Errors that it can answer with, besides those of every path."""
+    body: type[Body] | None = None
+    """The body of a POST, which ``ask`` gets in place of the parameters; None for a GET."""
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.body is None else "POST"
 
     def names(self) -> list[str]:
         """Names of the parameters, those in the path left out."""
@@ -44,11 +51,15 @@ class Endpoint:
     @property
     def needs_nothing(self) -> bool:
         """Whether the path alone is a whole request."""
-        return not any(field.is_required() for field in self.parameters.model_fields.values())
+        return self.body is None and not any(field.is_required() for field in self.parameters.model_fields.values())
 
 
 async def _attribution(backend: Backend, asked: AttributionParameters) -> views.AttributionView:
     return await backend.attribution(asked.connection(), asked.at, explain=asked.explain)
+
+
+async def _attributions(backend: Backend, asked: AttributionBatch) -> object:
+    return {"attributions": await backend.attributions(asked.lookups(), asked.at)}
 
 
 async def _flows(backend: Backend, asked: FlowParameters) -> views.FlowPage:
@@ -90,6 +101,15 @@ ENDPOINTS = (
         models.Attribution,
         _attribution,
         (400, 502, 503),
+    ),
+    Endpoint(
+        "/api/v1/attribution/batch",
+        "The same for up to 1,000 connections, also without their server endpoints",
+        Parameters,
+        models.Attributions,
+        _attributions,
+        (400, 408, 415, 502, 503),
+        body=AttributionBatch,
     ),
     Endpoint("/api/v1/flows", "Flows that the daemon sees or saw", FlowParameters, models.Flows, _flows),
     Endpoint("/api/v1/deployments", "Deployments seen in traffic", Parameters, models.Deployments, _deployments),

@@ -222,6 +222,12 @@ class Attribution(Answer):
     explanation: Explanation | None = Field(description="With explain=1, if the connection is in the table.")
 
 
+class Attributions(Answer):
+    """The owners of many connections, in the order of the request."""
+
+    attributions: list[Attribution]
+
+
 class Flows(Answer):
     """One page of a listing."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from flowmap.serve.api.endpoints import Endpoint
@@ -18,7 +19,9 @@ def document(version: str, pages: Mapping[str, object], endpoints: Sequence[Endp
     """The whole document. ``pages``: the operation of each path outside /api/v1."""
     mode: JsonSchemaMode = "serialization"
     answers: list[type[Answer]] = [Problem, *(endpoint.answer for endpoint in endpoints)]
-    _, schemas = models_json_schema([(answer, mode) for answer in answers], ref_template=_REF)
+    described: list[tuple[type[BaseModel], JsonSchemaMode]] = [(answer, mode) for answer in answers]
+    described += [(endpoint.body, "validation") for endpoint in endpoints if endpoint.body is not None]
+    _, schemas = models_json_schema(described, ref_template=_REF)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -27,7 +30,7 @@ def document(version: str, pages: Mapping[str, object], endpoints: Sequence[Endp
             "description": "Which Flink job is behind this network connection?",
         },
         "paths": {path: {"get": operation} for path, operation in pages.items()}
-        | {endpoint.path: {"get": _operation(endpoint)} for endpoint in endpoints},
+        | {endpoint.path: {endpoint.method.lower(): _operation(endpoint)} for endpoint in endpoints},
         "components": {"schemas": schemas["$defs"]},
     }
 
@@ -45,9 +48,17 @@ def _operation(endpoint: Endpoint) -> dict[str, object]:
     return {
         "summary": endpoint.summary,
         "parameters": list(_parameters(endpoint)),
+        **_body(endpoint),
         "responses": {"200": _response("Success.", "application/json", schema)}
         | _problems((*endpoint.statuses, *_EVERYWHERE)),
     }
+
+
+def _body(endpoint: Endpoint) -> dict[str, object]:
+    if endpoint.body is None:
+        return {}
+    schema = {"$ref": _REF.format(model=endpoint.body.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _parameters(endpoint: Endpoint) -> Iterator[dict[str, object]]:

@@ -56,11 +56,12 @@ async def on_bad_parameters(request: Request, error: Exception) -> Response:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """404 and 405 of the router."""
+    """404 and 405 of the router, and what a body is rejected for."""
     assert isinstance(error, HTTPException)
+    allowed = " or ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
     detail = {
         404: "This path does not exist; /openapi.json lists all paths.",
-        405: f"{request.method} is not allowed here; use GET or HEAD.",
+        405: f"{request.method} is not allowed here; use {allowed}.",
     }.get(error.status_code, error.detail)
     return problem(error.status_code, detail, headers=error.headers)
 

@@ -16,7 +16,7 @@ LONGEST_TARGET = 8000
 LONGEST_HEAD = 16 * 1024
 """Bytes of the head of a request. h11 checks only incomplete heads, so complete ones are checked here."""
 LARGEST_BODY = 16 * 1024
-"""Bytes of a body. No request needs one; a smaller body is ignored."""
+"""Bytes of a body that no path reads. It is ignored."""
 MAX_QUERIES = 16
 """Queries answered at one time. Scrapes and health checks do not count, so queries never block them."""
 
@@ -46,14 +46,17 @@ class Sizes:
     A connection that sent a body is closed after the answer: request smuggling lies about where a body ends.
     """
 
-    def __init__(self, app: ASGIApp, *, refused: Refused) -> None:
+    def __init__(self, app: ASGIApp, *, refused: Refused, bodies: Mapping[str, int]) -> None:
+        """``bodies``: the largest body in bytes of each path that reads one."""
         self._app = app
         self._refused = refused
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        largest = self._bodies.get(scope["path"], LARGEST_BODY)
         headers = Headers(scope=scope)
         chunked = "transfer-encoding" in headers
         length = headers.get("content-length", "0").lstrip("0")  # digits only: h11 checks it
@@ -64,8 +67,8 @@ class Sizes:
             app = self._no(414, f"The target is longer than {LONGEST_TARGET} bytes.")
         elif sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > LONGEST_HEAD:  # ": ", CR, LF
             app = self._no(431, "The head of the request is too long.")
-        elif chunked or len(length) > 9 or int(length or "0") > LARGEST_BODY:
-            app = self._no(413, f"No request needs a body; the maximum is {LARGEST_BODY} bytes.")
+        elif chunked or len(length) > 9 or int(length or "0") > largest:
+            app = self._no(413, f"The body is longer than {largest} bytes, or its length is not given.")
 
         async def send_last(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -36,6 +36,7 @@ def ask(
     method: str = "GET",
     headers: dict[str, str] | None = None,
     allowed: tuple[str, ...] = (),
+    content: str | bytes | None = None,
 ) -> httpx.Response:
     used: Backend = backend or FakeBackend()
     app = build_app(used, Exposition(SelfMetrics("test")), Web(HttpConfig(allowed_hosts=allowed)))
@@ -43,7 +44,8 @@ def ask(
     async def request() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:10817") as client:
-            return await client.request(method, path, headers={"accept-encoding": "identity"} | (headers or {}))
+            head = {"accept-encoding": "identity"} | (headers or {})
+            return await client.request(method, path, headers=head, content=content)
 
     return asyncio.run(request())
 
