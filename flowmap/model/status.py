@@ -1,4 +1,8 @@
-"""The state of the daemon: sources, attribution, control plane. All values are immutable."""
+"""The state of the daemon: sources, attribution, control plane. All values are immutable.
+
+The answer of /api/v1/status has these fields, with their docstrings as descriptions. Fields named ``…_at`` are seconds
+since the epoch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from flowmap.model.views import ByteCount
 
 
 class Contradiction(NamedTuple):
-    """An answer that denies an attribution. Times are monotonic seconds, in the status answer epoch seconds."""
+    """An answer that denies an attribution, which stays unchanged."""
 
     asked_at: float
     answered_at: float
@@ -20,13 +24,15 @@ class Contradiction(NamedTuple):
     """Shape and endpoint of the question: ``client 10.0.0.1``."""
     namespace: str
     attributed: tuple[Owner, ...]
-    """Owners of the flows, or of the ownership interval; they stay."""
+    """Owners of the flows, or of the ownership interval."""
     answered: tuple[Owner, ...]
     """Owners in the answer."""
     flows: int
     """Number of open flows whose owners the answer denies; 0 if it denies an ownership interval only."""
-    flow: tuple[Endpoint, Endpoint] | None
-    """Client and server endpoint of one of the flows."""
+    client: Endpoint | None
+    """Client endpoint of one of the flows."""
+    server: Endpoint | None
+    """Server endpoint of the same flow."""
 
 
 class ShapeReport(NamedTuple):
@@ -59,7 +65,7 @@ class AttributionReport(NamedTuple):
 
     shapes: tuple[ShapeReport, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
-    """The newest contradictions, the latest first."""
+    """The newest 100, the latest first."""
     narrowing_pairs: int = 0
     """Pairs of endpoints with flows that have several candidates."""
     narrowing_waiting: int = 0
@@ -67,6 +73,7 @@ class AttributionReport(NamedTuple):
     hint: str | None = None
     """Advice about the settings, from the answers so far."""
     pending_for: PendingFor = PendingFor()
+    """Pending flows by what they wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class CatalogStatus:
     left_out: int
     """Deployments left out because the catalog is full."""
     listed_at: float | None
-    """Epoch seconds at which every namespace had last been listed completely."""
+    """When every namespace had last been listed completely."""
     age_seconds: float | None
     """Age of that listing."""
     suspicious: str | None
@@ -93,7 +100,6 @@ class QuestionCounts:
     answers: int = 0
     """Questions answered."""
     last_answer_at: float | None = None
-    """Epoch seconds."""
     last_error: str | None = None
     """Cause of the last failure."""
     unreadable_elements: int = 0
@@ -156,7 +162,7 @@ class ConfigurationStatus:
     reloads: int
     last_reload_successful: bool
     applied_at: float
-    """Epoch seconds at which the running configuration was applied."""
+    """When the running configuration was applied."""
     last_error: str | None
     """Why the last reload was rejected; None if it was applied."""
 
@@ -181,7 +187,7 @@ class HistoryStatus:
     """Whether the file can be written."""
     flows: int
     oldest_at: float | None
-    """Epoch seconds at which the oldest flow ended; None without flows."""
+    """When the oldest flow ended; None without flows."""
     flows_written: int
     flows_lost: int
     flows_queued: int
@@ -212,6 +218,5 @@ class StatusView:
     recording: RecordingReport | None = None
     """None without a recording."""
     attribution: AttributionReport = AttributionReport()
-    """Its times are epoch seconds."""
     history: HistoryStatus | None = None
     """None without a history file."""

@@ -72,6 +72,7 @@ class Contradictions:
         """Record that an answer denies ``owners``: of that many flows, one of them in ``row``, or of an interval."""
         ends = [str(end) if end.port else str(end.address) for end in (question.source, question.destination) if end]
         self.count += max(1, flows)
+        client, server = self._table.columns.endpoints_of(row) if flows else (None, None)
         self._latest.append(
             Contradiction(
                 answer.asked,
@@ -81,7 +82,8 @@ class Contradictions:
                 tuple(sorted(owners)),
                 tuple(sorted(answer.owners)),
                 flows,
-                self._table.columns.endpoints_of(row) if flows else None,
+                client,
+                server,
             )
         )
 

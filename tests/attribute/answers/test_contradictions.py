@@ -65,10 +65,10 @@ def test_contradictions_are_listed() -> None:
     (listed,) = run.attribution.contradictions.latest()
     assert (listed.question, listed.flows, listed.attributed, listed.answered) == ("client 10.0.0.1", 2, (X,), (Y,))
     assert (listed.asked_at, listed.answered_at) == (asked_at, asked_at + 0.25)
-    assert listed.flow is not None and str(listed.flow[1]) == "10.1.0.1:9092"
+    assert listed.client is not None and str(listed.server) == "10.1.0.1:9092"
     client = Question("ns", C, Endpoint(Address.parse("10.0.0.9"), 0), None)
     for asked, owner in ((100.0, X), (200.0, X), (150.0, Y)):
         run.attribution.receive(client, Answer(asked, asked + 1, some(owner)))
     newest = run.attribution.contradictions.latest()[0]
-    assert (newest.question, newest.flows, newest.flow) == ("client 10.0.0.9", 0, None)
+    assert (newest.question, newest.flows, newest.client, newest.server) == ("client 10.0.0.9", 0, None, None)
     assert run.attribution.contradictions.count == 3

@@ -308,7 +308,12 @@ def test_status() -> None:
                 "error": None,
                 "role": "traffic",
                 "why": "",
+                "resyncSeconds": 0.0,
+                "receiveBuffer": 0,
                 "exceptionalPackets": {"duplicate": 3},
+                "offloaded": {},
+                "interfaces": {},
+                "accounting": None,
             }
         ],
         "controlPlane": {
