@@ -140,7 +140,7 @@ class FlowAccounting:
                     step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
                 )
                 if len(swept := self.table.pop_swept()):
-                    self._forget_endpoints(swept)
+                    self.forget_endpoints(swept)
                 self._count(applied, now)
             case ReadStarted():
                 self.table.begin_read()
@@ -174,7 +174,7 @@ class FlowAccounting:
     def _tidy(self, now: float) -> None:
         self.series_table.expire(now=now)
         if self.table.endpoints.room < self.table.endpoints.capacity * 3 // 4:
-            self._forget_endpoints(self.table.sweep_endpoints())
+            self.forget_endpoints(self.table.sweep_endpoints())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
 
@@ -185,7 +185,7 @@ class FlowAccounting:
         self._peers = Peers(config.export.peers)
         self._peer_names.clear()
 
-    def _forget_endpoints(self, freed: Rows) -> None:
+    def forget_endpoints(self, freed: Rows) -> None:
         """Forget freed endpoint numbers, which will stand for other endpoints."""
         self.attribution.forget(freed)
         self._peer_names.clear()

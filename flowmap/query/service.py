@@ -68,7 +68,7 @@ class QueryService:
         """``stale_for``: maximum age in seconds of an answer that a query gets while the control plane fails."""
         self.calls = calls
         self._control = control
-        self._stale_for = stale_for
+        self.stale_for = stale_for
         self._source_status = source_status
         self._catalog_status = catalog_status
         self._history_queries = history_queries
@@ -79,7 +79,7 @@ class QueryService:
 
     def configure(self, *, timeout: float, stale_for: float) -> None:
         """Apply other limits to the queries from now on."""
-        self.calls.timeout, self._stale_for = timeout, stale_for
+        self.calls.timeout, self.stale_for = timeout, stale_for
 
     async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
         if is_past(at):
@@ -199,7 +199,7 @@ class QueryService:
             asked.update(now_asked)
             found = await self._by_answers(lookups)
         if missing:  # the control plane does not answer: an older answer counts, and the evidence marks it as stale
-            found = await self._by_answers(lookups, stale_for=self._stale_for)
+            found = await self._by_answers(lookups, stale_for=self.stale_for)
         return [view for view, _ in found]
 
     async def _by_answers(self, lookups: Sequence[Lookup], *, stale_for: float = 0.0) -> list[_Answered]:

@@ -96,8 +96,7 @@ def bench(slices: list[Slice], directory: Path, rounds: int) -> None:
         records = work(slices, accounting.apply if recorder is None else recorder.apply)
         own = time.thread_time() - began_thread
         if recorder is not None:
-            recorder.close()
-            recorder._thread.join()
+            recorder.finish().join()
         spent = time.process_time() - began
         cpu[recorded] = min(cpu.get(recorded, 1e9), spent)
         thread[recorded] = min(thread.get(recorded, 1e9), own)

@@ -21,10 +21,16 @@ from flowmap.control.http.transport_api import HttpReply
 from flowmap.daemon.reload import Reloader, prepare
 from flowmap.daemon.wiring import build
 from flowmap.engine.engine import MAX_REQUESTS
+from flowmap.export.negotiation import Format
+from flowmap.export.snapshot import Snapshot
+from flowmap.flows.columns import IGNORED
+from flowmap.flows.records.batch import RecordKind
+from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.sources.conntrack.source import ConntrackSource
 from flowmap.sources.sockets.source import SocketsSource
+from tests.support.records import Record, batch_of
 from tests.support.scripted_source import ScriptedSource
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 SECTIONS = dict[str, Any]
 BASE: SECTIONS = {
@@ -62,6 +68,7 @@ class Changing:
 
     def __init__(self, directory: Path, source: Any) -> None:
         self.transports: list[Transport] = []
+        self._connections = 0
         self.file = directory / "flowmap.yaml"
         self.write(BASE)
         config = read(str(self.file), {}).config
@@ -92,6 +99,34 @@ class Changing:
         """The headers of a listing of deployments, made now."""
         await self.pipeline.control.plane.list_deployments("", "default-namespace")
         return self.transport.headers
+
+    async def follows(self) -> bool:
+        """Whether a connection that begins now is followed."""
+        return (await self._connect())[0] != IGNORED
+
+    async def peer(self) -> str:
+        """The name of the service endpoint of a connection that begins now."""
+        return (await self._connect())[1]
+
+    async def _connect(self) -> tuple[int, str]:
+        """Series and peer of a connection that begins now."""
+        self._connections += 1
+        record = Record(RecordKind.OPENED, client_port=self._connections, id=self._connections)
+        self.source.hand(batch_of(record))
+        accounting = self.pipeline.engine.accounting
+        await until_async(lambda: len(accounting.table) == self._connections, "the connection is read")
+
+        def look() -> tuple[int, str]:
+            columns, row = accounting.table.columns, int(accounting.table.live()[-1])
+            return int(columns.series[row]), accounting.peer(int(columns.service[row]))
+
+        return await asyncio.wrap_future(self.pipeline.engine.call(look))
+
+    def shows_team(self) -> bool:
+        """Whether the page has a label for the label ``team`` of deployments."""
+        info = DeploymentInfo(Owner("w", "ns", "id", "name"), labels={"team": "t"})
+        page = self.pipeline.exposition.page(Snapshot(deployments=(info,)), Format.TEXT)
+        return b'label_team="t"' in page
 
     async def timeouts(self) -> tuple[float, float]:
         """Longest time of one attempt of a call, and of a query."""
@@ -156,10 +191,10 @@ CHANGES: list[tuple[str, object, Callable[[Changing], object], object]] = [
     ("control_plane.proxy_url", "http://ann:canary@p:1", lambda m: m.proxy, "http://ann:<secret>@p:1"),
     ("control_plane.proxy_from_environment", True, lambda m: m.proxy, "http://env:1"),
     ("control_plane.tls.ca_file", str(CA), lambda m: m.transport.route.tls is not None, True),
-    ("control_plane.catalog.refresh", "9s", lambda m: m.pipeline.catalog._every, 9.0),
+    ("control_plane.catalog.refresh", "9s", lambda m: m.pipeline.catalog.every, 9.0),
     ("control_plane.catalog.label", "team=a,b", action, "GetDeploymentsByLabel"),
-    ("collect.include", ["10.0.0.0/8"], lambda m: len(m.pipeline.engine.accounting.table._admit._include), 1),
-    ("collect.exclude", ["10.0.0.0/8", "tcp/1"], lambda m: len(m.pipeline.engine.accounting.table._admit._exclude), 4),
+    ("collect.include", ["192.0.2.0/24"], Changing.follows, False),
+    ("collect.exclude", ["10.0.0.0/8", "tcp/1"], Changing.follows, False),
     ("attribute.confirm", "fast", lambda m: m.pipeline.engine.accounting.attribution.settings.confirm, "fast"),
     ("attribute.grace", "5s", lambda m: m.pipeline.engine.accounting.attribution.settings.grace, 5.0),
     ("attribute.recheck", "3s", lambda m: m.pipeline.engine.accounting.attribution.settings.recheck, 3.0),
@@ -173,10 +208,10 @@ CHANGES: list[tuple[str, object, Callable[[Changing], object], object]] = [
     ("attribute.owners_limit", 2, lambda m: m.pipeline.engine.accounting.attribution.settings.owners_limit, 2),
     ("attribute.positive_ttl", "7s", lambda m: m.pipeline.engine.accounting.attribution.settings.positive_ttl, 7.0),
     ("attribute.negative_ttl", "8s", lambda m: m.pipeline.engine.accounting.attribution.settings.negative_ttl, 8.0),
-    ("attribute.stale_for", "9s", lambda m: m.pipeline.backend._stale_for, 9.0),
+    ("attribute.stale_for", "9s", lambda m: m.pipeline.backend.stale_for, 9.0),
     ("attribute.give_up_after", "11s", lambda m: m.pipeline.engine.accounting.attribution.settings.give_up_after, 11.0),
-    ("export.peers", {"orders": ["10.0.0.1"]}, lambda m: len(m.pipeline.engine.accounting._peers._patterns), 1),
-    ("export.deployment_labels", ["team"], lambda m: m.pipeline.exposition._label_names, {"team": "label_team"}),
+    ("export.peers", {"orders": ["10.1.0.1"]}, Changing.peer, "orders"),
+    ("export.deployment_labels", ["team"], Changing.shows_team, True),
     ("export.idle_after", "40s", lambda m: m.pipeline.engine.accounting.series_table.idle_after, 40.0),
     ("log.level", "warning", lambda p: logging.getLogger().level, logging.WARNING),
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
+from typing import Any
 
 import pytest
 
@@ -45,7 +47,8 @@ def snapshot_of(accounting: FlowAccounting) -> Snapshot:
 class Running:
     """An engine with all it needs."""
 
-    def __init__(self, *, rate: float = 1000.0, burst: int = 100, max_in_flight: int = 100) -> None:
+    def __init__(self, *, rate: float = 1000.0, burst: int = 100, max_in_flight: int = 100, **options: Any) -> None:
+        """``options``: those of the engine."""
         self.source, self.resolver = ScriptedSource(), ScriptedResolver()
         self.accounting = accounting_for(AttributionSettings(namespaces=("ns",)), max_flows=5000)
         self.budget = CallBudget(rate=rate, burst=burst, max_in_flight=max_in_flight)
@@ -55,6 +58,7 @@ class Running:
             self.budget,
             ask=self.resolver.start,
             take_snapshot=snapshot_of,
+            **options,
         )
         self.source.open()
 
@@ -131,23 +135,26 @@ def test_failed_source_is_reopened_without_double_count(running: Running) -> Non
     until(lambda: running.engine.source_error is None, "no error is left")
 
 
-def test_the_pause_grows_while_a_source_cannot_be_opened(running: Running) -> None:
-    clock = [0.0]
-    engine = running.engine
-    engine._clock = lambda: clock[0]
-    running.source.refuses = 5
-    pauses = []
-    engine._source_failed(SourceError("gone"), 0.0)
-    for _ in range(5):
-        assert engine._retry_at is not None
-        pauses.append(engine._retry_at - clock[0])
-        clock[0] = engine._retry_at
-        assert not engine._source_due(clock[0])
-    assert pauses == [1, 2, 4, 8, 16]
-    assert engine._retry_at is not None
-    clock[0] = engine._retry_at
-    assert engine._source_due(clock[0])
-    assert engine._retry_at is None
+def test_the_pause_grows_while_a_source_cannot_be_opened() -> None:
+    clock = [1000.0]
+    running = Running(clock=lambda: clock[0])
+
+    def refused(after: float) -> int:
+        """How often the source has refused, so many seconds later."""
+        clock[0] += after
+        for _ in range(2):  # the turn under way may have begun before
+            running.engine.call(lambda: None).result(10)
+        return 6 - running.source.refuses
+
+    running.source.refuses = 6
+    running.source.hand(SourceError("gone"))
+    running.engine.start()
+    until(lambda: running.engine.source_error == "gone", "the failure shows")
+    assert [(refused(pause - 0.5), refused(0.5)) for pause in (1, 2, 4, 8, 16, 32)] == [(n, n + 1) for n in range(6)]
+    assert (refused(59.5), running.source.stats.up) == (6, False), "a minute is the longest pause"
+    assert (refused(0.5), running.source.stats.up) == (6, True)
+    running.stop()
+    running.source.free()
 
 
 def test_who_asks_is_told_what_was_read_for_it(running: Running) -> None:
@@ -295,22 +302,25 @@ def test_a_defect_ends_the_thread_and_is_kept(caplog: pytest.LogCaptureFixture) 
     made.source.free()
 
 
-def test_what_a_step_holds_may_be_as_old_as_its_poll(running: Running) -> None:
+def test_what_a_step_holds_may_be_as_old_as_its_poll() -> None:
     # Sources read ahead, and netlink fills the next part of a dump while it hands out the one before.
     moments: list[tuple[float, float]] = []
-    clock = iter(range(100, 10_000))
-    running.engine._clock = lambda: float(next(clock))
+    clock = itertools.count(100)
 
     def apply(command: Command) -> Sequence[Question]:
-        assert isinstance(command, TakeStep)
-        moments.append((command.read_at, command.now))
+        if isinstance(command, TakeStep):
+            moments.append((command.read_at, command.now))
         return ()
 
-    running.engine._apply = apply
+    running = Running(apply=apply, clock=lambda: float(next(clock)))
     running.source.hand(*[FlowBatch(0) for _ in range(4)])
-    running.engine._take_steps(running.source.poll)
-    assert {read_at for read_at, _ in moments} == {100.0}
-    assert [now for _, now in moments] == sorted({now for _, now in moments})
+    running.engine.start()
+    until(lambda: len(moments) == 4, "all steps")
+    running.stop()
+    running.source.free()
+    assert len({read_at for read_at, _ in moments}) == 1, "all are as old as the start of the poll"
+    read_at, times = moments[0][0], [now for _, now in moments]
+    assert read_at < times[0] and times == sorted(set(times))
 
 
 def test_a_short_idle_time_tidies_more_often(running: Running) -> None:

@@ -19,7 +19,7 @@ from flowmap.serve.api.problem import BadParameters
 from flowmap.serve.server.access import client_network, read_login
 from flowmap.serve.server.hosts import AllowedHosts
 from flowmap.serve.server.protocol import HttpConnection
-from flowmap.serve.server.server import _config, _Server
+from flowmap.serve.server.server import BareServer, uvicorn_config
 from flowmap.serve.server.web import Web
 from tests.fuzz.target import Target
 from tests.support.certificates import HASH
@@ -71,7 +71,7 @@ class Stack:
         self._loop = asyncio.new_event_loop()
         web = Web(HttpConfig.model_validate(http))
         app = build_app(FakeBackend(), Exposition(SelfMetrics("fuzz")), web)
-        self._server = _Server(_config(app))
+        self._server = BareServer(uvicorn_config(app))
         self._faults = Faults()
         logging.getLogger().addHandler(self._faults)
         self._loop.set_exception_handler(lambda _, context: self._faults.found.append(str(context)))

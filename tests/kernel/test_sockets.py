@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -39,7 +39,10 @@ class SocketsRun:
         self.poll()
 
     def poll(self) -> None:
-        for step in self.source.poll():
+        self._keep(self.source.poll())
+
+    def _keep(self, steps: Iterable[Step]) -> None:
+        for step in steps:
             if isinstance(step, FlowBatch):
                 names = list(step.columns())
                 self.rows += [dict(zip(names, row, strict=True)) for row in step.rows()]
@@ -48,8 +51,7 @@ class SocketsRun:
 
     def read(self) -> None:
         """A full read now."""
-        self.source._next_read = time.monotonic()
-        self.poll()
+        self._keep(self.source.finish())
 
     def until(self, done: Callable[[], bool], *, limit: float = 5.0) -> None:
         def polled() -> bool:
@@ -324,7 +326,7 @@ def test_steps_of_a_read() -> None:
         watcher = SocketsRun(source)
         started, finished, caught = watcher.steps
         assert started == ReadStarted("start") and finished == ReadFinished(True)
-        assert isinstance(caught, CaughtUp) and before <= caught.at <= source._finished_at
+        assert isinstance(caught, CaughtUp) and before <= caught.at <= time.monotonic()
         assert not source.facts.announces_births and source.stats.up
         watcher.poll()
         assert len(watcher.steps) == 3, "nothing but a full read tells that a connection is alive"

@@ -9,6 +9,7 @@ import numpy as np
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.accounting import FlowAccounting
+from flowmap.engine.protocols import Journal
 from flowmap.export.series_table import SeriesTable
 from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import IGNORED, PENDING, Row
@@ -26,17 +27,18 @@ def accounting_for(
     idle_after: float = 600.0,
     exclude: tuple[str, ...] = (),
     announces_births: bool = True,
+    journal: Journal | None = None,
 ) -> FlowAccounting:
     """An accounting with an empty flow table."""
     table = FlowTable(max_flows, admit=Filter(exclude=exclude))
     series_table = SeriesTable(labels=LABELS, max_series=max_series, idle_after=idle_after)
     attribution = Attribution(settings or AttributionSettings(namespaces=("ns",)), table)
-    return FlowAccounting(table, attribution, series_table, announces_births=announces_births)
+    return FlowAccounting(table, attribution, series_table, announces_births=announces_births, journal=journal)
 
 
 def sweep(accounting: FlowAccounting) -> None:
     """Free the unused endpoints now, not only when few are left."""
-    accounting._forget_endpoints(accounting.table.sweep_endpoints())
+    accounting.forget_endpoints(accounting.table.sweep_endpoints())
 
 
 class Auditor:

@@ -19,7 +19,7 @@ def main(fault: str, directory: str) -> None:
 
     def spoil() -> None:
         if fault == "read_only":
-            recorded.writer._store.close()
+            recorded.store.close()
             subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
         else:
             with filler.open("wb", buffering=0) as file:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-from flowmap.engine.accounting import FlowAccounting
 from flowmap.export.peers import Peers
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.history.file import Limits
@@ -48,19 +50,22 @@ class History:
 class RecordedAccounting:
     """A flow accounting with a history writer as its journal, and a wall clock that can be set."""
 
-    def __init__(self, path: Path, accounting: FlowAccounting | None = None, **options: object) -> None:
+    def __init__(self, path: Path, *, accounting: Mapping[str, Any] | None = None, **options: Any) -> None:
+        """``accounting``: options of the accounting; ``options``: those of the writer."""
         self.path, self.epoch = str(path), EPOCH
-        self.writer = HistoryWriter(
-            self.path,
-            LIMITS,
-            source="scripted",
-            retry_first=0.05,
-            epoch=lambda: self.epoch,
-            **options,  # type: ignore[arg-type]
-        )
+        stores: list[HistoryStore] = []
+
+        def kept(*arguments: Any) -> HistoryStore:
+            stores.append(HistoryStore(*arguments))
+            return stores[-1]
+
+        with mock.patch("flowmap.history.writer.HistoryStore", kept):
+            self.writer = HistoryWriter(
+                self.path, LIMITS, source="scripted", retry_first=0.05, epoch=lambda: self.epoch, **options
+            )
+        (self.store,) = stores
         self.known = self.writer.open()
-        self.day = AccountingRun(accounting or accounting_for())
-        self.day.accounting._journal = self.writer
+        self.day = AccountingRun(accounting_for(**(accounting or {}), journal=self.writer))
         self.writer.start()
 
     def stop(self) -> None:

@@ -54,7 +54,7 @@ class CatalogRefresher:
         self.last_error: str | None = None
         """Why a listing failed last; None after it succeeded again."""
         self._control = control
-        self._every = every
+        self.every = every
         self._seen = seen
         self._scopes = scopes
         self._clock = clock
@@ -67,10 +67,10 @@ class CatalogRefresher:
 
     def configure(self, *, every: float) -> None:
         """Apply from the next reading on. Due readings stay due, and a shorter time applies at once."""
-        if every < self._every:
+        if every < self.every:
             latest = self._clock.monotonic() + every * (1 + JITTER)
             self._due = {scope: min(due, latest) for scope, due in self._due.items()}
-        self._every = every
+        self.every = every
 
     def start(self) -> None:
         """Start the task."""
@@ -123,21 +123,21 @@ class CatalogRefresher:
         return 0.0
 
     async def _run(self) -> None:
-        await self._clock.sleep(self._clock.chance() * min(FIRST_WITHIN, self._every))
+        await self._clock.sleep(self._clock.chance() * min(FIRST_WITHIN, self.every))
         while True:
             try:
                 pause = await self.turn()
             except Exception:  # a defect must not end the catalog for the life of the daemon
-                log.exception("catalog not refreshed; next try in %g s", self._every)
-                pause = self._every
+                log.exception("catalog not refreshed; next try in %g s", self.every)
+                pause = self.every
             await self._clock.sleep(pause)
 
     def _next(self, now: float) -> float:
-        return now + self._every * (1 - JITTER + 2 * JITTER * self._clock.chance())
+        return now + self.every * (1 - JITTER + 2 * JITTER * self._clock.chance())
 
     async def _job_due(self, now: float) -> DeploymentKey | None:
         """The deployment whose jobs are due: one never listed, most recently seen first, else the stalest."""
-        if now - self._seen_at >= min(SEEN_EVERY, self._every):
+        if now - self._seen_at >= min(SEEN_EVERY, self.every):
             self._seen_at = now
             seen = await self._seen()
             if seen is not None:

@@ -129,7 +129,7 @@ class Demo:
                 self._workers.append(self._children.start(name, jobs.argv(worker), environ=_environ()))
 
     def _start_services(self) -> dict[str, int]:
-        self.block, listeners = _listen_somewhere()
+        self.block, listeners = listen_somewhere()
         try:
             numbers = [listener.fileno() for listener in listeners.values()]
             argv = jobs.argv_of_services(list(listeners.values()))
@@ -213,7 +213,7 @@ def _free_port(host: str, port: int) -> int:
         ) from error
 
 
-def _listen_somewhere() -> tuple[int, dict[str, socket.socket]]:
+def listen_somewhere() -> tuple[int, dict[str, socket.socket]]:
     """A block of loopback addresses with free ports for the services, and the listening sockets.
 
     If another program holds such a port on every address, the kernel chooses the ports.

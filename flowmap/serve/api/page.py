@@ -12,7 +12,7 @@ from flowmap.model.views import DeploymentView
 from flowmap.serve.api.models import rfc3339
 
 _DEPLOYMENTS_SHOWN = 20
-_LONGEST = 512  # characters of a text that are shown
+LONGEST = 512  # characters of a text that are shown
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 HEADERS = {
@@ -133,5 +133,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) 
 
 def _text(text: str) -> str:
     """Text as HTML for an element or a quoted attribute, cut, without markup, control and direction characters."""
-    shown = without_controls(text[:_LONGEST])
-    return escape(shown if len(text) <= _LONGEST else shown + "…")
+    shown = without_controls(text[:LONGEST])
+    return escape(shown if len(text) <= LONGEST else shown + "…")

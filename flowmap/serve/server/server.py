@@ -54,7 +54,7 @@ class HttpServer:
         self._web = web or Web(HttpConfig())
         self._refused = refused
         self._listener: socket.socket | None = None
-        self._server: _Server | None = None
+        self._server: BareServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._connections: set[HttpConnection] = set()
         """Admitted connections, also those that are being opened."""
@@ -87,7 +87,7 @@ class HttpServer:
         if self._listener is None:
             self.bind()
         assert self._listener is not None, "bind sets it"
-        self._server = _Server(_config(self._app))
+        self._server = BareServer(uvicorn_config(self._app))
         if self._web.passwords is not None and self._web.context is None and not self._web.http.listen.is_loopback:
             log.warning("http.users without http.tls: passwords cross the network unencrypted; set http.tls")
         self._tasks = [
@@ -195,7 +195,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp) -> uvicorn.Config:
     async def until_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(asyncio.CancelledError):  # only ``stop`` cancels; uvicorn would log a traceback
             await app(scope, receive, send)
@@ -216,7 +216,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
+class BareServer(uvicorn.Server):
     """uvicorn's server without sockets and signal handlers: :class:`HttpServer` and the daemon have their own."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -71,6 +71,11 @@ class ColumnDecoder:
         self._few = few
         self._layouts: dict[int, list[Layout]] = {}
 
+    @property
+    def layouts(self) -> int:
+        """Number of layouts learnt: at most :data:`LAYOUTS_A_SHAPE` for each of :data:`SHAPES` shapes."""
+        return sum(map(len, self._layouts.values()))
+
     def decode(self, data: bytes | memoryview, starts: Sequence[int] = (0,)) -> conntrack.DecodedEntries:
         """As :func:`flowmap.wire.netlink.conntrack.decode`: all messages of the datagrams at ``starts``, in order."""
         found = find_messages(data, starts) if len(data) > self._few else None

@@ -81,7 +81,7 @@ class Sdk:
 
     def __init__(self, url: str) -> None:
         self._runtime = tea_runtime.RuntimeOptions()
-        self._headers: dict[str, Any] = {"workspace": "w-1"}
+        self.headers: dict[str, Any] = {"workspace": "w-1"}
         config = tea_config.Config(
             access_key_id=ACCESS_KEY_ID,
             access_key_secret=ACCESS_KEY_SECRET,
@@ -92,7 +92,7 @@ class Sdk:
 
     def ask(self, operation: str, namespace: str, **parameters: Any) -> Any:
         name = "".join(word.capitalize() for word in operation.split("_"))
-        headers = getattr(tea_models, f"{name}Headers")(**self._headers)
+        headers = getattr(tea_models, f"{name}Headers")(**self.headers)
         request = getattr(tea_models, f"{name}Request")(**parameters)
         return getattr(self._client, f"{operation}_with_options")(namespace, request, headers, self._runtime).body
 
@@ -140,9 +140,9 @@ def test_the_sdk_is_answered_with_lists(sandbox: RunningSandbox) -> None:
 
 def test_the_sdk_is_refused_what_flowmap_is(sandbox: RunningSandbox) -> None:
     sdk = Sdk(sandbox.url)
-    sdk._headers = {"workspace": "elsewhere"}
+    sdk.headers = {"workspace": "elsewhere"}
     assert sdk.ask("get_deployments_by_ip", "default-namespace", src_ip="10.0.0.1").success is False
-    sdk._headers = {}
+    sdk.headers = {}
     with pytest.raises(Exception, match="MissingWorkspace"):
         sdk.ask("get_deployments_by_ip", "default-namespace", src_ip="10.0.0.1")
 

@@ -49,7 +49,7 @@ class World:
                     AlibabaControlPlane(client, label=Label.parse(self.label) if self.label else None),
                     catalog,
                     every=EVERY,
-                    seen=self._seen,
+                    seen=self.last_seen,
                     clock=Clock(monotonic=lambda: self.now, chance=lambda: 0.5),
                 )
                 await self._settle(refresher)
@@ -66,7 +66,7 @@ class World:
                 return
         raise AssertionError("there is always more to do")
 
-    async def _seen(self) -> list[DeploymentKey]:
+    async def last_seen(self) -> list[DeploymentKey]:
         return self.seen
 
     async def _admit(self, operation: str, exchange: int) -> Callable[[], None]:
@@ -313,7 +313,7 @@ def test_no_call_while_the_control_plane_rests(sandbox: RunningSandbox) -> None:
         options: dict[str, Any] = {"endpoint": sandbox.url, "workspace": "sandbox", "credentials": key()}
         async with ControlClient(**options, timeout=4) as client:
             refresher = CatalogRefresher(
-                AlibabaControlPlane(client), DeploymentCatalog([SCOPE]), every=EVERY, seen=world._seen
+                AlibabaControlPlane(client), DeploymentCatalog([SCOPE]), every=EVERY, seen=world.last_seen
             )
             pauses.extend([await refresher.turn(), await refresher.turn()])
 

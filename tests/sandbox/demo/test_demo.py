@@ -140,9 +140,9 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 
 def test_the_blocks_of_two_demos_are_apart(demo: Demo) -> None:
-    from flowmap.sandbox.demo.demo import _listen_somewhere
+    from flowmap.sandbox.demo.demo import listen_somewhere
 
-    block, listeners = _listen_somewhere()
+    block, listeners = listen_somewhere()
     for listener in listeners.values():
         listener.close()
     assert block != demo.block

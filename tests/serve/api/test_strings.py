@@ -29,7 +29,7 @@ from flowmap.model.source import SourceReport, SourceStats
 from flowmap.model.status import QuestionCounts, StatusView
 from flowmap.model.views import DeploymentView, FlowFilter, FlowPage, PeerTraffic
 from flowmap.serve.api.app import build_app
-from flowmap.serve.api.page import _LONGEST
+from flowmap.serve.api.page import LONGEST
 from tests.support.fake_backend import CONNTRACK, FLOW, TRAFFIC, FakeBackend
 
 HOSTILE = [
@@ -160,9 +160,9 @@ def check(name: str) -> None:
     assert b"\0" not in text.content + page.content
     structure = Structure(page.text)
     assert structure.tags == Structure(PLAIN).tags
-    if len(name) <= _LONGEST and name.isprintable():
+    if len(name) <= LONGEST and name.isprintable():
         assert name in structure.text
-    assert len(page.content) < 20_000 + 10 * 6 * _LONGEST
+    assert len(page.content) < 20_000 + 10 * 6 * LONGEST
     flows, deployments, peers, _ = (json.loads(response.content) for response in documents)
     sent = name.encode("utf-8", "replace").decode()
     assert flows["nextCursor"] == flows["flows"][0]["deployments"][0]["labels"][sent] == sent

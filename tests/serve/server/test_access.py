@@ -8,6 +8,7 @@ import logging
 import threading
 from typing import Any
 
+import bcrypt
 import httpx
 import pytest
 from hypothesis import given
@@ -141,14 +142,14 @@ class Clock:
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The hash of every bcrypt that was really done."""
     done: list[str] = []
-    real = passwords._matches
+    real = bcrypt.checkpw
 
-    def counting(password: str, secret: str) -> bool:
+    def counting(password: bytes, secret: bytes) -> bool:
         assert threading.current_thread() is not threading.main_thread()
-        done.append(secret)
+        done.append(secret.decode())
         return real(password, secret)
 
-    monkeypatch.setattr(passwords, "_matches", counting)
+    monkeypatch.setattr(bcrypt, "checkpw", counting)
     return done
 
 
@@ -215,12 +216,19 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, checks: list[str]) -
     monkeypatch.setattr(passwords, "REMEMBERED", 2)
 
     async def run() -> None:
-        guard = Passwords(dict.fromkeys("abcd", HASH))
-        for n in range(20):
-            await guard.check("ann", "guess", f"10.0.0.{n}")
+        guard = Passwords(dict.fromkeys("abcd", HASH), clock=Clock())
+        for _ in range(BURST):
+            await guard.check("a", "guess", "10.0.0.0")
+        assert await guard.check("a", "guess", "10.0.0.0") is PasswordCheck.BUSY
+        for n in range(1, 9):
+            await guard.check("a", "guess", f"10.0.0.{n}")
+        assert await guard.check("a", "guess", "10.0.0.0") is PasswordCheck.WRONG, "its failures are forgotten"
         for name in "abcd":
             assert await guard.check(name, PASSWORD, "x") is PasswordCheck.RIGHT
-        assert (len(guard._tokens), len(guard._right), len(guard._checking)) == (8, 2, 0)
+        checks.clear()
+        for name, hashed in (("d", 0), ("c", 0), ("a", 1)):
+            assert await guard.check(name, PASSWORD, "x") is PasswordCheck.RIGHT
+            assert len(checks) == hashed, "the last two right passwords are remembered"
 
     asyncio.run(run())
 
@@ -228,10 +236,10 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, checks: list[str]) -
 def test_checks_wait_in_a_short_line_and_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
 
-    def slow(password: str, secret: str) -> bool:
+    def slow(password: bytes, secret: bytes) -> bool:
         return gate.wait(10)
 
-    monkeypatch.setattr(passwords, "_matches", slow)
+    monkeypatch.setattr(bcrypt, "checkpw", slow)
 
     async def run() -> None:
         guard = Passwords({"ann": HASH})
@@ -259,8 +267,6 @@ def test_odd_passwords_are_wrong_and_nothing_else(password: str) -> None:
 
 
 def test_a_long_password_counts_as_far_as_bcrypt_looks() -> None:
-    import bcrypt
-
     long = "0123456789" * 10
     secret = bcrypt.hashpw(long.encode()[:72], bcrypt.gensalt(4)).decode()
 
