@@ -250,7 +250,8 @@ CHECKS = {"http.certificate"}
 
 
 def normal(text: str) -> list[str]:
-    """The words of a session with numbers, sizes, times and rules of time left out: they differ from run to run."""
+    """The words of a session without what differs from run to run: numbers, sizes, times, rules of time, cgroups."""
+    text = re.sub(r"^  local .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"\d[\d.,:TZ-]*(?: [kMG]?B)?|\b(?:inside|grace|around|corroborated)\b", "#", text).split()
 
 

@@ -48,7 +48,16 @@ from flowmap.flows.records.changes import Changes
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.address import protocol_name
 from flowmap.model.deployment import FLINK_ROLES, DeploymentInfo, DeploymentKey, Owner, State
-from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
+from flowmap.sources.base import (
+    Broadcasts,
+    CaughtUp,
+    Lost,
+    MeasuringFinished,
+    ReadFinished,
+    ReadStarted,
+    Step,
+    WorkloadsNamed,
+)
 
 MAX_DEPLOYMENTS = 100_000
 
@@ -157,6 +166,8 @@ class FlowAccounting:
                 self.table.untracked.finish_read(complete=complete)
             case Broadcasts(addresses):
                 self.attribution.special.set_broadcasts(addresses)
+            case WorkloadsNamed(named):
+                self.table.workloads.learn(named)
 
     def _take_result(self, result: QuestionResult, now: float) -> None:
         if result.answer is None:
@@ -177,6 +188,7 @@ class FlowAccounting:
             self.forget_endpoints(self.table.sweep_endpoints())
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
+        self.table.workloads.tidy(self.table.columns, self.table.live)
 
     def _configure(self, config: Config) -> None:
         self.table.set_filter(Filter(config.collect.include, config.excluded))

@@ -83,6 +83,8 @@ class FlowColumns:
         self.retransmits = np.zeros(n, np.uint32)  # the kernel's count when last read
         self.resent = np.zeros(n, np.uint32)  # the observed part of it
         self.round_trip = np.zeros(n, np.uint32)  # µs, 0 if never measured
+        self.client_workload = np.zeros(n, np.uint32)  # see ``flowmap.flows.workloads``
+        self.server_workload = np.zeros(n, np.uint32)
         # Time, monotonic seconds. The flow began in (born_after, born_by] and ended in [ended_after, ended_by].
         self.born_after = np.zeros(n, np.float64)
         self.born_by = np.zeros(n, np.float64)
@@ -104,9 +106,10 @@ class FlowColumns:
         self.verdict = np.zeros(n, np.int32)  # number of the decision
 
     def reset(self, rows: Rows) -> None:
-        """Clear the counters, health, end and decision that an earlier flow left in the rows."""
+        """Clear the counters, health, workloads, end and decision that an earlier flow left in the rows."""
         for cleared in (self.last, self.base, self.retransmits, self.resent, self.round_trip, self.read_at, self.state):
             cleared[rows] = 0
+        self.client_workload[rows] = self.server_workload[rows] = 0
         self.ended_after[rows] = self.active[rows] = -np.inf
         self.ended_by[rows] = np.inf
         self.verdict[rows] = -1

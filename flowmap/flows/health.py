@@ -1,4 +1,4 @@
-"""Applies facts that another source measured of existing flows: health and the presence of a client."""
+"""Applies facts that another source measured of existing flows: health, workloads, and the presence of a client."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from flowmap.flows.counters import count_retransmits
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.records.batch import Flag, FlowBatch
 from flowmap.flows.records.changes import Changes
+from flowmap.flows.workloads import Workloads
 
 _ENDED = np.uint32(Row.ENDED)
 _NO_ROWS = np.zeros(0, np.int32)
 
 
-def apply_measured(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float) -> Changes:
+def apply_measured(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, workloads: Workloads) -> Changes:
     """Apply records of ``RecordKind.MEASURED``; ``rows`` are the rows of their flows, -1 without a flow.
 
     A closed and an open connection with the same tuple are different connections, so such records are skipped.
@@ -22,6 +23,7 @@ def apply_measured(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: 
     closing = (batch.flags & np.uint16(Flag.ENDING)) != 0
     fitting = np.flatnonzero((rows >= 0) & (closing == ((columns.flags[rows] & _ENDED) != 0)))
     batch, rows = batch.take(fitting), rows[fitting]
+    workloads.note(columns, batch, rows)
     resent = count_retransmits(columns, batch, rows)
     here = rows[(batch.flags & np.uint16(Flag.PRESENT | Flag.ENDING)) == np.uint16(Flag.PRESENT)]
     columns.active[here] = np.maximum(columns.active[here], read_at)

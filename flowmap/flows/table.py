@@ -45,6 +45,7 @@ from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.records.changes import Changes, Moment, Shed, joined
 from flowmap.flows.records.moments import note_moments
 from flowmap.flows.untracked import Untracked
+from flowmap.flows.workloads import Workloads
 
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
@@ -81,6 +82,7 @@ class FlowTable:
         self.max_flows = max_flows
         self.columns = FlowColumns(max_flows)
         self.endpoints = EndpointTable(2 * max_flows, hasher)
+        self.workloads = Workloads()
         self.open_flows = 0
         """Number of open rows that are not ignored."""
         self.ended_unseen = 0
@@ -225,7 +227,7 @@ class FlowTable:
             self.untracked.compare(
                 batch, hashes, rows, moment.read_at, admit=self._admit, refused=self._refused, top=self._top
             )
-            return apply_measured(columns, batch, rows, moment.read_at)
+            return apply_measured(columns, batch, rows, moment.read_at, self.workloads)
         replaced = self._apply_other_ids(batch, hashes, rows, moment.now)
         fresh = np.flatnonzero(rows < 0)
         room = self.max_flows - len(self)
@@ -248,6 +250,7 @@ class FlowTable:
         deltas = count(columns, batch, rows, moment.read_at, moment.now)
         apply_late_openings(columns, batch, rows, deltas, moment.born_after)
         resent = count_retransmits(columns, batch, rows)
+        self.workloads.note(columns, batch, rows)
         note_moments(columns, batch, rows, self.alive_until)
         self._end(rows[(batch.flags & ENDING) != 0], moment.now)
         closed = rows[batch.kind == CLOSED]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.workload import Local
 
 if TYPE_CHECKING:
     from flowmap.model.explanation import Explanation
@@ -56,6 +57,8 @@ class FlowView:
     guessed: bool
     """Whether the orientation (which endpoint is the client) is a guess."""
     source: str
+    local: tuple[Local, ...] = ()
+    """The workloads at the endpoints that are on this host, the client's first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,7 @@ class LiveQueries:
             deployments=self._placed(decision.owners, row) if decision and state in NAMED else (),
             guessed=bool(flags & Row.GUESSED),
             source=self._source,
+            local=self._accounting.table.workloads.local(columns, row),
         )
 
     def describe(self, owner: Owner) -> DeploymentInfo:

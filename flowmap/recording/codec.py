@@ -37,6 +37,7 @@ from flowmap.sources.base import (
     ReadReason,
     ReadStarted,
     Step,
+    WorkloadsNamed,
 )
 
 CODES: Mapping[type, int] = {
@@ -59,6 +60,7 @@ CODES: Mapping[type, int] = {
     CountFlowless: 18,
     Finish: 19,
     Broadcasts: 20,
+    WorkloadsNamed: 21,
 }
 """The code of each type of entry; a :class:`TakeStep` has the code of its step. Codes never change, since recordings
 are kept. A new code, or a new field in a type, needs a higher ``recording.file.FORMAT``."""

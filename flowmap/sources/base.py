@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.address import Address
 from flowmap.model.source import SourceFacts, SourceStats
+from flowmap.model.workload import Workload
 
 if TYPE_CHECKING:
     from flowmap.config import CollectConfig
@@ -73,7 +74,14 @@ class Broadcasts:
     addresses: tuple[Address, ...]
 
 
-Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished | Broadcasts
+@dataclass(frozen=True, slots=True)
+class WorkloadsNamed:
+    """What the numbers of workloads in records stand for, from now on."""
+
+    workloads: tuple[tuple[int, Workload], ...]
+
+
+Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished | Broadcasts | WorkloadsNamed
 
 
 class Source(Protocol):

@@ -1,8 +1,9 @@
 """Two sources as one: conntrack counts traffic, the socket table adds TCP health. Nothing is counted twice.
 
-The socket table has retransmissions and round-trip times, and proves that a client exists. Its records become
-``RecordKind.MEASURED``: they add this to existing flows and never open or close a flow or count a byte. Their counters
-only show whether conntrack tracks the connection. Full reads of the socket table end with ``MeasuringFinished``.
+The socket table has retransmissions, round-trip times and workloads, and proves that a client exists. Its records
+become ``RecordKind.MEASURED``: they add this to existing flows and never open or close a flow or count a byte. Their
+counters only show whether conntrack tracks the connection. Full reads of the socket table end with
+``MeasuringFinished``.
 
 A socket has the endpoints of conntrack's original tuple if the client is on this host. For a server's socket behind
 NAT, or in a conntrack zone, no flow matches, and its health is missing.
@@ -23,7 +24,7 @@ import numpy as np
 from flowmap.errors import SourceError
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
-from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, Step
+from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, Step, WorkloadsNamed
 
 if TYPE_CHECKING:
     from flowmap.config import CollectConfig
@@ -101,6 +102,8 @@ class CombinedSource:
             for step in steps:
                 if isinstance(step, FlowBatch) and len(step):
                     yield measured(step)
+                elif isinstance(step, WorkloadsNamed):
+                    yield step
                 elif isinstance(step, ReadFinished):
                     yield MeasuringFinished(step.complete)
         except SourceError as error:

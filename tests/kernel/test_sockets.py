@@ -19,7 +19,7 @@ import pytest
 from flowmap.errors import SourceError
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.address import Address
-from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadStarted, Step, WorkloadsNamed
 from flowmap.sources.read_pace import LEAST
 from flowmap.sources.sockets.source import SocketsSource
 from tests.support.netns import Namespace, connect, namespace, needs_root
@@ -46,7 +46,7 @@ class SocketsRun:
             if isinstance(step, FlowBatch):
                 names = list(step.columns())
                 self.rows += [dict(zip(names, row, strict=True)) for row in step.rows()]
-            else:
+            elif not isinstance(step, WorkloadsNamed):
                 self.steps.append(step)
 
     def read(self) -> None:

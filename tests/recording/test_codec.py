@@ -33,10 +33,20 @@ from flowmap.flows.records.batch import Datagrams, Flag, FlowBatch
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.source import SourceStats
+from flowmap.model.workload import Workload
 from flowmap.recording.codec import CODES, decode_entries, encode_entries
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.file import FORMAT
-from flowmap.sources.base import Broadcasts, CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
+from flowmap.sources.base import (
+    Broadcasts,
+    CaughtUp,
+    Lost,
+    MeasuringFinished,
+    ReadFinished,
+    ReadStarted,
+    Step,
+    WorkloadsNamed,
+)
 from tests.support.commands import records
 from tests.support.recordings import comparable
 from tests.support.records import batch_of
@@ -66,6 +76,8 @@ ENTRIES: list[Entry] = [
     TakeStep(MeasuringFinished(True), 2.0, 1.0),
     TakeStep(Broadcasts((Address.parse("10.0.0.255"), Address(1 << 63, (1 << 64) - 1))), 2.0, 1.0),
     TakeStep(Broadcasts(()), 2.0, 1.0),
+    TakeStep(WorkloadsNamed(((2, Workload("/a.service", unit="a.service", pid=7, cgroup_id=1 << 40)),)), 2.0, 1.0),
+    TakeStep(WorkloadsNamed(()), 2.0, 1.0),
     Undecoded(2.0, 1.0, Datagrams(b"", ())),
     Undecoded(2.0, 1.0, Datagrams(bytes(range(64)), (0, 4, 4, 60), int(Flag.END_UNANNOUNCED))),
     Undecoded(2.0, 1.0, Datagrams(b"abcdefgh", (0,))),
@@ -118,7 +130,7 @@ def test_every_cut_of_a_chunk_is_refused_or_shorter() -> None:
 def test_every_command_has_a_code() -> None:
     assert {kind for kind in (*get_args(Command), *get_args(Step)) if kind not in (TakeStep, Ask)} - set(CODES) == set()
     assert len(set(CODES.values())) == len(CODES)
-    assert (max(CODES.values()), FORMAT) == (20, 3), "another entry makes the format grow"
+    assert (max(CODES.values()), FORMAT) == (21, 4), "another entry makes the format grow"
 
 
 def test_an_entry_says_which_field_cannot_be_read() -> None:

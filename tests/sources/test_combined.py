@@ -9,7 +9,8 @@ import pytest
 
 from flowmap.errors import SourceError
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
-from flowmap.sources.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step
+from flowmap.model.workload import Workload
+from flowmap.sources.base import CaughtUp, Lost, MeasuringFinished, ReadFinished, ReadStarted, Step, WorkloadsNamed
 from flowmap.sources.combined import CombinedSource, measured, names, parts
 from tests.support.records import Record, batch_of
 from tests.support.scripted_source import ScriptedSource
@@ -54,8 +55,12 @@ def test_health_source_only_measures(pair: Pair) -> None:
     pair.both.open()
     first = batch_of(Record(RecordKind.OPENED, counters=(1, 1, 1, 1)))
     pair.traffic.hand(ReadStarted("start"), first, ReadFinished(True), CaughtUp(1.0))
-    pair.health.hand(ReadStarted("start"), DUMPED, FlowBatch(0), ReadFinished(True), CaughtUp(2.0), Lost("overrun"))
-    *steps, told, over = pair.poll()
+    named = WorkloadsNamed(((2, Workload("/")),))
+    pair.health.hand(
+        ReadStarted("start"), named, DUMPED, FlowBatch(0), ReadFinished(True), CaughtUp(2.0), Lost("overrun")
+    )
+    *steps, also, told, over = pair.poll()
+    assert also == named
     assert steps == [ReadStarted("start"), first, ReadFinished(True), CaughtUp(1.0)]
     assert over == MeasuringFinished(True)
     assert isinstance(told, FlowBatch)

@@ -44,6 +44,7 @@ from flowmap.model.views import (
     PeerWindow,
     Traffic,
 )
+from flowmap.model.workload import Local, Workload
 
 OWNER = Owner("ws", "default-namespace", "id-1", "orders <b>&\"'")
 CONNTRACK = SourceFacts("conntrack", "ip", announces_births=True)
@@ -76,6 +77,7 @@ FLOW = FlowView(
     (INFO,),
     True,
     "conntrack",
+    (Local("client", Workload("/system.slice/kafka.service", unit="kafka.service")),),
 )
 ATTRIBUTION = AttributionView(
     State.ATTRIBUTED,

@@ -27,6 +27,8 @@ class Record:
     translated: tuple[str, int, str, int] | None = None
     retransmits: int | None = None
     round_trip: int = 0
+    workloads: tuple[int, int] = (0, 0)
+    """Numbers of the client's and the server's."""
 
 
 def batch_of(*records: Record) -> FlowBatch:
@@ -65,6 +67,8 @@ def batch_of(*records: Record) -> FlowBatch:
             "receive_packets": counters[3],
             "retransmits": record.retransmits or 0,
             "round_trip": record.round_trip,
+            "client_workload": record.workloads[0],
+            "server_workload": record.workloads[1],
         }
         for name, value in values.items():
             getattr(batch, name)[n] = value

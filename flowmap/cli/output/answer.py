@@ -22,12 +22,23 @@ def print_answer(answer: dict[str, Any]) -> None:
         facts.append(("flow", f"{flow['protocol']} {endpoint(flow['client'])} -> {endpoint(flow['server'])}"))
         sent, received = text.amount(flow["transmitBytes"]), text.amount(flow["receiveBytes"])
         facts.append(("  bytes", f"{sent} sent, {received} received"))
+        facts += [fact for key in ("local", "localServer") for fact in _local(flow.get(key))]
     for line in text.table(("", ""), facts, width=text.terminal_width())[1:]:
         print(line)
     if answer["evidence"]:
         print()
         header = ("QUESTION", "ANSWER", "CONFIDENCE", "ORIGIN", "RULE", "ANSWERED")
         text.print_table(header, [_evidence(piece) for piece in answer["evidence"]])
+
+
+def _local(local: dict[str, Any] | None) -> list[tuple[object, object]]:
+    """Facts about the container, unit and process at one endpoint."""
+    if local is None:
+        return []
+    parts = ("container", "runtime", "pod", "unit", "cgroup", "pid", "command")
+    known = ", ".join(f"{part} {local[part]}" for part in parts if local[part] is not None)
+    said = "; ".join(part for part in (known, local["unknown"]) if part)
+    return [(f"  local {local['side']}", said or "unknown")]
 
 
 def _evidence(piece: dict[str, Any]) -> tuple[object, ...]:

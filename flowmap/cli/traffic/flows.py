@@ -17,7 +17,7 @@ from flowmap.errors import QueryError
 if TYPE_CHECKING:
     from flowmap.cli.shared.client import DaemonClient
 
-HEADER = ("STATE", "DEPLOYMENT", "CLIENT", "SERVER", "PROTOCOL", "TRANSMIT", "RECEIVE", "STARTED UTC")
+HEADER = ("STATE", "DEPLOYMENT", "CLIENT", "SERVER", "PROTOCOL", "TRANSMIT", "RECEIVE", "STARTED UTC", "LOCAL")
 
 PAGE = 1000
 """Flows in one request; the most that the daemon allows."""
@@ -126,7 +126,17 @@ def row(flow: Flow) -> tuple[object, ...]:
         text.amount(flow["transmitBytes"]),
         text.amount(flow["receiveBytes"]),
         text.moment(flow["startedAt"]),
+        workload(flow.get("local")),
     )
+
+
+def workload(local: dict[str, Any] | None) -> str | None:
+    """A workload in few words: its unit or container, and its process."""
+    if local is None:
+        return None
+    where = local["container"][:12] if local["container"] else local["unit"]
+    process = f"{local['command'] or '?'}[{local['pid']}]" if local["pid"] is not None else None
+    return " ".join(part for part in (where, process) if part) or "unknown"
 
 
 def endpoint(value: dict[str, Any]) -> str:

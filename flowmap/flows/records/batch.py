@@ -24,8 +24,8 @@ class RecordKind(IntEnum):
     CLOSED = 4
     """The flow is closed. Its counters, if present, are final (conntrack DESTROY, socket destroyed)."""
     MEASURED = 5
-    """Facts from another source about an existing flow (``HEALTH``, ``PRESENT``, ``ENDING``). Never opens a flow and
-    never adds bytes. A batch has only such records, or none."""
+    """Facts from another source about an existing flow (``HEALTH``, ``PRESENT``, ``ENDING``, workloads). Never
+    opens a flow and never adds bytes. A batch has only such records, or none."""
 
 
 class Flag(IntFlag):
@@ -91,6 +91,9 @@ COLUMNS: dict[str, np.dtype[np.generic]] = {
         "started": np.uint64,  # kernel's start time, ns since the epoch; 0 if unknown
         "retransmits": np.uint32,  # segments, absolute; with Flag.HEALTH
         "round_trip": np.uint32,  # smoothed, µs; with Flag.HEALTH
+        # Numbers of the workloads (flows/workloads.py) that hold the endpoints; 0: not known to be on this host.
+        "client_workload": np.uint32,
+        "server_workload": np.uint32,
     }.items()
 }
 """Name and type of every column of a FlowBatch. Ports are 0 for protocols without ports."""
@@ -156,6 +159,8 @@ class FlowBatch(ColumnBatch):
     started: npt.NDArray[np.uint64]
     retransmits: npt.NDArray[np.uint32]
     round_trip: npt.NDArray[np.uint32]
+    client_workload: npt.NDArray[np.uint32]
+    server_workload: npt.NDArray[np.uint32]
     datagrams: Datagrams | None
     """The datagrams of all records, if the source keeps them. Batches derived from this one have none."""
     moments: Moments | None

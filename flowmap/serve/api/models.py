@@ -131,6 +131,23 @@ class Translated(Answer):
     server: FlowEndpoint
 
 
+class Local(Answer):
+    """The container, unit and process that hold an endpoint on this host; null: not known, or there is none."""
+
+    model_config = ConfigDict(alias_generator=inside("workload"))
+
+    side: Literal["client", "server"] = Field(description="Which endpoint.")
+    namespace: Text = Field(description="Network namespace of its socket; host: the daemon's own.")
+    container: Text | None = Field(description="Id of the container; of nested ones, the outermost.")
+    pod: Text | None = Field(description="UID of the Kubernetes pod.")
+    unit: Text | None = Field(description="systemd unit, a service or scope.")
+    runtime: Text | None = Field(description="Container runtime: containerd, cri-o, docker, podman, …")
+    cgroup: Text | None = Field(description="Path of its cgroup.")
+    pid: int | None
+    command: Text | None
+    unknown: Text = Field(description="Why a part is not known; empty if there is nothing to say.")
+
+
 class Flow(Answer):
     """One flow; transmit is from client to server."""
 
@@ -152,6 +169,12 @@ class Flow(Answer):
         Literal["seen", "guessed"], BeforeValidator(lambda guessed: "guessed" if guessed else "seen")
     ] = Field(validation_alias="guessed", description="How it is known which endpoint is the client.")
     source: Text
+    local: Annotated[Local | None, BeforeValidator(lambda found: found[0] if found else None)] = Field(
+        description="The client endpoint if it is on this host, otherwise the server endpoint; null if neither is."
+    )
+    local_server: Annotated[Local | None, BeforeValidator(lambda found: found[1] if len(found) > 1 else None)] = Field(
+        validation_alias="local", description="The server endpoint, if both are on this host."
+    )
 
 
 class ReceivedAnswer(Answer):

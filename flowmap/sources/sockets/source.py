@@ -22,7 +22,7 @@ import numpy as np
 from flowmap.errors import SourceError
 from flowmap.flows.records.batch import FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
-from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step
+from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step, WorkloadsNamed
 from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.read_pace import pause_after
@@ -31,7 +31,8 @@ from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ep
 from flowmap.sources.sockets.payload import CONNECTED, states_mask
 from flowmap.sources.sockets.policy import Policy
 from flowmap.sources.sockets.roles import LocalAddresses
-from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_batch, counts, flow_batch
+from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_batch, counts, flow_batch, set_peers
+from flowmap.sources.workloads.numbering import Numbering
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
 
@@ -64,6 +65,7 @@ class SocketsSource:
         interval: float,
         receive_buffer: int = RECEIVE_BUFFER,
         bytes_count: bool = True,
+        numbering: Numbering | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``bytes_count``: whether the bytes of this source are counted, so that its losses are reported."""
@@ -72,6 +74,7 @@ class SocketsSource:
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
+        self._numbering = Numbering() if numbering is None else numbering
 
     def configure(self, settings: CollectConfig) -> None:
         """Apply the time between full reads; for the thread that reads the source."""
@@ -164,7 +167,7 @@ class SocketsSource:
                 complete = complete and part.complete
                 parts.append(self._accept(part.decoded, part.truncated))
                 yield FlowBatch(0)  # lets the engine do other work
-        yield self._dumped(np.concatenate(parts))
+        yield from self._with_names(self._dumped(np.concatenate(parts)))
         yield from self._drain(self._events)
         yield from self._drain_waiting(self._events)
         complete = complete and not self._missed
@@ -216,10 +219,23 @@ class SocketsSource:
         rows = rows[first]
         facts, _ = self._policy.judge(rows)
         new = facts["read"] == 0
+        self._note_workloads(rows, facts)
         self._tracker.adopt(rows, facts)
         self._policy.remember(facts, new)
         counted = counts(facts)
         return flow_batch(rows[counted], facts[counted], RecordKind.DUMPED)
+
+    def _note_workloads(self, rows: Rows, facts: Facts) -> None:
+        """Set the workloads of sockets that have none, and of their peer sockets on this host."""
+        new = facts["workload"] == 0
+        facts["workload"][new] = self._numbering.of_cgroups(rows["cgroup"][new])
+        set_peers(facts)
+
+    def _with_names(self, batch: FlowBatch) -> Iterator[Step]:
+        """The batch, after the workloads that have a name since the last one."""
+        if named := self._numbering.take_named():
+            yield WorkloadsNamed(named)
+        yield batch
 
     def _drain_waiting(self, events: NetlinkSocket) -> Iterator[Step]:
         """Deliver all waiting sockets: a flow without a record in a full read would count as ended."""
@@ -228,7 +244,7 @@ class SocketsSource:
             if left == float("inf"):
                 return
             yield from self._drain(events, wait=min(max(left, 0.001), PEER_WAIT))
-        yield self._expired(float("inf"))
+        yield from self._with_names(self._expired(float("inf")))
 
     def _drain(self, events: NetlinkSocket, *, wait: float = 0.0) -> Iterator[Step]:
         """Deliver the queued notifications, at most about one full queue, so that a burst does not block the caller."""
@@ -238,7 +254,7 @@ class SocketsSource:
             budget -= max(len(received.data), 1)
             if received.starts or received.truncated:
                 decoded = decode_sockets(received.data, received.starts)
-                yield self._closed(self._accept(decoded, received.truncated))
+                yield from self._with_names(self._closed(self._accept(decoded, received.truncated)))
             if received.overrun:
                 self.stats.overruns += 1
                 self._missed = True
@@ -249,7 +265,7 @@ class SocketsSource:
             wait = 0.0
         now = self._clock()
         if now >= self._wait_deadline():
-            yield self._expired(now)
+            yield from self._with_names(self._expired(now))
         if self._bytes_count:
             self._report_uncertain()
 
@@ -278,6 +294,7 @@ class SocketsSource:
 
     def _records(self, rows: Rows, facts: Facts) -> list[Known]:
         new = facts["read"] == 0
+        self._note_workloads(rows, facts)
         self._policy.remember(facts, new & (rows["remote_port"] != 0))
         now = self._clock()
         records: list[Known] = []

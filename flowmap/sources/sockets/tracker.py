@@ -29,6 +29,8 @@ FACTS = np.dtype(
         ("out", np.uint64),
         ("in", np.uint64),
         ("read", np.uint64),  # number of the last full read with this socket
+        ("workload", np.uint32),  # number of the workload that holds it; 0: not looked up
+        ("peer", np.uint32),  # that of the other socket of a connection within this host; 0: not known
     ]
 )
 Facts = npt.NDArray[np.void]
@@ -156,6 +158,20 @@ def count(rows: Rows, facts: Facts) -> None:
         facts[name] = np.where(value < facts[name], value + _WRAP, value)
 
 
+def set_peers(facts: Facts) -> None:
+    """Set ``peer`` of the sockets of connections within this host, where both sockets are among these."""
+    joint = np.flatnonzero(facts["here"] & (facts["side"] != 0) & (facts["peer"] == 0))
+    if not len(joint):
+        return
+    pair = facts["pair"]
+    joint = joint[np.argsort(pair[joint], kind="stable")]
+    _, first, number = np.unique(pair[joint], return_index=True, return_counts=True)
+    one, other = joint[first[number == 2]], joint[first[number == 2] + 1]
+    opposite = facts["side"][one] == -facts["side"][other]
+    one, other = one[opposite], other[opposite]
+    facts["peer"][one], facts["peer"][other] = facts["workload"][other], facts["workload"][one]
+
+
 def closed_batch(closed: Iterable[Known]) -> FlowBatch:
     """Records of destroyed sockets; ``fin`` in their facts is decided."""
     items = list(closed)
@@ -184,6 +200,8 @@ def flow_batch(rows: Rows, facts: Facts, kind: RecordKind) -> FlowBatch:
     for unit, sent, received in (("bytes", "sent", "received"), ("packets", "out", "in")):
         getattr(batch, f"transmit_{unit}")[:] = np.where(ours, facts[sent], facts[received])
         getattr(batch, f"receive_{unit}")[:] = np.where(ours, facts[received], facts[sent])
+    batch.client_workload[:] = np.where(ours, facts["workload"], facts["peer"])
+    batch.server_workload[:] = np.where(ours, facts["peer"], facts["workload"])
     batch.kind[:] = kind
     batch.protocol[:] = _PROTOCOL_TCP
     batch.id[:] = rows["cookie"]

@@ -250,7 +250,7 @@ def _row(kind: RecordKind, values: Mapping[str, int]) -> tuple[int, ...]:
         flags |= flag if holds else Flag(0)
     zone = get("zone", get("original_zone", 0))
     head = (kind, flags, values["original_protocol"], zone, get("id", 0))
-    return (*head, *ends, *translated, *counters, get("started", 0), 0, 0)
+    return (*head, *ends, *translated, *counters, get("started", 0), 0, 0, 0, 0)  # no health, no workloads
 
 
 def _ends(values: Mapping[str, int], side: str, order: tuple[str, str]) -> tuple[int, ...]:

@@ -50,6 +50,7 @@ class DiagAttribute(IntEnum):
 
     INFO = 2
     SKV6ONLY = 11  # of sockets in LISTEN and CLOSE
+    CGROUP_ID = 21  # since 5.8, without being asked for
 
 
 TIMER_TIME_WAIT = 3
@@ -78,6 +79,7 @@ class Socket(NamedTuple):
     uid: int
     inode: int
     v6only: int
+    cgroup: int  # inode of the cgroup v2 directory in which it was created, or its listener's; 1: the root
     info_size: int  # bytes of struct tcp_info; newer kernels send more
     unacked: int  # segments in flight
     round_trip: int  # smoothed, in µs
@@ -150,22 +152,24 @@ def decode_socket(payload: bytes | memoryview) -> Socket:
     family, state, timer, local_port, remote_port, local, remote, *rest = _MESSAGE.unpack_from(payload)
     if family not in (AF_INET, AF_INET6):
         raise DecodeError(f"inet_diag message: family {family} is neither IPv4 nor IPv6")
-    v6only, info = _attributes(memoryview(payload)[MESSAGE_SIZE:])
+    v6only, cgroup, info = _attributes(memoryview(payload)[MESSAGE_SIZE:])
     fields = [family, state, timer, int.from_bytes(local_port, "big"), int.from_bytes(remote_port, "big")]
-    fields += [*_address(family, local), *_address(family, remote), *rest, v6only, len(info), *_info(info)]
+    fields += [*_address(family, local), *_address(family, remote), *rest, v6only, cgroup, len(info), *_info(info)]
     return Socket._make(fields)
 
 
-def _attributes(data: memoryview) -> tuple[int, memoryview]:
-    v6only, info = 0, memoryview(b"")
+def _attributes(data: memoryview) -> tuple[int, int, memoryview]:
+    v6only, cgroup, info = 0, 0, memoryview(b"")
     reader = AttributeReader(data, "inet_diag message")
     while reader.next():
         if reader.type == DiagAttribute.INFO:
             info = reader.bytes()
         elif reader.type == DiagAttribute.SKV6ONLY:
             v6only = reader.host(1)
+        elif reader.type == DiagAttribute.CGROUP_ID:
+            cgroup = reader.host(8)
     reader.check()
-    return v6only, info
+    return v6only, cgroup, info
 
 
 def _info(info: memoryview) -> list[int]:

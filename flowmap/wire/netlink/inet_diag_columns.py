@@ -27,7 +27,7 @@ from flowmap.wire.netlink.inet_diag import (
 )
 from flowmap.wire.netlink.messages import HEADER, AttributeReader, Message, MessageFlag, decode_messages
 
-_WIDE = {"cookie", *(f"{end}_{half}" for end in ("local", "remote") for half in ("high", "low"))} | {
+_WIDE = {"cookie", "cgroup", *(f"{end}_{half}" for end in ("local", "remote") for half in ("high", "low"))} | {
     name for name, _, size in INFO_FIELDS if size == 8
 }
 SOCKETS = np.dtype([(name, np.uint64 if name in _WIDE else np.uint32) for name in Socket._fields], align=True)
@@ -141,12 +141,13 @@ class _Layout(NamedTuple):
     info: int  # offset of tcp_info; 0 if there is none
     info_size: int
     v6only: int  # offset of that attribute's byte; 0 if there is none
+    cgroup: int  # offset of that attribute's 8 bytes; 0 if there is none
 
 
 def _learn(payload: memoryview) -> _Layout:
     decode_socket(payload)  # raises for a malformed message
     headers: list[tuple[int, int]] = []
-    info = info_size = v6only = 0
+    info = info_size = v6only = cgroup = 0
     reader = AttributeReader(payload[MESSAGE_SIZE:], "inet_diag message")
     while reader.next():
         start = MESSAGE_SIZE + reader.start
@@ -155,7 +156,9 @@ def _learn(payload: memoryview) -> _Layout:
             info, info_size = start, reader.length
         elif reader.type == DiagAttribute.SKV6ONLY:
             v6only = start
-    return _Layout(payload[0], headers, info, info_size, v6only)
+        elif reader.type == DiagAttribute.CGROUP_ID:
+            cgroup = start
+    return _Layout(payload[0], headers, info, info_size, v6only, cgroup)
 
 
 def _gather(words: Words, base: Index, layout: _Layout, rows: Rows) -> None:
@@ -183,6 +186,8 @@ def _gather(words: Words, base: Index, layout: _Layout, rows: Rows) -> None:
     rows["info_size"] = layout.info_size
     if layout.v6only:
         rows["v6only"] = word(layout.v6only) & 0xFF
+    if layout.cgroup:
+        rows["cgroup"] = long(layout.cgroup)
     for name, at, size in INFO_FIELDS:
         if at + size <= layout.info_size:
             rows[name] = word(layout.info + at) if size == _WORD else long(layout.info + at)

@@ -77,8 +77,23 @@ def test_fetch(there: int, limit: int, given: int, more: bool) -> None:
 def test_a_row_shows_what_matters_and_obeys_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(flows.HEADER, [flows.row(flow(5)), flows.row(flow(6, state="unknown", deployments=[]))])
     _, first, second = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
-    assert first == r"attributed orders\x1b[2J 10.0.0.1:5 [2001:db8::1]:9092 tcp 1.2 kB 0 B 11-21 20:16:07"
+    assert first == r"attributed orders\x1b[2J 10.0.0.1:5 [2001:db8::1]:9092 tcp 1.2 kB 0 B 11-21 20:16:07 -"
     assert second.startswith("unknown - 10.0.0.1:6")
+
+
+NOTHING = dict.fromkeys(("container", "pod", "unit", "runtime", "cgroup", "pid", "command"))
+LOCALS = [
+    (None, None),
+    (NOTHING, "unknown"),
+    (NOTHING | {"container": "0123456789abcdef", "unit": "docker-x.scope"}, "0123456789ab"),
+    (NOTHING | {"unit": "kafka.service", "pid": 812, "command": "java"}, "kafka.service java[812]"),
+    (NOTHING | {"pid": 812}, "?[812]"),
+]
+
+
+@pytest.mark.parametrize(("local", "shown"), LOCALS)
+def test_workload_in_few_words(local: dict[str, Any] | None, shown: str | None) -> None:
+    assert flows.workload(local) == shown
 
 
 def test_follow_adds_what_is_new_or_changed(

@@ -31,6 +31,9 @@ DATA = Path(__file__).parents[2] / "data" / "inet_diag"
 STARTS = {"dump4.bin": [0, 1728], "dump6.bin": [0, 2056], "destroyed.bin": list(range(0, 2280, 380))}
 
 
+CGROUP = encode_attribute(DiagAttribute.CGROUP_ID, bytes(range(1, 9)))
+
+
 def general(data: bytes) -> list[Socket]:
     """The general decoder's answer."""
     return [decode_socket(message.payload) for message in decode_messages(data) if message.type == SOCK_DIAG_BY_FAMILY]
@@ -146,7 +149,11 @@ def test_fixed_part() -> None:
     )
     six = decode_socket(message(AF_INET6, extra=encode_attribute(DiagAttribute.SKV6ONLY, b"\x01")))
     assert (six.local_high, six.local_low) == (0x0102030405060708, 0x090A0B0C0D0E0F10)
-    assert six.v6only == 1
+    assert (six.v6only, six.cgroup) == (1, 0)
+    inside = decode_socket(
+        message(extra=encode_attribute(DiagAttribute.CGROUP_ID, (1 << 40 | 7).to_bytes(8, "little")))
+    )
+    assert inside.cgroup == 1 << 40 | 7
 
 
 BAD = [
@@ -157,6 +164,7 @@ BAD = [
     (message(info=None, extra=b"\x09\x00\x02\x00"), "length 9, but 4 bytes are left"),
     (message(info=None, extra=b"\x04\x00\x02"), "3 bytes left over"),
     (message(extra=encode_attribute(DiagAttribute.SKV6ONLY, b"\x01\x00")), "2 bytes, expected 1"),
+    (message(extra=encode_attribute(DiagAttribute.CGROUP_ID, b"\x01" * 4)), "4 bytes, expected 8"),
 ]
 
 
@@ -181,7 +189,7 @@ def test_interrupted_dump_is_told() -> None:
             message,
             st.sampled_from([AF_INET, AF_INET6]),
             info=st.none() | st.sampled_from([100, 136, 216, 280]).flatmap(lambda n: st.binary(min_size=n, max_size=n)),
-            extra=st.sampled_from([b"", encode_attribute(8, b"\x03"), encode_attribute(15, b"\0" * 4) * 2]),
+            extra=st.sampled_from([b"", encode_attribute(8, b"\x03"), encode_attribute(15, b"\0" * 4) * 2, CGROUP]),
             state=st.integers(0, 255),
         ),
         max_size=12,
@@ -196,7 +204,7 @@ def test_any_mixture_of_layouts(payloads: list[bytes], split: int) -> None:
 
 def test_more_layouts_than_are_learned() -> None:
     """Attributes in 60 orders: the rest goes through the general decoder."""
-    payloads = [message(info=None, extra=encode_attribute(20 + number, b"\0" * 4)) for number in range(60)]
+    payloads = [message(info=None, extra=encode_attribute(30 + number, b"\0" * 4)) for number in range(60)]
     assert columns(framed(*payloads), [0]) == general(framed(*payloads))
 
 

@@ -1,0 +1,78 @@
+"""The workloads at the endpoints of flows: numbers in the rows, and what each number stands for.
+
+A source numbers workloads from 2 on and never uses a number again. 0 means that the endpoint is not known to be on this
+host, :data:`flowmap.model.workload.CONFLICT` that its sockets contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from flowmap.flows.columns import FlowColumns
+from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.records.batch import FlowBatch
+from flowmap.model.workload import CONFLICT, CONFLICTING, Local, Workload
+
+LIMIT = 65_536
+"""Workloads that are kept. Above it, those without a flow are dropped first, then the oldest."""
+
+Numbers = npt.NDArray[np.uint32]
+_UNKNOWN = Workload(unknown="the table of workloads is full")
+
+
+class Workloads:
+    """Workloads by number."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Workload] = {CONFLICT: CONFLICTING}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, number: int) -> Workload | None:
+        """The workload; None for number 0."""
+        return self._known.get(number, _UNKNOWN) if number else None
+
+    def learn(self, named: Iterable[tuple[int, Workload]]) -> None:
+        """Set what numbers stand for."""
+        self._known.update(named)
+
+    def local(self, columns: FlowColumns, row: int) -> tuple[Local, ...]:
+        """The workloads of a flow that are on this host, the client's first."""
+        client, server = self.get(int(columns.client_workload[row])), self.get(int(columns.server_workload[row]))
+        found = () if client is None else (Local("client", client),)
+        return found if server is None else (*found, Local("server", server))
+
+    def note(self, columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
+        """Note the workloads in records of the rows."""
+        for kept, reported in (
+            (columns.client_workload, batch.client_workload),
+            (columns.server_workload, batch.server_workload),
+        ):
+            news = np.flatnonzero((reported != 0) & (kept[rows] != reported))
+            for at in news.tolist() if len(news) else ():
+                kept[rows[at]] = self._joined(int(kept[rows[at]]), int(reported[at]))
+
+    def _joined(self, known: int, reported: int) -> int:
+        if known in (0, reported):
+            return reported
+        before, now = self._known.get(known, _UNKNOWN), self._known.get(reported, _UNKNOWN)
+        if known == CONFLICT or not now.cgroup_id:
+            return known
+        if not before.cgroup_id or (before.cgroup_id, before.namespace) == (now.cgroup_id, now.namespace):
+            return reported
+        return CONFLICT
+
+    def tidy(self, columns: FlowColumns, live_rows: Callable[[], Rows]) -> None:
+        """Drop workloads above the limit."""
+        if len(self._known) <= LIMIT:
+            return
+        live = live_rows()
+        used = np.concatenate((columns.client_workload[live], columns.server_workload[live]))
+        kept = {CONFLICT, *np.unique(used).tolist()}
+        self._known = {number: one for number, one in self._known.items() if number in kept}
+        for number in list(self._known)[1 : len(self._known) - LIMIT + 1]:
+            del self._known[number]

@@ -1,0 +1,1 @@
+"""The container, unit and process behind each socket of this host."""

@@ -1,0 +1,177 @@
+"""Which container and unit holds a connection, against real cgroups and what their processes say of themselves."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowmap.flows.records.batch import FlowBatch, RecordKind
+from flowmap.model.workload import Workload
+from flowmap.sources.base import WorkloadsNamed
+from flowmap.sources.sockets.source import SocketsSource
+from flowmap.sources.workloads.numbering import GONE, NOT_REPORTED
+from tests.support.cgroups import CgroupTree, cgroup_tree
+from tests.support.host import Daemon, Host, deployment, host
+from tests.support.netns import namespace, needs_root
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.kernel, needs_root]
+
+ID = "0123456789abcdef" * 4
+UID = "1d5d8c6e-0b5a-4f6a-9d43-5b2a3a1c7e90"
+UNDER = UID.replace("-", "_")
+
+LAYOUTS = [
+    # cgroup, container, pod, unit
+    (
+        f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UNDER}.slice/cri-containerd-{ID}.scope",
+        ID,
+        UID,
+        f"cri-containerd-{ID}.scope",
+    ),
+    (f"kubepods.slice/kubepods-pod{UNDER}.slice/crio-{ID}.scope", ID, UID, f"crio-{ID}.scope"),
+    (f"kubepods/besteffort/pod{UID}/{ID}", ID, UID, None),
+    (f"system.slice/docker-{ID}.scope", ID, None, f"docker-{ID}.scope"),
+    (f"docker/{ID}", ID, None, None),
+    (f"machine.slice/libpod-{ID}.scope/container", ID, None, f"libpod-{ID}.scope"),
+    ("system.slice/kafka.service", None, None, "kafka.service"),
+    ("user.slice/user-0.slice/session-3.scope", None, None, "session-3.scope"),
+]
+
+
+@pytest.fixture
+def tree() -> Iterator[CgroupTree]:
+    with cgroup_tree() as made:
+        yield made
+
+
+class Reader:
+    """Reads a source by hand, and keeps the last workloads of each client port."""
+
+    def __init__(self) -> None:
+        self.source = SocketsSource(interval=60.0)
+        self.source.open()
+        self._named: dict[int, Workload] = {}
+        self._closed: set[int] = set()
+        self._numbers: dict[int, tuple[int, int]] = {}
+
+    def read(self) -> None:
+        self.source._next_read = time.monotonic()
+        self.poll()
+
+    def poll(self) -> bool:
+        """Poll once; False."""
+        for step in self.source.poll():
+            if isinstance(step, WorkloadsNamed):
+                self._named.update(step.workloads)
+            if isinstance(step, FlowBatch):
+                ends = zip(step.client_workload.tolist(), step.server_workload.tolist(), strict=True)
+                self._numbers.update(zip(step.client_port.tolist(), ends, strict=True))
+                self._closed |= set(step.client_port[step.kind == RecordKind.CLOSED].tolist())
+        return False
+
+    def ended(self, port: int) -> bool:
+        return port in self._closed
+
+    def workloads(self, port: int) -> tuple[Workload | None, Workload | None]:
+        client, server = self._numbers[port]
+        return self._named.get(client), self._named.get(server)
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    with namespace() as inside, inside.entered():
+        made = Reader()
+        yield made
+        made.source.close()
+
+
+def test_every_layout(tree: CgroupTree, reader: Reader) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        clients = [tree.connect(layout[0], "127.0.0.1", port) for layout in LAYOUTS]
+        reader.read()
+    for (below, *expected), (_, own_port, cgroup) in zip(LAYOUTS, clients, strict=True):
+        workload, _ = reader.workloads(own_port)
+        assert workload is not None
+        assert (workload.cgroup, [workload.container, workload.pod, workload.unit]) == (cgroup, expected)
+        assert cgroup == tree.path(below)
+
+
+SERVER = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+kept = []
+while True:
+    kept.append(listener.accept()[0])
+"""
+
+
+def test_both_ends_on_this_host(tree: CgroupTree, reader: Reader) -> None:
+    server = tree.start("system.slice/broker.service", "python3", "-S", "-c", SERVER)
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
+    _, own_port, _ = tree.connect("system.slice/job.service", "127.0.0.1", port)
+    reader.read()
+    units = [one.unit for one in reader.workloads(own_port) if one is not None]
+    assert units == ["job.service", "broker.service"]
+
+
+def test_a_closed_connection_keeps_what_a_read_showed(tree: CgroupTree, reader: Reader) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        process, own_port, _ = tree.connect("a.service", "127.0.0.1", port)
+        reader.read()
+        process.communicate("")
+        until(lambda: reader.poll() or reader.ended(own_port), "its end is reported")
+        with socket.create_connection(("127.0.0.1", port)) as short:
+            unseen = short.getsockname()[1]
+        listener.accept()[0].close()
+        listener.accept()[0].close()
+        until(lambda: reader.poll() or reader.ended(unseen), "a short one is reported")
+    seen, untold = reader.workloads(own_port)[0], reader.workloads(unseen)[0]
+    assert seen is not None and seen.unit == "a.service"
+    assert untold is not None and (untold.cgroup, untold.unknown) == (None, NOT_REPORTED)
+
+
+def test_a_cgroup_that_is_gone_before_it_is_read(tree: CgroupTree, reader: Reader) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process, own_port, _ = tree.connect("moved.service", "127.0.0.1", listener.getsockname()[1])
+        (tree.make("elsewhere.service") / "cgroup.procs").write_text(str(process.pid))
+        (tree.root / "moved.service").rmdir()
+        reader.read()
+    workload, _ = reader.workloads(own_port)
+    assert workload is not None
+    assert (workload.cgroup, workload.unit, workload.unknown) == (None, None, GONE)
+
+
+ADDRESS, PORT, CLIENT = "10.77.1.10", 9092, "10.77.0.11"
+
+
+def flows_of(daemon: Daemon, port: int) -> list[dict[str, Any]]:
+    return [flow for flow in daemon.json("/api/v1/flows")["flows"] if flow["client"]["port"] == port]
+
+
+@pytest.mark.parametrize("source", ["auto", "sockets"])
+def test_daemon(tree: CgroupTree, tmp_path: Path, source: str) -> None:
+    collect = {"source": source, "sockets": {"interval": "500ms"}}
+    with host(tmp_path, [f"{ADDRESS}/32", f"{CLIENT}/32"], [deployment("orders", CLIENT)]) as machine:
+        _daemon(tree, machine, collect)
+
+
+def _daemon(tree: CgroupTree, machine: Host, collect: dict[str, Any]) -> None:
+    with machine.service(ADDRESS, PORT), machine.daemon(collect=collect) as daemon:
+        with machine.inside.entered():
+            _, port, cgroup = tree.connect(f"docker/{ID}", ADDRESS, PORT)
+        until(lambda: [one["local"] and one["local"]["cgroup"] for one in flows_of(daemon, port)] == [cgroup], "shown")
+        ((flow),) = flows_of(daemon, port)
+        local = flow["local"]
+        assert (local["side"], local["container"], local["runtime"], local["unknown"]) == ("client", ID, "docker", "")
+        assert flow["localServer"]["side"] == "server"
+        daemon.samples()  # nothing is counted twice

@@ -1,0 +1,78 @@
+"""Numbers of workloads, and when they are named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowmap.model.workload import CONFLICT, Workload
+from flowmap.sources.workloads import numbering
+from flowmap.sources.workloads.cgroups import CgroupPaths, Mount
+from flowmap.sources.workloads.numbering import GONE, IN_ROOT, NOT_REPORTED, Numbering
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+def numbering_of(root: Path | None, clock: Clock | None = None, cause: str = "") -> Numbering:
+    return Numbering(CgroupPaths(Mount(root, hybrid=False, cause=cause), clock=clock or Clock()))
+
+
+def numbers_of(made: Numbering, *ids: int) -> list[int]:
+    return [int(number) for number in made.of_cgroups(np.array(ids, np.uint64))]
+
+
+def test_one_number_and_one_name_for_each_cgroup(tmp_path: Path) -> None:
+    (tmp_path / "a.service").mkdir()
+    one = os.stat(tmp_path / "a.service").st_ino
+    made = numbering_of(tmp_path)
+    first, root, untold, gone, again = numbers_of(made, one, 1, 0, 12345678901234567890, one)
+    assert first == again and len({first, root, untold, gone, CONFLICT, 0}) == 6
+    named = dict(made.take_named())
+    assert named[first] == Workload("/a.service", unit="a.service", cgroup_id=one)
+    assert named[root] == Workload("/", cgroup_id=1, unknown=IN_ROOT)
+    assert named[untold] == Workload(unknown=NOT_REPORTED)
+    assert named[gone] == Workload(cgroup_id=12345678901234567890, unknown=GONE)
+    assert made.take_named() == ()
+    assert numbers_of(made, one, 0) == [first, untold]
+    assert made.take_named() == ()
+
+
+def test_a_name_follows_when_the_tree_may_be_walked_again(tmp_path: Path) -> None:
+    clock = Clock()
+    made = numbering_of(tmp_path, clock)
+    numbers_of(made, 7)
+    made.take_named()
+    (tmp_path / "late.service").mkdir()
+    one = os.stat(tmp_path / "late.service").st_ino
+    (number,) = numbers_of(made, one)
+    ((found, workload),) = made.take_named()
+    assert (found, workload.cgroup, workload.unknown) == (number, None, "the cgroup is not read yet")
+    assert made.take_named() == ()
+    clock.now += 1
+    assert made.take_named() == ((number, Workload("/late.service", unit="late.service", cgroup_id=one)),)
+
+
+def test_without_a_tree_the_cause_is_said() -> None:
+    made = numbering_of(None, cause="no tree")
+    numbers_of(made, 7)
+    assert made.take_named()[-1][1] == Workload(cgroup_id=7, unknown="no tree")
+
+
+def test_a_dropped_number_is_never_used_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numbering, "LIMIT", 2)
+    made = numbering_of(tmp_path)
+    first = numbers_of(made, 11, 12, 13)
+    assert not set(numbers_of(made, 11)) & set(first)
+
+
+def test_no_sockets(tmp_path: Path) -> None:
+    assert numbers_of(numbering_of(tmp_path)) == []
