@@ -203,3 +203,27 @@ def test_a_connection_that_was_not_seen(destination: str, asks: bool, state: Sta
     view, missing = LiveQueries(run.accounting, source="s", epoch=0).ask(connection.lookup, run.now)
     assert (bool(missing), view.state) == (asks, state)
     assert view.cause
+
+
+PAIRS = {
+    ("10.0.0.1", "224.0.0.251"): ("service", "multicast"),
+    ("10.0.0.1", "169.254.1.1"): ("service", "link-local"),
+    ("169.254.1.2", "224.0.0.251"): ("service", "multicast"),
+    ("169.254.1.2", "10.1.0.1"): ("client", "link-local"),
+}
+
+
+def test_each_flow_gets_the_cause_of_its_own_addresses() -> None:
+    accounting = AttributionRun(AttributionSettings(namespaces=("ns",)))
+    flows = [
+        Record(RecordKind.OPENED, client=client, server=server, protocol=17, id=number)
+        for number, (client, server) in enumerate(PAIRS, 1)
+    ]
+    accounting.observe(*flows)
+    accounting.decide()
+    columns, rows = accounting.accounting.table.columns, accounting.accounting.table.live()
+    assert len(rows) == len(PAIRS)
+    for row in rows.tolist():
+        cause = accounting.attribution.decisions[int(columns.verdict[row])].cause
+        whose, kind = list(PAIRS.values())[int(columns.id[row]) - 1]
+        assert whose in cause and kind in cause

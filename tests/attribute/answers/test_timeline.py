@@ -340,3 +340,26 @@ def test_what_no_flow_needs_any_more_can_be_forgotten() -> None:
         timeline.add(answer(n * 10, X))
     timeline.forget_before(25.0)
     assert [one.asked for one in timeline.answers] == [20, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("answers", "left"),
+    [
+        ([{X}], {X}),
+        ([{X, Z}], {X}),
+        ([{X, Y}, {X}], {X}),
+        ([{Z}], None),
+        ([set()], None),
+        ([{X}, {Y}], None),
+        ([{X}, {Z}], {X}),
+    ],
+)
+def test_candidates_that_remain(answers: list[set[Owner]], left: set[Owner] | None) -> None:
+    timeline = Timeline()
+    for number, owners in enumerate(answers):
+        timeline.add(Answer(10.0 + number, 10.5 + number, frozenset(owners)))
+    after, by, alive, proven, ended = (np.array([at]) for at in (0.0, 0.0, 100.0, 100.0, math.inf))
+    life = Lifetimes(after, by, alive, proven, ended, np.array([False]))
+    position, judged = timeline.tell_apart(life, frozenset({X, Y}))
+    found = judged[int(position[0])]
+    assert (found and set(found.owners)) == left

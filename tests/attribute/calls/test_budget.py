@@ -165,3 +165,11 @@ def test_budget_refills() -> None:
     budget.finish()
     assert budget.available(1000.0) == 3
     assert budget.available(900.0) == 3, "a clock that went back gives nothing and takes nothing"
+
+
+@pytest.mark.parametrize(("asked_at", "spare", "wanted"), [(0.0, False, 0.5), (0.2, False, 0.5), (9.0, False, 9.0)])
+def test_time_without_calls_counts(asked_at: float, spare: bool, wanted: float) -> None:
+    budget = CallBudget(rate=2.0, burst=4, max_in_flight=100)
+    for _ in range(4):
+        budget.start(0.0)
+    assert budget.next_at(asked_at, spare=spare) == pytest.approx(wanted)
