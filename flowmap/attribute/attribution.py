@@ -78,7 +78,7 @@ class Attribution:
         """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
         self._deciding = Deciding(settings, self._cache, self.shape_stats)
-        self._inference = Inference(table, settings, self._cache, self.decisions)
+        self._inference = Inference(table, settings, self.decisions)
         self._looked, self._infers = NEVER, False
         self._backlog = Backlog(table.columns)
         self._new_answers = NewAnswers(table.endpoints.capacity)
@@ -348,7 +348,7 @@ class Attribution:
         order = np.lexsort((of_service, of_client))
         pairs = np.stack((of_client, of_service), axis=1)[order]
         starts = np.flatnonzero((pairs[1:] != pairs[:-1]).any(axis=1)) + 1
-        decided = []
+        decided, inferred = list[tuple[Decision, Rows]](), list[tuple[Decision, Rows]]()
         for group in np.split(order, starts):
             client, service = of_client[group[0]], of_service[group[0]]
             decision = self._deciding.decide({**known[client], **known[service]}, now)
@@ -357,12 +357,11 @@ class Attribution:
                 members = members[undecided[group]]
             if decision is not None and decision.state in _SEVERAL and not decision.inferred:
                 members = self._hold_tied(decision, members)
-            if decision is not None and len(members):
-                decided += [self._record(*part) for part in self._inference.narrow(decision, members)]
-        inferred = [some for decision, some in decided if decision.inferred]
-        if inferred:
-            decided += [self._record(*one) for one in self._inference.narrow_again(np.concatenate(inferred))]
-        return decided
+            if decision is not None and decision.inferred and len(members):
+                inferred.append((decision, members))
+            elif decision is not None and len(members):
+                decided.append(self._record(decision, members))
+        return decided + [self._record(*one) for one in self._inference.narrow(inferred)]
 
     def _hold_tied(self, decision: Decision, rows: Rows) -> Rows:
         """Keep flows pending whose candidates may be narrowed. Returns the others."""

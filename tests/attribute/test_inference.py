@@ -35,9 +35,10 @@ class DataFlow(AttributionRun):
         self.users = users
         self._number = 0
 
-    def open(self, client: str, port: int) -> Record:
+    def open(self, client: str, port: int, *, present: bool = True) -> Record:
+        """``present``: whether the client is there as long as the flow is."""
         self._number += 1
-        flags = int(Flag.PRESENT)
+        flags = int(Flag.PRESENT) if present else 0
         record = Record(RecordKind.OPENED, client, 1000 + self._number, "10.1.0.1", port, id=self._number, flags=flags)
         self.observe(record)
         return record
@@ -125,6 +126,15 @@ def test_connections_one_after_the_other_are_not_put_together() -> None:
     second = run.open("10.0.0.1", 2)
     run.settle_late()
     assert run.owners(second)[1] == {"a", "c"}
+
+
+def test_an_entry_that_a_former_owner_left_behind_does_not_count() -> None:
+    run = DataFlow({1: {A, B}, 2: {B, C}})
+    run.open("10.0.0.1", 1, present=False)  # of A, whose address is C's now
+    run.settle_late()
+    second = run.open("10.0.0.1", 2)
+    run.settle()
+    assert run.owners(second) == (State.SHARED, {"b", "c"})
 
 
 @pytest.mark.parametrize("semantics", ["both", "connection", "dataflow"])

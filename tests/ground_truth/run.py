@@ -8,17 +8,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flowmap.sandbox.running import running_sandbox
+from tests.ground_truth.modes import MODES
 from tests.ground_truth.observer import WAYS, Observer
-from tests.ground_truth.schedule import Plan
+from tests.ground_truth.plan import Plan
 from tests.ground_truth.stage import STORM_NET, Stage, stage
 from tests.ground_truth.traffic import Director, running_in, serving
 from tests.ground_truth.truth import Knowable, Record, Timing
-from tests.ground_truth.verdict import Bytes, Calls, Verdict, judge
+from tests.ground_truth.verdict import Bytes, Calls, Peer, Verdict, judge, udp_bytes
 from tests.ground_truth.world import World
 from tests.support.host import SAMPLES, WORKSPACE, Daemon, total_of
 from tests.support.waiting import until
@@ -26,8 +27,14 @@ from tests.support.waiting import until
 LOOK_EVERY = 0.4
 RATE, BURST = 60, 30
 """Calls a second that the daemon may make."""
+UDP_HEADERS = {"ip": 28, "ip6": 48}
+"""Bytes of a datagram besides its payload."""
+PUSHED = 100
+"""Bytes that a server may send unasked on a connection."""
 EXPLAINED = 50
 """Odd flows about which the daemon is asked in the end."""
+UDP_LINGERS = 5
+"""Seconds the router keeps UDP entries where owners use the tuples of others: longer than an address is unowned."""
 SMALL_BUFFER = "256KiB"
 """Receive buffer in which a storm does not fit."""
 
@@ -52,24 +59,27 @@ class Outcome:
     def failures(self, *, share: float) -> list[str]:
         """What must not be; ``share``: percent of the attributable flows that must be attributed."""
         found = [f"misattributed: {wrong.what}" for wrong in self.verdict.wrong]
-        found += self.bytes.faults(losses_allowed=self.plan.mode == "overrun")
+        mode = MODES[self.plan.mode]
+        found += self.bytes.faults(losses_allowed=mode.trouble == "overrun" or mode.source == "sockets")
         if self.verdict.share < share:
             found.append(f"only {self.verdict.share:.2f} % of the attributable flows are attributed")
         if self.calls.asked + self.calls.ties + self.calls.faulty > self.calls.allowed:
             found.append(f"{self.calls.asked} calls, {self.calls.allowed:.0f} allowed")
-        if self.plan.mode == "overrun" and not self.overruns:
+        if mode.trouble == "overrun" and not self.overruns:
             found.append("no storm overran the buffer")
         return found
 
 
 def carry_out(plan: Plan, timing: Timing, *, directory: Path | None = None, world: type[World] = World) -> Outcome:
     """Do it. ``directory`` keeps the daemon's configuration and log."""
+    if MODES[plan.mode].scene == "udp":
+        timing = replace(timing, lingers=max(timing.lingers, UDP_LINGERS))
     with tempfile.TemporaryDirectory() as temporary, stage(plan, lingers=timing.lingers) as made:
         return _on_stage(plan, timing, made, directory or Path(temporary), world)
 
 
 def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: type[World]) -> Outcome:
-    with made.router.entered(), running_sandbox({"workspace": WORKSPACE}) as plane:
+    with made.host.entered(), running_sandbox({"workspace": WORKSPACE}) as plane:
         director = Director(plan, made, world(plan, plane))
         prepared, go = threading.Event(), threading.Event()
 
@@ -82,7 +92,7 @@ def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: t
         with serving(plan, made), running_in(made, "clients", clients()) as actors:
             until(prepared.is_set, "the older connections are open")
             made.witness()
-            daemon = Daemon(made.router, _config(plan, timing, plane.url, directory), directory)
+            daemon = Daemon(made.host, _config(plan, timing, plane.url, directory), directory)
             try:
                 until(daemon.ready, "the daemon is ready")
                 go.set()
@@ -100,7 +110,8 @@ def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: t
 
 
 def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[str, Any]:
-    small = plan.mode == "overrun"
+    mode = MODES[plan.mode]
+    small = mode.trouble == "overrun"
     return {
         "control_plane": {
             "endpoint": url,
@@ -110,18 +121,20 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
             "burst": BURST,
             "max_in_flight": 16,
             # A busy machine makes calls slow: only where they fail on purpose may that count as a failure.
-            "timeout": "3s" if plan.mode == "api" else "10s",
+            "timeout": "3s" if mode.trouble == "api" else "10s",
             "catalog": {"refresh": "10s"},
         },
         "collect": {
-            "source": "conntrack",
+            "source": mode.source,
             "exclude": ["127.0.0.0/8", STORM_NET],
+            "sockets": {"interval": f"{timing.resync:g}s"},
             "conntrack": {"resync": f"{timing.resync:g}s", **({"receive_buffer": SMALL_BUFFER} if small else {})},
         },
         "attribute": {
             "positive_ttl": f"{timing.ttl:g}s",
             "negative_ttl": f"{timing.ttl:g}s",
             "grace": f"{plan.grace:g}s",
+            **mode.attribute,
         },
         "export": {"max_series": 10_000},
         "history": {"path": str(directory / f"history-{os.getpid()}.sqlite")},
@@ -155,7 +168,7 @@ def _report(
     calls = _calls(observer, requests)
     total = calls.asked + calls.ties + calls.faulty
     return Outcome(
-        plan, record, verdict, _bytes(record, observer, made.witnessed()), calls,
+        plan, record, verdict, _bytes(plan, record, observer, _witnessed(plan, record, made)), calls,
         total_of(observer.samples, "flowmap_source_overruns_total"), 1000 * total / max(1, verdict.flows),
         _named_within(observer.samples), _evidence(observer, verdict),
     )  # fmt: skip
@@ -190,7 +203,32 @@ def _opened(samples: SAMPLES) -> dict[tuple[str, str, str], int]:
     return found
 
 
-def _bytes(record: Record, observer: Observer, witnessed: Mapping[str, tuple[int, int]]) -> Bytes:
+def _witnessed(plan: Plan, record: Record, made: Stage) -> Mapping[str, tuple[int, int]]:
+    """Bytes by client address; of the socket table, whose bytes are payload, what the clients themselves counted."""
+    if MODES[plan.mode].source == "conntrack":
+        return made.witnessed()
+    found: dict[str, tuple[int, int]] = {}
+    for one in record.connections:
+        up, down = found.get(one.plan.address, (0, 0))
+        found[one.plan.address] = up + one.sent, down + 2 * one.sent + PUSHED
+    return found
+
+
+def _udp(samples: SAMPLES) -> Mapping[Peer, tuple[int, int]]:
+    """UDP bytes by deployment and peer on the page."""
+    found: dict[Peer, tuple[int, int]] = {}
+    for place, way in enumerate(WAYS):
+        for (name, labels), value in samples.items():
+            label = dict(labels)
+            if name == f"flowmap_deployment_{way}_bytes_total" and label["protocol"] == "udp":
+                counts = found.setdefault((label["deployment_id"], label["peer"]), (0, 0))
+                found[label["deployment_id"], label["peer"]] = (
+                    (int(value), counts[1]) if place == 0 else (counts[0], int(value))
+                )
+    return found
+
+
+def _bytes(plan: Plan, record: Record, observer: Observer, witnessed: Mapping[str, tuple[int, int]]) -> Bytes:
     samples = observer.samples
     held: dict[str, set[str]] = {}
     for change in record.changes:
@@ -213,6 +251,7 @@ def _bytes(record: Record, observer: Observer, witnessed: Mapping[str, tuple[int
     return Bytes(
         observer.snapshots, tuple(observer.imbalances), tuple(observer.fallen), (observed[0], observed[1]),
         at(set(witnessed)), named, {name: at(held.get(name, set())) for name in named},
+        _udp(samples), udp_bytes(record.connections, UDP_HEADERS[MODES[plan.mode].network.nft]),
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 import struct
@@ -10,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.ground_truth.schedule import Plan
+from flowmap.model.address import format_endpoint
+from tests.ground_truth.modes import MODES, Network
+from tests.ground_truth.plan import Plan
 from tests.support.netns import Namespace, connect, namespace
 
 STORM_NET = "10.3.0.0/16"
@@ -22,24 +23,29 @@ ADDRESSES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The three namespaces; the daemon and the control plane are in the router's."""
+    """The three namespaces."""
 
     clients: Namespace
     router: Namespace
     services: Namespace
+    network: Network
+    host: Namespace
+    """The one with the daemon and the control plane: the router, or the clients' if the socket table is the source."""
 
     def witness(self) -> None:
         """Count from now on, apart from conntrack's accounting, what the router forwards for each client address."""
+        family, kind = self.network.nft, self.network.nft_type
+        storm = f"    ip saddr {STORM_NET} return; ip daddr {STORM_NET} return;\n" if family == "ip" else ""
         self.router.nft(
-            "table ip witness {\n"
-            f"  set up {{ type ipv4_addr; flags dynamic; size {ADDRESSES}; }}\n"
-            f"  set down {{ type ipv4_addr; flags dynamic; size {ADDRESSES}; }}\n"
+            f"table {family} witness {{\n"
+            f"  set up {{ type {kind}; flags dynamic; size {ADDRESSES}; }}\n"
+            f"  set down {{ type {kind}; flags dynamic; size {ADDRESSES}; }}\n"
             "  chain count { type filter hook forward priority 10;\n"
-            f"    ip saddr {STORM_NET} return; ip daddr {STORM_NET} return; ct state invalid return;\n"
+            f"{storm}    ct state invalid return;\n"
             # Conntrack lets a SYN on an open connection's tuple pass, and does not count it.
             "    tcp flags & (syn | ack) == syn ct state established return;\n"
-            "    ct direction original update @up { ct original ip saddr counter }\n"
-            "    ct direction reply update @down { ct original ip saddr counter }\n"
+            f"    ct direction original update @up {{ ct original {family} saddr counter }}\n"
+            f"    ct direction reply update @down {{ ct original {family} saddr counter }}\n"
             "  }\n"
             "}\n"
         )
@@ -61,7 +67,7 @@ class Stage:
                 raw.sendto(head + udp, ("10.2.0.10", 0))
 
     def _counted(self, name: str) -> dict[str, int]:
-        listing = json.loads(self.router.run("nft", "-j", "list", "set", "ip", "witness", name))["nftables"]
+        listing = json.loads(self.router.run("nft", "-j", "list", "set", self.network.nft, "witness", name))["nftables"]
         found: dict[str, int] = {}
         for entry in listing:
             for element in entry.get("set", {}).get("elem", ()):
@@ -75,46 +81,57 @@ def stage(plan: Plan, *, lingers: int) -> Iterator[Stage]:
 
     ``lingers``: seconds the router keeps entries of connections that are over: short, so that they end within a run.
     """
+    mode = MODES[plan.mode]
+    network = mode.network
     with namespace() as clients, namespace() as router, namespace() as services:
+        for inside in (clients, router, services):
+            inside.sysctl("net.ipv6.conf.default.dad_transmits", 0)  # link-local addresses are usable at once
         connect(clients, router, "near", "left")
         connect(services, router, "near", "right")
-        clients.address("near", "10.1.0.2/16", f"{STORM_CLIENT}/16", *(f"{one}/16" for one in plan.addresses))
-        router.address("left", "10.1.0.1/16", "10.3.0.1/16")
-        router.address("right", "10.2.0.1/16")
-        ends = sorted({service.end[0] for service in plan.services}, key=ipaddress.ip_address)
-        services.address("near", "10.2.0.2/16", *(f"{one}/16" for one in ends))
-        clients.run("ip", "route", "add", "default", "via", "10.1.0.1")
-        services.run("ip", "route", "add", "default", "via", "10.2.0.1")
+        storms = (STORM_CLIENT, "10.3.0.1") if mode.trouble == "overrun" else ()
+        clients.address("near", *_on_link(network, network.own(0), *plan.addresses, *storms[:1]))
+        router.address("left", *_on_link(network, network.gateway(0), network.gateway(2), *storms[1:]))
+        router.address("right", *_on_link(network, network.gateway(1)))
+        ends = dict.fromkeys(service.end[0] for service in plan.services)
+        services.address("near", *_on_link(network, network.own(1), *ends))
+        clients.run("ip", "route", "add", "default", "via", network.gateway(0))
+        services.run("ip", "route", "add", "default", "via", network.gateway(1))
         router.sysctl("net.ipv4.ip_forward", 1)
+        router.sysctl("net.ipv6.conf.all.forwarding", 1)
         for name in ("acct", "events"):
             router.sysctl(f"net.netfilter.nf_conntrack_{name}", 1)
         for name in ("tcp_timeout_time_wait", "tcp_timeout_close", "udp_timeout"):
             router.sysctl(f"net.netfilter.nf_conntrack_{name}", lingers)
         router.sysctl("net.netfilter.nf_conntrack_udp_timeout_stream", lingers * 3 // 2)
         router.track()
-        router.nft(_nat(plan))
+        router.nft(_nat(plan, network))
         # Errors for each datagram of a storm are rate limited and not needed.
         services.nft(
             f"table ip quiet {{\n  chain in {{ type filter hook input priority 0; ip saddr {STORM_NET} drop; }}\n}}\n"
         )
-        yield Stage(clients, router, services)
+        yield Stage(clients, router, services, network, router if mode.source == "conntrack" else clients)
 
 
-def _nat(plan: Plan) -> str:
+def _on_link(network: Network, *addresses: str) -> list[str]:
+    return [f"{address}/{network.bits}" for address in addresses]
+
+
+def _nat(plan: Plan, network: Network) -> str:
+    family = network.nft
     rules = [
-        f"    ip daddr {service.called[0]} meta l4proto {{ tcp, udp }} th dport {service.called[1]}"
-        f" dnat to {service.end[0]}:{service.end[1]}"
+        f"    {family} daddr {service.called[0]} meta l4proto {{ tcp, udp }} th dport {service.called[1]}"
+        f" dnat to {format_endpoint(*service.end)}"
         for service in plan.services
         if service.called != service.end
     ]
     return "\n".join(
         [
-            "table ip nat {",
+            f"table {family} nat {{",
             "  chain in { type nat hook prerouting priority -100;",
             *rules,
             "  }",
             "  chain out { type nat hook postrouting priority 100;",
-            "    ip saddr 10.1.1.0/24 ip daddr 10.2.0.0/16 snat to 10.2.0.1",
+            f"    {family} saddr {network.translated} {family} daddr {network.prefix(1)} snat to {network.gateway(1)}",
             "  }",
             "}",
             "",

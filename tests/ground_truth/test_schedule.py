@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 
-from tests.ground_truth.schedule import (
-    FAULTS,
-    MODES,
-    UDP,
-    Connect,
-    Fate,
-    Faults,
-    Mode,
-    Plan,
-    Storm,
-    Tenure,
-    make_plan,
-    windows,
-)
+from tests.ground_truth.modes import MODES, V4, V6, Network
+from tests.ground_truth.plan import UDP, Connect, Fate, Faults, Plan, Storm, Tenure
+from tests.ground_truth.run import UDP_LINGERS
+from tests.ground_truth.scenes import OLDER
+from tests.ground_truth.schedule import FAULTS, make_plan, windows
 
 SEEDS = range(1, 6)
 
 
-def plans(mode: Mode = "none") -> list[Plan]:
+def plans(mode: str = "none") -> list[Plan]:
     return [make_plan(seed, duration=60, mode=mode) for seed in SEEDS]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_plan_is_a_function_of_its_seed(mode: Mode) -> None:
+def test_a_plan_is_a_function_of_its_seed(mode: str) -> None:
     assert make_plan(7, duration=20, mode=mode) == make_plan(7, duration=20, mode=mode)
     assert make_plan(7, duration=20, mode=mode) != make_plan(8, duration=20, mode=mode)
 
@@ -89,3 +82,53 @@ def by_other(one: Connect, made: list[Connect]) -> bool:
         (other.address, other.port, other.service) == (one.address, one.port, one.service) and other.owner != one.owner
         for other in made
     )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_udp_tuples_change_hands_while_the_kernel_keeps_them(seed: int) -> None:
+    made = {one.number: one for one in connects(make_plan(seed, duration=60, mode="udp"))}
+    pauses = [
+        (one.owner != before.owner, one.at - before.at - before.life)
+        for one in made.values()
+        if one.protocol == UDP and one.reuses is not None
+        for before in [made[one.reuses]]
+    ]
+    assert all(pause > 0 for _, pause in pauses)
+    assert any(other and pause < UDP_LINGERS for other, pause in pauses), "another owner within the time-out"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_strangers_are_outside_the_networks_and_no_client_inside_is_unowned(seed: int) -> None:
+    plan = make_plan(seed, duration=60, mode="dataflow")
+    inside = ipaddress.ip_network(MODES["dataflow"].network.prefix(0))
+    for one in connects(plan):
+        assert (ipaddress.ip_address(one.address) in inside) is (one.owner is not None)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_programs_of_a_host_are_older_than_its_task_manager(seed: int) -> None:
+    plan = make_plan(seed, duration=10, mode="late")
+    older = [one for one in connects(plan) if one.stays]
+    assert older and all(one.owner is None for one in older)
+    for one in older:
+        [starts] = [tenure.at for tenure in tenures(plan, one.address) if tenure.owners]
+        assert one.at + OLDER <= starts < one.at + one.life
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_neighbours_do_not_declare_what_quiet_jobs_use(seed: int) -> None:
+    plan = make_plan(seed, duration=10, mode="hosts")
+    deployments = {one.id: one for one in plan.deployments}
+    assert plan.hosts
+    for quiet in (one for one in plan.deployments if one.undeclared):
+        for service in quiet.undeclared:
+            for neighbour in plan.hosts[plan.services[service].end[0]]:
+                assert service not in deployments[neighbour].services
+
+
+@pytest.mark.parametrize("network", [V4, V6])
+def test_addresses_are_in_the_networks_of_their_side(network: Network) -> None:
+    for side, address in enumerate((network.client(23), network.service(23), network.stranger(23))):
+        assert ipaddress.ip_address(address) in ipaddress.ip_network(network.prefix(side))
+    translated = [ipaddress.ip_address(network.client(n)) in ipaddress.ip_network(network.translated) for n in range(4)]
+    assert translated == [False, True, False, True]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.ground_truth.schedule import Connect, Deployment, Fate, Plan, Service
+from tests.ground_truth.plan import Connect, Deployment, Fate, Plan, Service
 from tests.ground_truth.truth import Change, Connection, Knowable, Record, Timing
 
 END = ("10.2.0.10", 9000)
@@ -25,11 +27,12 @@ def flow(
     older: bool = False,
     failure: str = "",
     sent: float | None = None,
+    reuses: int | None = None,
 ) -> Connection:
-    plan = Connect(began, number, CLIENT, number, protocol, 0, owner, life, 0.1, 10, Fate.CLOSE)
+    plan = Connect(began, number, CLIENT, number, protocol, 0, owner, life, 0.1, 10, Fate.CLOSE, reuses)
     could = frozenset(possible or ((owner,) if owner else ()))
     last = began + life if sent is None else sent
-    return Connection(plan, END, END, could, began, older, 10, 20, last, began + life, failure)
+    return Connection(plan, END, END, could, began, older, 10, 20, 1, last, began + life, failure)
 
 
 def moves(*changes: tuple[float, str]) -> list[Change]:
@@ -66,6 +69,30 @@ ROWS = [
         False,
     ),
 ]  # fmt: skip
+
+
+def plan_of(mode: str) -> Plan:
+    return replace(PLAN, mode=mode, deployments=(*DEPLOYMENTS, Deployment("quiet", (0,), undeclared=(0,))))
+
+
+BY_MODE = [
+    # mode, flows, changes, whether the last flow is attributable
+    ("sockets", [flow(1, 1), flow(0, 10)], STEADY, False),  # over before the socket table is read
+    ("sockets", [flow(1, 9), flow(0, 10, 9)], STEADY, True),
+    ("old", [flow(0, 1)], STEADY, False),  # answers are dated too early for grace
+    ("old", [flow(1, 3), flow(0, 10)], STEADY, True),
+    ("old", [flow(1, 5), flow(0, 10)], STEADY, False),
+    ("hosts", [flow(0, 1, 9, owner="quiet")], moves((0, "quiet")), False),
+    ("udp", [flow(1, 1, protocol=17), flow(0, 9, protocol=17)], STEADY, True),
+    ("udp", [flow(1, 1, protocol=17), flow(0, 9, protocol=17, reuses=1)], STEADY, False),
+    ("late", [flow(0, 4, 9)], [Change(0, CLIENT, frozenset("a"), known=3)], True),
+    ("late", [flow(0, 2, 9)], [Change(0, CLIENT, frozenset("a"), known=3)], False),
+]
+
+
+@pytest.mark.parametrize(("mode", "flows", "changes", "expected"), BY_MODE)
+def test_attributable_by_mode(mode: str, flows: list[Connection], changes: list[Change], expected: bool) -> None:
+    assert Knowable(plan_of(mode), Record(flows, changes), TIMING).attributable(flows[-1]) is expected
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 
 from flowmap.attribute.questions import UNREADABLE
 from tests.ground_truth.observer import Imbalance, Seen, fallen, imbalances
-from tests.ground_truth.schedule import TCP, Connect, Fate
+from tests.ground_truth.plan import TCP, UDP, Connect, Fate
 from tests.ground_truth.truth import Connection
-from tests.ground_truth.verdict import Bytes, Series, Verdict, error_in, explain, judge, matched
+from tests.ground_truth.verdict import Bytes, Series, Verdict, error_in, explain, judge, matched, udp_bytes
 
 END = ("10.2.0.10", 9000)
 
@@ -109,12 +109,22 @@ BYTES = [
     (replace(GOOD, named={"b": (1, 0)}), False, 1),
     (replace(GOOD, imbalances=(Imbalance(0, "transmit", 5, 4),)), True, 1),
     (replace(GOOD, fallen=("x",)), True, 1),
+    (replace(GOOD, named_udp={("a", PEER): (5, 9)}, sent_udp={("a", PEER): (5, 9)}), False, 0),
+    (replace(GOOD, named_udp={("a", PEER): (5, 9)}, sent_udp={("a", PEER): (5, 8)}), False, 1),
+    (replace(GOOD, named_udp={("b", PEER): (1, 0)}, sent_udp={("a", PEER): (5, 9)}), False, 1),
 ]
 
 
 @pytest.mark.parametrize(("counted", "losses_allowed", "faults"), BYTES)
 def test_lost_and_invented_bytes_are_reported(counted: Bytes, losses_allowed: bool, faults: int) -> None:
     assert len(counted.faults(losses_allowed=losses_allowed)) == faults
+
+
+def test_bytes_of_udp_are_known_by_deployment_and_peer() -> None:
+    made = [replace(connection(n, owner), sent=10, exchanges=2) for n, owner in enumerate(("a", "a", "b", None))]
+    for one in made[1:]:
+        one.plan = replace(one.plan, protocol=UDP)
+    assert udp_bytes(made, 28) == {("a", PEER): (66, 76), ("b", PEER): (66, 76)}
 
 
 def page(observed: float, named: float, waiting: float) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from tests.ground_truth.schedule import TCP, UDP, Connect, Fate, Faults, Plan, Service, Storm, Tenure
+from tests.ground_truth.plan import TCP, UDP, Connect, Fate, Faults, Plan, Service, Storm, Tenure
 from tests.ground_truth.stage import Stage
 from tests.ground_truth.truth import Change, Connection, Record
 from tests.ground_truth.world import World
@@ -34,6 +34,10 @@ HASTE = 3.0
 _KINDS = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
 
 
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 class Services:
     """The services: two bytes for every byte."""
 
@@ -46,7 +50,7 @@ class Services:
         loop = asyncio.get_running_loop()
         servers, datagrams = [], []
         for service in self._plan.services:
-            listener = socket.create_server(service.end, backlog=512)
+            listener = socket.create_server(service.end, family=family_of(service.end[0]), backlog=512)
             servers.append(await asyncio.start_server(self._connected, sock=listener))
             transport, _ = await loop.create_datagram_endpoint(_Echo, local_addr=service.end)
             datagrams.append(transport)
@@ -103,7 +107,7 @@ class Director:
         self._plan = plan
         self._stage = stage
         self._world = world
-        self._holders: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._holders: dict[str, tuple[str, ...]] = {}
         self._running: dict[str, dict[asyncio.Task[None], asyncio.Event]] = {}
         self._last_start: dict[str, float] = {}
         self._blind_since: float | None = None
@@ -114,11 +118,12 @@ class Director:
         """Tell the control plane who has what at the start, and open what is older than the daemon."""
         for action in self._plan.actions:
             if isinstance(action, Tenure) and action.at == 0.0:
-                self._holds(action)
-        self._world.tell(self._holders)
+                self._holds(action, time.time() - self._world.data_age)
+        self._world.publish()
         for one in self._plan.before:
             self._begin(one, older=True)
-        await asyncio.sleep(1.0)
+        while not all(connection.received or connection.failure for connection in self.record.connections):
+            await asyncio.sleep(0.1)  # a new network needs a second for its first IPv6 packets
 
     async def play(self) -> None:
         """Everything else, as planned; returns when the last connection is over."""
@@ -126,6 +131,7 @@ class Director:
         for connection in self.record.connections:
             connection.began = began
         self._hold.set()
+        publishing = asyncio.create_task(self._world.keep_publishing())
         for action in self._plan.actions:
             await asyncio.sleep(max(0.0, began + action.at - time.time()))
             match action:
@@ -141,10 +147,13 @@ class Director:
         await asyncio.sleep(max(0.0, began + self._plan.duration - time.time()))
         for address in self._running:
             await self._leave(address)
+        publishing.cancel()
 
-    def _holds(self, tenure: Tenure) -> None:
-        self._holders[tenure.address] = tenure.owners, tenure.stopped
-        self.record.changes.append(Change(time.time(), tenure.address, frozenset(tenure.owners)))
+    def _holds(self, tenure: Tenure, now: float) -> None:
+        self._holders[tenure.address] = tenure.owners
+        self._world.hold(tenure, now)
+        known = now + tenure.told_after + self._world.data_age
+        self.record.changes.append(Change(now, tenure.address, frozenset(tenure.owners), known))
 
     async def _change(self, tenure: Tenure) -> None:
         """Reassign the address. Its former owner has no connection left when the control plane is updated."""
@@ -153,8 +162,8 @@ class Director:
             # What attribute.grace takes for granted.
             early = self._last_start.get(tenure.address, 0.0) + self._plan.grace + 0.3 - time.time()
             await asyncio.sleep(max(0.0, early))
-        self._holds(tenure)
-        self._world.tell(self._holders)
+        self._holds(tenure, time.time())
+        self._world.publish()
 
     async def _leave(self, address: str) -> None:
         tasks = self._running.get(address, {})
@@ -179,15 +188,14 @@ class Director:
 
     def _begin(self, wanted: Connect, *, older: bool = False) -> None:
         service = self._plan.services[wanted.service]
-        held, _ = self._holders[wanted.address]
-        possible = frozenset(name for name in held if wanted.service in self._world.deployments[name].services)
+        possible = self._world.possible(wanted, self._holders[wanted.address])
         over = asyncio.Event()
         connection = Connection(wanted, service.called, service.end, possible, time.time(), older)
         self.record.connections.append(connection)
         self._last_start[wanted.address] = connection.began
-        self._world.connected(wanted, self._holders)
+        self._world.connected(wanted)
         task = asyncio.get_running_loop().create_task(self._live(connection, service, over))
-        running = self._running.setdefault(wanted.address, {})
+        running = self._running.setdefault("" if wanted.stays else wanted.address, {})
         running[task] = over
         task.add_done_callback(lambda done: running.pop(done, None))
 
@@ -200,7 +208,7 @@ class Director:
             connection.failure = type(error).__name__
         finally:
             connection.ended = time.time()
-            self._world.disconnected(connection.plan, self._holders)
+            self._world.disconnected(connection.plan)
 
 
 class _Client:
@@ -218,7 +226,7 @@ class _Client:
     async def live(self) -> None:
         plan = self._connection.plan
         ending: Callable[[socket.socket], None] = _ENDINGS[plan.fate]
-        sock = socket.socket(socket.AF_INET, _KINDS[plan.protocol])
+        sock = socket.socket(family_of(plan.address), _KINDS[plan.protocol])
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -251,6 +259,7 @@ class _Client:
         mode = PUSH if connection.plan.fate is Fate.PUSHED else ANSWER
         connection.last_sent = time.time()
         connection.sent += size
+        connection.exchanges += 1
         async with asyncio.timeout(HASTE):
             await self._loop.sock_sendall(sock, mode + b"x" * (size - 1))
             left = 2 * size

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.ground_truth.schedule import TCP, UDP, Connect, End, Fate, Plan
+from tests.ground_truth.modes import MODES
+from tests.ground_truth.plan import TCP, UDP, Connect, End, Fate, Plan
 
 PROTOCOLS = {TCP: "tcp", UDP: "udp"}
 NOBODY: frozenset[str] = frozenset()
@@ -29,6 +30,8 @@ class Connection:
     sent: int = 0
     """Bytes of payload that were handed to the kernel and, of TCP, answered."""
     received: int = 0
+    exchanges: int = 0
+    """Requests that were sent; of UDP, each is one datagram, and so is its answer."""
     last_sent: float = 0.0
     """When the client last sent data: its goodbye is no sign that it is still there."""
     ended: float | None = None
@@ -47,11 +50,13 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """From ``at`` on ``owners`` have the address; the control plane is updated at the same instant."""
+    """From ``at`` on ``owners`` have the address."""
 
     at: float
     address: str
     owners: frozenset[str]
+    known: float = float("-inf")
+    """From when on every answer shows it; mostly the same instant."""
 
 
 @dataclass(slots=True)
@@ -87,8 +92,12 @@ class Timing:
 
     @property
     def udp_end(self) -> float:
-        """From the last datagram until the kernel gives its entry up and says so: only then it is known to be over."""
+        """From the last datagram until the kernel has given its entry up and said so."""
         return 1.5 * self.lingers + 4.0
+
+
+QUICK = Timing(ttl=1.0, resync=1.0, lingers=1, recovery=6.0, patience=3.0)
+"""For short runs."""
 
 
 class Knowable:
@@ -104,10 +113,20 @@ class Knowable:
     """
 
     def __init__(self, plan: Plan, record: Record, timing: Timing) -> None:
+        mode = MODES[plan.mode]
         self._late = {deployment.id for deployment in plan.deployments if deployment.late}
-        self._grace = plan.grace
+        self._undeclared = {(one.id, service) for one in plan.deployments for service in one.undeclared}
+        self._grace = 0.0 if mode.answer_age else plan.grace  # answers are dated too early for that
+        began = min((one.began for one in record.connections), default=0.0)
+        # Only when a few clients were asked about is it clear that the API names none.
+        self._from = began + 3 * timing.ttl + timing.slack if mode.scene == "dataflow" else began
+        self._only_alive = mode.source == "sockets"  # what is over before a read sees it is not observed
+        self._soon = timing.ttl + timing.slack + mode.answer_age
         self._record = record
         self._timing = timing
+        reused = {one.plan.reuses for one in record.connections if one.plan.protocol == UDP}
+        self._bursts = {one.plan.number for one in record.connections if one.plan.number in reused}
+        self._bursts |= {one.plan.number for one in record.connections if one.plan.protocol == UDP and one.plan.reuses}
         self._blind = [(start, end + timing.recovery) for start, end in record.blind]
         self._blind += [(start - 0.5, start + timing.resync + timing.slack) for start in record.storms]
         self._changes = _by_address(record.changes)
@@ -121,16 +140,20 @@ class Knowable:
         """Whether the flow must get the name of its owner."""
         if one.owner is None or len(one.possible) != 1 or one.ended is None or one.failure:
             return False
+        if one.plan.number in self._bursts or (one.owner, one.plan.service) in self._undeclared:
+            return False  # several share one flow of the kernel; no answer names the owner
+        if one.began < max(self._from, self._held(one)[0]):
+            return False  # its owner was not known yet
         partial = self._record.partial
         if any(start < self.answered_by(one.ended) and self.answered_by(end) > one.began for start, end in partial):
             return False  # the last answer before it, one within it or the first after it may be one of those
-        if one.older or self._seen_alive(one):
+        if one.older or self._only_alive or self._seen_alive(one):
             return self._seen_alive(one)
         return self._client_known(one) and self._service_known(one)
 
     def answered_by(self, instant: float) -> float:
         """When an answer that was asked at ``instant`` or later must have come, where flows of the end are there."""
-        normal = self._timing.ttl + self._timing.slack
+        normal = self._soon
         by = instant + normal
         for start, end in self._blind:
             if start < by and end > instant:
@@ -144,7 +167,7 @@ class Knowable:
     def _client_known(self, one: Connection) -> bool:
         since, until = self._held(one)
         assert one.ended is not None
-        ended = one.ended + (self._timing.udp_end if one.plan.protocol == UDP else 0.0)
+        ended = one.ended + (self._timing.resync if one.plan.protocol == UDP else 0.0)  # a full read tells the end
         if self.answered_by(ended) > until:
             return False
         earlier = [other for other in self._by_client[one.plan.address] if other.began < one.began]
@@ -169,11 +192,11 @@ class Knowable:
         )
 
     def _held(self, one: Connection) -> tuple[float, float]:
-        """The time around the flow for which its address had the same owners."""
+        """The time around the flow for which its address had the same owners, from when the control plane knew them."""
         since, until = float("-inf"), float("inf")
         for change in self._changes[one.plan.address]:
             if change.at <= one.began:
-                since = change.at
+                since = max(change.at, change.known)
             else:
                 return since, change.at
         return since, until

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowmap.attribute.questions import UNREADABLE
+from flowmap.model.address import format_endpoint
 from tests.ground_truth.observer import WAYS, Imbalance, Seen, Tuple
+from tests.ground_truth.plan import UDP
 from tests.ground_truth.truth import PROTOCOLS, Connection
 
 CLOCKS = 0.05
@@ -16,6 +18,8 @@ CLOCKS = 0.05
 
 Series = tuple[str, str, str]
 """Deployment, peer, protocol."""
+Peer = tuple[str, str]
+"""Deployment and peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +135,19 @@ def _count(one: Connection, last: Seen | None, must: bool, verdict: Verdict) -> 
         verdict.states["nobody's" if one.owner is None and state == "unknown" else state] += 1
 
 
+def udp_bytes(connections: Sequence[Connection], header: int) -> Mapping[Peer, tuple[int, int]]:
+    """What each deployment's clients sent by UDP, and got at most. ``header``: bytes of a datagram without payload."""
+    found: dict[Peer, tuple[int, int]] = {}
+    for one in connections:
+        if one.plan.protocol == UDP and one.owner is not None:
+            up, down = found.get((one.owner, _peer(one)), (0, 0))
+            headers = header * one.exchanges
+            found[one.owner, _peer(one)] = up + one.sent + headers, down + 2 * one.sent + headers
+    return found
+
+
 def _peer(one: Connection) -> str:
-    return f"{one.end[0]}:{one.end[1]}"
+    return format_endpoint(*one.end)
 
 
 def _list(names: frozenset[str]) -> str:
@@ -152,6 +167,10 @@ class Bytes:
     """By deployment."""
     at_most: Mapping[str, tuple[int, int]]
     """By deployment, what the witness counted at all addresses it ever had."""
+    named_udp: Mapping[Peer, tuple[int, int]] = field(default_factory=dict)
+    """UDP alone, by deployment and peer."""
+    sent_udp: Mapping[Peer, tuple[int, int]] = field(default_factory=dict)
+    """What the deployment's clients sent there by UDP, and got; with headers."""
 
     @property
     def missing(self) -> int:
@@ -171,7 +190,17 @@ class Bytes:
             most = self.at_most.get(name, (0, 0))
             if counted[0] > most[0] or counted[1] > most[1]:
                 found.append(f"{name} is said to have moved {counted}, its addresses only moved {most}")
+        for (name, peer), counted in self.named_udp.items():
+            most = self.sent_udp.get((name, peer), (0, 0))
+            if counted[0] > most[0] or counted[1] > most[1]:
+                found.append(f"misattributed: {counted} bytes of UDP with {peer} are {name}'s, which moved {most}")
         return found
+
+    @property
+    def udp_share(self) -> float:
+        """UDP bytes with their deployment's name, of those that deployments moved, in percent."""
+        moved = sum(map(sum, self.sent_udp.values()))
+        return 100.0 * sum(map(sum, self.named_udp.values())) / moved if moved else 100.0
 
 
 @dataclass(frozen=True, slots=True)
