@@ -36,6 +36,7 @@ class Entry(NamedTuple):
 GROUPS: dict[str, dict[str, Entry]] = {
     "traffic, from a running daemon": {
         "query": Entry("traffic.query", "show which deployment owns a connection"),
+        "who": Entry("who.command", "add the owners of connections to any text: process lists, logs"),
         "flows": Entry("traffic.flows", "list connections and their deployments"),
         "peers": Entry("traffic.peers", "list the peers of a deployment in a period, and which are new or gone"),
     },

@@ -73,6 +73,13 @@ class AttributionView:
     """Why there is no name, in one line; None if there is one."""
     explanation: Explanation | None = None
     """The explanation, if the query asked for it."""
+    matches: int = 0
+    """Number of connections that match, if they are several and their owners differ."""
+
+    @property
+    def observed(self) -> bool:
+        """Whether flowmap saw the connection; else the owners are those of its endpoints."""
+        return self.flow is not None or self.matches > 0
 
 
 class Connection(NamedTuple):

@@ -227,7 +227,7 @@ def _one_of(views: Sequence[AttributionView], owners_limit: int) -> AttributionV
     infos = {info.owner: info for view in views for info in view.deployments}
     deployments = tuple(infos[owner] for owner in sorted(owners))
     cause = f"{len(views)} connections match at that time and differ in their owners; give both ports"
-    return AttributionView(state, deployments, (), None, cause)
+    return AttributionView(state, deployments, (), None, cause, matches=len(views))
 
 
 def _described(queries: LiveQueries, owners: Iterable[Owner]) -> Mapping[Owner, DeploymentInfo]:

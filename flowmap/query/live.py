@@ -129,7 +129,7 @@ class LiveQueries:
     def _differing(self, found: set[tuple[State, Owners]], flows: int) -> AttributionView:
         state, owners = state_of_several(found, self._accounting.attribution.settings.owners_limit)
         cause = f"{flows} connections match and differ in their owners; give both ports"
-        return AttributionView(state, self._described(owners), (), None, cause)
+        return AttributionView(state, self._described(owners), (), None, cause, matches=flows)
 
     def explain(self, row: int, now: float, *, chain: bool = False) -> AttributionView:
         """The owners of one flow with the evidence; with ``chain`` also the explanation."""

@@ -23,12 +23,16 @@ TIMEOUT = 10.0
 _CLOSED = ("; is it https://?", "; does it want a certificate (--cert-file, --key-file)?")
 
 
-def connect(arguments: argparse.Namespace) -> DaemonClient:
-    """A client for the daemon of ``options.add_daemon``; QueryError for unusable files or passwords."""
+def connect(arguments: argparse.Namespace, url: str | None = None) -> DaemonClient:
+    """A client for the daemon of ``options.add_daemon``; QueryError for unusable files or passwords.
+
+    ``url``: one of several; None: the only one.
+    """
+    chosen: str = arguments.url if url is None else url
     trust = None
-    if arguments.url.startswith("https:"):
+    if chosen.startswith("https:"):
         trust = _trust(arguments.ca_file, arguments.cert_file, arguments.key_file)
-    return DaemonClient(arguments.url, login=_login(arguments), trust=trust)
+    return DaemonClient(chosen, login=_login(arguments), trust=trust)
 
 
 def _trust(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:
@@ -116,15 +120,19 @@ class DaemonClient:
         given = {name: value for name, value in (parameters or {}).items() if value is not None}
         return self._decode(self._ask(path, given))
 
+    def post(self, path: str, body: object) -> dict[str, Any]:
+        """Send ``body`` as JSON to ``/api/v1/<path>`` and read the JSON object of the answer. QueryError on failure."""
+        return self._decode(self._ask(path, {}, body))
+
     def find(self, path: str) -> dict[str, Any] | None:
         """As :meth:`get`, but None if the daemon answers that it does not exist (404)."""
         response = self._ask(path, {})
         is_problem = response.headers.get("content-type", "").startswith("application/problem+json")
         return None if is_problem and response.status_code == 404 else self._decode(response)
 
-    def _ask(self, path: str, parameters: Mapping[str, str | int]) -> httpx.Response:
+    def _ask(self, path: str, parameters: Mapping[str, str | int], body: object = None) -> httpx.Response:
         try:
-            return self._get(f"api/v1/{path}", parameters)
+            return self._send(f"api/v1/{path}", parameters, body)
         except httpx.TransportError as error:
             problem = _tls_problem(error)
             if problem:
@@ -139,14 +147,19 @@ class DaemonClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise QueryError(f"{self._url}: {str(error) or type(error).__name__}") from error
 
-    def _get(self, path: str, parameters: Mapping[str, str | int]) -> httpx.Response:
+    def _send(self, path: str, parameters: Mapping[str, str | int], body: object) -> httpx.Response:
         """Ask the first address of the daemon that accepts a connection."""
         if not self._urls:
             self._urls = [httpx.URL(self._url).copy_with(host=address) for address in self._addresses()]
         while True:
             try:
-                return self._client.get(
-                    f"{self._urls[0]}/{path}", params=parameters, headers=self._headers, extensions=self._extensions
+                return self._client.request(
+                    "GET" if body is None else "POST",
+                    f"{self._urls[0]}/{path}",
+                    params=parameters,
+                    json=body,
+                    headers=self._headers,
+                    extensions=self._extensions,
                 )
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 if len(self._urls) == 1:

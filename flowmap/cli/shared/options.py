@@ -136,13 +136,27 @@ def wants_table(arguments: argparse.Namespace) -> bool:
     return (arguments.output or ("table" if sys.stdout.isatty() else "json")) == "table"
 
 
-def add_daemon(parser: argparse.ArgumentParser) -> None:
-    """Add ``--url`` of the daemon and the login. There is no ``--password``: every user can see arguments."""
-    parser.add_argument(
-        "--url",
-        default=os.environ.get("FLOWMAP_URL") or DEFAULT_URL,
-        help=f"URL of the daemon; default: $FLOWMAP_URL or {DEFAULT_URL}",
-    )
+def add_examples(parser: argparse.ArgumentParser, *examples: tuple[str, str]) -> None:
+    """Add examples to the end of the help: a command line, and what it does."""
+    lines = [f"  {line}\n      {meaning}" for line, meaning in examples]
+    parser.epilog = "\n".join(["examples:", *lines])
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def add_daemon(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add ``--url`` of the daemon and the login. There is no ``--password``: every user can see arguments.
+
+    ``several``: the option may be repeated; :func:`urls` returns all.
+    """
+    default = os.environ.get("FLOWMAP_URL") or DEFAULT_URL
+    if several:
+        parser.add_argument(
+            "--url",
+            action="append",
+            help=f"URL of a daemon, may be repeated; default: $FLOWMAP_URL or {DEFAULT_URL}",
+        )
+    else:
+        parser.add_argument("--url", default=default, help=f"URL of the daemon; default: $FLOWMAP_URL or {DEFAULT_URL}")
     files = {
         "ca-file": "CA certificates to verify the daemon with",
         "cert-file": "client certificate",
@@ -157,6 +171,12 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", metavar="NAME", default=os.environ.get("FLOWMAP_USER"), help="user name; default: $FLOWMAP_USER"
     )
+
+
+def urls(arguments: argparse.Namespace) -> list[str]:
+    """The URLs of a command that takes several."""
+    given: list[str] = arguments.url or [os.environ.get("FLOWMAP_URL") or DEFAULT_URL]
+    return list(dict.fromkeys(given))
 
 
 def duration(text: str) -> float:

@@ -240,7 +240,8 @@ class Attribution(Answer):
     state: State
     deployments: list[Deployment]
     evidence: list[Evidence]
-    flow: Flow | None = Field(description="The observed flow; null if there is none.")
+    flow: Flow | None = Field(description="The observed flow; null if there is none, or if several differ.")
+    observed: bool = Field(description="Whether flowmap saw the connection; else these are owners of its endpoints.")
     cause: Text | None = Field(description="Why there is no name; null if there is one.")
     explanation: Explanation | None = Field(description="With explain=1, if the connection is in the table.")
 

@@ -1,0 +1,1 @@
+"""``flowmap who``: finds client endpoints in text and adds who owns them."""

@@ -1,0 +1,126 @@
+"""``flowmap who`` of 1,000 endpoints, as a whole process, beside one request for each of them.
+
+    python -m tests.bench.bench_who [--flows 100000]
+
+The daemon has ``--flows`` open connections of 50 clients and answers from its table; a control plane owns half of the
+clients. The peer asks ``/api/v1/attribution`` for the same endpoints, one by one over one kept connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from flowmap.config import Config
+from flowmap.daemon.wiring import build
+from flowmap.flows.records.batch import Flag, RecordKind
+from flowmap.sandbox.running import running_sandbox
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from tests.support.records import Record, batch_of
+from tests.support.scripted_source import ScriptedSource
+
+CLIENTS, ENDPOINTS, ROUNDS = 50, 1000, 5
+SERVER, PORT = "10.1.0.1", 9092
+
+
+def client_of(number: int) -> tuple[str, int]:
+    """Address and port of one client."""
+    return f"10.0.0.{number % CLIENTS + 1}", 2000 + number // CLIENTS
+
+
+def catalog() -> dict[str, object]:
+    end = f"{SERVER}:{PORT}"
+    deployments = [
+        {"id": f"id-{n}", "name": f"job-{n}", "addresses": [f"10.0.0.{n}"], "reads": [end], "writes": [end]}
+        for n in range(1, CLIENTS // 2 + 1)
+    ]
+    return {"workspace": "ws", "deployments": deployments}
+
+
+@asynccontextmanager
+async def daemon(flows: int, control_plane: str) -> AsyncIterator[str]:
+    """A daemon that has decided ``flows`` connections; its URL."""
+    credentials = {"access_key_id": "sandbox-access-key", "access_key_secret": "sandbox-secret"}
+    plane = {"endpoint": control_plane, "workspace": "ws", "credentials": credentials, "rate": 100, "burst": 200}
+    config = Config.model_validate({"control_plane": plane, "http": {"listen": "127.0.0.1:0"}})
+    source = ScriptedSource()
+    pipeline = build(config, source=source)
+    source.open()
+    await pipeline.server.start()
+    pipeline.engine.start()
+    try:
+        source.hand(ReadStarted("start"), ReadFinished(True))
+        for start in range(0, flows, 10_000):
+            ends = [client_of(number) for number in range(start, start + 10_000)]
+            records = [
+                Record(RecordKind.OPENED, ip, port, SERVER, PORT, counters=(1, 1, 1, 1), flags=int(Flag.PRESENT))
+                for ip, port in ends
+            ]
+            source.hand(batch_of(*records))
+        while pipeline.engine.snapshot.pending_flows or pipeline.engine.snapshot.open_flows < flows:
+            source.hand(CaughtUp(time.monotonic()))
+            await asyncio.sleep(0.2)
+        yield pipeline.server.url
+    finally:
+        pipeline.engine.stop()
+        pipeline.engine.join(5)
+        await pipeline.resolver.aclose()
+        await pipeline.control.plane.aclose()
+        await pipeline.server.stop()
+        source.free()
+
+
+def who(url: str, text: str) -> float:
+    """Seconds of one run of the command; every line must have an owner or none."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "flowmap", "who", "--url", url], input=text, capture_output=True, text=True, check=True
+    )
+    seconds = time.perf_counter() - started
+    told = done.stdout.splitlines()
+    assert sum("=> job-" in line for line in told) == sum("=> no deployment" in line for line in told) == len(told) / 2
+    return seconds
+
+
+def one_by_one(url: str, ends: list[tuple[str, int]]) -> float:
+    """Seconds of one request for each endpoint."""
+    started = time.perf_counter()
+    with httpx.Client(trust_env=False) as client:
+        for ip, port in ends:
+            asked: dict[str, str | int] = {"srcIp": ip, "srcPort": port, "dstIp": SERVER, "dstPort": PORT}
+            client.get(f"{url}/api/v1/attribution", params=asked).raise_for_status()
+    return time.perf_counter() - started
+
+
+async def measure(flows: int, control_plane: str, text: str, ends: list[tuple[str, int]]) -> tuple[list[float], float]:
+    """Seconds of each run of the command, and of the peer."""
+    async with daemon(flows, control_plane) as url:
+        ours = [await asyncio.to_thread(who, url, text) for _ in range(ROUNDS)]
+        return ours, await asyncio.to_thread(one_by_one, url, ends)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flows", type=int, default=100_000)
+    flows = parser.parse_args().flows
+    step = flows // ENDPOINTS + 1  # coprime with the number of clients, so that all are asked about
+    ends = [client_of(number * step % flows) for number in range(ENDPOINTS)]
+    text = "\n".join(f"{n}\tflink\t{ip}:{port}\tSleep" for n, (ip, port) in enumerate(ends))
+    with running_sandbox(catalog()) as sandbox:
+        ours, theirs = asyncio.run(measure(flows, sandbox.url, text, ends))
+    median = statistics.median(ours)
+    print(f"{flows:,} open connections, {ENDPOINTS:,} endpoints")
+    print(f"  flowmap who: median {median:.2f} s, worst {max(ours):.2f} s")
+    print(f"  one request each: {theirs:.2f} s; ratio {median / theirs:.2f}")
+
+
+if __name__ == "__main__":
+    main()
