@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from flowmap.flows.records.batch import FlowBatch, RecordKind
 from flowmap.model.workload import Workload
-from flowmap.sources.base import WorkloadsNamed
+from flowmap.sources.base import Step, WorkloadsNamed
 from flowmap.sources.sockets.source import SocketsSource
 from flowmap.sources.workloads.numbering import GONE, NOT_REPORTED
 from tests.support.cgroups import CgroupTree, cgroup_tree
@@ -61,19 +60,21 @@ class Reader:
         self._numbers: dict[int, tuple[int, int]] = {}
 
     def read(self) -> None:
-        self.source._next_read = time.monotonic()
-        self.poll()
+        self._keep(self.source.finish())
 
     def poll(self) -> bool:
         """Poll once; False."""
-        for step in self.source.poll():
+        self._keep(self.source.poll())
+        return False
+
+    def _keep(self, steps: Iterable[Step]) -> None:
+        for step in steps:
             if isinstance(step, WorkloadsNamed):
                 self._named.update(step.workloads)
             if isinstance(step, FlowBatch):
                 ends = zip(step.client_workload.tolist(), step.server_workload.tolist(), strict=True)
                 self._numbers.update(zip(step.client_port.tolist(), ends, strict=True))
                 self._closed |= set(step.client_port[step.kind == RecordKind.CLOSED].tolist())
-        return False
 
     def ended(self, port: int) -> bool:
         return port in self._closed
