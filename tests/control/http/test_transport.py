@@ -19,7 +19,7 @@ from flowmap.errors import ControlError, ProtocolError, Transient
 from tests.support.control_clients import everything_of
 from tests.support.http_server import OK, Behaviour, body, sends, server
 
-TLS = Path(__file__).parents[3] / "data/tls"
+TLS = Path(__file__).parents[2] / "data/tls"
 
 
 def send(url: str, *, timeout: float = 5.0, tls: ssl.SSLContext | None = None, limit: int = 1 << 20) -> HttpReply:
