@@ -230,5 +230,5 @@ ELSEWHERE = (
     CoveredElsewhere("certificates rotate or are broken", "files of http.tls and http.users change at run time",
               f"{_WEB}::test_certificates_and_users_rotate_while_it_runs"),
     CoveredElsewhere("slow, endless and broken requests", "clients that never finish, never read, or send garbage",
-              "tests/serve/server/test_hostile.py::test_who_never_finishes_is_cut"),
+              "tests/serve/server/test_protocol.py::test_who_never_finishes_is_cut"),
 )  # fmt: skip

@@ -11,8 +11,8 @@ import pytest
 from flowmap.model.address import Address
 from flowmap.model.views import EndpointFilter, Lookup
 from flowmap.serve.api.bodies import LARGEST, MOST_CONNECTIONS
-from tests.serve.api.test_app import ask
 from tests.support.fake_backend import FakeBackend
+from tests.support.http_api import ask
 
 PATH = "/api/v1/attribution/batch"
 JSON = {"content-type": "application/json"}
