@@ -11,6 +11,7 @@ from flowmap.attribute.questions import Question
 from flowmap.flows.columns import FlowColumns
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import Times
+from flowmap.flows.workloads import Workloads
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey
 
 
@@ -32,7 +33,13 @@ class Journal(Protocol):
     """
 
     def left(
-        self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
+        self,
+        table: FlowColumns,
+        rows: Rows,
+        decisions: Mapping[int, Decision],
+        workloads: Workloads,
+        *,
+        open_until: Times | None = None,
     ) -> None:
         """Take decided flows whose rows are about to be freed.
 

@@ -36,6 +36,10 @@ class Workloads:
         """The workload; None for number 0."""
         return self._known.get(number, _UNKNOWN) if number else None
 
+    def numbers(self, admits: Callable[[Workload], bool]) -> list[int]:
+        """The numbers of workloads that pass."""
+        return [number for number, workload in self._known.items() if admits(workload)]
+
     def learn(self, named: Iterable[tuple[int, Workload]]) -> None:
         """Set what numbers stand for."""
         self._known.update(named)

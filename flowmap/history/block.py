@@ -1,10 +1,10 @@
 """Encodes a block of flows, some thousands, as bytes: one column after the other.
 
-    block     magic "FB1"; number of flows; length and CRC of the head; head (directory, decisions); columns
+    block     magic "FB2"; number of flows; length and CRC of the head; head (directory, decisions); columns
     column    in the directory: smallest value, bytes per value, length; in the block: differences to the smallest
 
 Values of one column are close together (times of one minute, ports of one service), so most differences need one to
-four bytes, and deflate halves these. Each column can be read without the others.
+four bytes, and deflate halves these. Each column can be read without the others. Blocks of version 1 have no workloads.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 
 from flowmap.errors import DecodeError
-from flowmap.history.closed_flows import COLUMNS, ClosedFlows, Column, StoredDecision, StoredEvidence
+from flowmap.history.closed_flows import COLUMNS, WORKLOADS, ClosedFlows, Column, StoredDecision, StoredEvidence
 from flowmap.model.deployment import Owner, State
+from flowmap.model.workload import Workload
 
-_MAGIC = b"FB1\0"
+_MAGIC = b"FB2\0"
+_VERSIONS = {b"FB1\0": len(COLUMNS) - len(WORKLOADS), _MAGIC: len(COLUMNS)}
+"""Number of columns of each version: the first ones of COLUMNS."""
 _HEAD = struct.Struct("<4sIII")  # magic, flows, length and CRC of the head
 _ENTRY = struct.Struct("<QBI")  # smallest value (modulo 2**64), bytes per value (0: all are equal), length
 _LEVEL = 1  # of zlib: higher levels take much longer and save little
@@ -31,7 +34,7 @@ _LONGEST = 1 << 24  # largest plausible number of flows in a block
 def encode(flows: ClosedFlows) -> bytes:
     """Flows as bytes, with only the decisions that they have."""
     flows = flows.compact()
-    decisions = zlib.compress(_dump(flows.decisions).encode(), _LEVEL)
+    decisions = zlib.compress(_dump(flows).encode(), _LEVEL)
     directory, bodies = [], []
     for name in COLUMNS:
         least, width, body = _encode_column(flows.columns[name])
@@ -50,33 +53,36 @@ class Block:
         except struct.error as error:
             raise DecodeError(f"history block: {error}") from error
         head = data[_HEAD.size : _HEAD.size + length]
-        if magic != _MAGIC or self._flows > _LONGEST or zlib.crc32(head) != checksum:
+        if magic not in _VERSIONS or self._flows > _LONGEST or zlib.crc32(head) != checksum:
             raise DecodeError("history block: invalid head")
         self._data = data
         self._places: dict[str, tuple[int, int, int, int]] = {}
         at = _HEAD.size + length
-        for number, name in enumerate(COLUMNS):
+        names = list(COLUMNS)[: _VERSIONS[magic]]
+        for number, name in enumerate(names):
             least, width, size = _ENTRY.unpack_from(head, number * _ENTRY.size)
             self._places[name] = least, width, at, at + size
             at += size
         if at != len(data):
             raise DecodeError(f"history block: {len(data)} bytes, expected {at}")
-        self._decisions = head[len(COLUMNS) * _ENTRY.size :]
+        self._referred = head[len(names) * _ENTRY.size :]
 
     def __len__(self) -> int:
         return int(self._flows)
 
-    def decisions(self) -> tuple[StoredDecision, ...]:
-        """The decisions that the ``decision`` column numbers."""
+    def referred(self) -> tuple[tuple[StoredDecision, ...], tuple[Workload, ...]]:
+        """The decisions and workloads that columns number."""
         try:
-            return _load(zlib.decompress(self._decisions).decode())
+            return _load(zlib.decompress(self._referred).decode())
         except (zlib.error, ValueError, TypeError, LookupError) as error:
             raise DecodeError(f"history block: decisions: {error}") from error
 
     def column(self, name: str) -> Column:
         """One column."""
-        least, width, start, end = self._places[name]
         dtype = COLUMNS[name]
+        if name not in self._places:
+            return np.zeros(self._flows, dtype)
+        least, width, start, end = self._places[name]
         base = np.array([least], np.uint64)
         if width == 0:
             return np.repeat(base, self._flows).view(np.uint64).astype(np.int64).astype(dtype)
@@ -93,7 +99,7 @@ class Block:
 
     def flows(self) -> ClosedFlows:
         """All flows of the block."""
-        return ClosedFlows({name: self.column(name) for name in COLUMNS}, self.decisions())
+        return ClosedFlows({name: self.column(name) for name in COLUMNS}, *self.referred())
 
 
 def _encode_column(column: Column) -> tuple[int, int, bytes]:
@@ -109,7 +115,7 @@ def _encode_column(column: Column) -> tuple[int, int, bytes]:
     return low & 0xFFFF_FFFF_FFFF_FFFF, width, zlib.compress(np.ascontiguousarray(planes).tobytes(), _LEVEL)
 
 
-def _dump(decisions: Iterable[StoredDecision]) -> str:
+def _dump(flows: ClosedFlows) -> str:
     owners: dict[Owner, int] = {}
 
     def numbers(several: Iterable[Owner]) -> list[int]:
@@ -123,15 +129,15 @@ def _dump(decisions: Iterable[StoredDecision]) -> str:
             [[piece.shape, piece.rule, numbers(piece.owners)] for piece in decision.evidence],
             decision.cause,
         ]
-        for decision in decisions
+        for decision in flows.decisions
     ]
-    return json.dumps([list(owners), rows], separators=(",", ":"))
+    return json.dumps([list(owners), rows, flows.workloads], separators=(",", ":"))
 
 
-def _load(text: str) -> tuple[StoredDecision, ...]:
-    names, rows = json.loads(text)
+def _load(text: str) -> tuple[tuple[StoredDecision, ...], tuple[Workload, ...]]:
+    names, rows, *more = json.loads(text)
     owners = [Owner(*name) for name in names]
-    return tuple(
+    decisions = tuple(
         StoredDecision(
             State(state),
             source,
@@ -141,3 +147,4 @@ def _load(text: str) -> tuple[StoredDecision, ...]:
         )
         for state, source, owned, evidence, cause in rows
     )
+    return decisions, tuple(Workload(*fields) for workloads in more for fields in workloads)

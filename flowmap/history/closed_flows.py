@@ -14,7 +14,9 @@ from flowmap.attribute.decisions import Decision
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import Times
+from flowmap.flows.workloads import Workloads
 from flowmap.model.deployment import FLINK_ROLES, Owner, State
+from flowmap.model.workload import Workload
 
 Column = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -45,9 +47,13 @@ COLUMNS: dict[str, np.dtype[Any]] = {
         "translated_server_high": np.uint64,
         "translated_server_low": np.uint64,
         "translated_ports": np.uint32,  # packed
+        # 1 + position in the list of workloads; 0: the endpoint is not known to be on this host.
+        "client_workload": np.uint32,
+        "server_workload": np.uint32,
     }.items()
 }
 """Name and type of every column, in the order of a block."""
+WORKLOADS = ("client_workload", "server_workload")
 
 
 class Fact(IntFlag):
@@ -84,38 +90,49 @@ class StoredDecision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClosedFlows:
-    """Flows in the order in which the table freed them, in the columns of :data:`COLUMNS`, and their decisions."""
+    """Flows in the order in which the table freed them, in the columns of :data:`COLUMNS`, with what they refer to."""
 
     columns: Mapping[str, Column]
     decisions: tuple[StoredDecision, ...]
+    workloads: tuple[Workload, ...] = ()
 
     def __len__(self) -> int:
         return len(self.columns["decision"])
 
     def take(self, index: npt.NDArray[Any] | slice) -> ClosedFlows:
-        """The flows at ``index``, with all decisions."""
-        return ClosedFlows({name: column[index] for name, column in self.columns.items()}, self.decisions)
+        """The flows at ``index``, with all decisions and workloads."""
+        columns = {name: column[index] for name, column in self.columns.items()}
+        return ClosedFlows(columns, self.decisions, self.workloads)
 
     @classmethod
     def concatenate(cls, parts: Iterable[ClosedFlows]) -> ClosedFlows:
-        """All flows of the parts in order, with every decision once."""
+        """All flows of the parts in order, with every decision and workload once."""
         parts = tuple(parts)
         known: dict[StoredDecision, int] = {}
+        held: dict[Workload, int] = {}
         columns: dict[str, list[Column]] = {name: [] for name in COLUMNS}
         for part in parts:
-            place = np.array([known.setdefault(decision, len(known)) for decision in part.decisions], np.uint32)
+            places = {"decision": [known.setdefault(decision, len(known)) for decision in part.decisions]}
+            numbers = [0, *(held.setdefault(workload, len(held) + 1) for workload in part.workloads)]
+            places |= dict.fromkeys(WORKLOADS, numbers)
             for name, column in part.columns.items():
-                columns[name].append(place[column] if name == "decision" else column)
+                place = places.get(name)
+                columns[name].append(column if place is None else np.array(place, np.uint32)[column])
         joined = {
             name: np.concatenate(columns[name]) if parts else np.zeros(0, dtype) for name, dtype in COLUMNS.items()
         }
-        return cls(joined, tuple(known))
+        return cls(joined, tuple(known), tuple(held))
 
     def compact(self) -> ClosedFlows:
-        """The same flows without unused decisions; the others keep their order."""
+        """The same flows without unused decisions and workloads; the others keep their order."""
         used, place = np.unique(self.columns["decision"], return_inverse=True)
         columns = {**self.columns, "decision": place.reshape(-1).astype(np.uint32)}
-        return ClosedFlows(columns, tuple(self.decisions[number] for number in used.tolist()))
+        decisions = tuple(self.decisions[number] for number in used.tolist())
+        ends = np.concatenate([np.zeros(1, np.uint32), *(columns[name] for name in WORKLOADS)])
+        held, place = np.unique(ends, return_inverse=True)  # the first is 0
+        for name, numbers in zip(WORKLOADS, np.split(place.reshape(-1)[1:], 2), strict=True):
+            columns[name] = numbers.astype(np.uint32)
+        return ClosedFlows(columns, decisions, tuple(self.workloads[number - 1] for number in held[1:].tolist()))
 
 
 class CopiedFlows(NamedTuple):
@@ -125,6 +142,8 @@ class CopiedFlows(NamedTuple):
     """As in :class:`ClosedFlows`, with times in monotonic seconds (float) and keys of ``decisions``."""
     decisions: Mapping[int, Decision]
     """The decisions of these rows. The attribution drops its own when no tracked flow has them."""
+    workloads: Mapping[int, Workload]
+    """The workloads of these rows, by number."""
     epoch: float
     """The seconds to add to a monotonic instant for seconds since the epoch."""
     source: str
@@ -137,6 +156,7 @@ def copy_flows(
     table: FlowColumns,
     rows: Rows,
     decisions: Mapping[int, Decision],
+    workloads: Workloads,
     *,
     epoch: float,
     source: str,
@@ -148,6 +168,9 @@ def copy_flows(
     names = ("born_after", "born_by", "ended_after", "ended_by", "client_high", "client_low", "server_high")
     columns: dict[str, Column] = {name: getattr(table, name)[rows] for name in (*names, "server_low", "ports")}
     columns["decision"] = table.verdict[rows]
+    columns |= {name: getattr(table, name)[rows] for name in WORKLOADS}
+    held = np.unique(np.concatenate([columns[name] for name in WORKLOADS])).tolist()
+    by_number = {number: workload for number in held if (workload := workloads.get(number)) is not None}
     columns["flags"] = flags
     total = table.last[rows] - table.base[rows]
     for place, name in enumerate(("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")):
@@ -161,7 +184,7 @@ def copy_flows(
         columns["ended_by"] = np.maximum(columns["born_by"], now)  # the flow is open; it was read until now
         columns["cut"] = np.ones(len(rows), np.bool_)
     numbers = np.unique(columns["decision"]).tolist()
-    return CopiedFlows(columns, {number: decisions[number] for number in numbers}, epoch, source)
+    return CopiedFlows(columns, {number: decisions[number] for number in numbers}, by_number, epoch, source)
 
 
 def convert(handed: CopiedFlows) -> ClosedFlows:
@@ -192,7 +215,10 @@ def convert(handed: CopiedFlows) -> ClosedFlows:
     clear = np.where(seen_last, np.clip(_microseconds(ended_after), born_by, ended_by), born_by)
     columns["ended_after"] = clear
     columns["decision"], decisions = _stored_decisions(handed)
-    return ClosedFlows(columns, decisions)
+    numbers = np.array([0, *handed.workloads], np.uint32)  # ascending
+    for name in WORKLOADS:
+        columns[name] = np.searchsorted(numbers, given[name]).astype(np.uint32)
+    return ClosedFlows(columns, decisions, tuple(handed.workloads.values()))
 
 
 def _microseconds(seconds: Column) -> npt.NDArray[np.int64]:

@@ -15,6 +15,7 @@ from flowmap.history.block import Block
 from flowmap.history.closed_flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.views import Connection, FlowFilter
+from flowmap.model.workload import Local, Side, Workload
 
 U64 = npt.NDArray[np.uint64]
 
@@ -38,8 +39,21 @@ class BlockMatcher:
         return column
 
     @cached_property
+    def _referred(self) -> tuple[tuple[StoredDecision, ...], tuple[Workload, ...]]:
+        return self._block.referred()
+
+    @property
     def decisions(self) -> tuple[StoredDecision, ...]:
-        return self._block.decisions()
+        return self._referred[0]
+
+    def local(self, row: int) -> tuple[Local, ...]:
+        """The workloads of one flow, the client's first."""
+        workloads = self._referred[1]
+        ends: tuple[tuple[Side, int], ...] = (
+            ("client", int(self["client_workload"][row])),
+            ("server", int(self["server_workload"][row])),
+        )
+        return tuple(Local(side, workloads[number - 1]) for side, number in ends if number)
 
     @cached_property
     def protocol(self) -> U64:
@@ -109,6 +123,9 @@ class BlockMatcher:
             address, port = wanted.client
             passes &= _equals(self["client_high"], self["client_low"], address)
             passes &= _port(client_ports(self["ports"]), port)
+        if wanted.of_workload and passes.any():
+            numbers = [number for number, one in enumerate(self._referred[1], 1) if wanted.admits(one)]
+            passes &= np.isin(self["client_workload"], numbers) | np.isin(self["server_workload"], numbers)
         if wanted.peer is not None and passes.any():
             rows = np.flatnonzero(passes)
             passes[rows] = self._is_peer(rows, wanted.peer, peer_name)

@@ -276,6 +276,7 @@ def _view(reading: BlockMatcher, row: int, decision: StoredDecision, flags: int)
         deployments=tuple(DeploymentInfo(owner) for owner in decision.owners),
         guessed=bool(flags & Fact.GUESSED),
         source=decision.source,
+        local=reading.local(row),
     )
 
 

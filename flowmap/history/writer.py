@@ -21,6 +21,7 @@ from flowmap.errors import HistoryError
 from flowmap.flows.columns import FlowColumns
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import Times
+from flowmap.flows.workloads import Workloads
 from flowmap.history import clock
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, CopiedFlows, convert, copy_flows
 from flowmap.history.file import Limits
@@ -119,7 +120,13 @@ class HistoryWriter(threading.Thread):
     # For the engine's thread.
 
     def left(
-        self, table: FlowColumns, rows: Rows, decisions: Mapping[int, Decision], *, open_until: Times | None = None
+        self,
+        table: FlowColumns,
+        rows: Rows,
+        decisions: Mapping[int, Decision],
+        workloads: Workloads,
+        *,
+        open_until: Times | None = None,
     ) -> None:
         """Queue decided flows that the table frees now. ``open_until``: the daemon stops while they are open; they were
         alive until these monotonic instants."""
@@ -132,7 +139,7 @@ class HistoryWriter(threading.Thread):
             rows, open_until = rows[:room], None if open_until is None else open_until[:room]
         if len(rows):
             handed = copy_flows(
-                *(table, rows, decisions),
+                *(table, rows, decisions, workloads),
                 epoch=self._epoch(),
                 source=self._source,
                 open_until=open_until,

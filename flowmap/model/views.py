@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.workload import Local
+from flowmap.model.workload import Local, Workload
 
 if TYPE_CHECKING:
     from flowmap.model.explanation import Explanation
@@ -140,11 +140,25 @@ class FlowFilter:
     since: float | None = None
     """Seconds since the epoch; with ``since`` or ``until``, closed flows are listed too."""
     until: float | None = None
+    container: str | None = None
+    """Id of a container, or the start of it, or its name; at either endpoint, as for ``unit``."""
+    unit: str | None = None
+    """Name of a systemd unit, with or without ``.service``."""
 
     @property
     def of_past(self) -> bool:
         """Whether closed flows are wanted too."""
         return self.since is not None or self.until is not None
+
+    @property
+    def of_workload(self) -> bool:
+        """Whether the workload of a flow matters."""
+        return self.container is not None or self.unit is not None
+
+    def admits(self, workload: Workload) -> bool:
+        """Whether flows of the workload pass, as far as container and unit are concerned."""
+        inside = self.container is None or workload.is_called(self.container)
+        return inside and (self.unit is None or workload.unit in (self.unit, f"{self.unit}.service"))
 
     @property
     def window(self) -> tuple[float, float]:

@@ -78,6 +78,9 @@ def passing(accounting: FlowAccounting, rows: Rows, wanted: FlowFilter, epoch: f
             if one.state is not State.PENDING and any(owner.is_called(wanted.deployment) for owner in one.owners)
         ]
         passes &= np.isin(columns.verdict[rows], numbers)
+    if wanted.of_workload:
+        numbers = accounting.table.workloads.numbers(wanted.admits)
+        passes &= np.isin(columns.client_workload[rows], numbers) | np.isin(columns.server_workload[rows], numbers)
     if wanted.peer is not None:
         services = np.unique(columns.service[rows[passes]]).tolist()
         passes &= np.isin(columns.service[rows], [n for n in services if _is_peer(accounting, n, wanted.peer)])

@@ -23,6 +23,7 @@ import numpy as np
 
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.flows.columns import FlowColumns, Row
+from flowmap.flows.workloads import Workloads
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, convert, copy_flows
 from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
@@ -63,6 +64,12 @@ def filled(rows: int, seed: int, born: float, spread: float) -> tuple[FlowColumn
     return columns, decisions
 
 
+def copied(columns: FlowColumns, count: int, decisions: dict[int, Decision]) -> ClosedFlows:
+    """The first ``count`` flows as history stores them."""
+    rows = np.arange(count, dtype=np.int32)
+    return convert(copy_flows(columns, rows, decisions, Workloads(), epoch=0.0, source="bench"))
+
+
 def cpu_of(thread: threading.Thread) -> float:
     """CPU seconds of one thread of this process."""
     assert thread.native_id is not None
@@ -83,7 +90,7 @@ def bursts(directory: Path, seconds: int) -> float:
         time.sleep(max(0.0, due - time.perf_counter()))
         at = time.perf_counter()
         late = max(late, at - due)
-        history_writer.left(columns, rows, decisions)
+        history_writer.left(columns, rows, decisions, Workloads())
         spans.append(time.perf_counter() - at)
     queued = history_writer.figures.queued
     history_writer.flush().result(60)
@@ -106,7 +113,7 @@ def bursts(directory: Path, seconds: int) -> float:
 def executemany(directory: Path, own: float) -> None:
     """The peer: a row a flow."""
     columns, decisions = filled(A_SECOND, 1, 1.7e9, 1.0)
-    kept = convert(copy_flows(columns, np.arange(A_SECOND, dtype=np.int32), decisions, epoch=0.0, source="bench"))
+    kept = copied(columns, A_SECOND, decisions)
     database = sqlite3.connect(directory / "peer.db", isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
@@ -137,7 +144,7 @@ def build(path: str, flows: int) -> ClosedFlows:
     while done < flows:
         count = min(part, flows - done)
         columns, decisions = filled(count, done, now - 7 * DAY * (flows - done) / flows, 7 * DAY * count / flows)
-        kept = convert(copy_flows(columns, np.arange(count, dtype=np.int32), decisions, epoch=0.0, source="bench"))
+        kept = copied(columns, count, decisions)
         for at in range(0, count, limits.block_flows):
             store.write(kept.take(slice(at, at + limits.block_flows)), (), now=now)
         done += count

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from flowmap.errors import DecodeError
 from flowmap.history.block import Block, encode
-from flowmap.history.closed_flows import COLUMNS, ClosedFlows
+from flowmap.history.closed_flows import COLUMNS, WORKLOADS, ClosedFlows
 from flowmap.model.deployment import Owner
+from flowmap.model.workload import Workload
 from tests.support.closed_flows import Flow, X, Y, closed, decision, replace, rows, spread
 
 OWNERS = [Owner("w", "ns", f"id-{n}", f'näme "{n}"') for n in range(4)]
@@ -23,7 +24,7 @@ def any_flows(draw: st.DrawFn) -> ClosedFlows:
     columns = {}
     for name, dtype in COLUMNS.items():
         info = np.iinfo(dtype)
-        low, high = (0, 2) if name == "decision" else (int(info.min), int(info.max))
+        low, high = (0, 2) if name in ("decision", *WORKLOADS) else (int(info.min), int(info.max))
         span = int(rng.integers(0, 65))
         first = int(rng.integers(low, high, endpoint=True, dtype=dtype)) if span % 3 else low
         last = min(high, first + (1 << span) - 1)
@@ -32,7 +33,8 @@ def any_flows(draw: st.DrawFn) -> ClosedFlows:
             columns[name][:2] = low, high
     several = st.lists(st.sampled_from(OWNERS), max_size=3, unique=True)
     decisions = draw(st.lists(several.map(lambda owners: decision(*owners)), min_size=3, max_size=3))
-    return ClosedFlows(columns, tuple(decisions))
+    workloads = st.builds(Workload, st.text(max_size=3), pid=st.none() | st.just(7))
+    return ClosedFlows(columns, tuple(decisions), tuple(draw(st.lists(workloads, min_size=2, max_size=2))))
 
 
 @settings(deadline=None)
@@ -44,7 +46,10 @@ def test_encode_and_decode(one: ClosedFlows, other: ClosedFlows) -> None:
     joined = ClosedFlows.concatenate((read.flows(), other))
     assert rows(Block(encode(joined)).flows()) == rows(one) + rows(other)
     used = set(joined.columns["decision"].tolist())
-    assert len(Block(encode(joined)).decisions()) == len(used), "decisions that no flow has are not kept"
+    decisions, workloads = Block(encode(joined)).referred()
+    assert len(decisions) == len(used), "decisions that no flow has are not kept"
+    held = {number for name in WORKLOADS for number in joined.columns[name].tolist()}
+    assert len(workloads) == len(held - {0}), "workloads that no flow has are not kept"
 
 
 @given(st.data())

@@ -1,4 +1,4 @@
-"""Flows handed over to history: the writer forgets its decisions, and what was handed over keeps them."""
+"""Flows copied for history keep the decisions and workloads that the engine later changes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,33 @@ import numpy as np
 
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.flows.columns import FlowColumns
+from flowmap.flows.workloads import Workloads
 from flowmap.history.closed_flows import convert, copy_flows
 from flowmap.model.deployment import State
+from flowmap.model.workload import Workload
 from tests.support.closed_flows import X
 
 
-def test_copied_decisions_stay() -> None:
+def test_copied_decisions_and_workloads_stay() -> None:
     table, rows = FlowColumns(2), np.array([0, 1], np.int32)
     table.verdict[rows], table.state[rows] = (7, 8), (CODE[State.ATTRIBUTED], CODE[State.UNKNOWN])
     decisions = {
         7: Decision(State.ATTRIBUTED, frozenset({X}), {}, 1.0),
         8: Decision(State.UNKNOWN, frozenset(), {}, 1.0, "no deployment"),
     }
-    handed = copy_flows(table, rows, decisions, epoch=1000.0, source="scripted")
+    workloads = Workloads()
+    workloads.learn([(2, Workload("/a")), (3, Workload("/b")), (9, Workload("/unused"))])
+    table.client_workload[rows], table.server_workload[rows] = (3, 0), (2, 3)
+    handed = copy_flows(table, rows, decisions, workloads, epoch=1000.0, source="scripted")
     decisions.clear()
+    workloads.learn([(2, Workload("/later"))])
     kept = convert(handed)
+    ends = zip(kept.columns["client_workload"].tolist(), kept.columns["server_workload"].tolist(), strict=True)
+    held = (None, *kept.workloads)
+    assert [(held[client], held[server]) for client, server in ends] == [
+        (Workload("/b"), Workload("/a")),
+        (None, Workload("/b")),
+    ]
     stored = [kept.decisions[number] for number in kept.columns["decision"].tolist()]
     assert [(one.state, one.owners, one.cause) for one in stored] == [
         (State.ATTRIBUTED, (X,), ""),

@@ -18,6 +18,7 @@ from flowmap.history.reader import HistoryReader
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
+from flowmap.model.workload import Local, Workload
 from tests.support.closed_flows import NOW, Flow, X, Y, replace
 from tests.support.history import History
 
@@ -92,7 +93,13 @@ def test_lasting_flows_are_found(history: History) -> None:
 
 def test_facts_of_a_flow(history: History) -> None:
     history.write(
-        Flow(owners=(X, Y), flags=Fact.GUESSED, translated=("10.9.0.1", 50, "10.9.0.2", 60)),
+        Flow(
+            owners=(X, Y),
+            flags=Fact.GUESSED,
+            translated=("10.9.0.1", 50, "10.9.0.2", 60),
+            client_workload=POD,
+            server_workload=KAFKA,
+        ),
         Flow(flags=Fact.PREEXISTING | Fact.CUT, owners=()),
     )
     older, newer = reversed(history.reader.flows(EVER, 10).flows)
@@ -107,7 +114,11 @@ def test_facts_of_a_flow(history: History) -> None:
     ]
     assert (newer.view.started_at, newer.view.ended_at, newer.view.state) == (None, None, State.UNKNOWN)
     assert newer.begun_after == -math.inf
+    assert (view.local, newer.view.local) == ((Local("client", POD), Local("server", KAFKA)), ())
 
+
+KAFKA = Workload("/system.slice/kafka.service", unit="kafka.service")
+POD = Workload("/kubepods/pod1/f", container="f" * 64, unit="cri-containerd-f.scope")
 
 FILTERS = [
     (FlowFilter(deployment="id-x"), {1, 3}),
@@ -123,13 +134,23 @@ FILTERS = [
     (FlowFilter(peer="kafka", state=State.ATTRIBUTED), {1, 2, 5, 6, 9}),
     (FlowFilter(since=NOW + 1), {9}),
     (FlowFilter(until=NOW - 100), {8}),
+    (FlowFilter(container=POD.container), {2}),
+    (FlowFilter(container="f" * 12), {2}),
+    (FlowFilter(container="f" * 11), set()),
+    (FlowFilter(unit="kafka"), {1, 2}),
+    (FlowFilter(unit="kafka.service", client=EndpointFilter(Address.parse("10.0.0.1"), 1)), {1}),
+    (FlowFilter(unit="kafka.service", container=POD.container), set()),
 ]
 
 
 @pytest.mark.parametrize(("wanted", "ports"), FILTERS)
 def test_listings_are_filtered(history: History, wanted: FlowFilter, ports: set[int]) -> None:
     x, y = Flow(owners=(X,)), Flow(owners=(Y,))
-    history.write(replace(x, client_port=1), replace(y, client_port=2), replace(x, client_port=3, owners=(X, Y)))
+    history.write(
+        replace(x, client_port=1, client_workload=KAFKA),
+        replace(y, client_port=2, client_workload=POD, server_workload=KAFKA),
+        replace(x, client_port=3, owners=(X, Y)),
+    )
     history.write(replace(x, client_port=4, owners=()), replace(y, client_port=5, protocol=17, owners=(Y,)))
     history.write(replace(y, client="10.0.0.7", client_port=6, owners=(Y,)))
     history.write(replace(y, client_port=7, server="10.1.0.8", server_port=53, owners=()))

@@ -60,6 +60,7 @@ class Reader:
         self._numbers: dict[int, tuple[int, int]] = {}
 
     def read(self) -> None:
+        """A full read now."""
         self._keep(self.source.finish())
 
     def poll(self) -> bool:

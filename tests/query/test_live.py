@@ -14,8 +14,9 @@ from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
+from flowmap.model.workload import Local, Workload
 from flowmap.query.live import LiveQueries
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, WorkloadsNamed
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 
@@ -191,6 +192,31 @@ def client(address: str, port: int | None = None) -> EndpointFilter:
 def test_filters(desk: Desk, wanted: FlowFilter, clients: list[str]) -> None:
     page = desk.queries.flows(wanted, 10, None)
     assert ([str(flow.client.address) for flow in page.flows], page.next_cursor) == (clients, None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "clients"),
+    [
+        (FlowFilter(container="c" * 64), ["10.0.0.1"]),
+        (FlowFilter(container="c" * 12), ["10.0.0.1"]),
+        (FlowFilter(unit="kafka"), ["10.0.0.1", "10.0.0.2"]),
+        (FlowFilter(unit="kafka.service", peer="10.8.0.1:8080"), ["10.0.0.2"]),
+        (FlowFilter(unit="kafka.service", container="c" * 64), []),
+        (FlowFilter(unit="other.service"), []),
+    ],
+)
+def test_filters_by_workload(desk: Desk, wanted: FlowFilter, clients: list[str]) -> None:
+    kafka, job = Workload(unit="kafka.service"), Workload(container="c" * 64)
+    named = WorkloadsNamed(((2, kafka), (3, job)))
+    desk.accounting.apply(TakeStep(named, desk.now, desk.now))
+    desk.tell(
+        *(replace(one, kind=RecordKind.MEASURED, workloads=ends) for one, ends in ((FLOW, (3, 2)), (NAT, (2, 0))))
+    )
+    page = desk.queries.flows(wanted, 10, None)
+    assert [str(flow.client.address) for flow in page.flows] == clients
+    first, second, third = desk.queries.flows(FlowFilter(), 10, None).flows
+    assert first.local == (Local("client", job), Local("server", kafka))
+    assert (second.local, third.local) == ((Local("client", kafka),), ())
 
 
 @pytest.mark.parametrize("cursor", ["-1", "9" * 30])

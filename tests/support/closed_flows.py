@@ -7,9 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flowmap.history.closed_flows import COLUMNS, MICROSECONDS, ClosedFlows, Fact, StoredDecision, StoredEvidence
+from flowmap.history.closed_flows import (
+    COLUMNS,
+    MICROSECONDS,
+    WORKLOADS,
+    ClosedFlows,
+    Fact,
+    StoredDecision,
+    StoredEvidence,
+)
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
+from flowmap.model.workload import Workload
 
 __all__ = ["Flow", "NOW", "X", "Y", "closed", "replace", "rows", "decision"]
 
@@ -41,12 +50,15 @@ class Flow:
     translated: tuple[str, int, str, int] | None = None
     doubt: float = 0.0
     """Seconds by which start and end may have been earlier."""
+    client_workload: Workload | None = None
+    server_workload: Workload | None = None
 
 
 def closed(*flows: Flow) -> ClosedFlows:
     """The flows as history keeps them."""
     columns = {name: np.zeros(len(flows), dtype) for name, dtype in COLUMNS.items()}
     decisions: dict[StoredDecision, int] = {}
+    workloads: dict[Workload, int] = {}
     for n, flow in enumerate(flows):
         client, server = Address.parse(flow.client), Address.parse(flow.server)
         values: dict[str, int] = {
@@ -62,6 +74,9 @@ def closed(*flows: Flow) -> ClosedFlows:
             "server_high": server.high,
             "server_low": server.low,
         }
+        for name in WORKLOADS:
+            workload = getattr(flow, name)
+            values[name] = 0 if workload is None else workloads.setdefault(workload, len(workloads) + 1)
         values |= dict(
             zip(("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets"), flow.counters, strict=True)
         )
@@ -72,14 +87,15 @@ def closed(*flows: Flow) -> ClosedFlows:
             values["translated_ports"] = flow.translated[1] << 16 | flow.translated[3]
         for name, value in values.items():
             columns[name][n] = value
-    return ClosedFlows(columns, tuple(decisions))
+    return ClosedFlows(columns, tuple(decisions), tuple(workloads))
 
 
 def rows(flows: ClosedFlows) -> list[tuple[object, ...]]:
-    """Every flow as a tuple with its decision in full: for comparison."""
-    names = [name for name in COLUMNS if name != "decision"]
+    """Every flow as a tuple with its decision and workloads in full: for comparison."""
+    names = [name for name in COLUMNS if name not in ("decision", *WORKLOADS)]
     decisions = [flows.decisions[number] for number in flows.columns["decision"].tolist()]
-    return list(zip(decisions, *(flows.columns[name].tolist() for name in names), strict=True))
+    held = [[(None, *flows.workloads)[number] for number in flows.columns[name].tolist()] for name in WORKLOADS]
+    return list(zip(decisions, *(flows.columns[name].tolist() for name in names), *held, strict=True))
 
 
 def spread(count: int, *, owners: Sequence[tuple[Owner, ...]] = ((X,), (Y,), (), (X, Y))) -> ClosedFlows:

@@ -35,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deployment", metavar="D", help="id or name of a deployment")
     parser.add_argument("--peer", metavar="P", help="name of a peer, or address or address:port of a server")
     parser.add_argument("--client", metavar="C", help="address or address:port of a client")
+    parser.add_argument(
+        "--container", metavar="C", help="container at an endpoint: its name, or 12 characters of its id"
+    )
+    parser.add_argument("--unit", metavar="U", help="systemd unit at an endpoint, like kafka.service")
     parser.add_argument("--state", choices=STATES, help="attribution state")
     parser.add_argument("--protocol", type=options.protocol, help="protocol, by name or number")
     parser.add_argument(
@@ -58,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the flows once, or follow them."""
     from flowmap.cli.shared.client import connect
 
-    filters = {name: getattr(arguments, name) for name in ("deployment", "peer", "client", "state", "protocol")}
+    names = ("deployment", "peer", "client", "container", "unit", "state", "protocol")
+    filters = {name: getattr(arguments, name) for name in names}
     for name, given in (("from", arguments.since), ("to", arguments.until)):
         if given is not None and arguments.follow:
             raise QueryError("--follow shows current flows only; leave out --since and --until")

@@ -194,6 +194,10 @@ class FlowParameters(Parameters):
     client: Client = Field(None, description="Address of the client endpoint, or address:port.")
     state: StateName = Field(None, description="State of the attribution.")
     protocol: Protocol = Field(None, description="Name or IANA number.")
+    container: Text = Field(
+        None, description="Id of a container, at least its first 12 characters, or its name; at either endpoint."
+    )
+    unit: Text = Field(None, description="systemd unit, such as kafka.service; at either endpoint.")
     limit: Limit = Field(DEFAULT_LIMIT, description="Maximum number of flows in one answer.")
     cursor: Text = Field(None, description="nextCursor of the previous answer.")
     from_: Time = Field(
@@ -206,7 +210,11 @@ class FlowParameters(Parameters):
         if self.from_ is not None and self.to is not None:
             in_order(self.from_, self.to, "from")
         return FlowFilter(
-            self.deployment, self.peer, self.client, self.state, self.protocol, since=self.from_, until=self.to
+            *(self.deployment, self.peer, self.client, self.state, self.protocol),
+            since=self.from_,
+            until=self.to,
+            container=self.container,
+            unit=self.unit,
         )
 
 

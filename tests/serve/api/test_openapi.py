@@ -20,7 +20,8 @@ def test_openapi_describes_every_route() -> None:
     assert references and set(references) <= set(schemas)
     assert set(schemas["Flow"]["properties"]) >= {"transmitBytes", "startedAt", "orientation"}
     names = [parameter["name"] for parameter in document["paths"]["/api/v1/flows"]["get"]["parameters"]]
-    assert names == ["deployment", "peer", "client", "state", "protocol", "limit", "cursor", "from", "to"]
+    filters = ["deployment", "peer", "client", "state", "protocol", "container", "unit"]
+    assert names == [*filters, "limit", "cursor", "from", "to"]
 
 
 def test_openapi_describes_parameters_as_they_are_read() -> None:
