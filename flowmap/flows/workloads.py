@@ -50,6 +50,14 @@ class Workloads:
         found = () if client is None else (Local("client", client),)
         return found if server is None else (*found, Local("server", server))
 
+    def client_cgroups(self, columns: FlowColumns, rows: Rows) -> npt.NDArray[np.uint64]:
+        """The cgroup id of the client's socket of each row; 0 where it is not known, or not certain."""
+        numbers, position = np.unique(columns.client_workload[rows], return_inverse=True)
+        known = (self.get(number) for number in numbers.tolist())
+        ids = np.array([0 if one is None else one.cgroup_id for one in known], np.uint64)
+        found: npt.NDArray[np.uint64] = ids[position.reshape(-1)]
+        return found
+
     def note(self, columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
         """Note the workloads in records of the rows."""
         for kept, reported in (
