@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from flowmap.config import Config
 from flowmap.config.loading import read
-from flowmap.config.reloading import changed, live
+from flowmap.config.reloading import live
 from flowmap.control.http.route import Route
 from flowmap.control.http.transport_api import HttpReply
 from flowmap.daemon.reload import Reloader, prepare
@@ -375,18 +375,6 @@ def test_defect_in_a_reload_changes_nothing(tmp_path: Path) -> None:
         assert await made.reloader.reload()
 
     changing(tmp_path, steps)
-
-
-def test_changed_names_every_key() -> None:
-    old = Config()
-    new = old.model_copy(update={"log": old.log.model_copy(update={"level": "debug"})})
-    assert list(changed(old, old)) == []
-    assert list(changed(old, new)) == ["log.level"]
-    assert (live("log.level"), live("http.listen"), live("control_plane.credentials.security_token_file")) == (
-        "everything",
-        None,
-        "the next call",
-    )
 
 
 def test_credentials_are_kept_while_their_configuration_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
