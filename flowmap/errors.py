@@ -13,6 +13,7 @@
     │   ├── ProtocolError    vendor or operator of a proxy: the answer is not one of the API
     │   └── BusinessError    operator: ``success: false``; see ``code`` and ``request_id``
     ├── HistoryError         operator: the history file cannot be read or written now; see ``reason``
+    ├── FleetError           operator: the server that a fleet shares cannot be used now; see ``reason``
     └── QueryError           user: the query cannot be answered as asked
 
 Any other exception that reaches the user is a defect of flowmap (:func:`describe_defect`).
@@ -142,6 +143,19 @@ class HistoryError(FlowmapError):
         super().__init__(message)
         self.reason = reason
         self.remedy = remedy
+
+
+class FleetError(FlowmapError):
+    """The server that a fleet shares cannot be used now.
+
+    ``reason`` is from a small fixed set and serves as a metric label: ``account``, ``auth``, ``connect``, ``denied``,
+    ``full``, ``library``, ``loading``, ``protocol``, ``read_only``, ``script``, ``timeout``, ``tls``, ``version``,
+    ``error``.
+    """
+
+    def __init__(self, message: str, *, reason: str = "error") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class QueryError(FlowmapError):

@@ -36,6 +36,9 @@ class OwnersAnswer:
     holders: Holders | None = None
     """Who had the endpoint when, from a control plane that reads it over and over. Such an answer says who certainly
     had it, who perhaps, and who certainly did not, at every moment since the first reading."""
+    instants: tuple[float, float] | None = None
+    """``asked_at`` and ``answered_at`` as monotonic seconds, from an implementation that knows them: the call may be
+    another one than that which returns the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Listing(Generic[T]):
     items: tuple[T, ...]
     gap: str = ""
     """Why items may be missing; empty if the listing is complete."""
+    asked_at: float | None = None
+    """When it was asked for, if that was before the call that returned it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import UNREADABLE, Question
+from flowmap.control.clock import asked_instant
 from flowmap.control.port import ControlPlane, OwnersAnswer
 from flowmap.engine.commands import QuestionResult
 from flowmap.errors import ControlError
@@ -16,8 +17,6 @@ from flowmap.model.deployment import Owner, may_own
 
 log = logging.getLogger(__name__)
 
-CLOCK_STEP = 0.01
-"""Seconds by which the wall clock may drift from the monotonic one during a call before it counts as set."""
 LOG_EVERY = 30.0
 """Seconds between two log lines about questions that failed."""
 
@@ -79,11 +78,12 @@ class Resolver:
         self._logged_at, self._suppressed = now, 0
 
     def _result(self, question: Question, answer: OwnersAnswer, begun: float, begun_wall: float) -> QuestionResult:
-        # The engine's time is monotonic, the answer's is wall time. If the wall clock was set during the call, the
-        # answer counts as asked when the call began, before any retry: too early is safe, too late is not.
-        arrived = time.monotonic()
-        stepped = abs((time.time() - begun_wall) - (arrived - begun)) > CLOCK_STEP
-        asked = begun if stepped else begun + max(0.0, answer.asked_at - begun_wall)
+        # The engine's time is monotonic, the answer's is wall time.
+        now = time.monotonic()
+        asked, arrived = answer.instants or (
+            asked_instant(begun, begun_wall, answer.asked_at, now, time.time()),
+            now,
+        )
         infos = answer.deployments
         owners = {info.owner for info in infos if may_own(info)} | answer.roles
         if answer.unreadable:

@@ -159,11 +159,14 @@ class CatalogRefresher:
             self._failed(what, f"the listing is incomplete, {listing.gap}; missing deployments are kept")
         else:
             self._succeeded(what)
-        self._apply(scope, listing.items, complete=not listing.gap)
+        self._apply(scope, listing.items, complete=not listing.gap, asked_at=listing.asked_at)
 
-    def _apply(self, scope: Scope, entries: Sequence[ListedDeployment], *, complete: bool) -> None:
+    def _apply(
+        self, scope: Scope, entries: Sequence[ListedDeployment], *, complete: bool, asked_at: float | None
+    ) -> None:
         before, namespace = len(self.catalog), self._name(scope)
-        at, now = self._clock.wall(), self._clock.monotonic()
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        at = wall if asked_at is None else min(wall, asked_at)
         verdict = self.catalog.apply_listing(scope, entries, complete=complete, at=at, now=now)
         if verdict == "suspicious":
             self._warn(
@@ -189,6 +192,8 @@ class CatalogRefresher:
             return
         self._succeeded("jobs")
         skew = self._control.status().clock_skew
+        if listing.asked_at is not None:
+            asked_at = min(asked_at, listing.asked_at)
         self.catalog.apply_jobs(key, listing.items, complete=complete, asked_at=asked_at, skew=skew)
 
     def _name(self, scope: Scope) -> str:

@@ -1,0 +1,200 @@
+-- One exchange of a host with its fleet: results in, wanted questions in; tickets, answers and the time out.
+--
+-- The only code that changes the shared state, so every step of it happens whole or not at all. All times are seconds of
+-- this server's clock. A question is its own text. It is in one of three places:
+--
+--     traffic, age    it waits for a call; scores: pending bytes, and since when it waits. Questions without a place in
+--                     "age" get spare calls only
+--     flight, later   a host has a ticket for it, or it may not be asked again yet; "later" says until when
+--     answers, stored it was answered; its answer and the time of storing
+--
+-- "wanted" says when a host last wanted the question. What no host wants any more leaves the queue.
+
+local STATE, TRAFFIC, AGE, WANTED, FLIGHT, LATER, ANSWERS, STORED, HOSTS = unpack(KEYS)
+local version, host, new_epoch = ARGV[1], ARGV[2], ARGV[3]
+local rate, burst, size = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local recheck, lease = tonumber(ARGV[7]), tonumber(ARGV[8])
+local slots, repeats, cursor, notice = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local done, failed, wants = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
+local at = 15
+
+local LIVE = 10          -- a host that was not here for so long may use its own share of the rate: it counts as missing
+local MISSING = 86400    -- and does so for this time
+local LEAST = 0.1        -- part of the rate that is left if more hosts than fleet.size are missing
+local SETTLE = 5         -- a server without state grants nothing for so long: hosts may still use their own share
+local UNWANTED = 45      -- a question that no host wanted again for so long leaves the queue
+local HOLD = 300         -- answers are kept for so long
+local STATE_TTL = 300    -- and all of it, if no host comes any more
+local JUMP = 0.5         -- the clock may go back by this much
+local FAIR = 4           -- one call in this many goes to the question that has waited longest
+local FULL = 100000      -- questions in the queue
+local ANSWERED = 500     -- answered questions reported in one exchange
+local AT_A_TIME = 50     -- questions tidied up in one exchange
+
+local call = redis.call
+local clock = call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+local function text(number) return string.format('%.6f', number) end
+
+-- The state, or a new one.
+local known = call('HMGET', STATE, 'version', 'epoch', 'last', 'tokens', 'filled', 'turn', 'ticket', 'rate', 'lowered', 'tidied')
+if known[1] and known[1] ~= version then
+    return redis.error_reply('FLEETVERSION ' .. known[1])
+end
+if notice == 'leave' then
+    call('ZREM', HOSTS, host)
+    return {text(now)}
+end
+local epoch, last, tokens, filled = known[2], tonumber(known[3]), tonumber(known[4]), tonumber(known[5])
+local turn, ticket, tidied = tonumber(known[6]) or 0, tonumber(known[7]) or 0, tonumber(known[10]) or 0
+local lowest, lowered = tonumber(known[8]) or rate, tonumber(known[9]) or 0
+if not (epoch and last and tokens and filled) or now < last - JUMP or notice == 'jump' then
+    local fresh = not epoch
+    call('DEL', TRAFFIC, AGE, WANTED, FLIGHT, LATER, ANSWERS, STORED)
+    epoch, tokens, filled, tidied, lowered = new_epoch, 0, now, now, 0
+    if fresh then filled = now + SETTLE end
+end
+
+-- Hosts. Each that is missing may spend its own share, which is taken from the rate of the others.
+call('ZADD', HOSTS, now, host)
+local live = call('ZCOUNT', HOSTS, now - LIVE, '+inf')
+local missing = call('ZCOUNT', HOSTS, now - MISSING, '(' .. text(now - LIVE))
+
+-- Tokens. Where hosts are configured differently, the lowest rate of the last minute counts.
+if rate <= lowest or now - lowered > 60 then lowest, lowered = rate, now end
+local left = lowest * math.max(LEAST, 1 - missing / size)
+if now > filled then
+    tokens, filled = math.min(burst, tokens + (now - filled) * left), now
+elseif filled > now + SETTLE then
+    filled = now
+end
+
+local function forget(question)
+    call('ZREM', TRAFFIC, question)
+    call('ZREM', AGE, question)
+    call('ZREM', WANTED, question)
+    call('ZREM', LATER, question)
+    call('HDEL', FLIGHT, question)
+end
+
+-- What "flight" keeps of a question: its ticket ('0': none) and its scores.
+local function flying(question)
+    local kept = call('HGET', FLIGHT, question)
+    if not kept then return nil end
+    return string.match(kept, '^(%d+) (%S+) (%S*)$')
+end
+
+local function put_off(question, number, bytes, since, until_)
+    call('HSET', FLIGHT, question, number .. ' ' .. bytes .. ' ' .. (since or ''))
+    call('ZADD', LATER, until_, question)
+end
+
+local function queue(question, bytes, since)
+    call('ZADD', TRAFFIC, bytes, question)
+    if since and since ~= '' then call('ZADD', AGE, since, question) end
+end
+
+-- Questions whose ticket ran out, because its host was killed, and those that may be asked again.
+for _, question in ipairs(call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, AT_A_TIME)) do
+    local _, bytes, since = flying(question)
+    call('ZREM', LATER, question)
+    call('HDEL', FLIGHT, question)
+    if bytes and call('ZSCORE', WANTED, question) then queue(question, bytes, since) end
+end
+
+-- Questions answered since the host's last exchange, before its own results are stored.
+local answered, next_cursor = {}, now
+if cursor > 0 then
+    local found = call('ZRANGEBYSCORE', STORED, '(' .. ARGV[11], '+inf', 'WITHSCORES', 'LIMIT', 0, ANSWERED)
+    for index = 1, #found do answered[index] = found[index] end
+    if #found == 2 * ANSWERED then next_cursor = tonumber(found[#found]) end
+end
+
+-- Results of the host's calls. One without an answer in it is not shared.
+for _ = 1, done do
+    local question, number, answer = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    at = at + 3
+    if flying(question) == number then
+        forget(question)
+        if answer ~= '' then
+            call('HSET', ANSWERS, question, answer)
+            call('ZADD', STORED, now, question)
+        end
+    end
+end
+for _ = 1, failed do
+    local question, number, pause = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+    at = at + 3
+    local current, bytes, since = flying(question)
+    if current == number then put_off(question, '0', bytes, since, now + math.max(pause, recheck)) end
+end
+
+-- Questions that the host wants.
+local held, refused = {}, {}
+local room = FULL - call('ZCARD', TRAFFIC) - call('HLEN', FLIGHT)
+for _ = 1, wants do
+    local question, more, delay, since = ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], tonumber(ARGV[at + 4])
+    at = at + 4
+    local stored = tonumber(call('ZSCORE', STORED, question) or nil)
+    if stored and stored > since then
+        held[#held + 1] = question
+        held[#held + 1] = text(stored)
+    elseif call('HEXISTS', FLIGHT, question) == 1 then
+        call('ZADD', WANTED, now, question)
+    elseif stored and now - stored < recheck then
+        call('ZADD', WANTED, now, question)
+        put_off(question, '0', more, delay ~= '' and text(now + tonumber(delay)) or '', stored + recheck)
+    elseif call('ZSCORE', TRAFFIC, question) or room > 0 then
+        if call('ZADD', WANTED, now, question) == 1 then room = room - 1 end
+        call('ZINCRBY', TRAFFIC, more, question)
+        if delay ~= '' then call('ZADD', AGE, 'LT', now + tonumber(delay), question) end
+    else
+        refused[#refused + 1] = question
+    end
+end
+
+-- Repeats of failed exchanges come first, since their question holds its ticket already.
+local granted = math.min(repeats, math.floor(tokens))
+tokens = tokens - granted
+
+-- Tickets. Three of four go to the largest traffic, one to the question that has waited longest.
+local tickets = {}
+while slots > 0 and tokens >= 1 do
+    turn = (turn + 1) % FAIR
+    local question = turn == 0 and call('ZRANGE', AGE, 0, 0)[1]
+    if not question then question = call('ZREVRANGE', TRAFFIC, 0, 0)[1] end
+    if not question then break end
+    local bytes, since = call('ZSCORE', TRAFFIC, question) or '0', call('ZSCORE', AGE, question)
+    if not since and tokens < math.floor(burst / 2) + 1 then break end -- a spare call leaves half of the burst
+    call('ZREM', TRAFFIC, question)
+    call('ZREM', AGE, question)
+    ticket = ticket + 1
+    put_off(question, tostring(ticket), bytes, since or '', now + lease)
+    tickets[#tickets + 1] = question
+    tickets[#tickets + 1] = tostring(ticket)
+    tokens, slots = tokens - 1, slots - 1
+end
+
+-- Tidy up, a little at a time.
+if now - tidied > 1 then
+    tidied = now
+    for _, question in ipairs(call('ZRANGEBYSCORE', WANTED, '-inf', now - UNWANTED, 'LIMIT', 0, AT_A_TIME)) do
+        if flying(question) then call('ZREM', WANTED, question) else forget(question) end
+    end
+    for _, question in ipairs(call('ZRANGEBYSCORE', STORED, '-inf', now - HOLD, 'LIMIT', 0, AT_A_TIME)) do
+        call('ZREM', STORED, question)
+        call('HDEL', ANSWERS, question)
+    end
+    call('ZREMRANGEBYSCORE', HOSTS, '-inf', now - MISSING)
+    for index = 1, #KEYS do call('EXPIRE', KEYS[index], KEYS[index] == HOSTS and MISSING or STATE_TTL) end
+end
+call('HSET', STATE, 'version', version, 'epoch', epoch, 'last', text(now), 'tokens', text(tokens),
+    'filled', text(filled), 'turn', turn, 'ticket', ticket, 'rate', tostring(lowest), 'lowered', text(lowered),
+    'tidied', text(tidied))
+
+local oldest = call('ZRANGE', AGE, 0, 0, 'WITHSCORES')[2]
+local wait = tokens >= 1 and 0 or math.max(0, filled - now) + (1 - tokens) / left
+return {
+    text(now), epoch, text(next_cursor), tickets, held, answered, refused, granted, call('ZCARD', TRAFFIC),
+    text(oldest and math.max(0, now - tonumber(oldest)) or 0), live, missing, text(wait), tostring(lowest),
+}

@@ -1,0 +1,420 @@
+"""A host as a member of its fleet: the task that exchanges with the server, makes calls, and delivers answers.
+
+One turn: report what this host wants and what its calls returned; take tickets, and the answers of other hosts. Without
+the server the host uses its own share of the rate, and answers nothing that it does not ask itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
+from flowmap.control.port import ControlPlane
+from flowmap.errors import ControlError, FleetError, Transient
+from flowmap.fleet import pace
+from flowmap.fleet.admission import Admission
+from flowmap.fleet.answers import Refused, Signer, carries, instants_of
+from flowmap.fleet.calling import Made, Value, make, own_form, shared_form
+from flowmap.fleet.exchange import CallFailed, CallMade, Exchange, Reply, Ticket
+from flowmap.fleet.figures import Figures
+from flowmap.fleet.requests import FleetScope, Kind, Request
+from flowmap.fleet.server import Argument
+from flowmap.fleet.server_clock import ServerClock
+from flowmap.fleet.waiting import LIMIT, Waiting
+
+log = logging.getLogger(__name__)
+
+ACCOUNT_EVERY = 60.0
+"""Seconds between two looks whether the account's keys are those of another account."""
+LOG_EVERY = 60.0
+"""Seconds between two log lines about a server that cannot be used."""
+FAILED_PAUSE = 1.0
+"""Seconds for which a question rests whose call failed, if the failure does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberSettings:
+    """What a member needs of the configuration. All of it can change at run time."""
+
+    host: str
+    """The name of this host in the fleet."""
+    trust: Literal["own", "all"]
+    size: int
+    keys: tuple[bytes, ...]
+    """Keys of the fleet for signatures; none with trust ``own``."""
+    rate: float
+    burst: int
+    max_in_flight: int
+    lease: float
+    """Seconds after which the call of a host that does not report counts as lost."""
+    recheck: float
+    grace: float
+
+
+class Connection(Protocol):
+    """What a member needs of ``fleet.server.Server``."""
+
+    async def exchange(self, keys: list[str], arguments: list[Argument]) -> list[object]:
+        """Run the script."""
+
+    async def answers(self, key: str, questions: list[str]) -> list[bytes | None]:
+        """The stored answers."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+class _Call(NamedTuple):
+    ticket: Ticket | None
+    """None: from this host's own share."""
+    request: Request
+
+
+class Member:
+    """The task and its state. Used in one event loop."""
+
+    def __init__(
+        self,
+        control: ControlPlane,
+        server: Connection,
+        settings: MemberSettings,
+        *,
+        scope: Callable[[], Awaitable[FleetScope]],
+        admission: Admission,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """``control`` makes the calls. ``scope``: with whom to share; FleetError or ControlError if not known now."""
+        self.settings = settings
+        self.figures = Figures()
+        self._control = control
+        self._server = server
+        self._find_scope = scope
+        self._admission = admission
+        self._clock = clock
+        self._wake = asyncio.Event()
+        admission.on_request(self._wake.set)
+        self._waiting = Waiting()
+        self._futures: dict[Request, list[asyncio.Future[Value]]] = {}
+        self._calls: dict[asyncio.Task[None], _Call] = {}
+        self._made: list[CallMade] = []
+        self._failed: list[CallFailed] = []
+        self._server_clock = ServerClock()
+        self._share = pace.OwnShare()
+        self._scope: FleetScope | None = None
+        self._scope_at = float("-inf")
+        self._epoch = ""
+        self._cursor = 0.0
+        self._jumped = False
+        self._reply: Reply | None = None
+        self._reached_at = clock.monotonic()
+        self._exchanged_at = self._retry_at = self._logged_at = float("-inf")
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the task, in the running loop. Later calls do nothing."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="fleet")
+
+    async def aclose(self) -> None:
+        """End the task and its calls, and leave the fleet."""
+        tasks = [task for task in (self._task, *self._calls) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for futures in self._futures.values():
+            for future in futures:
+                future.cancel()
+        if self._scope is not None and self.figures.up:
+            with contextlib.suppress(FleetError):
+                await self._server.exchange(self._scope.keys(), self._exchange(leave=True).arguments())
+        await self._server.aclose()
+
+    async def get(self, request: Request) -> Value:
+        """The result of a request, by this host's call or another's. ControlError."""
+        if len(self._waiting) >= LIMIT and self._waiting.get(request) is None:
+            raise Transient(f"{LIMIT} questions wait for the fleet's budget already", reason="fleet")
+        now = self._clock.monotonic()
+        if self._waiting.get(request) is None:
+            want = self._waiting.add(request, request.text(), now)
+            if self.settings.trust == "own":
+                self._waiting.leave_alone(want)
+        future: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
+        self._futures.setdefault(request, []).append(future)
+        self._wake.set()
+        try:
+            return await future
+        finally:
+            futures = self._futures.get(request, [])
+            if future in futures:
+                futures.remove(future)
+            if not futures:
+                self._futures.pop(request, None)
+                self._waiting.remove(request)
+
+    def set_traffic(self, traffic: Mapping[Request, float]) -> None:
+        """Take the pending traffic of every question that the engine waits for; the others are needed no more."""
+        for want in self._waiting.set_traffic(traffic):
+            self._finish(want.request, Transient("no flow waits for this answer any more", reason="fleet"))
+
+    # The task.
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                pause = await self._turn()
+            except Exception:  # a defect must not end the naming of flows for the life of the daemon
+                log.exception("fleet: turn failed; next one in %g s", pace.IDLE)
+                pause = pace.IDLE
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            self._wake.clear()
+            await self._clock.sleep(max(0.0, self._exchanged_at + self._shortest_pause - self._clock.monotonic()))
+
+    @property
+    def _shortest_pause(self) -> float:
+        return pace.shortest_pause(self._reply.hosts if self._reply is not None else 1)
+
+    async def _turn(self) -> float:
+        """One exchange, or one attempt. Returns the seconds until the next."""
+        now = self._clock.monotonic()
+        if now >= self._retry_at:
+            try:
+                await self._exchange_once(now)
+            except (FleetError, ControlError) as error:
+                self._lost(error)
+        now = self._clock.monotonic()
+        if not self.figures.up and now - self._reached_at >= pace.LOCAL_AFTER:
+            self._use_own_share(now)
+        self.figures.waiting = len(self._waiting)
+        return self._pause(now)
+
+    def _pause(self, now: float) -> float:
+        reply = self._reply
+        if not self.figures.up or reply is None:
+            return max(0.02, min(self._retry_at - now, self._share.next_in(now)))
+        waiting = len(self._waiting) + self._admission.waiting
+        return pace.next_exchange(
+            hosts=reply.hosts,
+            waiting=waiting,
+            token_in=reply.token_in,
+            may_call=self._slots > 0,
+            chance=self._clock.chance(),
+        )
+
+    @property
+    def _slots(self) -> int:
+        """Calls that this host may begin."""
+        if self._control.status().resting_for > 0:
+            return 0
+        return max(0, self.settings.max_in_flight - len(self._calls))
+
+    async def _exchange_once(self, now: float) -> None:
+        scope = await self._current_scope(now)
+        sent_results = self._made, self._failed
+        exchange = self._exchange()
+        sent = self._exchanged_at = self._clock.monotonic()
+        try:
+            raw = await self._server.exchange(scope.keys(), exchange.arguments())
+        except FleetError:
+            self._waiting.report_anew(report.question for report in exchange.wants)
+            raise
+        received = self._clock.monotonic()
+        reply = Reply.parse(raw)
+        self._made = [one for one in self._made if one not in sent_results[0][: len(exchange.made)]]
+        self._failed = [one for one in self._failed if one not in sent_results[1][: len(exchange.failed)]]
+        self._reached(received)
+        self._jumped = not self._server_clock.observe(sent=sent, received=received, server=reply.now)
+        if reply.epoch != self._epoch or self._jumped:
+            self._epoch, self._cursor = reply.epoch, reply.now
+            self._waiting.report_anew()
+        self._cursor = reply.cursor
+        self._waiting.report_anew(reply.refused)
+        self._reply = reply
+        self.figures.take(reply)
+        self._use(reply.granted)
+        for one in exchange.made:
+            self._waiting.note_stored(one.ticket.question, reply.now)
+        for ticket in reply.tickets:
+            self._begin(ticket, sent)
+        if not self._jumped:
+            await self._take_answers(scope, reply)
+
+    def _exchange(self, *, leave: bool = False) -> Exchange:
+        """What to send. The results stay until the server has them."""
+        settings, slots = self.settings, self._slots
+        alone = min(slots, self._waiting.alone)
+        return Exchange(
+            host=settings.host,
+            epoch=secrets.token_hex(8),
+            rate=settings.rate,
+            burst=settings.burst,
+            size=settings.size,
+            recheck=settings.recheck,
+            lease=settings.lease,
+            slots=slots - alone if settings.trust == "all" else 0,
+            repeats=self._admission.waiting + alone,
+            cursor=self._cursor,
+            notice="leave" if leave else "jump" if self._jumped else "",
+            made=tuple(self._made),
+            failed=tuple(self._failed),
+            wants=() if leave else tuple(self._waiting.reports(self._clock.monotonic())),
+        )
+
+    async def _current_scope(self, now: float) -> FleetScope:
+        if self._scope is None or now - self._scope_at >= ACCOUNT_EVERY:
+            scope = await self._find_scope()
+            if scope != self._scope:
+                self._scope, self._epoch = scope, ""
+                self._made, self._failed = [], []  # their tickets are of another queue
+            self._scope_at = now
+        return self._scope
+
+    def _reached(self, now: float) -> None:
+        if not self.figures.up and self._failures:
+            log.info("fleet: the server answers again")
+        self.figures.up, self.figures.problem = True, None
+        self._reached_at, self._failures, self._retry_at = now, 0, float("-inf")
+        self._share.close()
+
+    def _lost(self, error: FleetError | ControlError) -> None:
+        now = self._clock.monotonic()
+        self._failures += 1
+        self._retry_at = now + pace.next_attempt(self._failures, self._clock.chance())
+        self.figures.up, self.figures.problem = False, str(error)
+        self.figures.failures[error.reason] += 1
+        if now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
+            log.warning("fleet: %s; this host asks alone, at rate / size, until the server answers", error)
+
+    # Calls of this host.
+
+    def _begin(self, ticket: Ticket, sent: float) -> None:
+        """Use a ticket that was granted after the instant ``sent``."""
+        if self._clock.monotonic() - sent > self.settings.lease / 2:  # this process was stopped; another host calls
+            self._failed.append(CallFailed(ticket, FAILED_PAUSE))
+            return
+        try:
+            want = self._waiting.named(ticket.question)
+            request = want.request if want is not None else Request.parse(ticket.question)
+        except ValueError:
+            self.figures.refused["question"] += 1
+            self._made.append(CallMade(ticket, b""))  # without an answer, it leaves the queue
+            return
+        self._call(_Call(ticket, request))
+
+    def _use(self, granted: int) -> None:
+        """Use calls that are for this host: repeats first, then questions that only its own call serves."""
+        for _ in range(granted):
+            if self._admission.waiting:
+                self._admission.grant(1)
+            elif want := self._waiting.best((call.request for call in self._calls.values()), alone=True):
+                self._call(_Call(None, want.request))
+
+    def _use_own_share(self, now: float) -> None:
+        settings = self.settings
+        self._share.open(now, rate=settings.rate, size=settings.size, chance=self._clock.chance())
+        busy = [call.request for call in self._calls.values()]
+        want = self._waiting.best(busy) if self._slots else None
+        if not (want or self._admission.waiting) or not self._share.take(now, rate=settings.rate, size=settings.size):
+            return
+        self.figures.local_calls += 1
+        if self._admission.waiting:
+            self._admission.grant(1)
+        elif want is not None:
+            self._call(_Call(None, want.request))
+
+    def _call(self, call: _Call) -> None:
+        task = asyncio.get_running_loop().create_task(self._make(call))
+        self._calls[task] = call
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.pop(task, None)
+        self._wake.set()
+
+    async def _make(self, call: _Call) -> None:
+        try:
+            made = await make(self._control, call.request, self._clock)
+        except ControlError as error:
+            if call.ticket is not None:
+                self._failed.append(CallFailed(call.ticket, error.retry_after or FAILED_PAUSE))
+            self._finish(call.request, error)
+        except Exception as error:  # a defect here must not keep the question in flight for ever
+            log.exception("fleet: %s", call.request.text())
+            if call.ticket is not None:
+                self._failed.append(CallFailed(call.ticket, FAILED_PAUSE))
+            self._finish(call.request, Transient(f"defect: {error!r}", reason="defect"))
+        else:
+            if call.ticket is not None:
+                self._made.append(CallMade(call.ticket, self._signed(call.ticket, made)))
+            self._finish(call.request, made.value)
+
+    def _signed(self, ticket: Ticket, made: Made) -> bytes:
+        """The answer for other hosts; empty if there can be none."""
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        ahead = self._server_clock.ahead(now)
+        if not self.settings.keys or self._scope is None or ahead is None:
+            return b""
+        signer = Signer(self._scope.identity, self.settings.keys)
+        return signer.encode(ticket.question, shared_form(made, ahead, now=now, wall=wall)) or b""
+
+    # Answers of other hosts.
+
+    async def _take_answers(self, scope: FleetScope, reply: Reply) -> None:
+        stored = {question: at for question, at in reply.stored if self._waiting.named(question) is not None}
+        if not stored:
+            return
+        names = list(stored)
+        try:
+            found = await self._server.answers(scope.answers_key, names)
+        except FleetError:
+            self._waiting.report_anew(names)
+            raise
+        for question, data in zip(names, found, strict=True):
+            want = self._waiting.named(question)
+            if want is None:
+                continue
+            if data is None:  # it has expired just now
+                want.report_anew()
+                continue
+            self._waiting.note_stored(question, stored[question])
+            try:
+                value = self._read(scope, want.request, question, data)
+            except Refused as error:
+                self.figures.refused[error.reason] += 1
+                log.debug("fleet: %s: %s; this host asks itself", question, error)
+                self._waiting.leave_alone(want)
+                self._wake.set()
+            else:
+                self.figures.saved += 1
+                self._finish(want.request, value)
+
+    def _read(self, scope: FleetScope, request: Request, question: str, data: bytes) -> Value:
+        shared = Signer(scope.identity, self.settings.keys).decode(question, data)
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        ahead = self._server_clock.ahead(now)
+        if ahead is None or not carries(request.kind, shared):
+            raise Refused("malformed", "an answer is of another kind")
+        instants = instants_of(shared, ahead, now=now, wall=wall)
+        far = max(instants.uncertainty, instants.skew)
+        if far > self.settings.grace and request.kind is Kind.OWNERS and not request.narrows:
+            raise Refused("clock", f"the clocks of asker, server and this host are {far:.3f} s apart")
+        return own_form(request, shared, instants, epoch=wall - now)
+
+    def _finish(self, request: Request, result: Value | ControlError) -> None:
+        """Deliver a result to everything on this host that waits for it."""
+        self._waiting.remove(request)
+        for future in self._futures.pop(request, []):
+            if not future.done():
+                if isinstance(result, ControlError):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)

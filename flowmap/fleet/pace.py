@@ -1,0 +1,75 @@
+"""When a host talks to the server next, and how many calls it may make without one.
+
+Pure; times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+EXCHANGES = 400.0
+"""Exchanges a second that all hosts together aim at: some 25 µs of the server's time each."""
+
+IDLE = 4.0
+"""Longest pause in seconds between two exchanges: the server counts a host as missing after ten."""
+
+SOON = 0.05
+"""Shortest pause in seconds to ask whether another host's call has an answer."""
+
+LOCAL_AFTER = 15.0
+"""Seconds without the server after which a host uses its own share of the rate. The server has counted it as missing
+for five seconds then, and taken that share from the rate of the others."""
+
+RETRY = 4.0
+"""Longest pause in seconds between two attempts to reach the server. A server without state settles for longer."""
+
+
+def next_exchange(*, hosts: int, waiting: int, token_in: float, may_call: bool, chance: float) -> float:
+    """Seconds until the next exchange.
+
+    ``hosts``: in the fleet. ``waiting``: questions of this host without an answer. ``token_in``: seconds until the
+    budget allows a call. ``may_call``: whether this host could make one. ``chance``: from 0 to 1, spreads the hosts.
+    """
+    if not waiting:
+        return IDLE * (0.8 + 0.2 * chance)
+    fair = hosts / EXCHANGES
+    wanted = max(SOON, token_in) if may_call else SOON
+    return min(IDLE / 2, max(wanted, fair) * (1 + 0.2 * chance))
+
+
+def shortest_pause(hosts: int) -> float:
+    """Seconds that must pass between two exchanges of one host, even if a flow has just begun."""
+    return max(0.01, hosts / (10 * EXCHANGES))
+
+
+def next_attempt(failures: int, chance: float) -> float:
+    """Seconds until the next attempt after so many failures in a row."""
+    return float(min(RETRY, 0.25 * 2.0 ** min(failures, 8))) * (0.5 + 0.5 * chance)
+
+
+class OwnShare:
+    """The calls of a host that cannot reach the server: ``rate / size``, one at a time, the first at a random moment.
+
+    So the hosts of a fleet that lose their server together do not exceed the rate, and do not call all at once.
+    """
+
+    def __init__(self) -> None:
+        self._next: float | None = None
+
+    def close(self) -> None:
+        """The server is reachable again."""
+        self._next = None
+
+    def open(self, now: float, *, rate: float, size: int, chance: float) -> None:
+        """The server is not reachable. Further calls change nothing."""
+        if self._next is None:
+            self._next = now + chance * size / rate
+
+    def take(self, now: float, *, rate: float, size: int) -> bool:
+        """Whether a call may start now; then it is counted."""
+        if self._next is None or now < self._next:
+            return False
+        self._next = now + size / rate
+        return True
+
+    def next_in(self, now: float) -> float:
+        """Seconds until the next call may start; infinite while the share is not open."""
+        return float("inf") if self._next is None else max(0.0, self._next - now)

@@ -1,0 +1,171 @@
+"""The connection to Valkey or Redis. Only this module knows the client, which is imported when it is used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowmap.errors import FleetError
+from flowmap.fleet.requests import PARTS
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+SCRIPT = Path(__file__).with_name("exchange.lua")
+"""The one script that changes the shared state."""
+
+TIMEOUT = 1.0
+"""Seconds for one exchange, and for a connection: then the server counts as away."""
+
+Argument = str | int | float | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """Where the server is and how to log in."""
+
+    host: str
+    port: int = 6379
+    database: int = 0
+    username: str | None = None
+    password_file: str | None = None
+    tls: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+    def __str__(self) -> str:
+        return f"{'rediss' if self.tls else 'redis'}://{self.host}:{self.port}/{self.database}"
+
+
+class Server:
+    """One connection, made again after a failure. Used in one event loop; every failure is a FleetError."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        self.address = address
+        self._text = SCRIPT.read_text()
+        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._client: Redis | None = None
+
+    async def exchange(self, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
+        """Run the script once; see its heading."""
+        assert len(keys) == len(PARTS)
+        reply = await self._run("EVALSHA", self._sha, len(keys), *keys, *arguments)
+        return list(reply)
+
+    async def answers(self, key: str, questions: Sequence[str]) -> list[bytes | None]:
+        """The stored answers to these questions."""
+        return list(await self._run("HMGET", key, *questions))
+
+    async def info(self, section: str) -> dict[str, str]:
+        """A section of the server's description; empty if this user may not read it."""
+        try:
+            text = await self._run("INFO", section)
+        except FleetError:
+            return {}
+        lines = text.decode("utf-8", "replace").splitlines() if isinstance(text, bytes) else []
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _run(self, *command: Argument) -> Any:
+        try:
+            async with asyncio.timeout(2 * TIMEOUT):
+                return await self._send(*command)
+        except Exception as error:
+            await self._drop()
+            raise error if isinstance(error, FleetError) else failure(error, self.address) from error
+
+    async def _send(self, *command: Argument) -> Any:
+        from redis.exceptions import NoScriptError
+
+        if self._client is None:
+            self._client = connect(self.address)
+        # Commands as such: their wrappers have other forms and types in every version of the client.
+        try:
+            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except NoScriptError:  # the server was restarted, or is another one
+            return await self._client.execute_command("EVAL", self._text, *command[2:])  # type: ignore[no-untyped-call]
+
+    async def _drop(self) -> None:
+        """Close a connection that may hold a late reply."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):  # it is broken already
+                await client.aclose()
+
+
+def connect(address: ServerAddress) -> Redis:
+    """A client for one connection; it repeats nothing itself. FleetError without the library or the password."""
+    try:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+    except ImportError:
+        raise FleetError("the library redis is missing: pip install 'flowmap[fleet]'", reason="library") from None
+    try:
+        password = None if address.password_file is None else Path(address.password_file).read_text().strip()
+    except OSError as error:
+        raise FleetError(f"{address.password_file}: {error.strerror}", reason="auth") from error
+    encrypted: dict[str, Any] = {}
+    if address.tls:
+        encrypted = {
+            "ssl": True,
+            "ssl_ca_certs": address.ca_file,
+            "ssl_certfile": address.cert_file,
+            "ssl_keyfile": address.key_file,
+            "ssl_check_hostname": True,
+        }
+    return Redis(
+        host=address.host,
+        port=address.port,
+        db=address.database,
+        username=address.username,
+        password=password,
+        protocol=2,
+        single_connection_client=False,
+        max_connections=2,
+        socket_timeout=TIMEOUT,
+        socket_connect_timeout=TIMEOUT,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        **encrypted,
+    )
+
+
+def failure(error: Exception, address: ServerAddress) -> FleetError:
+    """The error for an exception of the client, with a reason that serves as a metric label."""
+    import ssl
+
+    from redis import exceptions
+
+    text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    chain = [error, error.__cause__, error.__context__]
+    if "FLEETVERSION" in text:
+        return FleetError(
+            f"{address}: the hosts of the fleet run a flowmap of another version: they share nothing with this one "
+            "until they are upgraded",
+            reason="version",
+        )
+    reasons: list[tuple[bool, str]] = [
+        (any(isinstance(one, ssl.SSLError) for one in chain), "tls"),
+        (isinstance(error, exceptions.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text, "auth"),
+        (isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text, "denied"),
+        (isinstance(error, exceptions.BusyLoadingError), "loading"),
+        (isinstance(error, exceptions.ReadOnlyError) or "READONLY" in text, "read_only"),
+        ("OOM" in text, "full"),
+        (isinstance(error, exceptions.TimeoutError | TimeoutError), "timeout"),
+        (isinstance(error, exceptions.ConnectionError | OSError), "connect"),
+        (isinstance(error, exceptions.ResponseError), "script"),
+    ]
+    reason = next((name for holds, name in reasons if holds), "error")
+    return FleetError(f"{address}: {text}", reason=reason)
