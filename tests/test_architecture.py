@@ -33,18 +33,19 @@ ARROWS: dict[str, set[str]] = {
     "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model", "sources"},
     "serve": {"config", "errors", "export", "model", "system"},
     "recording": {"attribute", "config", "engine", "errors", "export", "flows", "model", "sources", "wire"},
+    "fleet": {"control", "errors", "model"},
     "catalog_file": {"config", "control", "errors"},
     "replay": {
         *("attribute", "catalog_file", "config", "engine", "errors", "export", "flows", "model"),
         *("query", "recording", "sources", "wire"),
     },
     "daemon": {
-        *("attribute", "config", "control", "engine", "errors", "export", "history", "logs", "model"),
+        *("attribute", "config", "control", "engine", "errors", "export", "fleet", "history", "logs", "model"),
         *("query", "recording", "serve", "sources", "system"),
     },
     "sandbox": {"catalog_file", "control", "errors", "model", "serve"},
     "cli": {
-        *("attribute", "catalog_file", "config", "control", "daemon", "engine", "errors", "export", "flows"),
+        *("attribute", "catalog_file", "config", "control", "daemon", "engine", "errors", "export", "fleet", "flows"),
         *("history", "model", "query", "recording", "replay", "sandbox", "serve", "sources", "system"),
     },
     "__main__": {"cli"},
@@ -53,7 +54,7 @@ ARROWS: dict[str, set[str]] = {
 
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "control.alibaba": (
-        *("control.alibaba", "daemon.clients", "sandbox", "cli.control", "cli.check"),
+        *("control.alibaba", "daemon.clients", "daemon.fleet", "sandbox", "cli.control", "cli.check"),
         *("cli.shared.asking", "cli.shared.direct", "cli.replay.capture"),  # questions of commands, in the API's values
         "catalog_file.catalog",  # artifacts in the API's spelling
         "cli.shared.flink",  # listings in the values of the API
@@ -69,8 +70,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "httpx": ("control.http.transport", "cli.shared.client"),
     "numpy": ("flows", "wire", "sources", "attribute", "export", "history", "engine", "query", "recording", "replay"),
     "prometheus_client": ("export.selfmetrics",),
-    "pydantic": ("catalog_file", "cli.check.host", "config", "control", "recording", "serve", "sandbox"),
+    "pydantic": ("catalog_file", "cli.check.host", "config", "control", "fleet", "recording", "serve", "sandbox"),
     "pydantic_core": ("control",),
+    "redis": ("fleet.server",),
     "rich": ("cli.output.progress",),
     "scapy": ("sources", "wire"),
     "starlette": ("request_target", "serve", "sandbox"),
@@ -79,7 +81,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 }
 """Where each third-party package may be imported."""
 
-LAZY = ("bcrypt", "rich", "scapy")
+LAZY = ("bcrypt", "redis", "rich", "scapy")
 """Imported in functions only, or for types: too expensive for those who do not need it."""
 
 PURE = (
@@ -255,8 +257,7 @@ def test_dependencies_are_what_is_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].lower().replace("-", "_") for line in project["dependencies"]}
     imported = {imported.name.partition(".")[0] for module in MODULES for imported in module.imports()}
-    libraries = {name for name in imported if name in OWNERS} - {
-        "h11",
-        "pydantic_core",
-    }  # come with uvicorn and pydantic
+    libraries = {name for name in imported if name in OWNERS}
+    libraries -= {"h11", "pydantic_core"}  # come with uvicorn and pydantic
+    libraries -= {"redis"}  # an extra
     assert declared == {"pyyaml" if name == "yaml" else name for name in libraries}

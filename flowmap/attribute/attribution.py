@@ -28,6 +28,7 @@ from flowmap.attribute.backlog import Backlog
 from flowmap.attribute.calls.asking import Asking
 from flowmap.attribute.calls.free_questions import FreeQuestions
 from flowmap.attribute.calls.outage import Outage
+from flowmap.attribute.calls.pending_traffic import pending_traffic
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, UNKNOWN_CHANGES, AnswerChanges, Schedule
 from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
@@ -132,6 +133,10 @@ class Attribution:
         questions += self._free.ask(self._table, self.questions_about, now=now)
         self.asked.update(question.shape for question in questions)
         return questions
+
+    def pending_traffic(self, questions: Iterable[Question]) -> dict[Question, float]:
+        """See :func:`flowmap.attribute.calls.pending_traffic.pending_traffic`."""
+        return pending_traffic(self._table, self._new_answers, questions)
 
     def questions_about(self, number: int) -> list[Question]:
         """All questions about one endpoint; none if its address is special."""

@@ -38,6 +38,10 @@ class NewAnswers:
         """Whether the question is under way."""
         return question in self._asked_about
 
+    def asked_about(self, question: Question) -> list[int]:
+        """The endpoints that the question is about; empty if it is not under way, or they are gone."""
+        return self._asked_about.get(question, [])
+
     def expect(self, question: Question, endpoint: int) -> None:
         """The answer to the question will be about the endpoint.
 

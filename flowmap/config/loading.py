@@ -23,6 +23,9 @@ from flowmap.errors import ConfigError
 PREFIX = "FLOWMAP__"
 """Variables of the environment that override a key: FLOWMAP__SECTION__KEY."""
 
+KEY_LENGTH = 32
+"""Shortest key of a fleet, in characters."""
+
 _WANTED = {
     "model_type": "must be a mapping of keys",
     "dict_type": "must be a mapping of names, like {name: …}",
@@ -81,6 +84,7 @@ def read(path: str | None, environ: Mapping[str, str]) -> LoadedConfig:
     config = _validated(Config, tree, problems)
     _try_secrets(config, problems)
     _try_web(config, problems)
+    _try_fleet(config, problems)
     problems.raise_any()
     return LoadedConfig(config, problems.places)
 
@@ -258,6 +262,26 @@ def _try_secrets(config: Config, problems: _Problems) -> None:
             problem = str(error)
         if problem:
             problems.add(("control_plane", "credentials", name), problem)
+
+
+def _try_fleet(config: Config, problems: _Problems) -> None:
+    """Report files of the fleet that are missing or too short, and a fleet without calls to share."""
+    fleet = config.fleet
+    if fleet.url is None:
+        return
+    if not config.control_plane.enabled:
+        problems.add(("fleet", "url"), "there is nothing to share: control_plane is not set, and Flink costs no calls")
+    for name, least in (("password_file", 1), ("key_file", KEY_LENGTH)):
+        path = getattr(fleet, name)
+        if path is None:
+            continue
+        try:
+            lines = read_text(path).split()
+            problem = "" if lines and min(map(len, lines)) >= least else f"{path}: is shorter than {least} characters"
+        except ConfigError as error:
+            problem = str(error)
+        if problem:
+            problems.add(("fleet", name), problem)
 
 
 def _try_web(config: Config, problems: _Problems) -> None:

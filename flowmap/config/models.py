@@ -39,6 +39,7 @@ from flowmap.config.fields import (
     distinct,
     some,
 )
+from flowmap.config.fleet import FleetConfig
 from flowmap.config.flink import FlinkConfig
 from flowmap.config.web import Access, TlsServer, Users
 
@@ -308,6 +309,7 @@ class Config(Section):
     attribute: AttributeConfig = Field(default=AttributeConfig(), description="How owners are found.")
     export: ExportConfig = Field(default=ExportConfig(), description="The series of /metrics.")
     history: HistoryConfig = Field(default=HistoryConfig(), description="History on disk.")
+    fleet: FleetConfig = Field(default=FleetConfig(), description="Answers and call budget shared by many hosts.")
     http: HttpConfig = Field(default=HttpConfig(), description="The HTTP server.")
     log: Annotated[LogConfig, AT_ONCE] = Field(default=LogConfig(), description="Logging.")
 

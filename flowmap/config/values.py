@@ -181,6 +181,38 @@ def parse_job_manager(value: str) -> str:
     return value.rstrip("/")
 
 
+class ValkeyUrl(NamedTuple):
+    """The parts of a URL of Valkey or Redis."""
+
+    tls: bool
+    username: str | None
+    host: str
+    port: int
+    database: int
+
+
+def split_valkey(url: str) -> ValkeyUrl:
+    """The parts of ``redis[s]://[user@]host[:port][/database]``; ValueError for anything else, without a password."""
+    try:
+        parts = urlsplit(url)
+        host, port, path = parts.hostname, parts.port, parts.path.strip("/")
+    except ValueError:
+        host, port, path, parts = None, None, "", urlsplit("")
+    shown = url.rpartition("@")[2]
+    if parts.password is not None:
+        raise ValueError(f"{shown!r}: no password in the URL, as it is shown to everybody; use password_file")
+    bare = not parts.query and not parts.fragment and (not path or path.isdecimal())
+    if parts.scheme not in ("redis", "rediss") or not host or port == 0 or not bare or not url.isprintable():
+        raise ValueError(f"{shown!r} is not redis[s]://[user@]host[:port][/database]")
+    return ValkeyUrl(parts.scheme == "rediss", parts.username or None, host, port or 6379, int(path or 0))
+
+
+def parse_valkey(value: str) -> str:
+    """Check the URL of a Valkey or Redis server."""
+    split_valkey(value)
+    return value
+
+
 def parse_api_server(value: str) -> str:
     """Check ``in-cluster`` or the URL of a Kubernetes API server."""
     return value if value == "in-cluster" else parse_job_manager(value)

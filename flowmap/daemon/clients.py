@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from flowmap.config import Config, ControlPlaneConfig, FlinkClusterConfig, FlinkConfig
@@ -11,7 +11,7 @@ from flowmap.control.alibaba.api.caller import Admit, Observe, default_transport
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_IP
 from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label
-from flowmap.control.alibaba.credentials.base import CredentialsProvider, StaticCredentials
+from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider, StaticCredentials
 from flowmap.control.alibaba.credentials.chain import process_credentials
 from flowmap.control.catalog.catalog import Scope
 from flowmap.control.flink.cluster import Cluster
@@ -42,10 +42,19 @@ class ConfiguredControl(NamedTuple):
     """The clusters of open-source Flink that are known now, as scopes of the catalog."""
 
 
-def configured_control(config: Config, *, observe: Observe = no_observer, admit: AdmitQuestion) -> ConfiguredControl:
-    """The control planes of the configuration; ConfigError for missing or unusable settings."""
+Join = Callable[[ControlPlane, Callable[[], Awaitable[Credentials]]], ControlPlane]
+"""From a control plane, and what gives its keys, to one whose calls are shared."""
+
+
+def configured_control(
+    config: Config, *, observe: Observe = no_observer, admit: AdmitQuestion, join: Join = lambda plane, keys: plane
+) -> ConfiguredControl:
+    """The control planes of the configuration; ConfigError for missing or unusable settings.
+
+    ``join`` makes the first of them share its calls with other hosts. The questions of clusters cost none.
+    """
     if not config.flink.enabled:
-        return _alibaba(config.control_plane, observe=observe, admit=admit)
+        return _alibaba(config.control_plane, observe=observe, admit=admit, join=join)
     flink = flink_control_plane(config.flink)
 
     def scopes() -> list[Scope]:
@@ -53,7 +62,7 @@ def configured_control(config: Config, *, observe: Observe = no_observer, admit:
 
     if not config.control_plane.enabled:
         return ConfiguredControl(flink, lambda old, new: lambda: None, scopes)
-    first = _alibaba(config.control_plane, observe=observe, admit=admit)
+    first = _alibaba(config.control_plane, observe=observe, admit=admit, join=join)
     plane = SeveralControlPlanes(first.plane, {FLINK: flink})
     return first._replace(plane=plane, scopes=scopes)
 
@@ -89,13 +98,13 @@ def _access(cluster: FlinkClusterConfig) -> Access:
     )
 
 
-def _alibaba(settings: ControlPlaneConfig, *, observe: Observe, admit: AdmitQuestion) -> ConfiguredControl:
+def _alibaba(settings: ControlPlaneConfig, *, observe: Observe, admit: AdmitQuestion, join: Join) -> ConfiguredControl:
     questions = GET_DEPLOYMENTS_BY_IP.name
     client = control_client(
         settings, observe=observe, admit=lambda operation, exchange: admit(operation == questions, exchange)
     )
     plane = AlibabaControlPlane(client, label=catalog_label(settings))
-    return ConfiguredControl(plane, lambda old, new: _prepare(plane, client.transport, old, new))
+    return ConfiguredControl(join(plane, plane.keys), lambda old, new: _prepare(plane, client.transport, old, new))
 
 
 def _prepare(

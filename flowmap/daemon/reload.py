@@ -17,7 +17,7 @@ from flowmap.config import Config
 from flowmap.config.loading import LoadedConfig
 from flowmap.config.reloading import changed, live
 from flowmap.daemon.clients import query_timeout
-from flowmap.daemon.wiring import Pipeline
+from flowmap.daemon.wiring import Pipeline, question_limits
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.model.status import ConfigurationStatus
 
@@ -101,14 +101,16 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
     """The functions that apply ``new``, for the engine and for the event loop; ConfigError or AuthError."""
     plane, engine = new.control_plane, pipeline.engine
     configure_control = pipeline.control.prepare(old.control_plane, plane)
+    configure_fleet = pipeline.fleet.configure(new) if pipeline.fleet is not None else lambda: None
 
     def on_engine() -> None:
-        engine.budget.configure(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
+        engine.budget.configure(**question_limits(new))
         engine.configure(new)
         pipeline.source.configure(new.collect)
 
     def on_loop() -> None:
         configure_control()
+        configure_fleet()
         pipeline.catalog.configure(every=plane.catalog.refresh)
         pipeline.backend.configure(timeout=query_timeout(new), stale_for=new.attribute.stale_for)
         pipeline.exposition.set_deployment_labels(new.export.deployment_labels)

@@ -8,22 +8,26 @@ source ──► engine (accounting: table, attribution, series) ──► snaps
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from flowmap import __version__, logs
 from flowmap.attribute.calls.budget import CallBudget, Permits
 from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
-from flowmap.control.port import ControlPlane
+from flowmap.control.port import Admit, ControlPlane
 from flowmap.daemon.clients import ConfiguredControl, configured_control, query_timeout
+from flowmap.daemon.fleet import QUESTIONS, Fleet, fleet_of
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.catalog_adapter import CatalogDirectory, Gate, deployments_seen
-from flowmap.engine.engine import Engine
+from flowmap.engine.engine import Engine, ReportWaiting
 from flowmap.engine.factory import make_accounting, make_snapshot
 from flowmap.engine.resolver import Resolver
+from flowmap.engine.waiting_report import WaitingReport
 from flowmap.export.exposition import Exposition
 from flowmap.export.negotiation import Format
 from flowmap.export.peers import Peers
@@ -49,6 +53,14 @@ from flowmap.sources.combined import parts, untracked_note
 from flowmap.system.workers import Workers
 
 
+class QuestionLimits(TypedDict):
+    """The limits of :class:`CallBudget`."""
+
+    rate: float
+    burst: int
+    max_in_flight: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
     """The running parts; the daemon starts and stops them."""
@@ -67,6 +79,8 @@ class Pipeline:
     recorder: Recorder | None
     history_writer: HistoryWriter | None
     """None without ``history.path``."""
+    fleet: Fleet | None
+    """None without ``fleet.url``."""
 
     def page(self) -> bytes:
         """The current metrics page in the text format."""
@@ -77,11 +91,12 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     """Make and connect all parts, inside the event loop that will run them. Only a recording is opened yet."""
     metrics = SelfMetrics(__version__)
     source, source_reason = (source, "") if source is not None else _chosen(config)
-    plane = config.control_plane
-    budget = CallBudget(rate=plane.rate, burst=plane.burst, max_in_flight=plane.max_in_flight)
+    fleet = fleet_of(config)
+    budget = CallBudget(**question_limits(config))
     permits = Permits(budget)
-    control = configured_control(config, observe=metrics.api_attempt, admit=Gate(permits).admit)
-    catalog = DeploymentCatalog(_scopes(plane, control.plane.workspace))
+    admit = Gate(permits).admit if fleet is None else fleet.admission.admit
+    control = _control(config, metrics, admit, fleet)
+    catalog = DeploymentCatalog(_scopes(config.control_plane, control.plane.workspace))
     directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
     accounting = make_accounting(
@@ -94,11 +109,12 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         source,
         budget,
         ask=resolver.start,
-        take_snapshot=_snapshots(metrics, control.plane, source, directory, recorder, history_writer),
+        take_snapshot=_snapshots(metrics, control.plane, source, directory, recorder, history_writer, fleet),
         resting_for=lambda: control.plane.status().resting_for,
         permits=permits,
         apply=None if recorder is None else recorder.apply,
         networks=BroadcastWatch().steps,
+        report_waiting=_report_waiting(fleet, accounting),
     )
     refresher = _refresher(config, control, catalog, engine)
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
@@ -110,6 +126,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         source_status=lambda: _statuses(source, engine, source_reason),
         catalog_status=refresher.status,
         history_queries=_history_queries(config, calls, history_writer),
+        fleet_status=None if fleet is None else fleet.status,
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     page_workers = Workers("page", PAGE_THREADS)
@@ -126,7 +143,29 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         exposition=exposition,
         recorder=recorder,
         history_writer=history_writer,
+        fleet=fleet,
     )
+
+
+def question_limits(config: Config) -> QuestionLimits:
+    """Limits of the questions under way. In a fleet its server limits the calls, and the questions wait there."""
+    plane = config.control_plane
+    if config.fleet.url is not None:
+        return {"rate": float(QUESTIONS), "burst": QUESTIONS, "max_in_flight": QUESTIONS}
+    return {"rate": plane.rate, "burst": plane.burst, "max_in_flight": plane.max_in_flight}
+
+
+def _control(config: Config, metrics: SelfMetrics, admit: Admit, fleet: Fleet | None) -> ConfiguredControl:
+    if fleet is None:
+        return configured_control(config, observe=metrics.api_attempt, admit=admit)
+    return configured_control(config, observe=metrics.api_attempt, admit=admit, join=fleet.join)
+
+
+def _report_waiting(fleet: Fleet | None, accounting: FlowAccounting) -> ReportWaiting:
+    if fleet is None:
+        return lambda now, questions, urgent: None
+    deliver = fleet.set_traffic(asyncio.get_running_loop())
+    return WaitingReport(accounting.attribution, deliver, clock=time.monotonic)
 
 
 def _snapshots(
@@ -136,6 +175,7 @@ def _snapshots(
     directory: CatalogDirectory,
     recorder: Recorder | None,
     history_writer: HistoryWriter | None,
+    fleet: Fleet | None,
 ) -> Callable[[FlowAccounting], Snapshot]:
     def take_snapshot(accounting: FlowAccounting) -> Snapshot:
         metrics.set_breaker(control.status().breaker_open)
@@ -149,6 +189,7 @@ def _snapshots(
             catalog=directory.report(),
             recording=None if recorder is None else recorder.report(),
             history=None if history_writer is None else _history_report(history_writer.figures),
+            fleet=None if fleet is None else fleet.report(),
         )
 
     return take_snapshot

@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
@@ -43,6 +43,7 @@ from flowmap.sources.base import Source, Step
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+ReportWaiting = Callable[[float, Collection[Question], Collection[Question]], None]
 
 GATHER = 0.1
 """Seconds between two reads of the source: a batch costs little more than a single record."""
@@ -75,13 +76,15 @@ class Engine(threading.Thread):
         permits: Permits | None = None,
         apply: Apply | None = None,
         networks: Callable[[], Iterator[Step]] = lambda: iter(()),
+        report_waiting: ReportWaiting = lambda now, questions, urgent: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``ask`` starts a call elsewhere and returns at once; the call passes its result to the given function.
 
         ``resting_for``: seconds until the control plane may be called again; questions wait meanwhile and are not
         charged. ``permits``: grants calls of ``budget`` to other threads. ``apply``: a recorder's, in place of the
-        accounting's. ``networks``: changes of the host's networks, read at every turn.
+        accounting's. ``networks``: changes of the host's networks, read at every turn. ``report_waiting``: called at
+        every turn with the questions under way, and those of them that users wait for.
         """
         super().__init__(name="engine")
         self.accounting = accounting
@@ -102,7 +105,7 @@ class Engine(threading.Thread):
         self._permits.on_request(self._wake)
         self._ask = ask
         self._take_snapshot = take_snapshot
-        self._resting_for, self._networks = resting_for, networks
+        self._resting_for, self._networks, self._report_waiting = resting_for, networks, report_waiting
         self._clock = clock
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -351,6 +354,7 @@ class Engine(threading.Thread):
                 self._ask(question, self.deliver)
         if len(self._permits) and not self.questions_waiting:
             self._permits.grant_spare(now)
+        self._report_waiting(now, self._in_flight, self._waiters.keys())
 
     def _start_free(self) -> None:
         """Start the questions that need no call of their own."""

@@ -18,7 +18,7 @@ from flowmap.engine.commands import Configure
 from flowmap.engine.protocols import DeploymentDirectory, Journal
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
-from flowmap.export.snapshot import CatalogReport, HistoryReport, Snapshot
+from flowmap.export.snapshot import CatalogReport, FleetReport, HistoryReport, Snapshot
 from flowmap.flows.table import FlowTable
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 from flowmap.model.status import RecordingReport
@@ -68,6 +68,7 @@ def make_snapshot(
     catalog: CatalogReport | None = None,
     recording: RecordingReport | None = None,
     history: HistoryReport | None = None,
+    fleet: FleetReport | None = None,
 ) -> Snapshot:
     """The snapshot from which the page and the status are made.
 
@@ -106,6 +107,7 @@ def make_snapshot(
         catalog=catalog,
         recording=recording,
         history=history,
+        fleet=fleet,
     )
 
 

@@ -30,6 +30,7 @@ def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterat
         **_catalog(snapshot),
         **_recording(snapshot),
         **_history(snapshot),
+        **_fleet(snapshot),
     }
     for name, samples in families.items():
         yield BY_NAME[name], samples
@@ -153,6 +154,24 @@ def _history(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_history_limit_bytes": [_sample(history.limit)],
         "flowmap_history_oldest_timestamp_seconds": [] if oldest is None else [_sample(oldest)],
         "flowmap_history_set_aside_total": [_sample(history.set_aside)],
+    }
+
+
+def _fleet(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    fleet = snapshot.fleet
+    if fleet is None:
+        return {}
+    return {
+        "flowmap_fleet_up": [_sample(int(fleet.up))],
+        "flowmap_fleet_hosts": [_sample(fleet.hosts)],
+        "flowmap_fleet_missing_hosts": [_sample(fleet.missing)],
+        "flowmap_fleet_queued_questions": [_sample(fleet.queued)],
+        "flowmap_fleet_oldest_question_seconds": [_sample(fleet.oldest)],
+        "flowmap_fleet_waiting_questions": [_sample(fleet.waiting)],
+        "flowmap_fleet_calls_saved_total": [_sample(fleet.saved)],
+        "flowmap_fleet_own_share_calls_total": [_sample(fleet.local_calls)],
+        "flowmap_fleet_failures_total": _by_reason(fleet.failures),
+        "flowmap_fleet_refused_total": _by_reason(fleet.refused),
     }
 
 

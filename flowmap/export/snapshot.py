@@ -131,6 +131,26 @@ class HistoryReport:
     set_aside: int
 
 
+@dataclass(frozen=True, slots=True)
+class FleetReport:
+    """Figures of the fleet, copied for the page."""
+
+    up: bool
+    """Whether the shared server answered the last exchange."""
+    saved: int
+    local_calls: int
+    waiting: int
+    failures: Mapping[str, int]
+    """Exchanges that failed, by reason."""
+    refused: Mapping[str, int]
+    """Answers and questions of other hosts that were not used, by reason."""
+    queued: int
+    oldest: float
+    """Seconds."""
+    hosts: int
+    missing: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """The data of the page and of the status answer, at one tick.
@@ -184,6 +204,8 @@ class Snapshot:
     recording: RecordingReport | None = None
     """None leaves its metrics out."""
     history: HistoryReport | None = None
+    """None leaves its metrics out."""
+    fleet: FleetReport | None = None
     """None leaves its metrics out."""
 
     def byte_totals(self) -> ByteTotals:

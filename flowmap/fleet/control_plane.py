@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 from flowmap.control.port import ControlPlane, ControlStatus, ListedDeployment, Listing, OwnersAnswer
 from flowmap.fleet.member import Member
@@ -40,22 +41,17 @@ class SharedControlPlane:
         self, workspace: str, namespace: str, source: Endpoint | None, destination: Endpoint | None
     ) -> OwnersAnswer:
         """The answer of this host's call or of another's; its instants say when that was."""
-        answer = await self.member.get(self._request(workspace, namespace, source, destination))
-        assert isinstance(answer, OwnersAnswer)
-        return answer
+        return cast(OwnersAnswer, await self.member.get(self._request(workspace, namespace, source, destination)))
 
     async def list_deployments(self, workspace: str, namespace: str) -> Listing[ListedDeployment]:
+        """A listing by this host or another; ``asked_at`` says when."""
         request = Request(Kind.DEPLOYMENTS, workspace or self.workspace, namespace, detail=self.label)
-        listing = await self.member.get(request)
-        assert isinstance(listing, Listing)
-        return listing
+        return cast(Listing[ListedDeployment], await self.member.get(request))
 
     async def list_jobs(self, workspace: str, namespace: str, deployment_id: str) -> Listing[Job]:
-        listing = await self.member.get(
-            Request(Kind.JOBS, workspace or self.workspace, namespace, detail=deployment_id)
-        )
-        assert isinstance(listing, Listing)
-        return listing
+        """A listing by this host or another; ``asked_at`` says when."""
+        request = Request(Kind.JOBS, workspace or self.workspace, namespace, detail=deployment_id)
+        return cast(Listing[Job], await self.member.get(request))
 
     def status(self) -> ControlStatus:
         """As of this host's calls, without their pauses: other hosts may be answered meanwhile."""

@@ -36,6 +36,9 @@ local clock = call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local function text(number) return string.format('%.6f', number) end
 
+-- First, since a full server refuses the first write of a script, but not the ones that follow a removal.
+call('ZADD', HOSTS, now, host)
+
 -- The state, or a new one.
 local known = call('HMGET', STATE, 'version', 'epoch', 'last', 'tokens', 'filled', 'turn', 'ticket', 'rate', 'lowered', 'tidied')
 if known[1] and known[1] ~= version then
@@ -56,7 +59,6 @@ if not (epoch and last and tokens and filled) or now < last - JUMP or notice == 
 end
 
 -- Hosts. Each that is missing may spend its own share, which is taken from the rate of the others.
-call('ZADD', HOSTS, now, host)
 local live = call('ZCOUNT', HOSTS, now - LIVE, '+inf')
 local missing = call('ZCOUNT', HOSTS, now - MISSING, '(' .. text(now - LIVE))
 
@@ -77,15 +79,16 @@ local function forget(question)
     call('HDEL', FLIGHT, question)
 end
 
--- What "flight" keeps of a question: its ticket ('0': none) and its scores.
+-- What "flight" keeps of a question: its ticket ('0': none), its scores, and the host with the ticket.
+local function unpacked(kept) return string.match(kept, '^(%d+) (%S+) (%S*) (.*)$') end
+
 local function flying(question)
     local kept = call('HGET', FLIGHT, question)
-    if not kept then return nil end
-    return string.match(kept, '^(%d+) (%S+) (%S*)$')
+    if kept then return unpacked(kept) end
 end
 
 local function put_off(question, number, bytes, since, until_)
-    call('HSET', FLIGHT, question, number .. ' ' .. bytes .. ' ' .. (since or ''))
+    call('HSET', FLIGHT, question, number .. ' ' .. bytes .. ' ' .. (since or '') .. ' ' .. host)
     call('ZADD', LATER, until_, question)
 end
 
@@ -100,6 +103,21 @@ for _, question in ipairs(call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, 
     call('ZREM', LATER, question)
     call('HDEL', FLIGHT, question)
     if bytes and call('ZSCORE', WANTED, question) then queue(question, bytes, since) end
+end
+
+-- Tickets that the host was granted in a reply it did not get. Their place in the budget is lost.
+if notice == 'lost' then
+    local has = {}
+    for index = at + 3 * done + 3 * failed + 4 * wants + 1, #ARGV do has[ARGV[index]] = true end
+    local all = call('HGETALL', FLIGHT)
+    for index = 1, #all, 2 do
+        local number, bytes, since, holder = unpacked(all[index + 1])
+        if holder == host and number ~= '0' and not has[number] then
+            call('ZREM', LATER, all[index])
+            call('HDEL', FLIGHT, all[index])
+            if call('ZSCORE', WANTED, all[index]) then queue(all[index], bytes, since) end
+        end
+    end
 end
 
 -- Questions answered since the host's last exchange, before its own results are stored.

@@ -56,7 +56,9 @@ class Exchange:
     repeats: int = 0
     cursor: float = 0.0
     notice: str = ""
-    """``leave``: the host stops. ``jump``: it saw that the server's clock was set."""
+    """``leave``: the host stops. ``jump``: it saw that the server's clock was set. ``lost``: it got no reply to its
+    last exchange, so of the tickets it was granted it has those in ``held`` only."""
+    held: Sequence[str] = ()
     made: Sequence[CallMade] = ()
     failed: Sequence[CallFailed] = ()
     wants: Sequence[Report] = ()
@@ -76,7 +78,7 @@ class Exchange:
             fixed += [*failed.ticket, failed.pause]
         for report in self.wants:
             fixed += [report.question, report.more, report.delay, f"{report.since:.6f}"]
-        return fixed
+        return [*fixed, *self.held]
 
 
 @dataclass(frozen=True, slots=True)

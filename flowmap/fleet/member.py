@@ -12,21 +12,23 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.port import ControlPlane
 from flowmap.errors import ControlError, FleetError, Transient
 from flowmap.fleet import pace
 from flowmap.fleet.admission import Admission
-from flowmap.fleet.answers import Refused, Signer, carries, instants_of
-from flowmap.fleet.calling import Made, Value, make, own_form, shared_form
-from flowmap.fleet.exchange import CallFailed, CallMade, Exchange, Reply, Ticket
+from flowmap.fleet.answers import Refused
+from flowmap.fleet.calling import Made, Value
+from flowmap.fleet.calls import Calls
+from flowmap.fleet.exchange import CallMade, Exchange, Reply, Ticket
 from flowmap.fleet.figures import Figures
-from flowmap.fleet.requests import FleetScope, Kind, Request
+from flowmap.fleet.requests import FleetScope, Request
 from flowmap.fleet.server import Argument
 from flowmap.fleet.server_clock import ServerClock
-from flowmap.fleet.waiting import LIMIT, Waiting
+from flowmap.fleet.trust import Trust
+from flowmap.fleet.waiting import LIMIT, Waiting, Want
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,8 @@ ACCOUNT_EVERY = 60.0
 """Seconds between two looks whether the account's keys are those of another account."""
 LOG_EVERY = 60.0
 """Seconds between two log lines about a server that cannot be used."""
-FAILED_PAUSE = 1.0
-"""Seconds for which a question rests whose call failed, if the failure does not say."""
+LEAVE_SECONDS = 0.5
+"""Longest time for taking leave of the fleet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +72,6 @@ class Connection(Protocol):
         """Close it."""
 
 
-class _Call(NamedTuple):
-    ticket: Ticket | None
-    """None: from this host's own share."""
-    request: Request
-
-
 class Member:
     """The task and its state. Used in one event loop."""
 
@@ -101,16 +97,14 @@ class Member:
         admission.on_request(self._wake.set)
         self._waiting = Waiting()
         self._futures: dict[Request, list[asyncio.Future[Value]]] = {}
-        self._calls: dict[asyncio.Task[None], _Call] = {}
-        self._made: list[CallMade] = []
-        self._failed: list[CallFailed] = []
+        self._calls = Calls(control, clock, sign=self._signed, finish=self._finish, wake=self._wake.set)
         self._server_clock = ServerClock()
         self._share = pace.OwnShare()
         self._scope: FleetScope | None = None
         self._scope_at = float("-inf")
         self._epoch = ""
         self._cursor = 0.0
-        self._jumped = False
+        self._jumped = self._lost_reply = False
         self._reply: Reply | None = None
         self._reached_at = clock.monotonic()
         self._exchanged_at = self._retry_at = self._logged_at = float("-inf")
@@ -124,16 +118,17 @@ class Member:
 
     async def aclose(self) -> None:
         """End the task and its calls, and leave the fleet."""
-        tasks = [task for task in (self._task, *self._calls) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._calls.aclose()
         for futures in self._futures.values():
             for future in futures:
                 future.cancel()
         if self._scope is not None and self.figures.up:
-            with contextlib.suppress(FleetError):
-                await self._server.exchange(self._scope.keys(), self._exchange(leave=True).arguments())
+            with contextlib.suppress(FleetError, TimeoutError):
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await self._server.exchange(self._scope.keys(), self._exchange(leave=True).arguments())
         await self._server.aclose()
 
     async def get(self, request: Request) -> Value:
@@ -218,18 +213,18 @@ class Member:
 
     async def _exchange_once(self, now: float) -> None:
         scope = await self._current_scope(now)
-        sent_results = self._made, self._failed
         exchange = self._exchange()
         sent = self._exchanged_at = self._clock.monotonic()
         try:
             raw = await self._server.exchange(scope.keys(), exchange.arguments())
-        except FleetError:
+        except FleetError:  # the server may have taken it nevertheless, and granted tickets
             self._waiting.report_anew(report.question for report in exchange.wants)
+            self._lost_reply = True
             raise
+        self._lost_reply = False
         received = self._clock.monotonic()
         reply = Reply.parse(raw)
-        self._made = [one for one in self._made if one not in sent_results[0][: len(exchange.made)]]
-        self._failed = [one for one in self._failed if one not in sent_results[1][: len(exchange.failed)]]
+        self._calls.delivered(exchange)
         self._reached(received)
         self._jumped = not self._server_clock.observe(sent=sent, received=received, server=reply.now)
         if reply.epoch != self._epoch or self._jumped:
@@ -262,18 +257,24 @@ class Member:
             slots=slots - alone if settings.trust == "all" else 0,
             repeats=self._admission.waiting + alone,
             cursor=self._cursor,
-            notice="leave" if leave else "jump" if self._jumped else "",
-            made=tuple(self._made),
-            failed=tuple(self._failed),
+            notice=self._notice(leave),
+            held=self._calls.held() if self._lost_reply else (),
+            made=self._calls.made,
+            failed=self._calls.failed,
             wants=() if leave else tuple(self._waiting.reports(self._clock.monotonic())),
         )
+
+    def _notice(self, leave: bool) -> str:
+        if leave:
+            return "leave"
+        return "jump" if self._jumped else "lost" if self._lost_reply else ""
 
     async def _current_scope(self, now: float) -> FleetScope:
         if self._scope is None or now - self._scope_at >= ACCOUNT_EVERY:
             scope = await self._find_scope()
             if scope != self._scope:
                 self._scope, self._epoch = scope, ""
-                self._made, self._failed = [], []  # their tickets are of another queue
+                self._calls.forget()  # their tickets are of another queue
             self._scope_at = now
         return self._scope
 
@@ -299,72 +300,45 @@ class Member:
     def _begin(self, ticket: Ticket, sent: float) -> None:
         """Use a ticket that was granted after the instant ``sent``."""
         if self._clock.monotonic() - sent > self.settings.lease / 2:  # this process was stopped; another host calls
-            self._failed.append(CallFailed(ticket, FAILED_PAUSE))
+            self._calls.fail(ticket)
             return
         try:
             want = self._waiting.named(ticket.question)
             request = want.request if want is not None else Request.parse(ticket.question)
         except ValueError:
             self.figures.refused["question"] += 1
-            self._made.append(CallMade(ticket, b""))  # without an answer, it leaves the queue
-            return
-        self._call(_Call(ticket, request))
+            self._calls.made.append(CallMade(ticket, b""))  # without an answer, it leaves the queue
+        else:
+            self._calls.begin(request, ticket)
 
     def _use(self, granted: int) -> None:
         """Use calls that are for this host: repeats first, then questions that only its own call serves."""
         for _ in range(granted):
             if self._admission.waiting:
                 self._admission.grant(1)
-            elif want := self._waiting.best((call.request for call in self._calls.values()), alone=True):
-                self._call(_Call(None, want.request))
+            elif want := self._waiting.best(self._calls.requests, alone=True):
+                self._calls.begin(want.request)
 
     def _use_own_share(self, now: float) -> None:
         settings = self.settings
         self._share.open(now, rate=settings.rate, size=settings.size, chance=self._clock.chance())
-        busy = [call.request for call in self._calls.values()]
-        want = self._waiting.best(busy) if self._slots else None
+        want = self._waiting.best(self._calls.requests) if self._slots else None
         if not (want or self._admission.waiting) or not self._share.take(now, rate=settings.rate, size=settings.size):
             return
         self.figures.local_calls += 1
         if self._admission.waiting:
             self._admission.grant(1)
         elif want is not None:
-            self._call(_Call(None, want.request))
-
-    def _call(self, call: _Call) -> None:
-        task = asyncio.get_running_loop().create_task(self._make(call))
-        self._calls[task] = call
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._calls.pop(task, None)
-        self._wake.set()
-
-    async def _make(self, call: _Call) -> None:
-        try:
-            made = await make(self._control, call.request, self._clock)
-        except ControlError as error:
-            if call.ticket is not None:
-                self._failed.append(CallFailed(call.ticket, error.retry_after or FAILED_PAUSE))
-            self._finish(call.request, error)
-        except Exception as error:  # a defect here must not keep the question in flight for ever
-            log.exception("fleet: %s", call.request.text())
-            if call.ticket is not None:
-                self._failed.append(CallFailed(call.ticket, FAILED_PAUSE))
-            self._finish(call.request, Transient(f"defect: {error!r}", reason="defect"))
-        else:
-            if call.ticket is not None:
-                self._made.append(CallMade(call.ticket, self._signed(call.ticket, made)))
-            self._finish(call.request, made.value)
+            self._calls.begin(want.request)
 
     def _signed(self, ticket: Ticket, made: Made) -> bytes:
-        """The answer for other hosts; empty if there can be none."""
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        ahead = self._server_clock.ahead(now)
-        if not self.settings.keys or self._scope is None or ahead is None:
-            return b""
-        signer = Signer(self._scope.identity, self.settings.keys)
-        return signer.encode(ticket.question, shared_form(made, ahead, now=now, wall=wall)) or b""
+        ahead = self._server_clock.ahead(self._clock.monotonic())
+        return b"" if self._trust is None or ahead is None else self._trust.sign(ticket.question, made, ahead)
+
+    @property
+    def _trust(self) -> Trust | None:
+        settings = self.settings
+        return None if self._scope is None else Trust(self._scope, settings.keys, settings.grace, self._clock)
 
     # Answers of other hosts.
 
@@ -372,42 +346,32 @@ class Member:
         stored = {question: at for question, at in reply.stored if self._waiting.named(question) is not None}
         if not stored:
             return
-        names = list(stored)
         try:
-            found = await self._server.answers(scope.answers_key, names)
+            found = await self._server.answers(scope.answers_key, list(stored))
         except FleetError:
-            self._waiting.report_anew(names)
+            self._waiting.report_anew(stored)
             raise
-        for question, data in zip(names, found, strict=True):
+        for (question, at), data in zip(stored.items(), found, strict=True):
             want = self._waiting.named(question)
-            if want is None:
-                continue
-            if data is None:  # it has expired just now
+            if want is not None and data is None:  # it has expired just now
                 want.report_anew()
-                continue
-            self._waiting.note_stored(question, stored[question])
-            try:
-                value = self._read(scope, want.request, question, data)
-            except Refused as error:
-                self.figures.refused[error.reason] += 1
-                log.debug("fleet: %s: %s; this host asks itself", question, error)
-                self._waiting.leave_alone(want)
-                self._wake.set()
-            else:
-                self.figures.saved += 1
-                self._finish(want.request, value)
+            elif want is not None and data is not None:
+                self._waiting.note_stored(question, at)
+                self._take(want, data)
 
-    def _read(self, scope: FleetScope, request: Request, question: str, data: bytes) -> Value:
-        shared = Signer(scope.identity, self.settings.keys).decode(question, data)
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        ahead = self._server_clock.ahead(now)
-        if ahead is None or not carries(request.kind, shared):
-            raise Refused("malformed", "an answer is of another kind")
-        instants = instants_of(shared, ahead, now=now, wall=wall)
-        far = max(instants.uncertainty, instants.skew)
-        if far > self.settings.grace and request.kind is Kind.OWNERS and not request.narrows:
-            raise Refused("clock", f"the clocks of asker, server and this host are {far:.3f} s apart")
-        return own_form(request, shared, instants, epoch=wall - now)
+    def _take(self, want: Want, data: bytes) -> None:
+        ahead, trust = self._server_clock.ahead(self._clock.monotonic()), self._trust
+        assert ahead is not None and trust is not None, "there was an exchange"
+        try:
+            value = trust.read(want.request, want.question, data, ahead)
+        except Refused as error:
+            self.figures.refused[error.reason] += 1
+            log.debug("fleet: %s: %s; this host asks itself", want.question, error)
+            self._waiting.leave_alone(want)
+            self._wake.set()
+        else:
+            self.figures.saved += 1
+            self._finish(want.request, value)
 
     def _finish(self, request: Request, result: Value | ControlError) -> None:
         """Deliver a result to everything on this host that waits for it."""

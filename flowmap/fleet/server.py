@@ -162,7 +162,7 @@ def failure(error: Exception, address: ServerAddress) -> FleetError:
         (isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text, "denied"),
         (isinstance(error, exceptions.BusyLoadingError), "loading"),
         (isinstance(error, exceptions.ReadOnlyError) or "READONLY" in text, "read_only"),
-        ("OOM" in text, "full"),
+        (isinstance(error, exceptions.OutOfMemoryError), "full"),
         (isinstance(error, exceptions.TimeoutError | TimeoutError), "timeout"),
         (isinstance(error, exceptions.ConnectionError | OSError), "connect"),
         (isinstance(error, exceptions.ResponseError), "script"),

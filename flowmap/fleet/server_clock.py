@@ -49,7 +49,8 @@ class ServerClock:
 
         Returns False if the sample contradicts earlier ones; then these are dropped.
         """
-        sample = Bounds(server - received - RESOLUTION, server - sent + RESOLUTION)
+        error = RESOLUTION + DRIFT * (received - sent)
+        sample = Bounds(server - received - error, server - sent + error)
         known, self._at = self.ahead(received), received
         if known is None:
             self._ahead = sample

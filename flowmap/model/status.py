@@ -201,6 +201,28 @@ class HistoryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """State of the fleet as this host sees it."""
+
+    server: str
+    """Its URL; it has no password."""
+    up: bool
+    """Whether the server answered the last exchange."""
+    hosts: int
+    hosts_missing: int
+    questions_queued: int
+    """Of all hosts."""
+    oldest_question_seconds: float
+    questions_waiting: int
+    """Of this host."""
+    calls_saved: int
+    """Questions that the answer of another host's call served."""
+    answers_refused: int
+    error: str | None
+    """Why the server cannot be used; None if it can."""
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
     """The daemon's own state."""
 
@@ -220,3 +242,5 @@ class StatusView:
     attribution: AttributionReport = AttributionReport()
     history: HistoryStatus | None = None
     """None without a history file."""
+    fleet: FleetStatus | None = None
+    """None without a fleet."""

@@ -20,6 +20,7 @@ from flowmap.model.status import (
     CatalogStatus,
     ConfigurationStatus,
     ControlPlaneStatus,
+    FleetStatus,
     FlowCounts,
     StatusView,
 )
@@ -64,6 +65,7 @@ class QueryService:
         source_status: Callable[[], tuple[SourceStatus, ...]],
         catalog_status: Callable[[], CatalogStatus | None] = lambda: None,
         history_queries: HistoryQueries | None = None,
+        fleet_status: Callable[[], FleetStatus] | None = None,
     ) -> None:
         """``stale_for``: maximum age in seconds of an answer that a query gets while the control plane fails."""
         self.calls = calls
@@ -72,6 +74,7 @@ class QueryService:
         self._source_status = source_status
         self._catalog_status = catalog_status
         self._history_queries = history_queries
+        self._fleet_status = fleet_status
         self.configuration_status: Callable[[], ConfigurationStatus | None] = lambda: None
         """The running configuration, and the result of the last reload."""
         self._started_at = time.time()
@@ -159,6 +162,7 @@ class QueryService:
             attribution=_with_epoch_times(snapshot.attribution, time.time() - time.monotonic()),
             recording=snapshot.recording,
             history=None if self._history_queries is None else self._history_queries.status(),
+            fleet=None if self._fleet_status is None else self._fleet_status(),
         )
 
     def ready(self) -> bool:

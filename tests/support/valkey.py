@@ -95,7 +95,7 @@ class ValkeyServer:
         import redis
 
         with redis.Redis(port=self.port, protocol=2) as client:
-            return client.execute_command(*words)  # type: ignore[no-untyped-call]
+            return client.execute_command(*words)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
 from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.alibaba.api.packages import files_of
 from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_LABEL
-from flowmap.control.alibaba.credentials.base import CredentialsProvider
+from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider
 from flowmap.control.http.route import Route
 from flowmap.control.port import ControlStatus, ListedDeployment, Listing, OwnersAnswer
 from flowmap.errors import BadRequest, ConfigError, ControlError
@@ -89,6 +89,10 @@ class AlibabaControlPlane:
         own = (None, deployment_id)
         items = tuple([run(job) async for page in listing for job in page if job.deployment_id in own])
         return Listing(items, _gap(listing.dropped, listing.complete))
+
+    async def keys(self) -> Credentials:
+        """The access key of the next call; AuthError or Transient if there is none."""
+        return await self._client.keys()
 
     def status(self) -> ControlStatus:
         client = self._client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flowmap.export.metrics.daemon import SELF
+from flowmap.export.metrics.fleet import FLEET
 from flowmap.export.metrics.history import HISTORY
 from flowmap.export.metrics.metric import Metric
 from flowmap.export.metrics.sources import SOURCES
@@ -284,6 +285,7 @@ METRICS: tuple[Metric, ...] = (
     + _CATALOG
     + _RECORDING
     + HISTORY
+    + FLEET
     + SELF
 )
 """In the order of the page."""

@@ -97,6 +97,7 @@ def test_status() -> None:
             "lastError": None,
         },
         "recording": {"path": "/r", "size": 9, "active": False, "ended": "disk"},
+        "fleet": None,
         "history": {
             "up": True,
             "flows": 3,

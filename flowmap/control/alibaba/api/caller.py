@@ -144,6 +144,14 @@ class Caller:
         if credentials is not None:
             self._credentials = credentials
 
+    async def keys(self) -> Credentials:
+        """The keys of the next call; AuthError or Transient if there are none."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._credentials.get()
+        except TimeoutError as error:
+            raise Transient("no credentials within the timeout", reason="timeout") from error
+
     @property
     def breaker_open(self) -> bool:
         return self._breaker.is_open

@@ -196,6 +196,10 @@ class ControlClient:
         """The transport of the calls."""
         return self._caller.transport
 
+    async def keys(self) -> Credentials:
+        """The access key that the next call is signed with; AuthError or Transient if there is none."""
+        return await self._caller.keys()
+
     def configure(self, *, timeout: float, credentials: CredentialsProvider | None = None) -> None:
         """Apply another timeout, and other keys if given, from the next call on."""
         self._caller.configure(timeout=timeout, credentials=credentials)

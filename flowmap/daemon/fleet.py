@@ -1,0 +1,170 @@
+"""Makes the member of a fleet from the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowmap.config import Config
+from flowmap.config.values import split_valkey
+from flowmap.control.alibaba.credentials.base import Credentials
+from flowmap.control.port import ControlPlane
+from flowmap.engine.waiting_report import Traffic
+from flowmap.errors import ConfigError, FleetError
+from flowmap.export.snapshot import FleetReport
+from flowmap.fleet.admission import Admission
+from flowmap.fleet.control_plane import SharedControlPlane
+from flowmap.fleet.member import Member, MemberSettings
+from flowmap.fleet.requests import FleetScope
+from flowmap.fleet.server import Server, ServerAddress
+from flowmap.model.status import FleetStatus
+
+QUESTIONS = 2000
+"""Questions of one host that may be under way: the fleet orders them, not the local budget."""
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The parts of a daemon that shares: made before its control plane, which waits for the fleet's budget."""
+
+    config: Config
+    admission: Admission
+    plane: SharedControlPlane | None = None
+
+    def join(self, control: ControlPlane, keys: Callable[[], Awaitable[Credentials]]) -> ControlPlane:
+        """``control`` with shared calls. ``keys``: of the account that it calls with."""
+        fleet = self.config.fleet
+        assert fleet.url is not None
+
+        async def scope() -> FleetScope:
+            return FleetScope(control.endpoint, account_of(await keys(), fleet.scope), fleet.scope)
+
+        member = Member(
+            control,
+            Server(server_address(self.config)),
+            settings_of(self.config),
+            scope=scope,
+            admission=self.admission,
+        )
+        self.plane = SharedControlPlane(control, member, label=self.config.control_plane.catalog.label or "")
+        return self.plane
+
+    def set_traffic(self, loop: asyncio.AbstractEventLoop) -> Callable[[Traffic], None]:
+        """A function that passes reports of the engine's thread to the member in ``loop``."""
+        plane = self.plane
+        assert plane is not None, "joined"
+
+        def deliver(traffic: Traffic) -> None:
+            loop.call_soon_threadsafe(plane.set_traffic, traffic)
+
+        return deliver
+
+    def configure(self, config: Config) -> Callable[[], None]:
+        """A function that applies another configuration and cannot fail; ConfigError if a file cannot be used."""
+        settings = settings_of(config)
+
+        def apply() -> None:
+            assert self.plane is not None, "joined"
+            self.config = config
+            self.plane.member.settings = settings
+            self.plane.label = config.control_plane.catalog.label or ""
+
+        return apply
+
+    def report(self) -> FleetReport:
+        """Figures for the page."""
+        assert self.plane is not None, "joined"
+        figures = self.plane.member.figures
+        return FleetReport(
+            up=figures.up,
+            saved=figures.saved,
+            local_calls=figures.local_calls,
+            waiting=figures.waiting,
+            failures=dict(figures.failures),
+            refused=dict(figures.refused),
+            queued=figures.queued,
+            oldest=figures.oldest,
+            hosts=figures.hosts,
+            missing=figures.missing,
+        )
+
+    def status(self) -> FleetStatus:
+        """State for the status answer."""
+        assert self.plane is not None and self.config.fleet.url is not None
+        figures = self.plane.member.figures
+        return FleetStatus(
+            server=self.config.fleet.url,
+            up=figures.up,
+            hosts=figures.hosts,
+            hosts_missing=figures.missing,
+            questions_queued=figures.queued,
+            oldest_question_seconds=figures.oldest,
+            questions_waiting=figures.waiting,
+            calls_saved=figures.saved,
+            answers_refused=sum(figures.refused.values()),
+            error=figures.problem,
+        )
+
+
+def fleet_of(config: Config) -> Fleet | None:
+    """The fleet of a configuration; None without ``fleet.url``. Inside the event loop."""
+    return Fleet(config, Admission()) if config.fleet.url is not None else None
+
+
+def settings_of(config: Config) -> MemberSettings:
+    """The settings of a member; ConfigError if the key file cannot be used."""
+    plane, fleet = config.control_plane, config.fleet
+    return MemberSettings(
+        host=socket.gethostname(),
+        trust=fleet.trust,
+        size=fleet.size or 1,
+        keys=_keys(fleet.key_file) if fleet.trust == "all" else (),
+        rate=plane.rate,
+        burst=plane.burst,
+        max_in_flight=plane.max_in_flight,
+        lease=2 * plane.timeout + 10.0,
+        recheck=config.attribute.recheck,
+        grace=config.attribute.grace,
+    )
+
+
+def server_address(config: Config) -> ServerAddress:
+    """Where the server of the configuration is."""
+    fleet = config.fleet
+    assert fleet.url is not None
+    url = split_valkey(fleet.url)
+    return ServerAddress(
+        url.host,
+        url.port,
+        url.database,
+        url.username,
+        fleet.password_file,
+        url.tls,
+        fleet.tls.ca_file,
+        fleet.tls.cert_file,
+        fleet.tls.key_file,
+    )
+
+
+def account_of(keys: Credentials, scope: str) -> str:
+    """The account, as hosts with the same rights have it in common. FleetError if that cannot be known."""
+    if keys.security_token is None:
+        return keys.access_key_id
+    if not scope:
+        raise FleetError(
+            f"the keys from {keys.origin} are temporary and differ from host to host; set fleet.scope to a name that "
+            "hosts with the same role have in common",
+            reason="account",
+        )
+    return "temporary"
+
+
+def _keys(path: str | None) -> tuple[bytes, ...]:
+    assert path is not None, "checked by the configuration"
+    try:
+        return tuple(line.encode() for line in Path(path).read_text().split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"fleet.key_file: {path}: {error}") from error

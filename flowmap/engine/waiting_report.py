@@ -1,0 +1,48 @@
+"""Reports to the fleet which questions this host waits for, and how much traffic waits for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from flowmap.attribute.attribution import Attribution
+from flowmap.attribute.questions import Question
+from flowmap.model.address import Endpoint
+
+EVERY = 0.1
+"""Shortest pause in seconds between two reports."""
+
+URGENT = 1e18
+"""Bytes that a user's question counts for: it comes before every other."""
+
+Traffic = Mapping[tuple[str, str, Endpoint | None, Endpoint | None], float]
+"""Bytes that wait, by workspace, namespace, source and destination of a question."""
+
+
+class WaitingReport:
+    """Called by the engine at every turn. A report reads every flow, so it takes at most a twentieth of the time."""
+
+    def __init__(
+        self, attribution: Attribution, deliver: Callable[[Traffic], None], *, clock: Callable[[], float]
+    ) -> None:
+        """``deliver`` takes a report and returns at once."""
+        self._attribution = attribution
+        self._deliver = deliver
+        self._clock = clock
+        self._next = float("-inf")
+        self._reported = False
+
+    def __call__(self, now: float, questions: Collection[Question], urgent: Collection[Question]) -> None:
+        """Report ``questions``, which are under way. Users wait for those in ``urgent``."""
+        if now < self._next or not (questions or self._reported):
+            return
+        charged = [question for question in questions if not question.place.is_flink]
+        pending = self._attribution.pending_traffic(charged)
+        pending |= dict.fromkeys(
+            (question for question in urgent if question in pending or question in questions), URGENT
+        )
+        report = {
+            (one.workspace, one.namespace, one.source, one.destination): amount for one, amount in pending.items()
+        }
+        self._deliver(report)
+        self._reported = bool(report)
+        self._next = now + max(EVERY, 20 * (self._clock() - now))

@@ -1,0 +1,68 @@
+"""How often a host talks to the server, and its own share of the rate."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmap.fleet import pace
+from flowmap.fleet.pace import OwnShare
+
+
+@pytest.mark.parametrize("hosts", [1, 3, 100, 1000])
+@pytest.mark.parametrize("token_in", [0.0, 0.3, 100.0])
+@pytest.mark.parametrize("may_call", [True, False])
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_host_is_never_missing_and_never_too_many(hosts: int, token_in: float, may_call: bool, waiting: int) -> None:
+    for chance in (0.0, 0.5, 1.0):
+        pause = pace.next_exchange(hosts=hosts, waiting=waiting, token_in=token_in, may_call=may_call, chance=chance)
+        assert min(pace.IDLE / 2, hosts / pace.EXCHANGES, pace.SOON) <= pause <= pace.IDLE
+        assert hosts / pause <= max(2 * pace.EXCHANGES, hosts / pace.SOON)
+
+
+def test_a_waiting_host_comes_back_for_the_next_call() -> None:
+    few = {"hosts": 3, "waiting": 1, "chance": 0.0}
+    assert pace.next_exchange(**few, token_in=0.3, may_call=True) == pytest.approx(0.3)  # type: ignore[arg-type]
+    assert pace.next_exchange(**few, token_in=0.3, may_call=False) == pace.SOON  # type: ignore[arg-type]
+    assert pace.next_exchange(hosts=400, waiting=1, token_in=0.0, may_call=True, chance=0.0) == pytest.approx(1.0)
+
+
+def test_attempts_become_rarer_up_to_the_longest_pause() -> None:
+    pauses = [pace.next_attempt(failures, 1.0) for failures in range(1, 20)]
+    assert pauses == sorted(pauses) and pauses[-1] == pace.RETRY
+    assert pace.RETRY < pace.LOCAL_AFTER
+
+
+@given(
+    st.integers(1, 50),
+    st.floats(0.5, 20),
+    st.lists(st.tuples(st.floats(0, 1), st.lists(st.floats(0, 3), max_size=40)), min_size=1, max_size=50),
+)
+def test_hosts_without_a_server_keep_to_the_rate_together(
+    size: int, rate: float, hosts: list[tuple[float, list[float]]]
+) -> None:
+    calls = []
+    for chance, pauses in hosts[:size]:
+        share, now = OwnShare(), 0.0
+        for pause in pauses:
+            now += pause
+            share.open(0.0, rate=rate, size=size, chance=chance)
+            if share.take(now, rate=rate, size=size):
+                calls.append(now)
+    for start in calls:
+        window = [call for call in calls if start <= call < start + 10]
+        assert len(window) <= 10 * rate + min(size, len(hosts))
+
+
+def test_a_share_is_closed_until_it_is_opened() -> None:
+    share = OwnShare()
+    assert not share.take(1e9, rate=1, size=1) and share.next_in(0) == math.inf
+    share.open(10.0, rate=2, size=10, chance=0.5)
+    assert share.next_in(10.0) == pytest.approx(2.5)
+    assert not share.take(12.4, rate=2, size=10) and share.take(12.6, rate=2, size=10)
+    assert share.next_in(12.6) == pytest.approx(5.0)
+    share.close()
+    assert not share.take(1e9, rate=2, size=10)
