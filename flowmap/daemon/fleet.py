@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowmap.config import Config
@@ -22,16 +22,13 @@ from flowmap.fleet.requests import FleetScope
 from flowmap.fleet.server import Server, ServerAddress
 from flowmap.model.status import FleetStatus
 
-QUESTIONS = 2000
-"""Questions of one host that may be under way: the fleet orders them, not the local budget."""
-
 
 @dataclass(slots=True)
 class Fleet:
-    """The parts of a daemon that shares: made before its control plane, which waits for the fleet's budget."""
+    """The fleet of a daemon: made before its control plane, which waits for the fleet's budget."""
 
     config: Config
-    admission: Admission
+    admission: Admission = field(default_factory=Admission)
     plane: SharedControlPlane | None = None
 
     def join(self, control: ControlPlane, keys: Callable[[], Awaitable[Credentials]]) -> ControlPlane:
@@ -107,11 +104,6 @@ class Fleet:
             answers_refused=sum(figures.refused.values()),
             error=figures.problem,
         )
-
-
-def fleet_of(config: Config) -> Fleet | None:
-    """The fleet of a configuration; None without ``fleet.url``. Inside the event loop."""
-    return Fleet(config, Admission()) if config.fleet.url is not None else None
 
 
 def settings_of(config: Config) -> MemberSettings:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from flowmap import __version__, logs
 from flowmap.attribute.calls.budget import CallBudget, Permits
@@ -21,7 +21,6 @@ from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
 from flowmap.control.port import Admit, ControlPlane
 from flowmap.daemon.clients import ConfiguredControl, configured_control, query_timeout
-from flowmap.daemon.fleet import QUESTIONS, Fleet, fleet_of
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.catalog_adapter import CatalogDirectory, Gate, deployments_seen
 from flowmap.engine.engine import Engine, ReportWaiting
@@ -51,6 +50,13 @@ from flowmap.sources.broadcasts import BroadcastWatch
 from flowmap.sources.choice import Chosen, choose_source
 from flowmap.sources.combined import parts, untracked_note
 from flowmap.system.workers import Workers
+
+if TYPE_CHECKING:
+    from flowmap.daemon.fleet import Fleet
+
+
+FLEET_QUESTIONS = 2000
+"""Questions of one host of a fleet that may be under way: the fleet orders them, not the local budget."""
 
 
 class QuestionLimits(TypedDict):
@@ -91,7 +97,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     """Make and connect all parts, inside the event loop that will run them. Only a recording is opened yet."""
     metrics = SelfMetrics(__version__)
     source, source_reason = (source, "") if source is not None else _chosen(config)
-    fleet = fleet_of(config)
+    fleet = _fleet(config)
     budget = CallBudget(**question_limits(config))
     permits = Permits(budget)
     admit = Gate(permits).admit if fleet is None else fleet.admission.admit
@@ -147,11 +153,19 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     )
 
 
+def _fleet(config: Config) -> Fleet | None:
+    if config.fleet.url is None:
+        return None
+    from flowmap.daemon.fleet import Fleet
+
+    return Fleet(config)
+
+
 def question_limits(config: Config) -> QuestionLimits:
     """Limits of the questions under way. In a fleet its server limits the calls, and the questions wait there."""
     plane = config.control_plane
     if config.fleet.url is not None:
-        return {"rate": float(QUESTIONS), "burst": QUESTIONS, "max_in_flight": QUESTIONS}
+        return {"rate": FLEET_QUESTIONS, "burst": FLEET_QUESTIONS, "max_in_flight": FLEET_QUESTIONS}
     return {"rate": plane.rate, "burst": plane.burst, "max_in_flight": plane.max_in_flight}
 
 

@@ -65,11 +65,10 @@ class Server:
     async def info(self, section: str) -> dict[str, str]:
         """A section of the server's description; empty if this user may not read it."""
         try:
-            text = await self._run("INFO", section)
+            found = await self._run("INFO", section)
         except FleetError:
             return {}
-        lines = text.decode("utf-8", "replace").splitlines() if isinstance(text, bytes) else []
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+        return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
     async def aclose(self) -> None:
         """Close the connection."""

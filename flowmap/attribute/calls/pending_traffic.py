@@ -21,7 +21,7 @@ def pending_traffic(table: FlowTable, new_answers: NewAnswers, questions: Iterab
     columns, rows = table.columns, table.live()
     rows = rows[is_undecided(columns, rows)]
     waiting = np.zeros(table.endpoints.top)
-    amount = 1.0 + (columns.last[rows] - columns.base[rows]).sum(axis=1)
+    amount = 1.0 + (columns.last[rows, :2] - columns.base[rows, :2]).sum(axis=1)
     for numbers in (columns.client[rows], columns.service[rows]):
         waiting += np.bincount(numbers, weights=amount, minlength=table.endpoints.top)
     found = {}

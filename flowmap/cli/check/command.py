@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -30,15 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check everything and print the findings."""
     findings = list(look(arguments.config))
-    good = all(finding.level != "failed" for finding in findings)
+    show(findings, arguments)
+    return 0 if is_good(findings) else 1
+
+
+def is_good(findings: Iterable[Finding]) -> bool:
+    """Whether nothing essential fails."""
+    return all(finding.level != "failed" for finding in findings)
+
+
+def show(findings: Sequence[Finding], arguments: argparse.Namespace) -> None:
+    """Print findings in the form that the arguments ask for."""
     if options.wants_table(arguments):
         width = max(len(finding.name) for finding in findings)
         for finding in findings:
             line = f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message
             print(text.clean(f"{finding.level:<8}  {finding.name:<{width}}  {line}"))
     else:
-        text.print_json({"ok": good, "findings": [asdict(finding) for finding in findings]})
-    return 0 if good else 1
+        text.print_json({"ok": is_good(findings), "findings": [asdict(finding) for finding in findings]})
 
 
 def look(path: str | None) -> Iterator[Finding]:
@@ -54,7 +63,7 @@ def look(path: str | None) -> Iterator[Finding]:
             yield Finding("config", "failed", line, "correct the configuration")
         return
     yield Finding("config", "ok", path or "defaults and the environment")
-    from flowmap.cli.check import control, flink, history, host, tls
+    from flowmap.cli.check import control, fleet, flink, history, host, tls
     from flowmap.system.names import run_loop
 
     def control_plane() -> Iterable[Finding]:
@@ -65,12 +74,17 @@ def look(path: str | None) -> Iterator[Finding]:
         with run_loop() as runner:
             return runner.run(flink.look(config))
 
+    def shared() -> Iterable[Finding]:
+        with run_loop() as runner:
+            return runner.run(fleet.look(config))
+
     yield from _safely("host", lambda: host.look(path, config))
     yield from _safely("http.tls", lambda: tls.look(config))
     yield from _safely("history", lambda: history.look(config))
     if config.control_plane.enabled:
         yield from _safely("control_plane", control_plane)
     yield from _safely("flink", clusters)
+    yield from _safely("fleet", shared)
     yield from _safely("collect", lambda: sources(config))
 
 

@@ -1,0 +1,1 @@
+"""``flowmap fleet``: what the hosts of a fleet share."""

@@ -1,0 +1,136 @@
+"""The connection to a real server: TLS, a user with few rights, and a reason for every failure."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowmap.errors import FleetError
+from flowmap.fleet.exchange import Exchange, Reply
+from flowmap.fleet.server import Server, ServerAddress
+from tests.support.certificates import Authority
+from tests.support.fleet import SCOPE, settled
+from tests.support.valkey import ValkeyServer, free_port, running
+
+RIGHTS = (
+    *("~flowmap:*", "+eval", "+evalsha", "+hmget", "+info", "+select", "+time", "+del", "+exists", "+expire", "+hdel"),
+    *("+hexists", "+hget", "+hgetall", "+hlen", "+hset", "+zadd", "+zcard", "+zcount", "+zincrby", "+zrange"),
+    *("+zrangebyscore", "+zrem", "+zremrangebyscore", "+zrevrange", "+zscore"),
+)
+"""As in the README of the room."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with running(tmp_path) as one:
+        settled(one)
+        yield one
+
+
+def exchange(address: ServerAddress, **changes: Any) -> Reply:
+    """The reply to one exchange over a connection of its own."""
+
+    async def main() -> Reply:
+        server = Server(address)
+        try:
+            values: dict[str, Any] = {"host": "h", "epoch": "e", "rate": 10.0, "burst": 5, "size": 3}
+            values |= {"recheck": 1.0, "lease": 9.0}
+            raw = await server.exchange(SCOPE.keys(), Exchange(**(values | changes)).arguments())
+            assert await server.answers(SCOPE.answers_key, ["none"]) == [None]
+            assert "maxmemory_policy" in await server.info("memory")
+            return Reply.parse(raw)
+        finally:
+            await server.aclose()
+
+    return asyncio.run(main())
+
+
+def reason_of(address: ServerAddress, **changes: Any) -> str:
+    with pytest.raises(FleetError) as failed:
+        exchange(address, **changes)
+    assert str(failed.value).count("\n") == 0
+    return failed.value.reason
+
+
+def test_an_exchange(server: ValkeyServer) -> None:
+    reply = exchange(server.address)
+    assert (reply.epoch, reply.hosts, reply.missing, reply.queued, reply.tickets) == ("e", 1, 0, 0, ())
+    assert reply.rate == 10.0 and reply.token_in == 0.0
+
+
+def test_a_user_limited_to_the_prefix_can_do_everything(server: ValkeyServer, tmp_path: Path) -> None:
+    server.command("ACL", "SETUSER", "flowmap", "on", ">secret", "resetkeys", "-@all", *RIGHTS)
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    address = ServerAddress("127.0.0.1", server.port, 0, "flowmap", str(password))
+    assert exchange(address).hosts == 1
+    text = (Path(__file__).parents[2] / "flowmap/fleet/README.md").read_text()
+    assert set(re.findall(r"[+][a-z]+", text)) == set(RIGHTS[1:])
+    password.write_text("wrong")
+    assert reason_of(address) == "auth"
+    server.command("ACL", "SETUSER", "flowmap", "-zadd")
+    password.write_text("secret")
+    assert reason_of(address) in ("denied", "script")
+    server.command("ACL", "SETUSER", "flowmap", "+zadd", "resetkeys", "~other:*")
+    assert reason_of(address) == "denied"
+    assert reason_of(ServerAddress("127.0.0.1", server.port, 0, "flowmap", str(tmp_path / "none"))) == "auth"
+
+
+def test_a_server_that_is_not_there(server: ValkeyServer) -> None:
+    assert reason_of(ServerAddress("127.0.0.1", free_port())) == "connect"
+    assert reason_of(ServerAddress("host.invalid")) == "connect"
+    server.pause()
+    assert reason_of(server.address) == "timeout"
+    server.resume()
+    assert exchange(server.address).hosts == 1
+
+
+def test_a_server_that_forgot_the_script_gets_it_again(server: ValkeyServer) -> None:
+    async def main() -> None:
+        connection = Server(server.address)
+        leave = Exchange(
+            host="h", epoch="e", rate=1.0, burst=1, size=1, recheck=1.0, lease=1.0, notice="leave"
+        ).arguments()
+        for _ in range(2):
+            await connection.exchange(SCOPE.keys(), leave)
+            server.command("SCRIPT", "FLUSH")
+        await connection.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "raw", [[], [b"1"], [b"x"] * 14, [b"1", b"e", b"1", [b"odd"], [], [], [], 0, 0, b"0", 1, 0, b"0", b"1"], ["1"] * 14]
+)
+def test_a_reply_of_another_script_is_an_error(raw: list[object]) -> None:
+    with pytest.raises(FleetError) as failed:
+        Reply.parse(raw)
+    assert failed.value.reason == "protocol"
+
+
+def test_tls(tmp_path: Path) -> None:
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        pytest.skip("needs a server with TLS (Debian: redis-server)")
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    chain, key = authority.issue("server", "localhost", "127.0.0.1")
+    client_chain, client_key = authority.issue("client", "flowmap")
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-cert-file", chain, "--tls-key-file", key)
+    with running(tmp_path, *options, "--tls-ca-cert-file", str(authority.file), program=program) as server:
+        settled(server)
+        trusting = ServerAddress(
+            "localhost", port, tls=True, ca_file=str(authority.file), cert_file=client_chain, key_file=client_key
+        )
+        assert exchange(trusting).hosts == 1
+        assert reason_of(replace(trusting, ca_file=str(other.file))) == "tls"
+        assert reason_of(replace(trusting, cert_file=None, key_file=None)) in ("tls", "connect")
+        assert reason_of(replace(trusting, host="127.0.0.2")) in ("tls", "connect")
+        assert reason_of(ServerAddress("localhost", port)) in ("connect", "timeout", "error")
