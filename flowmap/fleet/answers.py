@@ -79,6 +79,10 @@ class Signer:
         form = b"j"
         if len(body) >= COMPRESSED_FROM:
             form, body = b"z", zlib.compress(body, 1)
+        return self.seal(question, form, body)
+
+    def seal(self, question: str, form: bytes, body: bytes) -> bytes:
+        """Any body in any form, signed."""
         return form + self._signature(self._keys[0], question, form, body) + body
 
     def decode(self, question: str, data: bytes) -> Shared:

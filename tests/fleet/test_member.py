@@ -7,18 +7,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flowmap.control.clock import Clock
 from flowmap.control.port import OwnersAnswer
-from flowmap.errors import ControlError, FleetError, Transient
+from flowmap.errors import ControlError, Transient
 from flowmap.fleet import pace, waiting
 from flowmap.fleet.answers import Shared, Signer
 from flowmap.fleet.requests import FleetScope, Kind, Request
 from flowmap.fleet.server_clock import Bounds
 from flowmap.model.deployment import DeploymentInfo, Owner
-from tests.support.fleet import KEY, SCOPE, World, ask, endpoint, fleet, host, name_of, settled, until
+from tests.support.fleet import KEY, SCOPE, Wire, World, ask, endpoint, fleet, host, name_of, settled, until
 from tests.support.valkey import ValkeyServer, running
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -362,12 +363,7 @@ def test_hosts_of_another_version_share_nothing(server: ValkeyServer) -> None:
 
 def test_an_account_that_is_not_known_is_a_reason_to_stay_away(server: ValkeyServer) -> None:
     async def main() -> None:
-        one = host(World(), server.address, "one")
-
-        async def unknown() -> FleetScope:
-            raise FleetError("set fleet.scope", reason="account")
-
-        one.member._find_scope = unknown
+        one = host(World(), server.address, "one", scope=SCOPE._replace(account=""))
         async with fleet(one):
             await until(lambda: one.member.figures.failures["account"])
             assert one.member.figures.problem == "set fleet.scope"
@@ -382,12 +378,12 @@ def test_the_question_of_a_killed_asker_is_asked_again(server: ValkeyServer) -> 
     async def main() -> None:
         world = world_with(_10_0_0_1="orders")
         world.hold.clear()
-        killed = host(world, server.address, "killed", lease=1.0)
+        wire = Wire(server.address)
+        killed = host(world, server.address, "killed", lease=1.0, wire=wire)
         killed.start()
         lost = asyncio.create_task(ask(killed, A))
         await until(lambda: world.calls)
-        assert killed.member._task is not None
-        killed.member._task.cancel()  # as by SIGKILL: it reports nothing any more
+        wire.cut = True  # it reports nothing any more
         lost.cancel()
         world.hold.set()
         other = host(world, server.address, "other", lease=1.0)
@@ -407,16 +403,15 @@ def test_a_ticket_that_is_too_old_is_not_used(server: ValkeyServer) -> None:
         world = world_with(_10_0_0_1="orders")
         skipped = [0.0]
         clock = Clock(monotonic=lambda: time.monotonic() + skipped[0])
-        one = host(world, server.address, "one", clock=clock, lease=10.0)
-        exchange = one.member._server.exchange
+        wire = Wire(server.address)
+        one = host(world, server.address, "one", clock=clock, lease=10.0, wire=wire)
 
-        async def stopped(keys: list[str], arguments: list[object]) -> list[object]:
-            reply = await exchange(keys, arguments)  # type: ignore[arg-type]
+        def stopped(reply: list[Any]) -> list[Any]:
             if len(reply) > 3 and reply[3] and not skipped[0]:
                 skipped[:] = [6.0, time.monotonic()]
             return reply
 
-        one.member._server.exchange = stopped  # type: ignore[method-assign, assignment]
+        wire.change = stopped
         async with fleet(one):
             assert name_of(await ask(one, A)) == "orders"
         ((called, _, _),) = world.calls
@@ -541,14 +536,9 @@ def test_a_server_whose_clock_was_set_loses_its_answers(server: ValkeyServer) ->
     async def main() -> None:
         world = world_with(_10_0_0_1="orders")
         shift = [0.0]
-        one = host(world, server.address, "one")
-        exchange = one.member._server.exchange
-
-        async def shifted(keys: list[str], arguments: list[object]) -> list[object]:
-            reply = await exchange(keys, arguments)  # type: ignore[arg-type]
-            return [f"{float(reply[0]) + shift[0]:.6f}", *reply[1:]]  # type: ignore[arg-type]
-
-        one.member._server.exchange = shifted  # type: ignore[method-assign, assignment]
+        wire = Wire(server.address)
+        wire.change = lambda reply: [f"{float(reply[0]) + shift[0]:.6f}", *reply[1:]]
+        one = host(world, server.address, "one", wire=wire)
         async with fleet(one):
             await ask(one, A)
             await until(lambda: server.command("HLEN", SCOPE.answers_key))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.port import ControlStatus, ListedDeployment, Listing, OwnersAnswer
-from flowmap.errors import ControlError
+from flowmap.errors import ControlError, FleetError
 from flowmap.fleet.admission import Admission
 from flowmap.fleet.control_plane import SharedControlPlane
 from flowmap.fleet.member import Member, MemberSettings
 from flowmap.fleet.requests import FleetScope
-from flowmap.fleet.server import Server, ServerAddress
+from flowmap.fleet.server import Argument, Server, ServerAddress
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
 from tests.support.valkey import ValkeyServer
@@ -105,6 +106,20 @@ class CountedPlane:
         """Nothing."""
 
 
+class Wire(Server):
+    """A connection that a test cuts, or whose replies it changes."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        super().__init__(address)
+        self.cut = False
+        self.change: Callable[[list[Any]], list[Any]] = lambda reply: reply
+
+    async def exchange(self, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
+        if self.cut:
+            raise FleetError("cut", reason="connect")
+        return self.change(await super().exchange(keys, arguments))
+
+
 def host(
     world: World,
     address: ServerAddress,
@@ -113,6 +128,7 @@ def host(
     scope: FleetScope = SCOPE,
     clock: Clock = SYSTEM_CLOCK,
     exchanges: int = 1,
+    wire: Wire | None = None,
     **changes: object,
 ) -> SharedControlPlane:
     """One host, not started."""
@@ -120,10 +136,12 @@ def host(
     plane = CountedPlane(world, name, admission, clock, exchanges)
 
     async def find_scope() -> FleetScope:
+        if not scope.account:
+            raise FleetError("set fleet.scope", reason="account")
         return scope
 
     settings = replace(SETTINGS, host=name, **changes)  # type: ignore[arg-type]
-    member = Member(plane, Server(address), settings, scope=find_scope, admission=admission, clock=clock)
+    member = Member(plane, wire or Server(address), settings, scope=find_scope, admission=admission, clock=clock)
     return SharedControlPlane(plane, member, label="")
 
 

@@ -34,7 +34,7 @@ async def look(config: Config) -> list[Finding]:
         return []
     server = Server(server_address(config))
     try:
-        scope = await _scope(config)
+        scope = await scope_of(config)
         settings = settings_of(config)
         # To take leave changes nothing, but needs the same rights as everything else.
         leave = Exchange(
@@ -52,7 +52,7 @@ async def look(config: Config) -> list[Finding]:
         reply = await server.exchange(scope.keys(), leave.arguments())
         took = time.monotonic() - began
         found = [Finding("fleet.server", "ok", f"{server.address} answered in {1000 * took:.1f} ms")]
-        found.append(_clock(float(bytes(reply[0])), wall, took, config.attribute.grace))
+        found.append(clock_finding(float(bytes(reply[0])), wall, took, config.attribute.grace))
         return found + _memory(await server.info("memory"))
     except (FleetError, ControlError, ConfigError) as error:
         remedy = REMEDIES.get(getattr(error, "reason", ""), "see fleet.url")
@@ -61,7 +61,8 @@ async def look(config: Config) -> list[Finding]:
         await server.aclose()
 
 
-async def _scope(config: Config) -> FleetScope:
+async def scope_of(config: Config) -> FleetScope:
+    """With whom the configured host shares; FleetError, ControlError or ConfigError if that cannot be known."""
     transport = control_transport(config.control_plane)
     try:
         keys = await credentials_provider(config.control_plane, transport).get()
@@ -70,7 +71,8 @@ async def _scope(config: Config) -> FleetScope:
     return FleetScope(endpoint_url(config.control_plane), account_of(keys, config.fleet.scope), config.fleet.scope)
 
 
-def _clock(server: float, wall: float, took: float, grace: float) -> Finding:
+def clock_finding(server: float, wall: float, took: float, grace: float) -> Finding:
+    """The finding about the server's clock, read in an exchange that began at ``wall`` and took ``took`` seconds."""
     off = server - (wall + took / 2)
     message = f"the server's clock is {abs(off):.3f} s {'ahead' if off >= 0 else 'behind'}"
     if abs(off) + took <= grace:

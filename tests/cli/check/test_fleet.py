@@ -70,7 +70,7 @@ def test_what_is_wrong_with_a_server(tmp_path: Path, option: tuple[str, str], fi
 def test_hosts_of_another_version(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         config = config_of(tmp_path, server.url)
-        scope = asyncio.run(check_fleet._scope(config))
+        scope = asyncio.run(check_fleet.scope_of(config))
         settled(server, scope)
         server.command("HSET", scope.keys()[0], "version", "99")
         assert found(config)["fleet.server"][2] == "upgrade all hosts"
@@ -92,6 +92,6 @@ def test_a_server_that_is_away(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_clock_that_is_apart() -> None:
-    assert check_fleet._clock(100.0, 99.0, 0.01, 2.0).level == "ok"
-    finding = check_fleet._clock(100.0, 90.0, 0.01, 2.0)
+    assert check_fleet.clock_finding(100.0, 99.0, 0.01, 2.0).level == "ok"
+    finding = check_fleet.clock_finding(100.0, 90.0, 0.01, 2.0)
     assert finding.level == "degraded" and "9.9" in finding.message and "ahead" in finding.message
