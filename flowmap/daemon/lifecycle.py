@@ -23,7 +23,7 @@ from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.recording.recorder import CLOSE_SECONDS, RecordTo
 from flowmap.sources.combined import names
 from flowmap.sources.kinds import kept_capabilities
-from flowmap.system import inherited, memory, privileges, proc
+from flowmap.system import garbage, inherited, memory, privileges, proc
 from flowmap.system.names import LOOKUPS
 from flowmap.system.notify import Notifier, take_listener
 from flowmap.system.workers import QUERY_THREADS, Workers, WorkersLoop, starting_threads
@@ -154,6 +154,7 @@ async def _main(
             textfile.start()
         if once.duration is not None:
             signals.stop_after(once.duration)
+        garbage.set_up()
         status = await _live(signals, supervisor, reloader, notifier)
     finally:
         notifier.stopping()
@@ -182,7 +183,8 @@ async def _live(signals: _Signals, supervisor: Supervisor, reloader: Reloader, n
     stopped = asyncio.create_task(signals.stop.wait(), name="stop")
     watching = asyncio.create_task(supervisor.run(), name="supervisor")
     reloading = asyncio.create_task(_reload_when_asked(signals, supervisor, reloader, notifier), name="reload")
-    tasks = (stopped, watching, reloading)
+    collecting = asyncio.create_task(garbage.collect(), name="garbage")
+    tasks = (stopped, watching, reloading, collecting)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if stopped in done:

@@ -2,7 +2,7 @@
 
 Each client gets its answer in the same instant, the service endpoints have theirs. Printed: CPU seconds until each flow
 is decided, and the longest turn (one Decide command), which is how long queries, scrapes and the source have to wait.
-The peer decides without a bound, in one turn.
+The peer decides without a bound, in one turn. Garbage is collected as in the daemon.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from flowmap.engine.commands import Decide, TakeStep
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
+from flowmap.system import garbage
 from tests.support.accounting import accounting_for
 
 SERVICES = 50
@@ -67,6 +68,7 @@ def run(flows: int, clients: int) -> tuple[float, float, int]:
 
 def main() -> None:
     flows, clients = (int(text) for text in (*sys.argv[1:], "300000", "100000")[:2])
+    garbage.set_up()
     bounds = backlog.FLOWS_AT_ONCE, backlog.CLIENTS_AT_ONCE
     cpu, longest, turns = run(flows, clients)
     backlog.FLOWS_AT_ONCE = backlog.CLIENTS_AT_ONCE = UNBOUNDED
