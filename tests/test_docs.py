@@ -28,7 +28,7 @@ from flowmap.sandbox.demo.demo import Demo
 from flowmap.sandbox.fault_book import DESCRIPTIONS
 from flowmap.sandbox.running import running_sandbox
 from flowmap.serve.api.app import PAGES
-from flowmap.serve.api.endpoints import ENDPOINTS
+from flowmap.serve.api.endpoints import ENDPOINTS, STREAM
 from tests.faults.table import faults_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def alerts_markdown() -> str:
 def paths_markdown() -> str:
     """What each path of the HTTP interface answers, and its parameters."""
     rows = [f"| `{page.path}` | {page.summary} | |" for page in PAGES]
-    for endpoint in ENDPOINTS:
+    for endpoint in (*ENDPOINTS, STREAM):
         names = ", ".join(f"`{name}`" for name in endpoint.names())
         names = "POST; " + _fields_of(endpoint.body) if endpoint.body is not None else names
         rows.append(f"| `{endpoint.path}` | {endpoint.summary} | {names} |".replace("|  |", "| |"))
@@ -239,7 +239,7 @@ def test_keys_exist(document: Path) -> None:
 
 @each_document
 def test_http_paths_exist(document: Path) -> None:
-    known = {declared.path for declared in (*PAGES, *ENDPOINTS)} | {"/api/v1"}
+    known = {declared.path for declared in (*PAGES, *ENDPOINTS, STREAM)} | {"/api/v1"}
     for span in spans(document):
         if re.match(r"/(api/v1|-/|metrics)", span):
             assert span.partition("?")[0] in known, span

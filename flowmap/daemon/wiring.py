@@ -45,6 +45,7 @@ from flowmap.serve.api.app import build_app
 from flowmap.serve.api.pages import THREADS as PAGE_THREADS
 from flowmap.serve.server.server import HttpServer
 from flowmap.serve.server.web import Web
+from flowmap.serve.stream.streams import Streams
 from flowmap.sources.base import Source
 from flowmap.sources.broadcasts import BroadcastWatch
 from flowmap.sources.choice import Chosen, choose_source
@@ -234,8 +235,11 @@ def _chosen(config: Config) -> Chosen:
 def _server(config: Config, backend: QueryService, exposition: Exposition, page_workers: Workers) -> HttpServer:
     metrics = exposition.metrics
     web = Web(config.http, report=metrics.set_http_settings)
-    app = build_app(backend, exposition, web, page_workers=page_workers)
-    return HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused)
+    streams = Streams(
+        backend, refused=metrics.http_refused, missed=metrics.stream_missed, access_changed=lambda: web.loaded
+    )
+    app = build_app(backend, exposition, web, page_workers=page_workers, streams=streams)
+    return HttpServer(app, *config.http.listen, web=web, refused=metrics.http_refused, beside=streams.run)
 
 
 def _history_writer(config: Config, source: Source) -> HistoryWriter | None:

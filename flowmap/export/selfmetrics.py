@@ -41,6 +41,7 @@ class SelfMetrics:
         self._http_refused = self._counter("flowmap_http_refused_total")
         for reason in HTTP_REFUSALS:
             self._http_refused.labels(reason)
+        self._missed = self._counter("flowmap_stream_missed_updates_total")
         self._http_settings = self._gauge("flowmap_http_settings_last_reload_successful")
         self._http_settings.set(1)
         build = BY_NAME["flowmap_build_info"]
@@ -86,6 +87,10 @@ class SelfMetrics:
     def http_refused(self, reason: str) -> None:
         """Count a connection or request that was refused or closed; ``reason`` is one of ``HTTP_REFUSALS``."""
         self._http_refused.labels(reason).inc()
+
+    def stream_missed(self, updates: int) -> None:
+        """Count updates that a reader of the stream was too slow to get."""
+        self._missed.inc(updates)
 
     def set_http_settings(self, successful: bool) -> None:
         """Set whether the certificates and users in the files are in use."""

@@ -139,17 +139,18 @@ class HistoryReader:
                     return _stored(reading, row, sure=bool(reading.surely_at(now)[row]))
         return None
 
-    def peers(self, deployment: str, since: float, until: float, below: int | None = None) -> list[PeerSeen]:
-        """Peers of a deployment (id or name) in flows open between the two times, with all bytes of these flows."""
-        seen: dict[tuple[str, str, tuple[object, ...]], PeerSeen] = {}
+    def peers(self, deployment: str | None, since: float, until: float, below: int | None = None) -> list[PeerSeen]:
+        """Peers in flows open between the two times, with all bytes of these flows; of a deployment (id or name), or of
+        all flows for None."""
+        seen: dict[object, PeerSeen] = {}
         with self._database() as database:
             for _, reading, size in self._blocks(database, since, until, below or _NEWEST):
-                mask = reading.of_deployment(deployment)
-                if mask.any():
+                if deployment is None:
+                    mask = reading.within(since, until)
+                elif (mask := reading.of_deployment(deployment)).any():
                     mask &= reading.within(since, until)
                 for one in self._tally(reading, np.flatnonzero(mask[:size])):
-                    key = (one.peer, one.protocol, one.owners)
-                    seen[key] = seen[key].joined(one) if key in seen else one
+                    seen[one.place] = seen[one.place].joined(one) if one.place in seen else one
         return list(seen.values())
 
     def intervals(self, questions: Iterable[Question], moment: float) -> Mapping[Question, list[OwnershipInterval]]:
@@ -176,10 +177,12 @@ class HistoryReader:
         for n, (service, decision) in enumerate(distinct.tolist()):
             sent, received, packets_sent, packets_received = (column[n] for column in sums)
             traffic = Traffic(sent, received, packets_sent, packets_received, connections=counts[n])
-            owners = reading.decisions[decision].owners
+            stored = reading.decisions[decision]
             times = int(first[n]) / MICROSECONDS, int(last[n]) / MICROSECONDS
             key = services[service]
-            yield PeerSeen(self._peer_name(key), protocol_name(key.protocol), traffic, owners, *times)
+            yield PeerSeen(
+                self._peer_name(key), protocol_name(key.protocol), traffic, stored.owners, *times, stored.state
+            )
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:

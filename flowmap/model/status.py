@@ -244,3 +244,5 @@ class StatusView:
     """None without a history file."""
     fleet: FleetStatus | None = None
     """None without a fleet."""
+    problems: tuple[str, ...] = ()
+    """What is degraded, in sentences, each with its cost or remedy."""

@@ -174,6 +174,20 @@ class FlowPage:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FlowChanges:
+    """The flows that changed between two looks at the table."""
+
+    flows: tuple[FlowView, ...]
+    """New flows, and those with another state, other owners, or an end; the newest last."""
+    left_out: int
+    """Number of further flows that changed."""
+    gone: tuple[FlowView, ...]
+    """Flows that were reported before and are not listed any more, as last reported: their end is not known here."""
+    marks: object
+    """What to compare the next look with."""
+
+
 class ByteCount(NamedTuple):
     """Exact bytes in both directions."""
 
@@ -226,11 +240,17 @@ class PeerSeen:
     """Earliest start of a flow, seconds since the epoch."""
     last_seen: float
     """Latest end of a flow, or the time of the query if a flow is open."""
+    state: State = State.ATTRIBUTED
+
+    @property
+    def place(self) -> tuple[str, str, State, tuple[Owner, ...]]:
+        """What the traffic of one entry has in common."""
+        return self.peer, self.protocol, self.state, self.owners
 
     def joined(self, other: PeerSeen) -> PeerSeen:
-        """The sum of both, which have the same peer and owners."""
+        """The sum of both, which have the same :attr:`place`."""
         first, last = min(self.first_seen, other.first_seen), max(self.last_seen, other.last_seen)
-        return PeerSeen(self.peer, self.protocol, self.traffic + other.traffic, self.owners, first, last)
+        return PeerSeen(self.peer, self.protocol, self.traffic + other.traffic, self.owners, first, last, self.state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,8 +151,8 @@ class HistoryQueries:
         views = [view.flow for view in await self._views(kept.flows) if view.flow is not None]
         return FlowPage((*flows, *views), None if kept.below is None else f"{_CURSOR}{kept.below}")
 
-    async def peers(self, deployment: str, since: float, until: float) -> PeerWindow:
-        """The peers of a deployment in a window of time. Every flow counts once."""
+    async def peers(self, deployment: str | None, since: float, until: float) -> PeerWindow:
+        """The peers of a deployment in a window of time, None: of all flows. Every flow counts once."""
         tracked, flushed = await self._calls.call(
             lambda queries: (queries.peers(deployment, since, until, time.monotonic()), self._history_writer.flush())
         )

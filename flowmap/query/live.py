@@ -36,6 +36,7 @@ from flowmap.model.views import (
     AttributionView,
     Connection,
     Evidence,
+    FlowChanges,
     FlowFilter,
     FlowPage,
     FlowView,
@@ -43,6 +44,7 @@ from flowmap.model.views import (
     PeerSeen,
 )
 from flowmap.query.explain import explain
+from flowmap.query.following import NO_MARKS, Marks, changes
 from flowmap.query.matching import of_connection, of_lookups, passing
 from flowmap.query.windows import peers_of, rows_at
 
@@ -91,8 +93,8 @@ class LiveQueries:
         chosen = [rows_at(self._accounting, rows, at - self._epoch) for rows in matching]
         return [[self.explain(row, now) for row in rows] for rows in chosen]
 
-    def peers(self, deployment: str, since: float, until: float, now: float) -> list[PeerSeen]:
-        """Peers of a deployment (id or name) in the tracked flows that were open in a window of time."""
+    def peers(self, deployment: str | None, since: float, until: float, now: float) -> list[PeerSeen]:
+        """Peers in the tracked flows that were open in a window of time; of a deployment (id or name), None: of all."""
         return peers_of(self._accounting, deployment, since, until, epoch=self._epoch, now=now)
 
     def answer(self, connection: Connection, now: float, *, explain: bool = False) -> AttributionView | None:
@@ -209,6 +211,12 @@ class LiveQueries:
         page = rows[:limit].tolist()
         more = str(page[-1] + 1) if page and len(rows) > limit else None
         return FlowPage(tuple(self.flow(row) for row in page), more)
+
+    def changes(self, wanted: FlowFilter, limit: int, before: object) -> FlowChanges:
+        """The flows that pass and changed since ``before``, the marks of an earlier call; None: all, the newest."""
+        columns, rows = self._accounting.table.columns, self._accounting.table.live()
+        rows = passing(self._accounting, rows[columns.series[rows] != IGNORED], wanted, self._epoch)
+        return changes(columns, rows, limit, before if isinstance(before, Marks) else NO_MARKS, self.flow)
 
     def flow(self, row: int) -> FlowView:
         """One flow."""

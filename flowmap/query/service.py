@@ -24,10 +24,12 @@ from flowmap.model.status import (
     FlowCounts,
     StatusView,
 )
+from flowmap.model.traffic_map import MapQuery, TrafficMap
 from flowmap.model.views import (
     AttributionView,
     Connection,
     DeploymentView,
+    FlowChanges,
     FlowFilter,
     FlowPage,
     Lookup,
@@ -37,6 +39,8 @@ from flowmap.model.views import (
 )
 from flowmap.query.asking import EngineCalls
 from flowmap.query.history import HistoryQueries
+from flowmap.query.map.building import LiveMap, past_map
+from flowmap.query.problems import problems
 from flowmap.query.traffic import all_peers, deployment_views
 
 NOW = 1.0
@@ -77,6 +81,7 @@ class QueryService:
         self._fleet_status = fleet_status
         self.configuration_status: Callable[[], ConfigurationStatus | None] = lambda: None
         """The running configuration, and the result of the last reload."""
+        self._live_map = LiveMap()
         self._started_at = time.time()
         self._read_at: float | None = None
 
@@ -117,6 +122,25 @@ class QueryService:
             return await self._history("from").flows(filter, limit, cursor)
         return await self.calls.call(lambda queries: queries.flows(filter, limit, cursor))
 
+    async def flow_changes(self, filter: FlowFilter, limit: int, before: object) -> FlowChanges:
+        return await self.calls.call(lambda queries: queries.changes(filter, limit, before))
+
+    async def traffic_map(
+        self,
+        query: MapQuery,
+        window: tuple[float, float] | None = None,
+        before: tuple[float, float] | None = None,
+    ) -> TrafficMap:
+        if window is None:
+            return await asyncio.to_thread(self._live_map.build, self.snapshot(), query)
+        history = self._history("from")
+        now = await history.peers(None, *window)
+        earlier = None if before is None else await history.peers(None, *before)
+        return await asyncio.to_thread(past_map, now, earlier, self.snapshot().deployments, query)
+
+    def sample(self) -> None:
+        self._live_map.sample(self.snapshot())
+
     async def deployments(self) -> tuple[DeploymentView, ...]:
         snapshot = self.snapshot()
         return await asyncio.to_thread(lambda: tuple(deployment_views(snapshot.series_table, snapshot.deployments)))
@@ -138,7 +162,7 @@ class QueryService:
 
     def status(self) -> StatusView:
         snapshot, control = self.snapshot(), self._control.status()
-        return StatusView(
+        view = StatusView(
             version=flowmap.__version__,
             started_at=self._started_at,
             ready=self.ready(),
@@ -164,6 +188,7 @@ class QueryService:
             history=None if self._history_queries is None else self._history_queries.status(),
             fleet=None if self._fleet_status is None else self._fleet_status(),
         )
+        return replace(view, problems=tuple(problems(view)))
 
     def ready(self) -> bool:
         snapshot = self.snapshot()

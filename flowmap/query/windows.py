@@ -10,19 +10,21 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.flows.columns import Row
 from flowmap.flows.index.hash_index import Rows
 from flowmap.model.address import protocol_name
+from flowmap.model.deployment import Owner, State
 from flowmap.model.views import PeerSeen, Traffic
 from flowmap.query.matching import within
 
 
 def peers_of(
-    accounting: FlowAccounting, deployment: str, since: float, until: float, *, epoch: float, now: float
+    accounting: FlowAccounting, deployment: str | None, since: float, until: float, *, epoch: float, now: float
 ) -> list[PeerSeen]:
-    """Peers of a deployment (id or name) in flows that are tracked and were open in the window, each with its bytes."""
+    """Peers in flows that are tracked and were open in the window, each with its bytes; of a deployment (id or name),
+    or of all decided flows for None."""
     decisions = accounting.attribution.decisions
     numbers = [
         number
         for number, decision in decisions.items()
-        if any(owner.is_called(deployment) for owner in decision.owners)
+        if deployment is None or any(owner.is_called(deployment) for owner in decision.owners)
     ]
     columns, rows = accounting.table.columns, accounting.table.live()
     rows = rows[(columns.series[rows] >= 0) & np.isin(columns.verdict[rows], numbers)]
@@ -35,9 +37,10 @@ def peers_of(
         traffic = Traffic(sent, received, packets_sent, packets_received, 1, int(is_open))
         last = now if is_open else float(columns.ended_by[row])
         times = float(columns.born_by[row]) + epoch, last + epoch
-        owners = tuple(sorted(decisions[int(columns.verdict[row])].owners))
+        decision = decisions[int(columns.verdict[row])]
+        owners = tuple(sorted(decision.owners))
         protocol = protocol_name(accounting.table.endpoints.key(service).protocol)
-        seen.append(PeerSeen(accounting.peer(service), protocol, traffic, owners, *times))
+        seen.append(PeerSeen(accounting.peer(service), protocol, traffic, owners, *times, decision.state))
     return joined(seen)
 
 
@@ -53,8 +56,7 @@ def rows_at(accounting: FlowAccounting, rows: Rows, at: float) -> list[int]:
 
 def joined(seen: Iterable[PeerSeen]) -> list[PeerSeen]:
     """Sums of the entries with the same peer and owners, in order."""
-    sums: dict[tuple[object, ...], PeerSeen] = {}
+    sums: dict[tuple[str, str, State, tuple[Owner, ...]], PeerSeen] = {}
     for one in seen:
-        key = (one.peer, one.protocol, one.owners)
-        sums[key] = sums[key].joined(one) if key in sums else one
-    return [sums[key] for key in sorted(sums)]
+        sums[one.place] = sums[one.place].joined(one) if one.place in sums else one
+    return [sums[place] for place in sorted(sums)]

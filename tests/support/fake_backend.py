@@ -28,12 +28,14 @@ from flowmap.model.status import (
     ShapeReport,
     StatusView,
 )
+from flowmap.model.traffic_map import Figures, MapDeployment, MapLink, MapPeer, MapQuery, TrafficMap
 from flowmap.model.views import (
     AttributionView,
     ByteCount,
     Connection,
     DeploymentView,
     Evidence,
+    FlowChanges,
     FlowFilter,
     FlowPage,
     FlowView,
@@ -116,6 +118,22 @@ EXPLANATION = Explanation(
 )
 
 
+FIGURES = Figures(5_000_000, 20, 1000.25, None, 2, 1)
+MAP = TrafficMap(
+    1_700_000_000.0,
+    1_700_000_010.0,
+    True,
+    (
+        MapDeployment("d1", "deployment", OWNER.name, "", (OWNER,), INFO.labels, FIGURES),
+        MapDeployment("d2", "unattributed", "no deployment", "unknown", (), {}, FIGURES),
+    ),
+    (MapPeer("p1", "10.0.0.9:9092", "tcp", FIGURES),),
+    (MapLink("d1", "p1", FIGURES), MapLink("d2", "p1", FIGURES)),
+    FIGURES,
+    ("default-namespace",),
+)
+
+
 def snapshot(rows: int = 3) -> Snapshot:
     series_table = SeriesTable(
         labels=("namespace", "deployment", "peer", "protocol"), max_series=rows * 2 + 10, idle_after=600
@@ -145,6 +163,8 @@ class FakeBackend:
         self.is_ready = True
         self.is_healthy = True
         self.snapshots = 0
+        self.samples = 0
+        self.map = MAP
         self._snapshot = snapshot(rows)
 
     async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
@@ -161,6 +181,22 @@ class FakeBackend:
         if cursor == "stale":
             raise QueryError("this cursor is no longer valid; start again", field="cursor")
         return FlowPage((FLOW,) * min(limit, 2), "next")
+
+    async def flow_changes(self, filter: FlowFilter, limit: int, before: object) -> FlowChanges:
+        self._note((filter, limit, before))
+        return FlowChanges((FLOW,), 1, () if before is None else (FLOW,), "marks")
+
+    async def traffic_map(
+        self,
+        query: MapQuery,
+        window: tuple[float, float] | None = None,
+        before: tuple[float, float] | None = None,
+    ) -> TrafficMap:
+        self._note((query, window, before))
+        return self.map
+
+    def sample(self) -> None:
+        self.samples += 1
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
         return (DeploymentView(INFO, TRAFFIC, (PEER,)),)
@@ -225,6 +261,7 @@ class FakeBackend:
                 hint="set it",
             ),
             history=HistoryStatus(True, 3, 1_700_000_000.0, 4, 1, 0, 100, 1000, 0, 0, None),
+            problems=("Source conntrack: <script>alert(1)</script>",),
         )
 
     def ready(self) -> bool:

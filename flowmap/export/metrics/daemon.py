@@ -6,7 +6,7 @@ from flowmap.export.metrics.metric import Metric
 
 HTTP_REFUSALS = (
     *("accept", "client", "connections", "idle", "handshake", "certificate", "deadline"),
-    *("malformed", "too_large", "host", "login", "forbidden", "queries"),
+    *("malformed", "too_large", "host", "login", "forbidden", "queries", "streams"),
 )
 """Reasons of flowmap_http_refused_total: of connections, then of requests."""
 
@@ -58,6 +58,13 @@ SELF = (
         "flowmap_http_settings_last_reload_successful",
         "gauge",
         "1 if the certificates and users in use are those in the files.",
+        (),
+        "self",
+    ),
+    Metric(
+        "flowmap_stream_missed_updates_total",
+        "counter",
+        "Updates that readers of /api/v1/stream were too slow to get; each was told.",
         (),
         "self",
     ),

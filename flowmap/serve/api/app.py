@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from flowmap import __version__
@@ -21,8 +21,8 @@ from flowmap.export.exposition import Exposition
 from flowmap.serve.api import openapi
 from flowmap.serve.api.backend import Backend
 from flowmap.serve.api.bodies import LARGEST, Body, read_body
-from flowmap.serve.api.endpoints import ENDPOINTS, Endpoint
-from flowmap.serve.api.page import HEADERS, landing_page
+from flowmap.serve.api.endpoints import ENDPOINTS, STREAM, Endpoint
+from flowmap.serve.api.map_parameters import StreamParameters
 from flowmap.serve.api.pages import THREADS, Pages
 from flowmap.serve.api.parameters import Parameters, read_parameters
 from flowmap.serve.api.problem import (
@@ -40,6 +40,8 @@ from flowmap.serve.server.hosts import AllowedHosts
 from flowmap.serve.server.limits import SafeHeaders, Sizes, TargetLimit
 from flowmap.serve.server.request_target import OriginForm
 from flowmap.serve.server.web import Web
+from flowmap.serve.stream.streams import Streams
+from flowmap.serve.ui.assets import INDEX, assets
 from flowmap.system.workers import Workers
 
 
@@ -60,9 +62,11 @@ class Site:
         return _condition(self._backend.ready(), "ready", "not ready: the first full read is not done")
 
     async def landing(self, request: Request) -> Response:
-        status, deployments = self._backend.status(), await self._backend.deployments()
-        page = await asyncio.to_thread(landing_page, status, deployments, LINKS)
-        return HTMLResponse(page, headers=HEADERS)
+        return assets()[INDEX].respond(request)
+
+    async def asset(self, request: Request) -> Response:
+        found = assets().get(request.path_params["file"])
+        return problem(404, "The page has no such file.") if found is None else found.respond(request)
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(_document())
@@ -100,25 +104,26 @@ PAGES = (
         area="health",
         statuses=(503,),
     ),
-    Page("/", "A page for people", "text/html", Site.landing),
+    Page("/", "The page for people: map, connections, deployments, peers, state", "text/html", Site.landing),
+    Page("/ui/{file}", "Scripts and styles of the page", "text/javascript", Site.asset),
     Page("/openapi.json", "Description of this API (OpenAPI 3.1)", "application/json", Site.openapi),
 )
 
-LINKS = (
-    *((endpoint.path, endpoint.summary) for endpoint in ENDPOINTS if endpoint.needs_nothing),
-    *((page.path, page.summary) for page in PAGES if page.path != "/"),
-)
-"""Paths and texts of the landing page's links."""
-
 
 def build_app(
-    backend: Backend, exposition: Exposition, web: Web | None = None, *, page_workers: Workers | None = None
+    backend: Backend,
+    exposition: Exposition,
+    web: Web | None = None,
+    *,
+    page_workers: Workers | None = None,
+    streams: Streams | None = None,
 ) -> Starlette:
     """The ASGI application, guarded as ``web`` says; None: as with the defaults of the configuration.
 
-    ``page_workers`` build the page of metrics.
+    ``page_workers`` build the page of metrics. ``streams`` runs beside the server.
     """
     web = web or Web(HttpConfig())
+    streams = streams or Streams(backend)
     refused = exposition.metrics.http_refused
     site = Site(backend, exposition, page_workers or Workers("page", THREADS))
     areas = {page.path: page.area for page in PAGES}
@@ -129,6 +134,7 @@ def build_app(
                 Route(endpoint.path, partial(_answer, backend, endpoint), methods=[endpoint.method])
                 for endpoint in ENDPOINTS
             ),
+            Route(STREAM.path, partial(_stream, streams), methods=["GET"]),
         ],
         middleware=[
             Middleware(SafeHeaders, chosen=lambda: web.headers),
@@ -136,7 +142,7 @@ def build_app(
             Middleware(OriginForm, refuse=partial(_refuse_target, refused)),
             Middleware(AllowedHosts, allowed=web.http.allowed_hosts, refused=refused),
             Middleware(Guard, access=web.http.access, passwords=lambda: web.passwords, areas=areas, refused=refused),
-            Middleware(TargetLimit, areas=areas, refused=refused),
+            Middleware(TargetLimit, areas=areas, refused=refused, except_for=(STREAM.path,)),
         ],
         exception_handlers={
             HTTPException: on_http_exception,
@@ -164,6 +170,10 @@ async def _answer(backend: Backend, endpoint: Endpoint, request: Request) -> Res
     return Response(body, media_type="application/json")
 
 
+async def _stream(streams: Streams, request: Request) -> Response:
+    return streams.respond(read_parameters(StreamParameters, request.query_params, request.path_params))
+
+
 def _refuse_target(refused: Callable[[str], None], status: int, detail: str) -> Response:
     refused("malformed")
     return problem(status, detail, headers={"allow": "GET, HEAD"} if status == 405 else None)
@@ -175,5 +185,5 @@ def _condition(holds: bool, yes: str, no: str) -> Response:
 
 @cache
 def _document() -> dict[str, object]:
-    pages = {page.path: openapi.page(page.summary, page.media_type, page.statuses) for page in PAGES}
-    return openapi.document(__version__, pages, ENDPOINTS)
+    pages = {page.path: openapi.page(page.summary, page.media_type, page.statuses, page.path) for page in PAGES}
+    return openapi.document(__version__, pages, ENDPOINTS, STREAM)

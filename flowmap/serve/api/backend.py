@@ -7,10 +7,12 @@ from typing import Protocol
 
 from flowmap.export.snapshot import Snapshot
 from flowmap.model.status import StatusView
+from flowmap.model.traffic_map import MapQuery, TrafficMap
 from flowmap.model.views import (
     AttributionView,
     Connection,
     DeploymentView,
+    FlowChanges,
     FlowFilter,
     FlowPage,
     Lookup,
@@ -36,6 +38,20 @@ class Backend(Protocol):
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """At most ``limit`` flows that pass ``filter``, from ``cursor`` on."""
+
+    async def flow_changes(self, filter: FlowFilter, limit: int, before: object) -> FlowChanges:
+        """At most ``limit`` flows that pass and changed since ``before``: None, or the marks of an earlier answer."""
+
+    async def traffic_map(
+        self,
+        query: MapQuery,
+        window: tuple[float, float] | None = None,
+        before: tuple[float, float] | None = None,
+    ) -> TrafficMap:
+        """The map of now, or of a window of time (seconds since the epoch), compared with an earlier one."""
+
+    def sample(self) -> None:
+        """Note the counters of the latest snapshot, for the rates of the map. Called about once a second."""
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
         """Every deployment seen in traffic."""

@@ -13,6 +13,9 @@ from flowmap.model import views
 from flowmap.serve.api import models
 from flowmap.serve.api.backend import Backend
 from flowmap.serve.api.bodies import AttributionBatch, Body
+from flowmap.serve.api.events import Event
+from flowmap.serve.api.map import TrafficMap
+from flowmap.serve.api.map_parameters import MapParameters, StreamParameters
 from flowmap.serve.api.parameters import (
     AttributionParameters,
     ChangesParameters,
@@ -87,6 +90,11 @@ async def _peers(backend: Backend, _: Parameters) -> object:
     return {"peers": await backend.peers()}
 
 
+async def _map(backend: Backend, asked: MapParameters) -> object:
+    window, before = (None, None) if asked.is_live else asked.windows()
+    return await backend.traffic_map(asked.query(), window, before)
+
+
 async def _status(backend: Backend, _: Parameters) -> object:
     return backend.status()
 
@@ -136,5 +144,21 @@ ENDPOINTS = (
         _peer_changes,
     ),
     Endpoint("/api/v1/peers", "Peers and the deployments that talk to them", Parameters, models.Peers, _peers),
+    Endpoint(
+        "/api/v1/map",
+        "Deployments, peers and the traffic between them: now with rates, or in a window of time",
+        MapParameters,
+        TrafficMap,
+        _map,
+    ),
     Endpoint("/api/v1/status", "State of the daemon", Parameters, Status, _status),
 )
+
+STREAM = Endpoint(
+    "/api/v1/stream",
+    "The map, flows and state as they change (server-sent events)",
+    StreamParameters,
+    Event,
+    _map,
+)
+"""Answered by ``flowmap.serve.stream``: one :class:`Event` after the other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
@@ -15,10 +16,12 @@ _EVERYWHERE = (401, 403, 413, 414, 429, 500)
 _REF = "#/components/schemas/{model}"
 
 
-def document(version: str, pages: Mapping[str, object], endpoints: Sequence[Endpoint]) -> dict[str, object]:
+def document(
+    version: str, pages: Mapping[str, object], endpoints: Sequence[Endpoint], stream: Endpoint
+) -> dict[str, object]:
     """The whole document. ``pages``: the operation of each path outside /api/v1."""
     mode: JsonSchemaMode = "serialization"
-    answers: list[type[Answer]] = [Problem, *(endpoint.answer for endpoint in endpoints)]
+    answers: list[type[Answer]] = [Problem, *(endpoint.answer for endpoint in (*endpoints, stream))]
     described: list[tuple[type[BaseModel], JsonSchemaMode]] = [(answer, mode) for answer in answers]
     described += [(endpoint.body, "validation") for endpoint in endpoints if endpoint.body is not None]
     _, schemas = models_json_schema(described, ref_template=_REF)
@@ -30,27 +33,31 @@ def document(version: str, pages: Mapping[str, object], endpoints: Sequence[Endp
             "description": "Which Flink job is behind this network connection?",
         },
         "paths": {path: {"get": operation} for path, operation in pages.items()}
-        | {endpoint.path: {endpoint.method.lower(): _operation(endpoint)} for endpoint in endpoints},
+        | {endpoint.path: {endpoint.method.lower(): _operation(endpoint, "application/json")} for endpoint in endpoints}
+        | {stream.path: {"get": _operation(stream, "text/event-stream")}},
         "components": {"schemas": schemas["$defs"]},
     }
 
 
-def page(summary: str, media_type: str, statuses: Sequence[int]) -> dict[str, object]:
-    """The operation of a path outside /api/v1; its own errors are text."""
+def page(summary: str, media_type: str, statuses: Sequence[int], path: str = "") -> dict[str, object]:
+    """The operation of a path outside /api/v1; its own errors are text, except for a path with a name in it."""
     schema = {"type": "object" if media_type == "application/json" else "string"}
     errors = {str(status): _response("The condition is not met.", media_type, schema) for status in statuses}
     responses = {"200": _response("Success.", media_type, schema)} | errors | _problems(_EVERYWHERE)
-    return {"summary": summary, "parameters": [], "responses": responses}
+    names = re.findall(r"{(\w+)}", path)
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    if parameters:
+        responses |= _problems((404,))
+    return {"summary": summary, "parameters": parameters, "responses": responses}
 
 
-def _operation(endpoint: Endpoint) -> dict[str, object]:
+def _operation(endpoint: Endpoint, media_type: str) -> dict[str, object]:
     schema = {"$ref": _REF.format(model=endpoint.answer.__name__)}
     return {
         "summary": endpoint.summary,
         "parameters": list(_parameters(endpoint)),
         **_body(endpoint),
-        "responses": {"200": _response("Success.", "application/json", schema)}
-        | _problems((*endpoint.statuses, *_EVERYWHERE)),
+        "responses": {"200": _response("Success.", media_type, schema)} | _problems((*endpoint.statuses, *_EVERYWHERE)),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -85,15 +85,19 @@ class Sizes:
 class TargetLimit:
     """ASGI middleware: 503 for a query while :data:`MAX_QUERIES` are being answered."""
 
-    def __init__(self, app: ASGIApp, *, areas: Mapping[str, str], refused: Refused) -> None:
-        """``areas``: as for the guard."""
+    def __init__(
+        self, app: ASGIApp, *, areas: Mapping[str, str], refused: Refused, except_for: Collection[str] = ()
+    ) -> None:
+        """``areas``: as for the guard. ``except_for``: paths that have a limit of their own."""
         self._app = app
         self._areas = areas
+        self._except_for = except_for
         self._refused = refused
         self._answering = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._areas.get(scope["path"], "query") != "query":
+        limited = scope["type"] == "http" and self._areas.get(scope["path"], "query") == "query"
+        if not limited or scope["path"] in self._except_for:
             await self._app(scope, receive, send)
         elif self._answering >= MAX_QUERIES:
             self._refused("queries")

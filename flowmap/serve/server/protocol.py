@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from flowmap.serve.api.problem import SAFE_HEADERS, problem
+from flowmap.serve.server.progress import PROGRESS
 from flowmap.serve.server.tls import names
 
 HEAD_DEADLINE = 10.0
@@ -68,8 +69,7 @@ class HttpConnection(H11Protocol):
         self._ended = ended
         self._client_names = client_names
         self._deadline: asyncio.TimerHandle | None = None
-        if rejected:
-            self.app: ASGIApp = _full
+        self.app: ASGIApp = _full if rejected else self._with_progress(self.app)
 
     def open(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve an accepted socket, after a TLS handshake if there is a ``context``."""
@@ -166,6 +166,19 @@ class HttpConnection(H11Protocol):
         ):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    def _with_progress(self, app: ASGIApp) -> ASGIApp:
+        """``app``, which can grant the client another ``ANSWER_DEADLINE`` for each piece of a stream."""
+
+        async def run(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["extensions"] = {**scope.get("extensions", {}), PROGRESS: self._progressed}
+            await app(scope, receive, send)
+
+        return run
+
+    def _progressed(self) -> None:
+        if self.answering and not self.transport.is_closing():
+            self._arm(ANSWER_DEADLINE)
 
     def _look(self) -> None:
         """Arm the deadline that fits the state."""

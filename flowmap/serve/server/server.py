@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -45,14 +45,17 @@ class HttpServer:
         *,
         web: Web | None = None,
         refused: Callable[[str], None] = lambda _: None,
+        beside: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:
         """``port`` 0 takes a free one, which ``address`` has after :meth:`start`. ``web`` has the TLS settings;
-        ``refused`` counts connections that were rejected or closed, by reason."""
+        ``refused`` counts connections that were rejected or closed, by reason. ``beside`` runs while the server does;
+        it is cancelled before the server waits for running requests."""
         self._app = app
         self._host = host
         self._port = port
         self._web = web or Web(HttpConfig())
         self._refused = refused
+        self._beside = beside
         self._listener: socket.socket | None = None
         self._server: BareServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -95,6 +98,8 @@ class HttpServer:
             asyncio.create_task(self._accept(self._listener), name="http accept"),
             asyncio.create_task(self._web.watch(), name="http settings"),
         ]
+        if self._beside is not None:
+            self._tasks.append(asyncio.create_task(self._beside(), name="http streams"))
         while not self._server.started and not self._tasks[0].done():
             await asyncio.sleep(0.005)
         if self._tasks[0].done():

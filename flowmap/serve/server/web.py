@@ -72,6 +72,11 @@ class Web:
         self._take(self._loaded)
 
     @property
+    def loaded(self) -> LoadedWebConfig:
+        """The running settings: another value after each change."""
+        return self._loaded
+
+    @property
     def context(self) -> ssl.SSLContext | None:
         """The TLS context for new connections; None for plain HTTP."""
         return self._loaded.context

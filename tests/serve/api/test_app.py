@@ -111,6 +111,7 @@ def test_status() -> None:
             "blocksUnreadable": 0,
             "notes": None,
         },
+        "problems": ["Source conntrack: <script>alert(1)</script>"],
     }
 
 

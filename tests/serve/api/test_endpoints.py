@@ -10,7 +10,7 @@ from tests.support.http_api import ask
 
 def test_answers_fit_their_schema() -> None:
     document = ask("/openapi.json").json()
-    for path in ("/api/v1/peers", "/api/v1/status", "/api/v1/deployments/id-1", "/api/v1/flows"):
+    for path in ("/api/v1/peers", "/api/v1/status", "/api/v1/deployments/id-1", "/api/v1/flows", "/api/v1/map"):
         template = path.replace("id-1", "{deploymentId}")
         content = document["paths"][template]["get"]["responses"]["200"]["content"]["application/json"]
         schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]

@@ -1,0 +1,1 @@
+"""The traffic map, from snapshots or from flows of the past."""

@@ -1,0 +1,157 @@
+"""The parameters of the map and of the stream."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from flowmap.model.traffic_map import MapQuery, Order
+from flowmap.model.views import FlowFilter
+from flowmap.serve.api.parameters import (
+    DAY,
+    Client,
+    Parameters,
+    Peer,
+    Protocol,
+    StateName,
+    Text,
+    Time,
+    in_order,
+    read_limit,
+)
+
+MOST_NODES = 200
+LONGEST_STREAM = 300
+"""Seconds. A reader that asks again is authenticated again."""
+EVENTS = ("map", "flows", "status")
+
+
+def read_label(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key or len(text) > 512:
+        raise ValueError("is not key=value of at most 512 characters")
+    return key, value
+
+
+def read_order(text: str) -> Order:
+    try:
+        return Order(text)
+    except ValueError:
+        raise ValueError(f"is none of {', '.join(Order)}") from None
+
+
+def read_nodes(text: str) -> int:
+    nodes = read_limit(text)
+    if nodes > MOST_NODES:
+        raise ValueError(f"is not a number from 1 to {MOST_NODES}")
+    return nodes
+
+
+def read_seconds(text: str) -> int:
+    try:
+        seconds = read_limit(text)
+    except ValueError:
+        seconds = LONGEST_STREAM + 1
+    if seconds > LONGEST_STREAM:
+        raise ValueError(f"is not a number from 1 to {LONGEST_STREAM}")
+    return seconds
+
+
+def read_events(text: str) -> tuple[str, ...]:
+    names = text.split(",")
+    if not set(names) <= set(EVENTS):
+        raise ValueError(f"is not a list of {', '.join(EVENTS)}")
+    return tuple(names)
+
+
+Label = Annotated[tuple[str, str] | None, PlainValidator(read_label), WithJsonSchema({"type": "string"})]
+OrderName = Annotated[
+    Order, PlainValidator(read_order), WithJsonSchema({"type": "string", "enum": [str(order) for order in Order]})
+]
+Nodes = Annotated[
+    int, PlainValidator(read_nodes), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_NODES})
+]
+Seconds = Annotated[
+    int, PlainValidator(read_seconds), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LONGEST_STREAM})
+]
+Events = Annotated[tuple[str, ...], PlainValidator(read_events), WithJsonSchema({"type": "string"})]
+
+
+class MapFilter(Parameters):
+    """Which traffic is on a map."""
+
+    text: Text = Field(
+        None, description="Words; each must occur in the name, id or namespace of a deployment, or in the peer."
+    )
+    namespace: Text = Field(None, description="Namespace of the deployments.")
+    label: Label = Field(None, description="A label of the deployments, as key=value.")
+    state: StateName = Field(None, description="State of the attribution.")
+    deployment: Text = Field(None, description="Id or name of a deployment.")
+    peer: Peer = Field(None, description="Configured name of a peer, or ip:port of a service endpoint.")
+    order: OrderName = Field(
+        Order.RATE, description="What makes a node large.", json_schema_extra={"default": str(Order.RATE)}
+    )
+    limit: Nodes = Field(30, description="Nodes of each side; the others are summed up in one.")
+
+    def query(self) -> MapQuery:
+        """The query of the map."""
+        return MapQuery(
+            (self.text or ""),
+            self.namespace,
+            self.label,
+            self.state,
+            self.deployment,
+            self.peer,
+            self.order,
+            self.limit,
+        )
+
+
+class MapParameters(MapFilter):
+    """Which traffic is on a map, now or in a window of time."""
+
+    from_: Time = Field(
+        None, alias="from", description="Start of a window of the past; needs history. Without from and to: live."
+    )
+    to: Time = Field(None, description="End of the window; now if absent.")
+    before_from: Time = Field(
+        None, description="Start of an earlier window to compare with; if absent, it is as long as the other one."
+    )
+    before_to: Time = Field(None, description="End of the earlier window; the start of the other one if absent.")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the map of now is wanted."""
+        return self.from_ is self.to is self.before_from is self.before_to is None
+
+    def windows(self) -> tuple[tuple[float, float], tuple[float, float] | None]:
+        """The window, and the one to compare with. QueryError if one ends before it begins."""
+        until = time.time() if self.to is None else self.to
+        since, until = in_order(until - DAY if self.from_ is None else self.from_, until, "from")
+        if self.before_from is None and self.before_to is None:
+            return (since, until), None
+        end = since if self.before_to is None else self.before_to
+        begin = end - (until - since) if self.before_from is None else self.before_from
+        return (since, until), in_order(begin, end, "beforeFrom")
+
+
+class StreamParameters(MapFilter):
+    """What a stream carries."""
+
+    events: Events = Field(
+        ("map", "status"),
+        description="Which events, between commas: map, flows, status.",
+        json_schema_extra={"default": "map,status"},
+    )
+    client: Client = Field(None, description="Of flows: address of the client endpoint, or address:port.")
+    protocol: Protocol = Field(None, description="Of flows: name or IANA number.")
+    flow_limit: Annotated[
+        int, PlainValidator(read_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 1000})
+    ] = Field(100, description="Flows in one event; the number of those left out is in it.")
+    seconds: Seconds = Field(LONGEST_STREAM, description="The stream ends after this time.")
+
+    def flow_filter(self) -> FlowFilter:
+        """The flows to follow; text, namespace and label apply to the map only."""
+        return FlowFilter(self.deployment, self.peer, self.client, self.state, self.protocol)
