@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowmap.cli.control.package_search import may_have_jobs
 from flowmap.cli.shared import options
-from flowmap.control.alibaba.api.models import JobSummary
 from tests.support.shell import CATALOG, LOG4J, Shell, deployment
 
 BLINK = {"enabled": True, "projects": ["legacy"]}
@@ -191,47 +189,3 @@ def test_a_refusal_ends_it(shell: Shell) -> None:
     assert shell.run("package-users", "x.jar") == 1
     assert shell.out == ""
     assert "Forbidden.RAM" in shell.err
-
-
-@pytest.mark.parametrize("file", ["", " ", "x" * 5000])
-def test_what_names_no_file(shell: Shell, file: str) -> None:
-    assert shell.run("package-users", file) == 1
-    assert shell.err == "flowmap: FILE_NAME: empty, or too long for a file name\n"
-    # The first call there would be; a late one for jobs may be left from a command that ended before.
-    assert "ListDeployments" not in shell.asked()
-
-
-SUMMARIES = [
-    (None, True),
-    (JobSummary(), True),
-    (JobSummary(starting=0, running=0, cancelling=0, cancelled=0, finished=0), True),
-    (JobSummary(starting=0, running=0, cancelling=0, cancelled=0, finished=0, failed=0), False),
-    (JobSummary(starting=0, running=0, cancelling=0, cancelled=0, finished=0, failed=1), True),
-]
-
-
-@pytest.mark.parametrize(("summary", "expected"), SUMMARIES)
-def test_only_who_surely_has_no_job_is_not_asked(summary: JobSummary | None, expected: bool) -> None:
-    assert may_have_jobs(summary) is expected
-
-
-def test_legacy_jobs_of_a_package(shell: Shell) -> None:
-    settings = {"blink": {"enabled": True, "endpoint": shell.sandbox.url}, "workspace": None}
-    assert shell.table("packages", "legacy", "x.jar", settings=settings) == [
-        ["PROJECT", "JOB", "ID", "TYPE", "ENGINE", "PACKAGES"],
-        ["legacy", "old", "b1", "FLINK_STREAM", "blink-3.4.4", "log4j-core-2.14.jar,", "x.jar"],
-    ]
-    answer = shell.json("packages", "legacy", "log4j-core-2.14.jar", settings=settings)
-    assert [job["JobId"] for job in answer["jobs"]] == ["b1"]
-    assert answer["complete"] is True
-    assert shell.run("packages", "a/b", "x.jar", settings=settings) == 1
-    assert shell.err.startswith("flowmap: PROJECT: 'a/b' is not a name")
-
-
-def test_the_legacy_product_is_off_unless_configured(shell: Shell) -> None:
-    assert shell.run("packages", "legacy", "x.jar") == 78
-    assert shell.err == (
-        "flowmap: control_plane.blink.enabled: the legacy API is not enabled; set it to true "
-        "and set control_plane.region\n"
-    )
-    assert shell.asked() == {}

@@ -162,13 +162,6 @@ def test_check_says_which_proxy_and_what_fails(
         assert told[1].startswith(message.replace("PROXY", shown))
 
 
-def test_config_shows_the_proxy_without_its_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = Site(ConnectProxy(url="http://proxy.example:3128"), tmp_path, capsys)
-    for form in ("yaml", "json"):
-        status, said = made.run("config", "-o", form)
-        assert status == 0 and "http://ann:<secret>@proxy.example:3128" in said
-
-
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"proxy_url": "socks5://ann:canary@p:1"}, "control_plane.proxy_url: not http://[user:password@]host[:port]"),
     ({"proxy_url": "ann:canary@p"}, "control_plane.proxy_url: not http://[user:password@]host[:port]"),
