@@ -39,6 +39,9 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "who": Entry("who.command", "add the owners of connections to any text: process lists, logs"),
         "flows": Entry("traffic.flows", "list connections and their deployments"),
         "peers": Entry("traffic.peers", "list the peers of a deployment in a period, and which are new or gone"),
+        "stale": Entry(
+            "traffic.stale", "list open connections that an earlier run left, of ended jobs, idle, or too many"
+        ),
     },
     "control plane": {
         "deployments": Entry("control.deployments", "list deployments by address, by label, or all"),

@@ -232,6 +232,20 @@ class ExportConfig(Section):
     )
 
 
+class ExpectConfig(Section):
+    """Expectations about connections; what does not meet them is a metric and an answer, see cli/README.md."""
+
+    connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of open connections of one deployment to one peer. null: no limit.",
+    )
+    idle: Span | None = Field(
+        default=None, description="An open connection without traffic for longer is stale. null: never."
+    )
+
+
 class HistoryConfig(Section):
     """Closed flows and ownership on disk, for queries about the past."""
 
@@ -308,6 +322,9 @@ class Config(Section):
     collect: CollectConfig = Field(default=CollectConfig(), description="Sources of connections.")
     attribute: AttributeConfig = Field(default=AttributeConfig(), description="How owners are found.")
     export: ExportConfig = Field(default=ExportConfig(), description="The series of /metrics.")
+    expect: Annotated[ExpectConfig, AT_ONCE] = Field(
+        default=ExpectConfig(), description="Expectations about connections and peers."
+    )
     history: HistoryConfig = Field(default=HistoryConfig(), description="History on disk.")
     fleet: FleetConfig = Field(default=FleetConfig(), description="Answers and call budget shared by many hosts.")
     http: HttpConfig = Field(default=HttpConfig(), description="The HTTP server.")

@@ -17,7 +17,7 @@ from flowmap.config import Config
 from flowmap.config.loading import LoadedConfig
 from flowmap.config.reloading import changed, live
 from flowmap.daemon.clients import query_timeout
-from flowmap.daemon.wiring import Pipeline, question_limits
+from flowmap.daemon.wiring import Pipeline, limits_of, question_limits
 from flowmap.errors import ConfigError, FlowmapError, describe_defect
 from flowmap.model.status import ConfigurationStatus
 
@@ -112,7 +112,8 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
         configure_control()
         configure_fleet()
         pipeline.catalog.configure(every=plane.catalog.refresh)
-        pipeline.backend.configure(timeout=query_timeout(new), stale_for=new.attribute.stale_for)
+        pipeline.backend.configure(timeout=query_timeout(new), stale_for=new.attribute.stale_for, limits=limits_of(new))
+        pipeline.findings.configure(limits_of(new))
         pipeline.exposition.set_deployment_labels(new.export.deployment_labels)
         logs.set_up(new.log.level, new.log.format)
 

@@ -25,6 +25,7 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.catalog_adapter import CatalogDirectory, Gate, deployments_seen
 from flowmap.engine.engine import Engine, ReportWaiting
 from flowmap.engine.factory import make_accounting, make_snapshot
+from flowmap.engine.findings import Findings
 from flowmap.engine.resolver import Resolver
 from flowmap.engine.waiting_report import WaitingReport
 from flowmap.export.exposition import Exposition
@@ -35,6 +36,7 @@ from flowmap.export.snapshot import HistoryReport, Snapshot
 from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
 from flowmap.history.writer import HistoryFigures, HistoryWriter
+from flowmap.model.findings import ConnectionLimits
 from flowmap.model.source import SourceStatus
 from flowmap.query.asking import EngineCalls
 from flowmap.query.history import HistoryQueries
@@ -83,6 +85,7 @@ class Pipeline:
     server: HttpServer
     page_workers: Workers
     exposition: Exposition
+    findings: Findings
     recorder: Recorder | None
     history_writer: HistoryWriter | None
     """None without ``history.path``."""
@@ -111,12 +114,13 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     )
     recorder = None if record is None else start_recording(record, config, accounting, source)
     resolver = Resolver(control.plane)
+    findings = Findings(limits_of(config))
     engine = Engine(
         accounting,
         source,
         budget,
         ask=resolver.start,
-        take_snapshot=_snapshots(metrics, control.plane, source, directory, recorder, history_writer, fleet),
+        take_snapshot=_snapshots(metrics, control.plane, source, directory, recorder, history_writer, fleet, findings),
         resting_for=lambda: control.plane.status().resting_for,
         permits=permits,
         apply=None if recorder is None else recorder.apply,
@@ -130,6 +134,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         calls,
         control.plane,
         stale_for=config.attribute.stale_for,
+        limits=limits_of(config),
         source_status=lambda: _statuses(source, engine, source_reason),
         catalog_status=refresher.status,
         history_queries=_history_queries(config, calls, history_writer),
@@ -148,6 +153,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         server=_server(config, backend, exposition, page_workers),
         page_workers=page_workers,
         exposition=exposition,
+        findings=findings,
         recorder=recorder,
         history_writer=history_writer,
         fleet=fleet,
@@ -183,6 +189,11 @@ def _report_waiting(fleet: Fleet | None, accounting: FlowAccounting) -> ReportWa
     return WaitingReport(accounting.attribution, deliver, clock=time.monotonic)
 
 
+def limits_of(config: Config) -> ConnectionLimits:
+    """The limits that open connections are judged by."""
+    return ConnectionLimits(config.expect.connections, config.expect.idle)
+
+
 def _snapshots(
     metrics: SelfMetrics,
     control: ControlPlane,
@@ -191,6 +202,7 @@ def _snapshots(
     recorder: Recorder | None,
     history_writer: HistoryWriter | None,
     fleet: Fleet | None,
+    findings: Findings,
 ) -> Callable[[FlowAccounting], Snapshot]:
     def take_snapshot(accounting: FlowAccounting) -> Snapshot:
         metrics.set_breaker(control.status().breaker_open)
@@ -205,6 +217,7 @@ def _snapshots(
             recording=None if recorder is None else recorder.report(),
             history=None if history_writer is None else _history_report(history_writer.figures),
             fleet=None if fleet is None else fleet.report(),
+            findings=findings.report(accounting),
         )
 
     return take_snapshot

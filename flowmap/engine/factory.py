@@ -18,7 +18,7 @@ from flowmap.engine.commands import Configure
 from flowmap.engine.protocols import DeploymentDirectory, Journal
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
-from flowmap.export.snapshot import CatalogReport, FleetReport, HistoryReport, Snapshot
+from flowmap.export.snapshot import CatalogReport, FindingsReport, FleetReport, HistoryReport, Snapshot
 from flowmap.flows.table import FlowTable
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 from flowmap.model.status import RecordingReport
@@ -69,6 +69,7 @@ def make_snapshot(
     recording: RecordingReport | None = None,
     history: HistoryReport | None = None,
     fleet: FleetReport | None = None,
+    findings: FindingsReport | None = None,
 ) -> Snapshot:
     """The snapshot from which the page and the status are made.
 
@@ -108,6 +109,7 @@ def make_snapshot(
         recording=recording,
         history=history,
         fleet=fleet,
+        findings=findings,
     )
 
 

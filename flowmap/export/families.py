@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from flowmap.export.delays import BOUNDS, DelayCounts
 from flowmap.export.labels import label_text, quoted
@@ -10,7 +10,7 @@ from flowmap.export.metrics.definitions import BY_NAME
 from flowmap.export.metrics.metric import Metric
 from flowmap.export.metrics.sources import SOURCES, SourceMetric
 from flowmap.export.snapshot import Snapshot
-from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.source import SourceReport
 
 Sample = tuple[str, int | float]
@@ -31,6 +31,7 @@ def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterat
         **_recording(snapshot),
         **_history(snapshot),
         **_fleet(snapshot),
+        **_findings(snapshot),
     }
     for name, samples in families.items():
         yield BY_NAME[name], samples
@@ -173,6 +174,24 @@ def _fleet(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_fleet_failures_total": _by_reason(fleet.failures),
         "flowmap_fleet_refused_total": _by_reason(fleet.refused),
     }
+
+
+def _findings(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    findings = snapshot.findings
+    if findings is None:
+        return {}
+    stale = sorted(findings.stale.items())
+    return {
+        "flowmap_stale_connections": [
+            _sample(count, **_of_owners(owners), reason=reason) for (owners, reason), count in stale
+        ],
+    }
+
+
+def _of_owners(owners: Sequence[Owner]) -> dict[str, str]:
+    """Labels of a deployment; of a set of them, with commas between."""
+    fields = {"namespace": "namespace", "deployment_id": "deployment_id", "deployment": "name"}
+    return {label: ",".join(dict.fromkeys(getattr(owner, name) for owner in owners)) for label, name in fields.items()}
 
 
 def _descriptions(deployments: tuple[DeploymentInfo, ...], label_names: Mapping[str, str]) -> dict[str, list[Sample]]:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from flowmap.export.delays import DelayCounts
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
-from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.findings import StaleReason
 from flowmap.model.source import SourceReport
 from flowmap.model.status import AttributionReport, ByteTotals, QuestionCounts, RecordingReport
 from flowmap.model.views import ByteCount, Traffic
@@ -151,6 +152,14 @@ class FleetReport:
     missing: int
 
 
+@dataclass(frozen=True, slots=True)
+class FindingsReport:
+    """Open connections that are stale, and peers that are not expected, counted for the page."""
+
+    stale: Mapping[tuple[tuple[Owner, ...], StaleReason], int] = field(default_factory=dict)
+    """Connections by deployment, or set of deployments, and reason."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """The data of the page and of the status answer, at one tick.
@@ -206,6 +215,7 @@ class Snapshot:
     history: HistoryReport | None = None
     """None leaves its metrics out."""
     fleet: FleetReport | None = None
+    findings: FindingsReport | None = None
     """None leaves its metrics out."""
 
     def byte_totals(self) -> ByteTotals:

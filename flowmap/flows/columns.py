@@ -91,6 +91,7 @@ class FlowColumns:
         self.ended_after = np.zeros(n, np.float64)
         self.ended_by = np.zeros(n, np.float64)
         self.active = np.zeros(n, np.float64)  # the client sent something after this instant
+        self.changed_at = np.zeros(n, np.float64)  # the counters grew last by this instant
         self.read_at = np.zeros(n, np.float64)  # ``last`` is not older than this
         self.read = np.zeros(n, np.uint32)  # number of the full read that last saw the flow
         # Written only for connectionless flows: see ``flowmap.flows.bursts``.
@@ -110,7 +111,7 @@ class FlowColumns:
         for cleared in (self.last, self.base, self.retransmits, self.resent, self.round_trip, self.read_at, self.state):
             cleared[rows] = 0
         self.client_workload[rows] = self.server_workload[rows] = 0
-        self.ended_after[rows] = self.active[rows] = -np.inf
+        self.ended_after[rows] = self.active[rows] = self.changed_at[rows] = -np.inf
         self.ended_by[rows] = np.inf
         self.verdict[rows] = -1
 

@@ -44,6 +44,7 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, no
     if older.any():
         columns.base[row[older]] = current[older]
         delta[older] = 0
+    columns.changed_at[row[delta.any(axis=1)]] = now
     # A new holder of a vanished client's address answers the peer with a reset, so a reset is no sign of the client.
     closing = (batch.kind[with_counters] == CLOSED) | ((batch.flags[with_counters] & ENDING) != 0)
     sending = row[(delta[:, 0] != 0) & ~first & ~(closing & (batch.protocol[with_counters] == TCP))]

@@ -69,6 +69,16 @@ class LiveQueries:
         """The attribution settings in force."""
         return self._accounting.attribution.settings
 
+    @property
+    def accounting(self) -> FlowAccounting:
+        """The accounting, for other questions on the engine's thread."""
+        return self._accounting
+
+    @property
+    def epoch(self) -> float:
+        """What is added to a monotonic instant for seconds since the epoch."""
+        return self._epoch
+
     def follow_clock(self, epoch: float) -> None:
         """Apply the current ``epoch``, which changes when the wall clock is set."""
         if abs(epoch - self._epoch) > CLOCK_SET:

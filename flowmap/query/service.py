@@ -14,6 +14,8 @@ from flowmap.control.port import ControlPlane
 from flowmap.errors import HistoryError, QueryError
 from flowmap.export.snapshot import Snapshot
 from flowmap.model.deployment import DeploymentInfo, JobSelection
+from flowmap.model.findings import ConnectionLimits, StaleView
+from flowmap.model.selection import Selection
 from flowmap.model.source import SourceStatus
 from flowmap.model.status import (
     AttributionReport,
@@ -41,6 +43,7 @@ from flowmap.query.asking import EngineCalls
 from flowmap.query.history import HistoryQueries
 from flowmap.query.map.building import LiveMap, past_map
 from flowmap.query.problems import problems
+from flowmap.query.stale import stale_view
 from flowmap.query.traffic import all_peers, deployment_views
 
 NOW = 1.0
@@ -49,6 +52,7 @@ SLICE = 250
 """Connections looked up in one turn of the engine, so that many of them do not delay its work."""
 MOST_ASKED = 24
 """Questions to the control plane for one request. The engine queues few more."""
+NO_LIMITS = ConnectionLimits()
 READY_WITHOUT_ANSWER_AFTER = 5.0
 """Seconds by which a control plane that does not answer may delay readiness."""
 
@@ -66,6 +70,7 @@ class QueryService:
         control: ControlPlane,
         *,
         stale_for: float,
+        limits: ConnectionLimits = NO_LIMITS,
         source_status: Callable[[], tuple[SourceStatus, ...]],
         catalog_status: Callable[[], CatalogStatus | None] = lambda: None,
         history_queries: HistoryQueries | None = None,
@@ -75,6 +80,7 @@ class QueryService:
         self.calls = calls
         self._control = control
         self.stale_for = stale_for
+        self.limits = limits
         self._source_status = source_status
         self._catalog_status = catalog_status
         self._history_queries = history_queries
@@ -85,9 +91,9 @@ class QueryService:
         self._started_at = time.time()
         self._read_at: float | None = None
 
-    def configure(self, *, timeout: float, stale_for: float) -> None:
+    def configure(self, *, timeout: float, stale_for: float, limits: ConnectionLimits = NO_LIMITS) -> None:
         """Apply other limits to the queries from now on."""
-        self.calls.timeout, self.stale_for = timeout, stale_for
+        self.calls.timeout, self.stale_for, self.limits = timeout, stale_for, limits
 
     async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
         if is_past(at):
@@ -159,6 +165,15 @@ class QueryService:
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         return await asyncio.to_thread(all_peers, self.snapshot().series_table)
+
+    async def stale(
+        self, selection: Selection, *, idle: float | None, connections: int | None, limit: int
+    ) -> StaleView:
+        idle = self.limits.idle if idle is None else idle
+        connections = self.limits.connections if connections is None else connections
+        return await self.calls.call(
+            lambda queries: stale_view(queries, selection, idle=idle, connections=connections, limit=limit)
+        )
 
     def status(self) -> StatusView:
         snapshot, control = self.snapshot(), self._control.status()

@@ -184,6 +184,8 @@ async def action(made: Changing) -> str:
 
 CHANGES: list[tuple[str, object, Callable[[Changing], object], object]] = [
     ("control_plane.credentials.access_key_id", "other", Changing.key, "other"),
+    ("expect.connections", 20, lambda m: m.pipeline.backend.limits.connections, 20),
+    ("expect.idle", "2h", lambda m: m.pipeline.backend.limits.idle, 7200.0),
     ("control_plane.rate", 7.0, lambda m: m.pipeline.engine.budget.rate, 7.0),
     ("control_plane.burst", 9, lambda m: m.pipeline.engine.budget.burst, 9),
     ("control_plane.max_in_flight", 3, lambda m: m.pipeline.engine.budget.max_in_flight, 3),

@@ -13,6 +13,8 @@ from flowmap.export.snapshot import Snapshot
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo, Job, JobSelection, Owner, State
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
+from flowmap.model.findings import PeerAboveLimit, StaleConnection, StaleReason, StaleView
+from flowmap.model.selection import Selection
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats, SourceStatus
 from flowmap.model.status import (
     AttributionReport,
@@ -86,6 +88,14 @@ ATTRIBUTION = AttributionView(
     (INFO,),
     (Evidence("sink", "strong", 1_700_000_000.0, 1_700_000_001.5, "live", "inside", (OWNER,)),),
     FLOW,
+)
+STALE = StaleView(
+    (StaleConnection(FLOW, (StaleReason.OLDER_THAN_RUN, StaleReason.IDLE), 61.5, 1_700_000_100.0),),
+    5,
+    (PeerAboveLimit((OWNER,), "10.0.0.9:9092", 12),),
+    9,
+    2,
+    True,
 )
 EXPLANATION = Explanation(
     ("conntrack", "sockets"),
@@ -215,6 +225,12 @@ class FakeBackend:
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         return (PEER,)
+
+    async def stale(
+        self, selection: Selection, *, idle: float | None, connections: int | None, limit: int
+    ) -> StaleView:
+        self._note((selection, idle, connections, limit))
+        return STALE
 
     def status(self) -> StatusView:
         notes = {"accounting": "<script>alert(1)</script>"}

@@ -135,6 +135,15 @@ def amount(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
+def span(seconds: float) -> str:
+    """A time span in its two largest units: ``59s``, ``3h 05m``, ``2d 07h``."""
+    whole = int(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // part:02}{smaller}"
+    return f"{whole}s"
+
+
 def moment(time: str | None) -> str | None:
     """``11-21 20:16:07``: month, day and time (UTC) of an RFC 3339 time."""
     return time[5:19].replace("T", " ") if time is not None else None

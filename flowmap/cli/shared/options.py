@@ -124,6 +124,21 @@ def logging_parent() -> argparse.ArgumentParser:
     return parent
 
 
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add which deployments and peers a question is about; :func:`selection` has the parameters for the daemon."""
+    parser.add_argument("--deployment", metavar="D", help="id or name of a deployment, or a glob of names")
+    parser.add_argument("--peer", metavar="P", help="name of a peer, address:port of a server, or a glob of either")
+    parser.add_argument("--label", metavar="KEY=V1,V2", type=label, help="deployments with this label")
+
+
+def selection(arguments: argparse.Namespace) -> dict[str, str | int | None]:
+    """Parameters of the HTTP API for :func:`add_selection`, ``--since`` and ``--until``."""
+    chosen = arguments.label and f"{arguments.label[0]}={','.join(arguments.label[1])}"
+    window = {"from": getattr(arguments, "since", None), "to": getattr(arguments, "until", None)}
+    times = {name: None if moment is None else f"{moment:.3f}" for name, moment in window.items()}
+    return {"deployment": arguments.deployment, "peer": arguments.peer, "label": chosen, **times}
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Add ``-o table|json``."""
     parser.add_argument(

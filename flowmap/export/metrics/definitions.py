@@ -249,6 +249,16 @@ _TABLES = (
     ),
 )
 
+_FINDINGS = (
+    Metric(
+        "flowmap_stale_connections",
+        "gauge",
+        "Open connections that are stale, by reason (older_than_run, job_ended, idle), and those above the limit "
+        "(above_limit); counted every few seconds. Deployments that cannot be told apart have commas between them.",
+        ("namespace", "deployment_id", "deployment", "reason"),
+    ),
+)
+
 _CATALOG = (
     Metric("flowmap_catalog_deployments", "gauge", "Deployments in the catalog, which is read every catalog.refresh."),
     Metric("flowmap_catalog_left_out_deployments", "gauge", "Deployments left out because the catalog is full."),
@@ -282,6 +292,7 @@ METRICS: tuple[Metric, ...] = (
     + _CONSERVATION
     + _TABLES
     + tuple(one.metric for one in SOURCES)
+    + _FINDINGS
     + _CATALOG
     + _RECORDING
     + HISTORY

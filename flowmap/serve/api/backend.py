@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from flowmap.export.snapshot import Snapshot
+from flowmap.model.findings import StaleView
+from flowmap.model.selection import Selection
 from flowmap.model.status import StatusView
 from flowmap.model.traffic_map import MapQuery, TrafficMap
 from flowmap.model.views import (
@@ -67,6 +69,14 @@ class Backend(Protocol):
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         """Every peer with the deployments that talk to it."""
+
+    async def stale(
+        self, selection: Selection, *, idle: float | None, connections: int | None, limit: int
+    ) -> StaleView:
+        """At most ``limit`` stale connections of a selection.
+
+        ``idle``: seconds without traffic; ``connections``: of a deployment to one peer; None: as configured.
+        """
 
     def status(self) -> StatusView:
         """The daemon's own state."""

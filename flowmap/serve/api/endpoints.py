@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowmap.model import views
+from flowmap.model.findings import StaleView
 from flowmap.serve.api import models
 from flowmap.serve.api.backend import Backend
 from flowmap.serve.api.bodies import AttributionBatch, Body
@@ -22,6 +23,7 @@ from flowmap.serve.api.parameters import (
     DeploymentParameters,
     FlowParameters,
     Parameters,
+    StaleParameters,
     WindowParameters,
 )
 from flowmap.serve.api.status import Status
@@ -95,6 +97,10 @@ async def _map(backend: Backend, asked: MapParameters) -> object:
     return await backend.traffic_map(asked.query(), window, before)
 
 
+async def _stale(backend: Backend, asked: StaleParameters) -> StaleView:
+    return await backend.stale(asked.selection(), idle=asked.idle, connections=asked.connections, limit=asked.limit)
+
+
 async def _status(backend: Backend, _: Parameters) -> object:
     return backend.status()
 
@@ -150,6 +156,13 @@ ENDPOINTS = (
         MapParameters,
         TrafficMap,
         _map,
+    ),
+    Endpoint(
+        "/api/v1/stale",
+        "Open connections that are stale: left by an earlier run, of ended jobs, idle; and too many to one peer",
+        StaleParameters,
+        models.Stale,
+        _stale,
     ),
     Endpoint("/api/v1/status", "State of the daemon", Parameters, Status, _status),
 )

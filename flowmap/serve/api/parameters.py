@@ -16,12 +16,14 @@ from flowmap.config.values import parse_duration
 from flowmap.errors import QueryError
 from flowmap.model.address import Address, format_endpoint, protocol_number
 from flowmap.model.deployment import State
+from flowmap.model.selection import LabelFilter, Selection
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter
 from flowmap.serve.api.models import FieldProblem
 from flowmap.serve.api.problem import BadParameters
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
+MAX_COUNT = 1_000_000
 _LONGEST_TEXT = 512
 _LAST_TIME = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last time that RFC 3339 can write
 
@@ -98,6 +100,25 @@ def read_peer(text: str) -> str:
     return str(address) if port is None else format_endpoint(str(address), port)
 
 
+def read_label(text: str) -> LabelFilter:
+    """``key=value`` or ``key=value,value``."""
+    key, separator, given = read_text(text).partition("=")
+    if not separator or not key:
+        raise ValueError("is not like team=orders or team=orders,billing")
+    return LabelFilter(key, tuple(given.split(",")))
+
+
+def read_duration(text: str) -> float:
+    """A time span like ``1h30m``, in seconds."""
+    if not _AGO.fullmatch(text):
+        raise ValueError("is not a time span like 1h or 30m")
+    return parse_duration(text)
+
+
+def read_count(text: str) -> int:
+    return _read_integer(text, 1, MAX_COUNT)
+
+
 def read_flag(text: str) -> bool:
     if text not in _FLAGS:
         raise ValueError(f"is none of {', '.join(_FLAGS)}")
@@ -144,6 +165,11 @@ StateName = Annotated[
 ]
 Limit = Annotated[
     int, PlainValidator(read_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT})
+]
+LabelText = Annotated[LabelFilter | None, PlainValidator(read_label), WithJsonSchema({"type": "string"})]
+IdleTime = Annotated[float | None, PlainValidator(read_duration), WithJsonSchema({"type": "string"})]
+Count = Annotated[
+    int | None, PlainValidator(read_count), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
 ]
 Flag = Annotated[bool, PlainValidator(read_flag), WithJsonSchema({"type": "string", "enum": list(_FLAGS)})]
 
@@ -216,6 +242,28 @@ class FlowParameters(Parameters):
             container=self.container,
             unit=self.unit,
         )
+
+
+class SelectionParameters(Parameters):
+    """Which deployments and peers."""
+
+    deployment: Text = Field(None, description="Id or name of a deployment, or a glob of names.")
+    peer: Peer = Field(None, description="Name of a peer, ip:port of a service endpoint, or a glob of either.")
+    label: LabelText = Field(None, description="A label of deployments and its values: team=orders,billing.")
+
+    def selection(self) -> Selection:
+        """What is asked about, at any time."""
+        return Selection(self.deployment, self.peer, self.label)
+
+
+class StaleParameters(SelectionParameters):
+    """Which open connections are stale."""
+
+    idle: IdleTime = Field(None, description="Idle after this time (1h); expect.idle if absent.")
+    connections: Count = Field(
+        None, description="Maximum number of connections of a deployment to one peer; expect.connections if absent."
+    )
+    limit: Limit = Field(DEFAULT_LIMIT, description="Maximum number of connections in the answer.")
 
 
 class DeploymentParameters(Parameters):

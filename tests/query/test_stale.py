@@ -1,0 +1,141 @@
+"""Stale connections: of earlier runs, of ended jobs, idle, and above a limit."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.commands import TakeStep
+from flowmap.engine.findings import count
+from flowmap.flows.records.batch import Flag, RecordKind
+from flowmap.model.deployment import DeploymentInfo, Job, Jobs, Owner
+from flowmap.model.findings import ConnectionLimits, PeerAboveLimit, StaleReason, StaleView
+from flowmap.model.selection import LabelFilter, Selection
+from flowmap.query.stale import stale_view
+from flowmap.sources.base import ReadFinished, ReadStarted
+from tests.query.test_live import EPOCH, Desk, X, Y
+from tests.support.accounting import accounting_for
+from tests.support.records import Record, batch_of, replace
+
+OF_X = Record(RecordKind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
+OF_Y = replace(OF_X, client="10.0.0.2", id=2)
+EVERYTHING = Selection()
+OWNERS = {"10.0.0.1": [X], "10.0.0.2": [Y]}
+BORN = 1001.0
+"""When the first flows are opened, monotonic; they are decided afterwards."""
+
+
+@pytest.fixture
+def desk() -> Desk:
+    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), tie_wait=0)))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        made.accounting.apply(TakeStep(step, made.now, made.now))
+    made.tell(OF_X, replace(OF_X, client_port=2, id=3), OF_Y)
+    made.answer(OWNERS)
+    return made
+
+
+def listed(desk: Desk, owner: Owner, *jobs: Job, labels: dict[str, str] | None = None) -> None:
+    """What the list of the owner's jobs says, read long after the flows began."""
+    jobs_then = Jobs(jobs, EPOCH + 5000, True, 0.0, 0.0)
+    desk.accounting.deployments[owner.key] = DeploymentInfo(owner, listed=jobs_then, labels=labels or {})
+
+
+def read_again(desk: Desk, after: float, *records: Record) -> None:
+    """A full read some seconds later."""
+    desk.now += after
+    desk.accounting.apply(TakeStep(ReadStarted("timer"), desk.now, desk.now))
+    desk.accounting.apply(TakeStep(batch_of(*records), desk.now, desk.now))
+    desk.accounting.apply(TakeStep(ReadFinished(True), desk.now, desk.now))
+
+
+def view(desk: Desk, selection: Selection = EVERYTHING, *, limit: int = 10, **limits: float) -> StaleView:
+    connections = limits.get("connections")
+    return stale_view(
+        desk.queries,
+        selection,
+        idle=limits.get("idle"),
+        connections=None if connections is None else int(connections),
+        limit=limit,
+    )
+
+
+def reasons(found: StaleView) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(str(one.flow.client.address), one.flow.client.port, one.reasons) for one in found.connections]
+
+
+RUNNING = Job("new", "RUNNING", EPOCH + BORN + 60)
+BEFORE = Job("old", "RUNNING", EPOCH + BORN - 60)
+OVER = Job("over", "FINISHED", EPOCH + 1, EPOCH + BORN + 30, over=True)
+
+RUNS = [
+    # jobs of X, reasons of its flows
+    ((RUNNING,), (StaleReason.OLDER_THAN_RUN,)),
+    ((RUNNING, OVER), (StaleReason.OLDER_THAN_RUN,)),
+    ((BEFORE, RUNNING), ()),
+    ((Job("at once", "RUNNING", EPOCH + BORN + 2),), ()),  # within the uncertainty of the list
+    ((OVER,), (StaleReason.JOB_ENDED,)),
+    ((), ()),
+]
+
+
+@pytest.mark.parametrize(("jobs", "expected"), RUNS)
+def test_runs(desk: Desk, jobs: tuple[Job, ...], expected: tuple[StaleReason, ...]) -> None:
+    listed(desk, X, *jobs)
+    listed(desk, Y, BEFORE)
+    found = view(desk)
+    assert reasons(found) == ([("10.0.0.1", 40000, expected), ("10.0.0.1", 2, expected)] if expected else [])
+    assert (found.checked, found.unjudged) == (3, 0 if jobs else 2)
+
+
+def test_a_closed_connection_is_not_stale(desk: Desk) -> None:
+    listed(desk, X, RUNNING)
+    listed(desk, Y, RUNNING)
+    desk.tell(replace(OF_X, kind=RecordKind.CLOSED))
+    assert [port for _, port, _ in reasons(view(desk))] == [2, 40000]
+
+
+def test_idle(desk: Desk) -> None:
+    both = [replace(one, kind=RecordKind.DUMPED) for one in (OF_X, replace(OF_X, client_port=2, id=3))]
+    assert not view(desk, idle=60).connections, "there was no full read after the start"
+    read_again(desk, 50, *both, replace(OF_Y, kind=RecordKind.DUMPED, counters=(500, 71, 5, 2)))
+    read_again(desk, 50, *both, replace(OF_Y, kind=RecordKind.DUMPED, counters=(500, 71, 5, 2)))
+    found = view(desk, idle=60)
+    assert {(port, why) for _, port, why in reasons(found)} == {(40000, (StaleReason.IDLE,)), (2, (StaleReason.IDLE,))}
+    assert all(one.idle_seconds is not None and 60 < one.idle_seconds <= 103 for one in found.connections)
+    assert len(view(desk, idle=40).connections) == 3
+    assert not view(desk).connections
+
+
+def test_selection_and_limit(desk: Desk) -> None:
+    for owner in (X, Y):
+        listed(desk, owner, RUNNING, labels={"team": owner.name})
+    assert (len(view(desk, limit=1).connections), view(desk, limit=1).total) == (1, 3)
+    for selection, count_of in (
+        (Selection(deployment="x"), 2),
+        (Selection(deployment="id-y"), 1),
+        (Selection(label=LabelFilter("team", ("y",))), 1),
+        (Selection(label=LabelFilter("team", ("z",))), 0),
+        (Selection(peer="10.1.0.1:9092"), 3),
+        (Selection(peer="10.1.*"), 3),
+        (Selection(peer="kafka"), 0),
+    ):
+        assert (view(desk, selection).total, view(desk, selection).checked) == (count_of, count_of)
+
+
+def test_too_many_to_one_peer(desk: Desk) -> None:
+    assert view(desk, connections=1).above_limit == (PeerAboveLimit((X,), "10.1.0.1:9092", 2),)
+    assert view(desk, connections=2).above_limit == ()
+    assert view(desk, Selection(deployment="y"), connections=1).above_limit == ()
+
+
+def test_counts_for_the_metric(desk: Desk) -> None:
+    listed(desk, X, RUNNING)
+    listed(desk, Y, OVER)
+    report = count(desk.accounting, ConnectionLimits(connections=1), epoch=EPOCH)
+    assert report.stale == {
+        ((X,), StaleReason.OLDER_THAN_RUN): 2,
+        ((Y,), StaleReason.JOB_ENDED): 1,
+        ((X,), StaleReason.ABOVE_LIMIT): 1,
+    }
+    assert count(accounting_for(), ConnectionLimits(1, 1.0), epoch=EPOCH).stale == {}
