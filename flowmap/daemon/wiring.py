@@ -141,7 +141,6 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         fleet_status=None if fleet is None else fleet.status,
     )
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
-    page_workers = Workers("page", PAGE_THREADS)
     return Pipeline(
         source=source,
         source_reason=source_reason,
@@ -150,7 +149,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         control=control,
         catalog=refresher,
         backend=backend,
-        server=_server(config, backend, exposition, page_workers),
+        server=_server(config, backend, exposition, page_workers := Workers("page", PAGE_THREADS)),
         page_workers=page_workers,
         exposition=exposition,
         findings=findings,
