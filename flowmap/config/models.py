@@ -72,6 +72,11 @@ class SocketsConfig(Section):
         description="Longest pause between reads of open sockets. While they take less than 2 % of a core, it is "
         "shorter, down to 2s. The kernel reports closed sockets at once.",
     )
+    processes: Literal["auto", "all", "off"] = Field(
+        default="auto",
+        description="auto: find the process of each open socket, as far as flowmap may read it without a capability. "
+        "all: keep CAP_SYS_PTRACE, if granted, to read those of all users. off: do not search.",
+    )
 
 
 class CaptureConfig(Section):

@@ -171,7 +171,7 @@ def _open(pipeline: Pipeline, config: Config) -> None:
     pipeline.source.open()
     pipeline.server.bind(take_listener(os.environ, config.http.listen.host, config.http.listen.port))
     try:
-        privileges.drop(kept_capabilities(pipeline.source.facts.name))
+        privileges.drop(kept_capabilities(pipeline.source.facts.name, config.collect))
     except OSError as error:  # a filter of system calls may refuse it
         log.warning("privileges not dropped: %s; the daemon keeps them", error.strerror)
     if (privileges.threads() or 1) > 1:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flowmap.errors import SourceError
 from flowmap.sources.base import Source
 from flowmap.sources.conntrack import check
-from flowmap.sources.kinds import KINDS, SOCKETS
+from flowmap.sources.kinds import KINDS, SOCKETS, make_sockets
 from flowmap.system.proc import Unknown
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ def choose_source(settings: CollectConfig, *, own_port: int = 0) -> Chosen:
     chosen = KINDS[choice.kind].make(settings)
     if choice.kind == "conntrack":
         from flowmap.sources.combined import CombinedSource
-        from flowmap.sources.sockets.source import SocketsSource
 
-        health = SocketsSource(interval=settings.sockets.interval, bytes_count=False)
-        return Chosen(CombinedSource(chosen, health), choice.why)
+        return Chosen(CombinedSource(chosen, make_sockets(settings, bytes_count=False)), choice.why)
     return Chosen(chosen, choice.why)
 
 

@@ -46,16 +46,19 @@ def _check_conntrack(settings: CollectConfig) -> list[Finding]:
     return look(settings.conntrack)
 
 
-def _make_sockets(settings: CollectConfig) -> Source:
+def make_sockets(settings: CollectConfig, *, bytes_count: bool = True) -> Source:
+    """The socket table; ``bytes_count`` as for the source."""
     from flowmap.sources.sockets.source import SocketsSource
+    from flowmap.sources.workloads.processes import ProcessSearch
 
-    return SocketsSource(interval=settings.sockets.interval)
+    processes = None if settings.sockets.processes == "off" else ProcessSearch()
+    return SocketsSource(interval=settings.sockets.interval, bytes_count=bytes_count, processes=processes)
 
 
-def _check_sockets(_: CollectConfig) -> list[Finding]:
+def _check_sockets(settings: CollectConfig) -> list[Finding]:
     from flowmap.sources.sockets.check import findings
 
-    return findings()
+    return findings(processes=settings.sockets.processes)
 
 
 def _make_capture(settings: CollectConfig) -> Source:
@@ -93,7 +96,7 @@ CONNTRACK = SourceKind(
 SOCKETS = SourceKind(
     # A new connection is first seen in a full read, or when it is destroyed.
     SourceFacts("sockets", "payload", announces_births=False, tells_health=True),
-    _make_sockets,
+    make_sockets,
     _check_sockets,
     orientation="seen: a listening socket, or the port a socket was given, shows which endpoint is the client",
 )
@@ -113,6 +116,7 @@ PREFERRED = CONNTRACK
 """What ``collect.source: auto`` takes if it can."""
 
 
-def kept_capabilities(name: str) -> frozenset[Capability]:
+def kept_capabilities(name: str, settings: CollectConfig | None = None) -> frozenset[Capability]:
     """The capabilities the source called ``name`` needs while it runs."""
-    return KINDS[name].capabilities if name in KINDS else frozenset()
+    own = KINDS[name].capabilities if name in KINDS else frozenset[Capability]()
+    return own | {Capability.SYS_PTRACE} if settings is not None and settings.sockets.processes == "all" else own

@@ -28,6 +28,7 @@ class Capability(IntEnum):
 
     NET_ADMIN = 12
     NET_RAW = 13
+    SYS_PTRACE = 19
 
 
 class _Header(ctypes.Structure):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from flowmap.model.workload import Workload
 from flowmap.sources.base import Step, WorkloadsNamed
 from flowmap.sources.sockets.source import SocketsSource
 from flowmap.sources.workloads.numbering import GONE, NOT_REPORTED
+from flowmap.sources.workloads.processes import ALONE, UNREADABLE, ProcessSearch
 from tests.support.cgroups import CgroupTree, cgroup_tree
 from tests.support.host import Daemon, Host, deployment, host
 from tests.support.netns import namespace, needs_root
@@ -53,7 +56,7 @@ class Reader:
     """Reads a source by hand, and keeps the last workloads of each client port."""
 
     def __init__(self) -> None:
-        self.source = SocketsSource(interval=60.0)
+        self.source = SocketsSource(interval=60.0, processes=ProcessSearch())
         self.source.open()
         self._named: dict[int, Workload] = {}
         self._closed: set[int] = set()
@@ -177,3 +180,64 @@ def _daemon(tree: CgroupTree, machine: Host, collect: dict[str, Any]) -> None:
         assert (local["side"], local["container"], local["runtime"], local["unknown"]) == ("client", ID, "docker", "")
         assert flow["localServer"]["side"] == "server"
         daemon.samples()  # nothing is counted twice
+
+
+FORKING = """
+import os, signal, socket, sys
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+if os.fork() == 0:
+    signal.pause()
+print(peer.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def searched(reader: Reader, port: int) -> Workload:
+    """The workload of a client, after its process was searched for."""
+    found: list[Workload] = []
+
+    def done() -> bool:
+        reader.read()
+        workload, _ = reader.workloads(port)
+        found[:] = [] if workload is None else [workload]
+        return workload is not None and bool(workload.pid or "process" in workload.unknown)
+
+    until(done, "its process was searched for")
+    return found[0]
+
+
+def test_process(tree: CgroupTree, reader: Reader) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        process, own_port, _ = tree.connect("job.service", "127.0.0.1", port)
+        forked = tree.start("prefork.service", "python3", "-S", "-c", FORKING, "127.0.0.1", str(port))
+        assert forked.stdout is not None
+        forked_port = int(forked.stdout.readline())
+        one, several = searched(reader, own_port), searched(reader, forked_port)
+        (tree.root / "prefork.service" / "cgroup.kill").write_text("1")
+    command = Path(f"/proc/{process.pid}/comm").read_text().strip()
+    assert (one.pid, one.command, one.unit, one.unknown) == (process.pid, command, "job.service", "")
+    assert (several.pid, several.unit) == (None, "prefork.service")
+    assert several.unknown.startswith(f"2 processes hold the socket: {forked.pid}, ")
+
+
+@pytest.mark.parametrize("case", ["alone", "several", "init.scope"])
+def test_processes_that_cannot_be_read(tree: CgroupTree, case: str) -> None:
+    """As a user without capabilities, of a process of another user."""
+    cgroup = "init.scope" if case == "init.scope" else "job.service"
+    with namespace() as inside, inside.entered(), socket.create_server(("127.0.0.1", 0)) as listener:
+        process, own_port, _ = tree.connect(cgroup, "127.0.0.1", listener.getsockname()[1])
+        if case == "several":
+            tree.start(cgroup, "sleep", "60")
+            until(lambda: len((tree.root / cgroup / "cgroup.procs").read_text().split()) == 2, "both run")
+        script = (
+            "import os, sys\n"
+            "from tests.kernel.test_workloads import Reader, searched\n"
+            "os.setgid(65534); os.setuid(65534)\n"
+            "print(*searched(Reader(), int(sys.argv[1]))[5:8], sep='|')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script, str(own_port)], capture_output=True, text=True, check=True)
+    pid, command, unknown = done.stdout.strip().split("|")
+    known = (str(process.pid), Path(f"/proc/{process.pid}/comm").read_text().strip())
+    assert (pid, command) == (known if case == "alone" else ("None", "None"))
+    assert (ALONE if case == "alone" else UNREADABLE) in unknown

@@ -11,6 +11,7 @@ from flowmap.sources.combined import CombinedSource
 from flowmap.sources.conntrack.source import ConntrackSource
 from flowmap.sources.kinds import KINDS, SourceKind, kept_capabilities
 from flowmap.sources.sockets.source import SocketsSource
+from flowmap.system.privileges import Capability
 
 kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 
@@ -37,6 +38,13 @@ def test_a_missing_capability_has_a_cost(kind: SourceKind) -> None:
 
 def test_an_unknown_source_keeps_no_capability() -> None:
     assert not kept_capabilities("replay")
+
+
+def test_reading_all_processes_keeps_a_capability() -> None:
+    collect = CollectConfig.model_validate({"sockets": {"processes": "all"}})
+    assert kept_capabilities("sockets", collect) == {Capability.SYS_PTRACE}
+    assert kept_capabilities("conntrack", collect) == {Capability.NET_ADMIN, Capability.SYS_PTRACE}
+    assert kept_capabilities("sockets", CollectConfig()) == frozenset()
 
 
 def test_a_reload_changes_the_times_between_full_reads() -> None:

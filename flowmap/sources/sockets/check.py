@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from flowmap.errors import SourceError
 from flowmap.sources.base import Finding
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.sockets.kernel import SocketQueries, ephemeral_ports
 from flowmap.sources.sockets.payload import CONNECTED
 from flowmap.sources.sockets.source import RECEIVE_BUFFER
+from flowmap.sources.workloads import check
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, SENT_COUNTED, TIMER_TIME_WAIT, DestroyGroup
 
 _NOTIFICATION = 1_280
@@ -31,6 +34,8 @@ class SocketsProbe:
     sockets: int = 0
     info_size: int | None = None
     """Bytes of tcp_info of the listed sockets; None without sockets."""
+    cgroups: frozenset[int] = frozenset()
+    """Cgroup ids of the listed sockets; 0 for one without."""
 
 
 def read_probe(receive_buffer: int = RECEIVE_BUFFER) -> SocketsProbe:
@@ -42,15 +47,15 @@ def read_probe(receive_buffer: int = RECEIVE_BUFFER) -> SocketsProbe:
     granted = events.receive_buffer
     events.close()
     try:
-        sockets, info_size = _count()
+        sockets, info_size, cgroups = _count()
     except SourceError as error:
         return SocketsProbe(receive_buffer, granted, dump=error)
-    return SocketsProbe(receive_buffer, granted, sockets=sockets, info_size=info_size)
+    return SocketsProbe(receive_buffer, granted, sockets=sockets, info_size=info_size, cgroups=cgroups)
 
 
-def _count() -> tuple[int, int | None]:
+def _count() -> tuple[int, int | None, frozenset[int]]:
     queries = SocketQueries(receive_buffer=0)
-    number, sizes = 0, [0][:0]
+    number, sizes, cgroups = 0, [0][:0], set[int]()
     try:
         for family in FAMILIES:
             for part in queries.dump(family, CONNECTED):
@@ -58,13 +63,15 @@ def _count() -> tuple[int, int | None]:
                 rows = rows[rows["timer"] != TIMER_TIME_WAIT]
                 number += len(rows)
                 sizes += rows["info_size"][:1].tolist()
+                cgroups |= set(np.unique(rows["cgroup"]).tolist())
     finally:
         queries.close()
-    return number, min(sizes, default=None)
+    return number, min(sizes, default=None), frozenset(cgroups)
 
 
-def findings(probe: SocketsProbe | None = None) -> list[Finding]:
-    """One finding for each check, the essential ones first; reads a ``probe`` if none is given."""
+def findings(probe: SocketsProbe | None = None, *, processes: str = "auto") -> list[Finding]:
+    """One finding for each check, the essential ones first; reads a ``probe`` if none is given. ``processes``: the
+    setting of that name."""
     probe = probe or read_probe()
     if probe.groups is not None:
         message = f"{probe.groups}: connections shorter than the interval are not seen"
@@ -72,7 +79,8 @@ def findings(probe: SocketsProbe | None = None) -> list[Finding]:
     found = [Finding("sockets.destroy_events", "ok", "the kernel reports every closed socket with its final counters")]
     if probe.dump is not None:
         return [*found, Finding("sockets.dump", "failed", str(probe.dump), probe.dump.remedy)]
-    return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *_SCOPE]
+    workloads = check.findings(set(probe.cgroups), processes=processes)
+    return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *_SCOPE, *workloads]
 
 
 def _dump(probe: SocketsProbe) -> Finding:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,7 @@ from flowmap.sources.sockets.policy import Policy
 from flowmap.sources.sockets.roles import LocalAddresses
 from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_batch, counts, flow_batch, set_peers
 from flowmap.sources.workloads.numbering import Numbering
+from flowmap.sources.workloads.processes import ProcessSearch
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
 
@@ -65,16 +67,18 @@ class SocketsSource:
         interval: float,
         receive_buffer: int = RECEIVE_BUFFER,
         bytes_count: bool = True,
-        numbering: Numbering | None = None,
+        processes: ProcessSearch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``bytes_count``: whether the bytes of this source are counted, so that its losses are reported."""
+        """``bytes_count``: whether the bytes of this source are counted, so that its losses are reported.
+        ``processes``: searches for the processes of open sockets; None: they are not searched for."""
         self.stats = SourceStats()
         self._bytes_count = bytes_count
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
-        self._numbering = Numbering() if numbering is None else numbering
+        self._numbering = Numbering()
+        self._processes = processes
 
     def configure(self, settings: CollectConfig) -> None:
         """Apply the time between full reads; for the thread that reads the source."""
@@ -117,10 +121,13 @@ class SocketsSource:
         return -1 if self._events is None else self._events.fileno()
 
     def deadline(self) -> float:
-        """When the next full read is due, or the wait of a destroyed socket for its peer socket ends."""
+        """When the next full read is due, a slice of the search for processes, or the end of a destroyed socket's wait
+        for its peer socket."""
         due = self._next_read
         if self._missed:
             due = min(due, self._finished_at + self._gap())
+        if self._processes is not None:
+            due = min(due, self._processes.deadline())
         return min(due, self._wait_deadline())
 
     def _wait_deadline(self) -> float:
@@ -130,6 +137,8 @@ class SocketsSource:
         """A full read if due, else the waiting notifications."""
         if self._events is None:
             raise SourceError("the sockets source is not open")
+        if self._processes is not None:
+            self._processes.step()
         try:
             reason = self._due(self._clock())
             yield from self._read_all(reason) if reason else self._drain(self._events)
@@ -220,6 +229,7 @@ class SocketsSource:
         facts, _ = self._policy.judge(rows)
         new = facts["read"] == 0
         self._note_workloads(rows, facts)
+        self._note_processes(rows, facts)
         self._tracker.adopt(rows, facts)
         self._policy.remember(facts, new)
         counted = counts(facts)
@@ -229,7 +239,27 @@ class SocketsSource:
         """Set the workloads of sockets that have none, and of their peer sockets on this host."""
         new = facts["workload"] == 0
         facts["workload"][new] = self._numbering.of_cgroups(rows["cgroup"][new])
-        set_peers(facts)
+        if new.any():
+            set_peers(facts)
+
+    def _note_processes(self, rows: Rows, facts: Facts) -> None:
+        """Set the workloads of open sockets whose process was found, and search for the others."""
+        if self._processes is None:
+            return
+        found, unread = self._processes.take_found(), self._numbering.unread()
+        open_ = np.flatnonzero(~facts["process"] & (rows["inode"] != 0))
+        wanted: dict[int, Path | None] = {}
+        for at, inode, cgroup in zip(
+            open_.tolist(), rows["inode"][open_].tolist(), rows["cgroup"][open_].tolist(), strict=True
+        ):
+            process = found.get(inode)
+            if process is None and cgroup not in unread:
+                wanted[inode] = self._numbering.directory(cgroup)
+            elif process is not None:
+                facts["workload"][at], facts["process"][at] = self._numbering.of_process(cgroup, process), True
+        self._processes.want(wanted)
+        if found:
+            set_peers(facts)
 
     def _with_names(self, batch: FlowBatch) -> Iterator[Step]:
         """The batch, after the workloads that have a name since the last one."""

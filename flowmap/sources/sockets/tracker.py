@@ -30,6 +30,7 @@ FACTS = np.dtype(
         ("in", np.uint64),
         ("read", np.uint64),  # number of the last full read with this socket
         ("workload", np.uint32),  # number of the workload that holds it; 0: not looked up
+        ("process", np.bool_),  # whether its process was searched for
         ("peer", np.uint32),  # that of the other socket of a connection within this host; 0: not known
     ]
 )
@@ -160,7 +161,7 @@ def count(rows: Rows, facts: Facts) -> None:
 
 def set_peers(facts: Facts) -> None:
     """Set ``peer`` of the sockets of connections within this host, where both sockets are among these."""
-    joint = np.flatnonzero(facts["here"] & (facts["side"] != 0) & (facts["peer"] == 0))
+    joint = np.flatnonzero(facts["here"] & (facts["side"] != 0))
     if not len(joint):
         return
     pair = facts["pair"]

@@ -78,9 +78,10 @@ class CgroupPaths:
             found |= {one: self._touch(one) for one in missing if one in self._paths}
         return {one: found.get(one) for one in wanted}
 
-    def directory(self, path: str) -> Path | None:
-        """The directory of a cgroup; None without a tree."""
-        return None if self.mount.path is None else self.mount.path / path.lstrip("/")
+    def directory(self, one: int) -> Path | None:
+        """The directory of a cgroup, which may be gone; None if its path is not known."""
+        path = self._paths.get(one)
+        return None if path is None or self.mount.path is None else self.mount.path / path.lstrip("/")
 
     def _touch(self, one: int) -> str:
         path = self._paths[one] = self._paths.pop(one)

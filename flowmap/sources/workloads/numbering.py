@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from flowmap.model.workload import CONFLICT, Workload
 from flowmap.sources.workloads.cgroups import ROOT_ID, CgroupPaths, find_mount
 from flowmap.sources.workloads.paths import names_of
+from flowmap.sources.workloads.processes import Process
 
 LIMIT = 65_536
 """Numbers that are kept; those unused for longest are dropped, and are numbered again."""
@@ -18,11 +20,13 @@ Numbers = npt.NDArray[np.uint32]
 
 NOT_REPORTED = "the kernel did not report the cgroup: the connection was too short, or Linux is older than 5.8"
 GONE = "the cgroup was removed before it was read, or is outside the visible cgroup tree"
+UNREAD = "the cgroup is not read yet"
 IN_ROOT = "the socket is in the root of the cgroup v2 tree"
 
 
 class _Key(NamedTuple):
     cgroup: int
+    process: Process = Process()
 
 
 class Numbering:
@@ -32,7 +36,7 @@ class Numbering:
         self._paths = CgroupPaths(find_mount()) if paths is None else paths
         self._numbers: dict[_Key, int] = {}
         self._last = CONFLICT
-        self._unnamed: dict[int, int] = {}  # cgroup by number
+        self._unnamed: dict[int, _Key] = {}
         self._named: dict[int, Workload] = {}
 
     def of_cgroups(self, ids: npt.NDArray[np.uint64]) -> Numbers:
@@ -41,8 +45,21 @@ class Numbering:
             return np.zeros(0, np.uint32)
         different, position = np.unique(ids, return_inverse=True)
         numbers = np.array([self._number(_Key(one)) for one in different.tolist()], np.uint32)
+        self._name()
         found: Numbers = numbers[position.reshape(-1)]
         return found
+
+    def of_process(self, cgroup: int, process: Process) -> int:
+        """The number of the workload of a process, or of sockets whose process is not known, in a cgroup."""
+        return self._number(_Key(cgroup, process))
+
+    def unread(self) -> set[int]:
+        """The cgroups whose path is not read yet."""
+        return {key.cgroup for key in self._unnamed.values()}
+
+    def directory(self, cgroup: int) -> Path | None:
+        """The directory of a cgroup; None if it is not known."""
+        return self._paths.directory(cgroup)
 
     def take_named(self) -> tuple[tuple[int, Workload], ...]:
         """Workloads that are new, or better known than before."""
@@ -54,30 +71,34 @@ class Numbering:
         number = self._numbers.pop(key, None)
         if number is None:
             self._last = number = self._last + 1
-            self._unnamed[number] = key.cgroup
-            self._named[number] = _unread(key.cgroup)
+            self._unnamed[number] = key
+            self._named[number] = _workload(key, None, UNREAD if key.cgroup else NOT_REPORTED)
             if len(self._numbers) >= LIMIT:
                 self._unnamed.pop(self._numbers.pop(next(iter(self._numbers))), None)
         self._numbers[key] = number  # inserted last: the order is by use
         return number
 
     def _name(self) -> None:
-        ids = {one for one in self._unnamed.values() if one}
+        ids = {key.cgroup for key in self._unnamed.values() if key.cgroup}
         paths = self._paths.find(ids) if ids else {}
         if paths is None:
             return
-        for number, one in self._unnamed.items():
-            if one:
-                self._named[number] = self._workload(one, paths[one])
+        for number, key in self._unnamed.items():
+            if key.cgroup:
+                self._named[number] = self._workload(key, paths[key.cgroup])
         self._unnamed.clear()
 
-    def _workload(self, cgroup: int, path: str | None) -> Workload:
+    def _workload(self, key: _Key, path: str | None) -> Workload:
+        mount = self._paths.mount
         if path is None:
-            return Workload(cgroup_id=cgroup, unknown=self._paths.mount.cause or GONE)
-        names = names_of(path, hybrid=self._paths.mount.hybrid)
-        unknown = IN_ROOT if cgroup == ROOT_ID else names.unknown
-        return Workload(path, names.container, names.pod, names.unit, names.runtime, None, None, unknown, cgroup)
+            return _workload(key, None, mount.cause or GONE)
+        names = names_of(path, hybrid=mount.hybrid)
+        unknown = IN_ROOT if key.cgroup == ROOT_ID else names.unknown
+        known = _workload(key, path, unknown)
+        return known._replace(container=names.container, pod=names.pod, unit=names.unit, runtime=names.runtime)
 
 
-def _unread(cgroup: int) -> Workload:
-    return Workload(cgroup_id=cgroup, unknown="the cgroup is not read yet" if cgroup else NOT_REPORTED)
+def _workload(key: _Key, path: str | None, unknown: str) -> Workload:
+    process = key.process
+    said = "; ".join(part for part in (unknown, process.unknown) if part)
+    return Workload(path, pid=process.pid, command=process.command, unknown=said, cgroup_id=key.cgroup)

@@ -21,7 +21,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("probe", "levels", "words"), ROWS)
 def test_findings(probe: SocketsProbe, levels: list[str], words: str) -> None:
-    found = findings(probe)
+    found = [one for one in findings(probe) if one.name not in ("sockets.containers", "sockets.processes")]
     assert [finding.level for finding in found] == levels
     assert any(words in finding.message for finding in found)
     assert all(bool(finding.remedy) == (finding.level != "ok") for finding in found)
@@ -36,4 +36,6 @@ def test_looking_needs_no_permission() -> None:
         "sockets.dump",
         "sockets.receive_buffer",
         "sockets.scope",
+        "sockets.containers",
+        "sockets.processes",
     ]

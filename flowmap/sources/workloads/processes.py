@@ -1,0 +1,206 @@
+"""Finds the processes that hold open sockets, in small slices, with at most one part in a hundred of a core.
+
+A cgroup with one process and no cgroup below it names that process. In other cgroups the descriptors of each process
+are read: a link to ``socket:[INODE]`` proves that the process holds the socket. Reading those of another user's
+process, or of one with more capabilities, needs CAP_SYS_PTRACE. A process is read through one descriptor of its
+directory in /proc, so a pid that is used again cannot lend its name.
+
+A socket that several processes hold has no process: the kernel does not tell which of them uses it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+SLICE = 0.005
+"""Longest part of a search that runs at once, in seconds."""
+SHARE = 100
+"""A search takes one part in so many of the time."""
+LIMIT = 65_536
+"""Sockets that are searched for at a time; the others wait for the next search."""
+_AT_ONCE = 256  # descriptors read between two looks at the clock
+_LISTED = 4
+_LEAF = 2  # links of a directory without directories
+_SOCKET = "socket:["
+
+UNREADABLE = "the process is not known: reading the descriptors of other processes needs CAP_SYS_PTRACE"
+ALONE = "the process is the only one in the cgroup; its descriptors cannot be read"
+NOT_FOUND = "no visible process holds the socket: it has ended, or is in another pid namespace"
+
+
+class Process(NamedTuple):
+    """The process that holds a socket; without ``pid`` the cause."""
+
+    pid: int | None = None
+    command: str | None = None
+    """At most 15 characters, as in /proc/PID/comm."""
+    unknown: str = ""
+
+
+class ProcessSearch:
+    """Searches for the processes of sockets, by inode."""
+
+    def __init__(self, *, proc: Path = Path("/proc"), clock: Callable[[], float] = monotonic) -> None:
+        self._proc, self._clock = proc, clock
+        self._wanted: Mapping[int, Path | None] = {}
+        self._walk: Iterator[None] | None = None
+        self._next = float("-inf")
+        self._found: dict[int, Process] = {}
+
+    def want(self, sockets: Mapping[int, Path | None]) -> None:
+        """Search for the holders of these inodes; each has the directory of its cgroup, if it is known. No effect
+        while a search runs."""
+        if self._walk is None and sockets:
+            self._wanted = dict(list(sockets.items())[:LIMIT])
+            self._walk = self._search()
+
+    def take_found(self) -> dict[int, Process]:
+        """The results of searches that have ended since the last call, by inode."""
+        found, self._found = self._found, {}
+        return found
+
+    def deadline(self) -> float:
+        """When :meth:`step` is due; infinity without a search."""
+        return float("inf") if self._walk is None else self._next
+
+    def step(self) -> None:
+        """Search on for a slice, if one is due."""
+        began = now = self._clock()
+        if self._walk is None or began < self._next:
+            return
+        while now - began < SLICE:
+            if next(self._walk, self) is self:
+                self._walk = None
+                break
+            now = self._clock()
+        self._next = self._clock() + (self._clock() - began) * SHARE
+
+    def _search(self) -> Iterator[None]:
+        by_group: dict[Path, set[int]] = {}
+        anywhere: set[int] = set()
+        for inode, group in self._wanted.items():
+            (anywhere if group is None else by_group.setdefault(group, set())).add(inode)
+        found: dict[int, Process] = {}
+        refused = False
+        for directory, inodes in by_group.items():
+            members = _members(directory)
+            read = yield from self._holders(members, inodes)
+            found |= read.found
+            if read.refused and len(members) == 1 and _names_process(directory):
+                process = self._process(members[0]) or Process(members[0])
+                found |= dict.fromkeys(inodes, process._replace(unknown=ALONE))
+            refused = refused or read.refused
+            anywhere |= inodes - found.keys()
+        if anywhere:  # the cgroup is not known, or they were passed to a process of another one
+            pids = self._pids()
+            read = yield from self._holders(pids, anywhere)
+            found |= read.found
+            refused = refused or read.refused or 1 not in pids  # else all that are hidden are in other pid namespaces
+        missing = Process(unknown=UNREADABLE if refused else NOT_FOUND)
+        self._found |= {inode: found.get(inode, missing) for inode in self._wanted}
+
+    def _holders(self, pids: list[int], inodes: set[int]) -> Generator[None, None, _Read]:
+        """The holders among some processes."""
+        holders: dict[int, list[Process]] = {}
+        refused = False
+        for pid in pids:
+            yield
+            try:
+                descriptors = os.open(self._proc / str(pid) / "fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except PermissionError:
+                refused = True
+                continue
+            except OSError:
+                refused = refused or _exists(pid)
+                continue
+            try:
+                held = yield from _sockets(descriptors, inodes)
+                process = self._process(pid) if held else None
+                os.listdir(descriptors)  # fails if the process has ended, and its pid may be another's
+            except OSError:
+                continue
+            finally:
+                os.close(descriptors)
+            if process is not None:
+                for inode in held:
+                    holders.setdefault(inode, []).append(process)
+        return _Read({inode: _one_of(several) for inode, several in holders.items()}, refused)
+
+    def _process(self, pid: int) -> Process | None:
+        """The process, as it is named now; None if it has ended, or is hidden."""
+        try:
+            command = (self._proc / str(pid) / "comm").read_bytes()
+        except OSError:
+            return None
+        return Process(pid, command.rstrip(b"\n").decode(errors="backslashreplace"))
+
+    def _pids(self) -> list[int]:
+        try:
+            return [int(name) for name in os.listdir(self._proc) if name.isdecimal()]
+        except OSError:
+            return []
+
+
+class _Read(NamedTuple):
+    found: dict[int, Process]
+    refused: bool
+    """Whether the descriptors of a process could not be read."""
+
+
+def _sockets(descriptors: int, inodes: set[int]) -> Generator[None, None, set[int]]:
+    """Those of ``inodes`` that a process holds, by the directory of its descriptors."""
+    held: set[int] = set()
+    for number, name in enumerate(os.listdir(descriptors), 1):
+        if number % _AT_ONCE == 0:
+            yield
+        try:
+            link = os.readlink(name, dir_fd=descriptors)
+        except FileNotFoundError:  # closed meanwhile
+            continue
+        if link.startswith(_SOCKET):
+            held.add(int(link[len(_SOCKET) : -1]))
+    return held & inodes
+
+
+def _one_of(holders: list[Process]) -> Process:
+    """The process, if there is one only."""
+    if len(holders) == 1:
+        return holders[0]
+    commands = {process.command for process in holders}
+    pids = ", ".join(str(process.pid) for process in holders[:_LISTED])
+    more = ", …" if len(holders) > _LISTED else ""
+    said = f"{len(holders)} processes hold the socket: {pids}{more}"
+    return Process(None, commands.pop() if len(commands) == 1 else None, said)
+
+
+def _members(directory: Path) -> list[int]:
+    """The processes of a cgroup; none if some are outside this pid namespace."""
+    try:
+        pids = {int(line) for line in (directory / "cgroup.procs").read_text().split()}
+    except (OSError, ValueError):
+        return []
+    return [] if 0 in pids else sorted(pids)
+
+
+def _exists(pid: int) -> bool:
+    """Whether a process that /proc does not show exists: it is hidden (hidepid, ProtectProc)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _names_process(directory: Path) -> bool:
+    """Whether the only process of a cgroup has its sockets: there is none below, and it is not systemd, which opens
+    sockets for services."""
+    try:
+        return directory.name != "init.scope" and directory.stat().st_nlink == _LEAF
+    except OSError:
+        return False
