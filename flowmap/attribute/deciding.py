@@ -22,6 +22,7 @@ from flowmap.model.deployment import State
 INFERRED = (
     "inferred: the client is in attribute.deployment_networks, and the users of the service endpoint are candidates"
 )
+ANOTHER_PROGRAM = "the client's socket is not of a TaskManager, but of another program at its address"
 SHARED_ADDRESS = "other programs use the client's address, too, so the jobs there need not own the connection"
 
 
@@ -47,8 +48,10 @@ class Deciding:
         if owners and all(owner.deployment_id == UNREADABLE for owner in owners):
             return Decision(State.UNKNOWN, NO_OWNERS, outcomes, now, "the answers could not be read in full")
         state = state_of(owners, self._settings.owners_limit)
-        if state is State.UNKNOWN and owners:
-            return Decision(state, NO_OWNERS, outcomes, now, SHARED_ADDRESS)
+        if state is State.UNKNOWN:
+            local = any(one.rule == "local" for one in outcomes.values())
+            cause = ANOTHER_PROGRAM if local else SHARED_ADDRESS if owners else ""
+            return Decision(state, NO_OWNERS, outcomes, now, cause)
         own = f"a connection of Flink itself, cluster {', '.join(sorted(owner.namespace for owner in owners))}"
         return Decision(state, owners, outcomes, now, own if state is State.INTERNAL else "")
 

@@ -233,9 +233,9 @@ def of_flink(client: Owners | None, service: Owners | None) -> Owners | None:
         own = role == Role.SERVICE and (cluster in members or not members)
         own |= role == Role.COORDINATION and cluster in members
         called = role == Role.TASK_MANAGER and (cluster, Role.JOB_MANAGER) in roles
-        if own or (called and (cluster, Role.TASK_MANAGER) not in roles):
+        if own or (called and roles.isdisjoint(((cluster, Role.TASK_MANAGER), (cluster, Role.HOST)))):
             return frozenset((Role.SERVICE.of(cluster),))
-        if called:  # JobManager and TaskManager on one host: the roles cannot tell who calls
+        if called:  # JobManager and others on one host: the roles cannot tell who calls
             jobs |= {Role.HOST.of(cluster)}
     return jobs | {owner for owner in client if owner.deployment_id == Role.HOST and owner.workspace == FLINK_ROLES}
 

@@ -100,7 +100,12 @@ class FlinkConfig(Section):
     addresses: Literal["exclusive", "shared"] = Field(
         default="exclusive",
         description="exclusive: the address of a TaskManager is its own (pods). shared: other programs use it, too, so "
-        "its connections get no name.",
+        "its connections get a name only where host tells that they are the TaskManager's.",
+    )
+    host: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto: use the cgroups of this host's TaskManagers to tell their connections from each other's "
+        "and from those of other programs. off: do not.",
     )
 
     @property

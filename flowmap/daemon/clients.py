@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from flowmap.config import Config, ControlPlaneConfig, FlinkClusterConfig, FlinkConfig
@@ -17,6 +17,7 @@ from flowmap.control.catalog.catalog import Scope
 from flowmap.control.flink.cluster import Cluster
 from flowmap.control.flink.control_plane import FlinkControlPlane
 from flowmap.control.flink.deployments import Identity
+from flowmap.control.flink.host import UNUSED, Host, Listener
 from flowmap.control.flink.kubernetes import KubernetesClusters, access_of
 from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.control.http.endpoint import endpoint_of_region
@@ -29,6 +30,7 @@ from flowmap.errors import ConfigError
 from flowmap.model.address import Address
 from flowmap.model.deployment import FLINK
 from flowmap.system.addresses import own_addresses
+from flowmap.system.cgroups import ProcessTrees
 
 
 class ConfiguredControl(NamedTuple):
@@ -72,15 +74,33 @@ def flink_control_plane(settings: FlinkConfig) -> FlinkControlPlane:
     identity = Identity(settings.identity)
     shared = settings.addresses == "shared"
     own = frozenset(map(Address.parse, own_addresses()))
+    host: Host = _ThisHost() if settings.host == "auto" else UNUSED
 
     def make(access: Access) -> Cluster:
-        return Cluster(JobManagerRest(access), identity, poll=settings.poll, own_addresses=own, shared=shared)
+        return Cluster(
+            JobManagerRest(access), identity, poll=settings.poll, own_addresses=own, shared=shared, host=host
+        )
 
     asked, discovery = settings.kubernetes, None
     if asked.enabled:
         discovery = KubernetesClusters(access_of(asked.api), asked.namespaces, asked.selector, make)
     clusters = [make(_access(one)) for one in settings.clusters]
     return FlinkControlPlane(clusters, poll=settings.poll, discovery=discovery)
+
+
+class _ThisHost:
+    """Implements ``flowmap.control.flink.host.Host``. Commands that list need no sources: they are imported late."""
+
+    def __init__(self) -> None:
+        self._trees = ProcessTrees()
+
+    def listeners(self) -> Iterable[Listener]:
+        from flowmap.sources.sockets.listening import read_listening
+
+        return [Listener(*one) for one in read_listening()]
+
+    def process_trees(self, cgroups: Collection[int]) -> Mapping[int, int]:
+        return self._trees.count(cgroups)
 
 
 def _access(cluster: FlinkClusterConfig) -> Access:

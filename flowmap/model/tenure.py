@@ -14,7 +14,7 @@ from flowmap.model.deployment import Owner
 
 
 class Tenure(NamedTuple):
-    """The time in which one owner has one address."""
+    """The time in which one owner has one address, by one process."""
 
     owner: Owner
     absent_at: float
@@ -30,6 +30,24 @@ class Tenure(NamedTuple):
     """Start of the owner's oldest job there: none of its connections is older."""
     ended_at: float = math.inf
     """End of the owner's last job there: none of its connections is younger."""
+    process: str = ""
+    """The TaskManager that runs the owner's jobs there, or is the owner itself; empty if no process matters."""
+
+
+class LocalProcess(NamedTuple):
+    """A TaskManager on this host, and the cgroup in which it makes its sockets."""
+
+    process: str
+    """As in :attr:`Tenure.process`."""
+    cgroup: int
+    """Id of the cgroup: the inode of its directory. The kernel uses none twice."""
+    mixed_from: float = math.inf
+    """From here to ``mixed_until`` the cgroup held, or may have held, other programs than the TaskManager, too."""
+    mixed_until: float = -math.inf
+
+    def is_alone(self, born_after: float, born_by: float) -> bool:
+        """Whether the cgroup held nothing but the TaskManager when a connection began, in this interval."""
+        return born_by <= self.mixed_from or born_after > self.mixed_until
 
 
 class Holders(NamedTuple):
@@ -40,3 +58,5 @@ class Holders(NamedTuple):
     """Arrival of the first reading. Who had the address before is not known."""
     known_until: float
     """Start of the last reading that tells who has the address. -inf: no reading ever told."""
+    local: tuple[LocalProcess, ...] = ()
+    """The TaskManagers of the address that run on this host, as far as their cgroups are known."""

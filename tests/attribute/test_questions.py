@@ -139,6 +139,12 @@ OF_TM = frozenset((JOB, Role.TASK_MANAGER.of("prod")))
         ),
         pytest.param({Role.JOB_MANAGER.of("prod")}, {Role.TASK_MANAGER.of("other")}, set(), id="another cluster's"),
         pytest.param(
+            {Role.JOB_MANAGER.of("prod"), Role.HOST.of("prod")},
+            {Role.TASK_MANAGER.of("prod")},
+            {Role.HOST.of("prod")},
+            id="a JobManager or another program of its host",
+        ),
+        pytest.param(
             OF_TM | {Role.JOB_MANAGER.of("prod")},
             {Role.TASK_MANAGER.of("prod")},
             {JOB, Role.HOST.of("prod")},

@@ -19,6 +19,13 @@ the candidate first: entries of a vanished client must not be credited to the ad
 Of several candidates one whose job had ended is dropped, if the client sent something after its tenure and another
 candidate's job began after that end: a job's connections close with it.
 
+The cgroup of the client's socket, where it is known, tells more (rule ``local``):
+
+    the tenure's process                                   then the owner
+    makes its sockets in another cgroup                    is none
+    is the only program in the socket's cgroup             has the flow: other programs on the host do not
+    makes its sockets there, beside other programs         stays a candidate, as without this
+
 All comparisons have the form ``instant of the flow <= bound`` or its negation, so flows whose instants lie between the
 same bounds are judged together.
 """
@@ -38,15 +45,19 @@ from flowmap.attribute.questions import Owners
 from flowmap.model.deployment import FLINK, Role
 from flowmap.model.tenure import Holders, Tenure
 
+_OTHER = 1
+"""Stands for every cgroup in which no known process makes its sockets: the root has this id."""
+
 
 class _Flow(NamedTuple):
-    """The instants of one flow; see :class:`Lifetimes`."""
+    """What the rule needs of one flow; see :class:`Lifetimes`."""
 
     born_after: float
     born_by: float
     alive_until: float
     proven_until: float
     ended_by: float
+    cgroup: int
 
 
 class _Undecided(Exception):
@@ -73,17 +84,29 @@ def judge_tenures(
         lifetimes.ended_by,
     )
     cells = [np.searchsorted(bounds, column, "left") for column in columns]
-    cases, position = distinct_rows([*cells, np.isinf(lifetimes.ended_by)])
+    cgroups = _cgroups(holders, lifetimes)
+    cases, position = distinct_rows([*cells, np.isinf(lifetimes.ended_by), cgroups])
     first = np.zeros(len(cases), np.intp)
     first[position[::-1]] = np.arange(len(position))[::-1]
-    flows = (_Flow(*(float(column[row]) for column in columns)) for row in first)
+    flows = (_Flow._make([*(float(column[row]) for column in columns), int(cgroups[row])]) for row in first)
     return position, [_judge(holders, answer, flow, grace) for flow in flows]
+
+
+def _cgroups(holders: Holders, lifetimes: Lifetimes) -> npt.NDArray[np.uint64]:
+    """The cgroup of each flow: 0 where it is not known, or no process is; all those of other programs are the same."""
+    if lifetimes.cgroup is None or not holders.local:
+        return np.zeros(len(lifetimes.born_by), np.uint64)
+    ours = np.array(sorted({one.cgroup for one in holders.local}), np.uint64)
+    known = np.isin(lifetimes.cgroup, ours)
+    return np.where(known | (lifetimes.cgroup == 0), lifetimes.cgroup, np.uint64(_OTHER))
 
 
 def _bounds(holders: Holders, grace: float) -> list[float]:
     found = [holders.known_from, holders.known_from - grace, holders.known_until]
     for tenure in holders.tenures:
-        found += tenure[1:]
+        found += tenure[1:7]
+    for one in holders.local:
+        found += one[2:]
     return found
 
 
@@ -91,6 +114,9 @@ def _judge(holders: Holders, answer: Answer, flow: _Flow, grace: float) -> Judge
     if flow.born_by > holders.known_until:
         return None
     possible = [tenure for tenure in holders.tenures if _may_include_start(tenure, flow)]
+    told_apart = _of_socket(holders, possible, flow)
+    rule = "tenure" if len(told_apart) == len(possible) else "local"
+    possible = told_apart
     known = flow.born_after > holders.known_from - grace
     try:
         roles = [tenure for tenure in possible if tenure.owner.workspace != FLINK]
@@ -102,7 +128,20 @@ def _judge(holders: Holders, answer: Answer, flow: _Flow, grace: float) -> Judge
         return None
     except _Doubtful:
         return Judgement(NO_OWNERS, "unconfirmed", answer)
-    return Judgement(owners, "tenure", answer)
+    return Judgement(owners, rule, answer)
+
+
+def _of_socket(holders: Holders, possible: list[Tenure], flow: _Flow) -> list[Tenure]:
+    """The tenures that the cgroup of the client's socket leaves."""
+    if not flow.cgroup:
+        return possible
+    local = {one.process: one for one in holders.local}
+    alone = {
+        name for name, one in local.items() if one.cgroup == flow.cgroup and one.is_alone(flow.born_after, flow.born_by)
+    }
+    if alone:
+        return [tenure for tenure in possible if tenure.process in alone]
+    return [one for one in possible if one.process not in local or local[one.process].cgroup == flow.cgroup]
 
 
 def _may_include_start(tenure: Tenure, flow: _Flow) -> bool:
@@ -122,7 +161,8 @@ def _of_group(possible: Iterable[Tenure], flow: _Flow, *, known: bool, living: S
         if not _confirmed(tenure, flow):
             if tenure.gone_at == np.inf:
                 raise _Undecided
-            if not any(one.absent_at < tenure.seen_until for one in living):  # else the owner's process may live
+            same = [one for one in living if one.process == tenure.process]
+            if not any(one.absent_at < tenure.seen_until for one in same):  # else the owner's process may live
                 if flow.alive_until <= tenure.gone_at:
                     raise _Doubtful
                 continue

@@ -12,15 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import socket
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.flink.deployments import Identity
-from flowmap.control.flink.picture import ClusterPicture, Facts, Reading, place
+from flowmap.control.flink.host import UNUSED, Host, HostFacts
+from flowmap.control.flink.own import HostNames, OwnEndpoints, resolve_own
+from flowmap.control.flink.picture import ClusterPicture, Facts, Held, Reading, place
 from flowmap.control.flink.records import (
     Configured,
     ListedJob,
@@ -36,7 +36,7 @@ from flowmap.control.flink.rest import JobManagerRest
 from flowmap.errors import ControlError, ProtocolError, Transient
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner, Role
-from flowmap.system.names import is_address
+from flowmap.model.tenure import Holders
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,6 @@ READ_ALL_EVERY = 30.0
 """Seconds between two readings of every TaskManager at most."""
 CONFIG_EVERY = 300.0
 """Seconds between two readings of the configuration."""
-RESOLVE_EVERY = 60.0
-"""Seconds for which the address of a name is used."""
 AT_ONCE = 8
 """Calls to one JobManager at one time."""
 JOBS = 100_000
@@ -82,10 +80,12 @@ class Cluster:
         poll: float,
         own_addresses: frozenset[Address] = frozenset(),
         shared: bool = False,
+        host: Host = UNUSED,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """``poll``: seconds between two readings. ``own_addresses``: of this host; a JobManager on it uses them all.
-        ``shared``: whether other programs use the addresses of TaskManagers, too."""
+        ``shared``: whether other programs use the addresses of TaskManagers, too. ``host``: by which its
+        TaskManagers on this host are known."""
         self.name = rest.access.name
         self.rest = rest
         self.picture = ClusterPicture()
@@ -101,8 +101,9 @@ class Cluster:
         """Seconds by which the JobManager's clock is ahead of this host's; None until a job has run."""
         self.read_at: float | None = None
         """Epoch seconds of the last good reading."""
-        self._own = set[Address](), set[Endpoint](), set[Endpoint]()
+        self._own = OwnEndpoints(frozenset(), frozenset(), frozenset())
         self._own_addresses = own_addresses
+        self.host = HostFacts(self.name, host, own_addresses)
         self._shared = shared
         self._identity = identity
         self._poll = poll
@@ -112,7 +113,7 @@ class Cluster:
         self._moved = 0
         self._read_all_at = self._configured_at = -math.inf
         self._offset: tuple[float, float] | None = None
-        self._names: dict[str, tuple[float, tuple[Address, ...]]] = {}
+        self._names = HostNames(self.name, clock)
         self._proofs: dict[str, float] = {}
         self._proving: dict[str, asyncio.Task[None]] = {}
         self._done = asyncio.Condition()
@@ -202,7 +203,7 @@ class Cluster:
         self._proofs[name] = asked
         for address in seen.addresses:
             owners = (*seen.owners, Role.TASK_MANAGER.of(self.name, name))
-            self.picture.confirm(place(address), owners, asked)
+            self.picture.confirm(place(address), [Held(owner, self.process(name)) for owner in owners], asked)
 
     async def _read(self, asked: float) -> None:
         if asked - self._configured_at >= CONFIG_EVERY or not self.configured:
@@ -212,11 +213,13 @@ class Cluster:
         await self._read_slots(asked, jobs, listed)
         if any(job not in self.jobs for jobs_there in self._slots.values() for job in jobs_there):
             await self._read_jobs()  # submitted between the two calls
-        addresses = {one.id: await self._addresses(one.rpc.name) for one in listed}
+        addresses = {one.id: await self._names.addresses(one.rpc.name) for one in listed}
         arrived = self._clock.monotonic()
         self._proofs = {name: at for name, at in self._proofs.items() if name in addresses}
         self.task_managers = {one.id: self._task_manager(one, addresses[one.id]) for one in listed}
-        await self._resolve_own()
+        self._own = await resolve_own(self._names, self.configured, self.rest.access.urls, self._own_addresses)
+        here = [(self.process(name), one.listed, one.addresses) for name, one in self.task_managers.items()]
+        self.host.read(here, self._clock.monotonic())
         self.picture.add(Reading(asked, arrived, self._places(asked), self._ended()))
         self.error, self.read_at = None, self._clock.wall()
 
@@ -254,43 +257,6 @@ class Cluster:
             self._identity.applications.add(self.name)
         self._configured_at = asked
 
-    async def _resolve_own(self) -> None:
-        """Resolve the endpoints of the JobManagers and of what they coordinate by."""
-        hosts, services, coordination = set[Address](), set[Endpoint](), set[Endpoint]()
-        for one in self.configured:
-            for address in await self._addresses(one.job_manager, needed=False) if one.job_manager else ():
-                hosts.add(address)
-            for host in one.coordination:
-                coordination |= {Endpoint(at, host.port) for at in await self._addresses(host.name, needed=False)}
-        for url in self.rest.access.urls:
-            parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            reached = await self._addresses(parts.hostname or "", needed=False)
-            services |= {Endpoint(address, port) for address in reached}
-        if not self._own_addresses.isdisjoint(hosts):
-            hosts |= self._own_addresses
-        services |= {Endpoint(address, port) for address in hosts for one in self.configured for port in one.ports}
-        self._own = hosts, services, coordination
-
-    async def _addresses(self, host: str, *, needed: bool = True) -> tuple[Address, ...]:
-        """The addresses of a host. Transient if its name has none and they are needed: its connections would be
-        another program's."""
-        if is_address(host):
-            return (Address.parse(host.partition("%")[0]),)
-        now = self._clock.monotonic()
-        known = self._names.get(host)
-        if known is not None and now - known[0] < RESOLVE_EVERY:
-            return known[1]
-        try:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            found = tuple(dict.fromkeys(Address.parse(str(info[4][0]).partition("%")[0]) for info in infos))
-        except (OSError, UnicodeError) as error:
-            if known is not None or not needed:
-                return known[1] if known is not None else ()
-            raise Transient(f"{self.name}: cannot resolve {host}: {error}", reason="dns") from error
-        self._names[host] = (now, found)
-        return found
-
     def _note_clock(self, jobs: Iterable[ListedJob], asked: float, arrived: float) -> None:
         """Narrow the bounds of what to add to the JobManager's clock to get this host's monotonic one.
 
@@ -320,22 +286,32 @@ class Cluster:
             max(heard, self._proofs.get(listed.id, -math.inf)),
         )
 
+    def process(self, name: str) -> str:
+        """What stands for a TaskManager in tenures: ids need not differ between clusters."""
+        return f"{self.name}/{name}"
+
     def owner(self, job_id: str) -> Owner:
         """The owner that a job belongs to."""
         job = self.jobs.get(job_id)
         return self._identity.owner(self.name, job_id, job.name if job else job_id)
 
-    def _places(self, asked: float) -> dict[Endpoint, dict[Owner, Facts]]:
-        assert self._offset is not None, "noted before"
-        found: dict[Endpoint, dict[Owner, Facts]] = {}
+    def holders(self, at: Endpoint) -> Holders:
+        """Who had a place, with what this host knows about the TaskManagers there."""
+        found = self.picture.holders(at)
+        return found._replace(local=self.host.of({tenure.process for tenure in found.tenures}))
 
-        def show(at: Endpoint, owner: Owner, facts: Facts) -> None:
-            there = found.setdefault(at, {})
-            there[owner] = facts.joined(there[owner]) if owner in there else facts
+    def _places(self, asked: float) -> dict[Endpoint, dict[Held, Facts]]:
+        assert self._offset is not None, "noted before"
+        found: dict[Endpoint, dict[Held, Facts]] = {}
+
+        def show(at: Endpoint, owner: Owner, facts: Facts, process: str = "") -> None:
+            there, held = found.setdefault(at, {}), Held(owner, process)
+            there[held] = facts.joined(there[held]) if held in there else facts
 
         for name, seen in self.task_managers.items():
+            process = self.process(name)
             for address in seen.addresses:
-                show(place(address), Role.TASK_MANAGER.of(self.name, name), Facts(seen.alive_at))
+                show(place(address), Role.TASK_MANAGER.of(self.name, name), Facts(seen.alive_at), process)
                 if self._shared:
                     show(place(address), Role.HOST.of(self.name), Facts(asked))
                 for port in (seen.listed.rpc.port, seen.listed.data_port):
@@ -343,13 +319,12 @@ class Cluster:
                 for job_id in self._slots.get(name, ()):
                     job = self.jobs.get(job_id)
                     begun = -math.inf if job is None else job.started_at + self._offset[0]
-                    show(place(address), self.owner(job_id), Facts(seen.alive_at, begun))
-        hosts, services, coordination = self._own
-        for address in hosts:
+                    show(place(address), self.owner(job_id), Facts(seen.alive_at, begun), process)
+        for address in self._own.job_managers:
             show(place(address), Role.JOB_MANAGER.of(self.name), Facts(asked))
-        for endpoint in services:
+        for endpoint in self._own.services:
             show(endpoint, Role.SERVICE.of(self.name), Facts(asked))
-        for endpoint in coordination:
+        for endpoint in self._own.coordination:
             show(endpoint, Role.COORDINATION.of(self.name), Facts(asked))
         return found
 

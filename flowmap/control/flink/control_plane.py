@@ -134,7 +134,7 @@ class FlinkControlPlane:
     def _holders(self, at: Endpoint) -> Holders:
         """What all clusters tell about an address."""
         now = self._clock.monotonic()
-        parts = [(cluster.picture.holders(at), cluster.up) for cluster in self.clusters.values()]
+        parts = [(cluster.holders(at), cluster.up) for cluster in self.clusters.values()]
         if not self._discovered:  # an address could be of a cluster that is not found yet
             parts.append((Holders((), -math.inf, -math.inf), False))
         found = merge([*parts, *((holders, False) for holders in self._past(at))])
@@ -146,7 +146,7 @@ class FlinkControlPlane:
         """What clusters that are gone had."""
         now = self._clock.monotonic()
         self._retired = [(gone_at, cluster) for gone_at, cluster in self._retired if now - gone_at < KEEP]
-        return [cluster.picture.holders(at)._replace(known_until=math.inf) for _, cluster in self._retired]
+        return [cluster.holders(at)._replace(known_until=math.inf) for _, cluster in self._retired]
 
     def _of_service(self, endpoint: Endpoint, asked: float) -> Holders:
         """What an endpoint and its address are to the clusters. A cluster that does not tell now is a role of its own:

@@ -50,7 +50,14 @@ class Facts(NamedTuple):
         return Facts(max(self.alive_at, other.alive_at), min(self.begun_at, other.begun_at))
 
 
-Places = Mapping[Endpoint, Mapping[Owner, Facts]]
+class Held(NamedTuple):
+    """An owner at a place, and the process by which it is there; see :attr:`flowmap.model.tenure.Tenure.process`."""
+
+    owner: Owner
+    process: str = ""
+
+
+Places = Mapping[Endpoint, Mapping[Held, Facts]]
 
 
 class Reading(NamedTuple):
@@ -65,7 +72,7 @@ class Reading(NamedTuple):
 
 @dataclass(slots=True)
 class _Place:
-    present: dict[Owner, Tenure] = field(default_factory=dict)
+    present: dict[Held, Tenure] = field(default_factory=dict)
     past: list[Tenure] = field(default_factory=list)
 
 
@@ -127,18 +134,18 @@ class ClusterPicture:
             self._settled_until = reading.asked
         self._drop(reading.arrived)
 
-    def confirm(self, at: Endpoint, owners: Iterable[Owner], alive_at: float) -> None:
+    def confirm(self, at: Endpoint, held: Iterable[Held], alive_at: float) -> None:
         """Note a sign of life of the process at a place that holds these owners."""
         known = self._places.get(at)
         if known is None:
             return
-        for owner in owners:
-            tenure = known.present.get(owner)
+        for one in held:
+            tenure = known.present.get(one)
             if tenure is not None:
                 until = max(tenure.seen_until, min(alive_at, self.last_asked))
-                known.present[owner] = tenure._replace(seen_until=until)
+                known.present[one] = tenure._replace(seen_until=until)
 
-    def present(self, at: Endpoint) -> Mapping[Owner, Tenure]:
+    def present(self, at: Endpoint) -> Mapping[Held, Tenure]:
         """The owners at a place that the last reading shows."""
         known = self._places.get(at)
         return known.present if known is not None else {}
@@ -155,23 +162,28 @@ class ClusterPicture:
     def _absent(self, shown: Places) -> set[Endpoint]:
         return {at for at, known in self._places.items() if known.present and at not in shown}
 
-    def _show(self, known: _Place, owners: Mapping[Owner, Facts], reading: Reading) -> None:
-        for owner, facts in owners.items():
+    def _show(self, known: _Place, shown: Mapping[Held, Facts], reading: Reading) -> None:
+        for held, facts in shown.items():
             confirmed = min(reading.asked, facts.alive_at)
-            before = known.present.get(owner)
+            before = known.present.get(held)
             if before is None:
-                known.present[owner] = Tenure(
-                    owner, self.last_asked, reading.arrived, confirmed, begun_at=facts.begun_at
+                known.present[held] = Tenure(
+                    held.owner,
+                    self.last_asked,
+                    reading.arrived,
+                    confirmed,
+                    begun_at=facts.begun_at,
+                    process=held.process,
                 )
             else:
-                known.present[owner] = before._replace(
+                known.present[held] = before._replace(
                     seen_until=max(before.seen_until, confirmed), begun_at=min(before.begun_at, facts.begun_at)
                 )
 
-    def _end(self, known: _Place, owners: Iterable[Owner], reading: Reading) -> None:
-        for owner in sorted(owners):
-            ended = reading.ended.get(owner, math.inf)
-            known.past.append(known.present.pop(owner)._replace(gone_at=reading.arrived, ended_at=ended))
+    def _end(self, known: _Place, gone: Iterable[Held], reading: Reading) -> None:
+        for held in sorted(gone):
+            ended = reading.ended.get(held.owner, math.inf)
+            known.past.append(known.present.pop(held)._replace(gone_at=reading.arrived, ended_at=ended))
         self.dropped += max(0, len(known.past) - TENURES)
         del known.past[:-TENURES]
 
@@ -200,6 +212,7 @@ def merge(parts: Iterable[tuple[Holders, bool]]) -> Holders:
         tenures,
         max((holders.known_from for holders, _ in known), default=math.inf),
         min((holders.known_until for holders in counting), default=-math.inf),
+        tuple(one for holders, _ in known for one in holders.local),
     )
 
 

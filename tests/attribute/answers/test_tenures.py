@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from flowmap.attribute.answers.intervals import Answer
 from flowmap.attribute.answers.tenures import judge_tenures
 from flowmap.attribute.answers.timeline import Lifetimes
 from flowmap.model.deployment import FLINK, Owner, Role
-from flowmap.model.tenure import Holders, Tenure
+from flowmap.model.tenure import Holders, LocalProcess, Tenure
 
 J, K = (Owner(FLINK, "prod", name, name) for name in ("first", "second"))
 TM = Role.TASK_MANAGER.of("prod")
 EVER, NEVER = math.inf, -math.inf
 ANSWER = Answer(0, 0, frozenset())
+RULES = ("unconfirmed",)
 Flow = tuple[float, float, float, float, float]
 """born_after, born_by, alive_until, proven_until, ended_by"""
 
@@ -31,14 +33,17 @@ def closed_flow(born: float, ended: float) -> Flow:
     return (born - 0.1, born, ended, ended, ended)
 
 
-def judged(holders: Holders, *flows: Flow, grace: float = 2.0) -> list[set[str] | str | None]:
+def judged(
+    holders: Holders, *flows: Flow, grace: float = 2.0, cgroups: Sequence[int] = ()
+) -> list[set[str] | str | None]:
     """The owners of each flow, ``unconfirmed``, or None for one that waits."""
     after, by, alive, proven, ended = (np.array(column, np.float64) for column in zip(*flows, strict=True))
-    lifetimes = Lifetimes(after, by, alive, proven, ended, np.zeros(len(flows), np.bool_))
+    of_sockets = np.array(cgroups, np.uint64) if cgroups else None
+    lifetimes = Lifetimes(after, by, alive, proven, ended, np.zeros(len(flows), np.bool_), of_sockets)
     position, outcomes = judge_tenures(holders, ANSWER, lifetimes, grace=grace)
     found = [outcomes[one] for one in position]
     return [
-        None if one is None else one.rule if one.rule != "tenure" else {owner.deployment_id for owner in one.owners}
+        None if one is None else one.rule if one.rule in RULES else {owner.deployment_id for owner in one.owners}
         for one in found
     ]
 
@@ -107,6 +112,55 @@ NEXT = Tenure(K, 20, 22.1, 50, begun_at=21.2)
 def test_owner_at_the_start(known: Holders, flow: Flow, expected: object) -> None:
     found = [one - {Role.TASK_MANAGER.value} if isinstance(one, set) else one for one in judged(known, flow)]
     assert found == [expected]
+
+
+HOST = Role.HOST.of("prod")
+LEFT, RIGHT = (Tenure(owner, NEVER, 1, 50, process=name) for owner, name in ((J, "a"), (K, "b")))
+OTHERS = Tenure(HOST, NEVER, 1, 50)
+OWN, MIXED = LocalProcess("a", 50), LocalProcess("a", 50, NEVER, EVER)
+
+
+@pytest.mark.parametrize(
+    ("tenures", "local", "cgroup", "expected"),
+    [
+        pytest.param([LEFT], [], 50, {"first"}, id="nothing is known of the host"),
+        pytest.param([LEFT], [OWN], 0, {"first"}, id="nor of the socket"),
+        pytest.param([LEFT], [OWN], 50, {"first"}, id="the TaskManager's socket"),
+        pytest.param([LEFT], [OWN], 1, set(), id="a socket of another program"),
+        pytest.param([LEFT], [OWN], 70, set(), id="a socket of another container"),
+        pytest.param([LEFT], [MIXED], 50, {"first"}, id="a cgroup with others, the address is its own"),
+        pytest.param([LEFT], [MIXED], 70, set(), id="but not this one"),
+        pytest.param([LEFT, OTHERS], [OWN], 0, {"first", "host"}, id="shared address, unknown socket"),
+        pytest.param([LEFT, OTHERS], [OWN], 50, {"first"}, id="shared address, its socket"),
+        pytest.param([LEFT, OTHERS], [OWN], 70, {"host"}, id="shared address, another socket"),
+        pytest.param([LEFT, OTHERS], [MIXED], 50, {"first", "host"}, id="shared address and cgroup"),
+        pytest.param([LEFT, RIGHT], [OWN, LocalProcess("b", 60)], 60, {"second"}, id="the second of two"),
+        pytest.param([LEFT, RIGHT], [OWN], 50, {"first"}, id="the known one of two"),
+        pytest.param([LEFT, RIGHT], [OWN], 70, {"second"}, id="not the known one of two"),
+        pytest.param(
+            [LEFT, RIGHT], [MIXED, LocalProcess("b", 50, NEVER, EVER)], 50, {"first", "second"}, id="together"
+        ),
+    ],
+)
+def test_the_socket_tells_the_process(
+    tenures: list[Tenure], local: list[LocalProcess], cgroup: int, expected: set[str]
+) -> None:
+    known = Holders(tuple(tenures), 1, 50, tuple(local))
+    assert judged(known, open_flow(5), cgroups=[cgroup]) == [expected]
+    assert judged(known, open_flow(5), open_flow(5), cgroups=[0, cgroup])[1] == expected
+
+
+def test_a_cgroup_that_was_mixed_for_a_while() -> None:
+    known = Holders((LEFT, OTHERS), 1, 50, (LocalProcess("a", 50, 10, 20),))
+    flows = [open_flow(9), open_flow(12), open_flow(20.05), open_flow(22)]
+    both = {"first", "host"}
+    assert judged(known, *flows, cgroups=[50] * 4) == [{"first"}, both, both, {"first"}]
+
+
+def test_a_dead_process_says_nothing_about_another_one_at_its_address() -> None:
+    dead = [Tenure(one, NEVER, 1, 20, gone_at=40, process="a") for one in (J, TM)]
+    known = holders(*dead, Tenure(TM, NEVER, 1, 50, process="b"))
+    assert judged(known, open_flow(30)) == [{"taskmanager"}]
 
 
 BOUNDS = st.integers(0, 12).map(float)

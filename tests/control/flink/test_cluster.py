@@ -24,7 +24,11 @@ def test_owners_by_address() -> None:
     cluster = read()
     assert cluster.version == "2.3.0"
     names = {
-        address: {owner.name for owner in cluster.picture.present(place(Address.parse(address))) if owner[0] == FLINK}
+        address: {
+            held.owner.name
+            for held in cluster.picture.present(place(Address.parse(address)))
+            if held.owner.workspace == FLINK
+        }
         for address in ("10.200.1.2", "10.200.2.2", "10.200.3.2")
     }
     assert names == {"10.200.1.2": {"orders"}, "10.200.2.2": {"clicks", "audit"}, "10.200.3.2": set()}
@@ -33,12 +37,13 @@ def test_owners_by_address() -> None:
 def test_own_endpoints() -> None:
     cluster = read()
     jm = Address.parse("10.200.0.1")
-    assert set(cluster.picture.present(place(jm))) == {Role.JOB_MANAGER.of("prod")}
+    assert {held.owner for held in cluster.picture.present(place(jm))} == {Role.JOB_MANAGER.of("prod")}
     for port in (6123, 6124, 8081):
-        assert set(cluster.picture.present(Endpoint(jm, port))) == {Role.SERVICE.of("prod")}
+        assert {held.owner for held in cluster.picture.present(Endpoint(jm, port))} == {Role.SERVICE.of("prod")}
     for one in cluster.task_managers.values():
         for port in (one.listed.rpc.port, one.listed.data_port):
-            assert set(cluster.picture.present(Endpoint(one.addresses[0], port))) == {Role.SERVICE.of("prod")}
+            at = Endpoint(one.addresses[0], port)
+            assert {held.owner for held in cluster.picture.present(at)} == {Role.SERVICE.of("prod")}
 
 
 def test_jobs_that_ended_have_an_end() -> None:

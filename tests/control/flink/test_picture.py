@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmap.control.flink.picture import SETTLE, ClusterPicture, Facts, Reading, merge, place
+from flowmap.control.flink.picture import SETTLE, ClusterPicture, Facts, Held, Reading, merge, place
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import FLINK, Owner
 from flowmap.model.tenure import Holders, Tenure
@@ -20,7 +20,7 @@ NEVER = -math.inf
 
 def reading(at: float, shown: dict[Endpoint, dict[Owner, float]], ended: dict[Owner, float] | None = None) -> Reading:
     """A reading from ``at`` to ``at`` + 0.1; every owner with its last sign of life."""
-    places = {where: {owner: Facts(alive) for owner, alive in owners.items()} for where, owners in shown.items()}
+    places = {where: {Held(owner): Facts(alive) for owner, alive in owners.items()} for where, owners in shown.items()}
     return Reading(at, at + 0.1, places, ended or {})
 
 
@@ -100,7 +100,7 @@ def test_an_outage_in_which_nothing_was_lost_is_over_at_once() -> None:
 
 def test_a_sign_of_life_confirms_up_to_the_last_reading() -> None:
     picture = after(reading(1, {A: {ORDERS: NEVER, PAYMENTS: NEVER}}))
-    picture.confirm(A, [ORDERS], 7)
+    picture.confirm(A, [Held(ORDERS)], 7)
     confirmed = {tenure.owner: tenure.seen_until for tenure in picture.holders(A).tenures}
     assert confirmed == {ORDERS: 1, PAYMENTS: NEVER}
 

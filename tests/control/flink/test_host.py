@@ -1,0 +1,110 @@
+"""TaskManagers of this host by their listening sockets, and whether their cgroup is their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+
+import pytest
+
+from flowmap.control.flink.host import HostFacts, Listener
+from flowmap.control.flink.records import Host as Named
+from flowmap.control.flink.records import ListedTaskManager
+from flowmap.errors import SourceError
+from flowmap.model.address import Address, Endpoint
+from flowmap.model.tenure import LocalProcess
+
+HERE = Address.parse("10.0.0.5")
+EVER, NEVER = math.inf, -math.inf
+
+
+class FakeHost:
+    """Listening sockets, and process trees by cgroup."""
+
+    def __init__(self, listening: Mapping[str, int], trees: Mapping[int, int]) -> None:
+        self.listening, self.trees, self.refused = listening, trees, False
+
+    def listeners(self) -> Iterable[Listener]:
+        if self.refused:
+            raise SourceError("refused")
+        for text, cgroup in self.listening.items():
+            host, _, port = text.rpartition(":")
+            yield Listener(Endpoint(Address.parse(host.strip("[]")), int(port)), cgroup)
+
+    def process_trees(self, cgroups: Collection[int]) -> Mapping[int, int]:
+        return {one: self.trees[one] for one in cgroups if one in self.trees}
+
+
+def listed(name: str, rpc: int = 6122, data: int = 7000) -> ListedTaskManager:
+    return ListedTaskManager(name, Named("10.0.0.5", rpc), data, None, (1, 1, 0))
+
+
+A = ("a", listed("a"), (HERE,))
+B = ("b", listed("b", 6123, 7001), (HERE,))
+OF_A = {"[::]:6122": 50, "10.0.0.5:7000": 50}
+OF_B = {"0.0.0.0:6123": 60, "[::]:7001": 60}
+MIXED = {"mixed_from": NEVER, "mixed_until": EVER}
+
+
+@pytest.mark.parametrize(
+    ("listening", "trees", "expected"),
+    [
+        pytest.param(OF_A, {50: 1}, [LocalProcess("a", 50)], id="its own cgroup"),
+        pytest.param(OF_A, {50: 2}, [LocalProcess("a", 50, **MIXED)], id="beside others"),
+        pytest.param(OF_A, {}, [LocalProcess("a", 50, **MIXED)], id="processes that cannot be read"),
+        pytest.param(OF_A | {"10.0.0.5:7000": 51}, {50: 1, 51: 1}, [], id="listeners in two cgroups"),
+        pytest.param({"[::]:6122": 50}, {50: 1}, [], id="one listener"),
+        pytest.param(OF_A | {"[::]:7000": 51}, {50: 1}, [], id="two sockets on a port"),
+        pytest.param(dict.fromkeys(OF_A, 1), {1: 1}, [], id="cgroups of version 1"),
+        pytest.param(dict.fromkeys(OF_A, 0), {}, [], id="a kernel that does not tell"),
+        pytest.param(
+            OF_A | OF_B, {50: 1, 60: 1}, [LocalProcess("a", 50), LocalProcess("b", 60)], id="two TaskManagers"
+        ),
+        pytest.param(
+            dict.fromkeys(OF_A | OF_B, 50),
+            {50: 1},
+            [LocalProcess("a", 50, **MIXED), LocalProcess("b", 50, **MIXED)],
+            id="two in one cgroup",
+        ),
+    ],
+)
+def test_cgroup_of_a_task_manager(
+    listening: Mapping[str, int], trees: Mapping[int, int], expected: list[LocalProcess]
+) -> None:
+    facts = HostFacts("prod", FakeHost(listening, trees), frozenset((HERE,)))
+    facts.read([A, B], 10.0)
+    assert list(facts.of({"a", "b"})) == expected
+
+
+def test_task_managers_of_other_hosts_are_not_looked_for() -> None:
+    host = FakeHost(OF_A, {50: 1})
+    host.refused = True
+    facts = HostFacts("prod", host, frozenset((Address.parse("10.0.0.6"),)))
+    facts.read([A], 10.0)
+    assert facts.of({"a"}) == ()
+
+
+def test_a_program_that_enters_the_cgroup_makes_it_mixed_from_the_last_look_on() -> None:
+    host = FakeHost(OF_A, {50: 1})
+    facts = HostFacts("prod", host, frozenset((HERE,)))
+    facts.read([A], 10.0)
+    host.trees = {50: 2}
+    facts.read([A], 12.0)
+    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, EVER),)
+    host.trees = {50: 1}
+    facts.read([A], 14.0)
+    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, 14.0),)
+    host.trees = {50: 2}
+    facts.read([A], 16.0)
+    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, EVER),)
+
+
+def test_what_is_known_stays_known_after_the_process() -> None:
+    host = FakeHost(OF_A, {50: 1})
+    facts = HostFacts("prod", host, frozenset((HERE,)))
+    facts.read([A], 10.0)
+    host.listening = {}
+    facts.read([A], 12.0)
+    host.refused = True
+    facts.read([A], 14.0)
+    assert facts.of({"a"}) == (LocalProcess("a", 50),)

@@ -1,0 +1,100 @@
+"""Which processes are in a cgroup, from trees of files and from the kernel's own tree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flowmap.system import proc
+from flowmap.system.cgroups import Member, ProcessTrees, find, members, mount_point, trees
+
+MOUNTS = """\
+24 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+30 24 0:26 / /sys/fs/cgroup/net_cls rw shared:1 - cgroup cgroup rw,net_cls
+31 24 0:27 / /sys/fs/cgroup/uni\\040fied rw shared:2 master:1 - cgroup2 cgroup2 rw
+"""
+
+
+def test_mount_point(tmp_path: Path) -> None:
+    file = tmp_path / "mountinfo"
+    assert mount_point(file) is None
+    file.write_text(MOUNTS)
+    assert mount_point(file) == Path("/sys/fs/cgroup/uni fied")
+    file.write_text(MOUNTS.replace("cgroup2", "cgroup"))
+    assert mount_point(file) is None
+
+
+def group(place: Path, *pids: int) -> Path:
+    place.mkdir(parents=True)
+    (place / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+    return place
+
+
+def process(directory: Path, pid: int, parent: int, command: str) -> None:
+    (directory / str(pid)).mkdir()
+    (directory / str(pid) / "stat").write_text(f"{pid} ({command}) S {parent} 1 1 0 -1")
+
+
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "proc"
+    (directory / "self").mkdir(parents=True)
+    monkeypatch.setattr(proc, "PROC", directory)
+    return directory
+
+
+def test_members(tmp_path: Path, processes: Path) -> None:
+    process(processes, 7, 1, "odd ) (name")
+    process(processes, 8, 7, "java")
+    assert members(group(tmp_path / "a", 7, 8)) == (Member(7, 1, "odd ) (name"), Member(8, 7, "java"))
+    assert members(group(tmp_path / "ended", 8, 9)) == (Member(8, 7, "java"),)
+    assert members(group(tmp_path / "outside", 8, 0)) is None
+    assert members(tmp_path / "gone") is None
+
+
+@pytest.mark.parametrize(
+    ("group", "roots"),
+    [
+        pytest.param([], [], id="empty"),
+        pytest.param([Member(7, 1, "java")], [7], id="one process"),
+        pytest.param([Member(7, 1, "java"), Member(8, 7, "python")], [7], id="and its child"),
+        pytest.param([Member(6, 1, "tini"), Member(7, 6, "java")], [7], id="started by an init"),
+        pytest.param([Member(6, 1, "bash"), Member(7, 6, "java")], [6], id="started by a shell"),
+        pytest.param([Member(7, 1, "java"), Member(8, 5, "bash")], [7, 8], id="somebody entered"),
+    ],
+)
+def test_trees(group: list[Member], roots: list[int]) -> None:
+    assert [one.pid for one in trees(tuple(group))] == roots
+
+
+def test_process_trees(tmp_path: Path, processes: Path) -> None:
+    process(processes, 7, 1, "java")
+    process(processes, 8, 5, "bash")
+    root = tmp_path / "tree"
+    ids = {name: group(root / name, *pids).stat().st_ino for name, pids in (("a/b", [7]), ("c", [7, 8]))}
+    counted = ProcessTrees(root)
+    assert counted.count(ids.values()) == {ids["a/b"]: 1, ids["c"]: 2}
+    assert counted.count([1 << 50]) == {}
+    (root / "c" / "cgroup.procs").unlink()
+    (root / "c").rmdir()
+    group(root / "c", 7)  # the same path is another group now
+    assert counted.count(ids.values()).get(ids["a/b"]) == 1
+    assert find({ids["a/b"]}, root) == {ids["a/b"]: root / "a" / "b"}
+
+
+def test_of_the_kernel() -> None:
+    root = mount_point()
+    if os.geteuid() != 0 or root is None or not os.access(root, os.W_OK):
+        pytest.skip("needs root and a cgroup v2 tree to make a cgroup")
+    place = root / f"flowmap-test-{os.getpid()}"
+    place.mkdir()
+    try:
+        with subprocess.Popen(["sleep", "60"]) as child:
+            (place / "cgroup.procs").write_text(str(child.pid))
+            assert ProcessTrees().count([place.stat().st_ino]) == {place.stat().st_ino: 1}
+            child.kill()
+    finally:
+        place.rmdir()
