@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from flowmap.model.address import Endpoint
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
+from flowmap.model.status import FlinkClusterStatus
 from flowmap.model.tenure import Holders
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ class ControlStatus:
     """Seconds until the next call makes sense: a pause the server asked for, or an open breaker."""
     clock_skew: float | None = None
     """Seconds by which the server's clock is ahead of that of this host; None before the first answer."""
+    clusters: tuple[FlinkClusterStatus, ...] = ()
+    """Clusters of open-source Flink that are known now."""
 
 
 class ControlPlane(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from flowmap.control.port import ControlPlane, ControlStatus, ListedDeployment, Listing, OwnersAnswer
 from flowmap.model.address import Endpoint
@@ -42,7 +43,9 @@ class SeveralControlPlanes:
         return await self._of(workspace).list_jobs(workspace, namespace, deployment_id)
 
     def status(self) -> ControlStatus:
-        return self._first.status()
+        found = self._first.status()
+        others = (cluster for plane in self._others.values() for cluster in plane.status().clusters)
+        return replace(found, clusters=(*found.clusters, *others))
 
     async def aclose(self) -> None:
         await asyncio.gather(self._first.aclose(), *(plane.aclose() for plane in self._others.values()))

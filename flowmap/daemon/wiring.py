@@ -204,7 +204,9 @@ def _snapshots(
     findings: Findings,
 ) -> Callable[[FlowAccounting], Snapshot]:
     def take_snapshot(accounting: FlowAccounting) -> Snapshot:
-        metrics.set_breaker(control.status().breaker_open)
+        status = control.status()
+        metrics.set_breaker(status.breaker_open)
+        metrics.flink(status.clusters)
         metrics.questions(accounting.attribution.lookups)
         metrics.log_lines(logs.take_counts())
         return make_snapshot(

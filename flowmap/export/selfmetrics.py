@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from prometheus_client import Counter, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
 from prometheus_client import Metric as Family
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from flowmap.export.labels import clean
 from flowmap.export.metrics.daemon import HTTP_REFUSALS
 from flowmap.export.metrics.definitions import BY_NAME
+from flowmap.model.status import FlinkClusterStatus
 
 _BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -32,6 +34,7 @@ class SelfMetrics:
             duration.name, duration.help, duration.labels, buckets=_BUCKETS, registry=self._registry
         )
         self._breaker = self._gauge("flowmap_api_breaker_open")
+        self._flink = FlinkMetrics(self._registry)
         self._reload = self._gauge("flowmap_config_last_reload_successful")
         self._reloaded_at = self._gauge("flowmap_config_last_reload_success_timestamp_seconds")
         self._log_lines = self._counter("flowmap_log_lines_total")
@@ -68,6 +71,10 @@ class SelfMetrics:
     def set_breaker(self, open: bool) -> None:
         """Set whether calls are suspended."""
         self._breaker.set(open)
+
+    def flink(self, clusters: Iterable[FlinkClusterStatus]) -> None:
+        """Set the state of the clusters of open-source Flink. One thread calls this."""
+        self._flink.set(clusters)
 
     def set_reload(self, successful: bool) -> None:
         """Set whether the configuration just read, at startup or by a reload, was applied."""
@@ -106,12 +113,54 @@ class SelfMetrics:
         return page.decode()
 
     def _counter(self, name: str) -> Counter:
-        metric = BY_NAME[name]
-        return Counter(metric.family, metric.help, metric.labels, registry=self._registry)
+        return _counter(name, self._registry)
 
     def _gauge(self, name: str) -> Gauge:
-        metric = BY_NAME[name]
-        return Gauge(metric.name, metric.help, metric.labels, registry=self._registry)
+        return _gauge(name, self._registry)
+
+
+def _counter(name: str, registry: CollectorRegistry) -> Counter:
+    metric = BY_NAME[name]
+    return Counter(metric.family, metric.help, metric.labels, registry=registry)
+
+
+def _gauge(name: str, registry: CollectorRegistry) -> Gauge:
+    metric = BY_NAME[name]
+    return Gauge(metric.name, metric.help, metric.labels, registry=registry)
+
+
+class FlinkMetrics:
+    """States of clusters of open-source Flink. One that is gone leaves no samples but its counts of calls."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        names = ("cluster_up", "cluster_read_timestamp_seconds", "cluster_clock_skew_seconds", "jobs")
+        self._gauges = {name: _gauge(f"flowmap_flink_{name}", registry) for name in names}
+        self._task_managers = _gauge("flowmap_flink_task_managers", registry)
+        self._requests = _counter("flowmap_flink_requests_total", registry)
+        self._counted: dict[tuple[str, str], int] = {}
+        self._known: set[str] = set()
+
+    def set(self, clusters: Iterable[FlinkClusterStatus]) -> None:
+        """Set what the last readings show."""
+        here = {clean(one.name): one for one in clusters}
+        for name in self._known - here.keys():
+            for gauge in self._gauges.values():
+                with suppress(KeyError):  # not every value is known of every cluster
+                    gauge.remove(name)
+            for state in ("alive", "silent"):
+                self._task_managers.remove(name, state)
+        self._known = set(here)
+        for name, one in here.items():
+            values = (float(one.up), one.read_at, one.clock_skew_seconds, float(one.jobs))
+            for gauge, value in zip(self._gauges.values(), values, strict=True):
+                if value is not None:
+                    gauge.labels(name).set(value)
+            self._task_managers.labels(name, "alive").set(one.task_managers - one.silent_task_managers)
+            self._task_managers.labels(name, "silent").set(one.silent_task_managers)
+            for path, total in one.calls.items():
+                known = self._counted.get((name, path), 0)
+                self._requests.labels(name, clean(path)).inc(max(0, total - known))
+                self._counted[name, path] = total
 
 
 class _WithoutCreated(Collector):

@@ -125,6 +125,36 @@ class ControlPlaneStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FlinkClusterStatus:
+    """State of one cluster of open-source Flink, as its last reading shows it."""
+
+    name: str
+    url: str
+    """The JobManager that answered last."""
+    up: bool
+    """Whether the last reading was good."""
+    error: str | None
+    """Why it was not."""
+    version: str
+    """Empty before the first good reading."""
+    read_at: float | None
+    """When the last good reading was done."""
+    jobs: int
+    """Jobs that have not ended."""
+    task_managers: int
+    silent_task_managers: int
+    """Those without a heartbeat for 30 s: their connections stay pending."""
+    local_task_managers: int
+    """Those on this host whose cgroup is known."""
+    registering: bool
+    """Whether TaskManagers from before an outage have not registered again."""
+    clock_skew_seconds: float | None
+    """Seconds by which the JobManager's clock is ahead of this host's; None until a job has run."""
+    calls: dict[str, int]
+    """Calls of its REST interface since the start, by path."""
+
+
+@dataclass(frozen=True, slots=True)
 class FlowCounts:
     """Numbers of flows."""
 
@@ -246,3 +276,5 @@ class StatusView:
     """None without a fleet."""
     problems: tuple[str, ...] = ()
     """What is degraded, in sentences, each with its cost or remedy."""
+    flink: tuple[FlinkClusterStatus, ...] = ()
+    """Clusters of open-source Flink."""

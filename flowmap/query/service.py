@@ -202,6 +202,7 @@ class QueryService:
             recording=snapshot.recording,
             history=None if self._history_queries is None else self._history_queries.status(),
             fleet=None if self._fleet_status is None else self._fleet_status(),
+            flink=control.clusters,
         )
         return replace(view, problems=tuple(problems(view)))
 

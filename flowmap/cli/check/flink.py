@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from flowmap.config import Config
-from flowmap.control.flink.cluster import Cluster
+from flowmap.control.flink.cluster import SILENT, Cluster
 from flowmap.control.flink.control_plane import FlinkControlPlane
 from flowmap.daemon.clients import flink_control_plane
 from flowmap.errors import ConfigError, ControlError
@@ -13,8 +13,6 @@ from flowmap.sources.base import Finding
 
 TOLERATED_SKEW = 5.0
 """Seconds of clock difference that are ok. flowmap converts the JobManager's times, so more is only a hint."""
-SILENT = 30.0
-"""Seconds without a heartbeat after which a TaskManager is not believed alive."""
 
 
 async def look(config: Config) -> list[Finding]:
@@ -56,8 +54,7 @@ async def _of_cluster(cluster: Cluster) -> list[Finding]:
 
 
 def _believed(cluster: Cluster, name: str) -> list[Finding]:
-    now = time.monotonic()
-    silent = [one.listed.id for one in cluster.task_managers.values() if now - one.alive_at > SILENT]
+    silent = cluster.silent()
     addresses = [address for one in cluster.task_managers.values() for address in one.addresses]
     twice = sorted({str(address) for address in addresses if addresses.count(address) > 1})
     found = []

@@ -36,6 +36,7 @@ from flowmap.control.flink.rest import JobManagerRest
 from flowmap.errors import ControlError, ProtocolError, Transient
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Owner, Role
+from flowmap.model.status import FlinkClusterStatus
 from flowmap.model.tenure import Holders
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ READ_ALL_EVERY = 30.0
 """Seconds between two readings of every TaskManager at most."""
 CONFIG_EVERY = 300.0
 """Seconds between two readings of the configuration."""
+SILENT = 30.0
+"""Seconds without a sign of life after which a TaskManager is reported: heartbeats are 10 s apart by default."""
 AT_ONCE = 8
 """Calls to one JobManager at one time."""
 JOBS = 100_000
@@ -125,6 +128,30 @@ class Cluster:
     def up(self) -> bool:
         """Whether the last reading was good."""
         return self.error is None and self.read_at is not None
+
+    def status(self) -> FlinkClusterStatus:
+        """Its state. May be called from any thread."""
+        seen, processes = self.task_managers, [self.process(name) for name in self.task_managers]
+        return FlinkClusterStatus(
+            name=self.name,
+            url=self.rest.url,
+            up=self.up,
+            error=None if self.error is None else str(self.error),
+            version=self.version,
+            read_at=self.read_at,
+            jobs=sum(not job.over for job in tuple(self.jobs.values())),
+            task_managers=len(seen),
+            silent_task_managers=len(self.silent()),
+            local_task_managers=len(self.host.of(processes)),
+            registering=self.up and not self.picture.settled,
+            clock_skew_seconds=self.clock_skew,
+            calls=dict(self.rest.calls),
+        )
+
+    def silent(self) -> list[str]:
+        """The TaskManagers that have given no sign of life for :data:`SILENT` seconds."""
+        since = self._clock.monotonic() - SILENT
+        return [name for name, one in self.task_managers.items() if one.alive_at < since]
 
     async def run(self) -> None:
         """Read for ever."""

@@ -215,8 +215,9 @@ class FlinkControlPlane:
 
     def status(self) -> ControlStatus:
         """Clusters are read on their own, so nothing rests; the clock is that of the cluster farthest off."""
-        skews = [cluster.clock_skew for cluster in self.clusters.values() if cluster.clock_skew is not None]
-        return ControlStatus(clock_skew=max(skews, key=abs, default=None))
+        clusters = tuple(cluster.status() for cluster in tuple(self.clusters.values()))
+        skews = [one.clock_skew_seconds for one in clusters if one.clock_skew_seconds is not None]
+        return ControlStatus(clock_skew=max(skews, key=abs, default=None), clusters=clusters)
 
     async def aclose(self) -> None:
         for task in self._tasks.values():
