@@ -159,7 +159,8 @@ class FlinkMetrics:
             self._task_managers.labels(name, "silent").set(one.silent_task_managers)
             for path, total in one.calls.items():
                 known = self._counted.get((name, path), 0)
-                self._requests.labels(name, clean(path)).inc(max(0, total - known))
+                grown = total - known if total >= known else total  # a cluster that is found again counts from 0
+                self._requests.labels(name, clean(path)).inc(grown)
                 self._counted[name, path] = total
 
 

@@ -47,6 +47,9 @@ def test_job_manager_that_comes_back_without_its_state(bare: Stage, place: Path)
         bare.job_manager()
         up(rest)
         wait_for_slots(rest, 1)
+        # The JobManager forgot how "orders" ended. Until a reading shows its slot free, "orders" stays a candidate.
+        for _ in range(2):
+            seen.read_again()
         again = time.time()
         fresh = bare.rest()
         fresh.submit("after", SOURCES[1], POSTGRES)
@@ -97,7 +100,9 @@ def test_application_cluster_beside_a_session_cluster(bare: Stage, place: Path) 
         assert {one.job for one in found.right} == {"orders", "payments"}
 
 
-def test_leader_that_dies_with_high_availability(bare: Stage, place: Path) -> None:
+@pytest.mark.parametrize("ports", [pytest.param((8081, 8082), id="both"), pytest.param((8082,), id="standby")])
+def test_leader_that_dies_with_high_availability(bare: Stage, place: Path, ports: tuple[int, ...]) -> None:
+    """The standby answers for the leader, and leads after it."""
     (bare.directory / "conf" / "zoo.cfg").write_text(
         f"tickTime=2000\ninitLimit=10\nsyncLimit=5\nclientPort=2181\ndataDir={bare.directory}/zk\n"
         "admin.enableServer=false\nserver.1=10.200.0.1:2888:3888\n"
@@ -118,7 +123,7 @@ def test_leader_that_dies_with_high_availability(bare: Stage, place: Path) -> No
     wait_for_slots(rest, 1)
     since = time.time()
     rest.submit("orders", SOURCES[0], MYSQL)
-    with watched(bare, place, urls={"prod": "http://127.0.0.1:8081,http://127.0.0.1:8082"}) as seen:
+    with watched(bare, place, urls={"prod": ",".join(f"http://127.0.0.1:{port}" for port in ports)}) as seen:
         settle(bare, seen, jobs=2, since=since)
 
         def own() -> set[str]:

@@ -37,14 +37,25 @@ def test_takeover_in_one_jvm_is_never_mistaken(session: Session, place: Path, si
     names = ["first", "second"]
     with watched(session.stage, place) as seen:
         job = session.rest.submit(names[0], SOURCES[0], MYSQL)
-        for turn in range(1, 9):
+        for turn in range(1, 17):
             session.rest.cancel(job)
             job = session.rest.submit(names[turn % 2], SOURCES[turn % 2], (MYSQL, POSTGRES)[turn % 2])
             settle(session.stage, seen, jobs=2, since=time.time() - 0.5)
         session.rest.cancel(job)
-        found = settle(session.stage, seen, jobs=18, since=since)
+        found = settle(session.stage, seen, jobs=34, since=since)
         assert found.wrong == []
-        assert len(found.right) == 18
+        assert len(found.right) == 34
+
+
+def test_connections_that_are_cut_and_opened_again(session: Session, place: Path, since: float) -> None:
+    with watched(session.stage, place) as seen:
+        session.rest.submit("orders", SOURCES[0], MYSQL)
+        settle(session.stage, seen, jobs=2, since=since)
+        for turn in range(3):
+            cut = time.time()
+            session.stage.leaves["tm1"].run("ss", "-K", "dst", "10.200.9.0/24")
+            found = settle(session.stage, seen, jobs=4, since=cut)  # Flink restarts the job in the same slot
+            assert (found.wrong, len(found.right)) == ([], 4), turn
 
 
 def test_two_jobs_in_one_jvm_stay_a_set(session: Session, place: Path, since: float) -> None:

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,16 @@ class Watched:
             for ends, known in dict(self.said).items()
             if ends[0].startswith(client) and ends[1].startswith(server)
         }
+
+    def read_again(self) -> None:
+        """Wait until the daemon has read every cluster anew."""
+        since = time.time()
+
+        def read() -> bool:
+            clusters = self.daemon.json("/api/v1/status")["flink"]
+            return all(one["up"] and datetime.fromisoformat(one["readAt"]).timestamp() > since for one in clusters)
+
+        until(read, "every cluster was read anew", seconds=WAIT)
 
     def close(self) -> None:
         self._stop.set()
