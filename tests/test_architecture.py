@@ -59,7 +59,9 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
         "catalog_file.catalog",  # artifacts in the API's spelling
         "cli.shared.flink",  # listings in the values of the API
     ),
-    "control.flink": ("control.flink", "daemon.clients", "cli.check.flink", "cli.shared.flink"),
+    "control.flink": (
+        *("control.flink", "daemon.clients", "cli.check.flink", "cli.control.flink_packages", "cli.shared.flink"),
+    ),
 }
 """Who may import an implementation of the port to a control plane. Everything else knows ``control.port`` only."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +39,7 @@ def test_takeover_in_one_jvm_is_never_mistaken(session: Session, place: Path, si
     names = ["first", "second"]
     with watched(session.stage, place) as seen:
         job = session.rest.submit(names[0], SOURCES[0], MYSQL)
+        settle(session.stage, seen, jobs=2, since=since)  # a job that no reading shows gives no name
         for turn in range(1, 17):
             session.rest.cancel(job)
             job = session.rest.submit(names[turn % 2], SOURCES[turn % 2], (MYSQL, POSTGRES)[turn % 2])
@@ -56,6 +59,27 @@ def test_connections_that_are_cut_and_opened_again(session: Session, place: Path
             session.stage.leaves["tm1"].run("ss", "-K", "dst", "10.200.9.0/24")
             found = settle(session.stage, seen, jobs=4, since=cut)  # Flink restarts the job in the same slot
             assert (found.wrong, len(found.right)) == ([], 4), turn
+
+
+def test_files_of_a_job(session: Session, place: Path) -> None:
+    job = session.rest.submit("orders", SOURCES[0], MYSQL)
+    config = place / "flowmap.yaml"
+    config.write_text('{"flink": {"clusters": [{"name": "prod", "urls": ["http://127.0.0.1:8081"]}]}}')
+
+    def users(file: str) -> set[tuple[str, str, str]]:
+        words = ["package-users", file, "-c", str(config), "-o", "json", "--url", "http://127.0.0.1:9"]
+        command = [sys.executable, "-m", "flowmap", *words]
+        found = session.stage.hub.run(*command)
+        return {
+            (one["name"], job["jobId"], file["field"])
+            for one in json.loads(found)["deployments"]
+            for job in one["jobs"]
+            for file in job["files"]
+        }
+
+    assert users(str(session.stage.job_jar)) == {("orders", job, "open file")}
+    assert users("flink-dist-*.jar") == {("orders", job, "class path")}
+    assert users("10.200.9.21:3306") == {("orders", job, "user-config sink")}  # what this job publishes
 
 
 def test_two_jobs_in_one_jvm_stay_a_set(session: Session, place: Path, since: float) -> None:

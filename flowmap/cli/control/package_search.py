@@ -7,9 +7,10 @@ import asyncio
 import re
 from typing import NamedTuple
 
+from flowmap.cli.control.flink_packages import search_flink
 from flowmap.cli.output.progress import Progress
 from flowmap.cli.shared.asking import Losses, Pace, blink_client, checked, read_all
-from flowmap.cli.shared.flink import flink_jars, wanted_namespaces
+from flowmap.cli.shared.flink import wanted_namespaces
 from flowmap.config import Config
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.models import JobSummary
@@ -26,10 +27,10 @@ async def search(arguments: argparse.Namespace, config: Config, losses: Losses) 
     pattern = arguments.file
     if read_uri(pattern) is None:
         raise QueryError("FILE_NAME: empty, or too long for a file name", field="file")
-    await flink_jars(arguments, config, losses)
+    of_flink = await search_flink(arguments, config, losses)
     asked = checked(wanted_namespaces(arguments, config))
     if not asked:
-        return ()
+        return of_flink
     pace, index = Pace(config.control_plane), PackageIndex()
     legacy: tuple[Found, ...] = ()
     with Progress() as progress:
@@ -42,7 +43,7 @@ async def search(arguments: argparse.Namespace, config: Config, losses: Losses) 
             legacy = await _legacy(pattern, config, pace, losses, progress)
     if index.shed:
         losses.add(f"{index.shed} uses of files were left out: the index is full")
-    return (*index.find(pattern), *legacy)
+    return (*of_flink, *index.find(pattern), *legacy)
 
 
 class _Listed(NamedTuple):

@@ -1,7 +1,8 @@
 """``flowmap package-users``: find the deployments and jobs that use a JAR or Python file, and their peers.
 
 Reads all deployments and their jobs from the control plane: a job keeps the files that its deployment had when it
-started. Also reads configured projects of the legacy API, and the peers from a daemon if one is running. Exit status 1
+started. Also reads configured projects of the legacy API, and the peers from a daemon if one is running. For
+open-source Flink reads what jobs publish and, on the hosts of TaskManagers, which files they have open. Exit status 1
 if the answer is incomplete. stderr has the reason.
 """
 
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE_NAME",
-        help="file name, like log4j-core-2.14.jar, pattern, like 'log4j-core-*.jar', or full URI",
+        help="file name, like log4j-core-2.14.jar, pattern, like 'log4j-core-*.jar', or full URI; by a copy on this "
+        "host, like ./orders.jar, jobs of open-source Flink are found that use the same file",
     )
     parser.add_argument(
         "--no-jobs", action="store_true", help="do not read the jobs, which costs one call for each deployment"

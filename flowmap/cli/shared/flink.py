@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from flowmap.cli.shared.asking import Losses
 from flowmap.config import Config
 from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.flink.control_plane import FlinkControlPlane
-from flowmap.control.flink.deployments import file_name_of_jar
 from flowmap.control.port import ListedDeployment
 from flowmap.daemon.clients import flink_control_plane
 from flowmap.errors import ControlError
@@ -39,7 +37,7 @@ async def list_flink(arguments: argparse.Namespace, config: Config, losses: Loss
         listing = await plane.list_deployments(FLINK, cluster)
         return [(cluster, as_element(one)) for one in listing.items]
 
-    return [one for part in await _each(arguments, config, losses, read) for one in part]
+    return await each_cluster(arguments, config, losses, read)
 
 
 async def flink_jobs(arguments: argparse.Namespace, config: Config, losses: Losses) -> list[tuple[str, Job]]:
@@ -49,31 +47,16 @@ async def flink_jobs(arguments: argparse.Namespace, config: Config, losses: Loss
         listing = await plane.list_jobs(FLINK, cluster, arguments.deployment_id)
         return [(cluster, _job_element(cluster, arguments.deployment_id, one)) for one in listing.items]
 
-    return [one for part in await _each(arguments, config, losses, read) for one in part]
+    return await each_cluster(arguments, config, losses, read)
 
 
 async def flink_owners(arguments: argparse.Namespace, config: Config) -> list[tuple[str, Deployment]]:
     """The deployments with a job at the source address. Flink does not know destinations."""
     if not config.flink.enabled or arguments.src_ip is None:
         return []
-    async with _opened(config) as plane:
+    async with opened(config) as plane:
         answer = await plane.find_owners(FLINK, "", Endpoint(Address.parse(arguments.src_ip), 0), None)
         return [(one.owner.namespace, _described_element(one)) for one in answer.deployments]
-
-
-async def flink_jars(arguments: argparse.Namespace, config: Config, losses: Losses) -> None:
-    """Hint at clusters to which a jar of that name was uploaded: Flink does not tell which jobs run it."""
-
-    async def read(plane: FlinkControlPlane, cluster: str) -> list[str]:
-        names = [file_name_of_jar(name) for name in await plane.clusters[cluster].jars()]
-        return [name for name in names if fnmatchcase(name, arguments.file)]
-
-    found = await _each(arguments, config, losses, read)
-    for cluster, names in zip(_clusters(arguments, config), found, strict=False):
-        for name in dict.fromkeys(names):
-            losses.hint(f"{cluster}: {name} is uploaded; Flink's REST does not tell which jobs use it")
-    if config.flink.enabled:
-        losses.hint("jobs of open-source Flink are not searched: Flink's REST does not tell what they use")
 
 
 def as_element(one: ListedDeployment) -> Deployment:
@@ -114,36 +97,35 @@ def _job_element(cluster: str, deployment_id: str, job: model.Job) -> Job:
     )
 
 
-def _clusters(arguments: argparse.Namespace, config: Config) -> Sequence[str]:
-    names = [one.name for one in config.flink.clusters]
-    return [name for name in names if not arguments.namespace or name in arguments.namespace]
-
-
-async def _each(
+async def each_cluster(
     arguments: argparse.Namespace,
     config: Config,
     losses: Losses,
     read: Callable[[FlinkControlPlane, str], Awaitable[list[T]]],
-) -> list[list[T]]:
-    """The result of ``read`` for each cluster; one that cannot be read is a loss, unless it is the only one."""
-    names = _clusters(arguments, config)
-    if not names:
+) -> list[T]:
+    """What ``read`` finds in the clusters, or in those of ``--namespace``. One that cannot be read is a loss, unless it
+    is the only one."""
+    if not config.flink.enabled:
         return []
-    found: list[list[T]] = []
-    async with _opened(config) as plane:
+    found: list[T] = []
+    async with opened(config) as plane:
+        if config.flink.kubernetes.enabled:
+            await plane.look_for_clusters()
+            if plane.discovery_error is not None:
+                losses.add(f"flink.kubernetes: {plane.discovery_error}")
+        names = [name for name in plane.clusters if not arguments.namespace or name in arguments.namespace]
         for name in names:
             try:
-                found.append(await read(plane, name))
+                found += await read(plane, name)
             except ControlError as error:
                 if len(names) == 1 and not config.control_plane.enabled:
                     raise
-                found.append([])
                 losses.add(f"{name}: {error}")
     return found
 
 
 @asynccontextmanager
-async def _opened(config: Config) -> AsyncIterator[FlinkControlPlane]:
+async def opened(config: Config) -> AsyncIterator[FlinkControlPlane]:
     plane = flink_control_plane(config.flink)
     try:
         yield plane

@@ -28,6 +28,7 @@ from flowmap.control.flink.records import (
     read_config,
     read_jars,
     read_jobs,
+    read_published,
     read_slots,
     read_task_managers,
     read_version,
@@ -204,6 +205,14 @@ class Cluster:
         """The names of the uploaded jars; empty where jobs cannot be uploaded."""
         answer = await self._get("jars")
         return () if answer is None else read_jars(answer)
+
+    async def published(self, job_id: str) -> Mapping[str, str]:
+        """What the author of a job chose to publish; empty for a job that is not known any more."""
+        return read_published(await self._get("jobs", job_id, "config"))
+
+    def jobs_at(self, name: str) -> frozenset[str]:
+        """The ids of the jobs that have a slot in a TaskManager."""
+        return self._slots.get(name, frozenset())
 
     def retire(self, now: float) -> None:
         """Note that the cluster is gone: nothing has an owner of it any more."""

@@ -114,6 +114,14 @@ def read_jars(answer: object) -> tuple[str, ...]:
     return tuple(_text(one, "name") for one in _list(answer, "files"))
 
 
+def read_published(answer: object) -> Mapping[str, str]:
+    """What the author of a job chose to publish, from ``/jobs/:id/config``."""
+    execution = answer.get("execution-config") if isinstance(answer, Mapping) else None
+    published = execution.get("user-config") if isinstance(execution, Mapping) else None
+    found = published if isinstance(published, Mapping) else {}
+    return {str(key): value for key, value in found.items() if isinstance(value, str)}
+
+
 def _task_manager(element: object) -> ListedTaskManager:
     path = _text(element, "path")
     match = _PATH.match(path)

@@ -171,6 +171,10 @@ class PackageIndex:
         user = PackageUser(job.project_name or project, None, job.job_id, job.job_name)
         self._add(user, (_use(PACKAGES, name) for name in {package: None} | dict.fromkeys(job.packages or ())))
 
+    def add(self, user: PackageUser, field: str, text: str) -> None:
+        """A file that another control plane says ``user`` uses."""
+        self._add(user, iter((_use(field, text),)))
+
     def find(self, pattern: str) -> tuple[Found, ...]:
         """Every use of a file that matches ``pattern``, sorted by namespace, deployment and job."""
         wanted = read_uri(pattern)
@@ -184,6 +188,11 @@ class PackageIndex:
             if _matches(one.use.uri if whole else name, wanted, glob)
         ]
         return tuple(sorted(found, key=_order))
+
+    @staticmethod
+    def is_called(name: str, pattern: str) -> bool:
+        """Whether a file name matches a pattern without a slash."""
+        return _matches(name, pattern, _GLOB.search(pattern) is not None)
 
     def _names(self, exact: str | None) -> Sequence[str]:
         if exact is None:
