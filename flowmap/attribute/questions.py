@@ -225,7 +225,7 @@ def of_flink(client: Owners | None, service: Owners | None) -> Owners | None:
         return None
     jobs = frozenset(owner for owner in client if owner.workspace == FLINK)
     roles = {(owner.namespace, owner.deployment_id) for owner in client if owner.workspace == FLINK_ROLES}
-    members = {cluster for cluster, role in roles if role != Role.HOST}
+    members = {cluster for cluster, role in roles if role not in (Role.HOST, Role.LEADER)}
     if not members and any(owner.deployment_id == Role.UNREAD for owner in service):
         return None  # the client could be of a cluster that does not tell, and the service its own
     for owner in sorted(service):
@@ -235,7 +235,8 @@ def of_flink(client: Owners | None, service: Owners | None) -> Owners | None:
         called = role == Role.TASK_MANAGER and (cluster, Role.JOB_MANAGER) in roles
         if own or (called and roles.isdisjoint(((cluster, Role.TASK_MANAGER), (cluster, Role.HOST)))):
             return frozenset((Role.SERVICE.of(cluster),))
-        if called:  # JobManager and others on one host: the roles cannot tell who calls
+        # JobManager and others on one host: the roles cannot tell who calls. Or the port may be the leader's.
+        if called or (role == Role.LEADER and cluster in members):
             jobs |= {Role.HOST.of(cluster)}
     return jobs | {owner for owner in client if owner.deployment_id == Role.HOST and owner.workspace == FLINK_ROLES}
 

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.questions import Place
@@ -119,10 +120,19 @@ def _counter_age(accounting: FlowAccounting, source: SourceFacts) -> float | Non
     return max(0.0, accounting.attribution.now - read_at) if math.isfinite(read_at) else None
 
 
+_REACHED = ("127.0.0.1", "::1", "localhost")
+
+
 def knows_loopback(config: Config) -> bool:
-    """Whether deployments can have loopback addresses: the control plane is on loopback itself."""
+    """Whether deployments can have loopback addresses: the control plane is on loopback itself.
+
+    A JobManager on 127.0.0.1 is only reached there. One on another loopback address has its TaskManagers there, too.
+    """
     endpoint = config.control_plane.endpoint
-    return endpoint is not None and loopback_port(endpoint) is not None
+    if endpoint is not None and loopback_port(endpoint) is not None:
+        return True
+    urls = [url for one in config.flink.clusters for url in one.urls if loopback_port(url) is not None]
+    return any(urlsplit(url).hostname not in _REACHED for url in urls)
 
 
 def elsewhere(config: Config) -> tuple[Place, ...]:

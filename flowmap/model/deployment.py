@@ -75,6 +75,8 @@ class Role(StrEnum):
     """An endpoint that belongs to the cluster: RPC, blob, REST or data port."""
     COORDINATION = "coordination"
     """An endpoint that the cluster's processes use beside others: ZooKeeper."""
+    LEADER = "leader"
+    """An address at which an unknown port may be the leading JobManager's: it was not read itself."""
     UNREAD = "unread"
     """An endpoint of which the cluster does not tell now whether it is its own."""
     HOST = "host"

@@ -139,6 +139,11 @@ OF_TM = frozenset((JOB, Role.TASK_MANAGER.of("prod")))
         ),
         pytest.param({Role.JOB_MANAGER.of("prod")}, {Role.TASK_MANAGER.of("other")}, set(), id="another cluster's"),
         pytest.param(
+            OF_TM | {JOB}, {Role.LEADER.of("prod")}, {JOB, Role.HOST.of("prod")}, id="the leader's port, or not"
+        ),
+        pytest.param(OF_TM | {JOB}, {Role.LEADER.of("other")}, {JOB}, id="another cluster's leader"),
+        pytest.param(set(), {Role.LEADER.of("prod")}, set(), id="another program to the leader's host"),
+        pytest.param(
             {Role.JOB_MANAGER.of("prod"), Role.HOST.of("prod")},
             {Role.TASK_MANAGER.of("prod")},
             {Role.HOST.of("prod")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from flowmap.config import Config
@@ -50,7 +51,11 @@ async def _of_cluster(cluster: Cluster) -> list[Finding]:
     jobs = [job for job in cluster.jobs.values() if not job.over]
     facts = f"Flink {cluster.version}, {len(cluster.task_managers)} TaskManagers, {len(jobs)} jobs"
     found = [Finding(name, "ok", f"{cluster.rest.url} answered in {took:.0f} ms: {facts}")]
-    return found + _believed(cluster, name) + _clock(cluster, name)
+    if cluster.may_miss_leader:
+        message = "high availability, and one JobManager answered: the ports of another one that leads are not known"
+        remedy = "list the URLs of all JobManagers, or set high-availability.jobmanager.port and blob.server.port"
+        found.append(Finding(f"{name}.leader", "degraded", message, remedy))
+    return found + _believed(cluster, name) + _local(cluster, name) + _clock(cluster, name)
 
 
 def _believed(cluster: Cluster, name: str) -> list[Finding]:
@@ -68,6 +73,20 @@ def _believed(cluster: Cluster, name: str) -> list[Finding]:
         message = f"all {len(cluster.task_managers)} TaskManagers are believed, each with an address of its own"
         found.append(Finding(f"{name}.taskmanagers", "ok", message))
     return found
+
+
+def _local(cluster: Cluster, name: str) -> list[Finding]:
+    """Which TaskManagers run on this host, and whether their sockets can be told from those of other programs."""
+    local = cluster.host.of([cluster.process(one) for one in cluster.task_managers])
+    if not local:
+        return []
+    mixed = [one.process.partition("/")[2] for one in local if one.mixed_until == math.inf]
+    if mixed:
+        message = f"other programs are in the cgroup of {', '.join(mixed)}: their connections may be its own or theirs"
+        return [
+            Finding(f"{name}.local", "degraded", message, "start each TaskManager as a unit or container of its own")
+        ]
+    return [Finding(f"{name}.local", "ok", f"{len(local)} TaskManagers of this host, each in a cgroup of its own")]
 
 
 def _clock(cluster: Cluster, name: str) -> list[Finding]:

@@ -1,6 +1,7 @@
 """``flowmap demo``: run a control plane, jobs with real connections, and the daemon on this machine.
 
 Needs neither root nor an account. At the end the bytes of the daemon are compared with those that the jobs counted.
+With ``--flink`` a real Flink takes the place of the control plane.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import time
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowmap.cli.output.progress import show_live, start_live
@@ -37,20 +39,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1:10817",
         help="address of the daemon's HTTP server; default: 127.0.0.1:10817, port 0 for any",
     )
+    parser.add_argument(
+        "--flink",
+        metavar="DIR",
+        type=Path,
+        help="an unpacked distribution of Apache Flink: a session cluster on loopback runs the jobs; needs a JDK",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and print the comparison; returns 0 if every byte has the right owner."""
-    from flowmap.sandbox.demo.demo import Demo
-
-    print("Starting an embedded control plane, the daemon and nine sample jobs …", flush=True)
-    with Demo(*arguments.listen) as demo:
+    with _started(arguments) as demo:
         _print_urls(demo)
         _watch(demo, arguments.duration)
         print("Stopping the jobs; waiting until every byte has its owner …", flush=True)
         outcome = demo.finish()
     _print_result(outcome)
     return 0 if outcome.good else 1
+
+
+def _started(arguments: argparse.Namespace) -> Demo:
+    if arguments.flink is None:
+        from flowmap.sandbox.demo.demo import Demo
+
+        print("Starting an embedded control plane, the daemon and nine sample jobs …", flush=True)
+        return Demo(*arguments.listen)
+    from flowmap.sandbox.demo.flink import FlinkDemo
+
+    print("Starting a JobManager, three TaskManagers with a job each, a script and the daemon …", flush=True)
+    return FlinkDemo(arguments.flink, *arguments.listen)
 
 
 def _print_urls(demo: Demo) -> None:

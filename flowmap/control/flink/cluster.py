@@ -50,6 +50,8 @@ CONFIG_EVERY = 300.0
 """Seconds between two readings of the configuration."""
 SILENT = 30.0
 """Seconds without a sign of life after which a TaskManager is reported: heartbeats are 10 s apart by default."""
+LEADER_AND_STANDBY = 2
+"""JobManagers of a cluster with high availability, at least."""
 AT_ONCE = 8
 """Calls to one JobManager at one time."""
 JOBS = 100_000
@@ -129,6 +131,11 @@ class Cluster:
     def up(self) -> bool:
         """Whether the last reading was good."""
         return self.error is None and self.read_at is not None
+
+    @property
+    def may_miss_leader(self) -> bool:
+        """Whether the leading JobManager may be one that was not read: then its random ports are not known."""
+        return len(self.configured) < LEADER_AND_STANDBY and any(one.may_stand_by for one in self.configured)
 
     def status(self) -> FlinkClusterStatus:
         """Its state. May be called from any thread."""
@@ -358,6 +365,8 @@ class Cluster:
                     show(place(address), self.owner(job_id), Facts(seen.alive_at, begun), process)
         for address in self._own.job_managers:
             show(place(address), Role.JOB_MANAGER.of(self.name), Facts(asked))
+            if self.may_miss_leader:
+                show(place(address), Role.LEADER.of(self.name), Facts(asked))
         for endpoint in self._own.services:
             show(endpoint, Role.SERVICE.of(self.name), Facts(asked))
         for endpoint in self._own.coordination:

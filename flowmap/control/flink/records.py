@@ -72,6 +72,8 @@ class Configured(NamedTuple):
     coordination: tuple[Host, ...]
     """ZooKeeper."""
     cluster_id: str | None
+    may_stand_by: bool = False
+    """Whether another JobManager may lead, whose random ports are in its own configuration only."""
 
 
 def read_task_managers(answer: object) -> tuple[ListedTaskManager, ...]:
@@ -101,6 +103,8 @@ def read_config(answer: object) -> Configured:
         frozenset(int(port) for port in ports if port.isdecimal() and 0 < int(port) < 65536),
         tuple(_quorum(quorum)),
         values.get("kubernetes.cluster-id") or values.get("high-availability.cluster-id"),
+        values.get("high-availability.type", values.get("high-availability", "none")).lower() != "none"
+        and values.get("high-availability.jobmanager.port", "0") == "0",
     )
 
 

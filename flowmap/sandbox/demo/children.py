@@ -24,10 +24,14 @@ STOP_TIMEOUT = 10.0
 class Child:
     """A process, its stdout and its stderr."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], stderr: IO[bytes]) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[str], stderr: IO[bytes], stdout: IO[bytes] | None = None
+    ) -> None:
+        """``stdout``: the file that it is in, unless it is a pipe."""
         self.name = name
         self.process = process
         self._stderr = stderr
+        self._stdout = stdout
 
     def last_error(self) -> str:
         """The last line on stderr."""
@@ -54,6 +58,18 @@ class Child:
             raise FlowmapError(f"{self.name} exited with status {self.process.returncode}: {self.last_error()}")
         return out or ""
 
+    def stop_and_read(self) -> str:
+        """Stop a process of which any exit status will do; returns its whole stdout, from its file."""
+        assert self._stdout is not None, "it was started with files"
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._stdout.seek(0)
+        return self._stdout.read().decode(errors="replace")
+
 
 class Children:
     """A group of processes. Leaving the context stops the running ones, the last started first."""
@@ -64,14 +80,21 @@ class Children:
         self._on_start = _die_with(os.getpid())
 
     def start(
-        self, name: str, argv: Sequence[str], *, environ: dict[str, str], descriptors: Sequence[int] = ()
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        environ: dict[str, str],
+        descriptors: Sequence[int] = (),
+        files: bool = False,
     ) -> Child:
-        """Start ``argv`` with stdout on a pipe."""
+        """Start ``argv`` with stdout on a pipe, or with ``files`` in a file: a pipe that is not read would fill."""
+        stdout = self._files.enter_context(tempfile.TemporaryFile()) if files else None  # noqa: SIM115
         stderr = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=stderr,
             text=True,
             env=environ,
@@ -81,7 +104,7 @@ class Children:
         )
         if process.stdout is not None:
             self._files.enter_context(process.stdout)
-        child = Child(name, process, stderr)
+        child = Child(name, process, stderr, stdout)
         self._all.append(child)
         return child
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from flowmap.model.address import format_endpoint
 from flowmap.sandbox.demo import jobs, scenario
 from flowmap.sandbox.demo.children import Child, Children
 from flowmap.sandbox.demo.jobs import Truth
-from flowmap.sandbox.demo.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, SeriesName
+from flowmap.sandbox.demo.scenario import LINKS, SERVICES, Amount, ExpectedVerdict, Link, SeriesName
 from flowmap.sandbox.demo.scrape import Page, read_page
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 
@@ -58,6 +58,8 @@ class DemoResult:
 
 class Demo:
     """A running demo. Entering the context starts it, leaving the context stops it."""
+
+    links: Sequence[Link] = LINKS
 
     def __init__(self, host: str, port: int) -> None:
         """The daemon listens on ``host``. Port 0: a free port."""
@@ -97,11 +99,7 @@ class Demo:
 
     def finish(self) -> DemoResult:
         """Stop the workers, wait until every byte has its owner, and compare with the bytes they counted."""
-        truths = []
-        for worker in self._workers:
-            self._children.remove(worker)
-            truths.append(Truth(**json.loads(worker.stop())))
-        truth = scenario.expected(truths)
+        truth = scenario.expected(self._stop_jobs(), self.links)
         deadline = time.monotonic() + FINISH_TIMEOUT
         while True:
             page = self.page()
@@ -110,23 +108,36 @@ class Demo:
                 return outcome
             time.sleep(0.25)
 
+    def _stop_jobs(self) -> list[Truth]:
+        truths = []
+        for worker in self._workers:
+            self._children.remove(worker)
+            truths.append(Truth(**json.loads(worker.stop())))
+        return truths
+
     def processes(self) -> dict[str, int]:
         """Process ids by role."""
         return self._children.pids()
 
     def _start(self) -> None:
-        self._port = _free_port(self._host, self._port)
+        self._port = free_port(self._host, self._port)
         self.url = f"http://{format_endpoint(self._host, self._port)}"
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="flowmap-demo-")))
         self._stack.enter_context(self._children)
         self._ports = self._start_services()
         self._start_control_plane(directory)
         self._start_daemon(directory)
-        for number in range(len(LINKS)):
-            worker = scenario.worker(self.block, number, self._ports)
-            name = f"the job on {worker.source}"
-            with jobs.stop_held_back():
-                self._workers.append(self._children.start(name, jobs.argv(worker), environ=_environ()))
+        self._start_jobs()
+
+    def _start_jobs(self) -> None:
+        for number in range(len(self.links)):
+            self._start_worker(number)
+
+    def _start_worker(self, number: int) -> None:
+        worker = scenario.worker(self.block, number, self._ports, self.links)
+        name = f"the job on {worker.source}"
+        with jobs.stop_held_back():
+            self._workers.append(self._children.start(name, jobs.argv(worker), environ=environment()))
 
     def _start_services(self) -> dict[str, int]:
         self.block, listeners = listen_somewhere()
@@ -134,7 +145,7 @@ class Demo:
             numbers = [listener.fileno() for listener in listeners.values()]
             argv = jobs.argv_of_services(list(listeners.values()))
             with jobs.stop_held_back():
-                self._children.start("the services' process", argv, environ=_environ(), descriptors=numbers)
+                self._children.start("the services' process", argv, environ=environment(), descriptors=numbers)
             return {name: listener.getsockname()[1] for name, listener in listeners.items()}
         finally:
             for listener in listeners.values():
@@ -144,7 +155,7 @@ class Demo:
         file = directory / "catalog.json"
         file.write_text(json.dumps(scenario.catalog(self.block, self._ports)))
         argv = [sys.executable, "-m", "flowmap", "sandbox", "--listen", "127.0.0.1:0", "--catalog", str(file)]
-        child = self._children.start("the embedded control plane", argv, environ=_environ())
+        child = self._children.start("the embedded control plane", argv, environ=environment())
         self.control_plane = _first_line(child).rpartition(" ")[2]
 
     def _start_daemon(self, directory: Path) -> None:
@@ -152,7 +163,7 @@ class Demo:
         file.touch(mode=0o600)
         file.write_text(json.dumps(self.settings()))
         argv = [sys.executable, "-m", "flowmap", "run", "-c", str(file)]
-        self._children.start("the daemon", argv, environ=_environ())
+        self._children.start("the daemon", argv, environ=environment())
         deadline = time.monotonic() + START_TIMEOUT
         while not self._is_ready():
             self._children.check()
@@ -168,11 +179,25 @@ class Demo:
             return False
 
     def settings(self) -> dict[str, Any]:
-        """The configuration of the daemon. Its intervals are shorter than a real control plane allows."""
+        """The configuration of the daemon."""
         peers = {
             name: [f"{scenario.address(self.block, suffix)}/32:{self._ports[name]}"]
             for name, (suffix, _) in SERVICES.items()
         }
+        return {
+            **self._asked(),
+            "collect": {
+                "source": "sockets",
+                "include": [scenario.address(self.block, "0.0/24")],
+                "sockets": {"interval": "1s"},
+            },
+            "export": {"peers": peers},
+            "http": {"listen": format_endpoint(self._host, self._port)},
+            "log": {"level": "warning"},
+        }
+
+    def _asked(self) -> dict[str, Any]:
+        """The control plane, and how often it is asked: at shorter intervals than a real one allows."""
         return {
             "control_plane": {
                 "endpoint": self.control_plane,
@@ -181,26 +206,18 @@ class Demo:
                 "rate": 50,
                 "burst": 50,
             },
-            "collect": {
-                "source": "sockets",
-                "include": [scenario.address(self.block, "0.0/24")],
-                "sockets": {"interval": "1s"},
-            },
             # On a busy machine the first answers take seconds. In the demo no address changes its owner.
             "attribute": {"positive_ttl": "5s", "negative_ttl": "5s", "grace": "10s"},
-            "export": {"peers": peers},
-            "http": {"listen": format_endpoint(self._host, self._port)},
-            "log": {"level": "warning"},
         }
 
 
-def _environ() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The environment without settings for a real daemon."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWMAP", "ALIBABA_CLOUD"))}
     return kept | {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "PYTHONUNBUFFERED": "1"}
 
 
-def _free_port(host: str, port: int) -> int:
+def free_port(host: str, port: int = 0) -> int:
     """``port`` if it is free, or any free port for 0; FlowmapError otherwise."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -6,7 +6,7 @@ All addresses are in one block 127.<block>.0.0/16, so two demos on one machine d
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -83,9 +83,9 @@ def deployment_id(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"flowmap-demo/{name}"))
 
 
-def worker(block: int, number: int, ports: Mapping[str, int]) -> Worker:
-    """The worker of ``LINKS[number]``. ``ports``: listening port of each service."""
-    link = LINKS[number]
+def worker(block: int, number: int, ports: Mapping[str, int], links: Sequence[Link] = LINKS) -> Worker:
+    """The worker of ``links[number]``. ``ports``: listening port of each service."""
+    link = links[number]
     return Worker(
         name=str(number),
         source=address(block, link.task_manager),
@@ -122,11 +122,11 @@ def _deployment(name: str, block: int, ports: Mapping[str, int]) -> dict[str, An
     }
 
 
-def expected(truths: Iterable[Truth]) -> dict[SeriesName, Amount]:
-    """The bytes that the workers counted, by row."""
+def expected(truths: Iterable[Truth], links: Sequence[Link] = LINKS) -> dict[SeriesName, Amount]:
+    """The bytes that the workers counted, by row. The name of each is a place in ``links``."""
     rows: dict[SeriesName, Amount] = {}
     for truth in truths:
-        link = LINKS[int(truth.name)]
+        link = links[int(truth.name)]
         name = SeriesName(tuple(sorted(link.deployments)), link.service)
         before = rows.get(name, Amount())
         rows[name] = Amount(
