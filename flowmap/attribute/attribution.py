@@ -379,4 +379,4 @@ class Attribution:
 
     def lifetimes(self, rows: Rows) -> Lifetimes:
         """When each flow began and ended: see :func:`lifetimes_of`."""
-        return lifetimes_of(self._table, rows)
+        return lifetimes_of(self._table, rows, local=self.settings.flink)

@@ -11,8 +11,11 @@ from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import FlowTable
 
 
-def lifetimes_of(table: FlowTable, rows: Rows) -> Lifetimes:
-    """When each flow began and ended, as far as it is known; of an unconfirmed burst, when the burst did."""
+def lifetimes_of(table: FlowTable, rows: Rows, *, local: bool = False) -> Lifetimes:
+    """When each flow began and ended, as far as it is known; of an unconfirmed burst, when the burst did.
+
+    ``local``: with the cgroup of the client's socket, which only open-source Flink needs.
+    """
     columns, alive_until, unconfirmed = table.columns, table.alive_until(rows), is_unconfirmed(table.columns, rows)
     present = columns.flags[rows] & np.uint32(Row.PRESENT) != 0
     return Lifetimes(
@@ -22,4 +25,5 @@ def lifetimes_of(table: FlowTable, rows: Rows) -> Lifetimes:
         proven_until=np.where(present, alive_until, columns.active[rows]),
         ended_by=life_end(columns, rows),
         connectionless=is_connectionless(columns, rows),
+        cgroup=table.workloads.client_cgroups(columns, rows) if local else None,
     )

@@ -92,11 +92,14 @@ class Connection(NamedTuple):
 class Process:
     """A process in a namespace."""
 
-    def __init__(self, name: str, inside: Namespace, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, name: str, inside: Namespace, command: Sequence[str], log: Path, cgroup: Path | None = None
+    ) -> None:
         self.name, self.inside, self.log = name, inside, log
+        enter = [] if cgroup is None else ["sh", "-c", f'echo $$ > {cgroup}/cgroup.procs && exec "$@"', "sh"]
         with inside.entered(), log.open("ab") as out:
             self.popen = subprocess.Popen(
-                ["nice", *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                [*enter, "nice", *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
 
     def kill(self) -> None:
@@ -241,19 +244,21 @@ class Stage:
         *,
         inside: str = "",
         settings: Mapping[str, str] = MappingProxyType({}),
+        cgroup: Path | None = None,
     ) -> Process:
-        """A TaskManager in its leaf, or in the one that ``inside`` names."""
+        """A TaskManager in its leaf, or in the one that ``inside`` names, and in a cgroup."""
         keys = {"taskmanager.host": address, "taskmanager.numberOfTaskSlots": str(slots), **settings}
         entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
-        return self._java(name, self.leaves[inside or name], "GET_TM_RESOURCE_PARAMS", entry, _words(keys))
+        leaf = self.leaves[inside or name]
+        return self._java(name, leaf, "GET_TM_RESOURCE_PARAMS", entry, _words(keys), cgroup=cgroup)
 
     def rest(self, port: int = 8081) -> Rest:
         """The REST interface on the hub."""
         return Rest(self.hub, f"http://127.0.0.1:{port}", distribution.job_jar(self.version))
 
-    def run(self, name: str, inside: Namespace, command: Sequence[str]) -> Process:
+    def run(self, name: str, inside: Namespace, command: Sequence[str], cgroup: Path | None = None) -> Process:
         """A process that ends with the stage."""
-        made = Process(name, inside, command, self.directory / f"{name}.log")
+        made = Process(name, inside, command, self.directory / f"{name}.log", cgroup)
         self._processes.append(made)
         return made
 
@@ -294,7 +299,9 @@ class Stage:
             (self.directory / "conf" / "flink-conf.yaml").write_text(text)
             (self.directory / "conf" / "config.yaml").unlink()
 
-    def _java(self, name: str, inside: Namespace, asked: str, entry: str, more: Sequence[str]) -> Process:
+    def _java(
+        self, name: str, inside: Namespace, asked: str, entry: str, more: Sequence[str], *, cgroup: Path | None = None
+    ) -> Process:
         flags, settings = _resources(self.version, asked, str(self.directory / "conf"))
         hosts = self.directory / "hosts"
         hosts.write_text(f"127.0.0.1 localhost {os.uname().nodename}\n")
@@ -307,7 +314,7 @@ class Stage:
             *settings,
             *more,
         ]
-        return self.run(name, inside, command)
+        return self.run(name, inside, command, cgroup)
 
 
 @cache

@@ -26,8 +26,10 @@ The cgroup of the client's socket, where it is known, tells more (rule ``local``
     is the only program in the socket's cgroup             has the flow: other programs on the host do not
     makes its sockets there, beside other programs         stays a candidate, as without this
 
-All comparisons have the form ``instant of the flow <= bound`` or its negation, so flows whose instants lie between the
-same bounds are judged together.
+Where that could tell candidates apart, an open flow waits :data:`LOCAL_WAIT` seconds until its socket is read.
+
+Nearly all comparisons have the form ``instant of the flow <= bound`` or its negation, so flows whose instants lie
+between the same bounds are judged together.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ from flowmap.attribute.questions import Owners
 from flowmap.model.deployment import FLINK, Role
 from flowmap.model.tenure import Holders, Tenure
 
+LOCAL_WAIT = 10.0
+"""Seconds after which an open flow is judged without its socket: longer than two reads of the socket table."""
 _OTHER = 1
 """Stands for every cgroup in which no known process makes its sockets: the root has this id."""
 
@@ -85,7 +89,8 @@ def judge_tenures(
     )
     cells = [np.searchsorted(bounds, column, "left") for column in columns]
     cgroups = _cgroups(holders, lifetimes)
-    cases, position = distinct_rows([*cells, np.isinf(lifetimes.ended_by), cgroups])
+    young = lifetimes.alive_until <= lifetimes.born_by + LOCAL_WAIT
+    cases, position = distinct_rows([*cells, np.isinf(lifetimes.ended_by), cgroups, young])
     first = np.zeros(len(cases), np.intp)
     first[position[::-1]] = np.arange(len(position))[::-1]
     flows = (_Flow._make([*(float(column[row]) for column in columns), int(cgroups[row])]) for row in first)
@@ -114,6 +119,8 @@ def _judge(holders: Holders, answer: Answer, flow: _Flow, grace: float) -> Judge
     if flow.born_by > holders.known_until:
         return None
     possible = [tenure for tenure in holders.tenures if _may_include_start(tenure, flow)]
+    if _awaits_socket(holders, possible, flow):
+        return None
     told_apart = _of_socket(holders, possible, flow)
     rule = "tenure" if len(told_apart) == len(possible) else "local"
     possible = told_apart
@@ -129,6 +136,16 @@ def _judge(holders: Holders, answer: Answer, flow: _Flow, grace: float) -> Judge
     except _Doubtful:
         return Judgement(NO_OWNERS, "unconfirmed", answer)
     return Judgement(owners, rule, answer)
+
+
+def _awaits_socket(holders: Holders, possible: Sequence[Tenure], flow: _Flow) -> bool:
+    """Whether the cgroup of the client's socket could tell the candidates apart, and may still be read."""
+    if flow.cgroup or not holders.local or flow.ended_by < np.inf or flow.alive_until > flow.born_by + LOCAL_WAIT:
+        return False
+    processes = {tenure.process for tenure in possible if tenure.process}
+    shared = any(tenure.owner.deployment_id == Role.HOST for tenure in possible)
+    local = {one.process for one in holders.local}
+    return not processes.isdisjoint(local) and (shared or len(processes) > 1)
 
 
 def _of_socket(holders: Holders, possible: list[Tenure], flow: _Flow) -> list[Tenure]:

@@ -130,7 +130,7 @@ OWN, MIXED = LocalProcess("a", 50), LocalProcess("a", 50, NEVER, EVER)
         pytest.param([LEFT], [OWN], 70, set(), id="a socket of another container"),
         pytest.param([LEFT], [MIXED], 50, {"first"}, id="a cgroup with others, the address is its own"),
         pytest.param([LEFT], [MIXED], 70, set(), id="but not this one"),
-        pytest.param([LEFT, OTHERS], [OWN], 0, {"first", "host"}, id="shared address, unknown socket"),
+        pytest.param([LEFT, OTHERS], [OWN], 0, {"first", "host"}, id="shared address, socket never read"),
         pytest.param([LEFT, OTHERS], [OWN], 50, {"first"}, id="shared address, its socket"),
         pytest.param([LEFT, OTHERS], [OWN], 70, {"host"}, id="shared address, another socket"),
         pytest.param([LEFT, OTHERS], [MIXED], 50, {"first", "host"}, id="shared address and cgroup"),
@@ -148,6 +148,23 @@ def test_the_socket_tells_the_process(
     known = Holders(tuple(tenures), 1, 50, tuple(local))
     assert judged(known, open_flow(5), cgroups=[cgroup]) == [expected]
     assert judged(known, open_flow(5), open_flow(5), cgroups=[0, cgroup])[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("tenures", "flow", "expected"),
+    [
+        pytest.param([LEFT, OTHERS], open_flow(5, until=6), None, id="of a shared address"),
+        pytest.param([LEFT, RIGHT], open_flow(5, until=6), None, id="of two TaskManagers"),
+        pytest.param([LEFT], open_flow(5, until=6), {"first"}, id="of one: nothing to wait for"),
+        pytest.param([RIGHT, OTHERS], open_flow(5, until=6), {"second", "host"}, id="of a TaskManager elsewhere"),
+        pytest.param([LEFT, OTHERS], open_flow(5, until=16), {"first", "host"}, id="not for ever"),
+        pytest.param([LEFT, OTHERS], closed_flow(5, 6), {"first", "host"}, id="that is closed: nothing follows"),
+    ],
+)
+def test_a_young_flow_waits_for_its_socket(tenures: list[Tenure], flow: Flow, expected: object) -> None:
+    known = Holders(tuple(tenures), 1, 50, (OWN,))
+    assert judged(known, flow) == [expected]
+    assert judged(known, flow, cgroups=[0]) == [expected]
 
 
 def test_a_cgroup_that_was_mixed_for_a_while() -> None:
