@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.flink.deployments import Identity
 from flowmap.control.flink.host import UNUSED, Host, HostFacts
+from flowmap.control.flink.offset import ClockOffset
 from flowmap.control.flink.own import HostNames, OwnEndpoints, resolve_own
 from flowmap.control.flink.picture import ClusterPicture, Facts, Held, Reading, place
 from flowmap.control.flink.records import (
@@ -56,10 +57,6 @@ AT_ONCE = 8
 """Calls to one JobManager at one time."""
 JOBS = 100_000
 """Jobs whose names are kept."""
-MILLISECOND = 0.001
-"""What the JobManager's times are rounded to."""
-UNKNOWN_CLOCK = 60.0
-"""Seconds by which the JobManager's clock may be off before a job tells."""
 LOG_EVERY = 300.0
 """Seconds between two log lines about a cluster that cannot be read."""
 
@@ -103,8 +100,6 @@ class Cluster:
         """What each JobManager that answered has configured."""
         self.error: ControlError | None = None
         """Why the last reading failed; None after a good one."""
-        self.clock_skew: float | None = None
-        """Seconds by which the JobManager's clock is ahead of this host's; None until a job has run."""
         self.read_at: float | None = None
         """Epoch seconds of the last good reading."""
         self._own = OwnEndpoints(frozenset(), frozenset(), frozenset())
@@ -118,7 +113,7 @@ class Cluster:
         self._signature: object = None
         self._moved = 0
         self._read_all_at = self._configured_at = -math.inf
-        self._offset: tuple[float, float] | None = None
+        self._offset = ClockOffset(clock)
         self._names = HostNames(self.name, clock)
         self._proofs: dict[str, float] = {}
         self._proving: dict[str, asyncio.Task[None]] = {}
@@ -126,6 +121,11 @@ class Cluster:
         self._started_at = -math.inf
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._logged_at = -math.inf
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds by which the JobManager's clock is ahead of this host's; None until a job has run."""
+        return self._offset.skew
 
     @property
     def up(self) -> bool:
@@ -223,7 +223,7 @@ class Cluster:
 
     def retire(self, now: float) -> None:
         """Note that the cluster is gone: nothing has an owner of it any more."""
-        self.picture.add(Reading(now, now, {}, self._ended() if self._offset is not None else {}))
+        self.picture.add(Reading(now, now, {}, self._ended()))
 
     async def aclose(self) -> None:
         """Cancel what is under way and close the connections."""
@@ -269,7 +269,7 @@ class Cluster:
     async def _read_jobs(self) -> tuple[ListedJob, ...]:
         asked = self._clock.monotonic()
         jobs = read_jobs(_found(await self._get("jobs", "overview")))
-        self._note_clock(jobs, asked, self._clock.monotonic())
+        self._offset.note((job.read_at for job in jobs if not job.over), asked, self._clock.monotonic())
         self.jobs |= {job.id: job for job in jobs}
         while len(self.jobs) > JOBS:
             del self.jobs[next(iter(self.jobs))]
@@ -300,27 +300,8 @@ class Cluster:
             self._identity.applications.add(self.name)
         self._configured_at = asked
 
-    def _note_clock(self, jobs: Iterable[ListedJob], asked: float, arrived: float) -> None:
-        """Narrow the bounds of what to add to the JobManager's clock to get this host's monotonic one.
-
-        The JobManager made the answer between ``asked`` and ``arrived``.
-        """
-        made = [job.read_at for job in jobs if not job.over]
-        if made:
-            low, high = asked - min(made) - MILLISECOND, arrived - max(made) + MILLISECOND
-            before = self._offset
-            # Bounds that exclude each other: a clock was set, or they drifted apart.
-            agrees = before is not None and max(low, before[0]) <= min(high, before[1])
-            self._offset = (max(low, before[0]), min(high, before[1])) if before and agrees else (low, high)
-            middle = (self._offset[0] + self._offset[1]) / 2
-            self.clock_skew = (self._clock.monotonic() - middle) - self._clock.wall()
-        elif self._offset is None:
-            offset = self._clock.monotonic() - self._clock.wall()
-            self._offset = offset - UNKNOWN_CLOCK, offset + UNKNOWN_CLOCK
-
     def _task_manager(self, listed: ListedTaskManager, addresses: tuple[Address, ...]) -> TaskManager:
-        assert self._offset is not None, "noted before"
-        heard = -math.inf if listed.heartbeat is None else listed.heartbeat + self._offset[0]
+        heard = -math.inf if listed.heartbeat is None else listed.heartbeat + self._offset.low
         jobs = self._slots.get(listed.id, frozenset())
         return TaskManager(
             listed,
@@ -344,7 +325,6 @@ class Cluster:
         return found._replace(local=self.host.of({tenure.process for tenure in found.tenures}))
 
     def _places(self, asked: float) -> dict[Endpoint, dict[Held, Facts]]:
-        assert self._offset is not None, "noted before"
         found: dict[Endpoint, dict[Held, Facts]] = {}
 
         def show(at: Endpoint, owner: Owner, facts: Facts, process: str = "") -> None:
@@ -361,7 +341,7 @@ class Cluster:
                     show(Endpoint(address, port), Role.SERVICE.of(self.name), Facts(seen.alive_at))
                 for job_id in self._slots.get(name, ()):
                     job = self.jobs.get(job_id)
-                    begun = -math.inf if job is None else job.started_at + self._offset[0]
+                    begun = -math.inf if job is None else job.started_at + self._offset.low
                     show(place(address), self.owner(job_id), Facts(seen.alive_at, begun), process)
         for address in self._own.job_managers:
             show(place(address), Role.JOB_MANAGER.of(self.name), Facts(asked))
@@ -374,10 +354,9 @@ class Cluster:
         return found
 
     def _ended(self) -> dict[Owner, float]:
-        assert self._offset is not None, "noted before"
         ended: dict[Owner, float] = {}
         for job in self.jobs.values():
-            end = math.inf if job.ended_at is None else job.ended_at + self._offset[1]
+            end = math.inf if job.ended_at is None else job.ended_at + self._offset.high
             owner = self.owner(job.id)
             ended[owner] = max(end, ended.get(owner, -math.inf))
         return {owner: end for owner, end in ended.items() if end < math.inf}
