@@ -98,6 +98,46 @@ IMPURE_MODULES = frozenset(
 )
 """What rooms that take ``now`` and bytes have no use for."""
 
+ELSEWHERE: dict[str, str] = {
+    # Declarations, and shells around the kernel, a process or a terminal: tests of the whole cover them.
+    "attribute.calls.pending_traffic": "attribute/calls/test_schedule.py",
+    "cli.check.flink": "cli/shared/test_flink.py",
+    "daemon.lifecycle": "kernel/test_life.py",
+    "daemon.wiring": "kernel/test_daemon.py",
+    "engine.protocols": "engine/test_accounting.py",
+    "fleet.admission": "fleet/test_server.py",
+    "fleet.calling": "fleet/test_waiting.py",
+    "fleet.calls": "fleet/test_server.py",
+    "fleet.control_plane": "fleet/test_member.py",
+    "fleet.exchange": "fleet/test_server.py",
+    "fleet.figures": "fleet/test_server.py",
+    "fleet.trust": "fleet/test_member.py",
+    "logs": "logs/test_handler.py",
+    "model.traffic_map": "query/map/test_building.py",
+    "query.map.folding": "query/map/test_building.py",
+    "query.map.grouping": "query/map/test_building.py",
+    "replay.capture": "cli/replay/test_capture.py",
+    "sandbox.running": "sandbox/test_plane.py",
+    "serve.api.events": "serve/stream/test_streams.py",
+    "serve.api.map_parameters": "serve/api/test_map.py",
+    "sources.capture.ring": "kernel/test_capture.py",
+    "sources.capture.source": "kernel/test_capture.py",
+    "sources.sockets.source": "kernel/test_sockets.py",
+}
+"""Modules without a test file of their own, each with the one that covers it."""
+
+SCENARIOS: dict[str, str] = {
+    "cli/control/test_proxy.py": "every command behind a proxy",
+    "cli/shared/test_silent_names.py": "every command without name servers",
+    "cli/test_imports.py": "what each command imports",
+    "cli/test_streams.py": "every command in every locale",
+    "control/alibaba/test_oracle.py": "the vendor's SDK as oracle",
+    "serve/api/test_fuzz.py": "any request",
+    "serve/api/test_strings.py": "any name in every kind of answer",
+    "serve/server/test_uvicorn.py": "what is relied on in uvicorn",
+}
+"""Tests in the folders of rooms that belong to no module, each with its subject."""
+
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 
@@ -263,3 +303,49 @@ def test_dependencies_are_what_is_imported() -> None:
     libraries -= {"h11", "pydantic_core"}  # come with uvicorn and pydantic
     libraries -= {"redis"}  # an extra
     assert declared == {"pyyaml" if name == "yaml" else name for name in libraries}
+
+
+def _has_logic(module: Module) -> bool:
+    """Whether a function of the module does something; declarations and protocols do not."""
+    functions = (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    inert = (ast.Constant, ast.Pass)
+    return any(not isinstance(getattr(part, "value", part), inert) for node in functions for part in node.body)
+
+
+def _test_of(name: str) -> Path:
+    *folders, last = name.split(".")
+    return Path(*folders, f"test_{last}.py")
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if _has_logic(module)], ids=named)
+def test_every_module_with_logic_has_a_test_file(module: Module) -> None:
+    file = ROOT / "tests" / ELSEWHERE.get(module.name, str(_test_of(module.name)))
+    assert file.exists(), f"add {file.relative_to(ROOT)}, or a row in ELSEWHERE"
+
+
+def test_every_test_file_has_a_module() -> None:
+    """``test_NAME.py`` and ``test_NAME_TOPIC.py`` lie where ``NAME.py`` lies in the package."""
+    rooms = {module.room for module in MODULES}
+    strays = []
+    for file in (ROOT / "tests").glob("*/**/test_*.py"):
+        path = file.relative_to(ROOT / "tests")
+        words = path.stem.removeprefix("test_").split("_")
+        names = (".".join((*path.parts[:-1], "_".join(words[:end]))) for end in range(1, len(words) + 1))
+        if path.parts[0] in rooms and not any(name in BY_NAME for name in names):
+            strays.append(str(path))
+    assert sorted(strays) == sorted(SCENARIOS)
+
+
+def test_tests_elsewhere_are_still_elsewhere() -> None:
+    tests = ROOT / "tests"
+    assert not [name for name in ELSEWHERE if name not in BY_NAME or (tests / _test_of(name)).exists()]
+    assert not [path for path in SCENARIOS if not (tests / path).exists()]
+
+
+def test_tests_import_no_private_names() -> None:
+    """ruff's SLF001 has the other half: no private attribute of an object is read."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("flowmap"):
+                private = [alias.name for alias in node.names if alias.name[0] == "_" and alias.name[:2] != "__"]
+                assert not private, f"{file.relative_to(ROOT)}:{node.lineno} imports {private}"
