@@ -102,9 +102,12 @@ ELSEWHERE: dict[str, str] = {
     # Declarations, and shells around the kernel, a process or a terminal: tests of the whole cover them.
     "attribute.calls.pending_traffic": "attribute/calls/test_schedule.py",
     "cli.check.flink": "cli/shared/test_flink.py",
+    "cli.control.flink_packages": "cli/shared/test_flink.py",
     "daemon.lifecycle": "kernel/test_life.py",
     "daemon.wiring": "kernel/test_daemon.py",
+    "engine.findings": "query/test_stale.py",
     "engine.protocols": "engine/test_accounting.py",
+    "engine.stale": "query/test_stale.py",
     "fleet.admission": "fleet/test_server.py",
     "fleet.calling": "fleet/test_waiting.py",
     "fleet.calls": "fleet/test_server.py",
@@ -117,6 +120,7 @@ ELSEWHERE: dict[str, str] = {
     "query.map.folding": "query/map/test_building.py",
     "query.map.grouping": "query/map/test_building.py",
     "replay.capture": "cli/replay/test_capture.py",
+    "sandbox.demo.flink": "sandbox/demo/test_demo.py",
     "sandbox.running": "sandbox/test_plane.py",
     "serve.api.events": "serve/stream/test_streams.py",
     "serve.api.map_parameters": "serve/api/test_map.py",
@@ -133,8 +137,10 @@ SCENARIOS: dict[str, str] = {
     "cli/test_streams.py": "every command in every locale",
     "control/alibaba/test_oracle.py": "the vendor's SDK as oracle",
     "serve/api/test_fuzz.py": "any request",
+    "serve/api/test_stale.py": "one endpoint, from parameters to JSON",
     "serve/api/test_strings.py": "any name in every kind of answer",
     "serve/server/test_uvicorn.py": "what is relied on in uvicorn",
+    "system/test_unit.py": "the systemd unit",
 }
 """Tests in the folders of rooms that belong to no module, each with its subject."""
 
