@@ -111,6 +111,9 @@ Project = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f/?#%\[\]]+", "the n
 PeerName = Annotated[
     str, _named(r"(?!other$)[^\x00-\x1f\x7f]+", 'a peer name ("other" is reserved for traffic beyond max_series)')
 ]
+CgroupPath = Annotated[str, _named(r"/[^\0\n]*", "the path of a cgroup, such as /kubepods.slice")]
+"""A pattern of paths below the cgroup v2 mount."""
+
 Label = Literal["workspace", "namespace", "deployment_id", "deployment", "peer", "protocol"]
 
 AT_ONCE = Live("everything")

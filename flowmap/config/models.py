@@ -25,6 +25,7 @@ from flowmap.config.fields import (
     NEXT_ANSWER,
     NEXT_READ,
     CaptureFilter,
+    CgroupPath,
     Duration,
     InterfaceName,
     Label,
@@ -64,6 +65,17 @@ class ConntrackConfig(Section):
     )
 
 
+class CgroupsConfig(Section):
+    """Which sockets count, by their cgroup and those above it; * is any part of a name. An unknown cgroup counts."""
+
+    include: Annotated[tuple[CgroupPath, ...], NEW_FLOWS] = Field(
+        default=(), description='Cgroups that count: ["/kubepods.slice"]. Empty: all.'
+    )
+    exclude: Annotated[tuple[CgroupPath, ...], NEW_FLOWS] = Field(
+        default=(), description='Cgroups that do not count: ["/system.slice/sshd.service"]. Takes precedence.'
+    )
+
+
 class SocketsConfig(Section):
     """Source sockets: the TCP sockets of this host (needs no privilege)."""
 
@@ -71,6 +83,9 @@ class SocketsConfig(Section):
         default=5.0,
         description="Longest pause between reads of open sockets. While they take less than 2 % of a core, it is "
         "shorter, down to 2s. The kernel reports closed sockets at once.",
+    )
+    cgroups: CgroupsConfig = Field(
+        default=CgroupsConfig(), description="Which cgroups count. No effect where conntrack counts."
     )
     processes: Literal["auto", "all", "off"] = Field(
         default="auto",

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.records.batch import FlowBatch
+from flowmap.flows.records.batch import Flag, FlowBatch
 from flowmap.model.address import Address, protocol_number
 
 Mask = npt.NDArray[np.bool_]
@@ -115,6 +115,9 @@ def _port(text: str, pattern: str) -> int:
     return int(text)
 
 
+_LEFT_OUT = np.uint16(Flag.LEFT_OUT)
+
+
 class Filter:
     """Include and exclude patterns."""
 
@@ -130,4 +133,5 @@ class Filter:
             ignored &= ~pattern.matches(batch)
         for pattern in self._exclude:
             ignored |= pattern.matches(batch)
+        ignored |= (batch.flags & _LEFT_OUT) != 0
         return ignored

@@ -51,8 +51,11 @@ def make_sockets(settings: CollectConfig, *, bytes_count: bool = True) -> Source
     from flowmap.sources.sockets.source import SocketsSource
     from flowmap.sources.workloads.processes import ProcessSearch
 
-    processes = None if settings.sockets.processes == "off" else ProcessSearch()
-    return SocketsSource(interval=settings.sockets.interval, bytes_count=bytes_count, processes=processes)
+    sockets = settings.sockets
+    processes = None if sockets.processes == "off" else ProcessSearch()
+    return SocketsSource(
+        interval=sockets.interval, bytes_count=bytes_count, processes=processes, cgroups=sockets.cgroups
+    )
 
 
 def _check_sockets(settings: CollectConfig) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowmap.flows.filter import Filter, Pattern
-from flowmap.flows.records.batch import RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from tests.support.records import Record, batch_of, replace
 
 FLOW = Record(RecordKind.OPENED)  # 10.0.0.1:40000 to 10.1.0.1:9092, TCP
@@ -74,3 +74,9 @@ def test_invalid_patterns(text: str) -> None:
 )
 def test_include_and_exclude(include: list[str], exclude: list[str], ignored: list[bool]) -> None:
     assert Filter(include, exclude).ignores(batch_of(FLOW, SIX)).tolist() == ignored
+
+
+def test_flows_of_a_cgroup_that_is_left_out_are_ignored() -> None:
+    left_out = replace(FLOW, flags=Flag.LEFT_OUT)
+    assert Filter().ignores(batch_of(FLOW, left_out)).tolist() == [False, True]
+    assert Filter(["10.0.0.0/8"]).ignores(batch_of(FLOW, left_out)).tolist() == [False, True]

@@ -182,6 +182,23 @@ def _daemon(tree: CgroupTree, machine: Host, collect: dict[str, Any]) -> None:
         daemon.samples()  # nothing is counted twice
 
 
+def test_only_some_cgroups_count(tree: CgroupTree, tmp_path: Path) -> None:
+    cgroups = {"include": [tree.path("docker")], "exclude": [tree.path(f"docker/{'f' * 64}")]}
+    collect = {"source": "sockets", "sockets": {"interval": "500ms", "cgroups": cgroups}}
+    wanted = f"docker/{ID}"
+    with (
+        host(tmp_path, [f"{ADDRESS}/32", f"{CLIENT}/32"], []) as machine,
+        machine.service(ADDRESS, PORT),
+        machine.inside.entered(),
+    ):
+        # Before the daemon, which is in a cgroup that does not count, as is the service.
+        ports = {below: tree.connect(below, ADDRESS, PORT)[1] for below in (wanted, f"docker/{'f' * 64}", "a.service")}
+        with machine.daemon(collect=collect) as daemon:
+            until(lambda: flows_of(daemon, ports[wanted]), "it is seen")
+            assert {below for below, port in ports.items() if flows_of(daemon, port)} == {wanted}
+            daemon.samples()
+
+
 FORKING = """
 import os, signal, socket, sys
 peer = socket.create_connection((sys.argv[1], int(sys.argv[2])))

@@ -59,6 +59,8 @@ class Flag(IntFlag):
     """A flowtable forwards the packets past conntrack, so the counters may not grow while traffic flows."""
     HARDWARE = 4096
     """With ``OFFLOADED``: the network card forwards them."""
+    LEFT_OUT = 8192
+    """The configuration leaves out the cgroup of its sockets: a new flow is ignored."""
 
 
 COLUMNS: dict[str, np.dtype[np.generic]] = {

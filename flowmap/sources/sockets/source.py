@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowmap.errors import SourceError
-from flowmap.flows.records.batch import FlowBatch, RecordKind
+from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step, WorkloadsNamed
 from flowmap.sources.kinds import KINDS
@@ -35,11 +35,13 @@ from flowmap.sources.sockets.roles import LocalAddresses
 from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_batch, counts, flow_batch, set_peers
 from flowmap.sources.workloads.numbering import Numbering
 from flowmap.sources.workloads.processes import ProcessSearch
+from flowmap.sources.workloads.selection import Selection
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
 
 if TYPE_CHECKING:
     from flowmap.config import CollectConfig
+    from flowmap.config.models import CgroupsConfig
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes requested for the queue of destroy notifications: 6,500 sockets closing between two reads."""
@@ -68,10 +70,12 @@ class SocketsSource:
         receive_buffer: int = RECEIVE_BUFFER,
         bytes_count: bool = True,
         processes: ProcessSearch | None = None,
+        cgroups: CgroupsConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``bytes_count``: whether the bytes of this source are counted, so that its losses are reported.
-        ``processes``: searches for the processes of open sockets; None: they are not searched for."""
+        ``processes``: searches for the processes of open sockets; None: they are not searched for. ``cgroups``: those
+        that count; None: all."""
         self.stats = SourceStats()
         self._bytes_count = bytes_count
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
@@ -79,10 +83,16 @@ class SocketsSource:
         self._events: NetlinkSocket | None = None
         self._numbering = Numbering()
         self._processes = processes
+        if cgroups is not None:
+            self._select(cgroups)
 
     def configure(self, settings: CollectConfig) -> None:
-        """Apply the time between full reads; for the thread that reads the source."""
+        """Apply the time between full reads and the choice of cgroups; for the thread that reads the source."""
         self.interval = settings.sockets.interval
+        self._select(settings.sockets.cgroups)
+
+    def _select(self, cgroups: CgroupsConfig) -> None:
+        self._numbering.select(Selection(cgroups.include, cgroups.exclude))
 
     def open(self) -> None:
         """Join the destroy groups and open the sockets for queries; SourceError if the kernel lacks them."""
@@ -263,6 +273,8 @@ class SocketsSource:
 
     def _with_names(self, batch: FlowBatch) -> Iterator[Step]:
         """The batch, after the workloads that have a name since the last one."""
+        left_out = self._numbering.leave_out(batch.client_workload, batch.server_workload)
+        batch.flags[left_out] |= np.uint16(Flag.LEFT_OUT)
         if named := self._numbering.take_named():
             yield WorkloadsNamed(named)
         yield batch

@@ -78,6 +78,10 @@ class CgroupPaths:
             found |= {one: self._touch(one) for one in missing if one in self._paths}
         return {one: found.get(one) for one in wanted}
 
+    def path(self, one: int) -> str | None:
+        """The path of a cgroup that was found before."""
+        return self._paths.get(one)
+
     def directory(self, one: int) -> Path | None:
         """The directory of a cgroup, which may be gone; None if its path is not known."""
         path = self._paths.get(one)

@@ -12,6 +12,7 @@ from flowmap.model.workload import CONFLICT, Workload
 from flowmap.sources.workloads.cgroups import ROOT_ID, CgroupPaths, find_mount
 from flowmap.sources.workloads.paths import names_of
 from flowmap.sources.workloads.processes import Process
+from flowmap.sources.workloads.selection import Selection
 
 LIMIT = 65_536
 """Numbers that are kept; those unused for longest are dropped, and are numbered again."""
@@ -38,6 +39,8 @@ class Numbering:
         self._last = CONFLICT
         self._unnamed: dict[int, _Key] = {}
         self._named: dict[int, Workload] = {}
+        self._selection = Selection()
+        self._left_out: set[int] = set()
 
     def of_cgroups(self, ids: npt.NDArray[np.uint64]) -> Numbers:
         """The number of the workload of each cgroup."""
@@ -52,6 +55,21 @@ class Numbering:
     def of_process(self, cgroup: int, process: Process) -> int:
         """The number of the workload of a process, or of sockets whose process is not known, in a cgroup."""
         return self._number(_Key(cgroup, process))
+
+    def select(self, selection: Selection) -> None:
+        """Choose the cgroups that count."""
+        self._selection = selection
+        numbers = self._numbers.items()
+        self._left_out = {number for key, number in numbers if selection.leaves_out(self._paths.path(key.cgroup))}
+
+    def leave_out(self, client: Numbers, server: Numbers) -> npt.NDArray[np.bool_]:
+        """Which flows do not count: all their endpoints on this host are in cgroups that are left out."""
+        if not self._left_out:
+            return np.zeros(len(client), np.bool_)
+        numbers = np.array(sorted(self._left_out), np.uint32)
+        outside = ((ends == 0) | np.isin(ends, numbers) for ends in (client, server))
+        found: npt.NDArray[np.bool_] = ((client | server) != 0) & np.logical_and(*outside)
+        return found
 
     def unread(self) -> set[int]:
         """The cgroups whose path is not read yet."""
@@ -74,7 +92,9 @@ class Numbering:
             self._unnamed[number] = key
             self._named[number] = _workload(key, None, UNREAD if key.cgroup else NOT_REPORTED)
             if len(self._numbers) >= LIMIT:
-                self._unnamed.pop(self._numbers.pop(next(iter(self._numbers))), None)
+                dropped = self._numbers.pop(next(iter(self._numbers)))
+                self._unnamed.pop(dropped, None)
+                self._left_out.discard(dropped)
         self._numbers[key] = number  # inserted last: the order is by use
         return number
 
@@ -86,6 +106,8 @@ class Numbering:
         for number, key in self._unnamed.items():
             if key.cgroup:
                 self._named[number] = self._workload(key, paths[key.cgroup])
+                if self._selection.leaves_out(paths[key.cgroup]):
+                    self._left_out.add(number)
         self._unnamed.clear()
 
     def _workload(self, key: _Key, path: str | None) -> Workload:

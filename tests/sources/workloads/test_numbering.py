@@ -12,6 +12,7 @@ from flowmap.model.workload import CONFLICT, Workload
 from flowmap.sources.workloads import numbering
 from flowmap.sources.workloads.cgroups import CgroupPaths, Mount
 from flowmap.sources.workloads.numbering import GONE, IN_ROOT, NOT_REPORTED, Numbering
+from flowmap.sources.workloads.selection import Selection
 
 
 class Clock:
@@ -76,3 +77,29 @@ def test_a_dropped_number_is_never_used_again(monkeypatch: pytest.MonkeyPatch, t
 
 def test_no_sockets(tmp_path: Path) -> None:
     assert numbers_of(numbering_of(tmp_path)) == []
+
+
+def test_cgroups_that_do_not_count(tmp_path: Path) -> None:
+    for name in ("in.service", "out.service"):
+        (tmp_path / name).mkdir()
+    inside, outside = (os.stat(tmp_path / name).st_ino for name in ("in.service", "out.service"))
+    made = numbering_of(tmp_path)
+    made.select(Selection(exclude=["/out.service"]))
+    kept, left, unknown = numbers_of(made, inside, outside, 1 << 60)
+    rows = [
+        # client, server, whether the flow is left out
+        (0, 0, False),
+        (kept, 0, False),
+        (left, 0, True),
+        (0, left, True),
+        (left, left, True),
+        (left, kept, False),
+        (unknown, 0, False),
+        (CONFLICT, left, False),
+    ]
+    client, server = (np.array(column, np.uint32) for column in list(zip(*rows, strict=True))[:2])
+    assert made.leave_out(client, server).tolist() == [row[2] for row in rows]
+    made.select(Selection(exclude=["/in.service"]))
+    assert made.leave_out(client[:3], server[:3]).tolist() == [False, True, False]
+    made.select(Selection())
+    assert not made.leave_out(client, server).any()
