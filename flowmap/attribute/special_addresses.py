@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from flowmap.attribute.answers.timeline import NO_OWNERS
 from flowmap.attribute.decisions import Decision
+from flowmap.attribute.own_connections import OwnConnections, Pair
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import PENDING, Mask, Row
@@ -30,6 +31,8 @@ from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from flowmap.model.deployment import State
 
+OWN_REASON = "own_call"
+"""Label ``reason`` of the bytes of flowmap's own calls to a control plane."""
 REASON = "special_address"
 """Label ``reason`` of the bytes of such a flow."""
 OUTSIDE_REASON = "outside_networks"
@@ -113,6 +116,16 @@ class SpecialEndpoints:
         self._kinds = np.zeros(table.endpoints.capacity, np.uint8)
         self._any = False
         self._opened: list[Rows] = []
+        self._own = OwnConnections(table)
+
+    def note_own(self, made: tuple[Pair, ...], now: float) -> None:
+        """flowmap has just made these connections to control planes."""
+        self._own.note(made, now)
+        self.resumed(self._table.live())
+
+    def may_be_own(self, rows: Rows, now: float) -> Mask:
+        """Whether it is not known yet that each flow is not one of flowmap's own."""
+        return self._own.perhaps_among(rows, now)
 
     def set_broadcasts(self, broadcasts: Iterable[Address]) -> None:
         """Replace the directed broadcast addresses, also for flows without a decision."""
@@ -130,6 +143,7 @@ class SpecialEndpoints:
         of_clients, of_services = self.addresses.kinds_of_clients(*addresses), self.addresses.kinds(*addresses)
         kinds = self._kinds[numbers] = np.where(services, of_services, of_clients)
         self._any |= bool(kinds.any())
+        self._own.opened(numbers)
         self.resumed(rows)
 
     def resumed(self, rows: Rows) -> None:
@@ -140,13 +154,14 @@ class SpecialEndpoints:
 
     def holds(self, rows: Rows) -> Mask:
         """Whether each flow has a special endpoint that matters."""
+        own = self._own.among(rows)
         if not self._any:  # a host may have a million flows, and this is asked often
-            return np.zeros(len(rows), np.bool_)
+            return own
         columns = self._table.columns
         special = self._kinds[columns.service[rows]] != 0
         of_client = self._kinds[columns.client[rows]]
         special |= (of_client != 0) if self.by_client else (of_client == OUTSIDE)
-        return np.asarray(special)
+        return np.asarray(special | own)
 
     def is_special(self, number: int) -> bool:
         """Whether the endpoint has a special address."""
@@ -161,6 +176,11 @@ class SpecialEndpoints:
         used = (columns.flags[rows] & np.uint32(Row.USED)) != 0
         rows = rows[used & ((columns.series[rows] == PENDING) | is_unconfirmed(columns, rows))]
         rows = rows[self.holds(rows)]  # another flow may have taken the row since
+        own = self._own.among(rows)
+        if own.any():
+            cause = "a call of flowmap itself to its control plane"
+            yield Decision(State.UNKNOWN, NO_OWNERS, {}, now, cause, OWN_REASON), rows[own]
+        rows = rows[~own]
         of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))
         for pair in sorted(set(zip(of_client.tolist(), of_service.tolist(), strict=True))):
             outside = pair[0] == OUTSIDE
@@ -171,3 +191,4 @@ class SpecialEndpoints:
     def forget(self, numbers: Rows) -> None:
         """The numbers of these endpoints will stand for others."""
         self._kinds[numbers] = 0
+        self._own.forget(numbers)

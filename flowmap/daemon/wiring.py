@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -19,6 +19,7 @@ from flowmap.attribute.calls.budget import CallBudget, Permits
 from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
+from flowmap.control.http.own_calls import OWN_CALLS
 from flowmap.control.port import Admit, ControlPlane
 from flowmap.daemon.clients import ConfiguredControl, configured_control, query_timeout
 from flowmap.engine.accounting import FlowAccounting
@@ -48,7 +49,7 @@ from flowmap.serve.api.pages import THREADS as PAGE_THREADS
 from flowmap.serve.server.server import HttpServer
 from flowmap.serve.server.web import Web
 from flowmap.serve.stream.streams import Streams
-from flowmap.sources.base import Source
+from flowmap.sources.base import OwnCalls, Source, Step
 from flowmap.sources.broadcasts import BroadcastWatch
 from flowmap.sources.choice import Chosen, choose_source
 from flowmap.sources.combined import parts, untracked_note
@@ -97,6 +98,18 @@ class Pipeline:
         return self.exposition.page(self.engine.snapshot, Format.TEXT)
 
 
+def _host_watch() -> Callable[[], Iterator[Step]]:
+    """What is known of the host besides its flows: its networks, and flowmap's own connections."""
+    broadcasts = BroadcastWatch()
+
+    def steps() -> Iterator[Step]:
+        yield from broadcasts.steps()
+        if made := tuple(OWN_CALLS.take()):
+            yield OwnCalls(made)
+
+    return steps
+
+
 def build(config: Config, *, source: Source | None = None, record: RecordTo | None = None) -> Pipeline:
     """Make and connect all parts, inside the event loop that will run them. Only a recording is opened yet."""
     metrics = SelfMetrics(__version__)
@@ -124,7 +137,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         resting_for=lambda: control.plane.status().resting_for,
         permits=permits,
         apply=None if recorder is None else recorder.apply,
-        networks=BroadcastWatch().steps,
+        networks=_host_watch(),
         report_waiting=_report_waiting(fleet, accounting),
     )
     refresher = _refresher(config, control, catalog, engine)

@@ -53,6 +53,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    OwnCalls,
     ReadFinished,
     ReadStarted,
     Step,
@@ -166,6 +167,8 @@ class FlowAccounting:
                 self.table.untracked.finish_read(complete=complete)
             case Broadcasts(addresses):
                 self.attribution.special.set_broadcasts(addresses)
+            case OwnCalls(made):
+                self.attribution.special.note_own(made, now)
             case WorkloadsNamed(named):
                 self.table.workloads.learn(named)
 

@@ -33,6 +33,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    OwnCalls,
     ReadFinished,
     ReadReason,
     ReadStarted,
@@ -61,6 +62,7 @@ CODES: Mapping[type, int] = {
     Finish: 19,
     Broadcasts: 20,
     WorkloadsNamed: 21,
+    OwnCalls: 22,
 }
 """The code of each type of entry; a :class:`TakeStep` has the code of its step. Codes never change, since recordings
 are kept. A new code, or a new field in a type, needs a higher ``recording.file.FORMAT``."""

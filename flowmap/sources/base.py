@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from flowmap.flows.records.batch import FlowBatch
-from flowmap.model.address import Address
+from flowmap.model.address import Address, Endpoint
 from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.model.workload import Workload
 
@@ -75,13 +75,30 @@ class Broadcasts:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnCalls:
+    """Connections to control planes that flowmap itself has just made: local and remote endpoint of each."""
+
+    made: tuple[tuple[Endpoint, Endpoint], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadsNamed:
     """What the numbers of workloads in records stand for, from now on."""
 
     workloads: tuple[tuple[int, Workload], ...]
 
 
-Step = FlowBatch | ReadStarted | ReadFinished | CaughtUp | Lost | MeasuringFinished | Broadcasts | WorkloadsNamed
+Step = (
+    FlowBatch
+    | ReadStarted
+    | ReadFinished
+    | CaughtUp
+    | Lost
+    | MeasuringFinished
+    | Broadcasts
+    | WorkloadsNamed
+    | OwnCalls
+)
 
 
 class Source(Protocol):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 YOUNG, MIDDLE = 10_000, 5
-"""New objects before a collection of those; such collections before one of what survived them. Neither takes more than some 10 ms."""
+"""New objects before a collection of those; such collections before one of what survived them: some 10 ms."""
 BY_ITSELF = 1 << 30
 """The same for a full collection: never."""
 SHARE = 0.001

@@ -8,7 +8,8 @@ When an endpoint is due:
     after a failure                               after a backoff, or ``retry_after`` if that is known
     while its answer could decide a flow          ``recheck`` later
     service endpoint of unowned clients only      not before one of its clients has an owner, or has no answer yet
-    special address                               never
+    special address, flowmap's own calls          never
+    to a control plane, perhaps an own call       :data:`~flowmap.attribute.own_connections.HOLD` later
 
 An answer could decide a flow that began or ended after the last answer was asked for. The client comes first: its
 service endpoint is asked about if the client's answers do not decide. An open flow without an owner may still get one
@@ -36,6 +37,7 @@ import numpy.typing as npt
 
 from flowmap.attribute.calls.selection import first_few
 from flowmap.attribute.decisions import CODE
+from flowmap.attribute.own_connections import HOLD
 from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
@@ -122,6 +124,9 @@ class Schedule:
         pending = is_undecided(columns, rows)
         wanted = pending | ((columns.flags[rows] & _OPEN != 0) & (columns.series[rows] != IGNORED))
         wanted &= ~self._special.holds(rows)
+        held = wanted & self._special.may_be_own(rows, now)
+        known_at = float(columns.born_by[rows[held]].min(initial=np.inf)) + HOLD
+        wanted &= ~held
         rows, pending = rows[wanted], pending[wanted]
         since = np.where(pending, columns.born_by[rows], np.inf)
         clients, services = columns.client[rows], columns.service[rows]
@@ -138,7 +143,7 @@ class Schedule:
         young = self._young(columns, rows[~pending], promising[~pending], now)
         due = self._due_with(columns, waiting, young, table.endpoints.top, changes)[numbers]
         if not unowned:
-            self.next_due = float(due[due > now].min(initial=np.inf))
+            self.next_due = min(known_at, float(due[due > now].min(initial=np.inf)))
         is_due = due <= now
         numbers, due = numbers[is_due], due[is_due]
         self.waiting = 0 if unowned else len(numbers)

@@ -16,6 +16,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
+from flowmap.control.http.own_calls import OWN_CALLS
 from flowmap.control.http.route import DIRECT, Proxy, Route
 from flowmap.control.http.transport_api import HttpReply
 from flowmap.errors import ControlError, ProtocolError, Transient
@@ -52,7 +53,9 @@ class HttpTransport:
     async def send(self, method: str, url: str, headers: Mapping[str, str], *, timeout: float) -> HttpReply:
         """One exchange in at most ``timeout`` seconds; Transient or ProtocolError without a complete answer."""
         client = self._client or self._open()
-        request = client.build_request(method, url, headers={**headers, "accept-encoding": "gzip"})
+        request = client.build_request(
+            method, url, headers={**headers, "accept-encoding": "gzip"}, extensions={"trace": OWN_CALLS.trace}
+        )
         proxy = self._route.proxy_to(request.url.scheme, request.url.host)
         self._busy[client] += 1
         try:
