@@ -23,6 +23,9 @@ INFERRED = (
     "inferred: the client is in attribute.deployment_networks, and the users of the service endpoint are candidates"
 )
 ANOTHER_PROGRAM = "the client's socket is not of a TaskManager, but of another program at its address"
+NOT_USERS = ("unconfirmed", "late", "grace")
+"""Rules under which an answer may lack users of a service endpoint. ``grace`` assumes that an address keeps its owner,
+and a deployment can begin to use an endpoint at any time."""
 SHARED_ADDRESS = "other programs use the client's address, too, so the jobs there need not own the connection"
 
 
@@ -112,8 +115,8 @@ class Deciding:
         owners = combine("dataflow", _owners(of_service))
         if owners is None:
             return self._decide_without_resting(of_service, "dataflow", now)
-        if any(one is not None and one.rule in ("unconfirmed", "late") for one in of_service.values()):
-            owners = NO_OWNERS  # whom that question would have named is not known
+        if any(one is not None and one.rule in NOT_USERS for one in of_service.values()):
+            owners = NO_OWNERS  # the owner may be another user of the endpoint
         outcomes = {question: one for question, one in known.items() if one and question.shape is not Shape.HOST}
         return Decision(state_of(owners, self._settings.owners_limit), owners, outcomes, now, INFERRED, inferred=True)
 

@@ -22,6 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from flowmap.attribute.answers.timeline import NO_OWNERS
+from flowmap.attribute.deciding import NOT_USERS
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.questions import Owners, Shape, state_of
@@ -34,8 +35,6 @@ from flowmap.model.deployment import State
 
 _OPEN = np.uint32(Row.OPEN)
 _USERS = (Shape.SINK, Shape.SOURCE)
-_TELLS_NONE = ("unconfirmed", "late")
-"""Rules under which the owners that an answer would have named are not known."""
 
 
 class Inference:
@@ -101,7 +100,7 @@ class Inference:
             if decision is not None and decision.inferred:
                 about = [one for question, one in decision.outcomes.items() if question.shape in _USERS]
                 users = NO_OWNERS.union(*(one.owners for one in about))
-                if users and all(one.rule not in _TELLS_NONE for one in about):
+                if users and all(one.rule not in NOT_USERS for one in about):
                     found[service] = found.get(service, users) & users
         return found
 

@@ -137,6 +137,19 @@ def test_an_entry_that_a_former_owner_left_behind_does_not_count() -> None:
     assert run.owners(second) == (State.SHARED, {"b", "c"})
 
 
+def test_the_users_of_an_endpoint_may_change_within_grace() -> None:
+    run = DataFlow({1: {A}}, semantics="dataflow")
+    run.open("10.0.0.2", 1)
+    for question in run.ask():
+        run.answer(question, *run.truth(question))  # the first answers of all
+    run.users[1] = {A, B}
+    flow = run.open("10.0.0.1", 1)  # of B, a second later
+    run.decide()
+    assert run.owners(flow)[1] == set()
+    run.settle()
+    assert run.owners(flow) == (State.SHARED, {"a", "b"})
+
+
 @pytest.mark.parametrize("semantics", ["both", "connection", "dataflow"])
 def test_a_client_outside_is_never_a_deployments(semantics: str) -> None:
     run = DataFlow(USERS, semantics=semantics)
