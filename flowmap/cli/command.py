@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "stale": Entry(
             "traffic.stale", "list open connections that an earlier run left, of ended jobs, idle, or too many"
         ),
+        "expect": Entry("expect.command", "write or check which peers each deployment may have"),
     },
     "control plane": {
         "deployments": Entry("control.deployments", "list deployments by address, by label, or all"),

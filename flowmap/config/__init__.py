@@ -1,6 +1,7 @@
 """The configuration: its models, loading, and the documentation generated from it."""
 
 from flowmap.config.control_plane import BlinkConfig, CatalogConfig, ControlPlaneConfig, CredentialsConfig
+from flowmap.config.expectations import read_expectations
 from flowmap.config.flink import FlinkClusterConfig, FlinkConfig
 from flowmap.config.loading import load, read_web_config, require_control_plane
 from flowmap.config.models import (
@@ -46,6 +47,7 @@ __all__ = [
     "example_yaml",
     "load",
     "masked",
+    "read_expectations",
     "read_web_config",
     "require_control_plane",
     "schema",

@@ -85,6 +85,7 @@ def read(path: str | None, environ: Mapping[str, str]) -> LoadedConfig:
     _try_secrets(config, problems)
     _try_web(config, problems)
     _try_fleet(config, problems)
+    _try_expectations(config, problems)
     problems.raise_any()
     return LoadedConfig(config, problems.places)
 
@@ -94,16 +95,21 @@ def read_web_config(path: str) -> WebConfig:
 
     Relative file names in it become relative to its folder.
     """
-    problems = _Problems(WebConfig)
-    tree = _read_file(path, problems)
-    problems.raise_any()
-    web = _validated(WebConfig, tree, problems)
+    web = read_model(path, WebConfig)
     tls = web.tls_server_config
     if tls is None:
         return web
     names = ("cert_file", "key_file", "client_ca_file")
     whole = {name: str(Path(path).parent / value) for name in names if (value := getattr(tls, name)) is not None}
     return web.model_copy(update={"tls_server_config": tls.model_copy(update=whole)})
+
+
+def read_model(path: str, model: type[M]) -> M:
+    """Load another file than the configuration; ConfigError lists all problems with their lines."""
+    problems = _Problems(model)
+    tree = _read_file(path, problems)
+    problems.raise_any()
+    return _validated(model, tree, problems)
 
 
 def _validated(model: type[M], tree: dict[str, Any], problems: _Problems) -> M:
@@ -282,6 +288,17 @@ def _try_fleet(config: Config, problems: _Problems) -> None:
             problem = str(error)
         if problem:
             problems.add(("fleet", name), problem)
+
+
+def _try_expectations(config: Config, problems: _Problems) -> None:
+    """Report problems of the file of expectations."""
+    from flowmap.config.expectations import read_expectations
+
+    try:
+        read_expectations(config.expect.file)
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            problems.add(("expect", "file"), line)
 
 
 def _try_web(config: Config, problems: _Problems) -> None:

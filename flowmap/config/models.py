@@ -255,6 +255,11 @@ class ExportConfig(Section):
 class ExpectConfig(Section):
     """Expectations about connections; what does not meet them is a metric and an answer, see cli/README.md."""
 
+    file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File with the peers that each deployment may have, see `flowmap expect`. A reload reads it again.",
+    )
     connections: int | None = Field(
         default=None,
         ge=1,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from flowmap import logs
-from flowmap.config import Config
+from flowmap.config import Config, read_expectations
 from flowmap.config.loading import LoadedConfig
 from flowmap.config.reloading import changed, live
 from flowmap.daemon.clients import query_timeout
@@ -103,6 +103,8 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
     configure_control = pipeline.control.prepare(old.control_plane, plane)
     configure_fleet = pipeline.fleet.configure(new) if pipeline.fleet is not None else lambda: None
 
+    expectations = read_expectations(new.expect.file)
+
     def on_engine() -> None:
         engine.budget.configure(**question_limits(new))
         engine.configure(new)
@@ -113,7 +115,7 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
         configure_fleet()
         pipeline.catalog.configure(every=plane.catalog.refresh)
         pipeline.backend.configure(timeout=query_timeout(new), stale_for=new.attribute.stale_for, limits=limits_of(new))
-        pipeline.findings.configure(limits_of(new))
+        pipeline.findings.configure(limits_of(new), expectations)
         pipeline.exposition.set_deployment_labels(new.export.deployment_labels)
         logs.set_up(new.log.level, new.log.format)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from flowmap import __version__, logs
 from flowmap.attribute.calls.budget import CallBudget, Permits
-from flowmap.config import Config, ControlPlaneConfig
+from flowmap.config import Config, ControlPlaneConfig, read_expectations
 from flowmap.control.catalog.catalog import DeploymentCatalog, Scope
 from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
 from flowmap.control.http.own_calls import OWN_CALLS
@@ -127,7 +127,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     )
     recorder = None if record is None else start_recording(record, config, accounting, source)
     resolver = Resolver(control.plane)
-    findings = Findings(limits_of(config))
+    findings = Findings(limits_of(config), read_expectations(config.expect.file))
     engine = Engine(
         accounting,
         source,

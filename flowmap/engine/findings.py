@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.stale import Owners, above_limit, find_stale, open_rows
-from flowmap.export.snapshot import FindingsReport
+from flowmap.export.snapshot import FindingsReport, by_visible_key
+from flowmap.model.deployment import DeploymentInfo
+from flowmap.model.expectation import Expectation, FindingKind, SeenPeer, judge
 from flowmap.model.findings import ConnectionLimits, StaleReason
 
 EVERY = 5.0
@@ -24,27 +27,46 @@ SHARE = 50
 class Findings:
     """The counts of one daemon. :meth:`configure` may be called from another thread."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
-        self._limits = limits
+    def __init__(self, limits: ConnectionLimits, expectations: Sequence[Expectation] | None) -> None:
+        """``expectations``: None without a file of them."""
+        self._limits, self.expectations = limits, expectations
         self._report = FindingsReport()
         self._next = float("-inf")
 
-    def configure(self, limits: ConnectionLimits) -> None:
-        """Apply other limits from the next count on."""
-        self._limits, self._next = limits, float("-inf")
+    def configure(self, limits: ConnectionLimits, expectations: Sequence[Expectation] | None) -> None:
+        """Apply others from the next count on."""
+        self._limits, self.expectations, self._next = limits, expectations, float("-inf")
 
     def report(self, accounting: FlowAccounting) -> FindingsReport:
         """The counts, not older than a few seconds."""
         began = time.monotonic()
         if began >= self._next:
-            self._report = count(accounting, self._limits, epoch=time.time() - began)
+            stale = count_stale(accounting, self._limits, epoch=time.time() - began)
+            self._report = FindingsReport(stale, count_unexpected(accounting, self.expectations))
             ended = time.monotonic()
             self._next = ended + max(EVERY, SHARE * (ended - began))
         return self._report
 
 
-def count(accounting: FlowAccounting, limits: ConnectionLimits, *, epoch: float) -> FindingsReport:
-    """Count now."""
+def count_unexpected(
+    accounting: FlowAccounting, expectations: Sequence[Expectation] | None
+) -> Mapping[tuple[Owners, FindingKind], int]:
+    """Unexpected peers with a series, by deployment and kind. Missing peers do not count: a series can have expired."""
+    if expectations is None:
+        return {}
+    infos = by_visible_key(accounting.described())
+    keys = [key for key in accounting.series_table.freeze().keys if key is not None and key.owners]
+    seen = [
+        SeenPeer(tuple(infos.get(owner.key) or DeploymentInfo(owner) for owner in key.owners), key.peer) for key in keys
+    ]
+    found = judge(expectations, seen)
+    return Counter((one.owners, one.kind) for one in found if one.kind is not FindingKind.MISSING)
+
+
+def count_stale(
+    accounting: FlowAccounting, limits: ConnectionLimits, *, epoch: float
+) -> Mapping[tuple[Owners, StaleReason], int]:
+    """Stale connections by deployment and reason."""
     rows = open_rows(accounting)
     found = find_stale(accounting, rows, epoch=epoch, idle=limits.idle)
     decisions, verdicts = accounting.attribution.decisions, accounting.table.columns.verdict[rows]
@@ -61,4 +83,4 @@ def count(accounting: FlowAccounting, limits: ConnectionLimits, *, epoch: float)
             stale[tuple(sorted(decisions[number].owners)), reason] += times
     for one in above_limit(accounting, rows, limits.connections) if limits.connections is not None else ():
         stale[one.owners, StaleReason.ABOVE_LIMIT] += one.connections - (limits.connections or 0)
-    return FindingsReport(stale=dict(stale))
+    return stale

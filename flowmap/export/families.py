@@ -185,6 +185,10 @@ def _findings(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_stale_connections": [
             _sample(count, **_of_owners(owners), reason=reason) for (owners, reason), count in stale
         ],
+        "flowmap_unexpected_peers": [
+            _sample(count, **_of_owners(owners), finding=kind.replace(" ", "_"))
+            for (owners, kind), count in sorted(findings.unexpected.items())
+        ],
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from flowmap.export.delays import DelayCounts
 from flowmap.export.series import KINDS, SeriesKey, SeriesKind
-from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner
+from flowmap.model.expectation import FindingKind
 from flowmap.model.findings import StaleReason
 from flowmap.model.source import SourceReport
 from flowmap.model.status import AttributionReport, ByteTotals, QuestionCounts, RecordingReport
@@ -87,6 +88,12 @@ class SeriesSnapshot:
         return ByteCount(exact_sum(self.transmit_bytes[rows]), exact_sum(self.receive_bytes[rows]))
 
 
+def by_visible_key(infos: Iterable[DeploymentInfo]) -> dict[DeploymentKey, DeploymentInfo]:
+    """Descriptions by identity, also without the workspace: series whose labels leave it out have owners without it."""
+    whole = {info.owner.key: info for info in infos}
+    return {key._replace(workspace=""): info for key, info in whole.items()} | whole
+
+
 def exact_sum(column: U64) -> int:
     """Sum without overflow or rounding. numpy's own sum of uint64 wraps, so both halves are summed separately."""
     return (int((column >> np.uint64(32)).sum()) << 32) + int((column & np.uint64(0xFFFF_FFFF)).sum())
@@ -158,6 +165,8 @@ class FindingsReport:
 
     stale: Mapping[tuple[tuple[Owner, ...], StaleReason], int] = field(default_factory=dict)
     """Connections by deployment, or set of deployments, and reason."""
+    unexpected: Mapping[tuple[tuple[Owner, ...], FindingKind], int] = field(default_factory=dict)
+    """Peers by deployment, or set of deployments, and kind; a deployment without an entry counts 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

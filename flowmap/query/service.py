@@ -12,9 +12,10 @@ import flowmap
 from flowmap.attribute.questions import Question
 from flowmap.control.port import ControlPlane
 from flowmap.errors import HistoryError, QueryError
-from flowmap.export.snapshot import Snapshot
+from flowmap.export.snapshot import Snapshot, by_visible_key
 from flowmap.model.deployment import DeploymentInfo, JobSelection
 from flowmap.model.findings import ConnectionLimits, StaleView
+from flowmap.model.lineage import LineageView
 from flowmap.model.selection import Selection
 from flowmap.model.source import SourceStatus
 from flowmap.model.status import (
@@ -41,6 +42,7 @@ from flowmap.model.views import (
 )
 from flowmap.query.asking import EngineCalls
 from flowmap.query.history import HistoryQueries
+from flowmap.query.lineage import edges, peer_facts, talks_of_series, talks_of_window
 from flowmap.query.map.building import LiveMap, past_map
 from flowmap.query.problems import problems
 from flowmap.query.stale import stale_view
@@ -174,6 +176,20 @@ class QueryService:
         return await self.calls.call(
             lambda queries: stale_view(queries, selection, idle=idle, connections=connections, limit=limit)
         )
+
+    async def lineage(self, selection: Selection) -> LineageView:
+        now = time.time()
+        facts = await self.calls.call(lambda queries: peer_facts(queries.accounting, time.monotonic()))
+        since = until = None
+        if selection.of_past:
+            since, until = selection.since or 0.0, selection.until or now
+            talks = talks_of_window((await self._history("from").peers(None, since, until)).peers)
+        else:
+            talks = talks_of_series(self.snapshot().series_table)
+        infos = by_visible_key(self.snapshot().deployments)
+        named = {owner for talk in talks for owner in talk.owners if owner.key not in infos}
+        others = await self.calls.call(lambda queries: {owner.key: queries.describe(owner) for owner in named})
+        return LineageView(since, until or now, edges(talks, facts, selection, infos | others))
 
     def status(self) -> StatusView:
         snapshot, control = self.snapshot(), self._control.status()

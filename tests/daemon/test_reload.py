@@ -26,6 +26,7 @@ from flowmap.export.snapshot import Snapshot
 from flowmap.flows.columns import IGNORED
 from flowmap.flows.records.batch import RecordKind
 from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.expectation import Expectation
 from flowmap.sources.conntrack.source import ConntrackSource
 from flowmap.sources.sockets.source import SocketsSource
 from tests.support.records import Record, batch_of
@@ -175,6 +176,7 @@ def changing(
 
 
 CA = Path(__file__).parents[1] / "data/tls/ca.pem"
+EXPECTATIONS = Path(__file__).parent.parent / "data" / "expectations" / "small.yaml"
 
 
 async def action(made: Changing) -> str:
@@ -184,6 +186,7 @@ async def action(made: Changing) -> str:
 
 CHANGES: list[tuple[str, object, Callable[[Changing], object], object]] = [
     ("control_plane.credentials.access_key_id", "other", Changing.key, "other"),
+    ("expect.file", str(EXPECTATIONS), lambda m: m.pipeline.findings.expectations, (Expectation(("p",), (), "x"),)),
     ("expect.connections", 20, lambda m: m.pipeline.backend.limits.connections, 20),
     ("expect.idle", "2h", lambda m: m.pipeline.backend.limits.idle, 7200.0),
     ("control_plane.rate", 7.0, lambda m: m.pipeline.engine.budget.rate, 7.0),

@@ -6,7 +6,7 @@ import pytest
 
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep
-from flowmap.engine.findings import count
+from flowmap.engine.findings import count_stale
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import DeploymentInfo, Job, Jobs, Owner
 from flowmap.model.findings import ConnectionLimits, PeerAboveLimit, StaleReason, StaleView
@@ -132,10 +132,10 @@ def test_too_many_to_one_peer(desk: Desk) -> None:
 def test_counts_for_the_metric(desk: Desk) -> None:
     listed(desk, X, RUNNING)
     listed(desk, Y, OVER)
-    report = count(desk.accounting, ConnectionLimits(connections=1), epoch=EPOCH)
-    assert report.stale == {
+    counts = count_stale(desk.accounting, ConnectionLimits(connections=1), epoch=EPOCH)
+    assert counts == {
         ((X,), StaleReason.OLDER_THAN_RUN): 2,
         ((Y,), StaleReason.JOB_ENDED): 1,
         ((X,), StaleReason.ABOVE_LIMIT): 1,
     }
-    assert count(accounting_for(), ConnectionLimits(1, 1.0), epoch=EPOCH).stale == {}
+    assert count_stale(accounting_for(), ConnectionLimits(1, 1.0), epoch=EPOCH) == {}

@@ -14,6 +14,7 @@ from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo, Job, JobSelection, Owner, State
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 from flowmap.model.findings import PeerAboveLimit, StaleConnection, StaleReason, StaleView
+from flowmap.model.lineage import Direction, LineageEdge, LineageView
 from flowmap.model.selection import Selection
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats, SourceStatus
 from flowmap.model.status import (
@@ -88,6 +89,9 @@ ATTRIBUTION = AttributionView(
     (INFO,),
     (Evidence("sink", "strong", 1_700_000_000.0, 1_700_000_001.5, "live", "inside", (OWNER,)),),
     FLOW,
+)
+EDGE = LineageEdge(
+    (INFO,), "orders", "tcp", ("10.0.0.9:9092",), Direction.READS, True, TRAFFIC, 1_700_000_000.0, 1_700_000_100.0
 )
 STALE = StaleView(
     (StaleConnection(FLOW, (StaleReason.OLDER_THAN_RUN, StaleReason.IDLE), 61.5, 1_700_000_100.0),),
@@ -225,6 +229,10 @@ class FakeBackend:
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         return (PEER,)
+
+    async def lineage(self, selection: Selection) -> LineageView:
+        self._note(selection)
+        return LineageView(selection.since, 1_700_000_200.0, (EDGE,))
 
     async def stale(
         self, selection: Selection, *, idle: float | None, connections: int | None, limit: int

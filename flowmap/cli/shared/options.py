@@ -131,6 +131,14 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="KEY=V1,V2", type=label, help="deployments with this label")
 
 
+def add_window(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Add ``--since`` and ``--until``; ``default``: the window without them."""
+    parser.add_argument(
+        "--since", metavar="TIME", type=moment, help=f"start of a period, like 7d; needs history; default: {default}"
+    )
+    parser.add_argument("--until", metavar="TIME", type=moment, help="end of the period; default: now")
+
+
 def selection(arguments: argparse.Namespace) -> dict[str, str | int | None]:
     """Parameters of the HTTP API for :func:`add_selection`, ``--since`` and ``--until``."""
     chosen = arguments.label and f"{arguments.label[0]}={','.join(arguments.label[1])}"

@@ -257,6 +257,13 @@ _FINDINGS = (
         "(above_limit); counted every few seconds. Deployments that cannot be told apart have commas between them.",
         ("namespace", "deployment_id", "deployment", "reason"),
     ),
+    Metric(
+        "flowmap_unexpected_peers",
+        "gauge",
+        "Peers of a deployment that expect.file does not allow (new) or forbids (forbidden); 1 for a deployment "
+        "without an entry (no_entry). Of peers that have a series.",
+        ("namespace", "deployment_id", "deployment", "finding"),
+    ),
 )
 
 _CATALOG = (

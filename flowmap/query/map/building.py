@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from flowmap.export.series import SeriesKey
-from flowmap.export.snapshot import Snapshot
+from flowmap.export.snapshot import Snapshot, by_visible_key
 from flowmap.model.deployment import DeploymentInfo, State
 from flowmap.model.traffic_map import Figures, MapDeployment, MapPeer, MapQuery, TrafficMap
 from flowmap.model.views import PeerSeen, PeerWindow, Traffic
-from flowmap.query.map.folding import Columns, Infos, Window, fold
+from flowmap.query.map.folding import Columns, Window, fold
 from flowmap.query.map.grouping import Grouping, Left, Right, group, group_pairs
 from flowmap.query.map.rates import Samples
 
@@ -47,7 +47,7 @@ class LiveMap:
         return fold(
             Window(since, until, True, grouping, columns.take(grouping.rows)),
             query,
-            _by_key(snapshot),
+            by_visible_key(snapshot.deployments),
             _pending(snapshot, query),
         )
 
@@ -91,12 +91,6 @@ def _columns(traffic: Sequence[Traffic | None]) -> Columns:
         np.array([one.connections for one in rows], np.int64),
         np.array([one.open_connections for one in rows], np.int64),
     )
-
-
-def _by_key(snapshot: Snapshot) -> Infos:
-    """Descriptions by identity; with labels that leave out the workspace, owners have none."""
-    infos = {info.owner.key: info for info in snapshot.deployments}
-    return {key._replace(workspace=""): info for key, info in infos.items()} | infos
 
 
 def _pending(snapshot: Snapshot, query: MapQuery) -> list[tuple[MapDeployment, MapPeer]]:

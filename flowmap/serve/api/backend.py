@@ -7,6 +7,7 @@ from typing import Protocol
 
 from flowmap.export.snapshot import Snapshot
 from flowmap.model.findings import StaleView
+from flowmap.model.lineage import LineageView
 from flowmap.model.selection import Selection
 from flowmap.model.status import StatusView
 from flowmap.model.traffic_map import MapQuery, TrafficMap
@@ -69,6 +70,9 @@ class Backend(Protocol):
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         """Every peer with the deployments that talk to it."""
+
+    async def lineage(self, selection: Selection) -> LineageView:
+        """Which deployments talked to which peers. Without a window: since the daemon started."""
 
     async def stale(
         self, selection: Selection, *, idle: float | None, connections: int | None, limit: int

@@ -11,7 +11,8 @@ from typing import Any
 
 from flowmap.model import views
 from flowmap.model.findings import StaleView
-from flowmap.serve.api import models
+from flowmap.model.lineage import LineageView
+from flowmap.serve.api import findings, models
 from flowmap.serve.api.backend import Backend
 from flowmap.serve.api.bodies import AttributionBatch, Body
 from flowmap.serve.api.events import Event
@@ -22,6 +23,7 @@ from flowmap.serve.api.parameters import (
     ChangesParameters,
     DeploymentParameters,
     FlowParameters,
+    LineageParameters,
     Parameters,
     StaleParameters,
     WindowParameters,
@@ -97,6 +99,10 @@ async def _map(backend: Backend, asked: MapParameters) -> object:
     return await backend.traffic_map(asked.query(), window, before)
 
 
+async def _lineage(backend: Backend, asked: LineageParameters) -> LineageView:
+    return await backend.lineage(asked.selection())
+
+
 async def _stale(backend: Backend, asked: StaleParameters) -> StaleView:
     return await backend.stale(asked.selection(), idle=asked.idle, connections=asked.connections, limit=asked.limit)
 
@@ -158,10 +164,17 @@ ENDPOINTS = (
         _map,
     ),
     Endpoint(
+        "/api/v1/lineage",
+        "Which deployment reads from and writes to which peer, as observed; with from or to: in a window of time",
+        LineageParameters,
+        findings.Lineage,
+        _lineage,
+    ),
+    Endpoint(
         "/api/v1/stale",
         "Open connections that are stale: left by an earlier run, of ended jobs, idle; and too many to one peer",
         StaleParameters,
-        models.Stale,
+        findings.Stale,
         _stale,
     ),
     Endpoint("/api/v1/status", "State of the daemon", Parameters, Status, _status),

@@ -13,7 +13,6 @@ from pydantic.alias_generators import to_camel
 
 from flowmap.model.deployment import JobSelection, State
 from flowmap.model.explanation import Relation
-from flowmap.model.findings import StaleReason
 
 
 def rfc3339(seconds: float | None) -> str | None:
@@ -258,34 +257,6 @@ class Flows(Answer):
 
     flows: list[Flow]
     next_cursor: Text | None = Field(description="The cursor of the next page; null on the last page.")
-
-
-class StaleConnection(Answer):
-    """An open connection that is stale."""
-
-    reasons: list[StaleReason]
-    idle_seconds: float | None = Field(description="Least time without traffic; null if the source does not tell.")
-    run_started_at: Time = Field(description="Start of the oldest running job of its deployment; null if none runs.")
-    flow: Flow
-
-
-class PeerAboveLimit(Answer):
-    """A deployment with more open connections to one peer than the limit."""
-
-    deployments: list[DeploymentName] = Field(validation_alias="owners")
-    peer: Text
-    connections: int
-
-
-class Stale(Answer):
-    """The stale connections of a selection."""
-
-    connections: list[StaleConnection] = Field(description="The oldest first.")
-    total: int = Field(description="Stale connections, also those that are not listed.")
-    above_limit: list[PeerAboveLimit]
-    checked: int = Field(description="Open connections that have an owner or a set of owners.")
-    unjudged: int = Field(description="Those whose deployment's jobs are not known well enough to judge their age.")
-    idle_known: bool = Field(description="Whether the source tells when connections had traffic.")
 
 
 class Traffic(Answer):

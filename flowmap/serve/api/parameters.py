@@ -256,6 +256,19 @@ class SelectionParameters(Parameters):
         return Selection(self.deployment, self.peer, self.label)
 
 
+class LineageParameters(SelectionParameters):
+    """Which traffic between deployments and peers."""
+
+    from_: Time = Field(None, alias="from", description="Start of a window of time; needs history.")
+    to: Time = Field(None, description="End of the window; now if absent.")
+
+    def selection(self) -> Selection:
+        """The traffic that is asked for. QueryError if the window ends before it begins."""
+        if self.from_ is not None and self.to is not None:
+            in_order(self.from_, self.to, "from")
+        return Selection(self.deployment, self.peer, self.label, self.from_, self.to)
+
+
 class StaleParameters(SelectionParameters):
     """Which open connections are stale."""
 

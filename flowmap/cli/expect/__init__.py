@@ -1,0 +1,1 @@
+"""``flowmap expect``: which peers deployments may have."""
