@@ -55,10 +55,11 @@ def count_unexpected(
     if expectations is None:
         return {}
     infos = by_visible_key(accounting.described())
-    keys = [key for key in accounting.series_table.freeze().keys if key is not None and key.owners]
-    seen = [
-        SeenPeer(tuple(infos.get(owner.key) or DeploymentInfo(owner) for owner in key.owners), key.peer) for key in keys
-    ]
+    seen = []
+    for key in accounting.series_table.freeze().keys:
+        if key is not None and key.kind in ("deployment", "shared"):
+            owners = tuple(infos.get(owner.key) or DeploymentInfo(owner) for owner in key.owners)
+            seen.append(SeenPeer(owners, key.peer))
     found = judge(expectations, seen)
     return Counter((one.owners, one.kind) for one in found if one.kind is not FindingKind.MISSING)
 

@@ -15,9 +15,8 @@ X, Y = (Owner("", "ns", f"id-{name}", name) for name in "xy")  # as series have 
 
 def test_unexpected_peers_of_the_series() -> None:
     accounting = accounting_for()
-    accounting.deployments[X.key._replace(workspace="w")] = DeploymentInfo(
-        X._replace(workspace="w"), labels={"team": "t"}
-    )
+    whole = X._replace(workspace="w")
+    accounting.deployments[whole.key] = DeploymentInfo(whole, labels={"team": "t"})
     for owners, peer in (((X,), "kafka"), ((X,), "mysql"), ((X,), "redis"), ((Y,), "kafka")):
         accounting.series_table.series(SeriesKey("deployment", owners, "", peer, "tcp"), now=0)
     entries = (Expectation(("kafka", "gone"), ("redis",), None, LabelFilter("team", ("t",))),)
