@@ -18,7 +18,7 @@ from flowmap.control.flink.cluster import Cluster
 from flowmap.control.flink.control_plane import FlinkControlPlane
 from flowmap.control.flink.deployments import Identity
 from flowmap.control.flink.host import UNUSED, Host, Listener
-from flowmap.control.flink.kubernetes import KubernetesClusters, access_of
+from flowmap.control.flink.kubernetes import ApiServer, KubernetesClusters, access_of
 from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.control.http.endpoint import endpoint_of_region
 from flowmap.control.http.route import Route, environment_proxy, trusting
@@ -83,7 +83,8 @@ def flink_control_plane(settings: FlinkConfig) -> FlinkControlPlane:
 
     asked, discovery = settings.kubernetes, None
     if asked.enabled:
-        discovery = KubernetesClusters(access_of(asked.api), asked.namespaces, asked.selector, make)
+        api = access_of(asked.api)
+        discovery = KubernetesClusters(lambda: ApiServer(api), asked.namespaces, asked.selector, make)
     clusters = [make(_access(one)) for one in settings.clusters]
     return FlinkControlPlane(clusters, poll=settings.poll, discovery=discovery)
 

@@ -42,8 +42,9 @@ def test_takeover_in_one_jvm_is_never_mistaken(session: Session, place: Path, si
         settle(session.stage, seen, jobs=2, since=since)  # a job that no reading shows gives no name
         for turn in range(1, 17):
             session.rest.cancel(job)
+            free = time.time()
             job = session.rest.submit(names[turn % 2], SOURCES[turn % 2], (MYSQL, POSTGRES)[turn % 2])
-            settle(session.stage, seen, jobs=2, since=time.time() - 0.5)
+            settle(session.stage, seen, jobs=2, since=free)
         session.rest.cancel(job)
         found = settle(session.stage, seen, jobs=34, since=since)
         assert found.wrong == []
@@ -67,7 +68,7 @@ def test_files_of_a_job(session: Session, place: Path) -> None:
     config.write_text('{"flink": {"clusters": [{"name": "prod", "urls": ["http://127.0.0.1:8081"]}]}}')
 
     def users(file: str) -> set[tuple[str, str, str]]:
-        words = ["package-users", file, "-c", str(config), "-o", "json", "--url", "http://127.0.0.1:9"]
+        words = ["package-users", file, "-c", str(config), "-o", "json"]
         command = [sys.executable, "-m", "flowmap", *words]
         found = session.stage.hub.run(*command)
         return {

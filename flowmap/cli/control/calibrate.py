@@ -93,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise QueryError("--changed-at: it is the moment of a change that --watch TIME observes")
     asked = questions(arguments.source, arguments.destination)
     config = asking.configured(arguments)
+    if not config.control_plane.enabled:
+        raise QueryError("calibrate: it finds attribute.semantics, which clusters of open-source Flink do not need")
     if arguments.watch is not None:
         return _watch(arguments, config, asked)
     replies = asking.run(_ask_all(arguments, config, asked))

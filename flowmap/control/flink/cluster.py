@@ -94,6 +94,8 @@ class Cluster:
         self.picture = ClusterPicture()
         self.jobs: dict[str, ListedJob] = {}
         """Every job ever listed, as last listed."""
+        self.resources: Mapping[str, str] = {}
+        """FlinkSessionJobs by the id of their job, where the cluster was found in Kubernetes."""
         self.version = ""
         self.task_managers: Mapping[str, TaskManager] = {}
         self.configured: tuple[Configured, ...] = ()

@@ -25,7 +25,7 @@ from flowmap.model.tenure import Holders, Tenure
 log = logging.getLogger(__name__)
 
 EVERY = 10.0
-"""Seconds between two looks for clusters."""
+"""Seconds between two looks for clusters at most."""
 
 WAIT = 10.0
 """Longest wait in seconds of a question for a reading, besides the time between two readings."""
@@ -34,8 +34,14 @@ WAIT = 10.0
 class Discovery(Protocol):
     """Finds clusters that the configuration does not name."""
 
+    def start(self) -> None:
+        """Begin what runs in the background, in the running loop. Later calls do nothing."""
+
     async def find(self) -> Mapping[str, Cluster]:
         """The clusters by name; the same object for the same cluster. ControlError if they cannot be looked for."""
+
+    async def changed(self, within: float) -> None:
+        """Wait until there may be other clusters, at most ``within`` seconds."""
 
     async def aclose(self) -> None: ...
 
@@ -99,13 +105,15 @@ class FlinkControlPlane:
         self._found = set(found)
 
     async def _discover(self) -> None:
+        assert self._discovery is not None, "there is a discovery"
+        self._discovery.start()
         while True:
             try:
                 await self.look_for_clusters()
             except Exception:  # a defect must not end the discovery
                 log.exception("clusters cannot be looked for")
             self.start()
-            await self._clock.sleep(EVERY)
+            await self._discovery.changed(EVERY)
 
     async def find_owners(
         self, workspace: str, namespace: str, source: Endpoint | None, destination: Endpoint | None
@@ -191,7 +199,8 @@ class FlinkControlPlane:
     def _listed(self, namespace: str, owner: Owner | None = None) -> tuple[ListedDeployment, ...]:
         cluster = self.clusters[namespace]
         jobs = ((cluster.owner(job.id), job) for job in cluster.jobs.values())
-        return listed_deployments(((of, job) for of, job in jobs if owner in (None, of)), cluster.version)
+        asked = ((of, job) for of, job in jobs if owner in (None, of))
+        return listed_deployments(asked, cluster.version, resources=cluster.resources)
 
     async def list_deployments(self, workspace: str, namespace: str) -> Listing[ListedDeployment]:
         """The deployments of one cluster, those whose jobs have ended included."""

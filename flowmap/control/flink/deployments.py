@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from flowmap.control.flink.records import ListedJob
@@ -32,9 +33,9 @@ class Identity:
 
 
 def listed_deployments(
-    jobs: Iterable[tuple[Owner, ListedJob]], version: str, packages: tuple[str, ...] = ()
+    jobs: Iterable[tuple[Owner, ListedJob]], version: str, *, resources: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[ListedDeployment, ...]:
-    """The deployments that the jobs make, in the order of their names."""
+    """The deployments that the jobs make, in the order of their names. ``resources``: FlinkSessionJobs by job id."""
     by_owner: defaultdict[Owner, list[ListedJob]] = defaultdict(list)
     for owner, job in jobs:
         by_owner[owner].append(job)
@@ -43,12 +44,16 @@ def listed_deployments(
             owner,
             execution_mode=own[-1].mode,
             engine_version=f"flink-{version}" if version else "",
-            labels={"cluster": owner.namespace},
+            labels={"cluster": owner.namespace, **_resource(own, resources)},
             jobs_by_state=Counter(status_of(job).lower() for job in own),
-            packages=packages,
         )
         for owner, own in sorted(by_owner.items())
     )
+
+
+def _resource(jobs: Sequence[ListedJob], resources: Mapping[str, str]) -> Mapping[str, str]:
+    names = [resources[job.id] for job in jobs if job.id in resources]
+    return {"flinksessionjob": names[-1]} if names else {}
 
 
 def described_job(job: ListedJob) -> Job:

@@ -3,32 +3,33 @@
 Flink itself and its operator label pods alike: ``app`` is the cluster id, ``component`` is ``jobmanager``, ``type`` is
 ``flink-native-kubernetes`` or ``flink-standalone-kubernetes``. The REST interface is the service ``<cluster-id>-rest``.
 Where FlinkDeployments can be read, a cluster counts only once the operator says that its JobManager is ready.
-
-The lists are read again and again with ``resourceVersion=0``, so the API server answers from its cache.
+FlinkSessionJobs name the jobs of session clusters. All three are listed once and then watched.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
+from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.flink.cluster import Cluster
-from flowmap.control.flink.replies import json_of
 from flowmap.control.flink.rest import Access, read_secret, tls_context
+from flowmap.control.flink.watching import LINE_LIMIT, LIST_TIMEOUT, SILENCE, Api, Resource, run_all
 from flowmap.control.http.route import Route
 from flowmap.control.http.transport import HttpTransport
-from flowmap.control.http.transport_api import Transport
-from flowmap.errors import AuthError, ConfigError, ProtocolError, Transient
+from flowmap.control.http.transport_api import HttpReply
+from flowmap.errors import ConfigError, ControlError, Transient
 
-TIMEOUT = 10.0
 REST_PORT = 8081
 TYPES = ("flink-native-kubernetes", "flink-standalone-kubernetes")
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 IN_CLUSTER = "in-cluster"
-_DEPLOYMENTS = "apis/flink.apache.org/v1beta1"
+READY = "READY"
+_OPERATOR = "apis/flink.apache.org/v1beta1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,85 +68,140 @@ class FoundCluster(NamedTuple):
         return Access(self.name, (f"http://{self.cluster_id}-rest.{self.namespace}:{REST_PORT}",))
 
 
+class ApiServer:
+    """Exchanges with the API server, with the token as it is now."""
+
+    def __init__(self, access: KubernetesAccess) -> None:
+        """ConfigError for an unusable file."""
+        self._access = access
+        files = Access("kubernetes", (), ca_file=access.ca_file)
+        self._transport = HttpTransport(Route(tls=tls_context(files)))
+
+    async def get(self, path: str) -> HttpReply:
+        return await self._transport.send("GET", self._url(path), self._headers(), timeout=LIST_TIMEOUT)
+
+    def lines(self, path: str) -> AsyncIterator[bytes]:
+        return self._transport.lines(self._url(path), self._headers(), silence=SILENCE, limit=LINE_LIMIT)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    def _url(self, path: str) -> str:
+        return f"{self._access.url}/{path}"
+
+    def _headers(self) -> Mapping[str, str]:
+        token = self._access.token_file
+        return {} if token is None else {"authorization": f"Bearer {read_secret(token)}"}
+
+
 class KubernetesClusters:
     """Finds the clusters. Used in one event loop."""
 
     def __init__(
         self,
-        api: KubernetesAccess,
+        api: Callable[[], Api],
         namespaces: Sequence[str],
         selector: str,
         make: Callable[[Access], Cluster],
         *,
-        transport: Transport | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """``namespaces``: empty for all. ``selector``: of the JobManagers' pods. ``make``: makes a cluster to read.
-        ConfigError for an unusable file."""
-        self.operator_error = ""
-        """Why FlinkDeployments were not read last; they are not needed."""
-        self._api = api
-        self._namespaces = tuple(namespaces)
-        self._selector = selector
+        """``api``: makes a client of the API server, one for each resource since each holds a connection.
+        ``namespaces``: empty for all. ``selector``: of the JobManagers' pods. ``make``: makes a cluster to read."""
         self._make = make
         self._known: Mapping[str, Cluster] = {}
-        files = Access("kubernetes", (), ca_file=api.ca_file)
-        self._transport = HttpTransport(Route(tls=tls_context(files))) if transport is None else transport
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._apis: list[Api] = []
+
+        def resources(path: str, query: Mapping[str, str]) -> list[Resource]:
+            scopes = [f"namespaces/{name}/" for name in namespaces] or [""]
+            made = [api() for _ in scopes]
+            self._apis += made
+            return [
+                Resource(one, path.format(scope), query, changed=self._news.set, clock=clock)
+                for one, scope in zip(made, scopes, strict=True)
+            ]
+
+        self._pods = resources("api/v1/{}pods", {"labelSelector": selector})
+        self._deployments = resources(f"{_OPERATOR}/{{}}flinkdeployments", {})
+        self._session_jobs = resources(f"{_OPERATOR}/{{}}flinksessionjobs", {})
+
+    @property
+    def operator_error(self) -> str:
+        """Why objects of the operator are not read; they are not needed. Empty if they are."""
+        errors = (one.error for one in (*self._deployments, *self._session_jobs))
+        return next((str(error) for error in errors if error is not None), "")
+
+    def start(self) -> None:
+        """Begin to watch, in the running loop. Later calls do nothing."""
+        if self._task is None:
+            every = [*self._pods, *self._deployments, *self._session_jobs]
+            self._task = asyncio.get_running_loop().create_task(run_all(every), name="kubernetes watches")
+
+    async def changed(self, within: float) -> None:
+        """Wait until there may be other clusters, at most ``within`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), within)
+        self._news.clear()
 
     async def find(self) -> Mapping[str, Cluster]:
-        """The clusters whose JobManager is ready; ControlError if the pods cannot be listed."""
-        found = {one.name: one for one in await self.list_clusters()}
+        """The clusters whose JobManager is ready; ControlError if the pods are not known, or not up to date."""
+        if self._task is None:
+            await self._read_once()
+        for one in self._pods:
+            if one.error is not None:
+                raise one.error
+            if not one.synced:
+                raise Transient("the pods are not listed yet")
+        found = {one.name: one for one in self.clusters()}
         self._known = {name: self._known.get(name) or self._make(one.access) for name, one in found.items()}
+        labels = self.session_jobs()
+        for cluster in self._known.values():
+            cluster.resources = labels
         return self._known
 
-    async def list_clusters(self) -> tuple[FoundCluster, ...]:
-        """What the lists show, in their order."""
-        found = dict.fromkeys([one async for one in self._pods()])
-        unready = await self._unready()
+    def clusters(self) -> tuple[FoundCluster, ...]:
+        """What the objects show, in their order."""
+        pods = (pod for resource in self._pods for pod in resource.objects.values())
+        found = dict.fromkeys(one for pod in pods if (one := _of_pod(pod)) is not None)
+        unready = {
+            FoundCluster(str(one["metadata"].get("namespace")), str(one["metadata"].get("name")))
+            for resource in self._deployments
+            for one in resource.objects.values()
+            if (one.get("status") or {}).get("jobManagerDeploymentStatus") != READY
+        }
         return tuple(one for one in found if one not in unready)
 
+    def session_jobs(self) -> Mapping[str, str]:
+        """The names of FlinkSessionJobs by the id of their job, as far as the operator tells."""
+        jobs = [one for resource in self._session_jobs for one in resource.objects.values()]
+        ids = [((one.get("status") or {}).get("jobStatus") or {}).get("jobId") for one in jobs]
+        return {str(job): str(one["metadata"].get("name")) for job, one in zip(ids, jobs, strict=True) if job}
+
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._transport.aclose()
+        """End the watches and close the connections."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for one in self._apis:
+            await one.aclose()
 
-    async def _pods(self) -> AsyncIterator[FoundCluster]:
-        for scope in self._scopes():
-            query = urlencode({"labelSelector": self._selector, "resourceVersion": "0"})
-            for pod in _items(await self._get(f"api/v1/{scope}pods?{query}")):
-                metadata, status = pod.get("metadata", {}), pod.get("status", {})
-                labels = metadata.get("labels", {})
-                known = labels.get("type") in TYPES and labels.get("app")
-                if known and status.get("phase") == "Running" and "deletionTimestamp" not in metadata:
-                    yield FoundCluster(str(metadata.get("namespace")), str(labels["app"]))
-
-    async def _unready(self) -> set[FoundCluster]:
-        """Clusters of the operator whose JobManager is not ready: its REST cannot be used then."""
-        unready: set[FoundCluster] = set()
-        self.operator_error = ""
-        for scope in self._scopes():
+    async def _read_once(self) -> None:
+        for one in self._pods:
+            await one.read()
+        for one in (*self._deployments, *self._session_jobs):
             try:
-                items = list(_items(await self._get(f"{_DEPLOYMENTS}/{scope}flinkdeployments?resourceVersion=0")))
-            except (AuthError, ProtocolError, Transient) as error:
-                self.operator_error = str(error)  # no operator here, or no right to read
-                continue
-            for one in items:
-                metadata, status = one.get("metadata", {}), one.get("status") or {}
-                if status.get("jobManagerDeploymentStatus") != "READY":
-                    unready.add(FoundCluster(str(metadata.get("namespace")), str(metadata.get("name"))))
-        return unready
-
-    def _scopes(self) -> Sequence[str]:
-        return [f"namespaces/{name}/" for name in self._namespaces] or [""]
-
-    async def _get(self, path: str) -> object:
-        token = self._api.token_file
-        headers = {} if token is None else {"authorization": f"Bearer {read_secret(token)}"}
-        reply = await self._transport.send("GET", f"{self._api.url}/{path}", headers, timeout=TIMEOUT)
-        where = f"the Kubernetes API at /{path.partition('?')[0]}"
-        return json_of(reply.status, reply.body, where)
+                await one.read()
+            except ControlError as error:
+                one.error = error  # no operator here, or no right to read
 
 
-def _items(answer: object) -> Iterator[dict[str, Any]]:
-    items = answer.get("items") if isinstance(answer, Mapping) else None
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise ProtocolError("the Kubernetes API did not answer with a list")
-    yield from items
+def _of_pod(pod: Mapping[str, Any]) -> FoundCluster | None:
+    """The cluster of a JobManager's pod; None for a pod that does not run, or is not Flink's."""
+    metadata, status = pod.get("metadata", {}), pod.get("status", {})
+    labels = metadata.get("labels", {})
+    known = labels.get("type") in TYPES and labels.get("app")
+    if known and status.get("phase") == "Running" and "deletionTimestamp" not in metadata:
+        return FoundCluster(str(metadata.get("namespace")), str(labels["app"]))
+    return None

@@ -19,7 +19,7 @@ import httpx
 from flowmap.control.http.own_calls import OWN_CALLS
 from flowmap.control.http.route import DIRECT, Proxy, Route
 from flowmap.control.http.transport_api import HttpReply
-from flowmap.errors import ControlError, ProtocolError, Transient
+from flowmap.errors import AuthError, ControlError, ProtocolError, Transient
 from flowmap.system.names import is_being_looked_up, lookup_problem, unanswered
 
 CONNECT_TIMEOUT = 5.0
@@ -73,6 +73,41 @@ class HttpTransport:
             # httpx attaches the request to its errors, and errors may be printed.
             request.headers.clear()
             request.url = request.url.copy_with(raw_path=b"/")
+
+    async def lines(self, url: str, headers: Mapping[str, str], *, silence: float, limit: int) -> AsyncIterator[bytes]:
+        """The lines of an answer that goes on until the server ends it, without empty ones.
+
+        ``silence``: seconds between two parts of it at most; ``limit``: bytes of a line. Transient if it breaks;
+        AuthError for 401 and 403, otherwise ProtocolError with the status of an answer that is not 200.
+        """
+        client = self._client or self._open()
+        request = client.build_request("GET", url, headers={**headers, "accept-encoding": "identity"})
+        host, proxy = request.url.host, self._route.proxy_to(request.url.scheme, request.url.host)
+        try:
+            async with asyncio.timeout(silence):
+                response = await client.send(request, stream=True)
+            try:
+                if response.status_code != 200:
+                    raise _refused(host, response.status_code)
+                chunks, rest = aiter(response.aiter_raw()), b""
+                while True:
+                    async with asyncio.timeout(silence):
+                        chunk = await anext(chunks, None)
+                    if chunk is None:
+                        return
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    if max(map(len, (*whole, rest))) > limit:
+                        raise ProtocolError(f"a line of {host} is over {limit} bytes")
+                    for line in filter(None, whole):
+                        yield line
+            finally:
+                await response.aclose()
+        except TimeoutError as error:
+            raise Transient(f"{host} sent nothing for {silence:g} s", reason="timeout") from error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise _translate(error, host, proxy) from error
+        finally:
+            request.headers.clear()
 
     def configure(self, route: Route) -> None:
         """Use another route from the next exchange on. Exchanges under way finish on their connections."""
@@ -217,6 +252,11 @@ def _late(host: str, proxy: Proxy | None, seconds: float) -> ControlError:
     if is_being_looked_up(proxy.host if proxy else host):
         return Transient(f"cannot resolve {_peer(host, proxy)}: {unanswered(seconds)}", reason="dns")
     return Transient(f"no complete answer within {seconds:.1f} s{_through(proxy)}", reason="timeout")
+
+
+def _refused(host: str, status: int) -> ControlError:
+    kind = AuthError if status in (401, 403) else Transient if status >= 500 or status == 429 else ProtocolError
+    return kind(f"{host} answered HTTP {status}", status=status)
 
 
 def _translate(error: Exception, host: str, proxy: Proxy | None) -> ControlError:

@@ -179,3 +179,19 @@ def test_check(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (level, message.partition(": ")[2]) == ("ok", "Flink 2.3.0, 2 TaskManagers, 3 jobs")
     assert found["flink.down"][0] == "failed"
     assert not [name for name in found if name.startswith("control_plane")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("calibrate", "10.0.0.1:4000", "10.1.0.1:9092", "orders"), "which clusters of open-source Flink do not need"),
+        (("query", "10.0.0.1", "10.1.0.1:9092", "--direct"), "ask without --direct"),
+    ],
+)
+def test_what_only_realtime_compute_has(
+    config: str, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    status, _, errors = run(capsys, *words, "-c", config)
+    assert status == 1
+    assert message in errors
+    assert errors.count("\n") == 1

@@ -1,9 +1,10 @@
-"""A JobManager's REST interface from recorded answers, as a transport."""
+"""A JobManager's REST interface from recorded answers, as a transport; and a stand-in for the Kubernetes API."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -44,3 +45,46 @@ class FakeRest:
 
     async def aclose(self) -> None:
         return
+
+
+class FakeApi:
+    """Lists from ``answers`` by path: objects, a body, or a status. A watch sends what :meth:`send` gives it."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self.answers = dict(answers)
+        self.asked: list[str] = []
+        self._version = 100
+        self._watches: dict[str, asyncio.Queue[bytes | ControlError | None]] = {}
+
+    async def get(self, path: str) -> HttpReply:
+        self.asked.append(path)
+        answer = self.answers.get(path.partition("?")[0], 404)
+        if isinstance(answer, int):
+            return HttpReply(answer, {}, b"{}")
+        if isinstance(answer, bytes):
+            return HttpReply(200, {}, answer)
+        body = {"metadata": {"resourceVersion": str(self._version)}, "items": answer}
+        return HttpReply(200, {}, json.dumps(body).encode())
+
+    async def lines(self, path: str) -> AsyncIterator[bytes]:
+        self.asked.append(path)
+        while (line := await self._queue(path.partition("?")[0]).get()) is not None:
+            if isinstance(line, ControlError):
+                raise line
+            yield line
+
+    def send(self, path: str, kind: str, one: Mapping[str, Any]) -> None:
+        """Send an event to the watch of a path; each has the next version."""
+        self._version += 1
+        metadata = {**one.get("metadata", {}), "resourceVersion": str(self._version)}
+        self.raw(path, json.dumps({"type": kind, "object": {**one, "metadata": metadata}}).encode())
+
+    def raw(self, path: str, line: bytes | ControlError | None) -> None:
+        """Send a line, an error, or the end of the watch."""
+        self._queue(path).put_nowait(line)
+
+    async def aclose(self) -> None:
+        return
+
+    def _queue(self, path: str) -> asyncio.Queue[bytes | ControlError | None]:
+        return self._watches.setdefault(path, asyncio.Queue())

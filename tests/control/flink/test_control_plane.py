@@ -265,6 +265,12 @@ class Found:
     def __init__(self) -> None:
         self.clusters: dict[str, Cluster] = {}
 
+    def start(self) -> None:
+        return
+
+    async def changed(self, within: float) -> None:
+        await asyncio.sleep(within)
+
     async def find(self) -> Mapping[str, Cluster]:
         return dict(self.clusters)
 

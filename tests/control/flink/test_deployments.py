@@ -39,11 +39,11 @@ def test_the_deployment_of_a_job(kind: IdentityKind, cluster: str, identity: str
 def test_jobs_of_one_deployment_are_listed_together() -> None:
     b, a = (Owner(FLINK, "prod", name, name) for name in "ba")
     jobs = [(b, job("b")), (a, job("a", "CANCELED", 5.0)), (b, job("b", "FAILED", mode="BATCH"))]
-    first, second = listed_deployments(jobs, "2.3.0", ("job.jar",))
-    assert (first.owner, first.jobs_by_state, first.labels) == (a, {"cancelled": 1}, {"cluster": "prod"})
+    first, second = listed_deployments(jobs, "2.3.0", resources={"id-a": "nightly"})
+    assert (first.owner, first.jobs_by_state) == (a, {"cancelled": 1})
+    assert (first.labels, second.labels) == ({"cluster": "prod", "flinksessionjob": "nightly"}, {"cluster": "prod"})
     assert (second.owner, second.jobs_by_state, second.execution_mode) == (b, {"running": 1, "failed": 1}, "BATCH")
     assert {first.engine_version, second.engine_version} == {"flink-2.3.0"}
-    assert first.packages == ("job.jar",)
     assert listed_deployments([(a, job("a"))], "")[0].engine_version == ""
     assert listed_deployments([], "2.3.0") == ()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +12,11 @@ from flowmap.control.flink.deployments import Identity
 from flowmap.control.flink.kubernetes import FoundCluster, KubernetesAccess, KubernetesClusters, access_of
 from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.errors import AuthError, ConfigError, ProtocolError
-from tests.control.flink.fake import FakeRest
+from tests.control.flink.fake import FakeApi, FakeRest
 
-API = "https://10.96.0.1:443"
-PODS = "/api/v1/pods"
-DEPLOYMENTS = "/apis/flink.apache.org/v1beta1/flinkdeployments"
+PODS = "api/v1/pods"
+DEPLOYMENTS = "apis/flink.apache.org/v1beta1/flinkdeployments"
+SESSION_JOBS = "apis/flink.apache.org/v1beta1/flinksessionjobs"
 
 
 def pod(app: str | None, *, namespace: str = "jobs", kind: str = "flink-native-kubernetes", **status: Any) -> Any:
@@ -33,16 +32,22 @@ def deployment(name: str, state: str | None, *, namespace: str = "jobs") -> Any:
     return {"metadata": {"name": name, "namespace": namespace}, "status": status}
 
 
-def clusters(
-    answers: dict[str, Any], *namespaces: str, token_file: str | None = None
-) -> tuple[KubernetesClusters, FakeRest]:
-    fake = FakeRest(answers)
+def session_job(name: str, job_id: str | None) -> Any:
+    status = {} if job_id is None else {"jobStatus": {"jobId": job_id, "state": "RUNNING"}}
+    return {"metadata": {"name": name, "namespace": "jobs"}, "spec": {"deploymentName": "prod"}, "status": status}
+
+
+def clusters(answers: dict[str, Any], *namespaces: str) -> tuple[KubernetesClusters, FakeApi]:
+    fake = FakeApi(answers)
 
     def make(access: Access) -> Cluster:
         return Cluster(JobManagerRest(access, transport=FakeRest({})), Identity(), poll=2)
 
-    access = KubernetesAccess(API, token_file)
-    return KubernetesClusters(access, namespaces, "component=jobmanager", make, transport=fake), fake
+    return KubernetesClusters(lambda: fake, namespaces, "component=jobmanager", make), fake
+
+
+def found(clusters: KubernetesClusters) -> list[str]:
+    return list(asyncio.run(clusters.find()))
 
 
 @pytest.mark.parametrize(
@@ -67,9 +72,9 @@ def clusters(
     ],
 )
 def test_clusters(pods: list[Any], deployments: Any, expected: list[str]) -> None:
-    answer = deployments if isinstance(deployments, int) else {"items": deployments}
-    found, _ = clusters({PODS: {"items": pods}, DEPLOYMENTS: answer})
-    assert [one.name for one in asyncio.run(found.list_clusters())] == expected
+    made, _ = clusters({PODS: pods, DEPLOYMENTS: deployments})
+    assert found(made) == expected
+    assert bool(made.operator_error)  # FlinkSessionJobs cannot be read
 
 
 def test_the_rest_address_is_that_of_the_service() -> None:
@@ -77,30 +82,56 @@ def test_the_rest_address_is_that_of_the_service() -> None:
 
 
 def test_a_cluster_that_stays_is_the_same_object() -> None:
-    answers: dict[str, Any] = {PODS: {"items": [pod("prod")]}}
-    found, fake = clusters(answers)
-    first = asyncio.run(found.find())["jobs/prod"]
-    fake.answers[PODS] = {"items": [pod("prod"), pod("more")]}
-    second = asyncio.run(found.find())
+    made, fake = clusters({PODS: [pod("prod")]})
+    first = asyncio.run(made.find())["jobs/prod"]
+    fake.answers[PODS] = [pod("prod"), pod("more")]
+    second = asyncio.run(made.find())
     assert second["jobs/prod"] is first
     assert list(second) == ["jobs/prod", "jobs/more"]
 
 
-def test_only_the_given_namespaces_are_listed(tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    token.write_text("secret")
-    found, fake = clusters({"/api/v1/namespaces/a/pods": {"items": []}}, "a", token_file=str(token))
-    assert asyncio.run(found.list_clusters()) == ()
-    assert fake.sent[0] == (
-        f"{API}/api/v1/namespaces/a/pods?labelSelector=component%3Djobmanager&resourceVersion=0",
-        {"authorization": "Bearer secret"},
-    )
+def test_session_jobs_label_the_jobs_of_a_cluster() -> None:
+    listed = [session_job("nightly", "ab" * 16), session_job("new", None)]
+    made, _ = clusters({PODS: [pod("prod")], DEPLOYMENTS: [], SESSION_JOBS: listed})
+    assert asyncio.run(made.find())["jobs/prod"].resources == {"ab" * 16: "nightly"}
+    assert made.operator_error == ""
 
 
-@pytest.mark.parametrize(("answer", "error"), [(403, AuthError), ({"items": 1}, ProtocolError), (b"x", ProtocolError)])
+def test_only_the_given_namespaces_are_listed() -> None:
+    made, fake = clusters({"api/v1/namespaces/a/pods": []}, "a")
+    assert found(made) == []
+    assert fake.asked[0] == "api/v1/namespaces/a/pods?labelSelector=component%3Djobmanager&resourceVersion=0"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [(403, AuthError), (b'{"items": 1}', ProtocolError), (b"x", ProtocolError)]
+)
 def test_pods_that_cannot_be_listed(answer: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
-        asyncio.run(clusters({PODS: answer})[0].list_clusters())
+        found(clusters({PODS: answer})[0])
+
+
+def test_changes_arrive_by_watching() -> None:
+    async def run() -> list[list[str]]:
+        made, fake = clusters({PODS: [pod("prod")], DEPLOYMENTS: [deployment("prod", "DEPLOYING")], SESSION_JOBS: 404})
+        made.start()
+        seen = []
+        for change in (
+            None,
+            (DEPLOYMENTS, "MODIFIED", deployment("prod", "READY")),
+            (PODS, "ADDED", pod("more")),
+            (PODS, "MODIFIED", pod("more", phase="Failed")),
+            (PODS, "DELETED", pod("prod")),
+        ):
+            if change is not None:
+                fake.send(*change)
+            await asyncio.sleep(0.02)
+            await made.changed(1)
+            seen.append(list(await made.find()))
+        await made.aclose()
+        return seen
+
+    assert asyncio.run(run()) == [[], ["jobs/prod"], ["jobs/prod", "jobs/more"], ["jobs/prod"], []]
 
 
 def test_place_of_the_api_server() -> None:
