@@ -28,6 +28,7 @@ local STATE_TTL = 300    -- and all of it, if no host comes any more
 local JUMP = 0.5         -- the clock may go back by this much
 local FAIR = 4           -- one call in this many goes to the question that has waited longest
 local FULL = 100000      -- questions in the queue
+local LOST = 2000        -- tickets among which those of one host are looked for; with more they run out in time
 local ANSWERED = 500     -- answered questions reported in one exchange
 local AT_A_TIME = 50     -- questions tidied up in one exchange
 
@@ -40,7 +41,8 @@ local function text(number) return string.format('%.6f', number) end
 call('ZADD', HOSTS, now, host)
 
 -- The state, or a new one.
-local known = call('HMGET', STATE, 'version', 'epoch', 'last', 'tokens', 'filled', 'turn', 'ticket', 'rate', 'lowered', 'tidied')
+local known = call('HMGET', STATE, 'version', 'epoch', 'last', 'tokens', 'filled', 'turn', 'ticket', 'rate', 'lowered',
+    'tidied', 'live', 'missing')
 if known[1] and known[1] ~= version then
     return redis.error_reply('FLEETVERSION ' .. known[1])
 end
@@ -58,9 +60,14 @@ if not (epoch and last and tokens and filled) or now < last - JUMP or notice == 
     if fresh then filled = now + SETTLE end
 end
 
--- Hosts. Each that is missing may spend its own share, which is taken from the rate of the others.
-local live = call('ZCOUNT', HOSTS, now - LIVE, '+inf')
-local missing = call('ZCOUNT', HOSTS, now - MISSING, '(' .. text(now - LIVE))
+-- Hosts, counted once a second. Each that is missing may spend its own share, taken from the rate of the others.
+local tidying = now - tidied > 1 or not known[12]
+local live, missing = tonumber(known[11]), tonumber(known[12])
+if tidying then
+    tidied = now
+    live = call('ZCOUNT', HOSTS, now - LIVE, '+inf')
+    missing = call('ZCOUNT', HOSTS, now - MISSING, '(' .. text(now - LIVE))
+end
 
 -- Tokens. Where hosts are configured differently, the lowest rate of the last minute counts.
 if rate <= lowest or now - lowered > 60 then lowest, lowered = rate, now end
@@ -106,7 +113,7 @@ for _, question in ipairs(call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, 
 end
 
 -- Tickets that the host was granted in a reply it did not get. Their place in the budget is lost.
-if notice == 'lost' then
+if notice == 'lost' and call('HLEN', FLIGHT) <= LOST then
     local has = {}
     for index = at + 3 * done + 3 * failed + 4 * wants + 1, #ARGV do has[ARGV[index]] = true end
     local all = call('HGETALL', FLIGHT)
@@ -149,7 +156,7 @@ end
 
 -- Questions that the host wants.
 local held, refused = {}, {}
-local room = FULL - call('ZCARD', TRAFFIC) - call('HLEN', FLIGHT)
+local room = wants > 0 and FULL - call('ZCARD', TRAFFIC) - call('HLEN', FLIGHT)
 for _ = 1, wants do
     local question, more, delay, since = ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], tonumber(ARGV[at + 4])
     at = at + 4
@@ -194,8 +201,7 @@ while slots > 0 and tokens >= 1 do
 end
 
 -- Tidy up, a little at a time.
-if now - tidied > 1 then
-    tidied = now
+if tidying then
     for _, question in ipairs(call('ZRANGEBYSCORE', WANTED, '-inf', now - UNWANTED, 'LIMIT', 0, AT_A_TIME)) do
         if flying(question) then call('ZREM', WANTED, question) else forget(question) end
     end
@@ -208,7 +214,7 @@ if now - tidied > 1 then
 end
 call('HSET', STATE, 'version', version, 'epoch', epoch, 'last', text(now), 'tokens', text(tokens),
     'filled', text(filled), 'turn', turn, 'ticket', ticket, 'rate', tostring(lowest), 'lowered', text(lowered),
-    'tidied', text(tidied))
+    'tidied', text(tidied), 'live', live, 'missing', missing)
 
 local oldest = call('ZRANGE', AGE, 0, 0, 'WITHSCORES')[2]
 local wait = tokens >= 1 and 0 or math.max(0, filled - now) + (1 - tokens) / left

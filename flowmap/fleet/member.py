@@ -175,7 +175,11 @@ class Member:
 
     @property
     def _shortest_pause(self) -> float:
-        return pace.shortest_pause(self._reply.hosts if self._reply is not None else 1)
+        return pace.shortest_pause(self._hosts)
+
+    @property
+    def _hosts(self) -> int:
+        return self._reply.hosts if self._reply is not None else 1
 
     async def _turn(self) -> float:
         """One exchange, or one attempt. Returns the seconds until the next."""
@@ -288,7 +292,7 @@ class Member:
     def _lost(self, error: FleetError | ControlError) -> None:
         now = self._clock.monotonic()
         self._failures += 1
-        self._retry_at = now + pace.next_attempt(self._failures, self._clock.chance())
+        self._retry_at = now + pace.next_attempt(self._failures, hosts=self._hosts, chance=self._clock.chance())
         self.figures.up, self.figures.problem = False, str(error)
         self.figures.failures[error.reason] += 1
         if now - self._logged_at >= LOG_EVERY:

@@ -40,9 +40,10 @@ def shortest_pause(hosts: int) -> float:
     return max(0.01, hosts / (10 * EXCHANGES))
 
 
-def next_attempt(failures: int, chance: float) -> float:
-    """Seconds until the next attempt after so many failures in a row."""
-    return float(min(RETRY, 0.25 * 2.0 ** min(failures, 8))) * (0.5 + 0.5 * chance)
+def next_attempt(failures: int, *, hosts: int, chance: float) -> float:
+    """Seconds until the next attempt after so many failures in a row. An overloaded server gets fewer, not more."""
+    pause = max(hosts / EXCHANGES, 0.25 * 2.0 ** min(failures, 8))
+    return float(min(RETRY, pause)) * (0.5 + 0.5 * chance)
 
 
 class OwnShare:

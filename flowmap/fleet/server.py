@@ -22,6 +22,9 @@ SCRIPT = Path(__file__).with_name("exchange.lua")
 TIMEOUT = 1.0
 """Seconds for one exchange, and for a connection: then the server counts as away."""
 
+ANSWERED = frozenset(("full", "read_only", "version", "script", "denied", "loading"))
+"""Reasons of failures that a working server answers with: its connection can be used again."""
+
 Argument = str | int | float | bytes
 
 
@@ -81,8 +84,10 @@ class Server:
             async with asyncio.timeout(2 * TIMEOUT):
                 return await self._send(*command)
         except Exception as error:
-            await self._drop()
-            raise error if isinstance(error, FleetError) else failure(error, self.address) from error
+            failed = error if isinstance(error, FleetError) else failure(error, self.address)
+            if failed.reason not in ANSWERED:
+                await self._drop()
+            raise failed from error
 
     async def _send(self, *command: Argument) -> Any:
         from redis.exceptions import NoScriptError

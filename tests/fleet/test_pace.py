@@ -31,8 +31,9 @@ def test_a_waiting_host_comes_back_for_the_next_call() -> None:
 
 
 def test_attempts_become_rarer_up_to_the_longest_pause() -> None:
-    pauses = [pace.next_attempt(failures, 1.0) for failures in range(1, 20)]
-    assert pauses == sorted(pauses) and pauses[-1] == pace.RETRY
+    pauses = [pace.next_attempt(failures, hosts=1, chance=1.0) for failures in range(1, 20)]
+    assert pauses == sorted(pauses) and pauses[0] < 1 and pauses[-1] == pace.RETRY
+    assert pace.next_attempt(1, hosts=1000, chance=1.0) == 1000 / pace.EXCHANGES
     assert pace.RETRY < pace.LOCAL_AFTER
 
 
