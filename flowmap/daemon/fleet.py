@@ -110,7 +110,7 @@ def settings_of(config: Config) -> MemberSettings:
     """The settings of a member; ConfigError if the key file cannot be used."""
     plane, fleet = config.control_plane, config.fleet
     return MemberSettings(
-        host=socket.gethostname(),
+        host=f"{socket.gethostname()}:{config.http.listen.port}",  # daemons on one host are several members
         trust=fleet.trust,
         size=fleet.size or 1,
         keys=_keys(fleet.key_file) if fleet.trust == "all" else (),

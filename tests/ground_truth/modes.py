@@ -75,6 +75,8 @@ class Mode:
     """The control plane answers from data that is up to so many seconds old, now more, now less."""
     attribute: Mapping[str, object] = field(default_factory=dict)
     """The daemon's settings."""
+    fleet: bool = False
+    """Three daemons share answers and budget through a server with faults."""
 
     @property
     def answer_age(self) -> float:
@@ -98,6 +100,8 @@ MODES: Mapping[str, Mode] = {
         "owners that the control plane learns of late, and programs that are older than their host's TaskManager",
         scene="late", attribute={"registration_lag": "4s"},
     ),
+    # A server that was restarted grants nothing for 5 s, and this one is restarted every 25 s.
+    "fleet": Mode("three daemons that share a Valkey, which is stopped, killed and restarted", 50.0, fleet=True),
     "old": Mode("answers of old data", data_age=1.5, attribute={"answer_age": "2.5s"}),
 }  # fmt: skip
 """Every mode, by its name on the command line."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flowmap.sandbox.running import running_sandbox
+from tests.ground_truth.fleet import Companions, sharing
 from tests.ground_truth.modes import MODES
 from tests.ground_truth.observer import WAYS, Observer
 from tests.ground_truth.plan import Plan
@@ -92,21 +94,26 @@ def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: t
         with serving(plan, made), running_in(made, "clients", clients()) as actors:
             until(prepared.is_set, "the older connections are open")
             made.witness()
-            daemon = Daemon(made.host, _config(plan, timing, plane.url, directory), directory)
-            try:
-                until(daemon.ready, "the daemon is ready")
-                go.set()
-                observer = Observer(daemon)
-                _watch(observer, actors)
-                _wait_for_last_answers(observer, director.record, timing)
-                outcome = _report(plan, director.record, observer, made, timing, plane.requests)
-                assert daemon.stop() == 0, "the daemon did not end as it should"
-                return outcome
-            finally:
-                go.set()
-                if daemon.process.poll() is None:
-                    daemon.process.kill()
-                    daemon.process.wait()
+            config, fleet = _config(plan, timing, plane.url, directory), contextlib.ExitStack()
+            companions = Companions([])
+            with fleet:
+                if MODES[plan.mode].fleet:
+                    config, companions = fleet.enter_context(sharing(made.host, config, directory))
+                daemon = Daemon(made.host, config, directory)
+                try:
+                    until(lambda: daemon.ready() and companions.ready(), "the daemons are ready")
+                    go.set()
+                    observers = [Observer(daemon), *companions.observers]
+                    _watch(observers, actors)
+                    _wait_for_last_answers(observers, director.record, timing)
+                    outcome = _report(plan, director.record, observers, made, timing, plane.requests)
+                    assert daemon.stop() == 0, "the daemon did not end as it should"
+                    return outcome
+                finally:
+                    go.set()
+                    if daemon.process.poll() is None:
+                        daemon.process.kill()
+                        daemon.process.wait()
 
 
 def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[str, Any]:
@@ -142,29 +149,46 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
     }
 
 
-def _watch(observer: Observer, actors: threading.Thread) -> None:
+def _watch(observers: Sequence[Observer], actors: threading.Thread) -> None:
     while actors.is_alive():
-        observer.look()
+        for observer in observers:
+            observer.look()
         actors.join(LOOK_EVERY)
 
 
-def _wait_for_last_answers(observer: Observer, record: Record, timing: Timing) -> None:
+def _wait_for_last_answers(observers: Sequence[Observer], record: Record, timing: Timing) -> None:
     """Until every entry of the kernel has had time to end, and no flow waits that an answer can still help."""
-    least, news, pending = time.time() + 2 * timing.ttl + timing.udp_end, time.time(), observer.pending
-    while observer.pending and time.time() < news + timing.patience or time.time() < least:
-        observer.look()
-        if observer.pending != pending:
-            pending, news = observer.pending, time.time()
+
+    def waiting() -> int:
+        return sum(observer.pending for observer in observers)
+
+    least, news, pending = time.time() + 2 * timing.ttl + timing.udp_end, time.time(), waiting()
+    while waiting() and time.time() < news + timing.patience or time.time() < least:
+        for observer in observers:
+            observer.look()
+        if waiting() != pending:
+            pending, news = waiting(), time.time()
         time.sleep(LOOK_EVERY)
-    observer.look_back(min(one.began for one in record.connections) - 1.0)
+    for observer in observers:
+        observer.look_back(min(one.began for one in record.connections) - 1.0)
 
 
 def _report(
-    plan: Plan, record: Record, observer: Observer, made: Stage, timing: Timing, requests: Mapping[str, Any]
+    plan: Plan,
+    record: Record,
+    observers: Sequence[Observer],
+    made: Stage,
+    timing: Timing,
+    requests: Mapping[str, Any],
 ) -> Outcome:
     knowable = Knowable(plan, record, timing)
     attributable = {one.plan.number for one in record.connections if knowable.attributable(one)}
+    observer, *others = observers
     verdict = judge(record.connections, attributable, observer.seen, _opened(observer.samples))
+    for other in others:  # of the same connections: what one of them names wrong is wrong
+        more = judge(record.connections, attributable, other.seen, _opened(other.samples))
+        verdict = replace(verdict, wrong=[*verdict.wrong, *more.wrong])
+        observer.imbalances += other.imbalances
     calls = _calls(observer, requests)
     total = calls.asked + calls.ties + calls.faulty
     return Outcome(
