@@ -29,7 +29,7 @@ from flowmap.cli.output.text import table
 from flowmap.fleet.control_plane import SharedControlPlane
 from flowmap.fleet.server import ServerAddress
 from flowmap.model.address import Address, Endpoint
-from tests.support.fleet import World, host, settled
+from tests.support.fleet import World, allow_for_company, host, settled
 from tests.support.valkey import ValkeyServer, running
 
 RECHECK = 1.0
@@ -156,6 +156,7 @@ async def some_hosts(address: ServerAddress, load: Load, hosts: list[int], end: 
 
 def process(address: ServerAddress, load: Load, hosts: list[int], end: float, result: str) -> None:
     logging.disable()
+    allow_for_company()
     Path(result).write_text(json.dumps(asyncio.run(some_hosts(address, load, hosts, end))))
 
 
