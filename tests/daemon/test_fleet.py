@@ -88,8 +88,10 @@ def test_one_call_names_the_flows_of_both(tmp_path: Path, monkeypatch: pytest.Mo
             asked = Counter(urlsplit(url).query for url in called.urls)
             clients = [query for query in asked if parse_qs(query).get("srcIp") == ["10.0.0.1"]]
             assert clients and all(asked[query] <= 2 for query in clients)
-            pages = [pipeline.page().decode() for pipeline in pipelines]
-            assert all("flowmap_fleet_up 1" in page and "flowmap_fleet_hosts 2" in page for page in pages)
+            wanted = ("flowmap_fleet_up 1\n", "flowmap_fleet_hosts 2\n")
+            async with asyncio.timeout(20):  # the server counts its hosts once a second
+                while not all(text in one.page().decode() for one in pipelines for text in wanted):
+                    await asyncio.sleep(0.05)
             saved = [pipeline.backend.status().fleet for pipeline in pipelines]
             assert sum(one.calls_saved for one in saved if one is not None) >= 1
         finally:
