@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "query": Entry("traffic.query", "show which deployment owns a connection"),
         "who": Entry("who.command", "add the owners of connections to any text: process lists, logs"),
         "flows": Entry("traffic.flows", "list connections and their deployments"),
+        "top": Entry("top.command", "show live traffic in the terminal; the keys lead to connections and explanations"),
         "peers": Entry("traffic.peers", "list the peers of a deployment in a period, and which are new or gone"),
         "stale": Entry(
             "traffic.stale", "list open connections that an earlier run left, of ended jobs, idle, or too many"

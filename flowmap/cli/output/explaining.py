@@ -14,14 +14,17 @@ ANSWERS = 6
 
 def print_explanation(chain: dict[str, Any]) -> None:
     """Print the sources, the questions with their answers, and how the answers combine."""
-    facts = [(name, value) for name, value in _facts(chain) if value]
-    print()
-    for line in text.table(("", ""), facts, width=text.terminal_width())[1:]:
+    for line in lines(chain, width=text.terminal_width()):
         print(line)
-    print()
+
+
+def lines(chain: dict[str, Any], *, width: int | None) -> list[str]:
+    """The explanation line by line, cut to ``width`` cells if possible."""
+    facts = [(name, value) for name, value in _facts(chain) if value]
     header = ("QUESTION", "ASKED", "ANSWERED", "OWNER", "RELATION", "RULE")
     open_rule = "wait" if chain["decidedAt"] is None else None
-    text.print_table(header, [row for question in chain["questions"] for row in _answers(question, open_rule)])
+    rows = [row for question in chain["questions"] for row in _answers(question, open_rule)]
+    return ["", *text.table(("", ""), facts, width=width)[1:], "", *text.table(header, rows, width=width)]
 
 
 def _facts(chain: dict[str, Any]) -> Iterator[tuple[str, object]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -53,6 +55,29 @@ def start_live(terminal: TextIO, *, transient: bool) -> Live:
     live = Live(console=console, transient=transient, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
     live.start()
     return live
+
+
+@contextmanager
+def full_screen(terminal: TextIO) -> Iterator[Live]:
+    """The whole ``terminal``, as it was before in the end."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=terminal)
+    with Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
+        yield live
+
+
+def show_lines(live: Live, lines: Sequence[str], selected: int) -> None:
+    """Show lines that fit, in which nothing may steer a terminal; the selected one is marked, also without colours."""
+    from rich.text import Text
+
+    shown = Text(no_wrap=True, overflow="crop")
+    for number, line in enumerate(lines):
+        style = "reverse" if number == selected else "bold" if number in (0, 2) else ""
+        shown.append(">" + line[1:] if number == selected else line, style)
+        shown.append("\n" if number < len(lines) - 1 else "")
+    live.update(shown, refresh=True)
 
 
 def show_live(live: Live, text: str) -> None:

@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -130,9 +131,30 @@ class DaemonClient:
         is_problem = response.headers.get("content-type", "").startswith("application/problem+json")
         return None if is_problem and response.status_code == 404 else self._decode(response)
 
+    def events(self, path: str, parameters: Mapping[str, str | int | None]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Name and data of each event of the stream at ``/api/v1/<path>``, until it ends. QueryError on failure."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        with self._failures(), closing(self._send(f"api/v1/{path}", given, None, stream=True)) as response:
+            if response.status_code != 200:
+                response.read()
+                self._decode(response)
+            name = ""
+            for line in response.iter_lines():
+                kind, _, value = line.partition(": ")
+                if kind == "event":
+                    name = value
+                elif kind == "data":
+                    yield name, json.loads(value)
+
     def _ask(self, path: str, parameters: Mapping[str, str | int], body: object = None) -> httpx.Response:
-        try:
+        with self._failures():
             return self._send(f"api/v1/{path}", parameters, body)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """QueryError in place of errors of the network."""
+        try:
+            yield
         except httpx.TransportError as error:
             problem = _tls_problem(error)
             if problem:
@@ -147,13 +169,15 @@ class DaemonClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise QueryError(f"{self._url}: {str(error) or type(error).__name__}") from error
 
-    def _send(self, path: str, parameters: Mapping[str, str | int], body: object) -> httpx.Response:
+    def _send(
+        self, path: str, parameters: Mapping[str, str | int], body: object, *, stream: bool = False
+    ) -> httpx.Response:
         """Ask the first address of the daemon that accepts a connection."""
         if not self._urls:
             self._urls = [httpx.URL(self._url).copy_with(host=address) for address in self._addresses()]
         while True:
             try:
-                return self._client.request(
+                request = self._client.build_request(
                     "GET" if body is None else "POST",
                     f"{self._urls[0]}/{path}",
                     params=parameters,
@@ -161,6 +185,7 @@ class DaemonClient:
                     headers=self._headers,
                     extensions=self._extensions,
                 )
+                return self._client.send(request, stream=stream)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 if len(self._urls) == 1:
                     raise

@@ -1,17 +1,19 @@
 """``flowmap flows``: connections that a running daemon sees, with their deployments.
 
-``--follow`` adds flows that are new or changed until Ctrl-C.
+``--follow`` adds flows that are new, changed or gone until Ctrl-C. ``--by`` sums them up by deployment and peer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from flowmap.cli.output import text
 from flowmap.cli.shared import options
+from flowmap.cli.traffic import grouped
 from flowmap.errors import QueryError
 
 if TYPE_CHECKING:
@@ -22,8 +24,13 @@ HEADER = ("STATE", "DEPLOYMENT", "CLIENT", "SERVER", "PROTOCOL", "TRANSMIT", "RE
 PAGE = 1000
 """Flows in one request; the most that the daemon allows."""
 
-FOLLOW = 1.0
-"""Seconds between two requests with ``--follow``."""
+FOLLOW = 5.0
+"""Seconds between two tables with ``--by`` and ``--follow``."""
+
+KNOWN = 10_000
+"""Printed flows that are remembered."""
+
+FIGURES = ("transmitBytes", "receiveBytes", "transmitRate", "receiveRate", "connections", "openConnections")
 
 STATES = ("attributed", "shared", "unknown", "ambiguous", "pending", "failed")
 
@@ -53,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", metavar="N", type=options.positive, default=100, help="maximum number of flows; default: 100"
     )
-    parser.add_argument("--follow", action="store_true", help="keep printing flows that are new or changed")
+    parser.add_argument("--follow", action="store_true", help="keep printing flows that are new, changed or gone")
+    parser.add_argument(
+        "--by", metavar="SIDES", type=grouped.by, help="traffic by deployment, by peer, or by deployment,peer"
+    )
     options.add_daemon(parser)
     options.add_output(parser)
 
@@ -69,6 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise QueryError("--follow shows current flows only; leave out --since and --until")
         filters[name] = None if given is None else f"{given:.3f}"
     with connect(arguments) as client:
+        if arguments.by:
+            _print_groups(client, arguments, filters)
+            return 0
         if arguments.follow:
             follow(client, filters, arguments.limit, as_table=options.wants_table(arguments))
         flows, more = fetch(client, filters, arguments.limit)
@@ -94,21 +107,67 @@ def fetch(client: DaemonClient, filters: dict[str, str | None], limit: int) -> t
 
 
 def follow(client: DaemonClient, filters: dict[str, str | None], limit: int, *, as_table: bool) -> None:
-    """Print flows that are new or changed since the previous request. Does not return."""
-    before: dict[str, str] = {}
-    first = True
+    """Print flows that are new, changed or gone, as the daemon reports them. Does not return."""
+    known: dict[str, str] = {}
+    header = True
+    while True:  # a stream lasts some minutes; the next one begins with flows that were printed
+        for name, data in client.events("stream", {**filters, "events": "flows", "flowLimit": min(PAGE, limit)}):
+            if name == "missed":
+                _note(f"{data['missed']} updates missed: this reader is too slow")
+            if name != "flows":
+                continue
+            fresh = [flow for flow in data["flows"] if known.get(_identity(flow)) != _shown_state(flow)]
+            gone = [
+                flow for flow in data["gone"] if known.pop(_identity(flow), None) is not None and not flow["endedAt"]
+            ]
+            known.update((_identity(flow), _shown_state(flow)) for flow in fresh)
+            while len(known) > KNOWN:
+                del known[next(iter(known))]
+            _print_changes(fresh, gone, as_table=as_table, header=header)
+            header = False
+            if data["leftOut"]:
+                _note(f"{data['leftOut']} more flows changed; use --limit for more")
+
+
+def _print_changes(fresh: list[Flow], gone: list[Flow], *, as_table: bool, header: bool) -> None:
+    if as_table:
+        rows = [row(flow) for flow in fresh] + [("gone", *row(flow)[1:]) for flow in gone]
+        lines = text.table(HEADER, rows, width=text.terminal_width())
+        print("\n".join(lines[0 if header else 1 :]), end="\n" if rows or header else "", flush=True)
+    else:
+        for flow in (*fresh, *({**flow, "gone": True} for flow in gone)):
+            print(json.dumps(flow), flush=True)
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"flowmap: {line}\n")
+
+
+def _print_groups(client: DaemonClient, arguments: argparse.Namespace, filters: dict[str, str | None]) -> None:
+    """Print the traffic by deployment, peer or both; with ``--follow`` again and again, and does not return."""
+    sides, as_table = arguments.by, options.wants_table(arguments)
+    for name in ("client", "container", "unit", "protocol"):
+        if filters.pop(name) is not None:
+            raise QueryError(f"--by counts whole deployments and peers; leave out --{name}")
+    limit = min(arguments.limit, grouped.MOST_NODES)
     while True:
-        flows, _ = fetch(client, filters, limit)
-        now = {_identity(flow): _shown_state(flow) for flow in flows}
-        fresh = [flow for flow in flows if before.get(_identity(flow)) != now[_identity(flow)]]
+        answer = client.get("map", {**filters, "limit": limit})
+        rows = list(grouped.groups(answer, sides))
         if as_table:
-            lines = text.table(HEADER, [row(flow) for flow in fresh], width=text.terminal_width())
-            print("\n".join(lines[0 if first else 1 :]), end="\n" if fresh or first else "", flush=True)
+            if arguments.follow:
+                print(f"{text.moment(answer['to'])} UTC")
+            text.print_table(grouped.header(sides), [grouped.row(one) for one in rows])
         else:
-            for flow in fresh:
-                print(json.dumps(flow), flush=True)
-        before, first = now, False
+            print(json.dumps({"from": answer["from"], "to": answer["to"], "groups": [_group(one) for one in rows]}))
+        if not arguments.follow:
+            return
+        sys.stdout.flush()
         time.sleep(FOLLOW)
+
+
+def _group(one: grouped.Group) -> dict[str, Any]:
+    figures = {name: one.figures[name] for name in FIGURES}
+    return {"state": one.state or None, "deployment": one.deployment, "peer": one.peer, **figures}
 
 
 def _identity(flow: Flow) -> str:

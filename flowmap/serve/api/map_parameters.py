@@ -147,6 +147,8 @@ class StreamParameters(MapFilter):
     )
     client: Client = Field(None, description="Of flows: address of the client endpoint, or address:port.")
     protocol: Protocol = Field(None, description="Of flows: name or IANA number.")
+    container: Text = Field(None, description="Of flows: id of a container, or its name; at either endpoint.")
+    unit: Text = Field(None, description="Of flows: systemd unit at either endpoint.")
     flow_limit: Annotated[
         int, PlainValidator(read_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 1000})
     ] = Field(100, description="Flows in one event; the number of those left out is in it.")
@@ -154,4 +156,8 @@ class StreamParameters(MapFilter):
 
     def flow_filter(self) -> FlowFilter:
         """The flows to follow; text, namespace and label apply to the map only."""
-        return FlowFilter(self.deployment, self.peer, self.client, self.state, self.protocol)
+        return FlowFilter(
+            *(self.deployment, self.peer, self.client, self.state, self.protocol),
+            container=self.container,
+            unit=self.unit,
+        )

@@ -96,31 +96,61 @@ def test_workload_in_few_words(local: dict[str, Any] | None, shown: str | None) 
     assert flows.workload(local) == shown
 
 
-def test_follow_adds_what_is_new_or_changed(
+def events(*updates: tuple[str, Any]) -> bytes:
+    """A stream with these events."""
+    return b"".join(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode() for name, data in updates)
+
+
+def streaming(monkeypatch: pytest.MonkeyPatch, *streams: bytes) -> list[dict[str, str]]:
+    """The daemon gives these streams, one after the other, and then refuses; returns what was asked."""
+    asked: list[dict[str, str]] = []
+    left = list(streams)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(dict(request.url.params))
+        if not left:
+            return httpx.Response(503, json={"detail": "Too many streams; close one, or try again."})
+        return httpx.Response(200, content=left.pop(0), headers={"content-type": "text/event-stream"})
+
+    client = DaemonClient("http://daemon", transport=httpx.MockTransport(answer))
+    monkeypatch.setattr("flowmap.cli.shared.client.DaemonClient", lambda *_, **__: client)
+    return asked
+
+
+def test_follow_prints_what_is_new_changed_or_gone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    looks = [
-        [flow(1), flow(2, state="pending")],
-        [flow(1, transmitBytes=99999), flow(2, state="unknown"), flow(3)],
-        [flow(1, endedAt="2026-11-21T20:16:08.000Z"), flow(3)],
-        [flow(3)],
-    ]
-    pauses = iter([None, None, None, KeyboardInterrupt()])
-
-    def pause(_: float) -> None:
-        event = next(pauses)
-        if event is not None:
-            raise event
-
-    monkeypatch.setattr("flowmap.cli.traffic.flows.time.sleep", pause)
-    daemon = Daemon(*looks)
-    monkeypatch.setattr("flowmap.cli.shared.client.DaemonClient", lambda *_, **__: daemon.client())
-    assert command.main(["flows", "--follow", "-o", "json"]) == 130
-    seen = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(one["client"]["port"], one["state"], one["endedAt"] is not None) for one in seen] == [
+    asked = streaming(
+        monkeypatch,
+        events(
+            ("flows", {"flows": [flow(1), flow(2, state="pending")], "gone": [], "leftOut": 0}),
+            ("missed", {"missed": 3}),
+            ("flows", {"flows": [flow(2, state="unknown"), flow(3)], "gone": [flow(1)], "leftOut": 5}),
+        ),
+        events(("flows", {"flows": [flow(3), flow(4)], "gone": [], "leftOut": 0})),
+    )
+    assert command.main(["flows", "--follow", "--peer", "p", "-o", "json"]) == 1
+    out, err = capsys.readouterr()
+    seen = [json.loads(line) for line in out.splitlines()]
+    assert [(one["client"]["port"], one["state"], one.get("gone", False)) for one in seen] == [
         (1, "attributed", False),
         (2, "pending", False),
         (2, "unknown", False),
         (3, "attributed", False),
         (1, "attributed", True),
+        (4, "attributed", False),
     ]
+    assert asked[0] == {"peer": "p", "events": "flows", "flowLimit": "100"}
+    assert err.splitlines() == [
+        "flowmap: 3 updates missed: this reader is too slow",
+        "flowmap: 5 more flows changed; use --limit for more",
+        "flowmap: Too many streams; close one, or try again.",
+    ]
+
+
+def test_follow_as_a_table_has_one_header(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    update = {"flows": [flow(1)], "gone": [], "leftOut": 0}
+    streaming(monkeypatch, events(("flows", update), ("flows", {"flows": [], "gone": [flow(1)], "leftOut": 0})))
+    assert command.main(["flows", "--follow", "-o", "table"]) == 1
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["STATE", "attributed", "gone"]

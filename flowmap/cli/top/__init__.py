@@ -1,0 +1,1 @@
+"""``flowmap top``: live traffic in the terminal."""
