@@ -135,6 +135,14 @@ def test_resting_shapes_are_waited_for_only_where_they_could_name(
     assert (resting in case.deciding.forced) == forced
 
 
+def test_an_owner_needs_no_cause() -> None:
+    judged: dict[Question, Judgement | None] = {about(C): judgement(X), about(S): judgement(X), about(R): judgement()}
+    found = Case().deciding.decide(judged, NOW)
+    assert found is not None
+    assert (found.state, found.cause, found.decided_at) == (State.ATTRIBUTED, "", NOW)
+    assert set(found.outcomes) == set(judged)
+
+
 def test_without_rest_every_shape_is_waited_for() -> None:
     assert Case().decide({C: judgement(X), S: judgement(), R: None}) is None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.timeline import Answer
+from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import GiveUp
@@ -101,3 +103,16 @@ def test_timeline_is_no_use() -> None:
     attribution.receive(third, Answer(1.0, 2.0, some(X)))
     assert attribution.timeline(first) is None, "the oldest went, though a user looked at it"
     assert attribution.timeline(second) is not None
+
+
+def test_a_question_about_both_endpoints_without_an_answer_is_one_miss() -> None:
+    run = AttributionRun()
+    run.observe(FLOW)
+    table = run.accounting.table
+    cache = AnswerCache(run.attribution.settings)
+    question = Question("ns", Shape.LINK, Endpoint(Address(0, 1), 0), Endpoint(Address(0, 2), 9092))
+    position, judged = cache.tell_apart(question, lifetimes_of(table, table.live()), some(X, Y))
+    assert (position.tolist(), judged, cache.lookups) == ([0], [None], {(Shape.LINK, "miss"): 1})
+    cache.add(question, Answer(0.0, 0.5, some(X)))
+    cache.tell_apart(question, lifetimes_of(table, table.live()), some(X, Y))
+    assert cache.lookups[Shape.LINK, "miss"] == 1

@@ -189,3 +189,21 @@ class AnyAnswers(RuleBasedStateMachine):
 
 AnyAnswers.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestAnyAnswers = AnyAnswers.TestCase
+
+
+@pytest.mark.parametrize(
+    ("late", "contradicted"),
+    [
+        (answer(5, Y), False),
+        (answer(10.9, Y), False),
+        (answer(11, Y), True),
+        (answer(30, Y), True),
+        (answer(30, X), False),
+        (answer(69, Y), True),
+    ],
+    ids=["before", "asked before the first arrived", "from the first arrival on", "inside", "agrees", "up to the last"],
+)
+def test_a_late_answer_may_deny_the_inside_of_an_interval(late: Answer, contradicted: bool) -> None:
+    current = x_range(10, 70, 2)
+    change = fold(current, late)
+    assert (change.current, change.closed, change.contradicted) == (current, None, contradicted)

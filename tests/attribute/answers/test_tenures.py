@@ -217,3 +217,13 @@ def test_no_owner_without_a_tenure_around_the_start(tenures: list[Tenure], flows
             assert any(tenure.absent_at < flow[1] and flow[0] <= tenure.gone_at for tenure in own)
             assert any(tenure.begun_at < flow[1] for tenure in own)
             assert flow[1] <= until
+
+
+@pytest.mark.parametrize(
+    ("after", "born", "expected"),
+    [(19.0, 20.0, {"first"}), (20.0, 20.5, {"first"}), (21.0, 21.5, set())],
+    ids=["before its end", "perhaps at its end", "after it"],
+)
+def test_a_connection_that_begins_as_the_last_job_ends(after: float, born: float, expected: set[str]) -> None:
+    ended = Tenure(J, NEVER, 1, 50, ended_at=20)
+    assert judged(holders(ended), open_flow(born, after=after)) == [expected]

@@ -363,3 +363,16 @@ def test_candidates_that_remain(answers: list[set[Owner]], left: set[Owner] | No
     position, judged = timeline.tell_apart(life, frozenset({X, Y}))
     found = judged[int(position[0])]
     assert (found and set(found.owners)) == left
+
+
+@pytest.mark.parametrize(
+    ("second", "newest"),
+    [((10.0, 12.0), Y), ((11.0, 11.0), Y), ((10.0, 10.9), X), ((9.0, 12.0), X)],
+    ids=["asked at once, arrived later", "asked later", "arrived earlier", "asked earlier"],
+)
+def test_the_newest_answer(second: tuple[float, float], newest: Owner) -> None:
+    timeline = Timeline()
+    timeline.add(Answer(10.0, 11.0, frozenset({X})))
+    timeline.add(Answer(*second, frozenset({Y})))
+    latest = timeline.latest()
+    assert latest is not None and latest.owners == {newest}

@@ -7,6 +7,8 @@ import pytest
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, AnswerChanges
 from flowmap.attribute.questions import Owners, Shape
 from flowmap.attribute.settings import AttributionSettings
+from flowmap.config import Config
+from flowmap.engine.commands import Configure
 from flowmap.flows.records.batch import RecordKind
 from flowmap.model.deployment import Owner
 from tests.support.attribution import AttributionRun
@@ -109,3 +111,19 @@ def test_answers_are_asked_for_again_when_they_may_have_changed(next_change: flo
     assert bool(ask()) == asked_again
     run.observe(replace(FLOW, client_port=2, id=2))
     assert asked_again or C in ask(), "a flow has begun since the last answer"
+
+
+def test_ignored_and_decided_closed_flows_need_no_answer() -> None:
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=5.0))
+    run.accounting.apply(Configure(Config.model_validate({"collect": {"exclude": ["tcp/22"]}})))
+    run.observe(replace(FLOW, client="10.0.0.9", server_port=22, id=9))
+    assert run.ask() == [], "the filter leaves it out"
+    run.observe(FLOW)
+    while asked := run.ask():
+        for question in asked:
+            run.answer(question, X)
+    run.decide()
+    run.observe(replace(FLOW, kind=RecordKind.CLOSED))
+    run.decide()
+    run.now += 1000
+    assert run.ask() == [], "it is over and has its owner"
