@@ -41,7 +41,7 @@ def may_be_named(columns: FlowColumns, rows: Rows) -> Mask:
     """Whether an answer may decide each flow: it is undecided, or open and ``unknown``."""
     unknown = (columns.state[rows] == CODE[State.UNKNOWN]) & (columns.flags[rows] & _OPEN != 0)
     unknown &= columns.series[rows] != IGNORED
-    unknown &= ~is_connectionless(columns, rows)  # answered as far as they were heard of
+    unknown &= ~is_connectionless(columns, rows)  # answered up to their last packet
     found: Mask = is_undecided(columns, rows) | unknown
     return found
 

@@ -235,7 +235,7 @@ def of_flink(client: Owners | None, service: Owners | None) -> Owners | None:
         called = role == Role.TASK_MANAGER and (cluster, Role.JOB_MANAGER) in roles
         if own or (called and roles.isdisjoint(((cluster, Role.TASK_MANAGER), (cluster, Role.HOST)))):
             return frozenset((Role.SERVICE.of(cluster),))
-        # JobManager and others on one host: the roles cannot tell who calls. Or the port may be the leader's.
+        # JobManager and others on one host: the roles cannot tell which one calls. Or the port may be the leader's.
         if called or (role == Role.LEADER and cluster in members):
             jobs |= {Role.HOST.of(cluster)}
     return jobs | {owner for owner in client if owner.deployment_id == Role.HOST and owner.workspace == FLINK_ROLES}

@@ -1,1 +1,1 @@
-"""Control planes: who owns an address, and which deployments and jobs there are."""
+"""Control planes: the owners of addresses, and all deployments and jobs."""

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 Admit = Callable[[bool, int], Awaitable[Callable[[], None]]]
 """Waited for before every exchange with a control plane. Arguments: whether it serves :meth:`ControlPlane.find_owners`,
-and its number within its call, from 1. The result is called when the exchange is over."""
+and its number within its call, from 1. The result is called when the exchange has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class OwnersAnswer:
     roles: frozenset[Owner] = frozenset()
     """What the endpoint is to clusters of open-source Flink; see :class:`flowmap.model.deployment.Role`."""
     holders: Holders | None = None
-    """Who had the endpoint when, from a control plane that reads it over and over. Such an answer says who certainly
-    had it, who perhaps, and who certainly did not, at every moment since the first reading."""
+    """The owners of the endpoint over time, from a control plane that reads it repeatedly. For every moment since the
+    first reading, the answer says which owners certainly had it, which perhaps, and which certainly did not."""
     instants: tuple[float, float] | None = None
     """``asked_at`` and ``answered_at`` as monotonic seconds, from an implementation that knows them: the call may be
     another one than that which returns the answer."""

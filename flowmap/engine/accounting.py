@@ -323,7 +323,7 @@ class FlowAccounting:
         is_open = columns.flags[rows] & _OPEN != 0
         was_pending = before == PENDING
         amount = np.where(resumed[:, None], columns.unsettled[rows], columns.total(rows))[was_pending | resumed]
-        begins = ~resumed | (before != ids)  # else the same flow of the series goes on
+        begins = ~resumed | (before != ids)  # else the same flow of the series continues
         if (resumed & begins).any():
             bursts.leave_earlier(columns, rows[resumed & begins], self._report)
         bursts.settle(columns, rows[resumed])

@@ -178,7 +178,7 @@ class Engine(threading.Thread):
     def ask_now(self, question: Question) -> Future[None]:
         """Ask a user's question soon; the future is done when it has its result. On the engine's thread only.
 
-        Questions of users and of the schedule take turns, so that neither delays the other for ever. QueryError if
+        Questions of users and of the schedule take turns, so that neither blocks the other. QueryError if
         :data:`MAX_URGENT` wait.
         """
         future: Future[None] = Future()

@@ -61,7 +61,7 @@ class Resolver:
         except asyncio.CancelledError:
             deliver(QuestionResult(question, None, cause="flowmap is stopping"))
             raise
-        except Exception as error:  # a defect here must not leave the question in flight for ever
+        except Exception as error:  # a defect here must not leave the question in flight
             log.exception("%s question about %s", question.shape, _subject(question))
             deliver(QuestionResult(question, None, cause=f"defect: {error!r}"))
         else:

@@ -31,7 +31,7 @@ def clean(value: str) -> str:
     """``value`` with unsafe characters replaced, at most :data:`LONGEST` long; not yet escaped.
 
     A changed value gets the suffix ``~`` and 16 hex digits of a hash of the original, so different values stay
-    different. A safe value that already has such a suffix gets another one, so it cannot pass for a changed value.
+    different. A safe value that already has such a suffix gets another one, so it differs from every changed value.
     """
     if len(value) <= LONGEST and not _UNSAFE.search(value) and not _LOOKS_TAILED.search(value):
         return value

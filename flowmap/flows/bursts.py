@@ -1,8 +1,8 @@
 """Connectionless flows (every protocol but TCP): their traffic is confirmed burst by burst.
 
-Nothing tells the end of such a flow: another host can take the address and send from the same ports, and the kernel
-sees one flow. So an answer about the owner counts for the packets that were seen before it. Traffic that follows waits
-for the next confirmation, and may be another owner's. A *burst* is the traffic between two confirmations:
+The kernel does not report the end of such a flow: another host can take the address and send from the same ports, and
+the kernel sees one flow. So an answer about the owner counts for the packets that were seen before it. Traffic that
+follows waits for the next confirmation, and may be another owner's. A *burst* is the traffic between two confirmations:
 
     heard_by                when the last packet of the flow had been seen
     Row.UNCONFIRMED         the flow is credited to a series, and more traffic followed
@@ -28,7 +28,7 @@ Times = npt.NDArray[np.float64]
 
 
 def is_connectionless(columns: FlowColumns, rows: Rows) -> Mask:
-    """Whether nothing tells the end of each flow."""
+    """Whether the end of each flow is not reported."""
     connectionless: Mask = columns.protocol(rows) != TCP
     return connectionless
 
@@ -82,7 +82,7 @@ def keep_decision(columns: FlowColumns, rows: Rows) -> None:
 
 
 def leave_earlier(columns: FlowColumns, rows: Rows, leave: Callable[[Rows], None]) -> None:
-    """The bursts of the rows are another owner's: pass the flows before them to ``leave``, and let others begin.
+    """The bursts of the rows have another owner: pass the flows before them to ``leave``, and start new flows.
 
     While ``leave`` runs, the rows have the counters, the decision and the end of the earlier flows.
     """
@@ -100,7 +100,7 @@ def leave_earlier(columns: FlowColumns, rows: Rows, leave: Callable[[Rows], None
 def note_counted(columns: FlowColumns, rows: Rows, series: Rows, *, owned: bool) -> Mask:
     """Whether each flow begins a connection of its series; ``owned``: the series have one owner.
 
-    A connectionless flow that comes back to its owner, after a burst that named nobody or several, is the same
+    A connectionless flow that returns to its owner, after a burst with no owner or several, is the same
     connection as before.
     """
     new: Mask = np.ones(len(rows), np.bool_)

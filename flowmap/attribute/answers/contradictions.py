@@ -55,7 +55,7 @@ class Contradictions:
         marked = np.zeros(self._table.endpoints.top, np.bool_)
         marked[list(clients)] = True
         held = np.isin(columns.state[rows], _NAMED) & (columns.flags[rows] & _OVER == _OPEN)
-        held &= ~is_connectionless(columns, rows)  # of those, the kernel's entry outlives the owner's use
+        held &= ~is_connectionless(columns, rows)  # their kernel entries outlive the owner's use
         rows = rows[held & marked[columns.client[rows]]]
         pairs = np.stack((columns.verdict[rows], columns.client[rows]), axis=1)
         pairs, first, counts = np.unique(pairs, axis=0, return_index=True, return_counts=True)

@@ -1,7 +1,7 @@
 """The rule of time for a control plane that reads the owners of addresses over and over: rule ``tenure``.
 
 Such a control plane gives every owner of an address with the bounds of its tenure, so no sample has to fall into the
-life of a flow. The owner is who had the address when the flow began. A flow began in (``born_after``, ``born_by``].
+life of a flow. The owner is the one that had the address when the flow began, in (``born_after``, ``born_by``].
 
     the owner's tenure                                     then the owner
     cannot include the flow's start                        is none
@@ -69,7 +69,7 @@ class _Undecided(Exception):
 
 
 class _Doubtful(Exception):
-    """No reading will tell who had the address."""
+    """No reading will show which owner had the address."""
 
 
 def judge_tenures(

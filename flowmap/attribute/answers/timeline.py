@@ -29,8 +29,8 @@ these must confirm that the client still exists:
 For the same reason every answer between the two of ``around`` must agree. If no answer inside the life names an owner,
 no witness is needed: the flow has no owner.
 
-A connection belongs to who had the address when it began. A deployment may appear in the answers some seconds after its
-first connection, so an answer inside the life may name it late. But if the answers named no owner for longer than
+A connection belongs to the owner of the address at its start. A deployment may appear in the answers some seconds after
+its first connection, so an answer inside the life may name it late. But if the answers named no owner for longer than
 ``registration_lag``, the connection is someone else's: another program of the host, or a host before the deployment's.
 
 Nothing tells the end of a connectionless flow (UDP): another host can have its tuple any time. It ends with the last

@@ -62,7 +62,7 @@ async def look(config: Config) -> list[Finding]:
 
 
 async def scope_of(config: Config) -> FleetScope:
-    """With whom the configured host shares; FleetError, ControlError or ConfigError if that cannot be known."""
+    """The hosts that the configured host shares with; FleetError, ControlError or ConfigError if they are not known."""
     transport = control_transport(config.control_plane)
     try:
         keys = await credentials_provider(config.control_plane, transport).get()

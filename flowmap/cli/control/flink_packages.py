@@ -1,6 +1,6 @@
 """Which jobs of open-source Flink use a file.
 
-Flink's REST interface tells which jars were uploaded, not who runs them. So there are two other places to look:
+Flink's REST interface lists the uploaded jars, not the jobs that use them. So two other places are searched:
 
     what the author of a job publishes (global job parameters)     names a file; it need not be true
     the open files of TaskManagers on this host                    exact, by SHA-1 or by the name on the class path
@@ -40,7 +40,7 @@ class _Process(NamedTuple):
 
 
 async def search_flink(arguments: argparse.Namespace, config: Config, losses: Losses) -> tuple[Found, ...]:
-    """The jobs that use ``arguments.file``, as far as that can be known; what cannot is a hint."""
+    """The jobs that use ``arguments.file``, as far as they can be found; the rest is a hint."""
     if not config.flink.enabled:
         return ()
     looked = look(is_of_a_job)

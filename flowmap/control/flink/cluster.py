@@ -164,7 +164,7 @@ class Cluster:
         return [name for name, one in self.task_managers.items() if one.alive_at < since]
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Read until cancelled."""
         while True:
             began = self._clock.monotonic()
             await self.read()
@@ -201,7 +201,7 @@ class Cluster:
             raise self.error
 
     async def prove_alive(self, address: Address, since: float) -> None:
-        """Ask the TaskManagers at an address that were last heard of before ``since`` for a sign of life."""
+        """Ask the TaskManagers at an address whose last sign of life is older than ``since`` for a new one."""
         silent = [name for name, one in self.task_managers.items() if address in one.addresses and one.alive_at < since]
         for name in silent:
             if name not in self._proving:

@@ -140,7 +140,7 @@ class FlinkControlPlane:
         return OwnersAnswer(deployments, asked_at, self._clock.wall(), roles=roles, holders=holders)
 
     def _holders(self, at: Endpoint) -> Holders:
-        """What all clusters tell about an address."""
+        """The answers of all clusters about an address, combined."""
         now = self._clock.monotonic()
         parts = [(cluster.holders(at), cluster.up) for cluster in self.clusters.values()]
         if not self._discovered:  # an address could be of a cluster that is not found yet

@@ -1,4 +1,4 @@
-"""The picture of one cluster: who had which address when, folded from readings. Pure; times are monotonic seconds.
+"""The picture of one cluster: the owners of its addresses over time, from readings. Pure; times are monotonic seconds.
 
 A *place* is an endpoint: port 0 stands for the address itself. Its owners are deployments (at addresses of
 TaskManagers) and roles (see :class:`flowmap.model.deployment.Role`).

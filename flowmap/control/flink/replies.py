@@ -8,7 +8,7 @@ from flowmap.errors import AuthError, ProtocolError, Transient
 
 
 def json_of(status: int, body: bytes, where: str) -> object:
-    """The decoded body. ``where``: who answered, for the errors.
+    """The decoded body. ``where``: the server that answered, for errors.
 
     AuthError for 401 and 403, Transient for 5xx, ProtocolError for any other status than 200 and for bad JSON.
     """

@@ -100,7 +100,7 @@ SELF = (
     Metric(
         "flowmap_stream_missed_updates_total",
         "counter",
-        "Updates that readers of /api/v1/stream were too slow to get; each was told.",
+        "Updates that slow readers of /api/v1/stream missed; each reader gets the number.",
         (),
         "self",
     ),

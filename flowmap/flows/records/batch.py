@@ -113,17 +113,17 @@ class Datagrams(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """When what each record tells happened; one entry a record, in seconds on the clock of the steps.
+    """When the event of each record happened; one entry a record, in seconds on the clock of the steps.
 
-    For sources that know it of each record. Of others it is known of the batch: between two reads of the source.
+    For sources that know the time of each record. Other sources know it for the batch: between two reads.
     """
 
     before: npt.NDArray[np.float64]
-    """An instant after which it happened: up to here nothing of it had."""
+    """The event happened after this instant."""
     by: npt.NDArray[np.float64]
-    """An instant by which it had happened."""
+    """The event had happened by this instant."""
     sent: npt.NDArray[np.float64]
-    """When the client sent its last packet before the flow ended, as far as it is told yet; -inf if it sent none."""
+    """When the client sent its last packet before the flow ended, as reported so far; -inf if it sent none."""
 
     def take(self, index: npt.NDArray[np.generic] | slice) -> Moments:
         """Those of the records at ``index``."""

@@ -1,4 +1,4 @@
-"""What records with moments add to their rows: instants that are known of each record, not only of its batch."""
+"""Times that are known for each record, not only for its batch, written to the rows of the flows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENDED, _SILENT = np.uint32(Row.ENDED), np.uint32(Row.END_UNANNOUNCED)
 def note_moments(
     columns: FlowColumns, batch: FlowBatch, rows: Rows, alive_until: Callable[[Rows], npt.NDArray[np.float64]]
 ) -> None:
-    """Note when clients sent their last packets and when flows ended, if the records tell it."""
+    """Note when clients sent their last packets and when flows ended, if the records have times."""
     if batch.moments is not None:
         over = (batch.kind == RecordKind.CLOSED) | ((batch.flags & Flag.ENDING) != 0)
         connectionless = batch.protocol != TCP
@@ -36,7 +36,7 @@ def _end(
 ) -> None:
     columns.ended_after[rows] = alive_until(rows)
     columns.ended_by[rows] = moments.by
-    # An end of TCP would have been seen: the flow was alive up to the one that was.
+    # An earlier end of TCP would have been seen, so the flow was alive up to this one.
     announced = (columns.protocol(rows) == TCP) & ((columns.flags[rows] & _SILENT) == 0)
     some = rows[announced]
     columns.ended_after[some] = np.maximum(columns.ended_after[some], moments.before[announced])

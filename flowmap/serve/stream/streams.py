@@ -1,7 +1,7 @@
 """Streams of events: one loop for each reader, without queues.
 
 Once a second a reader gets what changed since it last got something. A reader that is too slow to take that in time
-misses updates: it is told how many, and the next one is complete. So a slow reader holds neither memory nor others up.
+misses updates: it gets their number, and the next update is complete. A slow reader costs no memory and no time.
 """
 
 from __future__ import annotations
