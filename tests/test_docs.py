@@ -178,7 +178,9 @@ def options() -> dict[str, set[str]]:
 
 
 def _options_of(name: str) -> Iterator[str]:
-    subcommands = {"deployments": ("by-ip", "by-label", "list"), "fleet": ("check",), "expect": ("init", "check")}.get(name, ())
+    subcommands = {"deployments": ("by-ip", "by-label", "list"), "fleet": ("check",), "expect": ("init", "check")}.get(
+        name, ()
+    )
     for words in ([name], *([name, sub] for sub in subcommands)):
         with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
             command.main([*words, "--help"])

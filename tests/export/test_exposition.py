@@ -24,6 +24,7 @@ from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series_table import SeriesKey, SeriesTable
 from flowmap.export.snapshot import CatalogReport, FindingsReport, FleetReport, HistoryReport, SeriesSnapshot, Snapshot
 from flowmap.model.deployment import DeploymentInfo, Job, Owner, Role
+from flowmap.model.expectation import FindingKind
 from flowmap.model.findings import StaleReason
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 from flowmap.model.status import RecordingReport
@@ -108,7 +109,9 @@ def snapshot(*, health: bool = True) -> Snapshot:
         history=HistoryReport(
             True, 5, 9, {"queue_full": 2}, {"age": 3, "size": 1}, 7, 11, 0, 65536, 1 << 20, 1_700_000_000.5, 1
         ),
-        findings=FindingsReport({((A,), StaleReason.IDLE): 2, ((A, B), StaleReason.JOB_ENDED): 1}),
+        findings=FindingsReport(
+            {((A,), StaleReason.IDLE): 2, ((A, B), StaleReason.JOB_ENDED): 1}, {((A,), FindingKind.NEW): 3}
+        ),
         fleet=FleetReport(True, 7, 1, 3, {"timeout": 2}, {"signature": 1}, 40, 1.5, 12, 2),
     )
 
