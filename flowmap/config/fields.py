@@ -114,7 +114,7 @@ PeerName = Annotated[
 CgroupPath = Annotated[str, _named(r"/[^\0\n]*", "the path of a cgroup, such as /kubepods.slice")]
 """A pattern of paths below the cgroup v2 mount."""
 
-Label = Literal["workspace", "namespace", "deployment_id", "deployment", "peer", "protocol"]
+Label = Literal["workspace", "namespace", "deployment_id", "deployment", "peer", "protocol", "container", "unit"]
 
 AT_ONCE = Live("everything")
 NEXT_CALL = Live("the next call")

@@ -233,7 +233,8 @@ class ExportConfig(Section):
 
     labels: Annotated[tuple[Label, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
         default=("namespace", "deployment_id", "deployment", "peer", "protocol"),
-        description="Labels of the traffic of deployments. workspace is also possible.",
+        description="Labels of the traffic of deployments. Also possible: workspace; container and unit of the client "
+        "on this host, or else of the server there (more series).",
     )
     peers: Annotated[dict[PeerName, Annotated[tuple[Service, ...], AfterValidator(some)]], NEW_NAMES] = Field(
         default={}, description='Names of server endpoints: {orders: ["10.100.2.0/24:9092"]}. Default name: ip:port.'

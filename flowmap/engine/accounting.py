@@ -34,6 +34,7 @@ from flowmap.engine.commands import (
     Tidy,
 )
 from flowmap.engine.protocols import DeploymentDirectory, Journal, NoDirectory
+from flowmap.engine.series_choice import SeriesChoice
 from flowmap.export.delays import Delays
 from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
@@ -46,7 +47,6 @@ from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.records.batch import FlowBatch
 from flowmap.flows.records.changes import Changes
 from flowmap.flows.table import NEVER, FlowTable
-from flowmap.model.address import protocol_name
 from flowmap.model.deployment import FLINK_ROLES, DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.sources.base import (
     Broadcasts,
@@ -101,6 +101,7 @@ class FlowAccounting:
         self.complete_reads = 0
         self.answered = 0
         """Number of answers taken."""
+        self._series_choice = SeriesChoice(table, series_table, self.peer)
         self._leaving: list[Callable[[Rows], None]] = []
         self._described: tuple[DeploymentInfo, ...] = ()
         self._described_at = (-1, 0, 0, 0)
@@ -151,6 +152,7 @@ class FlowAccounting:
                 )
                 if len(swept := self.table.pop_swept()):
                     self.forget_endpoints(swept)
+                self._series_choice.move(now)
                 self._count(applied, now)
             case ReadStarted():
                 self.table.begin_read()
@@ -171,6 +173,7 @@ class FlowAccounting:
                 self.attribution.special.note_own(made, now)
             case WorkloadsNamed(named):
                 self.table.workloads.learn(named)
+                self._series_choice.move(now)
 
     def _take_result(self, result: QuestionResult, now: float) -> None:
         if result.answer is None:
@@ -311,14 +314,9 @@ class FlowAccounting:
     def _credit_group(self, state: State, owners: Owners, reason: str, rows: Rows, now: float) -> None:
         """Credit flows to the series of their owners: all their bytes if they were pending, else the later ones."""
         columns = self.table.columns
-        services, position = np.unique(columns.service[rows], return_inverse=True)
-        names = [self.peer(number) for number in services.tolist()]
-        protocols = [protocol_name(self.table.endpoints.key(number).protocol) for number in services.tolist()]
         kind = _KINDS.get(state, "unattributed")
         owned = (kind, tuple(sorted(owners)), "") if state in _KINDS else (kind, (), reason)
-        keys = [SeriesKey(*owned, *peer) for peer in zip(names, protocols, strict=True)]
-        series = np.array([self.series_table.series(key, now=now) for key in keys], np.int32)
-        ids = series[position.reshape(-1)]
+        ids = self._series_choice.ids(owned, rows, now)
         before, resumed = columns.series[rows], bursts.is_unconfirmed(columns, rows)
         is_open = columns.flags[rows] & _OPEN != 0
         was_pending = before == PENDING

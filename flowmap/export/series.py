@@ -18,7 +18,8 @@ OTHER = "other"
 
 _INTERNAL = ("cluster", "protocol")
 
-LABELS = ("namespace", "workspace", "deployment_id", "deployment", "peer", "protocol")
+WORKLOAD_LABELS = ("container", "unit")
+LABELS = ("namespace", "workspace", "deployment_id", "deployment", "peer", "protocol", *WORKLOAD_LABELS)
 """Every label that ``export.labels`` may name."""
 
 
@@ -33,14 +34,17 @@ class SeriesKey(NamedTuple):
     peer: str
     """Name of the service endpoint in ``export.peers``, else its ``ip:port``."""
     protocol: str
+    container: str = ""
+    """Of the client, or else of the server, if it is on this host: its id; empty if there is none, or ``unknown``."""
+    unit: str = ""
 
 
 class SeriesLabels:
     """The labels of each kind of series, for one setting of ``export.labels``.
 
     Deployment series have exactly these labels, in this order. Shared series always have the labels of their set, and
-    unattributed series their reason. They have ``peer``, ``protocol`` and ``workspace`` only if the setting names
-    them, so leaving a label out reduces the series of every kind.
+    unattributed series their reason. They have the other labels only if the setting names them, so leaving a label out
+    reduces the series of every kind.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
@@ -57,6 +61,11 @@ class SeriesLabels:
     def has_peer(self) -> bool:
         return "peer" in self._has
 
+    @property
+    def has_workload(self) -> bool:
+        """Whether a label names the workload on this host."""
+        return not self._has.isdisjoint(WORKLOAD_LABELS)
+
     def names(self, kind: SeriesKind) -> tuple[str, ...]:
         """Label names of ``kind``, in the order of the page."""
         if kind == "deployment":
@@ -65,7 +74,7 @@ class SeriesLabels:
             return _INTERNAL
         own = ("namespace", "deployment_ids", "deployments") if kind == "shared" else ("reason",)
         extra = ("workspace",) if kind == "shared" else ()
-        return own + tuple(name for name in (*extra, "peer", "protocol") if name in self._has)
+        return own + tuple(name for name in (*extra, "peer", "protocol", *WORKLOAD_LABELS) if name in self._has)
 
     def text(self, key: SeriesKey) -> str:
         """The label text of ``key``. Keys with equal text are one series."""
@@ -75,7 +84,7 @@ class SeriesLabels:
     def visible(self, key: SeriesKey) -> SeriesKey:
         """``key`` without the parts that its labels leave out, since a series stands for every key with its labels."""
         if key.kind == "internal":
-            return key._replace(peer="")
+            return key._replace(peer="", container="", unit="")
         shared = key.kind == "shared"
         owners = tuple(
             Owner(
@@ -90,6 +99,8 @@ class SeriesLabels:
             owners=key.owners if owners == key.owners else owners,
             peer=key.peer if "peer" in self._has else "",
             protocol=key.protocol if "protocol" in self._has else "",
+            container=key.container if "container" in self._has else "",
+            unit=key.unit if "unit" in self._has else "",
         )
 
 
@@ -108,8 +119,7 @@ def _deployment_values(key: SeriesKey) -> dict[str, str]:
         "workspace": quoted(owner.workspace),
         "deployment_id": quoted(owner.deployment_id),
         "deployment": quoted(owner.name),
-        "peer": quoted(key.peer),
-        "protocol": quoted(key.protocol),
+        **_traffic_values(key),
     }
 
 
@@ -119,13 +129,17 @@ def _shared_values(key: SeriesKey) -> dict[str, str]:
         "workspace": _one_or_each([owner.workspace for owner in key.owners]),
         "deployment_ids": quoted_list(owner.deployment_id for owner in key.owners),
         "deployments": quoted_list(owner.name for owner in key.owners),
-        "peer": quoted(key.peer),
-        "protocol": quoted(key.protocol),
+        **_traffic_values(key),
     }
 
 
 def _unattributed_values(key: SeriesKey) -> dict[str, str]:
-    return {"reason": quoted(key.reason), "peer": quoted(key.peer), "protocol": quoted(key.protocol)}
+    return {"reason": quoted(key.reason), **_traffic_values(key)}
+
+
+def _traffic_values(key: SeriesKey) -> dict[str, str]:
+    """Labels that deployments, sets of them and unattributed traffic have."""
+    return {name: quoted(getattr(key, name)) for name in ("peer", "protocol", *WORKLOAD_LABELS)}
 
 
 def _one_or_each(values: list[str]) -> str:

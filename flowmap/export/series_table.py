@@ -96,6 +96,12 @@ class SeriesTable:
         self.active[row] = now
         return row
 
+    def key(self, row: int) -> SeriesKey:
+        """The key of a series in use, without the parts that its labels leave out."""
+        key = self._keys[row]
+        assert key is not None, "a row in use has a key"
+        return key
+
     def credit(
         self,
         ids: Ids,
@@ -218,8 +224,7 @@ class SeriesTable:
         return row
 
     def _close(self, row: int) -> None:
-        key = self._keys[row]
-        assert key is not None, "a row in use has a key"
+        key = self.key(row)
         del self._rows[key.kind, self._texts[row]]
         self._keys[row], self._texts[row] = None, ""
         self._free.append(row)

@@ -28,6 +28,8 @@ class Workloads:
 
     def __init__(self) -> None:
         self._known: dict[int, Workload] = {CONFLICT: CONFLICTING}
+        self._renamed: set[int] = set()
+        self._relabelled: list[int] = []
 
     def __len__(self) -> int:
         return len(self._known)
@@ -42,7 +44,25 @@ class Workloads:
 
     def learn(self, named: Iterable[tuple[int, Workload]]) -> None:
         """Set what numbers stand for."""
-        self._known.update(named)
+        for number, workload in named:
+            known = self._known.get(number)
+            if known is not None and known.labels != workload.labels:
+                self._renamed.add(number)
+            self._known[number] = workload
+
+    def labels(self, number: int) -> tuple[str, str]:
+        """Container and unit as labels; empty for number 0."""
+        workload = self.get(number)
+        return ("", "") if workload is None else workload.labels
+
+    def take_relabelled(self, columns: FlowColumns, live: Callable[[], Rows]) -> Rows:
+        """Rows whose workloads have other labels since the last call; some may be in it twice."""
+        rows, self._relabelled = np.array(self._relabelled, np.int32), []
+        if self._renamed:
+            numbers, used = np.array(sorted(self._renamed), np.uint32), live()
+            named = np.isin(columns.client_workload[used], numbers) | np.isin(columns.server_workload[used], numbers)
+            rows, self._renamed = np.concatenate((rows, used[named])), set()
+        return rows
 
     def local(self, columns: FlowColumns, row: int) -> tuple[Local, ...]:
         """The workloads of a flow that are on this host, the client's first."""
@@ -66,7 +86,10 @@ class Workloads:
         ):
             news = np.flatnonzero((reported != 0) & (kept[rows] != reported))
             for at in news.tolist() if len(news) else ():
-                kept[rows[at]] = self._joined(int(kept[rows[at]]), int(reported[at]))
+                before, after = int(kept[rows[at]]), self._joined(int(kept[rows[at]]), int(reported[at]))
+                kept[rows[at]] = after
+                if self.labels(before) != self.labels(after):
+                    self._relabelled.append(int(rows[at]))
 
     def _joined(self, known: int, reported: int) -> int:
         if known in (0, reported):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+UNKNOWN = "unknown"
 Side = Literal["client", "server"]
 
 
@@ -28,6 +29,14 @@ class Workload(NamedTuple):
     """Inode of the cgroup's directory; 0 if the kernel did not report one. Never reused while the host runs."""
     namespace: str = "host"
     """Network namespace of the socket."""
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Container and unit as labels: empty if there is none, ``unknown`` if it is not known."""
+        known = self.cgroup not in (None, "/")
+        name = (self.cgroup or "").rpartition("/")[2]
+        unit_known = known and not name.endswith((".service", ".scope"))
+        return self.container or ("" if known else UNKNOWN), self.unit or ("" if unit_known else UNKNOWN)
 
     def is_called(self, container: str) -> bool:
         """Whether ``container`` is its id, or the start of it (12 characters at least)."""

@@ -12,6 +12,8 @@ A, B = Owner("w", "ns", "id-a", "a"), Owner("w", "ns2", "id-b", "b")
 DEPLOYMENT = SeriesKey("deployment", (A,), "", "p:1", "tcp")
 SHARED = SeriesKey("shared", (A, B), "", "p:1", "tcp")
 UNATTRIBUTED = SeriesKey("unattributed", (), "unknown", "p:1", "tcp")
+HELD = DEPLOYMENT._replace(container="c", unit="u.service")
+
 ALL = ("namespace", "workspace", "deployment_id", "deployment", "peer", "protocol")
 
 TEXTS = [
@@ -20,6 +22,8 @@ TEXTS = [
     (("workspace", "peer"), DEPLOYMENT, '{workspace="w",peer="p:1"} '),
     (("workspace",), SHARED, '{namespace="ns,ns2",deployment_ids="id-a,id-b",deployments="a,b",workspace="w"} '),
     (("protocol",), UNATTRIBUTED, '{reason="unknown",protocol="tcp"} '),
+    (("unit", "peer"), HELD, '{unit="u.service",peer="p:1"} '),
+    (("unit", "container"), UNATTRIBUTED, '{reason="unknown",container="",unit=""} '),
 ]
 
 
@@ -30,6 +34,8 @@ def test_text(labels: tuple[str, ...], key: SeriesKey, text: str) -> None:
 
 VISIBLE = [
     (ALL, DEPLOYMENT, DEPLOYMENT),
+    (ALL, HELD, DEPLOYMENT),
+    ((*ALL, "container", "unit"), HELD, HELD),
     (("namespace", "protocol"), DEPLOYMENT, SeriesKey("deployment", (Owner("", "ns", "", ""),), "", "", "tcp")),
     ((), SHARED, SeriesKey("shared", (A._replace(workspace=""), B._replace(workspace="")), "", "", "")),
     ((), UNATTRIBUTED, SeriesKey("unattributed", (), "unknown", "", "")),

@@ -99,3 +99,24 @@ def test_limit_of_used_ones(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_numbers_without_a_workload() -> None:
     assert Workloads().get(0) is None
+
+
+def test_rows_with_other_labels() -> None:
+    feed, row = feed_with_flow()
+    columns, table = feed.table.columns, feed.table.workloads
+    relabelled: list[list[int]] = []
+
+    def take() -> None:
+        relabelled.append(table.take_relabelled(columns, feed.table.live).tolist())
+
+    for number in (2, 3, 4):  # /a, its process, a conflict
+        feed(replace(SOCKET, workloads=(number, 0)))
+        take()
+    table.learn([(4, B._replace(unit="b.service"))])
+    take()
+    feed(replace(OPEN, id=9, client_port=9, workloads=(0, 4)))
+    take()
+    table.learn([(4, B)])
+    take()
+    (other,) = (one for one in feed.table.live().tolist() if one != row)
+    assert relabelled == [[], [], [row], [], [other], [other]]

@@ -1,10 +1,10 @@
-"""Containers and units at the endpoints of flows."""
+"""Containers and units at the endpoints of flows: their labels, and the names they go by."""
 
 from __future__ import annotations
 
 import pytest
 
-from flowmap.model.workload import Workload
+from flowmap.model.workload import CONFLICTING, Workload
 
 ID = "0123456789abcdef" * 4
 
@@ -23,3 +23,20 @@ ID = "0123456789abcdef" * 4
 )
 def test_is_called(container: str | None, called: str, expected: bool) -> None:
     assert Workload(container=container).is_called(called) is expected
+
+
+LABELS = [
+    (Workload(), ("unknown", "unknown")),
+    (CONFLICTING, ("unknown", "unknown")),
+    (Workload("/"), ("unknown", "unknown")),
+    (Workload("/kafka.service", unit="kafka.service"), ("", "kafka.service")),
+    (Workload("/init.scope"), ("", "unknown")),
+    (Workload("/docker/c", container="c"), ("c", "")),
+    (Workload("/docker-c.scope", container="c", unit="docker-c.scope"), ("c", "docker-c.scope")),
+    (Workload("/user.slice"), ("", "")),
+]
+
+
+@pytest.mark.parametrize(("workload", "labels"), LABELS)
+def test_labels(workload: Workload, labels: tuple[str, str]) -> None:
+    assert workload.labels == labels

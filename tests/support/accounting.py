@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,10 +29,11 @@ def accounting_for(
     exclude: tuple[str, ...] = (),
     announces_births: bool = True,
     journal: Journal | None = None,
+    labels: Sequence[str] = LABELS,
 ) -> FlowAccounting:
     """An accounting with an empty flow table."""
     table = FlowTable(max_flows, admit=Filter(exclude=exclude))
-    series_table = SeriesTable(labels=LABELS, max_series=max_series, idle_after=idle_after)
+    series_table = SeriesTable(labels=labels, max_series=max_series, idle_after=idle_after)
     attribution = Attribution(settings or AttributionSettings(namespaces=("ns",)), table)
     return FlowAccounting(table, attribution, series_table, announces_births=announces_births, journal=journal)
 
