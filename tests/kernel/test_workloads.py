@@ -118,6 +118,9 @@ while True:
 """
 
 
+CLOSING_SERVER = SERVER.replace("kept.append(listener.accept()[0])", "listener.accept()[0].close()")
+
+
 def test_both_ends_on_this_host(tree: CgroupTree, reader: Reader) -> None:
     server = tree.start("system.slice/broker.service", "python3", "-S", "-c", SERVER)
     assert server.stdout is not None
@@ -143,6 +146,26 @@ def test_a_closed_connection_keeps_what_a_read_showed(tree: CgroupTree, reader: 
     seen, untold = reader.workloads(own_port)[0], reader.workloads(unseen)[0]
     assert seen is not None and seen.unit == "a.service"
     assert untold is not None and (untold.cgroup, untold.unknown) == (None, NOT_REPORTED)
+
+
+def test_a_short_connection_has_the_cgroup_of_its_listener(tree: CgroupTree, reader: Reader) -> None:
+    server = tree.start("system.slice/broker.service", "python3", "-S", "-c", CLOSING_SERVER)
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
+
+    def short() -> Workload | None:
+        with socket.create_connection(("127.0.0.1", port)) as peer:
+            own_port = int(peer.getsockname()[1])
+            peer.recv(1)  # the server has closed
+        until(lambda: reader.poll() or reader.ended(own_port), "its end is reported")
+        return reader.workloads(own_port)[1]
+
+    reader.read()
+    early = short()
+    assert early is None or early.unit is None, "the listener may be new"
+    reader.read()
+    found = short()
+    assert found is not None and (found.unit, found.pid) == ("broker.service", None)
 
 
 def test_a_cgroup_that_is_gone_before_it_is_read(tree: CgroupTree, reader: Reader) -> None:

@@ -29,6 +29,7 @@ from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.read_pace import pause_after
 from flowmap.sources.sockets.closing import PEER_WAIT, Closings
 from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
+from flowmap.sources.sockets.listener_cgroups import ListenerCgroups
 from flowmap.sources.sockets.payload import CONNECTED, states_mask
 from flowmap.sources.sockets.policy import Policy
 from flowmap.sources.sockets.roles import LocalAddresses
@@ -108,6 +109,7 @@ class SocketsSource:
             raise
         self._events = events
         self._tracker = SocketTracker()
+        self._listener_cgroups = ListenerCgroups()
         self._closings = Closings(self._tracker, self._queries)
         self._policy = Policy(self._tracker, self._closings, self._queries, seed=self._seed)
         self._next_read = self._finished_at = float("-inf")
@@ -209,19 +211,21 @@ class SocketsSource:
         self._policy.ephemeral = ports.first, ports.last
         others = {key: note for key, note in self.stats.notes.items() if key != NOTE}
         self.stats.notes = others | ports.notes()
-        self._read_listeners()
+        self._listener_cgroups.update(self._read_listeners())
 
     def _read_addresses(self) -> None:
         if (addresses := self._watch.refresh()) is not None:
             self._policy.addresses = LocalAddresses(addresses)
 
-    def _read_listeners(self) -> None:
+    def _read_listeners(self) -> Rows:
         parts = [
             part.decoded.sockets
             for family in FAMILIES
             for part in self._queries.dump(family, states_mask((SocketState.LISTEN,)), info=False)
         ]
-        self._policy.listeners.update(np.concatenate(parts), now=self._clock())
+        listening = np.concatenate(parts)
+        self._policy.listeners.update(listening, now=self._clock())
+        return listening
 
     def _accept(self, decoded: DecodedSockets, truncated: int) -> Rows:
         """The sockets with counters; counts records and losses."""
@@ -336,6 +340,10 @@ class SocketsSource:
 
     def _records(self, rows: Rows, facts: Facts) -> list[Known]:
         new = facts["read"] == 0
+        accepted = (facts["workload"] == 0) & (facts["role"] < 0) & ~facts["guessed"]
+        if accepted.any():
+            ports = rows["local_port"][accepted]
+            rows["cgroup"][accepted] = self._listener_cgroups.of_accepted(ports, self._read_listeners())
         self._note_workloads(rows, facts)
         self._policy.remember(facts, new & (rows["remote_port"] != 0))
         now = self._clock()
