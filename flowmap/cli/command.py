@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "stale": Entry(
             "traffic.stale", "list open connections that an earlier run left, of ended jobs, idle, or too many"
         ),
+        "lineage": Entry("lineage.command", "show what each deployment reads from and writes to, as observed"),
         "expect": Entry("expect.command", "write or check which peers each deployment may have"),
     },
     "control plane": {

@@ -1,0 +1,1 @@
+"""``flowmap lineage``: what each deployment reads from and writes to, as observed."""
