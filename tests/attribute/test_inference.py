@@ -150,6 +150,24 @@ def test_the_users_of_an_endpoint_may_change_within_grace() -> None:
     assert run.owners(flow) == (State.SHARED, {"a", "b"})
 
 
+class TwoReadings(DataFlow):
+    """B reads from the service, A writes to it until it stops."""
+
+    def truth(self, question: Question) -> set[Owner]:
+        return {B} if question.shape is Shape.SOURCE else super().truth(question)
+
+
+def test_an_entry_of_a_deployment_that_has_stopped_is_not_of_the_other_user() -> None:
+    run = TwoReadings({1: {A}}, semantics="dataflow")
+    run.open("10.0.0.2", 1)
+    run.settle()
+    run.now += 30
+    left = run.open("10.0.0.1", 1, present=False)  # of A
+    run.users[1] = set()
+    run.settle()
+    assert run.owners(left)[1] == set()
+
+
 @pytest.mark.parametrize("semantics", ["both", "connection", "dataflow"])
 def test_a_client_outside_is_never_a_deployments(semantics: str) -> None:
     run = DataFlow(USERS, semantics=semantics)

@@ -16,7 +16,7 @@ An answer is true for one unknown moment between ``asked`` and ``arrived``. A fl
                   ``stale_for`` (see ``Attribution``)
     late          never: an owner first appeared more than ``registration_lag`` after the start, and an answer between
                   the two named none
-    unconfirmed   never: the flow is closed, and no rule can hold any more; the question contributes no owner
+    unconfirmed   never: no rule can hold any more; the question contributes no owner
 
 Why ``inside`` needs a witness: if a host vanishes, the kernel keeps the entries of its connections for days, while the
 address goes to another owner. An answer about the new owner would lie inside the life of the stale entry. So one of
@@ -27,7 +27,8 @@ these must confirm that the client still exists:
     - the client sent something after the answer arrived (``proven_until``)
 
 For the same reason every answer between the two of ``around`` must agree. If no answer inside the life names an owner,
-no witness is needed: the flow has no owner.
+no witness is needed: the flow has no owner. It is ``unconfirmed`` if an answer from its start names some, and the
+client sent nothing since: a deployment that has stopped may have left it behind.
 
 A connection belongs to the owner of the address at its start. A deployment may appear in the answers some seconds after
 its first connection, so an answer inside the life may name it late. But if the answers named no owner for longer than
@@ -221,13 +222,15 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
         return _confirmed(answers, case, 0 if in_grace else case.last_before)
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
-        late = _late(answers, case, before.owners if before else answers[0].owners if in_grace else NO_OWNERS)
+        late = _late(answers, case, _at_start(answers, case, in_grace))
         named = _named(answers[case.first_inside : case.last_proven + 1]) - late
         first = next((left for answer in inside if (left := answer.owners - late)), NO_OWNERS)
         if not named and before is not None and before.owners & first:
             named = before.owners | first
         if not named and in_grace and answers[0].owners & _named(inside):
             named = answers[0].owners
+        if not named and not first and case.last_proven < case.first_inside and _at_start(answers, case, in_grace):
+            return Judgement(NO_OWNERS, "unconfirmed", inside[-1])
         if named or not first:
             return Judgement(named, "inside" if named or not late else "late", inside[-1])
     if in_grace:
@@ -240,6 +243,11 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
     if before.owners.intersection(*(answer.owners for answer in around)):
         return Judgement(_named(around), "around", after)
     return Judgement(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
+
+
+def _at_start(answers: Sequence[Answer], case: _Case, in_grace: bool) -> Owners:
+    """The owners in the last answer before the flow's start, or in the first one in ``grace``."""
+    return answers[case.last_before].owners if case.last_before >= 0 else answers[0].owners if in_grace else NO_OWNERS
 
 
 def _confirmed(answers: Sequence[Answer], case: _Case, first: int) -> Judgement | None:

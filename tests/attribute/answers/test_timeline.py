@@ -61,6 +61,18 @@ ROWS = {
     "inside, of a flow older than the daemon": ([answer(20, X)], OLD, None),
     "inside, of an old flow that sent": ([answer(20, X)], OLD._replace(proven_until=30.0), ({X}, "inside")),
     "inside, and nobody": ([answer(20)], Life(), (set(), "inside")),
+    "inside nobody, after an owner that may have stopped": (
+        [answer(0, X), answer(20)],
+        Life(),
+        (set(), "unconfirmed"),
+    ),
+    "inside nobody, after an owner in grace": ([answer(9, X), answer(20)], Life(), (set(), "unconfirmed")),
+    "inside nobody, after an owner, and it sent": (
+        [answer(0, X), answer(20)],
+        Life(proven_until=30.0),
+        (set(), "inside"),
+    ),
+    "inside nobody, as before": ([answer(0), answer(20)], Life(), (set(), "inside")),
     "asked just before the latest start, beyond grace": ([answer(9.9, X)], Life(born_after=0), None),
     "asked at the latest start": ([answer(10, X)], Life(born_after=0, proven_until=20.0), ({X}, "inside")),
     "arrived after it was last seen": ([answer(99.8, X)], Life(), None),
