@@ -22,7 +22,7 @@ from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.index.ports import TCP
 from flowmap.flows.records.batch import FlowBatch, RecordKind
 
-_UNCONFIRMED, _READ = np.uint32(Row.UNCONFIRMED), np.uint32(Row.READ)
+_UNCONFIRMED = np.uint32(Row.UNCONFIRMED)
 
 Times = npt.NDArray[np.float64]
 

@@ -77,7 +77,6 @@ def _names(one: Attribution) -> list[str]:
     return [deployment["name"] for deployment in one["deployments"]]
 
 
-_IDENTITY = ("workspace", "namespace", "deploymentId")
 _ORDER = ("attributed", "shared", "internal", "ambiguous", "pending", "failed", "unknown")
 """States from the one that says most to the one that says least."""
 

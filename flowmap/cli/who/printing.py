@@ -14,7 +14,6 @@ from flowmap.cli.who.reader import Line
 MARK = "  => "
 """Between a line and the owners that are added to it."""
 SUMMARY = ("DEPLOYMENT", "STATE", "CONNECTIONS", "BY ADDRESS")
-NOT_SEEN = "(not seen)"
 
 
 def by_address(mention: Mention, attribution: Attribution) -> bool:

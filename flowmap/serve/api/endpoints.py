@@ -55,11 +55,6 @@ class Endpoint:
         names = [str(field.alias) for field in self.parameters.model_fields.values()]
         return [name for name in names if f"{{{name}}}" not in self.path]
 
-    @property
-    def needs_nothing(self) -> bool:
-        """Whether the path alone is a whole request."""
-        return self.body is None and not any(field.is_required() for field in self.parameters.model_fields.values())
-
 
 async def _attribution(backend: Backend, asked: AttributionParameters) -> views.AttributionView:
     return await backend.attribution(asked.connection(), asked.at, explain=asked.explain)

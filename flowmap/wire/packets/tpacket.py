@@ -20,7 +20,6 @@ BLOCK_HEADER = 48
 
 HEADER = 48
 """Bytes of struct tpacket3_hdr; struct sockaddr_ll follows, then the frame."""
-_ADDRESS_FAMILY = 17  # AF_PACKET
 
 
 class BlockStatus(IntFlag):
