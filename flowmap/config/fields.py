@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from flowmap.config import values
 from flowmap.control.http.route import Proxy
@@ -22,6 +31,22 @@ class Section(BaseModel):
     """Base of all sections: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ClientTls(Section):
+    """TLS to a server that flowmap asks."""
+
+    ca_file: str | None = Field(
+        default=None, min_length=1, description="CA certificates in PEM that replace the default list."
+    )
+    cert_file: str | None = Field(default=None, min_length=1, description="Client certificate in PEM.")
+    key_file: str | None = Field(default=None, min_length=1, description="Key of the client certificate in PEM.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        return self
 
 
 class Live(NamedTuple):

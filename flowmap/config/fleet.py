@@ -8,25 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from flowmap.config import values
-from flowmap.config.fields import Section
+from flowmap.config.fields import ClientTls, Section
 
 ServerUrl = Annotated[str, AfterValidator(values.parse_valkey)]
-
-
-class FleetTlsConfig(Section):
-    """TLS to the server, with rediss://."""
-
-    ca_file: str | None = Field(
-        default=None, min_length=1, description="CA certificates in PEM that replace the system's list."
-    )
-    cert_file: str | None = Field(default=None, min_length=1, description="Client certificate in PEM.")
-    key_file: str | None = Field(default=None, min_length=1, description="Key of the client certificate in PEM.")
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together")
-        return self
 
 
 class FleetConfig(Section):
@@ -38,7 +22,7 @@ class FleetConfig(Section):
         "insecure. null: this host shares nothing.",
     )
     password_file: str | None = Field(default=None, min_length=1, description="File with the password of the user.")
-    tls: FleetTlsConfig = Field(default=FleetTlsConfig(), description="TLS, with rediss://.")
+    tls: ClientTls = Field(default=ClientTls(), description="TLS, with rediss://.")
     insecure: bool = Field(default=False, description="Allow redis:// to another host: addresses cross the network.")
     scope: str = Field(
         default="",
@@ -74,7 +58,7 @@ class FleetConfig(Section):
                 f"url {self.url}: every address and answer would cross the network readable; use rediss://, or "
                 "insecure: true if something else protects the way"
             )
-        if not server.tls and self.tls != FleetTlsConfig():
+        if not server.tls and self.tls != ClientTls():
             raise ValueError("tls: needs a url with rediss://")
         if self.size is None:
             raise ValueError("size: is missing: the number of hosts that share control_plane.rate")

@@ -7,25 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from flowmap.config import values
-from flowmap.config.fields import Namespace, Section, Span, distinct, some
+from flowmap.config.fields import ClientTls, Namespace, Section, Span, distinct, some
 
 JobManagerUrl = Annotated[str, AfterValidator(values.parse_job_manager)]
-
-
-class FlinkTlsConfig(Section):
-    """TLS to the REST interface of a cluster."""
-
-    ca_file: str | None = Field(
-        default=None, min_length=1, description="CA certificates in PEM that replace the built-in list."
-    )
-    cert_file: str | None = Field(default=None, min_length=1, description="Client certificate in PEM.")
-    key_file: str | None = Field(default=None, min_length=1, description="Key of the client certificate in PEM.")
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together")
-        return self
 
 
 class FlinkBasicAuthConfig(Section):
@@ -42,7 +26,7 @@ class FlinkClusterConfig(Section):
     urls: Annotated[tuple[JobManagerUrl, ...], AfterValidator(distinct), AfterValidator(some)] = Field(
         description="REST addresses of its JobManagers: http://host:port or https://host:port."
     )
-    tls: FlinkTlsConfig = Field(default=FlinkTlsConfig(), description="TLS.")
+    tls: ClientTls = Field(default=ClientTls(), description="TLS.")
     bearer_token_file: str | None = Field(
         default=None, min_length=1, description="File with a bearer token for a proxy, read at every call."
     )
