@@ -237,7 +237,9 @@ class ExportConfig(Section):
         "on this host, or else of the server there (more series).",
     )
     peers: Annotated[dict[PeerName, Annotated[tuple[Service, ...], AfterValidator(some)]], NEW_NAMES] = Field(
-        default={}, description='Names of server endpoints: {orders: ["10.100.2.0/24:9092"]}. Default name: ip:port.'
+        default={},
+        description='Names of server endpoints: {orders: ["10.100.2.0/24:9092", "kafka-1.example:9092", '
+        '"file_sd:/etc/prometheus/orders.json"]}. Default name: ip:port.',
     )
     deployment_labels: Annotated[tuple[str, ...], AfterValidator(distinct), AT_ONCE] = Field(
         default=(), description="Deployment labels copied to flowmap_deployment_info as label_<key>."

@@ -14,6 +14,7 @@ from flowmap.control.http import endpoint, route
 from flowmap.errors import ConfigError
 from flowmap.flows.filter import Pattern
 from flowmap.model.address import format_endpoint
+from flowmap.model.peer_entry import EntryKind, read_entry
 
 SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 """Units of a duration."""
@@ -96,7 +97,12 @@ def parse_pattern(value: str) -> str:
 
 
 def parse_service(value: str) -> str:
-    """Check a pattern of server endpoints: a network, with or without a port."""
+    """Check an entry of a peer: a network or a host name, with or without a port, or ``file_sd:PATH``."""
+    entry = read_entry(value)
+    if entry.kind is EntryKind.FILE and not entry.text:
+        raise ValueError(f"{value!r} has no path; write it like file_sd:/etc/prometheus/kafka.json")
+    if entry.kind is not EntryKind.PATTERN:
+        return value
     if Pattern.parse(value).network is None:
         raise ValueError(f'{value!r} has no address; write it like "10.100.2.0/24:9092"')
     return value

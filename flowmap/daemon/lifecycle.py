@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from flowmap import logs
@@ -19,7 +20,7 @@ from flowmap.daemon.reload import Reloader, Reread
 from flowmap.daemon.supervisor import Supervisor
 from flowmap.daemon.textfile import OneRun, TextFile
 from flowmap.daemon.wiring import Pipeline, build
-from flowmap.errors import ConfigError, FlowmapError, describe_defect
+from flowmap.errors import ConfigError, FlowmapError, QueryError, describe_defect
 from flowmap.recording.recorder import CLOSE_SECONDS, RecordTo
 from flowmap.sources.combined import names
 from flowmap.sources.kinds import kept_capabilities
@@ -148,6 +149,7 @@ async def _main(
             pipeline.engine.start()
         pipeline.control.plane.start()
         pipeline.catalog.start()
+        pipeline.peer_watch.start(partial(_apply_peers, pipeline))
         why = f": {pipeline.source_reason}" if pipeline.source_reason else ""
         log.info("listening on %s, reading %s%s", pipeline.server.url, names(pipeline.source), why)
         if textfile is not None:
@@ -218,11 +220,18 @@ async def _open_history(pipeline: Pipeline) -> None:
         pipeline.history_writer.start()
 
 
+async def _apply_peers(pipeline: Pipeline, config: Config) -> None:
+    """Use other addresses of peers."""
+    with contextlib.suppress(QueryError):  # the engine is busy; the next round applies them
+        await asyncio.wrap_future(pipeline.engine.call(lambda: pipeline.engine.configure(config)))
+
+
 async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
     """Stop the engine with its last counters, then the calls, then the server, so that the last scrape is complete."""
     deadline = time.monotonic() + STOP_SECONDS
     last_resort.start(pipeline)
     await pipeline.catalog.aclose()
+    await pipeline.peer_watch.aclose()
     if pipeline.engine.is_alive():
         pipeline.engine.stop()
         await _wait_for(pipeline.engine, ENGINE_SECONDS)

@@ -104,10 +104,11 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
     configure_fleet = pipeline.fleet.configure(new) if pipeline.fleet is not None else lambda: None
 
     expectations = read_expectations(new.expect.file)
+    with_peers = pipeline.peer_watch.configured(new)
 
     def on_engine() -> None:
         engine.budget.configure(**question_limits(new))
-        engine.configure(new)
+        engine.configure(with_peers)
         pipeline.source.configure(new.collect)
 
     def on_loop() -> None:
@@ -115,6 +116,7 @@ def prepare(pipeline: Pipeline, old: Config, new: Config) -> tuple[Callable[[], 
         configure_fleet()
         pipeline.catalog.configure(every=plane.catalog.refresh)
         pipeline.backend.configure(timeout=query_timeout(new), stale_for=new.attribute.stale_for, limits=limits_of(new))
+        pipeline.peer_watch.replace(new)
         pipeline.findings.configure(limits_of(new), expectations)
         pipeline.exposition.set_deployment_labels(new.export.deployment_labels)
         logs.set_up(new.log.level, new.log.format)

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 from flowmap import __version__, logs
@@ -22,6 +23,7 @@ from flowmap.control.catalog.refresh import SEEN_LIMIT, CatalogRefresher
 from flowmap.control.http.own_calls import OWN_CALLS
 from flowmap.control.port import Admit, ControlPlane
 from flowmap.daemon.clients import ConfiguredControl, configured_control, query_timeout
+from flowmap.daemon.peer_watch import PeerWatch
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.catalog_adapter import CatalogDirectory, Gate, deployments_seen
 from flowmap.engine.engine import Engine, ReportWaiting
@@ -87,6 +89,7 @@ class Pipeline:
     page_workers: Workers
     exposition: Exposition
     findings: Findings
+    peer_watch: PeerWatch
     recorder: Recorder | None
     history_writer: HistoryWriter | None
     """None without ``history.path``."""
@@ -143,17 +146,11 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     refresher = _refresher(config, control, catalog, engine)
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
     calls = EngineCalls(engine, queries, timeout=query_timeout(config))
-    backend = QueryService(
-        calls,
-        control.plane,
-        stale_for=config.attribute.stale_for,
-        limits=limits_of(config),
-        source_status=lambda: _statuses(source, engine, source_reason),
-        catalog_status=refresher.status,
-        history_queries=_history_queries(config, calls, history_writer),
-        fleet_status=None if fleet is None else fleet.status,
-    )
+    peer_watch = PeerWatch(config)
+    statuses = partial(_statuses, source, engine, source_reason)
+    backend = _backend(config, calls, control.plane, statuses, refresher, history_writer, peer_watch, fleet)
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
+    page_workers = Workers("page", PAGE_THREADS)
     return Pipeline(
         source=source,
         source_reason=source_reason,
@@ -162,10 +159,11 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         control=control,
         catalog=refresher,
         backend=backend,
-        server=_server(config, backend, exposition, page_workers := Workers("page", PAGE_THREADS)),
+        server=_server(config, backend, exposition, page_workers),
         page_workers=page_workers,
         exposition=exposition,
         findings=findings,
+        peer_watch=peer_watch,
         recorder=recorder,
         history_writer=history_writer,
         fleet=fleet,
@@ -204,6 +202,28 @@ def _report_waiting(fleet: Fleet | None, accounting: FlowAccounting) -> ReportWa
 def limits_of(config: Config) -> ConnectionLimits:
     """The limits that open connections are judged by."""
     return ConnectionLimits(config.expect.connections, config.expect.idle)
+
+
+def _backend(
+    config: Config,
+    calls: EngineCalls,
+    control: ControlPlane,
+    statuses: Callable[[], tuple[SourceStatus, ...]],
+    refresher: CatalogRefresher,
+    history_writer: HistoryWriter | None,
+    peer_watch: PeerWatch,
+    fleet: Fleet | None,
+) -> QueryService:
+    return QueryService(
+        calls,
+        control,
+        stale_for=config.attribute.stale_for,
+        limits=limits_of(config),
+        source_status=statuses,
+        catalog_status=refresher.status,
+        history_queries=_history_queries(config, calls, history_writer, peer_watch.names),
+        fleet_status=None if fleet is None else fleet.status,
+    )
 
 
 def _snapshots(
@@ -276,12 +296,13 @@ def _history_writer(config: Config, source: Source) -> HistoryWriter | None:
     return HistoryWriter(history.path, Limits(history.retain, history.max_size), source=source.facts.name)
 
 
-def _history_queries(config: Config, calls: EngineCalls, history_writer: HistoryWriter | None) -> HistoryQueries | None:
+def _history_queries(
+    config: Config, calls: EngineCalls, history_writer: HistoryWriter | None, names: Peers
+) -> HistoryQueries | None:
     if history_writer is None or config.history.path is None:
         return None
     translated = config.attribute.nat == "translated"
-    names = Peers(config.export.peers).name
-    history_reader = HistoryReader(config.history.path, peer_name=names, translated_ends=translated)
+    history_reader = HistoryReader(config.history.path, peer_name=names.name, translated_ends=translated)
     return HistoryQueries(calls, history_writer, history_reader)
 
 
