@@ -13,7 +13,7 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import TakeStep, Tidy
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
-from flowmap.sources.base import CaughtUp
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.accounting import Auditor, sweep
 from tests.support.attribution import AttributionRun
 from tests.support.records import Record, replace
@@ -300,3 +300,26 @@ def test_ends_that_are_gone_take_their_ties_with_them() -> None:
     assert tie.attribution.timeline(link) is None, "no flow can need it"
     numbers = np.arange(tie.accounting.table.endpoints.capacity, dtype=np.int32)
     assert not tie.attribution.schedule.has_inside_answer(numbers, np.ones(len(numbers))).any()
+
+
+def test_a_full_read_that_shows_the_client_sending_decides_a_tie() -> None:
+    tie = TieRun()
+    flow = replace(FLOW, flags=0)
+
+    def read(sent: int) -> None:
+        tie.accounting.apply(TakeStep(ReadStarted("timer"), tie.now, tie.now))
+        tie.observe(replace(flow, kind=RecordKind.DUMPED, counters=(sent, 0, sent, 0)))
+        tie.accounting.apply(TakeStep(ReadFinished(True), tie.now, tie.now))
+        tie.decide()
+
+    tie.observe(flow)
+    tie.ends()
+    read(200)
+    (link,) = tie.ends()
+    tie.answer(link, X)
+    tie.decide()
+    assert tie.states() == [State.PENDING], "the client may have been gone when the answer was given"
+    read(300)
+    assert tie.states() == [State.PENDING], "it may have sent this before the answer"
+    read(400)
+    assert (tie.states(), tie.owners()) == ([State.ATTRIBUTED], [{"x"}])
