@@ -267,7 +267,9 @@ def _late(answers: Sequence[Answer], case: _Case, known: Owners) -> Owners:
     """Owners that appear inside a flow's life too late to have begun it; ``known``: named before or at its start."""
     if case.first_late > case.last_inside:
         return NO_OWNERS
-    early, unowned = known, False
+    # An answer that was asked before the start and arrived after it may tell of the start, too.
+    at_start = answers[case.last_before + 1 : case.first_inside]
+    early, unowned = known | _named(at_start), any(not answer.owners for answer in at_start)
     for place in range(case.first_inside, case.last_inside + 1):
         owners = answers[place].owners
         unowned |= not owners

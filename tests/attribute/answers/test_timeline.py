@@ -72,6 +72,12 @@ ROWS = {
         Life(proven_until=30.0),
         (set(), "inside"),
     ),
+    "late, after nobody while it began": ([answer(9.8), answer(25, X)], Life(proven_until=30.0), (set(), "late")),
+    "late, but named while it began": (
+        [answer(9.8, X), answer(15), answer(25, X)],
+        Life(proven_until=30.0),
+        ({X}, "inside"),
+    ),
     "inside nobody, as before": ([answer(0), answer(20)], Life(), (set(), "inside")),
     "asked just before the latest start, beyond grace": ([answer(9.9, X)], Life(born_after=0), None),
     "asked at the latest start": ([answer(10, X)], Life(born_after=0, proven_until=20.0), ({X}, "inside")),
