@@ -14,7 +14,7 @@ from flowmap.flows.table import FlowTable
 def lifetimes_of(table: FlowTable, rows: Rows, *, local: bool = False) -> Lifetimes:
     """When each flow began and ended, as far as it is known; of an unconfirmed burst, when the burst did.
 
-    ``local``: with the cgroup of the client's socket, which only open-source Flink needs.
+    ``local``: with the cgroup and the process of the client's socket, which only open-source Flink needs.
     """
     columns, alive_until, unconfirmed = table.columns, table.alive_until(rows), is_unconfirmed(table.columns, rows)
     present = columns.flags[rows] & np.uint32(Row.PRESENT) != 0
@@ -26,4 +26,5 @@ def lifetimes_of(table: FlowTable, rows: Rows, *, local: bool = False) -> Lifeti
         ended_by=life_end(columns, rows),
         connectionless=is_connectionless(columns, rows),
         cgroup=table.workloads.client_cgroups(columns, rows) if local else None,
+        pid=table.workloads.client_pids(columns, rows) if local else None,
     )

@@ -88,8 +88,8 @@ class FlinkConfig(Section):
     )
     host: Literal["auto", "off"] = Field(
         default="auto",
-        description="auto: use the cgroups of this host's TaskManagers to tell their connections from each other's "
-        "and from those of other programs. off: do not.",
+        description="auto: use the cgroups and processes of this host's TaskManagers to tell their connections from "
+        "each other's and from those of other programs. off: do not.",
     )
 
     @property

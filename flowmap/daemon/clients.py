@@ -30,7 +30,7 @@ from flowmap.errors import ConfigError
 from flowmap.model.address import Address
 from flowmap.model.deployment import FLINK
 from flowmap.system.addresses import own_addresses
-from flowmap.system.cgroups import ProcessTrees
+from flowmap.system.cgroups import Groups, Member, holder_of
 
 
 class ConfiguredControl(NamedTuple):
@@ -93,15 +93,18 @@ class _ThisHost:
     """Implements ``flowmap.control.flink.host.Host``. Commands that list need no sources: they are imported late."""
 
     def __init__(self) -> None:
-        self._trees = ProcessTrees()
+        self._groups = Groups()
 
     def listeners(self) -> Iterable[Listener]:
         from flowmap.sources.sockets.listening import read_listening
 
         return [Listener(*one) for one in read_listening()]
 
-    def process_trees(self, cgroups: Collection[int]) -> Mapping[int, int]:
-        return self._trees.count(cgroups)
+    def members(self, cgroups: Collection[int]) -> Mapping[int, tuple[Member, ...]]:
+        return self._groups.members(cgroups)
+
+    def holder_of(self, group: tuple[Member, ...], inode: int) -> int | None:
+        return holder_of(group, inode)
 
 
 def _access(cluster: FlinkClusterConfig) -> Access:

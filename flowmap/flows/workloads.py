@@ -78,6 +78,14 @@ class Workloads:
         found: npt.NDArray[np.uint64] = ids[position.reshape(-1)]
         return found
 
+    def client_pids(self, columns: FlowColumns, rows: Rows) -> npt.NDArray[np.uint64]:
+        """The process that holds the client's socket of each row; 0 where it is not known."""
+        numbers, position = np.unique(columns.client_workload[rows], return_inverse=True)
+        known = (self.get(number) for number in numbers.tolist())
+        ids = np.array([0 if one is None else one.pid or 0 for one in known], np.uint64)
+        found: npt.NDArray[np.uint64] = ids[position.reshape(-1)]
+        return found
+
     def note(self, columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
         """Note the workloads in records of the rows."""
         for kept, reported in (

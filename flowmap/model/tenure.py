@@ -44,6 +44,8 @@ class LocalProcess(NamedTuple):
     mixed_from: float = math.inf
     """From here to ``mixed_until`` the cgroup held, or may have held, other programs than the TaskManager, too."""
     mixed_until: float = -math.inf
+    pids: frozenset[int] = frozenset()
+    """Its processes in this pid namespace, its children included; empty if they are not known."""
 
     def is_alone(self, born_after: float, born_by: float) -> bool:
         """Whether the cgroup held nothing but the TaskManager when a connection began, in this interval."""

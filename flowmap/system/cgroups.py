@@ -85,25 +85,53 @@ def _inode(place: Path) -> int:
         return 0
 
 
-class ProcessTrees:
-    """The number of process trees in groups that are named by id."""
+def descendants(group: tuple[Member, ...], pid: int) -> frozenset[int]:
+    """A process of the group and its children there, their children included."""
+    found, before = {pid}, 0
+    while len(found) > before:
+        before = len(found)
+        found |= {one.pid for one in group if one.parent in found}
+    return frozenset(found)
+
+
+def holder_of(group: tuple[Member, ...], inode: int) -> int | None:
+    """The process of the group that holds a socket; None if none does, or its descriptors cannot be read."""
+    wanted, found = f"socket:[{inode}]", list[int]()
+    for one in group:
+        directory = proc.PROC / str(one.pid) / "fd"
+        try:
+            names = os.listdir(directory)
+        except OSError:  # ended, or another user's
+            continue
+        for name in names:
+            try:
+                if os.readlink(directory / name) == wanted:
+                    found.append(one.pid)
+                    break
+            except OSError:  # closed meanwhile
+                continue
+    return found[0] if len(found) == 1 else None
+
+
+class Groups:
+    """The processes of groups that are named by id."""
 
     def __init__(self, root: Path | None = None) -> None:
         """``root``: of the tree of groups; None: where version 2 is mounted."""
         self._root = mount_point() if root is None else root
         self._paths: dict[int, Path] = {}
 
-    def count(self, ids: Collection[int]) -> Mapping[int, int]:
-        """The number by id, without groups whose processes cannot be read."""
+    def members(self, ids: Collection[int]) -> Mapping[int, tuple[Member, ...]]:
+        """The processes by id of the group, without groups whose processes cannot be read."""
         wanted = set(ids)
         if self._root is not None and wanted - self._paths.keys():
             self._paths = find(wanted, self._root)
-        found: dict[int, int] = {}
+        found: dict[int, tuple[Member, ...]] = {}
         for one in wanted & self._paths.keys():
             place = self._paths[one]
             group = members(place) if _inode(place) == one else None
             if group is None:
                 del self._paths[one]
             else:
-                found[one] = len(trees(group))
+                found[one] = group
         return found

@@ -54,9 +54,9 @@ def test_records_of_one_flow(numbers: tuple[int, ...], kept: int) -> None:
     known = NUMBERS | {CONFLICT: CONFLICTING}
     expected = (Local("client", known[kept]), Local("server", known[kept])) if kept else ()
     assert feed.table.workloads.local(columns, row) == expected
-    assert feed.table.workloads.client_cgroups(columns, np.array([row])).tolist() == [
-        known[kept].cgroup_id if kept else 0
-    ]
+    told = (known[kept].cgroup_id, known[kept].pid or 0) if kept else (0, 0)
+    workloads, rows = feed.table.workloads, np.array([row])
+    assert (workloads.client_cgroups(columns, rows)[0], workloads.client_pids(columns, rows)[0]) == told
 
 
 def test_measured_workload_of_a_closed_socket_is_not_for_the_open_flow() -> None:

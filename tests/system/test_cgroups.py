@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.system import proc
-from flowmap.system.cgroups import Member, ProcessTrees, find, members, mount_point, trees
+from flowmap.system.cgroups import Groups, Member, descendants, find, holder_of, members, mount_point, trees
 
 MOUNTS = """\
 24 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw
@@ -70,18 +70,35 @@ def test_trees(group: list[Member], roots: list[int]) -> None:
     assert [one.pid for one in trees(tuple(group))] == roots
 
 
-def test_process_trees(tmp_path: Path, processes: Path) -> None:
+def test_holder_and_its_children(processes: Path) -> None:
+    group = (
+        Member(6, 1, "bash"),
+        Member(7, 6, "java"),
+        Member(8, 7, "python"),
+        Member(9, 8, "sh"),
+        Member(10, 6, "vi"),
+    )
+    for pid, links in ((7, ["socket:[41]", "socket:[42]"]), (10, ["socket:[43]", "/x"]), (9, ["socket:[43]"])):
+        (processes / str(pid) / "fd").mkdir(parents=True)
+        for number, link in enumerate(links):
+            (processes / str(pid) / "fd" / str(number)).symlink_to(link)
+    assert (holder_of(group, 42), holder_of(group, 44), holder_of(group, 43)) == (7, None, None)  # 43: held twice
+    assert descendants(group, 7) == {7, 8, 9}
+
+
+def test_groups_by_id(tmp_path: Path, processes: Path) -> None:
     process(processes, 7, 1, "java")
     process(processes, 8, 5, "bash")
     root = tmp_path / "tree"
     ids = {name: group(root / name, *pids).stat().st_ino for name, pids in (("a/b", [7]), ("c", [7, 8]))}
-    counted = ProcessTrees(root)
-    assert counted.count(ids.values()) == {ids["a/b"]: 1, ids["c"]: 2}
-    assert counted.count([1 << 50]) == {}
+    groups = Groups(root)
+    java, bash = Member(7, 1, "java"), Member(8, 5, "bash")
+    assert groups.members(ids.values()) == {ids["a/b"]: (java,), ids["c"]: (java, bash)}
+    assert groups.members([1 << 50]) == {}
     (root / "c" / "cgroup.procs").unlink()
     (root / "c").rmdir()
     group(root / "c", 7)  # the same path is another group now
-    assert counted.count(ids.values()).get(ids["a/b"]) == 1
+    assert groups.members(ids.values())[ids["a/b"]] == (java,)
     assert find({ids["a/b"]}, root) == {ids["a/b"]: root / "a" / "b"}
 
 
@@ -94,7 +111,8 @@ def test_of_the_kernel() -> None:
     try:
         with subprocess.Popen(["sleep", "60"]) as child:
             (place / "cgroup.procs").write_text(str(child.pid))
-            assert ProcessTrees().count([place.stat().st_ino]) == {place.stat().st_ino: 1}
+            (group,) = Groups().members([place.stat().st_ino]).values()
+            assert [(one.pid, one.command) for one in group] == [(child.pid, "sleep")]
             child.kill()
     finally:
         place.rmdir()

@@ -19,12 +19,14 @@ the candidate first: entries of a vanished client must not be credited to the ad
 Of several candidates one whose job had ended is dropped, if the client sent something after its tenure and another
 candidate's job began after that end: a job's connections close with it.
 
-The cgroup of the client's socket, where it is known, tells more (rule ``local``):
+The cgroup and the process of the client's socket, where they are known, tell more (rule ``local``):
 
     the tenure's process                                   then the owner
     makes its sockets in another cgroup                    is none
     is the only program in the socket's cgroup             has the flow: other programs on the host do not
-    makes its sockets there, beside other programs         stays a candidate, as without this
+    shares it with others, and holds the socket            has the flow
+    shares it with others, and another one holds it        is none
+    shares it with others, and the holder is not known     stays a candidate, as without this
 
 Where that could tell candidates apart, an open flow waits :data:`LOCAL_WAIT` seconds until its socket is read.
 
@@ -45,12 +47,12 @@ from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement, Lifetimes
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners
 from flowmap.model.deployment import FLINK, Role
-from flowmap.model.tenure import Holders, Tenure
+from flowmap.model.tenure import Holders, LocalProcess, Tenure
 
 LOCAL_WAIT = 10.0
 """Seconds after which an open flow is judged without its socket: longer than two reads of the socket table."""
-_OTHER = 1
-"""Stands for every cgroup in which no known process makes its sockets: the root has this id."""
+_OTHER = np.iinfo(np.uint64).max
+"""Stands for every cgroup in which no TaskManager makes its sockets, and for every process that is none of theirs."""
 
 
 class _Flow(NamedTuple):
@@ -62,6 +64,7 @@ class _Flow(NamedTuple):
     proven_until: float
     ended_by: float
     cgroup: int
+    pid: int
 
 
 class _Undecided(Exception):
@@ -88,22 +91,24 @@ def judge_tenures(
         lifetimes.ended_by,
     )
     cells = [np.searchsorted(bounds, column, "left") for column in columns]
-    cgroups = _cgroups(holders, lifetimes)
+    cgroups = _told(lifetimes.cgroup, [one.cgroup for one in holders.local], len(lifetimes.born_by))
+    pids = _told(lifetimes.pid, [pid for one in holders.local for pid in one.pids], len(lifetimes.born_by))
     young = lifetimes.alive_until <= lifetimes.born_by + LOCAL_WAIT
-    cases, position = distinct_rows([*cells, np.isinf(lifetimes.ended_by), cgroups, young])
+    cases, position = distinct_rows([*cells, np.isinf(lifetimes.ended_by), cgroups, pids, young])
     first = np.zeros(len(cases), np.intp)
     first[position[::-1]] = np.arange(len(position))[::-1]
-    flows = (_Flow._make([*(float(column[row]) for column in columns), int(cgroups[row])]) for row in first)
+    flows = (
+        _Flow._make([*(float(column[row]) for column in columns), int(cgroups[row]), int(pids[row])]) for row in first
+    )
     return position, [_judge(holders, answer, flow, grace) for flow in flows]
 
 
-def _cgroups(holders: Holders, lifetimes: Lifetimes) -> npt.NDArray[np.uint64]:
-    """The cgroup of each flow: 0 where it is not known, or no process is; all those of other programs are the same."""
-    if lifetimes.cgroup is None or not holders.local:
-        return np.zeros(len(lifetimes.born_by), np.uint64)
-    ours = np.array(sorted({one.cgroup for one in holders.local}), np.uint64)
-    known = np.isin(lifetimes.cgroup, ours)
-    return np.where(known | (lifetimes.cgroup == 0), lifetimes.cgroup, np.uint64(_OTHER))
+def _told(reported: npt.NDArray[np.uint64] | None, ours: list[int], count: int) -> npt.NDArray[np.uint64]:
+    """The cgroup or process of each flow: 0 where it is not known, or none is ours; all others are the same."""
+    if reported is None or not ours:
+        return np.zeros(count, np.uint64)
+    known = np.isin(reported, np.array(ours, np.uint64))
+    return np.where(known | (reported == 0), reported, np.uint64(_OTHER))
 
 
 def _bounds(holders: Holders, grace: float) -> list[float]:
@@ -111,7 +116,7 @@ def _bounds(holders: Holders, grace: float) -> list[float]:
     for tenure in holders.tenures:
         found += tenure[1:7]
     for one in holders.local:
-        found += one[2:]
+        found += one[2:4]
     return found
 
 
@@ -139,26 +144,34 @@ def _judge(holders: Holders, answer: Answer, flow: _Flow, grace: float) -> Judge
 
 
 def _awaits_socket(holders: Holders, possible: Sequence[Tenure], flow: _Flow) -> bool:
-    """Whether the cgroup of the client's socket could tell the candidates apart, and may still be read."""
-    if flow.cgroup or not holders.local or flow.ended_by < np.inf or flow.alive_until > flow.born_by + LOCAL_WAIT:
+    """Whether the client's socket could tell the candidates apart, and may still be read."""
+    if not holders.local or flow.ended_by < np.inf or flow.alive_until > flow.born_by + LOCAL_WAIT:
         return False
     processes = {tenure.process for tenure in possible if tenure.process}
     shared = any(tenure.owner.deployment_id == Role.HOST for tenure in possible)
-    local = {one.process for one in holders.local}
-    return not processes.isdisjoint(local) and (shared or len(processes) > 1)
+    local = {one.process: one for one in holders.local if one.process in processes}
+    if not local or not (shared or len(processes) > 1):
+        return False
+    by_process = [one for one in local.values() if one.cgroup == flow.cgroup and one.pids and not _alone(one, flow)]
+    return not flow.cgroup or (not flow.pid and bool(by_process))
+
+
+def _alone(one: LocalProcess, flow: _Flow) -> bool:
+    return one.is_alone(flow.born_after, flow.born_by)
 
 
 def _of_socket(holders: Holders, possible: list[Tenure], flow: _Flow) -> list[Tenure]:
-    """The tenures that the cgroup of the client's socket leaves."""
+    """The tenures that the cgroup and the process of the client's socket leave."""
     if not flow.cgroup:
         return possible
     local = {one.process: one for one in holders.local}
-    alone = {
-        name for name, one in local.items() if one.cgroup == flow.cgroup and one.is_alone(flow.born_after, flow.born_by)
-    }
-    if alone:
-        return [tenure for tenure in possible if tenure.process in alone]
-    return [one for one in possible if one.process not in local or local[one.process].cgroup == flow.cgroup]
+    there = {name: one for name, one in local.items() if one.cgroup == flow.cgroup}
+    own = {name for name, one in there.items() if _alone(one, flow)}
+    own = own or {name for name, one in there.items() if flow.pid in one.pids}
+    if own:
+        return [tenure for tenure in possible if tenure.process in own]
+    others = {name for name, one in there.items() if flow.pid and one.pids}  # another process holds the socket
+    return [one for one in possible if one.process not in local or one.process in there.keys() - others]
 
 
 def _may_include_start(tenure: Tenure, flow: _Flow) -> bool:

@@ -11,7 +11,7 @@ An answer is true for one unknown moment between ``asked`` and ``arrived``. A fl
     fast          it is younger than ``positive_ttl``; only with ``attribute.confirm: fast`` (see ``cache``)
     assumed       it is the newest answer; only with ``replay --assume-current``
     tenure        the flow began in the tenure of an owner; only for a control plane that gives them (see ``tenures``)
-    local         the same, and the cgroup of the client's socket told which process of this host has it
+    local         the same, and the cgroup or the process of the client's socket told whose it is on this host
     corroborated  it is about the service endpoint, names the one owner that the client has, and is not older than
                   ``stale_for`` (see ``Attribution``)
     late          never: an owner first appeared more than ``registration_lag`` after the start, and an answer between
@@ -95,6 +95,8 @@ class Lifetimes:
     connectionless: Mask
     cgroup: npt.NDArray[np.uint64] | None = None
     """Id of the cgroup of the client's socket, 0 where it is not known; None: it is known of none."""
+    pid: npt.NDArray[np.uint64] | None = None
+    """The same for the process that holds the socket."""
 
     def endless(self) -> Lifetimes:
         """Lifetimes that cover all times."""
@@ -111,6 +113,7 @@ class Lifetimes:
             self.ended_by[index],
             self.connectionless[index],
             None if self.cgroup is None else self.cgroup[index],
+            None if self.pid is None else self.pid[index],
         )
 
 

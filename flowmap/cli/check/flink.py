@@ -80,13 +80,13 @@ def _local(cluster: Cluster, name: str) -> list[Finding]:
     local = cluster.host.of([cluster.process(one) for one in cluster.task_managers])
     if not local:
         return []
-    mixed = [one.process.partition("/")[2] for one in local if one.mixed_until == math.inf]
-    if mixed:
-        message = f"other programs are in the cgroup of {', '.join(mixed)}: their connections may be its own or theirs"
-        return [
-            Finding(f"{name}.local", "degraded", message, "start each TaskManager as a unit or container of its own")
-        ]
-    return [Finding(f"{name}.local", "ok", f"{len(local)} TaskManagers of this host, each in a cgroup of its own")]
+    shared = [one for one in local if one.mixed_until == math.inf]
+    if unknown := [one.process.partition("/")[2] for one in shared if not one.pids]:
+        message = f"other programs are in the cgroup of {', '.join(unknown)}: connections may be its own or theirs"
+        remedy = "start each as a unit or container of its own, or run flowmap with CAP_SYS_PTRACE"
+        return [Finding(f"{name}.local", "degraded", message, remedy)]
+    how = f"{len(local) - len(shared)} by a cgroup of their own, {len(shared)} by their process"
+    return [Finding(f"{name}.local", "ok", f"{len(local)} TaskManagers of this host have their sockets told: {how}")]
 
 
 def _clock(cluster: Cluster, name: str) -> list[Finding]:

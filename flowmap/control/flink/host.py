@@ -8,7 +8,9 @@ is in another cgroup is another program's, and one in a cgroup that holds nothin
     its processes are one tree                    the cgroup is its own; minimal inits of containers do not count
     they are several trees, or cannot be read     mixed: a socket there may be another program's
     another TaskManager listens in the same one   mixed
-    the tree of cgroups cannot be seen, or is of version 1: nothing is known
+
+In a mixed cgroup, as after ``start-cluster.sh``, the process tells: the one that holds the listener, and its children.
+Reading its descriptors needs root or CAP_SYS_PTRACE. Where all cgroups are of version 1, every socket is in cgroup 1.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from flowmap.control.flink.records import ListedTaskManager
 from flowmap.errors import FlowmapError
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.tenure import LocalProcess
+from flowmap.system.cgroups import Member, descendants, trees
 
 log = logging.getLogger(__name__)
 
-ROOT = 1
-"""Id of the root cgroup, which every socket has where cgroups are of version 1."""
+CHILDREN = 4096
+"""Processes of one TaskManager that are remembered."""
 PROCESSES = 4096
 """TaskManagers that are remembered, those not seen for longest dropped first."""
 
@@ -39,6 +42,7 @@ class Listener(NamedTuple):
     """The address is unspecified where it listens on every address."""
     cgroup: int
     """Id of its cgroup; 0: the kernel does not tell."""
+    inode: int = 0
 
 
 class Host(Protocol):
@@ -47,8 +51,11 @@ class Host(Protocol):
     def listeners(self) -> Iterable[Listener]:
         """The listening sockets of the network namespace. FlowmapError if they cannot be read."""
 
-    def process_trees(self, cgroups: Collection[int]) -> Mapping[int, int]:
-        """The number of process trees in each cgroup, without those whose processes cannot be read."""
+    def members(self, cgroups: Collection[int]) -> Mapping[int, tuple[Member, ...]]:
+        """The processes in each cgroup, without cgroups whose processes cannot be read."""
+
+    def holder_of(self, group: tuple[Member, ...], inode: int) -> int | None:
+        """The process among these that holds a socket; None if that is not known."""
 
 
 class UnusedHost:
@@ -57,8 +64,11 @@ class UnusedHost:
     def listeners(self) -> Iterable[Listener]:
         return ()
 
-    def process_trees(self, cgroups: Collection[int]) -> Mapping[int, int]:
+    def members(self, cgroups: Collection[int]) -> Mapping[int, tuple[Member, ...]]:
         return {}
+
+    def holder_of(self, group: tuple[Member, ...], inode: int) -> int | None:
+        return None
 
 
 UNUSED = UnusedHost()
@@ -74,6 +84,8 @@ class HostFacts:
         self._known: dict[str, LocalProcess] = {}
         self._checked: dict[int, float] = {}
         """By cgroup: when it last held nothing but one TaskManager."""
+        self._holders: dict[str, tuple[int, int | None]] = {}
+        """By TaskManager: inode of its RPC listener, and the process that holds it."""
         self._failed = False
 
     def of(self, processes: Collection[str]) -> tuple[LocalProcess, ...]:
@@ -86,25 +98,41 @@ class HostFacts:
         if not here:
             return
         try:
-            listening = {one.endpoint: one.cgroup for one in self._host.listeners()}
+            listening = {one.endpoint: one for one in self._host.listeners()}
         except FlowmapError as error:
             if not self._failed:
                 log.warning("cluster %s: TaskManagers of this host are not told apart: %s", self._cluster, error)
             self._failed = True
             return
         self._failed = False
-        found = {name: cgroup for name, one, addresses in here if (cgroup := _cgroup(listening, one, addresses))}
-        count = Counter(found.values())
-        trees = self._host.process_trees(count)
-        for name, cgroup in found.items():
-            self._note(name, cgroup, now, alone=count[cgroup] == 1 and trees.get(cgroup) == 1)
+        found = {name: at for name, one, addresses in here if (at := _listener(listening, one, addresses)) is not None}
+        count = Counter(at.cgroup for at in found.values())
+        groups = self._host.members(count)
+        for name, at in found.items():
+            group = groups.get(at.cgroup, ())
+            alone = count[at.cgroup] == 1 and len(trees(group)) == 1
+            self._note(name, at.cgroup, now, alone=alone, pids=self._pids(name, at, group, alone=alone))
         for cgroup in count:
             self._checked[cgroup] = now
         self._checked = {cgroup: at for cgroup, at in self._checked.items() if cgroup in count}
 
-    def _note(self, name: str, cgroup: int, now: float, *, alone: bool) -> None:
+    def _pids(self, name: str, at: Listener, group: tuple[Member, ...], *, alone: bool) -> frozenset[int]:
+        """The processes of a TaskManager: where it is alone those of its cgroup, else the listener's holder and its
+        children. Descriptors are read once for each listener."""
+        if alone:
+            return frozenset(one.pid for one in group)
+        inode, holder = self._holders.get(name, (0, None))
+        if inode != at.inode or holder is None:
+            holder = self._host.holder_of(group, at.inode)
+            self._holders[name] = at.inode, holder
+            while len(self._holders) > PROCESSES:
+                del self._holders[next(iter(self._holders))]
+        return frozenset() if holder is None else descendants(group, holder)
+
+    def _note(self, name: str, cgroup: int, now: float, *, alone: bool, pids: frozenset[int]) -> None:
         known = self._known.pop(name, None)
         one = known if known is not None and known.cgroup == cgroup else LocalProcess(name, cgroup)
+        one = one._replace(pids=one.pids | pids if len(one.pids) < CHILDREN else pids)
         if not alone:
             before = self._checked.get(cgroup, -math.inf)
             one = one._replace(mixed_from=min(one.mixed_from, before), mixed_until=math.inf)
@@ -115,15 +143,16 @@ class HostFacts:
             del self._known[next(iter(self._known))]
 
 
-def _cgroup(listening: Mapping[Endpoint, int], one: ListedTaskManager, addresses: Iterable[Address]) -> int:
-    """The cgroup of both listeners of a TaskManager; 0 if that is not known."""
+def _listener(
+    listening: Mapping[Endpoint, Listener], one: ListedTaskManager, addresses: Iterable[Address]
+) -> Listener | None:
+    """The RPC listener of a TaskManager, if both its listeners are in one cgroup; else None."""
     for address in addresses:
         anywhere = (address, *(Address.parse(text) for text in ("0.0.0.0", "::")))
-        ids = [
-            {listening[at] for host in anywhere if (at := Endpoint(host, port)) in listening}
+        rpc, data = (
+            [listening[at] for host in anywhere if (at := Endpoint(host, port)) in listening]
             for port in (one.rpc.port, one.data_port)
-        ]
-        if ids[0] == ids[1] and len(ids[0]) == 1:
-            (cgroup,) = ids[0]
-            return cgroup if cgroup > ROOT else 0
-    return 0
+        )
+        if len(rpc) == len(data) == 1 and rpc[0].cgroup == data[0].cgroup:
+            return rpc[0] if rpc[0].cgroup else None
+    return None

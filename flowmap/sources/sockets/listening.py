@@ -27,6 +27,7 @@ class ListeningSocket(NamedTuple):
     """The address is unspecified where it listens on every address."""
     cgroup: int
     """Id of its cgroup; 0 where the kernel does not tell (before 5.8)."""
+    inode: int
 
 
 def read_listening() -> list[ListeningSocket]:
@@ -60,5 +61,5 @@ def _receive(netlink: NetlinkSocket, found: list[ListeningSocket]) -> bool:
         if message.type == SOCK_DIAG_BY_FAMILY:
             socket = decode_socket(message.payload)
             endpoint = Endpoint(Address(socket.local_high, socket.local_low), socket.local_port)
-            found.append(ListeningSocket(endpoint, socket.cgroup))
+            found.append(ListeningSocket(endpoint, socket.cgroup, socket.inode))
     return False

@@ -34,12 +34,12 @@ def closed_flow(born: float, ended: float) -> Flow:
 
 
 def judged(
-    holders: Holders, *flows: Flow, grace: float = 2.0, cgroups: Sequence[int] = ()
+    holders: Holders, *flows: Flow, grace: float = 2.0, cgroups: Sequence[int] = (), pids: Sequence[int] = ()
 ) -> list[set[str] | str | None]:
     """The owners of each flow, ``unconfirmed``, or None for one that waits."""
     after, by, alive, proven, ended = (np.array(column, np.float64) for column in zip(*flows, strict=True))
-    of_sockets = np.array(cgroups, np.uint64) if cgroups else None
-    lifetimes = Lifetimes(after, by, alive, proven, ended, np.zeros(len(flows), np.bool_), of_sockets)
+    sockets = [np.array(told, np.uint64) if told else None for told in (cgroups, pids)]
+    lifetimes = Lifetimes(after, by, alive, proven, ended, np.zeros(len(flows), np.bool_), *sockets)
     position, outcomes = judge_tenures(holders, ANSWER, lifetimes, grace=grace)
     found = [outcomes[one] for one in position]
     return [
@@ -148,6 +148,32 @@ def test_the_socket_tells_the_process(
     known = Holders(tuple(tenures), 1, 50, tuple(local))
     assert judged(known, open_flow(5), cgroups=[cgroup]) == [expected]
     assert judged(known, open_flow(5), open_flow(5), cgroups=[0, cgroup])[1] == expected
+
+
+A, B = (LocalProcess(name, 50, NEVER, EVER, frozenset(pids)) for name, pids in (("a", (100, 101)), ("b", (200,))))
+
+
+@pytest.mark.parametrize(
+    ("tenures", "local", "pid", "expected"),
+    [
+        pytest.param([LEFT, OTHERS], [A], 101, {"first"}, id="the TaskManager, or its child"),
+        pytest.param([LEFT, OTHERS], [A], 300, {"host"}, id="another program"),
+        pytest.param([LEFT, OTHERS], [A], 0, {"first", "host"}, id="not known"),
+        pytest.param([LEFT, OTHERS], [MIXED], 300, {"first", "host"}, id="nor the TaskManager's"),
+        pytest.param([LEFT, RIGHT], [A, B], 200, {"second"}, id="one of two"),
+        pytest.param([LEFT, RIGHT], [A, B], 300, set(), id="none of two"),
+        pytest.param([LEFT, RIGHT], [A, MIXED._replace(process="b")], 300, {"second"}, id="not the known one"),
+        pytest.param([LEFT, OTHERS], [OWN._replace(pids=A.pids)], 300, {"first"}, id="in a cgroup of its own: a child"),
+    ],
+)
+def test_in_a_cgroup_with_others_the_process_tells(
+    tenures: list[Tenure], local: list[LocalProcess], pid: int, expected: set[str]
+) -> None:
+    known = Holders(tuple(tenures), 1, 50, tuple(local))
+    assert judged(known, open_flow(5), cgroups=[50], pids=[pid]) == [expected]
+    assert judged(known, open_flow(5, until=6), cgroups=[50], pids=[pid]) == [
+        None if not pid and local == [A] else expected
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,26 +13,36 @@ from flowmap.control.flink.records import ListedTaskManager
 from flowmap.errors import SourceError
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.tenure import LocalProcess
+from flowmap.system.cgroups import Member
 
 HERE = Address.parse("10.0.0.5")
 EVER, NEVER = math.inf, -math.inf
 
 
 class FakeHost:
-    """Listening sockets, and process trees by cgroup."""
+    """Listening sockets, and by cgroup the number of its process trees. The first one holds every socket there."""
 
-    def __init__(self, listening: Mapping[str, int], trees: Mapping[int, int]) -> None:
-        self.listening, self.trees, self.refused = listening, trees, False
+    def __init__(self, listening: Mapping[str, int], trees: Mapping[int, int], *, hidden: bool = False) -> None:
+        self.listening, self.trees, self.refused, self.hidden = listening, trees, False, hidden
 
     def listeners(self) -> Iterable[Listener]:
         if self.refused:
             raise SourceError("refused")
         for text, cgroup in self.listening.items():
             host, _, port = text.rpartition(":")
-            yield Listener(Endpoint(Address.parse(host.strip("[]")), int(port)), cgroup)
+            yield Listener(Endpoint(Address.parse(host.strip("[]")), int(port)), cgroup, 7)
 
-    def process_trees(self, cgroups: Collection[int]) -> Mapping[int, int]:
-        return {one: self.trees[one] for one in cgroups if one in self.trees}
+    def members(self, cgroups: Collection[int]) -> Mapping[int, tuple[Member, ...]]:
+        """Two processes for each tree: 100 and 101, then 200 and 201."""
+        return {one: processes(self.trees[one]) for one in cgroups if one in self.trees}
+
+    def holder_of(self, group: tuple[Member, ...], inode: int) -> int | None:
+        return None if self.hidden or not group else group[0].pid
+
+
+def processes(trees: int) -> tuple[Member, ...]:
+    roots = range(100, 100 + 100 * trees, 100)
+    return tuple(one for pid in roots for one in (Member(pid, 1, "java"), Member(pid + 1, pid, "python")))
 
 
 def listed(name: str, rpc: int = 6122, data: int = 7000) -> ListedTaskManager:
@@ -43,27 +53,34 @@ A = ("a", listed("a"), (HERE,))
 B = ("b", listed("b", 6123, 7001), (HERE,))
 OF_A = {"[::]:6122": 50, "10.0.0.5:7000": 50}
 OF_B = {"0.0.0.0:6123": 60, "[::]:7001": 60}
-MIXED = {"mixed_from": NEVER, "mixed_until": EVER}
+OWN = frozenset((100, 101))
+
+
+def alone(name: str, cgroup: int) -> LocalProcess:
+    return LocalProcess(name, cgroup, pids=OWN)
+
+
+def mixed(name: str, cgroup: int, *, pids: frozenset[int] = OWN) -> LocalProcess:
+    return LocalProcess(name, cgroup, NEVER, EVER, pids)
 
 
 @pytest.mark.parametrize(
     ("listening", "trees", "expected"),
     [
-        pytest.param(OF_A, {50: 1}, [LocalProcess("a", 50)], id="its own cgroup"),
-        pytest.param(OF_A, {50: 2}, [LocalProcess("a", 50, **MIXED)], id="beside others"),
-        pytest.param(OF_A, {}, [LocalProcess("a", 50, **MIXED)], id="processes that cannot be read"),
+        pytest.param(OF_A, {50: 1}, [alone("a", 50)], id="its own cgroup"),
+        pytest.param(OF_A, {50: 2}, [mixed("a", 50)], id="beside others"),
+        pytest.param(OF_A, {}, [mixed("a", 50, pids=frozenset())], id="processes that cannot be read"),
         pytest.param(OF_A | {"10.0.0.5:7000": 51}, {50: 1, 51: 1}, [], id="listeners in two cgroups"),
         pytest.param({"[::]:6122": 50}, {50: 1}, [], id="one listener"),
         pytest.param(OF_A | {"[::]:7000": 51}, {50: 1}, [], id="two sockets on a port"),
-        pytest.param(dict.fromkeys(OF_A, 1), {1: 1}, [], id="cgroups of version 1"),
+        pytest.param(dict.fromkeys(OF_A, 1), {1: 9}, [mixed("a", 1)], id="in the root cgroup"),
+        pytest.param(dict.fromkeys(OF_A, 1), {}, [mixed("a", 1, pids=frozenset())], id="cgroups of version 1"),
         pytest.param(dict.fromkeys(OF_A, 0), {}, [], id="a kernel that does not tell"),
-        pytest.param(
-            OF_A | OF_B, {50: 1, 60: 1}, [LocalProcess("a", 50), LocalProcess("b", 60)], id="two TaskManagers"
-        ),
+        pytest.param(OF_A | OF_B, {50: 1, 60: 1}, [alone("a", 50), alone("b", 60)], id="two TaskManagers"),
         pytest.param(
             dict.fromkeys(OF_A | OF_B, 50),
             {50: 1},
-            [LocalProcess("a", 50, **MIXED), LocalProcess("b", 50, **MIXED)],
+            [mixed("a", 50), mixed("b", 50)],
             id="two in one cgroup",
         ),
     ],
@@ -90,13 +107,19 @@ def test_a_program_that_enters_the_cgroup_makes_it_mixed_from_the_last_look_on()
     facts.read([A], 10.0)
     host.trees = {50: 2}
     facts.read([A], 12.0)
-    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, EVER),)
+    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, EVER, OWN),)
     host.trees = {50: 1}
     facts.read([A], 14.0)
-    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, 14.0),)
+    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, 14.0, OWN),)
     host.trees = {50: 2}
     facts.read([A], 16.0)
-    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, EVER),)
+    assert facts.of({"a"}) == (LocalProcess("a", 50, 10.0, EVER, OWN),)
+
+
+def test_descriptors_that_cannot_be_read_tell_no_process() -> None:
+    facts = HostFacts("prod", FakeHost(OF_A, {50: 2}, hidden=True), frozenset((HERE,)))
+    facts.read([A], 10.0)
+    assert facts.of({"a"}) == (mixed("a", 50, pids=frozenset()),)
 
 
 def test_what_is_known_stays_known_after_the_process() -> None:
@@ -107,4 +130,4 @@ def test_what_is_known_stays_known_after_the_process() -> None:
     facts.read([A], 12.0)
     host.refused = True
     facts.read([A], 14.0)
-    assert facts.of({"a"}) == (LocalProcess("a", 50),)
+    assert facts.of({"a"}) == (alone("a", 50),)
