@@ -83,7 +83,7 @@ def _local(cluster: Cluster, name: str) -> list[Finding]:
     shared = [one for one in local if one.mixed_until == math.inf]
     if unknown := [one.process.partition("/")[2] for one in shared if not one.pids]:
         message = f"other programs are in the cgroup of {', '.join(unknown)}: connections may be its own or theirs"
-        remedy = "start each as a unit or container of its own, or run flowmap with CAP_SYS_PTRACE"
+        remedy = "start each as a unit or container of its own, or set collect.sockets.processes: all"
         return [Finding(f"{name}.local", "degraded", message, remedy)]
     how = f"{len(local) - len(shared)} by a cgroup of their own, {len(shared)} by their process"
     return [Finding(f"{name}.local", "ok", f"{len(local)} TaskManagers of this host have their sockets told: {how}")]

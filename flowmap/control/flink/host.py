@@ -10,7 +10,8 @@ is in another cgroup is another program's, and one in a cgroup that holds nothin
     another TaskManager listens in the same one   mixed
 
 In a mixed cgroup, as after ``start-cluster.sh``, the process tells: the one that holds the listener, and its children.
-Reading its descriptors needs root or CAP_SYS_PTRACE. Where all cgroups are of version 1, every socket is in cgroup 1.
+Reading its descriptors needs CAP_SYS_PTRACE, which the daemon keeps with collect.sockets.processes: all. Where all
+cgroups are of version 1, every socket is in cgroup 1.
 """
 
 from __future__ import annotations
