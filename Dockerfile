@@ -9,7 +9,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY flowmap flowmap
 RUN python -m venv /opt/flowmap \
-    && /opt/flowmap/bin/pip install --no-cache-dir --disable-pip-version-check . \
+    && /opt/flowmap/bin/pip install --no-cache-dir --disable-pip-version-check '.[fleet]' \
     && /opt/flowmap/bin/python -m compileall -q /opt/flowmap/lib \
     && /opt/flowmap/bin/pip uninstall -q -y pip
 

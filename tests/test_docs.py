@@ -177,11 +177,11 @@ def options() -> dict[str, set[str]]:
     return {name: set(_options_of(name)) for name in COMMANDS}
 
 
+SUBCOMMANDS = {"deployments": ("by-ip", "by-label", "list"), "fleet": ("check",), "expect": ("init", "check")}
+
+
 def _options_of(name: str) -> Iterator[str]:
-    subcommands = {"deployments": ("by-ip", "by-label", "list"), "fleet": ("check",), "expect": ("init", "check")}.get(
-        name, ()
-    )
-    for words in ([name], *([name, sub] for sub in subcommands)):
+    for words in ([name], *([name, sub] for sub in SUBCOMMANDS.get(name, ()))):
         with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
             command.main([*words, "--help"])
         yield from re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown.getvalue())

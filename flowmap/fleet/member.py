@@ -28,7 +28,7 @@ from flowmap.fleet.requests import FleetScope, Request
 from flowmap.fleet.server import Argument
 from flowmap.fleet.server_clock import ServerClock
 from flowmap.fleet.trust import Trust
-from flowmap.fleet.waiting import LIMIT, Waiting, Want
+from flowmap.fleet.waiting import LIMIT, NARROWING, Waiting, Want
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ ACCOUNT_EVERY = 60.0
 """Seconds between two looks whether the account's keys are those of another account."""
 LOG_EVERY = 60.0
 """Seconds between two log lines about a server that cannot be used."""
+SPARE_PAUSE = 10.0
+"""Seconds after which a question that only narrows candidates is tried again, if too many wait."""
 LEAVE_SECONDS = 0.5
 """Longest time for taking leave of the fleet."""
 
@@ -133,11 +135,9 @@ class Member:
 
     async def get(self, request: Request) -> Value:
         """The result of a request, by this host's call or another's. ControlError."""
-        if len(self._waiting) >= LIMIT and self._waiting.get(request) is None:
-            raise Transient(f"{LIMIT} questions wait for the fleet's budget already", reason="fleet")
-        now = self._clock.monotonic()
         if self._waiting.get(request) is None:
-            want = self._waiting.add(request, request.text(), now)
+            self._refuse_too_many(request)
+            want = self._waiting.add(request, request.text(), self._clock.monotonic())
             if self.settings.trust == "own":
                 self._waiting.leave_alone(want)
         future: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
@@ -152,6 +152,12 @@ class Member:
             if not futures:
                 self._futures.pop(request, None)
                 self._waiting.remove(request)
+
+    def _refuse_too_many(self, request: Request) -> None:
+        if len(self._waiting) >= LIMIT:
+            raise Transient(f"{LIMIT} questions wait for the fleet's budget already", reason="fleet")
+        if request.narrows and self._waiting.narrowing >= NARROWING:
+            raise Transient("the fleet has no spare calls for narrowing", reason="fleet", retry_after=SPARE_PAUSE)
 
     def set_traffic(self, traffic: Mapping[Request, float]) -> None:
         """Take the pending traffic of every question that the engine waits for; the others are needed no more."""

@@ -16,6 +16,9 @@ from flowmap.fleet.requests import Kind, Request
 LIMIT = 4096
 """Questions that one host may wait for; further ones fail at once."""
 
+NARROWING = 100
+"""Those of them that only narrow candidates: spare calls may not come for long, and others must have room."""
+
 REPORTED = 200
 """Questions reported in one exchange."""
 
@@ -73,6 +76,11 @@ class Want:
             return str(LISTING)
         return "0" if self.traffic else str(UNHURRIED)
 
+    def take_traffic(self, amount: float) -> None:
+        """Bytes that wait, and one for each flow. It never falls: the server adds what it has grown by."""
+        if amount or not self.request.narrows:
+            self.traffic = max(amount, self.traffic)
+
     def is_due(self, now: float) -> bool:
         """Whether it must be reported: for the first time, again, or because traffic waits for it now."""
         reported = self._reported
@@ -97,6 +105,7 @@ class Waiting:
     def __init__(self) -> None:
         self._wants: dict[Request, Want] = {}
         self._by_question: dict[str, Want] = {}
+        self._traffic: Mapping[Request, float] = {}
         self._since: OrderedDict[str, float] = OrderedDict()
         self._turn = 0
 
@@ -114,12 +123,18 @@ class Waiting:
     def add(self, request: Request, question: str, now: float) -> Want:
         """Begin to wait; there must be room."""
         want = self._wants[request] = self._by_question[question] = Want(request, question, now)
+        want.take_traffic(self._traffic.get(request, 0.0))  # it may have been reported before
         return want
 
     def leave_alone(self, want: Want) -> None:
         """Let only this host's own call serve from now on."""
         want.alone = True
         self._by_question.pop(want.question, None)
+
+    @property
+    def narrowing(self) -> int:
+        """Questions that only narrow candidates."""
+        return sum(want.request.narrows for want in self._wants.values())
 
     @property
     def alone(self) -> int:
@@ -135,14 +150,14 @@ class Waiting:
 
     def set_traffic(self, traffic: Mapping[Request, float]) -> list[Want]:
         """Take the pending traffic of every question about owners. Returns the wants that it does not contain."""
-        gone = []
+        gone, self._traffic = [], traffic
         for want in self._wants.values():
             if want.request.kind is Kind.OWNERS:
                 amount = traffic.get(want.request)
                 if amount is None:
                     gone.append(want)
-                elif amount or not want.request.narrows:
-                    want.traffic = max(amount, want.traffic)
+                else:
+                    want.take_traffic(amount)
         return gone
 
     def reports(self, now: float) -> list[Report]:

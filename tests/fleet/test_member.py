@@ -238,6 +238,24 @@ def test_too_many_questions_of_one_host_fail_at_once(server: ValkeyServer, monke
     run(main())
 
 
+def test_narrowing_leaves_room_for_the_rest(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr("flowmap.fleet.member.NARROWING", 1)
+        world = world_with(_10_0_0_1="orders")
+        settled(server, tokens=1)
+        one = host(world, server.address, "one", rate=0.5, burst=5)  # no spare call for long
+        async with fleet(one):
+            narrowing = asyncio.create_task(one.find_owners("", "ns", endpoint(B), endpoint(B, 1)))
+            await asyncio.sleep(0)
+            with pytest.raises(ControlError, match="no spare calls"):
+                await one.find_owners("", "ns", endpoint(B), endpoint(B, 2))
+            assert name_of(await ask(one, A)) == "orders"
+            assert not narrowing.done()
+            narrowing.cancel()
+
+    run(main())
+
+
 # Faults of the server.
 
 

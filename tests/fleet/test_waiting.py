@@ -62,6 +62,13 @@ def test_the_place_in_the_queue(request_: Request, traffic: float | None, more: 
     assert (report.more, report.delay) == (more, delay)
 
 
+def test_traffic_that_was_reported_before_counts_from_the_beginning() -> None:
+    waiting = Waiting()
+    waiting.set_traffic({client(1): 9.0})
+    waiting.add(client(1), client(1).text(), 0.0)
+    assert waiting.reports(0.0)[0].more == 9.0
+
+
 def test_questions_that_no_flow_needs_are_named() -> None:
     waiting = waiting_for(client(1), client(2), JOBS)
     assert [want.request for want in waiting.set_traffic({client(1): 1.0})] == [client(2)]

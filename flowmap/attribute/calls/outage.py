@@ -20,7 +20,9 @@ class Outage:
         return seconds
 
     def fail(self, at: float, cause: str) -> None:
-        """Note that a question failed."""
+        """Note that a question failed; not one that its fleet gave up, which says nothing about the control plane."""
+        if cause.startswith("fleet: "):
+            return
         self._last_failure, self._cause = at, cause
         self._failing_since = min(self._failing_since, at)
 

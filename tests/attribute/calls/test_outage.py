@@ -16,6 +16,12 @@ def test_an_answer_ends_the_outage() -> None:
     assert outage.end(80.0) < 0
 
 
+def test_a_question_that_its_fleet_gave_up_is_no_outage() -> None:
+    outage = Outage()
+    outage.fail(10.0, "fleet: no flow waits for this answer any more")
+    assert not outage.lasts and outage.cause(5.0) == ""
+
+
 @pytest.mark.parametrize(
     ("answered", "failed", "since", "expected"),
     [
