@@ -219,6 +219,8 @@ call('HSET', STATE, 'version', version, 'epoch', epoch, 'last', text(now), 'toke
 local oldest = call('ZRANGE', AGE, 0, 0, 'WITHSCORES')[2]
 local wait = tokens >= 1 and 0 or math.max(0, filled - now) + (1 - tokens) / left
 return {
-    text(now), epoch, text(next_cursor), tickets, held, answered, refused, granted, call('ZCARD', TRAFFIC),
+    -- Long lists as one text each: that is quick to read.
+    text(now), epoch, text(next_cursor), table.concat(tickets, '\n'), table.concat(held, '\n'),
+    table.concat(answered, '\n'), table.concat(refused, '\n'), granted, call('ZCARD', TRAFFIC),
     text(oldest and math.max(0, now - tonumber(oldest)) or 0), live, missing, text(wait), tostring(lowest),
 }

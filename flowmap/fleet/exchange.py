@@ -55,6 +55,7 @@ class Exchange:
     slots: int = 0
     repeats: int = 0
     cursor: float = 0.0
+    """Instant of the server's clock after which answers are of interest; 0: none, as nothing was waited for."""
     notice: str = ""
     """``leave``: the host stops. ``jump``: it saw that the server's clock was set. ``lost``: it got no reply to its
     last exchange, so of the tickets it was granted it has those in ``held`` only."""
@@ -147,12 +148,11 @@ def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _texts(values: object) -> list[str]:
-    if not isinstance(values, list):
-        raise TypeError("a list is missing")
-    return [_text(value) for value in values]
+def _texts(lines: object) -> list[str]:
+    text = _text(lines)
+    return text.split("\n") if text else []
 
 
-def _pairs(values: object) -> list[tuple[str, str]]:
-    texts = _texts(values)
+def _pairs(lines: object) -> list[tuple[str, str]]:
+    texts = _texts(lines)
     return list(zip(texts[::2], texts[1::2], strict=True))

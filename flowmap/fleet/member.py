@@ -266,7 +266,7 @@ class Member:
             lease=settings.lease,
             slots=slots - alone if settings.trust == "all" else 0,
             repeats=self._admission.waiting + alone,
-            cursor=self._cursor,
+            cursor=self._cursor if self._waiting.reported else 0.0,
             notice=self._notice(leave),
             held=self._calls.held() if self._lost_reply else (),
             made=self._calls.made,

@@ -81,6 +81,11 @@ class Want:
         if amount or not self.request.narrows:
             self.traffic = max(amount, self.traffic)
 
+    @property
+    def is_reported(self) -> bool:
+        """Whether the server knows of it."""
+        return self._reported is not None
+
     def is_due(self, now: float) -> bool:
         """Whether it must be reported: for the first time, again, or because traffic waits for it now."""
         reported = self._reported
@@ -130,6 +135,11 @@ class Waiting:
         """Let only this host's own call serve from now on."""
         want.alone = True
         self._by_question.pop(want.question, None)
+
+    @property
+    def reported(self) -> bool:
+        """Whether the server knows of any: then answers of other hosts are of interest."""
+        return any(want.is_reported for want in self._by_question.values())
 
     @property
     def narrowing(self) -> int:

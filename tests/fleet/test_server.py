@@ -107,7 +107,8 @@ def test_a_server_that_forgot_the_script_gets_it_again(server: ValkeyServer) -> 
 
 
 @pytest.mark.parametrize(
-    "raw", [[], [b"1"], [b"x"] * 14, [b"1", b"e", b"1", [b"odd"], [], [], [], 0, 0, b"0", 1, 0, b"0", b"1"], ["1"] * 14]
+    "raw",
+    [[], [b"1"], [b"x"] * 14, [b"1", b"e", b"1", b"odd", b"", b"", b"", 0, 0, b"0", 1, 0, b"0", b"1"], ["1"] * 14],
 )
 def test_a_reply_of_another_script_is_an_error(raw: list[object]) -> None:
     with pytest.raises(FleetError) as failed:
