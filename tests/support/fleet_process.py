@@ -1,7 +1,8 @@
 """Some hosts of a fleet in a process of their own.
 
 ``python -m tests.support.fleet_process PORT NAME HOSTS QUESTIONS LOG``
-Every host asks about the same addresses. The log has a line for each call, when it begins, and one for each answer.
+Every host asks about :data:`EACH` of the addresses, some of them the same as the next host's.
+The log has a line for each call, when it begins, and one for each answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from flowmap.fleet.server import ServerAddress
 from tests.support.fleet import World, allow_for_company, ask, fleet, host
 
 RATE, BURST, LEASE = 20.0, 5, 3.0
+EACH = 16
 
 
 class LoggingWorld(World):
@@ -48,8 +50,8 @@ async def main(port: int, name: str, hosts: int, questions: int, log: Path) -> N
     ]
 
     async def one(plane: SharedControlPlane, number: int) -> None:
-        for question in range(questions):
-            address = f"10.9.0.{(question + number) % questions}"
+        for question in range(EACH):
+            address = f"10.9.0.{(question + number * EACH // 2) % questions}"
             while True:
                 try:
                     await ask(plane, address)
