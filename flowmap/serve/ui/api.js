@@ -22,7 +22,8 @@ async function get(path, parameters, signal) {
   const query = new URLSearchParams(kept.map(([key, value]) => [key, String(value)]));
   let response;
   try {
-    response = await fetch(`/api/v1/${path}?${query}`, { signal, cache: "no-store" });
+    // Whole, as a relative address would inherit a user and password from the address bar, which fetch refuses.
+    response = await fetch(`${location.origin}/api/v1/${path}?${query}`, { signal, cache: "no-store" });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Failure(0, "The daemon does not answer. The page asks again.");

@@ -8,6 +8,8 @@ import { explain } from "./explain.js";
 import { overview } from "./overview.js";
 import { state } from "./state.js";
 
+const SILENT = 5000; // milliseconds; there is an update every second
+
 /** @type {Record<string, (page: Page) => void>} */
 const VIEWS = { map: overview, deployment: overview, peer: overview, connections, explain, state };
 const part = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -23,6 +25,7 @@ export class Page {
     /** @type {AbortController} */ this.ending = new AbortController();
     /** @type {{parameters: any, events: Record<string, (data: any) => void>} | null} */ this.streaming = null;
     /** @type {AbortController | null} */ this.reading = null;
+    this.heard = 0;
   }
 
   history() {
@@ -73,11 +76,16 @@ export class Page {
     if (!this.streaming || this.reading || this.paused || document.hidden) return;
     const { parameters, events } = this.streaming;
     const reading = (this.reading = new AbortController());
+    this.heard = Date.now();
     const event = (/** @type {string} */ name, /** @type {any} */ data) => {
       if (reading.signal.aborted) return;
+      this.heard = Date.now();
       notice("");
       if (name === "status") this.status(data);
-      else if (name === "missed") this.missed = data.missed;
+      else if (name === "missed") {
+        this.missed = data.missed;
+        if (this.pulse) this.status(this.pulse);
+      }
       else events[name]?.(data);
     };
     const failed = (/** @type {any} */ failure, /** @type {number | null} */ again) => {
@@ -86,6 +94,14 @@ export class Page {
       put(part("pulse"), again === null ? "stopped" : "reconnecting …");
     };
     void follow(parameters, { event, failed }, reading.signal);
+  }
+
+  /** Say so if the stream is silent: the daemon hangs, or the browser waits for a password. */
+  watch() {
+    const silent = Date.now() - this.heard;
+    if (!this.reading || silent < SILENT) return;
+    part("pulse").className = "bad";
+    put(part("pulse"), `no update for ${duration(Math.round(silent / 1000))}`);
   }
 
   stop() {
@@ -182,4 +198,5 @@ document.addEventListener("click", click);
 document.addEventListener("visibilitychange", () => (document.hidden ? page.stop() : page.start()));
 part("pause").addEventListener("click", () => page.pause());
 part("help").addEventListener("click", help);
+setInterval(() => page.watch(), 1000);
 navigate();

@@ -58,7 +58,7 @@ export class FlowDiagram {
         this.drawn.delete(id);
       }
     }
-    const first = this.model.order.left[0];
+    const first = `d ${this.model.order.left[0]}`;
     const tabbable = this.current && this.drawn.has(this.current) ? this.current : first;
     for (const [id, element] of this.drawn) set(element, { tabindex: id === tabbable ? 0 : -1 });
   }

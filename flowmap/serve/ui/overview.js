@@ -68,10 +68,10 @@ export function overview(page) {
   const past = windowParameters(chosen);
   if (past) page.ask("map", { ...parameters, ...past }, show);
   else page.stream({ ...parameters, events: "map,status" }, { map: show });
-  if (kind === "deployment") page.ask(`deployments/${encodeURIComponent(chosen.deployment ?? "")}`, {}, (found) => {
+  if (kind === "deployment") {page.ask(`deployments/${encodeURIComponent(chosen.deployment ?? "")}`, {}, (found) => {
     put(title, h("small", {}, "Deployment"), name(found.name || found.deploymentId));
     put(facts, deploymentFacts(found));
-  }, (failure) => failure.status === 404);
+  }, (failure) => failure.status === 404);}
   if (kind === "peer") put(facts, h("p", {}, h("a", { href: address({ view: "connections", peer: chosen.peer, from: chosen.from, to: chosen.to }) }, "Connections with this peer")));
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.serve.stream.test_streams import Served, served
+from tests.support.served import Served, served
 from tests.support.terminal import terminal
 from tests.support.whole_daemon import in_thread
 

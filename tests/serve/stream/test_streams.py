@@ -8,27 +8,22 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from flowmap.config import HttpConfig
-from flowmap.export.exposition import Exposition
-from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.model.deployment import State
 from flowmap.model.traffic_map import MapQuery
 from flowmap.model.views import FlowFilter
-from flowmap.serve.api.app import build_app
 from flowmap.serve.server import protocol
-from flowmap.serve.server.server import HttpServer
-from flowmap.serve.server.web import Web
 from flowmap.serve.stream import streams as module
-from flowmap.serve.stream.streams import MAX_FOLLOWERS, MAX_READERS, Streams
+from flowmap.serve.stream.streams import MAX_FOLLOWERS, MAX_READERS
 from tests.support.certificates import HASH, PASSWORD
-from tests.support.fake_backend import FIGURES, FLOW, MAP, FakeBackend
+from tests.support.fake_backend import FIGURES, FLOW, MAP
 from tests.support.http_api import fields
+from tests.support.served import served
 from tests.support.waiting import until_async
 
 PATH = "/api/v1/stream"
@@ -43,34 +38,6 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY", 0.02)
-
-
-@dataclass
-class Served:
-    backend: FakeBackend
-    streams: Streams
-    server: HttpServer
-    client: httpx.AsyncClient
-    metrics: SelfMetrics
-    access: list[str]
-    """Its length stands for the users and passwords in force."""
-
-
-@contextlib.asynccontextmanager
-async def served(**http: Any) -> AsyncIterator[Served]:
-    backend, metrics, web = FakeBackend(), SelfMetrics("test"), Web(HttpConfig.model_validate(http))
-    access: list[str] = []
-    streams = Streams(
-        backend, refused=metrics.http_refused, missed=metrics.stream_missed, access_changed=lambda: len(access)
-    )
-    app = build_app(backend, Exposition(metrics), web, streams=streams)
-    server = HttpServer(app, "127.0.0.1", 0, web=web, refused=metrics.http_refused, beside=streams.run)
-    await server.start()
-    try:
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as client:
-            yield Served(backend, streams, server, client, metrics, access)
-    finally:
-        await server.stop()
 
 
 async def events(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:

@@ -1,0 +1,228 @@
+"""The page in a real Chromium: over the demo, and over a backend with hostile names, a past, and faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+
+from flowmap.model.traffic_map import MapDeployment, MapLink, MapPeer, TrafficMap
+from flowmap.sandbox.demo.demo import Demo
+from flowmap.sandbox.demo.scenario import LINKS
+from tests.support.browser import Browser, browser
+from tests.support.certificates import HASH, PASSWORD
+from tests.support.fake_backend import FIGURES, MAP, OWNER
+from tests.support.served import Served, served
+from tests.support.waiting import until
+from tests.support.whole_daemon import in_thread
+
+TRUTH = sorted({f"{', '.join(link.deployments) or 'no deployment (unknown)'} to {link.service}" for link in LINKS})
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    with Demo("127.0.0.1", 0) as running:
+        yield running
+
+
+@pytest.fixture
+def daemon() -> Iterator[Served]:
+    with in_thread(served) as made:
+        yield made
+
+
+def links(tab: Browser) -> list[str]:
+    """The links of the map, names in the order of the truth; those of pending flows come and go."""
+    shown = [label for label in tab.labels("link") if not label.startswith("pending")]
+    return sorted(label.replace("session-report, session-alerts", "session-alerts, session-report") for label in shown)
+
+
+def test_the_map_shows_the_truth_of_the_demo(tab: Browser, demo: Demo) -> None:
+    tab.open(demo.url)
+    until(lambda: links(tab) == TRUTH, "every link of the demo, and no other")
+    tab.until("#pulse", "0 lost")
+    until(lambda: tab.run("return Boolean(document.querySelector('[data-kind=link][aria-label*=receives]'))"), "rates")
+    assert tab.run("return document.querySelectorAll('main table tbody tr').length") >= len(TRUTH)
+    assert tab.complaints() == []
+
+
+def test_from_the_filter_down_to_the_reason_and_back(tab: Browser, demo: Demo) -> None:
+    tab.open(demo.url)
+    tab.until("[data-kind=node]", "orders-archive")
+    tab.press("/", *"archive")
+    until(lambda: links(tab) == ["orders-archive to orders-kafka"], "the link of the filter")
+    assert tab.address == "/?text=archive"
+    assert tab.run("return document.activeElement.value") == "archive", "typing can go on"
+    tab.driver.refresh()
+    until(lambda: links(tab) == ["orders-archive to orders-kafka"], "the same view from the address bar")
+    tab.click("[data-kind=link]")
+    tab.until("main td", "127.")
+    assert "view=connections" in tab.address and "peer=orders-kafka" in tab.address
+    assert set(tab.texts("main tbody td:nth-child(2)")) == {"orders-archive"}
+    tab.click("main tbody td:last-child a")
+    tab.until(".result", "orders-archive")
+    tab.until(".chain li", "Combined")
+    tab.until(".chain h2", "Which deployments run at the client?")
+    tab.driver.back()
+    tab.until("main td", "127.")
+    tab.press("\ue00c")  # Escape
+    until(lambda: tab.address == "/", "the map again")
+    assert tab.complaints() == []
+
+
+def test_with_the_keyboard_alone(tab: Browser, demo: Demo) -> None:
+    tab.open(demo.url)
+    tab.until("[data-kind=node]", "orders-enrichment")
+    tab.press("c")
+    tab.until("main th", "Client")
+    tab.press("s")
+    tab.until("main h2", "Sources")
+    tab.press("m")
+    tab.until("[data-kind=node]", "orders-enrichment")
+    tab.run("document.querySelector('[data-kind=node][tabindex=\"0\"]').focus()")
+    first = tab.run("return document.activeElement.ariaLabel")
+    tab.press("\ue015")  # down
+    assert tab.run("return document.activeElement.ariaLabel") != first
+    tab.press("\ue014")  # right: to a link
+    assert " to " in tab.run("return document.activeElement.ariaLabel")
+    assert tab.run("return document.querySelector('.hint').hidden") is False
+    tab.press("\ue014", "\ue007")  # right: to the peer; Enter
+    tab.until("main h1", "Peer")
+    tab.press("p")
+    tab.until("#pulse", "paused")
+    tab.press("p")
+    tab.until("#pulse", "live")
+    assert tab.complaints() == []
+
+
+def test_a_deployment_page(tab: Browser, demo: Demo) -> None:
+    tab.open(demo.url)
+    tab.until("[data-kind=node]", "orders-enrichment")
+    tab.click("main tbody tr:has(td:first-child a bdi[title=orders-enrichment]) td:first-child a")
+    tab.until("main h1", "orders-enrichment")
+    tab.until("main td", "job-orders-enrichment")
+    until(
+        lambda: links(tab) == ["orders-enrichment to features-redis", "orders-enrichment to orders-kafka"], "its links"
+    )
+    tab.until(".chart figcaption", "received")
+    tab.click(".facts dd a")
+    until(lambda: "team%3Dorders" in tab.address, "the map of its label")
+
+
+def test_dark_and_narrow(tab: Browser, demo: Demo) -> None:
+    tab.open(demo.url)
+    tab.until("[data-kind=node]", "orders-enrichment")
+    colours = {}
+    for scheme in ("light", "dark"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        tab.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        script = "const style = getComputedStyle(document.body); return [style.backgroundColor, style.color]"
+        colours[scheme] = [sum(int(part) for part in one[4:-1].split(",")) for one in tab.run(script)]
+    assert colours["light"][0] - colours["light"][1] > 300 and colours["dark"][1] - colours["dark"][0] > 300
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    tab.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    until(lambda: tab.run("return document.querySelector('.map svg').clientWidth") <= 360, "the map is drawn anew")
+    assert tab.run("return document.documentElement.scrollWidth") <= 360
+    tab.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    tab.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+HOSTILE = [
+    "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>",
+    "\u202egnp.exe\u2066\x1b[31m\0",
+    "x" * 10_000,
+    "\u05d0\u05d1\u05d2 / kafka",
+    "",
+]
+
+
+def hostile_map(name: str) -> TrafficMap:
+    owner = OWNER._replace(name=name, namespace=name)
+    node = MapDeployment("d", "deployment", name, "", (owner,), {name: name}, FIGURES)
+    other = MapDeployment("e", "unattributed", "no deployment", name, (), {}, FIGURES)
+    peer, links = MapPeer("p", name, name, FIGURES), (MapLink("d", "p", FIGURES), MapLink("e", "p", FIGURES))
+    return replace(MAP, deployments=(node, other), peers=(peer,), links=links, namespaces=(name, "n"))
+
+
+def test_hostile_names_are_text(tab: Browser, daemon: Served) -> None:
+    for name in HOSTILE:
+        daemon.backend.map = hostile_map(name)
+        tab.open(daemon.server.url)
+        tab.until("[data-kind=node]", "no deployment")
+        assert tab.run("return document.title") == "flowmap"
+        assert tab.run("return document.querySelectorAll('main img, main script, main iframe').length") == 0
+        assert tab.run("return document.documentElement.scrollWidth <= innerWidth")
+        shown = tab.run("return document.querySelector('main').textContent")
+        assert not set(shown) & set("\u202e\u2066\x1b\0")
+        assert len(shown) < 20_000
+    assert tab.complaints() == []
+
+
+def test_a_window_of_the_past_and_what_changed(tab: Browser, daemon: Served) -> None:
+    tab.open(daemon.server.url)
+    tab.until("[data-kind=node]", "orders")
+    before = replace(MAP.links[0], change="new", before=FIGURES)
+    daemon.backend.map = replace(MAP, live=False, links=(before, replace(MAP.links[1], before=FIGURES)), new=1)
+    tab.until(".filters option", "Last hour")
+    tab.run(
+        "const menu = document.querySelector('.filters option[value=\"1h\"]').parentElement;"
+        "menu.value = '1h'; menu.dispatchEvent(new Event('change'))"
+    )
+    tab.until(".summary", "connections that were open between")
+    assert tab.address == "/?from=1h"
+    tab.click(".check input")
+    tab.until(".badge.new", "new")
+    assert "compare=1" in tab.address and "1 new and 0 gone" in tab.until(".summary", "new")
+    window, earlier = daemon.backend.asked[-1][1:]  # type: ignore[index]
+    assert window[0] == pytest.approx(earlier[1], abs=5) and window[1] - window[0] == pytest.approx(3600, abs=5)
+    assert earlier[1] - earlier[0] == pytest.approx(3600, abs=5)
+    assert tab.complaints() == []
+
+
+def test_updates_that_were_missed_are_told(tab: Browser, daemon: Served) -> None:
+    real = daemon.backend.traffic_map
+
+    async def slow(*asked: object, **more: object) -> TrafficMap:
+        await asyncio.sleep(2.5)
+        return await real(*asked, **more)  # type: ignore[arg-type]
+
+    daemon.backend.traffic_map = slow  # type: ignore[method-assign]
+    tab.open(daemon.server.url)
+    tab.until("#pulse", "updates missed here")
+
+
+def test_a_daemon_that_restarts_and_a_stream_that_breaks_off(tab: Browser) -> None:
+    with in_thread(served) as first:
+        port = int(first.server.address.rpartition(":")[2])
+        tab.open(first.server.url)
+        tab.until("[data-kind=node]", "orders")
+    tab.until("#notice", "The page asks again.")
+    tab.until("#pulse", "reconnecting")
+    with in_thread(lambda: served(port=port)) as second:
+        tab.until("#pulse", "live")
+        assert tab.run("return document.getElementById('notice').hidden")
+        assert second.streams.readers == 1
+        tab.open("about:blank")
+        until(lambda: second.streams.readers == 0, "a page that is left stops reading")
+    tab.complaints()
+
+
+def test_signed_in_and_no_longer(tab: Browser) -> None:
+    with in_thread(lambda: served(users={"ann": HASH})) as made:
+        tab.open(made.server.url)
+        tab.open(made.server.url.replace("http://", f"http://ann:{quote(PASSWORD)}@"))
+        tab.until("[data-kind=node]", "orders")
+        made.sign_out()
+        tab.until("#pulse", "no update for")  # the browser asks for a password
+        until(lambda: made.streams.readers == 0, "nothing is read")
+        tab.open("about:blank")
+    tab.complaints()
