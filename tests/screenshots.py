@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         time.sleep(SETTLE)
         if "--readme" in arguments:
             tab.open(demo.url)
-            picture(tab, README_PICTURE, 1000, 520, whole=False)
+            picture(tab, README_PICTURE, 1000, 600, whole=False)
             sys.stdout.write(f"{README_PICTURE}: {README_PICTURE.stat().st_size:,} bytes\n")
             return 0
         folder = Path(arguments[0] if arguments else tempfile.mkdtemp(prefix="flowmap-page-"))

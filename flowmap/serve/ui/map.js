@@ -6,6 +6,8 @@ import { key, size } from "./model.js";
 const GAP = 7;
 const LEAST = 26; // height of a node: two lines of text
 const THIN = 1.5;
+const NARROW = 150; // pixels of a label
+const SIDES = ["d", "p"]; // what an id begins with: both sides may have a node "others"
 
 /** @typedef {import("./model.js").Item} Item */
 
@@ -44,8 +46,8 @@ export class FlowDiagram {
     const scale = most > 0 ? room / most : 0;
     /** @type {Map<string, {top: number, height: number, used: number}>} */
     const places = new Map();
-    const bottom = Math.max(...sides.map((side) => stacked(side, order, scale, places)));
-    for (const side of sides) center(side, places, bottom);
+    const bottom = Math.max(...sides.map((side, right) => stacked(side, SIDES[right], order, scale, places)));
+    sides.forEach((side, right) => center(side, SIDES[right], places, bottom));
     set(this.svg, { width, height: bottom, viewBox: `0 0 ${width} ${bottom}` });
     const kept = new Set();
     for (const link of this.model.linksOf()) this.drawLink(link, { order, scale, places, from: label + 10, to: width - label - 10, kept });
@@ -65,7 +67,7 @@ export class FlowDiagram {
 
   /** @param {Item} link @param {any} at */
   drawLink(link, { order, scale, places, from, to, kept }) {
-    const [left, right] = [places.get(link.deployment), places.get(link.peer)];
+    const [left, right] = [places.get(`d ${link.deployment}`), places.get(`p ${link.peer}`)];
     if (!left || !right) return;
     const thick = Math.max(THIN, size(link, order) * scale);
     const [y, end] = [left.top + left.used + thick / 2, right.top + right.used + thick / 2];
@@ -89,8 +91,8 @@ export class FlowDiagram {
 
   /** @param {Item} node @param {boolean} right @param {any} at */
   drawNode(node, right, { width, label, places, kept }) {
-    const place = places.get(node.id);
     const id = right ? `p ${node.id}` : `d ${node.id}`;
+    const place = places.get(id);
     const element = this.element(id, "node", this.nodes, () => [s("rect", { width: 6, rx: 2 }), s("text", { class: "name" }), s("text", { class: "figure" })]);
     const [bar, title, figure] = /** @type {any} */ (element.children);
     const x = right ? width - label : label;
@@ -100,7 +102,7 @@ export class FlowDiagram {
     set(title, { x, y: middle - 2, "text-anchor": right ? "start" : "end" });
     set(figure, { x, y: middle + 11, "text-anchor": right ? "start" : "end" });
     put(title, fitted(nameOf(node), label - 8, 7.1));
-    put(figure, fitted(short(node, this.view), label - 8, 6.1));
+    put(figure, fitted(short(node, this.view, label < NARROW), label - 8, 6.1));
     kept.add(id);
   }
 
@@ -186,24 +188,24 @@ function sideFits(id, other) {
   return link.split(" ")[node.startsWith("d ") ? 0 : 1] === node.slice(2);
 }
 
-/** @param {Item[]} side @param {string} order @param {number} scale @param {Map<string, any>} places */
-function stacked(side, order, scale, places) {
+/** @param {Item[]} side @param {string | undefined} letter @param {string} order @param {number} scale @param {Map<string, any>} places */
+function stacked(side, letter, order, scale, places) {
   let top = 4;
   for (const node of side) {
     const wide = size(node, order) * scale;
     const height = Math.max(LEAST, wide);
-    places.set(node.id, { top, height, used: (height - Math.max(wide, THIN)) / 2 });
+    places.set(`${letter} ${node.id}`, { top, height, used: (height - Math.max(wide, THIN)) / 2 });
     top += height + GAP;
   }
   return top;
 }
 
-/** Put the shorter side in the middle. @param {Item[]} side @param {Map<string, any>} places @param {number} bottom */
-function center(side, places, bottom) {
-  const last = places.get(side.at(-1)?.id);
+/** Put the shorter side in the middle. @param {Item[]} side @param {string | undefined} letter @param {Map<string, any>} places @param {number} bottom */
+function center(side, letter, places, bottom) {
+  const last = places.get(`${letter} ${side.at(-1)?.id}`);
   if (!last) return;
   const shift = (bottom - (last.top + last.height + GAP)) / 2;
-  for (const node of side) places.get(node.id).top += shift;
+  for (const node of side) places.get(`${letter} ${node.id}`).top += shift;
 }
 
 /** The class of what a node stands for. @param {Item | undefined} node */
@@ -227,9 +229,10 @@ function figures(item, live) {
   return `${now}${bytes(item.receiveBytes)} received, ${bytes(item.transmitBytes)} sent, ${count(item.openConnections)} open connections`;
 }
 
-/** The line below a name. @param {Item} node @param {{order: () => string, live: () => boolean}} view */
-function short(node, view) {
+/** The line below a name. @param {Item} node @param {{order: () => string, live: () => boolean}} view @param {boolean} narrow */
+function short(node, view, narrow) {
   const order = view.order();
+  if (narrow && order !== "openConnections") return /ate$/.test(order) && view.live() ? rate(size(node, order)) : bytes(size(node, order));
   if (order === "openConnections") return `${count(node.openConnections)} open`;
   if (view.live() && !/ytes$/.test(order) && node.receiveRate !== null) return `↓${rate(node.receiveRate)} ↑${rate(node.transmitRate)}`;
   return `↓${bytes(node.receiveBytes)} ↑${bytes(node.transmitBytes)}`;

@@ -54,10 +54,10 @@ export class TrafficModel {
 
   /** Links of a node, or all, from top to bottom on the other side. @param {string} [id] @returns {Item[]} */
   linksOf(id) {
-    const places = new Map([...this.order.left, ...this.order.right].map((one, place) => [one, place]));
+    const [left, right] = [this.order.left, this.order.right].map((side) => new Map(side.map((one, place) => [one, place])));
     return [...this.links.values()]
       .filter((link) => id === undefined || link.deployment === id || link.peer === id)
-      .sort((a, b) => (places.get(a.deployment) ?? 0) - (places.get(b.deployment) ?? 0) || (places.get(a.peer) ?? 0) - (places.get(b.peer) ?? 0));
+      .sort((a, b) => (left?.get(a.deployment) ?? 0) - (left?.get(b.deployment) ?? 0) || (right?.get(a.peer) ?? 0) - (right?.get(b.peer) ?? 0));
   }
 }
 
