@@ -29,20 +29,27 @@ class Workload(NamedTuple):
     """Inode of the cgroup's directory; 0 if the kernel did not report one. Never reused while the host runs."""
     namespace: str = "host"
     """Network namespace of the socket."""
+    container_name: str | None = None
+    """Name of the container in its pod."""
+    pod_name: str | None = None
+    """``namespace/name`` of the pod."""
 
     @property
     def labels(self) -> tuple[str, str]:
-        """Container and unit as labels: empty if there is none, ``unknown`` if it is not known."""
+        """Container (its name, else its id) and unit as labels: empty if there is none, ``unknown`` if not known."""
         known = self.cgroup not in (None, "/")
         name = (self.cgroup or "").rpartition("/")[2]
         unit_known = known and not name.endswith((".service", ".scope"))
-        return self.container or ("" if known else UNKNOWN), self.unit or ("" if unit_known else UNKNOWN)
+        container = self.container_name or self.container
+        return container or ("" if known else UNKNOWN), self.unit or ("" if unit_known else UNKNOWN)
 
     def is_called(self, container: str) -> bool:
-        """Whether ``container`` is its id, or the start of it (12 characters at least)."""
+        """Whether ``container`` is the name of the container, its id, or the start of it (12 characters at least)."""
         if self.container is None:
             return False
-        return container == self.container or (len(container) >= 12 and self.container.startswith(container))
+        return container in (self.container, self.container_name) or (
+            len(container) >= 12 and self.container.startswith(container)
+        )
 
 
 CONFLICT = 1

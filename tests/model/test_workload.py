@@ -34,9 +34,15 @@ LABELS = [
     (Workload("/docker/c", container="c"), ("c", "")),
     (Workload("/docker-c.scope", container="c", unit="docker-c.scope"), ("c", "docker-c.scope")),
     (Workload("/user.slice"), ("", "")),
+    (Workload("/docker/c", container="c", container_name="taskmanager"), ("taskmanager", "")),
 ]
 
 
 @pytest.mark.parametrize(("workload", "labels"), LABELS)
 def test_labels(workload: Workload, labels: tuple[str, str]) -> None:
     assert workload.labels == labels
+
+
+def test_is_called_by_its_name() -> None:
+    named = Workload(container=ID, container_name="taskmanager")
+    assert named.is_called("taskmanager") and named.is_called(ID) and not named.is_called("task")

@@ -35,7 +35,7 @@ def _local(local: dict[str, Any] | None) -> list[tuple[object, object]]:
     """Facts about the container, unit and process at one endpoint."""
     if local is None:
         return []
-    parts = ("container", "runtime", "pod", "unit", "cgroup", "pid", "command")
+    parts = ("container", "containerName", "runtime", "pod", "podName", "unit", "cgroup", "pid", "command")
     known = ", ".join(f"{part} {local[part]}" for part in parts if local[part] is not None)
     said = "; ".join(part for part in (known, local["unknown"]) if part)
     return [(f"  local {local['side']}", said or "unknown")]

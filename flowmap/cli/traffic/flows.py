@@ -198,7 +198,7 @@ def workload(local: dict[str, Any] | None) -> str | None:
     """A workload in few words: its unit or container, and its process."""
     if local is None:
         return None
-    where = local["container"][:12] if local["container"] else local["unit"]
+    where = local["containerName"] or (local["container"][:12] if local["container"] else local["unit"])
     process = f"{local['command'] or '?'}[{local['pid']}]" if local["pid"] is not None else None
     return " ".join(part for part in (where, process) if part) or "unknown"
 

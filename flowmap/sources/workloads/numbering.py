@@ -10,12 +10,16 @@ import numpy.typing as npt
 
 from flowmap.model.workload import CONFLICT, Workload
 from flowmap.sources.workloads.cgroups import ROOT_ID, CgroupPaths, find_mount
+from flowmap.sources.workloads.names import ContainerNames
 from flowmap.sources.workloads.paths import names_of
 from flowmap.sources.workloads.processes import Process
 from flowmap.sources.workloads.selection import Selection
 
 LIMIT = 65_536
 """Numbers that are kept; those unused for longest are dropped, and are numbered again."""
+
+NAMELESS = 1024
+"""Containers of pods whose names are still looked for."""
 
 Numbers = npt.NDArray[np.uint32]
 
@@ -33,8 +37,10 @@ class _Key(NamedTuple):
 class Numbering:
     """The numbers of workloads of one network namespace."""
 
-    def __init__(self, paths: CgroupPaths | None = None) -> None:
+    def __init__(self, paths: CgroupPaths | None = None, names: ContainerNames | None = None) -> None:
         self._paths = CgroupPaths(find_mount()) if paths is None else paths
+        self._container_names = ContainerNames() if names is None else names
+        self._nameless: dict[int, Workload] = {}  # containers of pods without a name so far
         self._numbers: dict[_Key, int] = {}
         self._last = CONFLICT
         self._unnamed: dict[int, _Key] = {}
@@ -82,6 +88,7 @@ class Numbering:
     def take_named(self) -> tuple[tuple[int, Workload], ...]:
         """Workloads that are new, or better known than before."""
         self._name()
+        self._name_containers()
         named, self._named = tuple(self._named.items()), {}
         return named
 
@@ -105,10 +112,24 @@ class Numbering:
             return
         for number, key in self._unnamed.items():
             if key.cgroup:
-                self._named[number] = self._workload(key, paths[key.cgroup])
+                self._named[number] = workload = self._workload(key, paths[key.cgroup])
+                if workload.pod is not None and workload.container is not None:
+                    self._nameless[number] = workload
                 if self._selection.leaves_out(paths[key.cgroup]):
                     self._left_out.add(number)
         self._unnamed.clear()
+
+    def _name_containers(self) -> None:
+        """Name the containers of pods. kubelet may name one a while after its first socket."""
+        if not self._nameless:
+            return
+        self._container_names.refresh()
+        for number, workload in list(self._nameless.items()):
+            if (found := self._container_names.get(workload.container or "")) is not None:
+                self._named[number] = workload._replace(container_name=found.name, pod_name=found.pod)
+                del self._nameless[number]
+        for number in list(self._nameless)[: max(0, len(self._nameless) - NAMELESS)]:
+            del self._nameless[number]
 
     def _workload(self, key: _Key, path: str | None) -> Workload:
         mount = self._paths.mount

@@ -81,11 +81,12 @@ def test_a_row_shows_what_matters_and_obeys_nobody(capsys: pytest.CaptureFixture
     assert second.startswith("unknown - 10.0.0.1:6")
 
 
-NOTHING = dict.fromkeys(("container", "pod", "unit", "runtime", "cgroup", "pid", "command"))
+NOTHING = dict.fromkeys(("container", "containerName", "pod", "podName", "unit", "runtime", "cgroup", "pid", "command"))
 LOCALS = [
     (None, None),
     (NOTHING, "unknown"),
     (NOTHING | {"container": "0123456789abcdef", "unit": "docker-x.scope"}, "0123456789ab"),
+    (NOTHING | {"container": "0123456789abcdef", "containerName": "taskmanager"}, "taskmanager"),
     (NOTHING | {"unit": "kafka.service", "pid": 812, "command": "java"}, "kafka.service java[812]"),
     (NOTHING | {"pid": 812}, "?[812]"),
 ]

@@ -11,7 +11,9 @@ import pytest
 from flowmap.model.workload import CONFLICT, Workload
 from flowmap.sources.workloads import numbering
 from flowmap.sources.workloads.cgroups import CgroupPaths, Mount
+from flowmap.sources.workloads.names import ContainerNames
 from flowmap.sources.workloads.numbering import GONE, IN_ROOT, NOT_REPORTED, Numbering
+from flowmap.sources.workloads.processes import Process
 from flowmap.sources.workloads.selection import Selection
 
 
@@ -103,3 +105,23 @@ def test_cgroups_that_do_not_count(tmp_path: Path) -> None:
     assert made.leave_out(client[:3], server[:3]).tolist() == [False, True, False]
     made.select(Selection())
     assert not made.leave_out(client, server).any()
+
+
+def test_a_container_gets_its_name_when_kubelet_has_it(tmp_path: Path) -> None:
+    container, logs = "c" * 64, tmp_path / "logs"
+    pod = tmp_path / f"tree/kubepods/pod{'a' * 32}" / container
+    pod.mkdir(parents=True)
+    logs.mkdir()
+    one = os.stat(pod).st_ino
+    made = Numbering(CgroupPaths(Mount(tmp_path / "tree", hybrid=False), clock=Clock()), ContainerNames(logs))
+    (number,) = numbers_of(made, one)
+    ((_, early),) = made.take_named()
+    assert (early.container, early.container_name, early.pod_name) == (container, None, None)
+    assert made.take_named() == ()
+    (logs / f"orders_flink_taskmanager-{container}.log").touch()
+    os.utime(logs, ns=(1, 1))
+    expected = early._replace(container_name="taskmanager", pod_name="flink/orders")
+    assert made.take_named() == ((number, expected),)
+    assert made.take_named() == ()
+    with_process = made.of_process(one, Process(7, "java"))
+    assert dict(made.take_named())[with_process] == expected._replace(pid=7, command="java")
