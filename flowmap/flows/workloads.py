@@ -20,6 +20,7 @@ LIMIT = 65_536
 """Workloads that are kept. Above it, those without a flow are dropped first, then the oldest."""
 
 Numbers = npt.NDArray[np.uint32]
+_NO_ROWS = np.zeros(0, np.int32)
 _UNKNOWN = Workload(unknown="the table of workloads is full")
 
 
@@ -29,7 +30,7 @@ class Workloads:
     def __init__(self) -> None:
         self._known: dict[int, Workload] = {CONFLICT: CONFLICTING}
         self._renamed: set[int] = set()
-        self._relabelled: list[int] = []
+        self._relabelled: list[Rows] = []
 
     def __len__(self) -> int:
         return len(self._known)
@@ -57,7 +58,7 @@ class Workloads:
 
     def take_relabelled(self, columns: FlowColumns, live: Callable[[], Rows]) -> Rows:
         """Rows whose workloads have other labels since the last call; some may be in it twice."""
-        rows, self._relabelled = np.array(self._relabelled, np.int32), []
+        rows, self._relabelled = np.concatenate([_NO_ROWS, *self._relabelled]), []
         if self._renamed:
             numbers, used = np.array(sorted(self._renamed), np.uint32), live()
             named = np.isin(columns.client_workload[used], numbers) | np.isin(columns.server_workload[used], numbers)
@@ -92,12 +93,26 @@ class Workloads:
             (columns.client_workload, batch.client_workload),
             (columns.server_workload, batch.server_workload),
         ):
+            if not reported.any():  # as of all records of conntrack
+                continue
             news = np.flatnonzero((reported != 0) & (kept[rows] != reported))
-            for at in news.tolist() if len(news) else ():
+            if not len(news):
+                continue
+            first = kept[rows[news]] == 0
+            self._begin(kept, rows[news[first]], reported[news[first]])
+            for at in news[~first].tolist():
                 before, after = int(kept[rows[at]]), self._joined(int(kept[rows[at]]), int(reported[at]))
                 kept[rows[at]] = after
                 if self.labels(before) != self.labels(after):
-                    self._relabelled.append(int(rows[at]))
+                    self._relabelled.append(rows[at : at + 1])
+
+    def _begin(self, kept: Numbers, rows: Rows, reported: Numbers) -> None:
+        """Note the first workload of each row."""
+        kept[rows] = reported
+        labelled = [number for number in np.unique(reported).tolist() if any(self.labels(number))]
+        changed = rows[np.isin(reported, labelled)]
+        if len(changed):
+            self._relabelled.append(changed)
 
     def _joined(self, known: int, reported: int) -> int:
         if known in (0, reported):

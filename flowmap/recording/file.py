@@ -16,7 +16,7 @@ readers do not know it; a new setting does not. All versions from 1 on can be re
 1: the first. 2: reloads contain a configuration; traffic without a flow and the end of the daemon are entries.
 3: results of questions contain who had the address when; there are series of Flink's own connections.
 4: records contain the workloads of their endpoints, and results of questions the processes that tenures belong to.
-5: flowmap's own connections to control planes are entries."""
+5: flowmap's own connections to control planes are entries; workloads have the names that Kubernetes gives them."""
 
 LAST_WORDS = 512
 """Bytes reserved for the END chunk."""
