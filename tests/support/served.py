@@ -39,8 +39,8 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(*, port: int = 0, **http: Any) -> AsyncIterator[Served]:
-    backend, metrics, web = FakeBackend(), SelfMetrics("test"), Web(HttpConfig.model_validate(http))
+async def served(*, port: int = 0, backend: FakeBackend | None = None, **http: Any) -> AsyncIterator[Served]:
+    backend, metrics, web = backend or FakeBackend(), SelfMetrics("test"), Web(HttpConfig.model_validate(http))
     access: list[str] = []
     streams = Streams(
         backend, refused=metrics.http_refused, missed=metrics.stream_missed, access_changed=lambda: len(access)
