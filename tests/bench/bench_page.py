@@ -1,9 +1,9 @@
 """The first view of the page on a big host, in a real Chromium; and what following flows costs the engine.
 
-``python -m tests.bench.bench_page [--deployments 1000 --peers 5000 --flows 100000]``. The first view is from the start of
-the navigation to the first link on the map: in a new browser, then the median of later ones. Its peer is the answer that a
-page without the daemon's map would have to load: ``/api/v1/deployments``. The peer of following is reading a page of 1,000
-flows, as ``flows --follow`` did before.
+``python -m tests.bench.bench_page [--deployments 1000 --peers 5000 --flows 100000]``. The first view is from the start
+of the navigation to the first link on the map: in a new browser, then the median of later ones. Its peer is the answer
+that a page without the daemon's map would load: ``/api/v1/deployments``. The peer of following is reading a page
+of 1,000 flows, as ``flows --follow`` did before.
 """
 
 from __future__ import annotations
