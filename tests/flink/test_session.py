@@ -48,7 +48,8 @@ def test_takeover_in_one_jvm_is_never_mistaken(session: Session, place: Path, si
         session.rest.cancel(job)
         found = settle(session.stage, seen, jobs=34, since=since)
         assert found.wrong == []
-        assert len(found.right) == 34
+        assert len(found.right) + len(found.shared) == 34  # on a busy host a start may lie between two jobs
+        assert found.right
 
 
 def test_connections_that_are_cut_and_opened_again(session: Session, place: Path, since: float) -> None:
