@@ -6,7 +6,7 @@ Routing, OpenAPI, the links of the page and the table in the README are made fro
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowmap.model import views
@@ -61,7 +61,9 @@ async def _attribution(backend: Backend, asked: AttributionParameters) -> views.
 
 
 async def _attributions(backend: Backend, asked: AttributionBatch) -> object:
-    return {"attributions": await backend.attributions(asked.lookups(), asked.at)}
+    views = await backend.attributions(asked.lookups(), asked.at)
+    # The evidence of a thousand connections is megabytes, most of it the same. A single question has it.
+    return {"attributions": [replace(view, evidence=()) for view in views]}
 
 
 async def _flows(backend: Backend, asked: FlowParameters) -> views.FlowPage:

@@ -249,7 +249,7 @@ class Attribution(Answer):
 
 
 class Attributions(Answer):
-    """The owners of many connections, in the order of the request."""
+    """The owners of many connections, in the order of the request and without evidence."""
 
     attributions: list[Attribution]
 
