@@ -242,7 +242,7 @@ def searched(reader: Reader, port: int) -> Workload:
         found[:] = [] if workload is None else [workload]
         return workload is not None and bool(workload.pid or "process" in workload.unknown)
 
-    until(done, "its process was searched for")
+    until(done, "its process was searched for", seconds=60)
     return found[0]
 
 
