@@ -64,7 +64,7 @@ def test_no_request_chooses_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert len(asked) > 300
                 for path in asked:
                     answer = await client.get(path)
-                    assert answer.status_code in (200, 400, 404, 502), path
+                    assert answer.status_code in (200, 400, 404, 405, 502), path  # 405: the batch takes POST only
                     assert "location" not in answer.headers
                     assert not [name for name in answer.headers if name.startswith("access-control-")]
                     assert "root:" not in answer.text
