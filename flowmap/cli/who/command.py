@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING
 from flowmap.cli.output import text
 from flowmap.cli.shared import options
 from flowmap.cli.who.mentions import Mention, Place
+from flowmap.cli.who.pieces import BYTE_ORDER_MARK, LONGEST, Piece, opened
 from flowmap.cli.who.reader import Line, TextReader
 from flowmap.errors import QueryError
 
 if TYPE_CHECKING:
     from flowmap.cli.shared.client import DaemonClient
-    from flowmap.cli.who.asking import Answers
+    from flowmap.cli.who.asking import Answers, Attribution
 
-LINES = 10_000
-"""Lines read before those that are read are asked about and printed."""
-LONGEST = 1 << 20
-"""Characters of a line in which endpoints are looked for."""
+LINES, CHARACTERS = 10_000, 1 << 23
+"""Read before what is read is asked about and printed."""
 
 EXIT_WHOLE, EXIT_PARTIAL = 0, 1
 
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise QueryError("--service: write it with its port, like 10.0.0.9:3306")
     with contextlib.ExitStack() as stack:
         clients = {url: stack.enter_context(connect(arguments, url)) for url in options.urls(arguments)}
-        return _Run(arguments, clients).print(stack.enter_context(_opened(arguments.file)))
+        return _Run(arguments, clients).print(stack.enter_context(opened(arguments.file)))
 
 
 class _Run:
@@ -69,40 +68,51 @@ class _Run:
         self._arguments = arguments
         self._clients = clients
         self._failures: dict[str, None] = {}
+        self._too_long = 0
 
-    def print(self, lines: Iterator[str]) -> int:
+    def print(self, pieces: Iterator[Piece]) -> int:
         from flowmap.cli.who.printing import SUMMARY, Summary, annotated, line_json
 
-        arguments, summary, number, listed = self._arguments, Summary(), 0, []
-        for part in self._parts(lines):
-            answers = self._ask(part)
-            summary.add(part, answers)
+        arguments, summary, number, listed = self._arguments, Summary(), 1, []
+        for read in self._parts(pieces):
+            part, answers = self._answered(read)
+            if arguments.summary or arguments.output == "json":
+                summary.add(part, answers)
             for line in part:
-                number += 1
                 if arguments.output == "json" and (line.mentions or line.remark):
                     listed.append(line_json(number, line, answers))
                 elif arguments.output == "text" and not arguments.summary:
-                    _write(annotated(line, answers))
+                    _write(annotated(line, answers), line.end)
+                number += line.end != ""
         if arguments.output == "json":
             text.print_json({"summary": summary.as_json()} | ({} if arguments.summary else {"lines": listed}))
         elif arguments.summary:
             text.print_table(SUMMARY, summary.rows())
+        if self._too_long:
+            why = f"lines longer than {LONGEST:,} characters, which were not searched: {self._too_long}"
+            self._failures[why] = None
         for failure in self._failures:
             sys.stderr.write(f"flowmap: {text.clean(failure)}; the answer is incomplete\n")
         return EXIT_PARTIAL if self._failures else EXIT_WHOLE
 
-    def _parts(self, lines: Iterator[str]) -> Iterator[list[Line]]:
+    def _parts(self, pieces: Iterator[Piece]) -> Iterator[list[Line]]:
         """The lines in parts of one request each."""
         from flowmap.cli.who.asking import BATCH
 
-        reader, part, mentioned = TextReader(), list[Line](), set[Mention]()
-        for raw in lines:
-            line = self._with_service(reader.read(raw) if len(raw) <= LONGEST else Line(raw))
-            if len(mentioned.union(line.mentions)) > BATCH or len(part) == LINES:
+        reader, part, mentioned, size = TextReader(), list[Line](), set[Mention](), 0
+        for piece in pieces:
+            line = Line(piece.text, end=piece.end)
+            if piece.whole:
+                read = reader.read(piece.text.removeprefix(BYTE_ORDER_MARK))
+                line = self._with_service(read)._replace(text=piece.text, end=piece.end)
+            self._too_long += piece.first and not piece.whole
+            new = sum(one not in mentioned for one in line.mentions)
+            if len(mentioned) + new > BATCH or len(part) == LINES or size > CHARACTERS:
                 yield part
-                part, mentioned = [], set()
+                part, mentioned, size = [], set(), 0
             part.append(line)
             mentioned.update(line.mentions)
+            size += len(piece.text)
         yield part
 
     def _with_service(self, line: Line) -> Line:
@@ -110,35 +120,38 @@ class _Run:
         if service is None or not line.mentions:
             return line
         server = Place(service.ip, service.port)
-        given = tuple(one if one.server else one._replace(server=server) for one in line.mentions)
-        return line._replace(mentions=given)
+        given = (one if one.server or one.client == server else one._replace(server=server) for one in line.mentions)
+        return line._replace(mentions=tuple(given))
+
+    def _answered(self, part: list[Line]) -> tuple[list[Line], Answers]:
+        """The lines, and what is known of all that they mention.
+
+        Two endpoints that only stand in one line and are no connection that flowmap saw are asked about one by one.
+        """
+        answers = self._ask(part)
+        lines = [self._apart(line, answers) for line in part]
+        return lines, {**answers, **self._ask([line for line in lines if not answers.keys() >= set(line.mentions)])}
+
+    def _apart(self, line: Line, answers: Answers) -> Line:
+        if not any(one.loose and not answers[one]["observed"] for one in line.mentions):
+            return line
+        apart = tuple(end for one in line.mentions for end in one.apart())
+        return self._with_service(line._replace(mentions=apart))
 
     def _ask(self, part: list[Line]) -> Answers:
-        from flowmap.cli.who.asking import ask
+        from flowmap.cli.who.asking import BATCH, ask
 
         mentions = list(dict.fromkeys(mention for line in part for mention in line.mentions))
-        if not mentions:
-            return {}
-        return ask(self._clients, mentions, self._arguments.at, failed=lambda why: self._failures.setdefault(why))
+        answers: dict[Mention, Attribution] = {}
+        for start in range(0, len(mentions), BATCH):
+            batch = mentions[start : start + BATCH]
+            answers |= ask(self._clients, batch, self._arguments.at, failed=lambda why: self._failures.setdefault(why))
+        return answers
 
 
-@contextlib.contextmanager
-def _opened(path: str | None) -> Iterator[Iterator[str]]:
-    """The lines of a file or of standard input without their line breaks. Bytes that are no text stay as they are."""
-    if path is None:
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-        yield (line.rstrip("\r\n") for line in sys.stdin)
-        return
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            yield (line.rstrip("\r\n") for line in file)
-    except OSError as error:
-        raise QueryError(f"{path}: {error.strerror}") from error
-
-
-def _write(line: str) -> None:
+def _write(line: str, end: str) -> None:
     """Print a line with the bytes it was read with; on a terminal without what could steer it."""
     if sys.stdout.isatty():
-        print("\t".join(text.shown(text.clean(part)) for part in line.split("\t")))
+        print("\t".join(text.shown(text.clean(part)) for part in line.split("\t")), end="\n" if end else "")
     else:
-        text.print_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+        text.print_bytes((line + end).encode("utf-8", "surrogateescape"))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from flowmap.model.address import Address, format_endpoint
@@ -31,6 +30,13 @@ class Mention(NamedTuple):
     server: Place | None = None
     """None if the text names the client only, as process lists of databases do."""
     protocol: str = "tcp"
+    loose: bool = False
+    """Whether the two endpoints only stand in one line, and may belong to different connections."""
+
+    def apart(self) -> tuple[Mention, Mention]:
+        """The two endpoints, each as the client of a connection of its own."""
+        assert self.server is not None
+        return Mention(self.client), Mention(self.server)
 
     def __str__(self) -> str:
         return f"{self.client} -> {self.server}" if self.server else str(self.client)
@@ -43,23 +49,27 @@ _BEFORE = r"(?<![\w.:%-])"
 # A number, or the name of a service where a program was not told to print numbers (lsof, ss).
 _PORT = r"\d{1,5}|[a-z][\w-]*"
 _END = re.compile(
-    rf"{_BEFORE}(?:\[(?P<six>{_V6}){_ZONE}\]|(?P<four>{_V4}){_ZONE})(?::(?P<port>{_PORT})(?![\w.])|\((?P<number>\d{{1,5}})\))"
+    rf"{_BEFORE}(?:\[(?P<six>{_V6}|{_V4}){_ZONE}\]|(?P<four>{_V4}){_ZONE})"
+    rf"(?::(?P<port>{_PORT})(?!\w|\.\w)|\((?P<number>\d{{1,5}})\))"
 )
-_BARE = re.compile(rf"{_BEFORE}(?<!\w/)(?:(?P<four>{_V4})(?![\w:]|[.-]\d)|\[?(?P<six>{_V6}){_ZONE}\]?(?![\w.:]))")
+_BARE = re.compile(rf"{_BEFORE}(?<!\w/)(?:(?P<four>{_V4})(?!\w|[.-]\d)|\[?(?P<six>{_V6}){_ZONE}\]?(?![\w.:]))")
 _TOKEN_END = re.compile(rf"(?:\[(?P<six>{_V6}){_ZONE}\]|(?P<raw>{_V6}|{_V4}){_ZONE}):(?P<port>{_PORT})")
 
+# A search must not start anew in each character of a long word or run of spaces: a line may have a million of them.
+_PERHAPS = re.compile(r"\d\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:")
+"""What every address has."""
 _CONNTRACK = re.compile(
-    r"(?:^|\s)(?P<protocol>tcp|udp|udplite|dccp|sctp)\s.*?\bsrc=(?P<src>\S+) dst=(?P<dst>\S+) "
+    r"(?:^|\s)(?P<protocol>tcp|udp|udplite|dccp|sctp)\s.{0,100}?\bsrc=(?P<src>\S+) dst=(?P<dst>\S+) "
     r"sport=(?P<sport>\d+) dport=(?P<dport>\d+)"
 )
 _REDIS = re.compile(r"(?:^|\s)addr=(?P<addr>\S+)(?: laddr=(?P<laddr>\S+))?")
 _SOCKETS = re.compile(  # netstat, ss: local endpoint, then the peer's
-    r"^\s*(?:(?P<kind>tcp|udp)6?\s+)?(?:[A-Z][A-Z0-9-]+\s+)?\d+\s+\d+\s+(?P<local>\S+:\S+)\s+(?P<peer>\S+:\S+)(?:\s|$)"
+    r"^\s*(?:(?P<kind>tcp|udp)6?\s+)?(?:[A-Z][A-Z0-9-]+\s+)?\d+\s+\d+\s+(?P<local>\S{1,80}:\S{1,80})\s+(?P<peer>\S{1,80}:\S{1,80})(?:\s|$)"
 )
-_ARROW = re.compile(r"(?P<left>\S+:[\w-]+)\s*->\s*(?P<right>\S+:[\w-]+)")
-_KAFKA = re.compile(r"(?P<local>[0-9A-Fa-f:.]+:\d+)-(?P<remote>[0-9A-Fa-f:.]+:\d+)-\d+(?!\w)")
+_ARROW = re.compile(r"(?<!\S)(?P<left>\S+:[\w-]+)\s*->\s*(?P<right>\S+:[\w-]+)")
+_KAFKA = re.compile(r"(?<![0-9A-Fa-f:.])(?P<local>[0-9A-Fa-f:.]+:\d+)-(?P<remote>[0-9A-Fa-f:.]+:\d+)-\d+(?!\w)")
 _LABELLED = re.compile(
-    r"""(?i)(?<![\w.])["']?(?:client|remote|peer)(?:[ _-]?(?:addr(?:ess)?|host|ip))?["']?\s*[:=]\s*["']?/?"""
+    r"""(?i)(?<![\w.])["']?(?P<label>client|remote|peer)(?:[ _-]?(?:addr(?:ess)?|host|ip))?["']?\s*[:=]\s*["']?/?"""
     r"(?P<end>[\[\]0-9A-Fa-f:.]+)"
 )
 _HOST_PORT = re.compile(r"\bhost=(?P<host>[0-9A-Fa-f:.]+) port=(?P<port>\d{1,5})\b")
@@ -68,15 +78,16 @@ _BESIDE = re.compile(rf"{_BEFORE}(?P<ip>{_V6}|{_V4})(?:\t|\s*[|│┃]\s*)(?P<po
 
 EPHEMERAL = 1024
 """Least port of a client that a column beside an address may be; a smaller number is rather a count."""
-MOST_IN_A_LINE = 8
 
 
 def mentions_in(line: str) -> tuple[Mention, ...]:
     """The connections that a line mentions, each once: by the first form that fits, else every endpoint in it."""
+    if not _PERHAPS.search(line):
+        return ()
     for form in _FORMS:
         found = form(line)
         if found is not None:
-            return tuple(dict.fromkeys(found))[:MOST_IN_A_LINE]
+            return tuple(dict.fromkeys(found))
     return ()
 
 
@@ -150,7 +161,10 @@ def _json(line: str) -> list[Mention] | None:
 def _labelled(line: str) -> list[Mention] | None:
     for match in _LABELLED.finditer(line):
         text = match["end"].rstrip(".:")
-        if found := place_in(text) or place_of(text.strip("[]"), None):
+        found = place_in(text) or place_of(text.strip("[]"), None)
+        if found and match["label"].lower() != "client" and len(_ends(line)) > 1:
+            return None  # the other side may be meant: of a client, the peer is the server
+        if found:
             return [Mention(found)]
     return None
 
@@ -163,27 +177,33 @@ def _beside(line: str) -> list[Mention] | None:
 
 
 def _any(line: str) -> list[Mention] | None:
-    found = list(_ends(line))
-    if len(found) == 2:
-        return _turned(found[0], found[1])
-    return [Mention(place) for place in found or _addresses(line)]
+    ends = _ends(line)
+    known = {place.ip for place in ends.values()}
+    places = ends | {start: place for start, place in _addresses(line).items() if place.ip not in known}
+    found = list(dict.fromkeys(place for _, place in sorted(places.items())))
+    if len(found) == 2 and all(place.port for place in found):
+        return [one._replace(loose=True) for one in _turned(found[0], found[1])]
+    return [Mention(place) for place in found]
 
 
-def _ends(line: str) -> Iterator[Place]:
-    seen = set()
-    for match in _END.finditer(line):
-        place = place_of(match["six"] or match["four"], match["port"] or match["number"])
-        if place is not None and place not in seen:
-            seen.add(place)
-            yield place
+def _ends(line: str) -> dict[int, Place]:
+    """Addresses with a port, by where they begin."""
+    found = {
+        match.start(): place_of(match["six"] or match["four"], match["port"] or match["number"])
+        for match in _END.finditer(line)
+    }
+    return {start: place for start, place in found.items() if place is not None}
 
 
-def _addresses(line: str) -> Iterator[Place]:
+def _addresses(line: str) -> dict[int, Place]:
+    """Addresses whose port is missing, or is none, by where they begin."""
+    found = {}
     for match in _BARE.finditer(line):
         text = match["four"] or match["six"]
         is_name = match["four"] is None and not any(char.isdecimal() for char in text)  # dead::beef in a program
         if not is_name and (place := place_of(text, None)):
-            yield place
+            found[match.start()] = place
+    return found
 
 
 _FORMS = (_listening, _conntrack, _redis, _sockets, _kafka, _arrow, _host_port, _json, _beside, _labelled, _any)
@@ -201,7 +221,7 @@ def _turned(one: Place, other: Place, protocol: str = "tcp") -> list[Mention]:
     return [Mention(one, other, protocol)]
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _port_number(text: str) -> int | None:
     if text.isdecimal():
         return int(text) if 1 <= int(text) <= 65535 else None

@@ -23,13 +23,14 @@ def by_address(mention: Mention, attribution: Attribution) -> bool:
 
 def words(mention: Mention, attribution: Attribution) -> str:
     """The owners of one connection, or why there is no name."""
-    names = " | ".join(label(deployment) for deployment in attribution["deployments"])
+    names = " | ".join(sorted(label(deployment) for deployment in attribution["deployments"]))
     state, cause = attribution["state"], attribution.get("cause") or ""
+    which = f" {mention.client.ip}" if mention.server else ""  # of the two in the line
     if state in NAMED:
         one_of = " (one of these)" if state == "shared" else ""
-        return f"{names}{one_of}{' (by address)' if by_address(mention, attribution) else ''}"
+        return f"{names}{one_of}{f' (by address{which})' if by_address(mention, attribution) else ''}"
     if state == "unknown":
-        return "no deployment" if attribution["observed"] else "no deployment (by address)"
+        return "no deployment" if attribution["observed"] else f"no deployment (by address{which})"
     if state == "internal":
         return "internal to a Flink cluster"
     return f"? {state}{f': {cause}' if cause else ''}"
@@ -42,14 +43,11 @@ def label(deployment: dict[str, Any]) -> str:
 
 def annotated(line: Line, answers: Answers) -> str:
     """The line with the owners of what it mentions. A line that mentions nothing is as it was."""
-    if line.remark:
-        return f"{line.text}{MARK}? {line.remark}"
-    if not line.mentions:
-        return line.text
     told = [words(mention, answers[mention]) for mention in line.mentions]
     if len(told) > 1:
         told = [f"{mention.client} {one}" for mention, one in zip(line.mentions, told, strict=True)]
-    return f"{line.text}{MARK}{clean('; '.join(told))}"
+    told += [f"? {line.remark}"] if line.remark else []
+    return f"{line.text}{MARK}{clean('; '.join(told))}" if told else line.text
 
 
 def line_json(number: int, line: Line, answers: Answers) -> dict[str, Any]:

@@ -13,11 +13,13 @@ PORTS = frozenset(("client_port", "port", "remote_port", "initial_port"))
 LOCAL = frozenset(("", "localhost", "null", "%", "[local]"))
 """What is in such a column for a connection that is not by network."""
 
+MOST_IN_A_LINE = 8
+"""Endpoints of one line that are asked about."""
 HOST_NAME = "a host name; let the server print addresses (MariaDB, MySQL: skip_name_resolve)"
 """Why a line has no owner though it names a host."""
 
-_SEPARATOR = re.compile(r"\t|\s*[|│┃]\s*")
-_FIELD = re.compile(r"^\s*(?P<name>[A-Za-z_]+)\s*[:|]\s*(?P<value>.*?)\s*$")
+_SEPARATOR = re.compile(r"[\t|│┃]")
+_FIELD = re.compile(r"^\s*(?P<name>[A-Za-z_]+)\s*[:|](?P<value>.*)$")
 _NAME = re.compile(r"(?P<name>[A-Za-z][\w.-]*):\d+")
 
 
@@ -27,7 +29,9 @@ class Line(NamedTuple):
     text: str
     mentions: tuple[Mention, ...] = ()
     remark: str = ""
-    """Why there is no owner to ask for; empty if there is nothing to say."""
+    """Why there is no owner to ask for, or not of all that is in the line; empty if there is nothing to say."""
+    end: str = "\n"
+    """The line break; empty for a piece of a line, and for a last line without one."""
 
 
 class _Columns(NamedTuple):
@@ -46,16 +50,20 @@ class TextReader:
         self._address: str | None = None
 
     def read(self, text: str) -> Line:
-        """One line. Nothing is asked here."""
+        """One line, without its line break. Nothing is asked here."""
         cells = _cells(text)
         if columns := _header(cells):
             self._columns, self._address = columns, None
             return Line(text)
         if self._columns and len(cells) == self._columns.cells:
             return self._row(text, cells)
-        if (field := _FIELD.match(text)) and (found := self._field(text, field["name"].lower(), field["value"])):
+        if (field := _FIELD.match(text)) and (
+            found := self._field(text, field["name"].lower(), field["value"].strip())
+        ):
             return found
-        return Line(text, mentions_in(text))
+        mentions = mentions_in(text)
+        more = len(mentions) - MOST_IN_A_LINE
+        return Line(text, mentions[:MOST_IN_A_LINE], f"{more} more, which were not asked about" if more > 0 else "")
 
     def _row(self, text: str, cells: Sequence[str]) -> Line:
         assert self._columns is not None

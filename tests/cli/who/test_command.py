@@ -23,14 +23,21 @@ class Daemon:
         self.sizes: list[int] = []
         self.servers: set[object] = set()
 
+    @staticmethod
+    def sees(connection: dict[str, object]) -> bool:
+        """Whether there is such a connection: none between two clients."""
+        return str(connection.get("dstIp")) != "10.0.0.1"
+
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.host == "broken":
             return httpx.Response(503, json={"detail": "too busy"})
         connections = json.loads(request.content)["connections"]
         self.sizes.append(len(connections))
         self.servers |= {one.get("dstPort") for one in connections}
-        owned = [one["srcIp"] == "10.0.0.1" for one in connections]
-        answers = [answer("attributed", "orders") if own else answer("unknown") for own in owned]
+        answers = [
+            answer("attributed", "orders") if one["srcIp"] == "10.0.0.1" else answer("unknown", observed=self.sees(one))
+            for one in connections
+        ]
         return httpx.Response(200, json={"attributions": answers})
 
 
@@ -54,8 +61,51 @@ def who(*arguments: str, text: str | bytes, monkeypatch: pytest.MonkeyPatch) -> 
 def test_text(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     text = b"Id\tHost\n1\t10.0.0.1:7\n\xff\xfe \x1b[2m\r\n2\t10.0.0.2:7"
     assert who(text=text, monkeypatch=monkeypatch) == 0
-    expected = b"Id\tHost\n1\t10.0.0.1:7  => orders\n\xff\xfe \x1b[2m\n2\t10.0.0.2:7  => no deployment\n"
+    expected = b"Id\tHost\n1\t10.0.0.1:7  => orders\n\xff\xfe \x1b[2m\r\n2\t10.0.0.2:7  => no deployment"
     assert capfdbinary.readouterr().out == expected
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_line_breaks_stay(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], end: str
+) -> None:
+    assert who(text=f"\ufeffId\tHost{end or chr(10)}1\t10.0.0.1:7{end}", monkeypatch=monkeypatch) == 0
+    assert capfd.readouterr().out == f"\ufeffId\tHost{end or chr(10)}1\t10.0.0.1:7  => orders{end}"
+
+
+def test_two_endpoints_that_are_no_connection(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = "10.0.0.1:7 replaced 10.0.0.2:8\n10.0.0.2:8 -> 10.0.0.1:7\n"
+    assert who("--service", "10.0.0.9:80", text=text, monkeypatch=monkeypatch) == 0
+    assert capfd.readouterr().out.splitlines() == [
+        "10.0.0.1:7 replaced 10.0.0.2:8  => 10.0.0.2:8 no deployment; 10.0.0.1:7 orders",
+        "10.0.0.2:8 -> 10.0.0.1:7  => no deployment (by address 10.0.0.2)",
+    ]
+
+
+def test_a_line_longer_than_the_limit_stays_as_it_is(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    long = "x 10.0.0.1:7 " * 200_000
+    assert who(text=f"{long}\n10.0.0.1:7\n", monkeypatch=monkeypatch) == 1
+    shown = capfd.readouterr()
+    assert shown.out == f"{long}\n10.0.0.1:7  => orders\n"
+    assert shown.err == (
+        "flowmap: lines longer than 1,048,576 characters, which were not searched: 1; the answer is incomplete\n"
+    )
+    who("-o", "json", text=f"{long}\n10.0.0.1:7", monkeypatch=monkeypatch)
+    assert [line["number"] for line in json.loads(capfd.readouterr().out)["lines"]] == [2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_refused(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    assert who(text="10.0.0.1:7\n".encode(encoding), monkeypatch=monkeypatch) == 1
+    assert capsys.readouterr().err == (
+        "flowmap: standard input: the text is UTF-16; convert it: iconv -f UTF-16 -t UTF-8\n"
+    )
 
 
 def test_many_connections_are_asked_about_in_parts(

@@ -11,11 +11,15 @@ from tests.cli.who.test_asking import answer
 
 WITH_PORT, WITHOUT = Mention(Place("10.0.0.1", 7)), Mention(Place("10.0.0.1", None))
 
+PAIR = Mention(Place("10.0.0.1", 7), Place("10.0.0.2", 80))
+
 WORDS = [
+    (PAIR, answer("attributed", "a"), "a"),
+    (PAIR, answer("attributed", "a", observed=False), "a (by address 10.0.0.1)"),
     (WITH_PORT, answer("attributed", "a"), "a"),
     (WITH_PORT, answer("attributed", "a", observed=False), "a (by address)"),
     (WITHOUT, answer("attributed", "a"), "a (by address)"),
-    (WITH_PORT, answer("shared", "a", "b"), "a | b (one of these)"),
+    (WITH_PORT, answer("shared", "b", "a"), "a | b (one of these)"),
     (WITHOUT, answer("shared", "a", "b"), "a | b (one of these) (by address)"),
     (WITH_PORT, answer("unknown"), "no deployment"),
     (WITH_PORT, answer("unknown", observed=False), "no deployment (by address)"),
@@ -35,6 +39,7 @@ def test_lines() -> None:
     answers = {WITH_PORT: answer("attributed", "a"), WITHOUT: answer("unknown")}
     assert annotated(Line("\t as it was "), answers) == "\t as it was "
     assert annotated(Line("x", remark="a host name"), answers) == "x  => ? a host name"
+    assert annotated(Line("x", (WITH_PORT,), "2 more"), answers) == "x  => a; ? 2 more"
     two = Line("x", (WITH_PORT, WITHOUT))
     assert annotated(two, answers) == "x  => 10.0.0.1:7 a; 10.0.0.1 no deployment"
     assert line_json(3, two, answers)["connections"][0] == {

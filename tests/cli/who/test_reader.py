@@ -70,3 +70,9 @@ def test_any_text_comes_back_as_it_is(text: str) -> None:
     line = TextReader().read(text)
     assert line.text == text
     assert len(line.mentions) <= 8
+
+
+@pytest.mark.parametrize("part", ["a", ":", " ", "f:", "a:b ", "1.", "| ", "tcp ", "host: ", "src=1 ", "client: "])
+def test_long_lines_of_anything_are_read_in_one_pass(part: str) -> None:
+    for line in (part * 100_000, f"Host: {part * 100_000}x", f"tcp 0 0 {part * 100_000}"):
+        assert TextReader().read(line).mentions == ()
