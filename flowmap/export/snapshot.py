@@ -16,7 +16,7 @@ from flowmap.model.expectation import FindingKind
 from flowmap.model.findings import StaleReason
 from flowmap.model.source import SourceReport
 from flowmap.model.status import AttributionReport, ByteTotals, QuestionCounts, RecordingReport
-from flowmap.model.views import ByteCount, Traffic
+from flowmap.model.views import ByteCount, Health, Traffic
 
 U64 = npt.NDArray[np.uint64]
 
@@ -78,6 +78,12 @@ class SeriesSnapshot:
             connections=int(self.connections[row]),
             open_connections=int(self.open_connections[row]),
         )
+
+    def health(self, row: int) -> Health:
+        """How well TCP does in one row. A mean over open connections needs an open one."""
+        sample = float(self.round_trip[row])
+        sampled = self.open_connections[row] > 0 and not np.isnan(sample)
+        return Health(int(self.retransmits[row]), sample if sampled else None)
 
     def totals(self) -> Totals:
         """Exact sums by kind, and expired bytes."""

@@ -217,6 +217,15 @@ class Traffic:
         )
 
 
+class Health(NamedTuple):
+    """How well TCP does between a deployment and a peer, as the kernel of this host reports it."""
+
+    retransmits: int
+    """Segments that this host sent again, since the daemon started."""
+    round_trip: float | None
+    """Mean smoothed round-trip time of the open connections, in seconds; None if there is none with a sample."""
+
+
 @dataclass(frozen=True, slots=True)
 class PeerTraffic:
     """Traffic with one peer, of one deployment or of all; ``owners`` are the deployments."""
@@ -225,6 +234,8 @@ class PeerTraffic:
     protocol: str
     traffic: Traffic
     owners: tuple[Owner, ...] = ()
+    health: Health | None = None
+    """Of one deployment; None if no source reports it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,8 @@ class QueryService:
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
         snapshot = self.snapshot()
-        return await asyncio.to_thread(lambda: tuple(deployment_views(snapshot.series_table, snapshot.deployments)))
+        table, infos = snapshot.series_table, snapshot.deployments
+        return await asyncio.to_thread(lambda: tuple(deployment_views(table, infos, health=snapshot.health)))
 
     async def deployment(self, deployment_id: str) -> DeploymentView | None:
         for view in await self.deployments():

@@ -25,15 +25,19 @@ def all_peers(series_table: SeriesSnapshot) -> tuple[PeerTraffic, ...]:
     )
 
 
-def deployment_views(series_table: SeriesSnapshot, infos: Sequence[DeploymentInfo]) -> Iterator[DeploymentView]:
-    """Every deployment with traffic; ``infos`` are their descriptions."""
+def deployment_views(
+    series_table: SeriesSnapshot, infos: Sequence[DeploymentInfo], *, health: bool
+) -> Iterator[DeploymentView]:
+    """Every deployment with traffic; ``infos`` are their descriptions. ``health``: whether a source reports it."""
     own: defaultdict[Owner, list[PeerTraffic]] = defaultdict(list)
     shared: defaultdict[Owner, list[PeerTraffic]] = defaultdict(list)
     for row, key in enumerate(series_table.keys):
         if key is not None:
             for owner in key.owners:
-                peer = PeerTraffic(key.peer, key.protocol, series_table.traffic(row), key.owners)
-                (own if key.kind == "deployment" else shared)[owner].append(peer)
+                alone = key.kind == "deployment"
+                tcp = series_table.health(row) if health and alone and key.protocol in ("tcp", "") else None
+                peer = PeerTraffic(key.peer, key.protocol, series_table.traffic(row), key.owners, tcp)
+                (own if alone else shared)[owner].append(peer)
     known: defaultdict[tuple[str, str], list[DeploymentInfo]] = defaultdict(list)
     for info in infos:
         known["id", info.owner.deployment_id].append(info)

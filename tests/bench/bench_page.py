@@ -79,7 +79,9 @@ class BigBackend(FakeBackend):
         return await asyncio.to_thread(self.live.build, self.big, query)
 
     async def deployments(self) -> tuple[DeploymentView, ...]:
-        return await asyncio.to_thread(lambda: tuple(deployment_views(self.big.series_table, self.big.deployments)))
+        return await asyncio.to_thread(
+            lambda: tuple(deployment_views(self.big.series_table, self.big.deployments, health=False))
+        )
 
 
 def first_view(deployments: int, peers: int) -> None:

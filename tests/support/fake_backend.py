@@ -42,6 +42,7 @@ from flowmap.model.views import (
     FlowFilter,
     FlowPage,
     FlowView,
+    Health,
     Lookup,
     PeerChanges,
     PeerSeen,
@@ -65,7 +66,7 @@ INFO = DeploymentInfo(
     packages=("oss://bucket/orders.jar",),
 )
 TRAFFIC = Traffic(5_000_000, 20, 3, 4, 2, 1)
-PEER = PeerTraffic("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,))
+PEER = PeerTraffic("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,), Health(3, 0.0125))
 DUMPED = PeerSeen("10.0.0.9:9092", "tcp", TRAFFIC, (OWNER,), 1_700_000_000.0, 1_700_000_100.0)
 FLOW = FlowView(
     "tcp",

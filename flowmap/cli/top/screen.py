@@ -22,10 +22,14 @@ SORT_WORDS = {
 }
 SIDES = (("deployment", "peer"), ("deployment",), ("peer",))
 HELP = (
-    "  up, down       select a line                 s   sort by the next column",
-    "  Enter, right   connections; why a name       b   by deployment and peer, deployment, peer",
-    "  Esc, left      back                          /   filter by words; Enter applies, Esc clears",
-    "  p              pause or continue             ?   this help",
+    "  up, down       select a line, or scroll",
+    "  Enter, right   its connections; why a connection has its name",
+    "  Esc, left      back",
+    "  s              sort by the next column",
+    "  b              by deployment and peer, by deployment, by peer",
+    "  /              filter by words; Enter applies, Esc clears",
+    "  p              pause or continue",
+    "  ?              this help",
     "  q              quit",
 )
 STEPS = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -15, "page down": 15, "home": -(10**6), "end": 10**6}

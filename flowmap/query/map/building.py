@@ -101,7 +101,8 @@ def _pending(snapshot: Snapshot, query: MapQuery) -> list[tuple[MapDeployment, M
         snapshot.pending_transmit_bytes,
         snapshot.pending_receive_bytes,
         connections=snapshot.pending_flows,
-        open_connections=snapshot.pending_flows,
+        # Some have ended while they wait. Every other open flow is of a series.
+        open_connections=max(0, snapshot.open_flows - int(snapshot.series_table.open_connections.sum())),
     )
     left, right = PENDING
     owner = MapDeployment(left.id, left.kind, "pending", left.reason, (), {}, figures)

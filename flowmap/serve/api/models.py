@@ -281,6 +281,22 @@ class PeerTraffic(Answer):
     deployments: list[DeploymentName] = Field(validation_alias="owners")
 
 
+class Health(Answer):
+    """How well TCP does between a deployment and a peer."""
+
+    retransmits: int = Field(description="Segments that this host sent again, since the daemon started.")
+    round_trip_seconds: float | None = Field(
+        validation_alias="round_trip",
+        description="Mean smoothed round-trip time of the open connections; null if there is none with a sample.",
+    )
+
+
+class DeploymentPeer(PeerTraffic):
+    """Traffic of one deployment with one peer."""
+
+    health: Health | None = Field(description="null for other protocols than TCP, and without the socket table.")
+
+
 class PeerSeen(Answer):
     """Traffic of a deployment with one peer in a window of time."""
 
@@ -321,7 +337,7 @@ class DeploymentTraffic(Deployment):
 
     packages: list[Text] = Field(description="URIs of the files that it consists of, without query.")
     traffic: Traffic
-    peers: list[PeerTraffic]
+    peers: list[DeploymentPeer]
     shared: list[PeerTraffic] = Field(description="Traffic of this deployment and others that cannot be told apart.")
 
 

@@ -98,6 +98,7 @@ def test_status() -> None:
         },
         "recording": {"path": "/r", "size": 9, "active": False, "ended": "disk"},
         "fleet": None,
+        "flink": [],
         "history": {
             "up": True,
             "flows": 3,

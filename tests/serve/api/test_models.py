@@ -119,9 +119,15 @@ def test_deployments_and_peers() -> None:
     }
     owner = {"workspace": "ws", "namespace": "default-namespace", "deploymentId": "id-1", "name": "orders <b>&\"'"}
     peer = {"peer": "10.0.0.9:9092", "protocol": "tcp", "traffic": traffic, "deployments": [owner]}
+    with_health = peer | {"health": {"retransmits": 3, "roundTripSeconds": 0.0125}}
     assert ask("/api/v1/peers").json() == {"peers": [peer]}
     one = ask("/api/v1/deployments/id-1").json()
-    assert (one["deploymentId"], one["traffic"], one["peers"], one["shared"]) == ("id-1", traffic, [peer], [peer])
+    assert (one["deploymentId"], one["traffic"], one["peers"], one["shared"]) == (
+        "id-1",
+        traffic,
+        [with_health],
+        [peer],
+    )
     (listed,) = ask("/api/v1/deployments").json()["deployments"]
     assert listed == one | {"shared": []}
     assert ask("/api/v1/deployments/none").status_code == 404
