@@ -213,6 +213,12 @@ class Attribution:
         if self.settings.at_once:
             self._judge_at_once(rows)
 
+    def workloads_told(self, rows: Rows) -> None:
+        """Note flows whose client's workload is better known, which may tell the owner of open ``unknown`` ones."""
+        if self.settings.flink and len(rows):
+            columns = self._table.columns
+            self._free.ask_again(columns.client[rows[may_be_named(columns, rows)]])
+
     def judge_again(self) -> None:
         """Judge pending flows at the next :meth:`decide`: a full read may have shown that clients live and send."""
         self._looked = NEVER

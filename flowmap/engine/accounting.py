@@ -153,6 +153,7 @@ class FlowAccounting:
                 if len(swept := self.table.pop_swept()):
                     self.forget_endpoints(swept)
                 self._series_choice.move(now)
+                self.attribution.workloads_told(self.table.workloads.take_told())
                 self._count(applied, now)
             case ReadStarted():
                 self.table.begin_read()

@@ -31,6 +31,7 @@ class Workloads:
         self._known: dict[int, Workload] = {CONFLICT: CONFLICTING}
         self._renamed: set[int] = set()
         self._relabelled: list[Rows] = []
+        self._told: list[Rows] = []
 
     def __len__(self) -> int:
         return len(self._known)
@@ -63,6 +64,11 @@ class Workloads:
             numbers, used = np.array(sorted(self._renamed), np.uint32), live()
             named = np.isin(columns.client_workload[used], numbers) | np.isin(columns.server_workload[used], numbers)
             rows, self._renamed = np.concatenate((rows, used[named])), set()
+        return rows
+
+    def take_told(self) -> Rows:
+        """Rows whose client's workload is new or better known since the last call; some may be in it twice."""
+        rows, self._told = np.concatenate([_NO_ROWS, *self._told]), []
         return rows
 
     def local(self, columns: FlowColumns, row: int) -> tuple[Local, ...]:
@@ -98,6 +104,8 @@ class Workloads:
             news = np.flatnonzero((reported != 0) & (kept[rows] != reported))
             if not len(news):
                 continue
+            if kept is columns.client_workload:
+                self._told.append(rows[news])
             first = kept[rows[news]] == 0
             self._begin(kept, rows[news[first]], reported[news[first]])
             for at in news[~first].tolist():

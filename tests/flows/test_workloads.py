@@ -120,3 +120,12 @@ def test_rows_with_other_labels() -> None:
     take()
     (other,) = (one for one in feed.table.live().tolist() if one != row)
     assert relabelled == [[], [], [row], [], [other], [other]]
+
+
+def test_rows_whose_client_is_better_known() -> None:
+    feed, row = feed_with_flow()
+    told: list[list[int]] = []
+    for pair in ((0, 2), (2, 2), (2, 0), (3, 2), (5, 2), (4, 2)):  # the server's, /a, twice, its process, a conflict
+        feed(replace(SOCKET, workloads=pair))
+        told.append(feed.table.workloads.take_told().tolist())
+    assert told == [[], [row], [], [row], [row], [row]]

@@ -2,7 +2,8 @@
 
 An endpoint is asked about while a flow of it has no decision, one question at a time. The answer comes with the next
 reading, so this is one question for each reading. An endpoint without such a flow is asked about every
-``attribute.positive_ttl``, for the intervals that history keeps.
+``attribute.positive_ttl``, for the intervals that history keeps, and once more when the process of an ``unknown`` flow
+is found, which may tell its owner.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class FreeQuestions:
         due &= ~self._asked[: table.endpoints.top] & (self._due[: table.endpoints.top] <= now)
         found = np.flatnonzero(due)
         return [int(number) for number in found[np.argsort(answered[found], kind="stable")][:room]]
+
+    def ask_again(self, numbers: npt.NDArray[np.int32]) -> None:
+        """Make endpoints with an open flow due at once. A question that is under way serves for this, too."""
+        self._answered[numbers] = -np.inf
 
     def ask(
         self, table: FlowTable, questions_about: Callable[[int], Iterable[Question]], *, now: float
