@@ -37,43 +37,57 @@ def cgroups(*names: str) -> Iterator[list[Path]]:
             place.rmdir()
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One host with two TaskManagers in cgroups of their own, and a job on each."""
-    needs(VERSION)
-    with cgroups("a", "b") as (a, b), stage(tmp_path_factory.mktemp("host"), VERSION) as made:
+@contextlib.contextmanager
+def two_jobs(directory: Path, left: Path, right: Path) -> Iterator[Stage]:
+    """One host with two TaskManagers in these cgroups, and a job on each."""
+    with stage(directory, VERSION) as made:
         made.leaf("host", 1, 2).track()
         made.leaves["host"].sysctl("net.netfilter.nf_conntrack_acct", 1)
         made.job_manager()
         rest = made.rest()
         until(rest.answers, "the JobManager answers", seconds=60)
-        made.task_manager("left", ADDRESS, 1, inside="host", cgroup=a)
-        wait_for_slots(rest, 1)
-        rest.submit("left", SOURCES[0], POSTGRES)
-        made.task_manager("right", ADDRESS, 1, inside="host", cgroup=b)
-        wait_for_slots(rest, 1)
-        rest.submit("right", SOURCES[0], POSTGRES)
+        for name, cgroup in (("left", left), ("right", right)):
+            made.task_manager(name, ADDRESS, 1, inside="host", cgroup=cgroup)
+            wait_for_slots(rest, 1)
+            rest.submit(name, SOURCES[0], POSTGRES)
         yield made
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The TaskManagers are in cgroups of their own."""
+    needs(VERSION)
+    with cgroups("a", "b") as (a, b), two_jobs(tmp_path_factory.mktemp("host"), a, b) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def stranger(host: Stage) -> Iterator[None]:
+    """A connection of another program. At the end the servers know that it is closed, else it counts for the next test,
+    whose daemon never sees it."""
+    with host.stranger("host", MYSQL) as made:
+        address, port = made.getsockname()
+        yield
+    here = f"{address}:{port}"
+    until(lambda: all(one.closed for one in host.truth() if one.src == here), "the servers saw the stranger leave")
 
 
 def seen_on(host: Stage, place: Path, flink: Mapping[str, str], collect: Mapping[str, object]) -> Verdicts:
     """Verdicts on four connections of jobs and two of strangers, one of which is open before the daemon starts."""
     since = time.time()
-    before = host.stranger("host", MYSQL)
-    with watched(
-        host,
-        place,
-        inside=host.leaves["host"],
-        urls={"prod": f"http://{HUB}:8081"},
-        flink={"clusters": [{"name": "prod", "urls": [f"http://{HUB}:8081"]}], **flink},
-        collect=collect,
-    ) as seen:
-        after = host.stranger("host", MYSQL)
-        jobs = 4 if flink.get("host") != "off" or flink.get("addresses") != "shared" else 0
-        found = settle(host, seen, jobs=jobs, strangers=2 if flink.get("host") != "off" else 0, since=since)
-    for one in (before, after):
-        one.close()
-    return found
+    with contextlib.ExitStack() as strangers:
+        strangers.enter_context(stranger(host))
+        with watched(
+            host,
+            place,
+            inside=host.leaves["host"],
+            urls={"prod": f"http://{HUB}:8081"},
+            flink={"clusters": [{"name": "prod", "urls": [f"http://{HUB}:8081"]}], **flink},
+            collect=collect,
+        ) as seen:
+            strangers.enter_context(stranger(host))
+            jobs = 4 if flink.get("host") != "off" or flink.get("addresses") != "shared" else 0
+            return settle(host, seen, jobs=jobs, strangers=2 if flink.get("host") != "off" else 0, since=since)
 
 
 SOCKETS = {"source": "sockets", "sockets": {"interval": "2s"}}
@@ -108,3 +122,19 @@ def test_check_says_which_are_on_this_host(host: Stage, place: Path) -> None:
     command = f"{sys.executable} -m flowmap check -c {file} || true"
     shown = host.leaves["host"].run("sh", "-c", command)
     assert "2 TaskManagers of this host have their sockets told: 2 by a cgroup of their own" in shown
+
+
+def test_in_one_cgroup_the_process_tells(tmp_path_factory: pytest.TempPathFactory, place: Path) -> None:
+    needs(VERSION)
+    with cgroups("both") as (both,), two_jobs(tmp_path_factory.mktemp("one"), both, both) as host:
+        command = f"""import socket, time
+made = socket.create_connection({tuple(MYSQL.split(":"))})
+made.sendall(b"job=|src=beside|\\n")
+time.sleep(600)"""
+        host.run("beside", host.leaves["host"], [sys.executable, "-c", command], cgroup=both)
+        until(lambda: any(one.dst == MYSQL for one in host.truth()), "the program in the same cgroup is connected")
+        collect = {"source": "sockets", "sockets": {"interval": "2s", "processes": "all"}}
+        found = seen_on(host, place, {"addresses": "shared"}, collect)
+    assert (found.wrong, found.shared) == ([], [])
+    assert sorted(one.job or "" for one in found.right) == ["left", "left", "right", "right"]
+    assert [one.job for one, _ in found.unnamed] == [""] * 3
