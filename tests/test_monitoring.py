@@ -14,11 +14,12 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import yaml
 
+from flowmap.config.fields import Label
 from flowmap.export.metrics.definitions import BY_NAME
 from flowmap.sandbox.demo.demo import Demo
 
@@ -34,8 +35,18 @@ needs_prometheus = pytest.mark.skipif(
 PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds", "up", "ALERTS"}
 """Names that are not flowmap's own."""
 
-QUIET = ("Losses", "History", "Refused and dropped", "Segments", "Round trip", "failed", "held back", "Waiting")
-"""Parts of what queries are called that may rightly find nothing, or zero, on a daemon in good health."""
+QUIET = (
+    "Losses",
+    "History",
+    "Refused and dropped",
+    "Segments",
+    "Round trip",
+    "failed",
+    "held back",
+    "Waiting",
+    "Flink",
+)
+"""Parts of what queries are called that may rightly find nothing, or zero, on a daemon in good health without Flink."""
 
 
 class Query(NamedTuple):
@@ -103,6 +114,16 @@ def test_only_metrics_that_exist_are_asked_for() -> None:
     for expr in asked:
         for names in _names(expr):
             assert names & known, f"{names} in {expr}"
+
+
+@pytest.mark.parametrize("query", queries(), ids=lambda query: query.title)
+def test_only_labels_that_exist_are_grouped_by_and_shown(query: Query) -> None:
+    named = {name.removesuffix("_bucket") for names in _names(query.expr) for name in names}
+    known = {label for name in named & BY_NAME.keys() for label in BY_NAME[name].labels} | {"instance", "job", "le"}
+    if "export.labels" in known:
+        known |= set(get_args(Label))
+    grouped = ",".join(re.findall(r"by \(([^)]*)\)", query.expr)).replace(" ", "").split(",")
+    assert {*filter(None, grouped), *re.findall(r"{{(\w+)}}", query.title)} <= known
 
 
 def _names(expr: str) -> Iterator[set[str]]:
