@@ -29,6 +29,8 @@ from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.expectation import Expectation
 from flowmap.sources.conntrack.source import ConntrackSource
 from flowmap.sources.sockets.source import SocketsSource
+from flowmap.sources.workloads.numbering import Numbering
+from flowmap.sources.workloads.selection import Selection
 from tests.support.records import Record, batch_of
 from tests.support.scripted_source import ScriptedSource
 from tests.support.waiting import until, until_async
@@ -260,6 +262,31 @@ def test_the_times_of_a_source_change(key: str, source: Any, name: str, tmp_path
     changing(tmp_path, steps, source, start=False)
 
 
+class ChosenCgroups(Numbering):
+    """Notes which cgroups the source chooses."""
+
+    chosen = Selection()
+
+    def select(self, selection: Selection) -> None:
+        self.chosen = selection
+
+
+@pytest.mark.parametrize("name", ["include", "exclude"])
+def test_the_choice_of_cgroups_changes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbering = ChosenCgroups()
+    monkeypatch.setattr("flowmap.sources.sockets.source.Numbering", lambda: numbering)
+    source = SocketsSource(interval=5.0)
+
+    async def steps(made: Changing) -> None:
+        made.change(f"collect.sockets.cgroups.{name}", ["/kubepods.slice"])
+        on_writer, _ = prepare(made.pipeline, made.reloader.config, read(str(made.file), {}).config)
+        on_writer()
+        assert numbering.chosen.leaves_out("/kubepods.slice/x") == (name == "exclude")
+        assert numbering.chosen.leaves_out("/system.slice") == (name == "include")
+
+    changing(tmp_path, steps, source, start=False)
+
+
 @pytest.fixture(autouse=True)
 def quiet_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The root logger is pytest's; only its level may change."""
@@ -283,7 +310,10 @@ def leaves(model: BaseModel, prefix: str = "") -> list[str]:
 
 def test_every_live_key_has_a_row() -> None:
     keys = leaves(Config())
-    rows = {change[0] for change in CHANGES} | {"collect.conntrack.resync", "collect.sockets.interval"}
+    rows = {change[0] for change in CHANGES} | {
+        *("collect.conntrack.resync", "collect.sockets.interval"),
+        *("collect.sockets.cgroups.include", "collect.sockets.cgroups.exclude"),
+    }
     assert {row for row in rows if row not in keys} == set()
     whole = ("control_plane.credentials.", "control_plane.blink.", "log.")
     """Sections that apply as one: a row for one key is enough."""

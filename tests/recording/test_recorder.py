@@ -194,7 +194,7 @@ def test_no_secret_is_ever_written(tmp_path: Path) -> None:
 def test_of_every_key_of_the_control_plane_it_is_decided_whether_it_is_kept() -> None:
     left_out = {"region", "credentials", "timeout", "proxy_url", "proxy_from_environment", "tls", "catalog", "blink"}
     assert set(ControlPlaneConfig.model_fields) == left_out | set(KEPT["control_plane"] or ())
-    assert set(Config.model_fields) == set(KEPT) | {"fleet", "history", "log"}
+    assert set(Config.model_fields) == set(KEPT) | {"expect", "fleet", "history", "log"}
 
 
 def test_settings_come_back() -> None:
