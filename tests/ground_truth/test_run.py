@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.kernel, needs_root]
 def test_no_wrong_name_and_no_byte_lost(mode: str, duration: float, tmp_path: Path) -> None:
     outcome = carry_out(make_plan(3, duration=duration, mode=mode, clients=14, rate=1.5), QUICK, directory=tmp_path)
     verdict = outcome.verdict
-    assert verdict.flows > 60 and verdict.right > 30, "a run in which things happen"
+    assert verdict.flows > 20 and verdict.right > 10, "a run in which things happen"
     evidence = [explain(wrong, outcome.record.changes) for wrong in verdict.wrong]
     # So few flows that one late answer of a busy machine counts for much; the long runs demand 99.5 %.
     assert not outcome.failures(share=80.0), (evidence, verdict.missed, tmp_path)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 NO_ANSWER = """
-import socket, sys, threading
+import signal, socket, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs, and their children, ignore it
 real = socket.getaddrinfo
 def hang(host, *rest, **more):
     name = host if isinstance(host, str) else host.decode()

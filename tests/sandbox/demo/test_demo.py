@@ -116,6 +116,51 @@ def test_check_finds_the_control_plane(demo: Demo, tmp_path: Path) -> None:
     assert report["ok"] is (result.returncode == 0)
 
 
+def test_lineage_is_that_of_the_scenario(demo: Demo) -> None:
+    found = {
+        (tuple(sorted(one["name"] for one in edge["deployments"])), edge["peer"], edge["direction"])
+        for edge in answered(demo, "lineage")["edges"]
+    }
+    assert found == {(tuple(sorted(link.deployments)), link.service, link.role) for link in LINKS if link.deployments}
+
+
+def test_expectations_hold_until_one_is_changed(demo: Demo, tmp_path: Path) -> None:
+    written = flowmap("expect", "init", "--url", demo.url)
+    file = tmp_path / "expect.yaml"
+    file.write_text(written.stdout)
+    assert flowmap("expect", "check", str(file), "--url", demo.url).returncode == 0
+    file.write_text(written.stdout.replace('"features-redis"', '"features-valkey"'))
+    done = flowmap("expect", "check", str(file), "--url", demo.url)
+    kinds = sorted((one["kind"], one["peer"]) for one in json.loads(done.stdout)["findings"])
+    users = {name for link in LINKS if link.service == "features-redis" for name in link.deployments}
+    expected = [("missing", "features-valkey")] * len(users) + [("new", "features-redis")] * len(users)
+    assert (done.returncode, kinds) == (3, expected)
+
+
+def test_every_connection_in_a_list_gets_its_owner(demo: Demo) -> None:
+    flows = [one for one in answered(demo, "flows", "--limit", "1000")["flows"] if one["endedAt"] is None]
+    ends = [(one["client"]["ip"], one["client"]["port"]) for one in flows]
+    text = "\n".join(f"| {ip}:{port} |" for ip, port in ends)
+    command = [sys.executable, "-m", "flowmap", "who", "--url", demo.url]
+    told = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=True).stdout
+    truth = {address(demo.block, link.task_manager): sorted(link.deployments) for link in LINKS}
+    held = 0
+    for (ip, _), line in zip(ends, told.splitlines(), strict=True):
+        owners = line.partition("=> ")[2].removesuffix(" (by address)").removesuffix(" (one of these)")
+        assert sorted(owners.split(" | ")) == (truth[ip] or ["no deployment"]), line
+        held += not line.endswith("(by address)")
+    assert held >= sum(link.connections for link in LINKS)
+
+
+def test_nothing_is_stale(demo: Demo) -> None:
+    done = flowmap("stale", "--url", demo.url, "--connections", "1")
+    answer = json.loads(done.stdout)
+    assert (answer["connections"], answer["total"]) == ([], 0)
+    several = {(names, link.service) for link in LINKS if link.connections > 1 for names in [link.deployments]}
+    found = {(tuple(one["name"] for one in above["deployments"]), above["peer"]) for above in answer["aboveLimit"]}
+    assert several <= found
+
+
 def test_every_byte_gets_its_name(demo: Demo) -> None:
     """Runs last: the jobs stop."""
     outcome = demo.finish()
@@ -165,48 +210,3 @@ def answered(demo: Demo, *words: str) -> dict[str, Any]:
     assert (done.returncode, done.stderr) == (0, "")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
-
-
-def test_lineage_is_that_of_the_scenario(demo: Demo) -> None:
-    found = {
-        (tuple(sorted(one["name"] for one in edge["deployments"])), edge["peer"], edge["direction"])
-        for edge in answered(demo, "lineage")["edges"]
-    }
-    assert found == {(tuple(sorted(link.deployments)), link.service, link.role) for link in LINKS if link.deployments}
-
-
-def test_expectations_hold_until_one_is_changed(demo: Demo, tmp_path: Path) -> None:
-    written = flowmap("expect", "init", "--url", demo.url)
-    file = tmp_path / "expect.yaml"
-    file.write_text(written.stdout)
-    assert flowmap("expect", "check", str(file), "--url", demo.url).returncode == 0
-    file.write_text(written.stdout.replace('"features-redis"', '"features-valkey"'))
-    done = flowmap("expect", "check", str(file), "--url", demo.url)
-    kinds = sorted((one["kind"], one["peer"]) for one in json.loads(done.stdout)["findings"])
-    users = {name for link in LINKS if link.service == "features-redis" for name in link.deployments}
-    expected = [("missing", "features-valkey")] * len(users) + [("new", "features-redis")] * len(users)
-    assert (done.returncode, kinds) == (3, expected)
-
-
-def test_every_connection_in_a_list_gets_its_owner(demo: Demo) -> None:
-    flows = [one for one in answered(demo, "flows", "--limit", "1000")["flows"] if one["endedAt"] is None]
-    ends = [(one["client"]["ip"], one["client"]["port"]) for one in flows]
-    text = "\n".join(f"| {ip}:{port} |" for ip, port in ends)
-    command = [sys.executable, "-m", "flowmap", "who", "--url", demo.url]
-    told = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=True).stdout
-    truth = {address(demo.block, link.task_manager): sorted(link.deployments) for link in LINKS}
-    held = 0
-    for (ip, _), line in zip(ends, told.splitlines(), strict=True):
-        owners = line.partition("=> ")[2].removesuffix(" (by address)").removesuffix(" (one of these)")
-        assert sorted(owners.split(" | ")) == (truth[ip] or ["no deployment"]), line
-        held += not line.endswith("(by address)")
-    assert held >= sum(link.connections for link in LINKS)
-
-
-def test_nothing_is_stale(demo: Demo) -> None:
-    done = flowmap("stale", "--url", demo.url, "--connections", "1")
-    answer = json.loads(done.stdout)
-    assert (answer["connections"], answer["total"]) == ([], 0)
-    several = {(names, link.service) for link in LINKS if link.connections > 1 for names in [link.deployments]}
-    found = {(tuple(one["name"] for one in above["deployments"]), above["peer"]) for above in answer["aboveLimit"]}
-    assert several <= found
