@@ -15,7 +15,7 @@ import pytest
 
 NO_ANSWER = """
 import signal, socket, sys, threading
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs, and their children, ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 real = socket.getaddrinfo
 def hang(host, *rest, **more):
     name = host if isinstance(host, str) else host.decode()
