@@ -74,8 +74,10 @@ export function count(number) {
   return number.toLocaleString("en");
 }
 
-/** Seconds in words. @param {number} seconds */
+/** Seconds in words. @param {number | null} seconds */
 export function duration(seconds) {
+  if (seconds === null) return "–";
+  if (seconds > 0 && seconds < 0.1) return `${Number((seconds * 1000).toPrecision(2))} ms`;
   for (const [unit, size] of /** @type {[string, number][]} */ ([["d", 86400], ["h", 3600], ["min", 60]])) {
     if (seconds >= 2 * size) return `${Math.floor(seconds / size)} ${unit}`;
   }

@@ -24,12 +24,20 @@ const RULES = {
   unconfirmed: "no answer can cover the connection any more",
 };
 
+/** Where an answer lies in time. @type {Record<string, string>} */
+const RELATIONS = {
+  before: "before the connection began",
+  inside: "while the connection was open",
+  after: "after the connection ended",
+  uncertain: "near its start or end, or not yet known to be open then",
+};
+
 /** @param {import("./main.js").Page} page */
 export function explain(page) {
   const { srcIp, srcPort, dstIp, dstPort, protocol, at } = choice();
   const asked = { srcIp, srcPort, dstIp, dstPort, protocol };
   const body = h("div");
-  put(page.root, h("h1", {}, h("small", {}, "Why this name?"), `${srcIp}${srcPort ? `:${srcPort}` : ""} → ${dstIp}${dstPort ? `:${dstPort}` : ""}`), body);
+  put(page.root, h("h1", {}, h("small", {}, "Why this name?"), `${ends(srcIp, srcPort)} → ${ends(dstIp, dstPort)}`), body);
   page.ask("attribution", { ...asked, explain: 1 }, (found) => put(body, chain(found, asked)), (failure) => {
     if (failure.status !== 400 || !at) return false;
     page.ask("attribution", { ...asked, at }, (found) => put(body, chain(found, asked)));
@@ -37,10 +45,15 @@ export function explain(page) {
   });
 }
 
+/** @param {string | undefined} ip @param {string | undefined} port */
+function ends(ip, port) {
+  return endpoint({ ip: ip ?? "?", port: Number(port) || 0 });
+}
+
 /** @param {any} found @param {Record<string, any>} asked */
 function chain(found, asked) {
   const { explanation: why, flow } = found;
-  const steps = why ? [seen(why, flow), ...why.questions.map(question), combined(why, found)] : [h("li", {}, h("h2", {}, "Asked"), found.evidence.map(evidence))];
+  const steps = why ? [seen(why, flow), ...why.questions.map((/** @type {any} */ one) => question(one, Boolean(why.decidedAt))), combined(why, found)] : [h("li", {}, h("h2", {}, "Asked"), found.evidence.map(evidence))];
   return [
     result(found),
     h("ol", { class: "chain" }, steps),
@@ -77,18 +90,18 @@ function seen(why, flow) {
   );
 }
 
-/** @param {any} one */
-function question(one) {
+/** @param {any} one @param {boolean} [decided] */
+function question(one, decided = false) {
   const subject = [one.source && `srcIp ${endpoint(one.source)}`, one.destination && `dstIp ${endpoint(one.destination)}`].filter(Boolean).join(", ");
   const latest = one.answers.slice(-ANSWERS);
   const shown = one.answers.filter((/** @type {any} */ answer) => answer.decisive && !latest.includes(answer)).concat(latest);
-  const verdict = one.rule ? ["Counts as ", owners(one.owners), `: ${RULES[one.rule] ?? one.rule} (${one.rule}).`] : "Not used, or still waiting for an answer that covers the connection.";
+  const verdict = one.rule ? ["Counts as ", owners(one.owners), `: ${RULES[one.rule] ?? one.rule} (${one.rule}).`] : decided ? "The decision does not use it." : "It waits for an answer that covers the connection.";
   return h(
     "li",
     { class: one.rule ? null : "unused" },
     h("h2", {}, `Asked: ${MEANING[one.shape] ?? one.shape}`),
     h("p", { class: "faint" }, `${one.shape} question: ${subject} in `, name(one.namespace)),
-    h("ul", {}, shown.map(answer), one.answers.length === 0 && h("li", {}, one.error ? `No answer: ${one.error}` : "Not answered yet.")),
+    h("ul", {}, shown.map(answer), one.answers.length === 0 && h("li", {}, one.error ? `No answer: ${one.error}` : decided ? "No answer was needed." : "Not answered yet.")),
     h("p", {}, verdict, one.confirmedUntil && [" The same answers from ", clock(one.confirmedFrom), " until ", clock(one.confirmedUntil), "."]),
   );
 }
@@ -96,7 +109,7 @@ function question(one) {
 /** @param {any} one */
 function answer(one) {
   const took = (Date.parse(one.answeredAt) - Date.parse(one.askedAt)) / 1000;
-  return h("li", { class: one.decisive ? "decisive" : null }, clock(one.answeredAt, true), ` after ${duration(took)}: `, owners(one.owners), ` – ${one.relation} the connection's life`, one.decisive && "; decisive");
+  return h("li", { class: one.decisive ? "decisive" : null }, clock(one.answeredAt, true), ` after ${duration(took)}: `, owners(one.owners), ` – ${RELATIONS[one.relation] ?? one.relation}`, one.decisive && "; decisive");
 }
 
 /** @param {any} one */

@@ -21,6 +21,9 @@ const WINDOWS = [
   ["7d", "Last 7 days"],
   ["custom", "From … to …"],
 ];
+const AGO = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/; // how long ago
+/** @type {Record<string, number>} */
+const UNITS = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 };
 const WAIT = 250; // milliseconds after the last key
 
 /** @param {string[][]} options @param {string} label @param {string} chosen @param {(value: string) => void} change @param {boolean} [disabled] */
@@ -80,14 +83,16 @@ export function mapFilters(known) {
 /** @param {boolean} history */
 export function timeFilter(history) {
   const chosen = choice();
-  const custom = Boolean(chosen.from && (chosen.to || !WINDOWS.some(([value]) => value === chosen.from)));
+  const from = chosen.from ?? "";
+  const custom = Boolean(from && (chosen.to || !AGO.test(from)));
+  const windows = custom || WINDOWS.some(([value]) => value === from) ? WINDOWS : [...WINDOWS, [from, `Last ${clean(from, 20)}`]];
   const pick = (/** @type {string} */ value) => {
     if (value !== "custom") return go(changed({ from: value, to: undefined, compare: value ? chosen.compare : undefined }));
     const now = Date.now();
     go(changed({ from: new Date(now - 3600e3).toISOString(), to: new Date(now).toISOString() }));
   };
   return [
-    h("span", { title: history ? null : "Windows of the past need history.path in the configuration." }, select(WINDOWS, "Time", custom ? "custom" : (chosen.from ?? ""), pick, !history && !chosen.from)),
+    h("span", { title: history ? null : "Windows of the past need history.path in the configuration." }, select(windows, "Time", custom ? "custom" : from, pick, !history && !chosen.from)),
     custom && [moment("From", "from", chosen.from ?? ""), moment("To", "to", chosen.to ?? "")],
     chosen.from &&
       h(
@@ -99,9 +104,16 @@ export function timeFilter(history) {
   ];
 }
 
+/** A time as the API takes it: RFC 3339, seconds since the epoch, or how long ago. @param {string} time */
+function instant(time) {
+  const ago = AGO.exec(time);
+  if (ago) return new Date(Date.now() - Number(ago[1]) * (UNITS[ago[2] ?? ""] ?? 0) * 1000);
+  return new Date(/^\d+(\.\d+)?$/.test(time) ? Number(time) * 1000 : time || Date.now());
+}
+
 /** @param {string} label @param {string} param @param {string} time */
 function moment(label, param, time) {
-  const date = new Date(time || Date.now());
+  const date = instant(time);
   const local = Number.isNaN(date.getTime()) ? "" : new Date(date.getTime() - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
   return h(
     "label",

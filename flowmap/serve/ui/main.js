@@ -38,7 +38,7 @@ export class Page {
     this.stop();
     this.streaming = null;
     this.ending = new AbortController();
-    notice("");
+    for (const origin of ["stream", "ask"]) notice(origin, "");
     for (const link of document.querySelectorAll("[data-view]")) {
       if (link.getAttribute("data-view") === view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
@@ -55,8 +55,8 @@ export class Page {
   ask(path, parameters, answer, unless) {
     const { signal } = this.ending;
     ask(path, parameters, signal).then(
-      (found) => signal.aborted || (notice(""), answer(found)),
-      (failure) => signal.aborted || unless?.(failure) || notice(failure.message),
+      (found) => signal.aborted || (notice("ask", ""), answer(found)),
+      (failure) => signal.aborted || unless?.(failure) || notice("ask", failure.message),
     );
   }
 
@@ -80,7 +80,7 @@ export class Page {
     const event = (/** @type {string} */ name, /** @type {any} */ data) => {
       if (reading.signal.aborted) return;
       this.heard = Date.now();
-      notice("");
+      notice("stream", "");
       if (name === "status") this.status(data);
       else if (name === "missed") {
         this.missed = data.missed;
@@ -89,7 +89,7 @@ export class Page {
       else events[name]?.(data);
     };
     const failed = (/** @type {any} */ failure, /** @type {number | null} */ again) => {
-      notice(failure.message);
+      notice("stream", failure.message);
       part("pulse").className = "bad";
       put(part("pulse"), again === null ? "stopped" : "reconnecting …");
     };
@@ -134,8 +134,13 @@ export class Page {
   }
 }
 
-/** @param {string} text */
-function notice(text) {
+/** @type {Map<string, string>} */
+const troubles = new Map();
+
+/** Say what went wrong with the stream or with a question; an empty text takes only that origin's back. @param {string} origin @param {string} said */
+function notice(origin, said) {
+  troubles.set(origin, said);
+  const text = [...new Set(troubles.values())].filter(Boolean).join(" ");
   const shown = part("notice");
   if (shown.hidden === !text && shown.textContent === text) return;
   shown.hidden = !text;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import quote
@@ -185,6 +186,59 @@ def test_a_window_of_the_past_and_what_changed(tab: Browser, daemon: Served) -> 
     window, earlier = daemon.backend.asked[-1][1:]  # type: ignore[index]
     assert window[0] == pytest.approx(earlier[1], abs=5) and window[1] - window[0] == pytest.approx(3600, abs=5)
     assert earlier[1] - earlier[0] == pytest.approx(3600, abs=5)
+    assert tab.complaints() == []
+
+
+def test_a_window_that_is_not_in_the_menu(tab: Browser, daemon: Served) -> None:
+    tab.open(f"{daemon.server.url}/?from=3h")
+    tab.until(".filters option", "Last 3h")
+    assert tab.run("return [...document.querySelectorAll('.filters select')].pop().value") == "3h"
+    tab.open(f"{daemon.server.url}/?from=1700000000&to=1h")
+    tab.until(".filters label", "From")
+    shown = "return [...document.querySelectorAll('[type=datetime-local]')].map((one) => Date.parse(one.value) / 1000)"
+    since, until_ = tab.run(shown)
+    assert since == pytest.approx(1_700_000_000, abs=60) and until_ == pytest.approx(time.time() - 3600, abs=90)
+    assert tab.complaints() == []
+
+
+def test_connections_of_a_unit_and_what_went_wrong(tab: Browser, daemon: Served) -> None:
+    tab.open(f"{daemon.server.url}/?view=connections")
+    tab.until("main td", "kafka.service")
+    tab.until("main th", "On this host")
+    tab.click("[data-param=unit]")
+    tab.run("document.querySelector('[data-param=unit]').focus()")
+    tab.press(*"kafka.service")
+    until(lambda: tab.address == "/?view=connections&unit=kafka.service", "the filter in the address")
+    until(lambda: str(daemon.backend.asked[-1]).count("unit='kafka.service'") == 1, "the filter reaches the daemon")
+    assert tab.complaints() == []
+    tab.open(f"{daemon.server.url}/?view=connections&client=nonsense")
+    tab.until("#notice", "client")
+    tab.until("#pulse", "live")
+    assert "client" in tab.until("#notice"), "an update of the stream takes no complaint about a question back"
+    tab.complaints()
+
+
+def test_the_health_of_a_deployment(tab: Browser, daemon: Served) -> None:
+    tab.open(f"{daemon.server.url}/?view=deployment&deployment=id-1")
+    tab.until("main h2", "Health of TCP")
+    tab.until("main td", "13 ms")  # 0.0125 s
+    assert "3" in tab.texts("main td.n")
+    assert tab.complaints() == []
+
+
+def test_a_paused_page_shows_each_view_once(tab: Browser, daemon: Served) -> None:
+    tab.open(daemon.server.url)
+    tab.until("[data-kind=node]", "orders")
+    tab.press("p")
+    until(lambda: daemon.streams.readers == 0, "nothing is read")
+    tab.open(daemon.server.url)  # not paused: the page was loaded again
+    tab.until("[data-kind=node]", "orders")
+    tab.press("p", "s")
+    tab.until("main h2", "Sources")
+    tab.press("m")
+    tab.until("[data-kind=node]", "orders")
+    tab.until("#pulse", "paused")
+    until(lambda: daemon.streams.readers == 0, "still nothing is read")
     assert tab.complaints() == []
 
 
