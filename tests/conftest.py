@@ -1,4 +1,7 @@
-"""For every test: no keys or settings from the environment, and no request to a metadata service."""
+"""For every test: no keys or settings from the environment, and no request to a metadata service.
+
+Tests with the marker ``browser`` run only if ``-m`` names it: they take half a minute of CPU.
+"""
 
 from __future__ import annotations
 
@@ -25,3 +28,13 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     """
     if "replay" in item.path.parts:
         gc.collect()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests that are steps of their own in ``.ci/run``."""
+    if "browser" in config.option.markexpr:
+        return
+    own_step = pytest.mark.skip(reason="a step of its own in .ci/run: python -m pytest -m browser")
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(own_step)
