@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -11,16 +11,18 @@ from flowmap.config.loading import read_model
 from flowmap.model.expectation import Expectation
 from flowmap.model.selection import LabelFilter
 
+PeerName = Annotated[str, Field(min_length=1)]
+
 
 class ExpectedPeers(Section):
     """One entry of the file."""
 
     deployment: str | None = Field(default=None, min_length=1, description="Id, name, or a glob of names.")
     label: str | None = Field(default=None, description="Deployments with a label: team=orders,billing.")
-    peers: tuple[str, ...] = Field(
+    peers: tuple[PeerName, ...] = Field(
         default=(), description="Peers that they may have: names, ip:port, or globs of either."
     )
-    forbidden: tuple[str, ...] = Field(default=(), description="Peers that they must not have, in the same form.")
+    forbidden: tuple[PeerName, ...] = Field(default=(), description="Peers that they must not have, in the same form.")
 
     @model_validator(mode="after")
     def _for_some(self) -> Self:

@@ -108,6 +108,7 @@ def read_model(path: str, model: type[M]) -> M:
     """Load another file than the configuration; ConfigError lists all problems with their lines."""
     problems = _Problems(model)
     tree = _read_file(path, problems)
+    problems.places.setdefault((), path)  # of an empty file
     problems.raise_any()
     return _validated(model, tree, problems)
 

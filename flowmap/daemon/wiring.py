@@ -126,7 +126,11 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
     accounting = make_accounting(
-        config, announces_births=source.facts.announces_births, directory=directory, journal=history_writer
+        config,
+        announces_births=source.facts.announces_births,
+        counts_live=source.facts.counts_live,
+        directory=directory,
+        journal=history_writer,
     )
     recorder = None if record is None else start_recording(record, config, accounting, source)
     resolver = Resolver(control.plane)

@@ -76,10 +76,11 @@ class FlowAccounting:
         series_table: SeriesTable,
         *,
         announces_births: bool,
+        counts_live: bool = False,
         directory: DeploymentDirectory | None = None,
         journal: Journal | None = None,
     ) -> None:
-        """``announces_births``: whether the source reports a flow when it begins, not only when it is read or ends."""
+        """``announces_births``, ``counts_live``: see :class:`flowmap.model.source.SourceFacts`."""
         self.table = table
         self.attribution = attribution
         self.series_table = series_table
@@ -98,6 +99,7 @@ class FlowAccounting:
         """Time from the first sight of flows to their decisions."""
         self.counters_at = NEVER
         """The counters of open flows are not older than this instant, monotonic seconds."""
+        self.counts_live = counts_live
         self.complete_reads = 0
         self.answered = 0
         """Number of answers taken."""
@@ -161,9 +163,7 @@ class FlowAccounting:
             case ReadFinished(complete):
                 self._finish_read(complete and self._trusted, now)
             case CaughtUp(at):
-                self.table.caught_up(at)
-                if self._announces_births:
-                    self._born_after = at
+                self._catch_up(at)
             case Lost():
                 self._trusted = False
             case MeasuringFinished(complete):
@@ -175,6 +175,13 @@ class FlowAccounting:
             case WorkloadsNamed(named):
                 self.table.workloads.learn(named)
                 self._series_choice.move(now)
+
+    def _catch_up(self, at: float) -> None:
+        self.table.caught_up(at)
+        if self.counts_live:
+            self.counters_at = max(self.counters_at, at)
+        if self._announces_births:
+            self._born_after = at
 
     def _take_result(self, result: QuestionResult, now: float) -> None:
         if result.answer is None:

@@ -29,6 +29,7 @@ def make_accounting(
     config: Config,
     *,
     announces_births: bool,
+    counts_live: bool = False,
     directory: DeploymentDirectory | None = None,
     journal: Journal | None = None,
     loopback: bool | None = None,
@@ -53,7 +54,13 @@ def make_accounting(
     )
     attribution = Attribution(settings, table)
     accounting = FlowAccounting(
-        table, attribution, series_table, announces_births=announces_births, directory=directory, journal=journal
+        table,
+        attribution,
+        series_table,
+        announces_births=announces_births,
+        counts_live=counts_live,
+        directory=directory,
+        journal=journal,
     )
     accounting.apply(Configure(config))
     return accounting
@@ -88,7 +95,7 @@ def make_snapshot(
         open_flows=accounting.table.open_flows - flows.closing,
         pending_flows=accounting.pending_flows,
         delays=accounting.delays.freeze(),
-        counter_age=_counter_age(accounting, source),
+        counter_age=_counter_age(accounting),
         tracked_flows=len(accounting.table),
         complete_reads=accounting.complete_reads,
         flows_limit=accounting.table.max_flows,
@@ -114,9 +121,9 @@ def make_snapshot(
     )
 
 
-def _counter_age(accounting: FlowAccounting, source: SourceFacts) -> float | None:
+def _counter_age(accounting: FlowAccounting) -> float | None:
     """Seconds since the counters of open flows were read; None before the first time."""
-    read_at = accounting.table.alive_at if source.counts_live else accounting.counters_at
+    read_at = accounting.counters_at
     return max(0.0, accounting.attribution.now - read_at) if math.isfinite(read_at) else None
 
 

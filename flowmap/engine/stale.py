@@ -31,7 +31,7 @@ class StaleRows(NamedTuple):
     ended: Mask
     idle: Mask
     idle_for: Seconds
-    """Least time without traffic, seconds; NaN if the source does not tell."""
+    """Least time without traffic, seconds; NaN if it is not known."""
     judged: Mask
     """Whether the jobs of the owner are known well enough."""
     runs: dict[int, Run]
@@ -67,11 +67,25 @@ def find_stale(accounting: FlowAccounting, rows: Rows, *, epoch: float, idle: fl
     # A connection that was there before flowmap began earlier than it was first seen.
     before = columns.born_by[rows] < bounds[position] if len(rows) else np.zeros(0, np.bool_)
     idle_for = accounting.counters_at - np.maximum(columns.changed_at[rows], columns.born_by[rows])
-    idle_for[~np.isfinite(idle_for)] = np.nan
+    idle_for[~np.isfinite(idle_for) | _uncounted(accounting, rows)] = np.nan
     too_long = idle_for > idle if idle is not None else np.zeros(len(rows), np.bool_)
     ended = without_job[position] if len(rows) else before
     judged = np.isfinite(bounds[position]) if len(rows) else before
     return StaleRows(rows, before & ~ended, before & ended, too_long, idle_for, judged, runs)
+
+
+def _uncounted(accounting: FlowAccounting, rows: Rows) -> Mask:
+    """Which connections may have had traffic that is in no counter.
+
+    These are those without counters (``nf_conntrack_acct`` was 0 when they began) and, where packets are counted as
+    they come, those that had none since packets were lost.
+    """
+    columns = accounting.table.columns
+    flags = columns.flags[rows]
+    uncounted: Mask = ((flags & np.uint32(Row.READ)) == 0) & (columns.born_by[rows] < accounting.counters_at)
+    if accounting.counts_live:
+        uncounted |= (flags & np.uint32(Row.END_UNANNOUNCED)) != 0
+    return uncounted
 
 
 def above_limit(accounting: FlowAccounting, rows: Rows, limit: int) -> list[PeerAboveLimit]:

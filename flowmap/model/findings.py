@@ -39,7 +39,7 @@ class StaleConnection:
     flow: FlowView
     reasons: tuple[StaleReason, ...]
     idle_seconds: float | None
-    """Least time without traffic; None if the source does not tell."""
+    """Least time without traffic; None if it is not known."""
     run_started_at: float | None
     """Start of the oldest job that runs, seconds since the epoch by this host's clock; None if none runs."""
 
@@ -67,4 +67,4 @@ class StaleView:
     unjudged: int
     """Those of them whose deployment's jobs are not known well enough to say whether a run left them."""
     idle_known: bool
-    """Whether the source tells when connections had traffic."""
+    """Whether it is known of every checked connection how long it had no traffic."""

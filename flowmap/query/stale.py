@@ -39,7 +39,7 @@ def stale_view(
         above_limit=tuple(above_limit(accounting, rows, connections)) if connections is not None else (),
         checked=len(rows),
         unjudged=int(np.count_nonzero(~found.judged)),
-        idle_known=bool(np.isfinite(accounting.counters_at)),
+        idle_known=bool(np.isfinite(accounting.counters_at) and np.isfinite(found.idle_for).all()),
     )
 
 

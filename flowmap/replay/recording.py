@@ -38,7 +38,9 @@ class Replay:
         begin = reader.begin
         self.reader = reader
         self.source = begin.source
-        self.accounting = make_accounting(begin.config, announces_births=begin.source.announces_births)
+        self.accounting = make_accounting(
+            begin.config, announces_births=begin.source.announces_births, counts_live=begin.source.counts_live
+        )
         if leaving is not None:
             self.accounting.on_leaving(leaving)
         self.epoch = begin.epoch

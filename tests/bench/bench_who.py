@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import math
 import statistics
 import subprocess
 import sys
@@ -110,7 +112,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flows", type=int, default=100_000)
     flows = parser.parse_args().flows
-    step = flows // ENDPOINTS + 1  # coprime with the number of clients, so that all are asked about
+    # Coprime with the number of flows, and so of clients: all of these are asked about, and no connection twice.
+    step = next(step for step in itertools.count(flows // ENDPOINTS + 1) if math.gcd(step, flows) == 1)
     ends = [client_of(number * step % flows) for number in range(ENDPOINTS)]
     text = "\n".join(f"{n}\tflink\t{ip}:{port}\tSleep" for n, (ip, port) in enumerate(ends))
     with running_sandbox(catalog()) as sandbox:

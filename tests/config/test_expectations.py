@@ -33,7 +33,8 @@ WRONG = [
     ("expect:\n  - {label: team, peers: [a]}\n", ":2: expect.0: label 'team': write it like"),
     ("expect:\n  - {deployment: a, peers: kafka}\n", ":2: expect.0.peers: "),
     ("expect: [\n", "not YAML"),
-    ("", "expect: "),
+    ("expect:\n  - {deployment: a, peers: ['']}\n", ":2: expect.0.peers.0: "),
+    ("", "expect.yaml: expect: "),
 ]
 
 

@@ -12,7 +12,7 @@ from flowmap.model.deployment import DeploymentInfo, Job, Jobs, Owner
 from flowmap.model.findings import ConnectionLimits, PeerAboveLimit, StaleReason, StaleView
 from flowmap.model.selection import LabelFilter, Selection
 from flowmap.query.stale import stale_view
-from flowmap.sources.base import ReadFinished, ReadStarted
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.query.test_live import EPOCH, Desk, X, Y
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
@@ -105,6 +105,57 @@ def test_idle(desk: Desk) -> None:
     assert all(one.idle_seconds is not None and 60 < one.idle_seconds <= 103 for one in found.connections)
     assert len(view(desk, idle=40).connections) == 3
     assert not view(desk).connections
+
+
+def test_idle_is_unknown_without_counters(desk: Desk) -> None:
+    desk.tell(replace(OF_X, client_port=3, id=4, counters=None))
+    desk.answer(OWNERS)
+    both = [replace(one, kind=RecordKind.DUMPED) for one in (OF_X, OF_Y)]
+    both.append(replace(OF_X, kind=RecordKind.DUMPED, client_port=3, id=4, counters=None))
+    assert view(desk).idle_known, "no read of the counters has left it out"
+    read_again(desk, 50, *both)
+    read_again(desk, 50, *both)
+    found = view(desk, idle=60)
+    assert [one.flow.client.port for one in found.connections if one.flow.client.port == 3] == []
+    assert (len(found.connections), found.idle_known) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("lost", "again", "idle"),
+    [
+        (False, False, (100.0, 100.0)),
+        (False, True, (100.0, 50.0)),
+        (True, False, (None, None)),
+        (True, True, (None, 50.0)),  # a packet since the loss
+    ],
+)
+def test_idle_where_packets_are_counted_as_they_come(
+    lost: bool, again: bool, idle: tuple[float | None, float | None]
+) -> None:
+    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",), tie_wait=0), counts_live=True))
+    for step in (ReadStarted("start"), ReadFinished(True)):
+        desk.accounting.apply(TakeStep(step, desk.now, desk.now))
+    desk.tell(OF_X, OF_Y)
+    desk.answer(OWNERS)
+    began = desk.now - 1
+    for owner in (X, Y):
+        listed(desk, owner, OVER)  # so that both are listed
+    if lost:
+        doubtful = int(Flag.PRESENT | Flag.DOUBTFUL | Flag.PICKED_UP)
+        marked = [replace(one, kind=RecordKind.DUMPED, counters=None, flags=doubtful) for one in (OF_X, OF_Y)]
+        desk.accounting.apply(TakeStep(batch_of(*marked), began + 10, began + 10))
+    if again:
+        grown = replace(OF_Y, kind=RecordKind.UPDATED, counters=(600, 80, 6, 2))
+        desk.accounting.apply(TakeStep(batch_of(grown), began + 50, began + 50))
+    desk.accounting.apply(TakeStep(CaughtUp(began + 100), began + 100, began + 100))
+    found = view(desk, idle=60)
+    assert {str(one.flow.client.address): one.idle_seconds for one in found.connections} == {
+        "10.0.0.1": idle[0],
+        "10.0.0.2": idle[1],
+    }
+    assert found.idle_known is (None not in idle)
+    named = {str(one.flow.client.address) for one in found.connections if StaleReason.IDLE in one.reasons}
+    assert named == {at for at, seconds in zip(("10.0.0.1", "10.0.0.2"), idle, strict=True) if seconds == 100}
 
 
 def test_selection_and_limit(desk: Desk) -> None:

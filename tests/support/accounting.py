@@ -28,6 +28,7 @@ def accounting_for(
     idle_after: float = 600.0,
     exclude: tuple[str, ...] = (),
     announces_births: bool = True,
+    counts_live: bool = False,
     journal: Journal | None = None,
     labels: Sequence[str] = LABELS,
 ) -> FlowAccounting:
@@ -35,7 +36,14 @@ def accounting_for(
     table = FlowTable(max_flows, admit=Filter(exclude=exclude))
     series_table = SeriesTable(labels=labels, max_series=max_series, idle_after=idle_after)
     attribution = Attribution(settings or AttributionSettings(namespaces=("ns",)), table)
-    return FlowAccounting(table, attribution, series_table, announces_births=announces_births, journal=journal)
+    return FlowAccounting(
+        table,
+        attribution,
+        series_table,
+        announces_births=announces_births,
+        counts_live=counts_live,
+        journal=journal,
+    )
 
 
 def sweep(accounting: FlowAccounting) -> None:

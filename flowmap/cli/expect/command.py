@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -55,7 +56,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from flowmap.cli.expect.judging import finding_json, judged
+    from flowmap.cli.expect.judging import finding_json, judged, without_deployment
     from flowmap.config import read_expectations
 
     entries = read_expectations(arguments.file) or ()
@@ -67,6 +68,9 @@ def _check(arguments: argparse.Namespace) -> int:
         text.print_table(HEADER, [_row(finding_json(one)) for one in found])
     else:
         text.print_json({"from": answer["from"], "to": answer["to"], "findings": [finding_json(one) for one in found]})
+    if not narrowed and (idle := without_deployment(entries, answer["edges"])):
+        what = "1 entry is" if len(idle) == 1 else f"{len(idle)} entries are"
+        sys.stderr.write(f"flowmap: {what} for no deployment that was seen: {text.clean(', '.join(idle[:5]))}\n")
     return EXIT_FINDINGS if found else 0
 
 

@@ -29,6 +29,12 @@ def judged(entries: Sequence[Expectation], edges: Sequence[Edge], *, with_missin
     ]
 
 
+def without_deployment(entries: Sequence[Expectation], edges: Sequence[Edge]) -> list[str]:
+    """The entries, as text, that are for none of the deployments that were seen: a mistyped name, perhaps."""
+    infos = {info.owner: info for edge in edges for info in _infos(edge)}
+    return [str(entry) for entry in entries if not any(entry.is_for(info) for info in infos.values())]
+
+
 def finding_json(judged: Judged) -> dict[str, Any]:
     """A finding in JSON."""
     finding, edge = judged

@@ -51,7 +51,7 @@ def read_declared(path: str) -> list[Declared]:
         raise QueryError(f"{path}: {reason}") from error
     if len(text) > LARGEST:
         raise QueryError(f"{path}: is larger than {LARGEST >> 20} MiB")
-    return list(dict.fromkeys(one for event in _events(path, text) for one in _of_event(event)))
+    return list(dict.fromkeys(one for place, event in _events(path, text) for one in _of_event(place, event)))
 
 
 def differences(
@@ -80,26 +80,31 @@ def differences(
     return found
 
 
-def _events(path: str, text: str) -> list[Any]:
+def _events(path: str, text: str) -> list[tuple[str, Any]]:
+    """The events, each with its place."""
     try:
         whole = json.loads(text)
     except ValueError:
-        return [_line(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    return whole if isinstance(whole, list) else [whole]
+        return [_line(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not isinstance(whole, list):
+        return [(path, whole)]
+    return [(f"{path}: event {number}", event) for number, event in enumerate(whole, 1)]
 
 
-def _line(path: str, number: int, line: str) -> Any:
+def _line(place: str, line: str) -> tuple[str, Any]:
     try:
-        return json.loads(line)
+        return place, json.loads(line)
     except ValueError as error:
-        raise QueryError(f"{path}:{number}: not JSON: {error}") from error
+        raise QueryError(f"{place}: not JSON: {error}") from error
 
 
-def _of_event(event: Any) -> Iterable[Declared]:
+def _of_event(place: str, event: Any) -> Iterable[Declared]:
     try:
         job = event["job"]["name"]
         for key, direction in (("inputs", "reads"), ("outputs", "writes")):
             for one in event.get(key) or ():
                 yield Declared(str(job), direction, str(one["namespace"]), str(one["name"]))
     except (TypeError, KeyError, AttributeError) as error:
-        raise QueryError("--diff: an event has no job, or a dataset without namespace and name") from error
+        raise QueryError(
+            f"{place}: no event of OpenLineage: it has no job, or a dataset without namespace and name"
+        ) from error

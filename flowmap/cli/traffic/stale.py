@@ -89,7 +89,7 @@ def remarks(answer: dict[str, Any]) -> list[str]:
         unjudged = f"{answer['unjudged']} of {answer['checked']} open connections"
         found.append(f"the age of {unjudged} is not judged: the jobs of their deployments are not known well enough")
     if not answer["idleKnown"]:
-        found.append("the source has not reported yet when connections had traffic, so none counts as idle")
+        found.append("how long some connections had no traffic is not known, so these do not count as idle")
     return found
 
 

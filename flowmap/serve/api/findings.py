@@ -62,4 +62,4 @@ class Stale(Answer):
     above_limit: list[PeerAboveLimit]
     checked: int = Field(description="Open connections that have an owner or a set of owners.")
     unjudged: int = Field(description="Those whose deployment's jobs are not known well enough to judge their age.")
-    idle_known: bool = Field(description="Whether the source tells when connections had traffic.")
+    idle_known: bool = Field(description="Whether it is known of every checked connection how long it had no traffic.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowmap.cli.expect.judging import finding_json, judged
+from flowmap.cli.expect.judging import finding_json, judged, without_deployment
 from flowmap.model.expectation import Expectation
 from flowmap.model.selection import LabelFilter
 from tests.cli.expect.test_command import deployment, edge
@@ -37,3 +37,9 @@ def test_labels_count() -> None:
 
     entries = [Expectation(("*",), (), None, LabelFilter("team", ("o", "r")))]
     assert judged(entries, EDGES, with_missing=True) == []
+
+
+def test_entries_for_no_deployment() -> None:
+    named = [Expectation((), (), name) for name in ("orders", "id-report", "ord*", "order", "nosuch-*")]
+    label = Expectation((), (), None, LabelFilter("team", ("z",)))
+    assert without_deployment([*named, label], EDGES) == ["order", "nosuch-*", "team=z"]

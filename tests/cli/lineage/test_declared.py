@@ -34,8 +34,9 @@ def test_files(tmp_path: Path, text: str, expected: list[Declared]) -> None:
 
 WRONG = [
     ("{}\nx\n", ":2: not JSON"),
-    ("3", "an event has no job"),
-    ('{"job": {"name": "a"}, "inputs": [{}]}', "dataset"),
+    ("3", "events: no event of OpenLineage: it has no job"),
+    ('[{"job": {"name": "a"}}, {"job": {"name": "a"}, "inputs": [{}]}]', "events: event 2: .*dataset"),
+    ('{"job": {"name": "a"}}\n{"job": 3}', "events:2: no event"),
 ]
 
 

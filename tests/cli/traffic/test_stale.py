@@ -68,7 +68,7 @@ def test_json(asked: list[tuple[str, dict[str, str]]], capsys: pytest.CaptureFix
 REMARKS = [
     ({}, ["the first 1 of 3", "the age of 2 of 9"]),
     ({"total": 1, "unjudged": 0}, []),
-    ({"total": 1, "unjudged": 0, "idleKnown": False}, ["none counts as idle"]),
+    ({"total": 1, "unjudged": 0, "idleKnown": False}, ["these do not count as idle"]),
 ]
 
 
