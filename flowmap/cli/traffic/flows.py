@@ -15,6 +15,7 @@ from flowmap.cli.output import text
 from flowmap.cli.shared import options
 from flowmap.cli.traffic import grouped
 from flowmap.errors import QueryError
+from flowmap.model.deployment import State
 
 if TYPE_CHECKING:
     from flowmap.cli.shared.client import DaemonClient
@@ -32,8 +33,6 @@ KNOWN = 10_000
 
 FIGURES = ("transmitBytes", "receiveBytes", "transmitRate", "receiveRate", "connections", "openConnections")
 
-STATES = ("attributed", "shared", "unknown", "ambiguous", "pending", "failed")
-
 Flow = dict[str, Any]
 
 
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--container", metavar="C", help="container at an endpoint: its name, or 12 characters of its id"
     )
     parser.add_argument("--unit", metavar="U", help="systemd unit at an endpoint, like kafka.service")
-    parser.add_argument("--state", choices=STATES, help="attribution state")
+    parser.add_argument("--state", choices=[str(state) for state in State], help="attribution state")
     parser.add_argument("--protocol", type=options.protocol, help="protocol, by name or number")
     parser.add_argument(
         "--since",

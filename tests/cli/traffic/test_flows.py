@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
@@ -12,6 +13,7 @@ from flowmap.cli import command
 from flowmap.cli.output.text import print_table
 from flowmap.cli.shared.client import DaemonClient
 from flowmap.cli.traffic import flows
+from flowmap.model.deployment import State
 
 Flow = dict[str, Any]
 
@@ -72,6 +74,13 @@ def test_fetch(there: int, limit: int, given: int, more: bool) -> None:
     with daemon.client() as client:
         assert flows.fetch(client, {"state": "attributed", "peer": None}, limit) == (every[:given], more)
     assert all(query["state"] == "attributed" and "peer" not in query for query in daemon.asked)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_every_state_is_a_filter(state: State) -> None:
+    parser = argparse.ArgumentParser()
+    flows.add_arguments(parser)
+    assert parser.parse_args(["--state", state]).state == state
 
 
 def test_a_row_shows_what_matters_and_obeys_nobody(capsys: pytest.CaptureFixture[str]) -> None:
