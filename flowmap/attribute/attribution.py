@@ -19,12 +19,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from flowmap.attribute.answers.backlog import Backlog
 from flowmap.attribute.answers.cache import AnswerCache
 from flowmap.attribute.answers.contradictions import Contradictions
 from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterval
+from flowmap.attribute.answers.lifetimes import lifetimes_of
+from flowmap.attribute.answers.new_answers import NewAnswers
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import NO_OWNERS, Answer, Judgement, Lifetimes, Timeline
-from flowmap.attribute.backlog import Backlog
 from flowmap.attribute.calls.asking import Asking
 from flowmap.attribute.calls.free_questions import FreeQuestions
 from flowmap.attribute.calls.outage import Outage
@@ -34,9 +36,7 @@ from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.inference import Inference
-from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.narrowing import Narrowing
-from flowmap.attribute.new_answers import NewAnswers
 from flowmap.attribute.owner_state import is_undecided, may_be_named
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings

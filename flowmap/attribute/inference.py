@@ -21,10 +21,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from flowmap.attribute.answers.lifetimes import lifetimes_of
 from flowmap.attribute.answers.timeline import NO_OWNERS
 from flowmap.attribute.deciding import NOT_USERS
 from flowmap.attribute.decisions import Decision
-from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.questions import Owners, Shape, state_of
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.bursts import is_unconfirmed

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from flowmap.attribute import backlog
+from flowmap.attribute.answers import backlog
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Shape
 from flowmap.attribute.settings import AttributionSettings

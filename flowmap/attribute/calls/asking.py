@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowmap.attribute.answers.cache import AnswerCache
+from flowmap.attribute.answers.new_answers import NewAnswers
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.schedule import UNKNOWN_CHANGES, AnswerChanges, Schedule
-from flowmap.attribute.new_answers import NewAnswers
 from flowmap.attribute.questions import Question, Shape, endpoint_questions
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.attribute.new_answers import NewAnswers
+from flowmap.attribute.answers.new_answers import NewAnswers
 from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.questions import Question
 from flowmap.attribute.settings import AttributionSettings

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from flowmap.attribute.new_answers import NewAnswers
+from flowmap.attribute.answers.new_answers import NewAnswers
 from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.questions import Question
 from flowmap.flows.table import FlowTable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from flowmap.attribute.answers.cache import AnswerCache
+from flowmap.attribute.answers.lifetimes import lifetimes_of
 from flowmap.attribute.answers.timeline import Answer
-from flowmap.attribute.lifetimes import lifetimes_of
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import GiveUp

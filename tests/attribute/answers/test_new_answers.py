@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowmap.attribute.new_answers import NewAnswers
+from flowmap.attribute.answers.new_answers import NewAnswers
 from flowmap.attribute.questions import Question, Shape
 from flowmap.model.address import Address, Endpoint
 

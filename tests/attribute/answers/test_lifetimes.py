@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from flowmap.attribute.lifetimes import lifetimes_of
+from flowmap.attribute.answers.lifetimes import lifetimes_of
 from flowmap.flows.columns import Row
 from flowmap.flows.records.batch import Flag, RecordKind
 from tests.support.flow_table import bytes_of, started
