@@ -44,12 +44,13 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, no
     if older.any():
         columns.base[row[older]] = current[older]
         delta[older] = 0
-    columns.changed_at[row[delta.any(axis=1)]] = now
+    changed = has_grown(delta)
+    columns.changed_at[row[changed]] = now
     # A new holder of a vanished client's address answers the peer with a reset, so a reset is no sign of the client.
     closing = (batch.kind[with_counters] == CLOSED) | ((batch.flags[with_counters] & ENDING) != 0)
     sending = row[(delta[:, 0] != 0) & ~first & ~(closing & (batch.protocol[with_counters] == TCP))]
     columns.active[sending] = columns.read_at[sending]
-    grown = np.flatnonzero((batch.protocol[with_counters] != TCP) & delta.any(axis=1))
+    grown = np.flatnonzero((batch.protocol[with_counters] != TCP) & changed)
     if len(grown):
         timed = batch.moments is not None  # then it is known when the packets were sent
         before = (columns.heard_by if timed else columns.read_at)[row[grown]]
@@ -61,6 +62,12 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, no
         return delta
     deltas[with_counters] = delta
     return deltas
+
+
+def has_grown(deltas: U64) -> Mask:
+    """Which rows of deltas are not all zero. Four times as fast as ``any`` along so short an axis."""
+    grown: Mask = (deltas[:, 0] | deltas[:, 1] | deltas[:, 2] | deltas[:, 3]) != 0
+    return grown
 
 
 def _set_back(

@@ -23,7 +23,7 @@ from flowmap.flows.columns import (
     occurrence_rounds,
     same_key,
 )
-from flowmap.flows.counters import apply_late_openings, confirm_zeroed, count, count_retransmits, sums
+from flowmap.flows.counters import apply_late_openings, confirm_zeroed, count, count_retransmits, has_grown, sums
 from flowmap.flows.eviction import (
     SHARE,
     Evict,
@@ -255,7 +255,7 @@ class FlowTable:
         self._end(rows[(batch.flags & ENDING) != 0], moment.now)
         closed = rows[batch.kind == CLOSED]
         self._close(closed, moment.now)
-        grew = np.flatnonzero(deltas.any(axis=1) | (resent != 0))
+        grew = np.flatnonzero(has_grown(deltas) | (resent != 0))
         closed = np.concatenate((closed, replaced))
         return Changes(rows[grew], deltas[grew], resent[grew], opened, closed, *shed)
 

@@ -12,12 +12,14 @@ import argparse
 import asyncio
 import itertools
 import math
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import httpx
 
@@ -101,11 +103,29 @@ def one_by_one(url: str, ends: list[tuple[str, int]]) -> float:
     return time.perf_counter() - started
 
 
-async def measure(flows: int, control_plane: str, text: str, ends: list[tuple[str, int]]) -> tuple[list[float], float]:
-    """Seconds of each run of the command, and of the peer."""
+class Measured(NamedTuple):
+    """Seconds; CPU is that of the daemon and the command, or of the daemon and the peer."""
+
+    ours: list[float]
+    our_cpu: float
+    theirs: float
+    their_cpu: float
+
+
+async def measure(flows: int, control_plane: str, text: str, ends: list[tuple[str, int]]) -> Measured:
+    """The runs of the command, with the mean CPU of one, and the peer."""
     async with daemon(flows, control_plane) as url:
+        started = cpu()
         ours = [await asyncio.to_thread(who, url, text) for _ in range(ROUNDS)]
-        return ours, await asyncio.to_thread(one_by_one, url, ends)
+        between = cpu()
+        theirs = await asyncio.to_thread(one_by_one, url, ends)
+        return Measured(ours, (between - started) / ROUNDS, theirs, cpu() - between)
+
+
+def cpu() -> float:
+    """Seconds of CPU of this process and of its children that ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def main() -> None:
@@ -117,11 +137,12 @@ def main() -> None:
     ends = [client_of(number * step % flows) for number in range(ENDPOINTS)]
     text = "\n".join(f"{n}\tflink\t{ip}:{port}\tSleep" for n, (ip, port) in enumerate(ends))
     with running_sandbox(catalog()) as sandbox:
-        ours, theirs = asyncio.run(measure(flows, sandbox.url, text, ends))
-    median = statistics.median(ours)
+        found = asyncio.run(measure(flows, sandbox.url, text, ends))
+    median = statistics.median(found.ours)
     print(f"{flows:,} open connections, {ENDPOINTS:,} endpoints")
-    print(f"  flowmap who: median {median:.2f} s, worst {max(ours):.2f} s")
-    print(f"  one request each: {theirs:.2f} s; ratio {median / theirs:.2f}")
+    print(f"  flowmap who: median {median:.2f} s, worst {max(found.ours):.2f} s, CPU {found.our_cpu:.2f} s")
+    print(f"  one request each: {found.theirs:.2f} s, CPU {found.their_cpu:.2f} s")
+    print(f"  ratio {median / found.theirs:.2f}, of CPU {found.our_cpu / found.their_cpu:.2f}")
 
 
 if __name__ == "__main__":
