@@ -127,6 +127,7 @@ class Caller:
         self._admit = admit
         self._clock = clock
         self._breaker = Breaker()
+        self._failure = ""  # what the last exchange that failed said: the cause while calls are suspended
         self._pause = Pause()
         self._throttled = 0
         self._refused: OrderedDict[tuple[str, str], _Refused] = OrderedDict()
@@ -227,7 +228,9 @@ class Caller:
         if not self._breaker.admit(now=self._clock.monotonic()):
             rest = self._breaker.remaining(now=self._clock.monotonic())
             raise last or Transient(
-                "calls are suspended after several failures in a row", reason="breaker", retry_after=rest
+                f"calls are suspended after several failures in a row; the last one: {self._failure}",
+                reason="breaker",
+                retry_after=rest,
             )
         started, asked_at = self._clock.monotonic(), self._clock.wall()
         reason: str | None = "cancelled"
@@ -241,7 +244,7 @@ class Caller:
             value = self._read(reply, read, credentials, answered_at)
             reason = None
         except ControlError as error:
-            reason = error.reason
+            reason, self._failure = error.reason, str(error)
             raise
         finally:
             self._record(call, reason, self._clock.monotonic() - started)

@@ -165,6 +165,7 @@ def test_the_breaker_opens_and_lets_one_probe_through() -> None:
     first, second, third = run_questions(client, 3)
     assert [type(error) for error in (first, second, third)] == [Transient] * 3
     assert isinstance(third, Transient) and third.reason == "breaker" and third.retry_after is not None
+    assert "; the last one: HTTP 503: " in str(third), "the consequence does not hide the cause"
     assert client.breaker_open
     assert len(server.sent) == 5  # the sixth attempt was not made: the breaker opened on the fifth failure
     server.now += 5.0
