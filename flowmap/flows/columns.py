@@ -58,6 +58,8 @@ class Row(IntFlag):
     """Both hosts take part; see ``flowmap.flows.eviction``."""
     UNCONFIRMED = auto()
     """Connectionless, with traffic that waits for a confirmation of the owner; see ``flowmap.flows.bursts``."""
+    SHOWN = auto()
+    """The current full read showed larger counters, perhaps of a new flow; see ``flowmap.flows.early_counts``."""
 
 
 class FlowColumns:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from flowmap.flows import bursts
 from flowmap.flows.columns import U64, FlowColumns, Mask, Row
+from flowmap.flows.early_counts import SHOWN, EarlyCounts
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.index.ports import TCP
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
@@ -20,8 +21,8 @@ PREEXISTING, READ, HEALTH_READ, UNANNOUNCED, DOUBTED, SET_BACK = (
 )
 
 
-def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, now: float) -> U64:
-    """Deltas of every record, zero for records without counters. Updates the rows.
+def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, now: float, early: EarlyCounts) -> U64:
+    """Deltas of every record, zero for records without counters. Updates the rows and ``early``.
 
     The counters were read between ``read_at`` and ``now``.
     """
@@ -38,7 +39,9 @@ def count(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, no
     columns.flags[row] = flags | READ
     went_back = np.flatnonzero((current < last).any(axis=1) | ((flags & SET_BACK) != 0))
     if len(went_back):
-        _set_back(columns, row, went_back, batch.kind[with_counters], current, delta)
+        _set_back(columns, row, went_back, batch.kind[with_counters], current, delta, early)
+    shown = (batch.kind[with_counters] == DUMPED) & has_grown(delta)
+    columns.flags[row[shown]] |= SHOWN
     first = (flags & READ) == 0
     older = first & ((flags & PREEXISTING) != 0)
     if older.any():
@@ -71,13 +74,26 @@ def has_grown(deltas: U64) -> Mask:
 
 
 def _set_back(
-    columns: FlowColumns, row: Rows, where: npt.NDArray[np.intp], kind: Column, current: U64, delta: U64
+    columns: FlowColumns,
+    row: Rows,
+    where: npt.NDArray[np.intp],
+    kind: Column,
+    current: U64,
+    delta: U64,
+    early: EarlyCounts,
 ) -> None:
     """Handle smaller counters: they were zeroed, so their present values are new traffic.
 
     In a full read there is another cause: a new flow with the same tuple and id, while the end of the old flow waits in
-    the event queue. Then nothing is counted until the read has ended, which includes these events.
+    the event queue. Then nothing is counted until the read has ended, which includes these events. A final record that
+    is smaller than what this read showed has the same cause, see ``flowmap.flows.early_counts``.
     """
+    replaced = (kind[where] == CLOSED) & ((columns.flags[row[where]] & SHOWN) != 0)
+    if replaced.any():
+        at = where[replaced]
+        current[at] = early.correct(columns, row[at], current[at])
+        delta[at] = current[at] - columns.last[row[at]]
+        where = where[~replaced]
     back = row[where]
     doubtful = (kind[where] == DUMPED) & ((columns.flags[back] & SET_BACK) == 0)
     columns.flags[back[doubtful]] |= DOUBTED
@@ -89,9 +105,11 @@ def _set_back(
     delta[at] = current[at]
 
 
-def confirm_zeroed(columns: FlowColumns, top: int) -> None:
+def confirm_zeroed(columns: FlowColumns, top: int, early: EarlyCounts) -> None:
     """Mark rows still in doubt as zeroed, after a full read and the events from before it."""
+    early.clear()
     flags = columns.flags[:top]
+    flags &= ~SHOWN
     doubted = (flags & DOUBTED) != 0
     flags[doubted] ^= DOUBTED | SET_BACK
 

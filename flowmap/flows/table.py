@@ -24,6 +24,7 @@ from flowmap.flows.columns import (
     same_key,
 )
 from flowmap.flows.counters import apply_late_openings, confirm_zeroed, count, count_retransmits, has_grown, sums
+from flowmap.flows.early_counts import EarlyCounts
 from flowmap.flows.eviction import (
     SHARE,
     Evict,
@@ -56,14 +57,13 @@ DUMPED, MEASURED = int(RecordKind.DUMPED), int(RecordKind.MEASURED)
 COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
 PICKED_UP, DOUBTFUL, ASSURED = int(Flag.PICKED_UP), int(Flag.DOUBTFUL), int(Flag.ASSURED)
 USED, OPEN, ENDED, INDEXED = (np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
-PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
-    np.uint32(flag) for flag in (Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
+PREEXISTING, END_UNANNOUNCED, UNANNOUNCED, _ASSURED = (
+    np.uint32(flag) for flag in (Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED, Row.ASSURED)
 )
 
 Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
-_ASSURED = np.uint32(Row.ASSURED)
 
 
 class FlowTable:
@@ -99,6 +99,7 @@ class FlowTable:
         self._read = 0
         self._starting = True
         self._superseded = Superseded(MAX_SUPERSEDED)
+        self._early = EarlyCounts()
         self._refused = False  # a flow was refused since the start of the last complete read without refusals
         self._refused_in_read = False
         self._swept: list[Rows] = []
@@ -135,7 +136,7 @@ class FlowTable:
 
     def end_read(self, *, complete: bool, now: float) -> Rows:
         """End a full read. A complete one closes the open flows that it did not show; returns their rows."""
-        confirm_zeroed(self.columns, self._top)
+        confirm_zeroed(self.columns, self._top, self._early)
         if not complete:
             return _NO_ROWS
         self._starting = False
@@ -247,7 +248,7 @@ class FlowTable:
         columns.flags[rows[(batch.flags & ASSURED) != 0]] |= _ASSURED
         if self._withholding:
             batch = without_evictable(columns, batch, rows)
-        deltas = count(columns, batch, rows, moment.read_at, moment.now)
+        deltas = count(columns, batch, rows, moment.read_at, moment.now, self._early)
         apply_late_openings(columns, batch, rows, deltas, moment.born_after)
         resent = count_retransmits(columns, batch, rows)
         self.workloads.note(columns, batch, rows)
@@ -340,6 +341,7 @@ class FlowTable:
         columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after if each is None else each.before)
         columns.born_by[rows] = moment.now if each is None else each.by
         columns.reset(rows)
+        self._early.hand_over(columns, rows)
         bursts.begin(columns, rows)
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
         write_translation(columns, records, rows)

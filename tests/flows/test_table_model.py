@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,35 +45,44 @@ class Flow:
     read_at: float = 0.0
     doubted: bool = False  # a read showed counters that went back: of this flow, or of the next one with its id
     set_back: bool = False
+    start: Four = (0, 0, 0, 0)  # counted already, for the flow before it
+    shown: bool = False  # a read showed growth: of this flow, or of the next one with its id
     active: float = -math.inf
     open: bool = True
     ended: bool = False
     ended_after: float = -math.inf
     ended_by: float = math.inf
 
-    def count(self, now: Four, read_at: float, over: bool, seen: bool) -> None:
-        last = self.last if self.last is not None else (0, 0, 0, 0)
-        first = self.last is None
+    def count(self, now: Four, read_at: float, over: bool, kind: RecordKind) -> Four | None:
+        """Returns what was counted of the next flow, if that is known now."""
+        last = self.last if self.last is not None else self.start
+        first, seen, beyond = self.last is None, kind is RecordKind.DUMPED, None
         back = any(new < old for new, old in zip(now, last, strict=True))
+        if back and kind is RecordKind.CLOSED and self.shown:
+            known = self.before if self.preexisting and not first else (0, 0, 0, 0)
+            beyond = _each(max, _add(last, _each(max, now, known), -1), (0, 0, 0, 0))
+            now, back = _each(max, now, last), False
         if back and seen and not self.set_back:
-            self.doubted, self.read_at = True, read_at
-            return
+            self.doubted, self.last, self.read_at = True, last, read_at
+            return None
         if back or self.set_back:
             grown, self.before = now, (0, 0, 0, 0)
             self.doubted = self.set_back = False
         else:
             grown = _add(now, last, -1)
+        self.shown |= seen and any(grown)
         if first and self.preexisting:
             self.before, grown = now, (0, 0, 0, 0)
         if grown[0] and not first and not (over and self.key[1] == TCP):
             self.active = self.read_at
         self.observed = _add(self.observed, grown)
         self.last, self.read_at = now, read_at
+        return beyond
 
     @property
     def uncounted(self) -> bool:
         """Nothing was counted; zeroed by somebody and then nothing is as good."""
-        return self.last in (None, (0, 0, 0, 0)) and not any(value % (1 << 64) for value in self.observed)
+        return not any(self.last or self.start) and not any(value % (1 << 64) for value in self.observed)
 
     def waits(self, now: Four) -> bool:
         """Whether counters of a full read have to wait while the table is crowded."""
@@ -95,6 +105,11 @@ def _add(a: Four, b: Four, sign: int = 1) -> Four:
     return one, two, three, four
 
 
+def _each(function: Callable[[int, int], int], a: Four, b: Four) -> Four:
+    one, two, three, four = map(function, a, b)
+    return one, two, three, four
+
+
 @dataclass
 class Model:
     """The table as its documentation tells it."""
@@ -102,6 +117,7 @@ class Model:
     current: dict[Key, Flow] = field(default_factory=dict)
     aside: dict[tuple[Key, int], tuple[Flow, bool]] = field(default_factory=dict)
     done: list[Flow] = field(default_factory=list)
+    early: dict[tuple[Key, int], Four] = field(default_factory=dict)
     starting: bool = True
     number: int = 0
     alive_at: float = -math.inf
@@ -133,6 +149,8 @@ class Model:
                 unannounced=record.kind in (RecordKind.DUMPED, RecordKind.UPDATED),
                 silent=bool(record.flags & Flag.END_UNANNOUNCED),
             )
+            if (counted := self.early.pop((key, record.id), None)) is not None:
+                flow.start, flow.shown, flow.preexisting = counted, True, False
             if record.kind is not RecordKind.CLOSED:
                 self.current[key] = flow
             self.done.append(flow)
@@ -145,7 +163,9 @@ class Model:
         over = record.kind is RecordKind.CLOSED or bool(record.flags & Flag.ENDING)
         waits = self.withholding and record.kind is RecordKind.DUMPED and flow.waits(record.counters or (0, 0, 0, 0))
         if record.counters is not None and not waits:
-            flow.count(record.counters, read_at, over, record.kind is RecordKind.DUMPED)
+            beyond = flow.count(record.counters, read_at, over, record.kind)
+            if beyond is not None:
+                self.early[key, flow.id] = beyond
         if record.kind is RecordKind.OPENED:
             flow.announce(born_after)
         if record.flags & Flag.ENDING:
@@ -208,7 +228,9 @@ class Model:
             self.crowded = self.crowded_now = True
 
     def settle_doubts(self) -> None:
+        self.early.clear()
         for flow in self.done:
+            flow.shown = False
             flow.doubted, flow.set_back = False, flow.set_back or flow.doubted
 
     def end_read(self, now: float) -> None:
