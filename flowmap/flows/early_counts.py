@@ -13,9 +13,6 @@ import numpy as np
 from flowmap.flows.columns import U64, FlowColumns, Row
 from flowmap.flows.index.hash_index import Rows
 
-LIMIT = 10_000
-"""Most flows remembered in one full read. Counters of further ones count as zeroed."""
-
 SHOWN, PREEXISTING, COUNTED_BEFORE = (
     np.uint32(flag) for flag in (Row.SHOWN, Row.PREEXISTING, Row.PREEXISTING | Row.READ)
 )
@@ -24,7 +21,10 @@ Identity = tuple[int, ...]
 
 
 class EarlyCounts:
-    """By tuple, zone and kernel id: the four counters that were counted before the flow opened."""
+    """By tuple, zone and kernel id: the four counters that were counted before the flow opened.
+
+    At most one for each row that the current full read showed and whose end was read since.
+    """
 
     def __init__(self) -> None:
         self._counted: dict[Identity, U64] = {}
@@ -39,8 +39,7 @@ class EarlyCounts:
         counted = np.maximum(final, np.where(known, base, np.uint64(0)))
         beyond = last - np.minimum(counted, last)
         for identity, counters in zip(_identities(columns, rows), beyond, strict=True):
-            if len(self._counted) < LIMIT:
-                self._counted[identity] = counters
+            self._counted[identity] = counters
         return np.maximum(final, last)
 
     def hand_over(self, columns: FlowColumns, rows: Rows) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.flows import early_counts
 from flowmap.flows.records.batch import RecordKind
 from flowmap.flows.table import FlowTable
 from tests.support.flow_table import Feed, started
@@ -90,8 +89,7 @@ def test_nothing_is_kept_for_another_read() -> None:
     assert feed.total.tolist() == [540, 650, 9, 11]
 
 
-def test_the_number_of_flows_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(early_counts, "LIMIT", 2)
+def test_every_flow_of_a_read_is_corrected() -> None:
     feed = started()
     several = [replace(FLOW, client_port=port) for port in (1, 2, 3)]
     feed(*several)
@@ -101,4 +99,4 @@ def test_the_number_of_flows_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     feed(*several)
     feed.table.end_read(complete=True, now=9)
     feed(*(replace(one, kind=CLOSED, counters=(60, 60, 6, 6)) for one in several))
-    assert feed.total.tolist() == [2 * 80 + 110, 2 * 80 + 110, 2 * 8 + 11, 2 * 8 + 11]
+    assert feed.total.tolist() == [3 * 80, 3 * 80, 3 * 8, 3 * 8]

@@ -91,7 +91,7 @@ def test_a_recording_replays_to_the_daemons_totals(machine: Host, tmp_path: Path
     ):
         for one in (peer, other):
             one.sendall(b"x" * 5000)
-        # No connection goes on while its address changes hands: they have their names before.
+        # A real connection ends before its address changes hands; so both have their names first.
         until(lambda: settled(daemon, 0, left=2), "the open connections have their names")
         sent = churn(machine, daemon)
 

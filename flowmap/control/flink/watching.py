@@ -42,7 +42,7 @@ class Api(Protocol):
         """One answer; ControlError if there is none."""
 
     def lines(self, path: str) -> AsyncIterator[bytes]:
-        """The lines of an answer that goes on. ControlError, with the status of an answer that is not 200."""
+        """The lines of an answer without an end. ControlError, with the status of an answer that is not 200."""
 
     async def aclose(self) -> None: ...
 

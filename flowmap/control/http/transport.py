@@ -75,7 +75,7 @@ class HttpTransport:
             request.url = request.url.copy_with(raw_path=b"/")
 
     async def lines(self, url: str, headers: Mapping[str, str], *, silence: float, limit: int) -> AsyncIterator[bytes]:
-        """The lines of an answer that goes on until the server ends it, without empty ones.
+        """The lines of an answer without an end of its own, without empty ones, until the server closes it.
 
         ``silence``: seconds between two parts of it at most; ``limit``: bytes of a line. Transient if it breaks;
         AuthError for 401 and 403, otherwise ProtocolError with the status of an answer that is not 200.
