@@ -68,10 +68,14 @@ def full_screen(terminal: TextIO) -> Iterator[Live]:
         yield live
 
 
-def show_lines(live: Live, lines: Sequence[str], selected: int) -> None:
-    """Show lines that fit, in which nothing may steer a terminal; the selected one is marked, also without colours."""
+def show_lines(live: Live, lines: Sequence[str], selected: int, *, size: tuple[int, int]) -> None:
+    """Show lines that fit, in which nothing may steer a terminal; the selected one is marked, also without colours.
+
+    ``size``: columns and lines of the terminal now.
+    """
     from rich.text import Text
 
+    live.console.size = size  # by itself, rich takes COLUMNS and LINES of the start
     shown = Text(no_wrap=True, overflow="crop")
     for number, line in enumerate(lines):
         style = "reverse" if number == selected else "bold" if number in (0, 2) else ""

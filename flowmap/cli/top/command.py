@@ -67,6 +67,6 @@ def _show(screen: Screen, feed: Feed) -> None:
                 frame = screen.lines(width, height)
             if (frame, width, height) != shown:
                 shown = (frame, width, height)
-                show_lines(live, *frame)
+                show_lines(live, *frame, size=(width, height))
             for key in keys.read(FRAME):
                 screen.key(key)

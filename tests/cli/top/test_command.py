@@ -42,7 +42,9 @@ def test_keys_lead_to_connections_and_an_explanation(daemon: Served) -> None:
 
 
 def test_other_sizes_and_no_colours(daemon: Served) -> None:
-    with terminal("top", "--by", "peer", "--url", daemon.server.url, columns=120, lines=40, NO_COLOR="1") as running:
+    stale = {"COLUMNS": "80", "LINES": "25"}  # as a shell exported them once
+    words = ("top", "--by", "peer", "--url", daemon.server.url)
+    with terminal(*words, columns=120, lines=40, NO_COLOR="1", **stale) as running:
         lines = running.shows("10.0.0.9:9092")
         assert lines[3].startswith("> 10.0.0.9:9092"), "the selected line is marked without colours too"
         assert b"\x1b[3" not in running.written.replace(b"\x1b[3;", b""), "no colour"
