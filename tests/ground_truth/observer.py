@@ -104,7 +104,7 @@ class Observer:
         self.samples = samples
 
     def look_back(self, since: float) -> None:
-        """Every flow that was open after ``since``: those that are over come from the history file."""
+        """Every flow that was open after ``since``: ended ones come from the history file."""
         self._page()
         for flow in self._listed(f"&from={since:.3f}"):
             self._sight(flow, time.time())

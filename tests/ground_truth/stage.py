@@ -79,7 +79,7 @@ class Stage:
 def stage(plan: Plan, *, lingers: int) -> Iterator[Stage]:
     """The namespaces of a run. Half of the clients are behind source NAT, half of the services behind DNAT.
 
-    ``lingers``: seconds the router keeps entries of connections that are over: short, so that they end within a run.
+    ``lingers``: seconds the router keeps entries of ended connections: short, so that they end within a run.
     """
     mode = MODES[plan.mode]
     network = mode.network

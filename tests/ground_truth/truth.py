@@ -80,7 +80,7 @@ class Timing:
     """``positive_ttl`` and ``negative_ttl``."""
     resync: float = 2.0
     lingers: int = 4
-    """How long the router keeps entries of connections that are over, and of UDP that is silent."""
+    """How long the router keeps entries of ended connections, and of UDP that is silent."""
     slack: float = 2.5
     """From when a question is due until its answer counts."""
     recovery: float = 12.0
