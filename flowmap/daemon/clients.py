@@ -30,7 +30,7 @@ from flowmap.errors import ConfigError
 from flowmap.model.address import Address
 from flowmap.model.deployment import FLINK
 from flowmap.system.addresses import own_addresses
-from flowmap.system.cgroups import Groups, Member, holder_of
+from flowmap.system.cgroup_members import Groups, Member, holder_of
 
 
 class ConfiguredControl(NamedTuple):

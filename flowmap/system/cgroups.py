@@ -1,137 +1,146 @@
-"""Control groups of version 2: which processes are in a group that a socket names by its id."""
+"""Finds cgroups of version 2 by id, the inode of their directory.
+
+The tree is walked when an id is new. The kernel never reuses an id, so a path stays valid after its directory is gone.
+A directory that was removed before it was read leaves its id without a path.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 from flowmap.system import proc
 
-INITS = frozenset(("catatonit", "docker-init", "dumb-init", "tini"))
-"""Commands that only start another one and reap processes, as the first process of a container."""
-
-DIRECTORIES = 20_000
-"""Groups that are looked at in one search."""
-
-
-class Member(NamedTuple):
-    """A process of a group."""
-
-    pid: int
-    parent: int
-    command: str
-    """At most 15 bytes."""
+ROOT_ID = 1
+LIMIT = 16_384
+"""Paths that are kept; those unused for longest are dropped."""
+_DEPTH = 32
+_PAUSE = 50
+"""After a walk no other one starts for so many times as long."""
 
 
-def mount_point(mounts: Path = proc.PROC / "self" / "mountinfo") -> Path | None:
-    """Where the tree of version 2 is mounted; None without one."""
-    text = proc.read(mounts)
-    for line in text.splitlines() if isinstance(text, str) else ():
-        fields, _, source = line.partition(" - ")
-        if source.startswith("cgroup2 ") and len(fields.split()) > 4:
-            return Path(fields.split()[4].replace("\\040", " "))
-    return None
+class Mount(NamedTuple):
+    """The cgroup v2 tree of this host, as far as it is visible."""
+
+    path: Path | None
+    """Where it is mounted; None if it is not."""
+    hybrid: bool = False
+    """Whether there are trees of cgroup v1 beside it, which may have the containers."""
+    cause: str = ""
+    """Why there is no path."""
 
 
-def find(ids: set[int], root: Path) -> dict[int, Path]:
-    """The directories of the groups with these ids, as far as they are visible."""
-    found: dict[int, Path] = {}
-    waiting, looked = [str(root)], 0
-    while waiting and looked < DIRECTORIES and len(found) < len(ids):
-        place = waiting.pop()
-        looked += 1
-        try:
-            inode = os.stat(place).st_ino
-            with os.scandir(place) as entries:
-                waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except OSError:  # removed meanwhile
-            continue
-        if inode in ids:
-            found[inode] = Path(place)
-    return found
+class Cgroup(NamedTuple):
+    """A cgroup, and the directory that it had. Another cgroup may have that directory by now."""
+
+    id: int
+    directory: Path
+
+    def open(self) -> int:
+        """A descriptor of its directory; FileNotFoundError if it is another one's by now, OSError."""
+        opened = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if os.fstat(opened).st_ino == self.id:
+            return opened
+        os.close(opened)
+        raise FileNotFoundError(self.directory)
 
 
-def members(group: Path) -> tuple[Member, ...] | None:
-    """The processes of a group; None if they cannot be read, or are not all visible."""
-    text = proc.read(group / "cgroup.procs")
-    if not isinstance(text, str):
-        return None
-    found: list[Member] = []
-    for pid in map(int, text.split()):
-        if pid == 0:  # outside of this pid namespace
-            return None
-        stat = proc.read(proc.PROC / str(pid) / "stat")
-        if not isinstance(stat, str):
-            if stat.absent:  # ended meanwhile
-                continue
-            return None
-        command, _, rest = stat.partition(" (")[2].rpartition(") ")
-        found.append(Member(pid, int(rest.split()[1]), command))
-    return tuple(found)
-
-
-def trees(group: tuple[Member, ...]) -> tuple[Member, ...]:
-    """The processes whose parent is not in the group, the first process of a container left out."""
-    inside = {one.pid for one in group if one.command not in INITS}
-    return tuple(one for one in group if one.pid in inside and one.parent not in inside)
-
-
-def _inode(place: Path) -> int:
+def find_mount(mountinfo: Path = proc.PROC / "self" / "mountinfo") -> Mount:
+    """The tree to read; see ``proc_pid_mountinfo(5)``. One that is visible from its root on comes first."""
     try:
-        return place.stat().st_ino
+        lines = mountinfo.read_text(errors="surrogateescape").splitlines()
+    except OSError as error:
+        return Mount(None, cause=proc.unknown(mountinfo, error).cause)
+    fields = [line.split(" ") for line in lines]
+    types = {_unescaped(one[4]): one[one.index("-") + 1] for one in fields if "-" in one and len(one) > 6}
+    trees = [Path(path) for path, kind in types.items() if kind == "cgroup2"]
+    hybrid = "cgroup" in types.values()
+    if not trees:
+        return Mount(None, hybrid=hybrid, cause="no cgroup v2 tree is mounted here")
+    return Mount(min(trees, key=lambda path: (not is_whole(path), len(path.parts), str(path))), hybrid=hybrid)
+
+
+def is_whole(tree: Path) -> bool:
+    """Whether a tree is visible from the root of all cgroups on; in a container it may begin at the container's."""
+    try:
+        return tree.stat().st_ino == ROOT_ID
     except OSError:
-        return 0
+        return False
 
 
-def descendants(group: tuple[Member, ...], pid: int) -> frozenset[int]:
-    """A process of the group and its children there, their children included."""
-    found, before = {pid}, 0
-    while len(found) > before:
-        before = len(found)
-        found |= {one.pid for one in group if one.parent in found}
-    return frozenset(found)
+def is_leaf(directory: Path | os.DirEntry[str]) -> bool:
+    """Whether a directory has none inside: it has a link for each one in it, and two of its own. Or it is gone."""
+    try:
+        return directory.stat(follow_symlinks=False).st_nlink == 2
+    except OSError:
+        return True
 
 
-def holder_of(group: tuple[Member, ...], inode: int) -> int | None:
-    """The process of the group that holds a socket; None if none does, or its descriptors cannot be read."""
-    wanted, found = f"socket:[{inode}]", list[int]()
-    for one in group:
-        directory = proc.PROC / str(one.pid) / "fd"
-        try:
-            names = os.listdir(directory)
-        except OSError:  # ended, or another user's
-            continue
-        for name in names:
-            try:
-                if os.readlink(directory / name) == wanted:
-                    found.append(one.pid)
-                    break
-            except OSError:  # closed meanwhile
-                continue
-    return found[0] if len(found) == 1 else None
+def _unescaped(text: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
 
 
-class Groups:
-    """The processes of groups that are named by id."""
+class CgroupPaths:
+    """The paths of cgroups by id."""
 
-    def __init__(self, root: Path | None = None) -> None:
-        """``root``: of the tree of groups; None: where version 2 is mounted."""
-        self._root = mount_point() if root is None else root
-        self._paths: dict[int, Path] = {}
+    def __init__(self, mount: Mount, *, clock: Callable[[], float] = monotonic, pause: int = _PAUSE) -> None:
+        """``pause``: after a walk no other one starts for so many times as long."""
+        self.mount = mount
+        self._clock, self._pause = clock, pause
+        self._paths: dict[int, str] = {}
+        self._next_walk = float("-inf")
 
-    def members(self, ids: Collection[int]) -> Mapping[int, tuple[Member, ...]]:
-        """The processes by id of the group, without groups whose processes cannot be read."""
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def find(self, ids: Iterable[int]) -> dict[int, str | None] | None:
+        """The paths of ``ids``, None without a directory. None in place of all while the next walk must wait."""
         wanted = set(ids)
-        if self._root is not None and wanted - self._paths.keys():
-            self._paths = find(wanted, self._root)
-        found: dict[int, tuple[Member, ...]] = {}
-        for one in wanted & self._paths.keys():
-            place = self._paths[one]
-            group = members(place) if _inode(place) == one else None
-            if group is None:
+        found = {one: self._touch(one) for one in wanted if one in self._paths}
+        missing = wanted - found.keys()
+        if missing:
+            began = self._clock()
+            if began < self._next_walk:
+                return None
+            self._walk()
+            self._next_walk = self._clock() + (self._clock() - began) * self._pause
+            found |= {one: self._touch(one) for one in missing if one in self._paths}
+            for one in list(self._paths)[: max(0, len(self._paths) - LIMIT)]:
                 del self._paths[one]
-            else:
-                found[one] = group
-        return found
+        return {one: found.get(one) for one in wanted}
+
+    def path(self, one: int) -> str | None:
+        """The path of a cgroup that was found before."""
+        return self._paths.get(one)
+
+    def cgroup(self, one: int) -> Cgroup | None:
+        """A cgroup that was found before, which may be gone; None if its path is not known."""
+        path = self._paths.get(one)
+        return None if path is None or self.mount.path is None else Cgroup(one, self.mount.path / path.lstrip("/"))
+
+    def _touch(self, one: int) -> str:
+        path = self._paths[one] = self._paths.pop(one)
+        return path
+
+    def _walk(self) -> None:
+        if self.mount.path is None:
+            return
+        waiting = [(str(self.mount.path), "", 0)]
+        while waiting:
+            directory, path, depth = waiting.pop()
+            try:
+                with os.scandir(directory) as entries:
+                    inside = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+            except OSError:  # removed while it was read, or not readable
+                continue
+            for entry in inside:
+                self._paths.pop(entry.inode(), None)
+                self._paths[entry.inode()] = below = f"{path}/{entry.name}"
+                if depth < _DEPTH and not is_leaf(entry):
+                    waiting.append((entry.path, below, depth + 1))
+        self._paths[ROOT_ID] = "/"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from flowmap.system import proc
 
-_SOCKET = re.compile(r"socket:\[(\d+)\]")
+_SOCKET = "socket:["
 _DELETED = " (deleted)"
 _LISTEN = "0A"
 
@@ -37,28 +38,43 @@ def look(is_wanted: Callable[[str], bool]) -> Looked:
     found, refused = [], 0
     for entry in sorted(filter(str.isdecimal, os.listdir(proc.PROC)), key=int):
         try:
-            links = _links(entry)
+            with open_descriptors(int(entry)) as directory:
+                targets = list(links(directory))
         except PermissionError:
             refused += 1
             continue
         except OSError:  # ended meanwhile
             continue
-        files = tuple(dict.fromkeys(path for link in links if is_wanted(path := link.removesuffix(_DELETED))))
+        files = tuple(dict.fromkeys(path for link in targets if is_wanted(path := link.removesuffix(_DELETED))))
         if files:
-            inodes = {match[1] for link in links if (match := _SOCKET.fullmatch(link))}
+            inodes = {str(inode) for link in targets if (inode := socket_inode(link))}
             found.append(Opened(int(entry), files, _listening(entry, inodes)))
     return Looked(tuple(found), refused)
 
 
-def _links(pid: str) -> list[str]:
-    directory = proc.PROC / pid / "fd"
-    links = []
+@contextlib.contextmanager
+def open_descriptors(pid: int, proc_directory: Path | None = None) -> Iterator[int]:
+    """An open descriptor of ``/proc/PID/fd``; OSError. It never shows the descriptors of another process that gets the
+    same pid later: reading it fails once this one has ended."""
+    opened = os.open((proc_directory or proc.PROC) / str(pid) / "fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def links(directory: int) -> Iterator[str]:
+    """What the descriptors in a directory of :func:`open_descriptors` lead to, in their order; OSError."""
     for name in sorted(os.listdir(directory), key=int):
         try:
-            links.append(os.readlink(directory / name))
+            yield os.readlink(name, dir_fd=directory)
         except FileNotFoundError:  # closed meanwhile
             continue
-    return links
+
+
+def socket_inode(link: str) -> int:
+    """The inode of the socket that a descriptor leads to; 0 for another file."""
+    return int(link[len(_SOCKET) : -1]) if link.startswith(_SOCKET) else 0
 
 
 def _listening(pid: str, inodes: set[str]) -> frozenset[int]:

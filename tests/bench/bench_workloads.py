@@ -11,12 +11,12 @@ import socket
 import statistics
 import sys
 import time
-from pathlib import Path
 
 from flowmap.sources.base import WorkloadsNamed
 from flowmap.sources.sockets.source import SocketsSource
 from flowmap.sources.sockets.tracker import Facts
 from flowmap.sources.workloads.processes import ProcessSearch
+from flowmap.system.cgroups import Cgroup
 from flowmap.wire.netlink.inet_diag_columns import Rows
 from tests.support.cgroups import CgroupTree, cgroup_tree
 from tests.support.netns import namespace
@@ -79,7 +79,7 @@ def main() -> None:
 def processes(held: list[socket.socket]) -> None:
     """CPU and time of a search for the process of every socket."""
     search = ProcessSearch()
-    inodes: dict[int, Path | None] = {os.fstat(one.fileno()).st_ino: None for one in held}
+    inodes: dict[int, Cgroup | None] = {os.fstat(one.fileno()).st_ino: None for one in held}
     began, cpu = time.perf_counter(), time.process_time()
     search.want(inodes)
     while search.deadline() < float("inf"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.system.cgroups import mount_point
+from flowmap.system.cgroups import find_mount
 from tests.flink.cluster import HUB, MYSQL, POSTGRES, SOURCES, Stage, stage, wait_for_slots
 from tests.flink.conftest import VERSION, needs
 from tests.flink.watch import Verdicts, settle, watched
@@ -24,7 +24,7 @@ ADDRESS = "10.200.1.2"
 @contextlib.contextmanager
 def cgroups(*names: str) -> Iterator[list[Path]]:
     """New cgroups; the test is skipped where there can be none."""
-    root = mount_point()
+    root = find_mount().path
     if root is None or not os.access(root, os.W_OK):
         pytest.skip("needs a cgroup v2 tree to make cgroups")
     made = [root / f"flowmap-flink-{os.getpid()}-{name}" for name in names]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flowmap.sources.workloads.cgroups import find_mount
+from flowmap.system.cgroups import find_mount
 from tests.kernel.test_workloads import Reader, searched
 from tests.support.netns import namespace, needs_root
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flowmap.sources.workloads.cgroups import find_mount
+from flowmap.system.cgroups import find_mount
 
 
 class CgroupTree:

@@ -1,118 +1,149 @@
-"""Which processes are in a cgroup, from trees of files and from the kernel's own tree."""
+"""The paths of cgroups by id, on a tree of plain directories: their inodes stand for ids."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from flowmap.system import proc
-from flowmap.system.cgroups import Groups, Member, descendants, find, holder_of, members, mount_point, trees
+from flowmap.system import cgroups
+from flowmap.system.cgroups import Cgroup, CgroupPaths, Mount, find_mount
 
-MOUNTS = """\
-24 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw
-30 24 0:26 / /sys/fs/cgroup/net_cls rw shared:1 - cgroup cgroup rw,net_cls
-31 24 0:27 / /sys/fs/cgroup/uni\\040fied rw shared:2 master:1 - cgroup2 cgroup2 rw
-"""
+TREE = ["system.slice/a.service", "system.slice/b.service", "user.slice/deep/er/and/deeper"]
 
 
-def test_mount_point(tmp_path: Path) -> None:
-    file = tmp_path / "mountinfo"
-    assert mount_point(file) is None
-    file.write_text(MOUNTS)
-    assert mount_point(file) == Path("/sys/fs/cgroup/uni fied")
-    file.write_text(MOUNTS.replace("cgroup2", "cgroup"))
-    assert mount_point(file) is None
+class Clock:
+    now = 100.0
 
-
-def group(place: Path, *pids: int) -> Path:
-    place.mkdir(parents=True)
-    (place / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
-    return place
-
-
-def process(directory: Path, pid: int, parent: int, command: str) -> None:
-    (directory / str(pid)).mkdir()
-    (directory / str(pid) / "stat").write_text(f"{pid} ({command}) S {parent} 1 1 0 -1")
+    def __call__(self) -> float:
+        self.now += 0.01  # every look takes a while
+        return self.now
 
 
 @pytest.fixture
-def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    directory = tmp_path / "proc"
-    (directory / "self").mkdir(parents=True)
-    monkeypatch.setattr(proc, "PROC", directory)
-    return directory
+def root(tmp_path: Path) -> Path:
+    for path in TREE:
+        (tmp_path / path).mkdir(parents=True)
+    (tmp_path / "cgroup.procs").write_text("")
+    return tmp_path
 
 
-def test_members(tmp_path: Path, processes: Path) -> None:
-    process(processes, 7, 1, "odd ) (name")
-    process(processes, 8, 7, "java")
-    assert members(group(tmp_path / "a", 7, 8)) == (Member(7, 1, "odd ) (name"), Member(8, 7, "java"))
-    assert members(group(tmp_path / "ended", 8, 9)) == (Member(8, 7, "java"),)
-    assert members(group(tmp_path / "outside", 8, 0)) is None
-    assert members(tmp_path / "gone") is None
+def paths_of(root: Path | None, clock: Clock | None = None) -> CgroupPaths:
+    return CgroupPaths(Mount(root), clock=clock or Clock())
 
 
-@pytest.mark.parametrize(
-    ("group", "roots"),
-    [
-        pytest.param([], [], id="empty"),
-        pytest.param([Member(7, 1, "java")], [7], id="one process"),
-        pytest.param([Member(7, 1, "java"), Member(8, 7, "python")], [7], id="and its child"),
-        pytest.param([Member(6, 1, "tini"), Member(7, 6, "java")], [7], id="started by an init"),
-        pytest.param([Member(6, 1, "bash"), Member(7, 6, "java")], [6], id="started by a shell"),
-        pytest.param([Member(7, 1, "java"), Member(8, 5, "bash")], [7, 8], id="somebody entered"),
-    ],
-)
-def test_trees(group: list[Member], roots: list[int]) -> None:
-    assert [one.pid for one in trees(tuple(group))] == roots
+def inode(path: Path) -> int:
+    return os.stat(path).st_ino
 
 
-def test_holder_and_its_children(processes: Path) -> None:
-    group = (
-        Member(6, 1, "bash"),
-        Member(7, 6, "java"),
-        Member(8, 7, "python"),
-        Member(9, 8, "sh"),
-        Member(10, 6, "vi"),
-    )
-    for pid, links in ((7, ["socket:[41]", "socket:[42]"]), (10, ["socket:[43]", "/x"]), (9, ["socket:[43]"])):
-        (processes / str(pid) / "fd").mkdir(parents=True)
-        for number, link in enumerate(links):
-            (processes / str(pid) / "fd" / str(number)).symlink_to(link)
-    assert (holder_of(group, 42), holder_of(group, 44), holder_of(group, 43)) == (7, None, None)  # 43: held twice
-    assert descendants(group, 7) == {7, 8, 9}
+def test_every_directory_has_its_path(root: Path) -> None:
+    paths = paths_of(root)
+    ids = {inode(root / path): f"/{path}" for path in TREE}
+    assert paths.find(ids) == ids
+    assert paths.find([1]) == {1: "/"}
 
 
-def test_groups_by_id(tmp_path: Path, processes: Path) -> None:
-    process(processes, 7, 1, "java")
-    process(processes, 8, 5, "bash")
-    root = tmp_path / "tree"
-    ids = {name: group(root / name, *pids).stat().st_ino for name, pids in (("a/b", [7]), ("c", [7, 8]))}
-    groups = Groups(root)
-    java, bash = Member(7, 1, "java"), Member(8, 5, "bash")
-    assert groups.members(ids.values()) == {ids["a/b"]: (java,), ids["c"]: (java, bash)}
-    assert groups.members([1 << 50]) == {}
-    (root / "c" / "cgroup.procs").unlink()
-    (root / "c").rmdir()
-    group(root / "c", 7)  # the same path is another group now
-    assert groups.members(ids.values())[ids["a/b"]] == (java,)
-    assert find({ids["a/b"]}, root) == {ids["a/b"]: root / "a" / "b"}
+def test_a_path_stays_known_after_its_directory(root: Path) -> None:
+    paths, gone = paths_of(root), inode(root / TREE[0])
+    assert paths.find([gone]) == {gone: f"/{TREE[0]}"}
+    (root / TREE[0]).rmdir()
+    assert paths.find([gone]) == {gone: f"/{TREE[0]}"}
 
 
-def test_of_the_kernel() -> None:
-    root = mount_point()
-    if os.geteuid() != 0 or root is None or not os.access(root, os.W_OK):
-        pytest.skip("needs root and a cgroup v2 tree to make a cgroup")
-    place = root / f"flowmap-test-{os.getpid()}"
-    place.mkdir()
-    try:
-        with subprocess.Popen(["sleep", "60"]) as child:
-            (place / "cgroup.procs").write_text(str(child.pid))
-            (group,) = Groups().members([place.stat().st_ino]).values()
-            assert [(one.pid, one.command) for one in group] == [(child.pid, "sleep")]
-            child.kill()
-    finally:
-        place.rmdir()
+def test_removed_before_it_was_read(root: Path) -> None:
+    gone = inode(root / TREE[0])
+    (root / TREE[0]).rmdir()
+    assert paths_of(root).find([gone]) == {gone: None}
+
+
+def test_walks_take_a_small_part_of_the_time(root: Path) -> None:
+    clock = Clock()
+    paths = paths_of(root, clock)
+    one, other = (inode(root / path) for path in TREE[:2])
+    paths.find([999])
+    (root / "new").mkdir()
+    new = inode(root / "new")
+    assert paths.find([one, new]) is None
+    assert paths.find([one, other]) == {one: f"/{TREE[0]}", other: f"/{TREE[1]}"}
+    clock.now += 1
+    assert paths.find([one, new]) == {one: f"/{TREE[0]}", new: "/new"}
+
+
+def test_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are asked for are kept, wherever they are in the tree."""
+    monkeypatch.setattr(cgroups, "LIMIT", 2)
+    ids = {inode(root / path): f"/{path}" for path in TREE}
+    for one, path in ids.items():
+        paths = paths_of(root)
+        assert paths.find([one]) == {one: path}
+        assert len(paths) == 2
+        assert paths.find([one]) == {one: path}
+
+
+def test_a_directory_that_goes_during_the_walk_hides_no_other_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = {inode(root / path): f"/{path}" for path in TREE}
+    leaf = cgroups.is_leaf
+
+    def is_leaf(entry: os.DirEntry[str]) -> bool:
+        if entry.name == "system.slice":
+            for name in ("a.service", "b.service"):
+                (root / "system.slice" / name).rmdir()
+        return leaf(entry)
+
+    monkeypatch.setattr(cgroups, "is_leaf", is_leaf)
+    assert paths_of(root).find(ids) == {one: path if "user" in path else None for one, path in ids.items()}
+
+
+def test_a_cgroup_is_known_by_its_id(root: Path) -> None:
+    paths, one = paths_of(root), inode(root / TREE[0])
+    assert paths.cgroup(one) is None
+    paths.find([one])
+    found = paths.cgroup(one)
+    assert found == Cgroup(one, root / TREE[0])
+    os.close(found.open())
+    with pytest.raises(FileNotFoundError):
+        found._replace(id=one + 1).open()
+    (root / TREE[0]).rmdir()
+    with pytest.raises(FileNotFoundError):
+        found.open()
+
+
+def test_without_a_tree() -> None:
+    assert paths_of(None).find([5]) == {5: None}
+
+
+V2 = "31 1 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+UNIFIED = "41 31 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+V1 = "42 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+SPACE = "43 1 0:30 / /mnt/a\\040b rw shared:1 - cgroup2 none rw\n"
+OTHERS = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw\nnonsense\n"
+
+MOUNTS = [
+    (V2 + OTHERS, "/sys/fs/cgroup", False),
+    (OTHERS + V1 + UNIFIED, "/sys/fs/cgroup/unified", True),
+    (UNIFIED + V2, "/sys/fs/cgroup", False),
+    (SPACE, "/mnt/a b", False),
+    (V1 + OTHERS, None, True),
+    ("", None, False),
+]
+
+
+@pytest.mark.parametrize(("text", "path", "hybrid"), MOUNTS)
+def test_find_mount(tmp_path: Path, text: str, path: str | None, hybrid: bool) -> None:
+    (tmp_path / "mountinfo").write_text(text)
+    mount = find_mount(tmp_path / "mountinfo")
+    assert (mount.path, mount.hybrid) == (None if path is None else Path(path), hybrid)
+    assert bool(mount.cause) == (path is None)
+
+
+def test_a_whole_tree_comes_before_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that has the host's tree beside its own part."""
+    (tmp_path / "mountinfo").write_text(V2 + SPACE)
+    monkeypatch.setattr(cgroups, "is_whole", lambda tree: str(tree) == "/mnt/a b")
+    assert find_mount(tmp_path / "mountinfo").path == Path("/mnt/a b")
+
+
+def test_hidden_mounts(tmp_path: Path) -> None:
+    mount = find_mount(tmp_path / "mountinfo")
+    assert mount.path is None and str(tmp_path) in mount.cause

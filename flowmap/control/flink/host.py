@@ -26,7 +26,7 @@ from flowmap.control.flink.records import ListedTaskManager
 from flowmap.errors import FlowmapError
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.tenure import LocalProcess
-from flowmap.system.cgroups import Member, descendants, trees
+from flowmap.system.cgroup_members import Member, descendants, trees
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +36,7 @@ from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_
 from flowmap.sources.workloads.numbering import Numbering
 from flowmap.sources.workloads.processes import ProcessSearch
 from flowmap.sources.workloads.selection import Selection
+from flowmap.system.cgroups import Cgroup
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
 
@@ -262,13 +262,13 @@ class SocketsSource:
             return
         found, unread = self._processes.take_found(), self._numbering.unread()
         open_ = np.flatnonzero(~facts["process"] & (rows["inode"] != 0))
-        wanted: dict[int, Path | None] = {}
-        for at, inode, cgroup in zip(
-            open_.tolist(), rows["inode"][open_].tolist(), rows["cgroup"][open_].tolist(), strict=True
-        ):
+        inodes, cgroups = rows["inode"][open_].tolist(), rows["cgroup"][open_].tolist()
+        places = {one: self._numbering.cgroup(one) for one in set(cgroups) - unread}
+        wanted: dict[int, Cgroup | None] = {}
+        for at, inode, cgroup in zip(open_.tolist(), inodes, cgroups, strict=True):
             process = found.get(inode)
-            if process is None and cgroup not in unread:
-                wanted[inode] = self._numbering.directory(cgroup)
+            if process is None and cgroup in places:
+                wanted[inode] = places[cgroup]
             elif process is not None:
                 facts["workload"][at], facts["process"][at] = self._numbering.of_process(cgroup, process), True
         self._processes.want(wanted)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowmap.sources.base import Finding
-from flowmap.sources.workloads.cgroups import CgroupPaths, Mount, find_mount
+from flowmap.system.cgroups import CgroupPaths, Mount, find_mount
 from flowmap.system.privileges import Capability, held
 
 MOUNT = "mount the host's /sys/fs/cgroup read-only"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from flowmap.model.workload import CONFLICT, Workload
-from flowmap.sources.workloads.cgroups import ROOT_ID, CgroupPaths, find_mount
 from flowmap.sources.workloads.names import ContainerNames
 from flowmap.sources.workloads.paths import names_of
 from flowmap.sources.workloads.processes import Process
 from flowmap.sources.workloads.selection import Selection
+from flowmap.system.cgroups import ROOT_ID, Cgroup, CgroupPaths, find_mount
 
 LIMIT = 65_536
 """Numbers that are kept; those unused for longest are dropped, and are numbered again."""
@@ -81,9 +80,9 @@ class Numbering:
         """The cgroups whose path is not read yet."""
         return {key.cgroup for key in self._unnamed.values()}
 
-    def directory(self, cgroup: int) -> Path | None:
-        """The directory of a cgroup; None if it is not known."""
-        return self._paths.directory(cgroup)
+    def cgroup(self, one: int) -> Cgroup | None:
+        """A cgroup with its directory; None if that is not known."""
+        return self._paths.cgroup(one)
 
     def take_named(self) -> tuple[tuple[int, Workload], ...]:
         """Workloads that are new, or better known than before."""

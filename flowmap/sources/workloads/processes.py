@@ -11,10 +11,14 @@ A socket that several processes hold has no process: the kernel does not tell wh
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
+
+from flowmap.system import cgroup_members, proc
+from flowmap.system.cgroups import Cgroup, is_leaf
+from flowmap.system.open_files import links, open_descriptors, socket_inode
 
 SLICE = 0.005
 """Longest part of a search that runs at once, in seconds."""
@@ -24,8 +28,6 @@ LIMIT = 65_536
 """Sockets that are searched for at a time; the others wait for the next search."""
 _AT_ONCE = 256  # descriptors read between two looks at the clock
 _LISTED = 4
-_LEAF = 2  # links of a directory without directories
-_SOCKET = "socket:["
 
 UNREADABLE = "the process is not known: reading the descriptors of other processes needs CAP_SYS_PTRACE"
 ALONE = "the process is the only one in the cgroup; its descriptors cannot be read"
@@ -44,16 +46,16 @@ class Process(NamedTuple):
 class ProcessSearch:
     """Searches for the processes of sockets, by inode."""
 
-    def __init__(self, *, proc: Path = Path("/proc"), clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, *, proc: Path = proc.PROC, clock: Callable[[], float] = monotonic) -> None:
         self._proc, self._clock = proc, clock
-        self._wanted: Mapping[int, Path | None] = {}
+        self._wanted: Mapping[int, Cgroup | None] = {}
         self._walk: Iterator[None] | None = None
         self._next = float("-inf")
         self._found: dict[int, Process] = {}
 
-    def want(self, sockets: Mapping[int, Path | None]) -> None:
-        """Search for the holders of these inodes; each has the directory of its cgroup, if it is known. No effect
-        while a search runs."""
+    def want(self, sockets: Mapping[int, Cgroup | None]) -> None:
+        """Search for the holders of these inodes; each has its cgroup, if it is known. No effect while a search
+        runs."""
         if self._walk is None and sockets:
             self._wanted = dict(list(sockets.items())[:LIMIT])
             self._walk = self._search()
@@ -80,19 +82,18 @@ class ProcessSearch:
         self._next = self._clock() + (self._clock() - began) * SHARE
 
     def _search(self) -> Iterator[None]:
-        by_group: dict[Path, set[int]] = {}
+        by_group: dict[Cgroup, set[int]] = {}
         anywhere: set[int] = set()
         for inode, group in self._wanted.items():
             (anywhere if group is None else by_group.setdefault(group, set())).add(inode)
         found: dict[int, Process] = {}
         refused = False
-        for directory, inodes in by_group.items():
-            members = _members(directory)
+        for group, inodes in by_group.items():
+            members = cgroup_members.pids(group) or ()
             read = yield from self._holders(members, inodes)
             found |= read.found
-            if read.refused and len(members) == 1 and _names_process(directory):
-                process = self._process(members[0]) or Process(members[0])
-                found |= dict.fromkeys(inodes, process._replace(unknown=ALONE))
+            if read.refused and (only := self._only_process(group, members)) is not None:
+                found |= dict.fromkeys(inodes, only)
             refused = refused or read.refused
             anywhere |= inodes - found.keys()
         if anywhere:  # the cgroup is not known, or they were passed to a process of another one
@@ -103,32 +104,38 @@ class ProcessSearch:
         missing = Process(unknown=UNREADABLE if refused else NOT_FOUND)
         self._found |= {inode: found.get(inode, missing) for inode in self._wanted}
 
-    def _holders(self, pids: list[int], inodes: set[int]) -> Generator[None, None, _Read]:
+    def _holders(self, pids: Iterable[int], inodes: set[int]) -> Generator[None, None, _Read]:
         """The holders among some processes."""
         holders: dict[int, list[Process]] = {}
         refused = False
         for pid in pids:
             yield
             try:
-                descriptors = os.open(self._proc / str(pid) / "fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except PermissionError:
+                with open_descriptors(pid, self._proc) as descriptors:
+                    held = yield from _sockets(descriptors, inodes)
+                    process = self._process(pid) if held else None
+                    os.listdir(descriptors)  # fails if the process has ended, and its pid may be another's
+            except (
+                PermissionError
+            ):  # also from a link: the directory is readable for the same user without capabilities
                 refused = True
                 continue
             except OSError:
                 refused = refused or _exists(pid)
                 continue
-            try:
-                held = yield from _sockets(descriptors, inodes)
-                process = self._process(pid) if held else None
-                os.listdir(descriptors)  # fails if the process has ended, and its pid may be another's
-            except OSError:
-                continue
-            finally:
-                os.close(descriptors)
             if process is not None:
                 for inode in held:
                     holders.setdefault(inode, []).append(process)
         return _Read({inode: _one_of(several) for inode, several in holders.items()}, refused)
+
+    def _only_process(self, cgroup: Cgroup, members: tuple[int, ...]) -> Process | None:
+        """The only process of a cgroup, which has its sockets: there is no cgroup below, and it is not systemd, which
+        opens sockets for services."""
+        if len(members) != 1 or cgroup.directory.name == "init.scope" or not is_leaf(cgroup.directory):
+            return None
+        process = self._process(members[0]) or Process(members[0])
+        # Else it has ended, and its pid may be another's.
+        return process._replace(unknown=ALONE) if cgroup_members.pids(cgroup) == members else None
 
     def _process(self, pid: int) -> Process | None:
         """The process, as it is named now; None if it has ended, or is hidden."""
@@ -154,15 +161,10 @@ class _Read(NamedTuple):
 def _sockets(descriptors: int, inodes: set[int]) -> Generator[None, None, set[int]]:
     """Those of ``inodes`` that a process holds, by the directory of its descriptors."""
     held: set[int] = set()
-    for number, name in enumerate(os.listdir(descriptors), 1):
+    for number, link in enumerate(links(descriptors), 1):
         if number % _AT_ONCE == 0:
             yield
-        try:
-            link = os.readlink(name, dir_fd=descriptors)
-        except FileNotFoundError:  # closed meanwhile
-            continue
-        if link.startswith(_SOCKET):
-            held.add(int(link[len(_SOCKET) : -1]))
+        held.add(socket_inode(link))
     return held & inodes
 
 
@@ -177,15 +179,6 @@ def _one_of(holders: list[Process]) -> Process:
     return Process(None, commands.pop() if len(commands) == 1 else None, said)
 
 
-def _members(directory: Path) -> list[int]:
-    """The processes of a cgroup; none if some are outside this pid namespace."""
-    try:
-        pids = {int(line) for line in (directory / "cgroup.procs").read_text().split()}
-    except (OSError, ValueError):
-        return []
-    return [] if 0 in pids else sorted(pids)
-
-
 def _exists(pid: int) -> bool:
     """Whether a process that /proc does not show exists: it is hidden (hidepid, ProtectProc)."""
     try:
@@ -195,12 +188,3 @@ def _exists(pid: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _names_process(directory: Path) -> bool:
-    """Whether the only process of a cgroup has its sockets: there is none below, and it is not systemd, which opens
-    sockets for services."""
-    try:
-        return directory.name != "init.scope" and directory.stat().st_nlink == _LEAF
-    except OSError:
-        return False

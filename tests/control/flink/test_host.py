@@ -13,7 +13,7 @@ from flowmap.control.flink.records import ListedTaskManager
 from flowmap.errors import SourceError
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.tenure import LocalProcess
-from flowmap.system.cgroups import Member
+from flowmap.system.cgroup_members import Member
 
 HERE = Address.parse("10.0.0.5")
 EVER, NEVER = math.inf, -math.inf

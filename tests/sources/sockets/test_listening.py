@@ -10,7 +10,7 @@ import pytest
 
 from flowmap.model.address import Address, Endpoint
 from flowmap.sources.sockets.listening import read_listening
-from flowmap.system.cgroups import mount_point
+from flowmap.system.cgroups import find_mount
 
 
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("", "0.0.0.0"), ("::1", "::1")])
@@ -23,7 +23,7 @@ def test_address_and_port(host: str, shown: str) -> None:
 
 
 def test_cgroup() -> None:
-    root = mount_point()
+    root = find_mount().path
     if root is None:
         pytest.skip("needs a cgroup v2 tree")
     lines = Path("/proc/self/cgroup").read_text().splitlines()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from flowmap.sources.workloads import check
-from flowmap.sources.workloads.cgroups import Mount
+from flowmap.system.cgroups import Mount
 from flowmap.system.privileges import Capability
 
-NO_TREE = Mount(None, hybrid=False, cause="no cgroup v2 tree is mounted here")
+NO_TREE = Mount(None, cause="no cgroup v2 tree is mounted here")
 
 
 @pytest.mark.parametrize(

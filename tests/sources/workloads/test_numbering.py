@@ -10,11 +10,11 @@ import pytest
 
 from flowmap.model.workload import CONFLICT, Workload
 from flowmap.sources.workloads import numbering
-from flowmap.sources.workloads.cgroups import CgroupPaths, Mount
 from flowmap.sources.workloads.names import ContainerNames
 from flowmap.sources.workloads.numbering import GONE, IN_ROOT, NOT_REPORTED, Numbering
 from flowmap.sources.workloads.processes import Process
 from flowmap.sources.workloads.selection import Selection
+from flowmap.system.cgroups import CgroupPaths, Mount
 
 
 class Clock:
@@ -26,7 +26,7 @@ class Clock:
 
 
 def numbering_of(root: Path | None, clock: Clock | None = None, cause: str = "") -> Numbering:
-    return Numbering(CgroupPaths(Mount(root, hybrid=False, cause=cause), clock=clock or Clock()))
+    return Numbering(CgroupPaths(Mount(root, cause=cause), clock=clock or Clock()))
 
 
 def numbers_of(made: Numbering, *ids: int) -> list[int]:
@@ -113,7 +113,7 @@ def test_a_container_gets_its_name_when_kubelet_has_it(tmp_path: Path) -> None:
     pod.mkdir(parents=True)
     logs.mkdir()
     one = os.stat(pod).st_ino
-    made = Numbering(CgroupPaths(Mount(tmp_path / "tree", hybrid=False), clock=Clock()), ContainerNames(logs))
+    made = Numbering(CgroupPaths(Mount(tmp_path / "tree"), clock=Clock()), ContainerNames(logs))
     (number,) = numbers_of(made, one)
     ((_, early),) = made.take_named()
     assert (early.container, early.container_name, early.pod_name) == (container, None, None)

@@ -10,6 +10,7 @@ import pytest
 
 from flowmap.sources.workloads import processes
 from flowmap.sources.workloads.processes import ALONE, NOT_FOUND, SHARE, SLICE, UNREADABLE, Process, ProcessSearch
+from flowmap.system.cgroups import Cgroup
 
 
 class Clock:
@@ -29,7 +30,7 @@ class Host:
         (self.proc / "1" / "fd").mkdir(parents=True)
         self.cgroups.mkdir()
 
-    def process(self, pid: int, command: str, *inodes: int, cgroup: str = "a") -> Path:
+    def process(self, pid: int, command: str, *inodes: int, cgroup: str = "a") -> Cgroup:
         fd = self.proc / str(pid) / "fd"
         fd.mkdir(parents=True)
         for number, inode in enumerate(inodes):
@@ -38,14 +39,14 @@ class Host:
         (self.proc / str(pid) / "comm").write_text(f"{command}\n")
         return self.join(cgroup, pid)
 
-    def join(self, cgroup: str, pid: int) -> Path:
+    def join(self, cgroup: str, pid: int) -> Cgroup:
         directory = self.cgroups / cgroup
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / "cgroup.procs").open("a") as file:
             file.write(f"{pid}\n")
-        return directory
+        return Cgroup(directory.stat().st_ino, directory)
 
-    def search(self, wanted: dict[int, Path | None], clock: Clock | None = None) -> dict[int, Process]:
+    def search(self, wanted: dict[int, Cgroup | None], clock: Clock | None = None) -> dict[int, Process]:
         search = ProcessSearch(proc=self.proc, clock=clock or Clock())
         search.want(wanted)
         search.step()
@@ -59,10 +60,10 @@ def machine(tmp_path: Path) -> Host:
 
 
 def test_the_holder_is_found_by_its_descriptors(machine: Host) -> None:
-    directory = machine.process(12, "java", 70, 71)
+    group = machine.process(12, "java", 70, 71)
     machine.process(13, "sh", 72)
     machine.process(14, "other", 73, cgroup="b")
-    found = machine.search({70: directory, 71: directory, 72: directory, 73: directory, 74: directory})
+    found = machine.search({70: group, 71: group, 72: group, 73: group, 74: group})
     assert found == {
         70: Process(12, "java"),
         71: Process(12, "java"),
@@ -81,8 +82,8 @@ def test_without_a_cgroup_all_processes_are_read(machine: Host) -> None:
 @pytest.mark.parametrize(("other", "command"), [("nginx", "nginx"), ("worker", None)])
 def test_a_socket_of_several_processes_has_none(machine: Host, other: str, command: str | None) -> None:
     machine.process(12, "nginx", 70)
-    directory = machine.process(13, other, 70)
-    assert machine.search({70: directory}) == {70: Process(None, command, "2 processes hold the socket: 12, 13")}
+    group = machine.process(13, other, 70)
+    assert machine.search({70: group}) == {70: Process(None, command, "2 processes hold the socket: 12, 13")}
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
@@ -97,33 +98,74 @@ def refuse(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
 
 
 def test_the_only_process_of_a_cgroup_that_cannot_be_read(machine: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = machine.process(12, "java", 70)
+    group = machine.process(12, "java", 70)
     refuse(monkeypatch, 12)
-    assert machine.search({70: directory}) == {70: Process(12, "java", ALONE)}
+    assert machine.search({70: group}) == {70: Process(12, "java", ALONE)}
 
 
 @pytest.mark.parametrize("case", ["several", "below", "systemd", "outside"])
 def test_where_a_cgroup_does_not_name_the_process(machine: Host, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    directory = machine.process(12, "java", 70, cgroup="init.scope" if case == "systemd" else "a")
+    group = machine.process(12, "java", 70, cgroup="init.scope" if case == "systemd" else "a")
     if case == "several":
         machine.process(13, "sh")
     elif case == "below":
-        (directory / "b").mkdir()
+        (group.directory / "b").mkdir()
     elif case == "outside":
         machine.join("a", 0)
     refuse(monkeypatch, 12, 13)
-    assert machine.search({70: directory}) == {70: Process(unknown=UNREADABLE)}
+    assert machine.search({70: group}) == {70: Process(unknown=UNREADABLE)}
+
+
+def test_another_cgroup_in_the_place_of_the_sockets_names_no_process(
+    machine: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = machine.process(12, "java", 70)
+    refuse(monkeypatch, 12)
+    assert machine.search({70: group._replace(id=group.id + 1)}) == {70: Process(unknown=UNREADABLE)}
+
+
+def test_the_only_process_ends_while_its_name_is_read(machine: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pid is another process's by then, as its cgroup shows."""
+    group = machine.process(12, "java", 70)
+    refuse(monkeypatch, 12)
+    real = Path.read_bytes
+
+    def late(file: Path) -> bytes:
+        if file.name == "comm":
+            (group.directory / "cgroup.procs").write_text("")
+        return real(file)
+
+    monkeypatch.setattr(Path, "read_bytes", late)
+    assert machine.search({70: group}) == {70: Process(unknown=UNREADABLE)}
+
+
+@pytest.mark.parametrize("what", ["directory", "links"])
+def test_descriptors_of_a_process_with_more_capabilities(
+    machine: Host, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The user may list them, but not see where they lead."""
+    group = machine.process(12, "java", 70)
+    machine.process(13, "sh")
+
+    def forbidden(*arguments: Any, **more: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    if what == "links":
+        monkeypatch.setattr(os, "readlink", forbidden)
+    else:
+        refuse(monkeypatch, 12)
+    assert machine.search({70: group}) == {70: Process(unknown=UNREADABLE)}
 
 
 def test_an_ended_process_has_no_socket(machine: Host) -> None:
-    directory = machine.process(12, "java", 70)
+    group = machine.process(12, "java", 70)
     (machine.proc / "12" / "comm").unlink()
-    assert machine.search({70: directory}) == {70: Process(unknown=NOT_FOUND)}
+    assert machine.search({70: group}) == {70: Process(unknown=NOT_FOUND)}
 
 
 def test_hidden_proc(machine: Host) -> None:
     search = ProcessSearch(proc=machine.proc / "nothing", clock=Clock())
-    search.want({70: None, 71: machine.cgroups / "gone"})
+    search.want({70: None, 71: Cgroup(5, machine.cgroups / "gone")})
     search.step()
     assert search.take_found() == {70: Process(unknown=UNREADABLE), 71: Process(unknown=UNREADABLE)}
 
@@ -138,17 +180,17 @@ def test_a_hidden_process_is_not_said_to_have_ended(machine: Host) -> None:
 
 
 def test_a_command_of_any_bytes(machine: Host) -> None:
-    directory = machine.process(12, "", 70)
+    group = machine.process(12, "", 70)
     (machine.proc / "12" / "comm").write_bytes(b"a\xffb\n")
-    assert machine.search({70: directory}) == {70: Process(12, "a\\xffb")}
+    assert machine.search({70: group}) == {70: Process(12, "a\\xffb")}
 
 
 def test_a_search_takes_its_share_of_the_time(machine: Host) -> None:
     for pid in range(2, 42):
-        directory = machine.process(pid, "java", pid)
+        group = machine.process(pid, "java", pid)
     clock = Clock(step=SLICE / 4)
     search = ProcessSearch(proc=machine.proc, clock=clock)
-    search.want(dict.fromkeys(range(2, 42), directory))
+    search.want(dict.fromkeys(range(2, 42), group))
     slices, worked, began = 0, 0.0, clock.now
     while search.deadline() < float("inf"):
         clock.now = max(clock.now, search.deadline())
@@ -162,10 +204,10 @@ def test_a_search_takes_its_share_of_the_time(machine: Host) -> None:
 
 
 def test_a_new_search_waits_for_the_one_that_runs(machine: Host) -> None:
-    directory = machine.process(12, "java", 70, 71)
+    group = machine.process(12, "java", 70, 71)
     search = ProcessSearch(proc=machine.proc, clock=Clock())
-    search.want({70: directory})
-    search.want({71: directory})
+    search.want({70: group})
+    search.want({71: group})
     search.step()
     assert set(search.take_found()) == {70}
     search.want({})
@@ -174,5 +216,5 @@ def test_a_new_search_waits_for_the_one_that_runs(machine: Host) -> None:
 
 def test_limit(machine: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LIMIT", 2)
-    directory = machine.process(12, "java", 70, 71, 72)
-    assert len(machine.search({70: directory, 71: directory, 72: directory})) == 2
+    group = machine.process(12, "java", 70, 71, 72)
+    assert len(machine.search({70: group, 71: group, 72: group})) == 2
