@@ -53,6 +53,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespacesNamed,
     OwnCalls,
     ReadFinished,
     ReadStarted,
@@ -175,6 +176,8 @@ class FlowAccounting:
             case WorkloadsNamed(named):
                 self.table.workloads.learn(named)
                 self._series_choice.move(now)
+            case NamespacesNamed(named):
+                self.table.namespaces.learn(named)
 
     def _catch_up(self, at: float) -> None:
         self.table.caught_up(at)
@@ -203,6 +206,7 @@ class FlowAccounting:
         self.attribution.forget_answers(self._born_after)
         self.attribution.forget_decisions()
         self.table.workloads.tidy(self.table.columns, self.table.live)
+        self.table.namespaces.tidy(self.table.columns, self.table.live)
 
     def _configure(self, config: Config) -> None:
         self.table.set_filter(Filter(config.collect.include, config.excluded))

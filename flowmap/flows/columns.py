@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import IntFlag, auto
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.index.hash_index import Hashes, Positions, Rows
+from flowmap.flows.index.hash_index import Hasher, Hashes, Positions, Rows
 from flowmap.flows.index.ports import client_ports, pack, protocols, server_ports, unpack, unpack_nat
 from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.address import Address, Endpoint
@@ -67,12 +68,13 @@ class FlowColumns:
 
     def __init__(self, n: int) -> None:
         self.flags = np.zeros(n, np.uint32)  # Row
-        # Identity: the original tuple, the zone and the kernel's id.
+        # Identity: the original tuple, the zone, the network namespace and the kernel's id.
         self.client_high = np.zeros(n, np.uint64)
         self.client_low = np.zeros(n, np.uint64)
         self.server_high = np.zeros(n, np.uint64)
         self.server_low = np.zeros(n, np.uint64)
         self.ports = np.zeros(n, np.uint64)  # with zone and protocol, packed: see ``flows.index.ports``
+        self.namespace = np.zeros(n, np.uint32)  # see ``flowmap.flows.namespaces``
         self.id = np.zeros(n, np.uint64)
         # Written only for flows with NAT.
         self.translated = np.zeros((n, 4), np.uint64)  # client high, low, server high, low
@@ -150,20 +152,44 @@ class FlowColumns:
         return total
 
 
-def key_columns(batch: FlowBatch) -> list[U64]:
-    """The columns that identify a flow within its kernel: addresses and packed ports."""
+class FlowKeys(NamedTuple):
+    """The original tuple of many records, with zone and protocol among the ports, and their network namespace."""
+
+    client_high: U64
+    client_low: U64
+    server_high: U64
+    server_low: U64
+    ports: U64
+    namespace: npt.NDArray[np.uint32]
+
+    def take(self, positions: Positions) -> FlowKeys:
+        """The keys at some positions."""
+        return FlowKeys._make(column[positions] for column in self)
+
+    def hashes(self, hasher: Hasher) -> Hashes:
+        """One hash for each key."""
+        return hasher(self[:-1], apart=self.namespace)
+
+    def same(self, columns: FlowColumns, keys: Positions, rows: Rows) -> Mask:
+        """Whether the key at each position equals that of each row."""
+        same: Mask = columns.ports[rows] == self.ports[keys]
+        same &= columns.client_low[rows] == self.client_low[keys]
+        same &= columns.server_low[rows] == self.server_low[keys]
+        same &= columns.client_high[rows] == self.client_high[keys]
+        same &= columns.server_high[rows] == self.server_high[keys]
+        same &= columns.namespace[rows] == self.namespace[keys]
+        return same
+
+    def write(self, columns: FlowColumns, rows: Rows) -> None:
+        """Make these the keys of the rows."""
+        for name, values in zip(self._fields, self, strict=True):
+            getattr(columns, name)[rows] = values
+
+
+def key_columns(batch: FlowBatch) -> FlowKeys:
+    """The columns that identify a flow within its host: addresses, packed ports, and the network namespace."""
     ports = pack(batch.client_port, batch.server_port, batch.zone, batch.protocol)
-    return [batch.client_high, batch.client_low, batch.server_high, batch.server_low, ports]
-
-
-def same_key(columns: FlowColumns, key: list[U64], keys: Positions, rows: Rows) -> Mask:
-    """Whether the key at each position equals that of each row."""
-    same: Mask = columns.ports[rows] == key[4][keys]
-    same &= columns.client_low[rows] == key[1][keys]
-    same &= columns.server_low[rows] == key[3][keys]
-    same &= columns.client_high[rows] == key[0][keys]
-    same &= columns.server_high[rows] == key[2][keys]
-    return same
+    return FlowKeys(batch.client_high, batch.client_low, batch.server_high, batch.server_low, ports, batch.namespace)
 
 
 def occurrence_rounds(hashes: Hashes) -> list[Positions] | None:

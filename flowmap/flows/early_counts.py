@@ -21,7 +21,7 @@ Identity = tuple[int, ...]
 
 
 class EarlyCounts:
-    """By tuple, zone and kernel id: the four counters that were counted before the flow opened.
+    """By tuple, zone, network namespace and kernel id: the four counters that were counted before the flow opened.
 
     At most one for each row that the current full read showed and whose end was read since.
     """
@@ -59,6 +59,7 @@ class EarlyCounts:
 
 def _identities(columns: FlowColumns, rows: Rows) -> list[Identity]:
     parts = (
-        columns.client_high, columns.client_low, columns.server_high, columns.server_low, columns.ports, columns.id
-    )  # fmt: skip
+        *(columns.client_high, columns.client_low, columns.server_high, columns.server_low),
+        *(columns.ports, columns.namespace, columns.id),
+    )
     return list(zip(*(part[rows].tolist() for part in parts), strict=True))

@@ -1,12 +1,13 @@
 """The table of flows: turns absolute counters into deltas.
 
-Each record belongs to the row with its original tuple and zone; a record with another kernel id is another flow. The
-table returns which rows opened, which closed, and by how much the counters of each row grew. The sum of all deltas of a
-flow is exactly its observed traffic. The table does not decide about owners.
+Each record belongs to the row with its original tuple, zone and network namespace; a record with another kernel id is
+another flow. The table returns which rows opened, which closed, and by how much the counters of each row grew. The sum
+of all deltas of a flow is exactly its observed traffic. The table does not decide about owners.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,12 +17,11 @@ from flowmap.flows import bursts
 from flowmap.flows.columns import (
     IGNORED,
     PENDING,
-    U64,
     FlowColumns,
+    FlowKeys,
     Row,
     key_columns,
     occurrence_rounds,
-    same_key,
 )
 from flowmap.flows.counters import apply_late_openings, confirm_zeroed, count, count_retransmits, has_grown, sums
 from flowmap.flows.early_counts import EarlyCounts
@@ -41,6 +41,7 @@ from flowmap.flows.index.endpoints import EndpointTable
 from flowmap.flows.index.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.index.ports import TCP
 from flowmap.flows.index.superseded import Superseded
+from flowmap.flows.namespaces import Namespaces
 from flowmap.flows.new_flows import applicable, opening_flags, write_translation
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.records.changes import Changes, Moment, Shed, joined
@@ -83,6 +84,7 @@ class FlowTable:
         self.columns = FlowColumns(max_flows)
         self.endpoints = EndpointTable(2 * max_flows, hasher)
         self.workloads = Workloads()
+        self.namespaces = Namespaces()
         self.open_flows = 0
         """Number of open rows that are not ignored."""
         self.ended_unseen = 0
@@ -162,7 +164,7 @@ class FlowTable:
         """
         moment = Moment(now, read_at, born_after)
         key = key_columns(batch)
-        hashes = self._hasher(key)
+        hashes = key.hashes(self._hasher)
         if evict is not None and len(batch) > self.max_flows - len(self) and batch.kind[0] != MEASURED:
             self._make_room(batch, key, hashes, evict)
         self._withholding = len(self) > self.withhold_above
@@ -173,15 +175,14 @@ class FlowTable:
         for n, part in enumerate(rounds):
             chosen = applicable(batch, part) if n else part
             if len(chosen):
-                distinct = [column[chosen] for column in key]
-                results.append(self._apply_distinct(batch.take(chosen), distinct, hashes[chosen], moment))
+                results.append(self._apply_distinct(batch.take(chosen), key.take(chosen), hashes[chosen], moment))
         return joined(results)
 
-    def _make_room(self, batch: FlowBatch, key: list[U64], hashes: Hashes, evict: Evict) -> None:
+    def _make_room(self, batch: FlowBatch, key: FlowKeys, hashes: Hashes, evict: Evict) -> None:
         """Evict flows for new ones that begin or are assured. A tuple with another kernel id counts as a new flow."""
         places = np.flatnonzero(evicts_others(batch))
-        columns, hashes, key = self.columns, hashes[places], [column[places] for column in key]
-        rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
+        columns, hashes, key = self.columns, hashes[places], key.take(places)
+        rows = self._index.find(hashes, partial(key.same, columns))
         new = (rows < 0) | (batch.kind[places] == OPENED) | (columns.id[rows] != batch.id[places])
         room = self.max_flows - len(self)
         if (wanted := missing_rows(hashes[new], room)) <= 0:
@@ -220,10 +221,10 @@ class FlowTable:
         swept, self._swept = self._swept, []
         return np.concatenate(swept) if swept else _NO_ROWS
 
-    def _apply_distinct(self, batch: FlowBatch, key: list[U64], hashes: Hashes, moment: Moment) -> Changes:
+    def _apply_distinct(self, batch: FlowBatch, key: FlowKeys, hashes: Hashes, moment: Moment) -> Changes:
         """Apply one part of a batch without repeated keys."""
         columns = self.columns
-        rows = self._index.find(hashes, lambda keys, found: same_key(columns, key, keys, found))
+        rows = self._index.find(hashes, partial(key.same, columns))
         if len(batch) and batch.kind[0] == MEASURED:
             self.untracked.compare(
                 batch, hashes, rows, moment.read_at, admit=self._admit, refused=self._refused, top=self._top
@@ -323,14 +324,13 @@ class FlowTable:
         return row
 
     def _open(
-        self, batch: FlowBatch, key: list[U64], hashes: Hashes, placed: npt.NDArray[np.intp], moment: Moment
+        self, batch: FlowBatch, key: FlowKeys, hashes: Hashes, placed: npt.NDArray[np.intp], moment: Moment
     ) -> Rows:
         rows = self._allocate(len(placed))
         if not len(rows):
             return rows
         columns, records = self.columns, batch.take(placed)
-        for name, values in zip(("client_high", "client_low", "server_high", "server_low", "ports"), key, strict=True):
-            getattr(columns, name)[rows] = values[placed]
+        key.take(placed).write(columns, rows)
         columns.id[rows] = records.id
         columns.client[rows], columns.service[rows] = self._intern_endpoints(records)
         joined = (records.flags & PICKED_UP) != 0

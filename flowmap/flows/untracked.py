@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row, key_columns, same_key
+from flowmap.flows.columns import IGNORED, FlowColumns, FlowKeys, Mask, Row, key_columns
 from flowmap.flows.filter import LOOPBACK, Filter
 from flowmap.flows.index.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.index.ports import swapped
@@ -117,18 +117,24 @@ class Untracked:
         """Rows of flows in another zone, or with a first packet from the server; -1 without a flow."""
         rows = np.full(len(batch), -1, np.int32)
         for key in _other_keys(batch, zones[:MAX_ZONES]):
-            found = self._index.find(self._hasher(key), partial(same_key, self._columns, key))
+            found = self._index.find(key.hashes(self._hasher), partial(key.same, self._columns))
             rows = np.where(rows < 0, found, rows)
         return rows
 
 
-def _other_keys(batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Iterator[list[U64]]:
-    client_high, client_low, server_high, server_low, ports = key_columns(batch)
-    turned = swapped(ports)
+def _other_keys(batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Iterator[FlowKeys]:
+    key = key_columns(batch)
+    turned = key._replace(
+        client_high=key.server_high,
+        client_low=key.server_low,
+        server_high=key.client_high,
+        server_low=key.client_low,
+        ports=swapped(key.ports),
+    )
     for zone in zones.tolist():
         in_zone = np.uint64(zone << 16)
-        yield [client_high, client_low, server_high, server_low, ports | in_zone]
-        yield [server_high, server_low, client_high, client_low, turned | in_zone]
+        yield key._replace(ports=key.ports | in_zone)
+        yield turned._replace(ports=turned.ports | in_zone)
 
 
 def _is_loopback(batch: FlowBatch) -> Mask:

@@ -33,6 +33,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespacesNamed,
     OwnCalls,
     ReadFinished,
     ReadReason,
@@ -63,6 +64,7 @@ CODES: Mapping[type, int] = {
     Broadcasts: 20,
     WorkloadsNamed: 21,
     OwnCalls: 22,
+    NamespacesNamed: 23,
 }
 """The code of each type of entry; a :class:`TakeStep` has the code of its step. Codes never change, since recordings
 are kept. A new code, or a new field in a type, needs a higher ``recording.file.FORMAT``."""

@@ -9,14 +9,15 @@ from flowmap.errors import ConfigError
 from flowmap.recording.codec import to_json
 from flowmap.recording.container import SIGNATURE, ChunkKind, encode_chunk
 
-FORMAT = 5
+FORMAT = 6
 """Version of the contents of chunks, independent of flowmap's version. A new entry or field increases it, since older
 readers do not know it; a new setting does not. All versions from 1 on can be read.
 
 1: the first. 2: reloads contain a configuration; traffic without a flow and the end of the daemon are entries.
 3: results of questions contain who had the address when; there are series of Flink's own connections.
 4: records contain the workloads of their endpoints, and results of questions the processes that tenures belong to.
-5: flowmap's own connections to control planes are entries; workloads have the names that Kubernetes gives them."""
+5: flowmap's own connections to control planes are entries; workloads have the names that Kubernetes gives them.
+6: records contain the number of their network namespace, and what the numbers stand for is an entry."""
 
 LAST_WORDS = 512
 """Bytes reserved for the END chunk."""

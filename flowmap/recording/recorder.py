@@ -61,7 +61,10 @@ _RECORD_BYTES = sum(dtype.itemsize for dtype in COLUMNS.values())
 def _noted(command: Command) -> tuple[Entry, int]:
     """The entry of a command, and its approximate size in bytes."""
     match command:
-        case TakeStep(FlowBatch(datagrams=Datagrams(data, starts, marked)), now, read_at):
+        # Datagrams do not name their network namespace; the columns do.
+        case TakeStep(FlowBatch(datagrams=Datagrams(data, starts, marked)) as batch, now, read_at) if not (
+            batch.namespace.any()
+        ):
             kept = Datagrams(bytes(data), tuple(starts), marked)
             return Undecoded(now, read_at, kept), len(kept.data) + 8 * len(starts)
         case TakeStep(FlowBatch() as batch):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from flowmap.flows.records.batch import FlowBatch
 from flowmap.model.address import Address, Endpoint
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.source import SourceFacts, SourceStats
 from flowmap.model.workload import Workload
 
@@ -88,6 +89,13 @@ class WorkloadsNamed:
     workloads: tuple[tuple[int, Workload], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NamespacesNamed:
+    """What the numbers of network namespaces in records stand for, from now on. A namespace can get a name later."""
+
+    namespaces: tuple[tuple[int, NetworkNamespace], ...]
+
+
 Step = (
     FlowBatch
     | ReadStarted
@@ -97,6 +105,7 @@ Step = (
     | MeasuringFinished
     | Broadcasts
     | WorkloadsNamed
+    | NamespacesNamed
     | OwnCalls
 )
 

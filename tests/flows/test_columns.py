@@ -19,9 +19,7 @@ def numbers(values: list[int]) -> np.ndarray:
 def test_endpoints_of_a_row() -> None:
     columns = FlowColumns(2)
     record = Record(RecordKind.OPENED, client="10.0.0.1", client_port=40000, server="2001:db8::1", server_port=443)
-    names = ("client_high", "client_low", "server_high", "server_low", "ports")
-    for name, values in zip(names, key_columns(batch_of(record)), strict=True):
-        getattr(columns, name)[1] = values[0]
+    key_columns(batch_of(record)).write(columns, np.array([1], np.int32))
     assert [str(endpoint) for endpoint in columns.endpoints_of(1)] == ["10.0.0.1:40000", "[2001:db8::1]:443"]
     rows = np.array([1], np.int32)
     fields = (columns.client_port(rows), columns.server_port(rows), columns.protocol(rows))

@@ -22,7 +22,7 @@ TCP = 6
 WITHHOLD_ABOVE = 2
 """Flows in the table above which those that may have to give way are not counted yet."""
 NO_ROWS = np.zeros(0, np.int32)
-Key = tuple[str, int, int]
+Key = tuple[str, int, int, int]
 Four = tuple[int, int, int, int]
 
 
@@ -249,7 +249,7 @@ def _came(flow: Flow) -> float:
 
 
 def key_of(record: Record) -> Key:
-    return record.client, record.protocol, record.zone
+    return record.client, record.protocol, record.zone, record.namespace
 
 
 numbers = st.one_of(st.integers(0, 30), st.integers(0, 1 << 56))
@@ -260,6 +260,7 @@ records = st.builds(
     client=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
     protocol=st.sampled_from([6, 6, 17]),
     zone=st.sampled_from([0, 0, 0, 7]),
+    namespace=st.sampled_from([0, 0, 0, 7 << 20]),
     id=st.sampled_from([1, 1, 1, 2, 3, 0]),
     counters=counters,
     flags=st.sampled_from(
@@ -366,7 +367,7 @@ class Comparison(RuleBasedStateMachine):
         address = str(Address(int(columns.client_high[row]), int(columns.client_low[row])))
         times = (columns.born_after[row], columns.born_by[row], columns.ended_after[row], columns.ended_by[row])
         return (
-            (address, ports & 0xFFFF, ports >> 16 & 0xFFFF),
+            (address, ports & 0xFFFF, ports >> 16 & 0xFFFF, int(columns.namespace[row])),
             int(columns.id[row]),
             self.grown[row],
             bool(flags & Row.OPEN),

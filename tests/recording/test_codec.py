@@ -32,6 +32,7 @@ from flowmap.errors import DecodeError
 from flowmap.flows.records.batch import Datagrams, Flag, FlowBatch
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.source import SourceStats
 from flowmap.model.workload import Workload
 from flowmap.recording.codec import CODES, decode_entries, encode_entries
@@ -42,6 +43,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespacesNamed,
     ReadFinished,
     ReadStarted,
     Step,
@@ -78,6 +80,7 @@ ENTRIES: list[Entry] = [
     TakeStep(Broadcasts(()), 2.0, 1.0),
     TakeStep(WorkloadsNamed(((2, Workload("/a.service", unit="a.service", pid=7, cgroup_id=1 << 40)),)), 2.0, 1.0),
     TakeStep(WorkloadsNamed(()), 2.0, 1.0),
+    TakeStep(NamespacesNamed(((1, NetworkNamespace(4026532000, "blue")), (9, NetworkNamespace(1 << 33)))), 2.0, 1.0),
     Undecoded(2.0, 1.0, Datagrams(b"", ())),
     Undecoded(2.0, 1.0, Datagrams(bytes(range(64)), (0, 4, 4, 60), int(Flag.END_UNANNOUNCED))),
     Undecoded(2.0, 1.0, Datagrams(b"abcdefgh", (0,))),
@@ -130,7 +133,7 @@ def test_every_cut_of_a_chunk_is_refused_or_shorter() -> None:
 def test_every_command_has_a_code() -> None:
     assert {kind for kind in (*get_args(Command), *get_args(Step)) if kind not in (TakeStep, Ask)} - set(CODES) == set()
     assert len(set(CODES.values())) == len(CODES)
-    assert (max(CODES.values()), FORMAT) == (22, 5), "another entry makes the format grow"
+    assert (max(CODES.values()), FORMAT) == (23, 6), "another entry makes the format grow"
 
 
 def test_an_entry_says_which_field_cannot_be_read() -> None:

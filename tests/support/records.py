@@ -29,6 +29,7 @@ class Record:
     round_trip: int = 0
     workloads: tuple[int, int] = (0, 0)
     """Numbers of the client's and the server's."""
+    namespace: int = 0
 
 
 def batch_of(*records: Record) -> FlowBatch:
@@ -69,6 +70,7 @@ def batch_of(*records: Record) -> FlowBatch:
             "round_trip": record.round_trip,
             "client_workload": record.workloads[0],
             "server_workload": record.workloads[1],
+            "namespace": record.namespace,
         }
         for name, value in values.items():
             getattr(batch, name)[n] = value

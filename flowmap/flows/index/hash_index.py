@@ -31,9 +31,14 @@ class Hasher:
         """``seed``: at least 48 random bytes."""
         self._multipliers = np.frombuffer(seed[:48], np.uint64) | np.uint64(1)
 
-    def __call__(self, columns: Sequence[npt.NDArray[np.uint64]]) -> Hashes:
-        """Hash at most five columns of equal length."""
+    def __call__(
+        self, columns: Sequence[npt.NDArray[np.uint64]], apart: npt.NDArray[np.unsignedinteger] | None = None
+    ) -> Hashes:
+        """Hash at most five columns of equal length. Rows with another number in ``apart`` have another hash; 0, the
+        common case, costs nothing."""
         mixed = np.zeros(len(columns[0]), np.uint64)
+        if apart is not None and apart.any():
+            mixed = apart.astype(np.uint64) * self._multipliers[-1]
         for column, multiplier in zip(columns, self._multipliers, strict=False):
             mixed ^= column
             mixed *= multiplier

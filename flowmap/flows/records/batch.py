@@ -96,6 +96,7 @@ COLUMNS: dict[str, np.dtype[np.generic]] = {
         # Numbers of the workloads (flows/workloads.py) that hold the endpoints; 0: not known to be on this host.
         "client_workload": np.uint32,
         "server_workload": np.uint32,
+        "namespace": np.uint32,  # number of the network namespace (flows/namespaces.py); 0: the daemon's own
     }.items()
 }
 """Name and type of every column of a FlowBatch. Ports are 0 for protocols without ports."""
@@ -163,6 +164,7 @@ class FlowBatch(ColumnBatch):
     round_trip: npt.NDArray[np.uint32]
     client_workload: npt.NDArray[np.uint32]
     server_workload: npt.NDArray[np.uint32]
+    namespace: npt.NDArray[np.uint32]
     datagrams: Datagrams | None
     """The datagrams of all records, if the source keeps them. Batches derived from this one have none."""
     moments: Moments | None

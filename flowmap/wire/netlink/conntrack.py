@@ -16,6 +16,7 @@ import numpy as np
 from flowmap.errors import DecodeError
 from flowmap.flows.records.batch import COLUMNS, Flag, FlowBatch, RecordKind
 from flowmap.model.address import V4_MAPPED
+from flowmap.model.namespace import OWN
 from flowmap.wire.netlink.messages import (
     MIN_TYPE,
     AttributeReader,
@@ -250,7 +251,7 @@ def _row(kind: RecordKind, values: Mapping[str, int]) -> tuple[int, ...]:
         flags |= flag if holds else Flag(0)
     zone = get("zone", get("original_zone", 0))
     head = (kind, flags, values["original_protocol"], zone, get("id", 0))
-    return (*head, *ends, *translated, *counters, get("started", 0), 0, 0, 0, 0)  # no health, no workloads
+    return (*head, *ends, *translated, *counters, get("started", 0), 0, 0, 0, 0, OWN)  # no health, no workloads
 
 
 def _ends(values: Mapping[str, int], side: str, order: tuple[str, str]) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -49,8 +51,8 @@ def test_numbers_stay_until_swept() -> None:
 class Colliding(Hasher):
     """Gives every key the same hash."""
 
-    def __call__(self, columns: object) -> np.ndarray:
-        return np.zeros(len(columns[0]), np.uint64)  # type: ignore[index]
+    def __call__(self, columns: Sequence[np.ndarray], apart: np.ndarray | None = None) -> np.ndarray:
+        return np.zeros(len(columns[0]), np.uint64)
 
 
 def test_colliding_hashes() -> None:

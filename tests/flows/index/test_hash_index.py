@@ -64,3 +64,13 @@ def test_hashes_differ_in_every_column_and_by_seed() -> None:
     assert len(set(hashes.tolist())) == 65
     assert len(set((hashes & np.uint64(0xFFFF)).tolist())) >= 60, "the low bits, which choose the slot, differ too"
     assert (Hasher(SEED[::-1])(columns) != hashes).any()
+
+
+def test_hashes_differ_in_what_is_apart() -> None:
+    columns = [numbers([7] * 40) for _ in range(5)]
+    plain = Hasher(SEED)(columns)
+    apart = Hasher(SEED)(columns, np.arange(40, dtype=np.uint32))
+    assert apart[0] == plain[0], "0 is not apart, whatever the others are"
+    assert len(set(apart.tolist())) == 40
+    assert (Hasher(SEED)(columns, np.zeros(40, np.uint32)) == plain).all()
+    assert (Hasher(SEED[::-1])(columns, np.arange(40, dtype=np.uint32)) != apart).all()
