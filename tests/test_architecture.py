@@ -118,6 +118,7 @@ ELSEWHERE: dict[str, str] = {
     "model.traffic_map": "query/map/test_building.py",
     "query.map.folding": "query/map/test_building.py",
     "query.map.grouping": "query/map/test_building.py",
+    "query.past": "query/test_history.py",
     "replay.capture": "cli/replay/test_capture.py",
     "sandbox.demo.flink": "sandbox/demo/test_demo.py",
     "sandbox.running": "sandbox/test_plane.py",

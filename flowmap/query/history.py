@@ -7,7 +7,6 @@ ended before the question. If that takes longer than :data:`FLUSH_SECONDS`, the 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -15,7 +14,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
-from flowmap.attribute.jobs import placed
 from flowmap.attribute.questions import (
     CONFIDENCE,
     NAMED,
@@ -25,7 +23,6 @@ from flowmap.attribute.questions import (
     combine_client,
     connection_questions,
     state_of,
-    state_of_several,
 )
 from flowmap.errors import HistoryError, QueryError
 from flowmap.history.reader import HistoryReader, StoredFlow
@@ -45,6 +42,7 @@ from flowmap.model.views import (
 )
 from flowmap.query.asking import EngineCalls
 from flowmap.query.live import LiveQueries
+from flowmap.query.past import compared, final, one_of, view_of
 from flowmap.query.windows import joined
 
 T = TypeVar("T")
@@ -99,7 +97,7 @@ class HistoryQueries:
         if not views:
             return (await self._from_intervals([connection.lookup], at))[0]
         limit = await self._calls.call(lambda queries: queries.settings.owners_limit)
-        return _one_of(views, limit)
+        return one_of(views, limit)
 
     async def attributions(self, lookups: Sequence[Lookup], at: float) -> tuple[AttributionView, ...]:
         """As :meth:`attribution`, for many connections that may be known in part."""
@@ -115,7 +113,7 @@ class HistoryQueries:
             stored = [(one.sure, next(views)) for one in of_file]
             sure = [view for is_sure, view in stored if is_sure] + of_table
             counted = sure or [view for _, view in stored]
-            found.append(_one_of(counted, limit) if counted else None)
+            found.append(one_of(counted, limit) if counted else None)
         unseen = [lookup for lookup, view in zip(lookups, found, strict=True) if view is None]
         others = iter(await self._from_intervals(unseen, at) if unseen else ())
         return tuple(next(others) if view is None else view for view in found)
@@ -127,8 +125,7 @@ class HistoryQueries:
         if kept is None:
             return None
         (view,) = await self._views([kept])
-        over = "this connection is closed; this is its final attribution"
-        return replace(view, cause=f"{view.cause}; {over}" if view.cause else over)
+        return final(view)
 
     async def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """Flows that were open in a window of time: tracked flows, then those of the file, the latest to end first.
@@ -162,18 +159,14 @@ class HistoryQueries:
 
     async def changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
         """The peers that are new or gone between two windows."""
-        earlier, later = await self.peers(deployment, *before), await self.peers(deployment, *now)
-        known, current = ({(one.peer, one.protocol) for one in window.peers} for window in (earlier, later))
-        new = tuple(one for one in later.peers if (one.peer, one.protocol) not in known)
-        vanished = tuple(one for one in earlier.peers if (one.peer, one.protocol) not in current)
-        return PeerChanges(earlier, later, new, vanished)
+        return compared(await self.peers(deployment, *before), await self.peers(deployment, *now))
 
     async def _views(self, kept: Sequence[StoredFlow]) -> list[AttributionView]:
         owners = {info.owner for one in kept for info in one.view.deployments}
         if not owners:
-            return [_view(one, {}) for one in kept]
+            return [view_of(one, {}) for one in kept]
         infos = await self._calls.call(lambda queries: _described(queries, owners))
-        return [_view(one, infos) for one in kept]
+        return [view_of(one, infos) for one in kept]
 
     async def _from_intervals(self, lookups: Sequence[Lookup], at: float) -> list[AttributionView]:
         """The owners of the endpoints at a time, for connections that were not observed."""
@@ -217,31 +210,9 @@ class HistoryQueries:
             raise
 
 
-def _one_of(views: Sequence[AttributionView], owners_limit: int) -> AttributionView:
-    """One attribution for all flows that match; if they differ, the answer is that they do."""
-    last = max(views, key=lambda view: (view.flow.started_at or 0.0) if view.flow else 0.0)
-    found = {(view.state, frozenset(info.owner for info in view.deployments)) for view in views}
-    if len(found) == 1:
-        return last
-    state, owners = state_of_several(found, owners_limit)
-    infos = {info.owner: info for view in views for info in view.deployments}
-    deployments = tuple(infos[owner] for owner in sorted(owners))
-    cause = f"{len(views)} connections match at that time and differ in their owners; give both ports"
-    return AttributionView(state, deployments, (), None, cause, matches=len(views))
-
-
 def _described(queries: LiveQueries, owners: Iterable[Owner]) -> Mapping[Owner, DeploymentInfo]:
     """The newest descriptions of deployments, with the names that they had."""
     return {owner: replace(queries.describe(owner), owner=owner) for owner in owners}
-
-
-def _view(one: StoredFlow, infos: Mapping[Owner, DeploymentInfo]) -> AttributionView:
-    by = one.view.started_at if one.view.started_at is not None else math.inf
-    after = one.begun_after if one.view.started_at is not None else -math.inf
-    deployments = tuple(placed(infos[info.owner], after, by) for info in one.view.deployments)
-    named = deployments if one.view.state in NAMED else ()
-    flow = replace(one.view, deployments=named)
-    return AttributionView(one.view.state, named, one.evidence, flow, one.cause or None)
 
 
 def _agreed(intervals: Sequence[OwnershipInterval]) -> Owners | None:

@@ -41,9 +41,9 @@ from flowmap.model.views import (
     PeerWindow,
 )
 from flowmap.query.asking import EngineCalls
-from flowmap.query.history import HistoryQueries
 from flowmap.query.lineage import edges, peer_facts, talks_of_series, talks_of_window
 from flowmap.query.map.building import LiveMap, past_map
+from flowmap.query.past import PastQueries
 from flowmap.query.problems import problems
 from flowmap.query.stale import stale_view
 from flowmap.query.traffic import all_peers, deployment_views
@@ -75,7 +75,7 @@ class QueryService:
         limits: ConnectionLimits = NO_LIMITS,
         source_status: Callable[[], tuple[SourceStatus, ...]],
         catalog_status: Callable[[], CatalogStatus | None] = lambda: None,
-        history_queries: HistoryQueries | None = None,
+        history_queries: PastQueries | None = None,
         fleet_status: Callable[[], FleetStatus] | None = None,
     ) -> None:
         """``stale_for``: maximum age in seconds of an answer that a query gets while the control plane fails."""
@@ -244,7 +244,7 @@ class QueryService:
     def snapshot(self) -> Snapshot:
         return self.calls.snapshot
 
-    def _history(self, field: str | None) -> HistoryQueries:
+    def _history(self, field: str | None) -> PastQueries:
         if self._history_queries is None:
             raise QueryError("this daemon answers about now only: it keeps no history (history.path)", field=field)
         return self._history_queries
