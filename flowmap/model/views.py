@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
-from flowmap.model.workload import Local, Workload
+from flowmap.model.workload import Local, Side, Workload
 
 if TYPE_CHECKING:
     from flowmap.model.explanation import Explanation
@@ -37,6 +37,25 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Observation:
+    """What one host of a fleet counted of a flow, at the endpoint that it has."""
+
+    side: Side
+    host: str
+    counts: str
+    """``ip`` or ``payload``: what its bytes are."""
+    started_at: float | None
+    """Seconds since the epoch, as in :class:`FlowView`."""
+    ended_at: float | None
+    transmit_bytes: int
+    receive_bytes: int
+    transmit_packets: int
+    receive_packets: int
+    state: State
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class FlowView:
     """One flow as users see it; counters are what flowmap observed of it."""
 
@@ -58,7 +77,9 @@ class FlowView:
     """Whether the orientation (which endpoint is the client) is a guess."""
     source: str
     local: tuple[Local, ...] = ()
-    """The workloads at the endpoints that are on this host, the client's first."""
+    """The workloads at the endpoints that are on this host, the client's first; of a fleet: on any host."""
+    observations: tuple[Observation, ...] = ()
+    """Of a fleet: what each host saw, the client's first. The counters above are those of the first. None are added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +193,8 @@ class FlowPage:
 
     flows: tuple[FlowView, ...]
     next_cursor: str | None
+    incomplete: tuple[str, ...] = ()
+    """What is missing in the answer, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +275,18 @@ class PeerSeen:
     last_seen: float
     """Latest end of a flow, or the time of the query if a flow is open."""
     state: State = State.ATTRIBUTED
+    counts: str = ""
+    """Of a fleet: ``ip`` or ``payload``, what the bytes are: hosts may count differently. Both are never added up."""
 
     @property
-    def place(self) -> tuple[str, str, State, tuple[Owner, ...]]:
+    def place(self) -> tuple[str, str, State, tuple[Owner, ...], str]:
         """What the traffic of one entry has in common."""
-        return self.peer, self.protocol, self.state, self.owners
+        return self.peer, self.protocol, self.state, self.owners, self.counts
 
     def joined(self, other: PeerSeen) -> PeerSeen:
         """The sum of both, which have the same :attr:`place`."""
         first, last = min(self.first_seen, other.first_seen), max(self.last_seen, other.last_seen)
-        return PeerSeen(self.peer, self.protocol, self.traffic + other.traffic, self.owners, first, last, self.state)
+        return replace(self, traffic=self.traffic + other.traffic, first_seen=first, last_seen=last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +296,8 @@ class PeerWindow:
     since: float
     until: float
     peers: tuple[PeerSeen, ...]
+    incomplete: tuple[str, ...] = ()
+    """What is missing in the answer, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +310,11 @@ class PeerChanges:
     """Seen in the later window only."""
     vanished: tuple[PeerSeen, ...]
     """Seen in the earlier window only."""
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """What is missing in either window, a line each."""
+        return tuple(dict.fromkeys((*self.before.incomplete, *self.now.incomplete)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def rows_at(accounting: FlowAccounting, rows: Rows, at: float) -> list[int]:
 
 def joined(seen: Iterable[PeerSeen]) -> list[PeerSeen]:
     """Sums of the entries with the same peer and owners, in order."""
-    sums: dict[tuple[str, str, State, tuple[Owner, ...]], PeerSeen] = {}
+    sums: dict[tuple[str, str, State, tuple[Owner, ...], str], PeerSeen] = {}
     for one in seen:
         sums[one.place] = sums[one.place].joined(one) if one.place in sums else one
     return [sums[place] for place in sorted(sums)]

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flowmap.cli.output import text
@@ -31,13 +32,24 @@ FOLLOW = 5.0
 KNOWN = 10_000
 """Printed flows that are remembered."""
 
+NOT_GROUPED = ("client", "container", "unit", "protocol")
+"""Filters of connections that deployments and peers do not have."""
+
 FIGURES = ("transmitBytes", "receiveBytes", "transmitRate", "receiveRate", "connections", "openConnections")
 
 Flow = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the filters and the limit."""
+    """Add the filters, the limit, and the daemon to ask."""
+    add_filters(parser)
+    parser.add_argument("--follow", action="store_true", help="keep printing flows that are new, changed or gone")
+    options.add_daemon(parser)
+    options.add_output(parser)
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Add the filters, the limit and the grouping: what a listing of flows is about."""
     parser.add_argument("--deployment", metavar="D", help="id or name of a deployment")
     parser.add_argument("--peer", metavar="P", help="name of a peer, or address or address:port of a server")
     parser.add_argument("--client", metavar="C", help="address or address:port of a client")
@@ -59,12 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", metavar="N", type=options.positive, default=100, help="maximum number of flows; default: 100"
     )
-    parser.add_argument("--follow", action="store_true", help="keep printing flows that are new, changed or gone")
     parser.add_argument(
         "--by", metavar="SIDES", type=grouped.by, help="traffic by deployment, by peer, or by deployment,peer"
     )
-    options.add_daemon(parser)
-    options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,10 +96,15 @@ def run(arguments: argparse.Namespace) -> int:
     if options.wants_table(arguments):
         text.print_table(HEADER, [row(flow) for flow in flows])
         if more:
-            print(f"(the first {len(flows)}; use --limit for more)")
+            print(first(len(flows)))
     else:
         text.print_json({"flows": flows})
     return 0
+
+
+def first(count: int) -> str:
+    """The line below a listing that was cut."""
+    return f"(the first {count}; use --limit for more)"
 
 
 def fetch(client: DaemonClient, filters: dict[str, str | None], limit: int) -> tuple[list[Flow], bool]:
@@ -145,9 +159,8 @@ def _note(line: str) -> None:
 def _print_groups(client: DaemonClient, arguments: argparse.Namespace, filters: dict[str, str | None]) -> None:
     """Print the traffic by deployment, peer or both; with ``--follow`` again and again, and does not return."""
     sides, as_table = arguments.by, options.wants_table(arguments)
-    for name in ("client", "container", "unit", "protocol"):
-        if filters.pop(name) is not None:
-            raise QueryError(f"--by counts whole deployments and peers; leave out --{name}")
+    check_grouped(filters)
+    filters = {name: value for name, value in filters.items() if name not in NOT_GROUPED}
     limit = min(arguments.limit, grouped.MOST_NODES)
     while True:
         answer = client.get("map", {**filters, "limit": limit})
@@ -157,14 +170,22 @@ def _print_groups(client: DaemonClient, arguments: argparse.Namespace, filters: 
                 print(f"{text.moment(answer['to'])} UTC")
             text.print_table(grouped.header(sides), [grouped.row(one) for one in rows])
         else:
-            print(json.dumps({"from": answer["from"], "to": answer["to"], "groups": [_group(one) for one in rows]}))
+            print(json.dumps({"from": answer["from"], "to": answer["to"], "groups": [group(one) for one in rows]}))
         if not arguments.follow:
             return
         sys.stdout.flush()
         time.sleep(FOLLOW)
 
 
-def _group(one: grouped.Group) -> dict[str, Any]:
+def check_grouped(filters: Mapping[str, object]) -> None:
+    """QueryError for a filter that does not go with ``--by``."""
+    for name in NOT_GROUPED:
+        if filters[name] is not None:
+            raise QueryError(f"--by counts whole deployments and peers; leave out --{name}")
+
+
+def group(one: grouped.Group) -> dict[str, Any]:
+    """A row of ``--by`` in JSON."""
     figures = {name: one.figures[name] for name in FIGURES}
     return {"state": one.state or None, "deployment": one.deployment, "peer": one.peer, **figures}
 

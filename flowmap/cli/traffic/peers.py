@@ -17,6 +17,13 @@ Peer = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the deployment, the periods, and the daemon to ask."""
+    add_question(parser)
+    options.add_daemon(parser)
+    options.add_output(parser)
+
+
+def add_question(parser: argparse.ArgumentParser) -> None:
     """Add the deployment and the periods."""
     parser.add_argument("deployment", metavar="DEPLOYMENT", help="id or name of a deployment")
     parser.add_argument("--since", metavar="TIME", type=options.moment, help="start of the period; default: 24h ago")
@@ -27,16 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.duration,
         help="show peers that are new or gone, compared with a period of this length right before",
     )
-    options.add_daemon(parser)
-    options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Query the daemon and print the peers."""
     from flowmap.cli.shared.client import connect
 
-    until = time.time() if arguments.until is None else arguments.until
-    since = until - DAY if arguments.since is None else arguments.since
+    since, until = period(arguments)
     window = {"from": f"{since:.3f}", "to": f"{until:.3f}"}
     path = f"deployments/{quote(arguments.deployment, safe='')}/peers"
     with connect(arguments) as client:
@@ -52,6 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [(change, *row(peer, arguments.deployment)) for change, peer in changes(answer)]
         text.print_table(("CHANGE", *HEADER), rows)
     return 0
+
+
+def period(arguments: argparse.Namespace) -> tuple[float, float]:
+    """The period in question, in seconds since the epoch."""
+    until = time.time() if arguments.until is None else arguments.until
+    return until - DAY if arguments.since is None else arguments.since, until
 
 
 def changes(answer: dict[str, Any]) -> list[tuple[str, Peer]]:

@@ -18,6 +18,16 @@ EXIT_UNNAMED = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the connection, and the daemon or control plane to ask."""
+    add_connection(parser, now="now")
+    parser.add_argument("--explain", action="store_true", help="show questions, answers and rules behind the result")
+    parser.add_argument("--direct", action="store_true", help="ask the control plane instead of a daemon; needs -c")
+    options.add_config(parser)
+    options.add_daemon(parser)
+    options.add_output(parser)
+
+
+def add_connection(parser: argparse.ArgumentParser, *, now: str) -> None:
+    """Add the endpoints, the protocol and the time; ``now``: what is meant without a time."""
     parser.add_argument(
         "source", metavar="SRC[:PORT]", type=options.endpoint, help="endpoint that opened the connection (client)"
     )
@@ -31,13 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at",
         metavar="TIME",
         type=options.moment,
-        help="time of the connection, like 2h (two hours ago); default: now",
+        help=f"time of the connection, like 2h (two hours ago); default: {now}",
     )
-    parser.add_argument("--explain", action="store_true", help="show questions, answers and rules behind the result")
-    parser.add_argument("--direct", action="store_true", help="ask the control plane instead of a daemon; needs -c")
-    options.add_config(parser)
-    options.add_daemon(parser)
-    options.add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -45,6 +45,11 @@ def inside(*holders: str) -> AliasGenerator:
     )
 
 
+Incomplete = Annotated[
+    list[Text], Field(description="What is missing in the answer, a line each: hosts of a fleet that are behind.")
+]
+
+
 class Answer(BaseModel):
     """Base of all answers. Names are snake_case here and camelCase in JSON."""
 
@@ -150,6 +155,22 @@ class Local(Answer):
     unknown: Text = Field(description="Why a part is not known; empty if there is nothing to say.")
 
 
+class Observation(Answer):
+    """What one host of a fleet counted of a flow."""
+
+    side: Literal["client", "server"] = Field(description="The endpoint that the host has.")
+    host: Text
+    counts: Text = Field(description="ip or payload: what the bytes are.")
+    started_at: Time
+    ended_at: Time
+    transmit_bytes: int
+    receive_bytes: int
+    transmit_packets: int
+    receive_packets: int
+    state: State
+    source: Text
+
+
 class Flow(Answer):
     """One flow; transmit is from client to server."""
 
@@ -176,6 +197,9 @@ class Flow(Answer):
     )
     local_server: Annotated[Local | None, BeforeValidator(lambda found: found[1] if len(found) > 1 else None)] = Field(
         validation_alias="local", description="The server endpoint, if both are on this host."
+    )
+    observations: list[Observation] = Field(
+        description="From the store of a fleet: what each host counted. The flow has the counters of the first."
     )
 
 
@@ -259,6 +283,7 @@ class Flows(Answer):
 
     flows: list[Flow]
     next_cursor: Text | None = Field(description="The cursor of the next page; null on the last page.")
+    incomplete: Incomplete
 
 
 class Traffic(Answer):
@@ -308,6 +333,7 @@ class PeerSeen(Answer):
     )
     first_seen: Time
     last_seen: Time
+    counts: Text = Field(description="From the store of a fleet: ip or payload, what the bytes are; else empty.")
 
 
 class Window(Answer):
@@ -321,6 +347,7 @@ class PeerWindow(Window):
     """The peers of a deployment in a window of time."""
 
     peers: list[PeerSeen]
+    incomplete: Incomplete
 
 
 class PeerChanges(Answer):
@@ -330,6 +357,7 @@ class PeerChanges(Answer):
     now: Window
     new: list[PeerSeen] = Field(description="Peers in the later window only.")
     vanished: list[PeerSeen] = Field(description="Peers in the earlier window only.")
+    incomplete: Incomplete
 
 
 class DeploymentTraffic(Deployment):

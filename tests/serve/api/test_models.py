@@ -101,6 +101,7 @@ def test_attribution_in_full() -> None:
                 "unknown": "",
             },
             "localServer": None,
+            "observations": [],
         },
         "observed": True,
         "cause": None,
