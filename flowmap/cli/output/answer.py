@@ -23,12 +23,20 @@ def print_answer(answer: dict[str, Any]) -> None:
         sent, received = text.amount(flow["transmitBytes"]), text.amount(flow["receiveBytes"])
         facts.append(("  bytes", f"{sent} sent, {received} received"))
         facts += [fact for key in ("local", "localServer") for fact in _local(flow.get(key))]
+        facts += [_observation(one) for one in flow.get("observations", ())]
     for line in text.table(("", ""), facts, width=text.terminal_width())[1:]:
         print(line)
     if answer["evidence"]:
         print()
         header = ("QUESTION", "ANSWER", "CONFIDENCE", "ORIGIN", "RULE", "ANSWERED")
         text.print_table(header, [_evidence(piece) for piece in answer["evidence"]])
+
+
+def _observation(one: dict[str, Any]) -> tuple[object, object]:
+    """What one host of a fleet counted."""
+    sent, received = text.amount(one["transmitBytes"]), text.amount(one["receiveBytes"])
+    what = f"{one['host']}: {one['state']}, {sent} sent, {received} received ({one['counts']} bytes, {one['source']})"
+    return f"  seen by {one['side']}", what
 
 
 def _local(local: dict[str, Any] | None) -> list[tuple[object, object]]:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -74,6 +74,13 @@ def _login(arguments: argparse.Namespace) -> tuple[str, str] | None:
     except UnicodeEncodeError as error:
         raise QueryError("the user name or the password is not UTF-8 text") from error
     return arguments.user, password
+
+
+class Client(Protocol):
+    """Answers of the JSON API: of a daemon, or of what answers like one."""
+
+    def get(self, path: str, parameters: Mapping[str, str | int | None] | None = None) -> dict[str, Any]:
+        """The JSON object at ``/api/v1/<path>``. Parameters that are None are left out. QueryError on failure."""
 
 
 class DaemonClient:

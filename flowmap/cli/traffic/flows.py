@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flowmap.cli.output import text
@@ -19,7 +19,7 @@ from flowmap.errors import QueryError
 from flowmap.model.deployment import State
 
 if TYPE_CHECKING:
-    from flowmap.cli.shared.client import DaemonClient
+    from flowmap.cli.shared.client import Client, DaemonClient
 
 HEADER = ("STATE", "DEPLOYMENT", "CLIENT", "SERVER", "PROTOCOL", "TRANSMIT", "RECEIVE", "STARTED UTC", "LOCAL")
 
@@ -37,7 +37,10 @@ NOT_GROUPED = ("client", "container", "unit", "protocol")
 
 FIGURES = ("transmitBytes", "receiveBytes", "transmitRate", "receiveRate", "connections", "openConnections")
 
+EXIT_INCOMPLETE = 1
+
 Flow = dict[str, Any]
+Filters = Mapping[str, str | None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,46 +83,60 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the flows once, or follow them."""
     from flowmap.cli.shared.client import connect
 
+    filters = filters_of(arguments)
+    with connect(arguments) as client:
+        if arguments.follow and arguments.by:
+            while True:
+                show_groups(client, arguments, filters)
+                sys.stdout.flush()
+                time.sleep(FOLLOW)
+        if arguments.follow:
+            follow(client, filters, arguments.limit, as_table=options.wants_table(arguments))
+        return show(client, arguments, filters)
+
+
+def filters_of(arguments: argparse.Namespace) -> Filters:
+    """The parameters of the HTTP API for the arguments of :func:`add_filters`."""
     names = ("deployment", "peer", "client", "container", "unit", "state", "protocol")
     filters = {name: getattr(arguments, name) for name in names}
     for name, given in (("from", arguments.since), ("to", arguments.until)):
         if given is not None and arguments.follow:
             raise QueryError("--follow shows current flows only; leave out --since and --until")
         filters[name] = None if given is None else f"{given:.3f}"
-    with connect(arguments) as client:
-        if arguments.by:
-            _print_groups(client, arguments, filters)
-            return 0
-        if arguments.follow:
-            follow(client, filters, arguments.limit, as_table=options.wants_table(arguments))
-        flows, more = fetch(client, filters, arguments.limit)
-    if options.wants_table(arguments):
-        text.print_table(HEADER, [row(flow) for flow in flows])
-        if more:
-            print(first(len(flows)))
-    else:
-        text.print_json({"flows": flows})
-    return 0
+    return filters
 
 
-def first(count: int) -> str:
-    """The line below a listing that was cut."""
-    return f"(the first {count}; use --limit for more)"
+def show(client: Client, arguments: argparse.Namespace, filters: Filters) -> int:
+    """Print the flows, or with ``--by`` their sums; returns the exit status."""
+    if arguments.by:
+        return show_groups(client, arguments, filters)
+    flows, more, incomplete = fetch(client, filters, arguments.limit)
+    if not options.wants_table(arguments):
+        text.print_json({"flows": flows, "incomplete": incomplete})
+        return report(incomplete)
+    hosts = any(flow.get("observations") for flow in flows)
+    rows = [(*row(flow), hosts_of(flow)) if hosts else row(flow) for flow in flows]
+    text.print_table((*HEADER, "HOSTS") if hosts else HEADER, rows)
+    if more:
+        print(f"(the first {len(flows)}; use --limit for more)")
+    return report(incomplete)
 
 
-def fetch(client: DaemonClient, filters: dict[str, str | None], limit: int) -> tuple[list[Flow], bool]:
-    """Read at most ``limit`` flows, page by page; the second value: whether there are more."""
+def fetch(client: Client, filters: Filters, limit: int) -> tuple[list[Flow], bool, list[str]]:
+    """Read at most ``limit`` flows, page by page; the others: whether there are more, and what is missing."""
     flows: list[Flow] = []
+    incomplete: dict[str, None] = {}
     cursor: str | None = None
     while True:
         page = client.get("flows", {**filters, "limit": min(PAGE, limit - len(flows)), "cursor": cursor})
         flows += page["flows"]
+        incomplete |= dict.fromkeys(page.get("incomplete", ()))
         cursor = page["nextCursor"]
         if cursor is None or len(flows) >= limit:
-            return flows[:limit], cursor is not None or len(flows) > limit
+            return flows[:limit], cursor is not None or len(flows) > limit, list(incomplete)
 
 
-def follow(client: DaemonClient, filters: dict[str, str | None], limit: int, *, as_table: bool) -> None:
+def follow(client: DaemonClient, filters: Filters, limit: int, *, as_table: bool) -> None:
     """Print flows that are new, changed or gone, as the daemon reports them. Does not return."""
     known: dict[str, str] = {}
     header = True
@@ -156,35 +173,32 @@ def _note(line: str) -> None:
     sys.stderr.write(f"flowmap: {line}\n")
 
 
-def _print_groups(client: DaemonClient, arguments: argparse.Namespace, filters: dict[str, str | None]) -> None:
-    """Print the traffic by deployment, peer or both; with ``--follow`` again and again, and does not return."""
-    sides, as_table = arguments.by, options.wants_table(arguments)
-    check_grouped(filters)
-    filters = {name: value for name, value in filters.items() if name not in NOT_GROUPED}
-    limit = min(arguments.limit, grouped.MOST_NODES)
-    while True:
-        answer = client.get("map", {**filters, "limit": limit})
-        rows = list(grouped.groups(answer, sides))
-        if as_table:
-            if arguments.follow:
-                print(f"{text.moment(answer['to'])} UTC")
-            text.print_table(grouped.header(sides), [grouped.row(one) for one in rows])
-        else:
-            print(json.dumps({"from": answer["from"], "to": answer["to"], "groups": [group(one) for one in rows]}))
-        if not arguments.follow:
-            return
-        sys.stdout.flush()
-        time.sleep(FOLLOW)
-
-
-def check_grouped(filters: Mapping[str, object]) -> None:
-    """QueryError for a filter that does not go with ``--by``."""
+def show_groups(client: Client, arguments: argparse.Namespace, filters: Filters) -> int:
+    """Print the traffic by deployment, peer or both; returns the exit status."""
     for name in NOT_GROUPED:
         if filters[name] is not None:
             raise QueryError(f"--by counts whole deployments and peers; leave out --{name}")
+    asked = {name: value for name, value in filters.items() if name not in NOT_GROUPED}
+    answer = client.get("map", {**asked, "limit": min(arguments.limit, grouped.MOST_NODES)})
+    rows = list(grouped.groups(answer, arguments.by))
+    if options.wants_table(arguments):
+        if arguments.follow:
+            print(f"{text.moment(answer['to'])} UTC")
+        text.print_table(grouped.header(arguments.by), [grouped.row(one) for one in rows])
+    else:
+        print(json.dumps({"from": answer["from"], "to": answer["to"], "groups": [_group(one) for one in rows]}))
+    return report(answer.get("incomplete", ()))
 
 
-def group(one: grouped.Group) -> dict[str, Any]:
+def report(incomplete: Iterable[str]) -> int:
+    """Print on stderr what an answer lacks; returns the exit status."""
+    lines = list(incomplete)
+    for line in lines:
+        _note(line)
+    return EXIT_INCOMPLETE if lines else 0
+
+
+def _group(one: grouped.Group) -> dict[str, Any]:
     """A row of ``--by`` in JSON."""
     figures = {name: one.figures[name] for name in FIGURES}
     return {"state": one.state or None, "deployment": one.deployment, "peer": one.peer, **figures}
@@ -221,6 +235,12 @@ def workload(local: dict[str, Any] | None) -> str | None:
     where = local["containerName"] or (local["container"][:12] if local["container"] else local["unit"])
     process = f"{local['command'] or '?'}[{local['pid']}]" if local["pid"] is not None else None
     return " ".join(part for part in (where, process) if part) or "unknown"
+
+
+def hosts_of(flow: Flow) -> str:
+    """The hosts that saw a flow, the client's first; ``?`` for an endpoint that no host saw."""
+    seen = {one["side"]: one["host"] for one in flow["observations"]}
+    return f"{seen.get('client', '?')} > {seen.get('server', '?')}"
 
 
 def endpoint(value: dict[str, Any]) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from flowmap.cli.output import text
 from flowmap.cli.shared import options
+from flowmap.cli.traffic.flows import report
+
+if TYPE_CHECKING:
+    from flowmap.cli.shared.client import Client
 
 HEADER = ("PEER", "PROTOCOL", "TRANSMIT", "RECEIVE", "CONNECTIONS", "FIRST UTC", "LAST UTC", "SHARED WITH")
 DAY = 86400.0
@@ -40,22 +44,36 @@ def run(arguments: argparse.Namespace) -> int:
     """Query the daemon and print the peers."""
     from flowmap.cli.shared.client import connect
 
+    with connect(arguments) as client:
+        return show(client, arguments)
+
+
+def show(client: Client, arguments: argparse.Namespace) -> int:
+    """Print the peers; returns the exit status."""
     since, until = period(arguments)
     window = {"from": f"{since:.3f}", "to": f"{until:.3f}"}
     path = f"deployments/{quote(arguments.deployment, safe='')}/peers"
-    with connect(arguments) as client:
-        if arguments.compare is None:
-            answer = client.get(path, window)
-        else:
-            answer = client.get(f"{path}/changes", window | {"beforeFrom": f"{since - arguments.compare:.3f}"})
-    if not options.wants_table(arguments):
-        text.print_json(answer)
-    elif arguments.compare is None:
-        text.print_table(HEADER, [row(peer, arguments.deployment) for peer in answer["peers"]])
+    if arguments.compare is None:
+        answer = client.get(path, window)
+        found = [("", peer) for peer in answer["peers"]]
     else:
-        rows = [(change, *row(peer, arguments.deployment)) for change, peer in changes(answer)]
-        text.print_table(("CHANGE", *HEADER), rows)
-    return 0
+        answer = client.get(f"{path}/changes", window | {"beforeFrom": f"{since - arguments.compare:.3f}"})
+        found = changes(answer)
+    if options.wants_table(arguments):
+        _print_table(found, arguments)
+    else:
+        text.print_json(answer)
+    return report(answer.get("incomplete", ()))
+
+
+def _print_table(found: list[tuple[str, Peer]], arguments: argparse.Namespace) -> None:
+    counts = any(peer.get("counts") for _, peer in found)
+    before, after = () if arguments.compare is None else ("CHANGE",), ("BYTES",) if counts else ()
+    rows = []
+    for change, peer in found:
+        cells = row(peer, arguments.deployment)
+        rows.append((*(before and (change,)), *cells, *(after and (peer["counts"],))))
+    text.print_table((*before, *HEADER, *after), rows)
 
 
 def period(arguments: argparse.Namespace) -> tuple[float, float]:

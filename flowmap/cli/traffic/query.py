@@ -47,7 +47,11 @@ def add_connection(parser: argparse.ArgumentParser, *, now: str) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Query the daemon or the control plane and print the attribution."""
-    answer = _from_control_plane(arguments) if arguments.direct else _from_daemon(arguments)
+    return show(_from_control_plane(arguments) if arguments.direct else _from_daemon(arguments), arguments)
+
+
+def show(answer: dict[str, Any], arguments: argparse.Namespace) -> int:
+    """Print an attribution; returns the exit status."""
     if options.wants_table(arguments):
         print_answer(answer)
         if answer.get("explanation"):

@@ -72,7 +72,7 @@ def test_fetch(there: int, limit: int, given: int, more: bool) -> None:
     every = [flow(port) for port in range(1, there + 1)]
     daemon = Daemon(every)
     with daemon.client() as client:
-        assert flows.fetch(client, {"state": "attributed", "peer": None}, limit) == (every[:given], more)
+        assert flows.fetch(client, {"state": "attributed", "peer": None}, limit) == (every[:given], more, [])
     assert all(query["state"] == "attributed" and "peer" not in query for query in daemon.asked)
 
 
