@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -29,6 +28,7 @@ from flowmap.history.closed_flows import MICROSECONDS, Fact, StoredDecision
 from flowmap.history.file import translated
 from flowmap.history.intervals import intervals_at
 from flowmap.history.matching import BlockMatcher, microseconds, totals
+from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.model.views import Connection, Evidence, FlowFilter, FlowView, Lookup, PeerSeen, Traffic
@@ -40,20 +40,6 @@ MOST_A_STEP = 64
 MOST_OF_ONE = 10
 """Flows read for one of many connections. More tell only that their owners differ."""
 _NEWEST = (1 << 63) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFlow:
-    """One flow of the history."""
-
-    view: FlowView
-    """Deployments have only their names of that time."""
-    evidence: tuple[Evidence, ...]
-    cause: str
-    begun_after: float
-    """Earliest possible start in seconds since the epoch; -inf if unknown."""
-    sure: bool
-    """Whether the flow was certainly open at the moment in question."""
 
 
 class StoredPage(NamedTuple):

@@ -33,6 +33,8 @@ class LineageEdge:
     first_seen: float | None
     """Seconds since the epoch; None without a window."""
     last_seen: float | None
+    counts: str = ""
+    """Of a fleet: ``ip`` or ``payload``, what the bytes are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +45,5 @@ class LineageView:
     """Seconds since the epoch; None: since the daemon started."""
     until: float
     edges: tuple[LineageEdge, ...]
+    incomplete: tuple[str, ...] = ()
+    """What is missing in the answer, a line each."""

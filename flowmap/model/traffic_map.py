@@ -41,6 +41,8 @@ class MapQuery:
     order: Order = Order.RATE
     limit: int = 30
     """Nodes of each side; the rest is summed up in ``others``."""
+    counts: str | None = None
+    """``ip`` or ``payload``: the traffic whose bytes are counted so. None: what most connections have."""
 
     @property
     def by_owner(self) -> bool:
@@ -121,3 +123,7 @@ class TrafficMap:
     """Of a comparison: pairs of deployment and peer in the later window only."""
     gone: int = 0
     """Pairs in the earlier window only."""
+    counts: str = ""
+    """Of a fleet: ``ip`` or ``payload``, what the bytes are."""
+    incomplete: tuple[str, ...] = ()
+    """What is missing on the map, a line each."""

@@ -25,7 +25,8 @@ from flowmap.attribute.questions import (
     state_of,
 )
 from flowmap.errors import HistoryError, QueryError
-from flowmap.history.reader import HistoryReader, StoredFlow
+from flowmap.history.reader import HistoryReader
+from flowmap.history.stored import StoredFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.status import HistoryStatus

@@ -43,6 +43,7 @@ class Talk(NamedTuple):
     traffic: Traffic
     first_seen: float | None = None
     last_seen: float | None = None
+    counts: str = ""
 
 
 def talks_of_series(series_table: SeriesSnapshot) -> list[Talk]:
@@ -58,7 +59,7 @@ def talks_of_window(peers: Iterable[PeerSeen]) -> list[Talk]:
     """What a window of time has."""
     named = (State.ATTRIBUTED, State.SHARED)
     return [
-        Talk(one.owners, one.peer, one.protocol, one.traffic, one.first_seen, one.last_seen)
+        Talk(one.owners, one.peer, one.protocol, one.traffic, one.first_seen, one.last_seen, one.counts)
         for one in peers
         if one.state in named
     ]
@@ -111,6 +112,7 @@ def edges(
                 talk.traffic,
                 talk.first_seen,
                 talk.last_seen,
+                talk.counts,
             )
         )
     return tuple(found)

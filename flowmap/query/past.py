@@ -9,7 +9,7 @@ from typing import Protocol
 
 from flowmap.attribute.jobs import placed
 from flowmap.attribute.questions import NAMED, state_of_several
-from flowmap.history.reader import StoredFlow
+from flowmap.history.stored import StoredFlow
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.status import HistoryStatus
 from flowmap.model.views import (
@@ -26,8 +26,8 @@ from flowmap.model.views import (
 class PastQueries(Protocol):
     """Questions about the past. HistoryError if what keeps it cannot be read."""
 
-    def status(self) -> HistoryStatus:
-        """State of the history file."""
+    def status(self) -> HistoryStatus | None:
+        """State of this host's history file; None without one."""
 
     async def attribution(self, connection: Connection, at: float) -> AttributionView:
         """The owners of a connection at a time, in seconds since the epoch."""

@@ -182,15 +182,17 @@ class QueryService:
         now = time.time()
         facts = await self.calls.call(lambda queries: peer_facts(queries.accounting, time.monotonic()))
         since = until = None
+        incomplete: tuple[str, ...] = ()
         if selection.of_past:
             since, until = selection.since or 0.0, selection.until or now
-            talks = talks_of_window((await self._history("from").peers(None, since, until)).peers)
+            window = await self._history("from").peers(None, since, until)
+            talks, incomplete = talks_of_window(window.peers), window.incomplete
         else:
             talks = talks_of_series(self.snapshot().series_table)
         infos = by_visible_key(self.snapshot().deployments)
         named = {owner for talk in talks for owner in talk.owners if owner.key not in infos}
         others = await self.calls.call(lambda queries: {owner.key: queries.describe(owner) for owner in named})
-        return LineageView(since, until or now, edges(talks, facts, selection, infos | others))
+        return LineageView(since, until or now, edges(talks, facts, selection, infos | others), incomplete)
 
     def status(self) -> StatusView:
         snapshot, control = self.snapshot(), self._control.status()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from flowmap.history.file import Limits
-from flowmap.history.reader import HistoryReader, StoredFlow
+from flowmap.history.reader import HistoryReader
 from flowmap.history.store import HistoryStore
+from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address
 from flowmap.model.views import Connection, FlowFilter
 from tests.support.closed_flows import NOW, Flow, closed

@@ -10,8 +10,9 @@ from unittest import mock
 from flowmap.export.peers import Peers
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.history.file import Limits
-from flowmap.history.reader import HistoryReader, StoredFlow
+from flowmap.history.reader import HistoryReader
 from flowmap.history.store import HistoryStore
+from flowmap.history.stored import StoredFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address
 from flowmap.model.views import Connection, FlowFilter

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -56,8 +58,10 @@ def past_map(
     now: PeerWindow, before: PeerWindow | None, infos: Iterable[DeploymentInfo], query: MapQuery
 ) -> TrafficMap:
     """The map of a window, compared with an earlier one if there is one."""
-    later = _by_pair(now.peers)
-    earlier = None if before is None else _by_pair(before.peers)
+    windows = [now] if before is None else [now, before]
+    counts, left_out = _kind_of_bytes([one for window in windows for one in window.peers], query.counts)
+    later = _by_pair(one for one in now.peers if one.counts == counts)
+    earlier = None if before is None else _by_pair(one for one in before.peers if one.counts == counts)
     pairs = list(later | (earlier or {}))
     grouping = group_pairs(pairs)
     window = Window(
@@ -68,7 +72,26 @@ def past_map(
         _columns([later.get(pair) for pair in pairs]),
         None if earlier is None else _columns([earlier.get(pair) for pair in pairs]),
     )
-    return fold(window, query, {info.owner.key: info for info in infos})
+    found = fold(window, query, {info.owner.key: info for info in infos})
+    missing = dict.fromkeys(line for window in windows for line in window.incomplete)
+    return replace(found, counts=counts, incomplete=(*missing, *left_out))
+
+
+def _kind_of_bytes(peers: Sequence[PeerSeen], wanted: str | None) -> tuple[str, tuple[str, ...]]:
+    """The kind of bytes to sum up: the wanted one, or that of most connections; and a line about the others.
+
+    Bytes of IP packets and bytes of payload are never added up.
+    """
+    connections: Counter[str] = Counter()
+    for one in peers:
+        connections[one.counts] += one.traffic.connections
+    ((kind, _),) = connections.most_common(1) or [("", 0)]
+    chosen = kind if wanted is None else wanted
+    others = connections.total() - connections[chosen]
+    if wanted is not None or not others:
+        return chosen, ()
+    (other,) = connections.keys() - {chosen}
+    return chosen, (f"{others:,} connections are left out: their bytes count {other}, not {chosen}",)
 
 
 def _by_pair(peers: Iterable[PeerSeen]) -> dict[tuple[Left, Right], Traffic]:

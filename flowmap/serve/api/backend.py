@@ -25,8 +25,8 @@ from flowmap.model.views import (
 )
 
 
-class Backend(Protocol):
-    """The daemon, as the HTTP interface sees it.
+class PastBackend(Protocol):
+    """What answers about traffic: the daemon, or the store of a fleet.
 
     Methods raise QueryError for a query that cannot be answered (400, with its ``field``), HistoryError if the history
     cannot be read (503), and ControlError if the control plane was needed and failed (502).
@@ -36,14 +36,8 @@ class Backend(Protocol):
         """Which deployments own the connection. ``at``: seconds since the epoch, None is now; ``explain``: with the
         explanation, if the connection is in the table."""
 
-    async def attributions(self, lookups: Sequence[Lookup], at: float | None) -> tuple[AttributionView, ...]:
-        """The same for many connections that may be known in part, in their order."""
-
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """At most ``limit`` flows that pass ``filter``, from ``cursor`` on."""
-
-    async def flow_changes(self, filter: FlowFilter, limit: int, before: object) -> FlowChanges:
-        """At most ``limit`` flows that pass and changed since ``before``: None, or the marks of an earlier answer."""
 
     async def traffic_map(
         self,
@@ -53,6 +47,22 @@ class Backend(Protocol):
     ) -> TrafficMap:
         """The map of now, or of a window of time (seconds since the epoch), compared with an earlier one."""
 
+    async def deployment_peers(self, deployment: str, since: float, until: float) -> PeerWindow:
+        """The peers of a deployment (id or name) in a window of time; seconds since the epoch."""
+
+    async def peer_changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
+        """The peers that are in only one of two windows of time."""
+
+
+class Backend(PastBackend, Protocol):
+    """The daemon, as the HTTP interface sees it."""
+
+    async def attributions(self, lookups: Sequence[Lookup], at: float | None) -> tuple[AttributionView, ...]:
+        """As :meth:`attribution`, for many connections that may be known in part, in their order."""
+
+    async def flow_changes(self, filter: FlowFilter, limit: int, before: object) -> FlowChanges:
+        """At most ``limit`` flows that pass and changed since ``before``: None, or the marks of an earlier answer."""
+
     def sample(self) -> None:
         """Note the counters of the latest snapshot, for the rates of the map. Called about once a second."""
 
@@ -61,12 +71,6 @@ class Backend(Protocol):
 
     async def deployment(self, deployment_id: str) -> DeploymentView | None:
         """One deployment with traffic; None if there is none with this id."""
-
-    async def deployment_peers(self, deployment: str, since: float, until: float) -> PeerWindow:
-        """The peers of a deployment (id or name) in a window of time; seconds since the epoch."""
-
-    async def peer_changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
-        """The peers that are in only one of two windows of time."""
 
     async def peers(self) -> tuple[PeerTraffic, ...]:
         """Every peer with the deployments that talk to it."""

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from flowmap.model.findings import StaleReason
 from flowmap.model.lineage import Direction
-from flowmap.serve.api.models import Answer, DeploymentName, Flow, Text, Time, Traffic
+from flowmap.serve.api.models import Answer, DeploymentName, Flow, Incomplete, Text, Time, Traffic
 
 
 class LineageDeployment(DeploymentName):
@@ -27,6 +27,7 @@ class LineageEdge(Answer):
     traffic: Traffic
     first_seen: Time
     last_seen: Time
+    counts: Text = Field(description="From the store of a fleet: ip or payload, what the bytes are; else empty.")
 
 
 class Lineage(Answer):
@@ -35,6 +36,7 @@ class Lineage(Answer):
     since: Time = Field(serialization_alias="from", description="null: since the daemon started.")
     until: Time = Field(serialization_alias="to")
     edges: list[LineageEdge]
+    incomplete: Incomplete
 
 
 class StaleConnection(Answer):

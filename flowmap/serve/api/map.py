@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from flowmap.serve.api.models import Answer, DeploymentName, Text, Time, inside
+from flowmap.serve.api.models import Answer, DeploymentName, Incomplete, Text, Time, inside
 
 
 def _rounded(rate: float | None) -> float | None:
@@ -93,3 +93,5 @@ class TrafficMap(Answer):
     namespaces: list[Text] = Field(description="All namespaces with traffic, at most 200.")
     new: int = Field(description="Pairs of deployment and peer in the later window only.")
     gone: int = Field(description="Pairs in the earlier window only.")
+    counts: Text = Field(description="From the store of a fleet: ip or payload, what the bytes are; else empty.")
+    incomplete: Incomplete

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field, PlainValidator, WithJsonSchema
@@ -66,6 +67,12 @@ def read_events(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def read_kind_of_bytes(text: str) -> str:
+    if text not in ("ip", "payload"):
+        raise ValueError("is neither ip nor payload")
+    return text
+
+
 Label = Annotated[tuple[str, str] | None, PlainValidator(read_label), WithJsonSchema({"type": "string"})]
 OrderName = Annotated[
     Order, PlainValidator(read_order), WithJsonSchema({"type": "string", "enum": [str(order) for order in Order]})
@@ -75,6 +82,9 @@ Nodes = Annotated[
 ]
 Seconds = Annotated[
     int, PlainValidator(read_seconds), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LONGEST_STREAM})
+]
+KindOfBytes = Annotated[
+    str | None, PlainValidator(read_kind_of_bytes), WithJsonSchema({"type": "string", "enum": ["ip", "payload"]})
 ]
 Events = Annotated[tuple[str, ...], PlainValidator(read_events), WithJsonSchema({"type": "string"})]
 
@@ -120,6 +130,13 @@ class MapParameters(MapFilter):
         None, description="Start of an earlier window to compare with; if absent, it is as long as the other one."
     )
     before_to: Time = Field(None, description="End of the earlier window; the start of the other one if absent.")
+    counts: KindOfBytes = Field(
+        None, description="Of a fleet's store: traffic whose bytes are ip or payload; if absent, what is more common."
+    )
+
+    def query(self) -> MapQuery:
+        """The query of the map."""
+        return replace(super().query(), counts=self.counts)
 
     @property
     def is_live(self) -> bool:

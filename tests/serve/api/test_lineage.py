@@ -24,6 +24,7 @@ def test_lineage() -> None:
         "guessed": True,
         "firstSeen": "2023-11-14T22:13:20.000Z",
         "lastSeen": "2023-11-14T22:15:00.000Z",
+        "counts": "",
     }
     assert (answer["from"], answer["to"]) == ("2023-11-14T22:13:20.000Z", "2023-11-14T22:16:40.000Z")
     assert ask("/api/v1/lineage").json()["from"] is None
