@@ -1,4 +1,4 @@
-"""Full reads of 10,000 sockets in 100 cgroups with their containers and units, beside reads without them.
+"""Full reads of 10,000 sockets in 100 cgroups with their containers, units and processes, beside reads without them.
 
 As root: python -m tests.bench.bench_workloads [sockets]
 """
@@ -11,6 +11,7 @@ import socket
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 from flowmap.sources.base import WorkloadsNamed
 from flowmap.sources.sockets.source import SocketsSource
@@ -32,6 +33,13 @@ class Plain(SocketsSource):
         pass
 
 
+MADE: dict[str, Callable[[], SocketsSource]] = {
+    "without": lambda: Plain(interval=3600.0),
+    "containers and units": lambda: SocketsSource(interval=3600.0),
+    "processes too": lambda: SocketsSource(interval=3600.0, processes=ProcessSearch()),
+}
+
+
 def sockets(tree: CgroupTree, number: int) -> list[socket.socket]:
     """``number`` sockets of connections on loopback, spread over cgroups."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -47,32 +55,57 @@ def sockets(tree: CgroupTree, number: int) -> list[socket.socket]:
     return held
 
 
+def first_read(make: Callable[[], SocketsSource]) -> tuple[float, int]:
+    """CPU in ms of the first read of a new process, which has read nothing before, and the workloads it named."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        source = make()
+        source.open()
+        began = time.process_time()
+        steps = list(source.poll())
+        used = (time.process_time() - began) * 1e3
+        named = sum(len(step.workloads) for step in steps if isinstance(step, WorkloadsNamed))
+        os.write(writing, f"{used} {named}".encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as answer:
+        parts = answer.read().split()
+    os.wait()
+    return float(parts[0]), int(parts[1])
+
+
+def later_read(source: SocketsSource) -> float:
+    """CPU in ms of a read."""
+    began = time.process_time()
+    for _ in source.finish():
+        pass
+    return (time.process_time() - began) * 1e3
+
+
+def show(what: str, times: dict[str, list[float]]) -> None:
+    """Median (least) of each, and the ratios to the peer."""
+    peer = times["without"]
+    for name, ours in times.items():
+        ratio = statistics.median(one / other for one, other in zip(ours, peer, strict=True))
+        line = f"{what:<12} {name:<22} {statistics.median(ours):6.1f} ms ({min(ours):6.1f})"
+        print(f"{line}   ratio {ratio:.2f} ({min(ours) / min(peer):.2f})")
+
+
 def main() -> None:
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     with namespace() as inside, inside.entered(), cgroup_tree() as tree:
         held = sockets(tree, number)
-        made = {"with": SocketsSource(interval=3600.0), "without": Plain(interval=3600.0)}
-        first, later = {}, {name: [0.0] * 0 for name in made}
-        named = 0
-        for name, source in made.items():
-            source.open()
-            began = time.process_time()
-            steps = list(source.poll())
-            first[name] = (time.process_time() - began) * 1e3
-            named += sum(len(step.workloads) for step in steps if isinstance(step, WorkloadsNamed))
-        for _ in range(ROUNDS):  # in turns, so that both meet the same neighbours
-            for name, source in made.items():
-                began = time.process_time()
-                for _ in source.finish():
-                    pass
-                later[name].append((time.process_time() - began) * 1e3)
+        # In turns, so that all meet the same neighbours.
+        first = [{name: first_read(make) for name, make in MADE.items()} for _ in range(ROUNDS)]
+        named = first[0]["containers and units"][1]
         print(f"{len(held)} sockets in {CGROUPS} cgroups, {named} workloads named; CPU, median (least) of {ROUNDS}")
-        for what, ours, peer in (
-            ("first read", first["with"], first["without"]),
-            ("later reads", statistics.median(later["with"]), statistics.median(later["without"])),
-            ("least of them", min(later["with"]), min(later["without"])),
-        ):
-            print(f"{what:<14} with {ours:7.1f} ms   without {peer:7.1f} ms   ratio {ours / peer:.2f}")
+        show("first read", {name: [one[name][0] for one in first] for name in MADE})
+        made = {name: make() for name, make in MADE.items()}
+        for source in made.values():
+            source.open()
+            list(source.poll())
+        later = [{name: later_read(source) for name, source in made.items()} for _ in range(ROUNDS)]
+        show("later reads", {name: [one[name] for one in later] for name in MADE})
         processes(held)
 
 

@@ -36,7 +36,6 @@ from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_
 from flowmap.sources.workloads.numbering import Numbering
 from flowmap.sources.workloads.processes import ProcessSearch
 from flowmap.sources.workloads.selection import Selection
-from flowmap.system.cgroups import Cgroup
 from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
 
@@ -260,20 +259,20 @@ class SocketsSource:
         """Set the workloads of open sockets whose process was found, and search for the others."""
         if self._processes is None:
             return
-        found, unread = self._processes.take_found(), self._numbering.unread()
         open_ = np.flatnonzero(~facts["process"] & (rows["inode"] != 0))
-        inodes, cgroups = rows["inode"][open_].tolist(), rows["cgroup"][open_].tolist()
-        places = {one: self._numbering.cgroup(one) for one in set(cgroups) - unread}
-        wanted: dict[int, Cgroup | None] = {}
-        for at, inode, cgroup in zip(open_.tolist(), inodes, cgroups, strict=True):
-            process = found.get(inode)
-            if process is None and cgroup in places:
-                wanted[inode] = places[cgroup]
-            elif process is not None:
-                facts["workload"][at], facts["process"][at] = self._numbering.of_process(cgroup, process), True
-        self._processes.want(wanted)
-        if found:
+        if found := self._processes.take_found():
+            known = np.isin(rows["inode"][open_], np.fromiter(found, rows["inode"].dtype, len(found)))
+            for at in open_[known].tolist():
+                process = found[int(rows["inode"][at])]
+                facts["workload"][at] = self._numbering.of_process(int(rows["cgroup"][at]), process)
+            facts["process"][open_[known]] = True
             set_peers(facts)
+            open_ = open_[~known]
+        if self._processes.is_idle and len(open_):
+            inodes, cgroups = rows["inode"][open_].tolist(), rows["cgroup"][open_].tolist()
+            places = {one: self._numbering.cgroup(one) for one in set(cgroups) - self._numbering.unread()}
+            wanted = {inode: places[one] for inode, one in zip(inodes, cgroups, strict=True) if one in places}
+            self._processes.want(wanted)
 
     def _with_names(self, batch: FlowBatch) -> Iterator[Step]:
         """The batch, after the workloads that have a name since the last one."""

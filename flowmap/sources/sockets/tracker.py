@@ -164,10 +164,11 @@ def set_peers(facts: Facts) -> None:
     joint = np.flatnonzero(facts["here"] & (facts["side"] != 0))
     if not len(joint):
         return
-    pair = facts["pair"]
-    joint = joint[np.argsort(pair[joint], kind="stable")]
-    _, first, number = np.unique(pair[joint], return_index=True, return_counts=True)
-    one, other = joint[first[number == 2]], joint[first[number == 2] + 1]
+    joint = joint[np.argsort(facts["pair"][joint], kind="stable")]
+    pair = facts["pair"][joint]
+    begins = np.flatnonzero(np.concatenate(([True], pair[1:] != pair[:-1], [True])))
+    first = begins[:-1][np.diff(begins) == 2]
+    one, other = joint[first], joint[first + 1]
     opposite = facts["side"][one] == -facts["side"][other]
     one, other = one[opposite], other[opposite]
     facts["peer"][one], facts["peer"][other] = facts["workload"][other], facts["workload"][one]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
@@ -57,8 +58,13 @@ class ProcessSearch:
         """Search for the holders of these inodes; each has its cgroup, if it is known. No effect while a search
         runs."""
         if self._walk is None and sockets:
-            self._wanted = dict(list(sockets.items())[:LIMIT])
+            self._wanted = sockets if len(sockets) <= LIMIT else dict(islice(sockets.items(), LIMIT))
             self._walk = self._search()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no search runs."""
+        return self._walk is None
 
     def take_found(self) -> dict[int, Process]:
         """The results of searches that have ended since the last call, by inode."""
