@@ -59,7 +59,8 @@ def find_mount(mountinfo: Path = proc.PROC / "self" / "mountinfo") -> Mount:
     trees = [Path(path) for path, kind in types.items() if kind == "cgroup2"]
     hybrid = "cgroup" in types.values()
     if not trees:
-        return Mount(None, hybrid=hybrid, cause="no cgroup v2 tree is mounted here")
+        cause = "only cgroup v1 is mounted here" if hybrid else "no cgroup v2 tree is mounted here"
+        return Mount(None, hybrid=hybrid, cause=cause)
     return Mount(min(trees, key=lambda path: (not is_whole(path), len(path.parts), str(path))), hybrid=hybrid)
 
 

@@ -25,7 +25,7 @@ Settings = dict[str, Any]
 NAMESPACE = "control_plane.default-namespace"
 
 
-OF_THE_TEST_HOST = ("sockets.containers", "sockets.processes")
+OF_THE_TEST_HOST = ("sockets.containers", "sockets.namespaces", "sockets.processes")
 """Findings about the cgroups and processes of the host that the tests run on; tests/sources/workloads has theirs."""
 
 

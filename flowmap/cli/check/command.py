@@ -103,10 +103,12 @@ def _safely(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Findin
 def sources(config: Config) -> list[Finding]:
     """Findings of the configured source; with ``auto`` one working source is enough."""
     from flowmap.sources.kinds import CAPTURE, KINDS
+    from flowmap.sources.workloads.check import not_read
 
     settings = config.collect
     if settings.source != "auto":
-        return KINDS[settings.source].check(settings)
+        own = KINDS[settings.source].check(settings)
+        return own if settings.source == "sockets" else [*own, not_read(settings.source)]
     kinds = [kind for kind in KINDS.values() if kind is not CAPTURE or settings.capture.interfaces]
     found = {kind.facts.name: kind.check(settings) for kind in kinds}
     chosen = _auto(config)

@@ -80,7 +80,7 @@ def findings(probe: SocketsProbe | None = None, *, processes: str = "auto") -> l
     if probe.dump is not None:
         return [*found, Finding("sockets.dump", "failed", str(probe.dump), probe.dump.remedy)]
     workloads = check.findings(set(probe.cgroups), processes=processes)
-    return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *_SCOPE, *workloads]
+    return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *workloads]
 
 
 def _dump(probe: SocketsProbe) -> Finding:
@@ -100,12 +100,3 @@ def _buffer(probe: SocketsProbe) -> Finding:
         return Finding("sockets.receive_buffer", "ok", room)
     remedy = f"sysctl -w net.core.rmem_max={probe.asked}, or grant CAP_NET_ADMIN"
     return Finding("sockets.receive_buffer", "degraded", f"{room}; {probe.asked} were requested", remedy)
-
-
-_SCOPE = (
-    Finding(
-        "sockets.scope",
-        "ok",
-        "TCP of this network namespace only: UDP and containers with their own network namespace are not seen",
-    ),
-)

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+DIRECTORY = Path("/var/log/containers")
 LIMIT = 16_384
 """Files that are read."""
 
@@ -28,7 +29,7 @@ class ContainerName(NamedTuple):
 class ContainerNames:
     """The names of the containers on this node; empty elsewhere."""
 
-    def __init__(self, directory: Path = Path("/var/log/containers")) -> None:
+    def __init__(self, directory: Path = DIRECTORY) -> None:
         self._directory = directory
         self._changed_at = -1
         self._names: dict[str, ContainerName] = {}
