@@ -3,6 +3,8 @@
 #   docker run --network host --cap-drop ALL --cap-add NET_ADMIN --user 0 --read-only \
 #       -v /etc/flowmap:/etc/flowmap:ro flowmap
 # Without --cap-add and --user it reads the socket table instead, which needs no privilege.
+# Container, unit and process of each connection need more to read, and no capability:
+#       --pid host -v /sys/fs/cgroup:/host/sys/fs/cgroup:ro
 
 FROM python:3.13-slim-bookworm AS build
 WORKDIR /src

@@ -11,26 +11,23 @@ import yaml
 
 from flowmap.config import load
 from flowmap.errors import ConfigError
-from tests.dockerfile import ROOT, commands, steps
+from flowmap.sources.workloads import names
+from tests.dockerfile import commands, steps
+from tests.support.manifests import DIRECTORY, merged, objects, patch_of
 
-MANIFEST = ROOT / "config" / "kubernetes" / "flowmap.yaml"
-SECRETS = MANIFEST.with_name("secrets.yaml")
-OBJECTS: dict[str, Any] = {
-    document["kind"] + "/" + document["metadata"]["name"]: document
-    for file in (MANIFEST, SECRETS)
-    for document in yaml.safe_load_all(file.read_text())
-}
+MANIFEST = DIRECTORY / "flowmap.yaml"
+OBJECTS = objects("flowmap.yaml", "secrets.yaml")
 
 POD = OBJECTS["DaemonSet/flowmap"]["spec"]["template"]
 (CONTAINER,) = POD["spec"]["containers"]
 HASH = "$2y$10$" + "a" * 53
 
 
-def environment() -> dict[str, str]:
+def environment(container: Any = CONTAINER) -> dict[str, str]:
     """The container's, with Kubernetes' part done: references looked up, and $(NAME) put in."""
     known = {"status.hostIP": "10.1.2.3", "id": "LTAI-example", "hash": HASH}
     made: dict[str, str] = {}
-    for variable in CONTAINER["env"]:
+    for variable in container["env"]:
         source = variable.get("valueFrom", {})
         value = (
             variable.get("value") or known[source.get("fieldRef", {}).get("fieldPath") or source["secretKeyRef"]["key"]]
@@ -75,6 +72,25 @@ def test_it_has_no_power_but_the_one_it_needs() -> None:
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert all(mount["readOnly"] for mount in CONTAINER["volumeMounts"])
     assert "hostPath" not in str(spec["volumes"])
+
+
+def test_the_patch_for_local_adds_what_is_read_and_no_power(tmp_path: Path) -> None:
+    pod = merged(OBJECTS["DaemonSet/flowmap"], patch_of("local.yaml"))["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["securityContext"] == CONTAINER["securityContext"] and container["image"] == CONTAINER["image"]
+    assert pod["hostPID"] and pod["hostNetwork"] and pod["securityContext"] == POD["spec"]["securityContext"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert mounts.keys() == volumes.keys() and all(mount["readOnly"] for mount in mounts.values())
+    host = {name: volume["hostPath"]["path"] for name, volume in volumes.items() if "hostPath" in volume}
+    assert host == {"cgroups": "/sys/fs/cgroup", "container-names": "/var/log/containers"}
+    # A container has a part of the tree at /sys/fs/cgroup, where some runtimes allow no other mount.
+    assert mounts["cgroups"]["mountPath"] != "/sys/fs/cgroup"
+    assert mounts["container-names"]["mountPath"] == str(names.DIRECTORY)
+    file = tmp_path / "flowmap.yaml"
+    file.write_text("control_plane: {region: cn-hangzhou, workspace: a}\ncollect: {source: conntrack}\n")
+    environ = {name: value for name, value in environment(container).items() if "COLLECT" in name}
+    assert load(str(file), environ).collect.source == "auto"
 
 
 def test_names_lead_to_what_is_there() -> None:
