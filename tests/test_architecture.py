@@ -60,7 +60,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
         "cli.shared.flink",  # listings in the values of the API
     ),
     "control.flink": (
-        *("control.flink", "daemon.clients", "cli.check.flink", "cli.control.flink_packages", "cli.shared.flink"),
+        *("control.flink", "daemon.flink_clients", "cli.check.flink", "cli.control.flink_packages", "cli.shared.flink"),
     ),
 }
 """Who may import an implementation of the port to a control plane. Everything else knows ``control.port`` only."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from flowmap.config import Config, ControlPlaneConfig, FlinkClusterConfig, FlinkConfig
+from flowmap.config import Config, ControlPlaneConfig
 from flowmap.control.alibaba.api.caller import Admit, Observe, default_transport, no_limit, no_observer
 from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.api.requests import GET_DEPLOYMENTS_BY_IP
@@ -14,12 +14,6 @@ from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label
 from flowmap.control.alibaba.credentials.base import Credentials, CredentialsProvider, StaticCredentials
 from flowmap.control.alibaba.credentials.chain import process_credentials
 from flowmap.control.catalog.catalog import Scope
-from flowmap.control.flink.cluster import Cluster
-from flowmap.control.flink.control_plane import FlinkControlPlane
-from flowmap.control.flink.deployments import Identity
-from flowmap.control.flink.host import UNUSED, Host, Listener
-from flowmap.control.flink.kubernetes import ApiServer, KubernetesClusters, access_of
-from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.control.http.endpoint import endpoint_of_region
 from flowmap.control.http.route import Route, environment_proxy, trusting
 from flowmap.control.http.transport_api import Transport
@@ -27,10 +21,7 @@ from flowmap.control.port import Admit as AdmitQuestion
 from flowmap.control.port import ControlPlane
 from flowmap.control.several import SeveralControlPlanes
 from flowmap.errors import ConfigError
-from flowmap.model.address import Address
 from flowmap.model.deployment import FLINK
-from flowmap.system.addresses import own_addresses
-from flowmap.system.cgroup_members import Groups, Member, holder_of
 
 
 class ConfiguredControl(NamedTuple):
@@ -57,6 +48,8 @@ def configured_control(
     """
     if not config.flink.enabled:
         return _alibaba(config.control_plane, observe=observe, admit=admit, join=join)
+    from flowmap.daemon.flink_clients import flink_control_plane  # a megabyte that few daemons need
+
     flink = flink_control_plane(config.flink)
 
     def scopes() -> list[Scope]:
@@ -67,59 +60,6 @@ def configured_control(
     first = _alibaba(config.control_plane, observe=observe, admit=admit, join=join)
     plane = SeveralControlPlanes(first.plane, {FLINK: flink})
     return first._replace(plane=plane, scopes=scopes)
-
-
-def flink_control_plane(settings: FlinkConfig) -> FlinkControlPlane:
-    """The clusters of open-source Flink; ConfigError for a file that cannot be used."""
-    identity = Identity(settings.identity)
-    shared = settings.addresses == "shared"
-    own = frozenset(map(Address.parse, own_addresses()))
-    host: Host = _ThisHost() if settings.host == "auto" else UNUSED
-
-    def make(access: Access) -> Cluster:
-        return Cluster(
-            JobManagerRest(access), identity, poll=settings.poll, own_addresses=own, shared=shared, host=host
-        )
-
-    asked, discovery = settings.kubernetes, None
-    if asked.enabled:
-        api = access_of(asked.api)
-        discovery = KubernetesClusters(lambda: ApiServer(api), asked.namespaces, asked.selector, make)
-    clusters = [make(_access(one)) for one in settings.clusters]
-    return FlinkControlPlane(clusters, poll=settings.poll, discovery=discovery)
-
-
-class _ThisHost:
-    """Implements ``flowmap.control.flink.host.Host``. Commands that list need no sources: they are imported late."""
-
-    def __init__(self) -> None:
-        self._groups = Groups()
-
-    def listeners(self) -> Iterable[Listener]:
-        from flowmap.sources.sockets.listening import read_listening
-
-        return [Listener(*one) for one in read_listening()]
-
-    def members(self, cgroups: Collection[int]) -> Mapping[int, tuple[Member, ...]]:
-        return self._groups.members(cgroups)
-
-    def holder_of(self, group: tuple[Member, ...], inode: int) -> int | None:
-        return holder_of(group, inode)
-
-
-def _access(cluster: FlinkClusterConfig) -> Access:
-    login = cluster.basic_auth
-    return Access(
-        cluster.name,
-        cluster.urls,
-        cluster.path_prefix,
-        cluster.tls.ca_file,
-        cluster.tls.cert_file,
-        cluster.tls.key_file,
-        cluster.bearer_token_file,
-        None if login is None else login.username,
-        None if login is None else login.password_file,
-    )
 
 
 def _alibaba(settings: ControlPlaneConfig, *, observe: Observe, admit: AdmitQuestion, join: Join) -> ConfiguredControl:

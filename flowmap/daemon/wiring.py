@@ -36,13 +36,9 @@ from flowmap.export.negotiation import Format
 from flowmap.export.peers import Peers
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.snapshot import HistoryReport, Snapshot
-from flowmap.history.file import Limits
-from flowmap.history.reader import HistoryReader
-from flowmap.history.writer import HistoryFigures, HistoryWriter
 from flowmap.model.findings import ConnectionLimits
 from flowmap.model.source import SourceStatus
 from flowmap.query.asking import EngineCalls
-from flowmap.query.history import HistoryQueries
 from flowmap.query.live import LiveQueries
 from flowmap.query.service import QueryService
 from flowmap.recording.recorder import Recorder, RecordTo, start_recording
@@ -59,6 +55,8 @@ from flowmap.system.workers import Workers
 
 if TYPE_CHECKING:
     from flowmap.daemon.fleet import Fleet
+    from flowmap.history.writer import HistoryFigures, HistoryWriter
+    from flowmap.query.history import HistoryQueries
 
 
 FLEET_QUESTIONS = 2000
@@ -297,6 +295,9 @@ def _history_writer(config: Config, source: Source) -> HistoryWriter | None:
     history = config.history
     if history.path is None:
         return None
+    from flowmap.history.file import Limits  # with SQLite, which is more than a megabyte
+    from flowmap.history.writer import HistoryWriter
+
     return HistoryWriter(history.path, Limits(history.retain, history.max_size), source=source.facts.name)
 
 
@@ -305,6 +306,9 @@ def _history_queries(
 ) -> HistoryQueries | None:
     if history_writer is None or config.history.path is None:
         return None
+    from flowmap.history.reader import HistoryReader
+    from flowmap.query.history import HistoryQueries
+
     translated = config.attribute.nat == "translated"
     history_reader = HistoryReader(config.history.path, peer_name=names.name, translated_ends=translated)
     return HistoryQueries(calls, history_writer, history_reader)

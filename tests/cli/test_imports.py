@@ -62,3 +62,10 @@ def test_replay_with_a_catalog_loads_no_sandbox(tmp_path: Path) -> None:
     capture = Path(__file__).parent.parent / "data" / "captures" / "http.pcap"
     words = ("replay", str(capture), "--catalog", str(catalog), "-o", "json")
     assert loaded(("flowmap.sandbox", *SERVER, "rich"), *words) == "0 []"
+
+
+def test_the_daemon_loads_sqlite_and_flink_only_where_they_are_configured() -> None:
+    code = "import sys, flowmap.daemon.lifecycle; print([name for name in sys.argv[1:] if name in sys.modules])"
+    watched = ["sqlite3", "flowmap.control.flink.cluster", "redis", "rich", "scapy", "starlette"]
+    result = subprocess.run([sys.executable, "-c", code, *watched], capture_output=True, text=True, check=True)
+    assert result.stdout == "['starlette']\n", "what it needs is loaded, so the names are right"

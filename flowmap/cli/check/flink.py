@@ -8,7 +8,7 @@ import time
 from flowmap.config import Config
 from flowmap.control.flink.cluster import SILENT, Cluster
 from flowmap.control.flink.control_plane import FlinkControlPlane
-from flowmap.daemon.clients import flink_control_plane
+from flowmap.daemon.flink_clients import flink_control_plane
 from flowmap.errors import ConfigError, ControlError
 from flowmap.sources.base import Finding
 

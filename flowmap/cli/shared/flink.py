@@ -12,7 +12,7 @@ from flowmap.config import Config
 from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.flink.control_plane import FlinkControlPlane
 from flowmap.control.port import ListedDeployment
-from flowmap.daemon.clients import flink_control_plane
+from flowmap.daemon.flink_clients import flink_control_plane
 from flowmap.errors import ControlError
 from flowmap.model import deployment as model
 from flowmap.model.address import Address, Endpoint

@@ -67,7 +67,7 @@ Time = Annotated[
 class Body(BaseModel):
     """Base of all bodies. Names are snake_case here and camelCase in a request; an unknown name is an error."""
 
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid")
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="forbid", defer_build=True)
 
 
 class KnownConnection(Body):

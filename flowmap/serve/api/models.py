@@ -54,7 +54,10 @@ class Answer(BaseModel):
     """Base of all answers. Names are snake_case here and camelCase in JSON."""
 
     model_config = ConfigDict(
-        alias_generator=AliasGenerator(serialization_alias=to_camel), from_attributes=True, frozen=True
+        alias_generator=AliasGenerator(serialization_alias=to_camel),
+        from_attributes=True,
+        frozen=True,
+        defer_build=True,  # a daemon that is only scraped needs no validator of the answers: 4 MiB
     )
 
     @classmethod

@@ -177,7 +177,7 @@ Flag = Annotated[bool, PlainValidator(read_flag), WithJsonSchema({"type": "strin
 class Parameters(BaseModel):
     """Base of all parameters. Names are snake_case here and camelCase in a request. Each is given once at most."""
 
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
