@@ -54,10 +54,11 @@ class Answer(BaseModel):
     """Base of all answers. Names are snake_case here and camelCase in JSON."""
 
     model_config = ConfigDict(
+        # A daemon that is only scraped needs no validators of answers.
         alias_generator=AliasGenerator(serialization_alias=to_camel),
         from_attributes=True,
         frozen=True,
-        defer_build=True,  # a daemon that is only scraped needs no validator of the answers: 4 MiB
+        defer_build=True,
     )
 
     @classmethod
