@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeGuard
 
 import flowmap
 from flowmap.attribute.questions import Question
@@ -47,9 +47,6 @@ from flowmap.query.past import PastQueries
 from flowmap.query.problems import problems
 from flowmap.query.stale import stale_view
 from flowmap.query.traffic import all_peers, deployment_views
-
-if TYPE_CHECKING:
-    from flowmap.query.history import HistoryQueries
 
 NOW = 1.0
 """Seconds by which a time may differ from the present and still mean now."""

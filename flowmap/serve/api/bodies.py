@@ -13,9 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from flowmap.model.address import Address, protocol_number
 from flowmap.model.views import EndpointFilter, Lookup
-from flowmap.serve.api.models import FieldProblem
 from flowmap.serve.api.parameters import read_address, read_protocol, read_time
-from flowmap.serve.api.problem import BadParameters
+from flowmap.serve.api.problem import BadParameters, FieldProblem
 
 MOST_CONNECTIONS = 1000
 """Connections in one batch."""

@@ -383,20 +383,3 @@ class Peers(Answer):
     """Every peer seen in traffic."""
 
     peers: list[PeerTraffic]
-
-
-class FieldProblem(Answer):
-    """What is wrong with one parameter."""
-
-    field: str
-    reason: Text
-
-
-class Problem(Answer):
-    """An error, as RFC 9457 describes it."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: Text
-    errors: list[FieldProblem] = Field(default=[], description="Each parameter at fault.")

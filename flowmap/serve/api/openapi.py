@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from flowmap.serve.api.endpoints import Endpoint
-from flowmap.serve.api.models import Answer, Problem
-from flowmap.serve.api.problem import MEDIA_TYPE
+from flowmap.serve.api.models import Answer
+from flowmap.serve.api.problem import MEDIA_TYPE, Problem
 
 _EVERYWHERE = (401, 403, 413, 414, 429, 500)
 _REF = "#/components/schemas/{model}"

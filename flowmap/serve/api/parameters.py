@@ -18,8 +18,7 @@ from flowmap.model.address import Address, format_endpoint, protocol_number
 from flowmap.model.deployment import State
 from flowmap.model.selection import LabelFilter, Selection
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter
-from flowmap.serve.api.models import FieldProblem
-from flowmap.serve.api.problem import BadParameters
+from flowmap.serve.api.problem import BadParameters, FieldProblem
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100

@@ -8,12 +8,13 @@ from __future__ import annotations
 import http
 from collections.abc import Mapping, Sequence
 
+from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from flowmap.errors import ControlError, HistoryError, QueryError
-from flowmap.serve.api.models import FieldProblem, Problem
+from flowmap.serve.api.models import Answer, Text
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -27,6 +28,23 @@ SAFE_HEADERS = {
     "cache-control": "no-store",
 }
 """Headers of every answer; an answer may replace them."""
+
+
+class FieldProblem(Answer):
+    """What is wrong with one parameter."""
+
+    field: str
+    reason: Text
+
+
+class Problem(Answer):
+    """An error, as RFC 9457 describes it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: Text
+    errors: list[FieldProblem] = Field(default=[], description="Each parameter at fault.")
 
 
 def problem(
