@@ -101,6 +101,7 @@ def make_snapshot(
         flows_limit=accounting.table.max_flows,
         flows_ended_unseen=accounting.table.ended_unseen,
         shed=dict(accounting.shed),
+        workloads_dropped=accounting.table.workloads.dropped,
         contradictions=accounting.attribution.contradictions.count,
         attribution=attribution_report(accounting.attribution),
         health=source.tells_health,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from flowmap.export.delays import BOUNDS, DelayCounts
@@ -73,11 +74,19 @@ def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_flows_limit": [_sample(snapshot.flows_limit)],
         "flowmap_flows_shed_total": _by_reason(snapshot.shed),
         "flowmap_flows_ended_unseen_total": [_sample(snapshot.flows_ended_unseen)],
+        "flowmap_workloads_dropped_total": _workloads_dropped(snapshot),
         "flowmap_series": [_sample(series_table.count)],
         "flowmap_series_limit": [_sample(series_table.limit)],
         "flowmap_series_folded_total": [_sample(series_table.folded)],
         "flowmap_contradictions_total": [_sample(snapshot.contradictions)],
     }
+
+
+def _workloads_dropped(snapshot: Snapshot) -> list[Sample]:
+    tables = Counter(flows=snapshot.workloads_dropped)
+    for source in snapshot.sources:
+        tables.update(source.stats.workloads_dropped)
+    return [_sample(number, table=table) for table, number in sorted(tables.items())]
 
 
 def _delays(delays: Mapping[str, DelayCounts]) -> list[Sample]:

@@ -212,6 +212,8 @@ class Snapshot:
     """Flows that disappeared between two full reads without a final record."""
     shed: Mapping[str, int] = field(default_factory=dict)
     """Flows evicted or refused, by reason."""
+    workloads_dropped: int = 0
+    """Containers and processes of flows that were dropped; sources have their own tables."""
     contradictions: int = 0
     """Answers that contradict an earlier attribution in the time they cover."""
     attribution: AttributionReport = AttributionReport()

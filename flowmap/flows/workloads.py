@@ -32,6 +32,8 @@ class Workloads:
         self._renamed: set[int] = set()
         self._relabelled: list[Rows] = []
         self._told: list[Rows] = []
+        self.dropped = 0
+        """Workloads of flows that were dropped at the limit."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -142,3 +144,4 @@ class Workloads:
         self._known = {number: one for number, one in self._known.items() if number in kept}
         for number in list(self._known)[1 : len(self._known) - LIMIT + 1]:
             del self._known[number]
+            self.dropped += 1

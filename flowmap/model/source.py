@@ -50,6 +50,9 @@ class SourceStats:
     offloaded: dict[str, int] = field(default_factory=dict)
     """Connections of the last full read that a flowtable forwards, by path (``software``, ``hardware``); empty where
     unknown."""
+    workloads_dropped: dict[str, int] = field(default_factory=dict)
+    """What tables about containers and processes dropped at their limits, by table: ``cgroups`` (paths), ``workloads``,
+    ``container_names``, ``listeners``."""
     interfaces: dict[str, bool] = field(default_factory=dict)
     """Whether each configured interface exists and is up."""
     notes: dict[str, str] = field(default_factory=dict)

@@ -17,7 +17,8 @@ readers do not know it; a new setting does not. All versions from 1 on can be re
 3: results of questions contain who had the address when; there are series of Flink's own connections.
 4: records contain the workloads of their endpoints, and results of questions the processes that tenures belong to.
 5: flowmap's own connections to control planes are entries; workloads have the names that Kubernetes gives them.
-6: records contain the number of their network namespace, and what the numbers stand for is an entry."""
+6: records contain the number of their network namespace, and what the numbers stand for is an entry; statistics of
+sources count what tables of workloads dropped."""
 
 LAST_WORDS = 512
 """Bytes reserved for the END chunk."""

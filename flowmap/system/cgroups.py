@@ -94,6 +94,8 @@ class CgroupPaths:
         self.mount = mount
         self._clock, self._pause = clock, pause
         self._paths: dict[int, str] = {}
+        self.dropped = 0
+        """Paths dropped at the limit."""
         self._next_walk = float("-inf")
 
     def __len__(self) -> int:
@@ -113,6 +115,7 @@ class CgroupPaths:
             found |= {one: self._touch(one) for one in missing if one in self._paths}
             for one in list(self._paths)[: max(0, len(self._paths) - LIMIT)]:
                 del self._paths[one]
+                self.dropped += 1
         return {one: found.get(one) for one in wanted}
 
     def path(self, one: int) -> str | None:

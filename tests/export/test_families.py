@@ -16,6 +16,9 @@ from flowmap.model.status import RecordingReport
 X = DeploymentInfo(Owner("w", "ns", "id", "orders"), creator="ann", labels={"team": "a"}, seen_at=1.0)
 RECORDING = RecordingReport("/r", 9, True, "")
 CATALOG = CatalogReport(3, 0, False, None)
+DROPPING = SourceReport(
+    SourceFacts("sockets", "payload", announces_births=False), SourceStats(workloads_dropped={"cgroups": 2})
+)
 HISTORY = HistoryReport(True, 5, 7, {"queue_full": 2}, {"age": 1}, 0, 3, 0, 100, 1000, None, 0)
 
 
@@ -40,6 +43,11 @@ def samples(snapshot: Snapshot, name: str, **label_names: str) -> list[tuple[str
             Snapshot(shed={"full": 2, "a": 1}),
             "flowmap_flows_shed_total",
             [('{reason="a"}', 1), ('{reason="full"}', 2)],
+        ),
+        (
+            Snapshot(workloads_dropped=1, sources=(DROPPING, DROPPING)),
+            "flowmap_workloads_dropped_total",
+            [('{table="cgroups"}', 4), ('{table="flows"}', 1)],
         ),
         (Snapshot(recording=RECORDING), "flowmap_recording_active", [("", 1)]),
         (Snapshot(recording=RECORDING), "flowmap_recording_ended_total", []),

@@ -84,6 +84,7 @@ def test_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.local(feed.table.columns, row) == (Local("client", A),)
     dropped = table.get(4)
     assert dropped is not None and "full" in dropped.unknown
+    assert table.dropped == 0, "no flow had them"
 
 
 def test_limit_of_used_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +94,7 @@ def test_limit_of_used_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     for port in range(2, 7):
         feed(replace(OPEN, id=port, client_port=port, workloads=(port, 0)))
     feed.table.workloads.tidy(feed.table.columns, feed.table.live)
-    assert len(feed.table.workloads) == 3
+    assert (len(feed.table.workloads), feed.table.workloads.dropped) == (3, 3)
     assert feed.table.workloads.get(6) == ELSEWHERE and feed.table.workloads.get(CONFLICT) == CONFLICTING
 
 

@@ -235,6 +235,14 @@ _TABLES = (
         "Flows that disappeared between two full reads without a final record, without ignored ones. Their last bytes "
         "may be missing.",
     ),
+    Metric(
+        "flowmap_workloads_dropped_total",
+        "counter",
+        "What tables about containers and processes of this host dropped at their limits: flows (the workload of open "
+        "flows, which is then unknown), cgroups, workloads and listeners (found again if they are still there), "
+        "container_names (names that Kubernetes gives).",
+        ("table",),
+    ),
     Metric("flowmap_series", "gauge", "Traffic series on the page. Each has a sample in several metrics."),
     Metric("flowmap_series_limit", "gauge", "Largest number of traffic series (export.max_series)."),
     Metric(

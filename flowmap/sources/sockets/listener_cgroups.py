@@ -24,26 +24,36 @@ class ListenerCgroups:
     """The listeners of the last full reads."""
 
     def __init__(self) -> None:
-        self._reads: deque[_Ports] = deque(maxlen=READS)
+        self._reads: deque[_Ports | None] = deque(maxlen=READS)  # None: one with too many listeners
+        self.dropped = 0
+        """Listeners beyond the limit: while there are such, no listener is certain."""
+
+    def forget(self) -> None:
+        """Start again, after a time without reads."""
+        self._reads.clear()
 
     def update(self, rows: Rows) -> None:
         """Take the listening sockets of a full read."""
         self._reads.append(_by_port(rows))
+        self.dropped += max(0, len(rows) - LISTENER_LIMIT)
 
     def of_accepted(self, ports: npt.NDArray[np.uint32], listening: Rows) -> Cgroups:
         """The cgroup of sockets that were accepted on these local ports; 0 where it is not certain.
 
         ``listening``: the listening sockets now.
         """
-        if len(self._reads) < READS:
+        found = (*self._reads, _by_port(listening))
+        reads = tuple(read for read in found if read is not None)
+        if len(reads) <= READS:
             return np.zeros(len(ports), np.uint64)
-        reads = (*self._reads, _by_port(listening))
         return np.array([_common(port, reads) for port in ports.tolist()], np.uint64)
 
 
-def _by_port(rows: Rows) -> _Ports:
+def _by_port(rows: Rows) -> _Ports | None:
+    if len(rows) > LISTENER_LIMIT:
+        return None
     found: _Ports = {}
-    for port, cookie, cgroup in rows[["local_port", "cookie", "cgroup"]][:LISTENER_LIMIT].tolist():
+    for port, cookie, cgroup in rows[["local_port", "cookie", "cgroup"]].tolist():
         found.setdefault(port, {})[cookie] = cgroup
     return found
 

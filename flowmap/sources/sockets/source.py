@@ -82,6 +82,7 @@ class SocketsSource:
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
         self._numbering = Numbering()
+        self._listener_cgroups = ListenerCgroups()
         self._processes = processes
         if cgroups is not None:
             self._select(cgroups)
@@ -108,7 +109,7 @@ class SocketsSource:
             raise
         self._events = events
         self._tracker = SocketTracker()
-        self._listener_cgroups = ListenerCgroups()
+        self._listener_cgroups.forget()
         self._closings = Closings(self._tracker, self._queries)
         self._policy = Policy(self._tracker, self._closings, self._queries, seed=self._seed)
         self._next_read = self._finished_at = float("-inf")
@@ -198,6 +199,8 @@ class SocketsSource:
         self._missed = self._missed or (missed and not complete)
         self._finished_at = self._clock()
         self.stats.resync_seconds = self._finished_at - began
+        dropped = self._numbering.dropped() | {"listeners": self._listener_cgroups.dropped}
+        self.stats.workloads_dropped = {table: number for table, number in dropped.items() if number}
         self._next_read = self._finished_at + pause_after(self.stats.resync_seconds, self.interval)
         yield ReadFinished(complete)
         if complete:

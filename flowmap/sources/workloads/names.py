@@ -33,6 +33,8 @@ class ContainerNames:
         self._directory = directory
         self._changed_at = -1
         self._names: dict[str, ContainerName] = {}
+        self.dropped = 0
+        """Files beyond the limit, which were not read."""
 
     def refresh(self) -> bool:
         """Read the directory if it has changed; whether it has."""
@@ -42,6 +44,7 @@ class ContainerNames:
                 return False
             with os.scandir(self._directory) as entries:
                 found = [_FILE.fullmatch(entry.name) for entry in islice(entries, LIMIT)]
+                self.dropped += sum(1 for _ in entries)
         except OSError:
             return False
         self._changed_at = changed_at

@@ -46,6 +46,7 @@ class Numbering:
         self._named: dict[int, Workload] = {}
         self._selection = Selection()
         self._left_out: set[int] = set()
+        self._dropped = self._given_up = 0
 
     def of_cgroups(self, ids: npt.NDArray[np.uint64]) -> Numbers:
         """The number of the workload of each cgroup."""
@@ -84,6 +85,14 @@ class Numbering:
         """A cgroup with its directory; None if that is not known."""
         return self._paths.cgroup(one)
 
+    def dropped(self) -> dict[str, int]:
+        """What was dropped at limits, by table: paths of cgroups, workloads, names of Kubernetes containers."""
+        return {
+            "cgroups": self._paths.dropped,
+            "workloads": self._dropped,
+            "container_names": self._given_up + self._container_names.dropped,
+        }
+
     def take_named(self) -> tuple[tuple[int, Workload], ...]:
         """Workloads that are new, or better known than before."""
         self._name()
@@ -101,6 +110,7 @@ class Numbering:
                 dropped = self._numbers.pop(next(iter(self._numbers)))
                 self._unnamed.pop(dropped, None)
                 self._left_out.discard(dropped)
+                self._dropped += 1
         self._numbers[key] = number  # inserted last: the order is by use
         return number
 
@@ -129,6 +139,7 @@ class Numbering:
                 del self._nameless[number]
         for number in list(self._nameless)[: max(0, len(self._nameless) - NAMELESS)]:
             del self._nameless[number]
+            self._given_up += 1
 
     def _workload(self, key: _Key, path: str | None) -> Workload:
         mount = self._paths.mount

@@ -26,6 +26,7 @@ def test_status() -> None:
                 "resyncSeconds": 0.0,
                 "receiveBuffer": 0,
                 "exceptionalPackets": {"duplicate": 3},
+                "workloadsDropped": {},
                 "offloaded": {},
                 "interfaces": {},
                 "accounting": None,

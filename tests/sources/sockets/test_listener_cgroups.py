@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flowmap.sources.sockets import listener_cgroups
 from flowmap.sources.sockets.listener_cgroups import ListenerCgroups
 from flowmap.wire.netlink.inet_diag import Socket
 from tests.support.tcp_sockets import rows, sock
@@ -41,6 +42,26 @@ def test_of_accepted(reads: list[list[Socket]], now: list[Socket], cgroup: int) 
     for read in reads:
         known.update(rows(*read))
     assert known.of_accepted(np.array([9092, 9093], np.uint32), rows(*now)).tolist() == [cgroup, 0]
+
+
+def test_too_many_listeners_leave_none_certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another listener of the port, in another cgroup, may be among those beyond the limit."""
+    known = ListenerCgroups()
+    monkeypatch.setattr(listener_cgroups, "LISTENER_LIMIT", 1)
+    ports = np.array([9092], np.uint32)
+    for read, now, dropped in (([A], [A], 0), ([A, B], [A], 1), ([A], [A], 1), ([A], [A, B], 1)):
+        known.update(rows(*read))
+        assert (known.of_accepted(ports, rows(*now)).tolist(), known.dropped) == ([0], dropped)
+    assert known.of_accepted(ports, rows(A)).tolist() == [10]
+
+
+def test_nothing_is_certain_after_a_pause() -> None:
+    known = ListenerCgroups()
+    for _ in range(2):
+        known.update(rows(A))
+    known.forget()
+    known.update(rows(A))
+    assert known.of_accepted(np.array([9092], np.uint32), rows(A)).tolist() == [0]
 
 
 def test_only_the_last_reads_count() -> None:

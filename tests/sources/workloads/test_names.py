@@ -50,3 +50,4 @@ def test_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = ContainerNames(tmp_path)
     assert known.refresh()
     assert [known.get(one) is None for one in (ID, OTHER)].count(True) == 1
+    assert known.dropped == 1

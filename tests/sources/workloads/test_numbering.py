@@ -14,6 +14,7 @@ from flowmap.sources.workloads.names import ContainerNames
 from flowmap.sources.workloads.numbering import GONE, IN_ROOT, NOT_REPORTED, Numbering
 from flowmap.sources.workloads.processes import Process
 from flowmap.sources.workloads.selection import Selection
+from flowmap.system import cgroups
 from flowmap.system.cgroups import CgroupPaths, Mount
 
 
@@ -74,7 +75,20 @@ def test_a_dropped_number_is_never_used_again(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(numbering, "LIMIT", 2)
     made = numbering_of(tmp_path)
     first = numbers_of(made, 11, 12, 13)
+    assert made.dropped()["workloads"] == 1
     assert not set(numbers_of(made, 11)) & set(first)
+
+
+def test_names_that_are_not_waited_for_any_more_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numbering, "NAMELESS", 1)
+    monkeypatch.setattr(cgroups, "LIMIT", 4)
+    pods = [tmp_path / f"kubepods/pod{'a' * 32}" / (letter * 64) for letter in "bcd"]
+    for pod in pods:
+        pod.mkdir(parents=True)
+    made = Numbering(CgroupPaths(Mount(tmp_path), clock=Clock()), ContainerNames(tmp_path / "none"))
+    numbers_of(made, *(os.stat(pod).st_ino for pod in pods))
+    made.take_named()
+    assert made.dropped() == {"cgroups": 2, "workloads": 0, "container_names": 2}
 
 
 def test_no_sockets(tmp_path: Path) -> None:
