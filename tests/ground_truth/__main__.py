@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from flowmap.cli.output.text import amount, table
 from tests.ground_truth.modes import MODES
-from tests.ground_truth.run import Outcome, carry_out
-from tests.ground_truth.schedule import make_plan
-from tests.ground_truth.truth import QUICK, Timing, summary
-from tests.ground_truth.verdict import Wrong, explain
+from tests.ground_truth.series import SUMS, Options, Result, carry_out_all, sums
 
 HEADER = (
     "SEED", "MODE", "FLOWS", "RIGHT", "WRONG", "SHARED", "NO NAME", "ATTRIBUTABLE", "SHARE %", "TIES", "UNTIED",
-    "SNAPSHOTS", "BYTES", "LOST", "UDP %", "CALLS", "ALLOWED", "TIE CALLS", "CALLS/1000", "MEDIAN s", "99 % s",
+    "SNAPSHOTS", "BYTES", "LOST", "UDP %", "CALLS", "ALLOWED", "TIE CALLS", "MEDIAN s", "99 % s",
 )  # fmt: skip
+FEW = 30
+"""Runs of which each has a row in the table at the end."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.ground_truth", description=__doc__)
     parser.add_argument("--seed", type=int, help="one seed; what failed can be repeated")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds 1 to N; default: 1")
+    parser.add_argument(
+        "--seeds", type=_seeds, default=range(1, 2), metavar="N|A-B", help="seeds 1 to N, or A to B; default: 1"
+    )
     parser.add_argument(
         "--mode",
         action="append",
@@ -39,71 +38,54 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=0.6, help="connections a second from each; default: 0.6")
     parser.add_argument("--grace", type=float, default=2.0, help="attribute.grace in seconds; default: 2")
     parser.add_argument("--slack", type=float, default=2.5, help="seconds an answer may take to count; default: 2.5")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process of its own; default: 1")
     parser.add_argument(
-        "--keep", type=Path, help="directory for the daemon's log and what is needed to look into a fault"
+        "--results", type=Path, help="add a line of JSON a run to this file; runs that are in it are not repeated"
     )
+    parser.add_argument(
+        "--keep", type=Path,
+        help="directory for the daemon's log and what is needed to look into a fault; with --results, of faulty runs",
+    )  # fmt: skip
     arguments = parser.parse_args()
-    failed = False
-    rows = []
-    for seed in [arguments.seed] if arguments.seed is not None else range(1, arguments.seeds + 1):
-        for mode in arguments.modes or MODES:
-            outcome = _run(arguments, seed, mode)
-            rows.append(_row(outcome))
-            failures = outcome.failures(share=MODES[mode].share)
-            failed |= bool(failures)
-            _tell(outcome, failures)
-    print("\n".join(table(HEADER, rows)))
-    return 1 if failed else 0
-
-
-def _run(arguments: argparse.Namespace, seed: int, mode: str) -> Outcome:
-    duration = arguments.duration or (10.0 if arguments.quick else 60.0)
-    plan = make_plan(
-        seed, duration=duration, mode=mode, clients=arguments.clients, rate=arguments.rate,
-        grace=arguments.grace,
+    options = Options(
+        arguments.quick, arguments.duration or (10.0 if arguments.quick else 60.0), arguments.clients, arguments.rate,
+        arguments.grace, arguments.slack, arguments.keep, keep_faulty=arguments.results is not None,
     )  # fmt: skip
-    directory = arguments.keep and arguments.keep / f"{seed}-{mode}"
-    if directory:
-        directory.mkdir(parents=True, exist_ok=True)
-    timing = replace(QUICK if arguments.quick else Timing(), slack=arguments.slack)
-    outcome = carry_out(plan, timing, directory=directory)
-    if directory:
-        _dump(outcome, directory / "faults.json")
-    return outcome
+    seeds = arguments.seeds if arguments.seed is None else [arguments.seed]
+    runs = [(seed, mode) for seed in seeds for mode in arguments.modes or MODES]
+    results = []
+    for result in carry_out_all(runs, options, jobs=arguments.jobs, file=arguments.results):
+        results.append(result)
+        _tell(result)
+    if len(results) <= FEW:
+        print("\n".join(table(HEADER, map(_row, results))))
+    print("\n".join(table(SUMS, sums(results))))
+    return 1 if any(result.failures for result in results) else 0
 
 
-def _row(outcome: Outcome) -> tuple[object, ...]:
-    verdict, calls = outcome.verdict, outcome.calls
+def _seeds(text: str) -> range:
+    first, _, last = text.rpartition("-")
+    return range(int(first or 1), int(last) + 1)
+
+
+def _row(result: Result) -> tuple[object, ...]:
     return (
-        outcome.plan.seed, outcome.plan.mode, verdict.flows, verdict.right, len(verdict.wrong), verdict.shared,
-        sum(verdict.states.values()), verdict.attributable, round(verdict.share, 2), verdict.tied, verdict.untied,
-        outcome.bytes.snapshots, sum(outcome.bytes.observed), outcome.bytes.missing, round(outcome.bytes.udp_share, 1),
-        calls.asked,
-        round(calls.allowed), calls.ties, round(outcome.flow_calls),
-        *(f"≤ {bound:g}" for bound in outcome.named_within),
+        result.seed, result.mode, result.flows, result.right, result.wrong, result.shared,
+        sum(result.unnamed.values()), result.attributable, round(result.share, 2), result.tied, result.untied,
+        result.snapshots, result.bytes, result.missing, round(result.udp_share, 1), result.calls,
+        round(result.allowed), result.narrowing_calls, *(f"≤ {bound:g}" for bound in result.named_within),
     )  # fmt: skip
 
 
-def _tell(outcome: Outcome, failures: list[str]) -> None:
-    plan, verdict = outcome.plan, outcome.verdict
-    print(f"seed {plan.seed}, mode {plan.mode}: {summary(outcome.record.connections)}", flush=True)
-    print(f"  {len(verdict.wrong)} wrong, {verdict.right} right; {verdict.share:.2f} % of {verdict.attributable} named")
-    without = ", ".join(f"{count} {state}" for state, count in verdict.states.most_common())
-    print(f"  without a name: {without or 'none'}; {outcome.overruns} overruns")
-    print(f"  {amount(sum(outcome.bytes.observed))} in {outcome.bytes.snapshots} snapshots, each exact: "
-          f"{'no' if outcome.bytes.imbalances else 'yes'}; {outcome.calls.faulty} calls met a fault")  # fmt: skip
-    for failure in failures:
+def _tell(result: Result) -> None:
+    print(f"seed {result.seed}, mode {result.mode}: {result.connections}", flush=True)
+    print(f"  {result.wrong} wrong, {result.right} right; {result.share:.2f} % of {result.attributable} named")
+    without = ", ".join(f"{count} {state}" for state, count in result.unnamed.items())
+    print(f"  without a name: {without or 'none'}; {result.overruns} overruns; load {result.load:g}")
+    print(f"  {amount(result.bytes)} in {result.snapshots} snapshots, each exact: "
+          f"{'no' if result.inexact else 'yes'}; {result.faulty_calls} calls met a fault")  # fmt: skip
+    for failure in result.failures:
         print(f"  FAILED: {failure}", flush=True)
-
-
-def _dump(outcome: Outcome, file: Path) -> None:
-    changes = outcome.record.changes
-    missed = [
-        explain(Wrong(one, last, "it has no name, and must have one"), changes) for one, last in outcome.verdict.missed
-    ]
-    wrong = [explain(one, changes) for one in outcome.verdict.wrong]
-    report = {"wrong": wrong, "missed": missed, "evidence": outcome.evidence, "blind": outcome.record.blind}
-    file.write_text(json.dumps(report, indent=1, default=str))
 
 
 sys.exit(main())
