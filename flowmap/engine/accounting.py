@@ -275,8 +275,8 @@ class FlowAccounting:
             self._journal.left(columns, rows, self.attribution.decisions, self.table.workloads, open_until=until)
 
     def _finish_read(self, complete: bool, now: float) -> None:
-        closed = self.table.end_read(complete=complete, now=now)
-        self._close(closed)
+        for changes in self.table.end_read(complete=complete, now=now):
+            self._count(changes, now)
         if complete:
             self.complete_reads += 1
             self.counters_at = self._read_started

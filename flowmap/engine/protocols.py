@@ -8,9 +8,9 @@ from typing import Protocol
 from flowmap.attribute.answers.intervals import IntervalChange
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
+from flowmap.flows.bursts import Times
 from flowmap.flows.columns import FlowColumns
 from flowmap.flows.index.hash_index import Rows
-from flowmap.flows.table import Times
 from flowmap.flows.workloads import Workloads
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey
 

@@ -51,16 +51,10 @@ class Row(IntFlag):
     """Found by a full read or an update. The event of its opening may follow."""
     PICKED_UP = auto()
     """Picked up in the middle, so its start is unknown."""
-    DOUBTED = auto()
-    """The current full read showed smaller counters: they were zeroed, or a new flow has the same tuple and id."""
-    SET_BACK = auto()
-    """The counters were zeroed: the events from before that read are applied and announced no new flow."""
     ASSURED = auto()
     """Both hosts take part; see ``flowmap.flows.eviction``."""
     UNCONFIRMED = auto()
     """Connectionless, with traffic that waits for a confirmation of the owner; see ``flowmap.flows.bursts``."""
-    SHOWN = auto()
-    """The current full read showed larger counters, perhaps of a new flow; see ``flowmap.flows.early_counts``."""
 
 
 class FlowColumns:
@@ -98,6 +92,7 @@ class FlowColumns:
         self.changed_at = np.zeros(n, np.float64)  # the counters grew last by this instant
         self.read_at = np.zeros(n, np.float64)  # ``last`` is not older than this
         self.read = np.zeros(n, np.uint32)  # number of the full read that last saw the flow
+        self.held = np.zeros(n, np.uint32)  # where its counters are held, 0: nowhere; see ``flows.held_counters``
         # Written only for connectionless flows: see ``flowmap.flows.bursts``.
         self.heard_by = np.zeros(n, np.float64)
         self.burst_after = np.zeros(n, np.float64)

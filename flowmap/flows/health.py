@@ -12,7 +12,6 @@ from flowmap.flows.records.changes import Changes
 from flowmap.flows.workloads import Workloads
 
 _ENDED = np.uint32(Row.ENDED)
-_NO_ROWS = np.zeros(0, np.int32)
 
 
 def apply_measured(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, workloads: Workloads) -> Changes:
@@ -28,4 +27,4 @@ def apply_measured(columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: 
     here = rows[(batch.flags & np.uint16(Flag.PRESENT | Flag.ENDING)) == np.uint16(Flag.PRESENT)]
     columns.active[here] = np.maximum(columns.active[here], read_at)
     grew = np.flatnonzero(resent)
-    return Changes(rows[grew], np.zeros((len(grew), 4), np.uint64), resent[grew], _NO_ROWS, _NO_ROWS)
+    return Changes(rows[grew], np.zeros((len(grew), 4), np.uint64), resent[grew])

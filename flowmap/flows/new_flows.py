@@ -1,4 +1,4 @@
-"""First facts of new rows, and the choice of records that the flow table applies."""
+"""Flags and first facts of rows, and the choice of records that the flow table applies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 
 DUMPED, UPDATED = int(RecordKind.DUMPED), int(RecordKind.UPDATED)
 NEWS = int(Flag.COUNTERS | Flag.ENDING | Flag.HEALTH | Flag.ASSURED)
-USED, OPEN, PREEXISTING, END_UNANNOUNCED, UNANNOUNCED = (
-    np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
+DOUBTFUL, FLAG_ASSURED = int(Flag.DOUBTFUL), int(Flag.ASSURED)
+USED, OPEN, PREEXISTING, END_UNANNOUNCED, UNANNOUNCED, ASSURED = (
+    np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED, Row.ASSURED)
 )
 
 
@@ -28,6 +29,13 @@ def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint32]:
     flags[(batch.flags & Flag.PRESENT) != 0] |= np.uint32(Row.PRESENT)
     flags[(batch.kind == DUMPED) | (batch.kind == UPDATED)] |= UNANNOUNCED
     return flags
+
+
+def note_flags(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
+    """Note which rows have an end that may not be announced, and which are assured."""
+    columns.flags[rows[batch.kind != DUMPED]] &= ~END_UNANNOUNCED
+    columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= END_UNANNOUNCED
+    columns.flags[rows[(batch.flags & FLAG_ASSURED) != 0]] |= ASSURED
 
 
 def write_translation(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:

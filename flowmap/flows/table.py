@@ -23,8 +23,7 @@ from flowmap.flows.columns import (
     key_columns,
     occurrence_rounds,
 )
-from flowmap.flows.counters import apply_late_openings, confirm_zeroed, count, count_retransmits, has_grown, sums
-from flowmap.flows.early_counts import EarlyCounts
+from flowmap.flows.counters import apply_late_openings, count, count_held, count_retransmits, has_grown, sums
 from flowmap.flows.eviction import (
     SHARE,
     Evict,
@@ -37,12 +36,13 @@ from flowmap.flows.eviction import (
 )
 from flowmap.flows.filter import Filter
 from flowmap.flows.health import apply_measured
+from flowmap.flows.held_counters import HeldCounters
 from flowmap.flows.index.endpoints import EndpointTable
 from flowmap.flows.index.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.index.ports import TCP
 from flowmap.flows.index.superseded import Superseded
 from flowmap.flows.namespaces import Namespaces
-from flowmap.flows.new_flows import applicable, opening_flags, write_translation
+from flowmap.flows.new_flows import applicable, note_flags, opening_flags, write_translation
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.records.changes import Changes, Moment, Shed, joined
 from flowmap.flows.records.moments import note_moments
@@ -54,15 +54,11 @@ MAX_SUPERSEDED = 10_000
 
 # numpy looks up a dozen attributes of an enum member at every use; plain numbers keep small batches fast.
 CLOSED, OPENED, UPDATED = int(RecordKind.CLOSED), int(RecordKind.OPENED), int(RecordKind.UPDATED)
-DUMPED, MEASURED = int(RecordKind.DUMPED), int(RecordKind.MEASURED)
-COUNTERS, HEALTH, ENDING = int(Flag.COUNTERS), int(Flag.HEALTH), int(Flag.ENDING)
-PICKED_UP, DOUBTFUL, ASSURED = int(Flag.PICKED_UP), int(Flag.DOUBTFUL), int(Flag.ASSURED)
-USED, OPEN, ENDED, INDEXED = (np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED))
-PREEXISTING, END_UNANNOUNCED, UNANNOUNCED, _ASSURED = (
-    np.uint32(flag) for flag in (Row.PREEXISTING, Row.END_UNANNOUNCED, Row.UNANNOUNCED, Row.ASSURED)
+MEASURED = int(RecordKind.MEASURED)
+COUNTERS, ENDING, PICKED_UP = int(Flag.COUNTERS), int(Flag.ENDING), int(Flag.PICKED_UP)
+USED, OPEN, ENDED, INDEXED, END_UNANNOUNCED, UNANNOUNCED = (
+    np.uint32(flag) for flag in (Row.USED, Row.OPEN, Row.ENDED, Row.INDEXED, Row.END_UNANNOUNCED, Row.UNANNOUNCED)
 )
-
-Times = npt.NDArray[np.float64]
 
 _NO_ROWS = np.zeros(0, np.int32)
 
@@ -101,7 +97,8 @@ class FlowTable:
         self._read = 0
         self._starting = True
         self._superseded = Superseded(MAX_SUPERSEDED)
-        self._early = EarlyCounts()
+        self._reading = False
+        self._held = HeldCounters(self.columns)
         self._refused = False  # a flow was refused since the start of the last complete read without refusals
         self._refused_in_read = False
         self._swept: list[Rows] = []
@@ -120,7 +117,7 @@ class FlowTable:
         """All rows in use."""
         return np.flatnonzero(self.columns.flags[: self._top] & USED).astype(np.int32)
 
-    def alive_until(self, rows: Rows) -> Times:
+    def alive_until(self, rows: Rows) -> bursts.Times:
         """The latest instant at which each flow was certainly alive."""
         columns, flags = self.columns, self.columns.flags[rows]
         reported = np.where((flags & END_UNANNOUNCED) != 0, columns.read_at[rows], self.alive_at)
@@ -132,15 +129,19 @@ class FlowTable:
         self.alive_at = max(self.alive_at, at)
 
     def begin_read(self) -> None:
-        """Start a full read."""
+        """Start a full read. Until :meth:`end_read` the counters that it shows are held."""
         self._read += 1
+        self._reading = True
+        self._held.clear()
         self._refused_in_read = False
 
-    def end_read(self, *, complete: bool, now: float) -> Rows:
-        """End a full read. A complete one closes the open flows that it did not show; returns their rows."""
-        confirm_zeroed(self.columns, self._top, self._early)
-        if not complete:
-            return _NO_ROWS
+    def end_read(self, *, complete: bool, now: float) -> list[Changes]:
+        """End a full read: count what it showed. A complete one also closes the open flows that it did not show."""
+        self._reading = False
+        changes = [count_held(self.columns, reading) for reading in self._held.take()]
+        return [*changes, self._close_unseen(now)] if complete else changes
+
+    def _close_unseen(self, now: float) -> Changes:
         self._starting = False
         flags = self.columns.flags[: self._top]
         missing = (flags & (OPEN | INDEXED)) == OPEN | INDEXED
@@ -151,7 +152,7 @@ class FlowTable:
         self._close(gone, now)
         flags &= ~UNANNOUNCED
         self._refused = self._refused_in_read
-        return gone
+        return Changes.of_closed(gone)
 
     def apply(
         self, batch: FlowBatch, *, now: float, read_at: float, born_after: float = NEVER, evict: Evict | None = None
@@ -206,6 +207,7 @@ class FlowTable:
     def free(self, rows: Rows) -> None:
         """Free closed rows after their traffic was credited."""
         self.columns.flags[rows] = 0
+        self._held.drop(rows)
         self._free.extend(rows.tolist())
 
     def sweep_endpoints(self) -> Rows:
@@ -244,12 +246,10 @@ class FlowTable:
             kept = np.flatnonzero(rows >= 0)
             batch, rows = batch.take(kept), rows[kept]
         columns.read[rows] = self._read
-        columns.flags[rows[batch.kind != DUMPED]] &= ~END_UNANNOUNCED
-        columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= END_UNANNOUNCED
-        columns.flags[rows[(batch.flags & ASSURED) != 0]] |= _ASSURED
+        note_flags(columns, batch, rows)
         if self._withholding:
             batch = without_evictable(columns, batch, rows)
-        deltas = count(columns, batch, rows, moment.read_at, moment.now, self._early)
+        deltas = count(columns, batch, rows, moment.read_at, moment.now, self._held, hold=self._reading)
         apply_late_openings(columns, batch, rows, deltas, moment.born_after)
         resent = count_retransmits(columns, batch, rows)
         self.workloads.note(columns, batch, rows)
@@ -341,7 +341,6 @@ class FlowTable:
         columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after if each is None else each.before)
         columns.born_by[rows] = moment.now if each is None else each.by
         columns.reset(rows)
-        self._early.hand_over(columns, rows)
         bursts.begin(columns, rows)
         columns.series[rows] = np.where(self._admit.ignores(records), IGNORED, PENDING)
         write_translation(columns, records, rows)
@@ -388,6 +387,7 @@ class FlowTable:
         columns = self.columns
         self._end(rows, now)
         self._unindex(rows)
+        self._held.drop(rows)
         self.open_flows -= self._not_ignored(rows[(columns.flags[rows] & OPEN) != 0])
         columns.flags[rows] &= ~OPEN
 

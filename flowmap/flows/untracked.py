@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from flowmap.flows.columns import IGNORED, FlowColumns, FlowKeys, Mask, Row, key_columns
+from flowmap.flows.columns import IGNORED, FlowColumns, FlowKeys, Mask, key_columns
 from flowmap.flows.filter import LOOPBACK, Filter
 from flowmap.flows.index.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.index.ports import swapped
@@ -38,7 +38,6 @@ Sockets = npt.NDArray[np.void]
 
 _COMPARED = np.uint16(Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 _CLIENT = np.uint16(Flag.PRESENT | Flag.ASSURED)
-_UNSURE = np.uint32(Row.DOUBTED | Row.SET_BACK)
 
 
 class Untracked:
@@ -109,8 +108,7 @@ class Untracked:
         facts["hash"], facts["row"], facts["grown_at"] = hashes, rows, read_at
         facts["payload"] = batch.transmit_bytes + batch.receive_bytes
         facts["counted"][there] = columns.last[rows[there], :2].sum(axis=1)
-        unsure = (columns.flags[rows[there]] & _UNSURE) != 0
-        facts["counted_at"][there] = np.where(unsure, -np.inf, columns.read_at[rows[there]])
+        facts["counted_at"][there] = columns.read_at[rows[there]]
         return facts
 
     def _find(self, batch: FlowBatch, zones: npt.NDArray[np.intp]) -> Rows:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.attribute.decisions import Decision
+from flowmap.flows.bursts import Times
 from flowmap.flows.columns import FlowColumns, Row
 from flowmap.flows.index.hash_index import Rows
-from flowmap.flows.table import Times
 from flowmap.flows.workloads import Workloads
 from flowmap.model.deployment import FLINK_ROLES, Owner, State
 from flowmap.model.workload import Workload

@@ -18,9 +18,9 @@ from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterva
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.errors import HistoryError
+from flowmap.flows.bursts import Times
 from flowmap.flows.columns import FlowColumns
 from flowmap.flows.index.hash_index import Rows
-from flowmap.flows.table import Times
 from flowmap.flows.workloads import Workloads
 from flowmap.history import clock
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, CopiedFlows, convert, copy_flows

@@ -68,7 +68,7 @@ def test_a_read_ahead_of_events_counts_once(events: list[Record], total: int, at
     feed(replace(B, counters=bytes_of(50)))
     for records in [events] if at_once else [[event] for event in events]:
         feed(*records)
-    feed.table.free(feed.table.end_read(complete=True, now=feed.now))
+    feed.end_read()
     assert feed.total[0] == total
     assert len(feed.table) == 1
     feed(replace(B, kind=CLOSED, counters=bytes_of(80)))
@@ -102,21 +102,30 @@ def test_a_lost_end_does_not_affect_the_next_flow() -> None:
 
 def test_a_late_opening_makes_the_flow_new() -> None:
     feed = Feed(FlowTable(10))
+    feed.born_after = 42.0
     feed.table.begin_read()
     feed(replace(A, counters=bytes_of(30)))
-    assert feed.total[0] == 0
+    row, columns = feed.table.live()[0], feed.table.columns
+    assert (columns.flags[row] & Row.PREEXISTING != 0, columns.born_after[row]) == (True, -math.inf)
     feed(replace(A, kind=OPENED))
+    assert (columns.flags[row] & Row.PREEXISTING != 0, columns.born_after[row]) == (False, 42.0)
+    feed.end_read()
     assert feed.total[0] == 30
-    row = feed.table.live()[0]
-    assert not feed.table.columns.flags[row] & Row.PREEXISTING
+
+
+def test_an_opening_after_the_first_reads_makes_the_flow_new() -> None:
+    feed = Feed(FlowTable(10))
+    for counters, total in ((30, 0), (50, 20)):
+        feed.read(replace(A, counters=bytes_of(counters)), complete=False)
+        assert feed.total[0] == total
+    feed(replace(A, kind=OPENED))
+    assert feed.total[0] == 50
 
 
 def test_zeroed_counters_before_a_late_opening() -> None:
     feed = Feed(FlowTable(10))
-    feed.table.begin_read()
-    feed(replace(A, counters=bytes_of(100)))
-    feed(replace(A, counters=bytes_of(150)))
-    feed(replace(A, kind=UPDATED, counters=bytes_of(10)))
+    for n in (100, 150, 10):
+        feed.read(replace(A, counters=bytes_of(n)), complete=False)
     feed(replace(A, kind=OPENED))
     feed(replace(A, counters=bytes_of(15)))
     assert feed.total.tolist() == [65, 130, 6, 13]
@@ -131,22 +140,20 @@ def test_a_read_of_the_next_flow_counts_once() -> None:
     feed(replace(A, kind=CLOSED, counters=bytes_of(120)))
     assert feed.total[0] == 120
     feed(replace(A, kind=OPENED))
-    feed.table.end_read(complete=True, now=9)
+    feed.end_read()
     feed(replace(A, kind=CLOSED, counters=bytes_of(15)))
     assert feed.total[0] == 120 + 15
 
 
-def test_zeroed_counters_count_from_the_next_record() -> None:
+def test_zeroed_counters_count_when_the_read_ends() -> None:
     feed = started(max_flows=10)
     feed(replace(A, kind=OPENED))
     feed(replace(A, counters=bytes_of(100)))
-    for complete, shown, total in ((True, 10, 100), (False, 30, 130)):
-        feed.table.begin_read()
-        feed(replace(A, counters=bytes_of(shown)))
+    for complete, shown, total in ((True, 10, 110), (False, 30, 130), (True, 20, 150)):
+        feed.read(replace(A, counters=bytes_of(shown)), complete=complete)
         assert feed.total[0] == total
-        feed.table.end_read(complete=complete, now=9)
     feed(replace(A, kind=CLOSED, counters=bytes_of(5)))  # and again; a final record waits for nothing
-    assert feed.total[0] == 135
+    assert feed.total[0] == 155
 
 
 def test_refused_flows_keep_their_final_counters() -> None:

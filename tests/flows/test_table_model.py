@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from flowmap.flows.columns import Row
 from flowmap.flows.eviction import FEW_PACKETS
 from flowmap.flows.records.batch import Flag, RecordKind
+from flowmap.flows.records.changes import Changes
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from tests.support.records import Record, batch_of
@@ -43,46 +43,36 @@ class Flow:
     before: Four = (0, 0, 0, 0)  # carried before the daemon looked
     observed: Four = (0, 0, 0, 0)
     read_at: float = 0.0
-    doubted: bool = False  # a read showed counters that went back: of this flow, or of the next one with its id
-    set_back: bool = False
-    start: Four = (0, 0, 0, 0)  # counted already, for the flow before it
-    shown: bool = False  # a read showed growth: of this flow, or of the next one with its id
+    held: tuple[Four, float, bool] | None = None  # what the present read showed: arguments of ``count``
     active: float = -math.inf
     open: bool = True
     ended: bool = False
     ended_after: float = -math.inf
     ended_by: float = math.inf
 
-    def count(self, now: Four, read_at: float, over: bool, kind: RecordKind) -> Four | None:
-        """Returns what was counted of the next flow, if that is known now."""
-        last = self.last if self.last is not None else self.start
-        first, seen, beyond = self.last is None, kind is RecordKind.DUMPED, None
-        back = any(new < old for new, old in zip(now, last, strict=True))
-        if back and kind is RecordKind.CLOSED and self.shown:
-            known = self.before if self.preexisting and not first else (0, 0, 0, 0)
-            beyond = _each(max, _add(last, _each(max, now, known), -1), (0, 0, 0, 0))
-            now, back = _each(max, now, last), False
-        if back and seen and not self.set_back:
-            self.doubted, self.last, self.read_at = True, last, read_at
-            return None
-        if back or self.set_back:
+    def take(self, counters: Four, read_at: float, over: bool, *, held: bool) -> None:
+        """``held``: from a full read, so they count when it ends, unless others come before."""
+        changed = counters != (self.last or (0, 0, 0, 0))
+        self.held = (counters, read_at, over) if held and changed else None
+        if self.held is None:
+            self.count(counters, read_at, over)
+
+    def count(self, now: Four, read_at: float, over: bool) -> None:
+        first, last = self.last is None, self.last or (0, 0, 0, 0)
+        grown = _add(now, last, -1)
+        if any(value < 0 for value in grown):
             grown, self.before = now, (0, 0, 0, 0)
-            self.doubted = self.set_back = False
-        else:
-            grown = _add(now, last, -1)
-        self.shown |= seen and any(grown)
         if first and self.preexisting:
             self.before, grown = now, (0, 0, 0, 0)
         if grown[0] and not first and not (over and self.key[1] == TCP):
             self.active = self.read_at
         self.observed = _add(self.observed, grown)
         self.last, self.read_at = now, read_at
-        return beyond
 
     @property
     def uncounted(self) -> bool:
         """Nothing was counted; zeroed by somebody and then nothing is as good."""
-        return not any(self.last or self.start) and not any(value % (1 << 64) for value in self.observed)
+        return not any(self.last or ()) and not any(value % (1 << 64) for value in self.observed)
 
     def waits(self, now: Four) -> bool:
         """Whether counters of a full read have to wait while the table is crowded."""
@@ -105,11 +95,6 @@ def _add(a: Four, b: Four, sign: int = 1) -> Four:
     return one, two, three, four
 
 
-def _each(function: Callable[[int, int], int], a: Four, b: Four) -> Four:
-    one, two, three, four = map(function, a, b)
-    return one, two, three, four
-
-
 @dataclass
 class Model:
     """The table as its documentation tells it."""
@@ -117,9 +102,9 @@ class Model:
     current: dict[Key, Flow] = field(default_factory=dict)
     aside: dict[tuple[Key, int], tuple[Flow, bool]] = field(default_factory=dict)
     done: list[Flow] = field(default_factory=list)
-    early: dict[tuple[Key, int], Four] = field(default_factory=dict)
     starting: bool = True
     number: int = 0
+    reading: bool = False
     alive_at: float = -math.inf
     withholding: bool = False
     crowded: bool = False
@@ -149,8 +134,6 @@ class Model:
                 unannounced=record.kind in (RecordKind.DUMPED, RecordKind.UPDATED),
                 silent=bool(record.flags & Flag.END_UNANNOUNCED),
             )
-            if (counted := self.early.pop((key, record.id), None)) is not None:
-                flow.start, flow.shown, flow.preexisting = counted, True, False
             if record.kind is not RecordKind.CLOSED:
                 self.current[key] = flow
             self.done.append(flow)
@@ -163,9 +146,7 @@ class Model:
         over = record.kind is RecordKind.CLOSED or bool(record.flags & Flag.ENDING)
         waits = self.withholding and record.kind is RecordKind.DUMPED and flow.waits(record.counters or (0, 0, 0, 0))
         if record.counters is not None and not waits:
-            beyond = flow.count(record.counters, read_at, over, record.kind)
-            if beyond is not None:
-                self.early[key, flow.id] = beyond
+            flow.take(record.counters, read_at, over, held=self.reading and record.kind is RecordKind.DUMPED)
         if record.kind is RecordKind.OPENED:
             flow.announce(born_after)
         if record.flags & Flag.ENDING:
@@ -211,7 +192,7 @@ class Model:
 
     def _close(self, flow: Flow, now: float) -> None:
         self._end(flow, now)
-        flow.open = False
+        flow.open, flow.held = False, None
         if self.current.get(flow.key) is flow:
             del self.current[flow.key]
 
@@ -227,11 +208,18 @@ class Model:
         if leave:
             self.crowded = self.crowded_now = True
 
-    def settle_doubts(self) -> None:
-        self.early.clear()
+    def begin_read(self) -> None:
+        self.number += 1
+        self.reading, self.crowded_now = True, False
         for flow in self.done:
-            flow.shown = False
-            flow.doubted, flow.set_back = False, flow.set_back or flow.doubted
+            flow.held = None
+
+    def count_held(self) -> None:
+        self.reading = False
+        for flow in self.done:
+            if flow.held is not None:
+                flow.count(*flow.held)
+            flow.held = None
 
     def end_read(self, now: float) -> None:
         self.starting = False
@@ -290,8 +278,7 @@ class Comparison(RuleBasedStateMachine):
         self.model.apply(batch, now=now, read_at=read_at, born_after=born_after)
         for row in applied.opened.tolist():
             self.grown[row] = (0, 0, 0, 0)
-        for row, delta in zip(applied.rows.tolist(), applied.deltas.tolist(), strict=True):
-            self.grown[row] = _add(self.grown[row], (delta[0], delta[1], delta[2], delta[3]))
+        self._grow(applied)
         assert applied.shed == 0
         self._compare_and_free(applied.closed)
 
@@ -300,19 +287,20 @@ class Comparison(RuleBasedStateMachine):
     def begin_read(self) -> None:
         self.reading = True
         self.table.begin_read()
-        self.model.number += 1
-        self.model.crowded_now = False
+        self.model.begin_read()
 
     @precondition(lambda self: self.reading)
     @rule(complete=st.booleans())
     def end_read(self, complete: bool) -> None:
         self.reading = False
         self.now += 1
-        gone = self.table.end_read(complete=complete, now=self.now)
-        self.model.settle_doubts()
+        changes = self.table.end_read(complete=complete, now=self.now)
+        self.model.count_held()
         if complete:
             self.model.end_read(self.now)
-        self._compare_and_free(gone)
+        for one in changes:
+            self._grow(one)
+        self._compare_and_free(np.concatenate([NO_ROWS, *(one.closed for one in changes)]))
 
     @rule()
     def catch_up(self) -> None:
@@ -341,6 +329,10 @@ class Comparison(RuleBasedStateMachine):
             assert client.address == Address(int(columns.client_high[row]), int(columns.client_low[row]))
             service = self.table.endpoints.key(int(columns.service[row]))
             assert (service.port, service.protocol) == (9092, int(columns.protocol(np.array([row], np.int32))[0]))
+
+    def _grow(self, changes: Changes) -> None:
+        for row, delta in zip(changes.rows.tolist(), changes.deltas.tolist(), strict=True):
+            self.grown[row] = _add(self.grown[row], (delta[0], delta[1], delta[2], delta[3]))
 
     def _compare_and_free(self, closed: np.ndarray) -> None:
         live = self.table.live()

@@ -21,7 +21,7 @@ class Feed:
     def __call__(self, *records: Record, free: bool = True) -> Changes:
         self.now += 1
         applied = self.table.apply(batch_of(*records), now=self.now, read_at=self.now - 0.5, born_after=self.born_after)
-        self.total = self.total + np.array(applied.deltas.tolist(), object).reshape(-1, 4).sum(axis=0)
+        self._add(applied)
         if free:
             self.table.free(applied.closed)
         return applied
@@ -30,10 +30,19 @@ class Feed:
         self.table.begin_read()
         if records:
             self(*records)
+        return self.end_read(complete=complete)
+
+    def end_read(self, *, complete: bool = True) -> list[int]:
+        """Returns the rows that closed; they are freed."""
         self.now += 1
-        gone = self.table.end_read(complete=complete, now=self.now)
-        self.table.free(gone)
-        return list(map(int, gone))
+        changes = self.table.end_read(complete=complete, now=self.now)
+        for one in changes:
+            self._add(one)
+            self.table.free(one.closed)
+        return [int(row) for one in changes for row in one.closed]
+
+    def _add(self, changes: Changes) -> None:
+        self.total = self.total + np.array(changes.deltas.tolist(), object).reshape(-1, 4).sum(axis=0)
 
     def catch_up(self) -> None:
         self.born_after = self.now

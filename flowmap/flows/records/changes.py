@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,9 @@ class Moment(NamedTuple):
     born_after: float
 
 
+_NO_ROWS = np.zeros(0, np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """Changes of the flow table by a batch. A row can be in several fields, and more than once in ``rows``."""
@@ -30,8 +33,8 @@ class Changes:
     """Growth per row of ``rows``: transmit bytes, receive bytes, transmit packets, receive packets."""
     retransmits: npt.NDArray[np.uint32]
     """Growth of retransmitted segments per row of ``rows``."""
-    opened: Rows
-    closed: Rows
+    opened: Rows = field(default_factory=lambda: _NO_ROWS)
+    closed: Rows = field(default_factory=lambda: _NO_ROWS)
     """Rows of closed flows, reserved until :meth:`flowmap.flows.table.FlowTable.free`."""
     shed: int = 0
     """Records of flows refused by a full table."""
@@ -39,6 +42,11 @@ class Changes:
     """Sum of the final counters of refused flows, in the order of ``deltas``."""
     shed_ignored: int = 0
     """Bytes, both directions, of final records of refused flows that the filters ignore."""
+
+    @classmethod
+    def of_closed(cls, rows: Rows) -> Changes:
+        """Flows that closed without a record."""
+        return cls(_NO_ROWS, np.zeros((0, 4), np.uint64), np.zeros(0, np.uint32), closed=rows)
 
 
 class Shed(NamedTuple):
