@@ -34,6 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "serve": {"config", "errors", "export", "model", "system"},
     "recording": {"attribute", "config", "engine", "errors", "export", "flows", "model", "sources", "wire"},
     "fleet": {"control", "errors", "model"},
+    "clickhouse": {"attribute", "control", "errors", "flows", "history", "model"},
     "catalog_file": {"config", "control", "errors"},
     "replay": {
         *("attribute", "catalog_file", "config", "engine", "errors", "export", "flows", "model"),
@@ -70,7 +71,10 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "cachetools": ("attribute",),
     "h11": ("serve.server.protocol",),
     "httpx": ("control.http.transport", "cli.shared.client"),
-    "numpy": ("flows", "wire", "sources", "attribute", "export", "history", "engine", "query", "recording", "replay"),
+    "numpy": (
+        *("flows", "wire", "sources", "attribute", "export", "history", "engine", "query", "recording", "replay"),
+        "clickhouse",
+    ),
     "prometheus_client": ("export.selfmetrics",),
     "pydantic": ("catalog_file", "cli.check.host", "config", "control", "fleet", "recording", "serve", "sandbox"),
     "pydantic_core": ("control",),

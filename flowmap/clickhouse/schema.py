@@ -1,0 +1,114 @@
+"""The tables in ClickHouse: their versions and the statements that make them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+VERSION = 1
+"""The newest version of the tables that this flowmap knows."""
+
+ENDS = "ends_1"
+NAMES = "deployment_names_1"
+HOSTS = "hosts_1"
+
+KEY = "(network, protocol, low, low_port, high, high_port)"
+"""What all rows of a connection have in common."""
+
+_PERIOD = (
+    "ended >= {since:DateTime64(6, 'UTC')} - toIntervalMinute(10)"
+    " AND started - toIntervalMicrosecond(started_within) <= {until:DateTime64(6, 'UTC')} + toIntervalMinute(10)"
+)
+_IN_PERIOD = (
+    "finishes[i] >= toUnixTimestamp64Micro({since:DateTime64(6, 'UTC')})"
+    " AND begins[i] - begin_bounds[i] <= toUnixTimestamp64Micro({until:DateTime64(6, 'UTC')})"
+)
+_OF_DEPLOYMENT = (
+    f"{KEY} IN (SELECT network, protocol, low, low_port, high, high_port FROM {ENDS} "
+    f"WHERE has(deployments, {{deployment:String}}) AND {_PERIOD})"
+)
+
+
+class Kept(NamedTuple):
+    """Days for which rows are kept."""
+
+    ends: int = 15
+    """Rows of connections, and the rollup by minute."""
+    hours: int = 400
+    days: int = 1830
+
+
+DEFAULT = Kept()
+
+
+class Statement(NamedTuple):
+    """One statement, and the version of the tables that it belongs to."""
+
+    version: int
+    name: str
+    """What it makes."""
+    text: str
+
+
+def statements(kept: Kept = DEFAULT) -> Iterator[Statement]:
+    """All statements in their order. Each can be repeated."""
+    values = {
+        "{ends_days}": str(kept.ends),
+        "{hours_days}": str(kept.hours),
+        "{days_days}": str(kept.days),
+        "{minutes}": minutes(kept),
+        "{hours}": _filled("sums.sql", fine="minutes", step="minute", coarse="hours", beginning="toStartOfHour"),
+        "{days}": _filled("sums.sql", fine="hours", step="hour", coarse="days", beginning="toStartOfDay"),
+        "{connections}": _connections(near=_PERIOD, chosen=_IN_PERIOD),
+        "{connections_of}": _connections(near=_PERIOD, chosen=_IN_PERIOD, among=_OF_DEPLOYMENT),
+    }
+    version = 0
+    for part in _read("schema.sql").split(";\n"):
+        for line in part.splitlines():
+            version = int(line.removeprefix("-- version ")) if line.startswith("-- version ") else version
+        text = _without_comments(part)
+        for place, value in values.items():
+            text = text.replace(place, value)
+        if text:
+            yield Statement(version, _made_by(text), text)
+
+
+def minutes(kept: Kept = DEFAULT) -> str:
+    """The query that computes the minutes that changed."""
+    among = f"{KEY} IN (SELECT network, protocol, low, low_port, high, high_port FROM of_changed)"
+    near = (
+        "ended >= (SELECT min(started) FROM of_changed) - toIntervalSecond(1)"
+        " AND started - toIntervalMicrosecond(started_within)"
+        " <= (SELECT max(minute) FROM changed) + toIntervalSecond(61)"
+    )
+    chosen = "toStartOfMinute(fromUnixTimestamp64Micro(finishes[i], 'UTC')) IN changed"
+    text = _connections(near=near, among=among, chosen=chosen)
+    return _filled("minutes.sql", connections=text, recent_days=str(kept.ends - 1))
+
+
+def _connections(*, near: str, chosen: str, among: str = "1") -> str:
+    return _filled("connections.sql", near=near, chosen=chosen, among=among)
+
+
+def _filled(file: str, **values: str) -> str:
+    text = _without_comments(_read(file))
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def _without_comments(text: str) -> str:
+    lines = (re.sub(r"\s*-- .*", "", line) for line in text.splitlines())
+    return "\n".join(line for line in lines if line.strip() not in ("", "--")).strip()
+
+
+def _made_by(text: str) -> str:
+    found = re.search(r"(?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)", text)
+    assert found is not None, text
+    return found[1]
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text()

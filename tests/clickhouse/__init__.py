@@ -1,0 +1,1 @@
+"""Tests of what goes to ClickHouse, and of its tables."""

@@ -1,0 +1,48 @@
+"""ClickHouse's engine in this process (chDB): the real SQL, tables and formats, but no server and no port."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+import pytest
+
+from flowmap.clickhouse.schema import Kept, statements
+
+_numbers = count(1)
+FOREVER = Kept(ends=20_000, hours=20_000, days=20_000)
+"""Days: flows of tests are of any time."""
+
+
+class Engine:
+    """A database of its own in the one engine of this process."""
+
+    def __init__(self) -> None:
+        session = pytest.importorskip("chdb.session", reason="needs chDB: pip install -e '.[chdb]'")
+        self._session = session.Session()
+        self.database = f"flowmap_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {self.database}")
+        self.execute(f"USE {self.database}")
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run one statement."""
+        self._session.query(sql, params=dict(parameters or {}))
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[list[Any]]:
+        """The rows of a query, as in JSON."""
+        answer = str(self._session.query(sql, "JSONCompact", params=dict(parameters or {})))
+        found: list[list[Any]] = json.loads(answer)["data"]
+        return found
+
+    def make_tables(self) -> None:
+        """Every table and view of the newest version."""
+        for statement in statements(FOREVER):
+            self.execute(statement.text)
+            if statement.name.endswith("_refresh"):  # tests say when
+                self.execute(f"SYSTEM STOP VIEW {statement.name}")
+
+    def close(self) -> None:
+        """Drop the database. The engine stays: a process can have one only."""
+        self.execute(f"DROP DATABASE {self.database} SYNC")

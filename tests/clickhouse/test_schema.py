@@ -1,0 +1,173 @@
+"""The tables: made twice, connections seen by several hosts, rollups."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from flowmap.clickhouse.schema import VERSION, minutes, statements
+from tests.clickhouse.engine import FOREVER, Engine
+
+NOON = 1_796_040_000  # 2026-11-30 12:00 UTC
+
+
+class End(NamedTuple):
+    """A row of ``ends_1``; times in seconds since noon."""
+
+    host: str
+    client: str = "10.0.0.1:40000"
+    server: str = "10.0.0.2:9092"
+    started: float = 0
+    ended: float = 10
+    sent: int = 100
+    received: int = 1000
+    bytes: str = "ip"
+    owners: tuple[str, ...] = ()
+    behind: tuple[str, str] | None = None
+    number: int = 1
+    revision: int = 0
+    preexisting: bool = False
+
+    def values(self) -> str:
+        ends = [_pair(self.client), _pair(self.server)]
+        low, high = sorted(ends, key=lambda end: (tuple(map(int, end[0].split("."))), end[1]))
+        behind = [_pair(end) for end in self.behind or ()] or [("0.0.0.0", 0)] * 2
+        addresses = ["::ffff:" + address if port else "::" for address, port in behind]
+        row: list[Any] = [self.host, 7, self.number, self.revision, 6]
+        row += ["::ffff:" + low[0], low[1], "::ffff:" + high[0], high[1], low != ends[0]]
+        row += [self.behind is not None, addresses[0], behind[0][1], addresses[1], behind[1][1]]
+        row += [self.sent, self.received, self.bytes, "attributed" if self.owners else "unknown", list(self.owners)]
+        row += [self.preexisting]
+        times = f"toDateTime64({NOON + self.started}, 6, 'UTC'), toDateTime64({NOON + self.ended}, 6, 'UTC')"
+        return f"({', '.join(map(_literal, row))}, {times}, now() - 60)"
+
+
+COLUMNS = (
+    "host, spool, number, revision, protocol, low, low_port, high, high_port, swapped, translated, translated_client, "
+    "translated_client_port, translated_server, translated_server_port, transmit_bytes, receive_bytes, bytes, state, "
+    "deployments, preexisting, started, ended, arrived"
+)
+DAY = f"(since = toDateTime64({NOON - 43200}, 6, 'UTC'), until = toDateTime64({NOON + 43200}, 6, 'UTC'))"
+
+
+def _pair(end: str) -> tuple[str, int]:
+    address, _, port = end.rpartition(":")
+    return address, int(port)
+
+
+def _literal(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else repr(value)
+
+
+def insert(engine: Engine, *ends: End) -> None:
+    engine.execute(f"INSERT INTO ends_1 ({COLUMNS}) VALUES {', '.join(end.values() for end in ends)}")
+
+
+def connections(engine: Engine, columns: str = "host, transmit_bytes, deployments") -> list[list[Any]]:
+    return engine.rows(f"SELECT {columns} FROM connections{DAY} ORDER BY started, host, number")
+
+
+def test_every_statement_can_be_repeated(tables: Engine) -> None:
+    tables.make_tables()
+    names = {name for (name,) in tables.rows("SHOW TABLES")}
+    assert {statement.name for statement in statements(FOREVER)} <= names
+    assert max(statement.version for statement in statements()) == VERSION
+
+
+A, B = End("a", owners=("w/n/d",)), End("b")
+TURNED = B._replace(client=B.server, server=B.client)
+
+
+@pytest.mark.parametrize(
+    ("ends", "counted"),
+    [
+        pytest.param([A], [["a", 100, ["w/n/d"]]], id="one end"),
+        pytest.param([A, B], [["b", 100, ["w/n/d"]]], id="both ends, the name of the one that knows"),
+        pytest.param([A, TURNED], [["b", 100, ["w/n/d"]]], id="one host took the server for the client"),
+        pytest.param(
+            [A._replace(bytes="payload", sent=60), B], [["b", 100, ["w/n/d"]]], id="IP bytes before payload bytes"
+        ),
+        pytest.param(
+            [A, B._replace(bytes="payload", sent=60)], [["a", 100, ["w/n/d"]]], id="IP bytes before, other host"
+        ),
+        pytest.param(
+            [A, B, *(one._replace(number=2, started=70, ended=80, sent=5) for one in (A, B))],
+            [["b", 100, ["w/n/d"]], ["b", 5, ["w/n/d"]]],
+            id="the ports used again",
+        ),
+        pytest.param(
+            [A, B._replace(started=0.5, ended=130)], [["b", 100, ["w/n/d"]]], id="one host's kernel keeps it for longer"
+        ),
+        pytest.param(
+            [
+                A,
+                B._replace(number=1, ended=4, sent=40),
+                B._replace(number=2, started=5, sent=55, preexisting=True),
+            ],
+            [["b", 40, ["w/n/d"]], ["b", 55, ["w/n/d"]]],
+            id="a daemon restarted: its two parts count",
+        ),
+        pytest.param([A, A], [["a", 100, ["w/n/d"]]], id="sent twice"),
+        pytest.param(
+            [A, A._replace(revision=1, owners=("w/n/e",))], [["a", 100, ["w/n/e"]]], id="a later revision replaces it"
+        ),
+        pytest.param(
+            [A._replace(server="10.9.9.9:80", behind=("10.0.0.1:40000", "10.0.0.2:9092")), B],
+            [["a", 100, ["w/n/d"]]],
+            id="translated on the client's host",
+        ),
+        pytest.param(
+            [A, B._replace(behind=("10.0.0.1:40000", "172.17.0.2:80"))],
+            [["b", 100, ["w/n/d"]]],
+            id="translated on the server's host",
+        ),
+        pytest.param(
+            [
+                A,
+                End("gateway", behind=("10.5.5.5:1111", "10.6.6.6:2222")),
+                End("s", client="10.5.5.5:1111", server="10.6.6.6:2222"),
+            ],
+            [["gateway", 100, ["w/n/d"]]],
+            id="translated in between",
+        ),
+        pytest.param(
+            [A, End("b", client="10.0.0.1:40001")],
+            [["a", 100, ["w/n/d"]], ["b", 100, []]],
+            id="two connections",
+        ),
+    ],
+)
+def test_a_connection_counts_once(tables: Engine, ends: list[End], counted: list[list[Any]]) -> None:
+    for end in ends:
+        insert(tables, end)
+    assert sorted(map(str, connections(tables))) == sorted(str([host, sent, owners]) for host, sent, owners in counted)
+    # The rollups count the same, in whatever order the rows arrived.
+    for _ in range(2):
+        tables.execute("INSERT INTO minutes_1 " + minutes(FOREVER))
+        sums = tables.rows("SELECT toInt64(sum(transmit_bytes)), count() FROM minutes")
+        assert int(sums[0][0]) == sum(sent for _, sent, _ in counted)
+
+
+def test_an_end_that_arrives_late_moves_its_connection(tables: Engine) -> None:
+    roll = "INSERT INTO minutes_1 " + minutes(FOREVER)
+    seen = "SELECT toUnixTimestamp(start) - {noon:UInt32}, transmit_bytes, deployments FROM minutes ORDER BY start"
+    insert(tables, A._replace(ended=59))
+    tables.execute(roll)
+    assert tables.rows(seen, {"noon": NOON}) == [[0, 100, ["w/n/d"]]]
+    insert(tables, B._replace(ended=61, sent=101))
+    tables.execute(roll)
+    assert tables.rows(seen, {"noon": NOON}) == [[60, 101, ["w/n/d"]]]
+
+
+def test_one_deployment(tables: Engine) -> None:
+    insert(tables, A, B, A._replace(number=2, client="10.0.0.1:40002", owners=("w/n/e",)))
+    found = tables.rows(f"SELECT host, deployments FROM connections_of{DAY[:-1]}, deployment = 'w/n/d')")
+    assert found == [["b", ["w/n/d"]]]
+
+
+def test_hosts_disagree(tables: Engine) -> None:
+    insert(tables, A, B._replace(owners=("w/n/other",)))
+    assert connections(tables, "disagree, seen_by") == [[1, ["a", "b"]]]
+    observed = tables.rows(f"SELECT arrayMap(one -> one.1, observations) FROM connections{DAY}")
+    assert observed == [[["a", "b"]]]
