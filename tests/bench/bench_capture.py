@@ -166,6 +166,8 @@ def run(name: str, inside: Namespace, traffic: Callable[[], tuple[int, float]]) 
 
 def main() -> None:
     packets = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    # A background job of a shell ignores SIGINT, and so would the readers that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with namespace() as near, namespace() as far, tempfile.TemporaryDirectory() as directory:
         connect(near, far, "near", "far")
         for inside, device in ((near, "near"), (far, "far")):
