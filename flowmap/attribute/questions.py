@@ -290,9 +290,11 @@ def state_of_several(found: Collection[tuple[State, Owners]], limit: int) -> tup
     There are no owners unless every flow has some and there are at most ``limit`` in all.
     """
     owners = _union(owners for _, owners in found)
-    named = all(state in NAMED for state, _ in found)
-    state = state_of(owners, limit) if named else State.AMBIGUOUS
-    return state, owners if state in NAMED else frozenset()
+    states = {state for state, _ in found}
+    if states <= set(NAMED):
+        state = state_of(owners, limit)
+        return state, owners if state in NAMED else frozenset()
+    return states.pop() if len(states) == 1 else State.AMBIGUOUS, frozenset()
 
 
 NAMED = (State.ATTRIBUTED, State.SHARED)

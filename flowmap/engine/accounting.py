@@ -272,7 +272,7 @@ class FlowAccounting:
         if self._journal is not None and len(rows):
             until = self.table.alive_until(rows)
             columns.last[rows] -= columns.unsettled[rows]  # their owner is not confirmed
-            self._journal.left(columns, rows, self.attribution.decisions, self.table.workloads, open_until=until)
+            self._journal.left(self.table, rows, self.attribution.decisions, open_until=until)
 
     def _finish_read(self, complete: bool, now: float) -> None:
         for changes in self.table.end_read(complete=complete, now=now):
@@ -362,7 +362,7 @@ class FlowAccounting:
         if self._journal is not None:
             decided = rows[self.table.columns.series[rows] >= 0]
             if len(decided):
-                self._journal.left(self.table.columns, decided, self.attribution.decisions, self.table.workloads)
+                self._journal.left(self.table, decided, self.attribution.decisions)
 
     def _shed_untracked(self, applied: Changes, now: float) -> None:
         """Account for flows that the full table did not track; the final counters of closed ones still count."""

@@ -9,9 +9,8 @@ from flowmap.attribute.answers.intervals import IntervalChange
 from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.flows.bursts import Times
-from flowmap.flows.columns import FlowColumns
 from flowmap.flows.index.hash_index import Rows
-from flowmap.flows.workloads import Workloads
+from flowmap.flows.table import FlowTable
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey
 
 
@@ -34,10 +33,9 @@ class Journal(Protocol):
 
     def left(
         self,
-        table: FlowColumns,
+        table: FlowTable,
         rows: Rows,
         decisions: Mapping[int, Decision],
-        workloads: Workloads,
         *,
         open_until: Times | None = None,
     ) -> None:

@@ -1,10 +1,11 @@
 """Encodes a block of flows, some thousands, as bytes: one column after the other.
 
-    block     magic "FB2"; number of flows; length and CRC of the head; head (directory, decisions); columns
+    block     magic "FB3"; number of flows; length and CRC of the head; head (directory, decisions); columns
     column    in the directory: smallest value, bytes per value, length; in the block: differences to the smallest
 
 Values of one column are close together (times of one minute, ports of one service), so most differences need one to
-four bytes, and deflate halves these. Each column can be read without the others. Blocks of version 1 have no workloads.
+four bytes, and deflate halves these. Each column can be read without the others. Blocks of version 1 have neither
+workloads nor network namespaces, those of version 2 no namespaces: their flows are in the daemon's own.
 """
 
 from __future__ import annotations
@@ -13,17 +14,27 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowmap.errors import DecodeError
-from flowmap.history.closed_flows import COLUMNS, WORKLOADS, ClosedFlows, Column, StoredDecision, StoredEvidence
+from flowmap.history.closed_flows import (
+    COLUMNS,
+    NAMESPACE,
+    WORKLOADS,
+    ClosedFlows,
+    Column,
+    StoredDecision,
+    StoredEvidence,
+)
 from flowmap.model.deployment import Owner, State
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.workload import Workload
 
-_MAGIC = b"FB2\0"
-_VERSIONS = {b"FB1\0": len(COLUMNS) - len(WORKLOADS), _MAGIC: len(COLUMNS)}
+_MAGIC = b"FB3\0"
+_SECOND = len(COLUMNS) - len(NAMESPACE)
+_VERSIONS = {b"FB1\0": _SECOND - len(WORKLOADS), b"FB2\0": _SECOND, _MAGIC: len(COLUMNS)}
 """Number of columns of each version: the first ones of COLUMNS."""
 _HEAD = struct.Struct("<4sIII")  # magic, flows, length and CRC of the head
 _ENTRY = struct.Struct("<QBI")  # smallest value (modulo 2**64), bytes per value (0: all are equal), length
@@ -42,6 +53,14 @@ def encode(flows: ClosedFlows) -> bytes:
         bodies.append(body)
     head = b"".join(directory) + decisions
     return b"".join((_HEAD.pack(_MAGIC, len(flows), len(head), zlib.crc32(head)), head, *bodies))
+
+
+class Referred(NamedTuple):
+    """What the columns of a block number."""
+
+    decisions: tuple[StoredDecision, ...]
+    workloads: tuple[Workload, ...]
+    namespaces: tuple[NetworkNamespace, ...]
 
 
 class Block:
@@ -70,8 +89,8 @@ class Block:
     def __len__(self) -> int:
         return int(self._flows)
 
-    def referred(self) -> tuple[tuple[StoredDecision, ...], tuple[Workload, ...]]:
-        """The decisions and workloads that columns number."""
+    def referred(self) -> Referred:
+        """What columns number."""
         try:
             return _load(zlib.decompress(self._referred).decode())
         except (zlib.error, ValueError, TypeError, LookupError) as error:
@@ -131,11 +150,12 @@ def _dump(flows: ClosedFlows) -> str:
         ]
         for decision in flows.decisions
     ]
-    return json.dumps([list(owners), rows, flows.workloads], separators=(",", ":"))
+    return json.dumps([list(owners), rows, flows.workloads, flows.namespaces], separators=(",", ":"))
 
 
-def _load(text: str) -> tuple[tuple[StoredDecision, ...], tuple[Workload, ...]]:
+def _load(text: str) -> Referred:
     names, rows, *more = json.loads(text)
+    workloads, namespaces = (*more, (), ())[:2]
     owners = [Owner(*name) for name in names]
     decisions = tuple(
         StoredDecision(
@@ -147,4 +167,5 @@ def _load(text: str) -> tuple[tuple[StoredDecision, ...], tuple[Workload, ...]]:
         )
         for state, source, owned, evidence, cause in rows
     )
-    return decisions, tuple(Workload(*fields) for workloads in more for fields in workloads)
+    held, within = (Workload(*fields) for fields in workloads), (NetworkNamespace(*fields) for fields in namespaces)
+    return Referred(decisions, tuple(held), tuple(within))

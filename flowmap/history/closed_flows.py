@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any, NamedTuple
@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from flowmap.attribute.decisions import Decision
 from flowmap.flows.bursts import Times
-from flowmap.flows.columns import FlowColumns, Row
+from flowmap.flows.columns import Row
 from flowmap.flows.index.hash_index import Rows
-from flowmap.flows.workloads import Workloads
+from flowmap.flows.table import FlowTable
 from flowmap.model.deployment import FLINK_ROLES, Owner, State
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.workload import Workload
 
 Column = npt.NDArray[Any]
@@ -50,10 +51,12 @@ COLUMNS: dict[str, np.dtype[Any]] = {
         # 1 + position in the list of workloads; 0: the endpoint is not known to be on this host.
         "client_workload": np.uint32,
         "server_workload": np.uint32,
+        "namespace": np.uint32,  # 1 + position in the list of network namespaces; 0: the daemon's own
     }.items()
 }
 """Name and type of every column, in the order of a block."""
 WORKLOADS = ("client_workload", "server_workload")
+NAMESPACE = ("namespace",)
 
 
 class Fact(IntFlag):
@@ -95,44 +98,55 @@ class ClosedFlows:
     columns: Mapping[str, Column]
     decisions: tuple[StoredDecision, ...]
     workloads: tuple[Workload, ...] = ()
+    namespaces: tuple[NetworkNamespace, ...] = ()
 
     def __len__(self) -> int:
         return len(self.columns["decision"])
 
     def take(self, index: npt.NDArray[Any] | slice) -> ClosedFlows:
-        """The flows at ``index``, with all decisions and workloads."""
+        """The flows at ``index``, with all that they may refer to."""
         columns = {name: column[index] for name, column in self.columns.items()}
-        return ClosedFlows(columns, self.decisions, self.workloads)
+        return ClosedFlows(columns, self.decisions, self.workloads, self.namespaces)
 
     @classmethod
     def concatenate(cls, parts: Iterable[ClosedFlows]) -> ClosedFlows:
-        """All flows of the parts in order, with every decision and workload once."""
+        """All flows of the parts in order, with everything that they refer to once."""
         parts = tuple(parts)
         known: dict[StoredDecision, int] = {}
         held: dict[Workload, int] = {}
+        within: dict[NetworkNamespace, int] = {}
         columns: dict[str, list[Column]] = {name: [] for name in COLUMNS}
         for part in parts:
             places = {"decision": [known.setdefault(decision, len(known)) for decision in part.decisions]}
             numbers = [0, *(held.setdefault(workload, len(held) + 1) for workload in part.workloads)]
             places |= dict.fromkeys(WORKLOADS, numbers)
+            places["namespace"] = [0, *(within.setdefault(one, len(within) + 1) for one in part.namespaces)]
             for name, column in part.columns.items():
                 place = places.get(name)
                 columns[name].append(column if place is None else np.array(place, np.uint32)[column])
         joined = {
             name: np.concatenate(columns[name]) if parts else np.zeros(0, dtype) for name, dtype in COLUMNS.items()
         }
-        return cls(joined, tuple(known), tuple(held))
+        return cls(joined, tuple(known), tuple(held), tuple(within))
 
     def compact(self) -> ClosedFlows:
-        """The same flows without unused decisions and workloads; the others keep their order."""
+        """The same flows without what no flow refers to; the rest keeps its order."""
         used, place = np.unique(self.columns["decision"], return_inverse=True)
         columns = {**self.columns, "decision": place.reshape(-1).astype(np.uint32)}
         decisions = tuple(self.decisions[number] for number in used.tolist())
-        ends = np.concatenate([np.zeros(1, np.uint32), *(columns[name] for name in WORKLOADS)])
-        held, place = np.unique(ends, return_inverse=True)  # the first is 0
-        for name, numbers in zip(WORKLOADS, np.split(place.reshape(-1)[1:], 2), strict=True):
-            columns[name] = numbers.astype(np.uint32)
-        return ClosedFlows(columns, decisions, tuple(self.workloads[number - 1] for number in held[1:].tolist()))
+        workloads = tuple(self.workloads[number] for number in _renumber(columns, WORKLOADS))
+        namespaces = tuple(self.namespaces[number] for number in _renumber(columns, NAMESPACE))
+        return ClosedFlows(columns, decisions, workloads, namespaces)
+
+
+def _renumber(columns: dict[str, Column], names: Sequence[str]) -> list[int]:
+    """Number anew what columns refer to (0: nothing), without gaps. Returns the former positions in the list."""
+    used = np.concatenate([np.zeros(1, np.uint32), *(columns[name] for name in names)])
+    kept, place = np.unique(used, return_inverse=True)  # the first is 0
+    for name, numbers in zip(names, np.split(place.reshape(-1)[1:], len(names)), strict=True):
+        columns[name] = numbers.astype(np.uint32)
+    positions: list[int] = (kept[1:].astype(np.int64) - 1).tolist()
+    return positions
 
 
 class CopiedFlows(NamedTuple):
@@ -144,6 +158,8 @@ class CopiedFlows(NamedTuple):
     """The decisions of these rows. The attribution drops its own when no tracked flow has them."""
     workloads: Mapping[int, Workload]
     """The workloads of these rows, by number."""
+    namespaces: Mapping[int, NetworkNamespace]
+    """The network namespaces of these rows besides the daemon's own, by number."""
     epoch: float
     """The seconds to add to a monotonic instant for seconds since the epoch."""
     source: str
@@ -153,10 +169,9 @@ class CopiedFlows(NamedTuple):
 
 
 def copy_flows(
-    table: FlowColumns,
+    table: FlowTable,
     rows: Rows,
     decisions: Mapping[int, Decision],
-    workloads: Workloads,
     *,
     epoch: float,
     source: str,
@@ -164,27 +179,31 @@ def copy_flows(
     now: float = 0.0,
 ) -> CopiedFlows:
     """Copy the facts of ``rows`` that history stores: the engine's part of the work, some µs for a hundred flows."""
-    flags = table.flags[rows]
+    given = table.columns
+    flags = given.flags[rows]
     names = ("born_after", "born_by", "ended_after", "ended_by", "client_high", "client_low", "server_high")
-    columns: dict[str, Column] = {name: getattr(table, name)[rows] for name in (*names, "server_low", "ports")}
-    columns["decision"] = table.verdict[rows]
-    columns |= {name: getattr(table, name)[rows] for name in WORKLOADS}
+    columns: dict[str, Column] = {name: getattr(given, name)[rows] for name in (*names, "server_low", "ports")}
+    columns["decision"] = given.verdict[rows]
+    columns |= {name: getattr(given, name)[rows] for name in WORKLOADS}
     held = np.unique(np.concatenate([columns[name] for name in WORKLOADS])).tolist()
-    by_number = {number: workload for number in held if (workload := workloads.get(number)) is not None}
+    by_number = {number: workload for number in held if (workload := table.workloads.get(number)) is not None}
+    columns["namespace"] = given.namespace[rows]
+    within = np.unique(columns["namespace"]).tolist()
+    spaces = {number: namespace for number in within if (namespace := table.namespaces.get(number)) is not None}
     columns["flags"] = flags
-    total = table.last[rows] - table.base[rows]
+    total = given.last[rows] - given.base[rows]
     for place, name in enumerate(("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets")):
         columns[name] = total[:, place]
     translated = flags & np.uint32(Row.TRANSLATED) != 0
     if translated.any():
-        columns["translated"] = np.where(translated[:, None], table.translated[rows], np.uint64(0))
-        columns["translated_ports"] = np.where(translated, table.translated_ports[rows], np.uint32(0))
+        columns["translated"] = np.where(translated[:, None], given.translated[rows], np.uint64(0))
+        columns["translated_ports"] = np.where(translated, given.translated_ports[rows], np.uint32(0))
     if open_until is not None:
         columns["ended_after"] = open_until
         columns["ended_by"] = np.maximum(columns["born_by"], now)  # the flow is open; it was read until now
         columns["cut"] = np.ones(len(rows), np.bool_)
     numbers = np.unique(columns["decision"]).tolist()
-    return CopiedFlows(columns, {number: decisions[number] for number in numbers}, by_number, epoch, source)
+    return CopiedFlows(columns, {number: decisions[number] for number in numbers}, by_number, spaces, epoch, source)
 
 
 def convert(handed: CopiedFlows) -> ClosedFlows:
@@ -215,10 +234,11 @@ def convert(handed: CopiedFlows) -> ClosedFlows:
     clear = np.where(seen_last, np.clip(_microseconds(ended_after), born_by, ended_by), born_by)
     columns["ended_after"] = clear
     columns["decision"], decisions = _stored_decisions(handed)
-    numbers = np.array([0, *handed.workloads], np.uint32)  # ascending
-    for name in WORKLOADS:
+    for name in (*WORKLOADS, *NAMESPACE):
+        referred = handed.workloads if name in WORKLOADS else handed.namespaces
+        numbers = np.array([0, *referred], np.uint32)  # ascending
         columns[name] = np.searchsorted(numbers, given[name]).astype(np.uint32)
-    return ClosedFlows(columns, decisions, tuple(handed.workloads.values()))
+    return ClosedFlows(columns, decisions, tuple(handed.workloads.values()), tuple(handed.namespaces.values()))
 
 
 def _microseconds(seconds: Column) -> npt.NDArray[np.int64]:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from flowmap.flows.index.endpoints import EndpointKey
 from flowmap.flows.index.lookups import EndpointColumns, LookupIndex, Matches
 from flowmap.flows.index.ports import client_ports, nat_ports, protocols, server_ports
-from flowmap.history.block import Block
+from flowmap.history.block import Block, Referred
 from flowmap.history.closed_flows import MICROSECONDS, Column, Fact, Mask, StoredDecision
 from flowmap.model.address import Address, Endpoint
+from flowmap.model.namespace import HOST, OWN, NetworkNamespace
 from flowmap.model.views import Connection, FlowFilter
 from flowmap.model.workload import Local, Side, Workload
 
@@ -39,21 +40,26 @@ class BlockMatcher:
         return column
 
     @cached_property
-    def _referred(self) -> tuple[tuple[StoredDecision, ...], tuple[Workload, ...]]:
+    def _referred(self) -> Referred:
         return self._block.referred()
 
     @property
     def decisions(self) -> tuple[StoredDecision, ...]:
-        return self._referred[0]
+        return self._referred.decisions
 
     def local(self, row: int) -> tuple[Local, ...]:
         """The workloads of one flow, the client's first."""
-        workloads = self._referred[1]
+        workloads = self._referred.workloads
         ends: tuple[tuple[Side, int], ...] = (
             ("client", int(self["client_workload"][row])),
             ("server", int(self["server_workload"][row])),
         )
         return tuple(Local(side, workloads[number - 1]) for side, number in ends if number)
+
+    def namespace(self, row: int) -> NetworkNamespace | None:
+        """The network namespace of one flow; None for the daemon's own."""
+        number = int(self["namespace"][row])
+        return self._referred.namespaces[number - 1] if number else None
 
     @cached_property
     def protocol(self) -> U64:
@@ -88,10 +94,22 @@ class BlockMatcher:
         """Flows with these endpoints, in either direction, before or after NAT."""
         endpoints = ((wanted.source, wanted.source_port), (wanted.destination, wanted.destination_port))
         found = self._has_endpoints(*endpoints) | self._has_endpoints(*reversed(endpoints))
-        return np.asarray(found & (self.protocol == np.uint64(wanted.protocol)))
+        found &= self.protocol == np.uint64(wanted.protocol)
+        if wanted.netns is not None and found.any():
+            found &= self.in_namespace(wanted.netns)
+        return np.asarray(found)
 
-    def of_lookups(self, index: LookupIndex, count: int) -> list[npt.NDArray[np.intp]]:
-        """For each of ``count`` lookups the flows that match, before or after NAT."""
+    def of_lookups(self, index: LookupIndex) -> list[npt.NDArray[np.intp]]:
+        """For each lookup the flows that match, before or after NAT."""
+        inside = {netns: self.in_namespace(netns) for netns in {*index.netns} if netns is not None}
+        found = self._of_ends(index)
+        return [
+            flows if netns is None else flows[inside[netns][flows]]
+            for flows, netns in zip(found, index.netns, strict=True)
+        ]
+
+    def _of_ends(self, index: LookupIndex) -> list[npt.NDArray[np.intp]]:
+        count = len(index.netns)
         guessed = np.asarray(self["flags"] & np.uint8(Fact.GUESSED) != 0)
         protocol, ports = self.protocol, self["ports"]
         client, server = self._ends("client", client_ports(ports)), self._ends("server", server_ports(ports))
@@ -124,12 +142,28 @@ class BlockMatcher:
             passes &= _equals(self["client_high"], self["client_low"], address)
             passes &= _port(client_ports(self["ports"]), port)
         if wanted.of_workload and passes.any():
-            numbers = [number for number, one in enumerate(self._referred[1], 1) if wanted.admits(one)]
-            passes &= np.isin(self["client_workload"], numbers) | np.isin(self["server_workload"], numbers)
+            passes &= self._held_by(wanted.admits)
+        if wanted.netns is not None and passes.any():
+            passes &= self.in_namespace(wanted.netns)
         if wanted.peer is not None and passes.any():
             rows = np.flatnonzero(passes)
             passes[rows] = self._is_peer(rows, wanted.peer, peer_name)
         return passes
+
+    def in_namespace(self, netns: str) -> Mask:
+        """Flows of the network namespace with this name or inode, or with an endpoint in it."""
+        known = enumerate(self._referred.namespaces, 1)
+        found = {number: one for number, one in known if one.is_called(netns)}
+        names = {netns, *map(str, found.values())}
+        numbers = [OWN, *found] if netns == HOST else list(found)
+        inside = np.isin(self["namespace"], numbers) | self._held_by(lambda workload: workload.namespace in names)
+        return np.asarray(inside)
+
+    def _held_by(self, admits: Callable[[Workload], bool]) -> Mask:
+        """Flows with a workload that passes."""
+        numbers = [number for number, one in enumerate(self._referred.workloads, 1) if admits(one)]
+        found = np.isin(self["client_workload"], numbers) | np.isin(self["server_workload"], numbers)
+        return np.asarray(found)
 
     def services(self, rows: npt.NDArray[np.intp]) -> tuple[list[EndpointKey], npt.NDArray[np.intp]]:
         """The distinct service endpoints of some flows, and the position of each flow's own."""

@@ -87,7 +87,7 @@ class HistoryReader:
 
     def at(self, wanted: Connection, moment: float) -> list[StoredFlow]:
         """Flows between these endpoints that were, or may have been, open at the moment; at most about 1000."""
-        key = bloom.key_of(*wanted)
+        key = bloom.key_of(*wanted.ends)
         found: list[StoredFlow] = []
         with self._database() as database:
             for _, reading, size in self._blocks(database, moment, moment, _NEWEST, key=key):
@@ -109,21 +109,23 @@ class HistoryReader:
                 open_then = reading.within(moment, moment)
                 open_then[size:] = False
                 sure = reading.surely_at(moment)
-                for flows, positions in zip(found, reading.of_lookups(index, len(lookups)), strict=True):
+                for flows, positions in zip(found, reading.of_lookups(index), strict=True):
                     rows = positions[open_then[positions]][::-1][: MOST_OF_ONE - len(flows)]
                     flows += [_stored(reading, row, sure=bool(sure[row])) for row in rows.tolist()]
         return found
 
-    def last(self, wanted: Connection) -> StoredFlow | None:
-        """The flow between these endpoints with the latest end, or None."""
+    def last(self, wanted: Connection) -> list[StoredFlow]:
+        """The flow between these endpoints with the latest end, and those of other network namespaces about then."""
         now = time.time()
         with self._database() as database:
-            for _, reading, size in self._blocks(database, 0.0, now, _NEWEST, key=bloom.key_of(*wanted)):
+            for _, reading, size in self._blocks(database, 0.0, now, _NEWEST, key=bloom.key_of(*wanted.ends)):
                 rows = np.flatnonzero(reading.between(wanted)[:size])
                 if len(rows):
-                    row = int(rows[np.argmax(reading["ended_by"][rows])])
-                    return _stored(reading, row, sure=bool(reading.surely_at(now)[row]))
-        return None
+                    newest = rows[np.argsort(reading["ended_by"][rows], kind="stable")][::-1]
+                    _, first = np.unique(reading["namespace"][newest], return_index=True)
+                    sure = reading.surely_at(now)
+                    return [_stored(reading, row, sure=bool(sure[row])) for row in newest[np.sort(first)].tolist()]
+        return []
 
     def peers(self, deployment: str | None, since: float, until: float, below: int | None = None) -> list[PeerSeen]:
         """Peers in flows open between the two times, with all bytes of these flows; of a deployment (id or name), or of
@@ -266,6 +268,7 @@ def _view(reading: BlockMatcher, row: int, decision: StoredDecision, flags: int)
         guessed=bool(flags & Fact.GUESSED),
         source=decision.source,
         local=reading.local(row),
+        namespace=reading.namespace(row),
     )
 
 

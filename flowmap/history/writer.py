@@ -19,9 +19,8 @@ from flowmap.attribute.decisions import Decision
 from flowmap.attribute.questions import Question
 from flowmap.errors import HistoryError
 from flowmap.flows.bursts import Times
-from flowmap.flows.columns import FlowColumns
 from flowmap.flows.index.hash_index import Rows
-from flowmap.flows.workloads import Workloads
+from flowmap.flows.table import FlowTable
 from flowmap.history import clock
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, CopiedFlows, convert, copy_flows
 from flowmap.history.file import Limits
@@ -121,10 +120,9 @@ class HistoryWriter(threading.Thread):
 
     def left(
         self,
-        table: FlowColumns,
+        table: FlowTable,
         rows: Rows,
         decisions: Mapping[int, Decision],
-        workloads: Workloads,
         *,
         open_until: Times | None = None,
     ) -> None:
@@ -139,7 +137,7 @@ class HistoryWriter(threading.Thread):
             rows, open_until = rows[:room], None if open_until is None else open_until[:room]
         if len(rows):
             handed = copy_flows(
-                *(table, rows, decisions, workloads),
+                *(table, rows, decisions),
                 epoch=self._epoch(),
                 source=self._source,
                 open_until=open_until,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.workload import Local, Side, Workload
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class FlowView:
     """The workloads at the endpoints that are on this host, the client's first; of a fleet: on any host."""
     observations: tuple[Observation, ...] = ()
     """Of a fleet: what each host saw, the client's first. The counters above are those of the first. None are added."""
+    namespace: NetworkNamespace | None = None
+    """The network namespace in which it was counted; None: the daemon's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class AttributionView:
     explanation: Explanation | None = None
     """The explanation, if the query asked for it."""
     matches: int = 0
-    """Number of connections that match, if they are several and their owners differ."""
+    """Number of connections that match, if they are several and differ in their owners or network namespaces."""
 
     @property
     def observed(self) -> bool:
@@ -112,12 +115,19 @@ class Connection(NamedTuple):
     destination_port: int | None
     protocol: int
     """IANA number."""
+    netns: str | None = None
+    """Network namespace, by name or inode; None: any."""
+
+    @property
+    def ends(self) -> tuple[Address, int | None, Address, int | None, int]:
+        """Both endpoints and the protocol."""
+        return self.source, self.source_port, self.destination, self.destination_port, self.protocol
 
     @property
     def lookup(self) -> Lookup:
         """The same, in the form of a connection that may be known in part."""
         client = EndpointFilter(self.source, self.source_port)
-        return Lookup(client, EndpointFilter(self.destination, self.destination_port), self.protocol)
+        return Lookup(client, EndpointFilter(self.destination, self.destination_port), self.protocol, self.netns)
 
 
 class EndpointFilter(NamedTuple):
@@ -134,6 +144,8 @@ class Lookup(NamedTuple):
     server: EndpointFilter | None
     protocol: int
     """IANA number."""
+    netns: str | None = None
+    """Network namespace, by name or inode; None: any."""
 
     @property
     def service(self) -> Endpoint | None:
@@ -165,6 +177,8 @@ class FlowFilter:
     """Id of a container, or the start of it, or its name; at either endpoint, as for ``unit``."""
     unit: str | None = None
     """Name of a systemd unit, with or without ``.service``."""
+    netns: str | None = None
+    """Network namespace, by name or inode, in which the flow was counted or has an endpoint."""
 
     @property
     def of_past(self) -> bool:

@@ -123,10 +123,13 @@ class HistoryQueries:
         """The final attribution of a closed connection; None if it is not in the file."""
         await self._written(self._history_writer.flush())
         kept = await self._read(lambda: self._history_reader.last(connection))
-        if kept is None:
+        if not kept:
             return None
-        (view,) = await self._views([kept])
-        return final(view)
+        views = await self._views(kept)
+        if len(views) == 1:
+            return final(views[0])
+        limit = await self._calls.call(lambda queries: queries.settings.owners_limit)
+        return one_of(views, limit, when=", which are closed,")
 
     async def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         """Flows that were open in a window of time: tracked flows, then those of the file, the latest to end first.

@@ -45,7 +45,7 @@ from flowmap.model.views import (
 )
 from flowmap.query.explain import explain
 from flowmap.query.following import NO_MARKS, Marks, changes
-from flowmap.query.matching import of_connection, of_lookups, passing
+from flowmap.query.matching import in_namespaces, of_connection, of_lookups, passing
 from flowmap.query.windows import peers_of, rows_at
 
 NEEDS_SERVER = "attribute.semantics is dataflow, which names deployments by the server endpoint; give it too"
@@ -90,7 +90,7 @@ class LiveQueries:
 
     def matching(self, rows: Rows, connection: Connection) -> Rows:
         """Those of ``rows`` that match, as for :meth:`find`."""
-        return of_connection(self._accounting.table.columns, rows, connection)
+        return of_connection(self._accounting.table, rows, connection)
 
     def at(self, connection: Connection, at: float, now: float) -> list[AttributionView]:
         """The tracked flows that match and may have been open at a time: one for each different decision."""
@@ -99,7 +99,7 @@ class LiveQueries:
 
     def at_several(self, lookups: Sequence[Lookup], at: float, now: float) -> list[list[AttributionView]]:
         """As :meth:`at`, for many connections that may be known in part."""
-        matching = of_lookups(self._accounting.table.columns, self._accounting.table.live(), lookups)
+        matching = of_lookups(self._accounting.table, self._accounting.table.live(), lookups)
         chosen = [rows_at(self._accounting, rows, at - self._epoch) for rows in matching]
         return [[self.explain(row, now) for row in rows] for rows in chosen]
 
@@ -116,32 +116,38 @@ class LiveQueries:
 
     def answers(self, lookups: Sequence[Lookup], now: float) -> list[AttributionView | None]:
         """As :meth:`answer`, for many connections that may be known in part."""
-        columns, rows = self._accounting.table.columns, self._accounting.table.live()
-        found = zip(lookups, of_lookups(columns, rows, lookups), strict=True)
+        table = self._accounting.table
+        found = zip(lookups, of_lookups(table, table.live(), lookups), strict=True)
         return [self._of_matches(lookup, matching, now) for lookup, matching in found]
 
     def _of_matches(self, lookup: Lookup, rows: Rows, now: float, *, explain: bool = False) -> AttributionView | None:
         if not len(rows):
             return None
-        if not lookup.is_exact:
-            columns = self._accounting.table.columns
-            is_open = columns.flags[rows] & np.uint32(Row.OPEN) != 0
-            matching = rows[is_open] if is_open.any() else rows
-            verdicts = np.unique(np.stack((columns.state[matching], columns.verdict[matching]), axis=1), axis=0)
-            found = {(STATES[state], self._owners(verdict)) for state, verdict in verdicts.tolist()}
-            if len(found) > 1:
-                return self._differing(found, len(matching))
-            rows = matching
-        return self.explain(int(rows[-1]), now, chain=explain)
+        columns = self._accounting.table.columns
+        is_open = columns.flags[rows] & np.uint32(Row.OPEN) != 0
+        matching = rows[is_open] if is_open.any() else rows
+        if len(spaces := np.unique(columns.namespace[matching])) > 1:
+            return self._differing(matching, in_namespaces(map(self._accounting.table.namespaces.get, spaces.tolist())))
+        if not lookup.is_exact and len(self._verdicts(matching)) > 1:
+            return self._differing(matching, "and differ in their owners; give both ports")
+        return self.explain(int(matching[-1]), now, chain=explain)
+
+    def _verdicts(self, rows: Rows) -> set[tuple[State, Owners]]:
+        """The different states and owners of the rows."""
+        columns = self._accounting.table.columns
+        verdicts = np.unique(np.stack((columns.state[rows], columns.verdict[rows]), axis=1), axis=0)
+        return {(STATES[state], self._owners(verdict)) for state, verdict in verdicts.tolist()}
 
     def _owners(self, verdict: int) -> Owners:
         decision = self._accounting.attribution.decisions.get(verdict)
         return decision.owners if decision else NO_OWNERS
 
-    def _differing(self, found: set[tuple[State, Owners]], flows: int) -> AttributionView:
-        state, owners = state_of_several(found, self._accounting.attribution.settings.owners_limit)
-        cause = f"{flows} connections match and differ in their owners; give both ports"
-        return AttributionView(state, self._described(owners), (), None, cause, matches=flows)
+    def _differing(self, rows: Rows, how: str) -> AttributionView:
+        """What can be said of several connections; ``how`` they differ."""
+        limit = self._accounting.attribution.settings.owners_limit
+        state, owners = state_of_several(self._verdicts(rows), limit)
+        cause = f"{len(rows)} connections match {how}"
+        return AttributionView(state, self._described(owners), (), None, cause, matches=len(rows))
 
     def explain(self, row: int, now: float, *, chain: bool = False) -> AttributionView:
         """The owners of one flow with the evidence; with ``chain`` also the explanation."""
@@ -252,6 +258,7 @@ class LiveQueries:
             guessed=bool(flags & Row.GUESSED),
             source=self._source,
             local=self._accounting.table.workloads.local(columns, row),
+            namespace=self._accounting.table.namespaces.get(int(columns.namespace[row])),
         )
 
     def describe(self, owner: Owner) -> DeploymentInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,24 +12,30 @@ from flowmap.flows.columns import IGNORED, U64, FlowColumns, Mask, Row
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.index.lookups import EndpointColumns, LookupIndex, Matches
 from flowmap.flows.index.ports import nat_ports
+from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
+from flowmap.model.namespace import HOST, OWN, NetworkNamespace
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
 
 
-def of_connection(columns: FlowColumns, rows: Rows, connection: Connection) -> Rows:
+def of_connection(table: FlowTable, rows: Rows, connection: Connection) -> Rows:
     """The rows that match in either direction, before or after NAT; the newest last."""
+    columns = table.columns
     rows = rows[(columns.protocol(rows) == np.uint64(connection.protocol)) & (columns.series[rows] != IGNORED)]
     source = EndpointFilter(connection.source, connection.source_port)
     destination = EndpointFilter(connection.destination, connection.destination_port)
     mask = _between(columns, rows, source, destination) | _between(columns, rows, destination, source)
     found: Rows = rows[mask]
+    if connection.netns is not None:
+        found = found[in_namespace(table, found, connection.netns)]
     newest_last: Rows = found[np.argsort(columns.born_by[found], kind="stable")]
     return newest_last
 
 
-def of_lookups(columns: FlowColumns, rows: Rows, lookups: Sequence[Lookup]) -> list[Rows]:
+def of_lookups(table: FlowTable, rows: Rows, lookups: Sequence[Lookup]) -> list[Rows]:
     """For each lookup the rows that match, before or after NAT; the newest last. See :class:`LookupIndex`."""
+    columns = table.columns
     rows = rows[columns.series[rows] != IGNORED]
     index = LookupIndex(lookups)
     found = index.find(*_ends(columns, rows))
@@ -37,8 +43,21 @@ def of_lookups(columns: FlowColumns, rows: Rows, lookups: Sequence[Lookup]) -> l
     hidden = index.find(*_ends_after_nat(columns, rows[behind]))
     flows = np.concatenate((found.flows, behind[hidden.flows]))
     matches = Matches(flows, np.concatenate((found.lookups, hidden.lookups)))
-    newest_last = [rows[positions] for positions in matches.by_lookup(len(lookups))]
-    return [one[np.argsort(columns.born_by[one], kind="stable")] for one in newest_last]
+    matching = [rows[positions] for positions in matches.by_lookup(len(lookups))]
+    for n, lookup in enumerate(lookups):
+        if lookup.netns is not None:
+            matching[n] = matching[n][in_namespace(table, matching[n], lookup.netns)]
+    return [one[np.argsort(columns.born_by[one], kind="stable")] for one in matching]
+
+
+def in_namespace(table: FlowTable, rows: Rows, netns: str) -> Mask:
+    """The rows of flows that were counted in this network namespace, or have an endpoint in it."""
+    columns, numbers = table.columns, table.namespaces.numbers(netns)
+    names = {netns, *(str(table.namespaces.get(number)) for number in numbers if number != OWN)}
+    workloads = table.workloads.numbers(lambda workload: workload.namespace in names)
+    inside: Mask = np.isin(columns.namespace[rows], numbers)
+    inside |= np.isin(columns.client_workload[rows], workloads) | np.isin(columns.server_workload[rows], workloads)
+    return inside
 
 
 def _ends(columns: FlowColumns, rows: Rows) -> tuple[EndpointColumns, EndpointColumns, U64, Mask]:
@@ -57,6 +76,12 @@ def _ends_after_nat(columns: FlowColumns, rows: Rows) -> tuple[EndpointColumns, 
 def _guessed(columns: FlowColumns, rows: Rows) -> Mask:
     guessed: Mask = columns.flags[rows] & np.uint32(Row.GUESSED) != 0
     return guessed
+
+
+def in_namespaces(spaces: Iterable[NetworkNamespace | None]) -> str:
+    """How connections differ that have the same endpoints in several network namespaces."""
+    names = sorted({HOST if space is None else str(space) for space in spaces})
+    return f"in the network namespaces {', '.join(names[:-1])} and {names[-1]}; give one (netns)"
 
 
 def passing(accounting: FlowAccounting, rows: Rows, wanted: FlowFilter, epoch: float) -> Rows:
@@ -81,6 +106,8 @@ def passing(accounting: FlowAccounting, rows: Rows, wanted: FlowFilter, epoch: f
     if wanted.of_workload:
         numbers = accounting.table.workloads.numbers(wanted.admits)
         passes &= np.isin(columns.client_workload[rows], numbers) | np.isin(columns.server_workload[rows], numbers)
+    if wanted.netns is not None:
+        passes &= in_namespace(accounting.table, rows, wanted.netns)
     if wanted.peer is not None:
         services = np.unique(columns.service[rows[passes]]).tolist()
         passes &= np.isin(columns.service[rows], [n for n in services if _is_peer(accounting, n, wanted.peer)])

@@ -21,6 +21,7 @@ from flowmap.model.views import (
     PeerChanges,
     PeerWindow,
 )
+from flowmap.query.matching import in_namespaces
 
 
 class PastQueries(Protocol):
@@ -65,16 +66,18 @@ def final(view: AttributionView) -> AttributionView:
     return replace(view, cause=f"{view.cause}; {over}" if view.cause else over)
 
 
-def one_of(views: Sequence[AttributionView], owners_limit: int) -> AttributionView:
-    """One attribution for all flows that match; if they differ, the answer is that they do."""
+def one_of(views: Sequence[AttributionView], owners_limit: int, when: str = " at that time") -> AttributionView:
+    """One attribution for all flows that match; if they differ, the answer is that they do. ``when``: they match."""
+    spaces = {view.flow.namespace if view.flow else None for view in views}
     last = max(views, key=lambda view: (view.flow.started_at or 0.0) if view.flow else 0.0)
     found = {(view.state, frozenset(info.owner for info in view.deployments)) for view in views}
-    if len(found) == 1:
+    if len(found) == len(spaces) == 1:
         return last
     state, owners = state_of_several(found, owners_limit)
     infos = {info.owner: info for view in views for info in view.deployments}
     deployments = tuple(infos[owner] for owner in sorted(owners))
-    cause = f"{len(views)} connections match at that time and differ in their owners; give both ports"
+    how = "and differ in their owners; give both ports" if len(spaces) == 1 else in_namespaces(spaces)
+    cause = f"{len(views)} connections match{when} {how}"
     return AttributionView(state, deployments, (), None, cause, matches=len(views))
 
 

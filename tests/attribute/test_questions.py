@@ -111,6 +111,9 @@ def test_combine(first: Owners, second: Owners | None, service: Owners | None, e
         ([("attributed", some(X)), ("attributed", some(Y))], ("shared", some(X, Y))),
         ([("shared", some(X, Y)), ("attributed", some(Z))], ("ambiguous", NONE)),
         ([("attributed", some(X)), ("unknown", NONE)], ("ambiguous", NONE)),
+        ([("unknown", NONE)], ("unknown", NONE)),
+        ([("pending", NONE), ("pending", NONE)], ("pending", NONE)),
+        ([("pending", NONE), ("unknown", NONE)], ("ambiguous", NONE)),
     ],
 )
 def test_state_of_several(found: list[tuple[str, Owners]], expected: tuple[str, Owners]) -> None:

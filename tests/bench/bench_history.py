@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from flowmap.attribute.decisions import CODE, Decision
-from flowmap.flows.columns import FlowColumns, Row
-from flowmap.flows.workloads import Workloads
+from flowmap.flows.columns import Row
+from flowmap.flows.table import FlowTable
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, convert, copy_flows
 from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
@@ -37,9 +37,10 @@ BURST, A_SECOND, DEPLOYMENTS, CLIENTS, SERVICES = 5_000, 50_000, 200, 2_000, 50
 DAY = 86_400.0
 
 
-def filled(rows: int, seed: int, born: float, spread: float) -> tuple[FlowColumns, dict[int, Decision]]:
+def filled(rows: int, seed: int, born: float, spread: float) -> tuple[FlowTable, dict[int, Decision]]:
     """A table whose rows are over and decided: clients of deployments talking to some services, a few for days."""
-    rng, columns = np.random.default_rng(seed), FlowColumns(rows)
+    rng, table = np.random.default_rng(seed), FlowTable(rows)
+    columns = table.columns
     client = rng.integers(0, CLIENTS, rows)
     service = rng.integers(0, SERVICES, rows)
     columns.flags[:] = Row.USED | Row.ENDED
@@ -61,13 +62,13 @@ def filled(rows: int, seed: int, born: float, spread: float) -> tuple[FlowColumn
         Owner("w", "default-namespace", f"{n:08x}-0000-4000-8000-{n:012x}", f"job-{n}") for n in range(DEPLOYMENTS)
     ]
     decisions = {n: Decision(State.ATTRIBUTED, frozenset({owner}), {}, 0.0) for n, owner in enumerate(owners)}
-    return columns, decisions
+    return table, decisions
 
 
-def copied(columns: FlowColumns, count: int, decisions: dict[int, Decision]) -> ClosedFlows:
+def copied(table: FlowTable, count: int, decisions: dict[int, Decision]) -> ClosedFlows:
     """The first ``count`` flows as history stores them."""
     rows = np.arange(count, dtype=np.int32)
-    return convert(copy_flows(columns, rows, decisions, Workloads(), epoch=0.0, source="bench"))
+    return convert(copy_flows(table, rows, decisions, epoch=0.0, source="bench"))
 
 
 def cpu_of(thread: threading.Thread) -> float:
@@ -79,7 +80,7 @@ def cpu_of(thread: threading.Thread) -> float:
 
 def bursts(directory: Path, seconds: int) -> float:
     """CPU seconds that history's thread takes for a second of bursts."""
-    columns, decisions = filled(BURST, 1, 0.0, 0.1)
+    table, decisions = filled(BURST, 1, 0.0, 0.1)
     rows = np.arange(BURST, dtype=np.int32)
     history_writer = HistoryWriter(str(directory / "bursts.db"), Limits(7 * DAY, 1 << 30), source="bench")
     history_writer.open()
@@ -90,7 +91,7 @@ def bursts(directory: Path, seconds: int) -> float:
         time.sleep(max(0.0, due - time.perf_counter()))
         at = time.perf_counter()
         late = max(late, at - due)
-        history_writer.left(columns, rows, decisions, Workloads())
+        history_writer.left(table, rows, decisions)
         spans.append(time.perf_counter() - at)
     queued = history_writer.figures.queued
     history_writer.flush().result(60)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from flowmap.errors import DecodeError
 from flowmap.history.block import Block, encode
-from flowmap.history.closed_flows import COLUMNS, WORKLOADS, ClosedFlows
+from flowmap.history.closed_flows import COLUMNS, NAMESPACE, WORKLOADS, ClosedFlows
 from flowmap.model.deployment import Owner
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.workload import Workload
 from tests.support.closed_flows import Flow, X, Y, closed, decision, replace, rows, spread
 
@@ -24,7 +25,7 @@ def any_flows(draw: st.DrawFn) -> ClosedFlows:
     columns = {}
     for name, dtype in COLUMNS.items():
         info = np.iinfo(dtype)
-        low, high = (0, 2) if name in ("decision", *WORKLOADS) else (int(info.min), int(info.max))
+        low, high = (0, 2) if name in ("decision", *WORKLOADS, *NAMESPACE) else (int(info.min), int(info.max))
         span = int(rng.integers(0, 65))
         first = int(rng.integers(low, high, endpoint=True, dtype=dtype)) if span % 3 else low
         last = min(high, first + (1 << span) - 1)
@@ -34,7 +35,10 @@ def any_flows(draw: st.DrawFn) -> ClosedFlows:
     several = st.lists(st.sampled_from(OWNERS), max_size=3, unique=True)
     decisions = draw(st.lists(several.map(lambda owners: decision(*owners)), min_size=3, max_size=3))
     workloads = st.builds(Workload, st.text(max_size=3), pid=st.none() | st.just(7))
-    return ClosedFlows(columns, tuple(decisions), tuple(draw(st.lists(workloads, min_size=2, max_size=2))))
+    namespaces = st.builds(NetworkNamespace, st.integers(0, 1 << 40), st.none() | st.text(max_size=3))
+    held = draw(st.lists(workloads, min_size=2, max_size=2))
+    within = draw(st.lists(namespaces, min_size=2, max_size=2))
+    return ClosedFlows(columns, tuple(decisions), tuple(held), tuple(within))
 
 
 @settings(deadline=None)
@@ -46,10 +50,11 @@ def test_encode_and_decode(one: ClosedFlows, other: ClosedFlows) -> None:
     joined = ClosedFlows.concatenate((read.flows(), other))
     assert rows(Block(encode(joined)).flows()) == rows(one) + rows(other)
     used = set(joined.columns["decision"].tolist())
-    decisions, workloads = Block(encode(joined)).referred()
+    decisions, workloads, namespaces = Block(encode(joined)).referred()
     assert len(decisions) == len(used), "decisions that no flow has are not kept"
     held = {number for name in WORKLOADS for number in joined.columns[name].tolist()}
     assert len(workloads) == len(held - {0}), "workloads that no flow has are not kept"
+    assert len(namespaces) == len(set(joined.columns["namespace"].tolist()) - {0}), "nor are such namespaces"
 
 
 @given(st.data())

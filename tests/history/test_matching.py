@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from flowmap.flows.index.endpoints import EndpointKey
+from flowmap.flows.index.lookups import LookupIndex
 from flowmap.history.block import Block, encode
 from flowmap.history.closed_flows import Fact
 from flowmap.history.matching import BlockMatcher, microseconds, totals
 from flowmap.model.address import Address
 from flowmap.model.deployment import State
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter
+from flowmap.model.workload import Workload
 from tests.support.closed_flows import NOW, Flow, X, Y, closed
 
 NAT = ("10.0.0.9", 50_000, "10.2.0.1", 19_092)
@@ -75,6 +78,22 @@ def test_endpoints_from_either_side(wanted: Connection, found: list[int]) -> Non
 
 
 ALWAYS = FlowFilter(since=NOW - 1000, until=NOW + 1000)
+BLUE, GREEN = NetworkNamespace(7, "blue"), NetworkNamespace(8)
+
+
+@pytest.mark.parametrize(
+    ("netns", "found"),
+    [("blue", [1, 3]), ("7", [1, 3]), ("net:[8]", [2]), ("host", [0, 3]), ("red", [])],
+)
+def test_a_network_namespace(netns: str, found: list[int]) -> None:
+    flows = (Flow(), Flow(namespace=BLUE), Flow(namespace=GREEN), Flow(server_workload=Workload(namespace="blue")))
+    kept = BlockMatcher(Block(encode(closed(*flows))), translated=False)
+    assert numbers(kept.passes(replace(ALWAYS, netns=netns), peer_name)) == found
+    wanted = Connection(A, 40_000, B, 9092, 6, netns)
+    assert numbers(kept.between(wanted)) == found
+    index = LookupIndex([wanted.lookup, wanted._replace(netns=None).lookup])
+    assert [flows.tolist() for flows in kept.of_lookups(index)] == [found, [0, 1, 2, 3]]
+    assert [kept.namespace(row) for row in range(4)] == [None, BLUE, GREEN, None]
 
 
 @pytest.mark.parametrize(

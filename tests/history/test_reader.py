@@ -17,6 +17,7 @@ from flowmap.history.file import Limits
 from flowmap.history.reader import HistoryReader
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
 from flowmap.model.workload import Local, Workload
 from tests.support.closed_flows import NOW, Flow, X, Y, replace
@@ -46,12 +47,22 @@ def test_a_flow_at_a_moment(history: History, moment: float, found: list[bool]) 
 
 def test_the_last_flow_between_two_endpoints(history: History) -> None:
     wanted = Connection(Address.parse("10.0.0.1"), 40000, Address.parse("10.1.0.1"), 9092, 6)
-    assert history.reader.last(wanted) is None
+    assert history.reader.last(wanted) == []
     history.write(Flow(born=NOW - 90_000, ended=NOW - 80_000), Flow(client_port=7))
     history.write(Flow(born=NOW - 8, ended=NOW - 3), Flow(born=NOW - 60, ended=NOW - 50), Flow(client="10.0.0.9"))
-    found = history.reader.last(wanted)
+    (found,) = history.reader.last(wanted)
     assert found is not None and found.view.ended_at == pytest.approx(NOW - 3)
-    assert history.reader.last(wanted._replace(protocol=17)) is None
+    assert history.reader.last(wanted._replace(protocol=17)) == []
+
+
+def test_the_last_flows_of_several_network_namespaces(history: History) -> None:
+    blue = NetworkNamespace(7, "blue")
+    wanted = Connection(Address.parse("10.0.0.1"), 40000, Address.parse("10.1.0.1"), 9092, 6)
+    history.write(Flow(ended=NOW - 5), Flow(ended=NOW - 4, namespace=blue), Flow(ended=NOW - 3))
+    found = history.reader.last(wanted)
+    assert [(one.view.namespace, one.view.ended_at) for one in found] == [(None, NOW - 3), (blue, NOW - 4)]
+    (one,) = history.reader.last(wanted._replace(netns="blue"))
+    assert one.view.namespace == blue
 
 
 def test_a_flow_is_found_from_either_side_and_after_nat(history: History) -> None:

@@ -12,12 +12,15 @@ from flowmap.history.reader import HistoryReader
 from flowmap.history.store import HistoryStore
 from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.views import Connection, FlowFilter
+from flowmap.model.workload import Local, Workload
 from tests.support.closed_flows import NOW, Flow, closed
 from tests.support.stored_history import CLIENT, SINK
 
-FILE = Path(__file__).parent.parent / "data/history/flows.db"
+FILES = Path(__file__).parent.parent / "data/history"
 LIMITS = Limits(retain=3600.0, max_size=4 << 20)
+BLUE = NetworkNamespace(7, "blue")
 EXPECTED = [
     "tcp 10.0.0.1:40000 10.1.0.1:9092 None 1699999990.0 1699999999.0 100/200/3/4 attributed x observed",
     "tcp [2001:db8::1]:40000 [2001:db8::2]:443 None 1699999990.0 1699999999.0 100/200/3/4 shared x,y observed",
@@ -28,9 +31,9 @@ EXPECTED = [
 ]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(shutil.copy(FILE, tmp_path / "history.db"))
+@pytest.fixture(params=["flows.db", "flows-2.db"])
+def path(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    return str(shutil.copy(FILES / request.param, tmp_path / "history.db"))
 
 
 def reader(path: str) -> HistoryReader:
@@ -59,8 +62,8 @@ def test_every_flow_is_read(path: str) -> None:
 
 def test_a_connection_is_found(path: str) -> None:
     client, server = Address.parse("10.0.0.1"), Address.parse("10.8.0.1")
-    assert reader(path).last(Connection(Address.parse("192.0.2.1"), 1024, server, 8080, 6)) is not None
-    assert reader(path).last(Connection(client, 1024, server, 8080, 6)) is None
+    assert reader(path).last(Connection(Address.parse("192.0.2.1"), 1024, server, 8080, 6))
+    assert reader(path).last(Connection(client, 1024, server, 8080, 6)) == []
 
 
 def test_ownership_intervals_are_read(path: str) -> None:
@@ -75,6 +78,16 @@ def test_new_flows_are_appended(path: str) -> None:
     store.open()
     assert (store.flows, store.following, store.set_aside) == (5, 6, 0)
     assert [(interval.question, interval.boot) for interval in store.growing_intervals()] == [(SINK, 7)]
-    store.write(closed(Flow(client_port=40004)), (), now=NOW)
+    store.write(closed(Flow(client_port=40004, namespace=BLUE)), (), now=NOW)
+    while store.merge():
+        pass
     store.close()
-    assert len(reader(path).flows(FlowFilter(), 100).flows) == 6
+    flows = [kept.view for kept in reader(path).flows(FlowFilter(), 100).flows]
+    assert [flow.namespace for flow in flows] == [BLUE, None, None, None, None, None]
+    assert [line(kept) for kept in reversed(reader(path).flows(FlowFilter(), 100).flows)][:5] == EXPECTED
+
+
+def test_workloads_are_read(tmp_path: Path) -> None:
+    first = reader(str(FILES / "flows-2.db")).flows(FlowFilter(), 100).flows[-1].view
+    workload = Workload("/a.service", unit="a.service", pid=7, cgroup_id=9)
+    assert (first.local, first.namespace) == ((Local("client", workload),), None)

@@ -13,10 +13,11 @@ from flowmap.errors import QueryError
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
 from flowmap.model.workload import Local, Workload
 from flowmap.query.live import LiveQueries
-from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted, WorkloadsNamed
+from flowmap.sources.base import CaughtUp, NamespacesNamed, ReadFinished, ReadStarted, WorkloadsNamed
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 
@@ -217,6 +218,34 @@ def test_filters_by_workload(desk: Desk, wanted: FlowFilter, clients: list[str])
     first, second, third = desk.queries.flows(FlowFilter(), 10, None).flows
     assert first.local == (Local("client", job), Local("server", kafka))
     assert (second.local, third.local) == ((Local("client", kafka),), ())
+
+
+def test_a_tuple_in_several_network_namespaces_is_not_answered_by_one_of_them(desk: Desk) -> None:
+    named = NamespacesNamed(((1, NetworkNamespace(7, "blue")), (2, NetworkNamespace(8))))
+    desk.accounting.apply(TakeStep(named, desk.now, desk.now))
+    wanted = desk.connection("10.0.0.1", "10.1.0.1", (40000, 9092))
+    blue, green = replace(FLOW, namespace=1), replace(FLOW, namespace=2)
+    desk.tell(blue)
+    desk.answer()
+    view = desk.queries.answer(wanted, desk.now, explain=True)
+    assert view is not None
+    assert (view.state, view.flow, view.explanation, view.matches) == (State.ATTRIBUTED, None, None, 2)
+    assert view.cause == "2 connections match in the network namespaces blue and host; give one (netns)"
+    desk.tell(green)
+    view = desk.queries.answer(wanted, desk.now)
+    assert view is not None and (view.state, view.deployments, view.matches) == (State.AMBIGUOUS, (), 3)
+    assert view.cause == "3 connections match in the network namespaces blue, host and net:[8]; give one (netns)"
+    for netns, namespace in (("blue", NetworkNamespace(7, "blue")), ("net:[8]", NetworkNamespace(8)), ("host", None)):
+        view = desk.queries.answer(wanted._replace(netns=netns), desk.now)
+        assert view is not None and view.flow is not None
+        assert (view.flow.namespace, view.matches) == (namespace, 0)
+    batch = [wanted.lookup, wanted._replace(netns="blue").lookup]
+    several, one = desk.queries.answers(batch, desk.now)
+    assert several is not None and one is not None
+    assert (several.matches, one.state) == (3, State.ATTRIBUTED)
+    desk.tell(replace(green, kind=RecordKind.CLOSED), replace(blue, kind=RecordKind.CLOSED))
+    view = desk.queries.answer(wanted, desk.now)
+    assert view is not None and view.flow is not None and view.flow.namespace is None, "only the host's is open"
 
 
 @pytest.mark.parametrize("cursor", ["-1", "9" * 30])

@@ -11,8 +11,11 @@ from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import TakeStep
 from flowmap.flows.records.batch import RecordKind
 from flowmap.model.address import Address
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
+from flowmap.model.workload import Workload
 from flowmap.query.matching import of_connection, of_lookups, passing, within
+from flowmap.sources.base import NamespacesNamed, WorkloadsNamed
 from tests.support.accounting import accounting_for
 from tests.support.records import Record, batch_of, replace
 
@@ -57,14 +60,14 @@ def test_a_connection(
 ) -> None:
     accounting = tracked(FLOW, NAT, UDP, LEFT_OUT)
     wanted = Connection(address(source), ports[0], address(destination), ports[1], protocol)
-    rows = of_connection(accounting.table.columns, accounting.table.live(), wanted)
+    rows = of_connection(accounting.table, accounting.table.live(), wanted)
     assert ids(accounting, rows) == found
 
 
 def test_the_newest_flow_is_last() -> None:
     accounting = tracked(replace(FLOW, client_port=7, id=9), FLOW, replace(FLOW, client_port=5, id=5))
     wanted = Connection(address("10.0.0.1"), None, address("10.1.0.1"), None, 6)
-    assert ids(accounting, of_connection(accounting.table.columns, accounting.table.live()[::-1], wanted)) == [9, 1, 5]
+    assert ids(accounting, of_connection(accounting.table, accounting.table.live()[::-1], wanted)) == [9, 1, 5]
 
 
 def test_many_lookups_in_their_order() -> None:
@@ -75,7 +78,7 @@ def test_many_lookups_in_their_order() -> None:
         Lookup(EndpointFilter(address("10.0.0.1"), 40000), None, 6),
         Lookup(EndpointFilter(address("10.0.0.3"), None), EndpointFilter(address("10.1.0.1"), None), 17),
     ]
-    found = of_lookups(accounting.table.columns, accounting.table.live(), lookups)
+    found = of_lookups(accounting.table, accounting.table.live(), lookups)
     assert [ids(accounting, rows) for rows in found] == [[2], [], [1], [3]]
 
 
@@ -95,6 +98,33 @@ def test_many_lookups_in_their_order() -> None:
 def test_filters(wanted: FlowFilter, found: list[int]) -> None:
     accounting = tracked(FLOW, NAT, UDP)
     assert ids(accounting, passing(accounting, accounting.table.live(), wanted, 1000.0)) == found
+
+
+@pytest.mark.parametrize(
+    ("netns", "found"),
+    [
+        ("blue", [2, 4]),  # 4 was counted by the host; its server's socket is in blue
+        ("net:[7]", [2, 4]),
+        ("8", [3]),
+        ("host", [1, 4]),
+        ("green", []),
+    ],
+)
+def test_a_network_namespace(netns: str, found: list[int]) -> None:
+    accounting = tracked(FLOW, replace(FLOW, namespace=1, id=2), replace(FLOW, namespace=2, id=3))
+    named = ((1, NetworkNamespace(7, "blue")), (2, NetworkNamespace(8)))
+    workloads = ((2, Workload("/a", namespace="blue")), (3, Workload("/b", namespace="host")))
+    for step in (NamespacesNamed(named), WorkloadsNamed(workloads)):
+        accounting.apply(TakeStep(step, 104.0, 104.0))
+    forwarded = replace(FLOW, client_port=1, id=4)
+    for record in (forwarded, replace(forwarded, kind=RecordKind.MEASURED, id=0, workloads=(0, 2))):
+        accounting.apply(TakeStep(batch_of(record), 105.0, 105.0))
+    rows = accounting.table.live()
+    assert ids(accounting, passing(accounting, rows, FlowFilter(netns=netns), 0.0)) == found
+    wanted = Connection(address("10.0.0.1"), None, address("10.1.0.1"), None, 6, netns)
+    assert ids(accounting, of_connection(accounting.table, rows, wanted)) == found
+    several = of_lookups(accounting.table, rows, [wanted.lookup, wanted._replace(netns=None).lookup])
+    assert [ids(accounting, some) for some in several] == [found, [1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 from flowmap.history.closed_flows import (
     COLUMNS,
     MICROSECONDS,
+    NAMESPACE,
     WORKLOADS,
     ClosedFlows,
     Fact,
@@ -18,6 +19,7 @@ from flowmap.history.closed_flows import (
 )
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.workload import Workload
 
 __all__ = ["Flow", "NOW", "X", "Y", "closed", "replace", "rows", "decision"]
@@ -52,6 +54,7 @@ class Flow:
     """Seconds by which start and end may have been earlier."""
     client_workload: Workload | None = None
     server_workload: Workload | None = None
+    namespace: NetworkNamespace | None = None
 
 
 def closed(*flows: Flow) -> ClosedFlows:
@@ -59,6 +62,7 @@ def closed(*flows: Flow) -> ClosedFlows:
     columns = {name: np.zeros(len(flows), dtype) for name, dtype in COLUMNS.items()}
     decisions: dict[StoredDecision, int] = {}
     workloads: dict[Workload, int] = {}
+    namespaces: dict[NetworkNamespace, int] = {}
     for n, flow in enumerate(flows):
         client, server = Address.parse(flow.client), Address.parse(flow.server)
         values: dict[str, int] = {
@@ -77,6 +81,8 @@ def closed(*flows: Flow) -> ClosedFlows:
         for name in WORKLOADS:
             workload = getattr(flow, name)
             values[name] = 0 if workload is None else workloads.setdefault(workload, len(workloads) + 1)
+        if flow.namespace is not None:
+            values["namespace"] = namespaces.setdefault(flow.namespace, len(namespaces) + 1)
         values |= dict(
             zip(("transmit_bytes", "receive_bytes", "transmit_packets", "receive_packets"), flow.counters, strict=True)
         )
@@ -87,15 +93,16 @@ def closed(*flows: Flow) -> ClosedFlows:
             values["translated_ports"] = flow.translated[1] << 16 | flow.translated[3]
         for name, value in values.items():
             columns[name][n] = value
-    return ClosedFlows(columns, tuple(decisions), tuple(workloads))
+    return ClosedFlows(columns, tuple(decisions), tuple(workloads), tuple(namespaces))
 
 
 def rows(flows: ClosedFlows) -> list[tuple[object, ...]]:
-    """Every flow as a tuple with its decision and workloads in full: for comparison."""
-    names = [name for name in COLUMNS if name not in ("decision", *WORKLOADS)]
+    """Every flow as a tuple with all that it refers to in full: for comparison."""
+    names = [name for name in COLUMNS if name not in ("decision", *WORKLOADS, *NAMESPACE)]
     decisions = [flows.decisions[number] for number in flows.columns["decision"].tolist()]
     held = [[(None, *flows.workloads)[number] for number in flows.columns[name].tolist()] for name in WORKLOADS]
-    return list(zip(decisions, *(flows.columns[name].tolist() for name in names), *held, strict=True))
+    within = [(None, *flows.namespaces)[number] for number in flows.columns["namespace"].tolist()]
+    return list(zip(decisions, *(flows.columns[name].tolist() for name in names), *held, within, strict=True))
 
 
 def spread(count: int, *, owners: Sequence[tuple[Owner, ...]] = ((X,), (Y,), (), (X, Y))) -> ClosedFlows:

@@ -15,6 +15,7 @@ from flowmap.model.deployment import DeploymentInfo, Job, JobSelection, Owner, S
 from flowmap.model.explanation import AskedQuestion, Explanation, Lifetime, ReceivedAnswer, Relation
 from flowmap.model.findings import PeerAboveLimit, StaleConnection, StaleReason, StaleView
 from flowmap.model.lineage import Direction, LineageEdge, LineageView
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.selection import Selection
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats, SourceStatus
 from flowmap.model.status import (
@@ -84,6 +85,7 @@ FLOW = FlowView(
     True,
     "conntrack",
     (Local("client", Workload("/system.slice/kafka.service", unit="kafka.service")),),
+    namespace=NetworkNamespace(7, "blue"),
 )
 ATTRIBUTION = AttributionView(
     State.ATTRIBUTED,

@@ -22,6 +22,7 @@ def print_answer(answer: dict[str, Any]) -> None:
         facts.append(("flow", f"{flow['protocol']} {endpoint(flow['client'])} -> {endpoint(flow['server'])}"))
         sent, received = text.amount(flow["transmitBytes"]), text.amount(flow["receiveBytes"])
         facts.append(("  bytes", f"{sent} sent, {received} received"))
+        facts += [("  netns", flow["netns"])] if flow.get("netns") else []
         facts += [fact for key in ("local", "localServer") for fact in _local(flow.get(key))]
         facts += [_observation(one) for one in flow.get("observations", ())]
     for line in text.table(("", ""), facts, width=text.terminal_width())[1:]:

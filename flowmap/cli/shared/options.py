@@ -147,6 +147,11 @@ def selection(arguments: argparse.Namespace) -> dict[str, str | int | None]:
     return {"deployment": arguments.deployment, "peer": arguments.peer, "label": chosen, **times}
 
 
+def add_netns(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add ``--netns``."""
+    parser.add_argument("--netns", metavar="NAME", help=help)
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Add ``-o table|json``."""
     parser.add_argument(

@@ -98,6 +98,7 @@ def explanation(client: DaemonClient, flow: dict[str, Any]) -> list[str]:
         "dstIp": flow["server"]["ip"],
         "dstPort": flow["server"]["port"] or None,
         "protocol": flow["protocol"],
+        "netns": flow.get("netns"),
         "explain": 1,
     }
     answer = client.get("attribution", asked)

@@ -32,7 +32,7 @@ FOLLOW = 5.0
 KNOWN = 10_000
 """Printed flows that are remembered."""
 
-NOT_GROUPED = ("client", "container", "unit", "protocol")
+NOT_GROUPED = ("client", "container", "unit", "netns", "protocol")
 """Filters of connections that deployments and peers do not have."""
 
 FIGURES = ("transmitBytes", "receiveBytes", "transmitRate", "receiveRate", "connections", "openConnections")
@@ -60,6 +60,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         "--container", metavar="C", help="container at an endpoint: its name, or 12 characters of its id"
     )
     parser.add_argument("--unit", metavar="U", help="systemd unit at an endpoint, like kafka.service")
+    options.add_netns(parser, "network namespace of the flow or of an endpoint: its name or inode, or host")
     parser.add_argument("--state", choices=[str(state) for state in State], help="attribution state")
     parser.add_argument("--protocol", type=options.protocol, help="protocol, by name or number")
     parser.add_argument(
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def filters_of(arguments: argparse.Namespace) -> Filters:
     """The parameters of the HTTP API for the arguments of :func:`add_filters`."""
-    names = ("deployment", "peer", "client", "container", "unit", "state", "protocol")
+    names = ("deployment", "peer", "client", "container", "unit", "netns", "state", "protocol")
     filters = {name: getattr(arguments, name) for name in names}
     for name, given in (("from", arguments.since), ("to", arguments.until)):
         if given is not None and arguments.follow:
@@ -205,7 +206,7 @@ def _group(one: grouped.Group) -> dict[str, Any]:
 
 
 def _identity(flow: Flow) -> str:
-    return json.dumps([flow[name] for name in ("protocol", "client", "server", "startedAt")])
+    return json.dumps([flow.get(name) for name in ("protocol", "client", "server", "netns", "startedAt")])
 
 
 def _shown_state(flow: Flow) -> str:
@@ -224,8 +225,13 @@ def row(flow: Flow) -> tuple[object, ...]:
         text.amount(flow["transmitBytes"]),
         text.amount(flow["receiveBytes"]),
         text.moment(flow["startedAt"]),
-        workload(flow.get("local")),
+        _place(flow),
     )
+
+
+def _place(flow: Flow) -> str | None:
+    """The workload of a flow, and its network namespace if it is not the host's."""
+    return " in ".join(part for part in (workload(flow.get("local")), flow.get("netns")) if part) or None
 
 
 def workload(local: dict[str, Any] | None) -> str | None:

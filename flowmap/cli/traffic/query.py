@@ -19,6 +19,7 @@ EXIT_UNNAMED = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the connection, and the daemon or control plane to ask."""
     add_connection(parser, now="now")
+    options.add_netns(parser, "network namespace, by its name or inode, or host; only if several have the connection")
     parser.add_argument("--explain", action="store_true", help="show questions, answers and rules behind the result")
     parser.add_argument("--direct", action="store_true", help="ask the control plane instead of a daemon; needs -c")
     options.add_config(parser)
@@ -83,5 +84,6 @@ def parameters(arguments: argparse.Namespace) -> dict[str, str | int | None]:
         "dstPort": arguments.destination.port,
         "protocol": arguments.protocol,
         "at": None if arguments.at is None else f"{arguments.at:.3f}",
+        "netns": arguments.netns,
         "explain": 1 if arguments.explain else None,
     }

@@ -29,6 +29,7 @@ def ask(
     clients: Mapping[str, DaemonClient],
     mentions: Sequence[Mention],
     at: float | None,
+    netns: str | None = None,
     *,
     failed: Callable[[str], None],
 ) -> Answers:
@@ -36,7 +37,7 @@ def ask(
 
     ``failed`` is called with the reason if a daemon does not answer; QueryError if none does.
     """
-    body = {"connections": [_body(mention) for mention in mentions], "at": None if at is None else f"{at:.3f}"}
+    body = {"connections": [_body(mention, netns) for mention in mentions], "at": None if at is None else f"{at:.3f}"}
     answered: list[Answered] = []
     errors: list[QueryError] = []
     for url, client in clients.items():
@@ -81,8 +82,10 @@ _ORDER = ("attributed", "shared", "internal", "ambiguous", "pending", "failed", 
 """States from the one that says most to the one that says least."""
 
 
-def _body(mention: Mention) -> dict[str, Any]:
+def _body(mention: Mention, netns: str | None) -> dict[str, Any]:
     body: dict[str, Any] = {"srcIp": mention.client.ip, "protocol": mention.protocol}
+    if netns is not None:
+        body["netns"] = netns
     if mention.client.port is not None:
         body["srcPort"] = mention.client.port
     if mention.server is not None:

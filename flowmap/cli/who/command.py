@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.moment,
         help="time of the connections, like 2h (two hours ago); default: now",
     )
+    options.add_netns(parser, "network namespace of the connections, by its name or inode, or host; default: any")
     parser.add_argument("--summary", action="store_true", help="print the number of connections by deployment instead")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format; default: text")
     options.add_daemon(parser, several=True)
@@ -145,7 +146,8 @@ class _Run:
         answers: dict[Mention, Attribution] = {}
         for start in range(0, len(mentions), BATCH):
             batch = mentions[start : start + BATCH]
-            answers |= ask(self._clients, batch, self._arguments.at, failed=lambda why: self._failures.setdefault(why))
+            at, netns = self._arguments.at, self._arguments.netns
+            answers |= ask(self._clients, batch, at, netns, failed=lambda why: self._failures.setdefault(why))
         return answers
 
 

@@ -58,6 +58,8 @@ class LookupIndex:
         self._clients = _Wanted([lookup.client for lookup in lookups])
         self._servers = _Wanted([lookup.server or _ANY for lookup in lookups])
         self._with_server = np.array([lookup.server is not None for lookup in lookups], np.bool_)
+        self.netns = [lookup.netns for lookup in lookups]
+        """The network namespace that each lookup wants. It is not compared here."""
         self._protocols = np.array([lookup.protocol for lookup in lookups], np.uint64)
 
     def find(self, client: EndpointColumns, server: EndpointColumns, protocol: U64, guessed: Mask) -> Matches:

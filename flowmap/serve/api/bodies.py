@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from flowmap.model.address import Address, protocol_number
 from flowmap.model.views import EndpointFilter, Lookup
-from flowmap.serve.api.parameters import read_address, read_protocol, read_time
+from flowmap.serve.api.parameters import read_address, read_protocol, read_text, read_time
 from flowmap.serve.api.problem import BadParameters, FieldProblem
 
 MOST_CONNECTIONS = 1000
@@ -80,6 +80,10 @@ class KnownConnection(Body):
         protocol_number("tcp"), description="Name or IANA number.", json_schema_extra={"default": "tcp"}
     )
 
+    netns: Annotated[
+        str | None, PlainValidator(_nullable(_of_text(read_text))), WithJsonSchema(_or_null({"type": "string"}))
+    ] = Field(None, description="Network namespace, by its name or inode, or host; any if absent.")
+
     @model_validator(mode="after")
     def _port_of_an_address(self) -> Self:
         if self.dst_port is not None and self.dst_ip is None:
@@ -89,7 +93,7 @@ class KnownConnection(Body):
     def lookup(self) -> Lookup:
         """The connection that is asked about."""
         server = None if self.dst_ip is None else EndpointFilter(self.dst_ip, self.dst_port)
-        return Lookup(EndpointFilter(self.src_ip, self.src_port), server, self.protocol)
+        return Lookup(EndpointFilter(self.src_ip, self.src_port), server, self.protocol, self.netns)
 
 
 class AttributionBatch(Body):

@@ -166,6 +166,7 @@ class StreamParameters(MapFilter):
     protocol: Protocol = Field(None, description="Of flows: name or IANA number.")
     container: Text = Field(None, description="Of flows: id of a container, or its name; at either endpoint.")
     unit: Text = Field(None, description="Of flows: systemd unit at either endpoint.")
+    netns: Text = Field(None, description="Of flows: network namespace, by its name or inode, or host.")
     flow_limit: Annotated[
         int, PlainValidator(read_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 1000})
     ] = Field(100, description="Flows in one event; the number of those left out is in it.")
@@ -177,4 +178,5 @@ class StreamParameters(MapFilter):
             *(self.deployment, self.peer, self.client, self.state, self.protocol),
             container=self.container,
             unit=self.unit,
+            netns=self.netns,
         )

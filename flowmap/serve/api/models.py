@@ -196,6 +196,9 @@ class Flow(Answer):
         Literal["seen", "guessed"], BeforeValidator(lambda guessed: "guessed" if guessed else "seen")
     ] = Field(validation_alias="guessed", description="How it is known which endpoint is the client.")
     source: Text
+    netns: Annotated[Text | None, BeforeValidator(lambda space: None if space is None else str(space))] = Field(
+        validation_alias="namespace", description="Network namespace in which it was counted; null: the daemon's own."
+    )
     local: Annotated[Local | None, BeforeValidator(lambda found: found[0] if found else None)] = Field(
         description="The client endpoint if it is on this host, otherwise the server endpoint; null if neither is."
     )

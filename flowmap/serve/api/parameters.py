@@ -188,6 +188,10 @@ class Parameters(BaseModel):
         return given[0]
 
 
+NETNS = "Network namespace, by its name (ip netns), its inode, or host; of the flow or of either endpoint."
+"""Description of a parameter of several models."""
+
+
 class AttributionParameters(Parameters):
     """One connection."""
 
@@ -199,6 +203,7 @@ class AttributionParameters(Parameters):
         protocol_number("tcp"), description="Name or IANA number.", json_schema_extra={"default": "tcp"}
     )
     at: Time = Field(None, description="When: RFC 3339, seconds since the epoch, or how long ago (2h); now if absent.")
+    netns: Text = Field(None, description=NETNS)
     explain: Flag = Field(
         False,
         description="1: with all questions, answers and rules behind the result.",
@@ -208,7 +213,7 @@ class AttributionParameters(Parameters):
     def connection(self) -> Connection:
         """The connection that is asked about."""
         assert self.protocol is not None  # it has a default
-        return Connection(self.src_ip, self.src_port, self.dst_ip, self.dst_port, self.protocol)
+        return Connection(self.src_ip, self.src_port, self.dst_ip, self.dst_port, self.protocol, self.netns)
 
 
 class FlowParameters(Parameters):
@@ -223,6 +228,7 @@ class FlowParameters(Parameters):
         None, description="Id of a container, at least its first 12 characters, or its name; at either endpoint."
     )
     unit: Text = Field(None, description="systemd unit, such as kafka.service; at either endpoint.")
+    netns: Text = Field(None, description=NETNS)
     limit: Limit = Field(DEFAULT_LIMIT, description="Maximum number of flows in one answer.")
     cursor: Text = Field(None, description="nextCursor of the previous answer.")
     from_: Time = Field(
@@ -240,6 +246,7 @@ class FlowParameters(Parameters):
             until=self.to,
             container=self.container,
             unit=self.unit,
+            netns=self.netns,
         )
 
 

@@ -97,5 +97,5 @@ function local(held) {
 /** @param {Flow} flow */
 function explainAddress(flow) {
   const port = (/** @type {number} */ number) => number || undefined;
-  return address({ view: "explain", srcIp: flow.client.ip, srcPort: port(flow.client.port), dstIp: flow.server.ip, dstPort: port(flow.server.port), protocol: flow.protocol, at: flow.endedAt ?? undefined });
+  return address({ view: "explain", srcIp: flow.client.ip, srcPort: port(flow.client.port), dstIp: flow.server.ip, dstPort: port(flow.server.port), protocol: flow.protocol, netns: flow.netns ?? undefined, at: flow.endedAt ?? undefined });
 }

@@ -34,8 +34,8 @@ const RELATIONS = {
 
 /** @param {import("./main.js").Page} page */
 export function explain(page) {
-  const { srcIp, srcPort, dstIp, dstPort, protocol, at } = choice();
-  const asked = { srcIp, srcPort, dstIp, dstPort, protocol };
+  const { srcIp, srcPort, dstIp, dstPort, protocol, netns, at } = choice();
+  const asked = { srcIp, srcPort, dstIp, dstPort, protocol, netns };
   const body = h("div");
   put(page.root, h("h1", {}, h("small", {}, "Why this name?"), `${ends(srcIp, srcPort)} → ${ends(dstIp, dstPort)}`), body);
   page.ask("attribution", { ...asked, explain: 1 }, (found) => put(body, chain(found, asked)), (failure) => {

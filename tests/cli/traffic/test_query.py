@@ -24,6 +24,7 @@ def arguments(**given: object) -> argparse.Namespace:
         "destination": EndpointArgument("10.1.0.1", 9092),
         "protocol": "tcp",
         "at": None,
+        "netns": None,
         "explain": False,
         "direct": False,
         "output": "json",
@@ -36,6 +37,7 @@ def arguments(**given: object) -> argparse.Namespace:
     [
         ({}, {"srcPort": None, "dstPort": 9092, "at": None, "explain": None}),
         ({"at": 12.3456}, {"at": "12.346"}),
+        ({"netns": "blue"}, {"netns": "blue"}),
         ({"explain": True, "protocol": "17"}, {"explain": 1, "protocol": "17"}),
         ({"source": EndpointArgument("2001:db8::1", 5)}, {"srcIp": "2001:db8::1", "srcPort": 5}),
     ],

@@ -22,7 +22,7 @@ def test_answers_fit_their_schema() -> None:
     [
         ("/api/v1/status", []),
         ("/api/v1/peers", []),
-        ("/api/v1/attribution", ["srcIp", "srcPort", "dstIp", "dstPort", "protocol", "at", "explain"]),
+        ("/api/v1/attribution", ["srcIp", "srcPort", "dstIp", "dstPort", "protocol", "at", "netns", "explain"]),
         ("/api/v1/deployments/{deploymentId}", []),
         ("/api/v1/deployments/{deploymentId}/peers", ["from", "to"]),
     ],

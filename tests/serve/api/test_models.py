@@ -100,6 +100,7 @@ def test_attribution_in_full() -> None:
                 "command": None,
                 "unknown": "",
             },
+            "netns": "blue",
             "localServer": None,
             "observations": [],
         },

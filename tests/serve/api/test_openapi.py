@@ -20,7 +20,7 @@ def test_openapi_describes_every_route() -> None:
     assert references and set(references) <= set(schemas)
     assert set(schemas["Flow"]["properties"]) >= {"transmitBytes", "startedAt", "orientation"}
     names = [parameter["name"] for parameter in document["paths"]["/api/v1/flows"]["get"]["parameters"]]
-    filters = ["deployment", "peer", "client", "state", "protocol", "container", "unit"]
+    filters = ["deployment", "peer", "client", "state", "protocol", "container", "unit", "netns"]
     assert names == [*filters, "limit", "cursor", "from", "to"]
 
 
