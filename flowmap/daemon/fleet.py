@@ -17,9 +17,10 @@ from flowmap.errors import ConfigError, FleetError
 from flowmap.export.snapshot import FleetReport
 from flowmap.fleet.admission import Admission
 from flowmap.fleet.control_plane import SharedControlPlane
-from flowmap.fleet.member import Member, MemberSettings
+from flowmap.fleet.member import Member
 from flowmap.fleet.requests import FleetScope
 from flowmap.fleet.server import Server, ServerAddress
+from flowmap.fleet.settings import MemberSettings
 from flowmap.model.status import FleetStatus
 
 

@@ -30,13 +30,15 @@ class Admission:
             self._waiting.popleft()
         return len(self._waiting)
 
-    def grant(self, number: int) -> None:
-        """Let that many exchanges begin. One whose call was cancelled costs its place in the budget nevertheless."""
-        for _ in range(number):
-            if self._waiting:
-                future = self._waiting.popleft()
-                if not future.done():
-                    future.set_result(None)
+    def grant(self, delay: float = 0.0) -> None:
+        """Let one exchange begin after ``delay`` seconds. It costs its place even if its call is cancelled."""
+        if not self._waiting:
+            return
+        future = self._waiting.popleft()
+        if delay > 0:
+            asyncio.get_running_loop().call_later(delay, _begin, future)
+        else:
+            _begin(future)
 
     async def admit(self, is_question: bool, exchange: int) -> Callable[[], None]:
         """As ``flowmap.control.port.Admit``."""
@@ -59,6 +61,11 @@ def paid() -> Iterator[None]:
         yield
     finally:
         _TICKET.reset(token)
+
+
+def _begin(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -21,11 +22,14 @@ FAILED_PAUSE = 1.0
 
 
 class Call(NamedTuple):
-    """A call under way."""
+    """A call under way, or about to begin. Times are monotonic seconds."""
 
     request: Request
     ticket: Ticket | None
     """None: it is for this host alone."""
+    begins: float
+    latest: float
+    """After this it does not begin: this process was stopped, and another host calls."""
 
 
 class Calls:
@@ -51,7 +55,7 @@ class Calls:
         self._under_way: dict[asyncio.Task[None], Call] = {}
 
     def __len__(self) -> int:
-        """Number of calls under way."""
+        """Number of calls under way or about to begin."""
         return len(self._under_way)
 
     @property
@@ -73,15 +77,14 @@ class Calls:
         """The server would not know the tickets of these results."""
         self.made, self.failed = [], []
 
-    def begin(self, request: Request, ticket: Ticket | None = None) -> None:
-        """Begin a call."""
-        task = asyncio.get_running_loop().create_task(self._run(Call(request, ticket)))
-        self._under_way[task] = Call(request, ticket)
+    def begin(
+        self, request: Request, ticket: Ticket | None = None, *, begins: float = 0.0, latest: float = math.inf
+    ) -> None:
+        """Begin a call at the instant ``begins``. After ``latest`` it is left to another host."""
+        call = Call(request, ticket, begins, latest)
+        task = asyncio.get_running_loop().create_task(self._run(call))
+        self._under_way[task] = call
         task.add_done_callback(self._ended)
-
-    def fail(self, ticket: Ticket) -> None:
-        """A ticket that is not used: another host may have it after a pause."""
-        self.failed.append(CallFailed(ticket, FAILED_PAUSE))
 
     async def aclose(self) -> None:
         """Cancel all calls."""
@@ -95,6 +98,11 @@ class Calls:
         self._wake()
 
     async def _run(self, call: Call) -> None:
+        if (pause := call.begins - self._clock.monotonic()) > 0:
+            await self._clock.sleep(pause)
+        if call.ticket is not None and self._clock.monotonic() > call.latest:
+            self.failed.append(CallFailed(call.ticket, FAILED_PAUSE))
+            return
         try:
             made = await make(self._control, call.request, self._clock)
         except ControlError as error:

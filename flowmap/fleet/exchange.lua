@@ -1,4 +1,5 @@
 -- One exchange of a host with its fleet: results in, wanted questions in; tickets, answers and the time out.
+-- Hosts that wait for a question that is answered here get the answer at once, on channels of their own.
 --
 -- The only code that changes the shared state, so every step of it happens whole or not at all. All times are seconds of
 -- this server's clock. A question is its own text. It is in one of three places:
@@ -8,9 +9,10 @@
 --     flight, later   a host has a ticket for it, or it may not be asked again yet; "later" says until when
 --     answers, stored it was answered; its answer and the time of storing
 --
--- "wanted" says when a host last wanted the question. What no host wants any more leaves the queue.
+-- "wanted" says when a host last wanted the question. What no host wants any more leaves the queue. "waiters" says which
+-- hosts: its members are QUESTION, a line feed, HOST, all with the same score, so those of a question lie together.
 
-local STATE, TRAFFIC, AGE, WANTED, FLIGHT, LATER, ANSWERS, STORED, HOSTS = unpack(KEYS)
+local STATE, TRAFFIC, AGE, WANTED, FLIGHT, LATER, ANSWERS, STORED, WAITERS, HOSTS = unpack(KEYS)
 local version, host, new_epoch = ARGV[1], ARGV[2], ARGV[3]
 local rate, burst, size = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local recheck, lease = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -31,6 +33,9 @@ local FULL = 100000      -- questions in the queue
 local LOST = 2000        -- tickets among which those of one host are looked for; with more they run out in time
 local ANSWERED = 500     -- answered questions reported in one exchange
 local AT_A_TIME = 50     -- questions tidied up in one exchange
+local AHEAD = 0.5        -- calls are granted for so many seconds ahead: who waits for a token need not come again
+local PUSHED = 16384     -- a larger answer is not pushed, only that it is there
+local CHANNEL = string.sub(STATE, 1, -6) .. 'to:' -- and the name of a host
 
 local call = redis.call
 local clock = call('TIME')
@@ -55,7 +60,7 @@ local turn, ticket, tidied = tonumber(known[6]) or 0, tonumber(known[7]) or 0, t
 local lowest, lowered = tonumber(known[8]) or rate, tonumber(known[9]) or 0
 if not (epoch and last and tokens and filled) or now < last - JUMP or notice == 'jump' then
     local fresh = not epoch
-    call('DEL', TRAFFIC, AGE, WANTED, FLIGHT, LATER, ANSWERS, STORED)
+    call('DEL', TRAFFIC, AGE, WANTED, FLIGHT, LATER, ANSWERS, STORED, WAITERS)
     epoch, tokens, filled, tidied, lowered = new_epoch, 0, now, now, 0
     if fresh then filled = now + SETTLE end
 end
@@ -85,6 +90,12 @@ local function forget(question)
     call('ZREM', LATER, question)
     call('HDEL', FLIGHT, question)
 end
+
+-- A message to a host. A user without the right to publish costs the others some time, not their exchange.
+local function push(name, ...) redis.pcall('PUBLISH', CHANNEL .. name, table.concat({...}, '\n')) end
+
+-- The members of "waiters" about a question, as bounds.
+local function about(question) return '[' .. question .. '\n', '(' .. question .. '\11' end
 
 -- What "flight" keeps of a question: its ticket ('0': none), its scores, and the host with the ticket.
 local function unpacked(kept) return string.match(kept, '^(%d+) (%S+) (%S*) (.*)$') end
@@ -144,6 +155,13 @@ for _ = 1, done do
         if answer ~= '' then
             call('HSET', ANSWERS, question, answer)
             call('ZADD', STORED, now, question)
+            local low, high = about(question)
+            local waiters = call('ZRANGEBYLEX', WAITERS, low, high)
+            for index = 1, #waiters do
+                local name = string.sub(waiters[index], #question + 2)
+                if name ~= host then push(name, question, text(now), #answer <= PUSHED and answer or '') end
+            end
+            if #waiters > 0 then call('ZREMRANGEBYLEX', WAITERS, low, high) end
         end
     end
 end
@@ -151,11 +169,18 @@ for _ = 1, failed do
     local question, number, pause = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
     at = at + 3
     local current, bytes, since = flying(question)
-    if current == number then put_off(question, '0', bytes, since, now + math.max(pause, recheck)) end
+    if current == number then
+        pause = math.max(pause, recheck)
+        put_off(question, '0', bytes, since, now + pause)
+        local low, high = about(question)
+        call('ZREM', WAITERS, question .. '\n' .. host) -- it has the failure
+        local waiter = call('ZRANGEBYLEX', WAITERS, low, high, 'LIMIT', 0, 1)[1]
+        if waiter then push(string.sub(waiter, #question + 2), '', text(pause)) end -- one of them asks again
+    end
 end
 
 -- Questions that the host wants.
-local held, refused = {}, {}
+local held, refused, again = {}, {}, math.huge
 local room = wants > 0 and FULL - call('ZCARD', TRAFFIC) - call('HLEN', FLIGHT)
 for _ = 1, wants do
     local question, more, delay, since = ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], tonumber(ARGV[at + 4])
@@ -164,46 +189,70 @@ for _ = 1, wants do
     if stored and stored > since then
         held[#held + 1] = question
         held[#held + 1] = text(stored)
-    elseif call('HEXISTS', FLIGHT, question) == 1 then
-        call('ZADD', WANTED, now, question)
-    elseif stored and now - stored < recheck then
-        call('ZADD', WANTED, now, question)
-        put_off(question, '0', more, delay ~= '' and text(now + tonumber(delay)) or '', stored + recheck)
-    elseif call('ZSCORE', TRAFFIC, question) or room > 0 then
-        if call('ZADD', WANTED, now, question) == 1 then room = room - 1 end
-        call('ZINCRBY', TRAFFIC, more, question)
-        if delay ~= '' then call('ZADD', AGE, 'LT', now + tonumber(delay), question) end
     else
-        refused[#refused + 1] = question
+        local number, wanted = flying(question), true
+        if number == '0' then
+            again = math.min(again, tonumber(call('ZSCORE', LATER, question) or now))
+        elseif not number and stored and now - stored < recheck then
+            put_off(question, '0', more, delay ~= '' and text(now + tonumber(delay)) or '', stored + recheck)
+            again = math.min(again, stored + recheck)
+        elseif not number then
+            wanted = room > 0 or call('ZSCORE', TRAFFIC, question)
+            if wanted then
+                call('ZINCRBY', TRAFFIC, more, question)
+                if delay ~= '' then call('ZADD', AGE, 'LT', now + tonumber(delay), question) end
+            else
+                refused[#refused + 1] = question
+            end
+        end
+        if wanted then
+            if call('ZADD', WANTED, now, question) == 1 then room = room - 1 end
+            call('ZADD', WAITERS, 0, question .. '\n' .. host)
+        end
     end
 end
 
+-- The right to a call: seconds until it may begin, or nil. Calls are granted a little ahead of their tokens.
+local least = 1 - math.max(1, AHEAD * left)
+local function book()
+    if tokens < least or now < filled then return nil end
+    tokens = tokens - 1
+    return math.max(0, -tokens / left)
+end
+
 -- Repeats of failed exchanges come first, since their question holds its ticket already.
-local granted = math.min(repeats, math.floor(tokens))
-tokens = tokens - granted
+local granted = {}
+for index = 1, repeats do
+    local wait = book()
+    if not wait then break end
+    granted[index] = text(wait)
+end
 
 -- Tickets. Three of four go to the largest traffic, one to the question that has waited longest.
 local tickets = {}
-while slots > 0 and tokens >= 1 do
+while slots > 0 do
     turn = (turn + 1) % FAIR
     local question = turn == 0 and call('ZRANGE', AGE, 0, 0)[1]
     if not question then question = call('ZREVRANGE', TRAFFIC, 0, 0)[1] end
     if not question then break end
     local bytes, since = call('ZSCORE', TRAFFIC, question) or '0', call('ZSCORE', AGE, question)
     if not since and tokens < math.floor(burst / 2) + 1 then break end -- a spare call leaves half of the burst
+    local wait = book()
+    if not wait then break end
     call('ZREM', TRAFFIC, question)
     call('ZREM', AGE, question)
-    ticket = ticket + 1
-    put_off(question, tostring(ticket), bytes, since or '', now + lease)
+    ticket, slots = ticket + 1, slots - 1
+    put_off(question, tostring(ticket), bytes, since or '', now + wait + lease)
     tickets[#tickets + 1] = question
     tickets[#tickets + 1] = tostring(ticket)
-    tokens, slots = tokens - 1, slots - 1
+    tickets[#tickets + 1] = text(wait)
 end
 
 -- Tidy up, a little at a time.
 if tidying then
     for _, question in ipairs(call('ZRANGEBYSCORE', WANTED, '-inf', now - UNWANTED, 'LIMIT', 0, AT_A_TIME)) do
         if flying(question) then call('ZREM', WANTED, question) else forget(question) end
+        call('ZREMRANGEBYLEX', WAITERS, about(question))
     end
     for _, question in ipairs(call('ZRANGEBYSCORE', STORED, '-inf', now - HOLD, 'LIMIT', 0, AT_A_TIME)) do
         call('ZREM', STORED, question)
@@ -217,10 +266,11 @@ call('HSET', STATE, 'version', version, 'epoch', epoch, 'last', text(now), 'toke
     'tidied', text(tidied), 'live', live, 'missing', missing)
 
 local oldest = call('ZRANGE', AGE, 0, 0, 'WITHSCORES')[2]
-local wait = tokens >= 1 and 0 or math.max(0, filled - now) + (1 - tokens) / left
+local wait = math.max(0, filled - now) + math.max(0, least - tokens) / left
 return {
     -- Long lists as one text each: that is quick to read.
     text(now), epoch, text(next_cursor), table.concat(tickets, '\n'), table.concat(held, '\n'),
-    table.concat(answered, '\n'), table.concat(refused, '\n'), granted, call('ZCARD', TRAFFIC),
+    table.concat(answered, '\n'), table.concat(refused, '\n'), table.concat(granted, '\n'), call('ZCARD', TRAFFIC),
     text(oldest and math.max(0, now - tonumber(oldest)) or 0), live, missing, text(wait), tostring(lowest),
+    again < math.huge and text(math.max(0, again - now)) or '',
 }

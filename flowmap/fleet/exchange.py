@@ -10,7 +10,7 @@ from flowmap.errors import FleetError
 from flowmap.fleet.server import Argument
 from flowmap.fleet.waiting import Report
 
-VERSION = 1
+VERSION = 2
 """Of the shared state and of the answers in it. Hosts of different versions share nothing."""
 
 RESULTS = 20
@@ -22,6 +22,13 @@ class Ticket(NamedTuple):
 
     question: str
     number: str
+
+
+class Booking(NamedTuple):
+    """A ticket, and the seconds until the budget has its call."""
+
+    ticket: Ticket
+    delay: float
 
 
 class CallMade(NamedTuple):
@@ -89,21 +96,24 @@ class Reply:
     now: float
     epoch: str
     cursor: float
-    tickets: tuple[Ticket, ...]
+    tickets: tuple[Booking, ...]
     stored: tuple[tuple[str, float], ...]
     """Questions with an answer that may be new to this host, and when it was stored."""
     refused: tuple[str, ...]
     """Questions for which the queue has no room."""
-    granted: int
+    granted: tuple[float, ...]
+    """Calls for this host alone: the seconds until the budget has each of them."""
     queued: int
     oldest: float
     """Seconds that the question which has waited longest has waited."""
     hosts: int
     missing: int
     token_in: float
-    """Seconds until the budget allows another call."""
+    """Seconds until the budget grants another call."""
     rate: float
     """Calls a second that the fleet keeps to."""
+    again: float | None
+    """Seconds until a question that was reported, and rests, may be asked; None if none of them rests."""
 
     @classmethod
     def parse(cls, raw: Sequence[object]) -> Reply:
@@ -124,21 +134,23 @@ class Reply:
                 missing,
                 wait,
                 rate,
+                again,
             ) = raw
             return cls(
                 float(_text(now)),
                 _text(epoch),
                 float(_text(cursor)),
-                tuple(Ticket(*pair) for pair in _pairs(tickets)),
-                tuple((question, float(at)) for question, at in (*_pairs(held), *_pairs(answered))),
+                tuple(Booking(Ticket(question, number), float(delay)) for question, number, delay in _rows(tickets, 3)),
+                tuple((question, float(at)) for question, at in (*_rows(held, 2), *_rows(answered, 2))),
                 tuple(_texts(refused)),
-                int(_text(granted)),
+                tuple(map(float, _texts(granted))),
                 int(_text(queued)),
                 float(_text(oldest)),
                 int(_text(hosts)),
                 int(_text(missing)),
                 float(_text(wait)),
                 float(_text(rate)),
+                float(_text(again)) if again else None,
             )
         except (TypeError, ValueError) as error:
             raise FleetError("the server's reply is not one of flowmap's script", reason="protocol") from error
@@ -153,6 +165,6 @@ def _texts(lines: object) -> list[str]:
     return text.split("\n") if text else []
 
 
-def _pairs(lines: object) -> list[tuple[str, str]]:
+def _rows(lines: object, width: int) -> list[tuple[str, ...]]:
     texts = _texts(lines)
-    return list(zip(texts[::2], texts[1::2], strict=True))
+    return list(zip(*(texts[place::width] for place in range(width)), strict=True))

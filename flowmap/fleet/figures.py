@@ -15,6 +15,14 @@ class Figures:
     up: bool = False
     """Whether the last exchange succeeded."""
     problem: str | None = "the server was not reached yet"
+    told: bool = False
+    """Whether the server passes answers on as they come; else the host asks for them now and then."""
+    subscriptions: int = 0
+    """How often the host subscribed to what the server passes on."""
+    push_problem: str | None = None
+    """Why it does not."""
+    lost_messages: int = 0
+    """Answers that the server should have passed on, but that only an exchange found."""
     saved: int = 0
     """Answers of other hosts that this host did not have to ask for."""
     local_calls: int = 0

@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.port import ControlPlane
@@ -22,13 +20,15 @@ from flowmap.fleet.admission import Admission
 from flowmap.fleet.answers import Refused
 from flowmap.fleet.calling import Made, Value
 from flowmap.fleet.calls import Calls
-from flowmap.fleet.exchange import CallMade, Exchange, Reply, Ticket
+from flowmap.fleet.exchange import Booking, CallMade, Exchange, Reply, Ticket
 from flowmap.fleet.figures import Figures
+from flowmap.fleet.pushes import Message, Pushes
 from flowmap.fleet.requests import FleetScope, Request
-from flowmap.fleet.server import Argument
-from flowmap.fleet.server_clock import ServerClock
+from flowmap.fleet.server import Connection
+from flowmap.fleet.server_clock import Bounds, ServerClock
+from flowmap.fleet.settings import MemberSettings
 from flowmap.fleet.trust import Trust
-from flowmap.fleet.waiting import LIMIT, NARROWING, Waiting, Want
+from flowmap.fleet.waiting import Waiting, Want
 
 log = logging.getLogger(__name__)
 
@@ -36,42 +36,10 @@ ACCOUNT_EVERY = 60.0
 """Seconds between two looks whether the account's keys are those of another account."""
 LOG_EVERY = 60.0
 """Seconds between two log lines about a server that cannot be used."""
-SPARE_PAUSE = 10.0
-"""Seconds after which a question that only narrows candidates is tried again, if too many wait."""
+LATE_MESSAGE = 1.0
+"""Seconds after which a message counts as lost."""
 LEAVE_SECONDS = 0.5
 """Longest time for taking leave of the fleet."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberSettings:
-    """What a member needs of the configuration. All of it can change at run time."""
-
-    host: str
-    """The name of this host in the fleet."""
-    trust: Literal["own", "all"]
-    size: int
-    keys: tuple[bytes, ...]
-    """Keys of the fleet for signatures; none with trust ``own``."""
-    rate: float
-    burst: int
-    max_in_flight: int
-    lease: float
-    """Seconds after which the call of a host that does not report counts as lost."""
-    recheck: float
-    grace: float
-
-
-class Connection(Protocol):
-    """What a member needs of ``fleet.server.Server``."""
-
-    async def exchange(self, keys: list[str], arguments: list[Argument]) -> list[object]:
-        """Run the script."""
-
-    async def answers(self, key: str, questions: list[str]) -> list[bytes | None]:
-        """The stored answers."""
-
-    async def aclose(self) -> None:
-        """Close it."""
 
 
 class Member:
@@ -100,6 +68,8 @@ class Member:
         self._waiting = Waiting()
         self._futures: dict[Request, list[asyncio.Future[Value]]] = {}
         self._calls = Calls(control, clock, sign=self._signed, finish=self._finish, wake=self._wake.set)
+        self._pushes = Pushes(server, clock, self.figures, take=self._pushed)
+        self._collected = 0
         self._server_clock = ServerClock()
         self._share = pace.OwnShare()
         self._scope: FleetScope | None = None
@@ -109,7 +79,9 @@ class Member:
         self._jumped = self._lost_reply = False
         self._reply: Reply | None = None
         self._reached_at = clock.monotonic()
-        self._exchanged_at = self._retry_at = self._logged_at = float("-inf")
+        self._retry_at = self._logged_at = float("-inf")
+        self._throttle = pace.Throttle()
+        self._come_at = float("inf")
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -123,6 +95,7 @@ class Member:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._pushes.aclose()
         await self._calls.aclose()
         for futures in self._futures.values():
             for future in futures:
@@ -136,7 +109,6 @@ class Member:
     async def get(self, request: Request) -> Value:
         """The result of a request, by this host's call or another's. ControlError."""
         if self._waiting.get(request) is None:
-            self._refuse_too_many(request)
             want = self._waiting.add(request, request.text(), self._clock.monotonic())
             if self.settings.trust == "own":
                 self._waiting.leave_alone(want)
@@ -152,12 +124,6 @@ class Member:
             if not futures:
                 self._futures.pop(request, None)
                 self._waiting.remove(request)
-
-    def _refuse_too_many(self, request: Request) -> None:
-        if len(self._waiting) >= LIMIT:
-            raise Transient(f"{LIMIT} questions wait for the fleet's budget already", reason="fleet")
-        if request.narrows and self._waiting.narrowing >= NARROWING:
-            raise Transient("the fleet has no spare calls for narrowing", reason="fleet", retry_after=SPARE_PAUSE)
 
     def set_traffic(self, traffic: Mapping[Request, float]) -> None:
         """Take the pending traffic of every question that the engine waits for; the others are needed no more."""
@@ -177,11 +143,7 @@ class Member:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
             self._wake.clear()
-            await self._clock.sleep(max(0.0, self._exchanged_at + self._shortest_pause - self._clock.monotonic()))
-
-    @property
-    def _shortest_pause(self) -> float:
-        return pace.shortest_pause(self._hosts)
+            await self._clock.sleep(self._throttle.pause(self._clock.monotonic(), self._hosts))
 
     @property
     def _hosts(self) -> int:
@@ -205,14 +167,17 @@ class Member:
         reply = self._reply
         if not self.figures.up or reply is None:
             return max(0.02, min(self._retry_at - now, self._share.next_in(now)))
-        waiting = len(self._waiting) + self._admission.waiting
-        return pace.next_exchange(
+        alone = self._alone + self._admission.waiting  # no message is about these
+        pause = pace.next_exchange(
             hosts=reply.hosts,
-            waiting=waiting,
+            waiting=len(self._waiting) + self._admission.waiting,
+            callable_=reply.queued + alone,
             token_in=reply.token_in,
-            may_call=self._slots > 0,
+            may_call=self._slots > 0 or self._admission.waiting > 0,
+            told=self._told,
             chance=self._clock.chance(),
         )
+        return max(0.0, min(pause, self._come_at - now))
 
     @property
     def _slots(self) -> int:
@@ -221,10 +186,17 @@ class Member:
             return 0
         return max(0, self.settings.max_in_flight - len(self._calls))
 
+    @property
+    def _alone(self) -> int:
+        return self._waiting.alone(self._calls.requests)
+
     async def _exchange_once(self, now: float) -> None:
         scope = await self._current_scope(now)
-        exchange = self._exchange()
-        sent = self._exchanged_at = self._clock.monotonic()
+        self._pushes.subscribe(scope.channel(self.settings.host))
+        exchange, generation = self._exchange(), self._pushes.generation
+        sent = self._clock.monotonic()
+        self._come_at = self._come_at if self._come_at > sent else float("inf")
+        self._throttle.note(sent, self._hosts)
         try:
             raw = await self._server.exchange(scope.keys(), exchange.arguments())
         except FleetError:  # the server may have taken it nevertheless, and granted tickets
@@ -240,22 +212,24 @@ class Member:
         if reply.epoch != self._epoch or self._jumped:
             self._epoch, self._cursor = reply.epoch, reply.now
             self._waiting.report_anew()
-        self._cursor = reply.cursor
+        self._cursor, self._collected = reply.cursor, generation
         self._waiting.report_anew(reply.refused)
         self._reply = reply
+        if reply.again is not None:
+            self._come_at = min(self._come_at, received + reply.again + pace.SHORTEST)
         self.figures.take(reply)
-        self._use(reply.granted)
+        self._use(reply.granted, received)
         for one in exchange.made:
             self._waiting.note_stored(one.ticket.question, reply.now)
-        for ticket in reply.tickets:
-            self._begin(ticket, sent)
+        for booking in reply.tickets:
+            self._begin(booking, sent, received)
         if not self._jumped:
             await self._take_answers(scope, reply)
 
     def _exchange(self, *, leave: bool = False) -> Exchange:
         """What to send. The results stay until the server has them."""
         settings, slots = self.settings, self._slots
-        alone = min(slots, self._waiting.alone)
+        alone = min(slots, self._alone)
         return Exchange(
             host=settings.host,
             epoch=secrets.token_hex(8),
@@ -266,13 +240,18 @@ class Member:
             lease=settings.lease,
             slots=slots - alone if settings.trust == "all" else 0,
             repeats=self._admission.waiting + alone,
-            cursor=self._cursor if self._waiting.reported else 0.0,
+            cursor=self._cursor if self._waiting.reported and not self._told else 0.0,
             notice=self._notice(leave),
             held=self._calls.held() if self._lost_reply else (),
             made=self._calls.made,
             failed=self._calls.failed,
             wants=() if leave else tuple(self._waiting.reports(self._clock.monotonic())),
         )
+
+    @property
+    def _told(self) -> bool:
+        """Whether the server passes on every answer since the last exchange."""
+        return self._pushes.generation == self._collected != 0
 
     def _notice(self, leave: bool) -> str:
         if leave:
@@ -307,11 +286,9 @@ class Member:
 
     # Calls of this host.
 
-    def _begin(self, ticket: Ticket, sent: float) -> None:
-        """Use a ticket that was granted after the instant ``sent``."""
-        if self._clock.monotonic() - sent > self.settings.lease / 2:  # this process was stopped; another host calls
-            self._calls.fail(ticket)
-            return
+    def _begin(self, booking: Booking, sent: float, received: float) -> None:
+        """Use a ticket that was granted between the instants ``sent`` and ``received``."""
+        ticket = booking.ticket
         try:
             want = self._waiting.named(ticket.question)
             request = want.request if want is not None else Request.parse(ticket.question)
@@ -319,15 +296,17 @@ class Member:
             self.figures.refused["question"] += 1
             self._calls.made.append(CallMade(ticket, b""))  # without an answer, it leaves the queue
         else:
-            self._calls.begin(request, ticket)
+            latest = sent + booking.delay + self.settings.lease / 2
+            self._calls.begin(request, ticket, begins=received + booking.delay, latest=latest)
 
-    def _use(self, granted: int) -> None:
+    def _use(self, granted: Sequence[float], received: float) -> None:
         """Use calls that are for this host: repeats first, then questions that only its own call serves."""
-        for _ in range(granted):
-            if self._admission.waiting:
-                self._admission.grant(1)
+        repeats = self._admission.waiting
+        for number, delay in enumerate(granted):
+            if number < repeats:
+                self._admission.grant(received + delay - self._clock.monotonic())
             elif want := self._waiting.best(self._calls.requests, alone=True):
-                self._calls.begin(want.request)
+                self._calls.begin(want.request, begins=received + delay)
 
     def _use_own_share(self, now: float) -> None:
         settings = self.settings
@@ -337,7 +316,7 @@ class Member:
             return
         self.figures.local_calls += 1
         if self._admission.waiting:
-            self._admission.grant(1)
+            self._admission.grant()
         elif want is not None:
             self._calls.begin(want.request)
 
@@ -352,6 +331,23 @@ class Member:
 
     # Answers of other hosts.
 
+    def _pushed(self, message: Message) -> None:
+        """Take what the server passes on."""
+        now = self._clock.monotonic()
+        if not message.question:
+            self._come_at = min(self._come_at, now + message.at + pace.SHORTEST)
+            self._wake.set()
+            return
+        want, ahead = self._waiting.named(message.question), self._server_clock.ahead_of_message(now, message.at)
+        if want is None:
+            return
+        if message.answer and ahead is not None:
+            self._waiting.note_stored(want.question, message.at)
+            self._take(want, message.answer, ahead)
+        else:  # an exchange finds it
+            want.report_anew()
+            self._wake.set()
+
     async def _take_answers(self, scope: FleetScope, reply: Reply) -> None:
         stored = {question: at for question, at in reply.stored if self._waiting.named(question) is not None}
         if not stored:
@@ -361,17 +357,26 @@ class Member:
         except FleetError:
             self._waiting.report_anew(stored)
             raise
+        ahead = self._server_clock.ahead(self._clock.monotonic())
+        assert ahead is not None, "there was an exchange"
         for (question, at), data in zip(stored.items(), found, strict=True):
             want = self._waiting.named(question)
             if want is not None and data is None:  # it has expired just now
                 want.report_anew()
             elif want is not None and data is not None:
                 self._waiting.note_stored(question, at)
-                self._take(want, data)
+                self._note_lost(want, at - ahead.latest)
+                self._take(want, data, ahead)
 
-    def _take(self, want: Want, data: bytes) -> None:
-        ahead, trust = self._server_clock.ahead(self._clock.monotonic()), self._trust
-        assert ahead is not None and trust is not None, "there was an exchange"
+    def _note_lost(self, want: Want, stored: float) -> None:
+        """An exchange found an answer that was stored at the instant ``stored``: was a message about it lost?"""
+        if self._told and want.wanted_at + LATE_MESSAGE < stored < self._clock.monotonic() - LATE_MESSAGE:
+            self.figures.lost_messages += 1
+            self._pushes.renew()
+
+    def _take(self, want: Want, data: bytes, ahead: Bounds) -> None:
+        trust = self._trust
+        assert trust is not None, "there was an exchange"
         try:
             value = trust.read(want.request, want.question, data, ahead)
         except Refused as error:

@@ -6,10 +6,16 @@ Pure; times are monotonic seconds.
 from __future__ import annotations
 
 EXCHANGES = 400.0
-"""Exchanges a second that all hosts together aim at: some 25 µs of the server's time each."""
+"""Exchanges a second that all hosts together aim at: some 50 µs of the server's time each."""
 
 IDLE = 4.0
 """Longest pause in seconds between two exchanges: the server counts a host as missing after ten."""
+
+SHORTEST = 0.01
+"""Seconds between two exchanges of one host, at least."""
+
+AT_ONCE = 4
+"""Exchanges of one host that may follow each other without a longer pause."""
 
 SOON = 0.05
 """Shortest pause in seconds to ask whether another host's call has an answer."""
@@ -18,26 +24,50 @@ LOCAL_AFTER = 15.0
 """Seconds without the server after which a host uses its own share of the rate. The server has counted it as missing
 for five seconds then, and taken that share from the rate of the others."""
 
+REFUSED = 60.0
+"""Longest pause in seconds between two attempts to subscribe where the user has no right to."""
+
 RETRY = 4.0
 """Longest pause in seconds between two attempts to reach the server. A server without state settles for longer."""
 
 
-def next_exchange(*, hosts: int, waiting: int, token_in: float, may_call: bool, chance: float) -> float:
+def next_exchange(
+    *, hosts: int, waiting: int, callable_: int, token_in: float, may_call: bool, told: bool, chance: float
+) -> float:
     """Seconds until the next exchange.
 
-    ``hosts``: in the fleet. ``waiting``: questions of this host without an answer. ``token_in``: seconds until the
-    budget allows a call. ``may_call``: whether this host could make one. ``chance``: from 0 to 1, spreads the hosts.
+    ``hosts``: in the fleet. ``waiting``: questions of this host without an answer. ``callable_``: questions of any host
+    that wait for a call. ``token_in``: seconds until the budget grants a call. ``may_call``: whether this host could
+    make one. ``told``: whether the server passes answers on as they come. ``chance``: from 0 to 1, spreads the hosts.
     """
-    if not waiting:
+    if not waiting or (told and not (callable_ and may_call)):
         return IDLE * (0.8 + 0.2 * chance)
     fair = hosts / EXCHANGES
     wanted = max(SOON, token_in) if may_call else SOON
-    return min(IDLE / 2, max(wanted, fair) * (1 + 0.2 * chance))
+    return min(IDLE if told else IDLE / 2, max(wanted, fair) * (1 + 0.2 * chance))
 
 
-def shortest_pause(hosts: int) -> float:
-    """Seconds that must pass between two exchanges of one host, even if a flow has just begun."""
-    return max(0.01, hosts / (10 * EXCHANGES))
+class Throttle:
+    """Limits the exchanges of one host, even if flows begin and calls end all the time.
+
+    A few may follow each other at once, since a flow that begins needs two: one for its question, one for the answer.
+    """
+
+    def __init__(self) -> None:
+        self._free_at = float("-inf")
+
+    def note(self, now: float, hosts: int) -> None:
+        """There is an exchange now."""
+        self._free_at = max(self._free_at, now) + hosts / (10 * EXCHANGES)
+
+    def pause(self, now: float, hosts: int) -> float:
+        """Seconds until the next may be."""
+        return max(SHORTEST, self._free_at - now - AT_ONCE * hosts / (10 * EXCHANGES))
+
+
+def next_subscription(failures: int, *, hosts: int, refused: bool, chance: float) -> float:
+    """Seconds until the next attempt to subscribe; ``refused``: the server answered that it may not be."""
+    return REFUSED * (0.5 + 0.5 * chance) if refused else next_attempt(failures, hosts=hosts, chance=chance)
 
 
 def next_attempt(failures: int, *, hosts: int, chance: float) -> float:

@@ -12,7 +12,7 @@ from flowmap.model.address import Address, Endpoint
 PREFIX = "flowmap"
 """Every key begins with this and a colon; access rights on the server can be limited to it."""
 
-PARTS = ("state", "traffic", "age", "wanted", "flight", "later", "answers", "stored", "hosts")
+PARTS = ("state", "traffic", "age", "wanted", "flight", "later", "answers", "stored", "waiters", "hosts")
 """The keys in the order in which ``exchange.lua`` takes them."""
 
 
@@ -77,6 +77,10 @@ class FleetScope(NamedTuple):
     def keys(self) -> list[str]:
         """The keys on the server. The braces keep them in one slot of a cluster."""
         return [f"{PREFIX}:{{{self.identity}}}:{part}" for part in PARTS]
+
+    def channel(self, host: str) -> str:
+        """The channel on which the server passes messages to a host."""
+        return f"{PREFIX}:{{{self.identity}}}:to:{host}"
 
     @property
     def answers_key(self) -> str:

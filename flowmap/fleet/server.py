@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flowmap.errors import FleetError
 from flowmap.fleet.requests import PARTS
@@ -22,8 +22,11 @@ SCRIPT = Path(__file__).with_name("exchange.lua")
 TIMEOUT = 1.0
 """Seconds for one exchange, and for a connection: then the server counts as away."""
 
+SILENCE = 30.0
+"""Seconds without a message after which the server must show that it still has the subscription."""
+
 ANSWERED = frozenset(("full", "read_only", "version", "script", "denied", "loading"))
-"""Reasons of failures that a working server answers with: its connection can be used again."""
+"""Reasons of failures that a working server answers with: its connection can be used again, and time does not help."""
 
 Argument = str | int | float | bytes
 
@@ -46,6 +49,22 @@ class ServerAddress:
         return f"{'rediss' if self.tls else 'redis'}://{self.host}:{self.port}/{self.database}"
 
 
+class Connection(Protocol):
+    """What a member needs of a server."""
+
+    async def exchange(self, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
+        """Run the script."""
+
+    async def answers(self, key: str, questions: Sequence[str]) -> list[bytes | None]:
+        """The stored answers."""
+
+    def messages(self, channel: str) -> AsyncIterator[bytes | None]:
+        """What the server passes on a channel."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
 class Server:
     """One connection, made again after a failure. Used in one event loop; every failure is a FleetError."""
 
@@ -64,6 +83,36 @@ class Server:
     async def answers(self, key: str, questions: Sequence[str]) -> list[bytes | None]:
         """The stored answers to these questions."""
         return list(await self._run("HMGET", key, *questions))
+
+    async def messages(self, channel: str) -> AsyncIterator[bytes | None]:
+        """What the server passes on a channel, over a connection of its own; None first, once it is subscribed.
+
+        Ends with FleetError only. A message is lost if it was sent while nothing was subscribed.
+        """
+        client = None
+        try:
+            client = connect(self.address)
+            subscription = client.pubsub()
+            async with asyncio.timeout(2 * TIMEOUT):
+                await subscription.subscribe(channel)
+            silent = False
+            while True:
+                message = await subscription.get_message(timeout=SILENCE)
+                if message is None and silent:
+                    raise FleetError(f"{self.address}: the server does not answer", reason="timeout")
+                silent = message is None
+                if message is None:
+                    await subscription.ping()
+                elif message["type"] == "subscribe":
+                    yield None
+                elif message["type"] == "message":
+                    yield message["data"]
+        except Exception as error:
+            raise error if isinstance(error, FleetError) else failure(error, self.address) from error
+        finally:
+            if client is not None:
+                with contextlib.suppress(Exception):
+                    await client.aclose()
 
     async def info(self, section: str) -> dict[str, str]:
         """A section of the server's description; empty if this user may not read it."""

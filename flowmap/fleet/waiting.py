@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from flowmap.errors import Transient
 from flowmap.fleet.requests import Kind, Request
 
 LIMIT = 4096
@@ -18,6 +19,9 @@ LIMIT = 4096
 
 NARROWING = 100
 """Those of them that only narrow candidates: spare calls may not come for long, and others must have room."""
+
+SPARE_PAUSE = 10.0
+"""Seconds after which one of those is tried again, if too many wait."""
 
 REPORTED = 200
 """Questions reported in one exchange."""
@@ -126,7 +130,11 @@ class Waiting:
         return self._by_question.get(question)
 
     def add(self, request: Request, question: str, now: float) -> Want:
-        """Begin to wait; there must be room."""
+        """Begin to wait; Transient if there is no room."""
+        if len(self._wants) >= LIMIT:
+            raise Transient(f"{LIMIT} questions wait for the fleet's budget already", reason="fleet")
+        if request.narrows and self.narrowing >= NARROWING:
+            raise Transient("the fleet has no spare calls for narrowing", reason="fleet", retry_after=SPARE_PAUSE)
         want = self._wants[request] = self._by_question[question] = Want(request, question, now)
         want.take_traffic(self._traffic.get(request, 0.0))  # it may have been reported before
         return want
@@ -146,10 +154,12 @@ class Waiting:
         """Questions that only narrow candidates."""
         return sum(want.request.narrows for want in self._wants.values())
 
-    @property
-    def alone(self) -> int:
-        """Questions that only a call of this host can answer."""
-        return len(self._wants) - len(self._by_question)
+    def alone(self, called: Iterable[Request]) -> int:
+        """Questions that only a call of this host can answer, except those in ``called``."""
+        if len(self._wants) == len(self._by_question):
+            return 0
+        busy = set(called)
+        return sum(want.alone and want.request not in busy for want in self._wants.values())
 
     def remove(self, request: Request) -> Want | None:
         """Wait no more."""

@@ -225,7 +225,7 @@ def test_a_failed_call_rests_and_another_host_repeats_it(server: ValkeyServer) -
 
 def test_too_many_questions_of_one_host_fail_at_once(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr("flowmap.fleet.member.LIMIT", 1)
+        monkeypatch.setattr("flowmap.fleet.waiting.LIMIT", 1)
         settled(server, tokens=-1000)
         one = host(World(), server.address, "one", rate=1.0, burst=1)
         async with fleet(one):
@@ -240,7 +240,7 @@ def test_too_many_questions_of_one_host_fail_at_once(server: ValkeyServer, monke
 
 def test_narrowing_leaves_room_for_the_rest(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr("flowmap.fleet.member.NARROWING", 1)
+        monkeypatch.setattr("flowmap.fleet.waiting.NARROWING", 1)
         world = world_with(_10_0_0_1="orders")
         settled(server, tokens=1)
         one = host(world, server.address, "one", rate=0.5, burst=5)  # no spare call for long
@@ -370,7 +370,7 @@ def test_lost_keys_cost_time_only(server: ValkeyServer, monkeypatch: pytest.Monk
 
 def test_hosts_of_another_version_share_nothing(server: ValkeyServer) -> None:
     async def main() -> None:
-        server.command("HSET", SCOPE.keys()[0], "version", "2")
+        server.command("HSET", SCOPE.keys()[0], "version", "another")
         one = host(World(), server.address, "one")
         async with fleet(one):
             await until(lambda: one.member.figures.failures["version"])

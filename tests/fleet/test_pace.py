@@ -16,18 +16,56 @@ from flowmap.fleet.pace import OwnShare
 @pytest.mark.parametrize("token_in", [0.0, 0.3, 100.0])
 @pytest.mark.parametrize("may_call", [True, False])
 @pytest.mark.parametrize("waiting", [0, 1])
-def test_a_host_is_never_missing_and_never_too_many(hosts: int, token_in: float, may_call: bool, waiting: int) -> None:
+@pytest.mark.parametrize("callable_", [0, 5])
+@pytest.mark.parametrize("told", [True, False])
+def test_a_host_is_never_missing_and_never_too_many(
+    hosts: int, token_in: float, may_call: bool, waiting: int, callable_: int, told: bool
+) -> None:
     for chance in (0.0, 0.5, 1.0):
-        pause = pace.next_exchange(hosts=hosts, waiting=waiting, token_in=token_in, may_call=may_call, chance=chance)
+        pause = pace.next_exchange(
+            hosts=hosts,
+            waiting=waiting,
+            callable_=callable_,
+            token_in=token_in,
+            may_call=may_call,
+            told=told,
+            chance=chance,
+        )
         assert min(pace.IDLE / 2, hosts / pace.EXCHANGES, pace.SOON) <= pause <= pace.IDLE
         assert hosts / pause <= max(2 * pace.EXCHANGES, hosts / pace.SOON)
 
 
 def test_a_waiting_host_comes_back_for_the_next_call() -> None:
-    few = {"hosts": 3, "waiting": 1, "chance": 0.0}
+    few = {"hosts": 3, "waiting": 1, "callable_": 1, "told": True, "chance": 0.0}
     assert pace.next_exchange(**few, token_in=0.3, may_call=True) == pytest.approx(0.3)  # type: ignore[arg-type]
-    assert pace.next_exchange(**few, token_in=0.3, may_call=False) == pace.SOON  # type: ignore[arg-type]
-    assert pace.next_exchange(hosts=400, waiting=1, token_in=0.0, may_call=True, chance=0.0) == pytest.approx(1.0)
+    many = few | {"hosts": 400, "token_in": 0.0}
+    assert pace.next_exchange(**many, may_call=True) == pytest.approx(1.0)  # type: ignore[arg-type]
+
+
+def test_a_host_that_is_told_of_answers_does_not_look_for_them() -> None:
+    one = {"hosts": 3, "waiting": 1, "token_in": 0.0, "chance": 1.0}
+    for callable_, may_call in ((0, True), (1, False)):
+        asked = one | {"callable_": callable_, "may_call": may_call}
+        assert pace.next_exchange(**asked, told=True) == pace.IDLE  # type: ignore[arg-type]
+        assert pace.next_exchange(**asked, told=False) < 0.1  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 3000), st.lists(st.floats(0, 5), min_size=1, max_size=200))
+def test_a_host_exchanges_a_few_times_at_once_but_not_all_the_time(hosts: int, wishes: list[float]) -> None:
+    throttle, now, at = pace.Throttle(), 0.0, list[float]()
+    for wish in wishes:
+        now += max(wish / 100, throttle.pause(now, hosts))
+        throttle.note(now, hosts)
+        at.append(now)
+    assert all(later - earlier >= 0.99 * pace.SHORTEST for earlier, later in zip(at, at[1:], strict=False))
+    for start in at:
+        window = [one for one in at if start <= one < start + 10]
+        assert len(window) <= 10 * 10 * pace.EXCHANGES / hosts + pace.AT_ONCE + 2
+
+
+def test_a_user_without_the_right_to_subscribe_tries_seldom() -> None:
+    assert pace.next_subscription(1, hosts=1, refused=True, chance=1.0) == pace.REFUSED
+    assert pace.next_subscription(1, hosts=1, refused=False, chance=1.0) < 1.0
 
 
 def test_attempts_become_rarer_up_to_the_longest_pause() -> None:

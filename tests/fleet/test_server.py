@@ -20,9 +20,10 @@ from tests.support.fleet import SCOPE, settled
 from tests.support.valkey import ValkeyServer, free_port, running
 
 RIGHTS = (
-    *("~flowmap:*", "+eval", "+evalsha", "+hmget", "+info", "+select", "+time", "+del", "+exists", "+expire", "+hdel"),
-    *("+hexists", "+hget", "+hgetall", "+hlen", "+hset", "+zadd", "+zcard", "+zcount", "+zincrby", "+zrange"),
-    *("+zrangebyscore", "+zrem", "+zremrangebyscore", "+zrevrange", "+zscore"),
+    *("~flowmap:*", "&flowmap:*", "+eval", "+evalsha", "+hmget", "+info", "+ping", "+select", "+subscribe", "+time"),
+    *("+del", "+expire", "+hdel", "+hget", "+hgetall", "+hlen", "+hset", "+publish", "+zadd", "+zcard", "+zcount"),
+    *("+zincrby", "+zrange", "+zrangebylex", "+zrangebyscore", "+zrem", "+zremrangebylex", "+zremrangebyscore"),
+    *("+zrevrange", "+zscore"),
 )
 """As in the README of the room."""
 
@@ -72,7 +73,7 @@ def test_a_user_limited_to_the_prefix_can_do_everything(server: ValkeyServer, tm
     address = ServerAddress("127.0.0.1", server.port, 0, "flowmap", str(password))
     assert exchange(address).hosts == 1
     text = (Path(__file__).parents[2] / "flowmap/fleet/README.md").read_text()
-    assert set(re.findall(r"[+][a-z]+", text)) == set(RIGHTS[1:])
+    assert set(re.findall(r"[+][a-z]+", text)) == set(RIGHTS[2:])
     password.write_text("wrong")
     assert reason_of(address) == "auth"
     server.command("ACL", "SETUSER", "flowmap", "-zadd")
@@ -108,7 +109,13 @@ def test_a_server_that_forgot_the_script_gets_it_again(server: ValkeyServer) -> 
 
 @pytest.mark.parametrize(
     "raw",
-    [[], [b"1"], [b"x"] * 14, [b"1", b"e", b"1", b"odd", b"", b"", b"", 0, 0, b"0", 1, 0, b"0", b"1"], ["1"] * 14],
+    [
+        [],
+        [b"1"],
+        [b"x"] * 15,
+        [b"1", b"e", b"1", b"odd", b"", b"", b"", b"", 0, b"0", 1, 0, b"0", b"1", b""],
+        ["1"] * 15,
+    ],
 )
 def test_a_reply_of_another_script_is_an_error(raw: list[object]) -> None:
     with pytest.raises(FleetError) as failed:

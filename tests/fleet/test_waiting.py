@@ -110,11 +110,11 @@ def test_questions_for_this_host_alone_are_not_reported() -> None:
     assert want is not None
     waiting.leave_alone(want)
     assert [report.question for report in waiting.reports(0.0)] == [client(2).text()]
-    assert waiting.alone == 1 and waiting.named(client(1).text()) is None
+    assert (waiting.alone(()), waiting.alone([client(1)])) == (1, 0) and waiting.named(client(1).text()) is None
     assert waiting.best((), alone=True) is want
     assert waiting.best([client(1)], alone=True) is None
     waiting.remove(client(1))
-    assert (waiting.alone, len(waiting)) == (0, 1)
+    assert (waiting.alone(()), len(waiting)) == (0, 1)
 
 
 def test_without_a_server_every_fourth_call_goes_to_the_longest_waiting() -> None:

@@ -15,9 +15,11 @@ from flowmap.errors import ControlError, FleetError
 from flowmap.fleet import server
 from flowmap.fleet.admission import Admission
 from flowmap.fleet.control_plane import SharedControlPlane
-from flowmap.fleet.member import Member, MemberSettings
+from flowmap.fleet.exchange import VERSION
+from flowmap.fleet.member import Member
 from flowmap.fleet.requests import FleetScope
 from flowmap.fleet.server import Argument, Server, ServerAddress
+from flowmap.fleet.settings import MemberSettings
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
 from tests.support.valkey import ValkeyServer
@@ -166,7 +168,7 @@ def settled(valkey: ValkeyServer, scope: FleetScope = SCOPE, *, tokens: float = 
     """Give the server a state, as if it had been there for long: a new one grants nothing at first."""
     seconds, micros = valkey.command("TIME")
     now = f"{int(seconds)}.{int(micros):06d}"
-    fields = {"version": "1", "epoch": "e", "last": now, "tokens": str(tokens), "filled": now}
+    fields = {"version": str(VERSION), "epoch": "e", "last": now, "tokens": str(tokens), "filled": now}
     valkey.command("HSET", scope.keys()[0], *(word for pair in fields.items() for word in pair))
 
 

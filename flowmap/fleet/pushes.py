@@ -1,0 +1,111 @@
+"""What the server passes to this host as soon as it is there, so a host that waits need not ask again and again.
+
+A message is a question, the instant of the server's clock, and the answer; without an answer an exchange gets it, as it
+is large. A message without a question says in how many seconds the host should make an exchange. Messages can be lost.
+Whatever they would have said, the next exchanges find out, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from typing import NamedTuple, cast
+
+from flowmap.control.clock import Clock
+from flowmap.errors import FleetError
+from flowmap.fleet import pace
+from flowmap.fleet.figures import Figures
+from flowmap.fleet.server import ANSWERED, Connection
+
+log = logging.getLogger(__name__)
+
+
+class Message(NamedTuple):
+    """One message."""
+
+    question: str
+    """Empty: the host should make an exchange in ``at`` seconds."""
+    at: float
+    """When the answer was stored, seconds of the server's clock."""
+    answer: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> Message:
+        """ValueError for what is none: other programs may write to the server."""
+        question, at, *rest = data.split(b"\n", 2)
+        return cls(question.decode(), float(at), rest[0] if rest else b"")
+
+
+class Pushes:
+    """The subscription of a host, made again after every failure. Used in one event loop."""
+
+    def __init__(self, server: Connection, clock: Clock, figures: Figures, *, take: Callable[[Message], None]) -> None:
+        self.generation = 0
+        """Another number for each subscription; 0 while there is none: messages are lost meanwhile."""
+        self._server = server
+        self._clock = clock
+        self._figures = figures
+        self._take = take
+        self._channel = ""
+        self._task: asyncio.Task[None] | None = None
+
+    def subscribe(self, channel: str) -> None:
+        """Subscribe to a channel, instead of the one before. Without effect if it is the same."""
+        if channel != self._channel:
+            self._channel = channel
+            self.renew()
+
+    def renew(self) -> None:
+        """Subscribe anew: messages may have been lost."""
+        if self._task is not None:
+            self._task.cancel()
+        self._lapse()
+        self._task = asyncio.get_running_loop().create_task(self._listen(self._channel), name="fleet pushes")
+
+    async def aclose(self) -> None:
+        """End it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _listen(self, channel: str) -> None:
+        failures = 0
+        while True:
+            messages = cast(AsyncGenerator[bytes | None], self._server.messages(channel))
+            try:
+                async with contextlib.aclosing(messages):
+                    async for data in messages:
+                        failures = 0
+                        self._receive(data)
+            except FleetError as error:
+                failures += 1
+                log.debug("fleet: no subscription: %s", error)
+                refused = error.reason in ANSWERED
+                self._figures.push_problem = str(error)
+            except Exception:  # a defect must cost time only
+                failures, refused = failures + 1, True
+                log.exception("fleet: message")
+            finally:
+                if asyncio.current_task() is self._task:  # else there is a new one
+                    self._lapse()
+            pause = pace.next_subscription(
+                failures, hosts=self._figures.hosts, refused=refused, chance=self._clock.chance()
+            )
+            await self._clock.sleep(pause)
+
+    def _lapse(self) -> None:
+        self.generation, self._figures.told = 0, False
+
+    def _receive(self, data: bytes | None) -> None:
+        if data is None:
+            self._figures.subscriptions += 1
+            self.generation = self._figures.subscriptions
+            self._figures.told, self._figures.push_problem = True, None
+            self._take(Message("", 0.0, b""))  # what was answered before is found by an exchange
+            return
+        try:
+            self._take(Message.parse(data))
+        except ValueError:
+            self._figures.refused["message"] += 1

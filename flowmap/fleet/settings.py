@@ -1,0 +1,25 @@
+"""What a member of a fleet needs of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberSettings:
+    """Settings of a member. All of them can change at run time."""
+
+    host: str
+    """The name of this host in the fleet."""
+    trust: Literal["own", "all"]
+    size: int
+    keys: tuple[bytes, ...]
+    """Keys of the fleet for signatures; none with trust ``own``."""
+    rate: float
+    burst: int
+    max_in_flight: int
+    lease: float
+    """Seconds after which the call of a host that does not report counts as lost."""
+    recheck: float
+    grace: float
