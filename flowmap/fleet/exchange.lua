@@ -159,7 +159,7 @@ for _ = 1, done do
             local waiters = call('ZRANGEBYLEX', WAITERS, low, high)
             for index = 1, #waiters do
                 local name = string.sub(waiters[index], #question + 2)
-                if name ~= host then push(name, question, text(now), #answer <= PUSHED and answer or '') end
+                if name ~= host then push(name, question, text(now), epoch, #answer <= PUSHED and answer or '') end
             end
             if #waiters > 0 then call('ZREMRANGEBYLEX', WAITERS, low, high) end
         end

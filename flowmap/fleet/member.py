@@ -25,7 +25,7 @@ from flowmap.fleet.figures import Figures
 from flowmap.fleet.pushes import Message, Pushes
 from flowmap.fleet.requests import FleetScope, Request
 from flowmap.fleet.server import Connection
-from flowmap.fleet.server_clock import Bounds, ServerClock
+from flowmap.fleet.server_clock import ServerClock
 from flowmap.fleet.settings import MemberSettings
 from flowmap.fleet.trust import Trust
 from flowmap.fleet.waiting import Waiting, Want
@@ -68,7 +68,13 @@ class Member:
         self._waiting = Waiting()
         self._futures: dict[Request, list[asyncio.Future[Value]]] = {}
         self._calls = Calls(control, clock, sign=self._signed, finish=self._finish, wake=self._wake.set)
-        self._pushes = Pushes(server, clock, self.figures, take=self._pushed)
+        self._pushes = Pushes(
+            server,
+            clock,
+            self.figures,
+            wake=self._wake.set,
+            is_wanted=lambda question: self._waiting.named(question) is not None,
+        )
         self._collected = 0
         self._server_clock = ServerClock()
         self._share = pace.OwnShare()
@@ -81,7 +87,6 @@ class Member:
         self._reached_at = clock.monotonic()
         self._retry_at = self._logged_at = float("-inf")
         self._throttle = pace.Throttle()
-        self._come_at = float("inf")
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -177,7 +182,7 @@ class Member:
             told=self._told,
             chance=self._clock.chance(),
         )
-        return max(0.0, min(pause, self._come_at - now))
+        return max(0.0, min(pause, self._pushes.come_at - now))
 
     @property
     def _slots(self) -> int:
@@ -194,13 +199,13 @@ class Member:
         scope = await self._current_scope(now)
         self._pushes.subscribe(scope.channel(self.settings.host))
         exchange, generation = self._exchange(), self._pushes.generation
+        arrived = self._pushes.take(self._clock.monotonic())
         sent = self._clock.monotonic()
-        self._come_at = self._come_at if self._come_at > sent else float("inf")
         self._throttle.note(sent, self._hosts)
         try:
             raw = await self._server.exchange(scope.keys(), exchange.arguments())
         except FleetError:  # the server may have taken it nevertheless, and granted tickets
-            self._waiting.report_anew(report.question for report in exchange.wants)
+            self._waiting.report_anew([*(report.question for report in exchange.wants), *arrived])
             self._lost_reply = True
             raise
         self._lost_reply = False
@@ -216,13 +221,14 @@ class Member:
         self._waiting.report_anew(reply.refused)
         self._reply = reply
         if reply.again is not None:
-            self._come_at = min(self._come_at, received + reply.again + pace.SHORTEST)
+            self._pushes.come(received + reply.again)
         self.figures.take(reply)
         self._use(reply.granted, received)
         for one in exchange.made:
             self._waiting.note_stored(one.ticket.question, reply.now)
         for booking in reply.tickets:
             self._begin(booking, sent, received)
+        self._take_arrived(arrived)
         if not self._jumped:
             await self._take_answers(scope, reply)
 
@@ -331,22 +337,16 @@ class Member:
 
     # Answers of other hosts.
 
-    def _pushed(self, message: Message) -> None:
-        """Take what the server passes on."""
-        now = self._clock.monotonic()
-        if not message.question:
-            self._come_at = min(self._come_at, now + message.at + pace.SHORTEST)
-            self._wake.set()
-            return
-        want, ahead = self._waiting.named(message.question), self._server_clock.ahead_of_message(now, message.at)
-        if want is None:
-            return
-        if message.answer and ahead is not None:
-            self._waiting.note_stored(want.question, message.at)
-            self._take(want, message.answer, ahead)
-        else:  # an exchange finds it
-            want.report_anew()
-            self._wake.set()
+    def _take_arrived(self, arrived: Mapping[str, Message]) -> None:
+        """Take what was passed on before an exchange, which showed whether the server's clock was set."""
+        for question, message in arrived.items():
+            want = self._waiting.named(question)
+            if want is not None and message.answer and message.epoch == self._epoch and not self._jumped:
+                self._waiting.note_stored(question, message.at)
+                self._take(want, message.answer)
+            elif want is not None:
+                want.report_anew()  # the next exchange finds it
+                self._wake.set()
 
     async def _take_answers(self, scope: FleetScope, reply: Reply) -> None:
         stored = {question: at for question, at in reply.stored if self._waiting.named(question) is not None}
@@ -357,26 +357,25 @@ class Member:
         except FleetError:
             self._waiting.report_anew(stored)
             raise
-        ahead = self._server_clock.ahead(self._clock.monotonic())
-        assert ahead is not None, "there was an exchange"
         for (question, at), data in zip(stored.items(), found, strict=True):
             want = self._waiting.named(question)
             if want is not None and data is None:  # it has expired just now
                 want.report_anew()
             elif want is not None and data is not None:
                 self._waiting.note_stored(question, at)
-                self._note_lost(want, at - ahead.latest)
-                self._take(want, data, ahead)
+                self._note_lost(want, reply.now - at)
+                self._take(want, data)
 
-    def _note_lost(self, want: Want, stored: float) -> None:
-        """An exchange found an answer that was stored at the instant ``stored``: was a message about it lost?"""
-        if self._told and want.wanted_at + LATE_MESSAGE < stored < self._clock.monotonic() - LATE_MESSAGE:
+    def _note_lost(self, want: Want, age: float) -> None:
+        """An exchange found an answer that is ``age`` seconds old: was a message about it lost?"""
+        waited = self._clock.monotonic() - want.wanted_at
+        if self._told and LATE_MESSAGE < age < waited - LATE_MESSAGE:
             self.figures.lost_messages += 1
             self._pushes.renew()
 
-    def _take(self, want: Want, data: bytes, ahead: Bounds) -> None:
-        trust = self._trust
-        assert trust is not None, "there was an exchange"
+    def _take(self, want: Want, data: bytes) -> None:
+        ahead, trust = self._server_clock.ahead(self._clock.monotonic()), self._trust
+        assert ahead is not None and trust is not None, "there was an exchange"
         try:
             value = trust.read(want.request, want.question, data, ahead)
         except Refused as error:

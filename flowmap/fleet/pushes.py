@@ -1,8 +1,10 @@
 """What the server passes to this host as soon as it is there, so a host that waits need not ask again and again.
 
-A message is a question, the instant of the server's clock, and the answer; without an answer an exchange gets it, as it
-is large. A message without a question says in how many seconds the host should make an exchange. Messages can be lost.
-Whatever they would have said, the next exchanges find out, too.
+A message is a question, the instant of the server's clock, the name of its state, and the answer. A large answer is left
+out; an exchange gets it. A message without a question says in how many seconds the host should make an exchange.
+
+A message does not show how long it was under way, so not whether the server's clock was set meanwhile. An exchange
+does, so a message is used after the next one. Messages can be lost: exchanges find out what they would have said.
 """
 
 from __future__ import annotations
@@ -29,25 +31,40 @@ class Message(NamedTuple):
     """Empty: the host should make an exchange in ``at`` seconds."""
     at: float
     """When the answer was stored, seconds of the server's clock."""
-    answer: bytes
+    epoch: str = ""
+    answer: bytes = b""
 
     @classmethod
     def parse(cls, data: bytes) -> Message:
         """ValueError for what is none: other programs may write to the server."""
-        question, at, *rest = data.split(b"\n", 2)
-        return cls(question.decode(), float(at), rest[0] if rest else b"")
+        question, at, *rest = data.split(b"\n", 3)
+        epoch, answer = rest or (b"", b"")
+        return cls(question.decode(), float(at), epoch.decode(), answer)
 
 
 class Pushes:
     """The subscription of a host, made again after every failure. Used in one event loop."""
 
-    def __init__(self, server: Connection, clock: Clock, figures: Figures, *, take: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        server: Connection,
+        clock: Clock,
+        figures: Figures,
+        *,
+        wake: Callable[[], None],
+        is_wanted: Callable[[str], bool],
+    ) -> None:
+        """``wake``: called if an exchange should be made. ``is_wanted``: whether the host waits for a question."""
+        self.come_at = float("inf")
+        """When the host should make an exchange, monotonic seconds."""
         self.generation = 0
         """Another number for each subscription; 0 while there is none: messages are lost meanwhile."""
         self._server = server
         self._clock = clock
         self._figures = figures
-        self._take = take
+        self._wake = wake
+        self._is_wanted = is_wanted
+        self._arrived: dict[str, Message] = {}
         self._channel = ""
         self._task: asyncio.Task[None] | None = None
 
@@ -63,6 +80,17 @@ class Pushes:
             self._task.cancel()
         self._lapse()
         self._task = asyncio.get_running_loop().create_task(self._listen(self._channel), name="fleet pushes")
+
+    def come(self, at: float) -> None:
+        """Make an exchange then."""
+        self.come_at = min(self.come_at, at + pace.SHORTEST)
+
+    def take(self, now: float) -> dict[str, Message]:
+        """What arrived since the last call, by question; an exchange follows."""
+        if self.come_at <= now:
+            self.come_at = float("inf")
+        arrived, self._arrived = self._arrived, {}
+        return arrived
 
     async def aclose(self) -> None:
         """End it."""
@@ -103,9 +131,17 @@ class Pushes:
             self._figures.subscriptions += 1
             self.generation = self._figures.subscriptions
             self._figures.told, self._figures.push_problem = True, None
-            self._take(Message("", 0.0, b""))  # what was answered before is found by an exchange
+            self._wake()  # what was answered before is found by an exchange
             return
         try:
-            self._take(Message.parse(data))
+            message = Message.parse(data)
         except ValueError:
             self._figures.refused["message"] += 1
+            return
+        if not message.question:
+            self.come(self._clock.monotonic() + message.at)
+        elif self._is_wanted(message.question):
+            self._arrived[message.question] = message
+        else:
+            return
+        self._wake()

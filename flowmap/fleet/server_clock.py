@@ -16,9 +16,6 @@ DRIFT = 0.001
 RESOLUTION = 0.000_002
 """Seconds to which the server's clock is given."""
 
-LATE = 0.5
-"""Seconds that a message may be under way to be used as it is; as many as the shared clock may go back unnoticed."""
-
 
 class Bounds(NamedTuple):
     """An instant, or a difference, that lies between the two."""
@@ -62,18 +59,6 @@ class ServerClock:
         fits = both.earliest <= both.latest
         self._ahead = both if fits else sample
         return fits
-
-    def ahead_of_message(self, now: float, server: float) -> Bounds | None:
-        """The difference, for a message that arrived ``now`` and was sent when the server's clock was ``server``.
-
-        How long it was under way is not known. What it took longer than usual, or the server's clock was set back by,
-        makes the bounds wider. None if they would be more than :data:`LATE` wider, or the server's clock is ahead of
-        them: then only an exchange can tell.
-        """
-        known = self.ahead(now)
-        if known is None or not known.earliest - LATE <= server - now <= known.latest:
-            return None
-        return Bounds(min(known.earliest, server - now - RESOLUTION), known.latest)
 
     def ahead(self, now: float) -> Bounds | None:
         """The difference as of the monotonic instant ``now``; None before the first exchange."""

@@ -54,12 +54,13 @@ class Deaf(Wire):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"owners ws ns a:0 -\n12.5\nbody\nof\nit", Message("owners ws ns a:0 -", 12.5, b"body\nof\nit")),
-        (b"owners ws ns a:0 -\n12.5\n", Message("owners ws ns a:0 -", 12.5, b"")),
-        (b"\n0.5", Message("", 0.5, b"")),
+        (b"owners ws ns a:0 -\n12.5\ne\nbody\nof\nit", Message("owners ws ns a:0 -", 12.5, "e", b"body\nof\nit")),
+        (b"owners ws ns a:0 -\n12.5\ne\n", Message("owners ws ns a:0 -", 12.5, "e", b"")),
+        (b"\n0.5", Message("", 0.5)),
         (b"", None),
         (b"question", None),
-        (b"question\nsoon\n", None),
+        (b"question\nsoon\ne\n", None),
+        (b"question\n1\ne", None),
         (b"\xff\n1\n", None),
     ],
 )
@@ -200,10 +201,14 @@ def test_messages_of_other_programs_name_nothing(server: ValkeyServer) -> None:
             question = asyncio.create_task(ask(one, A))
             await until(lambda: world.calls)
             name = f"owners ws ns {A}:0 -"
-            for message in (b"garbage", b"no question\n1\nx", f"{name}\n1\nx".encode(), f"{name}\n1e300\nx".encode()):
+            for message in (
+                b"garbage",
+                b"no question\n1\ne\nx",
+                f"{name}\n1\nother\nx".encode(),
+                f"{name}\n1e300\n\nx".encode(),
+            ):
                 server.command("PUBLISH", SCOPE.channel("one"), message)
-            seconds, micros = server.command("TIME")
-            server.command("PUBLISH", SCOPE.channel("one"), f"{name}\n{int(seconds)}.{int(micros):06d}\nforged")
+            server.command("PUBLISH", SCOPE.channel("one"), f"{name}\n1\ne\nforged")
             await until(lambda: one.member.figures.refused["message"] and one.member.figures.refused["signature"])
             world.hold.set()
             assert name_of(await question) == "orders"

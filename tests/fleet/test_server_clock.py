@@ -53,22 +53,6 @@ def test_bounds_widen_with_time_and_narrow_with_quick_exchanges() -> None:
     assert quick.width < 0.011
 
 
-@given(st.floats(0, 2), st.floats(-5, 5), st.floats(0, 10))
-def test_a_message_is_used_only_if_the_truth_lies_in_its_bounds(way: float, step: float, pause: float) -> None:
-    """``step``: the server's clock is set between the last exchange and the message."""
-    clock = ServerClock()
-    clock.observe(sent=0.0, received=0.01, server=100.005)
-    sent = 0.01 + pause
-    now = sent + way
-    bounds = clock.ahead_of_message(now, 100 + sent + step)
-    if bounds is not None:
-        assert bounds.earliest - 1e-6 <= 100 + step <= bounds.latest + 1e-6
-        assert bounds.width <= 0.6 + 0.04
-    else:
-        assert abs(step) > 0 or way > 0.4
-    assert ServerClock().ahead_of_message(now, 100.0) is None
-
-
 def test_uncertain_values_add_up() -> None:
     one, other = Bounds(1, 2), Bounds(10, 13)
     assert one.plus(other) == (11, 15)
