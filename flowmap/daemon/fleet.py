@@ -78,6 +78,8 @@ class Fleet:
         figures = self.plane.member.figures
         return FleetReport(
             up=figures.up,
+            told=figures.told,
+            lost_messages=figures.lost_messages,
             saved=figures.saved,
             local_calls=figures.local_calls,
             waiting=figures.waiting,
@@ -103,7 +105,7 @@ class Fleet:
             questions_waiting=figures.waiting,
             calls_saved=figures.saved,
             answers_refused=sum(figures.refused.values()),
-            error=figures.problem,
+            error=figures.problem or (figures.push_problem and f"answers come late: {figures.push_problem}"),
         )
 
 

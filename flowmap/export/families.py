@@ -173,6 +173,8 @@ def _fleet(snapshot: Snapshot) -> dict[str, list[Sample]]:
         return {}
     return {
         "flowmap_fleet_up": [_sample(int(fleet.up))],
+        "flowmap_fleet_subscribed": [_sample(int(fleet.told))],
+        "flowmap_fleet_lost_messages_total": [_sample(fleet.lost_messages)],
         "flowmap_fleet_hosts": [_sample(fleet.hosts)],
         "flowmap_fleet_missing_hosts": [_sample(fleet.missing)],
         "flowmap_fleet_queued_questions": [_sample(fleet.queued)],

@@ -151,6 +151,9 @@ class FleetReport:
 
     up: bool
     """Whether the shared server answered the last exchange."""
+    told: bool
+    """Whether it passes answers on as they come."""
+    lost_messages: int
     saved: int
     local_calls: int
     waiting: int

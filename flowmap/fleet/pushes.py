@@ -1,7 +1,7 @@
 """What the server passes to this host as soon as it is there, so a host that waits need not ask again and again.
 
-A message is a question, the instant of the server's clock, the name of its state, and the answer. A large answer is left
-out; an exchange gets it. A message without a question says in how many seconds the host should make an exchange.
+A message is a question, the instant of the server's clock, the name of its state, and the answer. A large answer is
+left out; an exchange gets it. A message without a question says in how many seconds the host should make an exchange.
 
 A message does not show how long it was under way, so not whether the server's clock was set meanwhile. An exchange
 does, so a message is used after the next one. Messages can be lost: exchanges find out what they would have said.
@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import NamedTuple
 
 from flowmap.control.clock import Clock
 from flowmap.errors import FleetError
@@ -101,7 +101,7 @@ class Pushes:
     async def _listen(self, channel: str) -> None:
         failures = 0
         while True:
-            messages = cast(AsyncGenerator[bytes | None], self._server.messages(channel))
+            messages = self._server.messages(channel)
             try:
                 async with contextlib.aclosing(messages):
                     async for data in messages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -58,7 +58,7 @@ class Connection(Protocol):
     async def answers(self, key: str, questions: Sequence[str]) -> list[bytes | None]:
         """The stored answers."""
 
-    def messages(self, channel: str) -> AsyncIterator[bytes | None]:
+    def messages(self, channel: str) -> AsyncGenerator[bytes | None]:
         """What the server passes on a channel."""
 
     async def aclose(self) -> None:
@@ -84,7 +84,7 @@ class Server:
         """The stored answers to these questions."""
         return list(await self._run("HMGET", key, *questions))
 
-    async def messages(self, channel: str) -> AsyncIterator[bytes | None]:
+    async def messages(self, channel: str) -> AsyncGenerator[bytes | None]:
         """What the server passes on a channel, over a connection of its own; None first, once it is subscribed.
 
         Ends with FleetError only. A message is lost if it was sent while nothing was subscribed.

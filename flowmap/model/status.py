@@ -249,7 +249,7 @@ class FleetStatus:
     """Questions that the answer of another host's call served."""
     answers_refused: int
     error: str | None
-    """Why the server cannot be used; None if it can."""
+    """Why the server cannot be used, or not fully; None if it can."""
 
 
 @dataclass(frozen=True, slots=True)

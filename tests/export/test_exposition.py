@@ -112,7 +112,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
         findings=FindingsReport(
             {((A,), StaleReason.IDLE): 2, ((A, B), StaleReason.JOB_ENDED): 1}, {((A,), FindingKind.NEW): 3}
         ),
-        fleet=FleetReport(True, 7, 1, 3, {"timeout": 2}, {"signature": 1}, 40, 1.5, 12, 2),
+        fleet=FleetReport(True, True, 5, 7, 1, 3, {"timeout": 2}, {"signature": 1}, 40, 1.5, 12, 2),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ class Deaf(Wire):
         super().__init__(address)
         self.lost: list[bytes] = []
 
-    async def messages(self, channel: str) -> AsyncIterator[bytes | None]:
+    async def messages(self, channel: str) -> AsyncGenerator[bytes | None]:
         async for message in super().messages(channel):
             if message is None:
                 yield None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 
@@ -18,7 +19,7 @@ COST = "this host makes rate / size calls and shares no answers"
 REMEDIES = {
     "account": "set fleet.scope",
     "auth": "see the user in fleet.url, and fleet.password_file",
-    "denied": "let the user run EVAL, EVALSHA, HMGET and INFO on keys ~flowmap:*",
+    "denied": "give the user the rights in flowmap/fleet/README.md",
     "full": "give the server more memory",
     "library": "pip install 'flowmap[fleet]'",
     "read_only": "name the primary server in fleet.url",
@@ -53,12 +54,23 @@ async def look(config: Config) -> list[Finding]:
         took = time.monotonic() - began
         found = [Finding("fleet.server", "ok", f"{server.address} answered in {1000 * took:.1f} ms")]
         found.append(clock_finding(float(bytes(reply[0])), wall, took, config.attribute.grace))
+        found.append(await _pushes(server, scope.channel(settings.host)))
         return found + _memory(await server.info("memory"))
     except (FleetError, ControlError, ConfigError) as error:
         remedy = REMEDIES.get(getattr(error, "reason", ""), "see fleet.url")
         return [Finding("fleet.server", "degraded", f"{error}: {COST}", remedy)]
     finally:
         await server.aclose()
+
+
+async def _pushes(server: Server, channel: str) -> Finding:
+    async with contextlib.aclosing(server.messages(channel)) as messages:
+        try:
+            await anext(messages)
+        except FleetError as error:
+            message = f"{error}: this host looks for the answers of others every two seconds at most"
+            return Finding("fleet.messages", "degraded", message, "let the user run SUBSCRIBE and PING on &flowmap:*")
+    return Finding("fleet.messages", "ok", "the server passes the answers of other hosts on as they come")
 
 
 async def scope_of(config: Config) -> FleetScope:

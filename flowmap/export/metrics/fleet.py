@@ -6,6 +6,16 @@ from flowmap.export.metrics.metric import Metric
 
 FLEET = (
     Metric("flowmap_fleet_up", "gauge", "1 if the server that the fleet shares answered the last exchange."),
+    Metric(
+        "flowmap_fleet_subscribed",
+        "gauge",
+        "1 while the server passes answers on as they come. Else this host looks for them every two seconds at most.",
+    ),
+    Metric(
+        "flowmap_fleet_lost_messages_total",
+        "counter",
+        "Answers that the server should have passed on, but that this host found later.",
+    ),
     Metric("flowmap_fleet_hosts", "gauge", "Hosts of the fleet that the server has seen in the last ten seconds."),
     Metric(
         "flowmap_fleet_missing_hosts",

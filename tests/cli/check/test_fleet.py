@@ -46,10 +46,20 @@ def test_a_server_that_works(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert {name: level for name, (level, _, _) in findings.items()} == {
             "fleet.server": "ok",
             "fleet.clock": "ok",
+            "fleet.messages": "ok",
         }
         assert not server.command("KEYS", "*"), "a look leaves nothing"
         assert main(["fleet", "check", "-c", str(file_of(tmp_path, server.url))]) == 0
         assert "fleet.server" in capsys.readouterr().out
+
+
+def test_a_user_without_the_right_to_subscribe(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.command("ACL", "SETUSER", "default", "-subscribe")
+        findings = found(config_of(tmp_path, server.url))
+        assert findings["fleet.server"][0] == "ok"
+        level, message, remedy = findings["fleet.messages"]
+        assert level == "degraded" and "every two seconds" in message and "&flowmap:*" in remedy
 
 
 @pytest.mark.parametrize(
