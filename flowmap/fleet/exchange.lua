@@ -33,7 +33,7 @@ local FULL = 100000      -- questions in the queue
 local LOST = 2000        -- tickets among which those of one host are looked for; with more they run out in time
 local ANSWERED = 500     -- answered questions reported in one exchange
 local AT_A_TIME = 50     -- questions tidied up in one exchange
-local AHEAD = 0.5        -- calls are granted for so many seconds ahead: who waits for a token need not come again
+local AHEAD = 0.1        -- calls are granted for so many seconds ahead: who waits for a token need not come again
 local PUSHED = 16384     -- a larger answer is not pushed, only that it is there
 local CHANNEL = string.sub(STATE, 1, -6) .. 'to:' -- and the name of a host
 
@@ -72,6 +72,13 @@ if tidying then
     tidied = now
     live = call('ZCOUNT', HOSTS, now - LIVE, '+inf')
     missing = call('ZCOUNT', HOSTS, now - MISSING, '(' .. text(now - LIVE))
+end
+
+-- Most exchanges only show that a host is there. They leave the state as it is, at most a second old.
+local due = call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, AT_A_TIME)
+if done + failed + wants + repeats + cursor == 0 and notice == '' and epoch == known[2] and not tidying
+    and not due[1] and call('ZCARD', TRAFFIC) == 0 then
+    return {text(now), epoch, text(now), '', '', '', '', '', 0, '0', live, missing, '0', tostring(lowest), ''}
 end
 
 -- Tokens. Where hosts are configured differently, the lowest rate of the last minute counts.
@@ -116,7 +123,7 @@ local function queue(question, bytes, since)
 end
 
 -- Questions whose ticket ran out, because its host was killed, and those that may be asked again.
-for _, question in ipairs(call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, AT_A_TIME)) do
+for _, question in ipairs(due) do
     local _, bytes, since = flying(question)
     call('ZREM', LATER, question)
     call('HDEL', FLIGHT, question)

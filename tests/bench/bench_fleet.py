@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,9 +155,13 @@ async def some_hosts(address: ServerAddress, load: Load, hosts: list[int], end: 
     }
 
 
-def process(address: ServerAddress, load: Load, hosts: list[int], end: float, result: str) -> None:
+def process(address: ServerAddress, load: Load, hosts: list[int], ready: Barrier, result: str) -> None:
     logging.disable()
     allow_for_company()
+    import redis.asyncio  # noqa: F401
+
+    ready.wait()
+    end = time.monotonic() + WARM_UP + load.seconds
     Path(result).write_text(json.dumps(asyncio.run(some_hosts(address, load, hosts, end))))
 
 
@@ -169,17 +174,20 @@ def used(server: ValkeyServer) -> tuple[float, int]:
 
 def measure(load: Load, directory: Path) -> Measured:
     with running(directory) as server:
-        settled(server, tokens=0)
-        end = time.monotonic() + WARM_UP + load.seconds
         parts = [list(range(load.hosts))[number :: load.processes] for number in range(load.processes)]
         results = [str(directory / f"{number}.json") for number in range(load.processes)]
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.bench.bench_fleet"])
+        ready = context.Barrier(load.processes + 1)
         children = [
-            context.Process(target=process, args=(server.address, load, hosts, end, result))
+            context.Process(target=process, args=(server.address, load, hosts, ready, result))
             for hosts, result in zip(parts, results, strict=True)
         ]
         for child in children:
             child.start()
+        ready.wait()
+        settled(server, tokens=0)
+        end = time.monotonic() + WARM_UP + load.seconds
         time.sleep(max(0.0, end - load.seconds - time.monotonic()))
         before = used(server)
         time.sleep(max(0.0, end - 1 - time.monotonic()))
