@@ -98,7 +98,8 @@ def _results(runs: Sequence[tuple[int, str]], options: Options, jobs: int) -> It
         yield from (one_run(options, *run) for run in runs)
         return
     fresh = multiprocessing.get_context("spawn")  # a process makes namespaces, and a run must not leave any
-    with ProcessPoolExecutor(jobs, mp_context=fresh, max_tasks_per_child=1) as pool:
+    # Linux shares busy processors between sessions (sched_autogroup), so each run needs one of its own.
+    with ProcessPoolExecutor(jobs, mp_context=fresh, max_tasks_per_child=1, initializer=os.setsid) as pool:
         waiting = {pool.submit(one_run, options, *run): run for run in runs}
         for ended in as_completed(waiting):
             try:
