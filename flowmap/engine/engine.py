@@ -78,13 +78,15 @@ class Engine(threading.Thread):
         networks: Callable[[], Iterator[Step]] = lambda: iter(()),
         report_waiting: ReportWaiting = lambda now, questions, urgent: None,
         clock: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] = time.thread_time,
     ) -> None:
         """``ask`` starts a call elsewhere and returns at once; the call passes its result to the given function.
 
         ``resting_for``: seconds until the control plane may be called again; questions wait meanwhile and are not
         charged. ``permits``: grants calls of ``budget`` to other threads. ``apply``: a recorder's, in place of the
         accounting's. ``networks``: changes of the host's networks, read at every turn. ``report_waiting``: called at
-        every turn with the questions under way, and those of them that users wait for.
+        every turn with the questions under way, and those of them that users wait for. ``cpu``: seconds of a core that
+        this thread has used.
         """
         super().__init__(name="engine")
         self.accounting = accounting
@@ -106,7 +108,7 @@ class Engine(threading.Thread):
         self._ask = ask
         self._take_snapshot = take_snapshot
         self._resting_for, self._networks, self._report_waiting = resting_for, networks, report_waiting
-        self._clock = clock
+        self._clock, self._cpu = clock, cpu
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._requests: deque[Callable[[], None]] = deque()
@@ -335,10 +337,11 @@ class Engine(threading.Thread):
         limit = available if len(self._questions) < available else 0
         free = self.accounting.attribution.settings.flink
         if (limit or free) and now - self._asked_at >= self._ask_every:
+            began = self._cpu()
             self._questions.extend(self._apply(Ask(now, limit)))
             self._asked_at = self._clock()
-            # Choosing reads every flow; with a million of them it must not take more than a twentieth of the time.
-            self._ask_every = max(GATHER, 20 * (self._asked_at - now))
+            # Choosing reads every flow; with a million of them it must not take more than a twentieth of a core.
+            self._ask_every = max(GATHER, 20 * (self._cpu() - began))
         if free:
             self._start_free()
         if resting:
@@ -366,11 +369,11 @@ class Engine(threading.Thread):
                     self._ask(question, self.deliver)
 
     def _publish(self, now: float) -> None:
-        began = self._clock()
+        began = self._cpu()
         self._snapshot = replace(self._take_snapshot(self.accounting), questions=self._question_counts())
         self._published = now
-        # A snapshot reads every flow; with a million of them it must not take more than a twentieth of the time.
-        self._publish_every = max(PUBLISH_EVERY, 20 * (self._clock() - began))
+        # A snapshot reads every flow; with a million of them it must not take more than a twentieth of a core.
+        self._publish_every = max(PUBLISH_EVERY, 20 * (self._cpu() - began))
 
     def _question_counts(self) -> QuestionCounts:
         return QuestionCounts(

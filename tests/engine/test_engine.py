@@ -15,7 +15,7 @@ from flowmap.attribute.calls.budget import CallBudget
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.accounting import FlowAccounting
-from flowmap.engine.commands import Command, TakeStep
+from flowmap.engine.commands import Ask, Command, TakeStep
 from flowmap.engine.engine import MAX_REQUESTS, MAX_URGENT, Engine
 from flowmap.errors import QueryError, SourceError
 from flowmap.export.series import SeriesKey
@@ -321,6 +321,28 @@ def test_what_a_step_holds_may_be_as_old_as_its_poll() -> None:
     assert len({read_at for read_at, _ in moments}) == 1, "all are as old as the start of the poll"
     read_at, times = moments[0][0], [now for _, now in moments]
     assert read_at < times[0] and times == sorted(set(times))
+
+
+def test_waiting_for_a_processor_makes_questions_no_rarer() -> None:
+    asked: list[float] = []
+    clock = [1000.0]
+
+    def tick() -> float:
+        clock[0] += 0.01
+        return clock[0]
+
+    def apply(command: Command) -> Sequence[Question]:
+        if isinstance(command, Ask):
+            asked.append(clock[0])
+            clock[0] += 1.0  # another process had the processor
+        return ()
+
+    running = Running(apply=apply, clock=tick, cpu=lambda: 0.0)
+    running.engine.start()
+    until(lambda: len(asked) > 3, "questions are chosen again and again")
+    running.stop()
+    running.source.free()
+    assert max(later - earlier for earlier, later in itertools.pairwise(asked)) < 3
 
 
 def test_a_short_idle_time_tidies_more_often(running: Running) -> None:
