@@ -31,6 +31,8 @@ class Stage:
     network: Network
     host: Namespace
     """The one with the daemon and the control plane: the router, or the clients' if the socket table is the source."""
+    lingers: int
+    """Seconds the router keeps entries of ended connections, and of UDP that is silent."""
 
     def witness(self) -> None:
         """Count from now on, apart from conntrack's accounting, what the router forwards for each client address."""
@@ -109,7 +111,7 @@ def stage(plan: Plan, *, lingers: int) -> Iterator[Stage]:
         services.nft(
             f"table ip quiet {{\n  chain in {{ type filter hook input priority 0; ip saddr {STORM_NET} drop; }}\n}}\n"
         )
-        yield Stage(clients, router, services, network, router if mode.source == "conntrack" else clients)
+        yield Stage(clients, router, services, network, router if mode.source == "conntrack" else clients, lingers)
 
 
 def _on_link(network: Network, *addresses: str) -> list[str]:

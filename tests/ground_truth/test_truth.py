@@ -32,7 +32,7 @@ def flow(
     plan = Connect(began, number, CLIENT, number, protocol, 0, owner, life, 0.1, 10, Fate.CLOSE, reuses)
     could = frozenset(possible or ((owner,) if owner else ()))
     last = began + life if sent is None else sent
-    return Connection(plan, END, END, could, began, older, 10, 20, 1, last, began + life, failure)
+    return Connection(plan, END, END, could, began, older, 10, 20, 1, 1, last, began + life, failure)
 
 
 def moves(*changes: tuple[float, str]) -> list[Change]:

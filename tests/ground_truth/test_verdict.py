@@ -85,6 +85,12 @@ def test_more_connections_than_were_made_are_an_error() -> None:
     assert verdict(connection(owner=None), said("pending"), opened={("b", PEER, "tcp"): 1}).wrong
 
 
+def test_silence_that_outlasts_the_kernel_makes_two_flows_of_a_connection() -> None:
+    counted = {("a", PEER, "tcp"): 2}
+    assert verdict(connection(), said("attributed", "a"), opened=counted).wrong
+    assert not verdict(replace(connection(), parts=2), said("attributed", "a"), opened=counted).wrong
+
+
 def test_a_listed_flow_is_the_last_of_its_tuple_that_had_begun() -> None:
     first, second = connection(0, "a", began=100), connection(1, "b", began=110)
     seen = {first.tuple: [said("attributed", "a"), said("attributed", "b", started=110.02)]}

@@ -201,7 +201,8 @@ class Director:
 
     async def _live(self, connection: Connection, service: Service, over: asyncio.Event) -> None:
         try:
-            await _Client(connection, service, over, self._hold if connection.older else None).live()
+            hold = self._hold if connection.older else None
+            await _Client(connection, service, over, hold, self._stage.lingers).live()
         except OSError as error:
             connection.failure = connection.failure or errno.errorcode.get(error.errno or 0, repr(error))
         except (TimeoutError, asyncio.CancelledError) as error:
@@ -215,12 +216,13 @@ class _Client:
     """One connection, from its client's side."""
 
     def __init__(
-        self, connection: Connection, service: Service, over: asyncio.Event, hold: asyncio.Event | None
+        self, connection: Connection, service: Service, over: asyncio.Event, hold: asyncio.Event | None, lingers: int
     ) -> None:
         self._connection = connection
         self._service = service
         self._over = over
         self._hold = hold
+        self._lingers = lingers
         self._loop = asyncio.get_running_loop()
 
     async def live(self) -> None:
@@ -257,11 +259,13 @@ class _Client:
     async def _exchange(self, sock: socket.socket) -> None:
         connection, size = self._connection, self._connection.plan.size
         mode = PUSH if connection.plan.fate is Fate.PUSHED else ANSWER
-        connection.last_sent = time.time()
+        before, connection.last_sent = connection.last_sent or time.time(), time.time()
         connection.sent += size
         connection.exchanges += 1
         async with asyncio.timeout(HASTE):
             await self._loop.sock_sendall(sock, mode + b"x" * (size - 1))
+            if connection.plan.protocol == UDP and time.time() - before >= self._lingers:
+                connection.parts += 1
             left = 2 * size
             while left > 0:
                 got = len(await self._loop.sock_recv(sock, 1 << 16))

@@ -32,6 +32,8 @@ class Connection:
     received: int = 0
     exchanges: int = 0
     """Requests that were sent; of UDP, each is one datagram, and so is its answer."""
+    parts: int = 1
+    """Flows that the kernel may have seen: of UDP, one more for each pause that outlasted the router's time-out."""
     last_sent: float = 0.0
     """When the client last sent data: its goodbye is no sign that it is still there."""
     ended: float | None = None

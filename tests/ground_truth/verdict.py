@@ -109,7 +109,9 @@ def judge(
 
 def _too_many(connections: Sequence[Connection], opened: Mapping[Series, int]) -> list[Wrong]:
     """Series on the page with more connections than their deployment made."""
-    made = Counter((one.owner, _peer(one), PROTOCOLS[one.plan.protocol]) for one in connections)
+    made: Counter[tuple[str | None, str, str]] = Counter()
+    for one in connections:
+        made[one.owner, _peer(one), PROTOCOLS[one.plan.protocol]] += one.parts
     return [
         Wrong(None, None, f"{count} connections of {series}, which made {made[series]}")
         for series, count in opened.items()
