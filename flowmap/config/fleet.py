@@ -55,8 +55,8 @@ class FleetConfig(Section):
         server = values.split_valkey(self.url)
         if not (server.tls or self.insecure or _is_loopback(server.host)):
             raise ValueError(
-                f"url {self.url}: every address and answer would cross the network readable; use rediss://, or "
-                "insecure: true if something else protects the way"
+                f"url {self.url}: every address and answer would cross the network unencrypted; use rediss://, or "
+                "insecure: true if the network is protected otherwise"
             )
         if not server.tls and self.tls != ClientTls():
             raise ValueError("tls: needs a url with rediss://")

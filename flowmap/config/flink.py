@@ -84,7 +84,7 @@ class FlinkConfig(Section):
     addresses: Literal["exclusive", "shared"] = Field(
         default="exclusive",
         description="exclusive: the address of a TaskManager is its own (pods). shared: other programs use it, too, so "
-        "its connections get a name only where host tells that they are the TaskManager's.",
+        "its connections get a name only where host identifies them as the TaskManager's.",
     )
     host: Literal["auto", "off"] = Field(
         default="auto",

@@ -1,4 +1,4 @@
-"""Several control planes as one: the workspace of a question says whose it is."""
+"""Several control planes as one: the workspace of a question selects the plane."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class ConfiguredControl(NamedTuple):
 
 
 Join = Callable[[ControlPlane, Callable[[], Awaitable[Credentials]]], ControlPlane]
-"""From a control plane, and what gives its keys, to one whose calls are shared."""
+"""Wraps a control plane so that its calls are shared; the second argument gets its keys."""
 
 
 def configured_control(

@@ -145,7 +145,7 @@ def server_address(config: Config) -> ServerAddress:
 
 
 def account_of(keys: Credentials, scope: str) -> str:
-    """The account, as hosts with the same rights have it in common. FleetError if that cannot be known."""
+    """Identity of the account, equal on hosts with the same rights; FleetError if it is not known."""
     if keys.security_token is None:
         return keys.access_key_id
     if not scope:

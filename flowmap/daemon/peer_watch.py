@@ -1,4 +1,4 @@
-"""Watches what names peers besides addresses: host names are resolved again, and files read again.
+"""Keeps the addresses of named peers current: resolves host names and reads files again.
 
 Names are never resolved on the engine's thread, and a failure keeps what is known. The engine gets the configuration
 with addresses in place of host names, as after a reload: so a recording has them, too.
@@ -27,7 +27,7 @@ from flowmap.system.names import lookup_problem
 log = logging.getLogger(__name__)
 
 EVERY = 60.0
-"""Seconds between two rounds. The C library does not tell how long an address is valid."""
+"""Seconds between two rounds. The C library does not report how long an address is valid."""
 
 Apply = Callable[[Config], Awaitable[None]]
 

@@ -74,16 +74,16 @@ class Role(StrEnum):
     SERVICE = "service"
     """An endpoint that belongs to the cluster: RPC, blob, REST or data port."""
     COORDINATION = "coordination"
-    """An endpoint that the cluster's processes use beside others: ZooKeeper."""
+    """An endpoint that the cluster's processes use, and perhaps others: ZooKeeper."""
     LEADER = "leader"
-    """An address at which an unknown port may be the leading JobManager's: it was not read itself."""
+    """An address where an unknown port may belong to the leading JobManager, which was not read itself."""
     UNREAD = "unread"
-    """An endpoint of which the cluster does not tell now whether it is its own."""
+    """An endpoint that may belong to the cluster, whose own endpoints are not known at present."""
     HOST = "host"
     """The address is shared: other programs than the TaskManager may have connections from it."""
 
     def of(self, cluster: str, process: str = "") -> Owner:
-        """The owner that stands for this role in the cluster; ``process``: tells one TaskManager from another."""
+        """The owner that stands for this role in the cluster; ``process`` distinguishes TaskManagers."""
         return Owner(FLINK_ROLES, cluster, self.value, f"({self.value}{process and ' '}{process})")
 
 

@@ -70,10 +70,10 @@ class Finding:
 
 
 def judge(entries: Sequence[Expectation], seen: Iterable[SeenPeer]) -> list[Finding]:
-    """How what was seen departs from the entries: each finding once, in a fixed order.
+    """Compare observed traffic with the entries: each finding once, in a fixed order.
 
-    Entries of one deployment add up, and a forbidden peer stays forbidden. Of deployments that cannot be told apart, a
-    peer must be unexpected for each: otherwise the one that may have it could be the one that does.
+    Entries of one deployment add up, and a forbidden peer stays forbidden. For deployments that cannot be told apart, a
+    peer is a finding only if it is unexpected for each of them.
     """
     found: dict[Finding, None] = {}
     met: set[tuple[int, str]] = set()

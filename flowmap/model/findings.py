@@ -65,6 +65,6 @@ class StaleView:
     checked: int
     """Open connections of deployments in the selection."""
     unjudged: int
-    """Those of them whose deployment's jobs are not known well enough to say whether a run left them."""
+    """Those whose deployment's jobs are not known well enough to judge their age."""
     idle_known: bool
-    """Whether it is known of every checked connection how long it had no traffic."""
+    """Whether the idle time of every checked connection is known."""

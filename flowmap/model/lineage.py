@@ -28,7 +28,7 @@ class LineageEdge:
     """Server endpoints of the peer that are tracked now, ``ip:port``, at most a few."""
     direction: Direction
     guessed: bool
-    """Whether the direction is a guess from the bytes, because no answer of the control plane tells."""
+    """Whether the direction is a guess from the bytes, because no answer of the control plane shows it."""
     traffic: Traffic
     first_seen: float | None
     """Seconds since the epoch; None without a window."""

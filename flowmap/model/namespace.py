@@ -8,7 +8,7 @@ OWN = 0
 """The number of the daemon's own network namespace. A source numbers the others from 1 on, and never uses a number
 again."""
 HOST = "host"
-"""How the daemon's own network namespace is called."""
+"""Name of the daemon's own network namespace."""
 
 
 class NetworkNamespace(NamedTuple):

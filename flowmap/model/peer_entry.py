@@ -7,7 +7,7 @@ from enum import Enum
 from typing import NamedTuple
 
 FILE = "file_sd:"
-"""Begins an entry with the path of files in the file_sd format of Prometheus."""
+"""Prefix of an entry with the path of files in the file_sd format of Prometheus."""
 _HOST = re.compile(
     r"(?P<host>(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]*[A-Za-z][A-Za-z0-9_-]*\.?)(?::(?P<port>\d{1,5}))?"
 )
@@ -32,7 +32,8 @@ class PeerEntry(NamedTuple):
 
 
 def read_entry(text: str) -> PeerEntry:
-    """The parts of an entry. What is neither a file nor a host name is a pattern; it is not checked here."""
+    """The parts of an entry. An entry that is neither a file nor a host name is a pattern, which is not checked
+    here."""
     if text.startswith(FILE):
         return PeerEntry(EntryKind.FILE, text.removeprefix(FILE))
     match = _HOST.fullmatch(text)

@@ -235,7 +235,7 @@ class FleetStatus:
     """State of the fleet as this host sees it."""
 
     server: str
-    """Its URL; it has no password."""
+    """Its URL, without a password."""
     up: bool
     """Whether the server answered the last exchange."""
     hosts: int

@@ -59,6 +59,6 @@ class Holders(NamedTuple):
     known_from: float
     """Arrival of the first reading. Who had the address before is not known."""
     known_until: float
-    """Start of the last reading that tells who has the address. -inf: no reading ever told."""
+    """Start of the last reading that shows the owners of the address; -inf without one."""
     local: tuple[LocalProcess, ...] = ()
     """The TaskManagers of the address that run on this host, as far as their cgroups are known."""

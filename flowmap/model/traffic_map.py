@@ -10,7 +10,7 @@ from typing import NamedTuple
 from flowmap.model.deployment import Owner, State
 
 OTHERS = "others"
-"""Id and kind of the node that sums up what is not among the largest."""
+"""Id and kind of the node that sums up all but the largest."""
 
 
 class Order(StrEnum):
@@ -46,7 +46,7 @@ class MapQuery:
 
     @property
     def by_owner(self) -> bool:
-        """Whether only traffic passes that has an owner or a peer: not that of pending flows."""
+        """Whether to leave out traffic without owner and peer, such as that of pending flows."""
         return bool(self.text or self.namespace or self.label or self.deployment or self.peer)
 
 

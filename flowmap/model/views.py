@@ -80,7 +80,7 @@ class FlowView:
     local: tuple[Local, ...] = ()
     """The workloads at the endpoints that are on this host, the client's first; of a fleet: on any host."""
     observations: tuple[Observation, ...] = ()
-    """Of a fleet: what each host saw, the client's first. The counters above are those of the first. None are added."""
+    """Of a fleet: what each host saw, the client's first. The counters above are the first one's, not a sum."""
     namespace: NetworkNamespace | None = None
     """The network namespace in which it was counted; None: the daemon's own."""
 
@@ -290,7 +290,7 @@ class PeerSeen:
     """Latest end of a flow, or the time of the query if a flow is open."""
     state: State = State.ATTRIBUTED
     counts: str = ""
-    """Of a fleet: ``ip`` or ``payload``, what the bytes are: hosts may count differently. Both are never added up."""
+    """Of a fleet: ``ip`` or ``payload``, what the bytes are. Hosts may count differently; the two are not added."""
 
     @property
     def place(self) -> tuple[str, str, State, tuple[Owner, ...], str]:

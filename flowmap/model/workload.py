@@ -24,7 +24,7 @@ class Workload(NamedTuple):
     pid: int | None = None
     command: str | None = None
     unknown: str = ""
-    """Why a part is not known; empty if there is nothing to say."""
+    """Why a part is not known; empty if every part is known or does not exist."""
     cgroup_id: int = 0
     """Inode of the cgroup's directory; 0 if the kernel did not report one. Never reused while the host runs."""
     namespace: str = "host"

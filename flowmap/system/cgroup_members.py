@@ -11,7 +11,7 @@ from flowmap.system.cgroups import Cgroup, CgroupPaths, find_mount
 from flowmap.system.open_files import links, open_descriptors, socket_inode
 
 INITS = frozenset(("catatonit", "docker-init", "dumb-init", "tini"))
-"""Commands that only start another one and reap processes, as the first process of a container."""
+"""Minimal init programs: the first process of a container, which only starts another one and reaps processes."""
 
 
 class Member(NamedTuple):
@@ -56,13 +56,13 @@ def members(cgroup: Cgroup) -> tuple[Member, ...] | None:
 
 
 def trees(group: tuple[Member, ...]) -> tuple[Member, ...]:
-    """The processes whose parent is not in the group, the first process of a container left out."""
+    """The processes whose parent is not in the group. :data:`INITS` do not count."""
     inside = {one.pid for one in group if one.command not in INITS}
     return tuple(one for one in group if one.pid in inside and one.parent not in inside)
 
 
 def descendants(group: tuple[Member, ...], pid: int) -> frozenset[int]:
-    """A process of the group and its children there, their children included."""
+    """A process of the group and all its descendants in the group."""
     found, before = {pid}, 0
     while len(found) > before:
         before = len(found)
@@ -84,10 +84,10 @@ def holder_of(group: tuple[Member, ...], inode: int) -> int | None:
 
 
 class Groups:
-    """The processes of groups that are named by id."""
+    """The processes of cgroups, looked up by id."""
 
     def __init__(self, paths: CgroupPaths | None = None) -> None:
-        """``paths``: those of the tree of this host if it is None. A walk waits for no other one."""
+        """``paths``: None: the tree of this host, walked without a pause whenever an id is new."""
         self._paths = CgroupPaths(find_mount(), pause=0) if paths is None else paths
 
     def members(self, ids: Collection[int]) -> Mapping[int, tuple[Member, ...]]:

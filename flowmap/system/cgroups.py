@@ -40,7 +40,7 @@ class Cgroup(NamedTuple):
     directory: Path
 
     def open(self) -> int:
-        """A descriptor of its directory; FileNotFoundError if it is another one's by now, OSError."""
+        """A descriptor of its directory; FileNotFoundError if another cgroup has the directory by now, OSError."""
         opened = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if os.fstat(opened).st_ino == self.id:
             return opened
@@ -65,7 +65,7 @@ def find_mount(mountinfo: Path = proc.PROC / "self" / "mountinfo") -> Mount:
 
 
 def is_whole(tree: Path) -> bool:
-    """Whether a tree is visible from the root of all cgroups on; in a container it may begin at the container's."""
+    """Whether the tree begins at the root of all cgroups. In a container it may begin at the container's cgroup."""
     try:
         return tree.stat().st_ino == ROOT_ID
     except OSError:
@@ -73,7 +73,7 @@ def is_whole(tree: Path) -> bool:
 
 
 def is_leaf(directory: Path | os.DirEntry[str]) -> bool:
-    """Whether a directory has none inside: it has a link for each one in it, and two of its own. Or it is gone."""
+    """Whether a directory has no subdirectory (each one adds a link to its own two), or is gone."""
     try:
         return directory.stat(follow_symlinks=False).st_nlink == 2
     except OSError:
@@ -102,7 +102,7 @@ class CgroupPaths:
         return len(self._paths)
 
     def find(self, ids: Iterable[int]) -> dict[int, str | None] | None:
-        """The paths of ``ids``, None without a directory. None in place of all while the next walk must wait."""
+        """The path of each id, None without a directory. None instead of the dict while the next walk must wait."""
         wanted = set(ids)
         found = {one: self._touch(one) for one in wanted if one in self._paths}
         missing = wanted - found.keys()

@@ -1,8 +1,8 @@
-"""When Python looks for reference cycles: often among young objects, at intervals among all.
+"""Garbage collection of reference cycles: often for young objects, at long intervals for all.
 
-A full collection visits every object while all threads wait: 0.4 s with the answers about 100,000 clients. Python
-begins one whenever the objects have become a quarter more, so in a flood of flows a dozen follow each other. Here they
-follow a clock, and take at most a thousandth of the time. Objects without cycles, nearly all, are freed at once anyway.
+A full collection visits every object while all threads wait: 0.4 s with the answers about 100,000 clients. By default
+Python starts one after every 25 % of growth, so a flood of flows causes a dozen in a row. Here full collections follow
+a clock and take at most a thousandth of the time. Objects without cycles, nearly all, are freed at once anyway.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import time
 from collections.abc import Awaitable, Callable
 
 YOUNG, MIDDLE = 10_000, 5
-"""New objects before a collection of those; such collections before one of what survived them: some 10 ms."""
+"""Thresholds of ``gc.set_threshold``: new objects before a young collection, young collections before a middle one.
+
+A middle one takes about 10 ms."""
 BY_ITSELF = 1 << 30
-"""The same for a full collection: never."""
+"""Threshold of full collections, never reached: :func:`collect` starts them."""
 SHARE = 0.001
-"""Most time that full collections take."""
+"""Largest share of the time that full collections take."""
 PAUSE = 60.0
 """Shortest time in seconds between two full collections."""
 
 
 def set_up() -> None:
-    """Leave out of all collections what exists now, such as modules, and start full ones by :func:`collect` alone."""
+    """Exclude the objects that exist now, such as modules, from all collections, and disable automatic full ones."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, BY_ITSELF)

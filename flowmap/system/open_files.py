@@ -26,7 +26,7 @@ class Opened(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """The processes that were looked into."""
+    """The result of a search of all processes."""
 
     found: tuple[Opened, ...]
     refused: int

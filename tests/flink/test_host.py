@@ -121,7 +121,7 @@ def test_check_says_which_are_on_this_host(host: Stage, place: Path) -> None:
     file.write_text(f'{{"flink": {{"clusters": [{{"name": "prod", "urls": ["http://{HUB}:8081"]}}]}}}}')
     command = f"{sys.executable} -m flowmap check -c {file} || true"
     shown = host.leaves["host"].run("sh", "-c", command)
-    assert "2 TaskManagers of this host have their sockets told: 2 by a cgroup of their own" in shown
+    assert "the sockets of 2 TaskManagers on this host are identified: 2 by a cgroup of their own" in shown
 
 
 def test_in_one_cgroup_the_process_tells(tmp_path_factory: pytest.TempPathFactory, place: Path) -> None:

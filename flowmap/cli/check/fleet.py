@@ -37,7 +37,7 @@ async def look(config: Config) -> list[Finding]:
     try:
         scope = await scope_of(config)
         settings = settings_of(config)
-        # To take leave changes nothing, but needs the same rights as everything else.
+        # A leave changes nothing, but needs the same rights as every other exchange.
         leave = Exchange(
             host=f"check-{secrets.token_hex(8)}",
             epoch="",

@@ -45,7 +45,7 @@ async def _of_cluster(cluster: Cluster) -> list[Finding]:
         await cluster.read_once()
     except ControlError as error:
         remedy = "see the cluster's urls, tls, bearer_token_file, basic_auth and path_prefix"
-        cost = "its addresses, and those no other cluster has, stay undecided"
+        cost = "connections of its addresses, and of addresses that no cluster has, stay pending"
         return [Finding(name, "failed", f"{error}: {cost}", remedy)]
     took = 1000 * (time.monotonic() - began)
     jobs = [job for job in cluster.jobs.values() if not job.over]
@@ -65,7 +65,7 @@ def _believed(cluster: Cluster, name: str) -> list[Finding]:
     found = []
     if silent:
         message = f"not believed, no heartbeat for {SILENT:.0f} s: {', '.join(silent)}"
-        found.append(Finding(f"{name}.taskmanagers", "degraded", message, "connections from there stay undecided"))
+        found.append(Finding(f"{name}.taskmanagers", "degraded", message, "connections from there stay pending"))
     if twice:
         message = f"several TaskManagers share {', '.join(twice)}: their jobs stay a set"
         found.append(Finding(f"{name}.addresses", "degraded", message, "give each an address of its own"))
@@ -86,7 +86,8 @@ def _local(cluster: Cluster, name: str) -> list[Finding]:
         remedy = "start each as a unit or container of its own, or set collect.sockets.processes: all"
         return [Finding(f"{name}.local", "degraded", message, remedy)]
     how = f"{len(local) - len(shared)} by a cgroup of their own, {len(shared)} by their process"
-    return [Finding(f"{name}.local", "ok", f"{len(local)} TaskManagers of this host have their sockets told: {how}")]
+    message = f"the sockets of {len(local)} TaskManagers on this host are identified: {how}"
+    return [Finding(f"{name}.local", "ok", message)]
 
 
 def _clock(cluster: Cluster, name: str) -> list[Finding]:

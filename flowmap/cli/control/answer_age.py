@@ -7,7 +7,7 @@ when the address really changed hands:
 - an answer of the new state, asked at A, rests on data from after T: its age is at most A - T
 - an answer of the old state, asked after one of the new state had arrived at R, is older than A - R, whatever T is
 
-The control plane may also learn of a change late. Answers do not tell that from old data.
+The control plane may also learn of a change late. Answers cannot distinguish that from old data.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 
 class AgeFinding(NamedTuple):
-    """What the samples tell about ``attribute.answer_age``. Bounds are seconds; None: unknown."""
+    """Conclusions from the samples about ``attribute.answer_age``. Bounds are seconds; None: unknown."""
 
     last_old: float | None = None
     """When the last answer of the old state was asked; None without a change."""

@@ -3,8 +3,8 @@
 Asks every question shape, and two with the endpoints swapped. Exit status 0 if a value of ``attribute.semantics``
 names the deployment, 3 if none does, 1 on an error.
 
-With ``--watch`` it asks one question again and again while the client's address changes hands, and prints what that
-tells about ``attribute.answer_age``. Exit status 0 if it gives a bound, 3 if not, 1 on an error.
+With ``--watch`` it asks one question again and again while the client's address changes hands, and prints bounds of
+``attribute.answer_age``. Exit status 0 if it gives a bound, 3 if not, 1 on an error.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace, config: Config, asked: Mapping[str, Question]) -> int:
-    """Watch a change of the client's address, and print what it tells."""
+    """Watch a change of the client's address, and print the bounds that follow from it."""
     from flowmap.cli.control import answer_age
     from flowmap.cli.shared import asking
 

@@ -59,7 +59,7 @@ async def search_flink(arguments: argparse.Namespace, config: Config, losses: Lo
         own.extend(_own_files(cluster, processes, copy))
         for jar in dict.fromkeys(map(file_name_of_jar, await cluster.jars())):
             if PackageIndex.is_called(jar, file_name(arguments.file)):
-                losses.hint(f"{name}: {jar} is uploaded; Flink's REST does not tell which jobs use it")
+                losses.hint(f"{name}: {jar} is uploaded; Flink's REST interface does not list the jobs that use it")
         return []
 
     try:
@@ -67,7 +67,7 @@ async def search_flink(arguments: argparse.Namespace, config: Config, losses: Lo
     except ControlError as error:
         if not any(_equal(processes, copy)):
             raise
-        losses.add(str(error))  # the open files tell at least the ids of jobs
+        losses.add(str(error))  # the open files still show the ids of jobs
     if not arguments.namespace:
         own += _unknown(processes, copy, known)
     _say_what_is_not_known(looked, processes, copy, losses)
@@ -135,7 +135,7 @@ def _user(cluster: Cluster, job_id: str) -> PackageUser:
 def _say_what_is_not_known(looked: Looked, processes: Iterable[_Process], copy: str, losses: Losses) -> None:
     if looked.refused:
         losses.hint(
-            f"{looked.refused} processes of this host were not looked into: run as root, or with CAP_SYS_PTRACE"
+            f"{looked.refused} processes of this host could not be searched: run as root, or with CAP_SYS_PTRACE"
         )
     if not copy and any(one.blobs for one in processes):
         losses.hint("TaskManagers of this host know the files of their jobs by SHA-1 only: give the path of a copy")

@@ -28,7 +28,7 @@ class Declared(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """``host:port`` of the namespace, or what is there instead."""
+        """``host:port`` in the namespace, or the text in its place."""
         return self.namespace.partition("://")[2].partition("/")[0] or self.namespace
 
 
@@ -42,7 +42,7 @@ class Difference(NamedTuple):
 
 
 def read_declared(path: str) -> list[Declared]:
-    """What a file declares, each once. QueryError with the line if it is not what it should be."""
+    """What a file declares, each once. QueryError with the line if that is no event of OpenLineage."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(LARGEST + 1)

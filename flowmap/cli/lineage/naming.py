@@ -1,4 +1,4 @@
-"""Names of datasets by the naming rules of OpenLineage, as far as a connection tells them.
+"""Names of datasets by the naming rules of OpenLineage, as far as a connection shows them.
 
 flowmap sees servers, not topics or tables. So the namespace of a dataset is that of its system (``mysql://host:port``),
 and its name is the peer's: it stands for everything on that server.
@@ -46,7 +46,7 @@ class Dataset(NamedTuple):
 
 
 def dataset(edge: dict[str, Any]) -> Dataset:
-    """The dataset of a peer. Without a system that its name or port tells, the namespace is ``host:port`` alone."""
+    """The dataset of a peer. If its name and port do not identify the system, the namespace is ``host:port`` alone."""
     peer: str = edge["peer"]
     authority = edge["endpoints"][0] if edge["endpoints"] else peer
     system = _system(peer, authority)
@@ -54,7 +54,7 @@ def dataset(edge: dict[str, Any]) -> Dataset:
 
 
 def _system(peer: str, authority: str) -> str | None:
-    """The name tells more than the port: a server may listen on any port."""
+    """The name counts before the port: a server may listen on any port."""
     for word in re.split(r"[^a-z]+", peer.lower()):
         if word in _BY_WORD:
             return _BY_WORD[word]

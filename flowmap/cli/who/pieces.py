@@ -10,7 +10,7 @@ from typing import NamedTuple, TextIO
 from flowmap.errors import QueryError
 
 LONGEST = 1 << 20
-"""Characters of a piece. A longer line is printed as it is, in pieces, and no endpoints are looked for in it."""
+"""Characters of a piece. A longer line is printed as it is, in pieces, and is not searched for endpoints."""
 BYTE_ORDER_MARK = "\ufeff"
 _UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
 """How the marks of UTF-16 look when they are read as UTF-8."""

@@ -29,7 +29,7 @@ class Line(NamedTuple):
     text: str
     mentions: tuple[Mention, ...] = ()
     remark: str = ""
-    """Why there is no owner to ask for, or not of all that is in the line; empty if there is nothing to say."""
+    """Why nothing in the line, or not all of it, is asked about; empty if everything is."""
     end: str = "\n"
     """The line break; empty for a piece of a line, and for a last line without one."""
 

@@ -1,1 +1,1 @@
-"""Open-source Flink as a control plane: what the REST interfaces of JobManagers tell."""
+"""Open-source Flink as a control plane, read from the REST interfaces of JobManagers."""

@@ -1,4 +1,4 @@
-"""What the open files of a TaskManager tell about the files of its jobs. Pure.
+"""Finds the files of jobs among the open files of a TaskManager. Pure.
 
 In a session cluster a TaskManager fetches the files of a job from the JobManager and keeps them open while the job's
 classes are loaded: ``…/tm_<resource id>/blobStorage/job_<job id>/blob_p-<SHA-1 of the file>-<random>``. The file's own

@@ -1,4 +1,4 @@
-"""One cluster, read over and over: the task that keeps its picture, and what a reading is made of.
+"""Reads one cluster repeatedly, and keeps the picture that the readings give.
 
 Each poll gets ``/jobs/overview`` and ``/taskmanagers``. ``/taskmanagers/:id`` of every TaskManager follows while
 anything moved within the last three polls, and every 30 s. ``/jobs/:id`` is never read: Flink keeps it for seconds.
@@ -224,7 +224,7 @@ class Cluster:
         return self._slots.get(name, frozenset())
 
     def retire(self, now: float) -> None:
-        """Note that the cluster is gone: nothing has an owner of it any more."""
+        """Note that the cluster is gone: no endpoint has an owner in it from here on."""
         self.picture.add(Reading(now, now, {}, self._ended()))
 
     async def aclose(self) -> None:
@@ -373,7 +373,7 @@ class Cluster:
         now = self._clock.monotonic()
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
-            log.warning("cluster %s cannot be read: %s; what it has at its addresses stays open", self.name, error)
+            log.warning("cluster %s cannot be read: %s; connections of its addresses stay pending", self.name, error)
 
 
 def _found(answer: object) -> object:

@@ -38,7 +38,7 @@ class Discovery(Protocol):
         """Begin what runs in the background, in the running loop. Later calls do nothing."""
 
     async def find(self) -> Mapping[str, Cluster]:
-        """The clusters by name; the same object for the same cluster. ControlError if they cannot be looked for."""
+        """The clusters by name; the same object for the same cluster. ControlError if the search fails."""
 
     async def changed(self, within: float) -> None:
         """Wait until there may be other clusters, at most ``within`` seconds."""
@@ -60,7 +60,7 @@ class FlinkControlPlane:
         """``poll``: seconds between two readings of a cluster. ``discovery`` finds clusters beside the given ones."""
         self.clusters: dict[str, Cluster] = {cluster.name: cluster for cluster in clusters}
         self.discovery_error: ControlError | None = None
-        """Why clusters could not be looked for last; those found before are still read."""
+        """Why the last search for clusters failed; those found before are still read."""
         self._discovery = discovery
         self._discovered = discovery is None
         self._found: set[str] = set()
@@ -111,7 +111,7 @@ class FlinkControlPlane:
             try:
                 await self.look_for_clusters()
             except Exception:  # a defect must not end the discovery
-                log.exception("clusters cannot be looked for")
+                log.exception("cannot look for clusters")
             self.start()
             await self._discovery.changed(EVERY)
 
@@ -157,8 +157,10 @@ class FlinkControlPlane:
         return [cluster.holders(at)._replace(known_until=math.inf) for _, cluster in self._retired]
 
     def _of_service(self, endpoint: Endpoint, asked: float) -> Holders:
-        """What an endpoint and its address are to the clusters. A cluster that does not tell now is a role of its own:
-        it matters only for clients that could be its processes."""
+        """What an endpoint and its address are to the clusters.
+
+        A cluster that cannot be read now gives a role of its own. It matters only for its possible processes.
+        """
         tenures: list[Tenure] = []
         known_from, known_until = -math.inf, math.inf
         for cluster in self.clusters.values():
@@ -180,7 +182,9 @@ class FlinkControlPlane:
             down.append(str(self.discovery_error))
         settling = [name for name, cluster in self.clusters.items() if not cluster.picture.settled]
         why = "; ".join(down) or f"{', '.join(settling)}: TaskManagers have not registered again"
-        return Transient(f"{endpoint.address} could be of a cluster that does not tell: {why}", retry_after=self._poll)
+        return Transient(
+            f"{endpoint.address} could belong to a cluster that cannot be read: {why}", retry_after=self._poll
+        )
 
     def _described(self, owner: Owner) -> DeploymentInfo:
         listed = self._listed(owner.namespace, owner)

@@ -9,8 +9,8 @@ is in another cgroup is another program's, and one in a cgroup that holds nothin
     they are several trees, or cannot be read     mixed: a socket there may be another program's
     another TaskManager listens in the same one   mixed
 
-In a mixed cgroup, as after ``start-cluster.sh``, the process tells: the one that holds the listener, and its children.
-Reading its descriptors needs CAP_SYS_PTRACE, which the daemon keeps with collect.sockets.processes: all. Where all
+In a mixed cgroup, as after ``start-cluster.sh``, the process decides: the one that holds the listener, or a child of
+it. Reading its descriptors needs CAP_SYS_PTRACE, which the daemon keeps with collect.sockets.processes: all. Where all
 cgroups are of version 1, every socket is in cgroup 1.
 """
 
@@ -42,7 +42,7 @@ class Listener(NamedTuple):
     endpoint: Endpoint
     """The address is unspecified where it listens on every address."""
     cgroup: int
-    """Id of its cgroup; 0: the kernel does not tell."""
+    """Id of its cgroup; 0 if the kernel does not report it."""
     inode: int = 0
 
 
@@ -90,7 +90,7 @@ class HostFacts:
         self._failed = False
 
     def of(self, processes: Collection[str]) -> tuple[LocalProcess, ...]:
-        """What is known about these TaskManagers."""
+        """Facts about these TaskManagers, as last read."""
         return tuple(one for name in sorted(processes) if (one := self._known.get(name)) is not None)
 
     def read(self, listed: Sequence[tuple[str, ListedTaskManager, tuple[Address, ...]]], now: float) -> None:
@@ -102,7 +102,11 @@ class HostFacts:
             listening = {one.endpoint: one for one in self._host.listeners()}
         except FlowmapError as error:
             if not self._failed:
-                log.warning("cluster %s: TaskManagers of this host are not told apart: %s", self._cluster, error)
+                log.warning(
+                    "cluster %s: the sockets of its TaskManagers on this host are not identified: %s",
+                    self._cluster,
+                    error,
+                )
             self._failed = True
             return
         self._failed = False

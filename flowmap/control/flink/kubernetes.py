@@ -174,7 +174,7 @@ class KubernetesClusters:
         return tuple(one for one in found if one not in unready)
 
     def session_jobs(self) -> Mapping[str, str]:
-        """The names of FlinkSessionJobs by the id of their job, as far as the operator tells."""
+        """The names of FlinkSessionJobs by the id of their job, as far as the operator reports it."""
         jobs = [one for resource in self._session_jobs for one in resource.objects.values()]
         ids = [((one.get("status") or {}).get("jobStatus") or {}).get("jobId") for one in jobs]
         return {str(job): str(one["metadata"].get("name")) for job, one in zip(ids, jobs, strict=True) if job}

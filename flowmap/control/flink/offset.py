@@ -9,7 +9,7 @@ from flowmap.control.clock import Clock
 MILLISECOND = 0.001
 """What the JobManager's times are rounded to."""
 UNKNOWN = 60.0
-"""Seconds by which the JobManager's clock may be off before a job tells."""
+"""Seconds by which the JobManager's clock may be off before the first note."""
 
 
 class ClockOffset:

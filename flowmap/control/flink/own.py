@@ -59,7 +59,7 @@ class HostNames:
 async def resolve_own(
     names: HostNames, configured: Iterable[Configured], urls: Sequence[str], own_addresses: frozenset[Address]
 ) -> OwnEndpoints:
-    """The endpoints of the JobManagers and of what they coordinate by.
+    """The endpoints of the JobManagers and of their coordination service.
 
     ``urls``: of their REST interfaces. ``own_addresses``: of this host; a JobManager on it connects from any of them.
     """

@@ -38,7 +38,7 @@ KEEP = 3600.0
 
 
 class Facts(NamedTuple):
-    """What a reading tells about one owner at one place."""
+    """What a reading shows about one owner at one place."""
 
     alive_at: float
     """Last sign of life of the process there; -inf if none has come yet."""
@@ -46,7 +46,7 @@ class Facts(NamedTuple):
     """Start of the owner's oldest job there."""
 
     def joined(self, other: Facts) -> Facts:
-        """Both together: the owner is there twice."""
+        """The sum of both: the owner is there twice."""
         return Facts(max(self.alive_at, other.alive_at), min(self.begun_at, other.begun_at))
 
 
@@ -96,7 +96,7 @@ class ClusterPicture:
         """Places that had an owner before an outage and were not shown since."""
         self._settles_at = -math.inf
         self._settled_until = -math.inf
-        """Up to when it is known that a place which no reading shows has no owner."""
+        """Up to this time a place that no reading shows certainly has no owner."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -199,7 +199,7 @@ class ClusterPicture:
 
 
 def merge(parts: Iterable[tuple[Holders, bool]]) -> Holders:
-    """What several clusters tell about one place; with each whether its JobManager answers now.
+    """Combine the holders of one place in several clusters, each given with whether its JobManager answers now.
 
     The address of a TaskManager is its own. So a cluster that does not answer matters only for places that no other
     cluster has.

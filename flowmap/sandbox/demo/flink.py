@@ -1,7 +1,7 @@
 """The demo with a real Flink: a session cluster on loopback, whose jobs open real connections.
 
 Every TaskManager has a loopback address of its own, and so has the REST interface. The jobs count their bytes as the
-workers of the plain demo do, and the daemon learns from the REST interface whose they are.
+workers of the plain demo do, and the daemon learns their owners from the REST interface.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class StaleConnection(Answer):
     """An open connection that is stale."""
 
     reasons: list[StaleReason]
-    idle_seconds: float | None = Field(description="Least time without traffic; null if the source does not tell.")
+    idle_seconds: float | None = Field(description="Least time without traffic; null if it is not known.")
     run_started_at: Time = Field(description="Start of the oldest running job of its deployment; null if none runs.")
     flow: Flow
 
@@ -64,4 +64,4 @@ class Stale(Answer):
     above_limit: list[PeerAboveLimit]
     checked: int = Field(description="Open connections that have an owner or a set of owners.")
     unjudged: int = Field(description="Those whose deployment's jobs are not known well enough to judge their age.")
-    idle_known: bool = Field(description="Whether it is known of every checked connection how long it had no traffic.")
+    idle_known: bool = Field(description="Whether the idle time of every checked connection is known.")

@@ -156,7 +156,7 @@ class Local(Answer):
     cgroup: Text | None = Field(description="Path of its cgroup.")
     pid: int | None
     command: Text | None
-    unknown: Text = Field(description="Why a part is not known; empty if there is nothing to say.")
+    unknown: Text = Field(description="Why a part is not known; empty if every part is known or does not exist.")
 
 
 class Observation(Answer):
