@@ -39,9 +39,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one host of a fleet counted of a flow, at the endpoint that it has."""
+    """What one host of a fleet counted of a flow."""
 
-    side: Side
+    side: Side | None
+    """The endpoint that the host has; None if it does not know."""
     host: str
     counts: str
     """``ip`` or ``payload``: what its bytes are."""
@@ -312,6 +313,8 @@ class PeerWindow:
     peers: tuple[PeerSeen, ...]
     incomplete: tuple[str, ...] = ()
     """What is missing in the answer, a line each."""
+    sums_until: float | None = None
+    """Of a fleet: connections that ended before are sums by hour or day, and count in the one in which they ended."""
 
 
 @dataclass(frozen=True, slots=True)

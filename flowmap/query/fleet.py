@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from flowmap.errors import QueryError
@@ -22,11 +23,11 @@ from flowmap.model.views import (
     FlowPage,
     Lookup,
     PeerChanges,
-    PeerSeen,
     PeerWindow,
 )
 from flowmap.query.map.building import past_map
 from flowmap.query.past import PastQueries, compared, final, one_of, view_of
+from flowmap.query.windows import joined
 
 T = TypeVar("T")
 
@@ -53,11 +54,11 @@ class FleetReader(Protocol):
     def last(self, wanted: Connection) -> StoredFlow | None:
         """The connection between these endpoints with the latest end, or None."""
 
-    def peers(self, deployment: str | None, since: float, until: float) -> list[PeerSeen]:
-        """Peers in connections open between the two times, of a deployment (id or name) or of all."""
+    def peers(self, deployment: str | None, since: float, until: float) -> PeerWindow:
+        """Peers in connections open between the two times, of a deployment (id or name) or of all; not ordered."""
 
-    def missing(self, since: float, until: float) -> tuple[str, ...]:
-        """What the store lacks of this window, a line each."""
+    def missing(self, since: float, until: float, *, rows: bool) -> tuple[str, ...]:
+        """What the store lacks of this window, a line each. ``rows``: also connections that it has as sums only."""
 
     def close(self) -> None:
         """Cancel the current questions."""
@@ -138,13 +139,14 @@ class FleetQueries:
         """Connections that were open in a window of time, the latest to end first."""
         kept, following = await self._read(lambda: self._reader.flows(wanted, limit, cursor))
         views = tuple(view.flow for view in await self._views(kept) if view.flow is not None)
-        return FlowPage(views, following, await self._missing(*wanted.window))
+        return FlowPage(views, following, await self._missing(*wanted.window, rows=True))
 
     async def peers(self, deployment: str | None, since: float, until: float) -> PeerWindow:
         """The peers of a deployment in a window of time, None: of all connections. Every connection counts once."""
-        seen = await self._read(lambda: self._reader.peers(deployment, since, until))
-        peers = tuple(sorted(seen, key=lambda one: one.place))
-        return PeerWindow(since, until, peers, await self._missing(since, until))
+        window = await self._read(lambda: self._reader.peers(deployment, since, until))
+        return replace(
+            window, peers=tuple(joined(window.peers)), incomplete=await self._missing(since, until, rows=False)
+        )
 
     async def changes(self, deployment: str, before: tuple[float, float], now: tuple[float, float]) -> PeerChanges:
         """The peers that are new or gone between two windows."""
@@ -152,11 +154,11 @@ class FleetQueries:
 
     async def not_stored(self, at: float) -> AttributionView:
         """The attribution of a connection that the store does not have."""
-        cause = "; ".join((NOT_STORED, *await self._missing(at, at)))
+        cause = "; ".join((NOT_STORED, *await self._missing(at, at, rows=True)))
         return AttributionView(State.UNKNOWN, (), (), None, cause)
 
-    async def _missing(self, since: float, until: float) -> tuple[str, ...]:
-        return await self._read(lambda: self._reader.missing(since, until))
+    async def _missing(self, since: float, until: float, *, rows: bool) -> tuple[str, ...]:
+        return await self._read(lambda: self._reader.missing(since, until, rows=rows))
 
     async def _views(self, kept: Sequence[StoredFlow]) -> list[AttributionView]:
         owners = {info.owner for one in kept for info in one.view.deployments}

@@ -13,7 +13,7 @@ from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.traffic_map import MapQuery
-from flowmap.model.views import AttributionView, Connection, FlowFilter, Lookup, PeerSeen, Traffic
+from flowmap.model.views import AttributionView, Connection, FlowFilter, Lookup, PeerSeen, PeerWindow, Traffic
 from flowmap.query.fleet import NOT_STORED, FleetAnswers, FleetQueries
 from tests.support.closed_flows import X, Y
 from tests.support.fake_backend import FLOW
@@ -52,10 +52,11 @@ class Reader:
     def last(self, wanted: Connection) -> StoredFlow | None:
         return self.kept[-1] if self.kept else None
 
-    def peers(self, deployment: str | None, since: float, until: float) -> list[PeerSeen]:
-        return [one for one in self.seen if one.first_seen <= until and one.last_seen >= since]
+    def peers(self, deployment: str | None, since: float, until: float) -> PeerWindow:
+        seen = (one for one in self.seen if one.first_seen <= until and one.last_seen >= since)
+        return PeerWindow(since, until, tuple(seen))
 
-    def missing(self, since: float, until: float) -> tuple[str, ...]:
+    def missing(self, since: float, until: float, *, rows: bool) -> tuple[str, ...]:
         return self.lacks
 
     def close(self) -> None:

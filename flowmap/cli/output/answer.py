@@ -37,7 +37,7 @@ def _observation(one: dict[str, Any]) -> tuple[object, object]:
     """What one host of a fleet counted."""
     sent, received = text.amount(one["transmitBytes"]), text.amount(one["receiveBytes"])
     what = f"{one['host']}: {one['state']}, {sent} sent, {received} received ({one['counts']} bytes, {one['source']})"
-    return f"  seen by {one['side']}", what
+    return f"  seen at {one['side'] or 'host'}", what
 
 
 def _local(local: dict[str, Any] | None) -> list[tuple[object, object]]:

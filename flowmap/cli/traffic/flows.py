@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flowmap.cli.output import text
@@ -40,7 +40,7 @@ FIGURES = ("transmitBytes", "receiveBytes", "transmitRate", "receiveRate", "conn
 EXIT_INCOMPLETE = 1
 
 Flow = dict[str, Any]
-Filters = Mapping[str, str | None]
+Filters = dict[str, str | None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,7 +245,9 @@ def workload(local: dict[str, Any] | None) -> str | None:
 
 def hosts_of(flow: Flow) -> str:
     """The hosts that saw a flow, the client's first; ``?`` for an endpoint that no host saw."""
-    seen = {one["side"]: one["host"] for one in flow["observations"]}
+    seen = {one["side"]: one["host"] for one in flow["observations"] if one["side"]}
+    if not seen:
+        return ", ".join(one["host"] for one in flow["observations"])
     return f"{seen.get('client', '?')} > {seen.get('server', '?')}"
 
 

@@ -162,7 +162,7 @@ class Local(Answer):
 class Observation(Answer):
     """What one host of a fleet counted of a flow."""
 
-    side: Literal["client", "server"] = Field(description="The endpoint that the host has.")
+    side: Literal["client", "server"] | None = Field(description="The endpoint that the host has; null: not known.")
     host: Text
     counts: Text = Field(description="ip or payload: what the bytes are.")
     started_at: Time
@@ -355,6 +355,7 @@ class PeerWindow(Window):
 
     peers: list[PeerSeen]
     incomplete: Incomplete
+    sums_until: Time = Field(description="Earlier connections are sums, by the hour or day in which they ended.")
 
 
 class PeerChanges(Answer):

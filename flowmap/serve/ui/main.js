@@ -55,7 +55,7 @@ export class Page {
   ask(path, parameters, answer, unless) {
     const { signal } = this.ending;
     ask(path, parameters, signal).then(
-      (found) => signal.aborted || (notice("ask", ""), answer(found)),
+      (found) => signal.aborted || (notice("ask", lacking(found)), answer(found)),
       (failure) => signal.aborted || unless?.(failure) || notice("ask", failure.message),
     );
   }
@@ -145,6 +145,11 @@ function notice(origin, said) {
   if (shown.hidden === !text && shown.textContent === text) return;
   shown.hidden = !text;
   put(shown, text && h("span", {}, text));
+}
+
+/** What an answer says that it lacks. @param {any} found @returns {string} */
+function lacking(found) {
+  return found.incomplete?.length ? `The answer is incomplete: ${found.incomplete.join("; ")}.` : "";
 }
 
 const page = new Page();

@@ -1,0 +1,268 @@
+"""Answers questions about the past of all hosts from the store: the views `connections`, `hosts` and the rollups.
+
+Each answer is bounded: by rows, and by a time limit that the server keeps.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+from flowmap.clickhouse import filters
+from flowmap.clickhouse.filters import Question, Value
+from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, of_lookups, stored
+from flowmap.errors import QueryError
+from flowmap.history.stored import StoredFlow
+from flowmap.model.address import protocol_name
+from flowmap.model.deployment import Owner, State
+from flowmap.model.views import Connection, FlowFilter, Lookup, PeerSeen, PeerWindow, Traffic
+
+MOST_AT = 1000
+"""Connections between two endpoints at a moment. More tell only that their owners differ."""
+MOST_OF_ONE = 10
+"""Connections of one of many lookups."""
+MOST_AT_SEVERAL = 50_000
+"""Connections read for many lookups."""
+MOST_PEERS = 100_000
+"""Entries of an answer about peers."""
+MOST_HOSTS = 10
+"""Hosts that are named one by one if they are behind."""
+NAMES_AT_ONCE = 500
+"""Deployments whose names are read in one question."""
+BEHIND_AFTER = 120.0
+"""Seconds after which a host that has not reported is behind: it reports every minute."""
+_CURSOR = re.compile(r"(\d{1,18})\.(\d{1,20})\.(\d{1,20})\.(.{0,255})", re.DOTALL)
+
+_SELECT = ", ".join(CONNECTION.values())
+_ORDER = "(toUnixTimestamp64Micro(ended), spool, number, host)"
+
+
+class Sums(NamedTuple):
+    """A view with sums of connections, by the time in which they ended."""
+
+    table: str
+    seconds: int
+
+    def source(self, question: Question, since: float, until: float, keys: Sequence[str] | None) -> str:
+        """The view; requires the sums of connections that ended between the two times."""
+        question.require(f"start >= {question.moment(since)} AND start < {question.moment(until)}")
+        return self.table
+
+
+SUMS = (Sums("hours", 3600), Sums("days", 86400))
+DAY = 86400
+
+Source = Callable[[Question, float, float, Sequence[str] | None], str]
+
+
+class Store(Protocol):
+    """What asks the server. The methods block. HistoryError if it cannot be asked, QueryError for a question that takes
+    too long or finds too much."""
+
+    def rows(self, sql: str, parameters: Mapping[str, Value]) -> Iterable[Sequence[Any]]:
+        """The rows of a query."""
+
+    def close(self) -> None:
+        """Cancel the current queries."""
+
+
+class StoreReader:
+    """Reads the store. Implements ``flowmap.query.fleet.FleetReader``."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    def close(self) -> None:
+        """Cancel the current questions."""
+        self._store.close()
+
+    def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> tuple[Sequence[StoredFlow], str | None]:
+        """Connections that match, the latest to end first, and the cursor of the next page."""
+        question = Question()
+        keys = None if wanted.deployment is None else self._keys(wanted.deployment)
+        if keys == []:
+            return (), None
+        filters.passing(question, wanted, keys)
+        if cursor is not None:
+            question.require(_after(question, cursor))
+        source = _source(question, *wanted.window, keys)
+        sql = f"SELECT {_SELECT} FROM {source} WHERE {question.where} ORDER BY {_ORDER} DESC LIMIT {limit + 1}"
+        rows = self._rows(sql, question)
+        flows = self._stored(rows[:limit], at=None)
+        if len(rows) <= limit:
+            return flows, None
+        last = rows[limit - 1]
+        return flows, f"{last.ended}.{last.spool}.{last.number}.{last.host}"
+
+    def at(self, wanted: Connection, moment: float) -> list[StoredFlow]:
+        """Connections between these endpoints that were, or may have been, open at the moment."""
+        question = Question()
+        question.require(filters.between(question, wanted))
+        source = _source(question, moment, moment)
+        sql = f"SELECT {_SELECT} FROM {source} WHERE {question.where} ORDER BY {_ORDER} DESC LIMIT {MOST_AT}"
+        return self._stored(self._rows(sql, question), at=moment)
+
+    def at_several(self, lookups: Sequence[Lookup], moment: float) -> list[list[StoredFlow]]:
+        """For each lookup the connections that were, or may have been, open at the moment: at most 10."""
+        question = Question()
+        question.require(filters.touching(question, dict.fromkeys(lookup.client.address for lookup in lookups)))
+        source = _source(question, moment, moment)
+        most = MOST_AT_SEVERAL
+        sql = f"SELECT {_SELECT} FROM {source} WHERE {question.where} ORDER BY {_ORDER} DESC LIMIT {most + 1}"
+        rows = self._rows(sql, question)
+        if len(rows) > most:
+            raise QueryError(f"these addresses had over {most:,} connections at that time; ask about fewer at once")
+        chosen = [numbers[:MOST_OF_ONE] for numbers in of_lookups(rows, lookups)]
+        flows = iter(self._stored([rows[number] for numbers in chosen for number in numbers], at=moment))
+        return [[next(flows) for _ in numbers] for numbers in chosen]
+
+    def last(self, wanted: Connection) -> StoredFlow | None:
+        """The connection between these endpoints with the latest end, or None."""
+        question = Question()
+        question.require(filters.between(question, wanted))
+        sql = f"SELECT toUnixTimestamp64Micro(max(ended)) FROM ends WHERE {question.where} HAVING count() > 0"
+        for (ended,) in self._store.rows(sql, question.parameters):
+            found = self.at(wanted, ended / MICROSECONDS)
+            return max(found, key=lambda one: one.view.ended_at or 0.0, default=None)
+        return None
+
+    def peers(self, deployment: str | None, since: float, until: float) -> PeerWindow:
+        """Peers in connections open between the two times, of a deployment (id or name) or of all.
+
+        Connections whose rows are no longer kept are known from sums. One connection is in the sums or in the rows, by
+        its end.
+        """
+        keys = None if deployment is None else self._keys(deployment)
+        if keys == []:
+            return PeerWindow(since, until, ())
+        kept_from, sums = self._kept(since)
+        rows: list[Sequence[Any]] = []
+        if sums is not None:
+            since = since // sums.seconds * sums.seconds
+            rows += self._grouped(sums.source, _SUMS.format(seconds=sums.seconds), keys, since, min(until, kept_from))
+        if sums is None or until >= kept_from:
+            rows += self._grouped(_source, _ROWS, keys, since if sums is None else kept_from, until)
+        owners = self._owners(key for row in rows for key in row[3])
+        peers = tuple(_peer(row, owners) for row in rows)
+        return PeerWindow(since, until, peers, sums_until=None if sums is None else min(until, kept_from))
+
+    def _grouped(
+        self, source: Source, figures: str, keys: Sequence[str] | None, since: float, until: float
+    ) -> list[Sequence[Any]]:
+        question = Question()
+        filters.passing(question, FlowFilter(), keys)
+        place = "peer, protocol, state, deployments, bytes"
+        sql = (
+            f"SELECT {place}, {figures} FROM {source(question, since, until, keys)} WHERE {question.where} "
+            f"GROUP BY {place} LIMIT {MOST_PEERS + 1}"
+        )
+        rows = list(self._store.rows(sql, question.parameters))
+        if len(rows) > MOST_PEERS:
+            raise QueryError(f"there are over {MOST_PEERS:,} peers; ask about one deployment or a shorter time")
+        return rows
+
+    def _kept(self, since: float) -> tuple[float, Sums | None]:
+        """From when on all rows of connections are kept, and where to read what ended before; None: nothing did."""
+        (rows_from,), *_ = self._store.rows("SELECT toUnixTimestamp(min(ended)) FROM ends_1", {})
+        whole = (rows_from // DAY + 1) * DAY  # rows are removed by day
+        if since >= whole:
+            return whole, None
+        starts = {
+            sums: next(iter(self._store.rows(f"SELECT toUnixTimestamp(min(start)) FROM {sums.table}_1", {})))[0]
+            for sums in SUMS
+        }
+        earlier = [sums for sums, start in starts.items() if 0 < start < rows_from // DAY * DAY]
+        if not rows_from or not earlier:
+            return whole, None
+        return whole, next((sums for sums in earlier if starts[sums] <= since), earlier[-1])
+
+    def missing(self, since: float, until: float, *, rows: bool) -> tuple[str, ...]:
+        """What the store lacks of this window, a line each. ``rows``: also connections that it has as sums only."""
+        lines = self._behind(until)
+        kept_from, sums = self._kept(since) if rows else (0.0, None)
+        if sums is not None:
+            lines.append(f"connections that ended before {_written(kept_from)} are kept as sums only")
+        return tuple(lines)
+
+    def _behind(self, until: float) -> list[str]:
+        """A line for each host that has not sent everything that ended before ``until``."""
+        question = Question()
+        edge = question.moment(min(until, self._clock() - BEHIND_AFTER))
+        question.require(f"complete_until < {edge}")
+        sql = (
+            "SELECT host, toUnixTimestamp(complete_until), count() OVER () "
+            f"FROM hosts WHERE {question.where} ORDER BY complete_until, host LIMIT {MOST_HOSTS}"
+        )
+        rows = list(self._store.rows(sql, question.parameters))
+        lines = [
+            f"{host} is behind: its connections that ended after {_written(at)} are missing" for host, at, _ in rows
+        ]
+        if rows and rows[0][2] > len(rows):
+            lines.append(f"{rows[0][2] - len(rows)} more hosts are behind")
+        return lines
+
+    def _rows(self, sql: str, question: Question) -> list[Row]:
+        return [Row(*row) for row in self._store.rows(sql, question.parameters)]
+
+    def _stored(self, rows: Sequence[Row], *, at: float | None) -> list[StoredFlow]:
+        owners = self._owners(key for row in rows for key in row.deployments)
+        moment = None if at is None else round(at * MICROSECONDS)
+        return [stored(row, owners, at=moment) for row in rows]
+
+    def _keys(self, deployment: str) -> list[str]:
+        """The keys of the deployments with this id or name."""
+        question = Question()
+        named = question.bind("String", deployment)
+        sql = f"SELECT key FROM deployments WHERE deployment_id = {named} OR name = {named} ORDER BY key LIMIT 1000"
+        return [str(key) for (key,) in self._store.rows(sql, question.parameters)]
+
+    def _owners(self, keys: Iterable[str]) -> Mapping[str, Owner]:
+        """Deployments by their keys. One without a name is called by its key."""
+        wanted = list(dict.fromkeys(keys))
+        owners = {key: Owner("", "", key, key) for key in wanted}
+        for first in range(0, len(wanted), NAMES_AT_ONCE):
+            question = Question()
+            some = question.bind("Array(String)", wanted[first : first + NAMES_AT_ONCE])
+            sql = f"SELECT key, workspace, namespace, deployment_id, name FROM deployments WHERE has({some}, key)"
+            owners |= {str(key): Owner(*names) for key, *names in self._store.rows(sql, question.parameters)}
+        return owners
+
+
+_BYTES = "sum(transmit_bytes), sum(receive_bytes), sum(transmit_packets), sum(receive_packets)"
+_ROWS = f"{_BYTES}, count(), min(toUnixTimestamp64Micro(started)), max(toUnixTimestamp64Micro(ended))"
+_SUMS = (
+    f"{_BYTES}, sum(connections), 1000000 * toUInt64(toUnixTimestamp(min(start))), "
+    "1000000 * (toUInt64(toUnixTimestamp(max(start))) + {seconds})"
+)
+
+
+def _source(question: Question, since: float, until: float, keys: Sequence[str] | None = None) -> str:
+    """The view that has every connection of a window once; of one deployment, the view that reads no others."""
+    window = f"since = {question.moment(since)}, until = {question.moment(until)}"
+    if keys is not None and len(keys) == 1:
+        return f"connections_of({window}, deployment = {question.bind('String', keys[0])})"
+    return f"connections({window})"
+
+
+def _after(question: Question, cursor: str) -> str:
+    """The condition for what comes after a page."""
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise QueryError("not a cursor of an earlier answer", field="cursor")
+    numbers = [question.bind("UInt64", int(text)) for text in match.groups()[:3]]
+    return f"{_ORDER} < ({', '.join(numbers)}, {question.bind('String', match[4])})"
+
+
+def _peer(row: Sequence[Any], owners: Mapping[str, Owner]) -> PeerSeen:
+    peer, protocol, state, keys, counts, *figures, first, last = row
+    named = tuple(sorted(owners[key] for key in keys))
+    times = first / MICROSECONDS, last / MICROSECONDS
+    return PeerSeen(peer, protocol_name(protocol), Traffic(*figures), named, *times, State(state), counts)
+
+
+def _written(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
