@@ -107,6 +107,8 @@ ELSEWHERE: dict[str, str] = {
     "attribute.calls.pending_traffic": "attribute/calls/test_schedule.py",
     "cli.check.flink": "cli/shared/test_flink.py",
     "cli.control.flink_packages": "cli/shared/test_flink.py",
+    "clickhouse.filters": "clickhouse/test_reader.py",
+    "clickhouse.stored_rows": "clickhouse/test_reader.py",
     "daemon.lifecycle": "kernel/test_life.py",
     "daemon.wiring": "kernel/test_daemon.py",
     "engine.protocols": "engine/test_accounting.py",

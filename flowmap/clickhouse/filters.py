@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from flowmap.model.address import Address
+from flowmap.model.namespace import HOST
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter
+from flowmap.model.workload import Workload
 
 FIRST, LAST = 86400.0, 7258118400.0  # 1970-01-02, 2200-01-01
 """The times between which every connection lies: the store knows no infinite ones."""
@@ -14,7 +16,7 @@ FIRST, LAST = 86400.0, 7258118400.0  # 1970-01-02, 2200-01-01
 SHORT_ID = 12
 """Characters of a container's id from which on it is known by its start."""
 
-Value = str | int | datetime | list[str]
+Value = str | int | Sequence[str]
 
 
 class Question:
@@ -37,7 +39,8 @@ class Question:
         return self.bind("IPv6", address_text(address))
 
     def moment(self, seconds: float) -> str:
-        return self.bind("DateTime64(6, 'UTC')", moment(seconds))
+        inside = datetime.fromtimestamp(min(max(seconds, FIRST), LAST), UTC)
+        return self.bind("DateTime64(6, 'UTC')", inside.strftime("%Y-%m-%d %H:%M:%S.%f"))
 
     def require(self, condition: str) -> None:
         self._conditions.append(condition)
@@ -64,7 +67,9 @@ def passing(question: Question, wanted: FlowFilter, keys: Sequence[str] | None) 
         question.require(_of_container(question, wanted.container))
     if wanted.unit is not None:
         units = question.bind("Array(String)", [wanted.unit, f"{wanted.unit}.service"])
-        question.require(f"has({units}, client_unit) OR has({units}, server_unit)")
+        question.require(" OR ".join(f"has({units}, {unit})" for unit in _fields("unit")))
+    if wanted.netns is not None:
+        question.require(in_namespace(question, wanted.netns))
 
 
 def between(question: Question, wanted: Connection) -> str:
@@ -103,11 +108,6 @@ def address_text(address: Address) -> str:
     return f"::ffff:{address}" if address.is_v4 else str(address)
 
 
-def moment(seconds: float) -> datetime:
-    """A time that the store can hold."""
-    return datetime.fromtimestamp(min(max(seconds, FIRST), LAST), UTC)
-
-
 def _is(question: Question, name: str, wanted: EndpointFilter) -> str:
     condition = f"{name} = {question.address(wanted.address)}"
     if wanted.port is None:
@@ -115,13 +115,27 @@ def _is(question: Question, name: str, wanted: EndpointFilter) -> str:
     return f"{condition} AND {name}_port = {question.bind('UInt16', wanted.port)}"
 
 
+def in_namespace(question: Question, netns: str) -> str:
+    """The condition for connections counted in a network namespace, by its name or inode, or with an endpoint in it."""
+    counted = question.bind("Array(String)", ["" if netns == HOST else netns, f"net:[{netns}]"])
+    sockets = question.bind("Array(String)", [netns, f"net:[{netns}]"])
+    inside = [f"has({sockets}, {namespace})" for namespace in _fields("namespace")]
+    return " OR ".join([f"has({counted}, network_namespace)", *inside])
+
+
 def _of_container(question: Question, container: str) -> str:
     """The condition for connections of a container at either endpoint: by its name, its id, or the start of it."""
     name = question.bind("String", container)
-    fits = "{side}_container = {name}"
+    fits = [f"{field} = {name}" for field in (*_fields("container"), *_fields("container_name"))]
     if len(container) >= SHORT_ID:
-        fits += " OR startsWith({side}_container, {name})"
-    return " OR ".join(fits.format(side=side, name=name) for side in ("client", "server"))
+        fits += [f"startsWith({field}, {name})" for field in _fields("container")]
+    return " OR ".join(fits)
+
+
+def _fields(name: str) -> list[str]:
+    """A field of the workloads at both endpoints."""
+    place = Workload._fields.index(name) + 1
+    return [f"JSONExtractString({side}_workload, {place})" for side in ("client", "server")]
 
 
 def _server(peer: str) -> EndpointFilter | None:

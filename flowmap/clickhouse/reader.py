@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from flowmap.clickhouse import filters
 from flowmap.clickhouse.filters import Question, Value
+from flowmap.clickhouse.schema import ENDS
 from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, of_lookups, stored
 from flowmap.errors import QueryError
 from flowmap.history.stored import StoredFlow
@@ -59,11 +60,13 @@ Source = Callable[[Question, float, float, Sequence[str] | None], str]
 
 
 class Store(Protocol):
-    """What asks the server. The methods block. HistoryError if it cannot be asked, QueryError for a question that takes
-    too long or finds too much."""
+    """What asks the server: ``flowmap.clickhouse.server.Server``. The methods block.
 
-    def rows(self, sql: str, parameters: Mapping[str, Value]) -> Iterable[Sequence[Any]]:
-        """The rows of a query."""
+    HistoryError if it cannot be asked, QueryError for a question that takes too long or finds too much.
+    """
+
+    def rows(self, sql: str, parameters: Mapping[str, Value]) -> list[list[Any]]:
+        """The rows of a query. ``parameters``: for ``{name:Type}`` in it."""
 
     def close(self) -> None:
         """Cancel the current queries."""
@@ -100,11 +103,7 @@ class StoreReader:
 
     def at(self, wanted: Connection, moment: float) -> list[StoredFlow]:
         """Connections between these endpoints that were, or may have been, open at the moment."""
-        question = Question()
-        question.require(filters.between(question, wanted))
-        source = _source(question, moment, moment)
-        sql = f"SELECT {_SELECT} FROM {source} WHERE {question.where} ORDER BY {_ORDER} DESC LIMIT {MOST_AT}"
-        return self._stored(self._rows(sql, question), at=moment)
+        return self._between(wanted, moment, moment, at=moment)
 
     def at_several(self, lookups: Sequence[Lookup], moment: float) -> list[list[StoredFlow]]:
         """For each lookup the connections that were, or may have been, open at the moment: at most 10."""
@@ -122,13 +121,20 @@ class StoreReader:
 
     def last(self, wanted: Connection) -> StoredFlow | None:
         """The connection between these endpoints with the latest end, or None."""
-        question = Question()
-        question.require(filters.between(question, wanted))
-        sql = f"SELECT toUnixTimestamp64Micro(max(ended)) FROM ends WHERE {question.where} HAVING count() > 0"
-        for (ended,) in self._store.rows(sql, question.parameters):
-            found = self.at(wanted, ended / MICROSECONDS)
-            return max(found, key=lambda one: one.view.ended_at or 0.0, default=None)
+        question = _of_connection(wanted)
+        life = "toUnixTimestamp64Micro(argMax(started, ended)), toUnixTimestamp64Micro(max(ended))"
+        sql = f"SELECT {life} FROM ends WHERE {question.where} HAVING count() > 0"
+        for started, ended in self._store.rows(sql, question.parameters):
+            # The row of another host may count, with other times: it is open at some moment of this one.
+            found = self._between(wanted, started / MICROSECONDS, ended / MICROSECONDS, at=None)
+            return found[0] if found else None
         return None
+
+    def _between(self, wanted: Connection, since: float, until: float, *, at: float | None) -> list[StoredFlow]:
+        question = _of_connection(wanted)
+        source = _source(question, since, until)
+        sql = f"SELECT {_SELECT} FROM {source} WHERE {question.where} ORDER BY {_ORDER} DESC LIMIT {MOST_AT}"
+        return self._stored(self._rows(sql, question), at=at)
 
     def peers(self, deployment: str | None, since: float, until: float) -> PeerWindow:
         """Peers in connections open between the two times, of a deployment (id or name) or of all.
@@ -140,7 +146,7 @@ class StoreReader:
         if keys == []:
             return PeerWindow(since, until, ())
         kept_from, sums = self._kept(since)
-        rows: list[Sequence[Any]] = []
+        rows: list[list[Any]] = []
         if sums is not None:
             since = since // sums.seconds * sums.seconds
             rows += self._grouped(sums.source, _SUMS.format(seconds=sums.seconds), keys, since, min(until, kept_from))
@@ -152,7 +158,7 @@ class StoreReader:
 
     def _grouped(
         self, source: Source, figures: str, keys: Sequence[str] | None, since: float, until: float
-    ) -> list[Sequence[Any]]:
+    ) -> list[list[Any]]:
         question = Question()
         filters.passing(question, FlowFilter(), keys)
         place = "peer, protocol, state, deployments, bytes"
@@ -160,20 +166,19 @@ class StoreReader:
             f"SELECT {place}, {figures} FROM {source(question, since, until, keys)} WHERE {question.where} "
             f"GROUP BY {place} LIMIT {MOST_PEERS + 1}"
         )
-        rows = list(self._store.rows(sql, question.parameters))
+        rows = self._store.rows(sql, question.parameters)
         if len(rows) > MOST_PEERS:
             raise QueryError(f"there are over {MOST_PEERS:,} peers; ask about one deployment or a shorter time")
         return rows
 
     def _kept(self, since: float) -> tuple[float, Sums | None]:
         """From when on all rows of connections are kept, and where to read what ended before; None: nothing did."""
-        (rows_from,), *_ = self._store.rows("SELECT toUnixTimestamp(min(ended)) FROM ends_1", {})
+        ((rows_from,),) = self._store.rows(f"SELECT toUnixTimestamp(min(ended)) FROM {ENDS}", {})
         whole = (rows_from // DAY + 1) * DAY  # rows are removed by day
         if since >= whole:
             return whole, None
         starts = {
-            sums: next(iter(self._store.rows(f"SELECT toUnixTimestamp(min(start)) FROM {sums.table}_1", {})))[0]
-            for sums in SUMS
+            sums: self._store.rows(f"SELECT toUnixTimestamp(min(start)) FROM {sums.table}_1", {})[0][0] for sums in SUMS
         }
         earlier = [sums for sums, start in starts.items() if 0 < start < rows_from // DAY * DAY]
         if not rows_from or not earlier:
@@ -197,7 +202,7 @@ class StoreReader:
             "SELECT host, toUnixTimestamp(complete_until), count() OVER () "
             f"FROM hosts WHERE {question.where} ORDER BY complete_until, host LIMIT {MOST_HOSTS}"
         )
-        rows = list(self._store.rows(sql, question.parameters))
+        rows = self._store.rows(sql, question.parameters)
         lines = [
             f"{host} is behind: its connections that ended after {_written(at)} are missing" for host, at, _ in rows
         ]
@@ -238,6 +243,14 @@ _SUMS = (
     f"{_BYTES}, sum(connections), 1000000 * toUInt64(toUnixTimestamp(min(start))), "
     "1000000 * (toUInt64(toUnixTimestamp(max(start))) + {seconds})"
 )
+
+
+def _of_connection(wanted: Connection) -> Question:
+    question = Question()
+    question.require(filters.between(question, wanted))
+    if wanted.netns is not None:
+        question.require(filters.in_namespace(question, wanted.netns))
+    return question
 
 
 def _source(question: Question, since: float, until: float, keys: Sequence[str] | None = None) -> str:

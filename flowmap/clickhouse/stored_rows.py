@@ -15,6 +15,7 @@ from flowmap.flows.index.lookups import EndpointColumns, LookupIndex, Matches
 from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.namespace import HOST, NetworkNamespace
 from flowmap.model.views import Evidence, FlowView, Lookup, Observation
 from flowmap.model.workload import Local, Side, Workload
 
@@ -50,6 +51,7 @@ class Row(NamedTuple):
     transmit_packets: int
     receive_packets: int
     source: str
+    network_namespace: str
     state: str
     deployments: Sequence[str]
     evidence: str
@@ -117,6 +119,7 @@ def _view(row: Row, owners: Mapping[str, Owner]) -> FlowView:
         guessed=row.guessed,
         source=row.source,
         local=tuple(_local(row)),
+        namespace=_namespace(row.network_namespace),
         observations=tuple(_observation(one) for one in sorted(row.observations, key=lambda one: one[0] != row.host)),
     )
 
@@ -142,6 +145,13 @@ def _local(row: Row) -> Iterator[Local]:
             yield Local(side, Workload(*_decoded(text)))
 
 
+def _namespace(text: str) -> NetworkNamespace | None:
+    if not text:
+        return None
+    inode = text.removeprefix("net:[").removesuffix("]")
+    return NetworkNamespace(int(inode)) if text.startswith("net:[") and inode.isdecimal() else NetworkNamespace(0, text)
+
+
 def _evidence(text: str, owners: Mapping[str, Owner]) -> Iterator[Evidence]:
     for shape, rule, keys in _decoded(text) if text else ():
         named = tuple(owners.get(key) or Owner("", "", key, key) for key in keys)
@@ -164,7 +174,19 @@ def of_lookups(rows: Sequence[Row], lookups: Sequence[Lookup]) -> list[list[int]
     behind = [row.endpoints_after_nat for row in rows]
     both = [index.find(*_columns(pairs), protocols, guessed) for pairs in (seen, behind)]
     matches = Matches(*(np.concatenate(parts) for parts in zip(*both, strict=True)))
-    return [positions.tolist() for positions in matches.by_lookup(len(lookups))]
+    found = [positions.tolist() for positions in matches.by_lookup(len(lookups))]
+    return [
+        [place for place in places if lookup.netns is None or _is_in(rows[place], lookup.netns)]
+        for places, lookup in zip(found, lookups, strict=True)
+    ]
+
+
+def _is_in(row: Row, netns: str) -> bool:
+    """Whether the connection was counted in this network namespace, or has an endpoint in it."""
+    counted = _namespace(row.network_namespace)
+    if netns == HOST if counted is None else counted.is_called(netns):
+        return True
+    return any(local.workload.namespace in (netns, f"net:[{netns}]") for local in _local(row))
 
 
 def _columns(pairs: Sequence[tuple[Endpoint, Endpoint]]) -> tuple[EndpointColumns, EndpointColumns]:

@@ -1,13 +1,17 @@
-"""``flowmap fleet``: test what the hosts of a fleet share."""
+"""``flowmap fleet``: what the hosts of a fleet share, and the flows of all of them."""
 
 from __future__ import annotations
 
 import argparse
-import os
+from importlib import import_module
+from types import ModuleType
 
 from flowmap.cli.shared import options
 
-WAYS = {"check": "test the server that the fleet shares, its clock and the rights there"}
+WAYS = {
+    "check": "test the server that the fleet shares, its clock and the rights there",
+}
+"""What each subcommand does. Each is a module beside this one, as the commands are."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,22 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         way = ways.add_parser(
             name, help=summary, description=summary, parents=[options.logging_parent()], allow_abbrev=False
         )
-        options.add_config(way)
-        options.add_output(way)
+        _module(name).add_arguments(way)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the findings. Exit status 1 if anything is not ok."""
-    from flowmap.cli.check.command import show
-    from flowmap.cli.check.fleet import look
-    from flowmap.config import load
-    from flowmap.errors import ConfigError
-    from flowmap.system.names import run_loop
+    """Run the subcommand."""
+    status: int = _module(arguments.way).run(arguments)
+    return status
 
-    config = load(arguments.config, os.environ)
-    if config.fleet.url is None:
-        raise ConfigError("fleet.url: not set; give the URL of your Valkey or Redis server")
-    with run_loop() as runner:
-        findings = runner.run(look(config))
-    show(findings, arguments)
-    return 0 if all(finding.level == "ok" for finding in findings) else 1
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"flowmap.cli.fleet.{name}")

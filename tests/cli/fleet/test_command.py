@@ -1,16 +1,16 @@
-"""``flowmap fleet``: without a fleet it says what is missing."""
+"""``flowmap fleet``: its subcommands."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from flowmap.cli.command import main
+from flowmap.cli.fleet.command import WAYS
 
 
-def test_without_a_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "flowmap.yaml"
-    file.write_text("{}")
-    assert main(["fleet", "check", "-c", str(file)]) == 78
-    assert "fleet.url: not set" in capsys.readouterr().err
+@pytest.mark.parametrize("way", WAYS)
+def test_every_subcommand_has_help(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["fleet", way, "--help"])
+    assert ended.value.code == 0
+    assert WAYS[way].split()[0] in capsys.readouterr().out

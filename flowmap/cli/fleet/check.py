@@ -1,0 +1,31 @@
+"""``flowmap fleet check``: test the server that the fleet shares."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from flowmap.cli.shared import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration and the output."""
+    options.add_config(parser)
+    options.add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings. Exit status 1 if anything is not ok."""
+    from flowmap.cli.check.command import show
+    from flowmap.cli.check.fleet import look
+    from flowmap.config import load
+    from flowmap.errors import ConfigError
+    from flowmap.system.names import run_loop
+
+    config = load(arguments.config, os.environ)
+    if config.fleet.url is None:
+        raise ConfigError("fleet.url: not set; give the URL of your Valkey or Redis server")
+    with run_loop() as runner:
+        findings = runner.run(look(config))
+    show(findings, arguments)
+    return 0 if all(finding.level == "ok" for finding in findings) else 1
