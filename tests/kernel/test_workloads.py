@@ -28,21 +28,39 @@ ID = "0123456789abcdef" * 4
 UID = "1d5d8c6e-0b5a-4f6a-9d43-5b2a3a1c7e90"
 UNDER = UID.replace("-", "_")
 
+SCOPED = f"kubepods-burstable-pod{UNDER}.slice"
+USER = "user.slice/user-1000.slice/user@1000.service"
+
 LAYOUTS = [
-    # cgroup, container, pod, unit
+    # cgroup, container, pod, unit, runtime
+    # kubelet with the systemd driver
     (
-        f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UNDER}.slice/cri-containerd-{ID}.scope",
-        ID,
-        UID,
-        f"cri-containerd-{ID}.scope",
+        f"kubepods.slice/kubepods-burstable.slice/{SCOPED}/cri-containerd-{ID}.scope",
+        *(ID, UID, f"cri-containerd-{ID}.scope", "containerd"),
     ),
-    (f"kubepods.slice/kubepods-pod{UNDER}.slice/crio-{ID}.scope", ID, UID, f"crio-{ID}.scope"),
-    (f"kubepods/besteffort/pod{UID}/{ID}", ID, UID, None),
-    (f"system.slice/docker-{ID}.scope", ID, None, f"docker-{ID}.scope"),
-    (f"docker/{ID}", ID, None, None),
-    (f"machine.slice/libpod-{ID}.scope/container", ID, None, f"libpod-{ID}.scope"),
-    ("system.slice/kafka.service", None, None, "kafka.service"),
-    ("user.slice/user-0.slice/session-3.scope", None, None, "session-3.scope"),
+    (f"kubepods.slice/kubepods-pod{UNDER}.slice/crio-{ID}.scope", ID, UID, f"crio-{ID}.scope", "cri-o"),
+    (f"kubepods.slice/kubepods-pod{UNDER}.slice/crio-{ID}.scope/container", ID, UID, f"crio-{ID}.scope", "cri-o"),
+    (f"kubepods.slice/kubepods-pod{UNDER}.slice/docker-{ID}.scope", ID, UID, f"docker-{ID}.scope", "docker"),
+    # kubelet with the cgroupfs driver
+    (f"kubepods/besteffort/pod{UID}/{ID}", ID, UID, None, None),
+    (f"kubepods/burstable/pod{UID}/crio-{ID}", ID, UID, None, "cri-o"),
+    # kubelet with the one, containerd with the other
+    (f"system.slice/containerd.service/{SCOPED}:cri-containerd:{ID}", ID, UID, "containerd.service", "containerd"),
+    # containers without Kubernetes
+    (f"system.slice/docker-{ID}.scope", ID, None, f"docker-{ID}.scope", "docker"),
+    (f"docker/{ID}", ID, None, None, "docker"),
+    (f"default/{ID}", ID, None, None, "containerd"),
+    (f"system.slice/nerdctl-{ID}.scope", ID, None, f"nerdctl-{ID}.scope", "containerd"),
+    (f"machine.slice/libpod-{ID}.scope/container", ID, None, f"libpod-{ID}.scope", "podman"),
+    (f"libpod_parent/libpod-{ID}", ID, None, None, "podman"),
+    (f"system.slice/db.service/libpod-payload-{ID}", ID, None, "db.service", "podman"),
+    (f"{USER}/user.slice/libpod-{ID}.scope/container", ID, None, f"libpod-{ID}.scope", "podman"),
+    # systemd
+    ("system.slice/kafka.service", None, None, "kafka.service", None),
+    ("system.slice/system-flink.slice/flink@1.service", None, None, "flink@1.service", None),
+    ("user.slice/user-0.slice/session-3.scope", None, None, "session-3.scope", None),
+    (f"{USER}/app.slice/app-flink.slice/flink.service", None, None, "flink.service", None),
+    (f"{USER}/init.scope", None, None, None, None),
 ]
 
 
@@ -97,6 +115,7 @@ def reader() -> Iterator[Reader]:
 
 
 def test_every_layout(tree: CgroupTree, reader: Reader) -> None:
+    """The client's process says in which cgroup it is, and the sockets are real."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         clients = [tree.connect(layout[0], "127.0.0.1", port) for layout in LAYOUTS]
@@ -104,7 +123,8 @@ def test_every_layout(tree: CgroupTree, reader: Reader) -> None:
     for (below, *expected), (_, own_port, cgroup) in zip(LAYOUTS, clients, strict=True):
         workload, _ = reader.workloads(own_port)
         assert workload is not None
-        assert (workload.cgroup, [workload.container, workload.pod, workload.unit]) == (cgroup, expected)
+        shown = [workload.container, workload.pod, workload.unit, workload.runtime]
+        assert (workload.cgroup, shown) == (cgroup, expected)
         assert cgroup == tree.path(below)
 
 

@@ -19,13 +19,23 @@ _RUNTIMES = {
 }
 # Name of a directory, and the runtime that gives it.
 _SCOPE = re.compile(rf"(?P<prefix>{'|'.join(_RUNTIMES)})-{_ID}(\.scope)?")
-_NAMED_SCOPE = re.compile(r"(?P<runtime>runc|crun)-(?P<id>[A-Za-z0-9_.+-]+)\.scope")
+_NAMED = (
+    (re.compile(r"runc-(?P<id>[A-Za-z0-9_.+-]+)\.scope"), "runc"),
+    (re.compile(r"crun-(?P<id>[A-Za-z0-9_.+-]+)\.scope"), "crun"),
+    (re.compile(r"lxc\.payload\.(?P<id>[^/]+)"), "lxc"),
+    (re.compile(r"systemd-nspawn@(?P<id>[^/]+)\.service"), "systemd-nspawn"),
+)
 _BARE = re.compile(_ID)
-_PODS = re.compile(r"(?:kubepods|kubelet-kubepods)(?:\.slice)?")
-_POD = re.compile(r"(?:(?:kubelet-)?kubepods(?:-burstable|-besteffort)?-)?pod(?P<uid>[0-9a-f_-]{32,36})(?:\.slice)?")
+# containerd and runc without the systemd driver, where kubelet or Docker has it: the slice is a part of the name.
+_JOINED = re.compile(rf"(?P<slice>[^:/]+\.slice):(?P<prefix>{'|'.join(_RUNTIMES)}):{_ID}")
+_PODS = re.compile(r"(?:[A-Za-z0-9_.-]+-)?kubepods(?:\.slice)?")  # kubelet's cgroup-root comes before it
+_POD = re.compile(
+    r"(?:(?:[A-Za-z0-9_.-]+-)?kubepods(?:-burstable|-besteffort)?-)?pod(?P<uid>[0-9a-f_-]{32,36})(?:\.slice)?"
+)
 _UNIT = re.compile(r"[^/]+\.(?:service|scope)")
 _PARENTS = {"docker": "docker", "k8s.io": "containerd", "default": "containerd", "libpod_parent": "podman"}
-"""Directories of drivers without systemd that hold one directory, named by its id, for each container."""
+"""Directories of drivers without systemd that hold one directory, named by its id, for each container. In another
+directory the id tells the container, but not its runtime."""
 _SERVICES_OF_RUNTIMES = frozenset(
     (
         *("containerd.service", "crio.service", "docker.service", "dockerd.service", "kubelet.service"),
@@ -55,7 +65,11 @@ def names_of(path: str, *, hybrid: bool = False) -> Names:
     in_pods = by_user = False
     parent = ""
     for part in path.strip("/").split("/"):
-        found = _container(part, parent, in_pod=pod is not None)
+        if (match := _JOINED.fullmatch(part)) and not by_user:
+            of_pod = _POD.fullmatch(match["slice"])
+            pod = of_pod["uid"].replace("_", "-") if of_pod else pod
+            return Names(match["id"], pod, unit, _RUNTIMES[match["prefix"]])
+        found = _container(part, parent)
         if _UNIT.fullmatch(part):
             unit = part
         if found is not None:
@@ -73,12 +87,11 @@ def names_of(path: str, *, hybrid: bool = False) -> Names:
     return Names(pod=pod, unit=unit)
 
 
-def _container(part: str, parent: str, *, in_pod: bool) -> tuple[str, str | None] | None:
+def _container(part: str, parent: str) -> tuple[str, str | None] | None:
     """Id and runtime of the container whose directory this is; None for another directory."""
     if match := _SCOPE.fullmatch(part):
         return match["id"], _RUNTIMES[match["prefix"]]
-    if match := _NAMED_SCOPE.fullmatch(part):
-        return match["id"], match["runtime"]
-    if _BARE.fullmatch(part) and (in_pod or parent in _PARENTS):
-        return part, _PARENTS.get(parent)
-    return None
+    for pattern, runtime in _NAMED:
+        if match := pattern.fullmatch(part):
+            return match["id"], runtime
+    return (part, _PARENTS.get(parent)) if _BARE.fullmatch(part) else None

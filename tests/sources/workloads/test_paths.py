@@ -15,6 +15,7 @@ PATHS = [
     # Kubernetes with the systemd driver
     (f"{BURSTABLE}/cri-containerd-{ID}.scope", Names(ID, UID, f"cri-containerd-{ID}.scope", "containerd")),
     (f"{BURSTABLE}/crio-{ID}.scope", Names(ID, UID, f"crio-{ID}.scope", "cri-o")),
+    (f"{BURSTABLE}/crio-{ID}.scope/container", Names(ID, UID, f"crio-{ID}.scope", "cri-o")),
     (f"{BURSTABLE}/docker-{ID}.scope", Names(ID, UID, f"docker-{ID}.scope", "docker")),
     (
         f"/kubepods.slice/kubepods-pod{UNDER}.slice/cri-containerd-{ID}.scope",
@@ -25,6 +26,17 @@ PATHS = [
         f"/cri-containerd-{ID}.scope",
         Names(ID, UID, f"cri-containerd-{ID}.scope", "containerd"),
     ),
+    (
+        f"/node.slice/node-kubepods.slice/node-kubepods-burstable.slice/node-kubepods-burstable-pod{UNDER}.slice"
+        f"/cri-containerd-{ID}.scope",
+        Names(ID, UID, f"cri-containerd-{ID}.scope", "containerd"),
+    ),
+    # kubelet with the systemd driver, containerd without
+    (
+        f"/system.slice/containerd.service/kubepods-burstable-pod{UNDER}.slice:cri-containerd:{ID}",
+        Names(ID, UID, "containerd.service", "containerd"),
+    ),
+    (f"/system.slice:docker:{ID}", Names(ID, runtime="docker")),
     (BURSTABLE, Names(pod=UID)),
     (f"{BURSTABLE}/crio-conmon-{ID}.scope", Names(pod=UID, unit=f"crio-conmon-{ID}.scope")),
     # with the cgroupfs driver
@@ -48,6 +60,16 @@ PATHS = [
         f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container",
         Names(ID, None, f"libpod-{ID}.scope", "podman"),
     ),
+    # with a parent of the user's choice
+    (f"/batch/{ID}", Names(ID)),
+    (f"/batch.slice/docker-{ID}.scope", Names(ID, None, f"docker-{ID}.scope", "docker")),
+    (f"/ecs/0123456789abcdef/{ID}", Names(ID)),
+    # LXC and systemd-nspawn: the units inside are the container's
+    ("/lxc.payload.web/system.slice/kafka.service", Names("web", runtime="lxc")),
+    (
+        "/machine.slice/systemd-nspawn@web.service/payload/system.slice/kafka.service",
+        Names("web", None, "systemd-nspawn@web.service", "systemd-nspawn"),
+    ),
     ("/system.slice/runc-orders-tm.scope", Names("orders-tm", None, "runc-orders-tm.scope", "runc")),
     # a container in a container: the outer one is known to the host, the inner one only to the outer
     (f"/docker/{ID}/kubelet/kubepods/pod{UID}/{OTHER}", Names(ID, runtime="docker")),
@@ -60,14 +82,14 @@ PATHS = [
         "/user.slice/user-1000.slice/user@1000.service/app.slice/flink.service",
         Names(unit="flink.service"),
     ),
-    ("/machine.slice/systemd-nspawn@web.service/payload", Names(unit="systemd-nspawn@web.service")),
     ("/system.slice", Names()),
     ("/", Names()),
     # what looks like one but is none
-    (f"/system.slice/{ID}", Names()),
+    (f"/system.slice/{ID[:12]}", Names()),
+    (f"/kubepods-pod{UNDER}.slice:cri-containerd:{ID[:12]}", Names()),
     (f"/mine/cri-containerd-{ID[:12]}.scope", Names(unit=f"cri-containerd-{ID[:12]}.scope")),
     (f"/docker/{ID.upper()}", Names()),
-    (f"/kubepodsx/pod{UID}/{ID}", Names()),
+    (f"/kubepodsx/pod{UID}/{ID}", Names(ID)),
     # a user lays out directories below its own service as it likes: they prove no pod
     (f"/user.slice/user@1000.service/kubepods/pod{UID}/x", Names(unit="user@1000.service")),
 ]
