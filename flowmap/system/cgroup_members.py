@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from flowmap.system import proc
@@ -36,6 +37,14 @@ def pids(cgroup: Cgroup) -> tuple[int, ...] | None:
     except (OSError, ValueError):
         return None
     return None if 0 in found else found
+
+
+def path_of(process: Path) -> str:
+    """The path of the cgroup in which a process is, by its directory in /proc; empty if that is not known. It begins
+    with ``/..`` outside of the reader's cgroup namespace."""
+    text = proc.read(process / "cgroup")
+    lines = text.splitlines() if isinstance(text, str) else ()
+    return next((line[3:] for line in lines if line.startswith("0::")), "")
 
 
 def members(cgroup: Cgroup) -> tuple[Member, ...] | None:

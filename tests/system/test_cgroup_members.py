@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowmap.system import proc
-from flowmap.system.cgroup_members import Groups, Member, descendants, holder_of, members, pids, trees
+from flowmap.system.cgroup_members import Groups, Member, descendants, holder_of, members, path_of, pids, trees
 from flowmap.system.cgroups import Cgroup, CgroupPaths, Mount, find_mount
 
 
@@ -39,6 +39,14 @@ def test_members(tmp_path: Path, processes: Path) -> None:
     assert members(group(tmp_path / "ended", 8, 9)) == (Member(8, 7, "java"),)
     assert members(group(tmp_path / "outside", 8, 0)) is None
     assert members(Cgroup(5, tmp_path / "gone")) is None
+
+
+def test_path_of_a_process(tmp_path: Path) -> None:
+    assert path_of(tmp_path) == ""
+    (tmp_path / "cgroup").write_text("2:cpu:/a\n0::/b/c\n")
+    assert path_of(tmp_path) == "/b/c"
+    (tmp_path / "cgroup").write_text("2:cpu:/a\n")
+    assert path_of(tmp_path) == ""
 
 
 def test_pids(tmp_path: Path) -> None:

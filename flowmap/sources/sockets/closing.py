@@ -112,12 +112,13 @@ class Closings:
         server = self._pop_server(pair)
         if server is not None:
             self.roles.pop(pair, None)
-            return _with_fin(record, _unique(server.socket))
+            return _with_fin(_beside(record, server), _unique(server.socket))
         if self._pop_abort(record.socket.remote_port):
             return self._alone(record)
         twin = self._kernel.lookup(record.socket, turned=True)
         if twin is not None and twin.info_size >= SENT_COUNTED:
             self._finish(pair)
+            record.facts["peer_cgroup"] = twin.cgroup
             return _with_fin(record, _unique(twin))
         return self._wait(pair, _Waiting(record, False, now + PEER_WAIT))
 
@@ -126,11 +127,8 @@ class Closings:
         waiting = self._waiting.pop(pair, None)
         if waiting is not None:
             self.roles.pop(pair, None)
-            return (
-                _from_server(waiting.known, record)
-                if waiting.aborted
-                else _with_fin(waiting.known, _unique(record.socket))
-            )
+            client = _beside(waiting.known, record)
+            return _from_server(client, record) if waiting.aborted else _with_fin(client, _unique(record.socket))
         if pair in self._finished:
             del self._finished[pair]
             self.roles.pop(pair, None)
@@ -157,7 +155,7 @@ class Closings:
             return None
         server = self._pop_server(pair)
         if server is not None:
-            return _from_server(known, server)
+            return _from_server(_beside(known, server), server)
         return self._wait(pair, _Waiting(known, True, now + PEER_WAIT))
 
     def _abort_unseen(self, socket: Socket, now: float) -> Known | None:
@@ -234,6 +232,13 @@ def _never_connected(socket: Socket) -> bool:
 
 def _unique(socket: Socket) -> int:
     return socket.bytes_sent - socket.bytes_retransmitted
+
+
+def _beside(client: Known, server: Known) -> Known:
+    """The client socket, with the workload of the server socket if none is known for it."""
+    if client.facts["peer"][0] == 0:
+        client.facts["peer"] = server.facts["workload"]
+    return client
 
 
 def _with_fin(record: Known, other_sent: int) -> Known:

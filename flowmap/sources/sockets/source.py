@@ -354,6 +354,8 @@ class SocketsSource:
             record = self._closings.close(Socket(*row), facts[at : at + 1], now)
             if record is not None:
                 records.append(record)
+                if record.facts["peer"][0] == 0 and record.facts["peer_cgroup"][0]:
+                    record.facts["peer"] = self._numbering.of_cgroups(record.facts["peer_cgroup"])
         return records
 
     def _report_uncertain(self) -> None:

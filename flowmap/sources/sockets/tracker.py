@@ -32,6 +32,7 @@ FACTS = np.dtype(
         ("workload", np.uint32),  # number of the workload that holds it; 0: not looked up
         ("process", np.bool_),  # whether its process was searched for
         ("peer", np.uint32),  # that of the other socket of a connection within this host; 0: not known
+        ("peer_cgroup", np.uint64),  # cgroup of the other socket, where only that is known
     ]
 )
 Facts = npt.NDArray[np.void]

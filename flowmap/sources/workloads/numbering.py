@@ -25,6 +25,7 @@ Numbers = npt.NDArray[np.uint32]
 NOT_REPORTED = "the kernel did not report the cgroup: the connection was too short, or Linux is older than 5.8"
 GONE = "the cgroup was removed before it was read, or is outside the visible cgroup tree"
 UNREAD = "the cgroup is not read yet"
+PASSED_ON = "the socket was made in the cgroup {}, and a process in {} holds it"
 IN_ROOT = "the socket is in the root of the cgroup v2 tree"
 
 
@@ -146,6 +147,9 @@ class Numbering:
         if path is None:
             return _workload(key, None, mount.cause or GONE)
         names = names_of(path, hybrid=mount.hybrid)
+        other = names_of(key.process.cgroup or path, hybrid=mount.hybrid)
+        if (other.container, other.unit) != (names.container, names.unit):
+            return _workload(key, None, PASSED_ON.format(path, key.process.cgroup))
         unknown = IN_ROOT if key.cgroup == ROOT_ID else names.unknown
         known = _workload(key, path, unknown)
         return known._replace(container=names.container, pod=names.pod, unit=names.unit, runtime=names.runtime)

@@ -31,7 +31,7 @@ _AT_ONCE = 256  # descriptors read between two looks at the clock
 _LISTED = 4
 
 UNREADABLE = "the process is not known: reading the descriptors of other processes needs CAP_SYS_PTRACE"
-ALONE = "the process is the only one in the cgroup; its descriptors cannot be read"
+ALONE = "the process is the only one in the cgroup, and was not seen to hold the socket: its descriptors cannot be read"
 NOT_FOUND = "no visible process holds the socket: it has ended, or is in another pid namespace"
 
 
@@ -42,6 +42,8 @@ class Process(NamedTuple):
     command: str | None = None
     """At most 15 characters, as in /proc/PID/comm."""
     unknown: str = ""
+    cgroup: str = ""
+    """Path of its cgroup, or of one of several processes, if that is not the one of the socket."""
 
 
 class ProcessSearch:
@@ -104,14 +106,16 @@ class ProcessSearch:
             anywhere |= inodes - found.keys()
         if anywhere:  # the cgroup is not known, or they were passed to a process of another one
             pids = self._pids()
-            read = yield from self._holders(pids, anywhere)
+            read = yield from self._holders(pids, anywhere, elsewhere=True)
             found |= read.found
             refused = refused or read.refused or 1 not in pids  # else all that are hidden are in other pid namespaces
         missing = Process(unknown=UNREADABLE if refused else NOT_FOUND)
         self._found |= {inode: found.get(inode, missing) for inode in self._wanted}
 
-    def _holders(self, pids: Iterable[int], inodes: set[int]) -> Generator[None, None, _Read]:
-        """The holders among some processes."""
+    def _holders(
+        self, pids: Iterable[int], inodes: set[int], *, elsewhere: bool = False
+    ) -> Generator[None, None, _Read]:
+        """The holders among some processes; ``elsewhere``: with their cgroups."""
         holders: dict[int, list[Process]] = {}
         refused = False
         for pid in pids:
@@ -119,11 +123,9 @@ class ProcessSearch:
             try:
                 with open_descriptors(pid, self._proc) as descriptors:
                     held = yield from _sockets(descriptors, inodes)
-                    process = self._process(pid) if held else None
+                    process = self._process(pid, elsewhere=elsewhere) if held else None
                     os.listdir(descriptors)  # fails if the process has ended, and its pid may be another's
-            except (
-                PermissionError
-            ):  # also from a link: the directory is readable for the same user without capabilities
+            except PermissionError:  # also of links: of the user's processes that have more capabilities
                 refused = True
                 continue
             except OSError:
@@ -143,13 +145,14 @@ class ProcessSearch:
         # Else it has ended, and its pid may be another's.
         return process._replace(unknown=ALONE) if cgroup_members.pids(cgroup) == members else None
 
-    def _process(self, pid: int) -> Process | None:
-        """The process, as it is named now; None if it has ended, or is hidden."""
+    def _process(self, pid: int, *, elsewhere: bool = False) -> Process | None:
+        """The process, as it is named now; None if it has ended, or is hidden. ``elsewhere``: with its cgroup."""
         try:
             command = (self._proc / str(pid) / "comm").read_bytes()
         except OSError:
             return None
-        return Process(pid, command.rstrip(b"\n").decode(errors="backslashreplace"))
+        group = cgroup_members.path_of(self._proc / str(pid)) if elsewhere else ""
+        return Process(pid, command.rstrip(b"\n").decode(errors="backslashreplace"), cgroup=group)
 
     def _pids(self) -> list[int]:
         try:
@@ -182,7 +185,7 @@ def _one_of(holders: list[Process]) -> Process:
     pids = ", ".join(str(process.pid) for process in holders[:_LISTED])
     more = ", …" if len(holders) > _LISTED else ""
     said = f"{len(holders)} processes hold the socket: {pids}{more}"
-    return Process(None, commands.pop() if len(commands) == 1 else None, said)
+    return Process(None, commands.pop() if len(commands) == 1 else None, said, holders[0].cgroup)
 
 
 def _exists(pid: int) -> bool:

@@ -111,6 +111,21 @@ def test_fin_from_the_peer_socket(case: Case, fin: bool, order: str) -> None:
     assert case.closings.unsure == 0
 
 
+@pytest.mark.parametrize("order", ["server first", "client first", "server lives"])
+@pytest.mark.parametrize("known", [0, 8])
+def test_the_workload_of_the_peer_socket(case: Case, order: str, known: int) -> None:
+    """Where no read has seen both sockets, or they are destroyed in different messages."""
+    client, client_facts = ended(False), facts(here=True, workload=2, peer=known)
+    server, server_facts = server_of(client), facts(-1, here=True, workload=3)
+    if order == "server lives":
+        case.kernel.twin = server_of(client, state=SocketState.CLOSE_WAIT, cgroup=99)
+    pairs = [(client, client_facts), (server, server_facts)]
+    closed = pairs if order != "server first" else pairs[::-1]
+    (record,) = filter(None, [case.closings.close(one, its_facts, 0.0) for one, its_facts in closed])
+    told = (99, known) if order == "server lives" else (0, known or 3)
+    assert (int(record.facts["peer_cgroup"][0]), int(record.facts["peer"][0])) == told
+
+
 def test_wait_for_the_peer_socket(case: Case) -> None:
     client = ended(False)
     assert case.close(client, here=True, now=10.0) == []

@@ -65,6 +65,32 @@ def test_a_name_follows_when_the_tree_may_be_walked_again(tmp_path: Path) -> Non
     assert made.take_named() == ((number, Workload("/late.service", unit="late.service", cgroup_id=one)),)
 
 
+@pytest.mark.parametrize(
+    ("socket", "holder", "known"),
+    [
+        ("a.service", "/a.service", True),
+        ("a.service", "", True),
+        ("a.service", "/b.service", False),
+        ("a.service", "/", False),
+        ("init.scope", "/b.service", False),
+        (f"docker/{'c' * 64}", f"/docker/{'c' * 64}/inner", True),
+        (f"docker/{'c' * 64}", f"/../../docker/{'c' * 64}", True),
+        (f"docker/{'c' * 64}", f"/docker/{'d' * 64}", False),
+        (f"docker/{'c' * 64}", "/../b.service", False),
+    ],
+)
+def test_a_socket_that_was_passed_on_has_no_container(tmp_path: Path, socket: str, holder: str, known: bool) -> None:
+    (tmp_path / socket).mkdir(parents=True)
+    made = numbering_of(tmp_path)
+    one = os.stat(tmp_path / socket).st_ino
+    numbers_of(made, one)
+    number = made.of_process(one, Process(7, "java", cgroup=holder))
+    found = dict(made.take_named())[number]
+    assert (found.pid, found.cgroup_id, found.cgroup is not None) == (7, one, known)
+    if not known:
+        assert found.labels == ("unknown", "unknown") and f"/{socket}" in found.unknown and holder in found.unknown
+
+
 def test_without_a_tree_the_cause_is_said() -> None:
     made = numbering_of(None, cause="no tree")
     numbers_of(made, 7)

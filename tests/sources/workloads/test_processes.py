@@ -37,6 +37,7 @@ class Host:
             (fd / str(number)).symlink_to(f"socket:[{inode}]")
         (fd / "99").symlink_to("/dev/null")
         (self.proc / str(pid) / "comm").write_text(f"{command}\n")
+        (self.proc / str(pid) / "cgroup").write_text(f"1:name=systemd:/\n0::/{cgroup}\n")
         return self.join(cgroup, pid)
 
     def join(self, cgroup: str, pid: int) -> Cgroup:
@@ -68,7 +69,7 @@ def test_the_holder_is_found_by_its_descriptors(machine: Host) -> None:
         70: Process(12, "java"),
         71: Process(12, "java"),
         72: Process(13, "sh"),
-        73: Process(14, "other"),  # passed on to a process of another cgroup
+        73: Process(14, "other", cgroup="/b"),  # passed on to a process of another cgroup
         74: Process(unknown=NOT_FOUND),
     }
 
@@ -76,6 +77,8 @@ def test_the_holder_is_found_by_its_descriptors(machine: Host) -> None:
 def test_without_a_cgroup_all_processes_are_read(machine: Host) -> None:
     machine.process(12, "java", 70)
     (machine.proc / "sys").mkdir()
+    assert machine.search({70: None}) == {70: Process(12, "java", cgroup="/a")}
+    (machine.proc / "12" / "cgroup").unlink()
     assert machine.search({70: None}) == {70: Process(12, "java")}
 
 
