@@ -302,24 +302,42 @@ def test_ends_that_are_gone_take_their_ties_with_them() -> None:
     assert not tie.attribution.schedule.has_inside_answer(numbers, np.ones(len(numbers))).any()
 
 
+def read(tie: TieRun, flow: Record, sent: int) -> None:
+    """A full read that shows so much traffic of the flow."""
+    tie.accounting.apply(TakeStep(ReadStarted("timer"), tie.now, tie.now))
+    tie.observe(replace(flow, kind=RecordKind.DUMPED, counters=(sent, 0, sent, 0)))
+    tie.accounting.apply(TakeStep(ReadFinished(True), tie.now, tie.now))
+    tie.decide()
+
+
 def test_a_full_read_that_shows_the_client_sending_decides_a_tie() -> None:
     tie = TieRun()
     flow = replace(FLOW, flags=0)
-
-    def read(sent: int) -> None:
-        tie.accounting.apply(TakeStep(ReadStarted("timer"), tie.now, tie.now))
-        tie.observe(replace(flow, kind=RecordKind.DUMPED, counters=(sent, 0, sent, 0)))
-        tie.accounting.apply(TakeStep(ReadFinished(True), tie.now, tie.now))
-        tie.decide()
-
     tie.observe(flow)
     tie.ends()
-    read(200)
+    read(tie, flow, 200)
     (link,) = tie.ends()
     tie.answer(link, X)
     tie.decide()
     assert tie.states() == [State.PENDING], "the client may have been gone when the answer was given"
-    read(300)
+    read(tie, flow, 300)
     assert tie.states() == [State.PENDING], "it may have sent this before the answer"
-    read(400)
+    read(tie, flow, 400)
+    assert (tie.states(), tie.owners()) == ([State.ATTRIBUTED], [{"x"}])
+
+
+def test_a_full_read_narrows_what_was_credited_to_several() -> None:
+    tie = TieRun()
+    flow = replace(FLOW, flags=0)
+    tie.observe(flow)
+    tie.ends()
+    read(tie, flow, 200)
+    (link,) = tie.ends()
+    tie.answer(link, X)
+    tie.now += SETTINGS.tie_wait
+    tie.decide()
+    assert tie.states() == [State.SHARED]
+    read(tie, flow, 300)
+    assert tie.states() == [State.SHARED], "it may have sent this before the answer"
+    read(tie, flow, 400)
     assert (tie.states(), tie.owners()) == ([State.ATTRIBUTED], [{"x"}])
