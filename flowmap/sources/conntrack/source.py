@@ -19,7 +19,7 @@ from flowmap.sources.conntrack import check
 from flowmap.sources.conntrack.dump import Dump
 from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_NETFILTER, NetlinkSocket, Received
-from flowmap.sources.read_pace import pause_after
+from flowmap.sources.read_pace import Stopwatch, pause_after
 from flowmap.system.workers import Workers
 from flowmap.wire.netlink.conntrack import Group
 from flowmap.wire.netlink.conntrack_columns import ColumnDecoder
@@ -133,7 +133,7 @@ class ConntrackSource:
 
     def _read_all(self, reason: ReadReason) -> Iterator[Step]:
         self._ahead.start()  # not in open(): the thread would keep privileges that are dropped after it
-        began = self._clock()
+        watch = Stopwatch(self._clock)
         self.stats.count_resync(reason)
         yield ReadStarted(reason)
         self._finishing = False
@@ -148,10 +148,10 @@ class ConntrackSource:
             if dump.complete:
                 break
         self._finishing = dump.complete
-        self.stats.resync_seconds = self._clock() - began
+        self.stats.resync_seconds = watch.seconds()
         if reason == "timer":
             self._backoff = 0.0
-        self._due = (self._clock() + pause_after(self.stats.resync_seconds, self.resync), "timer")
+        self._due = (self._clock() + pause_after(watch.cost(), self.resync), "timer")
         settings = check.read_settings()
         self.stats.offloaded = census.offloaded
         self.stats.notes = {

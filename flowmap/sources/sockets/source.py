@@ -25,7 +25,7 @@ from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step, WorkloadsNamed
 from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
-from flowmap.sources.read_pace import pause_after
+from flowmap.sources.read_pace import Stopwatch, pause_after
 from flowmap.sources.sockets.closing import PEER_WAIT, Closings
 from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
 from flowmap.sources.sockets.listener_cgroups import ListenerCgroups
@@ -176,7 +176,7 @@ class SocketsSource:
 
     def _read_all(self, reason: ReadReason) -> Iterator[Step]:
         assert self._events is not None
-        began = self._clock()
+        began, watch = self._clock(), Stopwatch(self._clock)
         missed, self._missed = self._missed, False
         self.stats.count_resync(reason)
         yield ReadStarted(reason)
@@ -198,10 +198,10 @@ class SocketsSource:
             yield self._tracker.lingering()
         self._missed = self._missed or (missed and not complete)
         self._finished_at = self._clock()
-        self.stats.resync_seconds = self._finished_at - began
+        self.stats.resync_seconds = watch.seconds()
         dropped = self._numbering.dropped() | {"listeners": self._listener_cgroups.dropped}
         self.stats.workloads_dropped = {table: number for table, number in dropped.items() if number}
-        self._next_read = self._finished_at + pause_after(self.stats.resync_seconds, self.interval)
+        self._next_read = self._finished_at + pause_after(watch.cost(), self.interval)
         yield ReadFinished(complete)
         if complete:
             yield CaughtUp(began)
