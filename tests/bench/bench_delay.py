@@ -3,7 +3,9 @@
 The real daemon with default settings on conntrack, in a namespace of its own, with an embedded control plane that
 answers at once. Six kinds of connection begin at scattered moments. It prints the seconds from the first packet of each
 to a name in ``/api/v1/attribution``, and from the last packet to the bytes in the deployment's series. The peer runs in
-the same namespace, with the same traffic: it asks again only at ``positive_ttl`` and reads counters every 30 s.
+the same namespace, with the same traffic: it asks again only at ``positive_ttl``.
+
+With ``--cost SECONDS`` it also prints what each takes while the host is idle, and then while it is busy.
 """
 
 from __future__ import annotations
@@ -15,19 +17,21 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from flowmap.cli.output.text import table
+from tests.bench.bench_process import cpu_seconds
 from tests.support.host import SAMPLES, Daemon, Host, deployment, host, total_of
 from tests.support.waiting import until
 
 SERVICE, TCP_PORT, UDP_PORT = "10.77.1.10", 9092, 9093
 SENT = 900
 LOOK_EVERY = 0.25
+BUSY = 20
 DEFAULTS = {"positive_ttl": "60s", "negative_ttl": "30s"}
 PORTS = {"defaults": 10817, "slow": 10818}
 PACES: dict[str, dict[str, object]] = {
@@ -118,8 +122,33 @@ def _all_known(daemon: Daemon, trials: list[Trial]) -> bool:
     return all(_bytes(samples, trial) for trial in trials)
 
 
-def run(seconds: float, each: int, seed: int) -> list[Trial]:
-    """Make the traffic of ``each`` trials of every kind within so many seconds, and watch both daemons."""
+Cost = tuple[str, str, str, str]
+
+
+def costs(machine: Host, daemons: Mapping[str, Daemon], trials: list[Trial], seconds: float) -> Iterator[Cost]:
+    """CPU and calls of each daemon, for so many seconds without and with new connections."""
+    for what, rate in (("idle", 0), (f"{BUSY} connections a second", BUSY)):
+        before = {pace: _spent(daemon) for pace, daemon in daemons.items()}
+        began = time.monotonic()
+        for n in range(max(1, round(rate * seconds))):
+            time.sleep(max(0.0, began + (n / rate if rate else seconds) - time.monotonic()))
+            if rate:
+                machine.exchange(trials[n % len(trials)].client, SERVICE, TCP_PORT, SENT)
+        took = time.monotonic() - began
+        for pace, daemon in daemons.items():
+            cpu, calls = (after - earlier for after, earlier in zip(_spent(daemon), before[pace], strict=True))
+            yield what, pace, f"{cpu / took:.1%}", f"{60 * calls / took:.0f}"
+
+
+def _spent(daemon: Daemon) -> tuple[float, int]:
+    return cpu_seconds(daemon.process.pid), total_of(daemon.samples(), "flowmap_api_requests_total")
+
+
+def run(seconds: float, each: int, seed: int, cost: float) -> tuple[list[Trial], list[Cost]]:
+    """Make the traffic of ``each`` trials of every kind within so many seconds, and watch both daemons.
+
+    ``cost``: seconds of each of the measurements after it; 0: none.
+    """
     draw = random.Random(seed)
     trials = [Trial(kind, f"10.77.0.{10 + n}", f"d{n}") for n, kind in enumerate([*KINDS] * each)]
     for trial in trials:
@@ -168,7 +197,7 @@ def run(seconds: float, each: int, seed: int) -> list[Trial]:
                 look(daemon, pace, trials)
             time.sleep(LOOK_EVERY)
         player.join()
-    return trials
+        return trials, list(costs(machine, daemons, trials, cost)) if cost else []
 
 
 def _figures(values: list[float], wanted: int) -> tuple[str, str]:
@@ -183,8 +212,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="time in which connections begin; default: 60")
     parser.add_argument("--each", type=int, default=5, help="connections of each kind; default: 5")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cost", type=float, default=0.0, help="measure CPU and calls for so many seconds; default: 0")
     arguments = parser.parse_args()
-    trials = run(arguments.seconds, arguments.each, arguments.seed)
+    trials, spent = run(arguments.seconds, arguments.each, arguments.seed, arguments.cost)
     rows = []
     for kind in [*KINDS, "all"]:
         chosen = [trial for trial in trials if kind in (trial.kind, "all")]
@@ -193,6 +223,8 @@ def main() -> None:
             counted = _figures([trial.counted[pace] for trial in chosen if pace in trial.counted], len(chosen))
             rows.append((kind, pace, *named, *counted))
     print("\n".join(table(("CONNECTION", "PACE", "NAME median s", "worst", "BYTES median s", "worst"), rows)))
+    if spent:
+        print("\n".join(table(("HOST", "PACE", "CPU of a core", "CALLS a minute"), spent)))
 
 
 if __name__ == "__main__":
