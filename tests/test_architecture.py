@@ -141,6 +141,7 @@ SCENARIOS: dict[str, str] = {
     "cli/shared/test_silent_names.py": "every command without name servers",
     "cli/test_imports.py": "what each command imports",
     "cli/test_streams.py": "every command in every locale",
+    "clickhouse/test_dashboard.py": "the dashboard of config/grafana for ClickHouse",
     "control/alibaba/test_oracle.py": "the vendor's SDK as oracle",
     "serve/api/test_fuzz.py": "any request",
     "serve/api/test_stale.py": "one endpoint, from parameters to JSON",

@@ -17,7 +17,7 @@ from flowmap.clickhouse.schema import ENDS
 from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, of_lookups, stored
 from flowmap.errors import QueryError
 from flowmap.history.stored import StoredFlow
-from flowmap.model.address import protocol_name
+from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import Owner, State
 from flowmap.model.views import Connection, FlowFilter, Lookup, PeerSeen, PeerWindow, Traffic
 
@@ -41,22 +41,35 @@ _SELECT = ", ".join(CONNECTION.values())
 _ORDER = "(toUnixTimestamp64Micro(ended), spool, number, host)"
 
 
+class Selected(NamedTuple):
+    """Where traffic by peer is read from."""
+
+    source: str
+    service: str
+    """Address and port of a service endpoint that has no name; else an empty text and 0."""
+    figures: str
+    """Number of connections, and in µs the earliest start and the latest end."""
+
+
+Select = Callable[[Question, float, float, Sequence[str] | None], Selected]
+
+
 class Sums(NamedTuple):
     """A view with sums of connections, by the time in which they ended."""
 
     table: str
     seconds: int
 
-    def source(self, question: Question, since: float, until: float, keys: Sequence[str] | None) -> str:
-        """The view; requires the sums of connections that ended between the two times."""
+    def select(self, question: Question, since: float, until: float, keys: Sequence[str] | None) -> Selected:
+        """Requires the sums of connections that ended between the two times."""
         question.require(f"start >= {question.moment(since)} AND start < {question.moment(until)}")
-        return self.table
+        first, last = (f"toUInt64(toUnixTimestamp({side}(start)))" for side in ("min", "max"))
+        figures = f"sum(connections), 1000000 * {first}, 1000000 * ({last} + {self.seconds})"
+        return Selected(self.table, "if(peer = '', '*', ''), if(peer = '', server_port, 0)", figures)
 
 
 SUMS = (Sums("hours", 3600), Sums("days", 86400))
 DAY = 86400
-
-Source = Callable[[Question, float, float, Sequence[str] | None], str]
 
 
 class Store(Protocol):
@@ -75,8 +88,10 @@ class Store(Protocol):
 class StoreReader:
     """Reads the store. Implements ``flowmap.query.fleet.FleetReader``."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, *, translated_ends: bool, clock: Callable[[], float] = time.time) -> None:
+        """``translated_ends``: whether the service endpoint of a peer without a name is the one after NAT."""
         self._store = store
+        self._translated = translated_ends
         self._clock = clock
 
     def close(self) -> None:
@@ -140,7 +155,7 @@ class StoreReader:
         """Peers in connections open between the two times, of a deployment (id or name) or of all.
 
         Connections whose rows are no longer kept are known from sums. One connection is in the sums or in the rows, by
-        its end.
+        its end. Sums have no addresses: a peer without a name is ``*:port`` there.
         """
         keys = None if deployment is None else self._keys(deployment)
         if keys == []:
@@ -149,32 +164,39 @@ class StoreReader:
         rows: list[list[Any]] = []
         if sums is not None:
             since = since // sums.seconds * sums.seconds
-            rows += self._grouped(sums.source, _SUMS.format(seconds=sums.seconds), keys, since, min(until, kept_from))
+            rows += self._grouped(sums.select, keys, since, min(until, kept_from))
         if sums is None or until >= kept_from:
-            rows += self._grouped(_source, _ROWS, keys, since if sums is None else kept_from, until)
-        owners = self._owners(key for row in rows for key in row[3])
+            rows += self._grouped(self._select_rows, keys, since if sums is None else kept_from, until)
+        owners = self._owners(key for row in rows for key in row[_OWNERS])
         peers = tuple(_peer(row, owners) for row in rows)
         return PeerWindow(since, until, peers, sums_until=None if sums is None else min(until, kept_from))
 
-    def _grouped(
-        self, source: Source, figures: str, keys: Sequence[str] | None, since: float, until: float
-    ) -> list[list[Any]]:
+    def _grouped(self, select: Select, keys: Sequence[str] | None, since: float, until: float) -> list[list[Any]]:
         question = Question()
         filters.passing(question, FlowFilter(), keys)
-        place = "peer, protocol, state, deployments, bytes"
+        part = select(question, since, until, keys)
         sql = (
-            f"SELECT {place}, {figures} FROM {source(question, since, until, keys)} WHERE {question.where} "
-            f"GROUP BY {place} LIMIT {MOST_PEERS + 1}"
+            f"SELECT {_PLACE}, {part.service}, {_BYTES}, {part.figures} FROM {part.source} WHERE {question.where} "
+            f"GROUP BY {_PLACE}, {part.service} LIMIT {MOST_PEERS + 1}"
         )
         rows = self._store.rows(sql, question.parameters)
         if len(rows) > MOST_PEERS:
             raise QueryError(f"there are over {MOST_PEERS:,} peers; ask about one deployment or a shorter time")
         return rows
 
+    def _select_rows(self, question: Question, since: float, until: float, keys: Sequence[str] | None) -> Selected:
+        address, port = "server", "server_port"
+        if self._translated:
+            address, port = (f"if(translated, translated_{name}, {name})" for name in (address, port))
+        service = f"if(peer = '', IPv6NumToString({address}), ''), if(peer = '', {port}, 0)"
+        figures = "count(), min(toUnixTimestamp64Micro(started)), max(toUnixTimestamp64Micro(ended))"
+        return Selected(_source(question, since, until, keys), service, figures)
+
     def _kept(self, since: float) -> tuple[float, Sums | None]:
         """From when on all rows of connections are kept, and where to read what ended before; None: nothing did."""
         ((rows_from,),) = self._store.rows(f"SELECT toUnixTimestamp(min(ended)) FROM {ENDS}", {})
-        whole = (rows_from // DAY + 1) * DAY  # rows are removed by day
+        whole = (rows_from // DAY + 1) * DAY  # rows are removed by day, and none of this day
+        whole -= DAY if whole > self._clock() else 0
         if since >= whole:
             return whole, None
         starts = {
@@ -237,12 +259,10 @@ class StoreReader:
         return owners
 
 
+_PLACE = "peer, protocol, state, deployments, bytes"
+_OWNERS = 3
+"""Position of the deployments in it."""
 _BYTES = "sum(transmit_bytes), sum(receive_bytes), sum(transmit_packets), sum(receive_packets)"
-_ROWS = f"{_BYTES}, count(), min(toUnixTimestamp64Micro(started)), max(toUnixTimestamp64Micro(ended))"
-_SUMS = (
-    f"{_BYTES}, sum(connections), 1000000 * toUInt64(toUnixTimestamp(min(start))), "
-    "1000000 * (toUInt64(toUnixTimestamp(max(start))) + {seconds})"
-)
 
 
 def _of_connection(wanted: Connection) -> Question:
@@ -271,10 +291,12 @@ def _after(question: Question, cursor: str) -> str:
 
 
 def _peer(row: Sequence[Any], owners: Mapping[str, Owner]) -> PeerSeen:
-    peer, protocol, state, keys, counts, *figures, first, last = row
+    name, protocol, state, keys, counts, address, port, *figures, first, last = row
+    if address:
+        name = f"{address}:{port}" if address == "*" else str(Endpoint(Address.parse(address), port))
     named = tuple(sorted(owners[key] for key in keys))
     times = first / MICROSECONDS, last / MICROSECONDS
-    return PeerSeen(peer, protocol_name(protocol), Traffic(*figures), named, *times, State(state), counts)
+    return PeerSeen(name, protocol_name(protocol), Traffic(*figures), named, *times, State(state), counts)
 
 
 def _written(seconds: float) -> str:

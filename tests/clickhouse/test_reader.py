@@ -2,93 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import pytest
 
-from flowmap.clickhouse.filters import Value
 from flowmap.clickhouse.reader import MOST_HOSTS, StoreReader
 from flowmap.errors import QueryError
 from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address
 from flowmap.model.deployment import Owner, State
 from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup, PeerSeen
-from tests.clickhouse.engine import Engine
+from tests.clickhouse.store import BILLING, EVER, ORDERS, A, B, Store
 from tests.clickhouse.test_schema import NOON, End, insert
-
-EVER = FlowFilter()
-ORDERS, BILLING = "w/n/d", "w/n/e"
-A, B = End("a", owners=(ORDERS,)), End("b", sent=90)
-
-
-class EngineStore:
-    """Asks the engine of this process, as a server is asked."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def rows(self, sql: str, parameters: Mapping[str, Value]) -> list[list[Any]]:
-        plain = f"{sql} SETTINGS output_format_json_quote_64bit_integers = 0"
-        return self._engine.rows(plain, {name: _text(value) for name, value in parameters.items()})
-
-    def close(self) -> None:
-        pass
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join("'" + one.replace("\\", "\\\\").replace("'", "\\'") + "'" for one in value) + "]"
-    return str(value)
-
-
-class Store:
-    """Tables, and what reads them one minute after noon."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.reader = StoreReader(EngineStore(engine), clock=lambda: NOON + 60)
-
-    def name(self, key: str, name: str) -> None:
-        parts = ", ".join(f"splitByChar('/', {{k:String}})[{n}]" for n in (1, 2, 3))
-        self.engine.execute(
-            f"INSERT INTO deployment_names_1 SELECT {{k:String}}, {parts}, {{name:String}}, now64()",
-            {"k": key, "name": name},
-        )
-
-    def peer(self, peer: str) -> None:
-        """Give every row this peer."""
-        self.engine.execute(
-            "ALTER TABLE ends_1 UPDATE peer = {p:String} WHERE 1 SETTINGS mutations_sync = 2", {"p": peer}
-        )
-
-    def host(self, host: str, complete_until: float) -> None:
-        self.engine.execute(
-            "INSERT INTO hosts_1 (host, complete_until) VALUES ({h:String}, toDateTime64({t:Float64}, 6, 'UTC'))",
-            {"h": host, "t": complete_until},
-        )
-
-    def flows(self, wanted: FlowFilter = EVER, limit: int = 100) -> list[StoredFlow]:
-        return list(self.reader.flows(wanted, limit, None)[0])
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """One database for all tests: it takes a second to make its tables."""
-    made = Engine()
-    made.make_tables()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(engine: Engine) -> Store:
-    for table in ("ends_1", "deployment_names_1", "hosts_1", "minutes_1", "hours_1", "days_1", "versions_1"):
-        engine.execute(f"TRUNCATE TABLE {table}")
-    made = Store(engine)
-    made.name(ORDERS, "orders")
-    made.name(BILLING, "billing")
-    return made
 
 
 def tcp(client: str = "10.0.0.1", port: int | None = 40000, server: str = "10.0.0.2") -> Connection:
@@ -251,13 +176,13 @@ def test_many_lookups_at_a_time(store: Store) -> None:
 
 
 def totals(peers: Iterable[PeerSeen]) -> dict[tuple[tuple[str, ...], str, str], tuple[int, int]]:
-    return {
-        (tuple(owner.name for owner in one.owners), str(one.state), one.counts): (
-            one.traffic.transmit_bytes,
-            one.traffic.connections,
-        )
-        for one in peers
-    }
+    """Bytes sent and connections, by owners, state and kind of bytes."""
+    found: dict[tuple[tuple[str, ...], str, str], tuple[int, int]] = {}
+    for one in peers:
+        place = tuple(owner.name for owner in one.owners), str(one.state), one.counts
+        sent, connections = found.get(place, (0, 0))
+        found[place] = sent + one.traffic.transmit_bytes, connections + one.traffic.connections
+    return found
 
 
 def test_peers_of_all_and_of_one_deployment(store: Store) -> None:
@@ -277,6 +202,14 @@ def test_peers_of_all_and_of_one_deployment(store: Store) -> None:
     assert (shared.first_seen, shared.last_seen) == (NOON, NOON + 40)
     assert store.reader.peers(None, NOON + 50, NOON + 60).peers == ()
     assert store.reader.peers("nothing", NOON, NOON + 60).peers == ()
+
+
+def test_peers_without_a_name_are_endpoints(store: Store) -> None:
+    insert(store.engine, A, *OTHERS)
+    found = {one.peer: one.traffic.connections for one in store.reader.peers(None, NOON, NOON + 60).peers}
+    assert found == {"10.0.0.2:9092": 1, "10.0.0.9:53": 1, "10.0.0.8:8080": 1}
+    before = StoreReader(store.server, translated_ends=False, clock=lambda: NOON + 60)
+    assert "10.9.9.9:80" in {one.peer for one in before.peers(None, NOON, NOON + 60).peers}
 
 
 def test_a_deployment_that_nothing_names_is_called_by_its_key(store: Store) -> None:
@@ -305,14 +238,6 @@ def test_hosts_that_are_behind_are_named(store: Store) -> None:
     assert len(lines) == MOST_HOSTS + 1 and lines[-1] == f"{31 - MOST_HOSTS} more hosts are behind"
 
 
-def sums(store: Store, table: str, start: float, owner: str, sent: int) -> None:
-    store.engine.execute(
-        f"INSERT INTO {table}_1 (start, state, deployments, peer, protocol, bytes, connections, transmit_bytes, made) "
-        "VALUES (toDateTime({s:UInt32}, 'UTC'), 'attributed', [{o:String}], 'kafka', 6, 'ip', 2, {b:UInt64}, now64(3))",
-        {"s": round(start), "o": owner, "b": sent},
-    )
-
-
 DAY = 86400
 MIDNIGHT = NOON - DAY // 2
 
@@ -320,7 +245,7 @@ MIDNIGHT = NOON - DAY // 2
 def test_rows_that_are_no_longer_kept_are_known_as_sums(store: Store) -> None:
     insert(store.engine, A, A._replace(number=2, client="10.0.0.1:2", started=-DAY, ended=-DAY + 10, sent=1000))
     for hours, sent in ((0, 1), (5, 2), (30, 4), (36, 8)):  # the last one of a day that still has rows
-        sums(store, "hours", MIDNIGHT - 2 * DAY + hours * 3600, ORDERS, sent)
+        store.sums("hours", MIDNIGHT - 2 * DAY + hours * 3600, ORDERS, sent)
     found = store.reader.peers("orders", MIDNIGHT - 2 * DAY + 1800, NOON + 60)
     assert (found.since, found.sums_until) == (MIDNIGHT - 2 * DAY, MIDNIGHT)
     assert sum(one.traffic.transmit_bytes for one in found.peers) == 1 + 2 + 4 + 8 + 100
@@ -335,9 +260,9 @@ def test_rows_that_are_no_longer_kept_are_known_as_sums(store: Store) -> None:
 
 def test_older_sums_are_by_day(store: Store) -> None:
     insert(store.engine, A)
-    sums(store, "hours", MIDNIGHT - 2 * DAY, ORDERS, 1)
-    sums(store, "days", MIDNIGHT - 2 * DAY, ORDERS, 1)
-    sums(store, "days", MIDNIGHT - 9 * DAY, ORDERS, 2)
+    store.sums("hours", MIDNIGHT - 2 * DAY, ORDERS, 1)
+    store.sums("days", MIDNIGHT - 2 * DAY, ORDERS, 1)
+    store.sums("days", MIDNIGHT - 9 * DAY, ORDERS, 2)
     found = store.reader.peers("orders", MIDNIGHT - 9 * DAY + 5, MIDNIGHT)
     assert (found.since, sum(one.traffic.transmit_bytes for one in found.peers)) == (MIDNIGHT - 9 * DAY, 3)
     (peer,) = found.peers
@@ -346,7 +271,7 @@ def test_older_sums_are_by_day(store: Store) -> None:
 
 def test_a_new_store_is_answered_from_rows(store: Store) -> None:
     insert(store.engine, A)
-    sums(store, "hours", NOON, ORDERS, 100)
+    store.sums("hours", NOON, ORDERS, 100)
     found = store.reader.peers("orders", NOON - 5 * DAY, NOON + 60)
     assert (found.sums_until, sum(one.traffic.transmit_bytes for one in found.peers)) == (None, 100)
     assert store.reader.missing(NOON - 5 * DAY, NOON, rows=True) == ()

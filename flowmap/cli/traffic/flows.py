@@ -45,14 +45,14 @@ Filters = dict[str, str | None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the filters, the limit, and the daemon to ask."""
-    add_filters(parser)
+    add_filters(parser, since="also closed flows that were open after this time, like 2h (two hours ago)")
     parser.add_argument("--follow", action="store_true", help="keep printing flows that are new, changed or gone")
     options.add_daemon(parser)
     options.add_output(parser)
 
 
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Add the filters, the limit and the grouping: what a listing of flows is about."""
+def add_filters(parser: argparse.ArgumentParser, *, since: str) -> None:
+    """Add the filters, the limit and the grouping of a listing of flows. ``since``: what ``--since`` does."""
     parser.add_argument("--deployment", metavar="D", help="id or name of a deployment")
     parser.add_argument("--peer", metavar="P", help="name of a peer, or address or address:port of a server")
     parser.add_argument("--client", metavar="C", help="address or address:port of a client")
@@ -63,12 +63,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     options.add_netns(parser, "network namespace of the flow or of an endpoint: its name or inode, or host")
     parser.add_argument("--state", choices=[str(state) for state in State], help="attribution state")
     parser.add_argument("--protocol", type=options.protocol, help="protocol, by name or number")
-    parser.add_argument(
-        "--since",
-        metavar="TIME",
-        type=options.moment,
-        help="also closed flows that were open after this time, like 2h (two hours ago)",
-    )
+    parser.add_argument("--since", metavar="TIME", type=options.moment, help=since)
     parser.add_argument(
         "--until", metavar="TIME", type=options.moment, help="also closed flows that were open before this time"
     )
@@ -144,7 +139,7 @@ def follow(client: DaemonClient, filters: Filters, limit: int, *, as_table: bool
     while True:  # a stream lasts some minutes; the next one begins with flows that were printed
         for name, data in client.events("stream", {**filters, "events": "flows", "flowLimit": min(PAGE, limit)}):
             if name == "missed":
-                _note(f"{data['missed']} updates missed: this reader is too slow")
+                note(f"{data['missed']} updates missed: this reader is too slow")
             if name != "flows":
                 continue
             fresh = [flow for flow in data["flows"] if known.get(_identity(flow)) != _shown_state(flow)]
@@ -157,7 +152,7 @@ def follow(client: DaemonClient, filters: Filters, limit: int, *, as_table: bool
             _print_changes(fresh, gone, as_table=as_table, header=header)
             header = False
             if data["leftOut"]:
-                _note(f"{data['leftOut']} more flows changed; use --limit for more")
+                note(f"{data['leftOut']} more flows changed; use --limit for more")
 
 
 def _print_changes(fresh: list[Flow], gone: list[Flow], *, as_table: bool, header: bool) -> None:
@@ -170,7 +165,8 @@ def _print_changes(fresh: list[Flow], gone: list[Flow], *, as_table: bool, heade
             print(json.dumps(flow), flush=True)
 
 
-def _note(line: str) -> None:
+def note(line: str) -> None:
+    """Print a line on stderr."""
     sys.stderr.write(f"flowmap: {line}\n")
 
 
@@ -195,7 +191,7 @@ def report(incomplete: Iterable[str]) -> int:
     """Print on stderr what an answer lacks; returns the exit status."""
     lines = list(incomplete)
     for line in lines:
-        _note(line)
+        note(line)
     return EXIT_INCOMPLETE if lines else 0
 
 

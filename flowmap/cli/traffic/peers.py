@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from flowmap.cli.output import text
 from flowmap.cli.shared import options
-from flowmap.cli.traffic.flows import report
+from flowmap.cli.traffic.flows import note, report
 
 if TYPE_CHECKING:
     from flowmap.cli.shared.client import Client
@@ -63,6 +63,8 @@ def show(client: Client, arguments: argparse.Namespace) -> int:
         _print_table(found, arguments)
     else:
         text.print_json(answer)
+    if answer.get("sumsUntil"):
+        note(f"connections that ended before {answer['sumsUntil']} are sums, by the hour or day in which they ended")
     return report(answer.get("incomplete", ()))
 
 
