@@ -41,7 +41,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "top": Entry("top.command", "show live traffic in the terminal; the keys lead to connections and explanations"),
         "peers": Entry("traffic.peers", "list the peers of a deployment in a period, and which are new or gone"),
         "stale": Entry(
-            "traffic.stale", "list open connections that an earlier run left, of ended jobs, idle, or too many"
+            "traffic.stale", "list connections left by an earlier run or an ended job, idle, or too many to one peer"
         ),
         "lineage": Entry("lineage.command", "show what each deployment reads from and writes to, as observed"),
         "expect": Entry("expect.command", "write or check which peers each deployment may have"),

@@ -32,6 +32,12 @@ _WANTED = {
     "tuple_type": "must be a list, like [a, b]",
     "string_type": "must be text",
     "string_unicode": "is not UTF-8 text",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "missing": "is missing",
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
 }
 """Messages that replace pydantic's, by its type of error."""
 M = TypeVar("M", bound=BaseModel)
@@ -248,7 +254,7 @@ def _explain(root: type[BaseModel], key: Key, kind: str, message: str, value: ob
         return key, problem
     if kind in _WANTED:
         return key, _WANTED[kind]
-    for start in ("Value error, ", "Input ", "Tuple ", "Dictionary "):
+    for start in ("Value error, ", "Input ", "String ", "Tuple ", "Dictionary "):
         message = message.removeprefix(start)
     return key, message
 

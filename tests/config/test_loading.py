@@ -48,7 +48,7 @@ PROBLEMS = [
         f"http:\n  users: {{ann: {BCRYPT}}}\n  access: {{query: [bob, loopback], health: [ann]}}\n",
         "flowmap.yaml:1: http: access: no user 'bob' in users",
     ),
-    ("tls-key", "http:\n  tls: {cert_file: a}\n", "flowmap.yaml:2: http.tls.key_file: Field required"),
+    ("tls-key", "http:\n  tls: {cert_file: a}\n", "flowmap.yaml:2: http.tls.key_file: is missing"),
     (
         "unknown",
         "collect:\n  conntrack:\n    resnc: 5s\n",

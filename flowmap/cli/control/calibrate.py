@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("deployment_id", metavar="DEPLOYMENT_ID", help="id of the deployment that owns the connection")
     parser.add_argument(
         "--watch",
-        metavar="TIME",
+        metavar="DURATION",
         type=options.duration,
         help="measure attribute.answer_age instead: repeat the question about SRC for so long (5m), during which the "
         "deployment must get or lose that address",
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         if endpoint.port is None:
             raise QueryError(f"{word}: the port is missing; one question needs both ports of the connection")
     if arguments.changed_at is not None and arguments.watch is None:
-        raise QueryError("--changed-at: it is the moment of a change that --watch TIME observes")
+        raise QueryError("--changed-at: it is the moment of a change that --watch DURATION observes")
     asked = questions(arguments.source, arguments.destination)
     config = asking.configured(arguments)
     if not config.control_plane.enabled:

@@ -58,5 +58,6 @@ def _ask(url: str) -> str:
     except urllib.error.HTTPError as error:
         raise QueryError(f"{url}: {error.read(1000).decode(errors='replace').strip() or error.reason}") from error
     except OSError as error:
-        raise QueryError(f"{url}: {getattr(error, 'reason', None) or error}") from error
+        reason = getattr(error, "reason", None) or error
+        raise QueryError(f"{url}: {getattr(reason, 'strerror', None) or reason}") from error
     return body.decode(errors="replace").strip()

@@ -17,6 +17,10 @@ from flowmap.cli.shared import options
 
 HEADER = ("FINDING", "DEPLOYMENT", "PEER", "BYTES", "LAST UTC")
 EXIT_FINDINGS = 3
+SUBCOMMANDS = {
+    "init": "write a file with the peers that were seen",
+    "check": "list the peers that are new, missing or forbidden",
+}
 WEEK = 7 * 86400.0
 
 
@@ -24,11 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the two subcommands."""
     common = options.logging_parent()
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
-    init = commands.add_parser(
-        "init", help="write a file with the peers that were seen", parents=[common], allow_abbrev=False
-    )
-    check = commands.add_parser(
-        "check", help="list what is new, missing or forbidden", parents=[common], allow_abbrev=False
+    init, check = (
+        commands.add_parser(name, help=summary, description=summary, parents=[common], allow_abbrev=False)
+        for name, summary in SUBCOMMANDS.items()
     )
     check.add_argument("file", metavar="FILE", help="file of expectations, as init writes it")
     for command in (init, check):

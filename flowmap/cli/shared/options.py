@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -77,7 +78,8 @@ def protocol(text: str) -> str:
 def moment(text: str) -> float:
     """Parse a time as :func:`instant` does, or ``2h`` for two hours ago."""
     if text[:1].isdecimal() and text[-1].isalpha() and text[-1] not in "zZ":
-        return time.time() - duration(text)
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            return time.time() - duration(text)
     return instant(text, or_else="2h for two hours ago")
 
 
@@ -177,14 +179,15 @@ def add_daemon(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
     ``several``: the option may be repeated; :func:`urls` returns all.
     """
     default = os.environ.get("FLOWMAP_URL") or DEFAULT_URL
+    group = parser.add_argument_group("the daemon to ask")
     if several:
-        parser.add_argument(
+        group.add_argument(
             "--url",
             action="append",
             help=f"URL of a daemon, may be repeated; default: $FLOWMAP_URL or {DEFAULT_URL}",
         )
     else:
-        parser.add_argument("--url", default=default, help=f"URL of the daemon; default: $FLOWMAP_URL or {DEFAULT_URL}")
+        group.add_argument("--url", default=default, help=f"URL of the daemon; default: $FLOWMAP_URL or {DEFAULT_URL}")
     files = {
         "ca-file": "CA certificates to verify the daemon with",
         "cert-file": "client certificate",
@@ -193,10 +196,10 @@ def add_daemon(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
     }
     for name, meaning in files.items():
         variable = f"FLOWMAP_{name.upper().replace('-', '_')}"
-        parser.add_argument(
+        group.add_argument(
             f"--{name}", metavar="FILE", default=os.environ.get(variable), help=f"{meaning}; default: ${variable}"
         )
-    parser.add_argument(
+    group.add_argument(
         "--user", metavar="NAME", default=os.environ.get("FLOWMAP_USER"), help="user name; default: $FLOWMAP_USER"
     )
 

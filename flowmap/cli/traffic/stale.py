@@ -1,4 +1,4 @@
-"""``flowmap stale``: open connections that an earlier run left, of ended jobs, idle; and too many to one peer."""
+"""``flowmap stale``: open connections left by an earlier run or an ended job, idle, or too many to one peer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_selection(parser)
     parser.add_argument(
         "--idle",
-        metavar="TIME",
+        metavar="DURATION",
         type=_span,
         help="also connections without traffic for longer, like 1h; default: expect.idle",
     )
