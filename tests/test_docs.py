@@ -26,10 +26,10 @@ from flowmap.config import Config, config_markdown
 from flowmap.export.metrics.definitions import BY_NAME, metrics_markdown
 from flowmap.sandbox.demo.demo import Demo
 from flowmap.sandbox.fault_book import DESCRIPTIONS
-from flowmap.sandbox.running import running_sandbox
 from flowmap.serve.api.app import PAGES
 from flowmap.serve.api.endpoints import ENDPOINTS, STREAM
 from tests.faults.table import faults_markdown
+from tests.support.sandbox import running_sandbox
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "flowmap"

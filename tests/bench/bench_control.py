@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flowmap.sandbox.running import running_sandbox
+from tests.support.sandbox import running_sandbox
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flowmap.sandbox.running import running_sandbox
+from tests.support.sandbox import running_sandbox
 
 RUNS = 7
 IDLE_SECONDS = 20.0

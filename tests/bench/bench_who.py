@@ -26,10 +26,10 @@ import httpx
 from flowmap.config import Config
 from flowmap.daemon.wiring import build
 from flowmap.flows.records.batch import Flag, RecordKind
-from flowmap.sandbox.running import running_sandbox
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.host import deployment
 from tests.support.records import Record, batch_of
+from tests.support.sandbox import running_sandbox
 from tests.support.scripted_source import ScriptedSource
 
 CLIENTS, ENDPOINTS, ROUNDS = 50, 1000, 5

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from flowmap.catalog_file.catalog import example_catalog
-from flowmap.sandbox.running import RunningSandbox, running_sandbox
+from tests.support.sandbox import RunningSandbox, running_sandbox
 
 
 @pytest.fixture(scope="module")

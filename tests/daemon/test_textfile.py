@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flowmap.daemon.textfile import TextFile, own_families
 from flowmap.errors import ConfigError, SourceError
-from flowmap.sandbox.running import running_sandbox
+from tests.support.sandbox import running_sandbox
 
 PAGE = b"""# HELP flowmap_series Traffic series on the page; # TYPE process_x is no line of its own.
 # TYPE flowmap_series gauge

@@ -1,14 +1,17 @@
-"""Peers that are not expected, counted for the metrics."""
+"""Stale connections and peers that are not expected, counted for the metrics."""
 
 from __future__ import annotations
 
-from flowmap.engine.findings import Findings, count_unexpected
+from flowmap.engine.findings import Findings, count_stale, count_unexpected
 from flowmap.export.series import SeriesKey
 from flowmap.model.deployment import DeploymentInfo, Owner
 from flowmap.model.expectation import Expectation, FindingKind
-from flowmap.model.findings import ConnectionLimits
+from flowmap.model.findings import ConnectionLimits, StaleReason
 from flowmap.model.selection import LabelFilter
+from tests.support import live_traffic
 from tests.support.accounting import accounting_for
+from tests.support.live_traffic import EPOCH
+from tests.support.open_connections import OVER, RUNNING, listed, open_connections
 
 X, Y = (Owner("", "ns", f"id-{name}", name) for name in "xy")  # as series have them
 
@@ -36,3 +39,17 @@ def test_a_report_is_kept_for_a_while_and_a_change_counts_at_once() -> None:
     assert findings.report(accounting) is before
     findings.configure(ConnectionLimits(), (Expectation((), (), "x"),))
     assert findings.report(accounting).unexpected == {((X,), FindingKind.NEW): 1}
+
+
+def test_stale_connections() -> None:
+    traffic = open_connections()
+    of_x, of_y = live_traffic.X, live_traffic.Y
+    listed(traffic, of_x, RUNNING)
+    listed(traffic, of_y, OVER)
+    counts = count_stale(traffic.accounting, ConnectionLimits(connections=1), epoch=EPOCH)
+    assert counts == {
+        ((of_x,), StaleReason.OLDER_THAN_RUN): 2,
+        ((of_y,), StaleReason.JOB_ENDED): 1,
+        ((of_x,), StaleReason.ABOVE_LIMIT): 1,
+    }
+    assert count_stale(accounting_for(), ConnectionLimits(1, 1.0), epoch=EPOCH) == {}

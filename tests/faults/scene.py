@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowmap.sandbox.running import RunningSandbox
 from tests.support.host import SAMPLES, Counted, Daemon, Host, deployment, host, total_of
+from tests.support.sandbox import RunningSandbox
 from tests.support.waiting import until
 
 SERVICE, PORT = "10.77.1.10", 9092

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flowmap.sandbox.running import running_sandbox
 from tests.ground_truth.fleet import Companions, sharing
 from tests.ground_truth.modes import MODES
 from tests.ground_truth.observer import WAYS, Observer
@@ -24,6 +23,7 @@ from tests.ground_truth.truth import Knowable, Record, Timing
 from tests.ground_truth.verdict import Bytes, Calls, Peer, Verdict, judge, udp_bytes
 from tests.ground_truth.world import World
 from tests.support.host import SAMPLES, WORKSPACE, Daemon, total_of
+from tests.support.sandbox import running_sandbox
 from tests.support.waiting import until
 
 LOOK_EVERY = 0.4

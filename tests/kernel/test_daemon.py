@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from flowmap.sandbox.running import running_sandbox
 from tests.support.host import SAMPLES, WORKSPACE, Counted, Daemon, Host, deployment, host, total_of
 from tests.support.netns import connect, namespace, needs_root
+from tests.support.sandbox import running_sandbox
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]

@@ -15,21 +15,26 @@ from flowmap.model.deployment import State
 from flowmap.model.explanation import Explanation, Relation
 from flowmap.model.views import AttributionView
 from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
-from tests.query.test_live import EPOCH, FLOW, Desk, X, desk
 from tests.support.accounting import accounting_for
+from tests.support.live_traffic import EPOCH, FLOW, LiveTraffic, X, decided_traffic
 from tests.support.records import replace
 
-__all__ = ["desk"]
+
+@pytest.fixture
+def traffic() -> LiveTraffic:
+    return decided_traffic()
 
 
-def explained(desk: Desk, source: str, destination: str, protocol: int = 6) -> tuple[AttributionView, Explanation]:
-    view = desk.queries.answer(desk.connection(source, destination, protocol=protocol), desk.now, explain=True)
+def explained(
+    traffic: LiveTraffic, source: str, destination: str, protocol: int = 6
+) -> tuple[AttributionView, Explanation]:
+    view = traffic.queries.answer(traffic.connection(source, destination, protocol=protocol), traffic.now, explain=True)
     assert view is not None and view.explanation is not None
     return view, view.explanation
 
 
-def test_the_whole_chain(desk: Desk) -> None:
-    view, chain = explained(desk, "10.0.0.1", "10.1.0.1")
+def test_the_whole_chain(traffic: LiveTraffic) -> None:
+    view, chain = explained(traffic, "10.0.0.1", "10.1.0.1")
     assert view.state is State.ATTRIBUTED
     assert chain.seen_by == ("test",)
     assert chain.orientation == "seen"
@@ -48,35 +53,35 @@ def test_the_whole_chain(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "ends", [("10.0.0.1", "10.1.0.1", 6), ("10.0.0.2", "10.1.0.1", 6), ("2001:db8::1", "2001:db8::2", 17)]
 )
-def test_only_what_the_decision_rests_on_is_combined(desk: Desk, ends: tuple[str, str, int]) -> None:
+def test_only_what_the_decision_rests_on_is_combined(traffic: LiveTraffic, ends: tuple[str, str, int]) -> None:
     """A link that was answered, though not within a life that is proven, tells nothing apart and must not seem to."""
-    view, chain = explained(desk, *ends)
+    view, chain = explained(traffic, *ends)
     decisive = {piece.shape for piece in view.evidence if piece.rule}
     assert {question.shape for question in chain.questions if question.rule} == decisive
     for tie in ("link", "exact"):
         assert (f"∩ {tie}" in chain.combination) == (tie in decisive)
 
 
-def test_the_answer_that_decided_is_told_though_newer_ones_took_its_place(desk: Desk) -> None:
-    _, before = explained(desk, "10.0.0.1", "10.1.0.1", 6)
+def test_the_answer_that_decided_is_told_though_newer_ones_took_its_place(traffic: LiveTraffic) -> None:
+    _, before = explained(traffic, "10.0.0.1", "10.1.0.1", 6)
     (decisive,) = (answer for answer in before.questions[0].answers if answer.decisive)
-    for question in [question for question, _ in desk.accounting.attribution.intervals()]:
-        timeline = desk.accounting.attribution.timeline(question)
+    for question in [question for question, _ in traffic.accounting.attribution.intervals()]:
+        timeline = traffic.accounting.attribution.timeline(question)
         assert timeline is not None
-        timeline.answers[:] = [Answer(desk.now, desk.now, frozenset())]
-    _, after = explained(desk, "10.0.0.1", "10.1.0.1", 6)
+        timeline.answers[:] = [Answer(traffic.now, traffic.now, frozenset())]
+    _, after = explained(traffic, "10.0.0.1", "10.1.0.1", 6)
     assert [answer.decisive for answer in after.questions[0].answers] == [True, False]
     assert after.questions[0].answers[0].answered_at == decisive.answered_at
     assert after.questions[0].rule == before.questions[0].rule != ""
 
 
-def test_it_is_there_only_where_it_is_asked_for(desk: Desk) -> None:
-    view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1"), desk.now)
+def test_it_is_there_only_where_it_is_asked_for(traffic: LiveTraffic) -> None:
+    view = traffic.queries.answer(traffic.connection("10.0.0.1", "10.1.0.1"), traffic.now)
     assert view is not None and view.explanation is None
 
 
-def test_nat_and_a_tie(desk: Desk) -> None:
-    view, chain = explained(desk, "10.0.0.2", "10.1.0.1")
+def test_nat_and_a_tie(traffic: LiveTraffic) -> None:
+    view, chain = explained(traffic, "10.0.0.2", "10.1.0.1")
     assert view.state is State.SHARED
     assert (str(chain.client), str(chain.service)) == ("10.0.0.2:40000", "10.8.0.1:8080")
     assert "before source NAT" in chain.endpoint_reason and "after destination NAT" in chain.endpoint_reason
@@ -84,8 +89,8 @@ def test_nat_and_a_tie(desk: Desk) -> None:
     assert chain.combination.endswith(" = {x, y}")
 
 
-def test_a_guess_and_nobody(desk: Desk) -> None:
-    view, chain = explained(desk, "2001:db8::1", "2001:db8::2", protocol=17)
+def test_a_guess_and_nobody(traffic: LiveTraffic) -> None:
+    view, chain = explained(traffic, "2001:db8::1", "2001:db8::2", protocol=17)
     assert view.state is State.UNKNOWN
     assert chain.orientation.startswith("guessed")
     assert chain.combination.startswith("client {} ∩")
@@ -93,11 +98,11 @@ def test_a_guess_and_nobody(desk: Desk) -> None:
 
 
 def test_what_still_has_to_come_is_shown_as_such() -> None:
-    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
+    traffic = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        desk.accounting.apply(TakeStep(step, desk.now, desk.now))
-    desk.tell(FLOW)
-    view, chain = explained(desk, "10.0.0.1", "10.1.0.1")
+        traffic.accounting.apply(TakeStep(step, traffic.now, traffic.now))
+    traffic.see(FLOW)
+    view, chain = explained(traffic, "10.0.0.1", "10.1.0.1")
     assert view.state is State.PENDING
     assert chain.combination == "client {?} ∩ (sink {?} ∪ source {?})"
     assert chain.decided_at is None
@@ -106,22 +111,22 @@ def test_what_still_has_to_come_is_shown_as_such() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 2)), min_size=1, max_size=6), st.booleans())
 def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tuple[float, float]], ends: bool) -> None:
-    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
+    traffic = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        desk.accounting.apply(TakeStep(step, desk.now, desk.now))
-    desk.tell(replace(FLOW, flags=0))
-    (question,) = [q for q in desk.accounting.attribution.ask(now=desk.now, limit=100) if q.shape is Shape.CLIENT]
-    at = desk.now - 2
+        traffic.accounting.apply(TakeStep(step, traffic.now, traffic.now))
+    traffic.see(replace(FLOW, flags=0))
+    (question,) = [q for q in traffic.accounting.attribution.ask(now=traffic.now, limit=100) if q.shape is Shape.CLIENT]
+    at = traffic.now - 2
     for pause, length in gaps:
-        desk.accounting.attribution.receive(question, Answer(at + pause, at + pause + length, frozenset({X})))
+        traffic.accounting.attribution.receive(question, Answer(at + pause, at + pause + length, frozenset({X})))
         at += pause + length
-    desk.now = at + 1
+    traffic.now = at + 1
     if ends:
-        desk.tell(replace(FLOW, kind=RecordKind.CLOSED, flags=0))
+        traffic.see(replace(FLOW, kind=RecordKind.CLOSED, flags=0))
     else:
-        desk.accounting.apply(TakeStep(CaughtUp(desk.now), desk.now, desk.now))
-    (row,) = desk.queries.find(desk.connection("10.0.0.1", "10.1.0.1")).tolist()
-    chain = desk.queries.explain(row, desk.now, chain=True).explanation
+        traffic.accounting.apply(TakeStep(CaughtUp(traffic.now), traffic.now, traffic.now))
+    (row,) = traffic.queries.find(traffic.connection("10.0.0.1", "10.1.0.1")).tolist()
+    chain = traffic.queries.explain(row, traffic.now, chain=True).explanation
     assert chain is not None
     (asked,) = [one for one in chain.questions if one.shape == "client"]
     for answer in asked.answers:
@@ -134,9 +139,9 @@ def test_an_answer_counts_as_inside_only_if_the_rules_would_say_so(gaps: list[tu
 
 
 def test_both_of_a_pair_are_named_as_sources() -> None:
-    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
-    desk.tell(replace(FLOW, flags=0))
-    desk.tell(replace(FLOW, kind=RecordKind.MEASURED, id=0, counters=None, retransmits=1, flags=Flag.PRESENT))
-    _, chain = explained(desk, "10.0.0.1", "10.1.0.1")
+    traffic = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",))))
+    traffic.see(replace(FLOW, flags=0))
+    traffic.see(replace(FLOW, kind=RecordKind.MEASURED, id=0, counters=None, retransmits=1, flags=Flag.PRESENT))
+    _, chain = explained(traffic, "10.0.0.1", "10.1.0.1")
     assert chain.seen_by == ("test", "sockets")
     assert chain.life.client_seen_until is not None

@@ -6,8 +6,8 @@ from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.records.batch import RecordKind
 from flowmap.model.deployment import State
 from flowmap.model.views import FlowChanges, FlowFilter
-from tests.query.test_live import FLOW, Desk
 from tests.support.accounting import accounting_for
+from tests.support.live_traffic import FLOW, LiveTraffic
 from tests.support.records import replace
 
 SECOND = replace(FLOW, client="10.0.0.2", id=2)
@@ -19,38 +19,38 @@ def ports(found: FlowChanges) -> list[str]:
 
 
 def test_new_changed_and_gone_flows() -> None:
-    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
-    desk.tell(FLOW, SECOND)
-    first = desk.queries.changes(FlowFilter(), 10, None)
+    traffic = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",))))
+    traffic.see(FLOW, SECOND)
+    first = traffic.queries.changes(FlowFilter(), 10, None)
     assert (ports(first), first.left_out, first.gone) == (["10.0.0.1", "10.0.0.2"], 0, ())
-    same = desk.queries.changes(FlowFilter(), 10, first.marks)
+    same = traffic.queries.changes(FlowFilter(), 10, first.marks)
     assert (same.flows, same.left_out, same.gone) == ((), 0, ())
-    desk.tell(THIRD)
-    assert ports(desk.queries.changes(FlowFilter(), 10, same.marks)) == ["10.0.0.3"]
-    desk.answer()
-    named = desk.queries.changes(FlowFilter(), 10, same.marks)
+    traffic.see(THIRD)
+    assert ports(traffic.queries.changes(FlowFilter(), 10, same.marks)) == ["10.0.0.3"]
+    traffic.answer()
+    named = traffic.queries.changes(FlowFilter(), 10, same.marks)
     assert {flow.state for flow in named.flows} > {State.ATTRIBUTED, State.UNKNOWN}
-    desk.tell(replace(FLOW, kind=RecordKind.CLOSED, counters=(600, 70, 6, 1)))
-    over = desk.queries.changes(FlowFilter(), 10, named.marks)
+    traffic.see(replace(FLOW, kind=RecordKind.CLOSED, counters=(600, 70, 6, 1)))
+    over = traffic.queries.changes(FlowFilter(), 10, named.marks)
     assert [str(flow.client.address) for flow in over.gone] == ["10.0.0.1"]
-    assert desk.queries.changes(FlowFilter(), 10, over.marks).gone == ()
+    assert traffic.queries.changes(FlowFilter(), 10, over.marks).gone == ()
 
 
 def test_more_changes_than_one_answer_holds() -> None:
-    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
+    traffic = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",))))
     for flow in (FLOW, SECOND, THIRD):
-        desk.tell(flow)
-    found = desk.queries.changes(FlowFilter(), 2, None)
+        traffic.see(flow)
+    found = traffic.queries.changes(FlowFilter(), 2, None)
     assert (ports(found), found.left_out) == (["10.0.0.2", "10.0.0.3"], 1)
-    assert desk.queries.changes(FlowFilter(), 2, found.marks).flows == ()
+    assert traffic.queries.changes(FlowFilter(), 2, found.marks).flows == ()
 
 
 def test_only_flows_that_pass() -> None:
-    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
-    desk.tell(FLOW, SECOND)
-    found = desk.queries.changes(FlowFilter(state=State.PENDING), 10, None)
+    traffic = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",))))
+    traffic.see(FLOW, SECOND)
+    found = traffic.queries.changes(FlowFilter(state=State.PENDING), 10, None)
     assert len(found.flows) == 2
-    desk.answer()
-    assert ports(desk.queries.changes(FlowFilter(deployment="x"), 10, None)) == ["10.0.0.1"]
-    gone = desk.queries.changes(FlowFilter(state=State.PENDING), 10, found.marks).gone
+    traffic.answer()
+    assert ports(traffic.queries.changes(FlowFilter(deployment="x"), 10, None)) == ["10.0.0.1"]
+    gone = traffic.queries.changes(FlowFilter(state=State.PENDING), 10, found.marks).gone
     assert [str(flow.client.address) for flow in gone] == ["10.0.0.1"]

@@ -14,8 +14,8 @@ from flowmap.model.selection import LabelFilter, Selection
 from flowmap.model.views import PeerSeen, Traffic
 from flowmap.query.lineage import PeerFacts, Talk, edges, peer_facts, talks_of_window
 from flowmap.sources.base import ReadFinished, ReadStarted
-from tests.query.test_live import FLOW, Desk, X, Y
 from tests.support.accounting import accounting_for
+from tests.support.live_traffic import FLOW, LiveTraffic, X, Y
 
 PEER = "10.1.0.1:9092"
 
@@ -33,17 +33,17 @@ ANSWERS = [
 def test_what_answers_tell(
     semantics: Semantics, owners: dict[Shape, list[Owner]], readers: set[Owner], writers: set[Owner]
 ) -> None:
-    desk = Desk(accounting_for(AttributionSettings(namespaces=("ns",), semantics=semantics, tie_wait=0)))
+    traffic = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",), semantics=semantics, tie_wait=0)))
     for step in (ReadStarted("start"), ReadFinished(True)):
-        desk.accounting.apply(TakeStep(step, desk.now, desk.now))
-    desk.tell(FLOW)
-    attribution = desk.accounting.attribution
+        traffic.accounting.apply(TakeStep(step, traffic.now, traffic.now))
+    traffic.see(FLOW)
+    attribution = traffic.accounting.attribution
     for _ in range(2):  # ``host`` is asked once ``source`` has named a deployment
-        for question in attribution.ask(now=desk.now, limit=100):
-            answer = Answer(desk.now, desk.now + 0.1, frozenset(owners.get(question.shape, ())))
+        for question in attribution.ask(now=traffic.now, limit=100):
+            answer = Answer(traffic.now, traffic.now + 0.1, frozenset(owners.get(question.shape, ())))
             attribution.receive(question, answer)
-        desk.now += 5
-    facts = peer_facts(desk.accounting, desk.now)
+        traffic.now += 5
+    facts = peer_facts(traffic.accounting, traffic.now)
     keys = {owner.key for owner in readers}, {owner.key for owner in writers}
     assert facts == {PEER: PeerFacts((PEER,), *map(frozenset, keys))}
 

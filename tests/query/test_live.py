@@ -7,76 +7,23 @@ import pytest
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.engine.accounting import FlowAccounting
-from flowmap.engine.commands import Decide, TakeStep
+from flowmap.engine.commands import TakeStep
 from flowmap.errors import QueryError
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.address import Address
-from flowmap.model.deployment import DeploymentInfo, Owner, State
+from flowmap.model.deployment import State
 from flowmap.model.namespace import NetworkNamespace
-from flowmap.model.views import Connection, EndpointFilter, FlowFilter, Lookup
+from flowmap.model.views import EndpointFilter, FlowFilter, Lookup
 from flowmap.model.workload import Local, Workload
-from flowmap.query.live import LiveQueries
-from flowmap.sources.base import CaughtUp, NamespacesNamed, ReadFinished, ReadStarted, WorkloadsNamed
+from flowmap.sources.base import NamespacesNamed, ReadFinished, ReadStarted, WorkloadsNamed
 from tests.support.accounting import accounting_for
-from tests.support.records import Record, batch_of, replace
-
-X, Y, Z = (Owner("w", "ns", f"id-{name}", name) for name in "xyz")
-EPOCH = 5000.0
-FLOW = Record(RecordKind.OPENED, counters=(500, 70, 5, 1), flags=int(Flag.PRESENT))
-NAT = replace(FLOW, client="10.0.0.2", id=2, translated=("10.9.0.2", 1234, "10.8.0.1", 8080))
-SIX = replace(FLOW, client="2001:db8::1", server="2001:db8::2", protocol=17, server_port=53, id=3, flags=Flag.GUESSED)
-OWNERS = {"10.0.0.1": [X], "10.0.0.2": [X, Y], "2001:db8::1": []}
-
-
-class Desk:
-    """Books, queries and answers by client address."""
-
-    def __init__(self, accounting: FlowAccounting) -> None:
-        self.accounting, self.now = accounting, 1000.0
-        self.queries = LiveQueries(accounting, source="test", epoch=EPOCH)
-        for owner in (X, Y):
-            accounting.deployments[owner.key] = DeploymentInfo(owner, creator="me")
-
-    def tell(self, *records: Record) -> None:
-        self.now += 1
-        self.accounting.apply(TakeStep(batch_of(*records), self.now, self.now - 0.5))
-
-    def answer(self, owners: dict[str, list[Owner]] | None = None) -> None:
-        owners = OWNERS if owners is None else owners
-        everybody = [owner for some in owners.values() for owner in some]
-        for question in self.accounting.attribution.ask(now=self.now, limit=1000):
-            named = everybody
-            if question.shape is Shape.CLIENT and question.source is not None:
-                named = owners.get(str(question.source.address), [])
-            self.accounting.attribution.receive(question, Answer(self.now, self.now + 0.25, frozenset(named)))
-        self.now += 1
-        self.accounting.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
-        self.accounting.apply(Decide(self.now))
-
-    def connection(
-        self, source: str, destination: str, ports: tuple[int | None, int | None] = (None, None), protocol: int = 6
-    ) -> Connection:
-        return Connection(Address.parse(source), ports[0], Address.parse(destination), ports[1], protocol)
+from tests.support.live_traffic import EPOCH, FLOW, NAT, LiveTraffic, X, Y, decided_traffic
+from tests.support.records import replace
 
 
 @pytest.fixture
-def desk() -> Desk:
-    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), tie_wait=0), exclude=("tcp/22",)))
-    for step in (ReadStarted("start"), ReadFinished(True)):
-        made.accounting.apply(TakeStep(step, made.now, made.now))
-    made.tell(FLOW, NAT, SIX, replace(FLOW, server_port=22, id=4))
-    made.answer()
-    # UDP has no end that is told: its client is there while it sends.
-    made.tell(replace(SIX, kind=RecordKind.DUMPED, counters=(600, 70, 6, 1)))
-    made.accounting.apply(TakeStep(ReadStarted("timer"), made.now, made.now))
-    shown = [
-        replace(one, kind=RecordKind.DUMPED, counters=None) for one in (FLOW, NAT, replace(FLOW, server_port=22, id=4))
-    ]
-    made.tell(*shown, replace(SIX, kind=RecordKind.DUMPED, counters=(700, 70, 7, 1)))
-    made.accounting.apply(TakeStep(ReadFinished(True), made.now, made.now))
-    made.answer()
-    return made
+def traffic() -> LiveTraffic:
+    return decided_traffic()
 
 
 @pytest.mark.parametrize(
@@ -98,19 +45,19 @@ def desk() -> Desk:
     ],
 )
 def test_a_connection_is_found_from_either_end_and_either_side_of_nat(
-    desk: Desk,
+    traffic: LiveTraffic,
     source: str,
     destination: str,
     ports: tuple[int | None, int | None],
     protocol: int,
     state: State | None,
 ) -> None:
-    view = desk.queries.answer(desk.connection(source, destination, ports, protocol), desk.now)
+    view = traffic.queries.answer(traffic.connection(source, destination, ports, protocol), traffic.now)
     assert (view and view.state) == state
 
 
-def test_a_name_comes_with_its_evidence_and_its_flow(desk: Desk) -> None:
-    view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1"), desk.now)
+def test_a_name_comes_with_its_evidence_and_its_flow(traffic: LiveTraffic) -> None:
+    view = traffic.queries.answer(traffic.connection("10.0.0.1", "10.1.0.1"), traffic.now)
     assert view is not None and view.flow is not None
     assert [(info.owner, info.creator) for info in view.deployments] == [(X, "me")]
     assert {(one.shape, one.rule, one.origin) for one in view.evidence} == {
@@ -123,8 +70,8 @@ def test_a_name_comes_with_its_evidence_and_its_flow(desk: Desk) -> None:
     assert (view.flow.started_at, view.flow.ended_at, view.flow.guessed) == (1001 + EPOCH, None, False)
 
 
-def test_nat_and_guesses_are_told(desk: Desk) -> None:
-    flows = {str(flow.client.address): flow for flow in desk.queries.flows(FlowFilter(), 10, None).flows}
+def test_nat_and_guesses_are_told(traffic: LiveTraffic) -> None:
+    flows = {str(flow.client.address): flow for flow in traffic.queries.flows(FlowFilter(), 10, None).flows}
     behind = flows["10.0.0.2"].translated
     assert behind is not None
     assert [str(end) for end in behind] == ["10.9.0.2:1234", "10.8.0.1:8080"]
@@ -132,32 +79,32 @@ def test_nat_and_guesses_are_told(desk: Desk) -> None:
     assert flows["2001:db8::1"].protocol == "udp"
 
 
-def test_the_newest_of_several_with_one_tuple_is_told(desk: Desk) -> None:
-    desk.tell(replace(FLOW, kind=RecordKind.CLOSED), replace(FLOW, id=9, counters=None))
-    view = desk.queries.answer(desk.connection("10.0.0.1", "10.1.0.1", (40000, 9092)), desk.now)
+def test_the_newest_of_several_with_one_tuple_is_told(traffic: LiveTraffic) -> None:
+    traffic.see(replace(FLOW, kind=RecordKind.CLOSED), replace(FLOW, id=9, counters=None))
+    view = traffic.queries.answer(traffic.connection("10.0.0.1", "10.1.0.1", (40000, 9092)), traffic.now)
     assert view is not None and view.flow is not None
     assert (view.state, view.deployments, view.flow.transmit_bytes) == (State.PENDING, (), 0)
     assert view.cause is not None and "asked about again" in view.cause
 
 
-def test_of_many_connections_with_different_owners_none_is_picked(desk: Desk) -> None:
-    wanted = desk.connection("10.0.0.1", "10.1.0.1")
-    desk.tell(replace(FLOW, client_port=2, id=9, kind=RecordKind.CLOSED), replace(FLOW, kind=RecordKind.CLOSED))
-    desk.tell(replace(FLOW, client_port=3, id=10), replace(FLOW, client_port=4, id=11))
-    desk.now += 60
-    desk.answer({"10.0.0.1": [X]})
-    assert desk.queries.answer(wanted, desk.now) is not None
-    columns, rows = desk.accounting.table.columns, desk.queries.find(wanted)
-    decisions = desk.accounting.attribution.decisions
+def test_of_many_connections_with_different_owners_none_is_picked(traffic: LiveTraffic) -> None:
+    wanted = traffic.connection("10.0.0.1", "10.1.0.1")
+    traffic.see(replace(FLOW, client_port=2, id=9, kind=RecordKind.CLOSED), replace(FLOW, kind=RecordKind.CLOSED))
+    traffic.see(replace(FLOW, client_port=3, id=10), replace(FLOW, client_port=4, id=11))
+    traffic.now += 60
+    traffic.answer({"10.0.0.1": [X]})
+    assert traffic.queries.answer(wanted, traffic.now) is not None
+    columns, rows = traffic.accounting.table.columns, traffic.queries.find(wanted)
+    decisions = traffic.accounting.attribution.decisions
     columns.state[rows], columns.verdict[rows] = 1, list(range(900, 900 + len(rows)))
     first = next(iter(decisions.values()))
     for n, owner in enumerate([X, Y] if len(rows) == 2 else [X] * len(rows)):
-        decisions[900 + n] = type(first)(State.ATTRIBUTED, frozenset({owner}), {}, desk.now)
-    view = desk.queries.answer(wanted, desk.now)
+        decisions[900 + n] = type(first)(State.ATTRIBUTED, frozenset({owner}), {}, traffic.now)
+    view = traffic.queries.answer(wanted, traffic.now)
     assert view is not None
     assert (view.state, [info.owner for info in view.deployments], view.flow) == (State.SHARED, [X, Y], None)
     columns.state[rows[0]], columns.verdict[rows[0]] = 0, -1
-    view = desk.queries.answer(wanted, desk.now)
+    view = traffic.queries.answer(wanted, traffic.now)
     assert view is not None
     assert (view.state, view.deployments) == (State.AMBIGUOUS, ())
 
@@ -190,8 +137,8 @@ def client(address: str, port: int | None = None) -> EndpointFilter:
         (FlowFilter(deployment="x", peer="10.1.0.1"), ["10.0.0.1"]),
     ],
 )
-def test_filters(desk: Desk, wanted: FlowFilter, clients: list[str]) -> None:
-    page = desk.queries.flows(wanted, 10, None)
+def test_filters(traffic: LiveTraffic, wanted: FlowFilter, clients: list[str]) -> None:
+    page = traffic.queries.flows(wanted, 10, None)
     assert ([str(flow.client.address) for flow in page.flows], page.next_cursor) == (clients, None)
 
 
@@ -206,60 +153,60 @@ def test_filters(desk: Desk, wanted: FlowFilter, clients: list[str]) -> None:
         (FlowFilter(unit="other.service"), []),
     ],
 )
-def test_filters_by_workload(desk: Desk, wanted: FlowFilter, clients: list[str]) -> None:
+def test_filters_by_workload(traffic: LiveTraffic, wanted: FlowFilter, clients: list[str]) -> None:
     kafka, job = Workload(unit="kafka.service"), Workload(container="c" * 64)
     named = WorkloadsNamed(((2, kafka), (3, job)))
-    desk.accounting.apply(TakeStep(named, desk.now, desk.now))
-    desk.tell(
+    traffic.accounting.apply(TakeStep(named, traffic.now, traffic.now))
+    traffic.see(
         *(replace(one, kind=RecordKind.MEASURED, workloads=ends) for one, ends in ((FLOW, (3, 2)), (NAT, (2, 0))))
     )
-    page = desk.queries.flows(wanted, 10, None)
+    page = traffic.queries.flows(wanted, 10, None)
     assert [str(flow.client.address) for flow in page.flows] == clients
-    first, second, third = desk.queries.flows(FlowFilter(), 10, None).flows
+    first, second, third = traffic.queries.flows(FlowFilter(), 10, None).flows
     assert first.local == (Local("client", job), Local("server", kafka))
     assert (second.local, third.local) == ((Local("client", kafka),), ())
 
 
-def test_a_tuple_in_several_network_namespaces_is_not_answered_by_one_of_them(desk: Desk) -> None:
+def test_a_tuple_in_several_network_namespaces_is_not_answered_by_one_of_them(traffic: LiveTraffic) -> None:
     named = NamespacesNamed(((1, NetworkNamespace(7, "blue")), (2, NetworkNamespace(8))))
-    desk.accounting.apply(TakeStep(named, desk.now, desk.now))
-    wanted = desk.connection("10.0.0.1", "10.1.0.1", (40000, 9092))
+    traffic.accounting.apply(TakeStep(named, traffic.now, traffic.now))
+    wanted = traffic.connection("10.0.0.1", "10.1.0.1", (40000, 9092))
     blue, green = replace(FLOW, namespace=1), replace(FLOW, namespace=2)
-    desk.tell(blue)
-    desk.answer()
-    view = desk.queries.answer(wanted, desk.now, explain=True)
+    traffic.see(blue)
+    traffic.answer()
+    view = traffic.queries.answer(wanted, traffic.now, explain=True)
     assert view is not None
     assert (view.state, view.flow, view.explanation, view.matches) == (State.ATTRIBUTED, None, None, 2)
     assert view.cause == "2 connections match in the network namespaces blue and host; give one (netns)"
-    desk.tell(green)
-    view = desk.queries.answer(wanted, desk.now)
+    traffic.see(green)
+    view = traffic.queries.answer(wanted, traffic.now)
     assert view is not None and (view.state, view.deployments, view.matches) == (State.AMBIGUOUS, (), 3)
     assert view.cause == "3 connections match in the network namespaces blue, host and net:[8]; give one (netns)"
     for netns, namespace in (("blue", NetworkNamespace(7, "blue")), ("net:[8]", NetworkNamespace(8)), ("host", None)):
-        view = desk.queries.answer(wanted._replace(netns=netns), desk.now)
+        view = traffic.queries.answer(wanted._replace(netns=netns), traffic.now)
         assert view is not None and view.flow is not None
         assert (view.flow.namespace, view.matches) == (namespace, 0)
     batch = [wanted.lookup, wanted._replace(netns="blue").lookup]
-    several, one = desk.queries.answers(batch, desk.now)
+    several, one = traffic.queries.answers(batch, traffic.now)
     assert several is not None and one is not None
     assert (several.matches, one.state) == (3, State.ATTRIBUTED)
-    desk.tell(replace(green, kind=RecordKind.CLOSED), replace(blue, kind=RecordKind.CLOSED))
-    view = desk.queries.answer(wanted, desk.now)
+    traffic.see(replace(green, kind=RecordKind.CLOSED), replace(blue, kind=RecordKind.CLOSED))
+    view = traffic.queries.answer(wanted, traffic.now)
     assert view is not None and view.flow is not None and view.flow.namespace is None, "only the host's is open"
 
 
 @pytest.mark.parametrize("cursor", ["-1", "9" * 30])
-def test_a_cursor_that_is_none(desk: Desk, cursor: str) -> None:
+def test_a_cursor_that_is_none(traffic: LiveTraffic, cursor: str) -> None:
     with pytest.raises(QueryError) as caught:
-        desk.queries.flows(FlowFilter(), 10, cursor)
+        traffic.queries.flows(FlowFilter(), 10, cursor)
     assert caught.value.field == "cursor"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])
-def test_pages_show_every_flow_once(desk: Desk, limit: int) -> None:
+def test_pages_show_every_flow_once(traffic: LiveTraffic, limit: int) -> None:
     seen, cursor = [], None
     for _ in range(5):
-        page = desk.queries.flows(FlowFilter(), limit, cursor)
+        page = traffic.queries.flows(FlowFilter(), limit, cursor)
         assert len(page.flows) <= limit
         seen += [str(flow.client.address) for flow in page.flows]
         cursor = page.next_cursor
@@ -268,21 +215,21 @@ def test_pages_show_every_flow_once(desk: Desk, limit: int) -> None:
     assert seen == ["10.0.0.1", "10.0.0.2", "2001:db8::1"]
 
 
-def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(desk: Desk) -> None:
-    unseen = desk.connection("10.0.0.1", "10.1.0.1", (1, 9092))
-    view, missing = desk.queries.ask(unseen.lookup, desk.now)
+def test_a_connection_nobody_saw_is_told_from_fresh_answers_only(traffic: LiveTraffic) -> None:
+    unseen = traffic.connection("10.0.0.1", "10.1.0.1", (1, 9092))
+    view, missing = traffic.queries.ask(unseen.lookup, traffic.now)
     assert (view.state, missing, view.flow) == (State.ATTRIBUTED, [], None)
-    later = desk.now + 1000
-    view, missing = desk.queries.ask(unseen.lookup, later)
+    later = traffic.now + 1000
+    view, missing = traffic.queries.ask(unseen.lookup, later)
     assert (view.state, view.deployments, len(missing)) == (State.PENDING, (), 3)
     assert {one.origin for one in view.evidence} == {"stale"}
-    desk.accounting.attribution.fail(missing[0], "timeout: away", now=later)
-    view, _ = desk.queries.ask(unseen.lookup, later)
+    traffic.accounting.attribution.fail(missing[0], "timeout: away", now=later)
+    view, _ = traffic.queries.ask(unseen.lookup, later)
     assert (view.state, view.cause) == (State.FAILED, "timeout: away")
 
 
-def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> None:
-    view, missing = desk.queries.ask(desk.connection("10.7.0.1", "10.7.0.2", (None, 443)).lookup, desk.now)
+def test_what_has_to_be_asked_about_a_connection_nobody_knows(traffic: LiveTraffic) -> None:
+    view, missing = traffic.queries.ask(traffic.connection("10.7.0.1", "10.7.0.2", (None, 443)).lookup, traffic.now)
     assert view.state is State.PENDING
     assert [one.shape for one in missing] == [Shape.CLIENT, Shape.SINK, Shape.SOURCE]
     assert missing[1] == Question("ns", Shape.SINK, None, missing[1].destination)
@@ -290,11 +237,11 @@ def test_what_has_to_be_asked_about_a_connection_nobody_knows(desk: Desk) -> Non
 
 
 def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None:
-    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    made = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.accounting.apply(TakeStep(step, made.now, made.now))
     flow = replace(FLOW, flags=int(Flag.PRESENT))
-    made.tell(flow)
+    made.see(flow)
     made.answer({"10.0.0.1": [X, Y]})
     (link,) = made.accounting.attribution.ask(now=made.now, limit=9)
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
@@ -317,39 +264,37 @@ def test_a_tie_shows_its_candidates_and_what_was_asked_about_both_ends() -> None
     assert [(one.shape, one.rule) for one in view.evidence][-1] == ("link", "inside")
 
 
-def test_what_is_known_from_before_a_restart_says_so(desk: Desk) -> None:
-    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
-    for question, known in desk.accounting.attribution.intervals():
-        made.accounting.attribution.restore(question, known, now=desk.now)
-    made.tell(FLOW)
-    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), desk.now)
+def test_what_is_known_from_before_a_restart_says_so(traffic: LiveTraffic) -> None:
+    made = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    for question, known in traffic.accounting.attribution.intervals():
+        made.accounting.attribution.restore(question, known, now=traffic.now)
+    made.see(FLOW)
+    view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), traffic.now)
     assert view is not None
     assert {one.origin for one in view.evidence} == {"history"}
 
 
 def test_unknown_flows_say_where_the_reading_of_the_api_may_be_wrong() -> None:
-    made = Desk(accounting_for(AttributionSettings(namespaces=("ns",))))
+    made = LiveTraffic(accounting_for(AttributionSettings(namespaces=("ns",))))
     for step in (ReadStarted("start"), ReadFinished(True)):
         made.accounting.apply(TakeStep(step, made.now, made.now))
-    made.tell(
-        *[replace(FLOW, client=f"10.0.0.{n}", server_port=n, flags=int(Flag.PRESENT), id=n) for n in range(1, 10)]
-    )
+    made.see(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n, flags=int(Flag.PRESENT), id=n) for n in range(1, 10)])
     made.answer({"nobody's": [X]})
     view = made.queries.answer(made.connection("10.0.0.1", "10.1.0.1"), made.now)
     assert view is not None and view.cause is not None
     assert (view.state, "dataflow" in view.cause) == (State.UNKNOWN, True)
 
 
-def test_a_pending_flow_says_what_it_waits_for(desk: Desk) -> None:
-    desk.tell(replace(FLOW, client="10.7.0.1", id=20))
-    wanted = desk.connection("10.7.0.1", "10.1.0.1")
-    view = desk.queries.answer(wanted, desk.now)
+def test_a_pending_flow_says_what_it_waits_for(traffic: LiveTraffic) -> None:
+    traffic.see(replace(FLOW, client="10.7.0.1", id=20))
+    wanted = traffic.connection("10.7.0.1", "10.1.0.1")
+    view = traffic.queries.answer(wanted, traffic.now)
     assert view is not None and view.cause is not None
     assert (view.state, "asked about again" in view.cause) == (State.PENDING, True)
-    asked = desk.accounting.attribution.ask(now=desk.now, limit=9)
+    asked = traffic.accounting.attribution.ask(now=traffic.now, limit=9)
     client = next(one for one in asked if one.shape is Shape.CLIENT and str(one.source) == "10.7.0.1:0")
-    desk.accounting.attribution.fail(client, "auth: no permission", now=desk.now)
-    view = desk.queries.answer(wanted, desk.now)
+    traffic.accounting.attribution.fail(client, "auth: no permission", now=traffic.now)
+    view = traffic.queries.answer(wanted, traffic.now)
     assert view is not None and view.cause == "waiting for the control plane: auth: no permission"
 
 
@@ -374,18 +319,18 @@ MANY = [
 ]
 
 
-def test_many_connections_in_their_order(desk: Desk) -> None:
-    views = desk.queries.answers([lookup for lookup, _, _ in MANY], desk.now)
+def test_many_connections_in_their_order(traffic: LiveTraffic) -> None:
+    views = traffic.queries.answers([lookup for lookup, _, _ in MANY], traffic.now)
     found = [(view and view.state, [info.owner.name for info in view.deployments] if view else []) for view in views]
     assert found == [(state, names) for _, state, names in MANY]
 
 
-def test_the_owners_of_a_client_that_was_not_seen(desk: Desk) -> None:
+def test_the_owners_of_a_client_that_was_not_seen(traffic: LiveTraffic) -> None:
     lookup = known("10.7.0.1", 1)
-    view, missing = desk.queries.ask(lookup, desk.now)
+    view, missing = traffic.queries.ask(lookup, traffic.now)
     assert (view.state, [question.shape for question in missing]) == (State.PENDING, [Shape.CLIENT])
-    desk.accounting.attribution.receive(missing[0], Answer(desk.now, desk.now + 0.25, frozenset([X])))
-    view, missing = desk.queries.ask(lookup, desk.now + 1)
+    traffic.accounting.attribution.receive(missing[0], Answer(traffic.now, traffic.now + 0.25, frozenset([X])))
+    view, missing = traffic.queries.ask(lookup, traffic.now + 1)
     assert (view.state, [info.owner for info in view.deployments], view.flow, missing) == (
         State.ATTRIBUTED,
         [X],

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from flowmap.sandbox.running import running_sandbox
 from tests.support.control_clients import NAMESPACE, ask
+from tests.support.sandbox import running_sandbox
 
 
 def catalog(*names: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from flowmap.sandbox.running import RunningSandbox, running_sandbox
 from tests.support.netns import Namespace, namespace
+from tests.support.sandbox import RunningSandbox, running_sandbox
 from tests.support.waiting import until
 
 WORKSPACE = "a14bd5d90a"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from flowmap.cli import command
-from flowmap.sandbox.running import RunningSandbox
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET
+from tests.support.sandbox import RunningSandbox
 
 LOG4J = "https://bucket-1.oss-cn-hangzhou.aliyuncs.com/lib/log4j-core-2.14.jar?Signature=secret%2B"
 

@@ -1,4 +1,4 @@
-"""Checks of clusters of open-source Flink: reached, version, what is believed and what is not, the clock."""
+"""Checks of clusters of open-source Flink: reached, version, TaskManagers, the clock."""
 
 from __future__ import annotations
 
@@ -55,22 +55,22 @@ async def _of_cluster(cluster: Cluster) -> list[Finding]:
         message = "high availability, and one JobManager answered: the ports of another one that leads are not known"
         remedy = "list the URLs of all JobManagers, or set high-availability.jobmanager.port and blob.server.port"
         found.append(Finding(f"{name}.leader", "degraded", message, remedy))
-    return found + _believed(cluster, name) + _local(cluster, name) + _clock(cluster, name)
+    return found + _task_managers(cluster, name) + _local(cluster, name) + _clock(cluster, name)
 
 
-def _believed(cluster: Cluster, name: str) -> list[Finding]:
+def _task_managers(cluster: Cluster, name: str) -> list[Finding]:
     silent = cluster.silent()
     addresses = [address for one in cluster.task_managers.values() for address in one.addresses]
     twice = sorted({str(address) for address in addresses if addresses.count(address) > 1})
     found = []
     if silent:
-        message = f"not believed, no heartbeat for {SILENT:.0f} s: {', '.join(silent)}"
+        message = f"no heartbeat for {SILENT:.0f} s: {', '.join(silent)}"
         found.append(Finding(f"{name}.taskmanagers", "degraded", message, "connections from there stay pending"))
     if twice:
         message = f"several TaskManagers share {', '.join(twice)}: their jobs stay a set"
         found.append(Finding(f"{name}.addresses", "degraded", message, "give each an address of its own"))
     if not silent and not twice:
-        message = f"all {len(cluster.task_managers)} TaskManagers are believed, each with an address of its own"
+        message = f"{len(cluster.task_managers)} TaskManagers are alive, each with an address of its own"
         found.append(Finding(f"{name}.taskmanagers", "ok", message))
     return found
 

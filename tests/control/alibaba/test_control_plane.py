@@ -15,8 +15,8 @@ from flowmap.control.alibaba.control_plane import AlibabaControlPlane, Label, de
 from flowmap.errors import BusinessError, ConfigError
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import Job, Owner
-from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import NAMESPACE, key
+from tests.support.sandbox import RunningSandbox
 
 T = TypeVar("T")
 

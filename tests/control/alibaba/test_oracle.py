@@ -23,9 +23,9 @@ from flowmap.control.alibaba.api.envelope import read_answer
 from flowmap.control.alibaba.api.models import Deployment, Job
 from flowmap.control.alibaba.credentials.chain import CredentialsChain
 from flowmap.control.http.transport import HttpTransport
-from flowmap.sandbox.running import RunningSandbox, running_sandbox
 from flowmap.sandbox.verify import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SignedRequest
 from tests.support.control_clients import ask, key
+from tests.support.sandbox import RunningSandbox, running_sandbox
 
 tea_client = pytest.importorskip("alibabacloud_ververica20220718.client", reason="needs the extra oracle")
 tea_models = pytest.importorskip("alibabacloud_ververica20220718.models")

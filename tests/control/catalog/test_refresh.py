@@ -19,8 +19,8 @@ from flowmap.control.catalog.refresh import SEEN_EVERY, CatalogRefresher
 from flowmap.control.clock import Clock
 from flowmap.model.deployment import DeploymentKey
 from flowmap.model.status import CatalogStatus
-from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import NAMESPACE, key
+from tests.support.sandbox import RunningSandbox
 
 EVERY = 60.0
 

@@ -1,52 +1,9 @@
-"""/api/v1/map: what it asks the backend, and its answer in full."""
+"""The answer of /api/v1/map in full."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
-from flowmap.model.deployment import State
-from flowmap.model.traffic_map import MapQuery, Order
-from tests.support.fake_backend import OWNER, FakeBackend
-from tests.support.http_api import ask, fields
-
-MAP_ROWS: list[tuple[str, Any]] = [
-    ("", (MapQuery(), None, None)),
-    (
-        "text=a+b&namespace=n&label=team%3Dx%3Dy&state=shared&deployment=d&peer=1.2.3.4:5&order=bytes&limit=7",
-        (
-            MapQuery("a b", "n", ("team", "x=y"), State.SHARED, "d", "1.2.3.4:5", Order.BYTES, 7),
-            None,
-            None,
-        ),
-    ),
-    ("from=100&to=200", (MapQuery(), (100.0, 200.0), None)),
-    ("from=100&to=200&beforeTo=90", (MapQuery(), (100.0, 200.0), (-10.0, 90.0))),
-    ("from=100&to=200&beforeFrom=10", (MapQuery(), (100.0, 200.0), (10.0, 100.0))),
-]
-
-
-@pytest.mark.parametrize(("query", "expected"), MAP_ROWS)
-def test_map_parameters(query: str, expected: Any) -> None:
-    backend = FakeBackend()
-    assert ask(f"/api/v1/map?{query}", backend=backend).status_code == 200
-    assert backend.asked == [expected]
-
-
-BAD_MAP_ROWS = [
-    ("label=x", ["label"]),
-    ("label=%3Dx", ["label"]),
-    ("order=size", ["order"]),
-    ("limit=201&state=x", ["state", "limit"]),
-    ("from=200&to=100", ["from"]),
-    ("from=100&to=200&beforeFrom=150&beforeTo=140", ["beforeFrom"]),
-]
-
-
-@pytest.mark.parametrize(("query", "expected"), BAD_MAP_ROWS)
-def test_bad_map_parameters(query: str, expected: list[str]) -> None:
-    assert fields(ask(f"/api/v1/map?{query}")) == expected
+from tests.support.fake_backend import OWNER
+from tests.support.http_api import ask
 
 
 def test_a_map_in_full() -> None:

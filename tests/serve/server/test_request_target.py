@@ -9,12 +9,12 @@ import pytest
 from flowmap.config import HttpConfig
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
-from flowmap.sandbox.running import running_sandbox
 from flowmap.serve.api.app import build_app
 from flowmap.serve.server.server import HttpServer
 from flowmap.serve.server.web import Web
 from tests.support.certificates import HASH
 from tests.support.fake_backend import FakeBackend
+from tests.support.sandbox import running_sandbox
 
 FORMS = [
     # target, Host, status

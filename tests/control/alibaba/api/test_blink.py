@@ -16,8 +16,8 @@ from flowmap.control.alibaba.api.blink import BlinkClient, BlinkJob, read_blink_
 from flowmap.control.alibaba.credentials.base import StaticCredentials
 from flowmap.control.clock import Clock
 from flowmap.errors import AuthError, BadRequest, ConfigError, ControlError, ProtocolError
-from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import key
+from tests.support.sandbox import RunningSandbox
 
 DATA = Path(__file__).parents[3] / "data/api"
 

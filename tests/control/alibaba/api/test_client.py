@@ -27,9 +27,9 @@ from flowmap.errors import (
     Throttled,
     Transient,
 )
-from flowmap.sandbox.running import RunningSandbox, running_sandbox
 from flowmap.sandbox.verify import ACCESS_KEY_ID, AccessKey
 from tests.support.control_clients import NAMESPACE, ask, everything_of, key
+from tests.support.sandbox import RunningSandbox, running_sandbox
 
 KAFKA = {"dst_ip": "127.0.2.1", "dst_port": 9092}
 

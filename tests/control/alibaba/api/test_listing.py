@@ -10,8 +10,8 @@ from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.errors import (
     BadRequest,
 )
-from flowmap.sandbox.running import RunningSandbox
 from tests.support.control_clients import NAMESPACE, ask
+from tests.support.sandbox import RunningSandbox
 
 
 def big_catalog(count: int) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from flowmap.control.alibaba.api.client import ControlClient
 from flowmap.control.alibaba.credentials.chain import CredentialsChain
 from flowmap.control.http.transport import HttpTransport
 from flowmap.errors import AuthError
-from flowmap.sandbox.running import running_sandbox
 from flowmap.sandbox.verify import AccessKey
 from tests.support.control_clients import NAMESPACE
 from tests.support.credentials import (
@@ -35,6 +34,7 @@ from tests.support.credentials import (
     files,
     get,
 )
+from tests.support.sandbox import running_sandbox
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""An embedded control plane in a thread, for tests."""
+"""An embedded control plane in a thread."""
 
 from __future__ import annotations
 
