@@ -23,12 +23,13 @@ ARROWS: dict[str, set[str]] = {
     "model": set(),
     "flows": {"errors", "model"},
     "wire": {"errors", "flows", "model"},
+    "opener": {"errors", "system"},
     "control": {"errors", "model", "system"},
     "attribute": {"config", "flows", "model"},  # its settings are declared in the configuration
     "config": {"control", "errors", "flows", "model"},  # endpoints and patterns have one parser each
     "export": {"errors", "flows", "model"},
     "history": {"attribute", "errors", "flows", "model"},
-    "sources": {"config", "errors", "flows", "model", "system", "wire"},
+    "sources": {"config", "errors", "flows", "model", "opener", "system", "wire"},
     "engine": {"attribute", "config", "control", "errors", "export", "flows", "model", "sources"},
     "query": {"attribute", "control", "engine", "errors", "export", "flows", "history", "model", "sources"},
     "serve": {"config", "errors", "export", "model", "system"},
@@ -42,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "daemon": {
         *("attribute", "config", "control", "engine", "errors", "export", "fleet", "history", "logs", "model"),
-        *("query", "recording", "serve", "sources", "system"),
+        *("opener", "query", "recording", "serve", "sources", "system"),
     },
     "sandbox": {"catalog_file", "control", "errors", "model", "serve"},
     "cli": {
@@ -107,8 +108,12 @@ ELSEWHERE: dict[str, str] = {
     "attribute.calls.pending_traffic": "attribute/calls/test_schedule.py",
     "clickhouse.filters": "clickhouse/test_reader.py",
     "clickhouse.stored_rows": "clickhouse/test_reader.py",
+    "cli.opener.command": "kernel/test_namespaces.py",
     "daemon.lifecycle": "kernel/test_life.py",
+    "daemon.opener": "kernel/test_namespaces.py",
+    "engine.peer_names": "engine/test_accounting.py",
     "engine.protocols": "engine/test_accounting.py",
+    "flows.reads": "flows/test_namespaces.py",
     "fleet.admission": "fleet/test_server.py",
     "fleet.calling": "fleet/test_waiting.py",
     "fleet.calls": "fleet/test_server.py",
@@ -117,12 +122,16 @@ ELSEWHERE: dict[str, str] = {
     "fleet.figures": "fleet/test_server.py",
     "fleet.trust": "fleet/test_member.py",
     "logs": "logs/test_handler.py",
+    "opener.entering": "kernel/test_namespaces.py",
     "query.map.folding": "query/map/test_building.py",
     "query.map.grouping": "query/map/test_building.py",
     "query.past": "query/test_history.py",
     "sandbox.demo.flink": "sandbox/demo/test_demo.py",
     "sources.capture.ring": "kernel/test_capture.py",
     "sources.capture.source": "kernel/test_capture.py",
+    "sources.namespaces.making": "kernel/test_namespaces.py",
+    "sources.namespaces.passed": "kernel/test_namespaces.py",
+    "sources.namespaces.source": "kernel/test_namespaces.py",
     "sources.sockets.source": "kernel/test_sockets.py",
 }
 """Modules without a test file of their own, each with the one that covers it."""

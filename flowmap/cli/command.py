@@ -64,6 +64,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "config": Entry("daemon.config", "print the effective configuration, with secrets masked"),
         "reload": Entry("daemon.reload", "make a running daemon reload its configuration"),
         "health": Entry("daemon.health", "report whether the configured daemon works, for container health checks"),
+        "opener": Entry("opener.command", "open sockets in other network namespaces for the daemon"),
         "fleet": Entry("fleet.command", "test what the hosts of a fleet share"),
     },
     "without daemon or account": {

@@ -136,6 +136,19 @@ Project = Annotated[str, _named(r"(?!\.{1,2}$)[^\x00-\x20\x7f/?#%\[\]]+", "the n
 PeerName = Annotated[
     str, _named(r"(?!other$)[^\x00-\x1f\x7f]+", 'a peer name ("other" is reserved for traffic beyond max_series)')
 ]
+NetworkNamespaces = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(values.parse_network_namespaces),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["host", "all"]},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": values.MOST_NAMESPACES},
+            ]
+        }
+    ),
+]
+"""``host``, ``all``, or names and paths."""
 CgroupPath = Annotated[str, _named(r"/[^\0\n]*", "the path of a cgroup, such as /kubepods.slice")]
 """A pattern of paths below the cgroup v2 mount."""
 

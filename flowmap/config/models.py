@@ -30,6 +30,7 @@ from flowmap.config.fields import (
     InterfaceName,
     Label,
     Listen,
+    NetworkNamespaces,
     NetworkText,
     Pattern,
     PeerName,
@@ -143,10 +144,23 @@ class CollectConfig(Section):
     exclude: Annotated[tuple[Pattern, ...], NEW_FLOWS] = Field(
         default=(), description="Flows that do not count, in the same form. Takes precedence over include."
     )
+    namespaces: NetworkNamespaces = Field(
+        default="host",
+        description="Network namespaces to read with auto, sockets or conntrack. host: the daemon's own. all: also all "
+        'others of this host. ["blue", "/run/netns/blue"]: also these, by name or path. Needs `flowmap opener`.',
+    )
+    opener: str = Field(
+        default="/run/flowmap/opener.sock", min_length=1, max_length=107, description="Socket of `flowmap opener`."
+    )
     conntrack: ConntrackConfig = Field(default=ConntrackConfig(), description="Source conntrack.")
     sockets: SocketsConfig = Field(default=SocketsConfig(), description="Source sockets.")
     capture: CaptureConfig = Field(default=CaptureConfig(), description="Source capture.")
     max_flows: int = Field(default=1_000_000, ge=1, le=100_000_000, description="Maximum number of flows in the table.")
+
+    @property
+    def wanted_namespaces(self) -> tuple[str, ...] | None:
+        """Names and paths of the other network namespaces to read; None: all."""
+        return None if isinstance(self.namespaces, str) else self.namespaces
 
     @field_validator("source")
     @classmethod

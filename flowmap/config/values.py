@@ -262,3 +262,24 @@ def loopback_port(url: str) -> int | None:
     if not endpoint.is_loopback(parts.hostname or ""):
         return None
     return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+MOST_NAMESPACES = 1024
+_NAMESPACES = "write host, all, or a list of names and paths, such as [blue, /run/netns/green]"
+
+
+def parse_network_namespaces(value: object) -> object:
+    """``host``, ``all``, or names and paths of network namespaces; ValueError for anything else."""
+    if value in ("host", "all"):
+        return value
+    if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_NAMESPACES:
+        raise ValueError(_NAMESPACES)
+    for one in value:
+        if not isinstance(one, str) or not _names_namespace(one):
+            raise ValueError(f"{one!r} is neither a name nor a path of a network namespace; {_NAMESPACES}")
+    return tuple(dict.fromkeys(value))
+
+
+def _names_namespace(text: str) -> bool:
+    is_path = text.startswith("/")
+    return text.isprintable() and len(text) > is_path and (is_path or "/" not in text)

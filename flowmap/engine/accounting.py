@@ -17,7 +17,7 @@ import numpy as np
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.decisions import Decision, joined
-from flowmap.attribute.questions import UNREADABLE, Owners, Question
+from flowmap.attribute.questions import Owners, Question
 from flowmap.config.models import Config
 from flowmap.engine.commands import (
     Ask,
@@ -33,10 +33,11 @@ from flowmap.engine.commands import (
     TakeStep,
     Tidy,
 )
+from flowmap.engine.peer_names import PeerNames
 from flowmap.engine.protocols import DeploymentDirectory, Journal, NoDirectory
+from flowmap.engine.read_times import ReadTimes, event_of
 from flowmap.engine.series_choice import SeriesChoice
 from flowmap.export.delays import Delays
-from flowmap.export.peers import Peers
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
 from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import exact_bytes
@@ -47,14 +48,19 @@ from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.records.batch import FlowBatch
 from flowmap.flows.records.changes import Changes
 from flowmap.flows.table import NEVER, FlowTable
-from flowmap.model.deployment import FLINK_ROLES, DeploymentInfo, DeploymentKey, Owner, State
+from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, State
+from flowmap.model.namespace import OWN
 from flowmap.sources.base import (
     Broadcasts,
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespaceGone,
+    NamespaceOpened,
+    NamespaceRead,
     NamespacesNamed,
     OwnCalls,
+    ReadEvent,
     ReadFinished,
     ReadStarted,
     Step,
@@ -98,24 +104,24 @@ class FlowAccounting:
         """Each deployment as the last answer that named it described it."""
         self.delays = Delays()
         """Time from the first sight of flows to their decisions."""
-        self.counters_at = NEVER
-        """The counters of open flows are not older than this instant, monotonic seconds."""
         self.counts_live = counts_live
         self.complete_reads = 0
         self.answered = 0
         """Number of answers taken."""
+        self._peer_names = PeerNames(table.endpoints)
         self._series_choice = SeriesChoice(table, series_table, self.peer)
         self._leaving: list[Callable[[Rows], None]] = []
         self._described: tuple[DeploymentInfo, ...] = ()
         self._described_at = (-1, 0, 0, 0)
         self._directory = directory or NoDirectory()
         self._journal = journal
-        self._peers = Peers({})
-        self._peer_names: dict[int, str] = {}
         self._announces_births = announces_births
-        self._born_after = NEVER
-        self._read_started = NEVER
-        self._trusted = False  # no loss since the last complete full read
+        self._reads = ReadTimes()
+
+    @property
+    def counters_at(self) -> float:
+        """The counters of open flows are not older than this instant, monotonic seconds."""
+        return self._reads.counters_at
 
     def on_leaving(self, listener: Callable[[Rows], None]) -> None:
         """Call ``listener`` with closed, decided flows before their rows are freed."""
@@ -150,23 +156,13 @@ class FlowAccounting:
     def _take_step(self, step: Step, now: float, read_at: float) -> None:
         match step:
             case FlowBatch():
-                applied = self.table.apply(
-                    step, now=now, read_at=read_at, born_after=self._born_after, evict=partial(self._evict, now)
-                )
-                if len(swept := self.table.pop_swept()):
-                    self.forget_endpoints(swept)
-                self._series_choice.move(now)
-                self.attribution.workloads_told(self.table.workloads.take_told())
-                self._count(applied, now)
-            case ReadStarted():
-                self.table.begin_read()
-                self._read_started, self._trusted = read_at, True
-            case ReadFinished(complete):
-                self._finish_read(complete and self._trusted, now)
+                self._take_batch(step, now, read_at)
+            case ReadStarted() | ReadFinished() | Lost() | NamespaceRead():
+                self._take_read(*event_of(step), now, read_at)
             case CaughtUp(at):
                 self._catch_up(at)
-            case Lost():
-                self._trusted = False
+            case NamespaceOpened() | NamespaceGone():
+                self._take_namespace(step, now)
             case MeasuringFinished(complete):
                 self.table.untracked.finish_read(complete=complete)
             case Broadcasts(addresses):
@@ -179,12 +175,37 @@ class FlowAccounting:
             case NamespacesNamed(named):
                 self.table.namespaces.learn(named)
 
+    def _take_batch(self, batch: FlowBatch, now: float, read_at: float) -> None:
+        born_after = self._reads.born_after(int(batch.namespace[0])) if len(batch) else NEVER
+        applied = self.table.apply(
+            batch, now=now, read_at=read_at, born_after=born_after, evict=partial(self._evict, now)
+        )
+        if len(swept := self.table.pop_swept()):
+            self.forget_endpoints(swept)
+        self._series_choice.move(now)
+        self.attribution.workloads_told(self.table.workloads.take_told())
+        self._count(applied, now)
+
     def _catch_up(self, at: float) -> None:
         self.table.caught_up(at)
-        if self.counts_live:
-            self.counters_at = max(self.counters_at, at)
-        if self._announces_births:
-            self._born_after = at
+        self._reads.catch_up(at, announces_births=self._announces_births, counts_live=self.counts_live)
+
+    def _take_namespace(self, step: NamespaceOpened | NamespaceGone, now: float) -> None:
+        if isinstance(step, NamespaceOpened):
+            self._reads.open(step.number, step.absent_at)
+            self.table.open_namespace(step.number, is_new=step.absent_at is not None)
+        else:
+            self._reads.forget(step.number)
+            self._count_each(self.table.close_namespace(step.number, now), now)
+
+    def _take_read(self, namespace: int, event: ReadEvent, now: float, read_at: float) -> None:
+        if event == "started":
+            self.table.begin_read(namespace)
+            self._reads.begin(namespace, read_at)
+        elif event == "lost":
+            self._reads.lose(namespace)
+        else:
+            self._finish_read(namespace, event == "complete", now)
 
     def _take_result(self, result: QuestionResult, now: float) -> None:
         if result.answer is None:
@@ -203,7 +224,7 @@ class FlowAccounting:
         self.series_table.expire(now=now)
         if self.table.endpoints.room < self.table.endpoints.capacity * 3 // 4:
             self.forget_endpoints(self.table.sweep_endpoints())
-        self.attribution.forget_answers(self._born_after)
+        self.attribution.forget_answers(self._reads.all_born_after)
         self.attribution.forget_decisions()
         self.table.workloads.tidy(self.table.columns, self.table.live)
         self.table.namespaces.tidy(self.table.columns, self.table.live)
@@ -212,20 +233,16 @@ class FlowAccounting:
         self.table.set_filter(Filter(config.collect.include, config.excluded))
         self.attribution.settings.update(config.attribute)
         self.series_table.idle_after = config.export.idle_after
-        self._peers = Peers(config.export.peers)
-        self._peer_names.clear()
+        self._peer_names.configure(config.export.peers)
 
     def forget_endpoints(self, freed: Rows) -> None:
         """Forget freed endpoint numbers, which will stand for other endpoints."""
         self.attribution.forget(freed)
-        self._peer_names.clear()
+        self._peer_names.forget()
 
     def peer(self, service: int) -> str:
         """The peer label of a service endpoint, by its number."""
-        name = self._peer_names.get(service)
-        if name is None:
-            name = self._peer_names[service] = self._peers.name(self.table.endpoints.key(service))
-        return name
+        return self._peer_names.name(service)
 
     def described(self) -> tuple[DeploymentInfo, ...]:
         """Descriptions of the deployments that have a series, for the info metrics."""
@@ -234,7 +251,9 @@ class FlowAccounting:
             self._described_at = state
             named = {owner.key for key in self.series_table.freeze().keys if key for owner in key.owners}
             # Series without the label ``workspace`` have owners without a workspace.
-            reported = [one for one in self.deployments.items() if not named.isdisjoint(_visible_keys(one[0]))]
+            reported = [
+                one for one in self.deployments.items() if not named.isdisjoint((one[0], one[0]._replace(workspace="")))
+            ]
             known = (self._directory.describe(key, info) for key, info in reported)
             self._described = tuple(info for info in known if info is not None)
         return self._described
@@ -242,17 +261,6 @@ class FlowAccounting:
     def describe(self, owner: Owner) -> DeploymentInfo:
         """The newest description of a deployment."""
         return self._directory.describe(owner.key, self.deployments.get(owner.key)) or DeploymentInfo(owner)
-
-    def owners_seen(self, limit: int) -> tuple[DeploymentKey, ...]:
-        """At most ``limit`` deployments that own flows or have traffic, the last decided first."""
-        seen: dict[DeploymentKey, None] = {}
-        for decision in reversed(self.attribution.decisions.values()):
-            seen.update(dict.fromkeys(owner.key for owner in decision.owners))
-            if len(seen) >= limit:
-                break
-        described = (info.owner.key for info in self.described())
-        keys = (key for key in (*seen, *described) if key.workspace != FLINK_ROLES)
-        return tuple(key for key in keys if key.deployment_id != UNREADABLE)[:limit]
 
     def _remember(self, deployments: tuple[DeploymentInfo, ...]) -> None:
         self.answered += 1
@@ -274,16 +282,19 @@ class FlowAccounting:
             columns.last[rows] -= columns.unsettled[rows]  # their owner is not confirmed
             self._journal.left(self.table, rows, self.attribution.decisions, open_until=until)
 
-    def _finish_read(self, complete: bool, now: float) -> None:
-        for changes in self.table.end_read(complete=complete, now=now):
-            self._count(changes, now)
+    def _finish_read(self, namespace: int, complete: bool, now: float) -> None:
+        complete = complete and self._reads.is_trusted(namespace)
+        self._count_each(self.table.end_read(complete=complete, now=now, namespace=namespace), now)
         if complete:
-            self.complete_reads += 1
-            self.counters_at = self._read_started
-            self.table.untracked.complete_at = self._read_started
-            if not self._announces_births:
-                self._born_after = self._read_started
+            self._reads.finish(namespace, announces_births=self._announces_births)
             self.attribution.judge_again()
+        if complete and namespace == OWN:
+            self.complete_reads += 1
+            self.table.untracked.complete_at = self._reads.started(OWN)
+
+    def _count_each(self, changes: Sequence[Changes], now: float) -> None:
+        for applied in changes:
+            self._count(applied, now)
 
     def _count(self, applied: Changes, now: float) -> None:
         columns = self.table.columns
@@ -386,7 +397,3 @@ class FlowAccounting:
     def _add(pair: list[int], transmit: int, receive: int) -> None:
         pair[0] += transmit
         pair[1] += receive
-
-
-def _visible_keys(key: DeploymentKey) -> tuple[DeploymentKey, ...]:
-    return key, key._replace(workspace="")

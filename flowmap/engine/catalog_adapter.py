@@ -8,12 +8,14 @@ from dataclasses import replace
 
 from flowmap.attribute.calls.budget import Permits
 from flowmap.attribute.jobs import latest
+from flowmap.attribute.questions import UNREADABLE
 from flowmap.control.catalog.catalog import DeploymentCatalog
 from flowmap.control.port import ListedDeployment
+from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.engine import Engine
 from flowmap.errors import QueryError
 from flowmap.export.snapshot import CatalogReport
-from flowmap.model.deployment import DeploymentInfo, DeploymentKey, JobSelection
+from flowmap.model.deployment import FLINK_ROLES, DeploymentInfo, DeploymentKey, JobSelection
 
 
 class Gate:
@@ -74,12 +76,24 @@ async def deployments_seen(engine: Engine, catalog: DeploymentCatalog, limit: in
     """Deployments seen in traffic, the most recently seen first; None if the engine is too busy to answer."""
 
     def keys() -> list[DeploymentKey]:
-        return list(dict.fromkeys(catalog.resolve_key(key) for key in engine.accounting.owners_seen(limit)))
+        return list(dict.fromkeys(catalog.resolve_key(key) for key in owners_seen(engine.accounting, limit)))
 
     try:
         return await asyncio.wrap_future(engine.call(keys))
     except QueryError:
         return None
+
+
+def owners_seen(accounting: FlowAccounting, limit: int) -> tuple[DeploymentKey, ...]:
+    """At most ``limit`` deployments that own flows or have traffic, the last decided first."""
+    seen: dict[DeploymentKey, None] = {}
+    for decision in reversed(accounting.attribution.decisions.values()):
+        seen.update(dict.fromkeys(owner.key for owner in decision.owners))
+        if len(seen) >= limit:
+            break
+    described = (info.owner.key for info in accounting.described())
+    keys = (key for key in (*seen, *described) if key.workspace != FLINK_ROLES)
+    return tuple(key for key in keys if key.deployment_id != UNREADABLE)[:limit]
 
 
 def _described(entry: ListedDeployment, seen_at: float, reported: DeploymentInfo | None) -> DeploymentInfo:

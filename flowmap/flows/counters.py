@@ -22,12 +22,12 @@ PREEXISTING, READ, HEALTH_READ, UNANNOUNCED = (
 
 
 def count(
-    columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, now: float, held: HeldCounters, *, hold: bool
+    columns: FlowColumns, batch: FlowBatch, rows: Rows, read_at: float, now: float, held: HeldCounters | None
 ) -> U64:
     """Deltas of every record, zero for records without counters. Updates the rows.
 
-    The counters were read between ``read_at`` and ``now``. With ``hold``, counters of ``RecordKind.DUMPED`` that
-    changed are not counted yet but passed to ``held``.
+    The counters were read between ``read_at`` and ``now``. Counters of ``RecordKind.DUMPED`` that changed are not
+    counted yet but passed to ``held``; None: no full read is under way, and they count.
     """
     deltas = np.zeros((len(rows), 4), np.uint64)
     with_counters = np.flatnonzero(batch.flags & COUNTERS)
@@ -40,9 +40,9 @@ def count(
     closing &= batch.protocol[with_counters] == TCP
     heard_by = None if batch.moments is None else bursts.last_heard(batch)[with_counters]
     reading = Reading(row, current, closing, read_at, now, heard_by)
-    held.drop(row)
-    waits = (kind == DUMPED) & has_grown(current ^ columns.last[row]) if hold else np.zeros(len(row), np.bool_)
-    if not waits.any():
+    columns.held[row] = 0  # newer counters are known
+    waits = (kind == DUMPED) & has_grown(current ^ columns.last[row])
+    if held is None or not waits.any():
         deltas[with_counters] = _grow(columns, reading)
         return deltas
     held.hold(reading.take(waits))

@@ -44,7 +44,8 @@ class Reading(NamedTuple):
 
 
 class HeldCounters:
-    """At most one reading for each row, the last one."""
+    """At most one reading for each row, the last one. Those with 0 in the column ``held`` are dropped: newer counters
+    are known, or the flow has ended."""
 
     def __init__(self, columns: FlowColumns) -> None:
         self._held = columns.held
@@ -55,10 +56,6 @@ class HeldCounters:
         self._readings.append(reading)
         self._held[reading.rows] = len(self._readings)
 
-    def drop(self, rows: Rows) -> None:
-        """Drop what is held for these rows: newer counters are known, or the flow has ended."""
-        self._held[rows] = 0
-
     def take(self) -> Iterator[Reading]:
         """Remove and return everything that is held."""
         readings, self._readings = self._readings, []
@@ -66,8 +63,3 @@ class HeldCounters:
             kept = self._held[reading.rows] == number
             self._held[reading.rows[kept]] = 0
             yield reading.take(kept)
-
-    def clear(self) -> None:
-        """Drop everything that is held."""
-        for _ in self.take():
-            pass

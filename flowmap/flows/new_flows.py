@@ -6,9 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.columns import FlowColumns, Mask, Row
+from flowmap.flows.counters import sums
+from flowmap.flows.filter import Filter
 from flowmap.flows.index.hash_index import Positions, Rows
 from flowmap.flows.index.ports import pack_nat
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
+from flowmap.flows.records.changes import Shed
+from flowmap.model.namespace import OWN
 
 DUMPED, UPDATED = int(RecordKind.DUMPED), int(RecordKind.UPDATED)
 NEWS = int(Flag.COUNTERS | Flag.ENDING | Flag.HEALTH | Flag.ASSURED)
@@ -33,7 +37,8 @@ def opening_flags(batch: FlowBatch, before: Mask) -> npt.NDArray[np.uint32]:
 
 def note_flags(columns: FlowColumns, batch: FlowBatch, rows: Rows) -> None:
     """Note which rows have an end that may not be announced, and which are assured."""
-    columns.flags[rows[batch.kind != DUMPED]] &= ~END_UNANNOUNCED
+    # Other namespaces are read at a pace of their own, so an event about one flow says nothing about later ones.
+    columns.flags[rows[(batch.kind != DUMPED) & (batch.namespace == OWN)]] &= ~END_UNANNOUNCED
     columns.flags[rows[(batch.flags & DOUBTFUL) != 0]] |= END_UNANNOUNCED
     columns.flags[rows[(batch.flags & FLAG_ASSURED) != 0]] |= ASSURED
 
@@ -54,3 +59,11 @@ def applicable(batch: FlowBatch, part: Positions) -> Positions:
     news = (batch.flags[part] & NEWS) != 0
     chosen: Positions = part[(batch.kind[part] != UPDATED) | news]
     return chosen
+
+
+def count_refused(batch: FlowBatch, admit: Filter) -> Shed:
+    """What is counted of records of flows that the table refused: the final counters of closed ones."""
+    ignored = admit.ignores(batch)
+    final = (batch.kind == RecordKind.CLOSED) & ((batch.flags & Flag.COUNTERS) != 0)
+    totals = sums(batch, final & ~ignored)
+    return Shed(int(np.count_nonzero(~ignored)), totals, sum(sums(batch, final & ignored)[:2]))

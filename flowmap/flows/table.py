@@ -23,7 +23,7 @@ from flowmap.flows.columns import (
     key_columns,
     occurrence_rounds,
 )
-from flowmap.flows.counters import apply_late_openings, count, count_held, count_retransmits, has_grown, sums
+from flowmap.flows.counters import apply_late_openings, count, count_held, count_retransmits, has_grown
 from flowmap.flows.eviction import (
     SHARE,
     Evict,
@@ -35,19 +35,21 @@ from flowmap.flows.eviction import (
     without_evictable,
 )
 from flowmap.flows.filter import Filter
+from flowmap.flows.free_rows import FreeRows
 from flowmap.flows.health import apply_measured
-from flowmap.flows.held_counters import HeldCounters
 from flowmap.flows.index.endpoints import EndpointTable
 from flowmap.flows.index.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.index.ports import TCP
 from flowmap.flows.index.superseded import Superseded
 from flowmap.flows.namespaces import Namespaces
-from flowmap.flows.new_flows import applicable, note_flags, opening_flags, write_translation
+from flowmap.flows.new_flows import applicable, count_refused, note_flags, opening_flags, write_translation
+from flowmap.flows.reads import FullReads
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.records.changes import Changes, Moment, Shed, joined
 from flowmap.flows.records.moments import note_moments
 from flowmap.flows.untracked import Untracked
 from flowmap.flows.workloads import Workloads
+from flowmap.model.namespace import OWN
 
 NEVER = -np.inf
 MAX_SUPERSEDED = 10_000
@@ -92,22 +94,16 @@ class FlowTable:
         self.untracked = Untracked(self.columns, self._index, hasher)
         self._nat = nat
         self._admit = admit or Filter()
-        self._free: list[int] = []
-        self._top = 0
-        self._read = 0
-        self._starting = True
+        self._rows = FreeRows()
+        self._reads = FullReads(self.columns)
         self._superseded = Superseded(MAX_SUPERSEDED)
-        self._reading = False
-        self._held = HeldCounters(self.columns)
-        self._refused = False  # a flow was refused since the start of the last complete read without refusals
-        self._refused_in_read = False
         self._swept: list[Rows] = []
         self.withhold_above = max_flows // 2
         """Number of flows above which the counters of evictable flows are not counted yet."""
         self._withholding = False
 
     def __len__(self) -> int:
-        return self._top - len(self._free)
+        return self._rows.top - len(self._rows)
 
     def set_filter(self, admit: Filter) -> None:
         """Use another filter for new flows; existing flows keep theirs."""
@@ -115,7 +111,7 @@ class FlowTable:
 
     def live(self) -> Rows:
         """All rows in use."""
-        return np.flatnonzero(self.columns.flags[: self._top] & USED).astype(np.int32)
+        return np.flatnonzero(self.columns.flags[: self._rows.top] & USED).astype(np.int32)
 
     def alive_until(self, rows: Rows) -> bursts.Times:
         """The latest instant at which each flow was certainly alive."""
@@ -128,31 +124,47 @@ class FlowTable:
         """Note that the table has every change before ``at``."""
         self.alive_at = max(self.alive_at, at)
 
-    def begin_read(self) -> None:
-        """Start a full read. Until :meth:`end_read` the counters that it shows are held."""
-        self._read += 1
-        self._reading = True
-        self._held.clear()
-        self._refused_in_read = False
+    def open_namespace(self, namespace: int, *, is_new: bool) -> None:
+        """Prepare for the flows of another namespace. ``is_new``: it did not exist when the daemon started."""
+        self._reads.add(namespace, is_new=is_new)
 
-    def end_read(self, *, complete: bool, now: float) -> list[Changes]:
+    def close_namespace(self, namespace: int, now: float) -> list[Changes]:
+        """Count what is held of a namespace that is not read any more, and close its open flows."""
+        changes = self._count_held(namespace)
+        self._reads.forget(namespace)
+        rows = self._in_namespace(namespace)
+        return [*changes, self._close_unseen(rows[(self.columns.flags[rows] & OPEN) != 0], namespace, now)]
+
+    def begin_read(self, namespace: int = OWN) -> None:
+        """Start a full read of a namespace. Until :meth:`end_read` the counters that it shows are held."""
+        self._reads.begin(namespace)
+
+    def end_read(self, *, complete: bool, now: float, namespace: int = OWN) -> list[Changes]:
         """End a full read: count what it showed. A complete one also closes the open flows that it did not show."""
-        self._reading = False
-        changes = [count_held(self.columns, reading) for reading in self._held.take()]
-        return [*changes, self._close_unseen(now)] if complete else changes
+        changes = self._count_held(namespace)
+        if not complete:
+            return changes
+        columns, rows = self.columns, self._in_namespace(namespace)
+        missing = (columns.flags[rows] & (OPEN | INDEXED)) == OPEN | INDEXED
+        missing &= columns.read[rows] < self._reads.began(namespace)
+        closed = self._close_unseen(rows[missing], namespace, now)
+        columns.flags[rows] &= ~UNANNOUNCED
+        self._reads.finish(namespace)
+        return [*changes, closed]
 
-    def _close_unseen(self, now: float) -> Changes:
-        self._starting = False
-        flags = self.columns.flags[: self._top]
-        missing = (flags & (OPEN | INDEXED)) == OPEN | INDEXED
-        missing &= self.columns.read[: self._top] != self._read
-        gone = np.flatnonzero(missing).astype(np.int32)
-        gone = np.concatenate((gone, self._superseded.clear()))
+    def _count_held(self, namespace: int) -> list[Changes]:
+        return [count_held(self.columns, reading) for reading in self._reads.take_held(namespace)]
+
+    def _close_unseen(self, rows: Rows, namespace: int, now: float) -> Changes:
+        """Close flows without a final record, and those whose tuple another flow has."""
+        gone = np.union1d(rows, self._superseded.clear(self.columns.namespace, namespace)).astype(np.int32)
         self.ended_unseen += self._not_ignored(gone)
         self._close(gone, now)
-        flags &= ~UNANNOUNCED
-        self._refused = self._refused_in_read
         return Changes.of_closed(gone)
+
+    def _in_namespace(self, namespace: int) -> Rows:
+        used = (self.columns.flags[: self._rows.top] & USED) != 0
+        return np.flatnonzero(used & (self.columns.namespace[: self._rows.top] == namespace)).astype(np.int32)
 
     def apply(
         self, batch: FlowBatch, *, now: float, read_at: float, born_after: float = NEVER, evict: Evict | None = None
@@ -197,18 +209,17 @@ class FlowTable:
 
     def evict_unanswered(self, wanted: int) -> Rows:
         """Stop tracking at least ``wanted`` unanswered flows, if there are as many. Returns the rows to free."""
-        rows = unanswered(self.columns, self._top, max(wanted, self.max_flows // SHARE))
+        rows = unanswered(self.columns, self._rows.top, max(wanted, self.max_flows // SHARE))
         if len(rows):
-            self._refused = self._refused_in_read = True
+            self._reads.refuse(self.columns.namespace[rows])
             self._unindex(rows)
             self.open_flows -= self._not_ignored(rows)
         return rows
 
     def free(self, rows: Rows) -> None:
         """Free closed rows after their traffic was credited."""
-        self.columns.flags[rows] = 0
-        self._held.drop(rows)
-        self._free.extend(rows.tolist())
+        self.columns.flags[rows] = self.columns.held[rows] = 0
+        self._rows.give(rows)
 
     def sweep_endpoints(self) -> Rows:
         """Free and return the numbers of endpoints without flows."""
@@ -228,9 +239,9 @@ class FlowTable:
         columns = self.columns
         rows = self._index.find(hashes, partial(key.same, columns))
         if len(batch) and batch.kind[0] == MEASURED:
-            self.untracked.compare(
-                batch, hashes, rows, moment.read_at, admit=self._admit, refused=self._refused, top=self._top
-            )
+            if batch.namespace[0] == OWN:
+                lacks, top = self._reads.lacks_flows(OWN), self._rows.top
+                self.untracked.compare(batch, hashes, rows, moment.read_at, admit=self._admit, refused=lacks, top=top)
             return apply_measured(columns, batch, rows, moment.read_at, self.workloads)
         replaced = self._apply_other_ids(batch, hashes, rows, moment.now)
         fresh = np.flatnonzero(rows < 0)
@@ -242,32 +253,29 @@ class FlowTable:
         opened = rows[placed]
         shed = Shed()
         if len(placed) < len(fresh):
-            shed = self._refuse(batch.take(fresh[len(placed) :]))
+            refused = batch.take(fresh[len(placed) :])
+            self._reads.refuse(refused.namespace)  # a flow that is first seen later may be one of them, and old
+            shed = count_refused(refused, self._admit)
             kept = np.flatnonzero(rows >= 0)
             batch, rows = batch.take(kept), rows[kept]
-        columns.read[rows] = self._read
+        columns.read[rows] = self._reads.number
         note_flags(columns, batch, rows)
+        ending = (batch.kind == CLOSED) | ((batch.flags & ENDING) != 0)
+        proven = self.alive_until(rows[ending])  # their counters were read when they had ended
         if self._withholding:
             batch = without_evictable(columns, batch, rows)
-        deltas = count(columns, batch, rows, moment.read_at, moment.now, self._held, hold=self._reading)
+        held = self._reads.held(int(batch.namespace[0])) if len(batch) else None
+        deltas = count(columns, batch, rows, moment.read_at, moment.now, held)
         apply_late_openings(columns, batch, rows, deltas, moment.born_after)
         resent = count_retransmits(columns, batch, rows)
         self.workloads.note(columns, batch, rows)
         note_moments(columns, batch, rows, self.alive_until)
-        self._end(rows[(batch.flags & ENDING) != 0], moment.now)
+        self._end(rows[ending], moment.now, proven)
         closed = rows[batch.kind == CLOSED]
         self._close(closed, moment.now)
         grew = np.flatnonzero(has_grown(deltas) | (resent != 0))
         closed = np.concatenate((closed, replaced))
         return Changes(rows[grew], deltas[grew], resent[grew], opened, closed, *shed)
-
-    def _refuse(self, batch: FlowBatch) -> Shed:
-        """Count records of refused flows. A flow that is first seen later may be one of them, and old."""
-        self._refused = self._refused_in_read = True
-        ignored = self._admit.ignores(batch)
-        final = (batch.kind == CLOSED) & ((batch.flags & COUNTERS) != 0)
-        totals = sums(batch, final & ~ignored)
-        return Shed(int(np.count_nonzero(~ignored)), totals, sum(sums(batch, final & ignored)[:2]))
 
     def _apply_other_ids(self, batch: FlowBatch, hashes: Hashes, rows: Rows, now: float) -> Rows:
         """Separate flows with a known tuple and another kernel id: find their row, or mark the record as new (-1).
@@ -310,7 +318,7 @@ class FlowTable:
     def _supersede(self, tuple_hash: int, row: int, now: float) -> int | None:
         rows, ended = np.array([row], np.int32), bool(self.columns.flags[row] & ENDED)
         self._unindex(rows)
-        self._end(rows, now)
+        self._end(rows, now, self.alive_until(rows))
         return self._superseded.add(tuple_hash, int(self.columns.id[row]), row, ended=ended)
 
     def _restore(self, tuple_hash: int, flow_id: int) -> int:
@@ -326,7 +334,7 @@ class FlowTable:
     def _open(
         self, batch: FlowBatch, key: FlowKeys, hashes: Hashes, placed: npt.NDArray[np.intp], moment: Moment
     ) -> Rows:
-        rows = self._allocate(len(placed))
+        rows = self._rows.take(len(placed))
         if not len(rows):
             return rows
         columns, records = self.columns, batch.take(placed)
@@ -334,9 +342,10 @@ class FlowTable:
         columns.id[rows] = records.id
         columns.client[rows], columns.service[rows] = self._intern_endpoints(records)
         joined = (records.flags & PICKED_UP) != 0
-        before = self._starting & (records.kind != OPENED) & ~joined
+        found = records.kind != OPENED
+        before = self._reads.are_before_first(records.namespace) & found & ~joined
         columns.flags[rows] = opening_flags(records, before)
-        perhaps_old = before | joined | (self._refused & (records.kind != OPENED))
+        perhaps_old = before | joined | (self._reads.lack_flows(records.namespace) & found)
         each = records.moments
         columns.born_after[rows] = np.where(perhaps_old, NEVER, moment.born_after if each is None else each.before)
         columns.born_by[rows] = moment.now if each is None else each.by
@@ -351,33 +360,22 @@ class FlowTable:
         columns.flags[rows[lasting]] |= INDEXED
         return rows
 
-    def _allocate(self, count: int) -> Rows:
-        reused = self._free[len(self._free) - min(count, len(self._free)) :]
-        del self._free[len(self._free) - len(reused) :]
-        fresh = count - len(reused)
-        rows = np.array(reused + list(range(self._top, self._top + fresh)), np.int32)
-        self._top += fresh
-        return rows
-
     def _intern_endpoints(self, batch: FlowBatch) -> tuple[Rows, Rows]:
         if self.endpoints.room < 2 * len(batch):
             self._swept.append(self.sweep_endpoints())
         # The client is always the one before source NAT. Many clients can share one translated address, and the host
         # that has this address itself (the router, or a host with a job) must not get their traffic.
         clients = self.endpoints.intern_clients(batch.client_high, batch.client_low)
-        if self._nat == "original":
-            address = (batch.server_high, batch.server_low, batch.server_port)
-        else:
-            address = (batch.translated_server_high, batch.translated_server_low, batch.translated_server_port)
-        return clients, self.endpoints.intern_services(*address, batch.protocol)
+        before = "" if self._nat == "original" else "translated_"
+        high, low, port = (getattr(batch, f"{before}server_{part}") for part in ("high", "low", "port"))
+        return clients, self.endpoints.intern_services(high, low, port, batch.protocol)
 
-    def _end(self, rows: Rows, now: float) -> None:
-        """Note the end of the connections. The kernel may keep their entries."""
-        if not len(rows):
-            return
+    def _end(self, rows: Rows, now: float, proven: bursts.Times) -> None:
+        """Note the end of connections that were alive until ``proven``. The kernel may keep their entries."""
         columns = self.columns
-        rows = rows[(columns.flags[rows] & ENDED) == 0]
-        columns.ended_after[rows] = self.alive_until(rows)
+        lasting = (columns.flags[rows] & ENDED) == 0
+        rows = rows[lasting]
+        columns.ended_after[rows] = proven[lasting]
         columns.ended_by[rows] = now
         columns.flags[rows] |= ENDED
 
@@ -385,9 +383,9 @@ class FlowTable:
         if not len(rows):
             return
         columns = self.columns
-        self._end(rows, now)
+        self._end(rows, now, self.alive_until(rows))
         self._unindex(rows)
-        self._held.drop(rows)
+        columns.held[rows] = 0
         self.open_flows -= self._not_ignored(rows[(columns.flags[rows] & OPEN) != 0])
         columns.flags[rows] &= ~OPEN
 

@@ -57,6 +57,13 @@ class SourceStats:
     """Whether each configured interface exists and is up."""
     notes: dict[str, str] = field(default_factory=dict)
     """Active degradations: a short key, and one line with the cost and the remedy."""
+    namespaces: dict[str, int] = field(default_factory=dict)
+    """Other network namespaces by state: ``read`` now; ``over_limit`` and ``failed``, not read. Empty where none is
+    wanted."""
+    namespace_pause: float | None = None
+    """Seconds between two full reads of each other network namespace; None where none is wanted."""
+    opener: bool | None = None
+    """Whether the opener of other network namespaces is connected; None where none is wanted."""
     accounting: bool | None = None
     """Whether the kernel counts bytes of conntrack entries; None for other sources."""
 

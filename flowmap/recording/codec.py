@@ -33,6 +33,9 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespaceGone,
+    NamespaceOpened,
+    NamespaceRead,
     NamespacesNamed,
     OwnCalls,
     ReadFinished,
@@ -65,6 +68,9 @@ CODES: Mapping[type, int] = {
     WorkloadsNamed: 21,
     OwnCalls: 22,
     NamespacesNamed: 23,
+    NamespaceOpened: 24,
+    NamespaceRead: 25,
+    NamespaceGone: 26,
 }
 """The code of each type of entry; a :class:`TakeStep` has the code of its step. Codes never change, since recordings
 are kept. A new code, or a new field in a type, needs a higher ``recording.file.FORMAT``."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Level = Literal["ok", "degraded", "failed"]
 ReadReason = Literal["start", "timer", "overrun"]
+ReadEvent = Literal["started", "complete", "incomplete", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,32 @@ class NamespacesNamed:
     namespaces: tuple[tuple[int, NetworkNamespace], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NamespaceOpened:
+    """Another network namespace is read from now on; precedes its records. A batch has records of one namespace."""
+
+    number: int
+    absent_at: float | None
+    """The namespace did not exist at this instant (monotonic seconds), so its flows began later; None: it may be older
+    than the daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceRead:
+    """A full read of another network namespace: ``started`` as :class:`ReadStarted`, ``complete`` and ``incomplete`` as
+    :class:`ReadFinished`, and ``lost`` as :class:`Lost`, each for the flows of this namespace only."""
+
+    number: int
+    event: ReadEvent
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceGone:
+    """Another network namespace is not read any more, as it is gone or failed: its open flows have ended."""
+
+    number: int
+
+
 Step = (
     FlowBatch
     | ReadStarted
@@ -107,6 +134,9 @@ Step = (
     | WorkloadsNamed
     | NamespacesNamed
     | OwnCalls
+    | NamespaceOpened
+    | NamespaceRead
+    | NamespaceGone
 )
 
 

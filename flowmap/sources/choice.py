@@ -37,15 +37,19 @@ class Chosen(NamedTuple):
 
 def choose_source(settings: CollectConfig, *, own_port: int = 0) -> Chosen:
     """The configured source, not opened yet; ``auto`` is resolved by :func:`choose`."""
-    if settings.source != "auto":
-        return Chosen(KINDS[settings.source].make(settings), "")
-    choice = choose(settings, own_port=own_port)
-    chosen = KINDS[choice.kind].make(settings)
-    if choice.kind == "conntrack":
+    auto = settings.source == "auto"
+    kind, why, _ = choose(settings, own_port=own_port) if auto else Choice(settings.source, "", costs=False)
+    together = auto and kind == "conntrack"
+    if settings.namespaces != "host" and kind in ("sockets", "conntrack"):
+        from flowmap.sources.namespaces.making import every_namespace
+
+        return Chosen(every_namespace(settings, kind, together=together), why)
+    chosen = KINDS[kind].make(settings)
+    if together:
         from flowmap.sources.combined import CombinedSource
 
-        return Chosen(CombinedSource(chosen, make_sockets(settings, bytes_count=False)), choice.why)
-    return Chosen(chosen, choice.why)
+        return Chosen(CombinedSource(chosen, make_sockets(settings, bytes_count=False)), why)
+    return Chosen(chosen, why)
 
 
 def choose(settings: CollectConfig, *, own_port: int = 0) -> Choice:

@@ -17,7 +17,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 _MEASURED_FLAGS = np.uint16(Flag.HEALTH | Flag.PRESENT | Flag.ENDING | Flag.ASSURED | Flag.GUESSED)
 RETRY_LIMIT = 60.0
 """Longest pause, in seconds, before the health source is opened again."""
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A source that reads several."""
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """The sources that are read, the one that counts bytes first."""
 
 
 class CombinedSource:
@@ -99,13 +108,7 @@ class CombinedSource:
 
     def _measured(self, steps: Iterator[Step]) -> Iterator[Step]:
         try:
-            for step in steps:
-                if isinstance(step, FlowBatch) and len(step):
-                    yield measured(step)
-                elif isinstance(step, WorkloadsNamed):
-                    yield step
-                elif isinstance(step, ReadFinished):
-                    yield MeasuringFinished(step.complete)
+            yield from measurements(steps)
         except SourceError as error:
             self._close_health(error)
             yield MeasuringFinished(complete=False)
@@ -128,6 +131,37 @@ class CombinedSource:
         self._pause = min(RETRY_LIMIT, 2 * self._pause)
         note = f"no retransmissions or round-trip times: {error}; retrying"
         self._health.stats.notes = {"failed": note}
+
+
+class MeasuringSource:
+    """A source that only measures: its records become measurements."""
+
+    as_of = float("inf")
+
+    def __init__(self, source: Source) -> None:
+        self.facts, self.stats = source.facts, source.stats
+        self._source = source
+        self.configure, self.open, self.close = source.configure, source.open, source.close
+        self.fileno, self.deadline = source.fileno, source.deadline
+
+    def poll(self) -> Iterator[Step]:
+        """Measurements."""
+        return measurements(self._source.poll())
+
+    def finish(self) -> Iterator[Step]:
+        """The last measurements."""
+        return measurements(self._source.finish())
+
+
+def measurements(steps: Iterator[Step]) -> Iterator[Step]:
+    """The steps of a source that only measures."""
+    for step in steps:
+        if isinstance(step, FlowBatch) and len(step):
+            yield measured(step)
+        elif isinstance(step, WorkloadsNamed):
+            yield step
+        elif isinstance(step, ReadFinished):
+            yield MeasuringFinished(step.complete)
 
 
 def measured(batch: FlowBatch) -> FlowBatch:
@@ -157,4 +191,4 @@ def names(source: Source) -> str:
 
 def parts(source: Source) -> tuple[Source, ...]:
     """The sources that are read."""
-    return source.parts if isinstance(source, CombinedSource) else (source,)
+    return source.parts if isinstance(source, Composite) else (source,)

@@ -12,7 +12,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flowmap.errors import SourceDenied, SourceError
 
@@ -49,12 +49,27 @@ class Received(NamedTuple):
     """Datagrams dropped because they were larger than the buffer."""
 
 
+Buffers = deque[memoryview]
+"""Memory to receive in, used in turn."""
+
+
+def make_buffers(size: int, number: int = 1) -> Buffers:
+    """Buffers of ``size`` bytes, at least one datagram each."""
+    # Anonymous mappings: unused pages cost no memory. A bytearray would write zeros to all of them.
+    return deque(memoryview(mmap.mmap(-1, max(size, LARGEST_DATAGRAM))) for _ in range(number))
+
+
+def _opened(protocol: int) -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+
+
 class NetlinkSocket:
-    """One netlink socket, in the network namespace of the thread that creates it.
+    """One netlink socket, in the network namespace of the thread that creates it, or of ``given``.
 
     ``groups``: multicast group numbers to join. ``receive_buffer``: bytes, 0 for the system's default; the attribute of
     that name has the granted bytes. ``chunk``: bytes one ``receive`` returns at most. ``buffers``: a result stays valid
-    until that many further calls.
+    until that many further calls. ``given``: an open socket of this protocol, which is taken over. ``shared``: memory
+    that several sockets use in turn, in place of own memory; then a result is valid until one of them receives.
     Raises SourceDenied if a permission is missing and SourceError if the kernel lacks the protocol.
     """
 
@@ -66,11 +81,12 @@ class NetlinkSocket:
         receive_buffer: int = 0,
         chunk: int = 1 << 20,
         buffers: int = 1,
+        given: socket.socket | None = None,
+        shared: Buffers | None = None,
     ) -> None:
-        # Anonymous mappings: unused pages cost no memory. A bytearray would write zeros to all of them.
-        self._views = deque(memoryview(mmap.mmap(-1, max(chunk, LARGEST_DATAGRAM))) for _ in range(buffers))
+        self._views = make_buffers(chunk, buffers) if shared is None else shared
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            self._socket = _opened(protocol) if given is None else given
         except OSError as error:
             raise _source_error("open a netlink socket", error) from error
         try:
@@ -99,9 +115,13 @@ class NetlinkSocket:
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
             except PermissionError:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-        self.receive_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+                if self._granted() < size:  # another process may have been permitted more
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        self.receive_buffer = self._granted()
         return self.receive_buffer
+
+    def _granted(self) -> int:
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
 
     def fileno(self) -> int:
         """The descriptor, readable while datagrams are waiting; -1 once closed."""
@@ -149,6 +169,15 @@ class NetlinkSocket:
             starts.append(at)
             at += (size + 3) & ~3
         return Received(view[:at], starts, False, False, truncated)
+
+
+class OpenSocket(Protocol):
+    """Opens netlink sockets in some network namespace; :class:`NetlinkSocket` does in that of the calling thread."""
+
+    def __call__(
+        self, protocol: int, *, groups: Iterable[int] = (), receive_buffer: int = 0, chunk: int = 1 << 20
+    ) -> NetlinkSocket:
+        """See :class:`NetlinkSocket`."""
 
 
 def _source_error(what: str, error: OSError) -> SourceError:

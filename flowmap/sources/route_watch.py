@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from flowmap.errors import DecodeError, SourceError
-from flowmap.sources.netlink_socket import TRANSIENT, NetlinkSocket, Received
+from flowmap.sources.netlink_socket import TRANSIENT, NetlinkSocket, OpenSocket, Received
 from flowmap.wire.netlink.messages import Control, Message, MessageFlag, decode_messages, decode_status
 
 ATTEMPTS = 3
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class RouteWatch(Generic[T]):
-    """A list of the network namespace of the thread that creates it.
+    """A list of the network namespace of the thread that creates it, or of the one in which ``open_socket`` opens.
 
     Subclasses define the request (:meth:`_encode`) and the result (:meth:`_collect`).
     """
@@ -33,11 +33,12 @@ class RouteWatch(Generic[T]):
     what: str
     """What the list contains, for errors."""
 
-    def __init__(self, groups: Iterable[int]) -> None:
+    def __init__(self, groups: Iterable[int], open_socket: OpenSocket | None = None) -> None:
         """``groups``: multicast groups that report changes; SourceError if a socket cannot be opened."""
-        self._events = NetlinkSocket(_NETLINK_ROUTE, groups=groups)
+        open_socket = NetlinkSocket if open_socket is None else open_socket
+        self._events = open_socket(_NETLINK_ROUTE, groups=groups)
         try:
-            self._socket = NetlinkSocket(_NETLINK_ROUTE)
+            self._socket = open_socket(_NETLINK_ROUTE)
         except SourceError:
             self._events.close()
             raise

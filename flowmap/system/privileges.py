@@ -29,6 +29,12 @@ class Capability(IntEnum):
     NET_ADMIN = 12
     NET_RAW = 13
     SYS_PTRACE = 19
+    SYS_ADMIN = 21
+
+
+OPENER = frozenset({Capability.SYS_ADMIN, Capability.SYS_PTRACE, Capability.NET_ADMIN})
+"""What ``flowmap opener`` keeps: to enter namespaces, to see those of other users' processes, and for sockets with a
+larger queue and with conntrack."""
 
 
 class _Header(ctypes.Structure):

@@ -92,7 +92,12 @@ def snapshot(*, health: bool = True) -> Snapshot:
         sources=(
             SourceReport(
                 SourceFacts("sockets", "payload", announces_births=False, tells_health=True),
-                SourceStats(True, 10, {"malformed": 1}, 2, {"start": 1, "timer": 4}, 0.125, 425984),
+                SourceStats(
+                    *(True, 10, {"malformed": 1}, 2, {"start": 1, "timer": 4}, 0.125, 425984),
+                    namespaces={"read": 3, "over_limit": 0, "failed": 1},
+                    namespace_pause=7.5,
+                    opener=True,
+                ),
                 untracked=3,
             ),
             SourceReport(

@@ -7,7 +7,7 @@ import pytest
 
 from flowmap.flows import namespaces
 from flowmap.flows.namespaces import Namespaces
-from flowmap.flows.records.batch import RecordKind
+from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.namespace import NetworkNamespace
 from tests.support.flow_table import bytes_of, started
 from tests.support.records import Record, replace
@@ -27,11 +27,41 @@ def test_the_same_tuple_in_two_namespaces_is_two_flows() -> None:
     assert feed.table.open_flows == 2
 
 
-def test_a_full_read_ends_the_flow_of_the_namespace_that_is_gone() -> None:
+def test_a_full_read_ends_flows_of_its_namespace_only() -> None:
     feed = started()
-    feed(HOST, BLUE)
-    (gone,) = feed.read(replace(HOST, kind=RecordKind.DUMPED, counters=bytes_of(100)))
-    assert feed.table.columns.namespace[gone] == 1
+    blue, green = feed(BLUE, GREEN).opened.tolist()
+    assert feed.read(replace(HOST, kind=RecordKind.DUMPED, counters=bytes_of(100))) == []
+    feed.table.begin_read(1)
+    (closed,) = feed.table.end_read(complete=True, now=feed.now, namespace=1)
+    assert closed.closed.tolist() == [blue]
+    (closed,) = feed.table.close_namespace(2, feed.now)
+    assert closed.closed.tolist() == [green]
+    assert feed.table.ended_unseen == 2
+
+
+@pytest.mark.parametrize(("is_new", "counted"), [(True, 100), (False, 0)])
+def test_flows_of_a_namespace_that_is_older_than_the_daemon_may_be_older_too(is_new: bool, counted: int) -> None:
+    feed = started()
+    feed.catch_up()
+    feed.table.open_namespace(1, is_new=is_new)
+    feed.table.begin_read(1)
+    (row,) = feed(replace(BLUE, kind=RecordKind.DUMPED, counters=bytes_of(100))).opened.tolist()
+    grown, _ = feed.table.end_read(complete=True, now=feed.now, namespace=1)
+    assert grown.deltas[:, 0].sum() == counted
+    assert np.isfinite(feed.table.columns.born_after[row]) == is_new
+
+
+def test_a_flow_of_another_namespace_is_alive_as_of_its_own_records() -> None:
+    feed = started()
+    own = replace(BLUE, flags=int(Flag.END_UNANNOUNCED))
+    (row,) = feed(own).opened.tolist()
+    read_at = feed.now - 0.5
+    feed.now += 10
+    feed.catch_up()
+    rows = np.array([row], np.int32)
+    assert feed.table.alive_until(rows).tolist() == [read_at]
+    feed(replace(own, kind=RecordKind.CLOSED), free=False)
+    assert feed.table.columns.ended_after[row] == read_at
 
 
 def test_a_row_that_is_used_again_has_the_namespace_of_its_new_flow() -> None:

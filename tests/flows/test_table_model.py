@@ -16,9 +16,10 @@ from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.flows.records.changes import Changes
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
-from tests.support.records import Record, batch_of
+from tests.support.records import Record, batch_of, replace
 
 TCP = 6
+OTHER = 7 << 20  # another network namespace
 WITHHOLD_ABOVE = 2
 """Flows in the table above which those that may have to give way are not counted yet."""
 NO_ROWS = np.zeros(0, np.int32)
@@ -102,13 +103,14 @@ class Model:
     current: dict[Key, Flow] = field(default_factory=dict)
     aside: dict[tuple[Key, int], tuple[Flow, bool]] = field(default_factory=dict)
     done: list[Flow] = field(default_factory=list)
-    starting: bool = True
+    starting: set[int] = field(default_factory=lambda: {0, OTHER})
     number: int = 0
-    reading: bool = False
+    began: dict[int, int] = field(default_factory=lambda: {0: 0, OTHER: 0})
+    reading: set[int] = field(default_factory=set)
     alive_at: float = -math.inf
     withholding: bool = False
-    crowded: bool = False
-    crowded_now: bool = False
+    crowded: set[int] = field(default_factory=set)
+    crowded_now: set[int] = field(default_factory=set)
 
     def apply(self, records: list[Record], now: float, read_at: float, born_after: float) -> None:
         seen: set[Key] = set()
@@ -123,12 +125,12 @@ class Model:
     def _apply(self, record: Record, key: Key, now: float, read_at: float, born_after: float) -> None:
         flow = self._find(record, key, now)
         if flow is None:
-            joined = bool(record.flags & Flag.PICKED_UP)
-            old = self.starting and record.kind is not RecordKind.OPENED and not joined
+            joined, crowded = bool(record.flags & Flag.PICKED_UP), record.namespace in self.crowded
+            old = record.namespace in self.starting and record.kind is not RecordKind.OPENED and not joined
             flow = Flow(
                 key,
                 record.id,
-                -math.inf if old or joined or (self.crowded and record.kind is not RecordKind.OPENED) else born_after,
+                -math.inf if old or joined or (crowded and record.kind is not RecordKind.OPENED) else born_after,
                 now,
                 preexisting=old,
                 unannounced=record.kind in (RecordKind.DUMPED, RecordKind.UPDATED),
@@ -138,19 +140,21 @@ class Model:
                 self.current[key] = flow
             self.done.append(flow)
         flow.read = self.number
-        if record.kind is not RecordKind.DUMPED:
+        if record.kind is not RecordKind.DUMPED and record.namespace == 0:
             flow.silent = False
         if record.flags & Flag.DOUBTFUL:
             flow.silent = True
         flow.assured |= bool(record.flags & Flag.ASSURED)
+        proven = self.alive_until(flow)
         over = record.kind is RecordKind.CLOSED or bool(record.flags & Flag.ENDING)
         waits = self.withholding and record.kind is RecordKind.DUMPED and flow.waits(record.counters or (0, 0, 0, 0))
         if record.counters is not None and not waits:
-            flow.take(record.counters, read_at, over, held=self.reading and record.kind is RecordKind.DUMPED)
+            held = record.namespace in self.reading and record.kind is RecordKind.DUMPED
+            flow.take(record.counters, read_at, over, held=held)
         if record.kind is RecordKind.OPENED:
             flow.announce(born_after)
-        if record.flags & Flag.ENDING:
-            self._end(flow, now)
+        if over:
+            self._end(flow, now, proven)
         if record.kind is RecordKind.CLOSED:
             self._close(flow, now)
 
@@ -186,9 +190,10 @@ class Model:
             return flow.active
         return flow.read_at if flow.silent else self.alive_at
 
-    def _end(self, flow: Flow, now: float) -> None:
+    def _end(self, flow: Flow, now: float, proven: float | None = None) -> None:
         if not flow.ended:
-            flow.ended_after, flow.ended_by, flow.ended = self.alive_until(flow), now, True
+            until = self.alive_until(flow) if proven is None else proven
+            flow.ended_after, flow.ended_by, flow.ended = until, now, True
 
     def _close(self, flow: Flow, now: float) -> None:
         self._end(flow, now)
@@ -205,31 +210,44 @@ class Model:
         for flow in leave:
             del self.current[flow.key]
             self.done.remove(flow)
-        if leave:
-            self.crowded = self.crowded_now = True
+            self.crowded.add(flow.key[3])
+            self.crowded_now.add(flow.key[3])
 
-    def begin_read(self) -> None:
+    def begin_read(self, namespace: int) -> None:
         self.number += 1
-        self.reading, self.crowded_now = True, False
-        for flow in self.done:
-            flow.held = None
+        self.began[namespace] = self.number
+        self.reading.add(namespace)
+        self.crowded_now.discard(namespace)
 
-    def count_held(self) -> None:
-        self.reading = False
+    def count_held(self, namespace: int) -> None:
+        self.reading.discard(namespace)
         for flow in self.done:
-            if flow.held is not None:
-                flow.count(*flow.held)
-            flow.held = None
+            if flow.key[3] == namespace:
+                if flow.held is not None:
+                    flow.count(*flow.held)
+                flow.held = None
 
-    def end_read(self, now: float) -> None:
-        self.starting = False
-        gone = [flow for flow in self.current.values() if flow.read != self.number]
-        for flow in gone + [flow for flow, _ in self.aside.values()]:
+    def end_read(self, namespace: int, now: float) -> None:
+        self.starting.discard(namespace)
+        gone = [flow for flow in self._in(namespace) if flow.read < self.began[namespace]]
+        aside = [one for one in self.aside if one[0][3] == namespace]
+        for flow in gone + [self.aside.pop(one)[0] for one in aside]:
             self._close(flow, now)
-        self.aside.clear()
-        for flow in self.current.values():
+        for flow in self._in(namespace):
             flow.unannounced = False
-        self.crowded = self.crowded_now
+        if namespace not in self.crowded_now:
+            self.crowded.discard(namespace)
+
+    def leave(self, namespace: int, now: float) -> None:
+        aside = [one for one in self.aside if one[0][3] == namespace]
+        for flow in self._in(namespace) + [self.aside.pop(one)[0] for one in aside]:
+            self._close(flow, now)
+        for known in (self.starting, self.crowded, self.crowded_now):
+            known.discard(namespace)
+        self.began[namespace] = self.number
+
+    def _in(self, namespace: int) -> list[Flow]:
+        return [flow for flow in self.current.values() if flow.key[3] == namespace]
 
 
 def _came(flow: Flow) -> float:
@@ -248,7 +266,6 @@ records = st.builds(
     client=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
     protocol=st.sampled_from([6, 6, 17]),
     zone=st.sampled_from([0, 0, 0, 7]),
-    namespace=st.sampled_from([0, 0, 0, 7 << 20]),
     id=st.sampled_from([1, 1, 1, 2, 3, 0]),
     counters=counters,
     flags=st.sampled_from(
@@ -267,11 +284,12 @@ class Comparison(RuleBasedStateMachine):
         self.model = Model()
         self.now = 100.0
         self.born_after = -math.inf
-        self.reading = False
+        self.table.open_namespace(OTHER, is_new=False)
         self.grown: dict[int, Four] = {}
 
-    @rule(batch=st.lists(records, min_size=1, max_size=8))
-    def apply(self, batch: list[Record]) -> None:
+    @rule(drawn=st.lists(records, min_size=1, max_size=8), namespace=st.sampled_from([0, 0, 0, OTHER]))
+    def apply(self, drawn: list[Record], namespace: int) -> None:
+        batch = [replace(one, namespace=namespace) for one in drawn]
         self.now += 1
         now, read_at, born_after = self.now, self.now - 0.5, self.born_after
         applied = self.table.apply(batch_of(*batch), now=now, read_at=read_at, born_after=born_after)
@@ -282,22 +300,35 @@ class Comparison(RuleBasedStateMachine):
         assert applied.shed == 0
         self._compare_and_free(applied.closed)
 
-    @precondition(lambda self: not self.reading)
-    @rule()
-    def begin_read(self) -> None:
-        self.reading = True
-        self.table.begin_read()
-        self.model.begin_read()
+    @rule(namespace=st.sampled_from([0, 0, OTHER]))
+    def begin_read(self, namespace: int) -> None:
+        if namespace not in self.model.reading:
+            self.table.begin_read(namespace)
+            self.model.begin_read(namespace)
 
-    @precondition(lambda self: self.reading)
-    @rule(complete=st.booleans())
-    def end_read(self, complete: bool) -> None:
-        self.reading = False
+    @precondition(lambda self: self.model.reading)
+    @rule(complete=st.booleans(), data=st.data())
+    def end_read(self, complete: bool, data: st.DataObject) -> None:
+        namespace = data.draw(st.sampled_from(sorted(self.model.reading)))
         self.now += 1
-        changes = self.table.end_read(complete=complete, now=self.now)
-        self.model.count_held()
+        changes = self.table.end_read(complete=complete, now=self.now, namespace=namespace)
+        self.model.count_held(namespace)
         if complete:
-            self.model.end_read(self.now)
+            self.model.end_read(namespace, self.now)
+        self._compare_all(changes)
+
+    @rule(is_new=st.booleans())
+    def lose_namespace(self, is_new: bool) -> None:
+        self.now += 1
+        changes = self.table.close_namespace(OTHER, self.now)
+        self.model.count_held(OTHER)
+        self.model.leave(OTHER, self.now)
+        self._compare_all(changes)
+        self.table.open_namespace(OTHER, is_new=is_new)
+        if not is_new:
+            self.model.starting.add(OTHER)
+
+    def _compare_all(self, changes: list[Changes]) -> None:
         for one in changes:
             self._grow(one)
         self._compare_and_free(np.concatenate([NO_ROWS, *(one.closed for one in changes)]))

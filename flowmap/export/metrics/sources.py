@@ -103,6 +103,34 @@ SOURCES = (
     ),
     SourceMetric(
         Metric(
+            "flowmap_source_namespaces",
+            "gauge",
+            "Network namespaces besides the daemon's own, by state: read; over_limit and failed are not read. Only "
+            "with collect.namespaces.",
+            ("source", "state"),
+        ),
+        lambda source: source.stats.namespaces,
+    ),
+    SourceMetric(
+        Metric(
+            "flowmap_source_namespace_read_interval_seconds",
+            "gauge",
+            "Time between two full reads of each other network namespace. With many it grows, so that the reads take a "
+            "fixed share of a core.",
+            ("source",),
+        ),
+        lambda source: source.stats.namespace_pause,
+    ),
+    SourceMetric(
+        Metric(
+            "flowmap_opener_up",
+            "gauge",
+            "Whether flowmap opener is connected. Without it no new network namespace is read.",
+        ),
+        lambda source: None if source.stats.opener is None else int(source.stats.opener),
+    ),
+    SourceMetric(
+        Metric(
             "flowmap_conntrack_offloaded_connections",
             "gauge",
             "Connections of the last full read that a flowtable forwards, by path (software, hardware). Their byte "

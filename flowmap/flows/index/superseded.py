@@ -43,8 +43,8 @@ class Superseded:
         held: npt.NDArray[np.bool_] = np.isin(hashes, np.array([key[0] for key in self._rows], np.uint64))
         return held
 
-    def clear(self) -> Rows:
-        """Remove and return all rows."""
-        rows = np.array([row for row, _ in self._rows.values()], np.int32)
-        self._rows.clear()
-        return rows
+    def clear(self, namespaces: npt.NDArray[np.uint32], namespace: int) -> Rows:
+        """Remove and return the rows of a namespace. ``namespaces``: that of each row of the table."""
+        gone = [row for row, _ in self._rows.values() if namespaces[row] == namespace]
+        self._rows = {key: held for key, held in self._rows.items() if namespaces[held[0]] != namespace}
+        return np.array(gone, np.int32)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from flowmap.errors import SourceError
 from flowmap.model.address import Address, Endpoint
 from flowmap.sources.base import Finding
-from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket, OpenSocket
 from flowmap.sources.route_watch import RouteWatch
 from flowmap.system import proc
 from flowmap.wire.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket, encode_dump, encode_lookup
@@ -36,8 +36,8 @@ class DumpPart(NamedTuple):
 class SocketQueries:
     """Dumps and lookups on one netlink socket, one at a time."""
 
-    def __init__(self, *, receive_buffer: int) -> None:
-        self._socket = NetlinkSocket(NETLINK_SOCK_DIAG, receive_buffer=receive_buffer)
+    def __init__(self, *, receive_buffer: int, open_socket: OpenSocket = NetlinkSocket) -> None:
+        self._socket = open_socket(NETLINK_SOCK_DIAG, receive_buffer=receive_buffer)
         self._sequence = 0
 
     def close(self) -> None:
@@ -110,8 +110,8 @@ class AddressWatch(RouteWatch[set[Address]]):
 
     what = "addresses"
 
-    def __init__(self) -> None:
-        super().__init__(AddressGroup)
+    def __init__(self, open_socket: OpenSocket = NetlinkSocket) -> None:
+        super().__init__(AddressGroup, open_socket)
 
     def _encode(self, sequence: int) -> bytes:
         return encode_addresses(sequence=sequence)

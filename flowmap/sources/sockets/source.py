@@ -1,4 +1,4 @@
-"""The socket table as a source of flows: TCP payload of every connection of this namespace; needs no privilege.
+"""The socket table as a source of flows: TCP payload of every connection of a namespace; needs no privilege.
 
 A full read (sock_diag dump) at each interval shows the open connections. The destroy groups deliver the final counters
 of every destroyed socket, so connections shorter than the interval count too. Not seen: UDP, other network namespaces,
@@ -25,9 +25,10 @@ from flowmap.model.source import SourceStats
 from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step, WorkloadsNamed
 from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
+from flowmap.sources.network import OWN, Network
 from flowmap.sources.read_pace import Stopwatch, pause_after
 from flowmap.sources.sockets.closing import PEER_WAIT, Closings
-from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, ephemeral_ports
+from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries
 from flowmap.sources.sockets.listener_cgroups import ListenerCgroups
 from flowmap.sources.sockets.payload import CONNECTED, states_mask
 from flowmap.sources.sockets.policy import Policy
@@ -42,6 +43,7 @@ from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows
 if TYPE_CHECKING:
     from flowmap.config import CollectConfig
     from flowmap.config.models import CgroupsConfig
+    from flowmap.sources.namespaces.search_queue import SearchPart
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes requested for the queue of destroy notifications: 6,500 sockets closing between two reads."""
@@ -69,19 +71,25 @@ class SocketsSource:
         interval: float,
         receive_buffer: int = RECEIVE_BUFFER,
         bytes_count: bool = True,
-        processes: ProcessSearch | None = None,
+        processes: ProcessSearch | SearchPart | None = None,
         cgroups: CgroupsConfig | None = None,
+        network: Network = OWN,
+        numbering: Numbering | None = None,
+        pace: Callable[[float], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``bytes_count``: whether the bytes of this source are counted, so that its losses are reported.
         ``processes``: searches for the processes of open sockets; None: they are not searched for. ``cgroups``: those
-        that count; None: all."""
+        that count; None: all. ``numbering``: of workloads, shared with other sources. ``pace``: the pause after a full
+        read that took so many seconds; None: see ``sources/read_pace``."""
         self.stats = SourceStats()
         self._bytes_count = bytes_count
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
-        self._numbering = Numbering()
+        self._network = network
+        self._pace = pace
+        self._numbering = Numbering() if numbering is None else numbering
         self._listener_cgroups = ListenerCgroups()
         self._processes = processes
         if cgroups is not None:
@@ -98,12 +106,11 @@ class SocketsSource:
     def open(self) -> None:
         """Join the destroy groups and open the sockets for queries; SourceError if the kernel lacks them."""
         self.close()
-        events = NetlinkSocket(
-            NETLINK_SOCK_DIAG, groups=DestroyGroup, receive_buffer=self._receive_buffer, chunk=_CHUNK
-        )
+        open_socket = self._network.open_socket
+        events = open_socket(NETLINK_SOCK_DIAG, groups=DestroyGroup, receive_buffer=self._receive_buffer, chunk=_CHUNK)
         try:
-            self._queries = SocketQueries(receive_buffer=_QUERY_BUFFER)
-            self._watch = AddressWatch()
+            self._queries = SocketQueries(receive_buffer=_QUERY_BUFFER, open_socket=open_socket)
+            self._watch = AddressWatch(open_socket)
         except SourceError:
             events.close()
             raise
@@ -171,6 +178,9 @@ class SocketsSource:
             return "overrun"
         return "timer" if now >= self._next_read else None
 
+    def _pause(self, seconds: float) -> float:
+        return pause_after(seconds, self.interval) if self._pace is None else self._pace(seconds)
+
     def _gap(self) -> float:
         return max(_OVERRUN_GAP, 4 * self.stats.resync_seconds)
 
@@ -201,7 +211,7 @@ class SocketsSource:
         self.stats.resync_seconds = watch.seconds()
         dropped = self._numbering.dropped() | {"listeners": self._listener_cgroups.dropped}
         self.stats.workloads_dropped = {table: number for table, number in dropped.items() if number}
-        self._next_read = self._finished_at + pause_after(watch.cost(), self.interval)
+        self._next_read = self._finished_at + self._pause(watch.cost())
         yield ReadFinished(complete)
         if complete:
             yield CaughtUp(began)
@@ -209,7 +219,7 @@ class SocketsSource:
     def _read_surroundings(self) -> None:
         """Read listeners, addresses and the range of ephemeral ports."""
         self._read_addresses()
-        ports = ephemeral_ports()
+        ports = self._network.client_ports()
         self._policy.ephemeral = ports.first, ports.last
         others = {key: note for key, note in self.stats.notes.items() if key != NOTE}
         self.stats.notes = others | ports.notes()

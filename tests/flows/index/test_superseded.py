@@ -21,10 +21,12 @@ def test_the_oldest_row_is_dropped_at_the_limit() -> None:
     assert [held.add(n, 0, 10 + n, ended=False) for n in range(4)] == [None, None, 10, 11]
 
 
-def test_clear_returns_all_rows() -> None:
+def test_clear_returns_the_rows_of_a_namespace() -> None:
+    namespaces = np.array([0, 0, 0, 5, 0], np.uint32)
     held = Superseded(5)
-    assert held.clear().tolist() == []
+    assert held.clear(namespaces, 0).tolist() == []
     held.add(1, 7, 3, ended=False)
     held.add(2, 7, 4, ended=False)
-    assert (held.clear().tolist(), len(held)) == ([3, 4], 0)
+    assert (held.clear(namespaces, 0).tolist(), len(held)) == ([4], 1)
+    assert (held.clear(namespaces, 5).tolist(), len(held)) == ([3], 0)
     assert not held.may_hold(np.array([1], np.uint64)).any()

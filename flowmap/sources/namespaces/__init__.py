@@ -1,0 +1,1 @@
+"""Sources in the other network namespaces of this host."""

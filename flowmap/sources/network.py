@@ -1,0 +1,22 @@
+"""A network namespace as a source sees it: it opens netlink sockets there and reads its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowmap.sources.netlink_socket import NetlinkSocket, OpenSocket
+from flowmap.sources.sockets.kernel import EphemeralPorts, ephemeral_ports
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network namespace; without arguments that of the calling thread."""
+
+    open_socket: OpenSocket = NetlinkSocket
+    client_ports: Callable[[], EphemeralPorts] = ephemeral_ports
+    """The ports that the kernel assigns to clients there."""
+
+
+OWN = Network()
+"""The network namespace of the calling thread."""
