@@ -24,6 +24,7 @@ import numpy as np
 from flowmap.errors import SourceError
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
+from flowmap.sources.after_traffic import after_traffic
 from flowmap.sources.base import MeasuringFinished, ReadFinished, Source, Step, WorkloadsNamed
 
 if TYPE_CHECKING:
@@ -98,13 +99,13 @@ class CombinedSource:
         if not self._health.stats.up and self._clock() >= self._retry_at:
             self._open_health()
         if self._health.stats.up:
-            yield from self._measured(self._health.poll())
+            yield from after_traffic(self._measured(self._health.poll()), self._traffic)
 
     def finish(self) -> Iterator[Step]:
         """The last steps of both."""
         yield from self._traffic.finish()
         if self._health.stats.up:
-            yield from self._measured(self._health.finish())
+            yield from after_traffic(self._measured(self._health.finish()), self._traffic)
 
     def _measured(self, steps: Iterator[Step]) -> Iterator[Step]:
         try:
