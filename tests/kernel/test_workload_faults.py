@@ -9,13 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flowmap.config import Config
+from flowmap.engine.commands import TakeStep
+from flowmap.engine.factory import make_accounting
 from flowmap.model.workload import UNKNOWN, Workload
+from flowmap.sources.combined import CombinedSource
+from flowmap.sources.conntrack.source import ConntrackSource
+from flowmap.sources.sockets.source import SocketsSource
 from flowmap.sources.workloads import processes
 from flowmap.sources.workloads.numbering import GONE, IN_ROOT
 from flowmap.sources.workloads.processes import ALONE, UNREADABLE, ProcessSearch
@@ -23,7 +30,7 @@ from flowmap.system import open_files
 from flowmap.system.cgroups import Cgroup
 from tests.kernel.test_workloads import ID, Reader, searched
 from tests.support.cgroups import CgroupTree, cgroup_tree
-from tests.support.netns import namespace, needs_root
+from tests.support.netns import Namespace, namespace, needs_root
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
@@ -33,8 +40,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture
-def tree() -> Iterator[CgroupTree]:
-    with cgroup_tree() as made, namespace() as inside, inside.entered():
+def inside() -> Iterator[Namespace]:
+    with namespace() as made, made.entered():
+        yield made
+
+
+@pytest.fixture
+def tree(inside: Namespace) -> Iterator[CgroupTree]:
+    with cgroup_tree() as made:
         yield made
 
 
@@ -203,6 +216,69 @@ def test_a_socket_that_was_passed_on(tree: CgroupTree, listener: socket.socket, 
     assert one is not None and (one.container, one.unit, one.pid) == (None, None, taker.pid)
     assert one.labels == (UNKNOWN, UNKNOWN) and tree.path(f"docker/{ID}") in one.unknown
     assert tree.path("worker.service") in one.unknown
+
+
+ONCE = """
+import socket, sys
+own, size = int(sys.argv[2]), int(sys.argv[3])
+with socket.socket() as peer:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    peer.bind(("127.0.0.1", own))
+    peer.connect(("127.0.0.1", int(sys.argv[1])))
+    peer.sendall(bytes(size))
+    print("sent", flush=True)
+    peer.recv(1)  # the server closes first, so the port is free at once
+print("closed", flush=True)
+"""
+
+
+def test_a_tuple_goes_to_another_container(inside: Namespace, tree: CgroupTree, listener: socket.socket) -> None:
+    """With auto, one connection after another has the same tuple: no one gets the container of the one before."""
+    inside.track()
+    inside.sysctl("net.netfilter.nf_conntrack_acct", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        own_port = free.getsockname()[1]
+    sockets = SocketsSource(interval=3600.0, bytes_count=False)
+    source = CombinedSource(ConntrackSource(receive_buffer=1 << 20), sockets)
+    accounting = make_accounting(Config(), announces_births=True, loopback=True)
+    source.open()
+
+    def poll() -> None:
+        for step in source.poll():
+            now = time.monotonic()
+            accounting.apply(TakeStep(step, now, now))
+
+    def connect(unit: str, size: int) -> subprocess.Popen[str]:
+        ports = (str(port_of(listener)), str(own_port))
+        process = tree.start(unit, "python3", "-S", "-c", ONCE, *ports, str(size))
+        assert process.stdout is not None and process.stdout.readline() == "sent\n"
+        return process
+
+    def close(process: subprocess.Popen[str], size: int) -> None:
+        with listener.accept()[0] as peer:
+            peer.recv(size, socket.MSG_WAITALL)
+        assert process.stdout is not None and process.stdout.readline() == "closed\n"
+        process.wait()
+
+    first = connect("a.service", 1000)
+    poll()  # the one read of the sockets
+    close(first, 1000)
+    for _ in range(3):
+        close(connect("b.service", 100_000), 100_000)
+    for _ in range(20):
+        poll()
+        time.sleep(0.02)
+    source.close()
+    table = accounting.table
+    units = {
+        (bool(table.columns.last[row, 0] > 50_000), one.workload.unit)
+        for row in table.live().tolist()
+        for one in table.workloads.local(table.columns, row)
+        if one.side == "client"
+    }
+    assert (False, "a.service") in units and (True, "a.service") not in units
+    assert {large for large, _ in units} == {False, True}, "both had their flows"
 
 
 LOOK = """

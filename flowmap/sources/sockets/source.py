@@ -205,7 +205,11 @@ class SocketsSource:
         if complete and missed:
             self._tracker.drop_lingering()
         elif complete:
-            yield self._tracker.lingering()
+            lingering = self._tracker.lingering()
+            if not self._bytes_count:
+                for numbers in (lingering.client_workload, lingering.server_workload):
+                    numbers[numbers != 0] = self._of_another()
+            yield lingering
         self._missed = self._missed or (missed and not complete)
         self._finished_at = self._clock()
         self.stats.resync_seconds = watch.seconds()
@@ -366,7 +370,14 @@ class SocketsSource:
                 records.append(record)
                 if record.facts["peer"][0] == 0 and record.facts["peer_cgroup"][0]:
                     record.facts["peer"] = self._numbering.of_cgroups(record.facts["peer_cgroup"])
+                if not self._bytes_count and record.facts["read"][0]:
+                    record.facts["workload"], record.facts["peer"] = self._of_another(), 0
         return records
+
+    def _of_another(self) -> int:
+        """The workload in place of that of a socket which has ended, and whose record only measures: the flow has it
+        from the read that showed the socket. By now its tuple may be another flow's."""
+        return int(self._numbering.of_cgroups(np.zeros(1, np.uint64))[0])
 
     def _report_uncertain(self) -> None:
         closings = self._closings
