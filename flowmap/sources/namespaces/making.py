@@ -39,6 +39,7 @@ def every_namespace(settings: CollectConfig, kind: str, *, together: bool) -> Na
             network=network,
             numbering=numbering,
             pace=pace,
+            tells_addresses=True,
         )
 
     def other(network: Network, pace: Callable[[float], float]) -> Source:

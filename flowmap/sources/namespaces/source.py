@@ -29,6 +29,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespaceAddresses,
     NamespaceGone,
     NamespaceOpened,
     NamespaceRead,
@@ -330,7 +331,9 @@ def stamped(number: int, steps: Iterator[Step]) -> Iterator[Step]:
     Its flows are known to be alive only as of their own records, since it is read at its own pace.
     """
     for step in steps:
-        if isinstance(step, FlowBatch):
+        if isinstance(step, NamespaceAddresses):
+            yield NamespaceAddresses(number, step.addresses)
+        elif isinstance(step, FlowBatch):
             step.namespace[:] = number
             step.flags |= _END_UNANNOUNCED
             step.datagrams = None  # decoded again, they would have no namespace
