@@ -12,7 +12,7 @@
     │   ├── Transient        no action: transport failure, time-out or 5xx; retried
     │   ├── ProtocolError    vendor or operator of a proxy: the answer is not one of the API
     │   └── BusinessError    operator: ``success: false``; see ``code`` and ``request_id``
-    ├── HistoryError         operator: the history file cannot be read or written now; see ``reason``
+    ├── HistoryError         operator: the history file or its store cannot be used now; see ``reason``
     ├── FleetError           operator: the server that a fleet shares cannot be used now; see ``reason``
     └── QueryError           user: the query cannot be answered as asked
 
@@ -132,11 +132,12 @@ class BusinessError(ControlError):
 
 
 class HistoryError(FlowmapError):
-    """The history file cannot be used now.
+    """The history file, or the store that it is sent to, cannot be used now.
 
     ``reason`` is from a small fixed set and serves as a metric label: ``corrupt``, ``version``, ``foreign``,
-    ``disk_full``, ``read_only``, ``locked``, ``cannot_open``, ``io``, ``error``. ``remedy`` is what the operator can
-    do.
+    ``disk_full``, ``read_only``, ``locked``, ``cannot_open``, ``io``, ``error``; of ClickHouse also ``connect``,
+    ``timeout``, ``tls``, ``auth``, ``denied``, ``tables``, ``busy``, ``server``, ``protocol``. ``remedy`` is what the
+    operator can do.
     """
 
     def __init__(self, message: str, *, reason: str = "error", remedy: str = "") -> None:

@@ -3,8 +3,8 @@
 -- A row is that of one host, with its bytes. It is left out if another host has the connection, too, and takes
 -- precedence: hosts that count IP bytes before those that count payload. Two rows are one connection if they have the
 -- same two endpoints and were open at the same moment, give or take a second for clocks that differ. A host that
--- translates addresses has the connection under the endpoints after that, too (a shadow): there it takes precedence.
--- The owner is that of the row with the best knowledge, and of equal ones the row of the client's host.
+-- translates addresses also stands for the rows of those who see the connection before or after that (its shadows): it
+-- takes precedence. The owner is that of the row with the best knowledge, and of equal ones the row nearest the client.
 WITH
     near AS (
         SELECT * FROM ends_1 FINAL WHERE {near} AND {among} SETTINGS do_not_merge_across_partitions_select_final = 1
@@ -12,11 +12,19 @@ WITH
     shadows AS (
         SELECT
             network, protocol, pair[1].1 AS low, pair[1].2 AS low_port, pair[2].1 AS high, pair[2].2 AS high_port,
-            groupArray((cityHash64(host), toUnixTimestamp64Micro(started), toUnixTimestamp64Micro(ended))) AS shades
+            groupArray((
+                cityHash64(host), toUnixTimestamp64Micro(started) - started_within, toUnixTimestamp64Micro(ended)
+            )) AS shades
         FROM (
             SELECT
-                * EXCEPT (low, low_port, high, high_port),
-                arraySort([(translated_client, translated_client_port), (translated_server, translated_server_port)]) AS pair
+                inner_network AS network, protocol, host, started, started_within, ended,
+                if(swapped, (high, high_port), (low, low_port)) AS outside,
+                if(swapped, (low, low_port), (high, high_port)) AS called,
+                (inner_client, inner_client_port) AS before,
+                (inner_server, inner_server_port) AS behind,
+                arrayJoin(arrayFilter(
+                    ends -> ends != arraySort([outside, called]), [arraySort([before, called]), arraySort([outside, behind])]
+                )) AS pair
             FROM ends_1 FINAL
             WHERE translated AND {near}
             SETTINGS do_not_merge_across_partitions_select_final = 1
@@ -31,11 +39,11 @@ WITH
             groupArray(bytes = 'ip') AS whole,
             groupArray(toUnixTimestamp64Micro(started)) AS begins,
             groupArray(toUnixTimestamp64Micro(ended)) AS finishes,
-            groupArray(toUInt8(2 * transform(state, ['attributed', 'shared', 'internal', 'ambiguous', 'unknown'], [5, 4, 4, 3, 2], 1) + (client_workload != ''))) AS knowledge,
+            groupArray((transform(state, ['attributed', 'shared', 'internal', 'ambiguous', 'unknown'], [5, 4, 4, 3, 2], 1), translated, client_workload != '')) AS knowledge,
             groupArray(host) AS hosts,
             groupArray((spool, number, network_namespace, zone)) AS identities,
             groupArray(swapped) AS swaps,
-            groupArray((translated, translated_client, translated_client_port, translated_server, translated_server_port)) AS translations,
+            groupArray((translated, inner_client, inner_client_port, inner_server, inner_server_port)) AS translations,
             groupArray(started_within) AS begin_bounds,
             groupArray(ended_within) AS finish_bounds,
             groupArray((preexisting, unbounded, cut, guessed)) AS facts,
@@ -59,7 +67,9 @@ WITH
             *,
             arrayJoin(arrayEnumerate(observers)) AS i,
             length(observers) = 1 ? [toUInt32(1)] : arrayFilter(
-                j -> begins[j] <= finishes[i] + 1000000 AND finishes[j] >= begins[i] - 1000000, arrayEnumerate(observers)
+                j -> begins[j] - begin_bounds[j] <= finishes[i] + 1000000
+                    AND finishes[j] >= begins[i] - begin_bounds[i] - 1000000,
+                arrayEnumerate(observers)
             ) AS same,
             length(same) = 1 ? toUInt32(i) : arrayReverseSort(j -> (knowledge[j], j = i), same)[1] AS best
         FROM groups LEFT JOIN shadows USING (network, protocol, low, low_port, high, high_port)
@@ -67,10 +77,12 @@ WITH
 SELECT
     hosts[i] AS host, identities[i].1 AS spool, identities[i].2 AS number,
     network, identities[i].3 AS network_namespace, identities[i].4 AS zone, protocol,
-    if(swaps[i], high, low) AS client, if(swaps[i], high_port, low_port) AS client_port,
-    if(swaps[i], low, high) AS server, if(swaps[i], low_port, high_port) AS server_port,
     translations[i].1 AS translated,
-    translations[i].2 AS translated_client, translations[i].3 AS translated_client_port,
+    if(swaps[i], (high, high_port), (low, low_port)) AS outside,
+    if(translated, (translations[i].2, translations[i].3), outside) AS inside,
+    inside.1 AS client, inside.2 AS client_port,
+    if(swaps[i], low, high) AS server, if(swaps[i], low_port, high_port) AS server_port,
+    if(translated, outside.1, toIPv6('::')) AS translated_client, if(translated, outside.2, 0) AS translated_client_port,
     translations[i].4 AS translated_server, translations[i].5 AS translated_server_port,
     fromUnixTimestamp64Micro(begins[i], 'UTC') AS started, fromUnixTimestamp64Micro(finishes[i], 'UTC') AS ended,
     started - toIntervalMicrosecond(begin_bounds[i]) AS started_after,
@@ -98,5 +110,7 @@ FROM ordered
 WHERE {chosen}
     AND NOT arrayExists(j -> observers[j] != observers[i] AND (whole[j], observers[j]) > (whole[i], observers[i]), same)
     AND NOT arrayExists(
-        one -> one.1 != observers[i] AND one.2 <= finishes[i] + 1000000 AND one.3 >= begins[i] - 1000000, shades
+        one -> one.1 != observers[i]
+            AND one.2 <= finishes[i] + 1000000 AND one.3 >= begins[i] - begin_bounds[i] - 1000000,
+        shades
     )

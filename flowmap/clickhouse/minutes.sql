@@ -10,8 +10,13 @@ WITH
             network, protocol, pair[1].1 AS low, pair[1].2 AS low_port, pair[2].1 AS high, pair[2].2 AS high_port
         FROM (
             SELECT
-                network, protocol,
-                arraySort([(translated_client, translated_client_port), (translated_server, translated_server_port)]) AS pair
+                inner_network AS network, protocol,
+                if(swapped, (high, high_port), (low, low_port)) AS outside,
+                if(swapped, (low, low_port), (high, high_port)) AS called,
+                arrayJoin([
+                    arraySort([(inner_client, inner_client_port), called]),
+                    arraySort([outside, (inner_server, inner_server_port)])
+                ]) AS pair
             FROM ends_1 WHERE arrived >= since AND arrived < settled AND translated
         )
     ),

@@ -39,6 +39,11 @@ class Kept(NamedTuple):
     hours: int = 400
     days: int = 1830
 
+    @property
+    def recent(self) -> int:
+        """Days for which a minute is computed again if a row of it arrives late."""
+        return self.ends - 1
+
 
 DEFAULT = Kept()
 
@@ -85,7 +90,7 @@ def minutes(kept: Kept = DEFAULT) -> str:
     )
     chosen = "toStartOfMinute(fromUnixTimestamp64Micro(finishes[i], 'UTC')) IN changed"
     text = _connections(near=near, among=among, chosen=chosen)
-    return _filled("minutes.sql", connections=text, recent_days=str(kept.ends - 1))
+    return _filled("minutes.sql", connections=text, recent_days=str(kept.recent))
 
 
 def _connections(*, near: str, chosen: str, among: str = "1") -> str:

@@ -19,8 +19,8 @@ CREATE TABLE IF NOT EXISTS ends_1 (
     number UInt64,
     revision UInt32 DEFAULT 0,
 
-    -- The two endpoints in order, so that both hosts of a connection agree: the client is `low`, unless `swapped`.
-    -- IPv4 is ::ffff:a.b.c.d; ports are 0 for protocols without.
+    -- The two endpoints in order, as the network between the hosts sees them: so all hosts of a connection agree. The
+    -- client is `low`, unless `swapped`. IPv4 is ::ffff:a.b.c.d; ports are 0 for protocols without.
     network LowCardinality(String),
     network_namespace LowCardinality(String) DEFAULT '',
     zone UInt16,
@@ -30,16 +30,23 @@ CREATE TABLE IF NOT EXISTS ends_1 (
     high IPv6,
     high_port UInt16,
     swapped Bool,
-    client IPv6 ALIAS if(swapped, high, low),
-    client_port UInt16 ALIAS if(swapped, high_port, low_port),
+    -- If this host translated addresses, the client before that and the server after that; else zero.
+    translated Bool,
+    inner_network LowCardinality(String),
+    inner_client IPv6,
+    inner_client_port UInt16,
+    inner_server IPv6,
+    inner_server_port UInt16,
+
+    -- The endpoints as the client knows them, and (zero if no address was translated) as the server knows them.
+    client IPv6 ALIAS if(translated, inner_client, if(swapped, high, low)),
+    client_port UInt16 ALIAS if(translated, inner_client_port, if(swapped, high_port, low_port)),
     server IPv6 ALIAS if(swapped, low, high),
     server_port UInt16 ALIAS if(swapped, low_port, high_port),
-    -- The endpoints as the server knows them; zero if no address was translated.
-    translated Bool,
-    translated_client IPv6,
-    translated_client_port UInt16,
-    translated_server IPv6,
-    translated_server_port UInt16,
+    translated_client IPv6 ALIAS if(translated, if(swapped, high, low), toIPv6('::')),
+    translated_client_port UInt16 ALIAS if(translated, if(swapped, high_port, low_port), 0),
+    translated_server IPv6 ALIAS inner_server,
+    translated_server_port UInt16 ALIAS inner_server_port,
 
     -- It began in (started_after, started] and ended in [ended_after, ended], by the clock of the host.
     started DateTime64(6, 'UTC'),

@@ -3,6 +3,7 @@
 from flowmap.config.control_plane import BlinkConfig, CatalogConfig, ControlPlaneConfig, CredentialsConfig
 from flowmap.config.expectations import read_expectations
 from flowmap.config.flink import FlinkClusterConfig, FlinkConfig
+from flowmap.config.history import ClickHouseConfig, HistoryConfig
 from flowmap.config.loading import load, read_web_config, require_control_plane
 from flowmap.config.models import (
     AttributeConfig,
@@ -12,7 +13,6 @@ from flowmap.config.models import (
     ConntrackConfig,
     ExpectConfig,
     ExportConfig,
-    HistoryConfig,
     HttpConfig,
     LogConfig,
     SocketsConfig,
@@ -27,6 +27,7 @@ __all__ = [
     "BlinkConfig",
     "CaptureConfig",
     "CatalogConfig",
+    "ClickHouseConfig",
     "CollectConfig",
     "Config",
     "ConntrackConfig",

@@ -43,6 +43,7 @@ from flowmap.config.fields import (
 )
 from flowmap.config.fleet import FleetConfig
 from flowmap.config.flink import FlinkConfig
+from flowmap.config.history import HistoryConfig
 from flowmap.config.web import Access, TlsServer, Users
 
 
@@ -286,14 +287,6 @@ class ExpectConfig(Section):
     idle: Span | None = Field(
         default=None, description="An open connection without traffic for longer is stale. null: never."
     )
-
-
-class HistoryConfig(Section):
-    """Closed flows and ownership on disk, for queries about the past."""
-
-    path: str | None = Field(default=None, min_length=1, description="SQLite file. null: no history.")
-    retain: Span = Field(default=7 * 86400.0, description="Time that history is kept.")
-    max_size: Size = Field(default=1 << 30, ge=1 << 20, description="Maximum size of the file.")
 
 
 class HttpConfig(Section):

@@ -35,6 +35,7 @@ EXIT_OK, EXIT_FAILURE, EXIT_CONFIG = 0, 1, 78
 STOP_SECONDS = 4.5
 """Longest time from SIGTERM to the exit of the process."""
 ENGINE_SECONDS = 3.0
+SEND_SECONDS = 1.0
 """Part of these in which the engine may read the last counters."""
 POLL_SECONDS = 0.01
 """Pause between two checks whether a thread has ended."""
@@ -218,6 +219,8 @@ async def _open_history(pipeline: Pipeline) -> None:
         known = await asyncio.to_thread(pipeline.history_writer.open)
         pipeline.engine.restore(known)
         pipeline.history_writer.start()
+    if pipeline.store is not None:
+        pipeline.store.sender.start()
 
 
 async def _apply_peers(pipeline: Pipeline, config: Config) -> None:
@@ -242,6 +245,9 @@ async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
     if pipeline.history_writer is not None and pipeline.history_writer.is_alive():
         pipeline.history_writer.stop()
         await _wait_for(pipeline.history_writer, STOP_SECONDS)
+    if pipeline.store is not None and pipeline.store.sender.is_alive():
+        pipeline.store.sender.stop()  # the last flows are sent now or after the next start
+        await _wait_for(pipeline.store.sender, SEND_SECONDS)
     pipeline.backend.close()
     await pipeline.resolver.aclose()
     await pipeline.control.plane.aclose()

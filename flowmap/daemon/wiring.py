@@ -54,6 +54,7 @@ from flowmap.sources.combined import parts, untracked_note
 from flowmap.system.workers import Workers
 
 if TYPE_CHECKING:
+    from flowmap.daemon.clickhouse import Store
     from flowmap.daemon.fleet import Fleet
     from flowmap.history.writer import HistoryFigures, HistoryWriter
     from flowmap.query.history import HistoryQueries
@@ -91,6 +92,8 @@ class Pipeline:
     recorder: Recorder | None
     history_writer: HistoryWriter | None
     """None without ``history.path``."""
+    store: Store | None
+    """None without ``history.clickhouse.url``."""
     fleet: Fleet | None
     """None without ``fleet.url``."""
 
@@ -123,13 +126,9 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     catalog = DeploymentCatalog(_scopes(config.control_plane, control.plane.workspace))
     directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
-    accounting = make_accounting(
-        config,
-        announces_births=source.facts.announces_births,
-        counts_live=source.facts.counts_live,
-        directory=directory,
-        journal=history_writer,
-    )
+    peer_watch = PeerWatch(config)
+    store = _store(config, peer_watch, source)
+    accounting = _accounting(config, source, directory, history_writer)
     recorder = None if record is None else start_recording(record, config, accounting, source)
     resolver = Resolver(control.plane)
     findings = Findings(limits_of(config), read_expectations(config.expect.file))
@@ -138,7 +137,9 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         source,
         budget,
         ask=resolver.start,
-        take_snapshot=_snapshots(metrics, control.plane, source, directory, recorder, history_writer, fleet, findings),
+        take_snapshot=_snapshots(
+            metrics, control.plane, source, directory, recorder, history_writer, store, fleet, findings
+        ),
         resting_for=lambda: control.plane.status().resting_for,
         permits=permits,
         apply=None if recorder is None else recorder.apply,
@@ -148,9 +149,8 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     refresher = _refresher(config, control, catalog, engine)
     queries = LiveQueries(accounting, source=source.facts.name, epoch=time.time() - time.monotonic())
     calls = EngineCalls(engine, queries, timeout=query_timeout(config))
-    peer_watch = PeerWatch(config)
     statuses = partial(_statuses, source, engine, source_reason)
-    backend = _backend(config, calls, control.plane, statuses, refresher, history_writer, peer_watch, fleet)
+    backend = _backend(config, calls, control.plane, statuses, refresher, history_writer, peer_watch, fleet, store)
     exposition = Exposition(metrics, deployment_labels=config.export.deployment_labels)
     page_workers = Workers("page", PAGE_THREADS)
     return Pipeline(
@@ -168,7 +168,20 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
         peer_watch=peer_watch,
         recorder=recorder,
         history_writer=history_writer,
+        store=store,
         fleet=fleet,
+    )
+
+
+def _accounting(
+    config: Config, source: Source, directory: CatalogDirectory, history_writer: HistoryWriter | None
+) -> FlowAccounting:
+    return make_accounting(
+        config,
+        announces_births=source.facts.announces_births,
+        counts_live=source.facts.counts_live,
+        directory=directory,
+        journal=history_writer,
     )
 
 
@@ -178,6 +191,14 @@ def _fleet(config: Config) -> Fleet | None:
     from flowmap.daemon.fleet import Fleet
 
     return Fleet(config)
+
+
+def _store(config: Config, peer_watch: PeerWatch, source: Source) -> Store | None:
+    if config.history.clickhouse.url is None:
+        return None
+    from flowmap.daemon.clickhouse import make_store
+
+    return make_store(config, peer_watch.names, source=source.facts.name)
 
 
 def question_limits(config: Config) -> QuestionLimits:
@@ -215,6 +236,7 @@ def _backend(
     history_writer: HistoryWriter | None,
     peer_watch: PeerWatch,
     fleet: Fleet | None,
+    store: Store | None,
 ) -> QueryService:
     return QueryService(
         calls,
@@ -225,6 +247,7 @@ def _backend(
         catalog_status=refresher.status,
         history_queries=_history_queries(config, calls, history_writer, peer_watch.names),
         fleet_status=None if fleet is None else fleet.status,
+        store_status=None if store is None else store.status,
     )
 
 
@@ -235,6 +258,7 @@ def _snapshots(
     directory: CatalogDirectory,
     recorder: Recorder | None,
     history_writer: HistoryWriter | None,
+    store: Store | None,
     fleet: Fleet | None,
     findings: Findings,
 ) -> Callable[[FlowAccounting], Snapshot]:
@@ -252,6 +276,7 @@ def _snapshots(
             catalog=directory.report(),
             recording=None if recorder is None else recorder.report(),
             history=None if history_writer is None else _history_report(history_writer.figures),
+            store=None if store is None else store.report(),
             fleet=None if fleet is None else fleet.report(),
             findings=findings.report(accounting),
         )

@@ -19,7 +19,7 @@ from flowmap.engine.commands import Configure
 from flowmap.engine.protocols import DeploymentDirectory, Journal
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
-from flowmap.export.snapshot import CatalogReport, FindingsReport, FleetReport, HistoryReport, Snapshot
+from flowmap.export.snapshot import CatalogReport, FindingsReport, FleetReport, HistoryReport, Snapshot, StoreReport
 from flowmap.flows.table import FlowTable
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 from flowmap.model.status import RecordingReport
@@ -76,6 +76,7 @@ def make_snapshot(
     catalog: CatalogReport | None = None,
     recording: RecordingReport | None = None,
     history: HistoryReport | None = None,
+    store: StoreReport | None = None,
     fleet: FleetReport | None = None,
     findings: FindingsReport | None = None,
 ) -> Snapshot:
@@ -117,6 +118,7 @@ def make_snapshot(
         catalog=catalog,
         recording=recording,
         history=history,
+        store=store,
         fleet=fleet,
         findings=findings,
     )

@@ -31,6 +31,7 @@ def small_families(snapshot: Snapshot, label_names: Mapping[str, str]) -> Iterat
         **_catalog(snapshot),
         **_recording(snapshot),
         **_history(snapshot),
+        **_store(snapshot),
         **_fleet(snapshot),
         **_findings(snapshot),
     }
@@ -164,6 +165,23 @@ def _history(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_history_limit_bytes": [_sample(history.limit)],
         "flowmap_history_oldest_timestamp_seconds": [] if oldest is None else [_sample(oldest)],
         "flowmap_history_set_aside_total": [_sample(history.set_aside)],
+    }
+
+
+def _store(snapshot: Snapshot) -> dict[str, list[Sample]]:
+    store = snapshot.store
+    if store is None:
+        return {}
+    oldest, complete = store.oldest, store.complete_until
+    return {
+        "flowmap_store_up": [_sample(int(store.up))],
+        "flowmap_store_flows_sent_total": [_sample(store.sent)],
+        "flowmap_store_batches_sent_total": [_sample(store.batches)],
+        "flowmap_store_waiting_flows": [_sample(store.waiting)],
+        "flowmap_store_oldest_waiting_timestamp_seconds": [] if oldest is None else [_sample(oldest)],
+        "flowmap_store_complete_timestamp_seconds": [] if complete is None else [_sample(complete)],
+        "flowmap_store_flows_lost_total": _by_reason(store.lost),
+        "flowmap_store_failures_total": _by_reason(store.failures),
     }
 
 

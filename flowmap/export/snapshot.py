@@ -146,6 +146,25 @@ class HistoryReport:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreReport:
+    """Figures of what is sent to the store of all hosts, copied for the page."""
+
+    up: bool
+    """Whether the last exchange with the store succeeded."""
+    sent: int
+    batches: int
+    waiting: int
+    oldest: float | None
+    """Epoch seconds at which the oldest waiting flow ended; None without one."""
+    complete_until: float | None
+    """Epoch seconds before which every decided flow that ended was sent or lost; None before the first look."""
+    lost: Mapping[str, int]
+    """Flows that will never be sent, by reason."""
+    failures: Mapping[str, int]
+    """Exchanges that failed, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
 class FleetReport:
     """Figures of the fleet, copied for the page."""
 
@@ -234,6 +253,7 @@ class Snapshot:
     """None leaves its metrics out."""
     history: HistoryReport | None = None
     """None leaves its metrics out."""
+    store: StoreReport | None = None
     fleet: FleetReport | None = None
     findings: FindingsReport | None = None
     """None leaves its metrics out."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmap.errors import DecodeError, HistoryError
-from flowmap.history import block, bloom
+from flowmap.history import block, bloom, spool
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows
 from flowmap.history.file import PAGE, Limits, check_place, own_file, set_aside, size_of, translated
 from flowmap.history.intervals import INTERVAL_INDEX, INTERVAL_TABLES, StoredInterval, drop_intervals, write_intervals
@@ -201,6 +201,8 @@ class HistoryStore:
                 database.execute(INTERVAL_INDEX)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {VERSION}")
+        with self._transaction(database):
+            spool.set_up(database)
         self._shrink(database)
         database.execute(f"PRAGMA max_page_count = {self.limits.pages}")
 
@@ -228,7 +230,7 @@ class HistoryStore:
         return database
 
     def _append(self, database: sqlite3.Connection, made: _Row) -> None:
-        (following,) = database.execute("SELECT coalesce(max(seq + flows), 1) FROM block").fetchone()
+        following = spool.take_numbers(database, made.flows)
         database.execute(_INSERT, (following, *made))
 
     def _delete_aged(self, database: sqlite3.Connection, now: float) -> int:
@@ -282,8 +284,8 @@ class HistoryStore:
 
     def _measure(self, database: sqlite3.Connection) -> None:
         with translated(self.path):
-            counts = database.execute("SELECT coalesce(sum(flows), 0), coalesce(max(seq + flows), 1) FROM block")
-            self.flows, self.following = counts.fetchone()
+            (self.flows,) = database.execute("SELECT coalesce(sum(flows), 0) FROM block").fetchone()
+            self.following = spool.following(database)
             oldest = database.execute("SELECT since FROM block ORDER BY seq LIMIT 1").fetchone()
         self.oldest = oldest[0] if oldest else None
 

@@ -231,6 +231,27 @@ class HistoryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """State of what is sent to the store of all hosts."""
+
+    server: str
+    """Its URL."""
+    up: bool
+    """Whether the last exchange succeeded."""
+    flows_sent: int
+    flows_waiting: int
+    """Flows in the history file that are still to be sent."""
+    flows_lost: int
+    """Flows that will never be sent."""
+    oldest_waiting_at: float | None
+    """When the oldest flow that is still to be sent ended; None without one."""
+    complete_until: float | None
+    """Every decided flow that ended before this was sent, or counts as lost."""
+    error: str | None
+    """Why the last exchange failed."""
+
+
+@dataclass(frozen=True, slots=True)
 class FleetStatus:
     """State of the fleet as this host sees it."""
 
@@ -274,6 +295,8 @@ class StatusView:
     """None without a history file."""
     fleet: FleetStatus | None = None
     """None without a fleet."""
+    store: StoreStatus | None = None
+    """None without ``history.clickhouse``."""
     problems: tuple[str, ...] = ()
     """What is degraded, in sentences, each with its cost or remedy."""
     flink: tuple[FlinkClusterStatus, ...] = ()

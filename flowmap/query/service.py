@@ -26,6 +26,7 @@ from flowmap.model.status import (
     FleetStatus,
     FlowCounts,
     StatusView,
+    StoreStatus,
 )
 from flowmap.model.traffic_map import MapQuery, TrafficMap
 from flowmap.model.views import (
@@ -77,6 +78,7 @@ class QueryService:
         catalog_status: Callable[[], CatalogStatus | None] = lambda: None,
         history_queries: PastQueries | None = None,
         fleet_status: Callable[[], FleetStatus] | None = None,
+        store_status: Callable[[], StoreStatus] | None = None,
     ) -> None:
         """``stale_for``: maximum age in seconds of an answer that a query gets while the control plane fails."""
         self.calls = calls
@@ -87,6 +89,7 @@ class QueryService:
         self._catalog_status = catalog_status
         self._history_queries = history_queries
         self._fleet_status = fleet_status
+        self._store_status = store_status
         self.configuration_status: Callable[[], ConfigurationStatus | None] = lambda: None
         """The running configuration, and the result of the last reload."""
         self._live_map = LiveMap()
@@ -221,6 +224,7 @@ class QueryService:
             recording=snapshot.recording,
             history=None if self._history_queries is None else self._history_queries.status(),
             fleet=None if self._fleet_status is None else self._fleet_status(),
+            store=None if self._store_status is None else self._store_status(),
             flink=control.clusters,
         )
         return replace(view, problems=tuple(problems(view)))

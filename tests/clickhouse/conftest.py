@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clickhouse.engine import Engine
-from tests.clickhouse.store import TABLES, Store
+from tests.clickhouse.stand_in import StandIn, standing_in
+from tests.clickhouse.store import Store
 
 
 @pytest.fixture
@@ -18,16 +19,9 @@ def engine() -> Iterator[Engine]:
     made.close()
 
 
-@pytest.fixture
-def tables(engine: Engine) -> Engine:
-    """A database with every table and view."""
-    engine.make_tables()
-    return engine
-
-
-@pytest.fixture(scope="module")
-def full_engine() -> Iterator[Engine]:
-    """One database with all tables for the tests of a file: it takes a second to make them."""
+@pytest.fixture(scope="session")
+def made_tables() -> Iterator[Engine]:
+    """One database for all tests: making the tables takes longer than most of them."""
     made = Engine()
     made.make_tables()
     yield made
@@ -35,8 +29,21 @@ def full_engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def store(full_engine: Engine) -> Store:
+def tables(made_tables: Engine) -> Engine:
+    """A database with every table and view, without rows."""
+    made_tables.use()
+    made_tables.empty()
+    return made_tables
+
+
+@pytest.fixture
+def store(tables: Engine) -> Store:
     """A store with two deployments and no connections."""
-    for table in TABLES:
-        full_engine.execute(f"TRUNCATE TABLE {table}")
-    return Store(full_engine)
+    return Store(tables)
+
+
+@pytest.fixture
+def stand_in(tables: Engine) -> Iterator[StandIn]:
+    """A server with every table and view."""
+    with standing_in(tables) as made:
+        yield made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from flowmap.clickhouse.schema import VERSION, minutes, statements
 from tests.clickhouse.engine import FOREVER, Engine
 
+NOWHERE = "::"
 NOON = 1_796_040_000  # 2026-11-30 12:00 UTC
 
 
@@ -30,13 +32,14 @@ class End(NamedTuple):
     preexisting: bool = False
 
     def values(self) -> str:
-        ends = [_pair(self.client), _pair(self.server)]
-        low, high = sorted(ends, key=lambda end: (tuple(map(int, end[0].split("."))), end[1]))
-        behind = [_pair(end) for end in self.behind or ()] or [("0.0.0.0", 0)] * 2
-        addresses = ["::ffff:" + address if port else "::" for address, port in behind]
-        row: list[Any] = [self.host, 7, self.number, self.revision, 6]
-        row += ["::ffff:" + low[0], low[1], "::ffff:" + high[0], high[1], low != ends[0]]
-        row += [self.behind is not None, addresses[0], behind[0][1], addresses[1], behind[1][1]]
+        client, server = _pair(self.client), _pair(self.server)
+        inner = [(NOWHERE, 0), (NOWHERE, 0)]
+        if self.behind is not None:
+            (outside, behind), inner = map(_pair, self.behind), [client, server]
+            client, inner[1] = outside, behind
+        low, high = sorted([client, server], key=lambda end: (ip_address(end[0]).packed, end[1]))
+        row: list[Any] = [self.host, 7, self.number, self.revision, 6, *low, *high, low != client]
+        row += [self.behind is not None, *inner[0], *inner[1]]
         row += [self.sent, self.received, self.bytes, "attributed" if self.owners else "unknown", list(self.owners)]
         row += [self.preexisting]
         times = f"toDateTime64({NOON + self.started}, 6, 'UTC'), toDateTime64({NOON + self.ended}, 6, 'UTC')"
@@ -44,16 +47,16 @@ class End(NamedTuple):
 
 
 COLUMNS = (
-    "host, spool, number, revision, protocol, low, low_port, high, high_port, swapped, translated, translated_client, "
-    "translated_client_port, translated_server, translated_server_port, transmit_bytes, receive_bytes, bytes, state, "
-    "deployments, preexisting, started, ended, arrived"
+    "host, spool, number, revision, protocol, low, low_port, high, high_port, swapped, translated, inner_client, "
+    "inner_client_port, inner_server, inner_server_port, transmit_bytes, receive_bytes, bytes, state, deployments, "
+    "preexisting, started, ended, arrived"
 )
 DAY = f"(since = toDateTime64({NOON - 43200}, 6, 'UTC'), until = toDateTime64({NOON + 43200}, 6, 'UTC'))"
 
 
 def _pair(end: str) -> tuple[str, int]:
     address, _, port = end.rpartition(":")
-    return address, int(port)
+    return f"::ffff:{address}", int(port)
 
 
 def _literal(value: Any) -> str:
@@ -115,21 +118,35 @@ TURNED = B._replace(client=B.server, server=B.client)
         pytest.param(
             [A._replace(server="10.9.9.9:80", behind=("10.0.0.1:40000", "10.0.0.2:9092")), B],
             [["a", 100, ["w/n/d"]]],
-            id="translated on the client's host",
+            id="a service address: the server translated on the client's host",
+        ),
+        pytest.param(
+            [A._replace(client="172.17.0.2:5", behind=("10.0.0.1:40000", "10.0.0.2:9092")), B],
+            [["b", 100, ["w/n/d"]]],
+            id="a container: the client translated on its host",
         ),
         pytest.param(
             [A, B._replace(behind=("10.0.0.1:40000", "172.17.0.2:80"))],
             [["b", 100, ["w/n/d"]]],
-            id="translated on the server's host",
+            id="a published port: the server translated on its host",
         ),
         pytest.param(
             [
                 A,
-                End("gateway", behind=("10.5.5.5:1111", "10.6.6.6:2222")),
+                End("gateway", behind=("10.5.5.5:1111", "10.6.6.6:2222"), owners=("w/n/d",)),
                 End("s", client="10.5.5.5:1111", server="10.6.6.6:2222"),
             ],
             [["gateway", 100, ["w/n/d"]]],
-            id="translated in between",
+            id="both translated in between",
+        ),
+        pytest.param(
+            [
+                A,
+                End("gateway", behind=("10.5.5.5:1111", "10.0.0.2:9092"), owners=("w/n/d",)),
+                End("s", client="10.5.5.5:1111"),
+            ],
+            [["gateway", 100, ["w/n/d"]]],
+            id="the client translated in between",
         ),
         pytest.param(
             [A, End("b", client="10.0.0.1:40001")],

@@ -22,7 +22,15 @@ from flowmap.export.negotiation import Format
 from flowmap.export.open_flows import OpenFlows
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.export.series_table import SeriesKey, SeriesTable
-from flowmap.export.snapshot import CatalogReport, FindingsReport, FleetReport, HistoryReport, SeriesSnapshot, Snapshot
+from flowmap.export.snapshot import (
+    CatalogReport,
+    FindingsReport,
+    FleetReport,
+    HistoryReport,
+    SeriesSnapshot,
+    Snapshot,
+    StoreReport,
+)
 from flowmap.model.deployment import DeploymentInfo, Job, Owner, Role
 from flowmap.model.expectation import FindingKind
 from flowmap.model.findings import StaleReason
@@ -117,6 +125,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
         findings=FindingsReport(
             {((A,), StaleReason.IDLE): 2, ((A, B), StaleReason.JOB_ENDED): 1}, {((A,), FindingKind.NEW): 3}
         ),
+        store=StoreReport(True, 900, 12, 30, 1_699_999_970.0, 1_699_999_970.0, {"limits": 4}, {"connect": 2}),
         fleet=FleetReport(True, True, 5, 7, 1, 3, {"timeout": 2}, {"signature": 1}, 40, 1.5, 12, 2),
     )
 

@@ -170,7 +170,7 @@ def test_a_file_that_breaks_while_open(recorded: RecordedAccounting, garble: str
     if garble == "head":
         for suffix in ("", "-wal"):
             with open(recorded.path + suffix, "r+b") as file:
-                file.write(os.urandom(8192))
+                file.write(os.urandom(os.fstat(file.fileno()).st_size))
     else:
         for suffix in ("", "-wal"):
             os.truncate(recorded.path + suffix, 100)

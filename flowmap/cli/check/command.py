@@ -63,7 +63,7 @@ def look(path: str | None) -> Iterator[Finding]:
             yield Finding("config", "failed", line, "correct the configuration")
         return
     yield Finding("config", "ok", path or "defaults and the environment")
-    from flowmap.cli.check import control, fleet, flink, history, host, peers, tls
+    from flowmap.cli.check import clickhouse, control, fleet, flink, history, host, peers, tls
     from flowmap.system.names import run_loop
 
     def control_plane() -> Iterable[Finding]:
@@ -81,6 +81,7 @@ def look(path: str | None) -> Iterator[Finding]:
     yield from _safely("host", lambda: host.look(path, config))
     yield from _safely("http.tls", lambda: tls.look(config))
     yield from _safely("history", lambda: history.look(config))
+    yield from _safely("history.clickhouse", lambda: clickhouse.look(config))
     yield from _safely("export.peers", lambda: peers.look(config))
     if config.control_plane.enabled:
         yield from _safely("control_plane", control_plane)

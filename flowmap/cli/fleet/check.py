@@ -1,4 +1,4 @@
-"""``flowmap fleet check``: test the server that the fleet shares."""
+"""``flowmap fleet check``: test the servers that the fleet shares."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings. Exit status 1 if anything is not ok."""
+    from flowmap.cli.check import clickhouse, fleet
     from flowmap.cli.check.command import show
-    from flowmap.cli.check.fleet import look
     from flowmap.config import load
     from flowmap.errors import ConfigError
     from flowmap.system.names import run_loop
 
     config = load(arguments.config, os.environ)
-    if config.fleet.url is None:
-        raise ConfigError("fleet.url: not set; give the URL of your Valkey or Redis server")
+    if config.fleet.url is None and config.history.clickhouse.url is None:
+        raise ConfigError("fleet.url: not set, nor history.clickhouse.url; give the URL of a server to test")
     with run_loop() as runner:
-        findings = runner.run(look(config))
+        findings = runner.run(fleet.look(config))
+    findings += clickhouse.look(config)
     show(findings, arguments)
     return 0 if all(finding.level == "ok" for finding in findings) else 1

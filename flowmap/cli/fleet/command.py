@@ -9,7 +9,8 @@ from types import ModuleType
 from flowmap.cli.shared import options
 
 WAYS = {
-    "check": "test the server that the fleet shares, its clock and the rights there",
+    "init": "create or upgrade the tables of ClickHouse that the hosts send their flows to",
+    "check": "test the servers that the fleet shares, their clocks and the rights there",
 }
 """What each subcommand does. Each is a module beside this one, as the commands are."""
 

@@ -31,4 +31,25 @@ HISTORY = (
     Metric("flowmap_history_limit_bytes", "gauge", "Largest size of the history file (history.max_size)."),
     Metric("flowmap_history_oldest_timestamp_seconds", "gauge", "When the oldest flow in the history file ended."),
     Metric("flowmap_history_set_aside_total", "counter", "Broken history files that were renamed and replaced."),
+    Metric("flowmap_store_up", "gauge", "1 if ClickHouse (history.clickhouse) answered the last exchange."),
+    Metric("flowmap_store_flows_sent_total", "counter", "Flows that ClickHouse has confirmed."),
+    Metric("flowmap_store_batches_sent_total", "counter", "Inserts of flows that ClickHouse has confirmed."),
+    Metric("flowmap_store_waiting_flows", "gauge", "Flows in the history file that are still to be sent."),
+    Metric(
+        "flowmap_store_oldest_waiting_timestamp_seconds",
+        "gauge",
+        "When the oldest flow that is still to be sent ended.",
+    ),
+    Metric(
+        "flowmap_store_complete_timestamp_seconds",
+        "gauge",
+        "Every decided flow that ended before this was sent, or counts as lost.",
+    ),
+    Metric(
+        "flowmap_store_flows_lost_total",
+        "counter",
+        "Flows that will never be sent: limits (the history removed them first), unreadable, replaced (a broken file).",
+        ("reason",),
+    ),
+    Metric("flowmap_store_failures_total", "counter", "Exchanges with ClickHouse that failed.", ("reason",)),
 )

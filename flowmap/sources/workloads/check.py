@@ -31,15 +31,12 @@ class Rung(NamedTuple):
     finding: Finding
 
 
-def findings(
-    cgroups: set[int], *, processes: str, namespaces: Finding | None = None, mount: Mount | None = None
-) -> Iterator[Finding]:
-    """``cgroups``: ids that the kernel reports of sockets, 0 for one without. ``processes``: the setting.
-    ``namespaces``: the finding about other network namespaces; None: they are not wanted."""
+def findings(cgroups: set[int], *, processes: str, mount: Mount | None = None) -> Iterator[Finding]:
+    """``cgroups``: ids that the kernel reports of sockets, 0 for one without. ``processes``: the setting."""
     rungs = (
         _host(),
         _containers(cgroups, find_mount() if mount is None else mount),
-        _namespaces(namespaces),
+        _namespaces(),
         _processes(processes),
     )
     yield _summary(rungs)
@@ -98,11 +95,9 @@ def _hidden_containers(name: str, cgroups: set[int], mount: Mount) -> Finding | 
     return None
 
 
-def _namespaces(found: Finding | None) -> Rung:
-    unseen = "connections of pods and containers that have a network namespace of their own are not seen"
-    message = f"{unseen}: collect.namespaces: all and flowmap opener read them"
-    reached = found is not None and found.level == "ok"
-    return Rung("all namespaces", reached, found or Finding("sockets.namespaces", "ok", message))
+def _namespaces() -> Rung:
+    message = "connections of pods and containers that have a network namespace of their own are not seen"
+    return Rung("all namespaces", reached=False, finding=Finding("sockets.namespaces", "ok", message))
 
 
 def _processes(setting: str) -> Rung:

@@ -24,6 +24,7 @@ def test_config_shows_the_proxy_without_its_password(tmp_path: Path, capsys: pyt
     [
         (["--example"], "# Every key of flowmap"),
         (["--schema"], "{"),
+        (["--markdown"], "|"),
         (["-o", "json"], "{"),
         ([], "control_plane:"),
     ],

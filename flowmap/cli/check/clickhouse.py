@@ -1,0 +1,55 @@
+"""Checks of the store of all hosts: the server, its tables, the rights there, and its clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from flowmap.clickhouse.initialising import check_version, found_version, server_version
+from flowmap.clickhouse.schema import DEFAULT, ENDS
+from flowmap.clickhouse.server import Server
+from flowmap.config import Config
+from flowmap.daemon.clickhouse import host_of, server_of
+from flowmap.errors import HistoryError
+from flowmap.sources.base import Finding
+
+NAME = "history.clickhouse"
+COST = "flows wait in the history file"
+CLOCK_SECONDS = 1.0
+"""Difference from which two ends of a short connection are not recognised as one."""
+
+
+def look(config: Config) -> Iterator[Finding]:
+    """All findings; never failed, as the daemon runs without the store."""
+    if config.history.clickhouse.url is None:
+        return
+    server = server_of(config)
+    try:
+        yield from _findings(config, server)
+    except HistoryError as error:
+        yield Finding(NAME, "degraded", f"{error}: {COST}", error.remedy or "see history.clickhouse")
+    finally:
+        server.close()
+
+
+def _findings(config: Config, server: Server) -> Iterator[Finding]:
+    version = server_version(server)
+    check_version(found_version(server))
+    began = time.monotonic()
+    wall = time.time()
+    ((there,),) = server.rows(
+        f"SELECT toUnixTimestamp64Milli(now64(3)) / 1000 FROM (SELECT count() FROM {ENDS} WHERE 0)"
+    )
+    took = time.monotonic() - began
+    host = host_of(config)
+    yield Finding(NAME, "ok", f"{server.address.url} (ClickHouse {version}) has the tables; this host is {host!r}")
+    off = float(there) - (wall + took / 2)
+    message = f"the server's clock is {abs(off):.3f} s {'ahead' if off >= 0 else 'behind'}"
+    if abs(off) + took / 2 <= CLOCK_SECONDS:
+        yield Finding(f"{NAME}.clock", "ok", message)
+    else:
+        cost = "both ends of a short connection may count as two"
+        yield Finding(f"{NAME}.clock", "degraded", f"{message}: {cost}", "synchronize the clocks of all hosts")
+    if config.history.retain > DEFAULT.recent * 86400:
+        message = f"history.retain is longer than {DEFAULT.recent} days: what arrives later is in no rollup"
+        yield Finding(f"{NAME}.retain", "degraded", message, f"set history.retain to {DEFAULT.recent}d or less")

@@ -1,0 +1,66 @@
+"""``flowmap fleet init``: create or upgrade the tables of ClickHouse."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from flowmap.cli.shared import options
+
+if TYPE_CHECKING:
+    from flowmap.clickhouse.schema import Kept
+
+LONGEST = 20_000
+"""Days: the times of expiry of ClickHouse end in 2106."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration, and how long rows are kept."""
+    options.add_config(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the statements that would run, and end")
+    group = parser.add_argument_group("days that rows are kept, in tables that are created now")
+    for name, what, days in (
+        ("ends", "connections, and the traffic by minute", 15),
+        ("hours", "traffic by hour", 400),
+        ("days", "traffic by day", 1830),
+    ):
+        group.add_argument(
+            f"--keep-{name}", type=_days, default=days, metavar="DAYS", help=f"{what} (default: %(default)s)"
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the statements, or print them. Exit status 1 if the server refuses one, 78 without a server."""
+    from flowmap.clickhouse.initialising import due, found_version, initialise, server_version
+    from flowmap.clickhouse.schema import VERSION, Kept
+    from flowmap.config import load
+    from flowmap.daemon.clickhouse import server_of
+    from flowmap.errors import ConfigError
+
+    config = load(arguments.config, os.environ)
+    settings = config.history.clickhouse
+    if settings.url is None:
+        raise ConfigError("history.clickhouse.url: not set; give the URL of your ClickHouse")
+    kept: Kept = Kept(arguments.keep_ends, arguments.keep_hours, arguments.keep_days)
+    server = server_of(config)
+    try:
+        server_version(server)
+        if arguments.dry_run:
+            print(f"CREATE DATABASE IF NOT EXISTS {settings.database};")
+            for statement in due(found_version(server), kept):
+                print(f"\n{statement.text};")
+            return 0
+        made = [statement.name for statement in initialise(server, settings.database, kept)]
+    finally:
+        server.close()
+    print(f"{settings.database}: {', '.join(made)}" if made else f"{settings.database}: nothing to do", end="")
+    print(f"; version {VERSION}")
+    return 0
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 2 <= days <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text}: 2 to {LONGEST} days")
+    return days

@@ -1,0 +1,97 @@
+"""Makes what sends the history to ClickHouse from the configuration."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+from flowmap.clickhouse.bodies import LOOPBACK_AND_LINK, Origin
+from flowmap.clickhouse.sender import Sender
+from flowmap.clickhouse.server import Server, ServerAddress
+from flowmap.config import Config
+from flowmap.export.peers import Peers
+from flowmap.export.snapshot import StoreReport
+from flowmap.history.spool import Spool
+from flowmap.model.status import StoreStatus
+from flowmap.sources.kinds import KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The store of a daemon, and the thread that sends to it."""
+
+    url: str
+    sender: Sender
+
+    def report(self) -> StoreReport:
+        """Figures for the page."""
+        figures = self.sender.figures
+        return StoreReport(
+            up=figures.up,
+            sent=figures.sent,
+            batches=figures.batches,
+            waiting=figures.waiting,
+            oldest=figures.oldest,
+            complete_until=figures.complete_until,
+            lost=dict(figures.lost),
+            failures=dict(figures.failures),
+        )
+
+    def status(self) -> StoreStatus:
+        """State for the status answer."""
+        figures = self.sender.figures
+        return StoreStatus(
+            server=self.url,
+            up=figures.up,
+            flows_sent=figures.sent,
+            flows_waiting=figures.waiting,
+            flows_lost=sum(figures.lost.values()),
+            oldest_waiting_at=figures.oldest,
+            complete_until=figures.complete_until,
+            error=figures.problem,
+        )
+
+
+def make_store(config: Config, names: Peers, *, source: str) -> Store | None:
+    """The store of the configuration; None without one. ``names``: of service endpoints; ``source``: of the flows."""
+    settings, path = config.history.clickhouse, config.history.path
+    if settings.url is None or path is None:
+        return None
+    sender = Sender(Spool(path), server_of(config), origin_of(config, names), source=source)
+    return Store(settings.url, sender)
+
+
+def server_of(config: Config) -> Server:
+    """The server of ``history.clickhouse``. Its url is set."""
+    settings = config.history.clickhouse
+    assert settings.url is not None, "checked by the caller"
+    return Server(
+        ServerAddress(
+            settings.url,
+            settings.database,
+            settings.user,
+            settings.password_file,
+            settings.tls.ca_file,
+            settings.tls.cert_file,
+            settings.tls.key_file,
+        )
+    )
+
+
+def host_of(config: Config) -> str:
+    """The name of this host in the rows."""
+    return config.history.clickhouse.host or socket.gethostname()
+
+
+def origin_of(config: Config, names: Peers) -> Origin:
+    """What all rows of this host have in common."""
+    settings = config.history.clickhouse
+    return Origin(
+        host_of(config),
+        settings.network,
+        {kind.facts.name: kind.facts.counts for kind in KINDS.values()},
+        tuple(ipaddress.ip_network(text) for text in (*LOOPBACK_AND_LINK, *settings.local_networks)),
+        (lambda service: names.named(service) or "") if config.export.peers else None,
+        config.attribute.nat == "translated",
+    )

@@ -1,0 +1,97 @@
+"""Creating and upgrading tables, and testing them, by the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flowmap.cli.command import main
+from flowmap.clickhouse.schema import VERSION
+from tests.clickhouse.engine import Engine
+from tests.clickhouse.stand_in import StandIn, standing_in
+
+
+class Operator:
+    """Runs commands with a configuration that names the stand-in."""
+
+    def __init__(self, directory: Path, stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+        self.stand_in, self.capsys = stand_in, capsys
+        self.file = directory / "flowmap.yaml"
+        self.file.write_text(
+            f"history: {{path: {directory / 'history.db'}, clickhouse: {{url: '{stand_in.url}', "
+            f"database: {stand_in.engine.database}, host: web-1}}}}\n"
+        )
+
+    def run(self, *words: str) -> tuple[int, str]:
+        """Exit status and output of ``flowmap fleet``."""
+        status = main(["fleet", *words, "-c", str(self.file)])
+        found = self.capsys.readouterr()
+        return status, found.out + found.err
+
+
+@pytest.fixture
+def operator(tmp_path: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -> Iterator[Operator]:
+    with standing_in(engine) as stand_in:
+        yield Operator(tmp_path, stand_in, capsys)
+
+
+def tables(engine: Engine) -> set[str]:
+    return {name for (name,) in engine.rows("SHOW TABLES")}
+
+
+def test_init_twice(operator: Operator) -> None:
+    engine = operator.stand_in.engine
+    status, output = operator.run("init", "--dry-run")
+    assert status == 0 and "CREATE TABLE IF NOT EXISTS ends_1" in output and not tables(engine)
+    status, output = operator.run("init", "--keep-ends", "30")
+    assert (status, output.endswith(f"; version {VERSION}\n")) == (0, True)
+    made = tables(engine)
+    assert {"ends_1", "connections", "minutes", "hosts", "schema_versions"} <= made
+    (shown,) = engine.rows("SHOW CREATE TABLE ends_1")[0]
+    assert "toIntervalDay(30)" in shown
+    assert operator.run("init") == (0, f"{engine.database}: nothing to do; version {VERSION}\n")
+    assert tables(engine) == made
+
+
+def test_an_interrupted_init_is_repeated(operator: Operator) -> None:
+    operator.stand_in.faults.extend([""] * 6 + ["500"])
+    status, output = operator.run("init")
+    assert status == 1 and "something broke" in output
+    assert operator.run("check")[0] == 1, "not whole yet"
+    assert operator.run("init")[0] == 0
+    assert operator.run("check")[0] == 0
+
+
+def test_newer_tables_are_refused(operator: Operator) -> None:
+    operator.run("init")
+    operator.stand_in.engine.execute(f"INSERT INTO schema_versions (version) VALUES ({VERSION + 1})")
+    status, output = operator.run("init")
+    assert status == 1
+    assert output.startswith(f"flowmap: the tables have version {VERSION + 1}, and this flowmap knows {VERSION};")
+    status, output = operator.run("check")
+    assert status == 1 and "upgrade flowmap on this host" in output
+
+
+@pytest.mark.parametrize(
+    ("faults", "password", "expected"),
+    [
+        ([], "", "there are no tables: flows wait in the history file"),
+        (["502"], "", "bad gateway"),
+        ([], "other", "see user and password_file of history.clickhouse"),
+        (["reset"], "", "see history.clickhouse.url"),
+    ],
+)
+def test_check_says_what_to_do(operator: Operator, faults: list[str], password: str, expected: str) -> None:
+    operator.stand_in.faults.extend(faults)
+    operator.stand_in.password = password
+    status, output = operator.run("check")
+    assert status == 1 and expected in output
+
+
+def test_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "flowmap.yaml"
+    file.write_text("{}")
+    assert main(["fleet", "init", "-c", str(file)]) == 78
+    assert "history.clickhouse.url: not set" in capsys.readouterr().err

@@ -1,0 +1,287 @@
+"""Sending: every flow once, whatever happens to the server, the daemon and the file in between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowmap.clickhouse.bodies import Origin
+from flowmap.clickhouse.sender import Sender
+from flowmap.clickhouse.server import Server, ServerAddress
+from flowmap.history.file import Limits
+from flowmap.history.spool import Spool
+from flowmap.history.store import HistoryStore
+from tests.clickhouse.engine import Engine
+from tests.clickhouse.stand_in import PASSWORD, StandIn
+from tests.support.closed_flows import NOW, Flow, X, Y, closed, replace, spread
+
+LIMITS = Limits(retain=1e9, max_size=16 << 20)
+
+
+class Host:
+    """A host with a history file and a sender whose turns the test takes."""
+
+    def __init__(self, path: Path, stand_in: StandIn, name: str = "web-1", limits: Limits = LIMITS) -> None:
+        self.path, self.stand_in, self.name = str(path), stand_in, name
+        self.store = HistoryStore(self.path, limits)
+        self.store.open()
+        self._servers: list[Server] = []
+        self.sender = self.restarted()
+
+    def restarted(self, password_file: str | None = None) -> Sender:
+        """Another sender, as after a restart of the daemon."""
+        address = ServerAddress(self.stand_in.url, self.stand_in.engine.database, password_file=password_file)
+        self._servers.append(Server(address))
+        self.sender = Sender(Spool(self.path), self._servers[-1], Origin(self.name), source="scripted")
+        return self.sender
+
+    def close(self) -> None:
+        self.store.close()
+        for server in self._servers:
+            server.close()
+
+    def write(self, *flows: Flow) -> None:
+        self.store.write(closed(*flows), (), now=NOW)
+
+    def ports(self) -> list[int]:
+        """Client ports of all rows in the store."""
+        rows = self.stand_in.engine.rows("SELECT client_port FROM ends ORDER BY client_port")
+        return [port for (port,) in rows]
+
+
+@pytest.fixture
+def host(tmp_path: Path, stand_in: StandIn) -> Iterator[Host]:
+    made = Host(tmp_path / "history.db", stand_in)
+    yield made
+    made.close()
+
+
+def flows(*ports: int) -> list[Flow]:
+    return [Flow(client_port=port) for port in ports]
+
+
+def test_every_flow_is_sent_once(host: Host) -> None:
+    for ports in ((1, 2), (3,), (4, 5)):
+        host.write(*flows(*ports))
+        host.sender.turn()
+    host.sender.turn()
+    assert host.ports() == [1, 2, 3, 4, 5]
+    figures = host.sender.figures
+    assert (figures.up, figures.sent, figures.waiting, figures.problem) == (True, 5, 0, None)
+    assert host.stand_in.engine.rows("SELECT count() FROM ends_1") == [[5]]
+
+
+def test_a_row_has_what_the_history_has(host: Host) -> None:
+    flow = Flow(
+        client="10.0.0.9", server="2001:db8::1", translated=("10.9.9.9", 7, "2001:db8::2", 80), owners=(X, Y), doubt=2.5
+    )
+    host.write(flow)
+    host.sender.turn()
+    names = (
+        "host, client, client_port, server, server_port, translated_client, translated_client_port, translated_server, "
+        "translated_server_port, protocol, toFloat64(started), toFloat64(ended), toFloat64(started_after), "
+        "toFloat64(ended_after), transmit_bytes, receive_bytes, transmit_packets, receive_packets, state, deployments, "
+        "rule, source, bytes"
+    )
+    (row,) = host.stand_in.engine.rows(f"SELECT {names} FROM ends")
+    assert row == [
+        *("web-1", "::ffff:10.0.0.9", 40000, "2001:db8::1", 9092, "::ffff:10.9.9.9", 7, "2001:db8::2", 80, 6),
+        *(NOW - 10, NOW - 1, NOW - 12.5, NOW - 3.5, 100, 200, 3, 4),
+        *("shared", ["w/ns/id-x", "w/ns/id-y"], "around,inside", "scripted", "ip"),
+    ]
+    assert host.stand_in.engine.rows("SELECT key, name FROM deployments ORDER BY key") == [
+        ["w/ns/id-x", "x"],
+        ["w/ns/id-y", "y"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("500", "server"),
+        ("502", "server"),
+        ("reset", "connect"),
+        ("lost reply", "connect"),
+        ("full", "disk_full"),
+        ("parts", "busy"),
+        ("denied", "denied"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_faults(host: Host, fault: str, reason: str, at: int) -> None:
+    """``at``: the request with the fault: of names, of flows, of the report."""
+    host.write(*flows(1, 2))
+    host.stand_in.faults.extend([""] * at + [fault])
+    assert host.sender.turn() > 0
+    assert (host.sender.figures.up, host.sender.figures.failures) == (False, Counter({reason: 1}))
+    assert host.sender.figures.problem
+    host.write(*flows(3))
+    host.sender.turn()
+    assert host.ports() == [1, 2, 3]
+    assert host.sender.figures.sent == 3 and host.sender.figures.up
+
+
+def test_killed_between_insert_and_reply(host: Host) -> None:
+    """Whatever the next process sends, also in other batches, is no second row."""
+    host.write(*flows(1, 2))
+    host.stand_in.faults.extend(["", "lost reply"])
+    host.sender.turn()
+    assert host.ports() == [1, 2], "they have arrived"
+    host.write(*flows(3))
+    host.store.merge()
+    sender = host.restarted()
+    sender.turn()
+    assert host.ports() == [1, 2, 3]
+    assert len([one for one in host.stand_in.inserts if "INTO ends_1" in one]) == 2
+    assert sender.figures.sent == 3
+
+
+def test_killed_before_the_cursor_is_saved(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.write(*flows(1, 2))
+    monkeypatch.setattr(Spool, "hand_on", lambda *_: None)
+    host.sender.turn()
+    monkeypatch.undo()
+    host.restarted().turn()
+    assert host.ports() == [1, 2]
+
+
+def test_limits_of_the_history_while_the_server_is_away(tmp_path: Path, stand_in: StandIn) -> None:
+    """What the history removes before it was sent is counted exactly."""
+    host = Host(tmp_path / "history.db", stand_in, limits=Limits(retain=1e9, max_size=1 << 20))
+    stand_in.faults.append("500")
+    host.sender.turn()
+    removed = 0
+    while removed < 2000:
+        removed += host.store.write(spread(host.store.limits.block_flows), (), now=NOW).evicted
+    stand_in.faults.append("500")
+    host.sender.turn()
+    assert host.sender.figures.sent == 0
+    waiting = host.sender.figures.waiting
+    host.sender.turn()
+    assert host.sender.figures.lost == Counter({"limits": removed})
+    assert host.sender.figures.sent == waiting - removed
+    (row,) = stand_in.engine.rows("SELECT count(), max(number) - min(number) + 1 FROM ends")
+    assert row == [waiting - removed, waiting - removed]
+    assert stand_in.engine.rows("SELECT sent, lost, waiting FROM hosts") == [[waiting - removed, removed, 0]]
+    host.close()
+
+
+def test_a_broken_file_is_counted(host: Host) -> None:
+    host.write(*flows(1, 2, 3))
+    host.stand_in.faults.append("500")
+    host.sender.turn()
+    host.store.close()
+    Path(host.path).unlink()
+    for suffix in ("-wal", "-shm"):
+        Path(host.path + suffix).unlink(missing_ok=True)
+    host.store.open()
+    host.write(*flows(4))
+    host.sender.turn()
+    assert host.sender.figures.lost == Counter({"replaced": 3})
+    assert host.ports() == [4]
+
+
+def test_an_empty_file_does_not_number_its_flows_again(tmp_path: Path, stand_in: StandIn) -> None:
+    host = Host(tmp_path / "history.db", stand_in, limits=Limits(retain=60.0, max_size=16 << 20))
+    host.write(*flows(1, 2))
+    host.sender.turn()
+    host.store.write(closed(), (), now=NOW + 3600)
+    assert host.store.flows == 0
+    host.store.write(closed(Flow(client_port=3, born=NOW + 3600, ended=NOW + 3601)), (), now=NOW + 3602)
+    host.sender.turn()
+    assert host.ports() == [1, 2, 3]
+    assert host.sender.figures.lost == Counter()
+    host.close()
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 7200.0])
+def test_the_clock_of_the_host_jumps(host: Host, jump: float) -> None:
+    """Rows have the times that the history has; none is dropped or doubled for its time."""
+    host.write(*flows(1))
+    host.sender.turn()
+    host.write(replace(Flow(client_port=2), born=NOW + jump - 5, ended=NOW + jump))
+    host.sender.turn()
+    host.restarted().turn()
+    assert host.ports() == [1, 2]
+
+
+def test_wrong_password(host: Host, tmp_path: Path) -> None:
+    host.stand_in.password = PASSWORD
+    host.write(*flows(1))
+    host.sender.turn()
+    assert host.sender.figures.failures == Counter({"auth": 1})
+    assert host.sender.figures.problem is not None and "password_file" in host.sender.figures.problem
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    host.restarted(str(file)).turn()
+    assert host.ports() == [1]
+
+
+def test_without_tables(tmp_path: Path, engine: Engine) -> None:
+    from tests.clickhouse.stand_in import standing_in
+
+    with standing_in(engine) as stand_in:
+        host = Host(tmp_path / "history.db", stand_in)
+        host.write(*flows(1))
+        host.sender.turn()
+        assert host.sender.figures.failures == Counter({"tables": 1})
+        assert "flowmap fleet init" in str(host.sender.figures.problem)
+        engine.make_tables()
+        host.sender.turn()
+        assert host.ports() == [1]
+        host.close()
+
+
+def test_a_rename_rewrites_nothing(host: Host) -> None:
+    host.write(*flows(1))
+    host.sender.turn()
+    renamed = X._replace(name="renamed")
+    host.write(Flow(client_port=2, owners=(renamed,), born=NOW + 5, ended=NOW + 10))
+    host.sender.turn()
+    assert host.stand_in.engine.rows("SELECT name FROM deployments") == [["renamed"]]
+    assert host.stand_in.engine.rows("SELECT DISTINCT deployments FROM ends") == [[["w/ns/id-x"]]]
+
+
+def test_hosts_report_how_far_they_are(host: Host) -> None:
+    host.sender.turn()
+    seen = "SELECT host, sent, lost, waiting, source, complete_until > seen - 60 FROM hosts"
+    assert host.stand_in.engine.rows(seen) == [["web-1", 0, 0, 0, "scripted", 1]]
+
+
+def test_the_thread_sends_and_stops(host: Host) -> None:
+    host.write(*flows(1))
+    sender = Sender(
+        Spool(host.path),
+        Server(ServerAddress(host.stand_in.url, host.stand_in.engine.database)),
+        Origin("web-1"),
+        every=0.01,
+    )
+    sender.start()
+    until_sent(sender, 1)
+    host.write(*flows(2))
+    sender.stop()
+    sender.join(20)
+    assert not sender.is_alive()
+    assert host.ports() == [1, 2]
+
+
+def until_sent(sender: Sender, flows: int) -> None:
+    from tests.support.scripted_source import until
+
+    until(lambda: sender.figures.sent >= flows, "sent", seconds=20)
+
+
+def test_many_hosts(tmp_path: Path, stand_in: StandIn) -> None:
+    hosts = [Host(tmp_path / f"{name}.db", stand_in, name) for name in ("a", "b")]
+    for one in hosts:
+        one.write(*flows(1, 2))
+        one.sender.turn()
+        one.close()
+    rows: Sequence[Sequence[Any]] = stand_in.engine.rows("SELECT host, count() FROM ends GROUP BY host ORDER BY host")
+    assert rows == [["a", 2], ["b", 2]]
+    window = f"since = toDateTime64({NOW - 60}, 6, 'UTC'), until = toDateTime64({NOW}, 6, 'UTC')"
+    assert stand_in.engine.rows(f"SELECT count(), any(seen_by) FROM connections({window})") == [[2, ["a", "b"]]]
